@@ -1,0 +1,1 @@
+"""The three commands: arguments, printing, exit codes."""

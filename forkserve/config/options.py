@@ -1,0 +1,110 @@
+"""One option is one typed dataclass field; everything else about it is read off that field.
+
+The type checker takes the annotation; the INI and TOML readers take name, aliases and `parse`; the command line takes
+`cli`, `metavar` and `help`; the reload planner takes `reload`; the documentation takes all of it. So adding an option
+is adding one line.
+
+    @dataclass(frozen=True)
+    class WatcherOptions:
+        numprocesses: int = option(1, "Processes to keep running.", parse=integer, check=at_least(0), cli=("-w", "--workers"))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+__all__ = ["MISSING", "Check", "Option", "Origin", "Parse", "Reload", "option", "options_of"]
+
+Parse = Callable[[str], Any]
+"""Turns the text of a value into the value; raises ValueError with a text such as `expected an integer, got 'x'`."""
+
+Check = Callable[[Any], str | None]
+"""Judges a parsed value; returns what is wrong with it (`must be at least 0`), or None."""
+
+MISSING: Any = dataclasses.MISSING
+
+
+class Reload(Enum):
+    """What a change of an option's value costs at a reload, from cheapest to dearest."""
+
+    LIVE = "applied at once"
+    RESPAWN = "processes are replaced one by one"
+    REBIND = "the socket is bound anew"
+    RESTART = "needs a restart of forkserve"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value was given: `circus.ini:14`, `environment WEB_CONCURRENCY`, `argument --workers`, `control`."""
+
+    source: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """The record of one option, as every reader of options sees it."""
+
+    name: str
+    default: Any
+    help: str
+    parse: Parse
+    check: Check | None
+    reload: Reload
+    cli: tuple[str, ...]
+    aliases: tuple[str, ...]
+    env: str | None
+    metavar: str | None
+    many: bool
+    choices: tuple[str, ...]
+    group: str
+
+    @property
+    def required(self) -> bool:
+        """True when the option has no default."""
+        return self.default is MISSING
+
+
+def option(  # noqa: PLR0913 - a declaration has as many parts as it has
+    default: Any,
+    help: str,
+    *,
+    parse: Parse = str,
+    check: Check | None = None,
+    reload: Reload = Reload.RESPAWN,
+    cli: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
+    env: str | None = None,
+    metavar: str | None = None,
+    many: bool = False,
+    choices: tuple[str, ...] = (),
+    group: str = "",
+) -> Any:
+    """Declare a dataclass field that is an option; `default` MISSING makes it required.
+
+    `many` means that the option may be given several times and its value is a tuple of parsed values.
+    The return type is Any as that of `dataclasses.field` is in effect: the annotation beside it is what counts.
+    """
+    record = dict(
+        help=help, parse=parse, check=check, reload=reload, cli=cli, aliases=aliases,
+        env=env, metavar=metavar, many=many, choices=choices, group=group,
+    )  # fmt: skip
+    if default is MISSING:
+        return dataclasses.field(metadata={"option": record})
+    return dataclasses.field(default=default, metadata={"option": record})
+
+
+def options_of(cls: type[Any]) -> tuple[Option, ...]:
+    """Return the options that a dataclass declares, in order of declaration."""
+    return tuple(
+        Option(name=field.name, default=field.default, **field.metadata["option"])
+        for field in dataclasses.fields(cls)
+        if "option" in field.metadata
+    )

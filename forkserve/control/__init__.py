@@ -1,0 +1,1 @@
+"""Commands over the master, and the HTTP/JSON interface that carries them."""

@@ -1,0 +1,1 @@
+"""The driver under every backend of our own: sockets, connections, timers."""

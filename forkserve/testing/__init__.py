@@ -1,0 +1,1 @@
+"""Suites that extension authors run against their own backends."""
