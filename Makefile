@@ -1,0 +1,57 @@
+# `make` lists the verbs. Everything runs in a local environment, $(VENV), made on first use from $(PYTHON).
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-all check lint types layers fix fuzz bench docs clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("forkserve needs Python 3.11 or newer; try: make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+
+$(VENV)/.served: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(STAMP): $(VENV)/.served
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[gevent,uvloop,websocket,paste,reload]" --group test --group check
+	@touch $@
+
+serve: $(VENV)/.served ## run the example stack (two web workers and a ticker) on port 8000
+	cd examples && ../$(BIN)/forkserve -c serve.toml
+
+test: $(STAMP) ## run the checks and the test suite
+	$(MAKE) --no-print-directory check
+	$(PYTEST) -m "not slow"
+
+test-all: $(STAMP) ## run the slow tests as well: soaks, real builds, every framework
+	$(PYTEST)
+
+check: lint types layers ## lint, types and layers; no tests
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+fix: $(STAMP) ## format, and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: ## compare with Gunicorn and the field
+	bench/run.sh
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -1,0 +1,21 @@
+"""Anything may be a watcher; this one prints a line every five seconds: `forkserve -- python ticker.py`."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Tick until told to stop; sigtimedwait sleeps and listens for the stop signal at once (sigtimedwait(2))."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    for tick in itertools.count():
+        print(f"tick {tick} from process {os.getpid()}", flush=True)
+        if signal.sigtimedwait({signal.SIGTERM}, 5.0) is not None:
+            sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
