@@ -1,0 +1,211 @@
+"""`forkservectl`: asks the master that runs here, and prints what it says.
+
+Exit codes: 0 done, 1 refused by the master (or no master there), 2 bad usage, 75 no answer in time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from forkserve import __version__
+from forkserve.cli.tables import duration, render, size
+from forkserve.control.client import Client
+from forkserve.control.place import find
+from forkserve.errors import ExitCode, ForkserveError
+
+__all__ = ["main"]
+
+Arguments = argparse.Namespace
+Answer = Any
+"""What msgspec and JSON know: dictionaries, lists, text, numbers, true, false, null."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        path = Path(arguments.socket) if arguments.socket else find(arguments.config)
+        with Client(path, timeout=arguments.timeout) as client:
+            answer = arguments.call(client, arguments)
+    except ForkserveError as error:
+        print(f"forkservectl: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("forkservectl: interrupted; what was asked for goes on", file=sys.stderr)
+        return 130
+    _print(answer, arguments)
+    return ExitCode.OK
+
+
+def _print(answer: Answer, arguments: Arguments) -> None:
+    if arguments.json:
+        print(json.dumps(answer, indent=2))
+    else:
+        print(arguments.show(answer))
+
+
+def _verb(name: str, *parameters: str) -> Callable[[Client, Arguments], Answer]:
+    def call(client: Client, arguments: Arguments) -> Answer:
+        return client.call(name, **{parameter: getattr(arguments, parameter) for parameter in parameters})
+
+    return call
+
+
+def _call_set(client: Client, arguments: Arguments) -> Answer:
+    options = dict(pair.split("=", 1) for pair in arguments.options)
+    return client.call("set", watcher=arguments.watcher, options=options, waiting=arguments.waiting)
+
+
+def _call_signal(client: Client, arguments: Arguments) -> Answer:
+    signal = int(arguments.signal) if arguments.signal.isdigit() else arguments.signal
+    return client.call("signal", watcher=arguments.watcher, signal=signal, pid=arguments.pid, wid=arguments.wid)
+
+
+def _show_done(answer: Answer) -> str:
+    return str(answer["message"])
+
+
+def _show_status(answer: Answer) -> str:
+    rows: list[list[str]] = []
+    for watcher in answer:
+        processes = watcher["processes"] or [None]
+        for index, process in enumerate(processes):
+            rows.append(_status_row(watcher, process, first=index == 0))
+    return render(
+        ["WATCHER", "STATE", "PID", "WID", "UPTIME", "RESTARTS", "CPU", "MEMORY"], rows, right={2, 3, 4, 5, 6, 7}
+    )
+
+
+def _status_row(watcher: Answer, process: Answer, *, first: bool) -> list[str]:
+    name, restarts = (watcher["name"], str(watcher["restarts"])) if first else ("", "")
+    if process is None:
+        return [name, watcher["state"], "-", "-", "-", restarts, "-", "-"]
+    return [
+        name,
+        process["state"],
+        str(process["pid"]),
+        str(process["wid"]),
+        duration(process["uptime"]),
+        restarts,
+        "-" if process.get("cpu") is None else f"{process['cpu']:.1f}%",
+        "-" if process.get("memory") is None else size(process["memory"]),
+    ]
+
+
+def _show_stats(answer: Answer) -> str:
+    header = ["PROCESS", "PID", "CPU", "MEMORY", "THREADS", "FDS", "CHILDREN", "UPTIME"]
+    keys = ("threads", "fds", "children")
+    rows = [
+        [
+            process["name"],
+            str(process["pid"]),
+            "-" if process.get("cpu") is None else f"{process['cpu']:.1f}%",
+            "-" if process.get("memory") is None else size(process["memory"]),
+            *("-" if process.get(key) is None else str(process[key]) for key in keys),
+            duration(process["uptime"]),
+        ]
+        for watcher in answer
+        for process in watcher["processes"]
+    ]
+    return render(header, rows, right=set(range(1, 8)))
+
+
+def _show_sockets(answer: Answer) -> str:
+    rows = [[entry["name"], entry["address"], entry["type"], str(entry["fd"])] for entry in answer]
+    return render(["SOCKET", "ADDRESS", "TYPE", "FD"], rows, right={3})
+
+
+def _show_version(answer: Answer) -> str:
+    return f"forkserve {answer['version']}, master pid {answer['pid']}, up {duration(answer['uptime'])}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="forkservectl",
+        description="Control a running forkserve.",
+        epilog="Exit codes: 0 done, 1 refused, 2 bad usage, 75 no answer in time.",
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file of the forkserve to talk to")
+    parser.add_argument("--socket", metavar="PATH", help="its control socket, when it is not in the default place")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="wait no longer than this for an answer")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    parser.add_argument("--version", action="version", version=f"forkservectl {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add_reading(verbs)
+    _add_running(verbs)
+    _add_changing(verbs)
+    return parser
+
+
+Verbs = Any
+"""argparse's own, unnamed type of what `add_subparsers` returns."""
+
+
+def _add(verbs: Verbs, name: str, help: str, call: Callable[[Client, Arguments], Answer]) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=help)
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the answer as JSON")
+    parser.set_defaults(call=call, show=_show_done)
+    return parser
+
+
+def _add_reading(verbs: Verbs) -> None:
+    _add(verbs, "list", "Name the watchers.", _verb("list")).set_defaults(show="\n".join)
+    status = _add(verbs, "status", "Show every process, or those of one watcher.", _verb("status", "watcher"))
+    status.add_argument("watcher", nargs="?")
+    status.set_defaults(show=_show_status)
+    stats = _add(verbs, "stats", "Show what every process uses.", _verb("stats", "watcher"))
+    stats.add_argument("watcher", nargs="?")
+    stats.set_defaults(show=_show_stats)
+    _add(verbs, "listsockets", "Show the listening sockets.", _verb("listsockets")).set_defaults(show=_show_sockets)
+    _add(verbs, "version", "Say which forkserve answers.", _verb("version")).set_defaults(show=_show_version)
+
+
+def _add_running(verbs: Verbs) -> None:
+    for name, help in (
+        ("start", "Start one watcher, or all."),
+        ("stop", "Stop one watcher, or all; the sockets stay open."),
+        ("restart", "Stop and start one watcher, or all."),
+        ("reload", "Replace the processes of one watcher, or of all, one by one; the old go when the new are ready."),
+    ):
+        parser = _add(verbs, name, help, _verb(name, "watcher", "waiting"))
+        parser.add_argument("watcher", nargs="?")
+        _no_wait(parser)
+    _add(verbs, "reloadconfig", "Read the configuration again and change only what differs.", _verb("reloadconfig"))
+    _add(verbs, "quit", "Stop everything and end forkserve.", _verb("quit"))
+
+
+def _add_changing(verbs: Verbs) -> None:
+    for name, help in (("incr", "Run more processes of a watcher."), ("decr", "Run fewer processes of a watcher.")):
+        parser = _add(verbs, name, help, _verb(name, "watcher", "count", "waiting"))
+        parser.add_argument("watcher")
+        parser.add_argument("count", nargs="?", type=int, default=1)
+        _no_wait(parser)
+    setting = _add(verbs, "set", "Change options of a running watcher: set web numprocesses=4.", _call_set)
+    setting.add_argument("watcher")
+    setting.add_argument("options", nargs="+", metavar="NAME=VALUE", type=_pair)
+    _no_wait(setting)
+    signal = _add(verbs, "signal", "Send a signal to the processes of a watcher.", _call_signal)
+    signal.add_argument("watcher")
+    signal.add_argument("signal", help="a name (HUP, SIGHUP) or a number")
+    signal.add_argument("--pid", type=int, help="only to this process")
+    signal.add_argument("--wid", type=int, help="only to the process of this slot")
+
+
+def _no_wait(parser: argparse.ArgumentParser) -> None:
+    help = "do not wait until the work is done"
+    parser.add_argument("--no-wait", dest="waiting", action="store_false", default=True, help=help)
+
+
+def _pair(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""One connection of the control interface without I/O: bytes in, a request out; a reply in, bytes out.
+
+h11 does the protocol. What is bounded here is what a client of the master may cost: the size of a head (h11's own
+limit), of a body (64 KiB), and one request at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import h11
+
+__all__ = ["BODY_LIMIT", "Exchange", "Refused", "Reply", "Request"]
+
+BODY_LIMIT = 64 * 1024
+HEAD_LIMIT = 16 * 1024
+
+
+class Refused(Exception):
+    """The request cannot be taken; `reply` says why, and the connection ends after it."""
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request: `path` is decoded, `query` holds the last value of each name, `body` is raw JSON or empty."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply; `body` is JSON."""
+
+    status: HTTPStatus
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Exchange:
+    """The requests and replies of one connection, in turn."""
+
+    def __init__(self) -> None:
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+        self._head: h11.Request | None = None
+        self._body = bytearray()
+
+    @property
+    def finished(self) -> bool:
+        """True when nothing more can come of this connection."""
+        return self._h11.our_state in (h11.CLOSED, h11.MUST_CLOSE, h11.ERROR)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes off the wire; b"" means that the client has closed its side."""
+        self._h11.receive_data(data)
+
+    def next_request(self) -> Request | None:
+        """Return the next whole request, or None until more bytes come; raises Refused."""
+        try:
+            return self._advance()
+        except h11.RemoteProtocolError as error:
+            raise Refused(HTTPStatus(error.error_status_hint), str(error)) from None
+
+    def _advance(self) -> Request | None:
+        while True:
+            event = self._h11.next_event()
+            if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+                return None
+            if isinstance(event, h11.Request):
+                self._head = event
+                self._body.clear()
+            elif isinstance(event, h11.Data):
+                self._body += event.data
+                if len(self._body) > BODY_LIMIT:
+                    raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body is at most {BODY_LIMIT} bytes")
+            elif isinstance(event, h11.EndOfMessage) and self._head is not None:
+                return _request(self._head, bytes(self._body))
+
+    @property
+    def wants_continue(self) -> bool:
+        """True when the client waits for leave to send its body (RFC 9110 section 10.1.1); curl does for large ones."""
+        return self._h11.they_are_waiting_for_100_continue
+
+    def informational(self) -> bytes:
+        """Return the 100 Continue that lets a client go on."""
+        data = self._h11.send(h11.InformationalResponse(status_code=100, headers=[]))
+        return data or b""
+
+    def send(self, reply: Reply, *, close: bool = False) -> bytes:
+        """Return the bytes of a reply, and make ready for the next request on this connection."""
+        if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return b""
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(reply.body))),
+            ("Cache-Control", "no-store"),
+            *reply.headers,
+        ]
+        if close:
+            headers.append(("Connection", "close"))
+        head = h11.Response(status_code=reply.status, reason=reply.status.phrase, headers=headers)
+        is_head = self._head is not None and self._head.method == b"HEAD"
+        parts = [self._h11.send(head), b"" if is_head else self._h11.send(h11.Data(data=reply.body))]
+        parts.append(self._h11.send(h11.EndOfMessage()))
+        self._start_next_cycle()
+        return b"".join(part for part in parts if part)
+
+    def _start_next_cycle(self) -> None:
+        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+            self._h11.start_next_cycle()
+
+
+def _request(head: h11.Request, body: bytes) -> Request:
+    split = urlsplit(head.target.decode("ascii", "replace"))
+    return Request(head.method.decode("ascii"), unquote(split.path), dict(parse_qsl(split.query)), body)

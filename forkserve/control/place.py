@@ -1,0 +1,88 @@
+"""Where the control socket is found, by the master that makes it and by the client that looks for it.
+
+A configured path is taken as it is. Otherwise the socket lies in the first of these that can be had, each 0700:
+`$XDG_RUNTIME_DIR/forkserve`, `/run/forkserve` for root, `$TMPDIR/forkserve-UID`. Its name follows from the
+configuration file, so that `forkservectl -c FILE` finds it; without a file it bears the pid of the master. Nothing is
+ever written into the home or the working directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from forkserve.errors import ControlError
+
+__all__ = ["default_path", "find", "is_live"]
+
+
+def _candidates() -> Iterator[Path]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        yield Path(runtime) / "forkserve"
+    if os.geteuid() == 0:
+        yield Path("/run/forkserve")
+    yield Path(tempfile.gettempdir()) / f"forkserve-{os.geteuid()}"
+
+
+def _file_name(configuration: str | None, pid: int | None) -> str:
+    if configuration is None:
+        return f"forkserve-{pid}.sock"
+    path = Path(configuration).resolve()
+    return f"{path.stem}-{hashlib.sha256(bytes(path)).hexdigest()[:8]}.sock"
+
+
+def default_path(configuration: str | None) -> Path | None:
+    """Return where this master's socket goes, its folder made and proven to be ours; None where no folder can be had.
+
+    A folder that another user owns or may write to is passed over: whoever owns it could put a socket of his own there.
+    """
+    for folder in _candidates():
+        try:
+            folder.mkdir(mode=0o700, parents=False, exist_ok=True)
+            if _is_ours(folder) and os.access(folder, os.W_OK):
+                return folder / _file_name(configuration, os.getpid())
+        except OSError:
+            continue
+    return None
+
+
+def _is_ours(folder: Path) -> bool:
+    info = folder.lstat()
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o022
+
+
+def is_live(path: Path) -> bool:
+    """Tell whether somebody listens on this socket; a file left by a killed master does not answer (ECONNREFUSED)."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def find(configuration: str | None) -> Path:
+    """Return the socket of the master that runs `configuration`, or of the only master there is.
+
+    Raises ControlError when there is none, or when there are several and no configuration tells which.
+    """
+    folders = [folder for folder in _candidates() if folder.is_dir()]
+    if configuration is not None:
+        name = _file_name(configuration, None)
+        for folder in folders:
+            if is_live(folder / name):
+                return folder / name
+        raise ControlError(f"no forkserve runs {configuration}: start it with `forkserve -c {configuration}`")
+    live = [path for folder in folders for path in sorted(folder.glob("*.sock")) if is_live(path)]
+    if len(live) == 1:
+        return live[0]
+    if not live:
+        raise ControlError("no forkserve is running here; name its socket with --socket PATH if it is elsewhere")
+    listed = "\n".join(f"  --socket {path}" for path in live)
+    raise ControlError(f"several forkserve are running; say which with -c CONFIG or one of\n{listed}")
