@@ -6,7 +6,7 @@ is adding one line.
 
     @dataclass(frozen=True)
     class WatcherOptions:
-        numprocesses: int = option(1, "Processes to keep running.", parse=integer, check=at_least(0), cli=("-w", "--workers"))
+        numprocesses: int = option(1, "Processes to keep running.", parse=integer, check=at_least(0))
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ def option(  # noqa: PLR0913 - a declaration has as many parts as it has
     `many` means that the option may be given several times and its value is a tuple of parsed values.
     The return type is Any as that of `dataclasses.field` is in effect: the annotation beside it is what counts.
     """
-    record = dict(
-        help=help, parse=parse, check=check, reload=reload, cli=cli, aliases=aliases,
-        env=env, metavar=metavar, many=many, choices=choices, group=group,
-    )  # fmt: skip
+    record = {
+        "help": help, "parse": parse, "check": check, "reload": reload, "cli": cli, "aliases": aliases,
+        "env": env, "metavar": metavar, "many": many, "choices": choices, "group": group,
+    }  # fmt: skip
     if default is MISSING:
         return dataclasses.field(metadata={"option": record})
     return dataclasses.field(default=default, metadata={"option": record})

@@ -1,0 +1,332 @@
+"""What can be configured: one frozen dataclass per section, one field per option.
+
+Rules: a field made by `option()` is an option of the file; a plain field is derived by the readers. Circus's names are
+kept, ours come after them. Files, the command line, the reference and the reload planner all read these declarations,
+so nothing else in the package lists options. Options of Circus that forkserve does not serve yet are in `later.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from socket import AddressFamily, SocketKind
+
+from forkserve.config.options import MISSING, Origin, Reload, option
+from forkserve.config.values import (
+    at_least,
+    between,
+    boolean,
+    family,
+    integer,
+    log_level,
+    member,
+    not_empty,
+    number,
+    octal,
+    one_of,
+    optional,
+    paths,
+    seconds,
+    signal_name,
+    size,
+    socket_type,
+    text,
+)
+
+__all__ = ["Config", "MasterOptions", "SocketOptions", "StreamClass", "StreamOptions", "WatcherOptions"]
+
+LIVE, RESPAWN, REBIND, RESTART = Reload.LIVE, Reload.RESPAWN, Reload.REBIND, Reload.RESTART
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterOptions:
+    """The section `[circus]` of an INI file, `[forkserve]` of a TOML file: the master itself."""
+
+    name: str | None = option(
+        None,
+        "Name of this instance, shown in process titles and logs.",
+        parse=optional(text),
+        reload=RESTART,
+        cli=("--name",),
+        metavar="NAME",
+    )
+    pidfile: str | None = option(
+        None,
+        "File for the master's pid; a start is refused while the pid in it is alive.",
+        parse=optional(text),
+        reload=RESTART,
+        cli=("--pidfile",),
+        metavar="FILE",
+    )
+    loglevel: str = option(
+        "info",
+        "Least severe messages to log.",
+        parse=log_level,
+        reload=LIVE,
+        cli=("--log-level",),
+        choices=("debug", "info", "warning", "error", "critical"),
+    )
+    logoutput: str = option(
+        "-",
+        "Where the master logs: - (stderr), a file, syslog://HOST[:PORT]?FACILITY or syslog:///PATH?FACILITY.",
+        reload=RESTART,
+        cli=("--log-output",),
+        metavar="WHERE",
+    )
+    umask: int | None = option(
+        None,
+        "umask of the master and, unless a watcher sets its own, of all processes; octal.",
+        parse=optional(octal),
+        reload=RESTART,
+        cli=("--umask",),
+        metavar="OCTAL",
+    )
+    warmup_delay: float = option(
+        0.0, "Seconds between the starts of two watchers.", parse=seconds, check=at_least(0), reload=LIVE
+    )
+    control: str = option(
+        "auto",
+        "Path of the control socket; `auto` finds a private folder, `none` serves no control.",
+        check=not_empty,
+        reload=RESTART,
+        cli=("--control",),
+        metavar="PATH|none",
+    )
+    daemon: bool = option(
+        False, "Detach from the terminal and run in the background.", parse=boolean, reload=RESTART, cli=("--daemon",)
+    )
+    check_delay: float = option(
+        5.0,
+        "Accepted for Circus files and needed no more: a death is noticed at once, not at a tick.",
+        parse=number,
+        reload=LIVE,
+    )
+    include: tuple[str, ...] = option(
+        (), "More files to read, globs allowed; what the main file sets wins.", parse=paths, reload=LIVE
+    )
+    include_dir: tuple[str, ...] = option(
+        (), "Folders of which every *.ini and *.toml is read as with include.", parse=paths, reload=LIVE
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketOptions:
+    """A section `[socket:NAME]`: one listening socket, bound by the master and inherited by any command."""
+
+    name: str
+    host: str = option(
+        "localhost", "Host name or address; 0.0.0.0 or :: for every address.", reload=REBIND, metavar="HOST"
+    )
+    port: int = option(
+        8080, "Port; 0 lets the kernel choose one.", parse=integer, check=between(0, 65535), reload=REBIND
+    )
+    family: AddressFamily = option(
+        AddressFamily.AF_INET, "AF_INET, AF_INET6 or AF_UNIX; a path means AF_UNIX.", parse=family, reload=REBIND
+    )
+    type: SocketKind = option(
+        SocketKind.SOCK_STREAM,
+        "SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM or SOCK_SEQPACKET.",
+        parse=socket_type,
+        reload=REBIND,
+    )
+    proto: str | None = option(None, "Name of the protocol, as in /etc/protocols.", parse=optional(text), reload=REBIND)
+    backlog: int = option(
+        2048, "Connections that may wait to be accepted.", parse=integer, check=at_least(1), reload=LIVE
+    )
+    path: str | None = option(
+        None, "Path of a unix socket; @NAME is abstract.", parse=optional(text), reload=REBIND, metavar="PATH"
+    )
+    umask: int | None = option(
+        None,
+        "umask while a unix socket is bound, octal; `mode` beats it.",
+        parse=optional(octal),
+        reload=REBIND,
+    )
+    mode: int | None = option(
+        None, "File mode of a unix socket, octal, such as 0660.", parse=optional(octal), reload=LIVE, metavar="OCTAL"
+    )
+    owner: str | None = option(
+        None, "Owner of a unix socket's file, by name or number.", parse=optional(text), reload=LIVE, metavar="USER"
+    )
+    group: str | None = option(
+        None, "Group of a unix socket's file, by name or number.", parse=optional(text), reload=LIVE, metavar="GROUP"
+    )
+    replace: bool = option(
+        False, "Replace a unix socket's file even while somebody listens on it.", parse=boolean, reload=LIVE
+    )
+    interface: str | None = option(
+        None, "Network interface to bind to (SO_BINDTODEVICE).", parse=optional(text), reload=REBIND
+    )
+    so_reuseport: bool = option(
+        False, "Give each slot a queue of its own (SO_REUSEPORT), held by the master.", parse=boolean, reload=REBIND
+    )
+    blocking: bool = option(False, "Leave the socket in blocking mode.", parse=boolean, reload=LIVE)
+    fd: int | None = option(
+        None,
+        "Take over this open descriptor instead of binding.",
+        parse=optional(integer),
+        check=at_least(0),
+        reload=RESTART,
+        metavar="N",
+    )
+
+
+class StreamClass(Enum):
+    """Where the output of a process goes; the values are the names of Circus's classes, the last one is ours."""
+
+    FILE = "FileStream"
+    WATCHED_FILE = "WatchedFileStream"
+    TIMED_FILE = "TimedRotatingFileStream"
+    STDOUT = "StdoutStream"
+    FANCY_STDOUT = "FancyStdoutStream"
+    SYSLOG = "SyslogStream"
+
+
+ROTATE_WHEN = ("S", "M", "H", "D", "MIDNIGHT", "W0", "W1", "W2", "W3", "W4", "W5", "W6")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """The keys `stdout_stream.*` or `stderr_stream.*` of a watcher: what becomes of its processes' output."""
+
+    kind: StreamClass = option(
+        StreamClass.FILE,
+        "Kind of the stream; a filename alone means FileStream.",
+        parse=member(StreamClass),
+        aliases=("class",),
+        choices=tuple(each.value for each in StreamClass),
+    )
+    filename: str | None = option(None, "File to append to.", parse=optional(text), metavar="FILE")
+    max_bytes: int = option(
+        0, "FileStream: size at which the file is rotated, such as 10M; 0 is never.", parse=size, check=at_least(0)
+    )
+    backup_count: int = option(0, "Rotated files to keep.", parse=integer, check=at_least(0))
+    time_format: str | None = option(
+        None, "strftime format put before each line together with the pid.", parse=optional(text)
+    )
+    rotate_when: str = option(
+        "H",
+        "TimedRotatingFileStream: unit of rotate_interval, or MIDNIGHT, or W0 (Monday) to W6.",
+        parse=lambda value: value.strip().upper(),
+        check=one_of(*ROTATE_WHEN),
+        choices=ROTATE_WHEN,
+    )
+    rotate_interval: int = option(
+        1, "TimedRotatingFileStream: units between two rotations.", parse=integer, check=at_least(1)
+    )
+    utc: bool = option(False, "TimedRotatingFileStream: reckon in UTC.", parse=boolean)
+    color: str | None = option(
+        None, "FancyStdoutStream: red, green, yellow, blue, magenta, cyan or white; else by name.", parse=optional(text)
+    )
+    prefix: bool = option(False, "Put the name of the process, such as web[3], before each line.", parse=boolean)
+    address: str = option("/dev/log", "SyslogStream: a socket's path, or HOST:PORT over UDP.")
+    facility: str = option("user", "SyslogStream: facility, such as daemon or local0.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherOptions:
+    """A section `[watcher:NAME]`: one command and the processes that run it."""
+
+    name: str
+    cmd: str = option(
+        MISSING, "Command line, split as a shell would; placeholders are replaced.", check=not_empty, metavar="COMMAND"
+    )
+    args: str = option("", "More arguments, appended to cmd.")
+    executable: str | None = option(
+        None, "Program to execute when it is not the first word of cmd.", parse=optional(text), metavar="PATH"
+    )
+    shell: bool = option(False, "Run cmd through /bin/sh -c.", parse=boolean)
+    shell_args: str | None = option(None, "Arguments for the shell; only with shell.", parse=optional(text))
+    working_dir: str | None = option(None, "Directory to start in.", parse=optional(text), metavar="DIR")
+    uid: str | None = option(None, "User to run as, by name or number.", parse=optional(text), metavar="USER")
+    gid: str | None = option(
+        None, "Group to run as; without it the user's own group.", parse=optional(text), metavar="GROUP"
+    )
+    copy_env: bool = option(
+        False, "Start from the master's environment; else only the env sections count.", parse=boolean
+    )
+    copy_path: bool = option(False, "Hand the master's sys.path on as PYTHONPATH; needs copy_env.", parse=boolean)
+    numprocesses: int = option(
+        1, "Processes to keep running.", parse=integer, check=at_least(0), reload=LIVE, metavar="N"
+    )
+    singleton: bool = option(False, "Never more than one process.", parse=boolean, reload=LIVE)
+    warmup_delay: float = option(
+        0.0, "Seconds between the starts of two processes.", parse=seconds, check=at_least(0), reload=LIVE
+    )
+    autostart: bool = option(True, "Start with the master.", parse=boolean, reload=LIVE)
+    respawn: bool = option(True, "Replace a process that has ended.", parse=boolean, reload=LIVE)
+    use_sockets: bool = option(
+        False,
+        "Inherit the sockets named in cmd, or all of them when it names none; see also LISTEN_FDS.",
+        parse=boolean,
+    )
+    stdin_socket: str | None = option(
+        None, "Socket to have as standard input, as FastCGI does.", parse=optional(text), metavar="NAME"
+    )
+    send_hup: bool = option(False, "Reload by SIGHUP instead of by replacing processes.", parse=boolean, reload=LIVE)
+    stop_signal: int = option(
+        15, "Signal that asks a process to stop.", parse=signal_name, reload=LIVE, metavar="SIGNAL"
+    )
+    stop_children: bool = option(False, "Send stop_signal to the whole process group.", parse=boolean, reload=LIVE)
+    graceful_timeout: float = option(
+        30.0,
+        "Seconds from stop_signal to SIGKILL.",
+        parse=seconds,
+        check=at_least(0),
+        reload=LIVE,
+        cli=("--graceful-timeout",),
+        metavar="SECONDS",
+    )
+    max_retry: int = option(
+        5,
+        "Failed starts in a row before a slot is given up as FATAL; -1 tries for ever.",
+        parse=integer,
+        check=at_least(-1),
+        reload=LIVE,
+    )
+    max_age: float = option(
+        0.0, "Seconds after which a process is replaced; 0 is never.", parse=seconds, check=at_least(0), reload=LIVE
+    )
+    max_age_variance: float = option(
+        30.0, "Random seconds, up to this many, added to max_age.", parse=seconds, check=at_least(0), reload=LIVE
+    )
+    priority: int = option(0, "Higher starts earlier and stops later.", parse=integer, reload=LIVE)
+    close_child_stdin: bool = option(True, "Point standard input to /dev/null.", parse=boolean)
+    close_child_stdout: bool = option(False, "Point standard output to /dev/null.", parse=boolean)
+    close_child_stderr: bool = option(False, "Point standard error to /dev/null.", parse=boolean)
+    umask: int | None = option(None, "umask of the processes, octal.", parse=optional(octal), metavar="OCTAL")
+    backoff: float = option(
+        0.5,
+        "Seconds before the first retry of a failed start; doubled at each further one.",
+        parse=seconds,
+        check=at_least(0),
+        reload=LIVE,
+    )
+    backoff_max: float = option(
+        30.0, "Longest pause between two tries, in seconds.", parse=seconds, check=at_least(0), reload=LIVE
+    )
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What the env sections give this watcher; the master's own environment is not in it."""
+    rlimits: Mapping[str, int] = field(default_factory=dict)
+    """By the names of resource(3), such as RLIMIT_NOFILE; -1 (RLIM_INFINITY) is no limit."""
+    stdout_stream: StreamOptions | None = None
+    stderr_stream: StreamOptions | None = None
+    hooks: Mapping[str, str] = field(default_factory=dict)
+    """As written, by the name of the hook; not called yet."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Free keys of the section, kept for plugins and for `forkservectl options`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One reading of a configuration, complete and consistent; equal readings compare equal."""
+
+    master: MasterOptions = field(default_factory=MasterOptions)
+    sockets: tuple[SocketOptions, ...] = ()
+    watchers: tuple[WatcherOptions, ...] = ()
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """One line each, ready to be logged: what was ignored, and where it stands."""
+    origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict, compare=False)
+    """Where a value was given, by section and option, e.g. `("watcher:web", "cmd")`; defaults are not in it."""
