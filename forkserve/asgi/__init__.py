@@ -1,0 +1,1 @@
+"""ASGI 3 as data: scopes, messages, lifespan, WebSocket; no sockets here."""
