@@ -58,11 +58,12 @@ class ConfigError(ForkserveError):
 
 
 class ConfigErrors(ConfigError):
-    """All errors found in one reading of a configuration, a line each."""
+    """All errors found in one reading of a configuration, a line each; `warnings` are what else was noticed."""
 
-    def __init__(self, errors: tuple[ConfigError, ...]) -> None:
+    def __init__(self, errors: tuple[ConfigError, ...], warnings: tuple[str, ...] = ()) -> None:
         super().__init__("\n".join(str(error) for error in errors))
         self.errors = errors
+        self.warnings = warnings
 
 
 class BindError(ForkserveError):

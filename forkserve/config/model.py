@@ -23,9 +23,9 @@ from forkserve.config.values import (
     member,
     not_empty,
     number,
-    octal,
     one_of,
     optional,
+    optional_octal,
     paths,
     seconds,
     signal_name,
@@ -77,7 +77,7 @@ class MasterOptions:
     umask: int | None = option(
         None,
         "umask of the master and, unless a watcher sets its own, of all processes; octal.",
-        parse=optional(octal),
+        parse=optional_octal,
         reload=RESTART,
         cli=("--umask",),
         metavar="OCTAL",
@@ -140,11 +140,11 @@ class SocketOptions:
     umask: int | None = option(
         None,
         "umask while a unix socket is bound, octal; `mode` beats it.",
-        parse=optional(octal),
+        parse=optional_octal,
         reload=REBIND,
     )
     mode: int | None = option(
-        None, "File mode of a unix socket, octal, such as 0660.", parse=optional(octal), reload=LIVE, metavar="OCTAL"
+        None, "File mode of a unix socket, octal, such as 0660.", parse=optional_octal, reload=LIVE, metavar="OCTAL"
     )
     owner: str | None = option(
         None, "Owner of a unix socket's file, by name or number.", parse=optional(text), reload=LIVE, metavar="USER"
@@ -295,7 +295,7 @@ class WatcherOptions:
     close_child_stdin: bool = option(True, "Point standard input to /dev/null.", parse=boolean)
     close_child_stdout: bool = option(False, "Point standard output to /dev/null.", parse=boolean)
     close_child_stderr: bool = option(False, "Point standard error to /dev/null.", parse=boolean)
-    umask: int | None = option(None, "umask of the processes, octal.", parse=optional(octal), metavar="OCTAL")
+    umask: int | None = option(None, "umask of the processes, octal.", parse=optional_octal, metavar="OCTAL")
     backoff: float = option(
         0.5,
         "Seconds before the first retry of a failed start; doubled at each further one.",

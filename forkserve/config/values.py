@@ -32,6 +32,7 @@ __all__ = [
     "octal",
     "one_of",
     "optional",
+    "optional_octal",
     "paths",
     "seconds",
     "signal_name",
@@ -111,6 +112,11 @@ def octal(value: str) -> int:
     if not 0 <= result <= 0o7777:
         raise ValueError(f"expected an octal number such as 022 or 0660, got {value!r}")
     return result
+
+
+def optional_octal(value: str) -> int | None:
+    """Read an octal number, or nothing from empty text."""
+    return octal(value) if value.strip() else None
 
 
 def signal_name(value: str) -> int:

@@ -1,0 +1,195 @@
+"""Turns sections into a Config: the one way from any file and from the command line.
+
+Rules: pure; the environment is handed in. All mistakes of all sections are found before any is raised. Placeholders
+for the environment are replaced here, those that depend on the process when it is spawned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import resource
+from collections.abc import Mapping, Sequence
+from socket import AddressFamily
+
+from forkserve.config import later
+from forkserve.config.consistency import check_consistency
+from forkserve.config.document import Findings, Section, Value, merge
+from forkserve.config.environment import environment_of, global_environment
+from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamClass, StreamOptions, WatcherOptions
+from forkserve.config.options import Origin, options_of
+from forkserve.config.placeholders import env_values, expand, nearest
+from forkserve.config.reading import read_options, refuse_unknown
+from forkserve.config.values import integer
+
+__all__ = ["build", "expanded"]
+
+_NAMED = ("watcher", "socket", "plugin")
+_KINDS = ("circus", "env", *_NAMED)
+_NAME = re.compile(r"[\w.:-]+")
+
+
+def build(sections: Sequence[Section], environ: Mapping[str, str], findings: Findings) -> Config:
+    """Return the configuration, usable only if `findings` holds no error afterwards.
+
+    What does not fit is replaced by its default, so that further checks can find further mistakes.
+    """
+    return _Builder(merge(sections, findings), environ, findings).config()
+
+
+def expanded(values: Mapping[str, Value], known: Mapping[str, str]) -> dict[str, Value]:
+    """Replace the placeholders for the environment in all values."""
+    names = env_values(known)
+    return {key: dataclasses.replace(value, text=expand(value.text, names)) for key, value in values.items()}
+
+
+class _Builder:
+    def __init__(self, sections: Sequence[Section], environ: Mapping[str, str], findings: Findings) -> None:
+        self.environ = environ
+        self.findings = findings
+        self.sections = sections
+        self.globals = {**environ, **global_environment(sections, environ)}
+        self.origins: dict[tuple[str, str], Origin] = {
+            (section.title, key): value.origin for section in sections for key, value in section.values.items()
+        }
+
+    def config(self) -> Config:
+        """Build every section, then judge them together."""
+        self._unserved_sections()
+        config = Config(
+            master=self._master(),
+            sockets=tuple(filter(None, map(self._socket, self._of_kind("socket")))),
+            watchers=tuple(filter(None, map(self._watcher, self._of_kind("watcher")))),
+            origins=self.origins,
+        )
+        check_consistency(config, {each.title: each for each in self.sections}, self.findings)
+        return config
+
+    def _of_kind(self, kind: str) -> list[Section]:
+        return [each for each in self.sections if each.kind == kind]
+
+    def _unserved_sections(self) -> None:
+        for section in self.sections:
+            if section.kind == "plugin":
+                self.findings.warning(section.origin, "plugins are not served yet, ignored", label=section.label)
+            elif not _is_known(section):
+                advice = nearest(section.kind, _KINDS)
+                self.findings.warning(section.origin, f"unknown section, ignored{advice}", label=section.label)
+            elif section.kind in ("watcher", "socket") and not _NAME.fullmatch(section.name):
+                message = f"expected [{section.kind}:NAME] with a name of letters, digits, `_`, `.`, `:` and `-`"
+                self.findings.error(section.origin, message, label=section.label)
+
+    def _master(self) -> MasterOptions:
+        for section in self._of_kind("circus"):
+            values = expanded(section.values, self.globals)
+            given, rest = read_options(MasterOptions, values, self.findings, label=section.label)
+            rest = self._without_later(rest, later.MASTER, section)
+            refuse_unknown(MasterOptions, rest, section, self.findings)
+            return MasterOptions(**given)
+        return MasterOptions()
+
+    def _without_later(
+        self, rest: Mapping[str, Value], reasons: Mapping[str, str], section: Section, *, prefix: str = ""
+    ) -> dict[str, Value]:
+        for key, value in rest.items():
+            if key in reasons and not later.asks_for_nothing(value.text):
+                self.findings.warning(value.origin, reasons[key], label=section.label, key=prefix + key)
+        return {key: value for key, value in rest.items() if key not in reasons}
+
+    def _socket(self, section: Section) -> SocketOptions | None:
+        values = expanded(section.values, self.globals)
+        given, rest = read_options(SocketOptions, values, self.findings, label=section.label)
+        refuse_unknown(SocketOptions, rest, section, self.findings)
+        if given.get("path"):
+            given["family"] = AddressFamily.AF_UNIX
+        elif ":" in given.get("host", "") and "family" not in given:
+            given["family"] = AddressFamily.AF_INET6
+        return SocketOptions(name=section.name, **given) if section.name else None
+
+    def _watcher(self, section: Section) -> WatcherOptions | None:
+        env = environment_of(section.name, self.sections, self.environ)
+        values = expanded(section.values, {**self.environ, **env})
+        given, rest = read_options(WatcherOptions, values, self.findings, label=section.label)
+        given["rlimits"] = self._rlimits(_family(rest, "rlimit_"), section)
+        for stream in ("stdout_stream", "stderr_stream"):
+            given[stream] = self._stream(stream, _family(rest, f"{stream}."), section)
+        given["hooks"] = self._hooks(_family(rest, "hooks."), section)
+        given["extra"] = self._extra(rest, section)
+        if "cmd" not in given:
+            if "cmd" not in section.values:
+                message = "cmd is missing: give the command to run"
+                self.findings.error(section.origin, message, label=section.label)
+            # its other mistakes are found all the same
+            given["cmd"] = "false"
+        return WatcherOptions(name=section.name, env=env, **given) if section.name else None
+
+    def _rlimits(self, values: Mapping[str, Value], section: Section) -> dict[str, int]:
+        known = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+        limits: dict[str, int] = {}
+        for key, value in values.items():
+            name = f"RLIMIT_{key.upper()}"
+            try:
+                if name not in known:
+                    raise ValueError(f"unknown limit{nearest(name, known)}")
+                blank = value.text.strip().lower() in ("", "infinity", "unlimited")
+                limits[name] = resource.RLIM_INFINITY if blank else integer(value.text)
+            except ValueError as error:
+                self.findings.error(value.origin, str(error), label=section.label, key=f"rlimit_{key}")
+        return limits
+
+    def _stream(self, name: str, values: dict[str, Value], section: Section) -> StreamOptions | None:
+        if not values:
+            return None
+        word = values.get("class")
+        if word:
+            short = word.text.strip().removeprefix("circus.stream.")
+            short = "SyslogStream" if short.lower() == "syslog" else short
+            if "." in short or short == "QueueStream":
+                message = "streams of other classes are not served yet, the output goes to the master's own"
+                self.findings.warning(word.origin, message, label=section.label, key=f"{name}.class")
+                return None
+            values = {**values, "class": dataclasses.replace(word, text=short)}
+        prefix = f"{name}."
+        given, rest = read_options(StreamOptions, values, self.findings, label=section.label, prefix=prefix)
+        rest = self._without_later(rest, later.STREAM, section, prefix=prefix)
+        refuse_unknown(StreamOptions, rest, section, self.findings, prefix=prefix)
+        if "kind" not in given and ("class" in values or "kind" in values):
+            return None
+        if "filename" not in values:
+            given.setdefault("kind", StreamClass.STDOUT)
+        return StreamOptions(**given)
+
+    def _hooks(self, values: Mapping[str, Value], section: Section) -> dict[str, str]:
+        for name, value in values.items():
+            key = f"hooks.{name}"
+            if name in later.HOOKS:
+                self.findings.warning(value.origin, "hooks are not called yet", label=section.label, key=key)
+            else:
+                advice = nearest(name, later.HOOKS)
+                self.findings.warning(value.origin, f"unknown hook, ignored{advice}", label=section.label, key=key)
+        return {name: value.text for name, value in values.items()}
+
+    def _extra(self, rest: Mapping[str, Value], section: Section) -> dict[str, str]:
+        families = later.ANY_WATCHER_KEY
+        free = {key: value for key, value in rest.items() if not key.startswith(families)}
+        free = self._without_later(free, later.WATCHER, section)
+        plain = {key: value for key, value in free.items() if "." not in key}
+        if section.strict:
+            refuse_unknown(WatcherOptions, plain, section, self.findings)
+        names = [each.name for each in options_of(WatcherOptions)]
+        for key, value in plain.items():
+            # a free key is legal in Circus: plugins read them; one that looks like an option is more likely an error
+            advice = nearest(key, names, cutoff=0.75)
+            if advice and not section.strict:
+                message = f"not an option, kept as a free key{advice}"
+                self.findings.warning(value.origin, message, label=section.label, key=key)
+        return {key: value.text for key, value in free.items()}
+
+
+def _is_known(section: Section) -> bool:
+    named = ":" in section.title
+    return section.kind == "env" or (section.kind == "circus" and not named) or (section.kind in _NAMED and named)
+
+
+def _family(values: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}

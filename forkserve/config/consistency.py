@@ -1,0 +1,139 @@
+"""What can be wrong between options that are each right alone.
+
+Rules: pure, over built options; nothing of the system is asked (`system.py` does that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from socket import AddressFamily
+
+from forkserve.config.document import Findings, Section
+from forkserve.config.model import Config, SocketOptions, StreamClass, StreamOptions, WatcherOptions
+from forkserve.config.placeholders import nearest, sockets_in, unknown_names
+from forkserve.config.values import words
+
+__all__ = ["check_consistency"]
+
+_COMMAND = ("cmd", "args", "shell_args")
+_NEEDS_FILE = (StreamClass.FILE, StreamClass.WATCHED_FILE, StreamClass.TIMED_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One section, and where its findings go."""
+
+    section: Section
+    findings: Findings
+
+    def error(self, key: str, message: str) -> None:
+        self._note(self.findings.error, key, message)
+
+    def warning(self, key: str, message: str) -> None:
+        self._note(self.findings.warning, key, message)
+
+    def _note(self, note: Callable[..., None], key: str, message: str) -> None:
+        family, dot, _ = key.partition(".")
+        alike = [
+            value
+            for name, value in self.section.values.items()
+            if name == key or (dot and name.startswith(family + dot))
+        ]
+        origin = alike[0].origin if alike else self.section.origin
+        note(origin, message, label=self.section.label, key=key)
+
+
+def check_consistency(config: Config, sections: Mapping[str, Section], findings: Findings) -> None:
+    """Note all that does not fit together."""
+    names = [each.name for each in config.sockets]
+    for socket in config.sockets:
+        _check_socket(socket, _Place(sections[f"socket:{socket.name}"], findings))
+    _check_same_address(config.sockets, sections, findings)
+    for watcher in config.watchers:
+        place = _Place(sections[f"watcher:{watcher.name}"], findings)
+        _check_sockets_of(watcher, names, place)
+        _check_command(watcher, place)
+        _check_watcher(watcher, place)
+        _check_stream("stdout_stream", watcher.stdout_stream, place)
+        _check_stream("stderr_stream", watcher.stderr_stream, place)
+    _check_same_name(config.watchers, sections, findings)
+
+
+def _check_socket(socket: SocketOptions, place: _Place) -> None:
+    if socket.family is AddressFamily.AF_UNIX and not socket.path and socket.fd is None:
+        place.error("path", "a unix socket needs a path")
+    if socket.path is None:
+        for key in ("mode", "owner", "group", "umask"):
+            if key in place.section.values:
+                place.warning(key, "only a unix socket has it, ignored")
+
+
+def _check_same_address(sockets: Sequence[SocketOptions], sections: Mapping[str, Section], findings: Findings) -> None:
+    seen: dict[tuple[object, ...], str] = {}
+    for socket in sockets:
+        address: tuple[object, ...] = (socket.host, socket.port, socket.family, socket.type)
+        if socket.fd is not None or socket.path:
+            address = (socket.fd, socket.path)
+        elif socket.port == 0:
+            continue
+        if address in seen:
+            section = sections[f"socket:{socket.name}"]
+            findings.error(section.origin, f"the same address as [socket:{seen[address]}]", label=section.label)
+        seen.setdefault(address, socket.name)
+
+
+def _check_same_name(watchers: Sequence[WatcherOptions], sections: Mapping[str, Section], findings: Findings) -> None:
+    seen: dict[str, str] = {}
+    for watcher in watchers:
+        other = seen.setdefault(watcher.name.lower(), watcher.name)
+        if other != watcher.name:
+            section = sections[f"watcher:{watcher.name}"]
+            message = f"names know no case, and [{sections[f'watcher:{other}'].label}] exists; choose another name"
+            findings.error(section.origin, message, label=section.label)
+
+
+def _check_sockets_of(watcher: WatcherOptions, names: Sequence[str], place: _Place) -> None:
+    asked = [(key, name) for key in _COMMAND for name in sockets_in(getattr(watcher, key) or "")]
+    if watcher.stdin_socket is not None:
+        asked.append(("stdin_socket", watcher.stdin_socket.lower()))
+    for key, name in asked:
+        if name not in names:
+            there = f"; there is {', '.join(names)}" if names else "; no socket is configured"
+            advice = nearest(name, names) or there
+            place.error(key, f"unknown socket {name!r}{advice}")
+
+
+def _check_command(watcher: WatcherOptions, place: _Place) -> None:
+    for key in _COMMAND:
+        text = getattr(watcher, key) or ""
+        for name in unknown_names(text):
+            known = [f"circus.{each}" for each in ("wid", "numprocesses", "working_dir", "args", "uid", "gid")]
+            place.warning(key, f"unknown placeholder circus.{name}, left as it is{nearest('circus.' + name, known)}")
+        if watcher.shell and key != "args":
+            continue
+        try:
+            if not words(text) and key == "cmd":
+                place.error(key, "must not be empty")
+        except ValueError as error:
+            place.error(key, str(error))
+
+
+def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
+    if watcher.singleton and watcher.numprocesses > 1:
+        place.error("numprocesses", f"a singleton has one process at most, got {watcher.numprocesses}")
+    if watcher.copy_path and not watcher.copy_env:
+        place.warning("copy_path", "needs copy_env, ignored")
+    if watcher.shell_args and not watcher.shell:
+        place.warning("shell_args", "needs shell, ignored")
+    if watcher.backoff > watcher.backoff_max:
+        place.error("backoff", f"must not exceed backoff_max ({watcher.backoff_max}), got {watcher.backoff}")
+
+
+def _check_stream(name: str, stream: StreamOptions | None, place: _Place) -> None:
+    if stream is None:
+        return
+    if stream.kind in _NEEDS_FILE and not stream.filename:
+        place.error(f"{name}.filename", f"a {stream.kind.value} needs a filename")
+    if stream.kind is not StreamClass.TIMED_FILE and stream.backup_count and not stream.max_bytes:
+        place.warning(f"{name}.backup_count", "needs max_bytes, nothing is rotated")

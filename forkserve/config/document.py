@@ -1,0 +1,115 @@
+"""What the readers of files and of the command line hand on: sections of texts, each with its place.
+
+Rules: pure. A document knows nothing of options. When documents are merged, the first value wins, as in Circus: the
+command line comes before the main file, the main file before its includes. Nothing is dropped without a finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from forkserve.config.options import Origin
+from forkserve.errors import ConfigError, ConfigErrors
+
+__all__ = ["Findings", "Kind", "Section", "Value", "merge"]
+
+
+class Kind(Enum):
+    """How a value was written; only TOML and the command line have more than text."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    LIST = "list"
+    LITERAL = "literal text, in which no $NAME is replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The text of one value, and where it was given."""
+
+    text: str
+    origin: Origin
+    kind: Kind = Kind.TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section; `title` is Circus's (`circus`, `watcher:web`, `env:a,b*`), `label` what the user wrote."""
+
+    title: str
+    values: Mapping[str, Value]
+    origin: Origin
+    label: str
+    strict: bool = False
+    """An unknown key is an error, not a warning."""
+
+    @property
+    def kind(self) -> str:
+        """The word before the colon: circus, watcher, socket, plugin, env."""
+        return self.title.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """The text after the colon."""
+        return self.title.partition(":")[2].strip()
+
+
+class Findings:
+    """Collects what is wrong in one reading, so that all of it is reported at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[tuple[Origin, str]] = []
+        self._warnings: list[tuple[Origin, str]] = []
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The mistakes, file by file and line by line."""
+        return _in_order(self._errors)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is ignored or odd, file by file and line by line."""
+        return _in_order(self._warnings)
+
+    def error(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
+        """Note a mistake; the configuration cannot be used."""
+        self._errors.append((origin, _line(origin, label, key, message)))
+
+    def warning(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
+        """Note something that is ignored or odd."""
+        self._warnings.append((origin, _line(origin, label, key, message)))
+
+    def raise_errors(self) -> None:
+        """Raise ConfigErrors if any mistake was noted."""
+        if self._errors:
+            raise ConfigErrors(tuple(map(ConfigError, self.errors)), self.warnings)
+
+
+def _in_order(notes: list[tuple[Origin, str]]) -> tuple[str, ...]:
+    sources = list(dict.fromkeys(origin.source for origin, _ in notes))
+    ordered = sorted(notes, key=lambda note: (sources.index(note[0].source), note[0].line or 0))
+    return tuple(text for _, text in ordered)
+
+
+def _line(origin: Origin, label: str, key: str, message: str) -> str:
+    place = " ".join(part for part in (str(origin), f"[{label}]" if label else "", key) if part)
+    return f"{place}: {message}"
+
+
+def merge(sections: Iterable[Section], findings: Findings) -> tuple[Section, ...]:
+    """Join sections of the same title; the first value of a key wins and a later, different one gets a warning."""
+    merged: dict[str, Section] = {}
+    for section in sections:
+        first = merged.get(section.title)
+        if first is None:
+            merged[section.title] = section
+            continue
+        values = dict(first.values)
+        for key, value in section.values.items():
+            kept = values.setdefault(key, value)
+            if kept.text != value.text and not kept.origin.source.startswith("argument"):
+                findings.warning(value.origin, f"already set at {kept.origin}, ignored", label=section.label, key=key)
+        merged[section.title] = Section(first.title, values, first.origin, first.label, first.strict)
+    return tuple(merged.values())

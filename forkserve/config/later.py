@@ -1,0 +1,69 @@
+"""Options of Circus that forkserve accepts and does not serve, each with the reason.
+
+Rule: such an option is named in a warning, so that nobody believes it works. When it comes to be served, its line
+moves from here into a declaration in `model.py`.
+"""
+
+from __future__ import annotations
+
+from forkserve.config.values import boolean
+
+__all__ = ["ANY_WATCHER_KEY", "HOOKS", "MASTER", "STREAM", "WATCHER", "asks_for_nothing"]
+
+_NOT_YET = "not served yet, ignored"
+_NEVER = "never had an effect in Circus either, ignored"
+_WEB = "the circus-web package is for Python 2 only, ignored"
+
+MASTER = {
+    "endpoint": _NOT_YET,
+    "endpoint_owner": _NOT_YET,
+    "pubsub_endpoint": _NOT_YET,
+    "stats_endpoint": _NOT_YET,
+    "statsd": _NOT_YET,
+    "multicast_endpoint": "there is no discovery by multicast, ignored",
+    "loggerconfig": _NOT_YET,
+    "debug": "not served yet, ignored; loglevel = debug shows more",
+    "debug_gc": _NOT_YET,
+    "fqdn_prefix": _NOT_YET,
+    "httpd": _WEB,
+    "httpd_host": _WEB,
+    "httpd_port": _WEB,
+    "statsd_close_outputs": _NEVER,
+    "httpd_close_outputs": _NEVER,
+    "stream_backend": _NEVER,
+}
+
+WATCHER = {
+    "on_demand": "not served yet, the watcher starts at once",
+    "virtualenv": "not served yet, ignored; set PATH in an env section, or name the program in the environment's bin",
+    "virtualenv_py_ver": _NOT_YET,
+    "check_flapping": _NEVER,
+    "env": "has no effect here; use a section [env:NAME]",
+}
+
+STREAM = {"refresh_time": _NEVER}
+
+HOOKS = (
+    "before_start",
+    "after_start",
+    "before_spawn",
+    "after_spawn",
+    "before_stop",
+    "after_stop",
+    "before_signal",
+    "after_signal",
+    "before_reap",
+    "after_reap",
+    "extended_stats",
+)
+
+ANY_WATCHER_KEY = ("hooks.", "stdout_stream.", "stderr_stream.", "rlimit_")
+"""Prefixes of the open families of keys in a watcher's section."""
+
+
+def asks_for_nothing(text: str) -> bool:
+    """Tell whether a value, empty or a word for no, leaves nothing to ignore."""
+    try:
+        return not text.strip() or not boolean(text)
+    except ValueError:
+        return False

@@ -1,0 +1,168 @@
+"""Reads configuration files, and reads them again for a reload.
+
+Rules: the only module of this package that opens files. A file that ends in `.toml` is TOML; `.ini`, `.cfg` and `.conf`
+are Circus's grammar; any other is judged by its content. `include` and `include_dir` count in the main file only and
+are relative to its folder. The first value met wins: the command line beats the main file, and that its includes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from forkserve.config.build import build, expanded
+from forkserve.config.document import Findings, Section
+from forkserve.config.ini import read_ini
+from forkserve.config.model import Config
+from forkserve.config.options import Origin
+from forkserve.config.system import verify
+from forkserve.config.toml import read_toml
+from forkserve.config.values import paths
+
+__all__ = ["ConfigSource", "FileSource", "LineSource", "load"]
+
+
+class ConfigSource(Protocol):
+    """Where a configuration comes from; it is read at the start and at each reload."""
+
+    @property
+    def description(self) -> str:
+        """What a process title and a log line call it: the file's path, or `command line`."""
+
+    @property
+    def path(self) -> str | None:
+        """The absolute path of the main file, if there is one."""
+
+    def read(self) -> Config:
+        """Read it anew; raises ConfigErrors with everything that is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A main file with its includes; `overrides` and `env` come from the command line and beat it."""
+
+    path: str
+    overrides: tuple[Section, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str:
+        """The path as it is."""
+        return self.path
+
+    def read(self) -> Config:
+        """Read the file and its includes; raises ConfigErrors."""
+        return _with_env(load(self.path, overrides=self.overrides), self.env)
+
+
+@dataclass(frozen=True, slots=True)
+class LineSource:
+    """A configuration given by the command line alone; a reload finds the same one."""
+
+    sections: tuple[Section, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    path: str | None = None
+
+    @property
+    def description(self) -> str:
+        """What the log calls it."""
+        return "command line"
+
+    def read(self) -> Config:
+        """Build the configuration; raises ConfigErrors."""
+        return _with_env(_finished(self.sections, os.environ, Findings()), self.env)
+
+
+def load(path: str, *, overrides: Sequence[Section] = (), environ: Mapping[str, str] | None = None) -> Config:
+    """Read a file, what it includes, and the system's names; raises ConfigErrors with every error found.
+
+    `overrides` beat the file; `environ` is the master's environment, by default the real one.
+    """
+    environ = os.environ if environ is None else environ
+    findings = Findings()
+    main = _read(Path(path), findings)
+    included = [each for file in _included(main, Path(path).parent, environ, findings) for each in file]
+    return _finished([*overrides, *main, *included], environ, findings)
+
+
+def _finished(sections: Sequence[Section], environ: Mapping[str, str], findings: Findings) -> Config:
+    config = build(sections, environ, findings)
+    verify(config, findings)
+    findings.raise_errors()
+    return dataclasses.replace(config, warnings=findings.warnings)
+
+
+def _with_env(config: Config, env: Mapping[str, str]) -> Config:
+    watchers = tuple(dataclasses.replace(each, env={**each.env, **env}) for each in config.watchers)
+    return dataclasses.replace(config, watchers=watchers)
+
+
+def _read(path: Path, findings: Findings) -> list[Section]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        findings.error(Origin(str(path)), f"cannot be read: {error.strerror}")
+        return []
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        findings.error(Origin(str(path), line), "is not UTF-8 text")
+        return []
+    return (read_toml if _is_toml(path, text) else read_ini)(text, str(path), findings)
+
+
+def _is_toml(path: Path, text: str) -> bool:
+    if path.suffix in (".toml", ".ini", ".cfg", ".conf"):
+        return path.suffix == ".toml"
+    try:
+        return bool(tomllib.loads(text))
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _included(
+    main: Sequence[Section], folder: Path, environ: Mapping[str, str], findings: Findings
+) -> list[list[Section]]:
+    files: list[Path] = []
+    for section in main:
+        if section.kind == "circus":
+            files += _named_files(section, folder, environ, findings)
+    return [_without_includes(_read(path, findings), findings) for path in dict.fromkeys(files)]
+
+
+def _named_files(section: Section, folder: Path, environ: Mapping[str, str], findings: Findings) -> list[Path]:
+    files: list[Path] = []
+    for key, value in expanded(section.values, environ).items():
+        if key not in ("include", "include_dir"):
+            continue
+        try:
+            names = paths(value.text)
+        except ValueError:
+            # noted where the option is read
+            continue
+        for name in names:
+            patterns = [name] if key == "include" else [f"{name}/*.ini", f"{name}/*.toml"]
+            found = sorted(each for pattern in patterns for each in glob.glob(str(folder / pattern)))
+            if not found:
+                findings.warning(value.origin, f"no file matches {name!r}", label=section.label, key=key)
+            files += map(Path, found)
+    return files
+
+
+def _without_includes(sections: Sequence[Section], findings: Findings) -> list[Section]:
+    """Included files do not include: their `include` is named and dropped."""
+    kept: list[Section] = []
+    for section in sections:
+        values = dict(section.values)
+        for key in ("include", "include_dir"):
+            value = values.pop(key, None) if section.kind == "circus" else None
+            if value is not None:
+                message = "counts in the main file only, ignored"
+                findings.warning(value.origin, message, label=section.label, key=key)
+        kept.append(dataclasses.replace(section, values=values))
+    return kept

@@ -1,0 +1,66 @@
+"""Placeholders in commands: `$(circus.NAME)` and `((circus.NAME))`, any case, as in Circus.
+
+Rules: pure. Names are handed over without the word `circus`: `wid`, `sockets.web`, `env.HOME`, `numprocesses`. A name
+that nobody knows is left in place as it is, since a shell command may mean it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from forkserve.config.model import WatcherOptions
+from forkserve.config.options import options_of
+
+__all__ = ["env_values", "expand", "names_in", "nearest", "sockets_for", "sockets_in", "unknown_names"]
+
+_PLACEHOLDER = re.compile(r"\$\(circus\.([\w.-]+)\)|\(\(circus\.([\w.-]+)\)\)", re.IGNORECASE)
+_AT_SPAWN = ("wid", "args", "shell", "working_dir", "uid", "gid", "executable", "use_fds", "name")
+"""What is known only when a process is spawned, beside the watcher's options."""
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names of the placeholders in `text`, in lower case, each once, in order of appearance."""
+    return tuple(dict.fromkeys((match[1] or match[2]).lower() for match in _PLACEHOLDER.finditer(text)))
+
+
+def sockets_in(text: str) -> tuple[str, ...]:
+    """Return the names of the sockets that placeholders in `text` ask for."""
+    return tuple(name.removeprefix("sockets.") for name in names_in(text) if name.startswith("sockets."))
+
+
+def expand(text: str, values: Mapping[str, str]) -> str:
+    """Replace each placeholder whose lower-case name is a key of `values`; others stay."""
+    return _PLACEHOLDER.sub(lambda match: values.get((match[1] or match[2]).lower(), match[0]), text)
+
+
+def env_values(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of `env` as values for `expand`: `env.home` and so on."""
+    return {f"env.{name.lower()}": value for name, value in env.items()}
+
+
+def sockets_for(watcher: WatcherOptions, sockets: Sequence[str]) -> tuple[str, ...]:
+    """Return the sockets that the watcher's processes inherit, in the order of their descriptors (3, 4, 5, ...).
+
+    Those named in its command; with `use_sockets` and no name in the command, all of `sockets`.
+    """
+    named = sockets_in(" ".join((watcher.cmd, watcher.args, watcher.shell_args or "")))
+    if named or not watcher.use_sockets:
+        return named
+    return tuple(sockets)
+
+
+def unknown_names(text: str) -> tuple[str, ...]:
+    """Return the placeholders in `text` that no process will ever know; sockets and the environment are not judged."""
+    known = {*_AT_SPAWN, *(each.name for each in options_of(WatcherOptions))}
+    return tuple(
+        name for name in names_in(text) if name not in known and not name.startswith(("sockets.", "env.", "rlimits."))
+    )
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return `; did you mean 'x'?` for the most alike of the known names, or an empty text."""
+    by_lower = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return f"; did you mean {by_lower[found[0]]!r}?" if found else ""

@@ -1,0 +1,120 @@
+"""Asks the system whether the names in a configuration exist: users, groups, folders, programs.
+
+Rules: reads only. What cannot work is an error, what may come to exist by the time it is needed is a warning.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from forkserve.config.document import Findings
+from forkserve.config.model import Config, SocketOptions, StreamOptions, WatcherOptions
+from forkserve.config.options import Origin
+from forkserve.config.placeholders import names_in, nearest
+from forkserve.config.values import words
+
+__all__ = ["find_program", "verify"]
+
+
+def verify(config: Config, findings: Findings) -> None:
+    """Note every user, group and folder that does not exist; nothing is opened or made."""
+    for socket in config.sockets:
+        _Verifier(config, findings, f"socket:{socket.name}").socket(socket)
+    for watcher in config.watchers:
+        _Verifier(config, findings, f"watcher:{watcher.name}").watcher(watcher)
+    if config.master.pidfile:
+        _Verifier(config, findings, "circus").folder_of("pidfile", config.master.pidfile)
+
+
+def find_program(program: str, path: str) -> str | None:
+    """Return the full path of a program: from `path`, else from the folder of the running Python.
+
+    The latter makes `venv/bin/forkserve` find `forkserve-worker` beside it when nobody has activated the environment.
+    """
+    return shutil.which(program, path=path) or shutil.which(program, path=os.path.dirname(sys.executable))
+
+
+def _first_word(command: str) -> str:
+    try:
+        return words(command)[0]
+    except (ValueError, IndexError):
+        # noted by the consistency check
+        return "/"
+
+
+class _Verifier:
+    def __init__(self, config: Config, findings: Findings, title: str) -> None:
+        self.origins = config.origins
+        self.findings = findings
+        self.title = title
+
+    def socket(self, socket: SocketOptions) -> None:
+        self._user("owner", socket.owner)
+        self._group("group", socket.group)
+        if socket.path and not socket.path.startswith("@"):
+            self.folder_of("path", socket.path)
+
+    def watcher(self, watcher: WatcherOptions) -> None:
+        self._user("uid", watcher.uid)
+        self._group("gid", watcher.gid)
+        if watcher.working_dir and not names_in(watcher.working_dir) and not os.path.isdir(watcher.working_dir):
+            self._error("working_dir", f"no such directory: {watcher.working_dir}")
+        self._stream("stdout_stream", watcher.stdout_stream)
+        self._stream("stderr_stream", watcher.stderr_stream)
+        self._program(watcher)
+
+    def folder_of(self, key: str, path: str) -> None:
+        folder = Path(path).parent
+        if not folder.is_dir():
+            self._error(key, f"no such directory: {folder}")
+
+    def _stream(self, name: str, stream: StreamOptions | None) -> None:
+        if stream is not None and stream.filename:
+            self.folder_of(f"{name}.filename", stream.filename)
+
+    def _user(self, key: str, name: str | None) -> None:
+        self._account(key, name, "user", pwd.getpwnam, lambda: (each.pw_name for each in pwd.getpwall()))
+
+    def _group(self, key: str, name: str | None) -> None:
+        self._account(key, name, "group", grp.getgrnam, lambda: (each.gr_name for each in grp.getgrall()))
+
+    def _account(
+        self, key: str, name: str | None, what: str, find: Callable[[str], Any], names: Callable[[], Iterable[str]]
+    ) -> None:
+        if name is None or name.isdecimal():
+            return
+        try:
+            find(name)
+        except KeyError:
+            self._error(key, f"unknown {what} {name!r}{nearest(name, names())}")
+
+    def _program(self, watcher: WatcherOptions) -> None:
+        """Warn of a program that is not found on the PATH it will be looked for on."""
+        program = watcher.executable or _first_word(watcher.cmd)
+        if watcher.shell or "/" in program or names_in(program):
+            return
+        inherited = os.environ.get("PATH") if watcher.copy_env else None
+        path = watcher.env.get("PATH", inherited or os.defpath)
+        if find_program(program, path) is None:
+            cure = "" if watcher.copy_env else "; copy_env is off, so set PATH in an env section or copy_env = True"
+            self._note(self.findings.warning, "cmd", f"{program!r} is not found on the PATH ({path}){cure}")
+
+    def _error(self, key: str, message: str) -> None:
+        self._note(self.findings.error, key, message)
+
+    def _note(self, note: Callable[..., None], key: str, message: str) -> None:
+        origin = self.origins.get((self.title, key)) or self._section_origin()
+        note(origin, message, label=self.title, key=key)
+
+    def _section_origin(self) -> Origin:
+        for (title, _), origin in self.origins.items():
+            if title == self.title:
+                return Origin(origin.source)
+        return Origin("configuration")
