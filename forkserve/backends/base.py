@@ -1,0 +1,140 @@
+"""What a backend is: traits that say what it can do, and one method that serves until drained.
+
+Rules: a backend's module imports its server library only inside `serve`, so that its traits can be read where the
+library is absent. A backend does not know where its listeners come from, installs no signal handler that it can avoid,
+and learns from `Run` when to drain. Whoever runs a backend does all else: sockets, signals, loading, logging set-up,
+the forced end at the deadline.
+
+    class Mine:
+        traits = Traits(interfaces=frozenset({Interface.WSGI}), concurrency="one request at a time")
+
+        def serve(self, app, listeners, run):
+            ...                     # begin to accept
+            run.ready()
+            ...                     # until run.drain_fd is readable; then finish what is in flight and return
+
+A third party adds one by an entry point of the group `forkserve.backends` that names such a class.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from _thread import start_new_thread
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from select import poll
+from typing import Any, ClassVar, Protocol
+
+from forkserve.config.launch import Interface
+from forkserve.config.serving import ServingOptions
+
+__all__ = ["App", "Backend", "Interface", "Repair", "Run", "Traits"]
+
+log = logging.getLogger("forkserve.worker")
+
+App = Callable[..., Any]
+"""A WSGI application (PEP 3333) or an ASGI 3 one; the traits say which."""
+
+
+class Repair(Enum):
+    """What a WSGI server gets wrong and `forkserve.backends.shim` mends around the application."""
+
+    HEAD = "sends the body of a response to HEAD"
+    HEADERS = "sends CR, LF or NUL in response headers"
+    NAMES = "passes header names with underscores on, or HTTP_PROXY"
+    ADDRESS = "does not know its own or the client's address"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a backend can do; read before its library is imported.
+
+    `honours` names the options of `ServingOptions` that it obeys; a warning names each one given beyond them.
+    `requires` names distributions, `install` is the command that brings them, and `probe` says why it cannot serve here
+    even if they are there.
+    """
+
+    interfaces: frozenset[Interface]
+    concurrency: str
+    monkey_patches: bool = False
+    many_listeners: bool = True
+    unix: bool = True
+    graceful: bool = True
+    honours: frozenset[str] = frozenset({"graceful_timeout"})
+    repairs: frozenset[Repair] = frozenset()
+    weaknesses: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    install: str = ""
+    probe: Callable[[], str | None] = lambda: None
+
+
+class Run:
+    """One serving, as its backend sees it.
+
+    `options`: the slices. `name`: the process as logs call it, `web[3]`, or `worker`. `server`: what a Server header
+    says. `drain_fd` is readable from the moment that draining begins, and stays so: never read from it.
+    """
+
+    def __init__(self, options: ServingOptions, *, name: str, server: str, on_ready: Callable[[], None]) -> None:
+        self.options = options
+        self.name = name
+        self.server = server
+        self.draining = False
+        self.drain_reason = ""
+        self.drain_deadline = float("inf")
+        """The instant (monotonic) at which the process is ended by force; infinite until draining begins."""
+        self.is_ready = False
+        self._on_ready = on_ready
+        self._on_begin: Callable[[], None] = lambda: None
+        self.drain_fd, self._drain_end = os.pipe()
+
+    def ready(self) -> None:
+        """Say that connections are accepted now; the second call does nothing."""
+        if not self.is_ready:
+            self.is_ready = True
+            self._on_ready()
+
+    def drain(self, reason: str) -> None:
+        """Begin to drain; the second call does nothing. Safe in a signal handler and from any thread.
+
+        A backend calls it itself to leave of its own accord, e.g. after `max_requests`.
+        """
+        if self.draining:
+            return
+        self.draining = True
+        self.drain_reason = reason
+        self.drain_deadline = time.monotonic() + self.options.timeouts.graceful_timeout
+        os.write(self._drain_end, b"\0")
+        self._on_begin()
+
+    def on_drain(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once when draining begins, on a thread of its own: for servers whose stop() may block.
+
+        A server with a loop that can watch a descriptor watches `drain_fd` instead.
+        """
+
+        def wait() -> None:
+            waiter = poll()
+            waiter.register(self.drain_fd, 1)
+            waiter.poll()
+            callback()
+
+        # A real thread also where gevent has patched `threading`.
+        start_new_thread(wait, ())
+
+
+class Backend(Protocol):
+    """One way to serve; made anew for each worker, without arguments."""
+
+    traits: ClassVar[Traits]
+
+    def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
+        """Serve `app` on all of `listeners`, which listen and do not block, until drained.
+
+        Returns when nothing is in flight any more. Raises BackendError with one line if it cannot serve.
+        """
+        ...

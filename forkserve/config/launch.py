@@ -1,0 +1,175 @@
+"""What `forkserve-worker` itself is told: the application, the sockets, the process; and all of it together.
+
+Rules: as in `model.py`. Names are those of Chaussette, then of Gunicorn and Uvicorn; options of the same meaning share
+a field. A flag that does something else than serve (`--list-backends`) belongs to the command, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from socket import AddressFamily, SocketKind
+
+from forkserve.config.address import Address
+from forkserve.config.options import option
+from forkserve.config.serving import ServingOptions, commas
+from forkserve.config.values import (
+    address,
+    at_least,
+    between,
+    boolean,
+    family,
+    integer,
+    log_level,
+    member,
+    optional,
+    socket_type,
+)
+
+__all__ = ["ApplicationOptions", "Interface", "ListenOptions", "ProcessOptions", "ReloadOptions", "WorkerOptions"]
+
+
+class Interface(Enum):
+    """How an application is called."""
+
+    AUTO = "auto"
+    WSGI = "wsgi"
+    ASGI = "asgi"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationOptions:
+    """What is served, and where it is found."""
+
+    application: str | None = option(
+        None,
+        "module:attr, module:attr.sub, module:factory(), module, package.module.attr, path/to/file.py[:attr], "
+        "paste:FILE.ini[#name] or FILE.ini[#name].",
+        metavar="APPLICATION",
+    )
+    factory: bool = option(False, "The attribute makes the application: call it.", parse=boolean, cli=("--factory",))
+    interface: Interface = option(
+        Interface.AUTO,
+        "How the application is called.",
+        parse=member(Interface),
+        cli=("--interface",),
+        choices=("auto", "wsgi", "asgi"),
+    )
+    python_path: tuple[str, ...] = option(
+        (),
+        "Folders to look for modules in, before all others; comma-separated or repeated.",
+        parse=commas,
+        cli=("--python-path", "--pythonpath", "--app-dir"),
+        metavar="DIR",
+        many=True,
+    )
+    chdir: str | None = option(
+        None, "Change to this folder before anything is imported.", cli=("--chdir",), metavar="DIR"
+    )
+    config: str | None = option(
+        None, "PasteDeploy file with the application.", cli=("--config", "--paste", "--paster"), metavar="FILE.ini"
+    )
+    pre_hook: str | None = option(
+        None, "Callable run with the options before serving.", cli=("--pre-hook",), metavar="MODULE:CALLABLE"
+    )
+    post_hook: str | None = option(
+        None, "Callable run with the options after serving.", cli=("--post-hook",), metavar="MODULE:CALLABLE"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenOptions:
+    """Where connections come from: inherited descriptors, or sockets bound here."""
+
+    fd: tuple[str, ...] = option(
+        (),
+        "Number of an inherited listening socket, as '$(circus.sockets.NAME)' gives it; repeatable.",
+        cli=("--fd",),
+        metavar="N",
+        many=True,
+    )
+    bind: tuple[Address, ...] = option(
+        (),
+        "Listen at HOST:PORT, [::]:PORT, :PORT, unix:PATH or fd://N without a master; repeatable.",
+        parse=address,
+        cli=("-b", "--bind"),
+        metavar="ADDRESS",
+        many=True,
+    )
+    host: str | None = option(None, "Host, unix:PATH or fd://N to listen at.", cli=("--host",), metavar="HOST")
+    port: int | None = option(
+        None, "Port to listen at; 8000 if none.", parse=integer, check=between(0, 65535), cli=("-p", "--port"),
+        env="PORT", metavar="PORT",
+    )  # fmt: skip
+    uds: str | None = option(None, "Path of a unix socket to listen at.", cli=("--uds",), metavar="PATH")
+    backlog: int = option(
+        2048, "Connections that may wait to be accepted.", parse=integer, check=at_least(1), cli=("--backlog",),
+        metavar="N",
+    )  # fmt: skip
+    address_family: AddressFamily | None = option(
+        None,
+        "Checked against the socket; it is found by itself.",
+        parse=optional(family),
+        cli=("--address-family",),
+        choices=("AF_INET", "AF_INET6", "AF_UNIX"),
+    )
+    socket_type: SocketKind | None = option(
+        None, "Checked against the socket; it is found by itself.", parse=optional(socket_type),
+        cli=("--socket-type",), metavar="SOCK_STREAM",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadOptions:
+    """Restart when a file changes, for development."""
+
+    use_reloader: bool = option(
+        False, "Restart when a source file changes.", parse=boolean, cli=("--use-reloader", "--reload")
+    )
+    reload_dir: tuple[str, ...] = option(
+        (), "Folder to watch beside the imported modules; repeatable.", cli=("--reload-dir",), metavar="DIR", many=True
+    )
+    reload_extra_file: tuple[str, ...] = option(
+        (), "File to watch beside the imported modules; repeatable.", cli=("--reload-extra-file",), metavar="FILE",
+        many=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessOptions:
+    """The worker process: which backend, which interpreter, where it logs."""
+
+    backend: str | None = option(
+        None,
+        "What serves; see --list-backends. Found by the application's interface if not given.",
+        cli=("-k", "--backend", "--worker-class"),
+        metavar="NAME",
+    )
+    no_monkey: bool = option(
+        False, "Do not patch the standard library for a backend that wants it.", parse=boolean, cli=("--no-monkey",)
+    )
+    python: str | None = option(
+        None, "Serve under another interpreter, which needs nothing of forkserve.", cli=("--python",), metavar="PATH"
+    )
+    log_level: str = option(
+        "info", "Least severe messages to log.", parse=log_level, cli=("--log-level",),
+        choices=("debug", "info", "warning", "error", "critical"),
+    )  # fmt: skip
+    log_output: str = option(
+        "-",
+        "Where messages go: - (stderr), a file, or syslog://HOST[:PORT].",
+        cli=("--log-output", "--log-file", "--error-logfile"),
+        metavar="WHERE",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """Everything a worker was told; `given` names the options that were given at all."""
+
+    application: ApplicationOptions = field(default_factory=ApplicationOptions)
+    listen: ListenOptions = field(default_factory=ListenOptions)
+    process: ProcessOptions = field(default_factory=ProcessOptions)
+    reload: ReloadOptions = field(default_factory=ReloadOptions)
+    serving: ServingOptions = field(default_factory=ServingOptions)
+    given: frozenset[str] = frozenset()

@@ -1,0 +1,262 @@
+"""What a backend can be told: one frozen slice per part of it, one field per option.
+
+Rules: as in `model.py`. A backend is handed `ServingOptions`, and each part of a backend its own slice of it. Names are
+those that users of Gunicorn, Uvicorn and Chaussette know. Times are seconds, sizes bytes; 0 means no limit wherever a
+limit is a count, a size or a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from forkserve.config.options import option
+from forkserve.config.values import at_least, between, integer, member, one_of, seconds, size
+
+__all__ = [
+    "AccessLogOptions",
+    "AsgiOptions",
+    "Concurrency",
+    "HttpLimits",
+    "Lifespan",
+    "Lifetime",
+    "ProxyOptions",
+    "ProxyProtocol",
+    "ServingOptions",
+    "StaticOptions",
+    "Timeouts",
+    "TlsOptions",
+    "commas",
+]
+
+
+class Lifespan(Enum):
+    """Whether an ASGI application is told of start and end; `auto` goes on if it knows no lifespan."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class ProxyProtocol(Enum):
+    """Which PROXY protocol header every connection begins with."""
+
+    OFF = "off"
+    V1 = "v1"
+    V2 = "v2"
+    AUTO = "auto"
+
+
+def commas(value: str) -> tuple[str, ...]:
+    """Split at commas; empty parts fall away."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def mapping(value: str) -> tuple[str, str]:
+    """Read `/url=folder`."""
+    url, equals, folder = value.partition("=")
+    if not (equals and url.startswith("/") and folder):
+        raise ValueError(f"expected /URL=FOLDER, got {value!r}")
+    return url, folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """How many requests run at once."""
+
+    threads: int = option(
+        1, "Threads that run the application.", parse=integer, check=at_least(1), cli=("--threads",), metavar="N"
+    )
+    spawn: int = option(
+        0,
+        "Greenlets at most; 0 for no limit.",
+        parse=integer,
+        check=at_least(0),
+        cli=("--spawn", "--worker-connections"),
+        metavar="N",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """What a request may measure; more is refused with 414, 431 or 413."""
+
+    limit_request_line: int = option(
+        8190, "Bytes of a request line.", parse=size, check=between(0, 65536), cli=("--limit-request-line",),
+        metavar="BYTES",
+    )  # fmt: skip
+    limit_request_fields: int = option(
+        100, "Header fields of a request.", parse=integer, check=between(1, 32768), cli=("--limit-request-fields",),
+        metavar="N",
+    )  # fmt: skip
+    limit_request_field_size: int = option(
+        8190, "Bytes of one header field.", parse=size, check=at_least(0),
+        cli=("--limit-request-field-size", "--limit-request-field_size"), metavar="BYTES",
+    )  # fmt: skip
+    limit_request_head: int = option(
+        65536, "Bytes of a request's whole head.", parse=size, check=at_least(1024), cli=("--limit-request-head",),
+        metavar="BYTES",
+    )  # fmt: skip
+    max_body: int = option(
+        1 << 30, "Bytes of a request's body; 0 for no limit.", parse=size, check=at_least(0),
+        cli=("--max-body", "--limit-request-body"), metavar="BYTES",
+    )  # fmt: skip
+    body_in_memory: int = option(
+        1 << 20, "Bytes of a body kept in memory; more goes to a temporary file.", parse=size, check=at_least(0),
+        cli=("--body-in-memory",), metavar="BYTES",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long anything may take."""
+
+    timeout: float = option(
+        30.0, "Seconds the application has for a request; 0 for no limit.", parse=seconds, check=at_least(0),
+        cli=("-t", "--timeout"), metavar="SECONDS",
+    )  # fmt: skip
+    graceful_timeout: float = option(
+        30.0, "Seconds that requests in flight have to finish after SIGTERM.", parse=seconds, check=at_least(0),
+        cli=("--graceful-timeout", "--timeout-graceful-shutdown"), metavar="SECONDS",
+    )  # fmt: skip
+    keep_alive: float = option(
+        75.0, "Seconds an idle connection is kept; 0 closes after each response.", parse=seconds, check=at_least(0),
+        cli=("--keep-alive", "--keepalive", "--timeout-keep-alive"), metavar="SECONDS",
+    )  # fmt: skip
+    header_timeout: float = option(
+        20.0, "Seconds a client has to send a request's head.", parse=seconds, check=at_least(0),
+        cli=("--header-timeout",), metavar="SECONDS",
+    )  # fmt: skip
+    body_timeout: float = option(
+        30.0, "Seconds a client may be silent within a body.", parse=seconds, check=at_least(0),
+        cli=("--body-timeout",), metavar="SECONDS",
+    )  # fmt: skip
+    min_rate: int = option(
+        128, "Bytes a second that a body must arrive with; 0 for no minimum.", parse=size, check=at_least(0),
+        cli=("--min-rate",), metavar="BYTES",
+    )  # fmt: skip
+    write_timeout: float = option(
+        60.0, "Seconds a client may read nothing of a response.", parse=seconds, check=at_least(0),
+        cli=("--write-timeout",), metavar="SECONDS",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyOptions:
+    """What is believed of those who stand between the client and us."""
+
+    forwarded_allow_ips: tuple[str, ...] = option(
+        ("127.0.0.1", "::1"),
+        "Addresses and networks whose Forwarded and X-Forwarded-* are believed: comma-separated, `unix` or *.",
+        parse=commas,
+        cli=("--forwarded-allow-ips",),
+        env="FORWARDED_ALLOW_IPS",
+        metavar="IPS",
+    )
+    proxy_protocol: ProxyProtocol = option(
+        ProxyProtocol.OFF, "PROXY protocol header that connections begin with.", parse=member(ProxyProtocol),
+        cli=("--proxy-protocol",), choices=("off", "v1", "v2", "auto"),
+    )  # fmt: skip
+    proxy_allow_ips: tuple[str, ...] = option(
+        ("127.0.0.1", "::1"), "Addresses that may send a PROXY header.", parse=commas,
+        cli=("--proxy-allow-from", "--proxy-allow-ips"), metavar="IPS",
+    )  # fmt: skip
+    root_path: str = option(
+        "", "Path under which a proxy serves the application.", cli=("--root-path",), metavar="PATH"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLogOptions:
+    """One line for each request, or none."""
+
+    access_log: str | None = option(
+        None, "Where requests are logged: - (stdout), a file, or syslog://...; nowhere if not given.",
+        cli=("--access-log", "--access-logfile"), metavar="WHERE",
+    )  # fmt: skip
+    access_log_format: str = option(
+        '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"', "Gunicorn's atoms, or `json`.",
+        cli=("--access-log-format", "--access-logformat"), metavar="FORMAT",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetime:
+    """When a worker leaves on its own, gracefully, for another to take its place; 0 is never."""
+
+    max_requests: int = option(
+        0, "Requests after which the worker leaves.", parse=integer, check=at_least(0),
+        cli=("--max-requests", "--limit-max-requests"), metavar="N",
+    )  # fmt: skip
+    max_requests_jitter: int = option(
+        0, "Up to so many requests are added at random.", parse=integer, check=at_least(0),
+        cli=("--max-requests-jitter", "--limit-max-requests-jitter"), metavar="N",
+    )  # fmt: skip
+    max_lifetime: float = option(
+        0.0, "Seconds after which the worker leaves.", parse=seconds, check=at_least(0), cli=("--max-lifetime",),
+        metavar="SECONDS",
+    )  # fmt: skip
+    max_rss: int = option(
+        0, "Resident memory after which the worker leaves, e.g. 500M.", parse=size, check=at_least(0),
+        cli=("--max-rss",), metavar="BYTES",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsgiOptions:
+    """What only ASGI applications know."""
+
+    lifespan: Lifespan = option(
+        Lifespan.AUTO, "Tell the application of start and end.", parse=member(Lifespan), cli=("--lifespan",),
+        choices=("auto", "on", "off"),
+    )  # fmt: skip
+    loop: str = option(
+        "auto", "Event loop.", check=one_of("auto", "asyncio", "uvloop"), cli=("--loop", "--asgi-loop"),
+        choices=("auto", "asyncio", "uvloop"),
+    )  # fmt: skip
+    ws_max_size: int = option(
+        16 << 20, "Bytes of a WebSocket message.", parse=size, check=at_least(1), cli=("--ws-max-size",),
+        metavar="BYTES",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsOptions:
+    """TLS, if there is a certificate."""
+
+    certfile: str | None = option(
+        None, "Certificate chain, PEM; switches TLS on.", cli=("--certfile", "--ssl-certfile"), metavar="FILE"
+    )
+    keyfile: str | None = option(
+        None, "Private key, PEM, if not in the certificate file.", cli=("--keyfile", "--ssl-keyfile"), metavar="FILE"
+    )
+    ca_certs: str | None = option(
+        None, "Authorities for client certificates, PEM; asks clients for one.", cli=("--ca-certs", "--ssl-ca-certs"),
+        metavar="FILE",
+    )  # fmt: skip
+    ciphers: str | None = option(None, "OpenSSL cipher list.", cli=("--ciphers", "--ssl-ciphers"), metavar="LIST")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticOptions:
+    """Files served beside the application."""
+
+    static: tuple[tuple[str, str], ...] = option(
+        (), "Serve the files of a folder below a URL; repeatable.", parse=mapping, cli=("--static",),
+        metavar="/URL=FOLDER", many=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingOptions:
+    """All slices that a backend may look at."""
+
+    concurrency: Concurrency = field(default_factory=Concurrency)
+    http: HttpLimits = field(default_factory=HttpLimits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    proxy: ProxyOptions = field(default_factory=ProxyOptions)
+    access_log: AccessLogOptions = field(default_factory=AccessLogOptions)
+    lifetime: Lifetime = field(default_factory=Lifetime)
+    asgi: AsgiOptions = field(default_factory=AsgiOptions)
+    tls: TlsOptions = field(default_factory=TlsOptions)
+    static: StaticOptions = field(default_factory=StaticOptions)
