@@ -61,10 +61,11 @@ class MasterOptions:
     )
     loglevel: str = option(
         "info",
-        "Least severe messages to log.",
+        "Least severe messages to log: debug, info, warning, error or critical.",
         parse=log_level,
         reload=LIVE,
         cli=("--log-level",),
+        metavar="LEVEL",
         choices=("debug", "info", "warning", "error", "critical"),
     )
     logoutput: str = option(
@@ -94,7 +95,11 @@ class MasterOptions:
         metavar="PATH|none",
     )
     daemon: bool = option(
-        False, "Detach from the terminal and run in the background.", parse=boolean, reload=RESTART, cli=("--daemon",)
+        False,
+        "Detach from the terminal and run in the background.",
+        parse=boolean,
+        reload=RESTART,
+        cli=("-D", "--daemon"),
     )
     check_delay: float = option(
         5.0,

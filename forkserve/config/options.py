@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-__all__ = ["MISSING", "Check", "Option", "Origin", "Parse", "Reload", "option", "options_of"]
+__all__ = ["MISSING", "Check", "Option", "Origin", "Parse", "Reload", "option", "options_of", "slices_of"]
 
 Parse = Callable[[str], Any]
 """Turns the text of a value into the value; raises ValueError with a text such as `expected an integer, got 'x'`."""
@@ -108,3 +108,12 @@ def options_of(cls: type[Any]) -> tuple[Option, ...]:
         for field in dataclasses.fields(cls)
         if "option" in field.metadata
     )
+
+
+def slices_of(cls: type[Any]) -> tuple[type[Any], ...]:
+    """Return the dataclasses that declare the options of `cls`: itself, and those that its fields are made of."""
+    parts: list[Any] = [each.default_factory for each in dataclasses.fields(cls)]
+    below = [
+        each for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part) for each in slices_of(part)
+    ]
+    return (cls, *below) if options_of(cls) else tuple(below)

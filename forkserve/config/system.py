@@ -104,7 +104,7 @@ class _Verifier:
         path = watcher.env.get("PATH", inherited or os.defpath)
         if find_program(program, path) is None:
             cure = "" if watcher.copy_env else "; copy_env is off, so set PATH in an env section or copy_env = True"
-            self._note(self.findings.warning, "cmd", f"{program!r} is not found on the PATH ({path}){cure}")
+            self._note(self.findings.warning, "cmd", f"{program!r} is not found on the PATH{cure}")
 
     def _error(self, key: str, message: str) -> None:
         self._note(self.findings.error, key, message)

@@ -1,0 +1,226 @@
+"""The arguments of `forkserve`: taken apart here, understood in `line.py`.
+
+Rules: flags of the master and of the worker come from the declarations of options; only the flags that shape the
+command line itself are written here. Nothing is abbreviated. Everything after the first `--` is the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from forkserve import __version__
+from forkserve.config.model import MasterOptions
+from forkserve.config.options import Option, options_of
+from forkserve.config.placeholders import nearest
+from forkserve.config.reference import default_text
+from forkserve.config.values import boolean
+from forkserve.errors import UsageError
+
+__all__ = ["Line", "parse_line", "worker_flags"]
+
+_OWN_FLAGS = frozenset(
+    ("-c", "--config", "--fd-socket", "-b", "--bind", "-w", "--workers", "--chdir", "--graceful-timeout", "--backlog")
+) | {flag for each in options_of(MasterOptions) for flag in each.cli}
+"""Flags that forkserve-worker may know too, but that mean the master's here."""
+
+USAGE = """\
+forkserve --fd-socket NAME=ADDRESS [--fd-socket ...] [OPTIONS] -- COMMAND [ARG ...]
+       forkserve [-w N] [-b ADDRESS ...] [-k BACKEND] [OPTIONS] MODULE:APP
+       forkserve [-w N] [-b ADDRESS ...] [OPTIONS] -- COMMAND [ARG ...]
+       forkserve -c FILE [OPTIONS]
+       forkserve check FILE
+       forkserve options [NAME | --markdown]"""
+
+DESCRIPTION = """\
+Binds the sockets, then keeps commands running that inherit them.
+
+  forkserve --fd-socket web=0.0.0.0:8000 -- forkserve-worker --fd '$(circus.sockets.web)' myapp:app
+  forkserve -w 4 -b :8000 -k gevent myapp:app
+  forkserve -c circus.ini"""
+
+EPILOG = """\
+ADDRESS is HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH, unix:@ABSTRACT or fd://N. After the address of a
+--fd-socket may follow options of a socket: web=unix:/run/web.sock,mode=0660,owner=www-data,backlog=4096,replace
+In COMMAND, $(circus.sockets.NAME) stands for the socket's descriptor; quote it, or the shell takes it for itself.
+
+exit codes: 0 ordered stop, 2 usage, 69 cannot bind, 70 gave up, 75 timed out, 77 no permission, 78 configuration
+environment: WEB_CONCURRENCY (-w) and PORT (-b 0.0.0.0:PORT) count in the short form; empty is unset"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Line:
+    """The arguments as given; nothing is checked but their shape."""
+
+    config: str | None = None
+    fd_sockets: list[str] = field(default_factory=list)
+    binds: list[str] = field(default_factory=list)
+    backlog: str | None = None
+    workers: str | None = None
+    env: list[str] = field(default_factory=list)
+    chdir: str | None = None
+    user: str | None = None
+    group: str | None = None
+    graceful_timeout: str | None = None
+    master: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Flag and text, by the name of the master's option."""
+    worker: list[str] = field(default_factory=list)
+    """Flags for forkserve-worker, as given."""
+    application: str | None = None
+    command: list[str] | None = None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see forkserve --help)")
+
+
+class _MasterFlag(argparse.Action):
+    """Keeps the text of a master's option, to be parsed like that of a file."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        text = "true" if self.nargs == 0 else values
+        namespace.master = {**namespace.master, self.dest: (option_string, text)}
+
+
+class _WorkerFlag(argparse.Action):
+    """Keeps a flag for forkserve-worker, with its value, in the order given; a bad value is refused right here."""
+
+    def __init__(self, option: Option, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.option = option
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if self.nargs != 0:
+            try:
+                parsed = self.option.parse(values)
+                wrong = self.option.check(parsed) if self.option.check else None
+                if wrong:
+                    raise ValueError(wrong)
+            except ValueError as error:
+                raise UsageError(f"{option_string}: {error}") from None
+        namespace.worker = [*namespace.worker, option_string, *([] if self.nargs == 0 else [values])]
+
+
+def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
+    """Take the arguments of a run apart; raises UsageError."""
+    before, command = list(argv), None
+    if "--" in before:
+        cut = before.index("--")
+        before, command = before[:cut], before[cut + 1 :]
+    parser = _parser(worker_options)
+    namespace, unknown = parser.parse_known_args(before, argparse.Namespace(master={}, worker=[]))
+    for flag in unknown:
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        raise UsageError(f"unknown option {flag}{nearest(flag.partition('=')[0], known)} (see forkserve --help)")
+    given = vars(namespace)
+    positional = given.pop("positional")
+    if len(positional) > 1:
+        advice = "; a command goes after --, and options before it"
+        raise UsageError(f"one application is served, got {' '.join(positional)}{advice}")
+    return Line(**given, application=positional[0] if positional else None, command=command)
+
+
+def worker_flags(worker_options: Sequence[Option]) -> dict[str, Option]:
+    """Return the worker's options that a line of forkserve passes through, by flag."""
+    return {flag: each for each in worker_options for flag in each.cli if _OWN_FLAGS.isdisjoint(each.cli)}
+
+
+def _parser(worker_options: Sequence[Option]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="forkserve",
+        usage=USAGE,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument("positional", nargs="*", help=argparse.SUPPRESS)
+    _add_what(parser.add_argument_group("what to run"))
+    _add_sockets(parser.add_argument_group("sockets"))
+    _add_processes(parser.add_argument_group("processes (with -c these stand in the file)"))
+    _add_master(parser.add_argument_group("the master"))
+    _add_worker(parser.add_argument_group("short form: handed on to forkserve-worker"), worker_options)
+    return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=110)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """Show the short flag and the first long one, with the value once: `-w, --workers N|auto`."""
+        short = [flag for flag in action.option_strings if not flag.startswith("--")][:1]
+        long = [flag for flag in action.option_strings if flag.startswith("--")][:1]
+        value = "" if action.nargs == 0 else f" {action.metavar}"
+        return ("" if short else "    ") + ", ".join(short + long) + value
+
+
+def _add_what(group: Any) -> None:
+    group.add_argument("-c", "--config", metavar="FILE", help="INI (Circus's grammar) or TOML file to run")
+    group.add_argument("-h", "--help", action="help", help="Show this help")
+    group.add_argument("--version", action="version", version=f"forkserve {__version__}", help="Show the version")
+
+
+def _add_sockets(group: Any) -> None:
+    group.add_argument(
+        "--fd-socket",
+        dest="fd_sockets",
+        action="append",
+        default=[],
+        metavar="NAME=ADDRESS",
+        help="Listen at ADDRESS and call the socket NAME; may be given several times",
+    )
+    group.add_argument(
+        "-b",
+        "--bind",
+        dest="binds",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="The same, named web, web2, ...; 127.0.0.1:8000 if the short form gets none",
+    )
+    group.add_argument("--backlog", metavar="N", help="Connections that may wait to be accepted (2048)")
+
+
+def _add_processes(group: Any) -> None:
+    group.add_argument(
+        "-w", "--workers", metavar="N|auto", help="Processes to keep running; auto is one per usable CPU"
+    )
+    group.add_argument("-u", "--user", metavar="USER", help="User to run the processes as")
+    group.add_argument("-g", "--group", metavar="GROUP", help="Group to run the processes as")
+    group.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="Variable for all processes, also with -c"
+    )
+    group.add_argument("--chdir", metavar="DIR", help="Directory to change to before anything starts, also with -c")
+    group.add_argument("--graceful-timeout", metavar="SECONDS", help="Seconds from stop signal to SIGKILL (30)")
+
+
+def _add_master(group: Any) -> None:
+    for each in options_of(MasterOptions):
+        if each.cli:
+            takes = {"nargs": 0} if each.parse is boolean else {"metavar": _metavar(each)}
+            group.add_argument(
+                *each.cli, dest=each.name, action=_MasterFlag, default=argparse.SUPPRESS, help=_help(each), **takes
+            )
+
+
+def _add_worker(group: Any, worker_options: Sequence[Option]) -> None:
+    for name, each in {option.name: option for option in worker_flags(worker_options).values()}.items():
+        takes: dict[str, Any] = {"nargs": 0} if each.parse is boolean else {"metavar": _metavar(each)}
+        takes |= {"option": each, "action": _WorkerFlag, "help": _help(each)}
+        group.add_argument(*each.cli, dest=f"worker_{name}", default=argparse.SUPPRESS, **takes)
+
+
+def _metavar(option: Option) -> str:
+    return option.metavar or "|".join(option.choices) or option.name.upper()
+
+
+def _help(option: Option) -> str:
+    sentence = option.help.rstrip(".")
+    default = default_text(option)
+    shown = "" if default in ("none", "required", "false") else f" ({default})"
+    return f"{sentence}{shown}".replace("%", "%%")
