@@ -1,0 +1,284 @@
+"""The header fields of a request: those that decide something, and the rest, collected as the application wants them.
+
+The meaning of a field is decided here and nowhere else, whichever parser found it. A collector is driven by
+`begin`, `on_header` for each field in order, `finish`; it is used again for the next request of any connection.
+
+Two shapes, because the interfaces differ and a second pass over the fields would cost as much as the first: WSGI wants
+`environ["HTTP_X"] = str` (EnvironCollector), ASGI a list of (lower-case name, value) in bytes (ScopeCollector). Names
+come through a bounded dictionary from the bytes a client sent to what the interface wants; a name that decides
+something is not in it, so ordinary fields pay nothing for the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from forkserve.http.host import check_host
+from forkserve.http.limits import Limits, Underscores
+from forkserve.http.line import RequestLine
+from forkserve.http.refusal import Refusal
+
+__all__ = ["Collector", "EnvironCollector", "Fields", "ScopeCollector"]
+
+_DIGITS = re.compile(rb"[0-9]{1,19}").fullmatch
+_TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*").fullmatch
+_KNOWN_NAMES = 1024
+_COMMON = (
+    b"Accept Accept-Charset Accept-Encoding Accept-Language Authorization Cache-Control Cookie DNT Forwarded From"
+    b" If-Match If-Modified-Since If-None-Match If-Range If-Unmodified-Since Keep-Alive Origin Pragma Priority Range"
+    b" Referer Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site"
+    b" Sec-Fetch-User Sec-GPC TE Traceparent Tracestate Upgrade-Insecure-Requests User-Agent Via X-Forwarded-For"
+    b" X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Real-IP X-Request-ID X-Requested-With"
+).split()
+
+
+class Fields:
+    """What the header fields of a request say. Shared between requests that have the same ones: never write to it.
+
+    `headers` is the collector's: a dict of environ keys, or a list of (lower-case name, value) pairs; copy before
+    changing. `host` is None only for HTTP/1.0. `content_length` is None without the field; with `chunked` it always is.
+    `keep_alive` is what the client allows. `expect_continue` asks for a 100 before the body. `upgrade` is the field's
+    value when Connection names it too (RFC 9110 section 7.8), else None.
+    """
+
+    __slots__ = ("chunked", "content_length", "expect_continue", "headers", "host", "keep_alive", "upgrade")
+
+    def __init__(self, headers: Any, host: bytes | None) -> None:
+        self.headers: Any = headers
+        self.host = host
+        self.content_length: int | None = None
+        self.chunked = False
+        self.keep_alive = True
+        self.expect_continue = False
+        self.upgrade: bytes | None = None
+
+
+class Collector:
+    """The rules common to both shapes; subclasses say how a field is stored."""
+
+    def __init__(self) -> None:
+        self.headers: Any = None
+        self._underscores = Underscores.DROP
+        self._host: bytes | None = None
+        self._length: int | None = None
+        self._chunked = False
+        self._connection = b""
+        self._expect: bytes | None = None
+        self._upgrade: bytes | None = None
+        self._content_type = False
+        self.is_plain = True
+
+    def begin(self, limits: Limits) -> None:
+        """Forget the last request."""
+        self._underscores = limits.underscores
+        self.headers = self._empty()
+        self._host = None
+        if not self.is_plain:
+            self.is_plain = True
+            self._length = self._expect = self._upgrade = None
+            self._chunked = self._content_type = False
+            self._connection = b""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one field, name and value as sent; raises Refusal."""
+        raise NotImplementedError
+
+    def finish(self, line: RequestLine) -> Fields:
+        """What the fields mean for this request line; raises Refusal."""
+        host = self._host
+        modern = line.version == "1.1"
+        if host is None and modern:
+            raise Refusal(400, "no Host")
+        headers = self.headers
+        if line.authority is not None:
+            host = line.authority
+            self._replace_host(host)
+        fields = Fields(headers, host)
+        fields.keep_alive = modern
+        if not self.is_plain:
+            self._decide(fields, modern)
+        return fields
+
+    def _decide(self, fields: Fields, modern: bool) -> None:
+        if self._chunked:
+            if self._length is not None:
+                raise Refusal(400, "Content-Length with Transfer-Encoding")
+            if not modern:
+                raise Refusal(400, "Transfer-Encoding in HTTP/1.0")
+        fields.chunked = self._chunked
+        fields.content_length = self._length
+        options = {option.strip(b" \t") for option in self._connection.lower().split(b",")}
+        fields.keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
+        if not modern:
+            return
+        if self._expect is not None:
+            if self._expect.lower() != b"100-continue":
+                raise Refusal(417, "an expectation other than 100-continue")
+            fields.expect_continue = True
+        if b"upgrade" in options:
+            fields.upgrade = self._upgrade
+
+    def _rare(self, name: bytes, value: bytes) -> None:
+        """A field whose name is not known to be ordinary."""
+        lower = name.lower()
+        value = value.rstrip(b" \t")
+        rule = self._RULES.get(lower)
+        if rule is not None:
+            rule(self, value)
+            if lower != b"proxy":
+                self._store(name, lower, value)
+        elif b"_" not in lower:
+            self._learn(name, lower)
+            self._store(name, lower, value)
+        elif self._underscores is Underscores.REFUSE:
+            raise Refusal(400, "an underscore in a header name")
+        elif self._underscores is Underscores.KEEP and lower.replace(b"_", b"-") not in self._RULES:
+            self._store(name, lower, value)
+
+    def _on_host(self, value: bytes) -> None:
+        if self._host is not None:
+            raise Refusal(400, "two Hosts")
+        self._host = check_host(value)
+
+    def _on_content_length(self, value: bytes) -> None:
+        self.is_plain = False
+        if self._length is not None:
+            raise Refusal(400, "two Content-Lengths")
+        if not _DIGITS(value):
+            raise Refusal(400, "an invalid Content-Length")
+        self._length = int(value)
+
+    def _on_transfer_encoding(self, value: bytes) -> None:
+        self.is_plain = False
+        if self._chunked:
+            raise Refusal(400, "two Transfer-Encodings")
+        coding = value.lower()
+        if coding != b"chunked":
+            names = [name.strip(b" \t") for name in coding.split(b",")]
+            if _TOKENS(coding) and names[-1] == b"chunked" and names.count(b"chunked") == 1:
+                raise Refusal(501, "a transfer coding other than chunked")
+            raise Refusal(400, "an invalid Transfer-Encoding")
+        self._chunked = True
+
+    def _on_connection(self, value: bytes) -> None:
+        self.is_plain = False
+        self._connection += b"," + value
+
+    def _on_expect(self, value: bytes) -> None:
+        self.is_plain = False
+        self._expect = value if self._expect is None else self._expect + b"," + value
+
+    def _on_upgrade(self, value: bytes) -> None:
+        self.is_plain = False
+        self._upgrade = value if self._upgrade is None else self._upgrade + b"," + value
+
+    def _on_content_type(self, value: bytes) -> None:
+        self.is_plain = False
+        if self._content_type:
+            raise Refusal(400, "two Content-Types")
+        self._content_type = True
+
+    def _on_proxy(self, value: bytes) -> None:
+        """Dropped: a CGI-like application would see HTTP_PROXY, which HTTP clients obey (CVE-2016-1000110)."""
+
+    _RULES: ClassVar[dict[bytes, Callable[[Any, bytes], None]]] = {
+        b"connection": _on_connection,
+        b"content-length": _on_content_length,
+        b"content-type": _on_content_type,
+        b"expect": _on_expect,
+        b"host": _on_host,
+        b"proxy": _on_proxy,
+        b"transfer-encoding": _on_transfer_encoding,
+        b"upgrade": _on_upgrade,
+    }
+
+    def _empty(self) -> Any:
+        raise NotImplementedError
+
+    def _learn(self, name: bytes, lower: bytes) -> None:
+        raise NotImplementedError
+
+    def _store(self, name: bytes, lower: bytes, value: bytes) -> None:
+        raise NotImplementedError
+
+    def _replace_host(self, host: bytes) -> None:
+        raise NotImplementedError
+
+
+def _environ_key(name: bytes) -> str:
+    key = name.decode("latin-1").upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+
+
+class EnvironCollector(Collector):
+    """Fields as WSGI wants them: `headers` is {"HTTP_ACCEPT": "*/*", ..., "CONTENT_LENGTH": "5"}, values latin-1.
+
+    A repeated field is joined by a comma, Cookie by `; ` (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys = {form: _environ_key(name) for name in _COMMON for form in (name, name.lower())}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = self._keys.get(name)
+        if key is None:
+            self._rare(name, value)
+            return
+        headers = self.headers
+        if key in headers:
+            self._again(key, value)
+        else:
+            headers[key] = value.decode("latin-1").rstrip(" \t")
+
+    def _again(self, key: str, value: bytes) -> None:
+        joint = "; " if key == "HTTP_COOKIE" else ","
+        self.headers[key] += joint + value.decode("latin-1").rstrip(" \t")
+
+    def _empty(self) -> dict[str, str]:
+        return {}
+
+    def _learn(self, name: bytes, lower: bytes) -> None:
+        if len(self._keys) < _KNOWN_NAMES and len(name) < 64:
+            self._keys[name] = _environ_key(name)
+
+    def _store(self, name: bytes, lower: bytes, value: bytes) -> None:
+        key = _environ_key(name)
+        if key in self.headers:
+            self._again(key, value)
+        else:
+            self.headers[key] = value.decode("latin-1")
+
+    def _replace_host(self, host: bytes) -> None:
+        self.headers["HTTP_HOST"] = host.decode("latin-1")
+
+
+class ScopeCollector(Collector):
+    """Fields as ASGI wants them: `headers` is [(b"accept", b"*/*"), ...], in order, repetitions kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names = {form: name.lower() for name in _COMMON for form in (name, name.lower())}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lower = self._names.get(name)
+        if lower is None:
+            self._rare(name, value)
+        else:
+            self.headers.append((lower, value.rstrip(b" \t")))
+
+    def _empty(self) -> list[tuple[bytes, bytes]]:
+        return []
+
+    def _learn(self, name: bytes, lower: bytes) -> None:
+        if len(self._names) < _KNOWN_NAMES and len(name) < 64:
+            self._names[name] = lower
+
+    def _store(self, name: bytes, lower: bytes, value: bytes) -> None:
+        self.headers.append((lower, value))
+
+    def _replace_host(self, host: bytes) -> None:
+        headers = self.headers
+        self.headers[:] = [(b"host", host), *(pair for pair in headers if pair[0] != b"host")]

@@ -1,0 +1,21 @@
+"""The one exception with which this package says no to a client."""
+
+from __future__ import annotations
+
+__all__ = ["Refusal"]
+
+
+class Refusal(Exception):
+    """A request that is not served: answer with `status`, then close the connection.
+
+    `reason` is a short English text for the log; it holds no byte that the client sent. After a refusal nothing more
+    may be read from the connection as HTTP (RFC 9112 section 9.6: framing can no longer be trusted).
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.reason}"

@@ -1,0 +1,145 @@
+"""Requests out of a connection's bytes: the head of each in turn.
+
+The hot path is two look-ups. A client that keeps its connection sends the same header block again and again, byte for
+byte, and asks for few different lines; both were parsed and judged before, and the outcome depends on nothing else. So
+a profile remembers a bounded number of request lines and header blocks. Equal bytes give an equal, shared, read-only
+outcome; everything else takes the full way through the parser and the rules. A block is remembered when it comes
+a second time in a row from somebody, so that blocks used once (cookies, ids) push nothing out.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from forkserve.http.fields import Collector, Fields
+from forkserve.http.limits import Limits
+from forkserve.http.line import RequestLine, parse_line
+from forkserve.http.llhttp import LlhttpFields
+from forkserve.http.strict import PartialHead, check_sizes
+
+__all__ = ["FieldReader", "Profile", "RequestReader"]
+
+_LINES = 512
+_BLOCKS = 256
+_REMEMBERED_LINE = 256
+_REMEMBERED_BLOCK = 2048
+
+
+class FieldReader(Protocol):
+    """What a parser has to do for us."""
+
+    def read(self, block: bytes) -> None: ...
+
+
+class Profile:
+    """What all connections of one loop share: limits, the parser, and what it remembers. Belongs to one thread."""
+
+    __slots__ = ("blocks", "collector", "last", "limits", "lines", "read", "small")
+
+    def __init__(
+        self, limits: Limits, collector: Collector, parser: type[LlhttpFields] | type[FieldReader] = LlhttpFields
+    ) -> None:
+        self.limits = limits
+        self.collector = collector
+        self.read = parser(collector).read  # type: ignore[call-arg]
+        self.lines: dict[bytes, RequestLine] = {}
+        self.blocks: dict[bytes, Fields] = {}
+        self.last = b""
+        # A head below this size cannot break any limit: the shortest field line has four bytes, `a:` CR LF.
+        self.small = min(limits.request_line, limits.field, limits.head, limits.fields * 4)
+
+    def line(self, data: bytes) -> RequestLine:
+        """Parse a request line, and remember it; raises Refusal."""
+        line = parse_line(data)
+        if len(data) <= _REMEMBERED_LINE:
+            if len(self.lines) >= _LINES:
+                self.lines.clear()
+            self.lines[data] = line
+        return line
+
+    def fields(self, line: RequestLine, block: bytes) -> Fields:
+        """Parse the fields behind a request line, and perhaps remember them; raises Refusal."""
+        collector = self.collector
+        collector.begin(self.limits)
+        self.read(block)
+        fields = collector.finish(line)
+        if len(block) <= _REMEMBERED_BLOCK and line.version == "1.1" and line.authority is None:
+            if block == self.last:
+                if len(self.blocks) >= _BLOCKS:
+                    self.blocks.clear()
+                self.blocks[block] = fields
+            self.last = block
+        return fields
+
+
+class RequestReader:
+    """The requests of one connection. `line` and `fields` are those of the last head that `feed` completed."""
+
+    __slots__ = ("_partial", "fields", "line", "profile", "rest")
+
+    line: RequestLine
+    fields: Fields
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.rest = b""
+        self._partial: PartialHead | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Some bytes of a head have come, but not all: the time limit for a head runs."""
+        return self._partial is not None
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes at or inside a head; true when it is complete. Raises Refusal.
+
+        Then `line`, `fields` and `rest` (the bytes behind the head) are set, until the next call.
+        """
+        profile = self.profile
+        if self._partial is None:
+            raw, _, block = data.partition(b"\r\n")
+            line = profile.lines.get(raw)
+            if line is not None and line.version == "1.1":
+                fields = profile.blocks.get(block) if len(block) <= _REMEMBERED_BLOCK else None
+                if fields is not None and line.authority is None:
+                    self.line = line
+                    self.fields = fields
+                    self.rest = b""
+                    return True
+            end = block.find(b"\r\n\r\n")
+            if end >= 0 and raw:
+                self._whole(raw, block, end + 4)
+                return True
+            self._partial = PartialHead()
+        return self._piece(data)
+
+    def take_rest(self) -> bytes:
+        """The bytes behind the head, once."""
+        rest, self.rest = self.rest, b""
+        return rest
+
+    def _whole(self, raw: bytes, block: bytes, end: int) -> None:
+        profile = self.profile
+        self.rest = block[end:]
+        if self.rest:
+            block = block[:end]
+        if len(raw) + end + 2 > profile.small:
+            check_sizes(raw, block, profile.limits)
+        line = profile.lines.get(raw) or profile.line(raw)
+        self.line = line
+        self.fields = profile.fields(line, block)
+
+    def _piece(self, data: bytes) -> bool:
+        assert self._partial is not None
+        head = self._partial.add(data, self.profile.limits)
+        if head is None:
+            return False
+        self._partial = None
+        if head.startswith(b"\r\n"):
+            head = head[2:]
+        raw, _, block = head.partition(b"\r\n")
+        if block.startswith(b"\r\n"):
+            self._whole(raw, block, 2)
+        else:
+            self._whole(raw, block, block.index(b"\r\n\r\n") + 4)
+        return True
