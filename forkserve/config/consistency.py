@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from socket import AddressFamily
 
-from forkserve.config.document import Findings, Section
+from forkserve.config.document import Findings, Section, Value
 from forkserve.config.model import Config, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.placeholders import nearest, sockets_in, unknown_names
 from forkserve.config.values import words
@@ -34,14 +34,15 @@ class _Place:
         self._note(self.findings.warning, key, message)
 
     def _note(self, note: Callable[..., None], key: str, message: str) -> None:
-        family, dot, _ = key.partition(".")
-        alike = [
-            value
-            for name, value in self.section.values.items()
-            if name == key or (dot and name.startswith(family + dot))
-        ]
-        origin = alike[0].origin if alike else self.section.origin
+        value = self.section.values.get(key) or self._alike(key)
+        origin = value.origin if value else self.section.origin
         note(origin, message, label=self.section.label, key=key)
+
+    def _alike(self, key: str) -> Value | None:
+        """Another key of the same stream shows the place of a missing one."""
+        family, dot, _ = key.partition(".")
+        same = (value for name, value in self.section.values.items() if dot and name.startswith(f"{family}."))
+        return next(same, None)
 
 
 def check_consistency(config: Config, sections: Mapping[str, Section], findings: Findings) -> None:

@@ -93,7 +93,7 @@ def load(path: str, *, overrides: Sequence[Section] = (), environ: Mapping[str, 
 
 def _finished(sections: Sequence[Section], environ: Mapping[str, str], findings: Findings) -> Config:
     config = build(sections, environ, findings)
-    verify(config, findings)
+    verify(config, environ, findings)
     findings.raise_errors()
     return dataclasses.replace(config, warnings=findings.warnings)
 

@@ -10,7 +10,7 @@ import os
 import pwd
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,15 @@ from forkserve.config.values import words
 __all__ = ["find_program", "verify"]
 
 
-def verify(config: Config, findings: Findings) -> None:
-    """Note every user, group and folder that does not exist; nothing is opened or made."""
+def verify(config: Config, environ: Mapping[str, str], findings: Findings) -> None:
+    """Note every user, group and folder that does not exist; nothing is opened or made.
+
+    `environ` is the master's environment, whose PATH a watcher with `copy_env` inherits.
+    """
     for socket in config.sockets:
         _Verifier(config, findings, f"socket:{socket.name}").socket(socket)
     for watcher in config.watchers:
-        _Verifier(config, findings, f"watcher:{watcher.name}").watcher(watcher)
+        _Verifier(config, findings, f"watcher:{watcher.name}").watcher(watcher, environ)
     if config.master.pidfile:
         _Verifier(config, findings, "circus").folder_of("pidfile", config.master.pidfile)
 
@@ -61,14 +64,14 @@ class _Verifier:
         if socket.path and not socket.path.startswith("@"):
             self.folder_of("path", socket.path)
 
-    def watcher(self, watcher: WatcherOptions) -> None:
+    def watcher(self, watcher: WatcherOptions, environ: Mapping[str, str]) -> None:
         self._user("uid", watcher.uid)
         self._group("gid", watcher.gid)
         if watcher.working_dir and not names_in(watcher.working_dir) and not os.path.isdir(watcher.working_dir):
             self._error("working_dir", f"no such directory: {watcher.working_dir}")
         self._stream("stdout_stream", watcher.stdout_stream)
         self._stream("stderr_stream", watcher.stderr_stream)
-        self._program(watcher)
+        self._program(watcher, environ)
 
     def folder_of(self, key: str, path: str) -> None:
         folder = Path(path).parent
@@ -95,12 +98,12 @@ class _Verifier:
         except KeyError:
             self._error(key, f"unknown {what} {name!r}{nearest(name, names())}")
 
-    def _program(self, watcher: WatcherOptions) -> None:
+    def _program(self, watcher: WatcherOptions, environ: Mapping[str, str]) -> None:
         """Warn of a program that is not found on the PATH it will be looked for on."""
         program = watcher.executable or _first_word(watcher.cmd)
         if watcher.shell or "/" in program or names_in(program):
             return
-        inherited = os.environ.get("PATH") if watcher.copy_env else None
+        inherited = environ.get("PATH") if watcher.copy_env else None
         path = watcher.env.get("PATH", inherited or os.defpath)
         if find_program(program, path) is None:
             cure = "" if watcher.copy_env else "; copy_env is off, so set PATH in an env section or copy_env = True"
