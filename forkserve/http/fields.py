@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from forkserve.http.host import check_host
 from forkserve.http.limits import Limits, Underscores
@@ -25,6 +25,7 @@ __all__ = ["Collector", "EnvironCollector", "Fields", "ScopeCollector"]
 _DIGITS = re.compile(rb"[0-9]{1,19}").fullmatch
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*").fullmatch
 _KNOWN_NAMES = 1024
+_KNOWN_HOSTS = 256
 _COMMON = (
     b"Accept Accept-Charset Accept-Encoding Accept-Language Authorization Cache-Control Cookie DNT Forwarded From"
     b" If-Match If-Modified-Since If-None-Match If-Range If-Unmodified-Since Keep-Alive Origin Pragma Priority Range"
@@ -45,12 +46,12 @@ class Fields:
 
     __slots__ = ("chunked", "content_length", "expect_continue", "headers", "host", "keep_alive", "upgrade")
 
-    def __init__(self, headers: Any, host: bytes | None) -> None:
+    def __init__(self, headers: Any, host: bytes | None, keep_alive: bool) -> None:
         self.headers: Any = headers
         self.host = host
         self.content_length: int | None = None
         self.chunked = False
-        self.keep_alive = True
+        self.keep_alive = keep_alive
         self.expect_continue = False
         self.upgrade: bytes | None = None
 
@@ -58,28 +59,26 @@ class Fields:
 class Collector:
     """The rules common to both shapes; subclasses say how a field is stored."""
 
-    def __init__(self) -> None:
-        self.headers: Any = None
-        self._underscores = Underscores.DROP
-        self._host: bytes | None = None
-        self._length: int | None = None
-        self._chunked = False
-        self._connection = b""
-        self._expect: bytes | None = None
-        self._upgrade: bytes | None = None
-        self._content_type = False
-        self.is_plain = True
-
-    def begin(self, limits: Limits) -> None:
-        """Forget the last request."""
+    def __init__(self, limits: Limits) -> None:
         self._underscores = limits.underscores
+        self._rules = {form: rule for name, rule in _RULES.items() for form in (name, name.title(), name.upper())}
+        self._hosts: set[bytes] = set()
+        self.headers: Any = None
+        self.is_plain = False
+        self._host: bytes | None = None
+
+    def begin(self) -> None:
+        """Forget the last request."""
         self.headers = self._empty()
         self._host = None
         if not self.is_plain:
             self.is_plain = True
-            self._length = self._expect = self._upgrade = None
-            self._chunked = self._content_type = False
+            self._length: int | None = None
+            self._chunked = False
             self._connection = b""
+            self._expect: bytes | None = None
+            self._upgrade: bytes | None = None
+            self._content_type = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one field, name and value as sent; raises Refusal."""
@@ -88,15 +87,13 @@ class Collector:
     def finish(self, line: RequestLine) -> Fields:
         """What the fields mean for this request line; raises Refusal."""
         host = self._host
-        modern = line.version == "1.1"
+        modern = line.modern
         if host is None and modern:
             raise Refusal(400, "no Host")
-        headers = self.headers
         if line.authority is not None:
             host = line.authority
             self._replace_host(host)
-        fields = Fields(headers, host)
-        fields.keep_alive = modern
+        fields = Fields(self.headers, host, modern)
         if not self.is_plain:
             self._decide(fields, modern)
         return fields
@@ -122,35 +119,40 @@ class Collector:
 
     def _rare(self, name: bytes, value: bytes) -> None:
         """A field whose name is not known to be ordinary."""
+        rule = self._rules.get(name)
         lower = name.lower()
         value = value.rstrip(b" \t")
-        rule = self._RULES.get(lower)
-        if rule is not None:
-            rule(self, value)
-            if lower != b"proxy":
+        if rule is not None or (rule := _RULES.get(lower)) is not None:
+            if rule(self, value):
                 self._store(name, lower, value)
         elif b"_" not in lower:
             self._learn(name, lower)
             self._store(name, lower, value)
         elif self._underscores is Underscores.REFUSE:
             raise Refusal(400, "an underscore in a header name")
-        elif self._underscores is Underscores.KEEP and lower.replace(b"_", b"-") not in self._RULES:
+        elif self._underscores is Underscores.KEEP and lower.replace(b"_", b"-") not in _RULES:
             self._store(name, lower, value)
 
-    def _on_host(self, value: bytes) -> None:
+    def _on_host(self, value: bytes) -> bool:
         if self._host is not None:
             raise Refusal(400, "two Hosts")
-        self._host = check_host(value)
+        if value not in self._hosts:
+            check_host(value)
+            if len(self._hosts) < _KNOWN_HOSTS and len(value) < 64:
+                self._hosts.add(value)
+        self._host = value
+        return True
 
-    def _on_content_length(self, value: bytes) -> None:
+    def _on_content_length(self, value: bytes) -> bool:
         self.is_plain = False
         if self._length is not None:
             raise Refusal(400, "two Content-Lengths")
         if not _DIGITS(value):
             raise Refusal(400, "an invalid Content-Length")
         self._length = int(value)
+        return True
 
-    def _on_transfer_encoding(self, value: bytes) -> None:
+    def _on_transfer_encoding(self, value: bytes) -> bool:
         self.is_plain = False
         if self._chunked:
             raise Refusal(400, "two Transfer-Encodings")
@@ -161,38 +163,33 @@ class Collector:
                 raise Refusal(501, "a transfer coding other than chunked")
             raise Refusal(400, "an invalid Transfer-Encoding")
         self._chunked = True
+        return True
 
-    def _on_connection(self, value: bytes) -> None:
+    def _on_connection(self, value: bytes) -> bool:
         self.is_plain = False
         self._connection += b"," + value
+        return True
 
-    def _on_expect(self, value: bytes) -> None:
+    def _on_expect(self, value: bytes) -> bool:
         self.is_plain = False
         self._expect = value if self._expect is None else self._expect + b"," + value
+        return True
 
-    def _on_upgrade(self, value: bytes) -> None:
+    def _on_upgrade(self, value: bytes) -> bool:
         self.is_plain = False
         self._upgrade = value if self._upgrade is None else self._upgrade + b"," + value
+        return True
 
-    def _on_content_type(self, value: bytes) -> None:
+    def _on_content_type(self, value: bytes) -> bool:
         self.is_plain = False
         if self._content_type:
             raise Refusal(400, "two Content-Types")
         self._content_type = True
+        return True
 
-    def _on_proxy(self, value: bytes) -> None:
+    def _on_proxy(self, value: bytes) -> bool:
         """Dropped: a CGI-like application would see HTTP_PROXY, which HTTP clients obey (CVE-2016-1000110)."""
-
-    _RULES: ClassVar[dict[bytes, Callable[[Any, bytes], None]]] = {
-        b"connection": _on_connection,
-        b"content-length": _on_content_length,
-        b"content-type": _on_content_type,
-        b"expect": _on_expect,
-        b"host": _on_host,
-        b"proxy": _on_proxy,
-        b"transfer-encoding": _on_transfer_encoding,
-        b"upgrade": _on_upgrade,
-    }
+        return False
 
     def _empty(self) -> Any:
         raise NotImplementedError
@@ -207,6 +204,19 @@ class Collector:
         raise NotImplementedError
 
 
+_RULES: dict[bytes, Callable[[Any, bytes], bool]] = {
+    b"connection": Collector._on_connection,
+    b"content-length": Collector._on_content_length,
+    b"content-type": Collector._on_content_type,
+    b"expect": Collector._on_expect,
+    b"host": Collector._on_host,
+    b"proxy": Collector._on_proxy,
+    b"transfer-encoding": Collector._on_transfer_encoding,
+    b"upgrade": Collector._on_upgrade,
+}
+"""What a field decides; true if the application sees it."""
+
+
 def _environ_key(name: bytes) -> str:
     key = name.decode("latin-1").upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
@@ -218,8 +228,8 @@ class EnvironCollector(Collector):
     A repeated field is joined by a comma, Cookie by `; ` (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
         self._keys = {form: _environ_key(name) for name in _COMMON for form in (name, name.lower())}
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -258,8 +268,8 @@ class EnvironCollector(Collector):
 class ScopeCollector(Collector):
     """Fields as ASGI wants them: `headers` is [(b"accept", b"*/*"), ...], in order, repetitions kept."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
         self._names = {form: name.lower() for name in _COMMON for form in (name, name.lower())}
 
     def on_header(self, name: bytes, value: bytes) -> None:

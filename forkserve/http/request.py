@@ -9,6 +9,7 @@ a second time in a row from somebody, so that blocks used once (cookies, ids) pu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from forkserve.http.fields import Collector, Fields
@@ -37,11 +38,14 @@ class Profile:
     __slots__ = ("blocks", "collector", "last", "limits", "lines", "read", "small")
 
     def __init__(
-        self, limits: Limits, collector: Collector, parser: type[LlhttpFields] | type[FieldReader] = LlhttpFields
+        self,
+        limits: Limits,
+        collector: type[Collector],
+        parser: Callable[[Collector], FieldReader] = LlhttpFields,
     ) -> None:
         self.limits = limits
-        self.collector = collector
-        self.read = parser(collector).read  # type: ignore[call-arg]
+        self.collector = collector(limits)
+        self.read = parser(self.collector).read
         self.lines: dict[bytes, RequestLine] = {}
         self.blocks: dict[bytes, Fields] = {}
         self.last = b""
@@ -60,10 +64,10 @@ class Profile:
     def fields(self, line: RequestLine, block: bytes) -> Fields:
         """Parse the fields behind a request line, and perhaps remember them; raises Refusal."""
         collector = self.collector
-        collector.begin(self.limits)
+        collector.begin()
         self.read(block)
         fields = collector.finish(line)
-        if len(block) <= _REMEMBERED_BLOCK and line.version == "1.1" and line.authority is None:
+        if len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             if block == self.last:
                 if len(self.blocks) >= _BLOCKS:
                     self.blocks.clear()
@@ -99,7 +103,7 @@ class RequestReader:
         if self._partial is None:
             raw, _, block = data.partition(b"\r\n")
             line = profile.lines.get(raw)
-            if line is not None and line.version == "1.1":
+            if line is not None and line.modern:
                 fields = profile.blocks.get(block) if len(block) <= _REMEMBERED_BLOCK else None
                 if fields is not None and line.authority is None:
                     self.line = line
