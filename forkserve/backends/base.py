@@ -18,7 +18,6 @@ A third party adds one by an entry point of the group `forkserve.backends` that 
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
@@ -29,12 +28,13 @@ from enum import Enum
 from select import poll
 from typing import Any, ClassVar, Protocol
 
+from forkserve import __version__
 from forkserve.config.launch import Interface
 from forkserve.config.serving import ServingOptions
 
 __all__ = ["App", "Backend", "Interface", "Repair", "Run", "Traits"]
 
-log = logging.getLogger("forkserve.worker")
+SERVER = f"forkserve/{__version__}"
 
 App = Callable[..., Any]
 """A WSGI application (PEP 3333) or an ASGI 3 one; the traits say which."""
@@ -46,6 +46,7 @@ class Repair(Enum):
     HEAD = "sends the body of a response to HEAD"
     HEADERS = "sends CR, LF or NUL in response headers"
     NAMES = "passes header names with underscores on, or HTTP_PROXY"
+    WRITE = "gives the application no write()"
     ADDRESS = "does not know its own or the client's address"
 
 
@@ -79,7 +80,15 @@ class Run:
     says. `drain_fd` is readable from the moment that draining begins, and stays so: never read from it.
     """
 
-    def __init__(self, options: ServingOptions, *, name: str, server: str, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        options: ServingOptions,
+        *,
+        name: str = "worker",
+        server: str = SERVER,
+        on_ready: Callable[[], object] = lambda: None,
+        on_begin: Callable[[], object] = lambda: None,
+    ) -> None:
         self.options = options
         self.name = name
         self.server = server
@@ -89,7 +98,7 @@ class Run:
         """The instant (monotonic) at which the process is ended by force; infinite until draining begins."""
         self.is_ready = False
         self._on_ready = on_ready
-        self._on_begin: Callable[[], None] = lambda: None
+        self._on_begin = on_begin
         self.drain_fd, self._drain_end = os.pipe()
 
     def ready(self) -> None:

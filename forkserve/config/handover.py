@@ -1,0 +1,36 @@
+"""What a process is told by its master through the environment, beside the protocols of systemd: who it is.
+
+Rules: pure. Both sides, which never import each other, take the names from here. LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES
+and NOTIFY_SOCKET are sd_listen_fds(3) and sd_notify(3) and are not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["WATCHER", "WID", "Identity", "identity_from"]
+
+WATCHER = "FORKSERVE_WATCHER"
+WID = "FORKSERVE_WID"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The watcher's name and the number of the slot within it."""
+
+    watcher: str
+    wid: int
+
+    def __str__(self) -> str:
+        return f"{self.watcher}[{self.wid}]"
+
+    def variables(self) -> dict[str, str]:
+        """Return what the master puts into the environment."""
+        return {WATCHER: self.watcher, WID: str(self.wid)}
+
+
+def identity_from(environ: Mapping[str, str]) -> Identity | None:
+    """Return who this process is, or None when no forkserve has started it."""
+    watcher, wid = environ.get(WATCHER, ""), environ.get(WID, "")
+    return Identity(watcher, int(wid)) if watcher and wid.isdecimal() else None

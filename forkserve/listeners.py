@@ -1,0 +1,213 @@
+"""The sockets that a worker serves on: inherited by number or by LISTEN_FDS, or bound here when there is no master.
+
+Rules: a socket is rebuilt from its descriptor alone, which finds family and type by itself. Whatever the descriptor is
+instead of a listening socket, the error says so and how to mend it. A worker never calls listen() on a socket that it
+inherited, since that would replace the backlog which the master has set.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import stat
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+from forkserve.config.address import Address, parse_address
+from forkserve.config.launch import ListenOptions
+from forkserve.errors import BindError, ExitCode, UsageError
+
+__all__ = ["KEPT", "Listener", "backlog_of", "describe", "inherited", "listen_fds", "open_listeners", "read_fd"]
+
+FIRST_FD = 3  # sd_listen_fds(3)
+KEPT = "FORKSERVE_KEPT_FDS"
+"""Variable in which a worker that executes itself anew names the sockets it goes on with."""
+QUOTING = "quote it: --fd '$(circus.sockets.web)'"
+ALONE = "or serve without forkserve: --bind :8000"
+SO_ACCEPTCONN = getattr(socket, "SO_ACCEPTCONN", 30)
+
+
+class Listener(socket.socket):
+    """A socket that listens already: listen() is for whoever bound it, so here it does nothing."""
+
+    def listen(self, backlog: int = 0, /) -> None:
+        """Keep the backlog as it is."""
+
+
+def open_listeners(options: ListenOptions, environ: Mapping[str, str]) -> tuple[Listener, ...]:
+    """Return what is to be served on, non-blocking; raises UsageError for a bad --fd, BindError for a bad --bind."""
+    kept = environ.get(KEPT, "")
+    if kept:
+        return tuple(inherited(int(fd), KEPT) for fd in kept.split(","))
+    listeners = [inherited(read_fd(text), "--fd") for text in options.fd]
+    for address in _addresses(options):
+        if address.fd is not None:
+            listeners.append(inherited(address.fd, f"fd://{address.fd}"))
+        else:
+            listeners.append(_bind(address, options.backlog))
+    if not listeners:
+        listeners = [inherited(fd, "LISTEN_FDS") for fd in listen_fds(environ, os.getpid())]
+    if not listeners:
+        listeners = [_bind(Address("127.0.0.1", 8000), options.backlog)]
+    for each in listeners:
+        _check(each, options)
+    return tuple(listeners)
+
+
+def read_fd(text: str) -> int:
+    """Read the value of --fd; raises UsageError that tells an eaten placeholder from one that nobody replaced."""
+    if re.search(r"\$\(circus\.|\(\(circus\.", text, re.IGNORECASE):
+        raise UsageError(
+            f"--fd {text}: only forkserve puts a number in place of it; start this command by "
+            f"forkserve --fd-socket web=:8000 -- forkserve-worker --fd '$(circus.sockets.web)' ..., {ALONE}"
+        )
+    number = text.strip().removeprefix("fd://")
+    if number.isdecimal():
+        return int(number)
+    if not number:
+        raise UsageError(f"--fd is empty: if the shell has taken the placeholder for itself, {QUOTING}")
+    raise UsageError(
+        f"--fd is followed by {text!r}, which is no number: if the shell has taken the placeholder for itself, {QUOTING}"
+    )
+
+
+def listen_fds(environ: Mapping[str, str], pid: int) -> tuple[int, ...]:
+    """Return the descriptors handed over by sd_listen_fds(3), if they are meant for this process."""
+    count = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID", "") != str(pid) or not count.isdecimal():
+        return ()
+    return tuple(range(FIRST_FD, FIRST_FD + int(count)))
+
+
+def inherited(fd: int, source: str) -> Listener:
+    """Rebuild the socket of an inherited descriptor; raises UsageError that says what it is instead."""
+    label = f"{source} {fd}" if source == "--fd" else f"{source} (descriptor {fd})"
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        raise UsageError(
+            f"{label}: no descriptor {fd} is open here; was it inherited? forkserve hands it over if the command "
+            f"names the socket, {ALONE}"
+        ) from None
+    if not stat.S_ISSOCK(mode):
+        raise UsageError(f"{label}: descriptor {fd} is {_kind(mode)}, not a socket")
+    os.set_inheritable(fd, False)
+    listener = Listener(fileno=fd)
+    if listener.type != socket.SOCK_STREAM:
+        raise UsageError(f"{label}: is a {_name(listener.type)} socket; HTTP needs SOCK_STREAM")
+    if not listener.getsockopt(socket.SOL_SOCKET, SO_ACCEPTCONN):
+        raise UsageError(f"{label}: the socket does not listen; bind it and call listen() before handing it over")
+    listener.setblocking(False)
+    return listener
+
+
+def describe(listener: socket.socket) -> str:
+    """Return where it listens, as a person writes it: `http://127.0.0.1:8000` or `unix:/run/web.sock`."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        text = os.fsdecode(name)
+        return f"unix:@{text[1:]}" if text.startswith("\0") else f"unix:{text}"
+    return f"http://[{name[0]}]:{name[1]}" if listener.family == socket.AF_INET6 else f"http://{name[0]}:{name[1]}"
+
+
+def backlog_of(listener: socket.socket) -> int:
+    """Return the backlog that was set, for libraries that insist on calling listen(2); a guess where it is hidden.
+
+    For a listening socket Linux gives it as tcpi_sacked of struct tcp_info, at byte 28 (tcp_get_info, since 2.6.24).
+    """
+    try:
+        info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+        return int(struct.unpack_from("=I", info, 28)[0]) or socket.SOMAXCONN
+    except (OSError, AttributeError):
+        return socket.SOMAXCONN
+
+
+def _addresses(options: ListenOptions) -> Sequence[Address]:
+    found = list(options.bind)
+    if options.uds is not None:
+        found.append(Address(path=options.uds))
+    host = options.host
+    if host is not None and host.startswith(("unix:", "fd://")):
+        if options.port is not None and "PORT" not in os.environ:
+            raise UsageError(f"--port does not go with --host {host}")
+        found.append(_address(host))
+    elif host is not None:
+        found.append(Address(host.strip("[]"), 8000 if options.port is None else options.port))
+    elif options.port is not None and not found and not options.fd:
+        found.append(Address("0.0.0.0", options.port))
+    return found
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise UsageError(f"--host: {error}") from None
+
+
+def _bind(address: Address, backlog: int) -> Listener:
+    try:
+        sock = _bind_unix(address.path) if address.path is not None else _bind_tcp(address)
+        sock.listen(backlog)
+    except OSError as error:
+        failure = BindError(f"cannot listen at {address}: {error.strerror or error}")
+        if error.errno in (errno.EACCES, errno.EPERM):
+            failure.exit_code = ExitCode.NO_PERMISSION
+        raise failure from None
+    sock.setblocking(False)
+    return Listener(fileno=sock.detach())
+
+
+def _bind_tcp(address: Address) -> socket.socket:
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, proto, _, where = found[0]
+    sock = socket.socket(family, kind, proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted sockets inherit it; without it a response in two writes waits for a delayed ACK.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _or_close(sock, lambda: sock.bind(where))
+    return sock
+
+
+def _bind_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    if path.startswith("@"):
+        _or_close(sock, lambda: sock.bind("\0" + path[1:]))
+        return sock
+    if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
+        os.unlink(path)
+    _or_close(sock, lambda: sock.bind(path))
+    return sock
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        # 0 connected, EAGAIN the backlog is full: somebody listens either way (unix(7))
+        return probe.connect_ex(path) in (0, errno.EAGAIN, errno.EACCES)
+
+
+def _or_close(sock: socket.socket, act: Callable[[], object]) -> None:
+    try:
+        act()
+    except OSError:
+        sock.close()
+        raise
+
+
+def _check(listener: Listener, options: ListenOptions) -> None:
+    if options.address_family not in (None, listener.family):
+        raise UsageError(f"--address-family {_name(options.address_family)}: the socket is {_name(listener.family)}")
+    if options.socket_type not in (None, listener.type):
+        raise UsageError(f"--socket-type {_name(options.socket_type)}: the socket is {_name(listener.type)}")
+
+
+def _name(constant: object) -> str:
+    return getattr(constant, "name", str(constant))
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISREG, "a file"), (stat.S_ISCHR, "a terminal or device"), (stat.S_ISFIFO, "a pipe"))
+    return next((name for test, name in kinds if test(mode)), "something else")
