@@ -60,7 +60,7 @@ def _count(things: Sequence[object], name: str) -> str:
 def _options(arguments: list[str]) -> int:
     if arguments == ["--markdown"]:
         print(markdown(), end="")
-    elif len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
+    elif len(arguments) > 1:
         raise UsageError("usage: forkserve options [NAME | --markdown]")
     else:
         print(render(*arguments), end="")

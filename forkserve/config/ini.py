@@ -83,6 +83,6 @@ def _title(label: str) -> str:
 def read_ini(text: str, source: str, findings: Findings) -> list[Section]:
     """Return the sections of an INI text; mistakes go to `findings` with `source` and line."""
     reader = _Reader(source, findings)
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         reader.line(number, line)
     return reader.sections()

@@ -138,7 +138,7 @@ def _lines(text: str) -> dict[_Path, int]:
     """Map each table and key that begins a line to the number of that line; the first of equal ones counts."""
     found: dict[_Path, int] = {}
     table: _Path = ()
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         header = _HEADER.match(line)
         key = None if header else _KEY.match(line)
         if header:
