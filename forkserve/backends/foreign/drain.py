@@ -1,0 +1,91 @@
+"""The stop signals of a foreign worker, and the word it sends to its master."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from _thread import start_new_thread  # the real one: gevent replaces it in `threading`
+from contextlib import suppress
+from select import select
+from typing import TYPE_CHECKING
+
+from .mistakes import TIMED_OUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Drain", "notify"]
+
+QUICK = 1.0  # seconds that SIGINT leaves
+
+
+class Drain:
+    """The stop signals as a readable descriptor, and the deadline that begins with them.
+
+    The signal number is written by CPython's C handler (signal.set_wakeup_fd), so it arrives even while a C loop runs
+    and no Python does.
+    """
+
+    def __init__(self, graceful: float) -> None:
+        self.graceful = graceful
+        self.begun = False
+        read, write = os.pipe()
+        self.fds = [read]
+        os.set_blocking(read, False)
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self.listen()
+
+    def listen(self) -> None:
+        """Install the handlers; again, after a library has put its own in their place."""
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+            signal.signal(number, self._noted)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # reopen logs: there are none
+
+    def _noted(self, number: int, frame: object) -> None:
+        """Nothing to do: the wake-up descriptor has the number."""
+
+    def take(self) -> bool:
+        """Read what has arrived; True if it asks to stop. From the first such signal on the deadline runs."""
+        try:
+            numbers = os.read(self.fds[0], 64)
+        except BlockingIOError:
+            return self.begun
+        if signal.SIGINT in numbers:
+            self.graceful = min(self.graceful, QUICK)
+        if {signal.SIGTERM, signal.SIGQUIT, signal.SIGINT} & set(numbers) and not self.begun:
+            self.begun = True
+            start_new_thread(self._deadline, ())
+        return self.begun
+
+    def _deadline(self) -> None:
+        select([], [], [], self.graceful)
+        os.write(2, b"forkserve-worker: requests still in flight at the end of the graceful timeout were cut\n")
+        os._exit(TIMED_OUT)
+
+    def ready(self) -> None:
+        """Tell the master that connections are taken."""
+        notify("READY=1")
+
+    def wait(self) -> None:
+        """Block until a stop is asked for."""
+        while not self.take():
+            select(self.fds, [], [])
+
+    def call(self, stop: Callable[[], object]) -> None:
+        """Call `stop` in a thread of its own once a stop is asked for."""
+
+        def waiting() -> None:
+            self.wait()
+            stop()
+
+        start_new_thread(waiting, ())
+
+
+def notify(text: str) -> None:
+    """Send `text` to $NOTIFY_SOCKET, if there is one; a master that has gone is no error."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path[:1] in ("/", "@"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
+            sock.sendto(text.encode(), "\0" + path[1:] if path[0] == "@" else path)

@@ -1,0 +1,125 @@
+"""meinheld's server: which builds may serve, and how one drains. Used by foreign workers and by our own alike."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .mistakes import Refused
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from .flight import Flight
+
+__all__ = ["Stop", "import_server", "refusal", "serve"]
+
+
+class Stop(Protocol):
+    """When to stop: `take` is asked whenever one of `fds` is readable; `graceful` seconds are left from then on."""
+
+    fds: list[int]
+
+    @property
+    def graceful(self) -> float:
+        """Seconds that are left."""
+
+    def listen(self) -> None:
+        """Install the signal handlers again; a library has put its own in their place."""
+
+    def take(self) -> bool:
+        """Read what has arrived; True if it asks to stop."""
+
+    def ready(self) -> None:
+        """Connections are taken from now on."""
+
+
+def refusal(python: tuple[int, int], version: str, greenlet: str, with_greenlet: bool) -> str | None:
+    """Return why this combination must not serve, None if it may. Versions are those of the installed distributions."""
+    if not with_greenlet:
+        return "meinheld was built without greenlet (MEINHELD_NOGREEN) and would cut off big responses"
+    if "+forkserve." in version:
+        return None
+    if version != "1.0.2":
+        return f"meinheld {version} is not 1.0.2, the release that is known"
+    if python >= (3, 10):
+        return f"the original meinheld 1.0.2 cuts off big responses, leaks or crashes on Python {python[0]}.{python[1]}"
+    if int(greenlet.split(".")[0]) >= 1:
+        return f"the original meinheld 1.0.2 needs greenlet<0.5, here is {greenlet}: big responses would crash it"
+    return None
+
+
+def import_server() -> Any:
+    """Return the module `meinheld.server`; raises ImportError if it is missing, `Refused` if it must not be used."""
+    from importlib.metadata import version
+
+    import meinheld.server as server  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+    try:
+        server.get_ident()
+        green = True
+    except NotImplementedError:
+        green = False
+    why = refusal(sys.version_info[:2], version("meinheld"), version("greenlet") if green else "", green)
+    if why is not None:
+        raise Refused(
+            f"{why}. Two ways out: `forkserve-worker --install-backend meinheld` builds a mended one, and "
+            "`--python /path/to/python3.9` serves the original under an interpreter that it was written for"
+        )
+    return server
+
+
+def serve(app: Flight, listeners: Sequence[socket.socket], stop: Stop, *, keep_alive: float, max_body: int) -> None:
+    """Serve until stopped; `keep_alive` in seconds, `max_body` in bytes, 0 for no limit.
+
+    meinheld puts C handlers of its own in place for TERM and INT, which leave one second; so greenlets of its loop
+    take the signals back, wait for the order to stop and give the requests in flight their time.
+    """
+    server = import_server()
+    _configure(server, listeners, keep_alive, max_body)
+    finishing = False
+
+    def leave() -> None:
+        nonlocal finishing
+        for fd in stop.fds:
+            server.cancel_wait(fd)
+        server.set_keepalive(0)  # answers say Connection: close from now on
+        finishing = app.count > 0
+        server.shutdown(math.ceil(stop.graceful) + 5 if finishing else 1)
+
+    def tick() -> None:
+        """Once a second: leave when the last request is done, though idle connections are still open."""
+        nonlocal finishing
+        if finishing and app.count == 0:
+            finishing = False
+            server.shutdown(1)
+
+    def watch(fd: int) -> None:
+        if fd == stop.fds[0]:
+            stop.listen()
+            stop.ready()
+        while not stop.take():
+            server.trampoline(fd, read=True)
+        if not left:
+            left.append(True)
+            leave()
+
+    left: list[bool] = []
+    server.set_watchdog(tick)
+    for fd in stop.fds:
+        server.spawn(watch, (fd,))
+    server.run(app, silent=True)
+
+
+def _configure(server: Any, listeners: Sequence[socket.socket], keep_alive: float, max_body: int) -> None:
+    # Always a list, and duplicates: a bare int steals a reference, and the numbers are closed at the end.
+    server.set_listen_socket([os.dup(listener.fileno()) for listener in listeners])
+    server.set_access_logger(None)
+    server.set_keepalive(min(math.ceil(keep_alive), 120))
+    server.set_max_content_length(max_body if 0 < max_body < 1 << 31 else (1 << 31) - 1)
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    server.set_picoev_max_fd(max(1024, min(soft if soft > 0 else 65536, 1 << 20)))  # it writes past a smaller table

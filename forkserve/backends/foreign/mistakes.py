@@ -1,0 +1,15 @@
+"""A user's mistake, as a foreign worker reports it, and forkserve's exit codes (`forkserve.errors` is not at hand)."""
+
+from __future__ import annotations
+
+__all__ = ["APPLICATION", "CONFIG", "OK", "TIMED_OUT", "Refused"]
+
+OK, APPLICATION, TIMED_OUT, CONFIG = 0, 3, 75, 78
+
+
+class Refused(Exception):
+    """A mistake of the user's: one line for stderr, and the exit code."""
+
+    def __init__(self, text: str, code: int = CONFIG) -> None:
+        super().__init__(text)
+        self.code = code
