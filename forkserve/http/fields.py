@@ -57,19 +57,26 @@ class Fields:
 
 
 class Collector:
-    """The rules common to both shapes; subclasses say how a field is stored."""
+    """The rules common to both shapes; subclasses say how a field is stored.
+
+    `on_header(name, value)` takes one field as sent and raises Refusal. It is a closure over the tables, not a method:
+    it runs for every field, and each attribute of self it does not look up is 5 % of its time.
+    """
+
+    on_header: Callable[[bytes, bytes], None]
 
     def __init__(self, limits: Limits) -> None:
         self._underscores = limits.underscores
         self._rules = {form: rule for name, rule in _RULES.items() for form in (name, name.title(), name.upper())}
         self._hosts: set[bytes] = set()
-        self.headers: Any = None
+        self.headers: Any = self._empty()
+        self.on_header = self._bind()
         self.is_plain = False
         self._host: bytes | None = None
 
     def begin(self) -> None:
         """Forget the last request."""
-        self.headers = self._empty()
+        self.headers.clear()
         self._host = None
         if not self.is_plain:
             self.is_plain = True
@@ -80,10 +87,6 @@ class Collector:
             self._upgrade: bytes | None = None
             self._content_type = False
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one field, name and value as sent; raises Refusal."""
-        raise NotImplementedError
-
     def finish(self, line: RequestLine) -> Fields:
         """What the fields mean for this request line; raises Refusal."""
         host = self._host
@@ -93,7 +96,7 @@ class Collector:
         if line.authority is not None:
             host = line.authority
             self._replace_host(host)
-        fields = Fields(self.headers, host, modern)
+        fields = Fields(self.headers.copy(), host, modern)
         if not self.is_plain:
             self._decide(fields, modern)
         return fields
@@ -121,7 +124,7 @@ class Collector:
         """A field whose name is not known to be ordinary."""
         rule = self._rules.get(name)
         lower = name.lower()
-        value = value.rstrip(b" \t")
+        value = value.rstrip()
         if rule is not None or (rule := _RULES.get(lower)) is not None:
             if rule(self, value):
                 self._store(name, lower, value)
@@ -194,6 +197,9 @@ class Collector:
     def _empty(self) -> Any:
         raise NotImplementedError
 
+    def _bind(self) -> Callable[[bytes, bytes], None]:
+        raise NotImplementedError
+
     def _learn(self, name: bytes, lower: bytes) -> None:
         raise NotImplementedError
 
@@ -217,6 +223,9 @@ _RULES: dict[bytes, Callable[[Any, bytes], bool]] = {
 """What a field decides; true if the application sees it."""
 
 
+# Both parsers leave of all white space only SP and HTAB in a value, so bytes.rstrip() needs no argument.
+
+
 def _environ_key(name: bytes) -> str:
     key = name.decode("latin-1").upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
@@ -228,27 +237,28 @@ class EnvironCollector(Collector):
     A repeated field is joined by a comma, Cookie by `; ` (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
     """
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
-        self._keys = {form: _environ_key(name) for name in _COMMON for form in (name, name.lower())}
+    def _empty(self) -> dict[str, str]:
+        return {}
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key = self._keys.get(name)
-        if key is None:
-            self._rare(name, value)
-            return
-        headers = self.headers
-        if key in headers:
-            self._again(key, value)
-        else:
-            headers[key] = value.decode("latin-1").rstrip(" \t")
+    def _bind(self) -> Callable[[bytes, bytes], None]:
+        keys = self._keys = {form: _environ_key(name) for name in _COMMON for form in (name, name.lower())}
+        headers: dict[str, str] = self.headers
+        rare, again = self._rare, self._again
+
+        def on_header(name: bytes, value: bytes) -> None:
+            key = keys.get(name)
+            if key is None:
+                rare(name, value)
+            elif key in headers:
+                again(key, value)
+            else:
+                headers[key] = value.rstrip().decode("latin-1")
+
+        return on_header
 
     def _again(self, key: str, value: bytes) -> None:
         joint = "; " if key == "HTTP_COOKIE" else ","
-        self.headers[key] += joint + value.decode("latin-1").rstrip(" \t")
-
-    def _empty(self) -> dict[str, str]:
-        return {}
+        self.headers[key] += joint + value.rstrip().decode("latin-1")
 
     def _learn(self, name: bytes, lower: bytes) -> None:
         if len(self._keys) < _KNOWN_NAMES and len(name) < 64:
@@ -268,19 +278,22 @@ class EnvironCollector(Collector):
 class ScopeCollector(Collector):
     """Fields as ASGI wants them: `headers` is [(b"accept", b"*/*"), ...], in order, repetitions kept."""
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
-        self._names = {form: name.lower() for name in _COMMON for form in (name, name.lower())}
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        lower = self._names.get(name)
-        if lower is None:
-            self._rare(name, value)
-        else:
-            self.headers.append((lower, value.rstrip(b" \t")))
-
     def _empty(self) -> list[tuple[bytes, bytes]]:
         return []
+
+    def _bind(self) -> Callable[[bytes, bytes], None]:
+        names = self._names = {form: name.lower() for name in _COMMON for form in (name, name.lower())}
+        append = self.headers.append
+        rare = self._rare
+
+        def on_header(name: bytes, value: bytes) -> None:
+            lower = names.get(name)
+            if lower is None:
+                rare(name, value)
+            else:
+                append((lower, value.rstrip()))
+
+        return on_header
 
     def _learn(self, name: bytes, lower: bytes) -> None:
         if len(self._names) < _KNOWN_NAMES and len(name) < 64:

@@ -50,6 +50,7 @@ class LlhttpFields:
     def _refusal(self, error: HttpParserError, block: bytes) -> Refusal:
         if isinstance(error.__context__, Refusal):
             return error.__context__
+        self._collector.begin()
         try:
             for name, value in split_fields(block):
                 self._collector.on_header(name, value)

@@ -1,0 +1,18 @@
+"""What a client gets when the application does not answer: a short plain text that tells nothing about the inside."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+__all__ = ["page"]
+
+
+def page(status: int) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Status line, headers and body of an error response, as a WSGI application would give them."""
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Error"
+    body = f"{status} {phrase}\n".encode("ascii")
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    return f"{status} {phrase}", headers, body
