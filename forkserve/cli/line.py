@@ -54,6 +54,8 @@ def source_of(
         raise UsageError(
             f"either an application or a command after --, got {line.application!r} and {shlex.join(line.command)!r}"
         )
+    if line.application is not None and _is_configuration(line.application):
+        raise UsageError(f"{line.application} is a configuration file; run it with: forkserve -c {line.application}")
     if line.worker and line.command:
         raise UsageError(f"{line.worker[0]} belongs to forkserve-worker: put it into the command after --")
     sockets = [
@@ -75,7 +77,16 @@ def _file_source(line: Line, path: str) -> FileSource:
             raise UsageError(f"{flag} does not go with -c: it belongs into {path}")
     if line.worker:
         raise UsageError(f"{line.worker[0]} does not go with -c: it belongs into a cmd of {path}")
-    return FileSource(str(Path(path).resolve()), overrides=_master(line), env=_environment(line.env))
+    return FileSource(str(Path(path).resolve()), overrides=_master(line), env=_environment(line.env), shown=path)
+
+
+def _is_configuration(application: str) -> bool:
+    """Tell a stack's file from a PasteDeploy file, which is an application."""
+    path = Path(application)
+    try:
+        return path.suffix == ".toml" or (path.suffix == ".ini" and "[watcher:" in path.read_text("utf-8", "replace"))
+    except OSError:
+        return False
 
 
 def _nothing_to_run(line: Line) -> str:

@@ -24,9 +24,11 @@ from forkserve.config.values import integer
 
 __all__ = ["build", "expanded"]
 
+_TABLES = ("stdout_stream", "stderr_stream", "hooks")
 _NAMED = ("watcher", "socket", "plugin")
 _KINDS = ("circus", "env", *_NAMED)
-_NAME = re.compile(r"[\w.:-]+")
+# a socket's name stands in placeholders and in LISTEN_FDNAMES; a watcher's in paths of the control interface
+_NAMES = {"socket": re.compile(r"[\w.-]+"), "watcher": re.compile(r"[^\s/]([^/\x00-\x1f]*[^\s/])?")}
 
 
 def build(sections: Sequence[Section], environ: Mapping[str, str], findings: Findings) -> Config:
@@ -75,8 +77,9 @@ class _Builder:
             elif not _is_known(section):
                 advice = nearest(section.kind, _KINDS)
                 self.findings.warning(section.origin, f"unknown section, ignored{advice}", label=section.label)
-            elif section.kind in ("watcher", "socket") and not _NAME.fullmatch(section.name):
-                message = f"expected [{section.kind}:NAME] with a name of letters, digits, `_`, `.`, `:` and `-`"
+            elif section.kind in _NAMES and not _NAMES[section.kind].fullmatch(section.name):
+                letters = "without a slash" if section.kind == "watcher" else "of letters, digits, `_`, `.` and `-`"
+                message = f"expected [{section.kind}:NAME] with a name {letters}"
                 self.findings.error(section.origin, message, label=section.label)
 
     def _master(self) -> MasterOptions:
@@ -84,7 +87,7 @@ class _Builder:
             values = expanded(section.values, self.globals)
             given, rest = read_options(MasterOptions, values, self.findings, label=section.label)
             rest = self._without_later(rest, later.MASTER, section)
-            refuse_unknown(MasterOptions, rest, section, self.findings)
+            refuse_unknown(MasterOptions, rest, section, findings=self.findings)
             return MasterOptions(**given)
         return MasterOptions()
 
@@ -99,7 +102,7 @@ class _Builder:
     def _socket(self, section: Section) -> SocketOptions | None:
         values = expanded(section.values, self.globals)
         given, rest = read_options(SocketOptions, values, self.findings, label=section.label)
-        refuse_unknown(SocketOptions, rest, section, self.findings)
+        refuse_unknown(SocketOptions, rest, section, findings=self.findings)
         if given.get("path"):
             given["family"] = AddressFamily.AF_UNIX
         elif ":" in given.get("host", "") and "family" not in given:
@@ -152,7 +155,7 @@ class _Builder:
         prefix = f"{name}."
         given, rest = read_options(StreamOptions, values, self.findings, label=section.label, prefix=prefix)
         rest = self._without_later(rest, later.STREAM, section, prefix=prefix)
-        refuse_unknown(StreamOptions, rest, section, self.findings, prefix=prefix)
+        refuse_unknown(StreamOptions, rest, section, findings=self.findings, prefix=prefix)
         if "kind" not in given and ("class" in values or "kind" in values):
             return None
         if "filename" not in values:
@@ -169,18 +172,23 @@ class _Builder:
                 self.findings.warning(value.origin, f"unknown hook, ignored{advice}", label=section.label, key=key)
         return {name: value.text for name, value in values.items()}
 
+    def _is_of_plugin(self, key: str) -> bool:
+        """Tell whether a dotted key, such as `flapping.window`, is none of our own families misspelt."""
+        head, dot, _ = key.partition(".")
+        return bool(dot) and not nearest(head, _TABLES, cutoff=0.75)
+
     def _extra(self, rest: Mapping[str, Value], section: Section) -> dict[str, str]:
         families = later.ANY_WATCHER_KEY
         free = {key: value for key, value in rest.items() if not key.startswith(families)}
         free = self._without_later(free, later.WATCHER, section)
-        plain = {key: value for key, value in free.items() if "." not in key}
-        if section.strict:
-            refuse_unknown(WatcherOptions, plain, section, self.findings)
         names = [each.name for each in options_of(WatcherOptions)]
-        for key, value in plain.items():
+        unknown = {key: value for key, value in free.items() if not self._is_of_plugin(key)}
+        for key, value in unknown.items():
             # a free key is legal in Circus: plugins read them; one that looks like an option is more likely an error
-            advice = nearest(key, names, cutoff=0.75)
-            if advice and not section.strict:
+            advice = nearest(key.partition(".")[0], [*names, *_TABLES], cutoff=0.6 if section.strict else 0.75)
+            if section.strict:
+                self.findings.error(value.origin, f"unknown option{advice}", label=section.label, key=key)
+            elif advice:
                 message = f"not an option, kept as a free key{advice}"
                 self.findings.warning(value.origin, message, label=section.label, key=key)
         return {key: value.text for key, value in free.items()}

@@ -97,7 +97,7 @@ def _check_same_name(watchers: Sequence[WatcherOptions], sections: Mapping[str, 
 def _check_sockets_of(watcher: WatcherOptions, names: Sequence[str], place: _Place) -> None:
     asked = [(key, name) for key in _COMMAND for name in sockets_in(getattr(watcher, key) or "")]
     if watcher.stdin_socket is not None:
-        asked.append(("stdin_socket", watcher.stdin_socket.lower()))
+        asked.append(("stdin_socket", watcher.stdin_socket))
     for key, name in asked:
         if name not in names:
             there = f"; there is {', '.join(names)}" if names else "; no socket is configured"

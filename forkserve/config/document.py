@@ -17,12 +17,11 @@ __all__ = ["Findings", "Kind", "Section", "Value", "merge"]
 
 
 class Kind(Enum):
-    """How a value was written; only TOML and the command line have more than text."""
+    """How a value was written; only TOML has more than text."""
 
     TEXT = "text"
     INTEGER = "integer"
     LIST = "list"
-    LITERAL = "literal text, in which no $NAME is replaced"
 
 
 @dataclass(frozen=True, slots=True)

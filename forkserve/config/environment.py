@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from forkserve.config.document import Kind, Section, Value
+from forkserve.config.document import Section, Value
 from forkserve.config.placeholders import env_values, expand
 
 __all__ = ["environment_of", "global_environment"]
@@ -45,7 +45,5 @@ def _joined(sections: Iterable[Section], environ: Mapping[str, str]) -> dict[str
 
 
 def _resolved(value: Value, known: Mapping[str, str], environ: Mapping[str, str]) -> str:
-    if value.kind is Kind.LITERAL:
-        return value.text
     text = _VARIABLE.sub(lambda match: environ.get(match[1], ""), value.text)
     return expand(text, env_values(known))

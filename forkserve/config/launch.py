@@ -57,11 +57,10 @@ class ApplicationOptions:
     )
     python_path: tuple[str, ...] = option(
         (),
-        "Folders to look for modules in, before all others; comma-separated or repeated.",
+        "Folders to look for modules in, before all others; comma-separated.",
         parse=commas,
         cli=("--python-path", "--pythonpath", "--app-dir"),
         metavar="DIR",
-        many=True,
     )
     chdir: str | None = option(
         None, "Change to this folder before anything is imported.", cli=("--chdir",), metavar="DIR"

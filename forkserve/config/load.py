@@ -50,15 +50,17 @@ class FileSource:
     path: str
     overrides: tuple[Section, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    shown: str | None = None
+    """The path as the user wrote it, for messages."""
 
     @property
     def description(self) -> str:
-        """The path as it is."""
-        return self.path
+        """The path as the user wrote it."""
+        return self.shown or self.path
 
     def read(self) -> Config:
         """Read the file and its includes; raises ConfigErrors."""
-        return _with_env(load(self.path, overrides=self.overrides), self.env)
+        return _with_env(load(self.path, overrides=self.overrides, shown=self.shown), self.env)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +81,30 @@ class LineSource:
         return _with_env(_finished(self.sections, os.environ, Findings()), self.env)
 
 
-def load(path: str, *, overrides: Sequence[Section] = (), environ: Mapping[str, str] | None = None) -> Config:
+def load(
+    path: str,
+    *,
+    overrides: Sequence[Section] = (),
+    environ: Mapping[str, str] | None = None,
+    shown: str | None = None,
+) -> Config:
     """Read a file, what it includes, and the system's names; raises ConfigErrors with every error found.
 
-    `overrides` beat the file; `environ` is the master's environment, by default the real one.
+    `overrides` beat the file; `environ` is the master's environment, by default the real one; `shown` is the path
+    as messages have it.
     """
     environ = os.environ if environ is None else environ
     findings = Findings()
-    main = _read(Path(path), findings)
-    included = [each for file in _included(main, Path(path).parent, environ, findings) for each in file]
-    return _finished([*overrides, *main, *included], environ, findings)
+    main = _read(Path(path), shown or path, findings)
+    included = [
+        each for file in _included(main, Path(path).parent, environ=environ, findings=findings) for each in file
+    ]
+    config = _finished([*overrides, *main, *included], environ, findings)
+    if not config.watchers:
+        config = dataclasses.replace(
+            config, warnings=(*config.warnings, f"{shown or path}: no watcher, nothing to run")
+        )
+    return config
 
 
 def _finished(sections: Sequence[Section], environ: Mapping[str, str], findings: Findings) -> Config:
@@ -103,17 +119,17 @@ def _with_env(config: Config, env: Mapping[str, str]) -> Config:
     return dataclasses.replace(config, watchers=watchers)
 
 
-def _read(path: Path, findings: Findings) -> list[Section]:
+def _read(path: Path, shown: str, findings: Findings) -> list[Section]:
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:
-        findings.error(Origin(str(path)), f"cannot be read: {error.strerror}")
+        findings.error(Origin(shown), f"cannot be read: {error.strerror}")
         return []
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        findings.error(Origin(str(path), line), "is not UTF-8 text")
+        findings.error(Origin(shown, line), "is not UTF-8 text")
         return []
-    return (read_toml if _is_toml(path, text) else read_ini)(text, str(path), findings)
+    return (read_toml if _is_toml(path, text) else read_ini)(text, shown, findings)
 
 
 def _is_toml(path: Path, text: str) -> bool:
@@ -126,16 +142,16 @@ def _is_toml(path: Path, text: str) -> bool:
 
 
 def _included(
-    main: Sequence[Section], folder: Path, environ: Mapping[str, str], findings: Findings
+    main: Sequence[Section], folder: Path, *, environ: Mapping[str, str], findings: Findings
 ) -> list[list[Section]]:
     files: list[Path] = []
     for section in main:
         if section.kind == "circus":
-            files += _named_files(section, folder, environ, findings)
-    return [_without_includes(_read(path, findings), findings) for path in dict.fromkeys(files)]
+            files += _named_files(section, folder, environ=environ, findings=findings)
+    return [_without_includes(_read(path, str(path), findings), findings) for path in dict.fromkeys(files)]
 
 
-def _named_files(section: Section, folder: Path, environ: Mapping[str, str], findings: Findings) -> list[Path]:
+def _named_files(section: Section, folder: Path, *, environ: Mapping[str, str], findings: Findings) -> list[Path]:
     files: list[Path] = []
     for key, value in expanded(section.values, environ).items():
         if key not in ("include", "include_dir"):

@@ -30,6 +30,7 @@ from forkserve.config.values import (
     seconds,
     signal_name,
     size,
+    socket_name,
     socket_type,
     text,
 )
@@ -267,7 +268,7 @@ class WatcherOptions:
         parse=boolean,
     )
     stdin_socket: str | None = option(
-        None, "Socket to have as standard input, as FastCGI does.", parse=optional(text), metavar="NAME"
+        None, "Socket to have as standard input, as FastCGI does.", parse=socket_name, metavar="NAME"
     )
     send_hup: bool = option(False, "Reload by SIGHUP instead of by replacing processes.", parse=boolean, reload=LIVE)
     stop_signal: int = option(

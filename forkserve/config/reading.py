@@ -54,7 +54,7 @@ def _parsed(option: Option, value: Value) -> Any:
 
 
 def refuse_unknown(
-    cls: type[Any], rest: Mapping[str, Value], section: Section, findings: Findings, *, prefix: str = ""
+    cls: type[Any], rest: Mapping[str, Value], section: Section, *, findings: Findings, prefix: str = ""
 ) -> None:
     """Note keys that nobody knows: an error where the section is strict, else a warning; with the nearest name."""
     names = [name for each in options_of(cls) for name in (each.name, *each.aliases)]

@@ -70,7 +70,7 @@ def render(name: str | None = None) -> str:
         _entry(option, _title(group))
         for group in _GROUPS
         for option in group.options
-        if wanted in {option.name, *option.aliases, group.prefix + option.name, *option.cli}
+        if wanted.removeprefix(group.prefix) in {option.name, *option.aliases} or wanted in option.cli
     ]
     found += [f"{key}\n    {reason}\n" for key, reason in {**later.MASTER, **later.WATCHER}.items() if key == wanted]
     if not found:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from forkserve.config.document import Findings
-from forkserve.config.model import Config, SocketOptions, StreamOptions, WatcherOptions
+from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin
 from forkserve.config.placeholders import names_in, nearest
 from forkserve.config.values import words
@@ -32,8 +32,7 @@ def verify(config: Config, environ: Mapping[str, str], findings: Findings) -> No
         _Verifier(config, findings, f"socket:{socket.name}").socket(socket)
     for watcher in config.watchers:
         _Verifier(config, findings, f"watcher:{watcher.name}").watcher(watcher, environ)
-    if config.master.pidfile:
-        _Verifier(config, findings, "circus").folder_of("pidfile", config.master.pidfile)
+    _Verifier(config, findings, "circus").master(config.master)
 
 
 def find_program(program: str, path: str) -> str | None:
@@ -57,6 +56,14 @@ class _Verifier:
         self.origins = config.origins
         self.findings = findings
         self.title = title
+
+    def master(self, master: MasterOptions) -> None:
+        if master.pidfile:
+            self.folder_of("pidfile", master.pidfile)
+        if master.logoutput not in ("-", "stdout") and not master.logoutput.startswith("syslog:"):
+            self.folder_of("logoutput", master.logoutput)
+        if master.control not in ("auto", "none"):
+            self.folder_of("control", master.control)
 
     def socket(self, socket: SocketOptions) -> None:
         self._user("owner", socket.owner)
@@ -83,13 +90,17 @@ class _Verifier:
             self.folder_of(f"{name}.filename", stream.filename)
 
     def _user(self, key: str, name: str | None) -> None:
-        self._account(key, name, "user", pwd.getpwnam, lambda: (each.pw_name for each in pwd.getpwall()))
+        self._account(
+            key, name, what="user", find=pwd.getpwnam, names=lambda: (each.pw_name for each in pwd.getpwall())
+        )
 
     def _group(self, key: str, name: str | None) -> None:
-        self._account(key, name, "group", grp.getgrnam, lambda: (each.gr_name for each in grp.getgrall()))
+        self._account(
+            key, name, what="group", find=grp.getgrnam, names=lambda: (each.gr_name for each in grp.getgrall())
+        )
 
     def _account(
-        self, key: str, name: str | None, what: str, find: Callable[[str], Any], names: Callable[[], Iterable[str]]
+        self, key: str, name: str | None, *, what: str, find: Callable[[str], Any], names: Callable[[], Iterable[str]]
     ) -> None:
         if name is None or name.isdecimal():
             return

@@ -37,6 +37,7 @@ __all__ = [
     "seconds",
     "signal_name",
     "size",
+    "socket_name",
     "socket_type",
     "text",
     "words",
@@ -147,6 +148,11 @@ def words(value: str) -> tuple[str, ...]:
         return tuple(shlex.split(value))
     except ValueError as error:
         raise ValueError(f"cannot be split into words ({str(error).lower()}): {value!r}") from None
+
+
+def socket_name(value: str) -> str | None:
+    """Read the name of a socket, which knows no case, or nothing from empty text."""
+    return value.strip().lower() or None
 
 
 def paths(value: str) -> tuple[str, ...]:

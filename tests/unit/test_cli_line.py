@@ -118,6 +118,14 @@ def test_web_concurrency_does_not_multiply_a_command_that_is_no_web_worker() -> 
     assert config("--", "redis-server", environ={"WEB_CONCURRENCY": "3"}).watchers[0].numprocesses == 1
 
 
+def test_a_configuration_file_in_place_of_an_application_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "circus.ini").write_text("[watcher:a]\ncmd = x\n")
+    (tmp_path / "paste.ini").write_text("[app:main]\nuse = egg:x\n")
+    file = str(tmp_path / "circus.ini")
+    assert refusal(file) == f"{file} is a configuration file; run it with: forkserve -c {file}"
+    assert config(str(tmp_path / "paste.ini")).watchers[0].cmd.endswith("paste.ini")
+
+
 def test_variables_users_and_master_flags_are_taken() -> None:
     argv = ["--env", "A=$HOME=1", "-u", "root", "-g", "0", "--pidfile", "/tmp/pid", "--control", "none", "-D", "a:b"]
     result = config(*argv)
