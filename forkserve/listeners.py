@@ -69,7 +69,7 @@ def read_fd(text: str) -> int:
     if not number:
         raise UsageError(f"--fd is empty: if the shell has taken the placeholder for itself, {QUOTING}")
     raise UsageError(
-        f"--fd is followed by {text!r}, which is no number: if the shell has taken the placeholder for itself, {QUOTING}"
+        f"--fd is followed by {text!r}, not by a number: if the shell has eaten the placeholder, {QUOTING}"
     )
 
 

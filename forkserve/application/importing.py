@@ -261,7 +261,7 @@ def _from_paste(target: Target) -> Any:
     if not os.path.isfile(path):
         raise LoadError(f"application {target.text!r}: {path} does not exist")
     try:
-        from paste.deploy import loadapp  # type: ignore[import-untyped]
+        from paste.deploy import loadapp
     except ImportError:
         raise LoadError(f"application {target.text!r} needs PasteDeploy: pip install 'forkserve[paste]'") from None
     name = target.attributes[0] if target.attributes else "main"

@@ -93,7 +93,7 @@ class _Handler(WSGIRequestHandler):
             multiprocess=True,
         )
         handler.request_handler = self  # type: ignore[attr-defined]
-        handler.run(self.server.get_app())
+        handler.run(self.server.mended)
         for _ in range(UNREAD // 65536):
             if not body.left or not body.read(65536):
                 break
@@ -115,7 +115,7 @@ class _Server(WSGIServer):
         self.server_name, port = server_address(listener)
         self.server_port = int(port)
         self.setup_environ()
-        self.set_app(app)  # type: ignore[arg-type]
+        self.mended = app
 
     def get_request(self) -> tuple[Any, Any]:
         conn, peer = self.socket.accept()

@@ -1,0 +1,61 @@
+"""The list of backends, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from typing import Any
+
+from forkserve.backends.registry import Entry, entries, state_of
+
+__all__ = ["backends_json", "backends_table"]
+
+
+def backends_json() -> str:
+    """Return the list as a JSON array of objects."""
+    return json.dumps([_record(entry) for entry in entries()], indent=2)
+
+
+def backends_table() -> str:
+    """Return the list as text: a line for each backend, and below it what to know of it."""
+    rows = [_record(entry) for entry in entries()]
+    width = max(len(row["name"]) for row in rows)
+    columns = max(70, min(shutil.get_terminal_size((110, 24)).columns, 120))
+    lines = [f"{'NAME':<{width}}  INTERFACE  USABLE  VERSION"]
+    for row in rows:
+        interface = ",".join(row["interfaces"])
+        head = f"{row['name']:<{width}}  {interface:<9}  {'yes' if row['usable'] else 'no':<6}  {row['version'] or '-'}"
+        lines.append(head.rstrip())
+        for text in _notes(row):
+            lines += textwrap.wrap(text, columns, initial_indent="    ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+def _notes(row: dict[str, Any]) -> list[str]:
+    notes = [row["concurrency"]]
+    if not row["usable"]:
+        notes.append(f"not here: {row['reason']}" + (f"; try: {row['cure']}" if row["cure"] else ""))
+    if row["weaknesses"]:
+        notes.append("weak: " + "; ".join(row["weaknesses"]))
+    return notes
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    traits, state = entry.traits, state_of(entry.traits)
+    return {
+        "name": entry.name,
+        "interfaces": sorted(each.value for each in traits.interfaces),
+        "usable": state.usable,
+        "version": state.version,
+        "reason": state.reason,
+        "cure": state.cure,
+        "concurrency": traits.concurrency,
+        "monkey_patches": traits.monkey_patches,
+        "many_listeners": traits.many_listeners,
+        "unix": traits.unix,
+        "graceful": traits.graceful,
+        "honours": sorted(traits.honours),
+        "weaknesses": list(traits.weaknesses),
+        "source": entry.source,
+    }

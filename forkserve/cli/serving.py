@@ -1,0 +1,195 @@
+"""The arguments of `forkserve-worker`, made of the declarations of its options.
+
+Rules: no flag of an option is written here. A value is parsed and checked by its declaration; an empty variable of the
+environment counts as unset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+from forkserve import __version__
+from forkserve.config.launch import WorkerOptions
+from forkserve.config.options import Option, options_of, slices_of
+from forkserve.config.placeholders import nearest
+from forkserve.config.reference import default_text
+from forkserve.config.serving import ServingOptions
+from forkserve.config.values import boolean
+from forkserve.errors import UsageError
+from forkserve.listeners import QUOTING
+
+__all__ = ["Order", "parse_worker_line"]
+
+T = TypeVar("T")
+
+USAGE = """\
+forkserve-worker --fd '$(circus.sockets.web)' [OPTIONS] APPLICATION
+       forkserve-worker --bind ADDRESS [OPTIONS] APPLICATION
+       forkserve-worker --list-backends [--json]"""
+
+DESCRIPTION = """\
+Serves a WSGI or ASGI application on a socket that forkserve, circusd or systemd hands over, or on one of its own.
+
+  forkserve-worker --bind :8000 --reload myapp:app
+  forkserve --fd-socket web=:8000 -- forkserve-worker --fd '$(circus.sockets.web)' -k gevent myapp:app
+
+APPLICATION is module:attr, module:attr.sub, module:factory('with', literals=1), module, package.module.attr,
+path/to/file.py[:attr], or FILE.ini[#name] for PasteDeploy."""
+
+EPILOG = """\
+signals: TERM and QUIT finish what is in flight and end; INT ends at once; HUP loads the code anew on the same
+socket; USR1 reopens the log files
+exit codes: 0 ordered stop, 2 usage, 3 application, 69 cannot bind, 75 requests cut at the graceful timeout,
+77 no permission, 78 backend"""
+
+GROUPS = {
+    "ApplicationOptions": "application",
+    "ListenOptions": "sockets",
+    "ReloadOptions": "development",
+    "ProcessOptions": "process",
+    "Concurrency": "concurrency",
+    "HttpLimits": "limits of a request",
+    "Timeouts": "time limits",
+    "ProxyOptions": "behind a proxy",
+    "AccessLogOptions": "access log",
+    "Lifetime": "leaving in good time, for another to take the place",
+    "AsgiOptions": "ASGI",
+    "TlsOptions": "TLS",
+    "StaticOptions": "static files",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What one call of the command asks for: to serve, unless one of the others is set."""
+
+    options: WorkerOptions
+    list_backends: bool = False
+    json: bool = False
+    install_backend: str | None = None
+    check: bool = False
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        if message == "argument --fd: expected one argument":
+            message = f"--fd has no number: if the shell has taken the placeholder for itself, {QUOTING}"
+        raise UsageError(f"{message} (see forkserve-worker --help)")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=110)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        short = [flag for flag in action.option_strings if not flag.startswith("--")][:1]
+        long = [flag for flag in action.option_strings if flag.startswith("--")][:1]
+        value = "" if action.nargs == 0 else f" {action.metavar}"
+        return ("" if short else "    ") + ", ".join(short + long) + value
+
+
+def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> Order:
+    """Understand the arguments; raises UsageError, and SystemExit for --help and --version."""
+    parser = _parser()
+    namespace, rest = parser.parse_known_args(list(argv))
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    flags = [word for word in rest if word.startswith("-")]
+    if flags:
+        raise UsageError(f"unknown option {flags[0]}{nearest(flags[0].partition('=')[0], known)}")
+    given = vars(namespace)
+    words = [*given.pop("positional"), *rest]
+    if len(words) > 1:
+        raise UsageError(f"one application is served, got {' '.join(words)}")
+    own = {name: given.pop(name) for name in ("list_backends", "json", "install_backend", "check")}
+    if words:
+        given["application"] = words[0]
+    return Order(options=_build(given, environ), **own)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="forkserve-worker",
+        usage=USAGE,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument("positional", nargs="*", help=argparse.SUPPRESS)
+    for part in slices_of(WorkerOptions):
+        group = parser.add_argument_group(GROUPS[part.__name__])
+        for option in options_of(part):
+            if option.cli:
+                _add(group, option)
+    _add_verbs(parser.add_argument_group("instead of serving"))
+    return parser
+
+
+def _add_verbs(group: Any) -> None:
+    group.add_argument("--list-backends", action="store_true", help="Show every backend: usable here, or how to get it")
+    group.add_argument("--json", action="store_true", help="Show it as JSON")
+    group.add_argument("--install-backend", metavar="NAME", help="Build and install a backend that pip cannot")
+    group.add_argument(
+        "--check", "--check-config", action="store_true", help="Load the application, say what would be served, end"
+    )
+    group.add_argument("-h", "--help", action="help", help="Show this help")
+    group.add_argument(
+        "--version", action="version", version=f"forkserve-worker {__version__}", help="Show the version"
+    )
+
+
+def _add(group: Any, option: Option) -> None:
+    takes: dict[str, Any] = {"action": "append"} if option.many else {}
+    if option.parse is boolean:
+        takes = {"action": "store_const", "const": "true"}
+    else:
+        takes["metavar"] = option.metavar or "|".join(option.choices)
+    default = default_text(option)
+    shown = "" if default in ("none", "false", "") else f" ({default})"
+    text = f"{option.help.rstrip('.')}{shown}".replace("%", "%%")
+    group.add_argument(*option.cli, dest=option.name, default=argparse.SUPPRESS, help=text, **takes)
+
+
+def _build(given: Mapping[str, Any], environ: Mapping[str, str]) -> WorkerOptions:
+    def slice_of(cls: Callable[[], T]) -> T:
+        return cls(**_values(cls, given, environ))
+
+    serving = {field.name: slice_of(field.default_factory) for field in dataclasses.fields(ServingOptions)}  # type: ignore[arg-type]
+    rest = {
+        field.name: slice_of(field.default_factory)  # type: ignore[arg-type]
+        for field in dataclasses.fields(WorkerOptions)
+        if field.name not in ("given", "serving")
+    }
+    return WorkerOptions(**rest, serving=ServingOptions(**serving), given=frozenset(given))
+
+
+def _values(cls: Any, given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for option in options_of(cls):
+        label = option.cli[-1] if option.cli else option.name
+        raw = given.get(option.name)
+        if raw is None and option.env and environ.get(option.env, "").strip():
+            raw, label = environ[option.env].strip(), f"environment {option.env}"
+            raw = [raw] if option.many else raw
+        if raw is None:
+            continue
+        label = next((flag for flag in option.cli if flag.startswith("--")), label) if option.name in given else label
+        parsed = [_parsed(option, text, label) for text in (raw if option.many else [raw])]
+        values[option.name] = tuple(parsed) if option.many else parsed[0]
+    return values
+
+
+def _parsed(option: Option, text: str, label: str) -> Any:
+    try:
+        value = option.parse(text)
+        wrong = option.check(value) if option.check else None
+        if wrong:
+            raise ValueError(wrong)
+    except ValueError as error:
+        raise UsageError(f"{label}: {error}") from None
+    return value

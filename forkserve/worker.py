@@ -1,0 +1,302 @@
+"""The life of one serving process: options in, exit code out.
+
+Order: log, signals, import path, sockets, monkey patches, application, hooks, ready, serve, drain, end.
+Rules: everything that may fail fails before READY=1, with one line and its exit code. A signal handler only notes what
+was asked. From the moment that draining begins, a thread of the kernel's own (no greenlet) sees to the deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from _thread import start_new_thread
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from select import poll
+from types import FrameType, SimpleNamespace
+from typing import NoReturn
+
+import setproctitle
+
+from forkserve import logs
+from forkserve.application.importing import Loaded, load_application, load_callable, prepare_path
+from forkserve.backends import registry
+from forkserve.backends.base import Run
+from forkserve.backends.registry import Entry
+from forkserve.config.handover import identity_from
+from forkserve.config.launch import Interface, WorkerOptions
+from forkserve.config.options import options_of, slices_of
+from forkserve.config.serving import ServingOptions
+from forkserve.errors import ApplicationError, BackendError, ExitCode
+from forkserve.listeners import KEPT, Listener, describe, open_listeners
+from forkserve.reloader import Reloader
+
+__all__ = ["Worker", "check", "patch", "unhonoured"]
+
+log = logging.getLogger("forkserve.worker")
+
+RELOAD_GRACE = 3.0
+"""Seconds that a reload for development waits for requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An application, and the backend that is to serve it."""
+
+    loaded: Loaded
+    entry: Entry
+
+
+class Worker:
+    """One serving process; made and run once, in the main thread."""
+
+    def __init__(self, options: WorkerOptions, environ: Mapping[str, str]) -> None:
+        self.options = options
+        self.environ = environ
+        identity = identity_from(environ)
+        self.name = str(identity) if identity is not None else "worker"
+        self.pid = os.getpid()
+        self.run_: Run | None = None
+        self.listeners: tuple[Listener, ...] = ()
+        self.anew = False
+        """Whether the process is to execute itself anew once it has drained."""
+        self.done_fd, self._done = os.pipe()
+
+    def run(self) -> int:
+        """Live; returns the exit code. Raises ForkserveError for what the user can mend before serving."""
+        logs.set_up(self.options.process.log_level, self.options.process.log_output)
+        self._install_signals()
+        prepare_path(self.options.application)
+        self.listeners = open_listeners(self.options.listen, self.environ)
+        os.environ.pop(KEPT, None)
+        reloader = Reloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
+        try:
+            prepared = prepare(self.options)
+        except ApplicationError as error:
+            if reloader is None:
+                raise
+            self._await_change(reloader, error)
+        if reloader is not None:
+            reloader.start()
+        return self._serve(prepared)
+
+    def _serve(self, prepared: Prepared) -> int:
+        entry, loaded = prepared.entry, prepared.loaded
+        self._check_listeners(entry)
+        for warning in unhonoured(entry, self.options):
+            log.warning("%s: %s", self.name, warning)
+        label = "" if self.name == "worker" else f" {self.name}"
+        setproctitle.setproctitle(f"forkserve: worker{label} {entry.name} {loaded.name}")
+        run = Run(
+            self.options.serving, name=self.name, on_ready=lambda: self._ready(prepared), on_begin=self._begin_drain
+        )
+        namespace = _namespace(self.options)
+        _hook(self.options.application.pre_hook, "--pre-hook", namespace)
+        self.run_ = run
+        try:
+            entry.backend().serve(loaded.app, self.listeners, run)
+        finally:
+            _hook(self.options.application.post_hook, "--post-hook", namespace)
+        if not run.draining:
+            log.error("%s: backend %s stopped serving without being asked to", self.name, entry.name)
+            return ExitCode.FAILURE
+        if self.anew:
+            self._execute_anew()
+        log.info("%s: drained, ending", self.name)
+        os.write(self._done, b"\0")
+        return ExitCode.OK
+
+    def _check_listeners(self, entry: Entry) -> None:
+        if len(self.listeners) > 1 and not entry.traits.many_listeners:
+            raise BackendError(f"backend {entry.name} serves one socket only, got {len(self.listeners)}")
+        if not entry.traits.unix and any(each.family == socket.AF_UNIX for each in self.listeners):
+            raise BackendError(f"backend {entry.name} does not serve unix sockets")
+
+    def _ready(self, prepared: Prepared) -> None:
+        where = ", ".join(describe(each) for each in self.listeners)
+        loaded, entry = prepared.loaded, prepared.entry
+        log.info("%s: serving %s (%s) by %s at %s", self.name, loaded.name, loaded.interface.value, entry.name, where)
+        _notify("READY=1", self.environ)
+
+    def _begin_drain(self) -> None:
+        run = self.run_
+        assert run is not None
+        log.info("%s: draining (%s)", self.name, run.drain_reason)
+        _notify("STOPPING=1", self.environ)
+        grace = self.options.serving.timeouts.graceful_timeout
+        if self.anew and self.options.reload.use_reloader:
+            grace = min(grace, RELOAD_GRACE)
+        start_new_thread(self._watch_deadline, (grace,))
+
+    def _watch_deadline(self, grace: float) -> None:
+        waiter = poll()
+        waiter.register(self.done_fd, 1)
+        if waiter.poll(grace * 1000):
+            return
+        if self.anew:
+            self._execute_anew()
+        log.error("%s: requests in flight were cut after the graceful timeout of %g s", self.name, grace)
+        self._leave(ExitCode.TIMED_OUT)
+
+    def _leave(self, code: int) -> NoReturn:
+        logging.shutdown()
+        os._exit(code)
+
+    def _install_signals(self) -> None:
+        handlers: dict[signal.Signals, Callable[[str], None]] = {
+            signal.SIGTERM: self._on_drain,
+            signal.SIGQUIT: self._on_drain,
+            signal.SIGINT: self._on_quick,
+            signal.SIGHUP: self._on_reload,
+            signal.SIGUSR1: lambda name: logs.reopen(),
+        }
+        for number, act in handlers.items():
+            signal.signal(number, self._handler(act))
+
+    def _handler(self, act: Callable[[str], None]) -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            if os.getpid() != self.pid:
+                # A process that the application has forked: the signal is its own affair, not ours.
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+                return
+            act(signal.Signals(number).name)
+
+        return handle
+
+    def _on_drain(self, name: str) -> None:
+        if self.run_ is None:
+            self._leave(ExitCode.OK)
+        self.anew = False
+        self.run_.drain(name)
+
+    def _on_quick(self, name: str) -> None:
+        log.info("%s: ending at once (%s)", self.name, name)
+        self._leave(ExitCode.OK)
+
+    def _on_reload(self, name: str) -> None:
+        if self.run_ is None:
+            self._execute_anew()
+        if not self.run_.draining:
+            self.anew = True
+            self.run_.drain(name)
+
+    def _changed(self, path: str) -> None:
+        """React to a changed source file; called by the reloader's thread."""
+        log.info("%s: %s changed, loading anew", self.name, path)
+        if self.run_ is None:
+            self._execute_anew()
+        self.anew = True
+        self.run_.drain(f"{path} changed")
+
+    def _await_change(self, reloader: Reloader, error: ApplicationError) -> NoReturn:
+        """Keep the socket while the application is broken, until its source changes."""
+        log.error("%s%s", f"{trace}\n" if (trace := getattr(error, "traceback", "")) else "", error)
+        log.info("%s: waiting for a change", self.name)
+        path = reloader.wait()
+        log.info("%s: %s changed, loading anew", self.name, path)
+        self._execute_anew()
+
+    def _execute_anew(self) -> NoReturn:
+        """Become a fresh process of the same pid, on the same sockets, whose queues go on filling meanwhile."""
+        for each in self.listeners:
+            each.set_inheritable(True)
+        environ = dict(self.environ) | {KEPT: ",".join(str(each.fileno()) for each in self.listeners)}
+        logging.shutdown()
+        os.execve(sys.executable, sys.orig_argv, environ)
+
+
+def prepare(options: WorkerOptions) -> Prepared:
+    """Choose the backend, patch what it wants patched, load the application; raises ForkserveError."""
+    named = registry.find(options.process.backend) if options.process.backend else None
+    if named is not None:
+        _require(named)
+        if named.traits.monkey_patches and not options.process.no_monkey:
+            patch()
+    loaded = load_application(options.application)
+    entry = named or registry.choose(loaded.interface)
+    if loaded.interface not in entry.traits.interfaces:
+        raise BackendError(_mismatch(entry, loaded))
+    return Prepared(loaded, entry)
+
+
+def check(options: WorkerOptions) -> str:
+    """Load what would be served, and say so in one line; raises ForkserveError."""
+    logs.set_up(options.process.log_level, options.process.log_output)
+    prepare_path(options.application)
+    prepared = prepare(options)
+    for warning in unhonoured(prepared.entry, options):
+        log.warning("%s", warning)
+    return f"{prepared.loaded.name}: fine ({prepared.loaded.interface.value}, served by {prepared.entry.name})"
+
+
+def patch() -> None:
+    """Let gevent replace the blocking parts of the standard library, before the application can import them.
+
+    Raises BackendError when it is too late: what an imported module holds already is not replaced.
+    """
+    late = sorted({"flask", "django", "requests", "urllib3", "psycopg2", "redis"} & set(sys.modules))
+    if late:
+        raise BackendError(f"it is too late for gevent's patches: {', '.join(late)} is imported already")
+    from gevent import monkey
+
+    monkey.patch_all()
+
+
+def unhonoured(entry: Entry, options: WorkerOptions) -> list[str]:
+    """Return a warning for each option that was given but that the backend does not obey."""
+    known = {option.name: option for part in slices_of(ServingOptions) for option in options_of(part)}
+    return [
+        f"backend {entry.name} does not know {known[name].cli[-1]}; it is ignored"
+        for name in sorted(options.given & known.keys() - entry.traits.honours)
+    ]
+
+
+def _require(entry: Entry) -> None:
+    state = registry.state_of(entry.traits)
+    if not state.usable:
+        cure = f"; try: {state.cure}" if state.cure else ""
+        raise BackendError(f"backend {entry.name} cannot serve here: {state.reason}{cure}")
+
+
+def _mismatch(entry: Entry, loaded: Loaded) -> str:
+    kind = loaded.interface.value.upper()
+    fitting = [
+        each.name
+        for each in registry.entries()
+        if loaded.interface in each.traits.interfaces and registry.state_of(each.traits).usable
+    ]
+    other = "wsgi" if loaded.interface is Interface.ASGI else "asgi"
+    return (
+        f"application {loaded.name!r} is {kind}, which backend {entry.name} does not serve; "
+        f"{', '.join(fitting) or 'none here'} would (--interface {other} if it was misjudged)"
+    )
+
+
+def _hook(text: str | None, role: str, namespace: SimpleNamespace) -> None:
+    if text is not None:
+        load_callable(text, role=role)(namespace)
+
+
+def _namespace(options: WorkerOptions) -> SimpleNamespace:
+    """Return all options side by side, as Chaussette hands them to its hooks."""
+    parts: Sequence[object] = (options.application, options.listen, options.process, options.reload)
+    serving = [getattr(options.serving, name) for name in ServingOptions.__dataclass_fields__]
+    return SimpleNamespace(
+        **{each.name: getattr(part, each.name) for part in (*parts, *serving) for each in options_of(type(part))}
+    )
+
+
+def _notify(state: str, environ: Mapping[str, str]) -> None:
+    """Tell the master, or systemd, by sd_notify(3); without one, or when it has gone, do nothing."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        log.warning("cannot say %s to %s: %s", state, address, error.strerror)
