@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 from forkserve.errors import ConfigError
 
-__all__ = ["Credentials", "become", "resolve"]
+__all__ = ["Credentials", "become", "group_id", "resolve", "user_id"]
+
+_HIGHEST = 2**32 - 2
+"""Of uid_t and gid_t; the number after it means "no change" to chown(2) and setresuid(2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Whom a process shall be; `uid` None keeps the user and changes the group alone."""
+    """Whom a process shall be; `uid` None keeps the user, `groups` None keeps the supplementary groups."""
 
     uid: int | None
     gid: int | None
@@ -26,35 +29,41 @@ def resolve(user: str | None, group: str | None) -> Credentials | None:
 
     Raises ConfigError for a name that this machine does not know.
     """
-    if user is None and group is None:
-        return None
-    gid = None if group is None else _group(group)
     if user is None:
-        return Credentials(None, gid, None)
-    entry = _user(user)
-    if entry is None:
-        uid = int(user)
-        return Credentials(uid, uid if gid is None else gid, ())
-    gid = entry.pw_gid if gid is None else gid
-    return Credentials(entry.pw_uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)))
-
-
-def _user(user: str) -> pwd.struct_passwd | None:
+        return None if group is None else Credentials(None, group_id(group), None)
+    uid = user_id(user)
     try:
-        return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        entry = pwd.getpwuid(uid) if user.isdecimal() else pwd.getpwnam(user)
+    except KeyError:  # a number needs no entry: containers run as users whom nobody has named
+        return Credentials(uid, uid if group is None else group_id(group), ())
+    gid = entry.pw_gid if group is None else group_id(group)
+    return Credentials(uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)))
+
+
+def user_id(user: str) -> int:
+    """Return the number of a user given by name or number; raises ConfigError."""
+    if user.isdecimal():
+        return _in_range(user, "user")
+    try:
+        return pwd.getpwnam(user).pw_uid
     except KeyError:
-        if user.isdigit():  # a number needs no entry: containers run as uids that nobody named
-            return None
         raise ConfigError(f"unknown user {user!r}") from None
 
 
-def _group(group: str) -> int:
-    if group.isdigit():
-        return int(group)
+def group_id(group: str) -> int:
+    """Return the number of a group given by name or number; raises ConfigError."""
+    if group.isdecimal():
+        return _in_range(group, "group")
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         raise ConfigError(f"unknown group {group!r}") from None
+
+
+def _in_range(number: str, kind: str) -> int:
+    if int(number) > _HIGHEST:
+        raise ConfigError(f"no {kind} has the number {number}: the highest is {_HIGHEST}")
+    return int(number)
 
 
 def become(credentials: Credentials) -> None:
@@ -62,16 +71,20 @@ def become(credentials: Credentials) -> None:
 
     Runs in the child. Raises OSError when the change is not allowed, or could be undone.
     """
-    if os.geteuid() == 0 and credentials.groups is not None:
+    if credentials.groups is not None and os.geteuid() == 0:  # others may not, and keep the groups that they have
         os.setgroups(credentials.groups)
     if credentials.gid is not None:
         os.setgid(credentials.gid)
     if credentials.uid is None:
         return
     os.setuid(credentials.uid)
-    if credentials.uid != 0:
-        try:
-            os.setuid(0)
-        except PermissionError:
-            return
+    if credentials.uid != 0 and _root_again():
         raise PermissionError("root could be regained after setuid")
+
+
+def _root_again() -> bool:
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return False
+    return True

@@ -1,4 +1,7 @@
-"""Collects the dead: every child that has ended, ours or adopted, until there is none (waitpid(2))."""
+"""Collects the dead: every child that has ended, ours or adopted, until there is none (waitpid(2)).
+
+One SIGCHLD may stand for many deaths, so the loop ends only when the kernel has no more to tell.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ import os
 import signal
 from dataclasses import dataclass
 
-__all__ = ["Exit", "reap"]
+__all__ = ["Exit", "reap", "reap_one"]
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How one process ended: by an exit code, or by a signal."""
+    """How one process ended: by an exit code, or by a signal; exactly one of the two is not None."""
 
     pid: int
     code: int | None
     signum: int | None
+    dumped: bool = False
 
     def __str__(self) -> str:
         if self.signum is None:
@@ -24,18 +28,26 @@ class Exit:
             name = signal.Signals(self.signum).name
         except ValueError:  # a real-time signal has no name of its own
             name = f"signal {self.signum}"
-        return f"was ended by {name}"
+        return f"was ended by {name}" + (" (core dumped)" if self.dumped else "")
 
 
 def reap() -> list[Exit]:
-    """Return the exits of all children that have ended since the last call; never blocks."""
+    """Return the exits of all children that have ended since the last call, strangers included; never blocks."""
     exits: list[Exit] = []
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return exits
-        if pid == 0:
-            return exits
-        code = os.waitstatus_to_exitcode(status)
-        exits.append(Exit(pid, code, None) if code >= 0 else Exit(pid, None, -code))
+    while (found := reap_one(-1)) is not None:
+        exits.append(found)
+    return exits
+
+
+def reap_one(pid: int) -> Exit | None:
+    """Return the exit of one child (-1: of any), or None while it lives or if there is no such child; never blocks."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if ended == 0:
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return Exit(ended, code, None)
+    return Exit(ended, None, -code, os.WCOREDUMP(status))

@@ -1,56 +1,81 @@
 """Starts one program with exactly the descriptors, limits and credentials that it shall have, and no others.
 
 Theory of operation. The master has one thread, so plain `fork` is safe, and what the child does before `exec` is
-straight Python, in the one order that works: session, descriptors, limits, credentials, working directory, death
+straight Python, in the one order that works: session, descriptors, umask, limits, credentials, working directory, death
 signal, signal dispositions, exec. Whatever fails there travels back through a pipe that `exec` closes, so `spawn`
-either returns a pid that runs the program, or raises SpawnError and has reaped the child.
+either returns a pid that runs the program, or raises SpawnError and no process is left.
+
+All signals are blocked around the fork. Until `setsid` the child belongs to the master's process group, and until
+`exec` it has the master's handlers, which write to the master's own queue: one Ctrl-C would be counted twice there.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import pickle
 import resource
+import select
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from enum import Enum
 
 from forkserve.errors import ForkserveError
+from forkserve.unix.fds import arrange
 from forkserve.unix.prctl import set_death_signal
 from forkserve.unix.privileges import Credentials, become
+from forkserve.unix.programs import NotFoundError, explain, locate
 
-__all__ = ["FIRST_SOCKET", "SpawnError", "SpawnSpec", "spawn"]
+__all__ = ["FIRST_SOCKET", "SpawnError", "SpawnSpec", "Stage", "spawn"]
 
 FIRST_SOCKET = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3): where inherited sockets begin."""
 
-_OWN_PROGRAMS = frozenset({"forkserve", "forkserve-worker", "forkservectl"})
+_PATIENCE = 5.0
+"""Seconds that the way to `exec` may take, which needs a few thousandths: a dead network drive must not hold the master."""
+
+
+class Stage(Enum):
+    """How far a start had come when it failed; the value completes "cannot ...".
+
+    The program itself is named after it, so each value ends where that fits.
+    """
+
+    FIND = "find"
+    FORK = "fork for"
+    DESCRIPTORS = "hand its descriptors to"
+    LIMITS = "set the limits of"
+    USER = "change the user of"
+    DIRECTORY = "enter the working directory of"
+    PREPARE = "prepare"
+    EXECUTE = "execute"
 
 
 class SpawnError(ForkserveError):
-    """A program cannot be started. `number` is the errno."""
+    """A program cannot be started: `number` is the errno (0 if there is none), `stage` what was being done."""
 
-    def __init__(self, text: str, number: int) -> None:
+    def __init__(self, number: int, stage: Stage, text: str) -> None:
         super().__init__(text)
         self.number = number
+        self.stage = stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnSpec:
-    """All there is to say about a new process.
+    """All there is to say about a new process; every descriptor that it does not name is closed in the child.
 
-    `sockets` are descriptors of ours, by name; the child finds them at 3, 4, 5 ... in this order, also by LISTEN_FDS.
-    `stdin`, `stdout`, `stderr` are descriptors of ours, or None for /dev/null. `rlimits` maps names such as
-    RLIMIT_NOFILE to a value, soft and hard alike. `death_signal` is sent to the child when the master dies.
+    `sockets` are descriptors of ours, by name; the child has them at 3, 4, 5 ... in this order, and also finds them by
+    LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID unless `listen_fds` is false. `fds` are more descriptors, theirs to ours,
+    with numbers past those. `stdin`, `stdout`, `stderr` are descriptors of ours, or None for /dev/null. `rlimits` maps
+    names such as RLIMIT_NOFILE to the soft and hard limit; -1 is no limit. `death_signal` is sent to the child if the
+    master dies; None sends nothing.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     sockets: Mapping[str, int] = field(default_factory=dict)
+    listen_fds: bool = True
+    fds: Mapping[int, int] = field(default_factory=dict)
     executable: str | None = None
     cwd: str | None = None
     credentials: Credentials | None = None
@@ -59,107 +84,127 @@ class SpawnSpec:
     stdin: int | None = None
     stdout: int | None = 1
     stderr: int | None = 2
-    death_signal: int = signal.SIGTERM
+    death_signal: int | None = signal.SIGTERM
 
 
 def spawn(spec: SpawnSpec) -> int:
     """Start the program and return its pid, which is also its session and process group.
 
-    Raises SpawnError, with no process left, when the fork or anything before the program's first instruction fails.
+    Raises SpawnError, with no process left, when anything before the program's first instruction fails.
     """
-    program = _find(spec)
-    parent = os.getpid()
+    try:
+        program = locate(spec.executable or spec.argv[0], spec.env.get("PATH"), spec.cwd)
+    except NotFoundError as error:
+        raise SpawnError(error.number, Stage.FIND, str(error)) from None
+    master = os.getpid()
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        pid = os.fork()
+        pid = _fork(spec, program, master, writing)
     except OSError as error:
         os.close(reading)
+        text = f"cannot {Stage.FORK.value} {program!r}: {error.strerror}"
+        raise SpawnError(error.errno or 0, Stage.FORK, text) from None
+    finally:
         os.close(writing)
-        raise SpawnError(f"cannot fork: {error.strerror}", error.errno or 0) from None
-    if pid == 0:
-        _become(spec, program, parent, writing)
-    os.close(writing)
     try:
-        report = os.read(reading, 4096)
+        _await_exec(pid, reading, program)
     finally:
         os.close(reading)
-    if report:
-        os.waitpid(pid, 0)
-        text, number = pickle.loads(report)
-        raise SpawnError(text, number)
     return pid
 
 
-def _find(spec: SpawnSpec) -> str:
-    name = spec.executable or spec.argv[0]
-    if "/" in name:
-        return name if spec.cwd is None or name.startswith("/") else os.path.join(spec.cwd, name)
-    for folder in spec.env.get("PATH", os.defpath).split(os.pathsep):
-        candidate = os.path.join(folder or ".", name)
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            return candidate
-    if name in _OWN_PROGRAMS:  # an environment that was not activated, or a Circus watcher without PATH
-        own = Path(sys.executable).parent / name
-        if own.exists():
-            return str(own)
-    where = "on its PATH" if "PATH" in spec.env else "and it has no PATH (copy_env gives it the one of the master)"
-    raise SpawnError(f"command {name!r} not found {where}", errno.ENOENT)
+def _fork(spec: SpawnSpec, program: str, master: int, report: int) -> int:
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(spec, program, master, report)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _become(spec: SpawnSpec, program: str, parent: int, report: int) -> None:
+def _await_exec(pid: int, reading: int, program: str) -> None:
+    waiting = select.poll()
+    waiting.register(reading, select.POLLIN)
+    if not waiting.poll(_PATIENCE * 1000):
+        os.kill(pid, signal.SIGKILL)  # the reaper collects it: here it could keep us waiting still
+        text = f"cannot {Stage.EXECUTE.value} {program!r}: not done within {_PATIENCE:g} s"
+        raise SpawnError(errno.ETIMEDOUT, Stage.EXECUTE, text)
+    report = os.read(reading, 4096)
+    if not report:
+        return
+    os.waitpid(pid, 0)
+    stage, number, text = report.decode(errors="surrogateescape").split("\n", 2)
+    raise SpawnError(int(number), Stage[stage], text)
+
+
+def _become(spec: SpawnSpec, program: str, master: int, report: int) -> None:
     """Turn the fork into the program. Runs in the child and never returns."""
-    stage = "set up"
+    stage = Stage.DESCRIPTORS
     try:
         os.setsid()
-        report = _move_descriptors(spec, report)
-        stage = "set the limits of"
-        for name, value in spec.rlimits.items():
-            resource.setrlimit(getattr(resource, name), (value, value))
-        if spec.umask is not None:
-            os.umask(spec.umask)
-        stage = "change the user of"
+        report = arrange(_descriptors(spec), keep=report)
+        stage = Stage.LIMITS
+        _limit(spec)
+        stage = Stage.USER
         if spec.credentials is not None:
             become(spec.credentials)
-        # After the credentials, which a private working directory may need (and which clear the death signal).
-        stage = f"enter the directory {spec.cwd!r} for"
-        if spec.cwd is not None:
+        stage = Stage.DIRECTORY
+        if spec.cwd is not None:  # as the new user: it may be a folder that root cannot enter, on a network drive
             os.chdir(spec.cwd)
-        set_death_signal(spec.death_signal)
-        if os.getppid() != parent:
-            os._exit(0)  # the master died before the line above: nobody is left to tell
+        stage = Stage.PREPARE
+        if spec.death_signal is not None:
+            _die_with(master, spec.death_signal)
         _reset_signals()
-        stage = "execute"
+        stage = Stage.EXECUTE
         os.execve(program, spec.argv, _environment(spec))
-    except (OSError, ValueError) as error:
+    except BaseException as error:  # noqa: BLE001 - the frames below belong to the master and must not run here
         number = getattr(error, "errno", None) or 0
-        reason = getattr(error, "strerror", None) or str(error)
-        os.write(report, pickle.dumps((f"cannot {stage} {program!r}: {reason}", number)))
+        text = f"cannot {stage.value} {program!r}: {_reason(stage, spec, program, error)}"
+        os.write(report, f"{stage.name}\n{number}\n{text}".encode(errors="surrogateescape")[:4096])
     finally:
         os._exit(127)
 
 
-def _move_descriptors(spec: SpawnSpec, report: int) -> int:
-    """Put every descriptor at its place, close all others, and return where the report pipe now is.
+def _reason(stage: Stage, spec: SpawnSpec, program: str, error: BaseException) -> str:
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        if stage is Stage.EXECUTE:
+            return explain(program, error.errno or 0, reason)
+        return f"{spec.cwd}: {reason}" if stage is Stage.DIRECTORY else reason
+    return str(error) or type(error).__name__
 
-    All are first copied above their targets, so that no target overwrites a source that is still to be moved.
-    """
+
+def _descriptors(spec: SpawnSpec) -> dict[int, int]:
     null = os.open(os.devnull, os.O_RDWR)
-    wanted = [null if fd is None else fd for fd in (spec.stdin, spec.stdout, spec.stderr)]
-    wanted += spec.sockets.values()
-    above = len(wanted) + 1
-    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in wanted]
-    copied_report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, above)
-    for target, source in enumerate(copies):
-        os.dup2(source, target, inheritable=True)
-    report = len(wanted)
-    os.dup2(copied_report, report, inheritable=False)
-    os.closerange(report + 1, os.sysconf("SC_OPEN_MAX"))
-    return report
+    wanted = {0: spec.stdin, 1: spec.stdout, 2: spec.stderr}
+    theirs = {number: null if ours is None else ours for number, ours in wanted.items()}
+    theirs |= dict(enumerate(spec.sockets.values(), FIRST_SOCKET))
+    if theirs.keys() & spec.fds.keys():
+        raise ValueError(f"two descriptors at the same number in {sorted(spec.fds)}")
+    return theirs | dict(spec.fds)
+
+
+def _limit(spec: SpawnSpec) -> None:
+    if spec.umask is not None:
+        os.umask(spec.umask)
+    for name, value in spec.rlimits.items():
+        try:
+            resource.setrlimit(getattr(resource, name), (value, value))
+        except ValueError as error:  # setrlimit(2) says EPERM, Python says this
+            raise PermissionError(errno.EPERM, f"{name}={value}: {error}") from None
+
+
+def _die_with(master: int, signum: int) -> None:
+    set_death_signal(signum)
+    if os.getppid() != master:
+        os._exit(0)  # the master died before the line above, and nobody is left to be told
 
 
 def _environment(spec: SpawnSpec) -> dict[str, str]:
     env = dict(spec.env)
-    if spec.sockets:
+    if spec.sockets and spec.listen_fds:
         env["LISTEN_FDS"] = str(len(spec.sockets))
         env["LISTEN_FDNAMES"] = ":".join(spec.sockets)
         env["LISTEN_PID"] = str(os.getpid())
@@ -167,8 +212,8 @@ def _environment(spec: SpawnSpec) -> dict[str, str]:
 
 
 def _reset_signals() -> None:
-    # Python ignores SIGPIPE and SIGXFSZ for itself; exec would hand that on to a program that knows nothing of it.
+    # Ignored signals stay ignored through exec (execve(2)); Python ignores SIGPIPE and SIGXFSZ, nohup ignores SIGHUP.
     for signum in signal.valid_signals():
-        if signal.getsignal(signum) not in (signal.SIG_DFL, None):
+        if signum not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(signum) is not signal.SIG_DFL:
             signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

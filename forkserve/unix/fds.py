@@ -1,0 +1,76 @@
+"""File descriptors of this process: which are open, which go where, and closing the rest.
+
+Rules: everything here acts on the calling process alone. Numbers are all there is; nothing is owned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Collection, Mapping
+
+__all__ = ["arrange", "close_all_but", "ensure_standard", "open_fds"]
+
+
+def open_fds() -> tuple[int, ...]:
+    """Return the numbers of all open descriptors, in order."""
+    folder = os.open("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return tuple(sorted(int(name) for name in os.listdir(folder) if int(name) != folder and _is_open(int(name))))
+    finally:
+        os.close(folder)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETFD)
+    except OSError:  # the one that listdir itself had
+        return False
+    return True
+
+
+def close_all_but(kept: Collection[int]) -> None:
+    """Close every descriptor whose number is not in `kept`."""
+    # Up to the highest that is open: SC_OPEN_MAX may be below it, or so high that a kernel without close_range(2),
+    # before 5.9, would count for minutes.
+    end = max((*_listed(), *kept)) + 1
+    start = 0
+    for number in (*sorted(kept), end):
+        if start < number:
+            os.closerange(start, number)
+        start = number + 1
+
+
+def _listed() -> list[int]:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError):
+            return [int(name) for name in os.listdir(folder)]
+    return [os.sysconf("SC_OPEN_MAX")]
+
+
+def arrange(wanted: Mapping[int, int], *, keep: int) -> int:
+    """Put each descriptor of `wanted` (target to source) at its target, inheritable, and close all others.
+
+    `keep` stays open too, not inheritable; its new number is returned. Runs in a child before exec.
+    All are first copied above the targets, so that no target overwrites a source that is still to be moved.
+    """
+    place = max(wanted, default=-1) + 1
+    copies = {target: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, place + 1) for target, source in wanted.items()}
+    kept = fcntl.fcntl(keep, fcntl.F_DUPFD_CLOEXEC, place + 1)
+    for target, source in copies.items():
+        os.dup2(source, target, inheritable=True)
+    os.dup2(kept, place, inheritable=False)
+    close_all_but({*wanted, place})
+    return place
+
+
+def ensure_standard() -> None:
+    """Open /dev/null at each of 0, 1, 2 that is closed, lest a socket of ours gets such a number and is printed to."""
+    for fd in (0, 1, 2):
+        if not _is_open(fd):
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            os.set_inheritable(fd, True)
