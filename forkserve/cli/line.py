@@ -216,11 +216,11 @@ def _refuse_eaten_placeholder(command: Sequence[str], names: Sequence[str]) -> N
     """Say so when the shell has replaced an unquoted `$(circus.sockets.web)` by the nothing that it printed."""
     if not names or sockets_in(" ".join(command)):
         return
-    cure = f"the shell has taken the placeholder for itself; quote it: --fd '$(circus.sockets.{names[0]})'"
+    cure = f"the shell has taken the placeholder for itself; quote it: '$(circus.sockets.{names[0]})'"
     for word, after in zip(command, [*command[1:], None], strict=True):
         if word == "--fd" and (after is None or not after.isdecimal()):
             got = "nothing" if after is None else repr(after)
             raise UsageError(f"--fd is followed by {got} instead of a number: {cure}")
-        if word == "--fd=" or (word == "" and command[0] != ""):
-            place = "--fd= has no number" if word else "the command has an empty argument"
+        if word == "" or word.endswith(("--fd=", "fd://")):
+            place = f"{word} has no number" if word else "the command has an empty argument"
             raise UsageError(f"{place} and names no socket: {cure}")

@@ -74,11 +74,11 @@ class Findings:
 
     def error(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
         """Note a mistake; the configuration cannot be used."""
-        self._errors.append((origin, _line(origin, label, key, message)))
+        self._errors.append((origin, _line(origin, message, label=label, key=key)))
 
     def warning(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
         """Note something that is ignored or odd."""
-        self._warnings.append((origin, _line(origin, label, key, message)))
+        self._warnings.append((origin, _line(origin, message, label=label, key=key)))
 
     def raise_errors(self) -> None:
         """Raise ConfigErrors if any mistake was noted."""
@@ -92,7 +92,7 @@ def _in_order(notes: list[tuple[Origin, str]]) -> tuple[str, ...]:
     return tuple(text for _, text in ordered)
 
 
-def _line(origin: Origin, label: str, key: str, message: str) -> str:
+def _line(origin: Origin, message: str, *, label: str, key: str) -> str:
     place = " ".join(part for part in (str(origin), f"[{label}]" if label else "", key) if part)
     return f"{place}: {message}"
 

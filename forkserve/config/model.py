@@ -20,6 +20,7 @@ from forkserve.config.values import (
     family,
     integer,
     log_level,
+    log_output,
     member,
     not_empty,
     number,
@@ -72,6 +73,7 @@ class MasterOptions:
     logoutput: str = option(
         "-",
         "Where the master logs: - (stderr), a file, syslog://HOST[:PORT]?FACILITY or syslog:///PATH?FACILITY.",
+        parse=log_output,
         reload=RESTART,
         cli=("--log-output",),
         metavar="WHERE",

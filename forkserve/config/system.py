@@ -43,6 +43,14 @@ def find_program(program: str, path: str) -> str | None:
     return shutil.which(program, path=path) or shutil.which(program, path=os.path.dirname(sys.executable))
 
 
+def _account_name(uid: int) -> str | None:
+    """A container may run under a number that /etc/passwd does not know."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
 def _first_word(command: str) -> str:
     try:
         return words(command)[0]
@@ -60,7 +68,7 @@ class _Verifier:
     def master(self, master: MasterOptions) -> None:
         if master.pidfile:
             self.folder_of("pidfile", master.pidfile)
-        if master.logoutput not in ("-", "stdout") and not master.logoutput.startswith("syslog:"):
+        if master.logoutput != "-" and not master.logoutput.startswith("syslog:"):
             self.folder_of("logoutput", master.logoutput)
         if master.control not in ("auto", "none"):
             self.folder_of("control", master.control)
@@ -74,6 +82,7 @@ class _Verifier:
     def watcher(self, watcher: WatcherOptions, environ: Mapping[str, str]) -> None:
         self._user("uid", watcher.uid)
         self._group("gid", watcher.gid)
+        self._identity(watcher)
         if watcher.working_dir and not names_in(watcher.working_dir) and not os.path.isdir(watcher.working_dir):
             self._error("working_dir", f"no such directory: {watcher.working_dir}")
         self._stream("stdout_stream", watcher.stdout_stream)
@@ -84,6 +93,15 @@ class _Verifier:
         folder = Path(path).parent
         if not folder.is_dir():
             self._error(key, f"no such directory: {folder}")
+
+    def _identity(self, watcher: WatcherOptions) -> None:
+        """Only root becomes another user; anybody may name himself."""
+        if os.geteuid() == 0 or watcher.uid is None:
+            return
+        if watcher.uid not in (_account_name(os.geteuid()), str(os.geteuid())):
+            self._error(
+                "uid", f"only root may run processes as {watcher.uid!r}; start forkserve as root, or leave it out"
+            )
 
     def _stream(self, name: str, stream: StreamOptions | None) -> None:
         if stream is not None and stream.filename:

@@ -26,6 +26,7 @@ __all__ = [
     "family",
     "integer",
     "log_level",
+    "log_output",
     "member",
     "not_empty",
     "number",
@@ -188,6 +189,12 @@ def log_level(value: str) -> str:
     if word not in LOG_LEVELS:
         raise ValueError(f"expected {_listing(LOG_LEVELS)}, got {value!r}")
     return word
+
+
+def log_output(value: str) -> str:
+    """Read where a log goes; Circus's `stdout` is its stderr, and so `-` here."""
+    word = value.strip()
+    return "-" if word in ("", "stdout") else word
 
 
 def member(kind: type[E]) -> Callable[[str], E]:

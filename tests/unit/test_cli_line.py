@@ -140,6 +140,12 @@ def test_backlog_holds_for_every_bind_that_names_none() -> None:
     assert [each.backlog for each in config(*argv).sockets] == [7, 9]
 
 
+def test_only_root_may_ask_for_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert refusal("-u", "root", "a:b").startswith("argument --user [watcher:web] uid: only root may run processes as")
+    assert config("-u", "65534", "a:b").watchers[0].uid == "65534"
+
+
 def test_a_file_is_read_and_flags_beat_it(tmp_path: Path) -> None:
     file = tmp_path / "a.ini"
     file.write_text("[circus]\nloglevel = error\npidfile = /tmp/x\n[watcher:a]\ncmd = sleep 1\n[env]\nA = 1\nB = 2\n")
@@ -174,13 +180,14 @@ def test_a_file_of_another_suffix_is_judged_by_its_content(tmp_path: Path, text:
         (["forkserve-worker", "--fd", "", "myapp:app"], "--fd is followed by '' instead of a number"),
         (["forkserve-worker", "myapp:app", "--fd"], "--fd is followed by nothing instead of a number"),
         (["forkserve-worker", "--fd=", "myapp:app"], "--fd= has no number and names no socket"),
+        (["gunicorn", "-b", "fd://", "myapp:app"], "fd:// has no number and names no socket"),
         (["run", ""], "the command has an empty argument and names no socket"),
     ],
 )
 def test_a_placeholder_eaten_by_the_shell_is_told_and_how_to_quote_it(command: list[str], got: str) -> None:
     text = refusal("--fd-socket", "web=:8000", "--", *command)
     assert text.startswith(got)
-    assert text.endswith(f"quote it: --fd '{PLACEHOLDER}'")
+    assert text.endswith(f"quote it: '{PLACEHOLDER}'")
 
 
 def test_an_empty_argument_is_fine_where_no_socket_is_asked_for() -> None:
