@@ -57,7 +57,7 @@ class _Builder:
 
     def config(self) -> Config:
         """Build every section, then judge them together."""
-        self._unserved_sections()
+        self._judge_sections()
         config = Config(
             master=self._master(),
             sockets=tuple(filter(None, map(self._socket, self._of_kind("socket")))),
@@ -70,7 +70,7 @@ class _Builder:
     def _of_kind(self, kind: str) -> list[Section]:
         return [each for each in self.sections if each.kind == kind]
 
-    def _unserved_sections(self) -> None:
+    def _judge_sections(self) -> None:
         for section in self.sections:
             if section.kind == "plugin":
                 self.findings.warning(section.origin, "plugins are not served yet, ignored", label=section.label)
@@ -83,7 +83,7 @@ class _Builder:
                 self.findings.error(section.origin, message, label=section.label)
 
     def _master(self) -> MasterOptions:
-        for section in self._of_kind("circus"):
+        for section in (each for each in self.sections if each.title == "circus"):
             values = expanded(section.values, self.globals)
             given, rest = read_options(MasterOptions, values, self.findings, label=section.label)
             rest = self._without_later(rest, later.MASTER, section)
@@ -135,7 +135,7 @@ class _Builder:
                 if name not in known:
                     raise ValueError(f"unknown limit{nearest(name, known)}")
                 blank = value.text.strip().lower() in ("", "infinity", "unlimited")
-                limits[name] = resource.RLIM_INFINITY if blank else integer(value.text)
+                limits[name] = resource.RLIM_INFINITY if blank else _limit(value.text)
             except ValueError as error:
                 self.findings.error(value.origin, str(error), label=section.label, key=f"rlimit_{key}")
         return limits
@@ -172,17 +172,12 @@ class _Builder:
                 self.findings.warning(value.origin, f"unknown hook, ignored{advice}", label=section.label, key=key)
         return {name: value.text for name, value in values.items()}
 
-    def _is_of_plugin(self, key: str) -> bool:
-        """Tell whether a dotted key, such as `flapping.window`, is none of our own families misspelt."""
-        head, dot, _ = key.partition(".")
-        return bool(dot) and not nearest(head, _TABLES, cutoff=0.75)
-
     def _extra(self, rest: Mapping[str, Value], section: Section) -> dict[str, str]:
         families = later.ANY_WATCHER_KEY
         free = {key: value for key, value in rest.items() if not key.startswith(families)}
         free = self._without_later(free, later.WATCHER, section)
         names = [each.name for each in options_of(WatcherOptions)]
-        unknown = {key: value for key, value in free.items() if not self._is_of_plugin(key)}
+        unknown = {key: value for key, value in free.items() if not _is_of_plugin(key)}
         for key, value in unknown.items():
             # a free key is legal in Circus: plugins read them; one that looks like an option is more likely an error
             advice = nearest(key.partition(".")[0], [*names, *_TABLES], cutoff=0.6 if section.strict else 0.75)
@@ -194,9 +189,20 @@ class _Builder:
         return {key: value.text for key, value in free.items()}
 
 
+def _limit(text: str) -> int:
+    if integer(text) < resource.RLIM_INFINITY:
+        raise ValueError(f"expected a number, or nothing for no limit, got {text!r}")
+    return integer(text)
+
+
 def _is_known(section: Section) -> bool:
-    named = ":" in section.title
-    return section.kind == "env" or (section.kind == "circus" and not named) or (section.kind in _NAMED and named)
+    return section.title == "circus" or section.kind in ("env", *_NAMED)
+
+
+def _is_of_plugin(key: str) -> bool:
+    """Tell whether a dotted key, such as `flapping.window`, is none of our own families misspelt."""
+    head, dot, _ = key.partition(".")
+    return bool(dot) and not nearest(head, _TABLES, cutoff=0.75)
 
 
 def _family(values: Mapping[str, Value], prefix: str) -> dict[str, Value]:
