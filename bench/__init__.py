@@ -1,0 +1,1 @@
+"""The comparison with Gunicorn and the field: `bench/run.sh`, or `python -m bench` in its environment."""

@@ -1,0 +1,167 @@
+"""The command line.
+
+What to measure, how long, where to; and the order of a run. Exit codes: 0 done, 1 failed, 2 usage, 130 cut off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.harness import machine, pinning, report, rounds, selftest, store
+from bench.harness.context import Bench
+from bench.harness.model import BenchError, Measurement, Settings
+from bench.harness.progress import Progress, left
+from bench.harness.scenarios import SCENARIOS, chosen
+from bench.harness.servers import SERVERS, named
+from bench.harness.target import program
+
+__all__ = ["main", "settings_from"]
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bench/run.sh",
+        description="Compare forkserve with Gunicorn and the field. Without options: the short set, under 10 minutes.",
+    )
+    add = parser.add_argument
+    add("--full", action="store_true", help="every scenario, every server, more rounds (hours)")
+    add("--quick", action="store_true", help="about a minute: does everything still work?")
+    add("--only", type=_names, default=(), metavar="A,B", help="these scenarios (--list shows them)")
+    add("--servers", type=_names, default=(), metavar="A,B", help="these servers (--list shows them)")
+    add("--rounds", type=int, help="rounds of each timed scenario (short 3, full 5)")
+    add("--duration", type=int, help="seconds of load in each round (short 2, full 5)")
+    add("--compare", type=Path, metavar="OLD.json", help="show what has changed since that run")
+    add("--out", type=Path, help="folder for the results (default: bench/results/TIME)")
+    add("--list", action="store_true", help="list scenarios and servers")
+    add("--plan", action="store_true", help="say what would be measured and how long it would take")
+    add("--self-test", action="store_true", help="prove that the harness sees slow, lossy and wrong servers")
+    add("--write-docs", action="store_true", help="write docs/benchmarks.md from this run")
+    add("--report", type=Path, metavar="RESULTS", help="measure nothing: write the report of an earlier run again")
+    return parser
+
+
+def settings_from(options: argparse.Namespace) -> Settings:
+    """Turn options into settings; raises BenchError for a name that does not exist or a number that makes no sense."""
+    for name in options.servers:
+        named(name)
+    duration = options.duration or (5 if options.full else 1 if options.quick else 2)
+    number = options.rounds or (5 if options.full else 1 if options.quick else 3)
+    if duration < 1 or number < 1:
+        raise BenchError("--rounds and --duration start at 1")
+    servers = options.servers
+    if options.quick and not servers:
+        servers = ("nginx", "forkserve-sync", "forkserve-asgi", "gunicorn-gthread", "uvicorn")
+    # Scenarios asked for by name are given with all their servers and variants only by --full.
+    return Settings(duration, number, options.full, options.quick, options.only, servers)
+
+
+def _list() -> None:
+    print("scenarios (* = in the short set)")
+    for scenario in SCENARIOS.values():
+        print(f"  {'*' if scenario.in_short else ' '} {scenario.name:17} {scenario.question}")
+    print("servers")
+    for server in SERVERS.values():
+        if server.interface != "self-test":
+            version = machine.version_of(server.distribution)
+            print(f"    {server.name:18} {server.interface:11} {version:14} {server.advice}")
+
+
+def _self_test(bench: Bench) -> int:
+    wrong = 0
+    for server, right, seen in selftest.check(bench):
+        wrong += not right
+        print(f"{'ok    ' if right else 'FAILED'} {server:8} {seen}", flush=True)
+    print("the harness sees what it must" if not wrong else f"{wrong} faults went unseen: do not believe this harness")
+    return 1 if wrong else 0
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job]) -> int:
+    distributions = [server.distribution for server in SERVERS.values() if server.distribution != "nginx"]
+    found = machine.inspect(
+        bench.pins, [*distributions, "uvloop", "httptools"], nginx=program("nginx"), wrk=program("wrk")
+    )
+    started = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")
+    results = store.Results(found.as_json(), asdict(bench.settings), started=started)
+    folder = options.out or RESULTS / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    kept, progress, code = store.Store(folder, results), Progress(jobs), 0
+    other = store.load(options.compare) if options.compare else None
+    print(
+        f"{len(jobs)} measurements, about {left(progress.remaining())}; {found.pins}; results in {folder}",
+        file=sys.stderr,
+    )
+
+    def note(job: rounds.Job, measurement: Measurement) -> None:
+        kept.add(measurement)
+        progress.note(job, measurement)
+
+    try:
+        rounds.run(jobs, bench, note)
+    except KeyboardInterrupt as why:
+        print(f"\ncut off ({why}); keeping what there is", file=sys.stderr)
+        code = 130
+    progress.end()
+    kept.close(complete=code == 0)
+    print(report.terminal(report.write(results, folder, other)))
+    print(f"\nreport: {folder}/report.html, {folder}/report.md; raw: {folder}/results.json")
+    if options.write_docs and code == 0:
+        print(f"written: {report.write_docs(results, folder)}")
+    return code
+
+
+def _again(folder: Path, options: argparse.Namespace) -> int:
+    results = store.load(folder)
+    target = folder if folder.is_dir() else folder.parent
+    other = store.load(options.compare) if options.compare else None
+    print(report.terminal(report.write(results, target, other)))
+    if options.write_docs:
+        print(f"written: {report.write_docs(results, target)}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.list:
+        _list()
+        return 0
+    if options.report:
+        return _again(options.report, options)
+    settings = settings_from(options)
+    jobs = rounds.plan(chosen(settings), settings)
+    if options.plan:
+        for job in jobs:
+            print(f"{job.cell.scenario} {job.cell.variant}: {job.cell.server} (round {job.round + 1})")
+        print(f"{len(jobs)} measurements, about {left(sum(job.seconds for job in jobs))}")
+        return 0
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    bench = Bench(settings, pinning.here())
+    try:
+        return _self_test(bench) if options.self_test else _measure(bench, options, jobs)
+    finally:
+        bench.close()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    try:
+        return _run(_parser().parse_args(argv))
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,170 @@
+"""How each server is started: functions from a Launch to a command line. The table that names them is servers.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.harness.target import HOST, Launch, program, python
+
+__all__ = [
+    "bjoern",
+    "fastpysgi",
+    "forkserve",
+    "granian",
+    "gunicorn",
+    "gunicorn_preload",
+    "hypercorn",
+    "nginx",
+    "nginx_proxy",
+    "self_test",
+    "uvicorn",
+    "uwsgi",
+    "waitress",
+    "worker_bare",
+    "worker_forkserve",
+]
+
+LAUNCHERS = Path(__file__).parent.parent / "launchers"
+
+
+def forkserve(backend: str) -> Callable[[Launch], list[str]]:
+    def argv(launch: Launch) -> list[str]:
+        threads = ["--threads", str(launch.threads)] if backend == "threads" else []
+        where = f"unix:{launch.unix}" if launch.unix else f"{HOST}:{launch.port}"
+        return [
+            program("forkserve"),
+            "-w",
+            str(launch.workers),
+            "-b",
+            where,
+            "--backend",
+            backend,
+            *threads,
+            launch.app,
+        ]
+
+    return argv
+
+
+def gunicorn(worker: str) -> Callable[[Launch], list[str]]:
+    def argv(launch: Launch) -> list[str]:
+        where = f"unix:{launch.unix}" if launch.unix else f"{HOST}:{launch.port}"
+        extra = ["--threads", str(launch.threads)] if worker == "gthread" else []
+        if worker in ("gevent", "asgi", "gthread") and launch.connections > 1000:
+            extra += ["--worker-connections", str(launch.connections + 100)]
+        command = [program("gunicorn"), "-w", str(launch.workers), "-k", worker, "-b", where]
+        return [*command, *extra, "--no-control-socket", "--log-level", "warning", launch.app]
+
+    return argv
+
+
+def gunicorn_preload(launch: Launch) -> list[str]:
+    *command, app = gunicorn("gthread")(launch)
+    return [*command, "--preload", app]
+
+
+def uwsgi(launch: Launch) -> list[str]:
+    where = launch.unix or f"{HOST}:{launch.port}"
+    flags = [
+        "--master",
+        "--strict",
+        "--need-app",
+        "--enable-threads",
+        "--die-on-term",
+        "--single-interpreter",
+        "--vacuum",
+    ]
+    module = launch.app.replace(":", ":", 1)
+    command = [program("uwsgi"), "--http11-socket", where, "--module", module, "--processes", str(launch.workers)]
+    threads = ["--threads", str(launch.threads)] if launch.threads > 4 else []
+    fifo = ["--lazy-apps", "--master-fifo", str(launch.folder / "fifo")]
+    return [*command, *threads, *flags, *fifo, "--disable-logging", "--listen", "100"]
+
+
+def granian(interface: str) -> Callable[[Launch], list[str]]:
+    def argv(launch: Launch) -> list[str]:
+        where = ["--uds", launch.unix] if launch.unix else ["--host", HOST, "--port", str(launch.port)]
+        threads = ["--blocking-threads", str(launch.threads)] if interface == "wsgi" and launch.threads > 4 else []
+        command = [program("granian"), "--interface", interface, "--workers", str(launch.workers), *where]
+        return [*command, *threads, "--log-level", "warning", launch.app]
+
+    return argv
+
+
+def uvicorn(launch: Launch) -> list[str]:
+    where = ["--uds", launch.unix] if launch.unix else ["--host", HOST, "--port", str(launch.port)]
+    workers = ["--workers", str(launch.workers)] if launch.workers > 1 or launch.supervised else []
+    command = [program("uvicorn"), launch.app, *where, *workers, "--loop", "uvloop", "--http", "httptools"]
+    return [*command, "--no-access-log", "--log-level", "warning"]
+
+
+def hypercorn(launch: Launch) -> list[str]:
+    where = f"unix:{launch.unix}" if launch.unix else f"{HOST}:{launch.port}"
+    command = [program("hypercorn"), "-w", str(launch.workers), "-k", "uvloop", "-b", where]
+    return [*command, "--log-level", "WARNING", launch.app]
+
+
+def waitress(launch: Launch) -> list[str]:
+    where = [f"--unix-socket={launch.unix}"] if launch.unix else [f"--listen={HOST}:{launch.port}"]
+    many = [f"--connection-limit={launch.connections + 100}", "--asyncore-use-poll"] if launch.connections > 90 else []
+    return [program("waitress-serve"), *where, f"--threads={launch.threads}", *many, launch.app]
+
+
+def bjoern(launch: Launch) -> list[str]:
+    where = [launch.unix] if launch.unix else [HOST, str(launch.port)]
+    return [python(), str(LAUNCHERS / "bjoern_run.py"), launch.app, str(launch.workers), *where]
+
+
+def fastpysgi(launch: Launch) -> list[str]:
+    return [python(), str(LAUNCHERS / "fastpysgi_run.py"), launch.app, str(launch.workers), HOST, str(launch.port)]
+
+
+def nginx(launch: Launch) -> list[str]:
+    config = launch.folder / "nginx.conf"
+    config.write_text(f"""\
+worker_processes {launch.workers}; daemon off; pid {launch.folder}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 100000000; default_type text/plain; client_body_temp_path {launch.folder}/body;
+  proxy_temp_path {launch.folder}/proxy; fastcgi_temp_path {launch.folder}/f; uwsgi_temp_path {launch.folder}/u;
+  scgi_temp_path {launch.folder}/s;
+  server {{ listen {HOST}:{launch.port} backlog=2048; location / {{ return 200 "Hello, World!"; }} }}
+}}
+""")
+    return [program("nginx"), "-p", str(launch.folder), "-c", str(config)]
+
+
+def nginx_proxy(launch: Launch) -> list[str]:
+    """nginx in front of the address that takes the place of the application."""
+    config = launch.folder / "nginx.conf"
+    config.write_text(f"""\
+worker_processes 1; daemon off; pid {launch.folder}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 100000000; client_body_temp_path {launch.folder}/body;
+  proxy_temp_path {launch.folder}/proxy; fastcgi_temp_path {launch.folder}/f; uwsgi_temp_path {launch.folder}/u;
+  scgi_temp_path {launch.folder}/s;
+  upstream app {{ server {launch.app}; keepalive 64; keepalive_requests 100000000; }}
+  server {{
+    listen {HOST}:{launch.port} backlog=2048;
+    location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host
+    $host; }} }} }}
+""")
+    return [program("nginx"), "-p", str(launch.folder), "-c", str(config)]
+
+
+def worker_bare(launch: Launch) -> list[str]:
+    return [program("forkserve-worker"), "--bind", f"{HOST}:{launch.port}", "--backend", "sync", launch.app]
+
+
+def worker_forkserve(launch: Launch) -> list[str]:
+    command = [program("forkserve-worker"), "--fd", "$(circus.sockets.web)", "--backend", "sync", launch.app]
+    return [program("forkserve"), "--fd-socket", f"web={HOST}:{launch.port}", "--", *command]
+
+
+def self_test(mode: str) -> Callable[[Launch], list[str]]:
+    def argv(launch: Launch) -> list[str]:
+        return [python(), str(LAUNCHERS / "faulty.py"), mode, HOST, str(launch.port)]
+
+    return argv

@@ -1,0 +1,195 @@
+"""The report as blocks: headings, paragraphs, tables, figures, code. markdown.py and page.py write them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.harness.model import Better, Metric
+from bench.harness.servers import SERVERS
+from bench.harness.stats import Stat
+from bench.harness.store import Results
+from bench.harness.summary import Row, Table, losses
+
+__all__ = ["Block", "Code", "Figure", "Grid", "Heading", "Items", "Text", "compose", "grid_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading of level 1 to 3."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table: the first column is text, the others are figures."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Lines to type."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A plot, by its key: plots/KEY.svg."""
+
+    key: str
+    caption: str
+
+
+Block = Heading | Text | Items | Grid | Code | Figure
+
+READING = (
+    "A figure is the median of the rounds, with half the range between the lowest and the highest in per cent. A ratio "
+    "(x of a baseline) is taken within each round, where both sides met the same machine; the median of those is "
+    "shown. Ratios carry over to other machines, absolute figures do not.",
+    "Every server was asked and its answer compared before it was timed, then loaded with clients that compare every "
+    "byte, then timed with wrk, whose count of bytes must agree with its count of answers. Failures of all three are in "
+    "the column `errors`.",
+    "`server CPU` is what all processes of the server used per request: where the load generator was at its limit "
+    "(`client CPU` near 1), or the machine was disturbed, it says more than requests per second.",
+    "`nginx` answers `return 200` without any application: the limit of this machine and this load generator, not a "
+    "competitor.",
+    "`noise` is how many cores other programs kept busy meanwhile. Above 0.1 the figures deserve doubt, above 0.3 "
+    "another run.",
+)
+
+
+def number(stat: Stat | None, metric: Metric) -> str:
+    """Write a median with its spread."""
+    if stat is None:
+        return "-"
+    text = f"{stat.median:,.{metric.digits}f}"
+    return f"{text} ±{stat.spread:.0%}" if stat.count > 1 and stat.median else text
+
+
+def ratio(stat: Stat | None) -> str:
+    """Write a ratio."""
+    return "-" if stat is None else f"{stat.median:.2f}"
+
+
+def _errors(row: Row) -> str:
+    parts = [f"{count:,} {kind}" for kind, count in sorted(row.errors.items())]
+    return ", ".join((["FAILED"] if row.failed else []) + parts) or "0"
+
+
+def grid_of(table: Table) -> Grid:
+    """Write one table; the ratio and the share of the limit stand beside the headline."""
+    metrics = table.scenario.metrics
+    limit = any(row.of_limit for row in table.rows)
+    judged = table.headline.better is not Better.NEITHER and any(row.ratio for row in table.rows)
+    head = ["server", _label(metrics[0])]
+    head += [f"x {table.baseline}"] if judged else []
+    head += ["of nginx"] if limit else []
+    head += [*(_label(metric) for metric in metrics[1:]), "errors"]
+    rows = []
+    for row in table.rows:
+        cells = [row.server, number(row.stats.get(metrics[0].name), metrics[0])]
+        cells += [ratio(row.ratio)] if judged else []
+        cells += [ratio(row.of_limit)] if limit else []
+        cells += [*(number(row.stats.get(metric.name), metric) for metric in metrics[1:]), _errors(row)]
+        rows.append(tuple(cells))
+    return Grid(tuple(head), tuple(rows))
+
+
+def _label(metric: Metric) -> str:
+    unit = f" ({metric.unit})" if metric.unit else ""
+    arrow = {Better.HIGHER: " ↑", Better.LOWER: " ↓", Better.NEITHER: ""}[metric.better]
+    return f"{metric.label}{unit}{arrow}"
+
+
+def _section(table: Table) -> list[Block]:
+    blocks: list[Block] = [
+        Heading(table.title, 3),
+        Text(f"{table.scenario.question} Noise {table.noise:.2f} cores."),
+        grid_of(table),
+    ]
+    notes = tuple(f"{row.server}: {row.note}" for row in table.rows if row.note)
+    if notes:
+        blocks.append(Items(notes))
+    if any(table.headline.name in row.stats for row in table.rows):
+        blocks.append(Figure(table.key, f"{table.title}: {_label(table.headline)}"))
+    return blocks
+
+
+def _loss_lines(found: list[Table]) -> tuple[str, ...]:
+    lines = []
+    for table, ours, theirs in losses(found):
+        metric = table.headline
+        mine, its = (row.stats[metric.name].median for row in (ours, theirs))
+        lines.append(
+            f"{table.title}: {theirs.server} {its:,.{metric.digits}f}, {ours.server} {mine:,.{metric.digits}f} "
+            f"{metric.unit} ({metric.label}, {metric.better} is better)"
+        )
+    return tuple(lines)
+
+
+def _machine(machine: Mapping[str, Any]) -> Grid:
+    keys = ("processor", "cores", "memory_gib", "system", "kernel", "governor", "python", "pins", "load_before")
+    return Grid(("machine", ""), tuple((key.replace("_", " "), str(machine.get(key, "?"))) for key in keys))
+
+
+def _commands(found: list[Table]) -> str:
+    """Write one command per server and option set, the first that was seen of each."""
+    seen: dict[str, str] = {}
+    for table in found:
+        for row in table.rows:
+            if row.command:
+                seen.setdefault(row.server, row.command)
+    lines = []
+    for server, command in seen.items():
+        advice = SERVERS[server].advice if server in SERVERS else ""
+        lines.append(f"# {server}: {advice}\n{command}")
+    return "\n".join(lines)
+
+
+def compose(results: Results, found: list[Table], comparison: list[Block]) -> list[Block]:
+    """Put the whole report together."""
+    settings, machine = results.settings, results.machine
+    blocks: list[Block] = [Heading("Benchmarks", 1)]
+    state = "" if results.complete else " **The run was cut off: what follows is what it had.**"
+    blocks.append(
+        Text(
+            f"Made by `bench/run.sh` on {results.started}, {settings.get('rounds')} rounds of "
+            f"{settings.get('duration')} s, servers interleaved. Anyone can repeat it: bench/README.md.{state}"
+        )
+    )
+    blocks += [Heading("How to read this"), Items(READING), Heading("Where forkserve loses")]
+    lines = _loss_lines(found)
+    blocks.append(
+        Items(lines)
+        if lines
+        else Text("In no table of this run does a peer beat the best forkserve backend in the headline figure.")
+    )
+    blocks += comparison
+    blocks.append(Heading("Results"))
+    for table in found:
+        blocks += _section(table)
+    versions = machine.get("versions", {})
+    blocks += [Heading("Machine"), _machine(machine), Heading("Versions")]
+    blocks.append(Grid(("program", "version"), tuple((name, str(version)) for name, version in versions.items())))
+    blocks += [Heading("Commands"), Text("Each server as its own documentation recommends:"), Code(_commands(found))]
+    return blocks

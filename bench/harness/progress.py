@@ -1,0 +1,68 @@
+"""What a person sees while it runs.
+
+One line that says where it is and how long it will take, and a line per finished measurement.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from bench.harness.model import Measurement, Metric, Status
+from bench.harness.rounds import Job
+
+__all__ = ["Progress", "left", "line_of"]
+
+
+def left(seconds: float) -> str:
+    """Write a duration for people: "4 min 05 s"."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def line_of(measurement: Measurement, metric: Metric) -> str:
+    """Write one measurement as one line."""
+    where = f"{measurement.scenario} {measurement.variant}".strip()
+    if measurement.status is Status.FAILED:
+        return f"{where}: {measurement.server} FAILED: {measurement.note}"
+    value = measurement.values.get(metric.name)
+    text = "-" if value is None else f"{value:,.{metric.digits}f} {metric.unit}".rstrip()
+    errors = ", ".join(f"{count} x {kind}" for kind, count in measurement.errors.items())
+    return f"{where}: {measurement.server} {text}" + (f"  [{errors}]" if errors else "")
+
+
+class Progress:
+    """Keeps the line. On a terminal it is redrawn in place; in a log every measurement is a line of its own."""
+
+    def __init__(self, jobs: list[Job], out: TextIO = sys.stderr) -> None:
+        """Sum up what is planned."""
+        self._jobs = jobs
+        self._out = out
+        self._done = 0
+        self._planned = sum(job.seconds for job in jobs)
+        self._passed = 0.0
+        self._start = time.monotonic()
+
+    def remaining(self) -> float:
+        """Estimate the seconds left: the plan's, corrected by how the plan has fared so far."""
+        took = time.monotonic() - self._start
+        pace = took / self._passed if self._passed > 20 else 1.0
+        return (self._planned - self._passed) * pace
+
+    def note(self, job: Job, measurement: Measurement) -> None:
+        """Take one finished measurement."""
+        self._done = self._jobs.index(job) + 1
+        self._passed = sum(job.seconds for job in self._jobs[: self._done])
+        text = line_of(measurement, job.scenario.metrics[0])
+        head = f"[{self._done}/{len(self._jobs)}, {left(self.remaining())} left]"
+        if self._out.isatty():
+            colour = "\x1b[31m" if measurement.status is Status.FAILED or measurement.errors else ""
+            print(f"\r\x1b[K{colour}{text}\x1b[0m\n{head}", end="", file=self._out, flush=True)
+        else:
+            print(head, text, file=self._out, flush=True)
+
+    def end(self) -> None:
+        """Remove the line."""
+        if self._out.isatty():
+            print("\r\x1b[K", end="", file=self._out, flush=True)

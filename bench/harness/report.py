@@ -1,0 +1,64 @@
+"""Write everything that a run leaves behind.
+
+Plots, report.md, report.html; and, on request, the page of the documentation.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from bench.harness import markdown, page, plots
+from bench.harness.comparison import compare
+from bench.harness.document import Block, compose, grid_of
+from bench.harness.scenarios import SCENARIOS
+from bench.harness.store import Results
+from bench.harness.summary import Table, tables
+
+__all__ = ["terminal", "write", "write_docs"]
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def write(results: Results, folder: Path, other: Results | None = None) -> list[Table]:
+    """Write the report into `folder` and return its tables."""
+    found = tables(results.measurements, SCENARIOS)
+    comparison: list[Block] = compare(found, tables(other.measurements, SCENARIOS)) if other else []
+    plots.draw(found, folder / "plots")
+    blocks = compose(results, found, comparison)
+    (folder / "report.md").write_text(markdown.render(blocks, "plots"))
+    (folder / "report.html").write_text(page.render(blocks, folder / "plots"))
+    return found
+
+
+def write_docs(results: Results, folder: Path) -> Path:
+    """Write docs/benchmarks.md and its plots from a report that `write` has made in `folder`; return its path."""
+    found = tables(results.measurements, SCENARIOS)
+    target = DOCS / "benchmarks"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for table in found:
+        source = folder / "plots" / f"{table.key}.svg"
+        if source.exists():
+            shutil.copy(source, target)
+    file = DOCS / "benchmarks.md"
+    file.write_text(markdown.render(compose(results, found, []), "benchmarks"))
+    return file
+
+
+def terminal(found: list[Table]) -> str:
+    """Write the tables for a terminal, columns aligned."""
+    parts = []
+    for table in found:
+        grid = grid_of(table)
+        lines = [grid.head, *grid.rows]
+        widths = [max(len(line[at]) for line in lines) for at in range(len(grid.head))]
+        text = [
+            "  ".join(
+                cell.ljust(width) if at == 0 else cell.rjust(width)
+                for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in lines
+        ]
+        parts.append("\n".join([f"\n== {table.title}", *(line.rstrip() for line in text)]))
+    return "\n".join(parts)

@@ -1,0 +1,57 @@
+"""The scenarios, in the order in which a run takes them: the most telling first, since a run may be cut off."""
+
+from __future__ import annotations
+
+from bench.harness.model import BenchError, Settings
+from bench.harness.scenarios.base import Scenario
+from bench.harness.scenarios.cost import Idle, Memory, StartUp
+from bench.harness.scenarios.crowds import Fairness, IdleConnections, SlowClients
+from bench.harness.scenarios.faults import Deploy, Kill
+from bench.harness.scenarios.paths import BehindNginx, Historic, Overhead, WebSocketEcho
+from bench.harness.scenarios.speed import AsgiHello, Bodies, Connections, Frameworks, Limit, Waits, Workers, WsgiHello
+
+__all__ = ["SCENARIOS", "chosen"]
+
+_ALL: tuple[Scenario, ...] = (
+    *(
+        Limit(),
+        WsgiHello(),
+        AsgiHello(),
+        Deploy(),
+        Memory(),
+        Frameworks(),
+        Kill(),
+        SlowClients(),
+        Fairness(),
+        Overhead(),
+    ),
+    *(
+        StartUp(),
+        Idle(),
+        Bodies(),
+        Waits(),
+        WebSocketEcho(),
+        Connections(),
+        BehindNginx(),
+        Workers(),
+        IdleConnections(),
+    ),
+    Historic(),
+)
+
+SCENARIOS = {scenario.name: scenario for scenario in _ALL}
+
+
+def chosen(settings: Settings) -> list[Scenario]:
+    """Return what this run measures; the machine's limit is always part of it.
+
+    Raises BenchError for an unknown name.
+    """
+    unknown = [name for name in settings.scenarios if name not in SCENARIOS]
+    if unknown:
+        raise BenchError(f"no scenario called {unknown[0]!r}; --list shows them")
+    if settings.scenarios:
+        return [scenario for scenario in _ALL if scenario.name in (*settings.scenarios, "limit")]
+    if settings.quick:
+        return [scenario for scenario in _ALL if scenario.in_quick]
+    return [scenario for scenario in _ALL if scenario.in_short or settings.full]

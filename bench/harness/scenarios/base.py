@@ -1,0 +1,64 @@
+"""What a scenario is: a question, who takes part, and one measurement of one server."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
+
+from bench.harness.context import Bench
+from bench.harness.model import Cell, Metric, Sample, Settings
+
+__all__ = ["Scenario", "Timed"]
+
+# A measurement, and the command line of the server that it was taken from.
+Timed = tuple[Sample, str]
+
+
+class Scenario(ABC):
+    """One comparison. The first metric is the headline: ratios are taken of it, against `baseline`."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    question: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    baseline: ClassVar[str]
+    servers: ClassVar[tuple[str, ...]]
+    short_servers: ClassVar[tuple[str, ...]] = ()
+    in_short: ClassVar[bool] = True
+    in_quick: ClassVar[bool] = False
+
+    def variants(self, settings: Settings) -> Iterable[str]:
+        """Name the variants; one without a name by default."""
+        return ("",)
+
+    def takes_part(self, server: str, variant: str) -> bool:
+        """Say whether a server can do this variant."""
+        return True
+
+    def baseline_of(self, variant: str) -> str:
+        """Name the server that the others of this variant are divided by."""
+        return self.baseline
+
+    def rounds(self, settings: Settings) -> int:
+        """How many rounds; the long scenarios override this."""
+        return settings.rounds
+
+    def cells(self, settings: Settings) -> list[Cell]:
+        """List what one round measures, in order."""
+        pool = self.servers if settings.full or settings.servers else self.short_servers or self.servers
+        wanted = [name for name in pool if not settings.servers or name in settings.servers]
+        return [
+            Cell(self.name, variant, server)
+            for variant in self.variants(settings)
+            for server in wanted
+            if self.takes_part(server, variant)
+        ]
+
+    @abstractmethod
+    def seconds(self, cell: Cell, settings: Settings) -> float:
+        """Estimate how long one measurement takes."""
+
+    @abstractmethod
+    def measure(self, cell: Cell, bench: Bench) -> Timed:
+        """Measure once; raises BenchError when the server does not do its part."""

@@ -1,0 +1,183 @@
+"""What a server costs when it is not being raced: memory, start-up, idling."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterable
+
+from bench.harness import procs
+from bench.harness.clients import Crowd, Plan, errors_of, run_for
+from bench.harness.context import Bench
+from bench.harness.model import BenchError, Better, Cell, Metric, Sample, Settings
+from bench.harness.probe import Answer, Request
+from bench.harness.running import Running
+from bench.harness.scenarios.base import Scenario, Timed
+from bench.harness.scenarios.groups import PREFORK
+from bench.harness.servers import Can, named
+
+__all__ = ["Idle", "Memory", "StartUp"]
+
+ANY = Request(expect=None)
+
+
+class Memory(Scenario):
+    """PSS of four workers of a realistic application."""
+
+    name = "memory"
+    title = "Memory of four workers"
+    question = (
+        "What do four workers of a real application need (Django, FastAPI, SQLAlchemy, pandas), once their caches "
+        "are filled?"
+    )
+    metrics = (
+        Metric("pss_mib", "PSS, all processes", "MiB", Better.LOWER),
+        Metric("start_mib", "PSS at the first answer", "MiB", Better.LOWER),
+        Metric("first_s", "first answer after", "s", Better.LOWER, 1),
+        Metric("workers", "workers that answered", "", Better.NEITHER),
+    )
+    baseline = "gunicorn-gthread"
+    servers = (*PREFORK, "gunicorn-preload")
+    short_servers = (
+        "forkserve-sync",
+        "forkserve-asgi",
+        "gunicorn-gthread",
+        "gunicorn-preload",
+        "uwsgi",
+        "granian-wsgi",
+        "uvicorn",
+    )
+
+    def rounds(self, settings: Settings) -> int:
+        """Memory hardly varies."""
+        return settings.repeats
+
+    def seconds(self, cell: Cell, settings: Settings) -> float:
+        """Four imports of everything, then the requests."""
+        return 11.0
+
+    def measure(self, cell: Cell, bench: Bench) -> Timed:
+        """Fill the caches of all workers and weigh the tree."""
+        launch = bench.launch(f"realistic:{named(cell.server).interface}", workers=4, supervised=True)
+        with bench.started(cell.server, launch) as running:
+            first, _ = running.wait_ready(ANY, timeout=90)
+            start_mib, _ = procs.memory(running.pid)
+            pids: set[bytes] = set()
+
+            def watch(answer: Answer) -> None:
+                pids.add(answer.body)
+                if sum(crowd.outcomes.values()) >= 600:
+                    crowd.stop()
+
+            crowd = Crowd(launch, Plan(ANY, 12, fresh=True, timeout=30), watch)
+            run_for(20.0, crowd)
+            pss, _ = procs.memory(running.pid)
+            values = {"pss_mib": pss, "start_mib": start_mib, "first_s": first, "workers": float(len(pids))}
+            return Sample(values, errors_of(crowd.outcomes.items())), running.command
+
+
+class StartUp(Scenario):
+    """From exec to the first answer."""
+
+    name = "start-up"
+    title = "Start-up"
+    question = "How long from the command to the first answer, with nothing to import but the server?"
+    metrics = (Metric("ready_ms", "first answer after", "ms", Better.LOWER),)
+    baseline = "gunicorn-gthread"
+    servers = ("nginx", *PREFORK, "waitress")
+    short_servers = (
+        "forkserve-sync",
+        "forkserve-asgi",
+        "gunicorn-gthread",
+        "uwsgi",
+        "granian-wsgi",
+        "uvicorn",
+        "circus-chaussette",
+    )
+
+    def variants(self, settings: Settings) -> Iterable[str]:
+        """One worker; four as well in a full run."""
+        return ("1 worker", "4 workers") if settings.full else ("1 worker",)
+
+    def takes_part(self, server: str, variant: str) -> bool:
+        """Four workers need a server that has them."""
+        return variant == "1 worker" or Can.WORKERS in named(server).can or server == "nginx"
+
+    def seconds(self, cell: Cell, settings: Settings) -> float:
+        """Start and stop."""
+        return 1.3
+
+    def measure(self, cell: Cell, bench: Bench) -> Timed:
+        """Time one start."""
+        interface = named(cell.server).interface
+        launch = bench.launch(f"plain:hello_{interface}", workers=int(cell.variant[0]))
+        with bench.started(cell.server, launch) as running:
+            seconds, answer = running.wait_ready(Request())
+            return Sample({"ready_ms": seconds * 1e3}, errors_of([(answer.outcome, 1)])), running.command
+
+
+def watch_idle(running: Running, seconds: float) -> tuple[float, float]:
+    """Return CPU milliseconds and context switches per second of a server that nobody asks.
+
+    Raises BenchError when it ends.
+    """
+    pidfd = os.pidfd_open(running.pid)
+    try:
+        for number, timeout in enumerate((1.0, seconds)):
+            if number:
+                before, start = procs.usage(running.pid), time.monotonic()
+            # The only event would be its end; the measurement is the time until then.
+            if select.select([pidfd], [], [], timeout)[0]:
+                raise BenchError(f"ended while idle: {running.last_words()}")
+    finally:
+        os.close(pidfd)
+    after, took = procs.usage(running.pid), time.monotonic() - start
+    return (after.cpu - before.cpu) / took * 1e3, (after.switches - before.switches) / took
+
+
+class Idle(Scenario):
+    """What a server does when nothing is to be done."""
+
+    name = "idle"
+    title = "Idle"
+    question = (
+        "What do four workers and their master cost when nobody asks for anything? Laptops, batteries and shared "
+        "hosts pay it."
+    )
+    metrics = (
+        Metric("switches", "wake-ups (context switches)", "/s", Better.LOWER, 1),
+        Metric("cpu_ms", "CPU", "ms/s", Better.LOWER, 2),
+        Metric("pss_mib", "PSS, all processes", "MiB", Better.LOWER, 1),
+        Metric("worker_mib", "RSS of a worker", "MiB", Better.LOWER, 1),
+    )
+    baseline = "gunicorn-gthread"
+    servers = ("nginx", *PREFORK)
+    short_servers = (
+        "forkserve-sync",
+        "forkserve-asgi",
+        "gunicorn-sync",
+        "gunicorn-gthread",
+        "uwsgi",
+        "granian-wsgi",
+        "uvicorn",
+    )
+
+    def rounds(self, settings: Settings) -> int:
+        """Counts, not times."""
+        return settings.repeats
+
+    def seconds(self, cell: Cell, settings: Settings) -> float:
+        """Start, settle, watch."""
+        return 2.5 + (10.0 if settings.full else 3.0)
+
+    def measure(self, cell: Cell, bench: Bench) -> Timed:
+        """Start four workers, ask each for something, leave them alone."""
+        launch = bench.launch(f"plain:hello_{named(cell.server).interface}", workers=4, supervised=True)
+        with bench.ready(cell.server, launch, Request()) as running:
+            bench.verify(launch, Plan(Request(), 16, fresh=True), 0.3)
+            cpu, switches = watch_idle(running, 10.0 if bench.settings.full else 3.0)
+            pss, _ = procs.memory(running.pid)
+            sizes = sorted(process.memory_info().rss / 2**20 for process in procs.tree(running.pid)[1:])
+            values = {"switches": switches, "cpu_ms": cpu, "pss_mib": pss, "worker_mib": sizes[-1] if sizes else 0.0}
+            return Sample(values), running.command

@@ -1,0 +1,20 @@
+"""Groups of servers that take part in scenarios together."""
+
+from __future__ import annotations
+
+__all__ = ["ASGI", "CHOSEN", "OURS", "PREFORK", "WSGI"]
+
+OURS = ("forkserve-sync", "forkserve-threads", "forkserve-gevent", "forkserve-asgi")
+GUNICORN = ("gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent")
+
+WSGI = (*OURS[:3], *GUNICORN, "uwsgi", "granian-wsgi", "waitress", "bjoern", "fastpysgi-wsgi", "circus-chaussette")
+ASGI = ("forkserve-asgi", "gunicorn-asgi", "uvicorn", "granian-asgi", "hypercorn", "fastpysgi-asgi")
+
+# All that can run several workers.
+PREFORK = (
+    *(*OURS, *GUNICORN, "gunicorn-asgi", "uwsgi", "granian-wsgi", "granian-asgi", "uvicorn", "hypercorn"),
+    *("bjoern", "fastpysgi-wsgi", "circus-chaussette"),
+)
+
+# The most asked for, for short runs of scenarios in which WSGI and ASGI stand side by side.
+CHOSEN = ("forkserve-sync", "gunicorn-gthread", "granian-wsgi", "forkserve-asgi", "uvicorn", "granian-asgi")

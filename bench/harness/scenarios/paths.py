@@ -1,0 +1,145 @@
+"""Ways to the application: behind nginx, by WebSocket, under other supervisors; and the two comparisons of 2012."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import psutil
+
+from bench.harness import procs, websocket
+from bench.harness.clients import Plan
+from bench.harness.context import Bench
+from bench.harness.model import Better, Cell, Metric, Sample, Settings
+from bench.harness.probe import Request
+from bench.harness.scenarios.base import Scenario, Timed
+from bench.harness.scenarios.groups import ASGI, CHOSEN, OURS, WSGI
+from bench.harness.scenarios.throughput import RATES, Throughput, Work, sample_of
+from bench.harness.servers import Can, named
+
+__all__ = ["BehindNginx", "Historic", "Overhead", "WebSocketEcho"]
+
+
+class BehindNginx(Scenario):
+    """nginx in front, as most deployments have it."""
+
+    name = "behind-nginx"
+    title = "Behind nginx"
+    question = (
+        "What is left behind a proxy that keeps its connections to the server, over TCP and over a unix socket? "
+        "nginx shares the server's cores."
+    )
+    metrics = RATES
+    baseline = "gunicorn-gthread"
+    servers = (*WSGI, *ASGI)
+    short_servers = CHOSEN
+    in_short = False
+
+    def variants(self, settings: Settings) -> Iterable[str]:
+        """Both kinds of socket."""
+        return ("TCP", "unix socket")
+
+    def takes_part(self, server: str, variant: str) -> bool:
+        """Not every server listens on a unix socket."""
+        return variant == "TCP" or Can.UNIX in named(server).can
+
+    def seconds(self, cell: Cell, settings: Settings) -> float:
+        """As any timed run, with a second server to start."""
+        return settings.duration * 1.25 + 1.7
+
+    def measure(self, cell: Cell, bench: Bench) -> Timed:
+        """Time one server through nginx."""
+        inner = bench.launch(f"plain:hello_{named(cell.server).interface}", unix=cell.variant != "TCP")
+        with bench.ready(cell.server, inner, Request()) as running:
+            upstream = f"unix:{inner.unix}" if inner.unix else f"127.0.0.1:{inner.port}"
+            outer = bench.launch(upstream)
+            with bench.ready("nginx-proxy", outer, Request()):
+                checked = bench.verify(outer, Plan(Request(), 64))
+                before = procs.usage(running.pid).cpu
+                result = bench.load(outer, Request())
+                cpu = procs.usage(running.pid).cpu - before
+            return sample_of(result, cpu, checked, connections=64), running.command
+
+
+class WebSocketEcho(Scenario):
+    """Messages there and back."""
+
+    name = "websocket"
+    title = "WebSocket echo"
+    question = (
+        "How many messages a second go there and back over 32 WebSockets? The client is ours and in Python: judge "
+        "by server CPU when it is the limit."
+    )
+    metrics = (
+        Metric("rate", "messages", "/s"),
+        Metric("cpu_us", "server CPU", "us/message", Better.LOWER, 1),
+        Metric("client_cpu", "client CPU", "cores", Better.NEITHER, 2),
+    )
+    baseline = "uvicorn"
+    servers = ("forkserve-asgi", "gunicorn-asgi", "uvicorn", "granian-asgi", "hypercorn")
+    in_short = False
+
+    def seconds(self, cell: Cell, settings: Settings) -> float:
+        """Start, load, stop."""
+        return settings.duration + 1.5
+
+    def measure(self, cell: Cell, bench: Bench) -> Timed:
+        """Time one server once."""
+        launch = bench.launch("plain:socket_asgi")
+        with bench.ready(cell.server, launch, Request()) as running:
+            websocket.run(launch.port, clients=4, seconds=0.3, cores=bench.pins.client)
+            before = procs.usage(running.pid).cpu
+            result = websocket.run(
+                launch.port, clients=32, seconds=float(bench.settings.duration), cores=bench.pins.client
+            )
+            cpu = procs.usage(running.pid).cpu - before
+            per_message = cpu / result.messages * 1e6 if result.messages else 0.0
+            values = {"rate": result.rate, "cpu_us": per_message, "client_cpu": result.client_cpu}
+            return Sample(values, result.errors), running.command
+
+
+class Overhead(Throughput):
+    """The same worker under four supervisors."""
+
+    name = "overhead"
+    title = "Supervision overhead"
+    question = (
+        "Does supervision cost the request path anything? The same forkserve-worker by itself, and on a socket it "
+        "inherits: the ratio must be 1.0 within noise."
+    )
+    baseline = "worker-bare"
+    servers = ("worker-bare", "worker-forkserve", "worker-circusd", "worker-supervisord")
+    works = {"": Work({"supervised": "plain:hello_wsgi"})}
+
+
+def _crowd() -> int:
+    """50 workers as in 2012, or as many as a third of the free memory holds at 40 MiB each."""
+    return max(4, min(50, psutil.virtual_memory().available // 3 // (40 * 2**20)))
+
+
+class Historic(Throughput):
+    """Ziadé's comparisons of June and July 2012."""
+
+    name = "historic"
+    title = "The Circus author's comparisons of 2012"
+    question = (
+        "50 workers of an application that waits and writes: the recipes of 28 June and 3 July 2012, with wrk in "
+        "place of Funkload."
+    )
+    baseline = "gunicorn-gevent"
+    servers = (*(*OURS[:3], "gunicorn-gevent", "gunicorn-gthread", "granian-wsgi", "uwsgi", "circus-chaussette"),)
+    in_short = False
+    works = {
+        f"bench {number}, {users} users": Work(
+            {"wsgi": f"historic:{app}"}, Request(expect=None), users, workers=_crowd()
+        )
+        for number, app in ((1, "first"), (2, "second"))
+        for users in (50, 200, 400)
+    }
+
+    def rounds(self, settings: Settings) -> int:
+        """Long rounds of one application: fewer do."""
+        return settings.repeats
+
+    def seconds(self, cell: Cell, settings: Settings) -> float:
+        """Fifty workers take a while to start."""
+        return settings.duration * 1.5 + 8

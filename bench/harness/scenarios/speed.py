@@ -1,0 +1,191 @@
+"""The scenarios of plain speed: hello world, frameworks, bodies, headers, waits, new connections, workers."""
+
+from __future__ import annotations
+
+from bench.harness.model import Settings
+from bench.harness.probe import Request
+from bench.harness.scenarios.groups import ASGI, CHOSEN, WSGI
+from bench.harness.scenarios.throughput import Throughput, Work
+from bench.harness.servers import Can
+
+__all__ = ["BROWSER", "AsgiHello", "Bodies", "Connections", "Frameworks", "Limit", "Waits", "Workers", "WsgiHello"]
+
+BROWSER = (
+    ("Connection", "keep-alive"),
+    ("Cache-Control", "max-age=0"),
+    ("sec-ch-ua", '"Chromium";v="142", "Not_A Brand";v="99", "Google Chrome";v="142"'),
+    ("sec-ch-ua-mobile", "?0"),
+    ("sec-ch-ua-platform", '"Linux"'),
+    ("Upgrade-Insecure-Requests", "1"),
+    ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"),
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"),
+    ("Sec-Fetch-Site", "same-origin"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-User", "?1"),
+    ("Sec-Fetch-Dest", "document"),
+    ("Referer", "http://127.0.0.1/articles/2026/11/a-page-with-a-long-name?utm_source=newsletter&page=2"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Accept-Language", "en-GB,en;q=0.9,de;q=0.8"),
+    ("Cookie", "sessionid=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08; csrftoken=" + "x" * 64),
+    ("DNT", "1"),
+    ("Priority", "u=0, i"),
+    ("If-None-Match", 'W/"33a64df551425fcc55e4d42a148795d9f25f89d4"'),
+)  # fmt: skip
+
+ECHO = bytes(range(32, 127)) * 108
+BIG = bytes(range(256)) * 4096
+HELLO = {"wsgi": "plain:hello_wsgi", "asgi": "plain:hello_asgi", "limit": ""}
+
+
+class _Both(Throughput):
+    """Scenarios in which WSGI and ASGI servers take part side by side, each variant with its own baseline."""
+
+    servers = (*WSGI, *ASGI)
+    short_servers = CHOSEN
+    baseline = "gunicorn-gthread"
+
+    def baseline_of(self, variant: str) -> str:
+        """Divide ASGI by uvicorn, WSGI by Gunicorn's threads."""
+        return "uvicorn" if "asgi" in self.works[variant].apps else self.baseline
+
+
+class Limit(Throughput):
+    """Part of every run."""
+
+    name = "limit"
+    title = "The machine's limit"
+    question = (
+        "What can this machine do at all? nginx answering `return 200`, same load, same cores. No ratio near 1 of "
+        "this means much."
+    )
+    baseline = "nginx"
+    servers = ("nginx",)
+    in_quick = True
+    works = {"": Work({"limit": ""})}
+
+
+class WsgiHello(Throughput):
+    """Hello world, WSGI."""
+
+    name = "wsgi-hello"
+    title = "WSGI hello world"
+    question = (
+        "What does the server itself cost a synchronous application? One worker on one core, 64 kept connections, "
+        "13 bytes."
+    )
+    baseline = "gunicorn-gthread"
+    servers = ("nginx", *WSGI)
+    in_quick = True
+    works = {"": Work({key: HELLO[key] for key in ("wsgi", "limit")})}
+
+
+class AsgiHello(Throughput):
+    """Hello world, ASGI."""
+
+    name = "asgi-hello"
+    title = "ASGI hello world"
+    question = (
+        "What does the server itself cost an asynchronous application? One worker on one core, 64 kept "
+        "connections, 13 bytes."
+    )
+    baseline = "uvicorn"
+    servers = ("nginx", *ASGI)
+    in_quick = True
+    works = {"": Work({key: HELLO[key] for key in ("asgi", "limit")})}
+
+
+class Frameworks(_Both):
+    """Flask, FastAPI, Django."""
+
+    name = "frameworks"
+    title = "Under a framework"
+    question = (
+        "What is left of the difference once a framework does its work? Flask and FastAPI answer JSON, Django "
+        "renders a template."
+    )
+    works = {
+        "Flask JSON": Work(
+            {"wsgi": "flask_json:app"}, Request(expect=b'{"message":"Hello, World!","numbers":[1,2,3]}\n')
+        ),
+        "FastAPI JSON": Work(
+            {"asgi": "fastapi_json:app"}, Request(expect=b'{"message":"Hello, World!","numbers":[1,2,3]}')
+        ),
+        "Django page (WSGI)": Work({"wsgi": "django_page:wsgi"}, Request(expect=None), short=False),
+        "Django page (ASGI)": Work({"asgi": "django_page:asgi"}, Request(expect=None), short=False),
+    }
+
+    def rounds(self, settings: Settings) -> int:
+        """Two are enough for the short set: the application dominates and spreads are small."""
+        return settings.rounds if settings.full else min(2, settings.rounds)
+
+
+class Bodies(_Both):
+    """Bodies and headers."""
+
+    name = "bodies"
+    title = "Bodies and headers"
+    question = "How do uploads, downloads and the long headers of a real browser change the picture?"
+    in_short = False
+    _echo = Request(method="POST", body=ECHO, expect=ECHO)
+    _large = Request(expect=BIG)
+    works = {
+        "echo 10 kB (WSGI)": Work({"wsgi": "plain:echo_wsgi"}, _echo),
+        "echo 10 kB (ASGI)": Work({"asgi": "plain:echo_asgi"}, _echo),
+        "download 1 MiB (WSGI)": Work({"wsgi": "plain:big_wsgi"}, _large),
+        "download 1 MiB (ASGI)": Work({"asgi": "plain:big_asgi"}, _large),
+        "browser headers (WSGI)": Work({"wsgi": "plain:hello_wsgi"}, Request(headers=BROWSER)),
+        "browser headers (ASGI)": Work({"asgi": "plain:hello_asgi"}, Request(headers=BROWSER)),
+    }
+
+
+def _waits() -> dict[str, Work]:
+    works = {}
+    for milliseconds in (10, 100):
+        for connections in (64, 512, 2000):
+            for interface in ("wsgi", "asgi"):
+                app = f"plain:wait{milliseconds}_{interface}"
+                works[f"{milliseconds} ms, {connections} connections ({interface.upper()})"] = Work(
+                    {interface: app}, connections=connections, threads=64, needs=frozenset({Can.WAITS})
+                )
+    return works
+
+
+class Waits(_Both):
+    """An application that waits for something else."""
+
+    name = "waits"
+    title = "Waiting applications"
+    question = "When every request waits for a database, how many can one worker keep waiting? Threads: 64 each."
+    in_short = False
+    baseline = "gunicorn-gevent"
+    works = _waits()
+
+
+class Connections(_Both):
+    """A new connection for each request."""
+
+    name = "new-connections"
+    title = "A new connection for each request"
+    question = "What does accepting cost? Health checks, HTTP/1.0 proxies and `Connection: close` look like this."
+    in_short = False
+    works = {
+        "WSGI": Work({"wsgi": "plain:hello_wsgi"}, fresh=True),
+        "ASGI": Work({"asgi": "plain:hello_asgi"}, fresh=True),
+    }
+
+
+class Workers(_Both):
+    """More than one worker."""
+
+    name = "workers"
+    title = "1, 2 and 4 workers"
+    question = (
+        "Does the speed grow with workers? Only as far as the server has cores: the report's machine section says "
+        "how many."
+    )
+    in_short = False
+    works = {
+        f"{count} workers ({interface.upper()})": Work({interface: app}, workers=count)
+        for count in (1, 2, 4)
+        for interface, app in (("wsgi", "plain:hello_wsgi"), ("asgi", "plain:hello_asgi"))
+    }

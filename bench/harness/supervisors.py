@@ -1,0 +1,73 @@
+"""Circus and supervisord: the configuration files that run a worker under them.
+
+Every circus configuration has a blank multicast_endpoint (else circusd opens UDP on all interfaces) and control
+sockets in the scratch folder of the start.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from bench.harness.target import HOST, Launch, program, python
+
+__all__ = ["circus_argv", "circus_worker_argv", "circusctl_reload", "supervisord_worker_argv"]
+
+
+def _circus(launch: Launch, command: str) -> list[str]:
+    config = launch.folder / "circus.ini"
+    config.write_text(f"""\
+[circus]
+endpoint = ipc://{launch.folder}/c.sock
+pubsub_endpoint = ipc://{launch.folder}/p.sock
+multicast_endpoint =
+loglevel = WARNING
+
+[watcher:web]
+cmd = {command}
+numprocesses = {launch.workers}
+use_sockets = True
+copy_env = True
+
+[socket:web]
+host = {HOST}
+port = {launch.port}
+backlog = 2048
+""")
+    return [python(), program("circusd"), str(config)]
+
+
+def circus_argv(launch: Launch) -> list[str]:
+    """Run Chaussette (its wsgiref backend: the only one that takes an fd on today's Pythons) under circusd."""
+    return _circus(launch, f"{program('chaussette')} --fd $(circus.sockets.web) {launch.app.replace(':', '.')}")
+
+
+def circus_worker_argv(launch: Launch) -> list[str]:
+    """Run forkserve-worker under circusd."""
+    return _circus(launch, f"{program('forkserve-worker')} --fd $(circus.sockets.web) --backend sync {launch.app}")
+
+
+def circusctl_reload(folder: Path) -> list[str]:
+    """Return the command that makes circusd replace the workers."""
+    return [python(), program("circusctl"), "--endpoint", f"ipc://{folder}/c.sock", "reload", "web"]
+
+
+def supervisord_worker_argv(launch: Launch) -> list[str]:
+    """Run forkserve-worker under supervisord, which gives an [fcgi-program] its socket as fd 0."""
+    config = launch.folder / "supervisord.conf"
+    worker = shlex.join([program("forkserve-worker"), "--fd", "0", "--backend", "sync", launch.app])
+    config.write_text(f"""\
+[supervisord]
+nodaemon = true
+silent = true
+logfile = {launch.folder}/supervisord.log
+pidfile = {launch.folder}/supervisord.pid
+childlogdir = {launch.folder}
+
+[fcgi-program:web]
+command = {worker}
+socket = tcp://{HOST}:{launch.port}
+process_name = %(program_name)s_%(process_num)d
+numprocs = {launch.workers}
+""")
+    return [program("supervisord"), "-c", str(config)]
