@@ -38,15 +38,15 @@ def interpreter(path: str) -> str:
     if found is None:
         state = "is not executable" if os.path.exists(path) else "does not exist"
         raise UsageError(f"--python {path}: it {state}")
-    probe = "import json, sys; print(json.dumps([sys.implementation.name, sys.version_info[0], sys.version_info[1]]))"
+    probe = "import json, sys; print(json.dumps([sys.executable] + list(sys.version_info[:2])))"
     try:
         done = subprocess.run([found, "-c", probe], capture_output=True, text=True, timeout=30)
-        _, major, minor = json.loads(done.stdout)
+        executable, major, minor = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         raise UsageError(f"--python {found}: it is no Python interpreter") from None
     if (major, minor) < OLDEST:
         raise BackendError(f"--python {found}: Python {major}.{minor} is too old, 3.8 is the oldest")
-    return found
+    return str(executable)  # `found` may be a script that chooses one
 
 
 def command_line(python: str, options: WorkerOptions, fds: Sequence[int], title: str) -> list[str]:

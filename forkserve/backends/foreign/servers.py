@@ -100,7 +100,6 @@ def only(listeners: Listeners) -> socket.socket:
     """Return the one listener of a backend that takes no more."""
     if len(listeners) != 1:
         raise Refused(f"this backend serves one socket, not {len(listeners)}")
-    listeners[0].setblocking(True)
     return listeners[0]
 
 

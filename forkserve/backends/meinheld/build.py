@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from forkserve.backends.meinheld.contract import ContractError, check_build
-from forkserve.backends.meinheld.edits import EDITS, LOCAL_VERSION, UPSTREAM_VERSION, apply_edits
+from forkserve.backends.meinheld.edits import EDITS, LOCAL_VERSION, UPSTREAM_VERSION, Edit, apply_edits
 from forkserve.errors import BackendError
 
 __all__ = ["SDIST_SHA256", "install", "missing_tool"]
@@ -35,7 +35,7 @@ _PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet")
 Say = Callable[[str], None]
 
 
-def install(say: Say) -> None:
+def install(say: Say, *, edits: Sequence[Edit] = EDITS) -> None:
     """Build and install the mended meinheld for this interpreter, reporting each step to `say`.
 
     Raises BackendError with one line if anything is missing or fails; then nothing has been installed.
@@ -50,11 +50,11 @@ def install(say: Say) -> None:
     if lacking is not None:
         raise BackendError(lacking)
     say(
-        f"meinheld {UPSTREAM_VERSION} with forkserve's {len(EDITS)} edits: for compatibility, behind a proxy, never as "
+        f"meinheld {UPSTREAM_VERSION} with forkserve's {len(edits)} edits: for compatibility, behind a proxy, never as "
         "a default. The crashes that are known are mended; a fuzzer still finds others (docs/meinheld.md)."
     )
     with tempfile.TemporaryDirectory(prefix="forkserve-meinheld-") as name:
-        wheel = _build(Path(name), say)
+        wheel = _build(Path(name), say, edits)
         say(f"installing {wheel.name}")
         _pip(sys.executable, ["install", "--force-reinstall", "--no-deps", str(wheel)], "the installation failed")
         _pip(sys.executable, ["install", "greenlet>=2"], "the installation of greenlet failed")
@@ -84,7 +84,7 @@ def _compiler() -> str | None:
     return shutil.which(command.split()[0])
 
 
-def _build(folder: Path, say: Say) -> Path:
+def _build(folder: Path, say: Say, edits: Sequence[Edit]) -> Path:
     """Return a wheel built in `folder` that keeps the contract."""
     say("making a throw-away environment with setuptools and greenlet")
     venv.create(folder / "env", with_pip=False)
@@ -93,7 +93,7 @@ def _build(folder: Path, say: Say) -> Path:
     say(f"fetching the source of meinheld {UPSTREAM_VERSION} from the package index")
     source = _unpack(_fetch(python, folder), folder)
     say("editing and compiling it")
-    _edit(source, _header(python))
+    _edit(source, _header(python), edits)
     wheels = folder / "wheels"
     _pip_for(
         python,
@@ -156,11 +156,11 @@ def _header(python: Path) -> str:
     return found[0].read_text()
 
 
-def _edit(source: Path, header: str) -> None:
+def _edit(source: Path, header: str, edits: Sequence[Edit]) -> None:
     """Apply the edits to the files below `source`, and put the current greenlet.h in place of the bundled one."""
-    names = sorted({edit.file for edit in EDITS})
+    names = sorted({edit.file for edit in edits})
     texts = {name: (source / name).read_text() for name in names if (source / name).exists()}
-    for name, text in apply_edits(texts, EDITS).items():
+    for name, text in apply_edits(texts, edits).items():
         (source / name).write_text(text)
     (source / "meinheld" / "server" / "greenlet.h").write_text(header)
 

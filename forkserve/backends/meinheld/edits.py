@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from forkserve.errors import BackendError
 
-__all__ = ["EDITS", "LOCAL_VERSION", "UPSTREAM_VERSION", "Edit", "apply_edits"]
+__all__ = ["BUILDING", "EDITS", "LOCAL_VERSION", "UPSTREAM_VERSION", "Edit", "apply_edits"]
 
 UPSTREAM_VERSION = "1.0.2"
 LOCAL_VERSION = f"{UPSTREAM_VERSION}+forkserve.1"
@@ -74,7 +74,7 @@ static PyObject *forkserve_call(PyObject *callable, PyObject *args,
 }
 """
 
-_BUILD = (
+BUILDING = (
     Edit("setup.py", r'(?<=version=")1\.0\.2(?=")', LOCAL_VERSION, "tell the mended build from the original"),
     Edit(
         "setup.py", r"greenlet>=0\.4\.5,<0\.5", "greenlet>=2", "greenlet below 0.5 does not compile on 3.10 and later"
@@ -321,4 +321,5 @@ _MEND_ADDRESSES = (
     ),
 )
 
-EDITS: tuple[Edit, ...] = (*_BUILD, *_MEND_REQUESTS, *_MEND_RESPONSES, *_MEND_ADDRESSES)
+
+EDITS: tuple[Edit, ...] = (*BUILDING, *_MEND_REQUESTS, *_MEND_RESPONSES, *_MEND_ADDRESSES)
