@@ -97,7 +97,8 @@ class Worker:
         _hook(self.options.application.pre_hook, "--pre-hook", namespace)
         self.run_ = run
         try:
-            entry.backend().serve(loaded.app, self.listeners, run)
+            # Duplicates, since libraries close what they are given, and a process that is to go on needs its sockets.
+            entry.backend().serve(loaded.app, [each.dup() for each in self.listeners], run)
         finally:
             _hook(self.options.application.post_hook, "--post-hook", namespace)
         if not run.draining:

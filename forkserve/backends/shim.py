@@ -147,3 +147,18 @@ def _close(body: Any) -> None:
     close = getattr(body, "close", None)
     if close is not None:
         close()
+
+
+def asgi_shim(app: App, repairs: frozenset[Repair], run: Run) -> App:
+    """Mend an ASGI application for its server: count its requests, drop header names with underscores."""
+    count = count_requests(run)
+    names = Repair.NAMES in repairs
+
+    async def mended(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            count()
+        if names and any(b"_" in name for name, _ in scope.get("headers", ())):
+            scope["headers"] = [field for field in scope["headers"] if b"_" not in field[0]]
+        await app(scope, receive, send)
+
+    return mended

@@ -1,0 +1,66 @@
+"""bjoern: C over libev, one thread; fast, and loses little that a small page needs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from _thread import start_new_thread
+from collections.abc import Sequence
+from typing import ClassVar
+
+from forkserve.backends.base import App, Interface, Repair, Run, Traits
+from forkserve.backends.shim import Shim
+
+__all__ = ["Bjoern"]
+
+
+class Bjoern:
+    """bjoern.server_run on an inherited socket."""
+
+    traits: ClassVar[Traits] = Traits(
+        interfaces=frozenset({Interface.WSGI}),
+        concurrency="one request at a time",
+        many_listeners=False,
+        repairs=frozenset({Repair.HEAD, Repair.HEADERS, Repair.NAMES, Repair.WRITE, Repair.ADDRESS}),
+        honours=frozenset({"graceful_timeout", "max_requests", "max_requests_jitter"}),
+        weaknesses=("pipelined requests hang", "lenient parser", "no time limits"),
+        requires=("bjoern|bjoern-binary",),
+        install="pip install bjoern-binary",
+    )
+
+    def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
+        """Serve until drained."""
+        import bjoern
+
+        before = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _translate_signals(run)
+        run.ready()
+        try:
+            bjoern.server_run(listeners[0], Shim(app, self.traits.repairs, listeners, run))
+        except KeyboardInterrupt:
+            pass
+        finally:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGINT, before)
+
+
+def _translate_signals(run: Run) -> None:
+    """Turn the stop signals into SIGINT, the only one at which bjoern's loop ends in order.
+
+    Its loop runs no Python while it waits, so no handler would; but CPython's C handler writes the number of each
+    signal into the wakeup descriptor, and a thread reads it there.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def translate() -> None:
+        while True:
+            number = os.read(read, 1)[0]
+            if number in (signal.SIGTERM, signal.SIGQUIT):
+                run.drain(signal.Signals(number).name)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    start_new_thread(translate, ())

@@ -1,0 +1,67 @@
+"""cheroot: CherryPy's server, a loop that waits and a pool of threads that do the rest."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from forkserve.backends.base import App, Interface, Repair, Run, Traits
+from forkserve.backends.shim import Shim
+
+__all__ = ["Cheroot"]
+
+
+class Cheroot:
+    """cheroot.wsgi.Server on an inherited socket."""
+
+    traits: ClassVar[Traits] = Traits(
+        interfaces=frozenset({Interface.WSGI}),
+        concurrency="--threads (10 if not given)",
+        many_listeners=False,
+        unix=False,
+        repairs=frozenset({Repair.HEAD, Repair.HEADERS, Repair.NAMES, Repair.ADDRESS}),
+        honours=frozenset(
+            {"graceful_timeout", "threads", "max_requests", "max_requests_jitter", "keep_alive", "max_body"}
+        ),
+        weaknesses=("lets smuggled requests through", "a few half-sent requests block every thread"),
+        requires=("cheroot",),
+    )
+
+    def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
+        """Serve until drained."""
+        server = _server(Shim(app, self.traits.repairs, listeners, run), listeners[0], run)
+        run.on_drain(server.stop)
+        # cheroot would take descriptor 3, as IPv4, whenever the variable is there at all.
+        os.environ.pop("LISTEN_PID", None)
+        server.prepare()
+        run.ready()
+        server.serve()
+        server.requests.stop(run.options.timeouts.graceful_timeout)
+
+
+def _server(app: App, listener: socket.socket, run: Run) -> Any:
+    from cheroot import wsgi
+
+    class Gateway(wsgi.Gateway_10):
+        def get_environ(self) -> Any:
+            headers = self.req.inheaders
+            for name in [each for each in headers if b"_" in each]:
+                del headers[name]
+            return super().get_environ()
+
+    class Server(wsgi.Server):
+        def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:
+            self.socket = listener
+            return listener
+
+    serving = run.options
+    threads = serving.concurrency.threads if serving.concurrency.threads > 1 else 10
+    address = listener.getsockname()[:2]
+    server = Server(address, app, numthreads=threads, server_name=run.server, timeout=int(serving.timeouts.keep_alive))
+    server.gateway = Gateway
+    server.shutdown_timeout = serving.timeouts.graceful_timeout
+    server.max_request_body_size = serving.http.max_body
+    server.max_request_header_size = serving.http.limit_request_head
+    return server
