@@ -32,7 +32,7 @@ FIRST_SOCKET = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3): where inherited sockets begin."""
 
 _PATIENCE = 5.0
-"""Seconds that the way to `exec` may take, which needs a few thousandths: a dead network drive must not hold the master."""
+"""Seconds that the way to `exec` may take; it needs a few thousandths, but a dead network drive must not hold us."""
 
 
 class Stage(Enum):

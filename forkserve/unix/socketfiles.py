@@ -1,0 +1,98 @@
+"""The file of a Unix socket: made with its final mode, never taken from the living, removed only while it is ours.
+
+A path is no lock. Between two programs on one path the later would silently take the clients of the earlier, so an
+existing file is replaced only if nobody answers there, or if the user says `replace`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+
+from forkserve.config.model import SocketOptions
+from forkserve.errors import BindError
+from forkserve.unix.privileges import group_id, user_id
+
+__all__ = ["SocketFile", "bind_file", "change_access", "clear_stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """A file that we made, known by its inode as well as by its path."""
+
+    path: str
+    device: int
+    inode: int
+
+    def remove(self) -> None:
+        """Remove the file, unless somebody has put another in its place or removed it already."""
+        with contextlib.suppress(OSError):  # gone, or read-only by now: nothing is left to do
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+                os.unlink(self.path)
+
+
+def bind_file(sock: socket.socket, options: SocketOptions, path: str) -> SocketFile:
+    """Bind under a umask, so that the file never has a wider mode than it shall, not even for a moment.
+
+    `mode` beats `umask`; without either the master's own umask counts. Raises OSError, and ConfigError for an unknown
+    owner, with no file left.
+    """
+    uid, gid = _owners(options)
+    wanted = options.umask if options.mode is None else 0o777 & ~options.mode
+    previous = os.umask(0o777)
+    os.umask(previous if wanted is None else wanted)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(previous)
+    found = os.lstat(path)
+    made = SocketFile(path, found.st_dev, found.st_ino)
+    try:
+        if (uid, gid) != (-1, -1):
+            os.chown(path, uid, gid)
+    except OSError:
+        made.remove()
+        raise
+    return made
+
+
+def change_access(options: SocketOptions, path: str) -> None:
+    """Give a file that exists the owner and mode of other options; raises OSError or ConfigError."""
+    uid, gid = _owners(options)
+    if (uid, gid) != (-1, -1):
+        os.chown(path, uid, gid)
+    if options.mode is not None:
+        os.chmod(path, options.mode)
+    elif options.umask is not None:
+        os.chmod(path, 0o777 & ~options.umask)
+
+
+def _owners(options: SocketOptions) -> tuple[int, int]:
+    uid = -1 if options.owner is None else user_id(options.owner)
+    return uid, -1 if options.group is None else group_id(options.group)
+
+
+def clear_stale(options: SocketOptions, path: str) -> None:
+    """Remove the file of a socket on which nobody listens; raises BindError for one that is alive, or no socket."""
+    place = f"socket {options.name}: cannot bind unix:{path}"
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise BindError(f"{place}: a file that is no socket is there; remove it, or choose another path")
+    except OSError:
+        return  # nothing is there, or bind(2) will say better what is wrong
+    if not options.replace and _answers(path, options.type):
+        raise BindError(f"{place}: another program listens there; stop it, choose another path, or set replace = True")
+    with contextlib.suppress(OSError):  # bind(2) will say it
+        os.unlink(path)
+
+
+def _answers(path: str, kind: int) -> bool:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.setblocking(False)
+        # Whatever else it says (the backlog is full, permission denied, another type): somebody is there.
+        return probe.connect_ex(path) not in (errno.ECONNREFUSED, errno.ENOENT)
