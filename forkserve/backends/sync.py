@@ -1,0 +1,51 @@
+"""sync: one request at a time, called by the loop itself. The default, and the fastest for what does not wait."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
+from typing import Any, ClassVar
+
+from forkserve.backends.base import App, Interface, Run, Traits
+from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.wsgi.exchange import Exchange
+
+__all__ = ["Sync"]
+
+
+class _Inline:
+    """Runs an exchange to its end, or until its client reads too slowly, on the spot."""
+
+    lock: AbstractContextManager[Any] = nullcontext()
+    wakes = False
+    parks = True
+
+    def start(self, exchange: Exchange) -> None:
+        """Run it in a context of its own, as another may run before it ends."""
+        exchange.context = context = copy_context()
+        context.run(exchange.run)
+
+    def resume(self, exchange: Exchange) -> None:
+        """Go on where it stopped."""
+        exchange.context.run(exchange.resume)
+
+    def wait(self, conn: Any, until: Callable[[], bool]) -> None:
+        """Serve this connection alone until it is done: the application cannot be left."""
+        while not until():
+            conn.driver.pump(conn)
+
+
+class Sync:
+    """The loop calls the application."""
+
+    traits: ClassVar[Traits] = Traits(
+        interfaces=frozenset({Interface.WSGI}), concurrency="one request at a time", honours=HONOURS
+    )
+
+    def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
+        """Serve until drained."""
+        driver = wsgi_driver(app, listeners, run, _Inline())
+        run.ready()
+        driver.run()

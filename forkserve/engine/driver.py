@@ -1,0 +1,440 @@
+"""The one epoll driver under every backend: it owns accept, reading, writing, time limits, draining and closing.
+
+How a backend plugs in
+----------------------
+`Driver(listenings, limits, collector=..., exchange=..., runner=...)`, where
+
+* `collector` says in which shape header fields are wanted (`forkserve.http.fields`);
+* `exchange(conn, line, fields)` makes the object of one request (`Exchange` in `connection.py`): it is given the body
+  by `body(data)` and `body_end()`, and is told by `lost()` that the client has gone while it runs;
+* `runner` (`Runner` below) says how an exchange is run: at once (sync), on a thread, in a greenlet, as a coroutine's
+  first step. It is the only thing in which backends differ.
+
+An exchange is started when its request is whole. It is started at its head if `exchange.early` is true, or if the
+client expects `100 Continue`; then the body arrives while it runs. `conn.proceed()` asks such a client for its body.
+
+What an exchange does with its connection: `conn.reply(payload, keep)` sends a whole response and ends the exchange in
+one call; or any number of `conn.write(data)` and `conn.write_file(part)`, then `conn.done(keep)`. When `write` returns
+False the client reads slowly: the exchange calls `conn.park()` and, if that is true, stops until `runner.resume`.
+ConnectionLost (an OSError) says that the client has gone: clean up and call `conn.done(False)`.
+
+After `conn.take_over(receive)` (WebSocket) all further bytes go to `receive(data)`, b"" at the end of input;
+`conn.watch(...)` with or without READABLE is backpressure on what the client sends.
+
+Alone (sync, threads): `driver.run()` loops until drained.
+
+Nested in another loop (asyncio, gevent): an epoll descriptor can itself be polled, so the outer loop watches
+`driver.fileno()` for reading and calls `driver.ready()`, which serves one batch of everything that is ready and never
+blocks. `driver.timeout()` says in how many seconds `ready()` must be called at the latest, for the time limits.
+
+    loop.add_reader(driver.fileno(), driver.ready)                     # asyncio
+    hub.loop.io(driver.fileno(), 1).start(driver.ready)                # gevent
+
+Threads: only `reply`, `write`, `write_file`, `park` and `done` may be called off the loop, by the one thread that runs
+the connection's exchange; what remains to be done is handed to the loop by `later`, which wakes it if `runner.wakes`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from forkserve.engine.connection import FINISHED, READABLE, Connection, ConnectionLost, Phase
+from forkserve.engine.files import FilePart
+from forkserve.engine.intake import Intake
+from forkserve.engine.limits import FOREVER, Limits
+from forkserve.engine.listening import Listening
+from forkserve.engine.upkeep import Serving, Upkeep
+from forkserve.http.errors import page
+from forkserve.http.fields import Collector, Fields
+from forkserve.http.line import RequestLine
+from forkserve.http.refusal import Refusal
+from forkserve.http.request import Profile, RequestReader
+from forkserve.http.response import Responder
+
+__all__ = ["Driver", "Runner"]
+
+log = logging.getLogger("forkserve.engine")
+
+BATCH = 256
+"""Events taken from epoll at once: enough to amortise the call, few enough to keep the clock true."""
+RECEIVE = 65_536
+"""Bytes read at once, and all that a client can make us keep beyond the request that runs."""
+LINGER = 2.0
+"""Seconds in which a client may still read the reply that closes its connection."""
+IDLE, HEAD, BODY, RUNNING, LINGERING, CLOSED = list(Phase)[1:]
+GONE = select.EPOLLHUP | select.EPOLLERR
+
+
+class Runner(Protocol):
+    """How exchanges are run."""
+
+    lock: contextlib.AbstractContextManager[Any]
+    """Guards the queue of a connection; a real lock only where threads write."""
+    wakes: bool
+    """Whether exchanges may end while the loop waits."""
+
+    def start(self, exchange: Any) -> None:
+        """Run an exchange."""
+
+    def resume(self, exchange: Any) -> None:
+        """Go on with an exchange that is parked: its client has read, or has gone."""
+
+
+class Driver:
+    """Serves the listeners until drained; see the module's docstring for how a backend takes part."""
+
+    def __init__(
+        self,
+        listenings: Sequence[Listening],
+        limits: Limits,
+        *,
+        collector: type[Collector],
+        exchange: Callable[[Connection, RequestLine, Fields], Any],
+        runner: Runner,
+        run: Serving,
+    ) -> None:
+        self.epoll = select.epoll()
+        self.limits = limits
+        self.profile = Profile(limits.http, collector)
+        self.spare = RequestReader(self.profile)
+        self.exchange = exchange
+        self.runner = runner
+        self.start = runner.start
+        self.lock = runner.lock
+        self.connections: dict[int, Connection] = {}
+        self.handlers: dict[int, Callable[[], None]] = {}
+        self.listenings = tuple(listenings)
+        self.todo: deque[Connection] = deque()
+        self.now = time.monotonic()
+        self.idle_deadline = self.now + limits.keep_alive
+        self.next_sweep = self.now
+        self.draining = False
+        self.responder = Responder(time.time(), run.server)
+        self.upkeep = Upkeep(self, run)
+        self.wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.handlers[self.wakeup] = self._awake
+        self.epoll.register(self.wakeup, READABLE)
+        self.handlers[run.drain_fd] = self.upkeep.begin_drain
+        self.epoll.register(run.drain_fd, READABLE)
+        for listening in self.listenings:
+            self.handlers[listening.fd] = functools.partial(self._accept, listening)
+            self.watch_listener(listening)
+
+    def fileno(self) -> int:
+        """Return the descriptor that an outer loop watches for reading."""
+        return self.epoll.fileno()
+
+    def run(self) -> None:
+        """Serve until drained, where no other loop does."""
+        while not self.drained:
+            self.ready(self.timeout())
+        self.close()
+
+    def ready(self, timeout: float | None = 0.0) -> None:
+        """Serve one batch of everything that is ready; wait for it at most `timeout` seconds (None: for ever)."""
+        events = self.epoll.poll(timeout, BATCH)
+        self.now = now = time.monotonic()
+        if now >= self.next_sweep:
+            self.next_sweep = self.upkeep.sweep(now)
+        self.idle_deadline = now + self.limits.keep_alive
+        connections, take = self.connections, self._take
+        for fd, event in events:
+            conn = connections.get(fd)
+            if conn is None:
+                if fd in self.handlers:
+                    self.handlers[fd]()
+            elif event != READABLE or conn.exchange is not None or conn.phase > BODY:
+                self._unusual(conn, event)
+            else:
+                try:
+                    data = conn.recv(RECEIVE)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    self.close_connection(conn)
+                    continue
+                if data:
+                    take(conn, data)
+                else:
+                    self.close_connection(conn)
+        if self.todo:
+            self._finish_some()
+
+    def timeout(self) -> float | None:
+        """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""
+        if self.connections or self.upkeep.busy:
+            return max(0.0, self.next_sweep - time.monotonic())
+        return None
+
+    def later(self, conn: Connection) -> None:
+        """Have the loop look at a connection whose exchange has ended; may be called from a thread."""
+        self.todo.append(conn)
+        if self.runner.wakes:
+            os.eventfd_write(self.wakeup, 1)
+
+    def _take(self, conn: Connection, data: bytes) -> None:
+        """Take bytes of a request; run it when it is whole, or when its interface wants it early."""
+        try:
+            reader = conn.reader or self.spare
+            if not reader.feed(data):
+                self._keep_reader(conn, reader)
+                return
+            fields = reader.fields
+            conn.exchange = exchange = self.exchange(conn, reader.line, fields)
+            if reader.rest:
+                conn.inbox = reader.take_rest()
+            conn.reader = None
+            if fields.content_length or fields.chunked:
+                self._begin_body(conn, fields)
+                return
+        except Refusal as refusal:
+            self.refuse(conn, refusal)
+            return
+        conn.phase = RUNNING
+        conn.deadline = FOREVER
+        self.start(exchange)
+
+    def _keep_reader(self, conn: Connection, reader: RequestReader) -> None:
+        """A head has begun and not ended: the reader stays with its connection until it has."""
+        if conn.reader is None:
+            conn.reader = reader
+            self.spare = RequestReader(self.profile)
+            conn.phase = HEAD
+            conn.deadline = self.now + self.limits.header
+
+    def _begin_body(self, conn: Connection, fields: Fields) -> None:
+        exchange = conn.exchange
+        assert exchange is not None
+        conn.body = Intake(fields, self.limits, self.now)
+        conn.phase = BODY
+        conn.deadline = conn.body.deadline(self.now)
+        data, conn.inbox = conn.inbox, b""
+        if data:
+            self._take_body(conn, data)
+        if conn.phase is BODY and (exchange.early or fields.expect_continue):
+            conn.phase = RUNNING
+            self.start(exchange)
+
+    def _take_body(self, conn: Connection, data: bytes) -> None:
+        """Pass the bytes of a body on, and start the exchange when it is whole. Raises Refusal."""
+        intake, exchange = conn.body, conn.exchange
+        assert intake is not None
+        assert exchange is not None
+        block = intake.feed(data)
+        if block:
+            exchange.body(block)
+        if not intake.done:
+            conn.deadline = intake.deadline(self.now)
+            return
+        conn.body = None
+        conn.inbox = intake.rest
+        conn.deadline = FOREVER
+        started = conn.phase is RUNNING
+        conn.phase = RUNNING
+        exchange.body_end()
+        if exchange is FINISHED:
+            self._advance(conn)
+        elif not started:
+            self.start(exchange)
+
+    def _unusual(self, conn: Connection, event: int) -> None:
+        """Whatever is not "bytes for a connection that waits for a request"."""
+        if event & GONE:
+            self.lose(conn)
+            return
+        if event & select.EPOLLOUT:
+            try:
+                flushed = conn.flush()
+            except ConnectionLost:
+                self.lose(conn)
+                return
+            if flushed:
+                self._flushed(conn)
+        if event & READABLE and conn.phase is not CLOSED:
+            self._read(conn)
+
+    def _flushed(self, conn: Connection) -> None:
+        conn.deadline = FOREVER if conn.body is None else conn.body.deadline(self.now)
+        if conn.exchange is FINISHED:
+            self._advance(conn)
+        elif conn.parked:
+            conn.parked = False
+            self.runner.resume(conn.exchange)
+
+    def _read(self, conn: Connection) -> None:
+        """Read from a connection whose request runs, whose body comes, or that is being closed."""
+        try:
+            data = conn.recv(RECEIVE)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.lose(conn)
+            return
+        if conn.receive is not None:
+            conn.receive(data)
+        elif conn.phase is LINGERING or (not data and conn.phase is BODY):
+            if not data:
+                self.lose(conn)
+        elif data and conn.body is not None:
+            try:
+                self._take_body(conn, data)
+            except Refusal as refusal:
+                self.refuse(conn, refusal)
+        else:
+            self._read_ahead(conn, data)
+
+    def _read_ahead(self, conn: Connection, data: bytes) -> None:
+        """Keep what a client sends while its request runs, up to one read; leave the rest to the kernel."""
+        if not data:
+            conn.half_closed = True
+            if conn.body is not None:
+                self.lose(conn)
+                return
+        conn.inbox += data
+        if conn.half_closed or len(conn.inbox) >= RECEIVE:
+            conn.watch(conn.events & ~READABLE)
+        if conn.exchange is None:
+            self._advance(conn)
+
+    def _finish_some(self) -> None:
+        """Go on with connections whose exchange has ended; one round, so that no pipeline starves others."""
+        for _ in range(len(self.todo)):
+            self._advance(self.todo.popleft())
+        if self.todo:
+            os.eventfd_write(self.wakeup, 1)
+
+    def _advance(self, conn: Connection) -> None:
+        """Go on with a connection whose exchange has ended: send the rest, then close, or take the next request."""
+        if conn.exchange is FINISHED and conn.phase is not CLOSED:
+            if conn.out is not None:
+                return
+            if conn.close_after:
+                self._linger(conn)
+                return
+            if conn.body is not None:
+                conn.phase = BODY
+                return
+            conn.phase = IDLE
+            conn.deadline = self.idle_deadline
+            conn.exchange = None
+        if conn.phase is CLOSED and conn.exchange in (FINISHED, None):
+            self.close_connection(conn)
+        elif conn.exchange is None:
+            self._next(conn)
+
+    def _next(self, conn: Connection) -> None:
+        if conn.inbox:
+            data, conn.inbox = conn.inbox, b""
+            if not conn.half_closed:
+                conn.watch(conn.events | READABLE)
+            self._take(conn, data)
+        elif conn.half_closed:
+            self.close_connection(conn)
+
+    def refuse(self, conn: Connection, refusal: Refusal) -> None:
+        """Answer what is not HTTP, or too much of it, and close; nothing behind it is read as a request."""
+        started = conn.phase is RUNNING
+        conn.reader = conn.body = None
+        conn.inbox = b""
+        if started:
+            self.lose(conn)
+            return
+        conn.exchange = FINISHED
+        conn.close_after = True
+        with contextlib.suppress(ConnectionLost):
+            conn.write(self.refusal(refusal.status))
+        self._advance(conn)
+
+    def _linger(self, conn: Connection) -> None:
+        """Close so that the reply is not lost: a reset follows unread bytes, so read them first (RFC 9112 9.6)."""
+        conn.phase = LINGERING
+        conn.deadline = self.now + LINGER
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+            conn.watch(READABLE)
+        except OSError:
+            self.close_connection(conn)
+            return
+        if conn.half_closed:
+            self.close_connection(conn)
+
+    def lose(self, conn: Connection) -> None:
+        """Give a connection up; an exchange that runs is told, and ends first."""
+        running = conn.phase is RUNNING or conn.phase is CLOSED
+        conn.phase = CLOSED
+        exchange = conn.exchange
+        if exchange is not None:
+            exchange.lost()
+        if exchange is None or exchange is FINISHED or not running:
+            self.close_connection(conn)
+            return
+        conn.forget_events()
+        if conn.parked:
+            conn.parked = False
+            self.runner.resume(exchange)
+
+    def close_connection(self, conn: Connection) -> None:
+        """Close and forget."""
+        conn.phase = CLOSED
+        if self.connections.get(conn.fd) is conn:
+            del self.connections[conn.fd]
+        for data in conn.out or ():
+            if type(data) is FilePart:
+                data.close()
+        conn.reader = conn.body = conn.out = conn.exchange = conn.receive = None
+        conn.sock.close()
+
+    def refusal(self, status: int, body: bool = True) -> bytes:
+        """Return a whole error response that closes the connection."""
+        line, headers, text = page(status)
+        prepared = self.responder.prepare(line, headers)
+        return self.responder.whole(prepared, text, method="GET", modern=True, keep=False)[0]
+
+    def pump(self, conn: Connection) -> None:
+        """Do the next thing for one connection alone, waiting for it: for an application that the loop cannot leave."""
+        poller = select.poll()
+        poller.register(conn.fd, conn.events)
+        for _, event in poller.poll(max(0, min(conn.deadline - self.now, 3600)) * 1000):
+            self._unusual(conn, event)
+            return
+        self.now = time.monotonic()
+        if conn.deadline <= self.now:
+            self.lose(conn)
+
+    def watch_listener(self, listening: Listening) -> None:
+        """Accept from a listener; of the workers on one queue the kernel wakes one (EPOLLEXCLUSIVE, Linux 4.5)."""
+        self.epoll.register(listening.fd, READABLE | select.EPOLLEXCLUSIVE)
+
+    def _accept(self, listening: Listening) -> None:
+        for sock, peer in listening.accept(self.now):
+            conn = Connection(self, listening, sock, peer)
+            self.connections[conn.fd] = conn
+            self.epoll.register(conn.fd, READABLE)
+        if listening.paused_until > self.now:
+            self.epoll.unregister(listening.fd)
+            self.next_sweep = min(self.next_sweep, listening.paused_until)
+
+    def _awake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.wakeup)
+
+    @property
+    def drained(self) -> bool:
+        """True when draining was asked for and nothing is left to answer."""
+        return self.draining and not self.connections
+
+    def close(self) -> None:
+        """Close what is the driver's own."""
+        for conn in list(self.connections.values()):
+            self.lose(conn)
+        self.epoll.close()
+        os.close(self.wakeup)

@@ -1,0 +1,47 @@
+"""The body of one request on its way in, and how long its client may take for it."""
+
+from __future__ import annotations
+
+from forkserve.engine.limits import Limits
+from forkserve.http.body import BodyReader, body_reader
+from forkserve.http.fields import Fields
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """Bytes become body bytes; raises Refusal like the reader beneath."""
+
+    __slots__ = ("_begun", "_limits", "_reader", "received")
+
+    def __init__(self, fields: Fields, limits: Limits, now: float) -> None:
+        self._reader: BodyReader = body_reader(fields, limits.http)  # type: ignore[assignment]
+        self._limits = limits
+        self._begun = now
+        self.received = 0
+
+    @property
+    def done(self) -> bool:
+        """True when the body is whole."""
+        return self._reader.done
+
+    @property
+    def rest(self) -> bytes:
+        """What followed the body."""
+        return self._reader.rest
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what was received; return what of it is body."""
+        self.received += len(data)
+        return self._reader.feed(data)
+
+    def deadline(self, now: float) -> float:
+        """Return until when more must have come: silence has a limit, and so has dripping.
+
+        A body that has come at the minimum rate so far is never too late, whatever its size.
+        """
+        limits = self._limits
+        silent = now + limits.body
+        if not limits.min_rate:
+            return silent
+        return min(silent, self._begun + limits.body + self.received / limits.min_rate)

@@ -1,0 +1,49 @@
+"""A listening socket as the loop sees it: accepting in batches, pausing when descriptors run out."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["Listening"]
+
+log = logging.getLogger("forkserve.engine")
+
+ACCEPTS = 16
+"""Connections taken at one wake-up: a burst is cheap, and a sibling on the same queue still gets its part."""
+PAUSE = 0.5
+"""Seconds without accepting after descriptors or memory ran out: the queue keeps the clients, and no CPU is burnt."""
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Listening:
+    """One listener; `environ` is what every request that came by it has in common."""
+
+    __slots__ = ("environ", "fd", "paused_until", "sock", "tls")
+
+    def __init__(self, sock: socket.socket, environ: dict[str, Any]) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.environ = environ
+        self.paused_until = 0.0
+        self.tls: Any = None
+
+    def accept(self, now: float) -> Iterator[tuple[socket.socket, Any]]:
+        """Yield what waits in the queue, at most a batch; sets `paused_until` when the process cannot take more."""
+        for _ in range(ACCEPTS):
+            try:
+                sock, peer = self.sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # accept(2): the rest (ECONNABORTED, EPROTO, network errors) belong to one connection, not to us.
+                if error.errno in EXHAUSTED:
+                    self.paused_until = now + PAUSE
+                    log.warning("cannot accept: %s; trying again in %.1f s", error.strerror, PAUSE)
+                    return
+                continue
+            sock.setblocking(False)
+            yield sock, peer

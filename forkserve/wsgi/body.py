@@ -1,0 +1,114 @@
+"""What an application reads: a request's body, whole before the application starts.
+
+Rules: a body is complete or there is no request, so `read` never blocks and never sees half a body as a whole one. The
+one exception is a client that waits for `100 Continue`: its body is asked for at the first read (RFC 9110 10.1.1), and
+a read that finds the client gone raises OSError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from io import SEEK_END, BytesIO
+from tempfile import TemporaryFile
+from typing import IO
+
+__all__ = ["EMPTY", "EmptyInput", "LazyInput", "Spool"]
+
+
+class EmptyInput:
+    """The body of a request without one; it has no state, so one instance serves all requests."""
+
+    __slots__ = ()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return b""."""
+        return b""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return b""."""
+        return b""
+
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """Return []."""
+        return []
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+    def close(self) -> None:
+        """Do nothing: the instance is shared."""
+
+
+EMPTY = EmptyInput()
+
+
+class LazyInput:
+    """A body that is fetched, whole, when the application first reads it; `fetch` returns it or raises OSError."""
+
+    __slots__ = ("_body", "_fetch")
+
+    def __init__(self, fetch: Callable[[], IO[bytes] | EmptyInput]) -> None:
+        self._fetch = fetch
+        self._body: IO[bytes] | EmptyInput | None = None
+
+    def _open(self) -> IO[bytes] | EmptyInput:
+        if self._body is None:
+            self._body = self._fetch()
+        return self._body
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most `size` bytes, or all that is left; b"" at the end."""
+        return self._open().read(-1 if size is None else size)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return a line, or at most `size` bytes of it."""
+        return self._open().readline(-1 if size is None else size)
+
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """Return lines until `hint` bytes are reached, or all that are left."""
+        return self._open().readlines(-1 if hint is None else hint)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._open())
+
+    def close(self) -> None:
+        """Let go of the body if it was fetched."""
+        if self._body is not None:
+            self._body.close()
+
+
+class Spool:
+    """A body on its way in: in memory up to `limit` bytes, then in an unnamed temporary file."""
+
+    __slots__ = ("_file", "_limit", "_size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._file: IO[bytes] | None = None
+
+    def write(self, data: bytes) -> None:
+        """Add a piece; raises OSError when the disk is full."""
+        self._size += len(data)
+        if self._file is None:
+            # BytesIO shares the bytes that it is made of, so a body in one piece is not copied.
+            self._file = BytesIO(data) if self._size <= self._limit else TemporaryFile()  # noqa: SIM115 - closed by close
+            if self._size <= self._limit:
+                self._file.seek(0, SEEK_END)
+                return
+        elif self._size > self._limit and isinstance(self._file, BytesIO):
+            memory, self._file = self._file, TemporaryFile()  # noqa: SIM115 - closed by close
+            self._file.write(memory.getbuffer())
+        self._file.write(data)
+
+    def open(self) -> IO[bytes] | EmptyInput:
+        """Return the body from its beginning."""
+        if self._file is None:
+            return EMPTY
+        self._file.seek(0)
+        return self._file
+
+    def close(self) -> None:
+        """Let go of the body."""
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,317 @@
+"""One WSGI request and its response, to the letter of PEP 3333; how and where it runs is the backend's business.
+
+Rules: when the client reads slowly, the exchange parks: `run` or `resume` returns, and the driver has it resumed later;
+so a slow reader holds no thread and no more memory than the connection's queue. `close()` of the result is always
+called, once. Whatever an application does ends in a response or a closed connection, at most one line in the log with
+the user's traceback, and the connection's `done`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, ClassVar, Protocol
+
+from forkserve.http.chunked import LAST_CHUNK, encode_chunk
+from forkserve.http.errors import page
+from forkserve.http.fields import Fields
+from forkserve.http.line import RequestLine
+from forkserve.http.response import BadResponse, Framing, Prepared, Responder
+from forkserve.wsgi.body import EmptyInput, LazyInput, Spool
+from forkserve.wsgi.failure import log_failure
+from forkserve.wsgi.files import FileWrapper
+
+__all__ = ["Application", "Exchange", "Site", "Transport"]
+
+log = logging.getLogger("forkserve.wsgi")
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+class Transport(Protocol):
+    """What an exchange needs of its connection; `forkserve.engine.connection.Connection` is one."""
+
+    listening: Any
+    remote: tuple[str, str]
+
+    @property
+    def lost(self) -> bool: ...
+    def reply(self, payload: bytes, keep: bool) -> None: ...
+    def write(self, data: bytes) -> bool: ...
+    def write_file(self, file: Any, offset: int, count: int) -> None: ...
+    def done(self, keep: bool) -> None: ...
+    def park(self) -> bool: ...
+    def proceed(self) -> None: ...
+
+
+class Site:
+    """What all exchanges of one serving share.
+
+    `wait(conn, until)` blocks the caller until `until()` holds, and raises OSError if the client goes; where `parks`,
+    an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed.
+    """
+
+    __slots__ = ("app", "body_in_memory", "keep", "parks", "responder", "wait")
+
+    def __init__(
+        self,
+        app: Application,
+        responder: Responder,
+        *,
+        wait: Callable[[Any, Callable[[], bool]], None],
+        parks: bool,
+        body_in_memory: int,
+    ) -> None:
+        self.app = app
+        self.responder = responder
+        self.wait = wait
+        self.parks = parks
+        self.body_in_memory = body_in_memory
+        self.keep = True
+
+
+class Exchange:
+    """A request and the response to it as far as it has come."""
+
+    __slots__ = (
+        "conn",
+        "context",
+        "environ",
+        "fields",
+        "framing",
+        "gone",
+        "iterator",
+        "keep",
+        "left",
+        "line",
+        "prepared",
+        "result",
+        "spool",
+        "started",
+        "whole",
+    )
+    context: Any
+    """For the backend, which may run it in a context of its own."""
+    early: ClassVar[bool] = False
+    site: ClassVar[Site]
+    """Set by the backend on a subclass of its own."""
+
+    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
+        self.conn = conn
+        self.line = line
+        self.fields = fields
+        self.prepared: Prepared | None = None
+        self.result: Any = None
+        self.spool: Spool | None = None
+        self.started = False
+        self.whole = False
+        self.gone = False
+        self.environ = environ = conn.listening.environ.copy()
+        environ.update(line.environ)
+        environ.update(fields.headers)
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.remote
+        if fields.expect_continue:
+            environ["wsgi.input"] = LazyInput(self._fetch)
+
+    # The request's body, from the loop.
+
+    def body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        if self.spool is None:
+            self.spool = Spool(self.site.body_in_memory)
+        self.spool.write(data)
+
+    def body_end(self) -> None:
+        """Know that the body is whole."""
+        self.whole = True
+        if self.spool is not None and not self.fields.expect_continue:
+            self.environ["wsgi.input"] = self.spool.open()
+
+    def lost(self) -> None:
+        """Know that the client has gone."""
+        self.gone = True
+        if self.spool is not None and not self.fields.expect_continue:
+            self.spool.close()
+
+    def _fetch(self) -> Any:
+        """Ask for the body that the client holds back (RFC 9110 10.1.1), and wait until it is whole."""
+        if not self.whole:
+            if not self.started and self.spool is None:
+                self.conn.proceed()
+            self.site.wait(self.conn, lambda: self.whole or self.gone)
+        if not self.whole:
+            raise ConnectionAbortedError("the client went before its body was whole")
+        return self.spool.open() if self.spool is not None else EmptyInput()
+
+    # The response.
+
+    def run(self) -> None:
+        """Call the application and send what it answers."""
+        try:
+            result = self.site.app(self.environ, self.start_response)
+            if (type(result) is list or type(result) is tuple) and self.prepared is not None and not self.started:
+                self._reply(result[0] if len(result) == 1 else b"".join(result))
+                return
+            self.result = result
+            if isinstance(result, FileWrapper) and self._send_file(result):
+                return
+            self.iterator: Iterator[bytes] = iter(result)
+            self._pump()
+        except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
+            self._fail(error)
+
+    def resume(self) -> None:
+        """Go on after the client has read, or has gone."""
+        try:
+            self._pump()
+        except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
+            self._fail(error)
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """Take status and headers; raises BadResponse for what cannot be sent, or the error of `exc_info`."""
+        if exc_info is not None:
+            try:
+                if self.started:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None
+        elif self.prepared is not None:
+            raise BadResponse("start_response was called twice without exc_info")
+        prepared = self.site.responder.prepare(status, headers)
+        if prepared.code < 200:
+            raise BadResponse(f"the interim status {status!r} is the server's to send")
+        self.prepared = prepared
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Send at once, as PEP 3333 wants of write(); waits for a client that reads slowly."""
+        if type(data) is not bytes:
+            raise BadResponse(f"write() takes bytes, got {type(data).__name__}")
+        if data and not self._send(data):
+            self.site.wait(self.conn, lambda: not self.conn.park())
+
+    def _reply(self, data: bytes) -> None:
+        """Send a response of one piece."""
+        if type(data) is not bytes:
+            raise BadResponse(f"a response consists of bytes, got {type(data).__name__}")
+        line = self.line
+        assert self.prepared is not None
+        payload, keep = self.site.responder.whole(
+            self.prepared, data, method=line.method, modern=line.modern, keep=self._may_keep()
+        )
+        if self.spool is not None:
+            self.spool.close()
+        self.conn.reply(payload, keep)
+
+    def _may_keep(self) -> bool:
+        fields = self.fields
+        # Who holds back a body that we did not ask for may send it or not: the next request cannot be found.
+        return fields.keep_alive and self.site.keep and (not fields.expect_continue or self.whole)
+
+    def _begin(self, length: int | None = None) -> bytes:
+        """Frame the response; returns its head."""
+        if self.prepared is None:
+            raise BadResponse("start_response was not called")
+        line = self.line
+        start = self.site.responder.start(
+            self.prepared, method=line.method, modern=line.modern, keep=self._may_keep(), length=length
+        )
+        self.framing = start.framing
+        self.left = start.length or 0
+        self.keep = start.keep_alive
+        self.started = True
+        return start.head
+
+    def _send(self, data: bytes) -> bool:
+        head = b"" if self.started else self._begin()
+        framing = self.framing
+        if framing is Framing.CHUNKED:
+            data = encode_chunk(data)
+        elif framing is Framing.LENGTH:
+            data = data[: self.left]
+            self.left -= len(data)
+        elif framing is Framing.NONE:
+            data = b""
+        payload = head + data if head else data
+        return not payload or self.conn.write(payload)
+
+    def _pump(self) -> None:
+        for data in self.iterator:
+            if type(data) is not bytes:
+                raise BadResponse(f"a response consists of bytes, got {type(data).__name__}")
+            if data:
+                if not self._send(data) and self._parked():
+                    return
+                if self.framing is Framing.NONE:
+                    break
+        self._finish()
+
+    def _parked(self) -> bool:
+        if self.site.parks:
+            return self.conn.park()
+        self.site.wait(self.conn, lambda: not self.conn.park())
+        return False
+
+    def _finish(self) -> None:
+        """Mark the end of the response."""
+        if not self.started:
+            # An empty response; for HEAD nobody knows how long GET's would have been.
+            head = self._begin(None if self.line.method == "HEAD" else 0)
+            self.conn.write(head)
+        elif self.framing is Framing.CHUNKED:
+            self.conn.write(LAST_CHUNK)
+        if self.framing is Framing.LENGTH and self.left:
+            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self._name(), self.left)
+            self.keep = False
+        self._end(self.keep)
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        part = wrapper.part()
+        if part is None or self.prepared is None or self.started:
+            return False
+        offset, size = part
+        self.conn.write(self._begin(size))
+        if self.framing is Framing.LENGTH:
+            count = min(self.left, size)
+            self.left -= count
+            if count:
+                self.conn.write_file(wrapper.filelike, offset, count)
+        self._finish()
+        return True
+
+    def _end(self, keep: bool) -> None:
+        """Close what the application returned, and hand the connection back."""
+        result, self.result = self.result, None
+        try:
+            if hasattr(result, "close"):
+                result.close()
+        except BaseException as error:  # noqa: BLE001 - the response is out; whatever close() does is only logged
+            log_failure(error, *self._name())
+        if self.spool is not None:
+            self.spool.close()
+        self.conn.done(keep)
+
+    def _fail(self, error: BaseException) -> None:
+        """Answer 500 if nothing was sent; else only closing tells the client that the response is not whole."""
+        if not (isinstance(error, OSError) and self.conn.lost):
+            log_failure(error, *self._name())
+        keep = False
+        if not self.started and not self.conn.lost:
+            status, headers, text = page(500)
+            responder = self.site.responder
+            payload, keep = responder.whole(
+                responder.prepare(status, headers), text,
+                method=self.line.method, modern=self.line.modern, keep=self._may_keep(),
+            )  # fmt: skip
+            try:
+                self.conn.write(payload)
+            except OSError:
+                keep = False
+        self._end(keep)
+
+    def _name(self) -> tuple[str, str]:
+        return self.line.method, self.line.path
