@@ -73,7 +73,7 @@ def _run_worker(target: Callable[..., None], app: App, listener: socket.socket, 
     shared: dict[str, Any] = {
         "runtime_mode": RuntimeModes.st,
         "runtime_threads": 1,
-        "runtime_blocking_threads": None,
+        "runtime_blocking_threads": 512,
         "blocking_threads": max(1, run.options.concurrency.threads),
         "blocking_threads_idle_timeout": 30,
         "backpressure": 1024,
