@@ -13,7 +13,7 @@ from enum import Enum, auto
 from forkserve.http.fields import Fields
 from forkserve.http.limits import Limits
 from forkserve.http.refusal import Refusal
-from forkserve.http.strict import field_of
+from forkserve.http.strict import check_cut, field_of
 
 __all__ = ["BodyReader", "ChunkedBody", "LengthBody", "body_reader"]
 
@@ -165,6 +165,8 @@ class ChunkedBody:
             raise Refusal(400, "an invalid chunk size")
         if self._state is _State.DATA_END and line != b"\r":
             raise Refusal(400, "a chunk longer than its size")
+        if self._state is _State.TRAILERS:
+            check_cut(line, first=True)
         self._pending = line
 
 

@@ -27,7 +27,7 @@ class Limits:
     request_line: int = 8190
     """Beyond it 414. RFC 9112 section 3 asks for at least 8000; 8190 is Gunicorn's and Apache's."""
     field: int = 8190
-    """One field line, name and value; beyond it 431."""
+    """One field line with its line end; beyond it 431."""
     fields: int = 100
     """Field lines in a head; beyond it 431."""
     head: int = 65_536

@@ -110,9 +110,9 @@ class RequestReader:
                     self.fields = fields
                     self.rest = b""
                     return True
-            end = block.find(b"\r\n\r\n")
-            if end >= 0 and raw:
-                self._whole(raw, block, end + 4)
+            end = data.find(b"\r\n\r\n")
+            if end > 0 and raw:
+                self._whole(raw, block, end + 2 - len(raw))
                 return True
             self._partial = PartialHead()
         return self._piece(data)
@@ -142,8 +142,5 @@ class RequestReader:
         if head.startswith(b"\r\n"):
             head = head[2:]
         raw, _, block = head.partition(b"\r\n")
-        if block.startswith(b"\r\n"):
-            self._whole(raw, block, 2)
-        else:
-            self._whole(raw, block, block.index(b"\r\n\r\n") + 4)
+        self._whole(raw, block, head.index(b"\r\n\r\n") + 2 - len(raw))
         return True

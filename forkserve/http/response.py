@@ -68,7 +68,7 @@ class Prepared:
 class Start:
     """How a response begins: `head` are all bytes up to and with the empty line.
 
-    `length` is the number of body bytes to send for Framing.LENGTH, else None; `keep_alive` says what the head promises.
+    `length` is the number of body bytes to send for Framing.LENGTH, else None; `keep_alive` is what the head promises.
     """
 
     __slots__ = ("framing", "head", "keep_alive", "length")
@@ -90,7 +90,7 @@ def date_text(now: float) -> str:
 
 
 class Responder:
-    """Makes the heads of all responses of one loop. Belongs to one thread, but for `start` and `whole`."""
+    """Makes the heads of all responses of one loop. Threads may share it; only the loop calls `tick`."""
 
     __slots__ = ("_end", "_last", "_known", "_second", "_server", "date")
 
@@ -149,6 +149,8 @@ class Responder:
         """
         if prepared.plain and prepared.length == len(body) and modern and keep and method != "HEAD":
             return prepared.head + self._end + body, True
+        if prepared.plain and prepared.length is None and modern and keep and method != "HEAD":
+            return b"%bContent-Length: %d\r\n%b%b" % (prepared.head, len(body), self._end, body), True
         start = self.start(prepared, method=method, modern=modern, keep=keep, length=len(body))
         if start.framing is Framing.NONE:
             return start.head, start.keep_alive

@@ -15,7 +15,7 @@ from forkserve.http.limits import Limits
 from forkserve.http.line import parse_line
 from forkserve.http.refusal import Refusal
 
-__all__ = ["PartialHead", "check_sizes", "field_of", "split_fields"]
+__all__ = ["PartialHead", "check_cut", "check_sizes", "field_of", "split_fields"]
 
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff][ \t]*)*)").fullmatch
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)").search
@@ -42,6 +42,12 @@ def _fault_of(line: bytes) -> str:
     return "an invalid header name"
 
 
+def check_cut(piece: bytes, *, first: bool) -> None:
+    """Judge a piece of a field line that has not ended; `first` if the line begins with it. Raises Refusal."""
+    if _CONTROL(piece) or (first and piece[:1] in (b" ", b"\t")):
+        raise Refusal(400, _fault_of(piece))
+
+
 def split_fields(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The fields of a block which ends with an empty line; raises Refusal at the first that is not well-formed."""
     for line in block[:-4].split(b"\r\n") if len(block) > 2 else ():
@@ -56,7 +62,7 @@ def check_sizes(line: bytes, block: bytes, limits: Limits) -> None:
         raise Refusal(431, "the header is too large")
     if block.count(b"\n") - 1 > limits.fields:
         raise Refusal(431, "too many header fields")
-    if len(block) > limits.field and max(map(len, block.split(b"\r\n"))) > limits.field:
+    if len(block) > limits.field and max(map(len, block.split(b"\r\n"))) + 2 > limits.field:
         raise Refusal(431, "a header field is too large")
 
 
@@ -99,7 +105,7 @@ class PartialHead:
             return False
         if not line:
             return True
-        _limit(len(line), limits.field, 431, "a header field is too large")
+        _limit(len(line) + 2, limits.field, 431, "a header field is too large")
         _limit(self._start, limits.head, 431, "the header is too large")
         self._fields += 1
         _limit(self._fields, limits.fields, 431, "too many header fields")
@@ -114,10 +120,9 @@ class PartialHead:
             if _NOT_IN_LINE(new) or (size <= _METHOD_AND_MORE and not _CUT_LINE(self._buffer, self._start)):
                 raise Refusal(400, "an invalid request line")
             return
-        _limit(size, limits.field + 1, 431, "a header field is too large")
+        _limit(size + 1, limits.field, 431, "a header field is too large")
         _limit(len(self._buffer), limits.head, 431, "the header is too large")
-        if new == b"\n" or (size == len(new) and new[:1] in (b" ", b"\t")) or _CONTROL(new):
-            raise Refusal(400, _fault_of(bytes(self._buffer[self._start :])))
+        check_cut(new, first=size == len(new))
 
 
 def _limit(size: int, limit: int, status: int, reason: str) -> None:
