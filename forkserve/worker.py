@@ -25,6 +25,7 @@ from forkserve import logs
 from forkserve.application.importing import Loaded, load_application, load_callable, prepare_path
 from forkserve.backends import registry
 from forkserve.backends.base import Run
+from forkserve.backends.foreign.launch import become
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import Interface, WorkerOptions
@@ -68,6 +69,8 @@ class Worker:
     def run(self) -> int:
         """Live; returns the exit code. Raises ForkserveError for what the user can mend before serving."""
         logs.set_up(self.options.process.log_level, self.options.process.log_output)
+        if self.options.process.python is not None:
+            self._become_foreign()
         self._install_signals()
         prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
@@ -82,6 +85,14 @@ class Worker:
         if reloader is not None:
             reloader.start()
         return self._serve(prepared)
+
+    def _become_foreign(self) -> NoReturn:
+        """Let the interpreter that `--python` names serve in this process's place."""
+        label = "" if self.name == "worker" else f" {self.name}"
+        listeners = open_listeners(self.options.listen, self.environ)
+        fds = [each.fileno() for each in listeners]
+        process, application = self.options.process, self.options.application
+        become(self.options, fds, f"forkserve: worker{label} {process.backend} {application.application}")
 
     def _serve(self, prepared: Prepared) -> int:
         entry, loaded = prepared.entry, prepared.loaded

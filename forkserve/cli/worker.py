@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Sequence
 
+from forkserve.backends.meinheld.build import install
 from forkserve.cli.backends import backends_json, backends_table
 from forkserve.cli.serving import Order, parse_worker_line
-from forkserve.errors import ExitCode, ForkserveError
+from forkserve.errors import ExitCode, ForkserveError, UsageError
 from forkserve.worker import Worker, check
 
 __all__ = ["main"]
@@ -39,5 +40,10 @@ def _obey(order: Order) -> int:
         return ExitCode.OK
     if order.check:
         print(check(order.options))
+        return ExitCode.OK
+    if order.install_backend is not None:
+        if order.install_backend != "meinheld":
+            raise UsageError(f"--install-backend builds meinheld; for {order.install_backend}, see --list-backends")
+        install(lambda line: print(line, flush=True))
         return ExitCode.OK
     return Worker(order.options, dict(os.environ)).run()

@@ -60,7 +60,7 @@ def command_line(python: str, options: WorkerOptions, fds: Sequence[int], title:
         raise UsageError("--python serves an application named as module:attr or path/to/file.py[:attr]")
     words = [python, str(FOLDER), "--backend", backend, "--title", title]
     words += [word for fd in fds for word in ("--fd", str(fd))]
-    words += [word for folder in application.python_path for word in ("--python-path", os.path.abspath(folder))]
+    words += [word for folder in application.python_path for word in ("--python-path", folder)]
     for flag, value in (
         ("--chdir", application.chdir),
         ("--pre-hook", application.pre_hook),

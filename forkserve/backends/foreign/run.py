@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     """Prepare the process and serve until drained."""
     if args.chdir:
         os.chdir(args.chdir)
-    sys.path[:0] = [*args.python_path, os.getcwd()]
+    sys.path[:0] = [*map(os.path.abspath, args.python_path), os.getcwd()]
     drain = Drain(args.graceful_timeout)
     serve, _ = BACKENDS[args.backend]
     try:
