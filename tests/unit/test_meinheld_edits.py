@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,10 @@ def test_what_a_build_lacks_is_said_with_its_cure(lacking: dict[str, object], sa
     }  # fmt: skip
     answer = missing_tool(**(machine | lacking))  # type: ignore[arg-type]
     assert (answer is None) if says is None else (answer is not None and says in answer)
+
+
+def test_the_documentation_lists_every_edit_in_order() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "meinheld.md").read_text()
+    rows = [f"| `{edit.file.rpartition('/')[2]}` | {edit.why} |" for edit in EDITS]
+    assert f"{len(EDITS)} edits:" in text
+    assert "\n".join(rows) in text

@@ -182,6 +182,6 @@ def _reason(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower() and "subprocess-exited" not in line]
     network = [line for line in lines if "Connection" in line or "resolve" in line or "timed out" in line.lower()]
-    if network:
-        return f"no way to the package index ({network[-1][:200]})"
+    if network or "from versions: none" in text:
+        return f"no way to the package index, or it has nothing ({(network or errors)[-1][:200]})"
     return (errors or lines or ["pip gave no reason"])[0][:300]

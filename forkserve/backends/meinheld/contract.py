@@ -145,6 +145,14 @@ def pipelined_posts(address: tuple[str, int]) -> None:
             expect("pipelined POST", (status, body.split()[2:3]), (200, [size]))
 
 
+def deep_pipeline(address: tuple[str, int]) -> None:
+    """A thousand requests in one packet: some are answered, the rest refused; nothing overflows."""
+    with Client(address) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+        for _ in range(60):
+            expect("pipelined GET", client.answer()[0], 200)
+
+
 def client_addresses(address: tuple[str, int]) -> None:
     """REMOTE_ADDR is that of the connection, not of the last one accepted."""
     with Client(address, "127.0.0.2") as one, Client(address, "127.0.0.3") as two:
@@ -190,6 +198,7 @@ CHECKS: tuple[Callable[[tuple[str, int]], None], ...] = (
     upgrade,
     head,
     pipelined_posts,
+    deep_pipeline,
     client_addresses,
     unknown_coding,
     long_header,

@@ -197,8 +197,9 @@ _MEND_REQUESTS = (
     Edit(
         "meinheld/server/http_request_parser.c",
         r'DEBUG\("message_begin_cb"\);',
-        "p->set_content_length = 0;",
-        "a second request with Content-Length on one connection was answered 400",
+        "p->set_content_length = 0;\n  if (client->request_queue->size >= 64) {\n    return -1;\n  }",
+        "a second request with Content-Length on one connection was answered 400; and pipelined requests are served "
+        "one inside the other, which 1000 of them in one packet turned into a stack overflow",
     ),
     Edit(
         "meinheld/server/http_request_parser.c",
