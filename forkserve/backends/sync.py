@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import Any, ClassVar
 
+from forkserve.backends.alarm import Alarm
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.engine.limits import FOREVER
 from forkserve.wsgi.exchange import Exchange
 
 __all__ = ["Sync"]
@@ -22,14 +24,32 @@ class _Inline:
     wakes = False
     parks = True
 
+    def __init__(self, timeout: float) -> None:
+        self.alarm = Alarm(timeout)
+
     def start(self, exchange: Exchange) -> None:
         """Run it in a context of its own, as another may run before it ends."""
+        alarm = self.alarm
+        if not alarm.armed:
+            alarm.arm()
         exchange.context = context = copy_context()
+        alarm.current = exchange
         context.run(exchange.run)
+        alarm.current = None
 
     def resume(self, exchange: Exchange) -> None:
         """Go on where it stopped."""
+        self.alarm.arm()
+        self.alarm.current = exchange
         exchange.context.run(exchange.resume)
+        self.alarm.current = None
+
+    def notify(self, exchange: Exchange) -> None:
+        """Nothing: who waits here looks by itself."""
+
+    def interrupt(self, exchange: Exchange) -> bool:
+        """Nothing: an exchange that the loop can see does not run."""
+        return False
 
     def wait(self, conn: Any, until: Callable[[], bool]) -> None:
         """Serve this connection alone until it is done: the application cannot be left."""
@@ -41,11 +61,11 @@ class Sync:
     """The loop calls the application."""
 
     traits: ClassVar[Traits] = Traits(
-        interfaces=frozenset({Interface.WSGI}), concurrency="one request at a time", honours=HONOURS
+        interfaces=frozenset({Interface.WSGI}), concurrency="one request at a time", honours=HONOURS | {"timeout"}
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
         """Serve until drained."""
-        driver = wsgi_driver(app, listeners, run, _Inline())
+        driver = wsgi_driver(app, listeners, run, _Inline(run.options.timeouts.timeout or FOREVER))
         run.ready()
         driver.run()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from forkserve.engine.files import FilePart
 from forkserve.engine.intake import Intake
+from forkserve.engine.native import Socket
 from forkserve.http.request import RequestReader
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ class Exchange(Protocol):
     def lost(self) -> None:
         """Know that the client has gone; the exchange may still be running."""
 
+    def abandon(self, code: int) -> None:
+        """Answer an error and be done, whatever still runs. Raises ConnectionLost."""
+
 
 class _Finished:
     """In place of an exchange while its last bytes are queued."""
@@ -64,6 +67,9 @@ class _Finished:
 
     def lost(self) -> None:
         """Nothing to stop."""
+
+    def abandon(self, code: int) -> None:
+        """Nothing to answer."""
 
 
 FINISHED: Exchange = _Finished()
@@ -112,9 +118,10 @@ class Connection:
         "remote",
         "send",
         "sock",
+        "__weakref__",
     )
 
-    def __init__(self, driver: Driver, listening: Listening, sock: socket.socket, peer: Any) -> None:
+    def __init__(self, driver: Driver, listening: Listening, sock: Socket, peer: Any) -> None:
         self.driver = driver
         self.listening = listening
         self.sock = sock
@@ -188,7 +195,7 @@ class Connection:
     def park(self) -> bool:
         """Ask to be resumed when the queue is empty; False when it already is."""
         with self.driver.lock:
-            self.parked = self.out is not None
+            self.parked = self.out is not None and self.phase is not _CLOSED
             return self.parked
 
     def done(self, keep: bool) -> None:

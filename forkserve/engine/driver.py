@@ -50,10 +50,11 @@ from typing import Any, Protocol
 from forkserve.engine.connection import FINISHED, READABLE, Connection, ConnectionLost, Phase
 from forkserve.engine.files import FilePart
 from forkserve.engine.intake import Intake
-from forkserve.engine.limits import FOREVER, Limits
+from forkserve.engine.limits import Limits
 from forkserve.engine.listening import Listening
+from forkserve.engine.native import epoll, poll
 from forkserve.engine.upkeep import Serving, Upkeep
-from forkserve.http.errors import page
+from forkserve.http.errors import error_response
 from forkserve.http.fields import Collector, Fields
 from forkserve.http.line import RequestLine
 from forkserve.http.refusal import Refusal
@@ -88,6 +89,12 @@ class Runner(Protocol):
     def resume(self, exchange: Any) -> None:
         """Go on with an exchange that is parked: its client has read, or has gone."""
 
+    def notify(self, exchange: Any) -> None:
+        """Know that an exchange was given the end of its body, or was lost, while it runs: it may wait for that."""
+
+    def interrupt(self, exchange: Any) -> bool:
+        """End an exchange that takes too long; False when it cannot be ended, so that the worker has to be replaced."""
+
 
 class Driver:
     """Serves the listeners until drained; see the module's docstring for how a backend takes part."""
@@ -102,7 +109,7 @@ class Driver:
         runner: Runner,
         run: Serving,
     ) -> None:
-        self.epoll = select.epoll()
+        self.epoll = epoll()
         self.limits = limits
         self.profile = Profile(limits.http, collector)
         self.spare = RequestReader(self.profile)
@@ -116,6 +123,7 @@ class Driver:
         self.todo: deque[Connection] = deque()
         self.now = time.monotonic()
         self.idle_deadline = self.now + limits.keep_alive
+        self.run_deadline = self.now + limits.run
         self.next_sweep = self.now
         self.draining = False
         self.responder = Responder(time.time(), run.server)
@@ -146,6 +154,7 @@ class Driver:
         if now >= self.next_sweep:
             self.next_sweep = self.upkeep.sweep(now)
         self.idle_deadline = now + self.limits.keep_alive
+        self.run_deadline = now + self.limits.run
         connections, take = self.connections, self._take
         for fd, event in events:
             conn = connections.get(fd)
@@ -200,7 +209,7 @@ class Driver:
             self.refuse(conn, refusal)
             return
         conn.phase = RUNNING
-        conn.deadline = FOREVER
+        conn.deadline = self.run_deadline
         self.start(exchange)
 
     def _keep_reader(self, conn: Connection, reader: RequestReader) -> None:
@@ -237,13 +246,15 @@ class Driver:
             return
         conn.body = None
         conn.inbox = intake.rest
-        conn.deadline = FOREVER
+        conn.deadline = self.run_deadline
         started = conn.phase is RUNNING
         conn.phase = RUNNING
         exchange.body_end()
         if exchange is FINISHED:
             self._advance(conn)
-        elif not started:
+        elif started:
+            self.runner.notify(exchange)
+        else:
             self.start(exchange)
 
     def _unusual(self, conn: Connection, event: int) -> None:
@@ -263,7 +274,7 @@ class Driver:
             self._read(conn)
 
     def _flushed(self, conn: Connection) -> None:
-        conn.deadline = FOREVER if conn.body is None else conn.body.deadline(self.now)
+        conn.deadline = self.run_deadline if conn.body is None else conn.body.deadline(self.now)
         if conn.exchange is FINISHED:
             self._advance(conn)
         elif conn.parked:
@@ -351,7 +362,7 @@ class Driver:
         conn.exchange = FINISHED
         conn.close_after = True
         with contextlib.suppress(ConnectionLost):
-            conn.write(self.refusal(refusal.status))
+            conn.write(error_response(self.responder, refusal.status)[0])
         self._advance(conn)
 
     def _linger(self, conn: Connection) -> None:
@@ -381,6 +392,8 @@ class Driver:
         if conn.parked:
             conn.parked = False
             self.runner.resume(exchange)
+        else:
+            self.runner.notify(exchange)
 
     def close_connection(self, conn: Connection) -> None:
         """Close and forget."""
@@ -393,15 +406,9 @@ class Driver:
         conn.reader = conn.body = conn.out = conn.exchange = conn.receive = None
         conn.sock.close()
 
-    def refusal(self, status: int, body: bool = True) -> bytes:
-        """Return a whole error response that closes the connection."""
-        line, headers, text = page(status)
-        prepared = self.responder.prepare(line, headers)
-        return self.responder.whole(prepared, text, method="GET", modern=True, keep=False)[0]
-
     def pump(self, conn: Connection) -> None:
         """Do the next thing for one connection alone, waiting for it: for an application that the loop cannot leave."""
-        poller = select.poll()
+        poller = poll()
         poller.register(conn.fd, conn.events)
         for _, event in poller.poll(max(0, min(conn.deadline - self.now, 3600)) * 1000):
             self._unusual(conn, event)

@@ -21,6 +21,7 @@ class Limits:
     body: float
     keep_alive: float
     write: float
+    run: float
     min_rate: int
     tick: float
 
@@ -28,7 +29,7 @@ class Limits:
     def of(cls, options: ServingOptions) -> Limits:
         """Read the options; 0 is no limit, but for keep_alive, where it is no keeping."""
         times, http = options.timeouts, options.http
-        limited = (times.header_timeout, times.body_timeout, times.keep_alive, times.write_timeout)
+        limited = (times.timeout, times.header_timeout, times.body_timeout, times.keep_alive, times.write_timeout)
         return cls(
             http=HttpLimits(
                 request_line=http.limit_request_line or 65_535,
@@ -41,6 +42,7 @@ class Limits:
             body=times.body_timeout or FOREVER,
             keep_alive=times.keep_alive,
             write=times.write_timeout or FOREVER,
+            run=times.timeout or FOREVER,
             min_rate=times.min_rate,
             tick=max(0.02, min([1.0, *(each / 8 for each in limited if each)])),
         )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import socket
 from collections.abc import Iterator
 from typing import Any
+
+from forkserve.engine.native import Socket
 
 __all__ = ["Listening"]
 
@@ -22,20 +25,23 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 class Listening:
     """One listener; `environ` is what every request that came by it has in common."""
 
-    __slots__ = ("environ", "fd", "paused_until", "sock", "tls")
+    __slots__ = ("_accept", "_kind", "environ", "fd", "paused_until", "sock", "tls")
 
     def __init__(self, sock: socket.socket, environ: dict[str, Any]) -> None:
         self.sock = sock
         self.fd = sock.fileno()
+        self._kind = (sock.family, sock.type, sock.proto)
+        # gevent's socket is a wrapper around the real one.
+        self._accept = functools.partial(Socket._accept, getattr(sock, "_sock", sock))  # type: ignore[attr-defined]
         self.environ = environ
         self.paused_until = 0.0
         self.tls: Any = None
 
-    def accept(self, now: float) -> Iterator[tuple[socket.socket, Any]]:
+    def accept(self, now: float) -> Iterator[tuple[Socket, Any]]:
         """Yield what waits in the queue, at most a batch; sets `paused_until` when the process cannot take more."""
         for _ in range(ACCEPTS):
             try:
-                sock, peer = self.sock.accept()
+                fd, peer = self._accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -45,5 +51,6 @@ class Listening:
                     log.warning("cannot accept: %s; trying again in %.1f s", error.strerror, PAUSE)
                     return
                 continue
+            sock = Socket(*self._kind, fileno=fd)
             sock.setblocking(False)
             yield sock, peer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from forkserve.engine.connection import Connection, Phase
 from forkserve.engine.limits import FOREVER
@@ -21,6 +22,8 @@ __all__ = ["Serving", "Upkeep"]
 
 log = logging.getLogger("forkserve.engine")
 
+GRACE = 2.0
+"""Seconds in which an interrupted request has to end."""
 LAST_CALL = 1.0
 """Seconds after the begin of draining in which a kept connection may still bring a request, which is then answered."""
 
@@ -32,6 +35,8 @@ class Serving(Protocol):
     drain_fd: int
     drain_deadline: float
 
+    def drain(self, reason: str) -> None: ...
+
 
 class Upkeep:
     """The regular work of one driver."""
@@ -40,6 +45,7 @@ class Upkeep:
         self.driver = driver
         self.run = run
         self.paused = False
+        self.interrupted: WeakSet[Connection] = WeakSet()
 
     @property
     def busy(self) -> bool:
@@ -69,10 +75,24 @@ class Upkeep:
         driver = self.driver
         if conn.phase in (Phase.HEAD, Phase.BODY) and conn.out is None:
             driver.refuse(conn, Refusal(408, "the request did not come in time"))
-        elif conn.phase is Phase.RUNNING and conn.out is None and conn.body is None:
-            conn.deadline = FOREVER
+        elif conn.phase is Phase.RUNNING and conn.out is None and conn.body is None and conn.receive is None:
+            self._overdue(conn)
         else:
             driver.lose(conn)
+
+    def _overdue(self, conn: Connection) -> None:
+        """End a request that takes too long: once politely, and if that does not help, with the worker."""
+        driver, exchange = self.driver, conn.exchange
+        if exchange is None:
+            return
+        if conn not in self.interrupted and driver.runner.interrupt(exchange):
+            self.interrupted.add(conn)
+            conn.deadline = driver.now + min(driver.limits.run, GRACE)
+            return
+        log.error("a request cannot be ended; this worker leaves, for another to take its place")
+        conn.deadline = FOREVER
+        exchange.abandon(504)
+        self.run.drain("a request is stuck")
 
     def begin_drain(self) -> None:
         """Stop accepting; what was accepted is answered, kept connections get a last call."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-__all__ = ["page"]
+from forkserve.http.response import Responder
+
+__all__ = ["error_response", "page"]
 
 
 def page(status: int) -> tuple[str, list[tuple[str, str]], bytes]:
@@ -16,3 +18,11 @@ def page(status: int) -> tuple[str, list[tuple[str, str]], bytes]:
     body = f"{status} {phrase}\n".encode("ascii")
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     return f"{status} {phrase}", headers, body
+
+
+def error_response(
+    responder: Responder, status: int, *, method: str = "GET", modern: bool = True, keep: bool = False
+) -> tuple[bytes, bool]:
+    """A whole error response, and whether the connection stays."""
+    line, headers, body = page(status)
+    return responder.whole(responder.prepare(line, headers), body, method=method, modern=modern, keep=keep)

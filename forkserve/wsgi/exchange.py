@@ -11,39 +11,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from forkserve.http.chunked import LAST_CHUNK, encode_chunk
-from forkserve.http.errors import page
+from forkserve.http.errors import error_response
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 from forkserve.http.response import BadResponse, Framing, Prepared, Responder
 from forkserve.wsgi.body import EmptyInput, LazyInput, Spool
-from forkserve.wsgi.failure import log_failure
+from forkserve.wsgi.failure import TimedOut, log_failure
 from forkserve.wsgi.files import FileWrapper
+from forkserve.wsgi.transport import NOBODY, Transport
 
-__all__ = ["Application", "Exchange", "Site", "Transport"]
+__all__ = ["Application", "Exchange", "Site"]
 
 log = logging.getLogger("forkserve.wsgi")
 
+
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
-
-
-class Transport(Protocol):
-    """What an exchange needs of its connection; `forkserve.engine.connection.Connection` is one."""
-
-    listening: Any
-    remote: tuple[str, str]
-
-    @property
-    def lost(self) -> bool: ...
-    def reply(self, payload: bytes, keep: bool) -> None: ...
-    def write(self, data: bytes) -> bool: ...
-    def write_file(self, file: Any, offset: int, count: int) -> None: ...
-    def done(self, keep: bool) -> None: ...
-    def park(self) -> bool: ...
-    def proceed(self) -> None: ...
 
 
 class Site:
@@ -296,22 +282,34 @@ class Exchange:
         self.conn.done(keep)
 
     def _fail(self, error: BaseException) -> None:
-        """Answer 500 if nothing was sent; else only closing tells the client that the response is not whole."""
+        """Log it, and answer 500, or 504 if it was interrupted."""
+        if isinstance(error, TimedOut):
+            self.refuse(504)
+            return
         if not (isinstance(error, OSError) and self.conn.lost):
             log_failure(error, *self._name())
+        self.refuse(500)
+
+    def refuse(self, code: int) -> None:
+        """Answer an error if nothing was sent; else only closing tells the client that the response is not whole."""
         keep = False
         if not self.started and not self.conn.lost:
-            status, headers, text = page(500)
-            responder = self.site.responder
-            payload, keep = responder.whole(
-                responder.prepare(status, headers), text,
-                method=self.line.method, modern=self.line.modern, keep=self._may_keep(),
-            )  # fmt: skip
+            line = self.line
+            payload, keep = error_response(
+                self.site.responder, code, method=line.method, modern=line.modern, keep=self._may_keep()
+            )
             try:
                 self.conn.write(payload)
             except OSError:
                 keep = False
         self._end(keep)
+
+    def abandon(self, code: int) -> None:
+        """Answer in place of an application that cannot be ended, from the loop; nothing of it reaches the client."""
+        conn, self.conn = self.conn, NOBODY
+        if not self.started:
+            conn.write(error_response(self.site.responder, code)[0])
+        conn.done(False)
 
     def _name(self) -> tuple[str, str]:
         return self.line.method, self.line.path

@@ -1,18 +1,24 @@
-"""An application's error in the log: one clear line, then the user's own traceback, from the user's first frame."""
+"""An application's failures in the log: one clear line, then the user's own frames and none of ours."""
 
 from __future__ import annotations
 
 import logging
 import os
-from types import TracebackType
+import traceback
+from types import FrameType, TracebackType
 
 from forkserve.http.response import BadResponse
 
-__all__ = ["log_failure"]
+__all__ = ["OURS", "TimedOut", "log_failure", "log_overdue"]
 
 log = logging.getLogger("forkserve.wsgi")
 
 OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+"""Where our own code lies: frames of files below it say nothing to a user."""
+
+
+class TimedOut(BaseException):
+    """The request takes longer than `--timeout`. Not an Exception, so that an application does not swallow it."""
 
 
 def log_failure(error: BaseException, method: str, path: str) -> None:
@@ -23,6 +29,17 @@ def log_failure(error: BaseException, method: str, path: str) -> None:
     kind = "the application's response" if isinstance(error, BadResponse) else type(error).__name__
     log.error(
         "%s %r failed: %s: %s", method, path, kind, error, exc_info=(type(error), error, trace) if trace else None
+    )
+
+
+def log_overdue(method: str, path: str, frame: FrameType | None) -> None:
+    """Log where a request is that takes too long; `frame` is its innermost."""
+    stack = traceback.extract_stack(frame)
+    ours = [index for index, each in enumerate(stack) if each.filename.startswith(OURS)]
+    # The last of ours in a row from the outside: what follows is what the application called.
+    first = next((index + 1 for index in ours if index + 1 < len(stack) and index + 1 not in ours), 0)
+    log.error(
+        "%s %r takes too long; it is here:\n%s", method, path, "".join(traceback.format_list(stack[first:])).rstrip()
     )
 
 

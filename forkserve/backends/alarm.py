@@ -1,0 +1,67 @@
+"""`--timeout` where the loop itself calls the application: a signal interrupts what the loop cannot.
+
+Rules: no timer for each request. A coarse interval timer runs while requests do; when it finds the same request often
+enough it logs where that is, and raises TimedOut there. It raises in the user's code alone: between our own lines a
+response might be half counted. A signal handler in Python runs in the main thread only, and not while C code does.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+from forkserve.engine.limits import FOREVER
+from forkserve.wsgi.exchange import Exchange
+from forkserve.wsgi.failure import OURS, TimedOut, log_overdue
+
+__all__ = ["Alarm"]
+
+CHECKS = 10
+"""Looks within one timeout: it is exact to a tenth."""
+
+
+class Alarm:
+    """Watches `current`, which is set while an exchange runs."""
+
+    def __init__(self, timeout: float) -> None:
+        self.current: Exchange | None = None
+        self.armed = False
+        self._interval = 0.0 if timeout == FOREVER else timeout / CHECKS
+        self._seen: Any = None
+        self._times = 0
+        if self._interval:
+            signal.signal(signal.SIGALRM, self._look)
+            signal.siginterrupt(signal.SIGALRM, False)
+
+    def arm(self) -> None:
+        """Begin to watch; call it when an exchange starts and `armed` is False."""
+        self.armed = True
+        if self._interval:
+            signal.setitimer(signal.ITIMER_REAL, self._interval, self._interval)
+
+    def _look(self, _number: int, frame: FrameType | None) -> None:
+        current = self.current
+        if current is not self._seen or current is None:
+            if current is None and self._seen is None:
+                self.armed = False
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
+            self._seen = current
+            self._times = 0
+            return
+        self._times += 1
+        if self._times >= CHECKS and _in_application(frame):
+            self._times = 0
+            log_overdue(current.line.method, current.line.path, frame)
+            raise TimedOut
+
+
+def _in_application(frame: FrameType | None) -> bool:
+    """Tell whether the application runs, or what it called."""
+    called: FrameType | None = None
+    while frame is not None and frame.f_code not in _CALLERS:
+        called, frame = frame, frame.f_back
+    return frame is not None and called is not None and not called.f_code.co_filename.startswith(OURS)
+
+
+_CALLERS = frozenset({Exchange.run.__code__, Exchange._pump.__code__, Exchange._end.__code__})

@@ -1,0 +1,105 @@
+"""gevent: the driver nested in gevent's hub, a greenlet for each request, none for an idle connection.
+
+Rules: the application's world is patched before it is imported, ours is not: the driver works with the kernel's own
+epoll and sockets, and gevent's loop watches its descriptor. The library is imported in `serve` alone.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
+from typing import Any, ClassVar
+
+from forkserve.backends.base import App, Interface, Run, Traits
+from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.wsgi.exchange import Exchange
+from forkserve.wsgi.failure import TimedOut, log_overdue
+
+__all__ = ["Gevent"]
+
+
+class _Greenlets:
+    """Runs each exchange in a greenlet; everything here is called in the hub, but for `wait`."""
+
+    lock: AbstractContextManager[Any] = nullcontext()
+    wakes = True
+    parks = False
+
+    def __init__(self) -> None:
+        from gevent import get_hub
+        from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
+
+        self.hub = get_hub()
+        self.greenlet = greenlet
+        self.current = getcurrent
+        self.waiting: dict[Any, Any] = {}
+
+    def start(self, exchange: Exchange) -> None:
+        """Run the exchange until it first waits."""
+        exchange.context = green = self.greenlet(exchange.run, self.hub)
+        green.gr_context = copy_context()
+        green.switch()
+
+    def resume(self, exchange: Exchange) -> None:
+        """Wake the greenlet, if it waits for its client."""
+        green = self.waiting.get(exchange.conn)
+        if green is not None:
+            self.hub.loop.run_callback(green.switch)
+
+    notify = resume
+
+    def wait(self, conn: Any, until: Callable[[], bool]) -> None:
+        """Let others run until the client has done its part."""
+        self.waiting[conn] = self.current()
+        try:
+            while not until():
+                self.hub.switch()
+        finally:
+            del self.waiting[conn]
+
+    def interrupt(self, exchange: Exchange) -> bool:
+        """Raise TimedOut where the greenlet waits."""
+        green = exchange.context
+        log_overdue(exchange.line.method, exchange.line.path, green.gr_frame)
+        self.hub.loop.run_callback(green.throw, TimedOut)
+        return True
+
+
+class Gevent:
+    """The driver in gevent's hub."""
+
+    traits: ClassVar[Traits] = Traits(
+        interfaces=frozenset({Interface.WSGI}),
+        concurrency="a greenlet for each request",
+        monkey_patches=True,
+        honours=HONOURS | {"timeout"},
+        requires=("gevent",),
+        install="pip install gevent",
+    )
+
+    def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
+        """Serve until drained."""
+        from gevent.event import Event
+
+        runner = _Greenlets()
+        driver = wsgi_driver(app, listeners, run, runner)
+        drained = Event()
+
+        def turn() -> None:
+            driver.ready()
+            if driver.drained:
+                drained.set()
+
+        loop = runner.hub.loop
+        watcher, timer = loop.io(driver.fileno(), 1), loop.timer(driver.limits.tick, driver.limits.tick)
+        watcher.start(turn)
+        timer.start(turn)
+        run.ready()
+        try:
+            drained.wait()
+        finally:
+            watcher.close()
+            timer.close()
+            driver.close()

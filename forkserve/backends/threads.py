@@ -1,0 +1,175 @@
+"""threads: the loop does all I/O, `--threads N` threads run the application.
+
+Rules: a thread is given a request that was read whole, and leaves a response that its client reads slowly, so no client
+holds a thread. It goes on with a response that it began, never another thread: an application may keep things in
+thread-locals. Threads start when they are first needed, the last to become idle works first: fewer are warm.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from contextvars import copy_context
+from queue import SimpleQueue
+from typing import Any, ClassVar
+
+from forkserve.backends.base import App, Interface, Run, Traits
+from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.wsgi.exchange import Exchange
+from forkserve.wsgi.failure import TimedOut, log_overdue
+
+__all__ = ["Threads"]
+
+log = logging.getLogger("forkserve.threads")
+
+
+class _Thread:
+    """A thread of the pool; `own` are responses that it has begun and can go on with."""
+
+    def __init__(self, pool: _Pool, number: int) -> None:
+        self.pool = pool
+        self.inbox: SimpleQueue[Exchange | None] = SimpleQueue()
+        self.own: deque[Exchange] = deque()
+        self.exchange: Exchange | None = None
+        self.thread = threading.Thread(target=self.work, name=f"forkserve-{number}", daemon=True)
+
+    def work(self) -> None:
+        """Run what comes until None comes."""
+        while (exchange := self.inbox.get()) is not None:
+            following: Exchange | None = exchange
+            while following is not None:
+                self.exchange = following
+                try:
+                    self.serve(following)
+                except TimedOut:
+                    # It was thrown when the request had ended already: nobody is late.
+                    log.debug("an interruption came too late")
+                following = self.pool.next_for(self)
+
+    def serve(self, exchange: Exchange) -> None:
+        """Run an exchange, or go on with it."""
+        if exchange.context is None:
+            exchange.context = (copy_context(), self)
+            exchange.context[0].run(exchange.run)
+        else:
+            exchange.context[0].run(exchange.resume)
+
+
+class _Pool:
+    """Runs exchanges on at most `size` threads."""
+
+    wakes = True
+    parks = True
+
+    def __init__(self, size: int) -> None:
+        self.lock: AbstractContextManager[Any] = threading.Lock()
+        self.size = size
+        self.threads: list[_Thread] = []
+        self.mutex = threading.Lock()
+        self.idle: list[_Thread] = []
+        self.backlog: deque[Exchange] = deque()
+        self.waiting: dict[Any, threading.Event] = {}
+
+    def start(self, exchange: Exchange) -> None:
+        """Give an exchange to an idle thread, a new one, or whichever is free first."""
+        exchange.context = None
+        with self.mutex:
+            if self.idle:
+                thread = self.idle.pop()
+            elif len(self.threads) < self.size:
+                thread = _Thread(self, len(self.threads))
+                self.threads.append(thread)
+                thread.thread.start()
+            else:
+                self.backlog.append(exchange)
+                return
+        thread.inbox.put(exchange)
+
+    def resume(self, exchange: Exchange) -> None:
+        """Give an exchange back to the thread that began it."""
+        waiting = self.waiting.get(exchange.conn)
+        if waiting is not None:
+            waiting.set()
+            return
+        thread: _Thread = exchange.context[1]
+        with self.mutex:
+            if thread not in self.idle:
+                thread.own.append(exchange)
+                return
+            self.idle.remove(thread)
+        thread.inbox.put(exchange)
+
+    def notify(self, exchange: Exchange) -> None:
+        """Wake the thread if it waits for its client."""
+        waiting = self.waiting.get(exchange.conn)
+        if waiting is not None:
+            waiting.set()
+
+    def next_for(self, thread: _Thread) -> Exchange | None:
+        """Return what a thread does next; None when it is idle now."""
+        with self.mutex:
+            thread.exchange = None
+            if thread.own:
+                return thread.own.popleft()
+            if self.backlog:
+                return self.backlog.popleft()
+            self.idle.append(thread)
+            return None
+
+    def wait(self, conn: Any, until: Callable[[], bool]) -> None:
+        """Block the calling thread while the loop serves its connection."""
+        self.waiting[conn] = event = threading.Event()
+        try:
+            while not until():
+                event.wait()
+                event.clear()
+        finally:
+            del self.waiting[conn]
+
+    def interrupt(self, exchange: Exchange) -> bool:
+        """Raise TimedOut where the application is, or answer for a request that no thread has taken."""
+        with self.mutex:
+            if exchange in self.backlog:
+                self.backlog.remove(exchange)
+                exchange.refuse(503)
+                return True
+            thread = exchange.context[1] if exchange.context else None
+            ident = thread.thread.ident if thread is not None and thread.exchange is exchange else None
+            if ident is None:
+                return False
+            log_overdue(exchange.line.method, exchange.line.path, sys._current_frames().get(ident))
+            raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(TimedOut))
+        self.notify(exchange)
+        return bool(raised)
+
+    def close(self) -> None:
+        """Let idle threads end."""
+        for thread in self.threads:
+            thread.inbox.put(None)
+
+
+class Threads:
+    """The loop and a pool of threads."""
+
+    traits: ClassVar[Traits] = Traits(
+        interfaces=frozenset({Interface.WSGI}),
+        concurrency="--threads N requests at a time",
+        honours=HONOURS | {"threads"},
+    )
+
+    def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
+        """Serve until drained."""
+        size = run.options.concurrency.threads
+        pool = _Pool(size)
+        driver = wsgi_driver(app, listeners, run, pool, multithread=size > 1)
+        run.ready()
+        try:
+            driver.run()
+        finally:
+            pool.close()
