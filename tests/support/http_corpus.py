@@ -11,8 +11,8 @@ A file is a list of cases:
 
 `-> 400` is the status it is refused with, `-> ok` means every request is served, `-> more` that the server still waits
 for bytes. `=>` lines, one JSON object each, are the requests served before that, with the facts to compare. Line ends
-of the file are layout; `\\r \\n \\t \\s \\\\ \\0 \\xHH` stand for bytes and `\\rep{9000}{A}` for a repetition. With `for`,
-the case stands for one case for each value in place of `{x}`. A `#` begins a comment line.
+of the file are layout; `\\r \\n \\t \\s \\\\ \\0 \\xHH` stand for bytes and `\\rep{9000}{A}` for a repetition. With
+`for`, the case stands for one case for each value in place of `{x}`. A `#` begins a comment line.
 
 Run it in-process with `tests.support.http_driving`, or send `Case.raw` over a socket: `served` requests get a final
 answer below 400, then, if `refusal` is set, one with that status and a close; never half-close before the answer.

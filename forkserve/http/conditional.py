@@ -1,0 +1,144 @@
+"""Conditional and range requests for a file: which status, and which bytes (RFC 9110 sections 13 and 14).
+
+Order of RFC 9110 section 13.2.2: If-Match or If-Unmodified-Since, then If-None-Match or If-Modified-Since, then Range
+with If-Range. Of several ranges none is served: the whole representation is a right answer, and multipart costs more
+than it gives.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+__all__ = ["Conditions", "Selection", "etag_of", "parse_date", "select"]
+
+_ETAG = re.compile(r'[ \t]*,*[ \t]*((?:W/)?"[!#-~\x80-\xff]*")[ \t]*(?=,|\Z)')
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.IGNORECASE).fullmatch
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+_DATES = tuple(
+    re.compile(pattern, re.ASCII).fullmatch
+    for pattern in (
+        rf"[A-Z][a-z]{{2}}, (?P<day>\d\d) (?P<month>[A-Z][a-z]{{2}}) (?P<year>\d{{4}}) {_TIME} GMT",
+        rf"[A-Z][a-z]{{5,8}}, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{{2}})-(?P<year>\d\d) {_TIME} GMT",
+        rf"[A-Z][a-z]{{2}} (?P<month>[A-Z][a-z]{{2}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The fields of a request that decide, as received; None where there is none."""
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+    if_modified_since: str | None = None
+    if_unmodified_since: str | None = None
+    if_range: str | None = None
+    range: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Status 200, 206, 304, 412 or 416, and the bytes [start, stop) to send (none for the last three)."""
+
+    status: int
+    start: int
+    stop: int
+
+    def content_range(self, size: int) -> str | None:
+        """The Content-Range field for 206 and 416, else None."""
+        if self.status == 206:
+            return f"bytes {self.start}-{self.stop - 1}/{size}"
+        return f"bytes */{size}" if self.status == 416 else None
+
+
+def etag_of(mtime_ns: int, size: int) -> str:
+    """A strong validator of a file, from its time of change in nanoseconds and its size in bytes."""
+    return f'"{mtime_ns:x}-{size:x}"'
+
+
+def parse_date(text: str) -> int | None:
+    """Seconds since the epoch of an HTTP date in any of its three forms, else None (RFC 9110 section 5.6.7)."""
+    match = next((found for form in _DATES if (found := form(text))), None)
+    if match is None or match["month"] not in _MONTHS:
+        return None
+    month = _MONTHS.index(match["month"]) + 1
+    year = int(match["year"])
+    if year < 100:
+        year += 1900 if year >= 70 else 2000
+    clock = (int(match["hour"]), int(match["minute"]), min(int(match["second"]), 59))
+    try:
+        return int(datetime(year, month, int(match["day"]), *clock, tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
+
+
+def _listed(value: str, etag: str, *, weak: bool) -> bool:
+    """Whether a list of entity tags names this one; `*` names every."""
+    if value.strip(" \t") == "*":
+        return True
+    tags, at = [], 0
+    while match := _ETAG.match(value, at):
+        tags.append(match[1])
+        at = match.end()
+    if weak:
+        return etag.removeprefix("W/") in [tag.removeprefix("W/") for tag in tags]
+    return not etag.startswith("W/") and etag in tags
+
+
+def _changed_since(value: str, modified: int) -> bool | None:
+    date = parse_date(value)
+    return None if date is None else modified > date
+
+
+def select(conditions: Conditions, *, method: str, etag: str, modified: int, size: int) -> Selection:
+    """Decide for a file with this entity tag, time of change (seconds since the epoch) and size (bytes)."""
+    if _precondition_fails(conditions, etag, modified):
+        return Selection(412, 0, 0)
+    if _not_modified(conditions, etag, modified):
+        return Selection(304 if method in ("GET", "HEAD") else 412, 0, 0)
+    if method == "GET" and conditions.range is not None and _range_counts(conditions.if_range, etag, modified):
+        return _range(conditions.range, size)
+    return Selection(200, 0, size)
+
+
+def _precondition_fails(conditions: Conditions, etag: str, modified: int) -> bool:
+    if conditions.if_match is not None:
+        return not _listed(conditions.if_match, etag, weak=False)
+    if conditions.if_unmodified_since is not None:
+        return _changed_since(conditions.if_unmodified_since, modified) is True
+    return False
+
+
+def _not_modified(conditions: Conditions, etag: str, modified: int) -> bool:
+    if conditions.if_none_match is not None:
+        return _listed(conditions.if_none_match, etag, weak=True)
+    if conditions.if_modified_since is not None:
+        return _changed_since(conditions.if_modified_since, modified) is False
+    return False
+
+
+def _range_counts(if_range: str | None, etag: str, modified: int) -> bool:
+    if if_range is None:
+        return True
+    if if_range.startswith(('"', "W/")):
+        return if_range == etag and not etag.startswith("W/")
+    return parse_date(if_range) == modified
+
+
+def _range(value: str, size: int) -> Selection:
+    match = _RANGE(value)
+    if match is None or match[1] == match[2] == "":
+        return Selection(200, 0, size)
+    if match[1] == "":
+        start, stop = max(0, size - int(match[2])), size
+    else:
+        start = int(match[1])
+        stop = min(size, int(match[2]) + 1) if match[2] else size
+        if match[2] and int(match[2]) < start:
+            return Selection(200, 0, size)
+    if start >= stop:
+        return Selection(416, 0, 0)
+    return Selection(206, start, stop)

@@ -1,0 +1,72 @@
+"""What must hold for every input, however hostile. Used by the property tests and by the fuzzer.
+
+Differences between the parsers that are known and wanted, each with its reason, are in `listed_difference`; llhttp is
+then the one that refuses, so the default is the stricter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from forkserve.http.fields import EnvironCollector, ScopeCollector
+from forkserve.http.limits import Limits
+from forkserve.http.llhttp import LlhttpFields
+from forkserve.http.pure import H11Fields
+from forkserve.http.request import Profile
+from tests.support.http_driving import Outcome, drive, sliced
+
+__all__ = ["check_invariants", "listed_difference"]
+
+# llhttp takes spaces behind `chunked` but no tab; a tab is white space too (RFC 9110 section 5.6.3).
+_TAB_BEHIND_CODING = re.compile(rb"transfer-encoding:[ \t]*chunked[ ]*\t", re.IGNORECASE)
+# llhttp reads Content-Length and its white space in a state of its own: no tab behind the digits.
+_TAB_BEHIND_LENGTH = re.compile(rb"content-length:[ \t]*[0-9]+[ ]*\t", re.IGNORECASE)
+
+
+def listed_difference(raw: bytes) -> bool:
+    """Whether llhttp may refuse what h11 serves."""
+    return bool(_TAB_BEHIND_CODING.search(raw) or _TAB_BEHIND_LENGTH.search(raw))
+
+
+def check_invariants(raw: bytes, seed: int = 0) -> Outcome:
+    """Raises AssertionError, or whatever the parser let escape besides a Refusal."""
+    outcome = drive(Profile(Limits(), ScopeCollector), [raw])
+    assert_is_sound(outcome)
+    same_in_pieces(raw, outcome, sliced(raw, seed))
+    pure = drive(Profile(Limits(), ScopeCollector, H11Fields), [raw])
+    if pure != outcome:
+        assert listed_difference(raw), f"parsers differ on {raw!r}"
+        assert outcome.refusal == 400
+    environ = drive(Profile(Limits(), EnvironCollector), [raw])
+    assert (environ.refusal, environ.waiting, environ.rest) == (outcome.refusal, outcome.waiting, outcome.rest)
+    warm = Profile(Limits(), ScopeCollector)
+    for _ in range(3):
+        assert drive(warm, [raw]) == outcome, "an outcome depends on what came before"
+    return outcome
+
+
+def same_in_pieces(raw: bytes, whole: Outcome, pieces: Iterable[bytes]) -> None:
+    outcome = drive(Profile(Limits(), ScopeCollector, LlhttpFields), pieces)
+    if outcome.refusal is not None and whole.refusal is not None:
+        # Which of two faults is seen first may depend on the pieces; that it is refused, and after which request, not.
+        assert len(outcome.served) == len(whole.served), f"pieces change what runs: {raw!r}"
+        return
+    assert (outcome.served, outcome.refusal, outcome.waiting) == (whole.served, whole.refusal, whole.waiting), repr(raw)
+
+
+def assert_is_sound(outcome: Outcome) -> None:
+    """No request that was served has a trace of an attack in it."""
+    assert outcome.refusal in (None, 400, 413, 414, 417, 421, 431, 501, 505)
+    for request in outcome.served:
+        names = [name for name, _ in request.headers]
+        assert names.count("host") == (request.host is not None)
+        assert not ("content-length" in names and "transfer-encoding" in names)
+        assert "proxy" not in names
+        assert not any("_" in name for name in names)
+        text = "".join(name + value for name, value in request.headers) + request.target + request.method
+        assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text)
+        assert request.length is None or len(request.body) == request.length
+    for request in outcome.served[:-1]:
+        assert request.keep_alive
+        assert request.upgrade is None

@@ -1,0 +1,99 @@
+"""Who the client is behind proxies."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkserve.http.forwarded import ClientSide, ForwardedFields, Style, TrustedProxies, client_side
+
+TRUSTED = TrustedProxies(["10.0.0.0/8", "::1", "192.0.2.1"])
+
+
+def x(peer: str | None = "10.0.0.1", trusted: TrustedProxies = TRUSTED, **fields: str) -> ClientSide:
+    return client_side(ForwardedFields(**fields), peer, trusted, Style.X_FORWARDED)
+
+
+def rfc(value: str, peer: str | None = "10.0.0.1") -> ClientSide:
+    return client_side(ForwardedFields(forwarded=value), peer, TRUSTED, Style.FORWARDED)
+
+
+def test_untrusted_peer_is_not_believed() -> None:
+    assert x("8.8.8.8", x_for="1.2.3.4", x_proto="https", x_host="h") == ClientSide()
+    assert rfc("for=1.2.3.4", "8.8.8.8") == ClientSide()
+
+
+@pytest.mark.parametrize(
+    ("chain", "client"),
+    [
+        ("1.2.3.4", "1.2.3.4"),
+        ("6.6.6.6, 1.2.3.4", "1.2.3.4"),
+        ("6.6.6.6, 1.2.3.4, 10.0.0.9", "1.2.3.4"),
+        ("10.0.0.7, 10.0.0.9", "10.0.0.7"),
+        ("1.2.3.4:5678", "1.2.3.4"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("evil, 10.0.0.9", "10.0.0.9"),
+        ("evil", None),
+        ("", None),
+        ("1.2.3.4, ", None),
+        ("999.1.1.1", None),
+    ],
+)
+def test_first_untrusted_hop_from_the_right_is_the_client(chain: str, client: str | None) -> None:
+    assert x(x_for=chain).address == client
+
+
+def test_scheme_host_and_port_come_from_the_outermost_trusted_proxy() -> None:
+    side = x(x_for="1.2.3.4", x_proto="https", x_host="example.com:8443")
+    assert side == ClientSide("1.2.3.4", None, "https", "example.com:8443", 8443)
+    assert x(x_for="1.2.3.4, 10.0.0.2", x_proto="ftp, https, http").scheme == "https"
+    assert x(x_for="1.2.3.4", x_proto="http, https").scheme == "https"
+    assert x(x_proto="wss", x_port="8443").host_port == 8443
+
+
+@pytest.mark.parametrize("host", ["a/b", "a,b@c", "u@h", "", "a b", "ā", "a\r\nX: y"])
+def test_bad_forwarded_host_is_ignored(host: str) -> None:
+    assert x(x_host=host).host is None
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "99999", "\u0665", "8_0", ""])
+def test_bad_forwarded_port_is_ignored(port: str) -> None:
+    assert x(x_port=port).host_port is None
+
+
+def test_unix_peers_and_everyone_can_be_trusted() -> None:
+    assert x(None, x_for="1.2.3.4").address is None
+    assert x(None, TrustedProxies(["unix"]), x_for="1.2.3.4").address == "1.2.3.4"
+    assert x("8.8.8.8", TrustedProxies(["*"]), x_for="6.6.6.6, 1.2.3.4").address == "6.6.6.6"
+    assert TrustedProxies(["10.0.0.0/8"]).trusts("::ffff:10.1.1.1")
+
+
+@pytest.mark.parametrize("item", ["nonsense", "10.0.0.0/99", "a.example"])
+def test_trusted_list_with_nonsense_is_refused(item: str) -> None:
+    with pytest.raises(ValueError, match="expected an address"):
+        TrustedProxies([item])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("for=1.2.3.4;proto=https;host=h", ClientSide("1.2.3.4", None, "https", "h", None)),
+        ('For="[2001:db8::1]:4711"', ClientSide("2001:db8::1", 4711)),
+        ("for=6.6.6.6, for=1.2.3.4, for=10.0.0.2;proto=https", ClientSide("1.2.3.4", None, "https")),
+        ("for=unknown", ClientSide()),
+        ("for=_hidden, for=10.0.0.2", ClientSide("10.0.0.2")),
+        ('for=6.6.6.6, for="', ClientSide()),
+        ("for=1.2.3.4;for=6.6.6.6", ClientSide()),
+        ('for="1.2.3.4\\"', ClientSide()),
+        ("proto=https", ClientSide(scheme="https")),
+        ("", ClientSide()),
+    ],
+)
+def test_forwarded_is_read_as_rfc_7239_says(value: str, expected: ClientSide) -> None:
+    assert rfc(value) == expected
+
+
+def test_only_the_configured_style_counts() -> None:
+    assert x(forwarded="for=6.6.6.6") == ClientSide()
+    fields = ForwardedFields(x_for="6.6.6.6")
+    assert client_side(fields, "10.0.0.1", TRUSTED, Style.FORWARDED) == ClientSide()
