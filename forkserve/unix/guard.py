@@ -3,8 +3,7 @@
 PR_SET_PDEATHSIG reaches a child, not its grandchildren, and no program that ignores it. So a guardian, a small process
 of our own in a session of its own, holds a pipe from the master, which tells it each process group that begins and
 ends. End of file means that the master is gone without goodbye: the guardian sends every group its stop signal, waits
-as long as the longest grace, and kills what is left. It holds no socket of ours, so the ports are free at once. Forked
-and not executed, it shares its pages with the master.
+as long as each group's grace, and kills what is left. It holds no socket of ours, so the ports are free at once.
 """
 
 from __future__ import annotations
@@ -15,8 +14,12 @@ import select
 import signal
 import struct
 import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from forkserve.unix.proctitle import set_title
+from forkserve.unix.children import Relation, members_of
+from forkserve.unix.companions import fork_companion
 
 __all__ = ["Guard"]
 
@@ -25,14 +28,21 @@ _RECORD = struct.Struct("=iid")
 
 
 class Guard:
-    """The master's end of the pipe; `pid` is the guardian's, a child like any other, to be reaped at the end."""
+    """The master's end of the pipe; `pid` is the guardian's, a child like any other, to be reaped at the end.
+
+    Raises OSError when it cannot be forked. If it dies, make another and tell it of every group anew.
+    """
 
     def __init__(self) -> None:
         reading, self._writing = os.pipe2(os.O_CLOEXEC)
-        self.pid = os.fork()
-        if self.pid == 0:
-            _guard(reading)
-        os.close(reading)
+        self._unsent: deque[bytes] = deque()
+        try:
+            self.pid = fork_companion("forkserve: guard", lambda: _guard(reading), standard={}, keep=reading)
+        except OSError:
+            os.close(self._writing)
+            raise
+        finally:
+            os.close(reading)
         os.set_blocking(self._writing, False)
 
     def began(self, pgid: int, stop_signal: int, grace: float) -> None:
@@ -44,61 +54,76 @@ class Guard:
         self._tell(pgid, 0, 0.0)
 
     def _tell(self, pgid: int, stop_signal: int, grace: float) -> None:
-        # A full pipe means that the guardian is stopped or starved; supervision goes on without it.
+        self._unsent.append(_RECORD.pack(pgid, stop_signal, grace))
+        # A full pipe means that the guardian is stopped; what it must know waits for the next time. Writes of less
+        # than PIPE_BUF are whole or not at all (pipe(7)).
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
-            os.write(self._writing, _RECORD.pack(pgid, stop_signal, grace))
+            while self._unsent:
+                os.write(self._writing, self._unsent[0])
+                self._unsent.popleft()
 
     def close(self) -> None:
         """Send the guardian home: with no group left on its list it ends at once."""
         os.close(self._writing)
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    stop_signal: int
+    grace: float
+
+
 def _guard(reading: int) -> None:
-    """Wait for the end. Runs in the guardian and never returns."""
-    try:
-        os.setsid()
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(signum, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
-        os.dup2(reading, 3)
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        set_title("forkserve: guard")
-        _end(_listen(3))
-    finally:
-        os._exit(0)
-
-
-def _listen(reading: int) -> dict[int, tuple[int, float]]:
-    """Keep the list until the master is gone, and return it."""
-    groups: dict[int, tuple[int, float]] = {}
+    """Keep the list until the master is gone, then clean up. Runs in the guardian."""
+    groups: dict[int, _Group] = {}
     while record := os.read(reading, _RECORD.size):
         pgid, stop_signal, grace = _RECORD.unpack(record)
         if stop_signal:
-            groups[pgid] = (stop_signal, grace)
+            groups[pgid] = _Group(stop_signal, grace)
         else:
             groups.pop(pgid, None)
-    return groups
+    _end(groups)
 
 
-def _end(groups: dict[int, tuple[int, float]]) -> None:
-    deadline = time.monotonic() + max((grace for _, grace in groups.values()), default=0.0)
-    for pgid, (stop_signal, _) in groups.items():
-        _signal_group(pgid, stop_signal)
-    while groups and time.monotonic() < deadline:
-        # These are no children of ours, so their end is no event here; twenty looks a second, for seconds.
-        select.select((), (), (), 0.05)
-        groups = {pgid: each for pgid, each in groups.items() if _signal_group(pgid, 0)}
-    for pgid in groups:
-        _signal_group(pgid, signal.SIGKILL)
+def _end(groups: dict[int, _Group]) -> None:
+    """Stop every group, each by its own signal and within its own grace."""
+    now = time.monotonic()
+    deadlines = {pgid: now + group.grace for pgid, group in groups.items()}
+    for pgid, group in groups.items():
+        _signal_group(pgid, group.stop_signal)
+        _signal_group(pgid, signal.SIGCONT)  # one that was stopped could not act on it
+    while deadlines:
+        members = members_of(deadlines)
+        alive = {each.group for each in members} | {each.session for each in members}
+        deadlines = {pgid: deadline for pgid, deadline in deadlines.items() if pgid in alive}
+        late = {pgid for pgid, deadline in deadlines.items() if deadline <= time.monotonic()}
+        for each in members:
+            if each.group in late or each.session in late:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(each.pid, signal.SIGKILL)
+        deadlines = {pgid: deadline for pgid, deadline in deadlines.items() if pgid not in late}
+        if deadlines:
+            _await_an_end(members, min(deadlines.values()))
 
 
-def _signal_group(pgid: int, signum: int) -> bool:
+def _await_an_end(members: Iterable[Relation], deadline: float) -> None:
+    """Return when one of the processes has ended, or at the deadline."""
+    waiting = select.poll()
+    pidfds = []
     try:
+        for each in members:
+            pidfds.append(os.pidfd_open(each.pid))
+            waiting.register(pidfds[-1], select.POLLIN)
+        waiting.poll(max(0.0, deadline - time.monotonic()) * 1000)
+    except ProcessLookupError:
+        pass
+    except OSError:  # no pidfd_open(2) before Linux 5.3, or no descriptors: look again soon instead
+        select.select((), (), (), min(0.05, max(0.0, deadline - time.monotonic())))
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+
+
+def _signal_group(pgid: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pgid, signum)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True

@@ -1,0 +1,59 @@
+"""Which processes there are, from /proc: our own children, and the members of a session, whoever their parent is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Relation", "children_of", "members_of", "relations"]
+
+_DEAD = ("Z", "X")
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One process, and to whom it belongs."""
+
+    pid: int
+    name: str
+    state: str
+    parent: int
+    group: int
+    session: int
+
+    @property
+    def is_dead(self) -> bool:
+        """A zombie, which only its parent can remove."""
+        return self.state in _DEAD
+
+
+def relations() -> list[Relation]:
+    """Return all processes that can be seen; empty where there is no /proc."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.listdir("/proc"):
+            if entry.isdecimal():
+                with contextlib.suppress(OSError):  # it has ended since
+                    found.append(_parse(int(entry), Path("/proc", entry, "stat").read_bytes()))
+    return found
+
+
+def _parse(pid: int, stat: bytes) -> Relation:
+    # proc_pid_stat(5): the name stands in parentheses, and may hold any byte, parentheses included
+    before, _, after = stat.rpartition(b")")
+    state, parent, group, session, *_ = after.split()
+    name = before.partition(b"(")[2].decode(errors="replace")
+    return Relation(pid, name, state.decode(), int(parent), int(group), int(session))
+
+
+def children_of(pid: int) -> list[Relation]:
+    """Return the living children of a process; for a subreaper, the adopted ones too."""
+    return [each for each in relations() if each.parent == pid and not each.is_dead]
+
+
+def members_of(sessions: Container[int]) -> list[Relation]:
+    """Return the living processes of these sessions or process groups; each of our children leads one."""
+    return [each for each in relations() if (each.session in sessions or each.group in sessions) and not each.is_dead]

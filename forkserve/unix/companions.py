@@ -1,0 +1,76 @@
+"""Forks a small process of our own beside the master: the guardian, and the writer of logs.
+
+A companion runs one function of ours and never returns to the master's code. It leads a session of its own, so no
+signal meant for a group reaches it, and it ignores those that a whole control group may get (systemd, docker stop):
+it ends when its work has ended, which it learns from its pipe. It has no descriptor but those it is given.
+
+Forked and not executed: it shares the master's pages. Measured with Python 3.11: 3 MB of its own (PSS), 8 if executed.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import traceback
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from forkserve.unix.fds import close_all_but
+from forkserve.unix.proctitle import set_title
+
+__all__ = ["fork_companion"]
+
+_ENDURED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGPIPE,
+)
+
+
+def fork_companion(title: str, main: Callable[[], None], *, standard: Mapping[int, int | None], keep: int) -> int:
+    """Return the pid of a child that runs `main` and ends; raises OSError when the fork fails.
+
+    `standard` says for 0, 1 and 2 which descriptor of ours it has there, None for /dev/null; `keep` stays as it is.
+    """
+    # Blocked until the handlers are gone: they write to the master's queue, and it would count each signal twice.
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(title, main, standard, keep)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _become(title: str, main: Callable[[], None], standard: Mapping[int, int | None], keep: int) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for signum in _ENDURED:
+            signal.signal(signum, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            ours = standard.get(number)
+            if ours != number:
+                os.dup2(null if ours is None else ours, number)
+        close_all_but({0, 1, 2, keep})
+        gc.freeze()  # a collection would write to every page that is shared with the master
+        set_title(title)
+        main()
+        code = 0
+    except BaseException:  # noqa: BLE001 - the frames below belong to the master and must not run here
+        traceback.print_exc()
+    finally:
+        os._exit(code)

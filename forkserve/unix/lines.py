@@ -1,0 +1,84 @@
+"""Cuts what a process writes into lines, and puts its name before each of them. Pure: bytes in, lines out.
+
+A line is passed on when it is whole, so that the lines of two processes never mix. One that is longer than the cap is
+passed on in pieces, each a line of its own, since waiting for its end might take all memory.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import dataclass
+
+from forkserve.config.model import StreamClass, StreamOptions
+
+__all__ = ["CAP", "Decoration", "LineSplitter"]
+
+CAP = 16 * 1024
+"""Longest line in bytes, as for Docker's own loggers."""
+
+_COLORS = ("red", "green", "yellow", "blue", "magenta", "cyan", "white")
+_FANCY_TIME = "%Y-%m-%d %H:%M:%S"
+
+
+class LineSplitter:
+    """The line that a process has not ended yet."""
+
+    def __init__(self, cap: int = CAP) -> None:
+        self._cap = cap
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the lines that are whole now, without their ends."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        pieces = [piece for line in lines for piece in self._pieces(line)]
+        while len(self._rest) >= self._cap:
+            pieces.append(self._rest[: self._cap])
+            self._rest = self._rest[self._cap :]
+        return pieces
+
+    def _pieces(self, line: bytes) -> list[bytes]:
+        if len(line) <= self._cap:
+            return [line]
+        return [line[start : start + self._cap] for start in range(0, len(line), self._cap)]
+
+    def end(self) -> list[bytes]:
+        """Return what was left without an end of line, when no more will come."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+
+@dataclass(frozen=True, slots=True)
+class Decoration:
+    """What is put before and after each line: `TIME [PID] NAME | `, of which each part is optional, and colour."""
+
+    name: str
+    pid: int
+    time_format: str | None
+    prefix: bool
+    color: str | None = None
+
+    @classmethod
+    def of(cls, options: StreamOptions, name: str, pid: int) -> Decoration:
+        """Return what the options ask for; without a colour of its own a fancy stream has one by its watcher's name."""
+        if options.kind is not StreamClass.FANCY_STDOUT:
+            return cls(name, pid, options.time_format, options.prefix)
+        by_name = _COLORS[zlib.crc32(name.partition("[")[0].encode()) % len(_COLORS)]
+        color = options.color if options.color in _COLORS else by_name
+        return cls(name, pid, options.time_format or _FANCY_TIME, options.prefix, color)
+
+    def apply(self, lines: list[bytes], now: float) -> list[bytes]:
+        """Return the lines as they are to be written, with their ends. `now` is in seconds of the wall clock."""
+        start, end = self._around(now)
+        return [start + line + end for line in lines]
+
+    def _around(self, now: float) -> tuple[bytes, bytes]:
+        parts = []
+        if self.time_format is not None:
+            parts.append(f"{time.strftime(self.time_format, time.localtime(now))} [{self.pid}]")
+        if self.prefix:
+            parts.append(self.name)
+        before = f"{' '.join(parts)} | " if parts else ""
+        if self.color is None:
+            return before.encode(), b"\n"
+        return f"\033[3{_COLORS.index(self.color) + 1}m{before}".encode(), b"\033[0m\n"

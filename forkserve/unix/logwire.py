@@ -1,0 +1,61 @@
+"""What the master and the writer of logs say to each other: JSON in datagrams, descriptors beside it. Pure.
+
+The master says add (with the read end of a pipe), reopen and close. The writer says warn, with a line for the log.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
+
+from forkserve.config.model import StreamClass, StreamOptions
+
+__all__ = ["LARGEST", "Captured", "Order", "captured_from", "pack", "unpack"]
+
+LARGEST = 16 * 1024
+"""Bytes of one datagram at most."""
+
+
+class Order(Enum):
+    """The word by which each datagram begins."""
+
+    ADD = "add"
+    REOPEN = "reopen"
+    CLOSE = "close"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One output of one process: who writes it, and what becomes of it."""
+
+    name: str
+    pid: int
+    is_stderr: bool
+    options: StreamOptions
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON can carry it."""
+        options = {each.name: getattr(self.options, each.name) for each in fields(self.options)}
+        options["kind"] = self.options.kind.value
+        return {"name": self.name, "pid": self.pid, "is_stderr": self.is_stderr, "options": options}
+
+
+def captured_from(facts: dict[str, Any]) -> Captured:
+    """Return what `facts` has described."""
+    options = dict(facts["options"])
+    options["kind"] = StreamClass(options["kind"])
+    return Captured(facts["name"], facts["pid"], facts["is_stderr"], StreamOptions(**options))
+
+
+def pack(order: Order, facts: dict[str, Any] | None = None) -> bytes:
+    """Return one datagram."""
+    return json.dumps([order.value, facts or {}]).encode()
+
+
+def unpack(data: bytes) -> tuple[Order, dict[str, Any]]:
+    """Return what one datagram says."""
+    word, facts = json.loads(data)
+    return Order(word), facts
