@@ -1,0 +1,269 @@
+"""The output of processes reaches its place in whole lines, and nothing that is slow holds up the master."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from forkserve.config.model import StreamClass, StreamOptions
+from forkserve.unix.spawn import SpawnSpec, spawn
+from forkserve.unix.streams import Streams
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+@pytest.fixture
+def streams(nothing_left: None) -> Iterator[Streams]:
+    streams = Streams()
+    yield streams
+    end(streams)
+
+
+def end(streams: Streams) -> None:
+    """Close, and wait for the writer to have written everything."""
+    pid = streams.close()
+    if pid is not None:
+        assert os.waitpid(pid, 0)[1] == 0
+
+
+def run(streams: Streams, script: str, out: StreamOptions | None, err: StreamOptions | None = None) -> None:
+    """Run a shell script to its end with its output captured."""
+    output = streams.open(out, err)
+    spec = SpawnSpec(
+        argv=("/bin/sh", "-c", script),
+        env={"PATH": "/usr/bin:/bin"},
+        stdout=output.stdout_fd,
+        stderr=output.stderr_fd,
+    )
+    pid = spawn(spec)
+    streams.attach(output, name="web[3]", pid=pid)
+    os.waitpid(pid, 0)
+    streams.forget(pid)
+
+
+def file(path: Path, **options: object) -> StreamOptions:
+    return StreamOptions(filename=str(path), **options)  # type: ignore[arg-type]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until a file in another process's hands has what it should."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        select.select((), (), (), 0.01)
+
+
+def test_without_streams_there_is_no_writer(streams: Streams) -> None:
+    output = streams.open(None, None)
+
+    assert (output.stdout_fd, output.stderr_fd, streams.pid) == (None, None, None)
+
+
+def test_lines_of_both_outputs_go_to_their_files(streams: Streams, tmp_path: Path) -> None:
+    run(streams, "echo out; echo err >&2; printf unended", file(tmp_path / "out"), file(tmp_path / "err", prefix=True))
+    end(streams)
+
+    assert (tmp_path / "out").read_text() == "out\nunended\n"
+    assert (tmp_path / "err").read_text() == "web[3] | err\n"
+
+
+def test_lines_of_many_processes_never_mix(streams: Streams, tmp_path: Path) -> None:
+    log = file(tmp_path / "log")
+    outputs = []
+    for letter in "abcd":
+        script = f"for i in $(seq 200); do printf {letter}; printf {letter}{letter}; echo {letter}; done"
+        output = streams.open(log, None)
+        pid = spawn(SpawnSpec(argv=("/bin/sh", "-c", script), env={"PATH": "/usr/bin:/bin"}, stdout=output.stdout_fd))
+        streams.attach(output, name=letter, pid=pid)
+        outputs.append(pid)
+    for pid in outputs:
+        os.waitpid(pid, 0)
+        streams.forget(pid)
+    end(streams)
+
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert {letter * 4: lines.count(letter * 4) for letter in "abcd"} == dict.fromkeys(
+        ["aaaa", "bbbb", "cccc", "dddd"], 200
+    )
+    assert len(lines) == 800
+
+
+def test_the_time_and_the_pid_stand_before_each_line(streams: Streams, tmp_path: Path) -> None:
+    run(streams, "echo $$", file(tmp_path / "log", time_format="%Y-%m-%d"))
+    end(streams)
+
+    match = re.fullmatch(r"\d{4}-\d\d-\d\d \[(\d+)\] \| (\d+)\n", (tmp_path / "log").read_text())
+    assert match
+    assert match[1] == match[2]
+
+
+def test_a_file_is_rotated_by_size_at_the_end_of_a_line(streams: Streams, tmp_path: Path) -> None:
+    run(streams, "for i in $(seq 10 39); do echo line-$i; done", file(tmp_path / "log", max_bytes=80, backup_count=2))
+    end(streams)
+
+    found = {path.name: path.read_text().splitlines() for path in tmp_path.iterdir()}
+    assert found == {
+        "log": [f"line-{i}" for i in range(30, 40)],
+        "log.1": [f"line-{i}" for i in range(20, 30)],
+        "log.2": [f"line-{i}" for i in range(10, 20)],
+    }
+
+
+def test_a_file_is_rotated_by_time_and_old_ones_go(streams: Streams, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("of an earlier run\n")
+    os.utime(path, (0, 0))
+    for year in (2001, 2002):
+        (tmp_path / f"log.{year}-01-01_00-00-00").write_text("old\n")
+    timed = file(path, kind=StreamClass.TIMED_FILE, rotate_when="S", rotate_interval=3600, backup_count=1, utc=True)
+    run(streams, "echo now", timed)
+    end(streams)
+
+    assert path.read_text() == "now\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["log", "log.2002-01-01_00-00-00"]
+
+
+def test_a_watched_file_is_followed_when_it_is_moved(streams: Streams, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    watched = file(path, kind=StreamClass.WATCHED_FILE)
+    run(streams, "echo one", watched)
+    eventually(lambda: path.exists() and path.read_text() == "one\n")
+    path.rename(tmp_path / "log.old")
+    run(streams, "echo two", watched)
+    end(streams)
+
+    assert path.read_text() == "two\n"
+    assert (tmp_path / "log.old").read_text() == "one\n"
+
+
+def test_files_are_opened_anew_on_demand(streams: Streams, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    run(streams, "echo one", file(path))
+    eventually(lambda: path.exists() and path.read_text() == "one\n")
+    path.rename(tmp_path / "log.old")
+    streams.reopen()
+    run(streams, "echo two", file(path))
+    end(streams)
+
+    assert path.read_text() == "two\n"
+
+
+def test_a_full_disk_is_reported_once_and_holds_nobody_up(streams: Streams) -> None:
+    """A process that writes ten times what may wait for the sink comes to its end."""
+    run(streams, "yes 0123456789 | head -c 10000000", StreamOptions(filename="/dev/full"))
+
+    assert select.select([streams], [], [], 10)[0]
+    assert streams.take() == ["cannot write to /dev/full: No space left on device; the oldest lines will be dropped"]
+
+
+def test_a_reader_that_is_stuck_costs_the_oldest_lines_and_a_line_that_counts_them(
+    streams: Streams, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    run(streams, "seq 1000000", file(fifo))
+    pid = streams.close()
+    os.set_blocking(reading, True)
+    with open(reading) as stuck:
+        lines = stuck.read().splitlines()
+    assert pid is not None
+    os.waitpid(pid, 0)
+
+    (dropped,) = [line for line in lines if "dropped" in line]
+    match = re.fullmatch(r"forkserve: (\d+) lines dropped here: .* was too slow or full", dropped)
+    assert match
+    assert len(lines) - 1 + int(match[1]) == 1000000
+    assert lines[-1] == "1000000"
+
+
+def test_a_file_that_cannot_be_made_is_reported(streams: Streams) -> None:
+    run(streams, "echo lost", StreamOptions(filename="/no/such/folder/log"))
+
+    assert select.select([streams], [], [], 10)[0]
+    assert "/no/such/folder/log: No such file or directory" in streams.take()[0]
+
+
+def test_a_dead_writer_is_replaced_and_nothing_is_lost(streams: Streams, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    output = streams.open(file(path), None)
+    reading, writing = os.pipe()
+    spec = SpawnSpec(
+        argv=("/bin/sh", "-c", "echo one; read x; echo two"), env={}, stdin=reading, stdout=output.stdout_fd
+    )
+    pid = spawn(spec)
+    os.close(reading)
+    streams.attach(output, name="web[1]", pid=pid)
+    eventually(lambda: path.exists() and path.read_text() == "one\n")
+    writer = streams.pid
+    assert writer is not None
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    os.write(writing, b"\n")
+    os.close(writing)
+    assert os.waitpid(pid, 0)[1] == 0
+    streams.restart()
+    streams.forget(pid)
+    end(streams)
+
+    assert path.read_text() == "one\ntwo\n"
+
+
+def test_a_writer_that_is_stopped_does_not_stop_the_master(streams: Streams, tmp_path: Path) -> None:
+    run(streams, "echo first", file(tmp_path / "log"))
+    writer = streams.pid
+    assert writer is not None
+    os.kill(writer, signal.SIGSTOP)
+    for _ in range(100):
+        streams.reopen()
+    for number in range(40):
+        run(streams, f"echo {number}", file(tmp_path / "log"))
+    os.kill(writer, signal.SIGCONT)
+    end(streams)
+
+    assert (tmp_path / "log").read_text().split() == ["first", *map(str, range(40))]
+
+
+def test_signals_meant_for_all_do_not_end_the_writer(streams: Streams, tmp_path: Path) -> None:
+    run(streams, "echo one", file(tmp_path / "log"))
+    writer = streams.pid
+    assert writer is not None
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
+        os.kill(writer, signum)
+    run(streams, "echo two", file(tmp_path / "log"))
+    end(streams)
+
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+
+
+def test_the_writer_has_no_descriptor_of_the_master(streams: Streams, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        run(streams, "true", file(tmp_path / "log"))
+        inode = f"socket:[{os.fstat(server.fileno()).st_ino}]"
+        held = [os.readlink(f"/proc/{streams.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{streams.pid}/fd")]
+
+    assert inode not in held
+
+
+def test_what_could_not_be_spawned_leaves_no_pipe(streams: Streams, tmp_path: Path) -> None:
+    streams.abandon(streams.open(file(tmp_path / "log"), file(tmp_path / "log")))
+
+
+def test_lines_go_to_syslog_with_severity_and_name(streams: Streams, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(tmp_path / "log"))
+        log.settimeout(10)
+        options = StreamOptions(kind=StreamClass.SYSLOG, address=str(tmp_path / "log"), facility="local0")
+        run(streams, "echo out; echo err >&2", options, options)
+        found = sorted(log.recv(1000).decode() for _ in range(2))
+
+    assert re.fullmatch(r"<132>web\[3\]\[\d+\]: err", found[0])
+    assert re.fullmatch(r"<134>web\[3\]\[\d+\]: out", found[1])
