@@ -7,40 +7,50 @@ inherited, since that would replace the backlog which the master has set.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import re
 import socket
 import stat
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
 
 from forkserve.config.address import Address, parse_address
 from forkserve.config.launch import ListenOptions
-from forkserve.errors import BindError, ExitCode, UsageError
+from forkserve.config.model import SocketOptions
+from forkserve.errors import UsageError
+from forkserve.unix.listeners import address_of, bind
+from forkserve.unix.notify import take_listen_fds
+from forkserve.unix.socketfiles import SocketFile
 
-__all__ = ["KEPT", "Listener", "backlog_of", "describe", "inherited", "listen_fds", "open_listeners", "read_fd"]
+__all__ = ["KEPT", "Listener", "backlog_of", "describe", "inherited", "open_listeners", "read_fd"]
 
-FIRST_FD = 3  # sd_listen_fds(3)
 KEPT = "FORKSERVE_KEPT_FDS"
 """Variable in which a worker that executes itself anew names the sockets it goes on with."""
 QUOTING = "quote it: --fd '$(circus.sockets.web)'"
-ALONE = "or serve without forkserve: --bind :8000"
+ALONE = "or bind one here: --bind :8000"
 SO_ACCEPTCONN = getattr(socket, "SO_ACCEPTCONN", 30)
 
 
 class Listener(socket.socket):
     """A socket that listens already: listen() is for whoever bound it, so here it does nothing."""
 
+    file: SocketFile | None = None
+    """What is to be removed at the end, if it was bound here."""
+
     def listen(self, backlog: int = 0, /) -> None:
         """Keep the backlog as it is."""
 
 
-def open_listeners(options: ListenOptions, environ: Mapping[str, str]) -> tuple[Listener, ...]:
-    """Return what is to be served on, non-blocking; raises UsageError for a bad --fd, BindError for a bad --bind."""
-    kept = environ.get(KEPT, "")
+def open_listeners(options: ListenOptions, environ: MutableMapping[str, str]) -> tuple[Listener, ...]:
+    """Return what is to be served on, non-blocking; raises UsageError for a bad --fd, BindError for a bad --bind.
+
+    What `environ` says of descriptors is taken out of it, since it is not meant for the application's own children.
+    """
+    kept = environ.pop(KEPT, "")
     if kept:
-        return tuple(inherited(int(fd), KEPT) for fd in kept.split(","))
+        return tuple(_kept(int(fd), options) for fd in kept.split(","))
+    handed = take_listen_fds(environ)
     listeners = [inherited(read_fd(text), "--fd") for text in options.fd]
     for address in _addresses(options):
         if address.fd is not None:
@@ -48,7 +58,7 @@ def open_listeners(options: ListenOptions, environ: Mapping[str, str]) -> tuple[
         else:
             listeners.append(_bind(address, options.backlog))
     if not listeners:
-        listeners = [inherited(fd, "LISTEN_FDS") for fd in listen_fds(environ, os.getpid())]
+        listeners = [inherited(fd, "LISTEN_FDS") for fd in handed.values()]
     if not listeners:
         listeners = [_bind(Address("127.0.0.1", 8000), options.backlog)]
     for each in listeners:
@@ -71,14 +81,6 @@ def read_fd(text: str) -> int:
     raise UsageError(
         f"--fd is followed by {text!r}, not by a number: if the shell has eaten the placeholder, {QUOTING}"
     )
-
-
-def listen_fds(environ: Mapping[str, str], pid: int) -> tuple[int, ...]:
-    """Return the descriptors handed over by sd_listen_fds(3), if they are meant for this process."""
-    count = environ.get("LISTEN_FDS", "")
-    if environ.get("LISTEN_PID", "") != str(pid) or not count.isdecimal():
-        return ()
-    return tuple(range(FIRST_FD, FIRST_FD + int(count)))
 
 
 def inherited(fd: int, source: str) -> Listener:
@@ -105,11 +107,8 @@ def inherited(fd: int, source: str) -> Listener:
 
 def describe(listener: socket.socket) -> str:
     """Return where it listens, as a person writes it: `http://127.0.0.1:8000` or `unix:/run/web.sock`."""
-    name = listener.getsockname()
-    if listener.family == socket.AF_UNIX:
-        text = os.fsdecode(name)
-        return f"unix:@{text[1:]}" if text.startswith("\0") else f"unix:{text}"
-    return f"http://[{name[0]}]:{name[1]}" if listener.family == socket.AF_INET6 else f"http://{name[0]}:{name[1]}"
+    address = address_of(listener)
+    return address if listener.family == socket.AF_UNIX else f"http://{address}"
 
 
 def backlog_of(listener: socket.socket) -> int:
@@ -148,53 +147,25 @@ def _address(text: str) -> Address:
 
 
 def _bind(address: Address, backlog: int) -> Listener:
-    try:
-        sock = _bind_unix(address.path) if address.path is not None else _bind_tcp(address)
-        sock.listen(backlog)
-    except OSError as error:
-        failure = BindError(f"cannot listen at {address}: {error.strerror or error}")
-        if error.errno in (errno.EACCES, errno.EPERM):
-            failure.exit_code = ExitCode.NO_PERMISSION
-        raise failure from None
-    sock.setblocking(False)
-    return Listener(fileno=sock.detach())
+    family = socket.AF_UNIX if address.path is not None else socket.AF_INET
+    options = SocketOptions(
+        name="web", host=address.host, port=address.port, family=family, path=address.path, backlog=backlog
+    )
+    made = bind(options)
+    listener = Listener(fileno=made.socket.detach())
+    listener.file = made.file
+    return listener
 
 
-def _bind_tcp(address: Address) -> socket.socket:
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, proto, _, where = found[0]
-    sock = socket.socket(family, kind, proto)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Accepted sockets inherit it; without it a response in two writes waits for a delayed ACK.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    _or_close(sock, lambda: sock.bind(where))
-    return sock
-
-
-def _bind_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
-    if path.startswith("@"):
-        _or_close(sock, lambda: sock.bind("\0" + path[1:]))
-        return sock
-    if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
-        os.unlink(path)
-    _or_close(sock, lambda: sock.bind(path))
-    return sock
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        # 0 connected, EAGAIN the backlog is full: somebody listens either way (unix(7))
-        return probe.connect_ex(path) in (0, errno.EAGAIN, errno.EACCES)
-
-
-def _or_close(sock: socket.socket, act: Callable[[], object]) -> None:
-    try:
-        act()
-    except OSError:
-        sock.close()
-        raise
+def _kept(fd: int, options: ListenOptions) -> Listener:
+    """Take over a socket from this same process before it executed itself anew, and its file if it had made one."""
+    listener = inherited(fd, KEPT)
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX and name in {each.path for each in _addresses(options)}:
+        with contextlib.suppress(OSError):
+            found = os.lstat(name)
+            listener.file = SocketFile(name, found.st_dev, found.st_ino)
+    return listener
 
 
 def _check(listener: Listener, options: ListenOptions) -> None:

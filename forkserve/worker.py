@@ -13,13 +13,11 @@ import signal
 import socket
 import sys
 from _thread import start_new_thread
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from select import poll
 from types import FrameType, SimpleNamespace
 from typing import NoReturn
-
-import setproctitle
 
 from forkserve import logs
 from forkserve.application.importing import Loaded, load_application, load_callable, prepare_path
@@ -34,6 +32,8 @@ from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.listeners import KEPT, Listener, describe, open_listeners
 from forkserve.reloader import Reloader
+from forkserve.unix.notify import notify
+from forkserve.unix.proctitle import set_title
 
 __all__ = ["Worker", "check", "patch", "unhonoured"]
 
@@ -54,7 +54,7 @@ class Prepared:
 class Worker:
     """One serving process; made and run once, in the main thread."""
 
-    def __init__(self, options: WorkerOptions, environ: Mapping[str, str]) -> None:
+    def __init__(self, options: WorkerOptions, environ: MutableMapping[str, str]) -> None:
         self.options = options
         self.environ = environ
         identity = identity_from(environ)
@@ -74,7 +74,6 @@ class Worker:
         self._install_signals()
         prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
-        os.environ.pop(KEPT, None)
         reloader = Reloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
         try:
             prepared = prepare(self.options)
@@ -100,7 +99,7 @@ class Worker:
         for warning in unhonoured(entry, self.options):
             log.warning("%s: %s", self.name, warning)
         label = "" if self.name == "worker" else f" {self.name}"
-        setproctitle.setproctitle(f"forkserve: worker{label} {entry.name} {loaded.name}")
+        set_title(f"forkserve: worker{label} {entry.name} {loaded.name}")
         run = Run(
             self.options.serving, name=self.name, on_ready=lambda: self._ready(prepared), on_begin=self._begin_drain
         )
@@ -117,8 +116,9 @@ class Worker:
             return ExitCode.FAILURE
         if self.anew:
             self._execute_anew()
-        log.info("%s: drained, ending", self.name)
         os.write(self._done, b"\0")
+        log.info("%s: drained, ending", self.name)
+        self._remove_files()
         return ExitCode.OK
 
     def _check_listeners(self, entry: Entry) -> None:
@@ -131,13 +131,13 @@ class Worker:
         where = ", ".join(describe(each) for each in self.listeners)
         loaded, entry = prepared.loaded, prepared.entry
         log.info("%s: serving %s (%s) by %s at %s", self.name, loaded.name, loaded.interface.value, entry.name, where)
-        _notify("READY=1", self.environ)
+        notify("READY=1", self.environ)
 
     def _begin_drain(self) -> None:
         run = self.run_
         assert run is not None
         log.info("%s: draining (%s)", self.name, run.drain_reason)
-        _notify("STOPPING=1", self.environ)
+        notify("STOPPING=1", self.environ)
         grace = self.options.serving.timeouts.graceful_timeout
         if self.anew and self.options.reload.use_reloader:
             grace = min(grace, RELOAD_GRACE)
@@ -153,7 +153,13 @@ class Worker:
         log.error("%s: requests in flight were cut after the graceful timeout of %g s", self.name, grace)
         self._leave(ExitCode.TIMED_OUT)
 
+    def _remove_files(self) -> None:
+        for each in self.listeners:
+            if each.file is not None:
+                each.file.remove()
+
     def _leave(self, code: int) -> NoReturn:
+        self._remove_files()
         logging.shutdown()
         os._exit(code)
 
@@ -300,15 +306,3 @@ def _namespace(options: WorkerOptions) -> SimpleNamespace:
     return SimpleNamespace(
         **{each.name: getattr(part, each.name) for part in (*parts, *serving) for each in options_of(type(part))}
     )
-
-
-def _notify(state: str, environ: Mapping[str, str]) -> None:
-    """Tell the master, or systemd, by sd_notify(3); without one, or when it has gone, do nothing."""
-    address = environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-    except OSError as error:
-        log.warning("cannot say %s to %s: %s", state, address, error.strerror)

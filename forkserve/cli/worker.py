@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from forkserve.backends.meinheld.build import install
+from forkserve.backends.registry import find, state_of
 from forkserve.cli.backends import backends_json, backends_table
 from forkserve.cli.serving import Order, parse_worker_line
 from forkserve.errors import ExitCode, ForkserveError, UsageError
@@ -38,12 +38,20 @@ def _obey(order: Order) -> int:
     if order.list_backends:
         print(backends_json() if order.json else backends_table())
         return ExitCode.OK
+    if order.install_backend is not None:
+        return _install(order.install_backend)
     if order.check:
         print(check(order.options))
         return ExitCode.OK
-    if order.install_backend is not None:
-        if order.install_backend != "meinheld":
-            raise UsageError(f"--install-backend builds meinheld; for {order.install_backend}, see --list-backends")
-        install(lambda line: print(line, flush=True))
-        return ExitCode.OK
-    return Worker(order.options, dict(os.environ)).run()
+    return Worker(order.options, os.environ).run()
+
+
+def _install(name: str) -> int:
+    if name != "meinheld":
+        state = state_of(find(name).traits)
+        raise UsageError(f"only meinheld is built here; for {name}: {state.cure or 'nothing is to be done'}")
+    # imported late: nothing else needs its tools
+    from forkserve.backends.meinheld.build import install
+
+    install(lambda line: print(line, flush=True))
+    return ExitCode.OK
