@@ -28,12 +28,12 @@ class H11Fields:
 
     def read(self, block: bytes) -> None:
         """Give every field of the block, which ends with its empty line, to the collector; raises Refusal."""
-        ours = list(split_fields(block))
+        ours: list[tuple[bytes, bytes]] = []
         on_header = self._collector.on_header
-        for name, value in ours:
+        for name, value in split_fields(block):
             on_header(name, value)
-        theirs = _read_by_h11(block)
-        if theirs != [_as_h11_has_it(name.lower(), value) for name, value in ours]:
+            ours.append(_as_h11_has_it(name.lower(), value))
+        if ours != _read_by_h11(block):
             raise Refusal(400, "an invalid header")
 
 

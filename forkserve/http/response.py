@@ -92,15 +92,15 @@ def date_text(now: float) -> str:
 class Responder:
     """Makes the heads of all responses of one loop. Threads may share it; only the loop calls `tick`."""
 
-    __slots__ = ("_end", "_last", "_known", "_second", "_server", "date")
+    __slots__ = ("end", "_last", "known", "_second", "_server", "date")
 
     def __init__(self, now: float, server: str = "forkserve") -> None:
         self._server = b"Server: " + server.encode("ascii") + b"\r\n" if server else b""
-        self._known: dict[object, Prepared] = {}
+        self.known: dict[object, Prepared] = {}
         self._last: object = None
         self._second = -1
         self.date = b""
-        self._end = b""
+        self.end = b""
         self.tick(now)
 
     def tick(self, now: float) -> None:
@@ -109,13 +109,13 @@ class Responder:
         if second != self._second:
             self._second = second
             self.date = b"Date: " + date_text(now).encode("ascii") + b"\r\n"
-            self._end = self._server + self.date + b"\r\n"
+            self.end = self._server + self.date + b"\r\n"
 
     def prepare(self, status: str, headers: Sequence[tuple[str, str]]) -> Prepared:
         """Judge what a WSGI application gave to start_response; raises BadResponse."""
         try:
             key = (status, tuple(headers))
-            prepared = self._known.get(key)
+            prepared = self.known.get(key)
         except TypeError as error:
             raise BadResponse("the headers are not a list of (name, value) tuples of str") from error
         if prepared is None:
@@ -127,7 +127,7 @@ class Responder:
         """Judge what an ASGI application sent in `http.response.start`; raises BadResponse."""
         pairs = [(bytes(name), bytes(value)) for name, value in headers]
         key = (code, tuple(pairs))
-        prepared = self._known.get(key)
+        prepared = self.known.get(key)
         if prepared is None:
             if not isinstance(code, int) or not 100 <= code <= 999:
                 raise BadResponse(f"the status {code!r} is not a number from 100 to 999")
@@ -137,9 +137,9 @@ class Responder:
 
     def _remember(self, key: object, prepared: Prepared) -> None:
         if key == self._last and len(prepared.head) < 2048:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[key] = prepared
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            self.known[key] = prepared
         self._last = key
 
     def whole(self, prepared: Prepared, body: bytes, *, method: str, modern: bool, keep: bool) -> tuple[bytes, bool]:
@@ -148,9 +148,9 @@ class Responder:
         A body longer than the Content-Length is cut; a shorter one closes the connection, so that the client sees it.
         """
         if prepared.plain and prepared.length == len(body) and modern and keep and method != "HEAD":
-            return prepared.head + self._end + body, True
+            return prepared.head + self.end + body, True
         if prepared.plain and prepared.length is None and modern and keep and method != "HEAD":
-            return b"%bContent-Length: %d\r\n%b%b" % (prepared.head, len(body), self._end, body), True
+            return b"%bContent-Length: %d\r\n%b%b" % (prepared.head, len(body), self.end, body), True
         start = self.start(prepared, method=method, modern=modern, keep=keep, length=len(body))
         if start.framing is Framing.NONE:
             return start.head, start.keep_alive
@@ -181,7 +181,7 @@ class Responder:
             elif not modern:
                 parts.append(b"Connection: keep-alive\r\n")
         if prepared.plain:
-            parts.append(self._end)
+            parts.append(self.end)
         else:
             stamped = prepared.stamped
             parts.append(b"" if b"server" in stamped else self._server)

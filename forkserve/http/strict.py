@@ -21,7 +21,7 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff][ 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)").search
 _NOT_IN_LINE = re.compile(rb"[^ -~\r]|\r.").search
 _METHOD_AND_MORE = 48
-_CUT_LINE = re.compile(rb"\r?\Z|[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: [!-~]*(?: [HTP/0-9.]*)?)?\r?\Z").match
+_CUT_LINE = re.compile(rb"\r?\Z|[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: [!-~]*( [HTP/0-9.]{0,8})?)?\r?\Z").match
 
 
 def field_of(line: bytes) -> tuple[bytes, bytes]:
@@ -73,12 +73,13 @@ class PartialHead:
     the bytes received, also when they come one by one.
     """
 
-    __slots__ = ("_buffer", "_fields", "_start", "_started")
+    __slots__ = ("_buffer", "_fields", "_in_version", "_start", "_started")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._start = 0
         self._started = False
+        self._in_version = False
         self._fields = 0
 
     def __len__(self) -> int:
@@ -93,7 +94,8 @@ class PartialHead:
             self._start = searched = end + 2
             if self._line(line, limits):
                 return bytes(buffer)
-        self._cut(data[-(len(buffer) - self._start) :] if len(buffer) > self._start else b"", limits)
+        # One byte more than is new, for a CR that ended the piece before.
+        self._cut(bytes(buffer[max(self._start, len(buffer) - len(data) - 1) :]), limits)
         return None
 
     def _line(self, line: bytes, limits: Limits) -> bool:
@@ -117,8 +119,15 @@ class PartialHead:
         size = len(self._buffer) - self._start
         if not self._started:
             _limit(size, limits.request_line + 1, 414, "the request line is too long")
-            if _NOT_IN_LINE(new) or (size <= _METHOD_AND_MORE and not _CUT_LINE(self._buffer, self._start)):
+            # The whole line is looked at only while it is short and where it turns from one part to the next.
+            turns = size - len(new) <= _METHOD_AND_MORE or self._in_version or b" " in new or b"\r" in new
+            if _NOT_IN_LINE(new):
                 raise Refusal(400, "an invalid request line")
+            if turns:
+                match = _CUT_LINE(self._buffer, self._start)
+                if match is None:
+                    raise Refusal(400, "an invalid request line")
+                self._in_version = match[1] is not None
             return
         _limit(size + 1, limits.field, 431, "a header field is too large")
         _limit(len(self._buffer), limits.head, 431, "the header is too large")
