@@ -1,0 +1,72 @@
+"""The promise of work that takes time: stop a watcher, replace its processes.
+
+Rules: single-threaded, completed once, by the loop. It holds no resource, so dropping it cancels nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from forkserve.errors import ForkserveError
+
+__all__ = ["Ticket", "all_of"]
+
+
+class Ticket:
+    """Pending, then either `result`, a line that says what was done, or `error`, that says why not."""
+
+    def __init__(self) -> None:
+        self.result: str | None = None
+        self.error: ForkserveError | None = None
+        self._callbacks: list[Callable[[Ticket], None]] = []
+
+    @property
+    def done(self) -> bool:
+        """True once there is a result or an error."""
+        return self.result is not None or self.error is not None
+
+    def when_done(self, callback: Callable[[Ticket], None]) -> None:
+        """Call back with this ticket when the work is done; at once if it is."""
+        if self.done:
+            callback(self)
+        else:
+            self._callbacks.append(callback)
+
+    def succeed(self, result: str) -> None:
+        """Complete it; a second completion changes nothing."""
+        if not self.done:
+            self.result = result
+            self._call()
+
+    def fail(self, error: ForkserveError) -> None:
+        """Complete it with an error; a second completion changes nothing."""
+        if not self.done:
+            self.error = error
+            self._call()
+
+    def _call(self) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+
+def all_of(tickets: Sequence[Ticket], result: str) -> Ticket:
+    """Return a ticket that is done when all are: with `result`, or with all their errors, a line each."""
+    together = Ticket()
+    left = len(tickets)
+
+    def one_less(_ticket: Ticket) -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            errors = [str(each.error) for each in tickets if each.error is not None]
+            if errors:
+                together.fail(ForkserveError("\n".join(errors)))
+            else:
+                together.succeed(result)
+
+    for each in tickets:
+        each.when_done(one_less)
+    if not tickets:
+        together.succeed(result)
+    return together
