@@ -315,6 +315,21 @@ class WatcherOptions:
         30.0, "Longest pause between two tries, in seconds.", parse=seconds, check=at_least(0), reload=LIVE
     )
 
+    ready_after: float = option(
+        1.0,
+        "Seconds of staying up after which a process counts as ready, if it does not say READY=1 (sd_notify) itself.",
+        parse=seconds,
+        check=at_least(0),
+        reload=LIVE,
+    )
+    ready_timeout: float = option(
+        60.0,
+        "Seconds in which a process that does say READY=1 must do so, or be killed; 0 waits for ever.",
+        parse=seconds,
+        check=at_least(0),
+        reload=LIVE,
+    )
+
     env: Mapping[str, str] = field(default_factory=dict)
     """What the env sections give this watcher; the master's own environment is not in it."""
     rlimits: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,58 @@
+"""One place of a watcher: its state, who is in it, and how it looks from outside.
+
+Rules: data and questions only; what happens to a slot is decided by `lifecycle` and done by `watcher`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from forkserve.lifecycle import SlotState, Tally
+from forkserve.process import Process
+from forkserve.rollout import Sight
+from forkserve.unix.loop import Timer
+from forkserve.views import SlotView
+
+__all__ = ["Slot"]
+
+
+@dataclass(slots=True)
+class Slot:
+    """One place of a watcher. `reason` is how its last occupant was lost, `finished` that it shall not come again."""
+
+    wid: int
+    state: SlotState = SlotState.VACANT
+    tally: Tally = field(default_factory=Tally)
+    occupant: Process | None = None
+    candidate: Process | None = None
+    retry: Timer | None = None
+    reason: str = ""
+    restarts: int = 0
+    finished: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """True when it needs no more time to be what it will be."""
+        if self.state is SlotState.FILLED:
+            return self.candidate is None and self.occupant is not None and self.occupant.is_ready
+        return self.state is SlotState.FATAL or self.finished
+
+    @property
+    def is_ready(self) -> bool:
+        """True while its occupant serves."""
+        return self.occupant is not None and self.occupant.is_ready
+
+    def sight(self) -> Sight:
+        """Return it as a reload sees it."""
+        generation = 0 if self.occupant is None else self.occupant.generation
+        starting = self.candidate is not None or (self.occupant is not None and not self.occupant.is_ready)
+        return Sight(self.wid, self.state, generation, starting)
+
+    def view(self, now: float) -> SlotView:
+        """Return a picture of it."""
+        retry_in = None
+        if self.state is SlotState.BACKOFF and self.retry is not None:
+            retry_in = max(0.0, self.retry.deadline - now)
+        return SlotView(
+            self.wid, self.state, None if self.occupant is None else self.occupant.pid, retry_in, self.reason
+        )

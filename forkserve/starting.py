@@ -1,0 +1,61 @@
+"""Starts the process of one slot: words, outputs, fork, guard, and the first deadline.
+
+Rules: what fails is raised, and nothing is left behind. What to do about it is the watcher's to decide.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from forkserve.command import Command, FdsFor, Outputs
+from forkserve.config.handover import Identity
+from forkserve.config.model import WatcherOptions
+from forkserve.errors import ForkserveError
+from forkserve.process import Process
+from forkserve.unix.loop import Loop
+from forkserve.unix.spawn import SpawnSpec, spawn
+
+__all__ = ["Ground", "start"]
+
+log = logging.getLogger("forkserve.watcher")
+
+
+def _nothing_to_tell(_pgid: int, _signum: int = 0, _grace: float = 0.0) -> None:
+    """Stand in for a guard that is not there."""
+
+
+@dataclass(slots=True)
+class Ground:
+    """What watchers stand on; the composition root makes it, and a test may make a smaller one."""
+
+    loop: Loop
+    fds_for: FdsFor
+    outputs: Callable[[WatcherOptions, Identity], Outputs] = lambda _options, _identity: Outputs()
+    """Opens where a process's output goes; the descriptors are the caller's to keep or to close."""
+    bound: Callable[[Outputs, Identity, int], None] = lambda _outputs, _identity, _pid: None
+    """Told of the pid that writes to these outputs, or 0 when it was not started."""
+    began: Callable[[int, int, float], None] = _nothing_to_tell
+    ended: Callable[[int], None] = _nothing_to_tell
+    start: Callable[[SpawnSpec], int] = spawn
+    random: Callable[[], float] = random.random
+
+
+def start(command: Command, wid: int, ground: Ground, *, generation: int) -> Process:
+    """Start the process of a slot; raises ForkserveError with no process left."""
+    options = command.options
+    identity = Identity(options.name, wid)
+    outputs = ground.outputs(options, identity)
+    try:
+        spec = command.spec(wid, ground.fds_for, outputs)
+        pid = ground.start(spec)
+    except ForkserveError:
+        ground.bound(outputs, identity, 0)
+        raise
+    ground.bound(outputs, identity, pid)
+    ground.began(pid, options.stop_signal, options.graceful_timeout)
+    process = Process(identity, pid, generation=generation, loop=ground.loop)
+    log.info("%s started: %s", process, " ".join(spec.argv))
+    return process
