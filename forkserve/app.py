@@ -1,0 +1,111 @@
+"""Makes everything of its options and joins it: the only place that knows all parts of the master.
+
+Order matters. Signals are caught before anything else, so that none is lost. Sockets are bound before companions are
+forked, so that a port in use is said by a process without children. The master is in place before anything is spawned.
+At the end it goes back in reverse, and the sockets close last: until then the kernel keeps every connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+import forkserve
+from forkserve import logs
+from forkserve.attendants import Attendants
+from forkserve.config.load import ConfigSource
+from forkserve.config.model import Config, MasterOptions
+from forkserve.errors import ExitCode
+from forkserve.master import SIGNALS, Master
+from forkserve.socketpool import SocketPool
+from forkserve.stack import Stack
+from forkserve.starting import Ground
+from forkserve.unix.fds import ensure_standard
+from forkserve.unix.loop import Loop
+from forkserve.unix.notify import NotifySocket, take_listen_fds
+from forkserve.unix.pidfile import PidFile
+from forkserve.unix.prctl import become_subreaper
+from forkserve.unix.proctitle import set_title
+from forkserve.unix.signals import SignalQueue
+
+__all__ = ["run"]
+
+log = logging.getLogger("forkserve.master")
+
+
+def run(config: Config, source: ConfigSource) -> int:
+    """Run a configuration until it is told to stop; returns the exit code.
+
+    Raises ForkserveError, with nothing left running and nothing left bound, for what is wrong before the start.
+    """
+    handed_in = take_listen_fds()
+    ensure_standard()
+    options = config.master
+    logs.set_up(options.loglevel, options.logoutput)
+    if options.umask is not None:
+        os.umask(options.umask)
+    if options.daemon and not _detach():
+        return ExitCode.OK
+    with contextlib.ExitStack() as stack:
+        signals = SignalQueue(SIGNALS)
+        stack.callback(signals.close)
+        if options.pidfile is not None:
+            stack.callback(PidFile(options.pidfile).close)
+        pool = SocketPool.open(config.sockets, handed_in)
+        stack.callback(pool.close)
+        with _master(config, source, pool, signals) as master:
+            _greet(config, pool)
+            return master.run()
+
+
+@contextlib.contextmanager
+def _master(config: Config, source: ConfigSource, pool: SocketPool, signals: SignalQueue) -> Iterator[Master]:
+    """Make the loop, what stands on it, and the master; close them in reverse."""
+    with contextlib.ExitStack() as stack:
+        loop = Loop()
+        stack.callback(loop.close)
+        messages = NotifySocket()
+        stack.callback(messages.close)
+        become_subreaper()
+        set_title(_title(config.master, source))
+        attendants = Attendants(loop)
+        stack.callback(attendants.close)
+        ground = Ground(
+            loop,
+            pool.fds,
+            outputs=attendants.outputs,
+            bound=attendants.bound,
+            began=attendants.began,
+            ended=attendants.ended,
+        )
+        watchers = Stack(config, pool, ground, inherited=dict(os.environ), notify_address=messages.address)
+        yield Master(watchers, loop, signals, attendants=attendants, messages=messages, source=source)
+
+
+def _title(options: MasterOptions, source: ConfigSource) -> str:
+    return f"forkserve: master [{options.name or source.description}]"
+
+
+def _greet(config: Config, pool: SocketPool) -> None:
+    version = ".".join(map(str, sys.version_info[:3]))
+    log.info("forkserve %s, Python %s, pid %d", forkserve.__version__, version, os.getpid())
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    for listener in pool:
+        log.info("socket %s: listening at %s", listener.name, listener.address)
+
+
+def _detach() -> bool:
+    """Go on in the background, in a session of our own (daemon(7)); False in the process that stays behind."""
+    if os.fork() > 0:
+        return False
+    os.setsid()
+    if os.fork() > 0:
+        os._exit(0)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    return True
