@@ -41,7 +41,9 @@ class LineCoverage:
         if self._part in code.co_filename:
             self._lines.add((code.co_filename, line))
         # Each line is reported once and then costs nothing.
-        return sys.monitoring.DISABLE if sys.version_info >= (3, 12) else None
+        if sys.version_info >= (3, 12):
+            return sys.monitoring.DISABLE
+        return None
 
     def _trace(self, frame: FrameType, event: str, _argument: Any) -> Any:
         if self._part not in frame.f_code.co_filename:

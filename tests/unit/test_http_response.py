@@ -162,7 +162,7 @@ def test_memory_of_heads_is_bounded(responder: Responder) -> None:
     for number in range(2000):
         for _ in range(2):
             responder.prepare("200 OK", [("X", str(number))])
-    assert len(responder._known) <= 256
+    assert len(responder.known) <= 256
 
 
 def test_chunks_are_encoded() -> None:
