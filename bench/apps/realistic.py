@@ -32,7 +32,9 @@ _state: dict[str, Any] = {"requests": 0}
 
 def _fill() -> None:
     environment = jinja2.Environment(autoescape=True)
-    _state["templates"] = [environment.from_string("{% for x in xs %}<p>{{ x }}" + str(n)) for n in range(40)]
+    _state["templates"] = [
+        environment.from_string("{% for x in xs %}<p>{{ x }}{% endfor %}" + str(n)) for n in range(40)
+    ]
     fields: Any = {"name": (str, ""), "price": (float, 0.0)}
     _state["models"] = [pydantic.create_model(f"Model{n}", **fields) for n in range(60)]
     _state["rows"] = [{"id": n, "name": f"row {n}", "price": n / 7} for n in range(60_000)]

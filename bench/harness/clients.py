@@ -122,6 +122,8 @@ class Crowd:
             at = time.monotonic()
             try:
                 async with asyncio.timeout(self.plan.timeout):
+                    if line is not None and line.reader.at_eof():
+                        line = None
                     line = line or await _open(self.launch)
                     line.writer.write(self._bytes)
                     reply = await _read(line)

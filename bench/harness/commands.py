@@ -76,10 +76,12 @@ def uwsgi(launch: Launch) -> list[str]:
         "--vacuum",
     ]
     module = launch.app.replace(":", ":", 1)
-    command = [program("uwsgi"), "--http11-socket", where, "--module", module, "--processes", str(launch.workers)]
+    command = [program("uwsgi"), "--http-socket", where, "--module", module, "--processes", str(launch.workers)]
     threads = ["--threads", str(launch.threads)] if launch.threads > 4 else []
     fifo = ["--lazy-apps", "--master-fifo", str(launch.folder / "fifo")]
-    return [*command, *threads, *flags, *fifo, "--disable-logging", "--listen", "100"]
+    # http-socket ends each connection after one answer; saying so is what HTTP/1.1 clients and proxies rely on.
+    close = ["--add-header", "Connection: close"]
+    return [*command, *threads, *flags, *fifo, *close, "--disable-logging"]
 
 
 def granian(interface: str) -> Callable[[Launch], list[str]]:

@@ -57,7 +57,7 @@ class Bench:
     @contextmanager
     def started(self, server: str, launch: Launch, **env: str) -> Iterator[Running]:
         """Start a server on the server cores, and stop it at the end."""
-        prefix = self.pins.server_prefix(launch.workers)
+        prefix = self.pins.server_prefix(launch.workers) if launch.pinned else []
         with Running(named(server), launch, prefix=prefix, guard=self.guard, env=env) as running:
             yield running
 

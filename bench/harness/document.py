@@ -67,8 +67,8 @@ READING = (
     "(x of a baseline) is taken within each round, where both sides met the same machine; the median of those is "
     "shown. Ratios carry over to other machines, absolute figures do not.",
     "Every server was asked and its answer compared before it was timed, then loaded with clients that compare every "
-    "byte, then timed with wrk, whose count of bytes must agree with its count of answers. Failures of all three are in "
-    "the column `errors`.",
+    "byte, then timed with wrk, whose count of bytes must agree with its count of answers. Failures of all three are "
+    "in the column `errors`.",
     "`server CPU` is what all processes of the server used per request: where the load generator was at its limit "
     "(`client CPU` near 1), or the machine was disturbed, it says more than requests per second.",
     "`nginx` answers `return 200` without any application: the limit of this machine and this load generator, not a "

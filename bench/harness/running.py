@@ -89,13 +89,16 @@ class Running:
 
         Raises BenchError when it ends or does not answer in time.
         """
-        deadline = self.started + timeout
+        deadline, refusals = self.started + timeout, 0
         pidfd = os.pidfd_open(self.pid)
         try:
             while time.monotonic() < deadline:
                 answer = ask(self.launch, request, timeout=5.0)
                 if answer.status == 200:
                     return time.monotonic() - self.started, answer
+                refusals += answer.status >= 400
+                if refusals > 50:
+                    raise BenchError(f"answers with status {answer.status}: {self.last_words()}")
                 # The exit of the process ends the wait at once; otherwise it is time to ask again in 5 ms.
                 if select.select([pidfd], [], [], 0.005)[0]:
                     raise BenchError(f"ended with status {self.process.wait()} at start: {self.last_words()}")

@@ -21,6 +21,7 @@ class Launch:
 
     `folder` is the scratch directory of this start and the server's working directory. `connections` is how many
     clients are going to come at once. `supervised` asks for the server's process manager even with one worker.
+    `pinned` keeps it to the server cores.
     """
 
     app: str
@@ -31,6 +32,7 @@ class Launch:
     threads: int = 4
     connections: int = 64
     supervised: bool = False
+    pinned: bool = True
 
 
 def program(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from bench.harness.context import Bench
 from bench.harness.model import Cell, Metric, Sample, Settings
+from bench.harness.servers import named
 
 __all__ = ["Scenario", "Timed"]
 
@@ -47,7 +48,9 @@ class Scenario(ABC):
     def cells(self, settings: Settings) -> list[Cell]:
         """List what one round measures, in order."""
         pool = self.servers if settings.full or settings.servers else self.short_servers or self.servers
-        wanted = [name for name in pool if not settings.servers or name in settings.servers]
+        asked = settings.servers
+        # The machine's limit is measured whoever else was asked for.
+        wanted = [name for name in pool if not asked or name in asked or named(name).role == "limit"]
         return [
             Cell(self.name, variant, server)
             for variant in self.variants(settings)

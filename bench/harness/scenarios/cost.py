@@ -39,15 +39,7 @@ class Memory(Scenario):
     )
     baseline = "gunicorn-gthread"
     servers = (*PREFORK, "gunicorn-preload")
-    short_servers = (
-        "forkserve-sync",
-        "forkserve-asgi",
-        "gunicorn-gthread",
-        "gunicorn-preload",
-        "uwsgi",
-        "granian-wsgi",
-        "uvicorn",
-    )
+    short_servers = ("forkserve-sync", "gunicorn-gthread", "gunicorn-preload", "granian-wsgi", "uvicorn")
 
     def rounds(self, settings: Settings) -> int:
         """Memory hardly varies."""
@@ -103,6 +95,10 @@ class StartUp(Scenario):
     def takes_part(self, server: str, variant: str) -> bool:
         """Four workers need a server that has them."""
         return variant == "1 worker" or Can.WORKERS in named(server).can or server == "nginx"
+
+    def rounds(self, settings: Settings) -> int:
+        """Two are enough for the short set."""
+        return settings.rounds if settings.full else min(2, settings.rounds)
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start and stop."""

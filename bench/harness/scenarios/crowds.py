@@ -38,7 +38,9 @@ class Fairness(Scenario):
 
     name = "fairness"
     title = "Fairness between workers"
-    question = "32 kept connections, 4 workers: does each worker get 8, or do some idle while others queue?"
+    question = (
+        "32 kept connections, 4 workers on all cores: does each worker get 8, or do some idle while others queue?"
+    )
     metrics = (
         Metric("gap", "connections, most minus least", "", Better.LOWER),
         Metric("idle", "workers without any", "", Better.LOWER),
@@ -47,15 +49,7 @@ class Fairness(Scenario):
     )
     baseline = "gunicorn-gthread"
     servers = PREFORK
-    short_servers = (
-        "forkserve-sync",
-        "forkserve-asgi",
-        "gunicorn-gthread",
-        "gunicorn-gevent",
-        "uwsgi",
-        "granian-wsgi",
-        "uvicorn",
-    )
+    short_servers = ("forkserve-sync", "forkserve-asgi", "gunicorn-gthread", "uwsgi", "granian-wsgi", "uvicorn")
 
     def rounds(self, settings: Settings) -> int:
         """Luck plays a part: more than one, when there is time."""
@@ -67,7 +61,7 @@ class Fairness(Scenario):
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Count who answered."""
-        launch = bench.launch(f"plain:pid_{named(cell.server).interface}", workers=4, supervised=True)
+        launch = bench.launch(f"plain:pid_{named(cell.server).interface}", workers=4, supervised=True, pinned=False)
         requests: Counter[bytes] = Counter()
         first: dict[int, bytes] = {}
 
@@ -143,7 +137,6 @@ class SlowClients(Scenario):
     short_servers = (
         "forkserve-sync",
         "forkserve-threads",
-        "forkserve-asgi",
         "gunicorn-sync",
         "gunicorn-gthread",
         "granian-wsgi",

@@ -26,6 +26,7 @@ __all__ = ["Deploy", "Kill", "Story"]
 
 ANY = Request(expect=None)
 IMPORT_SECONDS = 1.0
+PATIENCE = 9.0  # seconds that a broken deploy is watched
 SOURCE = """
 import threading
 threading.Event().wait({seconds})  # as long as a real application takes to import
@@ -155,7 +156,7 @@ class Deploy(Scenario):
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, good deploy, broken deploy, mended deploy."""
-        return 15.0 if settings.full else 11.0
+        return 15.0
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Deploy three times to one server."""
@@ -165,22 +166,19 @@ class Deploy(Scenario):
         # The file changes within a second: compiled code of the old one must not be taken for the new one's.
         with bench.ready(cell.server, launch, ANY, PYTHONDONTWRITEBYTECODE="1") as running:
             values: dict[str, float] = {}
-            patience = 10.0 if bench.settings.full else 4.0
+            good: list[Answer] = []
 
             async def tell(story: Story) -> None:
                 await asyncio.sleep(0.5)
+                start = time.monotonic() - 0.2
                 values.update(await self._good(running, story))
-                values.update(await self._broken(running, story, patience))
+                good.extend(story.between(start, time.monotonic()))
+                values.update({"failed": failed(good), "stale": stale(good), "stall_s": longest(good)})
+                values.update(await self._broken(running, story))
                 values["mended"] = float(await self._mend(running, story))
 
-            start = time.monotonic()
-            story = under_load(running, tell)
-            good = story.between(start, start + values.pop("_good_ends"))
-            note = (
-                ""
-                if running.alive
-                else f"the server ended with status {running.process.returncode} in the broken deploy"
-            )
+            under_load(running, tell)
+            note = "" if running.alive else f"ended with status {running.process.returncode} in the broken deploy"
             errors = errors_of((kind, sum(a.outcome is kind for a in good)) for kind in Outcome)
             return Sample(values, errors, note), running.command
 
@@ -193,31 +191,27 @@ class Deploy(Scenario):
         new.replace(folder / "deployed.py")
 
     async def _good(self, running: Running, story: Story) -> dict[str, float]:
-        begun = story.answers[0].at if story.answers else time.monotonic()
         self._write(running.launch.folder, "two")
         at = time.monotonic()
         # A restart waits for the old process: not in the thread that drives the clients.
         reload = asyncio.create_task(asyncio.to_thread(running.reload))
-        seen = await until(lambda: story.first(b"two", at) is not None, 15.0)
+        await until(lambda: story.first(b"two", at) is not None, 15.0)
         await until(lambda: time.monotonic() - at - story.last(b"one", at) > 1.0, 8.0)
         await reload
-        end = time.monotonic()
-        answers = story.between(at - 0.2, end)
-        values: dict[str, float] = {"_good_ends": end - begun}
         first = story.first(b"two", at)
-        if seen and first is not None:
-            values["first_s"] = first
-        values |= {"failed": failed(answers), "stale": stale(answers), "stall_s": longest(answers)}
-        return values | {"settled_s": story.last(b"one", at)}
+        return {"settled_s": story.last(b"one", at)} | ({} if first is None else {"first_s": first})
 
-    async def _broken(self, running: Running, story: Story, patience: float) -> dict[str, float]:
+    async def _broken(self, running: Running, story: Story) -> dict[str, float]:
         self._write(running.launch.folder, "broken", broken=True)
         at = time.monotonic()
         reload = asyncio.create_task(asyncio.to_thread(running.reload))
-        await asyncio.sleep(patience)
+        # Granian gives up after 8 s: a shorter look would call it a survivor.
+        await until(lambda: reload.done() and not running.alive, PATIENCE)
         await reload
-        answers = story.between(at, time.monotonic())
-        latest = [a for a in answers if a.at + a.took > at + patience - 0.5]
+        await asyncio.sleep(0.5)
+        end = time.monotonic()
+        answers = story.between(at, end)
+        latest = [a for a in answers if a.at + a.took > end - 0.4]
         serves = any(a.outcome is Outcome.OK for a in latest) and not failed(latest)
         return {"broken_failed": failed(answers), "broken_serves": float(serves)}
 
@@ -250,15 +244,7 @@ class Kill(Scenario):
     )
     baseline = "gunicorn-gthread"
     servers = PREFORK
-    short_servers = (
-        "forkserve-sync",
-        "forkserve-asgi",
-        "gunicorn-gthread",
-        "uwsgi",
-        "granian-wsgi",
-        "uvicorn",
-        "circus-chaussette",
-    )
+    short_servers = ("forkserve-sync", "forkserve-asgi", "gunicorn-gthread", "uwsgi", "granian-wsgi", "uvicorn")
 
     def rounds(self, settings: Settings) -> int:
         """Repeat in a full run."""

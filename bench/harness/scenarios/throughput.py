@@ -84,7 +84,7 @@ class Throughput(Scenario):
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, verify, time, stop."""
-        return settings.duration * 1.25 + 1.2
+        return settings.duration * 1.25 + 0.9
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Time one server once."""
