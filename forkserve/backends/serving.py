@@ -11,6 +11,7 @@ from forkserve.engine.driver import Driver, Runner
 from forkserve.engine.limits import Limits
 from forkserve.engine.listening import Listening
 from forkserve.http.fields import EnvironCollector
+from forkserve.http.request import Profile
 from forkserve.wsgi.exchange import Exchange, Site
 from forkserve.wsgi.template import environ_template
 
@@ -50,6 +51,7 @@ def wsgi_driver(
 ) -> Driver:
     """Return a driver that runs the application as `runner` says."""
     options = run.options
+    limits = Limits.of(options)
     listenings = [
         Listening(
             listener,
@@ -60,12 +62,11 @@ def wsgi_driver(
                 multiprocess=True,
                 server=run.server,
             ),
+            Profile(limits.http, EnvironCollector),
         )
         for listener in listeners
     ]
-    driver = Driver(
-        listenings, Limits.of(options), collector=EnvironCollector, exchange=Exchange, runner=runner, run=run
-    )
+    driver = Driver(listenings, limits, exchange=Exchange, runner=runner, run=run)
     site = Site(app, driver.responder, wait=runner.wait, parks=runner.parks, body_in_memory=options.http.body_in_memory)
     driver.exchange = type("BoundExchange", (Exchange,), {"__slots__": (), "site": site})
     return driver

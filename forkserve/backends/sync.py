@@ -26,6 +26,7 @@ class _Inline:
 
     def __init__(self, timeout: float) -> None:
         self.alarm = Alarm(timeout)
+        self.waiting: Any = None
 
     def start(self, exchange: Exchange) -> None:
         """Run it in a context of its own, as another may run before it ends."""
@@ -38,7 +39,9 @@ class _Inline:
         alarm.current = None
 
     def resume(self, exchange: Exchange) -> None:
-        """Go on where it stopped."""
+        """Go on where it stopped, unless it waits by itself."""
+        if exchange.conn is self.waiting:
+            return
         self.alarm.arm()
         self.alarm.current = exchange
         exchange.context.run(exchange.resume)
@@ -53,8 +56,10 @@ class _Inline:
 
     def wait(self, conn: Any, until: Callable[[], bool]) -> None:
         """Serve this connection alone until it is done: the application cannot be left."""
+        self.waiting = conn
         while not until():
             conn.driver.pump(conn)
+        self.waiting = None
 
 
 class Sync:

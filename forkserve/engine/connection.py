@@ -47,6 +47,9 @@ class Exchange(Protocol):
     def body_end(self) -> None:
         """Know that the request's body is whole."""
 
+    def body_held(self) -> None:
+        """Know that the client holds its body back until it is told to proceed."""
+
     def lost(self) -> None:
         """Know that the client has gone; the exchange may still be running."""
 
@@ -64,6 +67,9 @@ class _Finished:
 
     def body_end(self) -> None:
         """Nothing waits for it."""
+
+    def body_held(self) -> None:
+        """Nobody asks for it."""
 
     def lost(self) -> None:
         """Nothing to stop."""

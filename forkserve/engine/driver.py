@@ -2,9 +2,9 @@
 
 How a backend plugs in
 ----------------------
-`Driver(listenings, limits, collector=..., exchange=..., runner=...)`, where
+`Driver(listenings, limits, exchange=..., runner=..., run=...)`, where
 
-* `collector` says in which shape header fields are wanted (`forkserve.http.fields`);
+* each of `listenings` has a profile, which says in which shape header fields are wanted (`forkserve.http`);
 * `exchange(conn, line, fields)` makes the object of one request (`Exchange` in `connection.py`): it is given the body
   by `body(data)` and `body_end()`, and is told by `lost()` that the client has gone while it runs;
 * `runner` (`Runner` below) says how an exchange is run: at once (sync), on a thread, in a greenlet, as a coroutine's
@@ -55,10 +55,10 @@ from forkserve.engine.listening import Listening
 from forkserve.engine.native import epoll, poll
 from forkserve.engine.upkeep import Serving, Upkeep
 from forkserve.http.errors import error_response
-from forkserve.http.fields import Collector, Fields
+from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 from forkserve.http.refusal import Refusal
-from forkserve.http.request import Profile, RequestReader
+from forkserve.http.request import RequestReader
 from forkserve.http.response import Responder
 
 __all__ = ["Driver", "Runner"]
@@ -104,15 +104,12 @@ class Driver:
         listenings: Sequence[Listening],
         limits: Limits,
         *,
-        collector: type[Collector],
         exchange: Callable[[Connection, RequestLine, Fields], Any],
         runner: Runner,
         run: Serving,
     ) -> None:
         self.epoll = epoll()
         self.limits = limits
-        self.profile = Profile(limits.http, collector)
-        self.spare = RequestReader(self.profile)
         self.exchange = exchange
         self.runner = runner
         self.start = runner.start
@@ -193,7 +190,7 @@ class Driver:
     def _take(self, conn: Connection, data: bytes) -> None:
         """Take bytes of a request; run it when it is whole, or when its interface wants it early."""
         try:
-            reader = conn.reader or self.spare
+            reader = conn.reader or conn.listening.spare
             if not reader.feed(data):
                 self._keep_reader(conn, reader)
                 return
@@ -216,7 +213,7 @@ class Driver:
         """A head has begun and not ended: the reader stays with its connection until it has."""
         if conn.reader is None:
             conn.reader = reader
-            self.spare = RequestReader(self.profile)
+            conn.listening.spare = RequestReader(reader.profile)
             conn.phase = HEAD
             conn.deadline = self.now + self.limits.header
 
@@ -229,6 +226,8 @@ class Driver:
         data, conn.inbox = conn.inbox, b""
         if data:
             self._take_body(conn, data)
+        if fields.expect_continue:
+            exchange.body_held()
         if conn.phase is BODY and (exchange.early or fields.expect_continue):
             conn.phase = RUNNING
             self.start(exchange)

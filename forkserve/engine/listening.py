@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from forkserve.engine.native import Socket
+from forkserve.http.request import Profile, RequestReader
 
 __all__ = ["Listening"]
 
@@ -23,17 +24,22 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Listening:
-    """One listener; `environ` is what every request that came by it has in common."""
+    """One listener; `environ` is what every request that came by it has in common.
 
-    __slots__ = ("_accept", "_kind", "environ", "fd", "paused_until", "sock", "tls")
+    It has a profile of its own, so that what an interface keeps with shared fields may depend on the listener. `spare`
+    is the reader of whoever begins a request; who has not finished one keeps it, and a new one is made.
+    """
 
-    def __init__(self, sock: socket.socket, environ: dict[str, Any]) -> None:
+    __slots__ = ("_accept", "_kind", "environ", "fd", "paused_until", "sock", "spare", "tls")
+
+    def __init__(self, sock: socket.socket, environ: Any, profile: Profile) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self._kind = (sock.family, sock.type, sock.proto)
         # gevent's socket is a wrapper around the real one.
         self._accept = functools.partial(Socket._accept, getattr(sock, "_sock", sock))  # type: ignore[attr-defined]
         self.environ = environ
+        self.spare = RequestReader(profile)
         self.paused_until = 0.0
         self.tls: Any = None
 

@@ -40,9 +40,9 @@ class Fields:
 
     `headers` is the collector's: a dict of environ keys, or a list of (lower-case name, value) pairs; copy before
     changing. `host` is None only for HTTP/1.0. `content_length` is None without the field; with `chunked` it always is.
-    `keep_alive` is what the client allows. `expect_continue` asks for a 100 before the body. `upgrade` is the field's
-    value when Connection names it too (RFC 9110 section 7.8), else None. `memo` is the interface's, for what it makes of
-    shared fields; None at first.
+    `keep_alive` is what the client allows. `expect_continue` asks for a 100 before the body. `upgrade` is the value of
+    Upgrade when Connection names it too (RFC 9110 section 7.8), else None. `memo` is the interface's, for what it makes
+    of shared fields; None at first.
     """
 
     __slots__ = ("chunked", "content_length", "expect_continue", "headers", "host", "keep_alive", "memo", "upgrade")

@@ -58,6 +58,10 @@ class Site:
         self.keep = True
 
 
+MEMO = 8
+"""Request lines for which the environ of shared header fields is kept."""
+
+
 class Exchange:
     """A request and the response to it as far as it has come."""
 
@@ -67,7 +71,6 @@ class Exchange:
         "environ",
         "fields",
         "framing",
-        "gone",
         "iterator",
         "keep",
         "left",
@@ -75,7 +78,6 @@ class Exchange:
         "prepared",
         "result",
         "spool",
-        "started",
         "whole",
     )
     context: Any
@@ -89,17 +91,24 @@ class Exchange:
         self.line = line
         self.fields = fields
         self.prepared: Prepared | None = None
-        self.result: Any = None
         self.spool: Spool | None = None
-        self.started = False
-        self.whole = False
-        self.gone = False
-        self.environ = environ = conn.listening.environ.copy()
-        environ.update(line.environ)
-        environ.update(fields.headers)
+        self.framing: Framing | None = None
+        memo = fields.memo
+        base = memo.get(line) if memo else None
+        self.environ = environ = self._environ() if base is None else base.copy()
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.remote
-        if fields.expect_continue:
-            environ["wsgi.input"] = LazyInput(self._fetch)
+
+    def _environ(self) -> dict[str, Any]:
+        """Build the environ; when fields come again, keep what they and the line give, for the next time."""
+        fields = self.fields
+        environ: dict[str, Any] = self.conn.listening.environ.copy()
+        environ.update(self.line.environ)
+        environ.update(fields.headers)
+        if fields.memo is None:
+            fields.memo = {}
+        elif len(fields.memo) < MEMO:
+            fields.memo[self.line] = environ.copy()
+        return environ
 
     # The request's body, from the loop.
 
@@ -115,30 +124,50 @@ class Exchange:
         if self.spool is not None and not self.fields.expect_continue:
             self.environ["wsgi.input"] = self.spool.open()
 
+    def body_held(self) -> None:
+        """Ask for the body when the application first reads it."""
+        self.environ["wsgi.input"] = LazyInput(self._fetch)
+
     def lost(self) -> None:
         """Know that the client has gone."""
-        self.gone = True
         if self.spool is not None and not self.fields.expect_continue:
             self.spool.close()
 
     def _fetch(self) -> Any:
         """Ask for the body that the client holds back (RFC 9110 10.1.1), and wait until it is whole."""
-        if not self.whole:
-            if not self.started and self.spool is None:
+        if not self._is_whole():
+            if self.framing is None and self.spool is None:
                 self.conn.proceed()
-            self.site.wait(self.conn, lambda: self.whole or self.gone)
-        if not self.whole:
+            self.site.wait(self.conn, lambda: self._is_whole() or self.conn.lost)
+        if not self._is_whole():
             raise ConnectionAbortedError("the client went before its body was whole")
         return self.spool.open() if self.spool is not None else EmptyInput()
+
+    def _is_whole(self) -> bool:
+        return getattr(self, "whole", False)
 
     # The response.
 
     def run(self) -> None:
         """Call the application and send what it answers."""
+        site = self.site
         try:
-            result = self.site.app(self.environ, self.start_response)
-            if (type(result) is list or type(result) is tuple) and self.prepared is not None and not self.started:
-                self._reply(result[0] if len(result) == 1 else b"".join(result))
+            result = site.app(self.environ, self.start_response)
+            prepared = self.prepared
+            if (type(result) is list or type(result) is tuple) and prepared is not None and self.framing is None:
+                data = result[0] if len(result) == 1 else b"".join(result)
+                if (
+                    type(data) is bytes
+                    and prepared.plain
+                    and prepared.length == len(data)
+                    and self.line.plain
+                    and self.spool is None
+                    and self._may_keep()
+                ):
+                    # What `whole` below would say, for the most usual response.
+                    self.conn.reply(prepared.head + site.responder.end + data, True)
+                else:
+                    self._reply(data)
                 return
             self.result = result
             if isinstance(result, FileWrapper) and self._send_file(result):
@@ -161,15 +190,21 @@ class Exchange:
         """Take status and headers; raises BadResponse for what cannot be sent, or the error of `exc_info`."""
         if exc_info is not None:
             try:
-                if self.started:
+                if self.framing is not None:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None
         elif self.prepared is not None:
             raise BadResponse("start_response was called twice without exc_info")
-        prepared = self.site.responder.prepare(status, headers)
-        if prepared.code < 200:
-            raise BadResponse(f"the interim status {status!r} is the server's to send")
+        responder = self.site.responder
+        try:
+            prepared = responder.known.get((status, tuple(headers)))
+        except TypeError:
+            prepared = None
+        if prepared is None:
+            prepared = responder.prepare(status, headers)
+            if prepared.code < 200:
+                raise BadResponse(f"the interim status {status!r} is the server's to send")
         self.prepared = prepared
         return self.write
 
@@ -196,7 +231,7 @@ class Exchange:
     def _may_keep(self) -> bool:
         fields = self.fields
         # Who holds back a body that we did not ask for may send it or not: the next request cannot be found.
-        return fields.keep_alive and self.site.keep and (not fields.expect_continue or self.whole)
+        return fields.keep_alive and self.site.keep and (not fields.expect_continue or self._is_whole())
 
     def _begin(self, length: int | None = None) -> bytes:
         """Frame the response; returns its head."""
@@ -209,11 +244,10 @@ class Exchange:
         self.framing = start.framing
         self.left = start.length or 0
         self.keep = start.keep_alive
-        self.started = True
         return start.head
 
     def _send(self, data: bytes) -> bool:
-        head = b"" if self.started else self._begin()
+        head = b"" if self.framing is not None else self._begin()
         framing = self.framing
         if framing is Framing.CHUNKED:
             data = encode_chunk(data)
@@ -244,7 +278,7 @@ class Exchange:
 
     def _finish(self) -> None:
         """Mark the end of the response."""
-        if not self.started:
+        if self.framing is None:
             # An empty response; for HEAD nobody knows how long GET's would have been.
             head = self._begin(None if self.line.method == "HEAD" else 0)
             self.conn.write(head)
@@ -257,7 +291,7 @@ class Exchange:
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         part = wrapper.part()
-        if part is None or self.prepared is None or self.started:
+        if part is None or self.prepared is None or self._begun():
             return False
         offset, size = part
         self.conn.write(self._begin(size))
@@ -271,10 +305,10 @@ class Exchange:
 
     def _end(self, keep: bool) -> None:
         """Close what the application returned, and hand the connection back."""
-        result, self.result = self.result, None
+        close = getattr(getattr(self, "result", None), "close", None)
         try:
-            if hasattr(result, "close"):
-                result.close()
+            if close is not None:
+                close()
         except BaseException as error:  # noqa: BLE001 - the response is out; whatever close() does is only logged
             log_failure(error, *self._name())
         if self.spool is not None:
@@ -293,7 +327,7 @@ class Exchange:
     def refuse(self, code: int) -> None:
         """Answer an error if nothing was sent; else only closing tells the client that the response is not whole."""
         keep = False
-        if not self.started and not self.conn.lost:
+        if self.framing is None and not self.conn.lost:
             line = self.line
             payload, keep = error_response(
                 self.site.responder, code, method=line.method, modern=line.modern, keep=self._may_keep()
@@ -307,9 +341,12 @@ class Exchange:
     def abandon(self, code: int) -> None:
         """Answer in place of an application that cannot be ended, from the loop; nothing of it reaches the client."""
         conn, self.conn = self.conn, NOBODY
-        if not self.started:
+        if self.framing is None:
             conn.write(error_response(self.site.responder, code)[0])
         conn.done(False)
+
+    def _begun(self) -> bool:
+        return self.framing is not None
 
     def _name(self) -> tuple[str, str]:
         return self.line.method, self.line.path
