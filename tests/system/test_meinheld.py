@@ -148,7 +148,10 @@ def drain_in_flight(worker: Worker, address: tuple[str, int], pipe: Path) -> byt
             return stream.read()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("meinheld") is None, reason="meinheld is not installed here")
+HERE = importlib.util.find_spec("meinheld") is not None
+
+
+@pytest.mark.skipif(not HERE, reason="no meinheld here: forkserve-worker --install-backend meinheld")
 def test_the_meinheld_of_this_environment_keeps_the_contract(tmp_path: Path) -> None:
     with (tmp_path / "errors").open("wb") as errors:
         assert check_build(Path(sys.executable), errors) == len(CHECKS)

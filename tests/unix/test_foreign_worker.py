@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import os
 import shutil
 import signal
@@ -118,11 +119,14 @@ def test_it_serves_on_the_inherited_socket_and_leaves_with_0(python: str, folder
             worker.end()
 
 
-def test_a_request_in_flight_at_sigterm_gets_its_answer(folder: Path) -> None:
+@pytest.mark.parametrize("backend", ["wsgiref", "waitress", "gevent", "bjoern"])
+def test_a_request_in_flight_at_sigterm_gets_its_answer(backend: str, folder: Path) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed here")
     pipe = folder / "pipe"
     os.mkfifo(pipe)
     with listening() as (listener, address):
-        worker = Worker(sys.executable, listener, folder, "--backend", "wsgiref", "shop:app")
+        worker = Worker(sys.executable, listener, folder, "--backend", backend, "shop:app")
         try:
             with closing(socket.create_connection(address, 20)) as client:
                 client.sendall(f"GET /wait?{pipe} HTTP/1.0\r\n\r\n".encode())

@@ -75,7 +75,7 @@ class Meinheld:
         honours=frozenset({"graceful_timeout", "keep_alive", "max_body"}),
         repairs=frozenset({Repair.HEAD, Repair.HEADERS, Repair.NAMES, Repair.ADDRESS}),
         weaknesses=(
-            "for compatibility only, behind a proxy: a fuzzer kills it",
+            "for compatibility only, behind a proxy: a fuzzer kills the original within 500 requests, expect crashes",
             "lenient parser",
             "unmaintained since 2020",
         ),

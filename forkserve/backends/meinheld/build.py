@@ -51,7 +51,7 @@ def install(say: Say, *, edits: Sequence[Edit] = EDITS) -> None:
         raise BackendError(lacking)
     say(
         f"meinheld {UPSTREAM_VERSION} with forkserve's {len(edits)} edits: for compatibility, behind a proxy, never as "
-        "a default. The crashes that are known are mended; a fuzzer still finds others (docs/meinheld.md)."
+        "a default. The crashes that are known are mended; expect others (docs/meinheld.md)."
     )
     with tempfile.TemporaryDirectory(prefix="forkserve-meinheld-") as name:
         wheel = _build(Path(name), say, edits)
