@@ -119,6 +119,41 @@ def test_it_serves_on_the_inherited_socket_and_leaves_with_0(python: str, folder
             worker.end()
 
 
+def test_forkserve_worker_becomes_it_with_the_same_pid_in_the_folder_it_was_told(folder: Path) -> None:
+    place = folder / "notify"
+    with listening() as (listener, address), closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as notified:
+        notified.bind(str(place))
+        notified.settimeout(20)
+        fd = listener.fileno()
+        code = "import sys; from forkserve.cli.worker import main; sys.exit(main())"
+        words = [
+            "--fd",
+            str(fd),
+            "--python",
+            sys.executable,
+            "--backend",
+            "wsgiref",
+            "--chdir",
+            folder.name,
+            "shop:app",
+        ]
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            pass_fds=[fd],
+            cwd=folder.parent,
+            env=os.environ | {"NOTIFY_SOCKET": str(place)},
+        )
+        try:
+            assert notified.recv(100) == b"READY=1"
+            with closing(get(address)) as answer:
+                assert answer.getheader("X-Pid") == str(process.pid)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
 @pytest.mark.parametrize("backend", ["wsgiref", "waitress", "gevent", "bjoern"])
 def test_a_request_in_flight_at_sigterm_gets_its_answer(backend: str, folder: Path) -> None:
     if importlib.util.find_spec(backend) is None:
