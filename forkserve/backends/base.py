@@ -45,7 +45,7 @@ class Repair(Enum):
 
     HEAD = "sends the body of a response to HEAD"
     HEADERS = "sends CR, LF or NUL in response headers"
-    NAMES = "passes header names with underscores on, or HTTP_PROXY"
+    NAMES = "passes header names with underscores on"
     WRITE = "gives the application no write()"
     ADDRESS = "does not know its own or the client's address"
 

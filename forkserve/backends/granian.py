@@ -36,7 +36,7 @@ class Granian:
         interfaces=frozenset({Interface.ASGI, Interface.WSGI}),
         concurrency="Rust threads for the network; --threads for a WSGI application, a loop for an ASGI one",
         many_listeners=False,
-        repairs=frozenset({Repair.WRITE, Repair.NAMES}),
+        repairs=frozenset({Repair.WRITE, Repair.NAMES, Repair.HEADERS, Repair.ADDRESS}),
         honours=frozenset({"graceful_timeout", "threads", "max_requests", "max_requests_jitter", "lifespan"}),
         weaknesses=(
             "a chunked body that breaks off reaches the application as an empty one",

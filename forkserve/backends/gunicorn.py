@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Run, Traits
+from forkserve.backends.shim import Shim, asgi_shim
 from forkserve.errors import BackendError
 
 __all__ = ["GunicornAsgi", "GunicornGevent", "GunicornGthread", "GunicornSync"]
@@ -51,7 +52,10 @@ class _Gunicorn:
         log = cfg.logger_class(cfg)
         sockets = [_wrapped(each, cfg, log) for each in listeners]
         worker_class = _chained(cfg.worker_class, run)
-        application = _Application(app, cfg)
+        is_wsgi = Interface.WSGI in self.traits.interfaces
+        repairs = self.traits.repairs
+        mended = Shim(app, repairs, listeners, run) if is_wsgi else asgi_shim(app, repairs, run)
+        application = _Application(mended, cfg)
         worker = worker_class(1, os.getppid(), sockets, application, cfg.timeout or 30, cfg, log)
         try:
             worker.init_process()
@@ -84,8 +88,6 @@ def _config(kind: str, run: Run) -> Any:
         "timeout": int(serving.timeouts.timeout),
         "graceful_timeout": int(serving.timeouts.graceful_timeout),
         "keepalive": int(serving.timeouts.keep_alive),
-        "max_requests": serving.lifetime.max_requests,
-        "max_requests_jitter": serving.lifetime.max_requests_jitter,
         "limit_request_line": min(serving.http.limit_request_line, 8190),
         "limit_request_fields": serving.http.limit_request_fields,
         "limit_request_field_size": serving.http.limit_request_field_size,

@@ -23,7 +23,7 @@ class Hypercorn:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.ASGI, Interface.WSGI}),
         concurrency="an event loop; a WSGI application on its threads",
-        repairs=frozenset({Repair.NAMES, Repair.WRITE}),
+        repairs=frozenset({Repair.NAMES, Repair.WRITE, Repair.ADDRESS}),
         honours=frozenset(
             {
                 "graceful_timeout", "keep_alive", "max_requests", "max_requests_jitter", "loop", "ws_max_size",

@@ -39,7 +39,6 @@ class Shim:
         self.head = Repair.HEAD in repairs
         self.headers = Repair.HEADERS in repairs
         self.write = Repair.WRITE in repairs
-        self.proxy = Repair.NAMES in repairs
         self.server = server_address(listeners[0]) if Repair.ADDRESS in repairs and len(listeners) == 1 else None
         self.unix = Repair.ADDRESS in repairs and all(each.family == socket.AF_UNIX for each in listeners)
         self.count = count_requests(run)
@@ -47,8 +46,8 @@ class Shim:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         self.count()
-        if self.proxy:
-            environ.pop("HTTP_PROXY", None)
+        # A client must not choose the application's outgoing proxy (httpoxy, CVE-2016-5385).
+        environ.pop("HTTP_PROXY", None)
         if self.server is not None:
             environ["SERVER_NAME"], environ["SERVER_PORT"] = self.server
         if self.unix:

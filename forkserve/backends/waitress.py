@@ -22,7 +22,7 @@ class Waitress:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.WSGI}),
         concurrency="a loop, and --threads that run the application (4 if not given)",
-        repairs=frozenset({Repair.HEAD}),
+        repairs=frozenset({Repair.HEAD, Repair.ADDRESS}),
         honours=frozenset(
             {"graceful_timeout", "threads", "max_requests", "max_requests_jitter", "keep_alive", "max_body"}
         ),
