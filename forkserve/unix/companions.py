@@ -4,7 +4,7 @@ A companion runs one function of ours and never returns to the master's code. It
 signal meant for a group reaches it, and it ignores those that a whole control group may get (systemd, docker stop):
 it ends when its work has ended, which it learns from its pipe. It has no descriptor but those it is given.
 
-Forked and not executed: it shares the master's pages. Measured with Python 3.11: 3 MB of its own (PSS), 8 if executed.
+Forked and not executed: its own pages, measured with Python 3.11, are 2.1 MB instead of 3.6, and it is there at once.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ __all__ = ["Message", "NotifySocket", "notify", "parse", "take_listen_fds"]
 
 _CREDENTIALS = struct.Struct("3i")
 _LARGEST = 4096
+_AT_ONCE = 64
+_FIRST_FD = 3
 _SCM_CREDENTIALS = 2
 """SCM_CREDENTIALS of <bits/socket.h>, which Python's socket module does not name."""
 
@@ -57,10 +59,13 @@ class NotifySocket:
         return self._socket.fileno()
 
     def take(self) -> list[Message]:
-        """Return the messages that have come."""
+        """Return messages that have come, oldest first; some may be left, and then the descriptor stays readable.
+
+        Descriptors sent along (FDSTORE=1, BARRIER=1) find no room, so that the kernel closes them at once.
+        """
         messages: list[Message] = []
         with contextlib.suppress(BlockingIOError):
-            while True:
+            for _ in range(_AT_ONCE):  # whoever writes without end must not keep the loop here
                 data, ancillary, _flags, _address = self._socket.recvmsg(_LARGEST, socket.CMSG_SPACE(_CREDENTIALS.size))
                 for level, kind, payload in ancillary:
                     if level == socket.SOL_SOCKET and kind == _SCM_CREDENTIALS:
@@ -96,12 +101,14 @@ def take_listen_fds(environ: MutableMapping[str, str] = os.environ) -> dict[str,
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     names = environ.pop("LISTEN_FDNAMES", "").split(":")
-    if pid != str(os.getpid()) or not count.isdigit():
+    if pid != str(os.getpid()) or not count.isdecimal():
         return {}
     taken: dict[str, int] = {}
-    for index in range(int(count)):
+    for index, fd in enumerate(range(_FIRST_FD, _FIRST_FD + int(count))):
+        try:
+            os.set_inheritable(fd, False)
+        except OSError:  # fewer are open than were promised: a shell script in between has closed them
+            break
         name = names[index] if index < len(names) and names[index] else "unknown"
-        fd = 3 + index
-        os.set_inheritable(fd, False)
         taken[f"{name}-{fd}" if name in taken else name] = fd
     return taken

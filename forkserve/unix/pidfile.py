@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from forkserve.errors import BindError
+from forkserve.errors import ConfigError
 
 __all__ = ["PidFile"]
 
@@ -14,28 +14,50 @@ __all__ = ["PidFile"]
 class PidFile:
     """Written whole at construction, removed by `close` if it is still ours.
 
-    Raises BindError when the pid in it is alive, or when it cannot be written.
+    Raises ConfigError when the pid in it is alive, or when it cannot be written.
     """
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path)
+        self._path = Path(path).absolute()
         self._refuse_living()
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             temporary.write_text(f"{os.getpid()}\n")
             temporary.replace(self._path)  # rename(2): a reader sees the old file or the new, never half a number
         except OSError as error:
-            raise BindError(f"pidfile {path}: {error.strerror}") from None
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise ConfigError(
+                f"pidfile {path}: cannot write it: {error.strerror}; name a file in a folder that can be written, "
+                "such as /run, or leave the option out"
+            ) from None
+
+    def _read(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            return int(self._path.read_text())
+        return None
 
     def _refuse_living(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self._path.read_text())
-            if pid != os.getpid():
-                os.kill(pid, 0)
-                raise BindError(f"pidfile {self._path}: process {pid} is alive; stop it, or name another file")
+        pid = self._read()
+        # In a container that was started anew, the last master had our own pid.
+        if pid is not None and pid > 0 and pid != os.getpid() and _is_alive(pid):
+            raise ConfigError(
+                f"pidfile {self._path}: process {pid} is alive; stop it, name another file, "
+                "or remove the file if that process is no forkserve"
+            )
 
     def close(self) -> None:
         """Remove the file, unless another process has put its own there."""
-        with contextlib.suppress(OSError, ValueError):
-            if int(self._path.read_text()) == os.getpid():
+        if self._read() == os.getpid():
+            with contextlib.suppress(OSError):  # read-only by now: nothing is left to do
                 self._path.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's; no pid at all
+        return pid < 2**31
+    return True

@@ -34,6 +34,8 @@ FIRST_SOCKET = 3
 _PATIENCE = 5.0
 """Seconds that the way to `exec` may take; it needs a few thousandths, but a dead network drive must not hold us."""
 
+_RESETTABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
 
 class Stage(Enum):
     """How far a start had come when it failed; the value completes "cannot ...".
@@ -213,7 +215,8 @@ def _environment(spec: SpawnSpec) -> dict[str, str]:
 
 def _reset_signals() -> None:
     # Ignored signals stay ignored through exec (execve(2)); Python ignores SIGPIPE and SIGXFSZ, nohup ignores SIGHUP.
-    for signum in signal.valid_signals():
-        if signum not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(signum) is not signal.SIG_DFL:
+    # Handlers go too, though exec would reset them: between unblocking and exec they would run in the child.
+    for signum in _RESETTABLE:
+        if signal.getsignal(signum) is not signal.SIG_DFL:
             signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -131,7 +131,7 @@ import os, sys
 from forkserve.unix.privileges import Credentials
 from forkserve.unix.spawn import SpawnSpec, spawn
 credentials = Credentials({NOBODY}, {NOBODY}, ())
-spawn(SpawnSpec(argv=("/bin/sh", "-c", "echo started; sleep 100"), env={{}}, credentials=credentials))
+spawn(SpawnSpec(argv=("/bin/sh", "-c", "echo started; exec sleep 100"), env={{}}, credentials=credentials))
 sys.stdin.read()
 """
     to_master, from_child = os.pipe(), os.pipe()
