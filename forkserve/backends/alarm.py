@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Any
 
 from forkserve.engine.limits import FOREVER
+from forkserve.failure import OURS, TimedOut, log_overdue
 from forkserve.wsgi.exchange import Exchange
-from forkserve.wsgi.failure import OURS, TimedOut, log_overdue
 
 __all__ = ["Alarm"]
 

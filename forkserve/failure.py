@@ -11,9 +11,9 @@ from forkserve.http.response import BadResponse
 
 __all__ = ["OURS", "TimedOut", "log_failure", "log_overdue"]
 
-log = logging.getLogger("forkserve.wsgi")
+log = logging.getLogger("forkserve.application")
 
-OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+OURS = os.path.dirname(__file__) + os.sep
 """Where our own code lies: frames of files below it say nothing to a user."""
 
 
