@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from forkserve.backends.base import App, Run
 from forkserve.engine.driver import Driver, Runner
+from forkserve.engine.forks import contain
 from forkserve.engine.limits import Limits
 from forkserve.engine.listening import Listening
 from forkserve.http.fields import EnvironCollector
@@ -29,6 +30,10 @@ HONOURS = frozenset(
         "limit_request_head",
         "limit_request_line",
         "max_body",
+        "max_lifetime",
+        "max_requests",
+        "max_requests_jitter",
+        "max_rss",
         "min_rate",
         "write_timeout",
     }
@@ -69,4 +74,6 @@ def wsgi_driver(
     driver = Driver(listenings, limits, exchange=Exchange, runner=runner, run=run)
     site = Site(app, driver.responder, wait=runner.wait, parks=runner.parks, body_in_memory=options.http.body_in_memory)
     driver.exchange = type("BoundExchange", (Exchange,), {"__slots__": (), "site": site})
+    driver.upkeep.on_drain.append(site.close_connections)
+    contain(driver)
     return driver

@@ -25,8 +25,8 @@ from forkserve.engine.native import Socket
 from forkserve.http.request import RequestReader
 
 if TYPE_CHECKING:
-    from forkserve.engine.driver import Driver
     from forkserve.engine.listening import Listening
+    from forkserve.engine.sockets import Sockets
 
 __all__ = ["FINISHED", "READABLE", "Connection", "ConnectionLost", "Exchange", "Phase"]
 
@@ -127,7 +127,7 @@ class Connection:
         "__weakref__",
     )
 
-    def __init__(self, driver: Driver, listening: Listening, sock: Socket, peer: Any) -> None:
+    def __init__(self, driver: Sockets, listening: Listening, sock: Socket, peer: Any) -> None:
         self.driver = driver
         self.listening = listening
         self.sock = sock

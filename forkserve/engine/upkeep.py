@@ -6,22 +6,28 @@ a second; a request costs nothing but its assignment to `deadline`.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
+import random
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
+from forkserve.config.serving import ServingOptions
 from forkserve.engine.connection import Connection, Phase
 from forkserve.engine.limits import FOREVER
 from forkserve.http.refusal import Refusal
 
 if TYPE_CHECKING:
-    from forkserve.engine.driver import Driver
+    from forkserve.engine.sockets import Sockets
 
 __all__ = ["Serving", "Upkeep"]
 
 log = logging.getLogger("forkserve.engine")
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
 GRACE = 2.0
 """Seconds in which an interrupted request has to end."""
 LAST_CALL = 1.0
@@ -31,6 +37,7 @@ LAST_CALL = 1.0
 class Serving(Protocol):
     """What the driver needs to know of the run that it serves in; `forkserve.backends.base.Run` is one."""
 
+    options: ServingOptions
     server: str
     drain_fd: int
     drain_deadline: float
@@ -41,16 +48,41 @@ class Serving(Protocol):
 class Upkeep:
     """The regular work of one driver."""
 
-    def __init__(self, driver: Driver, run: Serving) -> None:
+    def __init__(self, driver: Sockets, run: Serving) -> None:
         self.driver = driver
         self.run = run
         self.paused = False
+        life = run.options.lifetime
+        # Not all workers of one start together: up to a tenth later.
+        self.leave_at = driver.now + life.max_lifetime * random.uniform(1.0, 1.1) if life.max_lifetime else FOREVER
+        self.on_drain: list[Callable[[], None]] = []
         self.interrupted: WeakSet[Connection] = WeakSet()
+
+    def counted(self, start: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Return `start` itself, or one that has the worker leave after `max_requests`."""
+        life = self.run.options.lifetime
+        if not life.max_requests:
+            return start
+        limit = life.max_requests + random.randint(0, life.max_requests_jitter)
+        left = itertools.count(limit - 1, -1)
+
+        def counting(exchange: Any) -> None:
+            if next(left) == 0:
+                self.leave(f"{limit} requests served")
+            start(exchange)
+
+        return counting
+
+    def leave(self, reason: str) -> None:
+        """Drain of our own accord, at once: the response that is under way already closes its connection."""
+        self.run.drain(reason)
+        self.begin_drain()
 
     @property
     def busy(self) -> bool:
         """True when there is something to do though there is no connection."""
-        return self.paused or self.driver.draining
+        life = self.run.options.lifetime
+        return self.paused or self.driver.draining or bool(life.max_lifetime or life.max_rss)
 
     def sweep(self, now: float) -> float:
         """Do what is due; returns the instant of the next time."""
@@ -66,10 +98,20 @@ class Upkeep:
             elif listening.paused_until and not driver.draining:
                 listening.paused_until = 0.0
                 driver.watch_listener(listening)
+        self._live(now)
         if driver.draining and now >= self.run.drain_deadline:
             for conn in list(driver.connections.values()):
                 driver.lose(conn)
         return now + driver.limits.tick
+
+    def _live(self, now: float) -> None:
+        life = self.run.options.lifetime
+        if self.driver.draining:
+            return
+        if now >= self.leave_at:
+            self.leave(f"it has served for {life.max_lifetime:g} s")
+        elif life.max_rss and resident() > life.max_rss:
+            self.leave(f"it has more than {life.max_rss} bytes resident")
 
     def _expire(self, conn: Connection) -> None:
         driver = self.driver
@@ -100,6 +142,8 @@ class Upkeep:
         if driver.draining:
             return
         driver.draining = True
+        for act in self.on_drain:
+            act()
         driver.epoll.unregister(self.run.drain_fd)
         for listening in driver.listenings:
             if not listening.paused_until:
@@ -109,3 +153,9 @@ class Upkeep:
             if conn.phase in (Phase.IDLE, Phase.FIRST_BYTE):
                 conn.deadline = min(conn.deadline, last)
         driver.next_sweep = driver.now
+
+
+def resident() -> int:
+    """Return the bytes of this process that are in memory: second in /proc/self/statm, in pages (proc(5))."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * PAGE

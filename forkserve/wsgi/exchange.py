@@ -57,6 +57,10 @@ class Site:
         self.body_in_memory = body_in_memory
         self.keep = True
 
+    def close_connections(self) -> None:
+        """From now on, no response keeps its connection."""
+        self.keep = False
+
 
 MEMO = 8
 """Request lines for which the environ of shared header fields is kept."""
