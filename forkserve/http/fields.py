@@ -69,17 +69,20 @@ class Collector:
 
     def __init__(self, limits: Limits) -> None:
         self._underscores = limits.underscores
-        self._rules = {form: rule for name, rule in _RULES.items() for form in (name, name.title(), name.upper())}
         self._hosts: set[bytes] = set()
         self.headers: Any = self._empty()
         self.on_header = self._bind()
         self.is_plain = False
         self._host: bytes | None = None
+        self._stays = False
+        self._unseen = 0
 
     def begin(self) -> None:
         """Forget the last request."""
         self.headers.clear()
         self._host = None
+        self._stays = False
+        self._unseen = 0
         if not self.is_plain:
             self.is_plain = True
             self._length: int | None = None
@@ -89,16 +92,26 @@ class Collector:
             self._upgrade: bytes | None = None
             self._content_type = False
 
+    @property
+    def count(self) -> int:
+        """How many field lines came since `begin`."""
+        return len(self.headers) + self._unseen
+
     def finish(self, line: RequestLine) -> Fields:
         """What the fields mean for this request line; raises Refusal."""
         host = self._host
         modern = line.modern
-        if host is None and modern:
-            raise Refusal(400, "no Host")
+        if host is None:
+            if modern:
+                raise Refusal(400, "no Host")
+        elif host not in self._hosts:
+            check_host(host)
+            if len(self._hosts) < _KNOWN_HOSTS and len(host) < 64:
+                self._hosts.add(host)
         if line.authority is not None:
             host = line.authority
             self._replace_host(host)
-        fields = Fields(self.headers.copy(), host, modern)
+        fields = Fields(self.headers.copy(), host, modern or self._stays)
         if not self.is_plain:
             self._decide(fields, modern)
         return fields
@@ -112,7 +125,7 @@ class Collector:
         fields.chunked = self._chunked
         fields.content_length = self._length
         options = {option.strip(b" \t") for option in self._connection.lower().split(b",")}
-        fields.keep_alive = b"close" not in options and (modern or b"keep-alive" in options)
+        fields.keep_alive = b"close" not in options and (modern or self._stays or b"keep-alive" in options)
         if not modern:
             return
         if self._expect is not None:
@@ -124,12 +137,14 @@ class Collector:
 
     def _rare(self, name: bytes, value: bytes) -> None:
         """A field whose name is not known to be ordinary."""
-        rule = self._rules.get(name)
         lower = name.lower()
         value = value.rstrip()
-        if rule is not None or (rule := _RULES.get(lower)) is not None:
+        rule = _RULES.get(lower)
+        if rule is not None:
             if rule(self, value):
                 self._store(name, lower, value)
+            else:
+                self._unseen += 1
         elif b"_" not in lower:
             self._learn(name, lower)
             self._store(name, lower, value)
@@ -137,14 +152,12 @@ class Collector:
             raise Refusal(400, "an underscore in a header name")
         elif self._underscores is Underscores.KEEP and lower.replace(b"_", b"-") not in _RULES:
             self._store(name, lower, value)
+        else:
+            self._unseen += 1
 
     def _on_host(self, value: bytes) -> bool:
         if self._host is not None:
             raise Refusal(400, "two Hosts")
-        if value not in self._hosts:
-            check_host(value)
-            if len(self._hosts) < _KNOWN_HOSTS and len(value) < 64:
-                self._hosts.add(value)
         self._host = value
         return True
 
@@ -171,8 +184,11 @@ class Collector:
         return True
 
     def _on_connection(self, value: bytes) -> bool:
-        self.is_plain = False
-        self._connection += b"," + value
+        if value in (b"keep-alive", b"Keep-Alive"):
+            self._stays = True
+        else:
+            self.is_plain = False
+            self._connection += b"," + value
         return True
 
     def _on_expect(self, value: bytes) -> bool:
@@ -233,6 +249,9 @@ def _environ_key(name: bytes) -> str:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
 
 
+_RULE_KEYS = {name: _environ_key(name) for name in _RULES}
+
+
 class EnvironCollector(Collector):
     """Fields as WSGI wants them: `headers` is {"HTTP_ACCEPT": "*/*", ..., "CONTENT_LENGTH": "5"}, values latin-1.
 
@@ -251,14 +270,15 @@ class EnvironCollector(Collector):
             key = keys.get(name)
             if key is None:
                 rare(name, value)
-            elif key in headers:
-                again(key, value)
-            else:
+            elif key not in headers:
                 headers[key] = value.rstrip().decode("latin-1")
+            else:
+                again(key, value)
 
         return on_header
 
     def _again(self, key: str, value: bytes) -> None:
+        self._unseen += 1
         joint = "; " if key == "HTTP_COOKIE" else ","
         self.headers[key] += joint + value.rstrip().decode("latin-1")
 
@@ -267,7 +287,7 @@ class EnvironCollector(Collector):
             self._keys[name] = _environ_key(name)
 
     def _store(self, name: bytes, lower: bytes, value: bytes) -> None:
-        key = _environ_key(name)
+        key = _RULE_KEYS.get(lower) or _environ_key(name)
         if key in self.headers:
             self._again(key, value)
         else:

@@ -19,6 +19,7 @@ __all__ = ["RequestLine", "parse_line"]
 _USUAL = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ((/[!\"$->@-~]*)(?:\?([!\"$-~]*))?) HTTP/1\.([01])"
 ).fullmatch
+_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}").fullmatch
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
 _VISIBLE = re.compile(rb"[!-~]+").fullmatch
@@ -88,7 +89,8 @@ def parse_line(line: bytes) -> RequestLine:
     method, target, path, query, version = match.groups()
     if method == b"CONNECT":
         raise Refusal(501, "CONNECT is not served")
-    return RequestLine(method.decode("ascii"), target, (path, query or b""), version == b"1")
+    known = _METHODS.get(method) or method.decode("ascii")
+    return RequestLine(known, target, (path, query or b""), version == b"1")
 
 
 def _parse_unusual(line: bytes) -> RequestLine:

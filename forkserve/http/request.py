@@ -16,6 +16,7 @@ from forkserve.http.fields import Collector, Fields
 from forkserve.http.limits import Limits
 from forkserve.http.line import RequestLine, parse_line
 from forkserve.http.llhttp import LlhttpFields
+from forkserve.http.refusal import Refusal
 from forkserve.http.strict import PartialHead, check_sizes
 
 __all__ = ["FieldReader", "Profile", "RequestReader"]
@@ -49,8 +50,8 @@ class Profile:
         self.lines: dict[bytes, RequestLine] = {}
         self.blocks: dict[bytes, Fields] = {}
         self.last = b""
-        # A head below this size cannot break any limit: the shortest field line has four bytes, `a:` CR LF.
-        self.small = min(limits.request_line, limits.field, limits.head, limits.fields * 4)
+        # A head below this size cannot break any limit but that of the number of fields, which are counted anyway.
+        self.small = min(limits.request_line, limits.field, limits.head)
 
     def line(self, data: bytes) -> RequestLine:
         """Parse a request line, and remember it; raises Refusal."""
@@ -66,6 +67,8 @@ class Profile:
         collector = self.collector
         collector.begin()
         self.read(block)
+        if collector.count > self.limits.fields:
+            raise Refusal(431, "too many header fields")
         fields = collector.finish(line)
         if len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             if block == self.last:
@@ -104,7 +107,9 @@ class RequestReader:
             raw, _, block = data.partition(b"\r\n")
             line = profile.lines.get(raw)
             if line is not None and line.modern:
-                fields = profile.blocks.get(block) if len(block) <= _REMEMBERED_BLOCK else None
+                blocks = profile.blocks
+                # A miss costs the hash of the block; nobody pays it where no block has ever come twice.
+                fields = blocks.get(block) if blocks and len(block) <= _REMEMBERED_BLOCK else None
                 if fields is not None and line.authority is None:
                     self.line = line
                     self.fields = fields

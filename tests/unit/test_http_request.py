@@ -1,0 +1,126 @@
+"""Profiles and readers: what is remembered, bounded, and left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from forkserve.http.body import body_reader
+from forkserve.http.fields import Collector, EnvironCollector, ScopeCollector
+from forkserve.http.limits import Limits, Underscores
+from forkserve.http.refusal import Refusal
+from forkserve.http.request import Profile, RequestReader
+
+GET = b"GET /a?b HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n"
+
+
+def read(raw: bytes, collector: type[Collector] = EnvironCollector, **limits: object) -> RequestReader:
+    reader = RequestReader(Profile(Limits(**limits), collector))  # type: ignore[arg-type]
+    assert reader.feed(raw)
+    return reader
+
+
+def refused(raw: bytes, **limits: object) -> int:
+    with pytest.raises(Refusal) as caught:
+        read(raw, **limits)
+    return caught.value.status
+
+
+def test_environ_of_a_request_line_and_fields() -> None:
+    reader = read(b"GET /%C3%A4?b=%20 HTTP/1.1\r\nHost: h\r\nCookie: a\r\ncookie: b\r\nX: 1\r\nX: 2\r\n\r\n")
+    assert reader.line.environ == {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/\u00c3\u00a4",
+        "QUERY_STRING": "b=%20",
+        "RAW_URI": "/%C3%A4?b=%20",
+        "REQUEST_URI": "/%C3%A4?b=%20",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+    }
+    assert reader.line.text_path == "/ä"
+    assert reader.fields.headers == {"HTTP_HOST": "h", "HTTP_COOKIE": "a; b", "HTTP_X": "1,2"}
+
+
+def test_host_of_an_absolute_target_stands_in_both_shapes() -> None:
+    raw = b"GET http://b/p HTTP/1.1\r\nX: y\r\nHost: a\r\n\r\n"
+    reader = read(raw)
+    assert reader.line.environ["HTTP_HOST"] == "b"
+    assert reader.fields.host == b"b"
+    assert (b"host", b"b") in read(raw, ScopeCollector).fields.headers
+    assert (b"host", b"a") not in read(raw, ScopeCollector).fields.headers
+
+
+def test_equal_blocks_share_their_fields_and_others_do_not() -> None:
+    reader = RequestReader(Profile(Limits(), EnvironCollector))
+    seen = []
+    for _ in range(4):
+        assert reader.feed(GET)
+        seen.append(reader.fields)
+    assert seen[2] is seen[3]
+    assert reader.feed(GET.replace(b"y", b"z"))
+    assert reader.fields.headers["HTTP_X"] == "z"
+
+
+def test_a_remembered_block_is_judged_again_in_http_1_0() -> None:
+    reader = RequestReader(Profile(Limits(), EnvironCollector))
+    for _ in range(3):
+        assert reader.feed(GET)
+    assert reader.feed(GET.replace(b"1.1", b"1.0"))
+    assert not reader.fields.keep_alive
+
+
+def test_a_remembered_block_is_no_excuse_for_what_follows() -> None:
+    reader = RequestReader(Profile(Limits(), EnvironCollector))
+    for _ in range(3):
+        assert reader.feed(GET)
+    assert reader.feed(GET + b"GET /2 HTTP/1.1\r\n")
+    assert reader.take_rest() == b"GET /2 HTTP/1.1\r\n"
+    assert reader.take_rest() == b""
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    profile = Profile(Limits(), EnvironCollector)
+    reader = RequestReader(profile)
+    for number in range(3000):
+        raw = b"GET /%d HTTP/1.1\r\nHost: h%d\r\nX-%d: y\r\n\r\n" % (number, number, number)
+        assert reader.feed(raw)
+        assert reader.feed(raw)
+    assert len(profile.lines) <= 512
+    assert len(profile.blocks) <= 256
+    big = b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 4000 + b"\r\n\r\n"
+    assert reader.feed(big)
+    assert big.partition(b"\r\n")[2] not in profile.blocks
+
+
+def test_underscored_names_are_dropped_refused_or_kept() -> None:
+    raw = b"GET / HTTP/1.1\r\nHost: h\r\nX_Y: 1\r\nContent_Length: 9\r\n\r\n"
+    assert read(raw).fields.headers == {"HTTP_HOST": "h"}
+    assert refused(raw, underscores=Underscores.REFUSE) == 400
+    kept = read(raw, underscores=Underscores.KEEP).fields
+    assert kept.headers == {"HTTP_HOST": "h", "HTTP_X_Y": "1"}
+    assert kept.content_length is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "status"), [({"request_line": 10}, 414), ({"head": 30}, 431), ({"field": 6}, 431), ({"fields": 1}, 431)]
+)
+def test_each_limit_applies_to_a_whole_head(limits: dict[str, int], status: int) -> None:
+    assert refused(GET, **limits) == status
+
+
+def test_dropped_and_repeated_fields_count() -> None:
+    raw = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"Proxy: x\r\nX_Y: z\r\nA: b\r\n" * 3 + b"\r\n"
+    assert refused(raw, fields=9) == 431
+    assert read(raw, fields=10).fields.headers == {"HTTP_HOST": "h", "HTTP_A": "b,b,b"}
+
+
+def test_body_beyond_its_limit_is_refused_at_the_head() -> None:
+    limits = Limits(body=4)
+    reader = read(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n")
+    with pytest.raises(Refusal, match="413"):
+        body_reader(reader.fields, limits)
+
+
+def test_a_refusal_is_not_remembered_as_good() -> None:
+    reader = RequestReader(Profile(Limits(), EnvironCollector))
+    for _ in range(3):
+        with pytest.raises(Refusal, match="400 two Hosts"):
+            reader.feed(b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n")
