@@ -117,6 +117,7 @@ class Connection:
         "out",
         "out_size",
         "parked",
+        "patient",
         "phase",
         "reader",
         "receive",
@@ -145,6 +146,7 @@ class Connection:
         self.out: deque[Any] | None = None
         self.out_size = 0
         self.parked = False
+        self.patient = False
         self.receive: Callable[[bytes], None] | None = None
         self.close_after = False
         self.half_closed = False
@@ -153,6 +155,11 @@ class Connection:
     def lost(self) -> bool:
         """True when the client is known to have gone."""
         return self.phase is _CLOSED
+
+    @property
+    def awaits_client(self) -> bool:
+        """True while a running exchange can go on only when bytes come, so that the client is the one who is late."""
+        return self.receive is not None or (self.body is not None and self.body.held_since is None)
 
     def reply(self, payload: bytes, keep: bool) -> None:
         """Send a whole response and end the exchange: the hot path of every backend. Raises ConnectionLost."""
@@ -208,11 +215,26 @@ class Connection:
         """End the exchange: what is queued goes out first, then the next request runs or the connection closes."""
         self.close_after = not keep
         self.exchange = FINISHED
+        self.patient = False
         self.driver.later(self)
 
     def proceed(self) -> None:
         """Send `100 Continue` (RFC 9110 15.2.1). Raises ConnectionLost."""
         self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def hold(self) -> None:
+        """Read no more of the request's body until `release`: who takes it is behind."""
+        if self.body is not None:
+            self.body.hold(self.driver.now)
+            self.deadline = self.driver.now + self.driver.limits.run
+        self.watch(self.events & ~READABLE)
+
+    def release(self) -> None:
+        """Read on."""
+        if self.body is not None:
+            self.body.release(self.driver.now)
+            self.deadline = self.body.deadline(self.driver.now)
+        self.watch(self.events | READABLE)
 
     def take_over(self, receive: Callable[[bytes], None]) -> bytes:
         """Give all further bytes to `receive`, for another protocol; returns those that were read already."""

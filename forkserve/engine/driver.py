@@ -45,7 +45,7 @@ from typing import Any
 
 from forkserve.engine.connection import FINISHED, READABLE, Connection, ConnectionLost, Phase
 from forkserve.engine.intake import Intake
-from forkserve.engine.limits import Limits
+from forkserve.engine.limits import FOREVER, Limits
 from forkserve.engine.listening import Listening
 from forkserve.engine.sockets import Runner, Sockets
 from forkserve.engine.upkeep import Serving
@@ -80,7 +80,6 @@ class Driver(Sockets):
         super().__init__(listenings, limits, runner, run)
         self.exchange = exchange
         self.start = self.upkeep.counted(runner.start)
-        self.idle_deadline = self.now + limits.keep_alive
         self.run_deadline = self.now + limits.run
 
     def fileno(self) -> int:
@@ -216,7 +215,10 @@ class Driver(Sockets):
             self._read(conn)
 
     def _flushed(self, conn: Connection) -> None:
-        conn.deadline = self.run_deadline if conn.body is None else conn.body.deadline(self.now)
+        if conn.patient:
+            conn.deadline = FOREVER
+        else:
+            conn.deadline = self.run_deadline if conn.body is None else conn.body.deadline(self.now)
         if conn.exchange is FINISHED:
             self._advance(conn)
         elif conn.parked:
@@ -257,6 +259,8 @@ class Driver(Sockets):
             conn.watch(conn.events & ~READABLE)
         if conn.exchange is None:
             self._advance(conn)
+        elif conn.half_closed:
+            self.runner.notify(conn.exchange)
 
     def _finish_some(self) -> None:
         """Go on with connections whose exchange has ended; one round, so that no pipeline starves others."""

@@ -67,6 +67,7 @@ class Sockets:
         self.todo: deque[Connection] = deque()
         self.now = time.monotonic()
         self.next_sweep = self.now
+        self.idle_deadline = self.now + limits.keep_alive
         self.draining = False
         self.responder = Responder(time.time(), run.server)
         self.upkeep = Upkeep(self, run)

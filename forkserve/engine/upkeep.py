@@ -117,7 +117,7 @@ class Upkeep:
         driver = self.driver
         if conn.phase in (Phase.HEAD, Phase.BODY) and conn.out is None:
             driver.refuse(conn, Refusal(408, "the request did not come in time"))
-        elif conn.phase is Phase.RUNNING and conn.out is None and conn.body is None and conn.receive is None:
+        elif conn.phase is Phase.RUNNING and conn.out is None and not conn.awaits_client:
             self._overdue(conn)
         else:
             driver.lose(conn)
