@@ -55,15 +55,26 @@ class Guard:
 
     def _tell(self, pgid: int, stop_signal: int, grace: float) -> None:
         self._unsent.append(_RECORD.pack(pgid, stop_signal, grace))
-        # A full pipe means that the guardian is stopped; what it must know waits for the next time. Writes of less
-        # than PIPE_BUF are whole or not at all (pipe(7)).
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError):  # it has died; whoever reaps it makes another
+            self.flush()
+
+    def flush(self) -> bool:
+        """Send what a guardian that was stopped could not take; True when it has been told everything.
+
+        Raises BrokenPipeError when it has died.
+        """
+        # Writes of less than PIPE_BUF are whole or not at all (pipe(7)).
+        with contextlib.suppress(BlockingIOError):
             while self._unsent:
                 os.write(self._writing, self._unsent[0])
                 self._unsent.popleft()
+        return not self._unsent
 
     def close(self) -> None:
         """Send the guardian home: with no group left on its list it ends at once."""
+        with contextlib.suppress(BrokenPipeError):
+            if not self.flush():  # it may hold a group that has ended for alive, and end strangers of that number
+                os.kill(self.pid, signal.SIGKILL)
         os.close(self._writing)
 
 
