@@ -45,17 +45,17 @@ class Fields:
     of shared fields; None at first.
     """
 
-    __slots__ = ("chunked", "content_length", "expect_continue", "headers", "host", "keep_alive", "memo", "upgrade")
+    # Defaults of the class instead of slots: most requests then set three attributes, not eight.
+    content_length: int | None = None
+    chunked = False
+    expect_continue = False
+    upgrade: bytes | None = None
+    memo: Any = None
 
     def __init__(self, headers: Any, host: bytes | None, keep_alive: bool) -> None:
         self.headers: Any = headers
         self.host = host
-        self.content_length: int | None = None
-        self.chunked = False
         self.keep_alive = keep_alive
-        self.expect_continue = False
-        self.upgrade: bytes | None = None
-        self.memo: Any = None
 
 
 class Collector:
@@ -92,11 +92,6 @@ class Collector:
             self._upgrade: bytes | None = None
             self._content_type = False
 
-    @property
-    def count(self) -> int:
-        """How many field lines came since `begin`."""
-        return len(self.headers) + self._unseen
-
     def finish(self, line: RequestLine) -> Fields:
         """What the fields mean for this request line; raises Refusal."""
         host = self._host
@@ -115,6 +110,10 @@ class Collector:
         if not self.is_plain:
             self._decide(fields, modern)
         return fields
+
+    def count(self) -> int:
+        """How many field lines came since `begin`."""
+        return len(self.headers) + self._unseen
 
     def _decide(self, fields: Fields, modern: bool) -> None:
         if self._chunked:

@@ -36,7 +36,7 @@ class FieldReader(Protocol):
 class Profile:
     """What all connections of one loop share: limits, the parser, and what it remembers. Belongs to one thread."""
 
-    __slots__ = ("blocks", "collector", "last", "limits", "lines", "read", "small")
+    __slots__ = ("blocks", "collector", "few", "last", "limits", "lines", "read", "small")
 
     def __init__(
         self,
@@ -50,7 +50,8 @@ class Profile:
         self.lines: dict[bytes, RequestLine] = {}
         self.blocks: dict[bytes, Fields] = {}
         self.last = b""
-        # A head below this size cannot break any limit but that of the number of fields, which are counted anyway.
+        # A head below these sizes cannot break a limit.
+        self.few = limits.fields * 4
         self.small = min(limits.request_line, limits.field, limits.head)
 
     def line(self, data: bytes) -> RequestLine:
@@ -67,7 +68,8 @@ class Profile:
         collector = self.collector
         collector.begin()
         self.read(block)
-        if collector.count > self.limits.fields:
+        # The shortest field line has four bytes, `a:` CR LF.
+        if len(block) > self.few and collector.count() > self.limits.fields:
             raise Refusal(431, "too many header fields")
         fields = collector.finish(line)
         if len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
