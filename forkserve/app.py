@@ -12,12 +12,16 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import forkserve
 from forkserve import logs
 from forkserve.attendants import Attendants
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config, MasterOptions
+from forkserve.control.place import default_path
+from forkserve.control.routes import Routes
+from forkserve.control.server import ControlServer
 from forkserve.errors import ExitCode
 from forkserve.master import SIGNALS, Master
 from forkserve.socketpool import SocketPool
@@ -56,7 +60,7 @@ def run(config: Config, source: ConfigSource) -> int:
             stack.callback(PidFile(options.pidfile).close)
         pool = SocketPool.open(config.sockets, handed_in)
         stack.callback(pool.close)
-        with _master(config, source, pool, signals) as master:
+        with _master(config, source, pool, signals) as master, _control(options, source, master):
             _greet(config, pool)
             return master.run()
 
@@ -83,6 +87,21 @@ def _master(config: Config, source: ConfigSource, pool: SocketPool, signals: Sig
         )
         watchers = Stack(config, pool, ground, inherited=dict(os.environ), notify_address=messages.address)
         yield Master(watchers, loop, signals, attendants=attendants, messages=messages, source=source)
+
+
+@contextlib.contextmanager
+def _control(options: MasterOptions, source: ConfigSource, master: Master) -> Iterator[None]:
+    """Serve control; a place that cannot be written to stops the start only when it was named."""
+    path = default_path(source.path) if options.control == "auto" else Path(options.control)
+    if options.control == "none" or path is None:
+        if options.control != "none":
+            log.warning("no private folder can be written to: running without a control socket (--control PATH)")
+        yield
+        return
+    server = ControlServer(path, master.loop, Routes(master))
+    log.info("control: %s", path)
+    with contextlib.closing(server):
+        yield
 
 
 def _title(options: MasterOptions, source: ConfigSource) -> str:

@@ -93,6 +93,8 @@ class WatcherReport(msgspec.Struct, frozen=True):
     numprocesses: int
     restarts: int
     command: str
+    reason: str
+    """Why nothing of it runs, where something should."""
     processes: list[ProcessReport]
 
 

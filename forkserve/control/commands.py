@@ -1,0 +1,215 @@
+"""The verbs: one typed function each, over the master. No bytes here, and nothing of HTTP.
+
+A verb takes validated parameters and returns its answer, or a Ticket for work that takes time. COMMANDS is the one
+table that the server, its index and the tests read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import forkserve
+from forkserve.config.model import WatcherOptions
+from forkserve.config.options import Reload, options_of
+from forkserve.config.placeholders import nearest
+from forkserve.config.values import signal_name
+from forkserve.control.schema import (
+    Amount,
+    Done,
+    Nothing,
+    ProcessReport,
+    Selected,
+    SetOptions,
+    SignalTo,
+    SocketReport,
+    Stopping,
+    Version,
+    WatcherReport,
+)
+from forkserve.control.usage import Meter
+from forkserve.errors import ControlError
+from forkserve.master import Master
+from forkserve.ticket import Ticket
+from forkserve.views import ProcessView, WatcherView
+
+__all__ = ["COMMANDS", "Command", "Context"]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a verb works on."""
+
+    master: Master
+    meter: Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One verb: the structure its parameters must fit, whether it only reads, and the function that does it."""
+
+    parameters: type[Any]
+    reads: bool
+    run: Callable[[Context, Any], Any]
+
+
+def _version(context: Context, _asked: Nothing) -> Version:
+    master = context.master
+    uptime = master.loop.now() - master.started_at
+    return Version(forkserve.__version__, os.getpid(), round(uptime, 3), list(COMMANDS))
+
+
+def _list(context: Context, _asked: Nothing) -> list[str]:
+    return [view.name for view in context.master.views()]
+
+
+def _status(context: Context, asked: Selected) -> list[WatcherReport]:
+    return [_report(context, view) for view in _views(context, asked)]
+
+
+def _stats(context: Context, asked: Selected) -> list[WatcherReport]:
+    return [_report(context, view, closely=True) for view in _views(context, asked)]
+
+
+def _views(context: Context, asked: Selected) -> tuple[WatcherView, ...]:
+    master = context.master
+    views = master.views() if asked.watcher is None else (master.view(asked.watcher),)
+    if asked.watcher is None:
+        context.meter.forget_all_but(process.pid for view in views for process in view.processes)
+    return views
+
+
+def _report(context: Context, view: WatcherView, *, closely: bool = False) -> WatcherReport:
+    return WatcherReport(
+        name=view.name,
+        state=view.state.value,
+        numprocesses=view.numprocesses,
+        restarts=view.restarts,
+        command=" ".join(filter(None, (view.options.cmd, view.options.args))),
+        reason=next((slot.reason for slot in view.slots if slot.reason), "") if not view.processes else "",
+        processes=[_process(context, process, closely=closely) for process in view.processes],
+    )
+
+
+def _process(context: Context, process: ProcessView, *, closely: bool) -> ProcessReport:
+    usage = context.meter.measure(process.pid)
+    return ProcessReport(
+        name=process.name,
+        wid=process.wid,
+        pid=process.pid,
+        state=process.state.name.lower(),
+        uptime=round(process.uptime, 3),
+        generation=process.generation,
+        cpu=usage.cpu if usage else None,
+        memory=usage.memory if usage else None,
+        threads=usage.threads if usage and closely else None,
+        fds=usage.fds if usage and closely else None,
+        children=usage.children if usage and closely else None,
+    )
+
+
+def _listsockets(context: Context, _asked: Nothing) -> list[SocketReport]:
+    return [
+        SocketReport(
+            name=listener.name,
+            fd=listener.socket.fileno(),
+            address=listener.address,
+            family=listener.socket.family.name,
+            type=listener.socket.type.name,
+        )
+        for listener in context.master.stack.pool
+    ]
+
+
+def _start(context: Context, asked: Stopping) -> Ticket:
+    return context.master.start(asked.watcher)
+
+
+def _stop(context: Context, asked: Stopping) -> Ticket:
+    return context.master.stop(asked.watcher)
+
+
+def _restart(context: Context, asked: Stopping) -> Ticket:
+    return context.master.restart(asked.watcher)
+
+
+def _reload(context: Context, asked: Stopping) -> Ticket:
+    return context.master.reload(asked.watcher)
+
+
+def _reloadconfig(context: Context, _asked: Nothing) -> Ticket:
+    return context.master.reload_config()
+
+
+def _incr(context: Context, asked: Amount) -> Ticket:
+    return context.master.incr(asked.watcher, asked.count)
+
+
+def _decr(context: Context, asked: Amount) -> Ticket:
+    return context.master.decr(asked.watcher, asked.count)
+
+
+def _set(context: Context, asked: SetOptions) -> Ticket:
+    """Check every option before any is changed; only the number of processes can be set so far."""
+    context.master.view(asked.watcher)
+    for name in asked.options:
+        if name != "numprocesses":
+            raise ControlError(_cannot_set(name))
+    value = asked.options.get("numprocesses")
+    if value is None:
+        raise ControlError("no option given")
+    try:
+        number = int(str(value))
+    except ValueError:
+        raise ControlError(f"numprocesses: expected an integer, got {value!r}") from None
+    return context.master.set_numprocesses(asked.watcher, number)
+
+
+def _cannot_set(name: str) -> str:
+    known = {option.name: option for option in options_of(WatcherOptions)}
+    if name not in known:
+        return f"unknown option {name!r}{nearest(name, known)}"
+    cost = known[name].reload
+    how = "change it in the configuration, then `forkservectl reloadconfig`"
+    return f"{name} cannot be set while running{'' if cost is Reload.LIVE else f' ({cost.value})'}: {how}"
+
+
+def _signal(context: Context, asked: SignalTo) -> Done:
+    try:
+        signum = signal_name(str(asked.signal))
+    except ValueError as error:
+        raise ControlError(f"signal: {error}") from None
+    return Done(True, context.master.signal(asked.watcher, signum, pid=asked.pid, wid=asked.wid))
+
+
+def _reopenlogs(context: Context, _asked: Nothing) -> Done:
+    context.master.reopen_logs()
+    return Done(True, "log files opened anew")
+
+
+def _quit(context: Context, _asked: Nothing) -> Done:
+    # Answered first: the connection ends with the master.
+    context.master.loop.call_later(0.0, context.master.quit)
+    return Done(True, "forkserve is stopping")
+
+
+COMMANDS: dict[str, Command] = {
+    "version": Command(Nothing, True, _version),
+    "list": Command(Nothing, True, _list),
+    "status": Command(Selected, True, _status),
+    "stats": Command(Selected, True, _stats),
+    "listsockets": Command(Nothing, True, _listsockets),
+    "start": Command(Stopping, False, _start),
+    "stop": Command(Stopping, False, _stop),
+    "restart": Command(Stopping, False, _restart),
+    "reload": Command(Stopping, False, _reload),
+    "reloadconfig": Command(Nothing, False, _reloadconfig),
+    "incr": Command(Amount, False, _incr),
+    "decr": Command(Amount, False, _decr),
+    "set": Command(SetOptions, False, _set),
+    "signal": Command(SignalTo, False, _signal),
+    "reopenlogs": Command(Nothing, False, _reopenlogs),
+    "quit": Command(Nothing, False, _quit),
+}

@@ -1,0 +1,108 @@
+"""Between HTTP and the verbs: a request becomes a call, its answer a reply, and every mistake a status with one line.
+
+200  done                      404  no such verb, or no such watcher
+202  begun (waiting: false)    405  a verb that changes something, by GET
+400  parameters that do not fit    409  refused by the master
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from forkserve.config.placeholders import nearest
+from forkserve.control.commands import COMMANDS, Command, Context
+from forkserve.control.http import Reply, Request
+from forkserve.control.schema import Done
+from forkserve.control.server import Respond
+from forkserve.control.usage import Meter
+from forkserve.errors import ControlError, ForkserveError
+from forkserve.master import Master
+from forkserve.ticket import Ticket
+
+__all__ = ["Routes"]
+
+log = logging.getLogger("forkserve.control")
+
+_PREFIX = "/v1/"
+
+
+class Routes:
+    """Handles the requests of the control server over one master."""
+
+    def __init__(self, master: Master) -> None:
+        self._context = Context(master, Meter())
+
+    def __call__(self, request: Request, respond: Respond) -> None:
+        """Answer one request, now or when its work is done; never raises."""
+        try:
+            self._answer(request, respond)
+        except _Mistake as mistake:
+            respond(_error(mistake.status, str(mistake), mistake.headers))
+        except ForkserveError as error:
+            respond(_error(HTTPStatus.CONFLICT, str(error)))
+        except Exception:
+            log.exception("a bug in forkserve, please report it: %s %s", request.method, request.path)
+            respond(_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
+
+    def _answer(self, request: Request, respond: Respond) -> None:
+        command = _find(request)
+        parameters = _parameters(command, request)
+        answer = command.run(self._context, parameters)
+        if not command.reads:
+            log.info("control: %s %s", request.path.removeprefix(_PREFIX), request.body.decode("utf-8", "replace"))
+        if not isinstance(answer, Ticket):
+            respond(_json(HTTPStatus.OK, answer))
+        elif getattr(parameters, "waiting", True):
+            answer.when_done(lambda ticket: respond(_outcome(ticket)))
+        elif answer.error is not None:
+            raise answer.error
+        else:
+            respond(_json(HTTPStatus.ACCEPTED, Done(False, "begun")))
+
+
+class _Mistake(ControlError):
+    def __init__(self, status: HTTPStatus, text: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
+
+
+def _find(request: Request) -> Command:
+    path = request.path.rstrip("/")
+    verb = "version" if path == "/v1" else path.removeprefix(_PREFIX)
+    if (path != "/v1" and not path.startswith(_PREFIX)) or verb not in COMMANDS:
+        raise _Mistake(HTTPStatus.NOT_FOUND, f"no verb {verb!r}{nearest(verb, COMMANDS)}; GET /v1 lists them")
+    command = COMMANDS[verb]
+    if request.method == "POST" or (command.reads and request.method in ("GET", "HEAD")):
+        return command
+    allowed = "GET, HEAD, POST" if command.reads else "POST"
+    raise _Mistake(HTTPStatus.METHOD_NOT_ALLOWED, f"{verb} is asked by {allowed}", (("Allow", allowed),))
+
+
+def _parameters(command: Command, request: Request) -> Any:
+    try:
+        given = msgspec.json.decode(request.body) if request.body.strip() else {}
+        if not isinstance(given, dict):
+            raise _Mistake(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
+        # A query, and forkservectl's NAME=VALUE, are text; so numbers and truth are accepted as text too.
+        return msgspec.convert({**request.query, **given}, command.parameters, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _Mistake(HTTPStatus.BAD_REQUEST, f"parameters: {error}") from None
+
+
+def _outcome(ticket: Ticket) -> Reply:
+    if ticket.error is not None:
+        return _error(HTTPStatus.CONFLICT, str(ticket.error))
+    return _json(HTTPStatus.OK, Done(True, ticket.result or "done"))
+
+
+def _json(status: HTTPStatus, answer: Any) -> Reply:
+    return Reply(status, msgspec.json.encode(answer) + b"\n")
+
+
+def _error(status: HTTPStatus, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
+    return Reply(status, msgspec.json.encode({"error": text}) + b"\n", headers)
