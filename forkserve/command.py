@@ -57,6 +57,12 @@ class Command:
     notify_address: str | None
 
     @property
+    def all_sockets(self) -> tuple[str, ...]:
+        """Names, in lower case, of every socket that a process gets, its standard input included."""
+        also = (self.options.stdin_socket,) if self.options.stdin_socket else ()
+        return tuple(name.lower() for name in (*self.sockets, *also))
+
+    @property
     def says_ready(self) -> bool:
         """True for a program that is known to say READY=1."""
         text = f"{self.options.cmd} {self.options.args}".split()

@@ -245,11 +245,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How an occupant was lost. `transient` means that it never began since the machine was short of something."""
+    """How an occupant was lost, or never began.
+
+    `transient` means that the machine was short of something, `impossible` that no such program can be executed, and
+    that the slot has never run one.
+    """
 
     was_ready: bool
     signum: int | None = None
     transient: bool = False
+    impossible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +282,7 @@ def judge(policy: Policy, tally: Tally, death: Death) -> Verdict:
     if death.transient:
         return Verdict(SlotEvent.LOST_EARLY, tally, min(policy.backoff, policy.backoff_max))
     counted = replace(tally, failed=failed)
-    if 0 <= policy.max_retry <= failed:
+    if 0 <= policy.max_retry <= failed or (death.impossible and policy.max_retry >= 0):
         return Verdict(SlotEvent.GAVE_UP, counted)
     # 2 ** 60 seconds is long enough, and a float still
     return Verdict(SlotEvent.LOST_EARLY, counted, min(policy.backoff * 2.0 ** min(failed - 1, 60), policy.backoff_max))

@@ -263,7 +263,7 @@ class Master:
             self.loop.call_later(0.0, self._hang_up)
 
     def _web(self) -> list[Queue]:
-        return [queue for queue in self.stack if queue.watcher.command.sockets]
+        return [queue for queue in self.stack if queue.watcher.command.all_sockets]
 
     def _pause_web(self) -> None:
         for queue in self._web():

@@ -13,7 +13,6 @@ from collections import deque
 from typing import Protocol
 
 from forkserve.command import Command
-from forkserve.config.model import WatcherOptions
 from forkserve.errors import ControlError
 from forkserve.lifecycle import SlotState
 from forkserve.process import signal_name
@@ -111,13 +110,14 @@ class Restart:
         return self._current.advance(watcher)
 
 
-def replaces_side_by_side(options: WatcherOptions, sockets: tuple[str, ...]) -> bool:
+def replaces_side_by_side(command: Command) -> bool:
     """Tell whether an old and a new process of this watcher may run at once.
 
     They may when they share sockets of ours, or when there are several anyhow. A single process with a port or a
     folder of its own (a database, a scheduler) would collide with its successor: it is stopped first.
     """
-    return not options.singleton and (bool(sockets) or options.stdin_socket is not None or options.numprocesses > 1)
+    options = command.options
+    return not options.singleton and (bool(command.all_sockets) or options.numprocesses > 1)
 
 
 class Reload:
@@ -141,7 +141,7 @@ class Reload:
         command = self._command or watcher.command
         if command.options.send_hup and self._command is None:
             log.info("%s: SIGHUP sent to %s", watcher.name, _count(watcher.signal(signal.SIGHUP)))
-        elif not replaces_side_by_side(command.options, command.sockets):
+        elif not replaces_side_by_side(command):
             self._restart = Restart(self._command)
             self._restart.begin(watcher)
         else:

@@ -33,7 +33,7 @@ def reload_all(stack: Stack) -> Ticket:
 def _is_rolled(queue: Queue) -> bool:
     watcher = queue.watcher
     command = watcher.command
-    return watcher.up and (command.options.send_hup or replaces_side_by_side(command.options, command.sockets))
+    return watcher.up and (command.options.send_hup or replaces_side_by_side(command))
 
 
 def reload_config(stack: Stack, source: ConfigSource, *, processes: bool = True) -> Ticket:

@@ -27,6 +27,7 @@ class Slot:
     candidate: Process | None = None
     retry: Timer | None = None
     reason: str = ""
+    runs: int = 0
     restarts: int = 0
     finished: bool = False
 

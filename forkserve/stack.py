@@ -114,7 +114,9 @@ class Stack:
 
     def retire(self, listeners: tuple[Listener, ...]) -> None:
         """Close sockets that are no longer configured, once all who may read from them have gone."""
-        readers = frozenset(pid for watcher in self.watchers for pid in watcher.processes)
+        names = {listener.name.lower() for listener in listeners}
+        reading = (watcher for watcher in self.watchers if names & set(watcher.command.all_sockets))
+        readers = frozenset(pid for watcher in reading for pid in watcher.processes)
         self._retired.append((listeners, readers))
         self._close_retired()
 

@@ -254,12 +254,8 @@ class Watcher:
             log.warning("%s; restart in %g s%s", what, verdict.delay, count if policy.max_retry >= 0 else "")
         else:
             self._failed(what)
-            log.error(
-                "%s; given up after %d failed starts in a row: mend the cause, then `forkservectl start %s`",
-                what,
-                verdict.tally.failed,
-                self.name,
-            )
+            count = f" after {verdict.tally.failed} failed starts in a row" if verdict.tally.failed > 1 else ""
+            log.error("%s; given up%s: mend it, then `forkservectl start %s`", what, count, self.name)
         self._event(slot, verdict.event, verdict=verdict)
 
     def _failed(self, what: str) -> None:
@@ -353,6 +349,7 @@ class Watcher:
             self._not_started(slot, f"{self.name}[{slot.wid}] {error}", error)
             return None
         self.processes[process.pid] = process
+        slot.runs += 1
         options = self.options
         if self._says_ready:
             process.must_be_ready_within(options.ready_timeout)
@@ -370,7 +367,8 @@ class Watcher:
             log.warning("%s; its predecessor stays", what)
             return
         transient = isinstance(error, SpawnError) and error.number in _SHORT_OF
-        self._carry_out(slot, what, Death(was_ready=False, transient=transient))
+        impossible = not transient and slot.runs == 0
+        self._carry_out(slot, what, Death(was_ready=False, transient=transient, impossible=impossible))
 
     def _too_old(self, process: Process) -> None:
         """Replace a process that has reached its age; when the replacement fails, try again later."""

@@ -1,10 +1,15 @@
-"""Signals as a queue of numbers, read in the loop: handlers do nothing but wake it (the self-pipe, by wakeup fd)."""
+"""Signals as a queue of numbers, read in the loop: handlers note the number, and the wakeup fd ends the wait.
+
+The byte that Python writes to the wakeup fd is not what counts: a flood fills the pipe, and the bytes after that are
+dropped. The handler runs for each kind of signal at least once after its last arrival, so none is lost for good.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import socket
+from collections import deque
 from collections.abc import Iterable
 from types import FrameType
 
@@ -15,23 +20,27 @@ class SignalQueue:
     """Catches signals from construction to `close`, which restores what was there before."""
 
     def __init__(self, signums: Iterable[int]) -> None:
+        self._come: deque[int] = deque()
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._theirs.setblocking(False)
         self._previous_fd = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
-        self._previous = {signum: signal.signal(signum, _nothing) for signum in signums}
+        self._previous = {signum: signal.signal(signum, self._note) for signum in signums}
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when signals wait."""
         return self._ours.fileno()
 
     def take(self) -> list[int]:
-        """Return the numbers of the signals that have come, in order; SIGCHLD may stand for many deaths (signal(7))."""
-        taken = bytearray()
+        """Return the numbers of the signals that have come, in order; one may stand for several (signal(7))."""
         with contextlib.suppress(BlockingIOError):
-            while data := self._ours.recv(4096):
-                taken += data
-        return list(taken)
+            # Emptied before the numbers are taken: a signal between the two is noted here and wakes us once more.
+            while self._ours.recv(4096):
+                pass
+        taken: list[int] = []
+        while self._come:
+            taken.append(self._come.popleft())
+        return taken
 
     def close(self) -> None:
         """Restore the previous handlers."""
@@ -41,6 +50,5 @@ class SignalQueue:
         self._ours.close()
         self._theirs.close()
 
-
-def _nothing(_signum: int, _frame: FrameType | None) -> None:
-    """Exist, so that Python writes the number to the wakeup fd."""
+    def _note(self, signum: int, _frame: FrameType | None) -> None:
+        self._come.append(signum)

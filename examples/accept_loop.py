@@ -1,0 +1,28 @@
+"""Serves on an inherited socket by hand, in any way you like; nothing of forkserve is needed for it:
+
+forkserve --fd-socket web=:8000 -- python accept_loop.py '$(circus.sockets.web)'
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+
+def main() -> None:
+    """Accept and answer, one connection at a time, until a signal ends it."""
+    listener = socket.fromfd(int(sys.argv[1]), socket.AF_INET, socket.SOCK_STREAM)
+    # The master hands out non-blocking sockets; this loop has nothing else to do and may wait.
+    listener.setblocking(True)
+    answer = f"hello from process {os.getpid()}\n"
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(answer)}\r\nConnection: close\r\n\r\n"
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall((head + answer).encode())
+
+
+if __name__ == "__main__":
+    main()

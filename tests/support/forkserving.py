@@ -1,0 +1,194 @@
+"""Runs a real forkserve for a black-box test, and proves afterwards that it has left nothing behind.
+
+Three proofs end every test. Orphans: stderr is a pipe that every descendant inherits, so its end of file says that
+nobody has outlived the master; and this process is a subreaper, so whoever has closed stderr would now be our child.
+Logs: no ERROR, no traceback and no SIGKILL, but those that the test has announced by `allow`. Time: one deadline each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from forkserve.unix.children import Relation, children_of, relations
+from forkserve.unix.prctl import become_subreaper
+
+__all__ = ["Forkserve", "descriptors", "eventually", "running"]
+
+TIMEOUT = 20.0
+"""Seconds for anything that a test waits for; far more than it takes, since machines may be busy."""
+
+_BAD = re.compile(r" (ERROR|CRITICAL) |^Traceback |SIGKILL\b(?! after)|killed$")
+
+
+class Forkserve:
+    """One running master. `expect` goes forward through what it has written, as a reader would."""
+
+    def __init__(self, argv: Sequence[str], *, cwd: Path, pass_fds: Sequence[int], env: Mapping[str, str]) -> None:
+        self.lines: list[str] = []
+        self._read = 0
+        self._rest = b""
+        self._allowed: list[re.Pattern[str]] = []
+        self._ended = False
+        self._stderr, writing = os.pipe2(os.O_CLOEXEC)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "forkserve", *argv],
+            cwd=cwd,
+            pass_fds=pass_fds,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=writing,
+            stderr=writing,
+        )
+        os.close(writing)
+
+    @property
+    def pid(self) -> int:
+        """The master's pid."""
+        return self.process.pid
+
+    def allow(self, *patterns: str) -> None:
+        """Let lines that match pass the log proof."""
+        self._allowed += map(re.compile, patterns)
+
+    def expect(self, pattern: str, *, timeout: float = TIMEOUT) -> re.Match[str]:
+        """Return the next line that matches, from where the last one was found; fails when none comes."""
+        wanted = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        while True:
+            while self._read < len(self.lines):
+                self._read += 1
+                found = wanted.search(self.lines[self._read - 1])
+                if found:
+                    return found
+            if not self._read_more(deadline):
+                raise AssertionError(f"no line matches {pattern!r} in\n{self.transcript()}")
+
+    def rewound(self) -> Forkserve:
+        """Return itself, with `expect` at the first line again."""
+        self._read = 0
+        return self
+
+    def expect_all(self, *patterns: str) -> None:
+        """Wait for lines that match each pattern, in any order."""
+        start = self._read
+        furthest = start
+        for pattern in patterns:
+            self._read = start
+            self.expect(pattern)
+            furthest = max(furthest, self._read)
+        self._read = furthest
+
+    def send(self, signum: int) -> None:
+        """Send the master a signal."""
+        self.process.send_signal(signum)
+
+    def children(self) -> list[Relation]:
+        """Return the living processes that it supervises, in order of pid, without its companions."""
+        companions = ("forkserve: guard", "forkserve: log")
+        return [each for each in children_of(self.pid) if not _title(each.pid).startswith(companions)]
+
+    def started(self, name: str) -> int:
+        """Wait for the next start of a process such as `web[1]`, and return its pid."""
+        return int(self.expect(rf"{re.escape(name)} pid (\d+) started")[1])
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """End it, wait until all that descends from it has ended, and return its exit code."""
+        if self.process.poll() is None:
+            self.send(signum)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end and that of all its descendants; returns the exit code."""
+        deadline = time.monotonic() + TIMEOUT
+        while not self._ended:
+            if not self._read_more(deadline):
+                assert self._ended, f"still running after {TIMEOUT:g} s\n{self.transcript()}"
+        return self.process.wait(TIMEOUT)
+
+    def transcript(self) -> str:
+        """Return all that it has written."""
+        return "\n".join(self.lines)
+
+    def check(self) -> None:
+        """Prove that nothing is left of it and that nothing went wrong unannounced."""
+        bad = [line for line in self.lines if _BAD.search(line)]
+        bad = [line for line in bad if not any(each.search(line) for each in self._allowed)]
+        assert not bad, "\n".join(["unexpected in the log:", *bad, "of", self.transcript()])
+        eventually(lambda: not children_of(os.getpid()))
+
+    def end(self) -> None:
+        """Clean up after a test that has failed."""
+        for each in _descendants(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._stderr)
+
+    def _read_more(self, deadline: float) -> bool:
+        """Read what has come, or wait for it; False at the end of file or of time."""
+        left = deadline - time.monotonic()
+        if self._ended or left <= 0 or not select.select([self._stderr], [], [], left)[0]:
+            return False
+        data = os.read(self._stderr, 65536)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self.lines += (line.decode("utf-8", "replace") for line in lines)
+        self._ended = not data
+        return bool(data)
+
+
+@contextlib.contextmanager
+def running(
+    *argv: str, cwd: Path, config: str | None = None, pass_fds: Sequence[int] = (), env: Mapping[str, str] | None = None
+) -> Iterator[Forkserve]:
+    """Run forkserve with these arguments, or with a configuration in INI form; ends and checks it."""
+    become_subreaper()
+    if config is not None:
+        (cwd / "stack.ini").write_text(config)
+        argv = ("-c", "stack.ini", *argv)
+    server = Forkserve(["--control", "none", *argv], cwd=cwd, pass_fds=pass_fds, env=env or {})
+    try:
+        yield server
+        server.stop()
+        server.check()
+    finally:
+        server.end()
+
+
+def eventually(condition: object, *, timeout: float = TIMEOUT) -> None:
+    """Wait until `condition()` is true, for what the kernel shows and no event tells."""
+    assert callable(condition)
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        select.select([], [], [], 0.01)
+
+
+def descriptors(pid: int) -> int:
+    """Return how many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _descendants(pid: int) -> list[int]:
+    everyone = relations()
+    found = [pid]
+    for each in found:
+        found += [other.pid for other in everyone if other.parent == each]
+    return found[1:]

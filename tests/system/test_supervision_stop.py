@@ -1,0 +1,198 @@
+"""Everything ends, in order and in time: processes, their groups, what has fled from them, even without the master."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from forkserve.unix.children import relations
+from tests.support.forkserving import Forkserve, descriptors, eventually, running
+
+FORKING = """
+import os, signal
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+    os._exit(0)
+os.wait()
+print("up", flush=True)
+signal.pause()
+"""
+"""Leaves a process behind that has a session of its own, and ends."""
+
+STUBBORN = """trap "" TERM; echo deaf; while :; do sleep 1000; done"""
+
+
+def _position(server: Forkserve, pattern: str) -> int:
+    return next(number for number, line in enumerate(server.lines) if pattern in line)
+
+
+def test_higher_priority_starts_first_and_stops_last(tmp_path: Path) -> None:
+    config = """
+[watcher:low]
+cmd = sleep 1000
+[watcher:high]
+cmd = sh -c "trap 'exit 0' TERM; sleep 1000 & wait"
+priority = 9
+[watcher:middle]
+cmd = sleep 1000
+priority = 5
+"""
+    with running(cwd=tmp_path, config=config) as server:
+        pids = {name: server.started(f"{name}[1]") for name in ("high", "middle", "low")}
+
+        assert server.stop() == 0
+        ends = [_position(server, f"{name}[1] pid {pids[name]} ") for name in pids]
+        stops = [_position(server, f"{name}: stopping") for name in ("low", "middle", "high")]
+        gone = [_position(server, f"{name}[1] pid {pids[name]} was") for name in ("low", "middle")]
+        assert ends == sorted(ends)
+        assert stops[0] < gone[0] < stops[1] < gone[1] < stops[2]
+
+
+def test_what_does_not_stop_in_time_is_killed_with_its_whole_group(tmp_path: Path) -> None:
+    (tmp_path / "deaf.sh").write_text(STUBBORN)
+    with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh deaf.sh\ngraceful_timeout = 0.2\n") as server:
+        server.allow("killed$", "ended by SIGKILL")
+        server.expect("^deaf$")
+
+        assert server.stop() == 0
+        assert "has not stopped within 0.2 s (graceful_timeout): killed" in server.transcript()
+
+
+def test_a_second_interrupt_ends_at_once_and_says_so_by_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "deaf.sh").write_text(STUBBORN)
+    with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh deaf.sh\ngraceful_timeout = 1000\n") as server:
+        server.allow("ended by SIGKILL")
+        server.expect("^deaf$")
+        server.send(signal.SIGINT)
+        server.expect("a: stopping 1 process")
+
+        assert server.stop(signal.SIGINT) == 1
+
+
+def test_a_second_term_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "slow.sh").write_text("trap 'read word < go; exit 0' TERM; echo up; sleep 1000 & wait")
+    os.mkfifo(tmp_path / "go")
+    with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh slow.sh\n") as server:
+        server.expect("^up$")
+        server.send(signal.SIGTERM)
+        server.expect("a: stopping 1 process")
+        server.send(signal.SIGTERM)
+        server.expect("SIGTERM: stop")
+        (tmp_path / "go").write_text("now\n")
+
+        assert server.wait() == 0
+
+
+def test_what_a_leader_leaves_in_its_group_gets_the_stop_signal_too(tmp_path: Path) -> None:
+    (tmp_path / "leader.sh").write_text("sh member.sh & echo up; exec sleep 1000")
+    (tmp_path / "member.sh").write_text("trap 'echo told; exit 0' TERM; sleep 1000 & wait")
+    with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh leader.sh\n") as server:
+        server.expect("^up$")
+        eventually(lambda: len([each for each in relations() if each.group in _leaders(server)]) == 3)
+
+        assert server.stop() == 0
+        assert "told" in server.lines
+
+
+def _leaders(server: Forkserve) -> set[int]:
+    return {each.pid for each in server.children()}
+
+
+def test_stop_children_signals_the_whole_group(tmp_path: Path) -> None:
+    (tmp_path / "leader.sh").write_text("trap 'wait; echo all gone; exit 0' TERM; sh member.sh & echo up; wait; wait")
+    (tmp_path / "member.sh").write_text("trap 'echo told; exit 0' TERM; sleep 1000 & wait")
+    with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh leader.sh\nstop_children = True\n") as server:
+        server.expect("^up$")
+        eventually(lambda: len([each for each in relations() if each.group in _leaders(server)]) == 3)
+
+        assert server.stop() == 0
+        assert server.lines.index("told") < server.lines.index("all gone")
+
+
+def test_a_daemon_that_has_fled_from_its_group_is_ended_too(tmp_path: Path) -> None:
+    (tmp_path / "flee.sh").write_text("setsid sleep 1000 & echo up; exec sleep 1000")
+    with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh flee.sh\n") as server:
+        server.expect("^up$")
+        eventually(lambda: _have_fled(server))
+
+        assert server.stop() == 0
+        server.expect(r"pid \d+ \(sleep\) has left its process group: ending it")
+
+
+def _have_fled(server: Forkserve) -> bool:
+    return any(each.session == each.pid and each.parent in _leaders(server) for each in relations())
+
+
+def test_a_kill_9_of_the_master_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "deaf.sh").write_text(STUBBORN)
+    config = "[watcher:a]\ncmd = sh deaf.sh\ngraceful_timeout = 0.3\n[watcher:b]\ncmd = sleep 1000\nnumprocesses = 3\n"
+    with running(cwd=tmp_path, config=config) as server:
+        server.expect("^deaf$")
+
+        assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+
+
+def test_a_stop_that_comes_in_the_middle_of_a_slow_stop_is_not_lost_and_blocks_no_other_watcher(tmp_path: Path) -> None:
+    (tmp_path / "slow.sh").write_text("trap 'read word < go; exit 0' TERM; echo up; sleep 1000 & wait")
+    os.mkfifo(tmp_path / "go")
+    config = """
+[socket:web]
+port = 0
+[watcher:web]
+cmd = sh slow.sh $(circus.sockets.web)
+[watcher:other]
+cmd = sleep 1000
+"""
+    with running(cwd=tmp_path, config=config) as server:
+        server.allow("ended by SIGKILL.*restarting")
+        server.expect("^up$")
+        server.send(signal.SIGWINCH)
+        server.expect("web: stopping 1 process")
+        other = server.rewound().started("other[1]")
+        os.kill(other, signal.SIGKILL)
+        server.expect(r"other\[1\] .* restarting")
+        server.started("other[1]")
+        server.send(signal.SIGTERM)
+        server.expect("SIGTERM: stop")
+        server.expect(r"other\[1\] .* was ended by SIGTERM")
+        (tmp_path / "go").write_text("now\n")
+
+        assert server.wait() == 0
+
+
+def test_a_flood_of_signals_loses_no_term(tmp_path: Path) -> None:
+    with running(cwd=tmp_path, config="[watcher:a]\ncmd = sleep 1000\n") as server:
+        server.started("a[1]")
+        os.kill(server.pid, signal.SIGSTOP)
+        for _ in range(1000):
+            server.send(signal.SIGHUP)
+        server.send(signal.SIGTERM)
+        os.kill(server.pid, signal.SIGCONT)
+
+        assert server.wait() == 0
+
+
+def test_strangers_that_are_adopted_are_reaped_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "fork.py").write_text(FORKING)
+    config = f"[watcher:a]\ncmd = {sys.executable} -S fork.py\n"
+    with running(cwd=tmp_path, config=config) as server:
+        server.expect("^up$")
+        eventually(lambda: not [each for each in relations() if each.parent == server.pid and each.is_dead])
+        lines = [line for line in server.lines if "a[1]" not in line and "pid" in line]
+
+        assert len(lines) == 1, lines  # the greeting
+
+
+def test_descriptors_do_not_grow_with_restarts(tmp_path: Path) -> None:
+    with running(cwd=tmp_path, config="[watcher:a]\ncmd = sleep 1000\nstdout_stream.filename = a.log\n") as server:
+        server.allow("ended by SIGKILL.*restarting")
+        pid = server.started("a[1]")
+        before = descriptors(server.pid)
+        for _ in range(20):
+            os.kill(pid, signal.SIGKILL)
+            pid = server.started("a[1]")
+
+        eventually(lambda: descriptors(server.pid) <= before)
