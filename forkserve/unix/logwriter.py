@@ -27,6 +27,8 @@ LAST_WORDS = 5.0
 """Seconds that remain to read and write the rest, when the master says close."""
 _ORPHANED = 60.0
 """Seconds that remain when the master has gone without a word; its guardian ends the processes before that."""
+_PAUSE = 0.01
+"""Seconds between two looks at a queue that wanted a pause."""
 _CHUNK = 64 * 1024
 _INFORMATIONAL, _WARNING = 6, 4  # severities of RFC 5424
 
@@ -67,15 +69,16 @@ class _Writer:
         self._poll = select.epoll()
         self._poll.register(master, select.EPOLLIN)
         self._deadline: float | None = None
+        self._paused: set[int] = set()
 
     def run(self) -> None:
         while self._deadline is None or (self._sources and time.monotonic() < self._deadline):
-            patience = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-            for fd, _ in self._poll.poll(patience):
+            for fd, _ in self._poll.poll(self._patience()):
                 if fd == self._master.fileno():
                     self._listen()
                 else:
                     self._read(fd)
+            self._resume()
         for fd in tuple(self._sources):
             self._end(fd)
         for queue in self._queues.values():
@@ -83,6 +86,17 @@ class _Writer:
         until = time.monotonic() + LAST_WORDS
         for queue in self._queues.values():
             queue.join(max(0.0, until - time.monotonic()))
+
+    def _patience(self) -> float | None:
+        if self._paused:
+            return _PAUSE
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _resume(self) -> None:
+        for fd in tuple(self._paused):
+            if not self._sources[fd].queue.wants_a_pause():
+                self._paused.remove(fd)
+                self._poll.register(fd, select.EPOLLIN)
 
     def _listen(self) -> None:
         data, fds, _, _ = socket.recv_fds(self._master, LARGEST, 1)
@@ -115,6 +129,10 @@ class _Writer:
 
     def _read(self, fd: int) -> None:
         source = self._sources[fd]
+        if source.queue.wants_a_pause():
+            self._paused.add(fd)
+            self._poll.unregister(fd)
+            return
         try:
             data = os.read(fd, _CHUNK)
         except BlockingIOError:
@@ -128,7 +146,10 @@ class _Writer:
     def _end(self, fd: int) -> None:
         source = self._sources.pop(fd)
         source.pass_on(source.splitter.end())
-        self._poll.unregister(fd)
+        if fd in self._paused:
+            self._paused.remove(fd)
+        else:
+            self._poll.unregister(fd)
         os.close(fd)
 
     def _warn(self, text: str) -> None:

@@ -1,7 +1,8 @@
 """Where lines go, and the queue before each of them that keeps a slow one from holding anybody up.
 
 Each sink has a thread in the writer process, for there is no way to write to a disk that cannot block. Its queue is
-bounded; when it is full the oldest lines go, are counted, and the count is written in their place.
+bounded. While the sink gets on, however slowly, a full queue makes its writers wait, as a pipe does; when it has not
+taken a byte for a second, or has failed, the oldest lines go, are counted, and the count is written in their place.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -22,6 +24,8 @@ __all__ = ["LIMIT", "Queue", "Sink", "key_of", "sink_for"]
 LIMIT = 1024 * 1024
 """Bytes that wait for one sink at most."""
 
+_STUCK = 1.0
+"""Seconds without a byte taken after which a sink counts as stuck."""
 _RETRY = 1.0
 """Seconds between two tries when nothing can be written."""
 _BATCH = 64 * 1024
@@ -85,6 +89,7 @@ class Queue:
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
+        self._progress = time.monotonic()
         self._changed = threading.Condition()
         self._reopen = self._closed = self._failing = False
         self._thread = threading.Thread(target=self._run, name=place, daemon=True)
@@ -100,6 +105,12 @@ class Queue:
                 self._size -= len(self._lines.popleft())
                 self._dropped += 1
             self._changed.notify()
+
+    def wants_a_pause(self) -> bool:
+        """True while it is half full of lines that are being written: whoever has more had better wait."""
+        with self._changed:
+            is_stuck = self._failing or time.monotonic() - self._progress > _STUCK
+            return self._size > self._limit // 2 and not is_stuck
 
     def reopen(self) -> None:
         """Have the sink find its place anew before the next write."""
@@ -129,6 +140,7 @@ class Queue:
                 self._changed.wait()
             reopen, self._reopen = self._reopen, False
             batch = self._take()
+            self._progress = time.monotonic()
         if reopen:
             self._sink.reopen()
         return None if self._closed and not batch else batch
@@ -152,6 +164,7 @@ class Queue:
             try:
                 batch = batch[self._sink.write(batch) :]
                 self._failing = False
+                self._progress = time.monotonic()
             except OSError as error:
                 self._sink.reopen()
                 if not self._wait_after(error):
