@@ -40,6 +40,12 @@ class Alarm:
         if self._interval:
             signal.setitimer(signal.ITIMER_REAL, self._interval, self._interval)
 
+    def disarm(self) -> None:
+        """Stop watching for good: a timer that outlives its handler would end the process (setitimer(2))."""
+        if self._interval:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
     def _look(self, _number: int, frame: FrameType | None) -> None:
         current = self.current
         if current is not self._seen or current is None:

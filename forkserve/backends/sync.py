@@ -71,6 +71,10 @@ class Sync:
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
         """Serve until drained."""
-        driver = wsgi_driver(app, listeners, run, _Inline(run.options.timeouts.timeout or FOREVER))
+        inline = _Inline(run.options.timeouts.timeout or FOREVER)
+        driver = wsgi_driver(app, listeners, run, inline)
         run.ready()
-        driver.run()
+        try:
+            driver.run()
+        finally:
+            inline.alarm.disarm()
