@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,38 +123,36 @@ def fastpysgi(launch: Launch) -> list[str]:
     return [python(), str(LAUNCHERS / "fastpysgi_run.py"), launch.app, str(launch.workers), HOST, str(launch.port)]
 
 
-def nginx(launch: Launch) -> list[str]:
+def _nginx_config(launch: Launch, http: str) -> list[str]:
+    """Write a configuration that needs no folder outside of the scratch one, and return the command."""
     config = launch.folder / "nginx.conf"
+    # Started by root, nginx would serve as nobody, who may not open a unix socket in our scratch folder.
+    user = "user root;" if os.geteuid() == 0 else ""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    folders = " ".join(f"{kind}_temp_path {launch.folder}/{kind};" for kind in kinds)
     config.write_text(f"""\
-worker_processes {launch.workers}; daemon off; pid {launch.folder}/nginx.pid; error_log stderr crit;
+{user} worker_processes {launch.workers}; daemon off; pid {launch.folder}/nginx.pid; error_log stderr crit;
 events {{ worker_connections 4096; }}
 http {{
-  access_log off; keepalive_requests 100000000; default_type text/plain; client_body_temp_path {launch.folder}/body;
-  proxy_temp_path {launch.folder}/proxy; fastcgi_temp_path {launch.folder}/f; uwsgi_temp_path {launch.folder}/u;
-  scgi_temp_path {launch.folder}/s;
-  server {{ listen {HOST}:{launch.port} backlog=2048; location / {{ return 200 "Hello, World!"; }} }}
+  access_log off; keepalive_requests 100000000; default_type text/plain; {folders}
+  {http}
 }}
 """)
     return [program("nginx"), "-p", str(launch.folder), "-c", str(config)]
 
 
+def nginx(launch: Launch) -> list[str]:
+    """Answer from the configuration."""
+    location = 'location / { return 200 "Hello, World!"; }'
+    return _nginx_config(launch, f"server {{ listen {HOST}:{launch.port} backlog=2048; {location} }}")
+
+
 def nginx_proxy(launch: Launch) -> list[str]:
     """nginx in front of the address that takes the place of the application."""
-    config = launch.folder / "nginx.conf"
-    config.write_text(f"""\
-worker_processes 1; daemon off; pid {launch.folder}/nginx.pid; error_log stderr crit;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; keepalive_requests 100000000; client_body_temp_path {launch.folder}/body;
-  proxy_temp_path {launch.folder}/proxy; fastcgi_temp_path {launch.folder}/f; uwsgi_temp_path {launch.folder}/u;
-  scgi_temp_path {launch.folder}/s;
-  upstream app {{ server {launch.app}; keepalive 64; keepalive_requests 100000000; }}
-  server {{
-    listen {HOST}:{launch.port} backlog=2048;
-    location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host
-    $host; }} }} }}
-""")
-    return [program("nginx"), "-p", str(launch.folder), "-c", str(config)]
+    headers = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;'
+    upstream = f"upstream app {{ server {launch.app}; keepalive 64; keepalive_requests 100000000; }}"
+    location = f"location / {{ proxy_pass http://app; {headers} }}"
+    return _nginx_config(launch, f"{upstream} server {{ listen {HOST}:{launch.port} backlog=2048; {location} }}")
 
 
 def worker_bare(launch: Launch) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.harness import goals
 from bench.harness.model import Better, Metric
 from bench.harness.servers import SERVERS
 from bench.harness.stats import Stat
@@ -137,14 +138,22 @@ def _section(table: Table) -> list[Block]:
 
 def _loss_lines(found: list[Table]) -> tuple[str, ...]:
     lines = []
-    for table, ours, theirs in losses(found):
-        metric = table.headline
-        mine, its = (row.stats[metric.name].median for row in (ours, theirs))
-        lines.append(
-            f"{table.title}: {theirs.server} {its:,.{metric.digits}f}, {ours.server} {mine:,.{metric.digits}f} "
-            f"{metric.unit} ({metric.label}, {metric.better} is better)"
-        )
+    for loss in losses(found):
+        metric = loss.metric
+        mine, its = (number(row.stats[metric.name], metric) for row in (loss.ours, loss.theirs))
+        lines.append(f"{loss.table.title}, {_label(metric)}: {loss.theirs.server} {its}, {loss.ours.server} {mine}")
     return tuple(lines)
+
+
+def _goals(results: Results) -> list[Block]:
+    rows = tuple(
+        (goal.describe(), f"{found.median:,.2f}", "met" if goal.met(found) else "MISSED")
+        for goal, found in goals.check(results.measurements)
+    )
+    if not rows:
+        return []
+    intro = "What forkserve set out to reach. Ratios are taken within rounds, as everywhere."
+    return [Heading("Goals"), Text(intro), Grid(("goal", "found", "verdict"), rows)]
 
 
 def _machine(machine: Mapping[str, Any]) -> Grid:
@@ -179,11 +188,9 @@ def compose(results: Results, found: list[Table], comparison: list[Block]) -> li
     )
     blocks += [Heading("How to read this"), Items(READING), Heading("Where forkserve loses")]
     lines = _loss_lines(found)
-    blocks.append(
-        Items(lines)
-        if lines
-        else Text("In no table of this run does a peer beat the best forkserve backend in the headline figure.")
-    )
+    nothing = "In no figure of this run does the best of the field beat the best forkserve backend beyond the spread."
+    blocks.append(Items(lines) if lines else Text(nothing))
+    blocks += _goals(results)
     blocks += comparison
     blocks.append(Heading("Results"))
     for table in found:

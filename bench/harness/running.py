@@ -107,9 +107,10 @@ class Running:
         raise BenchError(f"did not answer in {timeout:.0f} s: {self.last_words()}")
 
     def last_words(self) -> str:
-        """Return the last line of its output that says something."""
+        """Return the last line of its output that tells of an error, else the last one."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1][:200] if lines else "no output"
+        telling = [line for line in lines if any(word in line.lower() for word in ("error", "critical", "failed"))]
+        return (telling or lines or ["no output"])[-1][:200]
 
     def reload(self) -> None:
         """Bring in new code in the server's own way, or restart it when it has none."""

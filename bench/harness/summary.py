@@ -11,9 +11,11 @@ from bench.harness.scenarios.base import Scenario
 from bench.harness.servers import SERVERS
 from bench.harness.stats import Stat, ratio_within_rounds, stat
 
-__all__ = ["Row", "Table", "losses", "tables"]
+__all__ = ["Loss", "Row", "Table", "losses", "tables"]
 
 LIMIT = "nginx"
+# Beside a rate these say the same thing again.
+DETAILS = ("cpu_us", "p50_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +119,37 @@ def _table(scenario: Scenario, variant: str, found: list[list[Measurement]]) -> 
     return Table(scenario, variant, baseline, tuple(sorted(rows, key=rank)), sum(noise) / len(noise))
 
 
-def losses(found: Iterable[Table]) -> list[tuple[Table, Row, Row]]:
-    """List the tables in which a server of the field beats the best of ours: (table, ours, theirs)."""
-    result = []
-    for table in found:
-        ours = next((row for row in table.rows if row.role == "ours" and table.headline.name in row.stats), None)
-        theirs = next((row for row in table.rows if row.role == "field" and table.headline.name in row.stats), None)
-        if ours and theirs and table.headline.better is not Better.NEITHER and _beats(table, theirs, ours):
-            result.append((table, ours, theirs))
-    return result
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A figure in which the field's best beats our best, by more than the spread of both."""
+
+    table: Table
+    metric: Metric
+    ours: Row
+    theirs: Row
 
 
-def _beats(table: Table, one: Row, other: Row) -> bool:
-    """Say whether `one` is better in the headline, by the medians as they are printed."""
-    metric = table.headline
-    mine, its = (round(row.stats[metric.name].median, metric.digits) for row in (one, other))
-    return mine > its if metric.better is Better.HIGHER else mine < its
+def losses(found: Iterable[Table]) -> list[Loss]:
+    """List where the field beats us. Of speed, the rate and the p99 are judged; of all else, every figure."""
+    return [
+        Loss(table, metric, ours, theirs)
+        for table in found
+        for metric in table.scenario.metrics
+        if metric.better is not Better.NEITHER and not (table.headline.name == "rate" and metric.name in DETAILS)
+        for ours in [_best(table, metric, "ours")]
+        for theirs in [_best(table, metric, "field")]
+        if ours and theirs and _beats(metric, theirs.stats[metric.name], ours.stats[metric.name])
+    ]
+
+
+def _best(table: Table, metric: Metric, role: str) -> Row | None:
+    sign = -1 if metric.better is Better.HIGHER else 1
+    rows = [row for row in table.rows if row.role == role and not row.failed and metric.name in row.stats]
+    return min(rows, key=lambda row: sign * row.stats[metric.name].median, default=None)
+
+
+def _beats(metric: Metric, one: Stat, other: Stat) -> bool:
+    """Say whether `one` is better, as printed and beyond the spread of the two."""
+    if metric.better is Better.HIGHER:
+        return round(one.median, metric.digits) > round(other.median, metric.digits) and one.low >= other.high
+    return round(one.median, metric.digits) < round(other.median, metric.digits) and one.high <= other.low

@@ -10,9 +10,11 @@ import pytest
 from bench.harness import markdown, page
 from bench.harness.comparison import compare
 from bench.harness.document import Grid, compose, grid_of
-from bench.harness.model import BenchError, Measurement, Status
+from bench.harness.goals import GOALS
+from bench.harness.model import BenchError, Measurement, Settings, Status
 from bench.harness.progress import left
 from bench.harness.scenarios import SCENARIOS
+from bench.harness.servers import SERVERS
 from bench.harness.store import Results, Store, load
 from bench.harness.summary import Table, losses, tables
 
@@ -60,10 +62,28 @@ def test_errors_are_added_up_over_the_rounds() -> None:
 
 
 def test_where_forkserve_loses_is_said_and_the_limit_is_no_competitor() -> None:
-    found = losses([table()])
-    assert [(ours.server, theirs.server) for _, ours, theirs in found] == [("forkserve-sync", "bjoern")]
-    blocks = compose(Results({}, {}, RUN), [table()], [])
-    assert "bjoern 350, forkserve-sync 300" in markdown.render(blocks, "plots")
+    steady = [*measured("nginx", [400.0]), *measured("bjoern", [350.0]), *measured("forkserve-sync", [300.0])]
+    found = tables(steady, SCENARIOS)
+    assert [(loss.ours.server, loss.theirs.server, loss.metric.name) for loss in losses(found)] == [
+        ("forkserve-sync", "bjoern", "rate")
+    ]
+    text = markdown.render(compose(Results({}, {}, steady), found, []), "plots")
+    assert "bjoern 350, forkserve-sync 300" in text
+
+
+def test_a_lead_within_the_spread_is_no_loss() -> None:
+    assert losses([table()]) == []
+
+
+def test_goals_are_judged_and_a_missed_one_is_said() -> None:
+    text = markdown.render(compose(Results({}, {}, RUN), [table()], []), "plots")
+    assert "rate of forkserve-sync / nginx >= 0.9 | 0.75 | MISSED" in text
+    assert {goal.scenario for goal in GOALS} <= set(SCENARIOS)
+    servers = {server for goal in GOALS for server in (goal.ours, goal.theirs) if server}
+    assert servers <= set(SERVERS)
+    for goal in GOALS:
+        assert goal.variant in SCENARIOS[goal.scenario].variants(Settings(full=True)), goal.describe()
+        assert goal.metric in {metric.name for metric in SCENARIOS[goal.scenario].metrics}
 
 
 def test_both_renderings_hold_every_server_and_the_reason_of_a_failure(tmp_path: Path) -> None:
