@@ -3,7 +3,7 @@
 The meaning of a field is decided here and nowhere else, whichever parser found it. A collector is driven by
 `begin`, `on_header` for each field in order, `finish`; it is used again for the next request of any connection.
 
-Two shapes, because the interfaces differ and a second pass over the fields would cost as much as the first: WSGI wants
+Two shapes, because the interfaces differ, each filled in the one pass there is: WSGI wants
 `environ["HTTP_X"] = str` (EnvironCollector), ASGI a list of (lower-case name, value) in bytes (ScopeCollector). Names
 come through a bounded dictionary from the bytes a client sent to what the interface wants; a name that decides
 something is not in it, so ordinary fields pay nothing for the rules.
@@ -94,7 +94,7 @@ class Collector:
 
     def finish(self, line: RequestLine) -> Fields:
         """What the fields mean for this request line; raises Refusal."""
-        host = self._host
+        host = self._host_value()
         modern = line.modern
         if host is None:
             if modern:
@@ -153,6 +153,9 @@ class Collector:
             self._store(name, lower, value)
         else:
             self._unseen += 1
+
+    def _host_value(self) -> bytes | None:
+        return self._host
 
     def _on_host(self, value: bytes) -> bool:
         if self._host is not None:
@@ -261,7 +264,9 @@ class EnvironCollector(Collector):
         return {}
 
     def _bind(self) -> Callable[[bytes, bytes], None]:
-        keys = self._keys = {form: _environ_key(name) for name in _COMMON for form in (name, name.lower())}
+        # Host is an ordinary field here, since finding it again in a dict costs nothing; `_again` refuses a second.
+        names = (*_COMMON, b"Host")
+        keys = self._keys = {form: _environ_key(name) for name in names for form in (name, name.lower())}
         headers: dict[str, str] = self.headers
         rare, again = self._rare, self._again
 
@@ -276,7 +281,13 @@ class EnvironCollector(Collector):
 
         return on_header
 
+    def _host_value(self) -> bytes | None:
+        host: str | None = self.headers.get("HTTP_HOST")
+        return None if host is None else host.encode("latin-1")
+
     def _again(self, key: str, value: bytes) -> None:
+        if key == "HTTP_HOST":
+            raise Refusal(400, "two Hosts")
         self._unseen += 1
         joint = "; " if key == "HTTP_COOKIE" else ","
         self.headers[key] += joint + value.rstrip().decode("latin-1")

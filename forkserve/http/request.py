@@ -5,6 +5,16 @@ byte, and asks for few different lines; both were parsed and judged before, and 
 a profile remembers a bounded number of request lines and header blocks. Equal bytes give an equal, shared, read-only
 outcome; everything else takes the full way through the parser and the rules. A block is remembered when it comes
 a second time in a row from somebody, so that blocks used once (cookies, ids) push nothing out.
+
+Measured in one process, in rounds with bare httptools collecting the same headers into a dict (1.0 in each row):
+
+    head                        known   new fields   new line and fields   h11
+    1 field, 40 bytes             0.4          2.9                   5.5    24
+    3 fields, 80 bytes            0.25         2.2                   4.2    17
+    20 fields, 1066 bytes         0.1          1.6                   1.9     9
+
+The collector puts fields into the shape its interface wants inside the parser's callback. A list first and a second
+pass over it took as long (1.0 to 1.1), so the one pass is for the sake of less code.
 """
 
 from __future__ import annotations
