@@ -6,15 +6,18 @@ import logging
 import os
 import traceback
 from types import FrameType, TracebackType
+from typing import Any
 
 from forkserve.http.response import BadResponse
 
-__all__ = ["OURS", "TimedOut", "log_failure", "log_overdue"]
+__all__ = ["OURS", "TimedOut", "log_failure", "log_overdue", "log_waiting"]
 
 log = logging.getLogger("forkserve.application")
 
 OURS = os.path.dirname(__file__) + os.sep
 """Where our own code lies: frames of files below it say nothing to a user."""
+DEEPEST = 100
+"""Frames of a waiting coroutine that are logged."""
 
 
 class TimedOut(BaseException):
@@ -34,7 +37,21 @@ def log_failure(error: BaseException, method: str, path: str) -> None:
 
 def log_overdue(method: str, path: str, frame: FrameType | None) -> None:
     """Log where a request is that takes too long; `frame` is its innermost."""
-    stack = traceback.extract_stack(frame)
+    _log_where(method, path, traceback.extract_stack(frame))
+
+
+def log_waiting(method: str, path: str, coroutine: Any) -> None:
+    """Log where a request is that takes too long and waits, in a coroutine and in what that awaits."""
+    frames = []
+    while coroutine is not None and len(frames) < DEEPEST:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    _log_where(method, path, traceback.StackSummary.extract(iter(frames)))
+
+
+def _log_where(method: str, path: str, stack: traceback.StackSummary) -> None:
     ours = [index for index, each in enumerate(stack) if each.filename.startswith(OURS)]
     # The last of ours in a row from the outside: what follows is what the application called.
     first = next((index + 1 for index in ours if index + 1 < len(stack) and index + 1 not in ours), 0)

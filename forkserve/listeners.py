@@ -153,6 +153,8 @@ def _bind(address: Address, backlog: int) -> Listener:
     )
     made = bind(options)
     listener = Listener(fileno=made.socket.detach())
+    # The object must know it too: its duplicates are made to block otherwise, and with them the one socket beneath.
+    listener.setblocking(False)
     listener.file = made.file
     return listener
 

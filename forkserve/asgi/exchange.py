@@ -1,0 +1,382 @@
+"""One HTTP request and its response, as ASGI 3 has it.
+
+Rules: `receive` and `send` never wait when they need not, so most applications end in the first step of their task. A
+response goes out in one call when it is of one piece. When the client reads slowly, `send` waits; when it has gone,
+`send` raises OSError and `receive` says `http.disconnect`. The connection is free for the next request as soon as the
+response is whole, whatever the application still does. What an application does wrong ends in an exception in its
+`send`, a response or a closed connection, and one line in the log with the user's traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import Enum, auto
+from typing import ClassVar
+
+from forkserve.asgi.incoming import Incoming
+from forkserve.asgi.outgoing import early_hints, file_part, piece_of, prepared_head, trailer_fields
+from forkserve.asgi.scope import http_scope
+from forkserve.asgi.site import Message, Site, Task, Transport
+from forkserve.failure import log_failure
+from forkserve.http.chunked import encode_chunk
+from forkserve.http.errors import error_response
+from forkserve.http.fields import Fields
+from forkserve.http.line import RequestLine
+from forkserve.http.response import Framing, Prepared
+
+__all__ = ["Exchange"]
+
+log = logging.getLogger("forkserve.asgi")
+
+FOREVER = float("inf")
+
+
+class Stage(Enum):
+    """What is expected of the application."""
+
+    START = auto()
+    BODY = auto()
+    MORE = auto()
+    TRAILERS = auto()
+    OVER = auto()
+    LOST = auto()
+
+
+START, BODY, MORE, TRAILERS, OVER, LOST = Stage
+
+
+class Exchange:
+    """A request and the response to it as far as it has come."""
+
+    __slots__ = (
+        "conn",
+        "fields",
+        "framing",
+        "incoming",
+        "keep",
+        "left",
+        "line",
+        "news",
+        "prepared",
+        "room",
+        "stage",
+        "task",
+        "told",
+        "trailer_lines",
+        "trailers",
+        "verdict",
+        "__weakref__",
+    )
+    early: ClassVar[bool] = True
+    site: ClassVar[Site]
+    """Set by the backend on a subclass of its own."""
+
+    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
+        self.conn = conn
+        self.line = line
+        self.fields = fields
+        self.stage = START
+        self.told = False
+        self.trailers = False
+        self.incoming: Incoming | None = None
+        self.news: asyncio.Event | None = None
+        self.room: asyncio.Event | None = None
+        self.task: Task | None = None
+        self.verdict = 0
+        if fields.content_length or fields.chunked:
+            self.incoming = Incoming(conn, expected=fields.expect_continue)
+
+    # From the loop.
+
+    def body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        assert self.incoming is not None
+        self.incoming.add(data)
+        self.wake()
+
+    def body_end(self) -> None:
+        """Know that the body is whole."""
+        assert self.incoming is not None
+        self.incoming.whole = True
+        self.wake()
+
+    def body_held(self) -> None:
+        """Ask for the body when the application first wants it: `Incoming` knows."""
+
+    def lost(self) -> None:
+        """Know that the client has gone."""
+        if self.stage is not OVER and self.stage is not LOST:
+            self._lose()
+
+    def wake(self) -> None:
+        """Look again whether what `receive` waits for has come."""
+        if self.news is not None:
+            self.news.set()
+
+    def resume(self) -> None:
+        """Know that the client has read what was queued, or has gone."""
+        if self.room is not None:
+            self.room.set()
+
+    def abandon(self, code: int) -> None:
+        """Answer in place of an application that does not end."""
+        if self.stage is START or self.stage is BODY:
+            self._answer(code)
+        self._close()
+
+    # The application's side.
+
+    async def run(self) -> None:
+        """Call the application and see to it that its response ends."""
+        scope = http_scope(self.conn, self.line, self.fields, self.site.state)
+        try:
+            await self.site.app(scope, self.receive, self.send)
+        except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
+            self._fail(error)
+            return
+        if self.stage is not OVER and self.stage is not LOST:
+            self._unfinished()
+
+    async def receive(self) -> Message:
+        """Return the next piece of the body, or wait for the client to go, or the response to end."""
+        if not (self.told or self._deaf()):
+            incoming = self.incoming
+            if incoming is None:
+                self.told = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            if self.stage is START and not incoming.whole:
+                incoming.ask()
+            while not (incoming.ready or self._deaf()):
+                await self._news()
+            if not self._deaf():
+                self.told = incoming.whole
+                return {"type": "http.request", "body": incoming.take(), "more_body": not incoming.whole}
+        while not self._deaf() and not self.conn.half_closed:
+            await self._news()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the response; raises OSError when the client has gone, RuntimeError or BadResponse for what
+        is wrong."""
+        kind, stage = message["type"], self.stage
+        if kind == "http.response.start" and stage is START:
+            self.prepared: Prepared = prepared_head(self.site.responder, message)
+            self.trailers = bool(message.get("trailers"))
+            self.stage = BODY
+        elif kind == "http.response.body" and (stage is BODY or stage is MORE):
+            data, more = piece_of(message)
+            if stage is BODY and not more and not self.trailers:
+                self._reply(data)
+            else:
+                await self._piece(data, more)
+        elif stage is LOST:
+            raise OSError("the client has gone")
+        else:
+            await self._unusual(kind, message)
+
+    async def _unusual(self, kind: str, message: Message) -> None:
+        stage = self.stage
+        if kind == "http.response.early_hint" and stage is START:
+            self._write(early_hints(self.site.responder, message) if self.line.modern else b"")
+        elif kind in ("http.response.pathsend", "http.response.zerocopysend") and stage in (BODY, MORE):
+            await self._file(message)
+        elif kind == "http.response.trailers" and stage is TRAILERS:
+            self._trailers(message)
+        elif stage is OVER:
+            raise RuntimeError(f"{kind!r} was sent after the response had ended")
+        else:
+            expected = "http.response.start" if stage is START else "http.response.body"
+            raise RuntimeError(f"{kind!r} was sent where {expected!r} is expected")
+
+    # The response.
+
+    def _reply(self, data: bytes) -> None:
+        """Send a response of one piece."""
+        line = self.line
+        payload, keep = self.site.responder.whole(
+            self.prepared, data, method=line.method, modern=line.modern, keep=self._may_keep()
+        )
+        self._over()
+        try:
+            self.conn.reply(payload, keep)
+        except OSError:
+            self._lose()
+            raise
+
+    def _begin(self, length: int | None) -> bytes:
+        """Frame the response; returns its head."""
+        line = self.line
+        start = self.site.responder.start(
+            self.prepared, method=line.method, modern=line.modern, keep=self._may_keep(), length=length
+        )
+        self.framing = start.framing
+        self.left = start.length or 0
+        self.keep = start.keep_alive
+        self.stage = MORE
+        # The application has begun to answer in time; how long an answer may last is for the client to say.
+        self.conn.be_patient()
+        return start.head
+
+    async def _piece(self, data: bytes, more: bool) -> None:
+        head = b""
+        if self.stage is BODY:
+            head = self._begin(None if more or self.trailers else len(data))
+        framing = self.framing
+        if framing is Framing.CHUNKED:
+            data = encode_chunk(data)
+        elif framing is Framing.LENGTH:
+            data = data[: self.left]
+            self.left -= len(data)
+        elif framing is Framing.NONE:
+            data = b""
+        payload = head + data if head else data
+        if payload and not self._write(payload):
+            await self._drained()
+        if not more:
+            self._end_body()
+
+    async def _file(self, message: Message) -> None:
+        """Send a file, or a part of one, by sendfile(2)."""
+        part = file_part(message)
+        try:
+            if self.stage is BODY:
+                self._write(self._begin(part.count if not (part.more or self.trailers) else None))
+            count = part.count
+            if self.framing is Framing.LENGTH:
+                count = min(self.left, count)
+                self.left -= count
+            if count and self.framing is not Framing.NONE:
+                chunked = self.framing is Framing.CHUNKED
+                self._write(b"%x\r\n" % count if chunked else b"")
+                self.conn.write_file(part.file, part.offset, count)
+                self._write(b"\r\n" if chunked else b"")
+                if part.more:
+                    await self._drained()
+        finally:
+            part.close()
+        if not part.more:
+            self._end_body()
+
+    def _end_body(self) -> None:
+        if self.trailers:
+            self.stage = TRAILERS
+            self.trailers = False
+            self.trailer_lines = b""
+            return
+        if self.framing is Framing.CHUNKED:
+            self._write(b"0\r\n\r\n")
+        self._finish()
+
+    def _trailers(self, message: Message) -> None:
+        fields = trailer_fields(self.site.responder, message)
+        self.trailer_lines += fields
+        if not message.get("more_trailers"):
+            if self.framing is Framing.CHUNKED:
+                self._write(b"0\r\n" + self.trailer_lines + b"\r\n")
+            self._finish()
+
+    def _finish(self) -> None:
+        if self.framing is Framing.LENGTH and self.left:
+            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self._name(), self.left)
+            self.keep = False
+        self._over()
+        self.conn.done(self.keep)
+
+    def _over(self) -> None:
+        self.stage = OVER
+        if self.incoming is not None:
+            self.incoming.release()
+        self.wake()
+
+    def _may_keep(self) -> bool:
+        incoming = self.incoming
+        # Who holds back a body that we did not ask for may send it or not: the next request cannot be found.
+        return self.fields.keep_alive and self.site.keep and (incoming is None or not incoming.expected)
+
+    def _write(self, data: bytes) -> bool:
+        """Send, or queue; False when the client is behind. Raises OSError."""
+        if not data:
+            return True
+        try:
+            return self.conn.write(data)
+        except OSError:
+            self._lose()
+            raise
+
+    async def _drained(self) -> None:
+        """Wait until the client has read what is queued. Raises OSError."""
+        if self.room is None:
+            self.room = asyncio.Event()
+        self.room.clear()
+        if self.conn.park():
+            await self.room.wait()
+        if self.stage is LOST:
+            raise OSError("the client has gone")
+
+    async def _news(self) -> None:
+        if self.news is None:
+            self.news = asyncio.Event()
+        self.news.clear()
+        await self.news.wait()
+
+    def _deaf(self) -> bool:
+        """True when nothing more comes from the client for this exchange."""
+        return self.stage is OVER or self.stage is LOST
+
+    def _lose(self) -> None:
+        self.stage = LOST
+        self.conn.done(False)
+        self.wake()
+        self.resume()
+
+    # Failures.
+
+    def _fail(self, error: BaseException) -> None:
+        """Log what the application raised, and answer 500, or 504 if it was interrupted."""
+        if self.verdict and isinstance(error, asyncio.CancelledError):
+            self.abandon(self.verdict)
+            return
+        if not (self.stage is LOST and _due_to_loss(error)):
+            log_failure(error, *self._name())
+        self.abandon(500)
+
+    def _unfinished(self) -> None:
+        begun = self.stage is not START and self.stage is not BODY
+        log.error("%s %r: the application returned without %s response", *self._name(), "ending its" if begun else "a")
+        self.abandon(500)
+
+    def _answer(self, code: int) -> None:
+        line = self.line
+        payload, keep = error_response(
+            self.site.responder, code, method=line.method, modern=line.modern, keep=self._may_keep()
+        )
+        self._over()
+        try:
+            self.conn.reply(payload, keep)
+        except OSError:
+            self._lose()
+
+    def _close(self) -> None:
+        """Close, if the response has not ended: only that tells the client that it is not whole."""
+        if self.stage is not OVER and self.stage is not LOST:
+            self._over()
+            self.conn.done(False)
+
+    def interrupt(self, code: int) -> None:
+        """Cancel the application; `code` is the answer if it has not begun one."""
+        self.verdict = code
+        if self.task is not None:
+            self.task.cancel()
+
+    def _name(self) -> tuple[str, str]:
+        return self.line.method, self.line.path
+
+
+def _due_to_loss(error: BaseException | None) -> bool:
+    """Tell whether an application raised this because its client has gone: frameworks wrap the OSError."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_due_to_loss(each) for each in error.exceptions)
+    return error is not None and (
+        isinstance(error, OSError | asyncio.CancelledError) or _due_to_loss(error.__cause__ or error.__context__)
+    )

@@ -1,0 +1,99 @@
+"""The scope of a request: what ASGI 3 says about it, from what the driver and the HTTP core have found.
+
+Rules: an application may write to its scope, so each gets its own, and its own headers, state and extensions. The rest
+is the same for each request with the same line and fields, and is made once for those that come again.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from forkserve.asgi.site import Transport
+from forkserve.http.fields import Fields
+from forkserve.http.line import RequestLine
+
+__all__ = ["ScopeTemplate", "http_scope", "websocket_scope"]
+
+MEMO = 8
+"""Request lines for which the scope of shared header fields is kept."""
+_EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
+_MODERN: dict[str, dict[str, Any]] = _EXTENSIONS | {"http.response.trailers": {}, "http.response.early_hint": {}}
+_WEBSOCKET: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
+
+
+class ScopeTemplate:
+    """What every request that comes by one listener has in common; `wildcard` if its address says nothing."""
+
+    __slots__ = ("base", "root", "wildcard")
+
+    def __init__(self, listener: socket.socket, *, root_path: str) -> None:
+        name = listener.getsockname()
+        unix = listener.family == socket.AF_UNIX
+        self.root = root_path.rstrip("/")
+        self.wildcard = not unix and name[0] in ("0.0.0.0", "::")
+        self.base: dict[str, Any] = {
+            "type": "http",
+            # 2.4: send() raises OSError once the client has gone.
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "server": (_text(name), None) if unix else tuple(name[:2]),
+            "client": None,
+            "scheme": "http",
+            "root_path": self.root,
+        }
+
+
+def http_scope(conn: Transport, line: RequestLine, fields: Fields, state: dict[str, Any]) -> dict[str, Any]:
+    """Return a scope of type `http` that is the application's own."""
+    memo = fields.memo
+    base: dict[str, Any] = (memo and memo.get(line)) or _base(conn.listening.environ, line, fields)
+    scope = base.copy()
+    host, port = conn.remote
+    if port:
+        scope["client"] = (host, int(port))
+    scope["headers"] = base["headers"].copy()
+    scope["extensions"] = base["extensions"].copy()
+    scope["state"] = state.copy()
+    if conn.listening.environ.wildcard:
+        scope["server"] = conn.sock.getsockname()[:2]
+    return scope
+
+
+def websocket_scope(
+    conn: Transport, line: RequestLine, fields: Fields, state: dict[str, Any], subprotocols: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return a scope of type `websocket`."""
+    scope = http_scope(conn, line, fields, state)
+    del scope["method"]
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+    scope["subprotocols"] = list(subprotocols)
+    scope["extensions"] = _WEBSOCKET.copy()
+    return scope
+
+
+def _base(template: ScopeTemplate, line: RequestLine, fields: Fields) -> dict[str, Any]:
+    path, raw_path, root = line.text_path, line.raw_path, template.root
+    if root and not (path == root or path.startswith(root + "/")):
+        # The proxy has cut the root path off; in ASGI the path is the whole one (spec 2.3, as frameworks expect).
+        path, raw_path = root + path, root.encode() + raw_path
+    base = template.base | {
+        "http_version": line.version,
+        "method": line.method,
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": line.query,
+        "headers": fields.headers,
+        "extensions": _MODERN if line.modern else _EXTENSIONS,
+    }
+    if fields.memo is None:
+        fields.memo = {}
+    elif len(fields.memo) < MEMO:
+        fields.memo[line] = base
+    return base
+
+
+def _text(name: str | bytes) -> str:
+    # An abstract address is bytes that begin with NUL; ss(8) and systemd write @.
+    return name if isinstance(name, str) else "@" + name[1:].decode("utf-8", "replace")

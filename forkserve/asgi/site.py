@@ -1,0 +1,57 @@
+"""What all exchanges of one serving share, and what an exchange needs of its connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from forkserve.http.response import Responder
+
+__all__ = ["Application", "Message", "Site", "Task", "Transport"]
+
+Message = dict[str, Any]
+"""An ASGI message: a dictionary with a `type`."""
+Application = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+Task = asyncio.Task[None]
+
+
+class Transport(Protocol):
+    """What an exchange needs of its connection; `forkserve.engine.connection.Connection` is one."""
+
+    listening: Any
+    remote: tuple[str, str]
+    sock: Any
+    deadline: float
+
+    @property
+    def half_closed(self) -> bool: ...
+    def reply(self, payload: bytes, keep: bool) -> None: ...
+    def write(self, data: bytes) -> bool: ...
+    def write_file(self, file: Any, offset: int, count: int) -> None: ...
+    def done(self, keep: bool) -> None: ...
+    def park(self) -> bool: ...
+    def proceed(self) -> None: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+    def be_patient(self) -> None: ...
+    def take_over(self, receive: Callable[[bytes], None]) -> bytes: ...
+
+
+@dataclass(slots=True)
+class Site:
+    """The application and what its exchanges have in common.
+
+    `state` is what the lifespan has left, copied into each scope. `keep` is False once connections are to be closed.
+    `sockets` are the open WebSockets, to be told when serving ends.
+    """
+
+    app: Application
+    responder: Responder
+    loop: asyncio.AbstractEventLoop
+    state: dict[str, Any]
+    keep: bool = True
+    sockets: set[Any] = field(default_factory=set)

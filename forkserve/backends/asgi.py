@@ -1,0 +1,142 @@
+"""asgi: the driver nested in asyncio or uvloop, a task for each request, stepped at once.
+
+Rules: the loop watches one descriptor, the driver's epoll, so that one callback serves all connections that are ready.
+The sockets stay as the master made them: asyncio never sees them, so their backlog is not replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+from forkserve.asgi.exchange import Exchange
+from forkserve.asgi.lifespan import Lifespan, LifespanMode
+from forkserve.asgi.scope import ScopeTemplate
+from forkserve.asgi.site import Site
+from forkserve.asgi.stepping import stepper
+from forkserve.backends.base import App, Interface, Run, Traits
+from forkserve.backends.looping import loop_factory
+from forkserve.backends.serving import HONOURS
+from forkserve.engine.driver import Driver
+from forkserve.engine.limits import Limits
+from forkserve.engine.listening import Listening
+from forkserve.failure import log_waiting
+from forkserve.http.fields import ScopeCollector
+from forkserve.http.request import Profile
+
+__all__ = ["Asgi"]
+
+
+class _Tasks:
+    """Runs each exchange as a task; everything here is called in the loop, outside of any task."""
+
+    lock: AbstractContextManager[Any] = nullcontext()
+    wakes = True
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._step = stepper(loop)
+        self.running: set[Any] = set()
+
+    def start(self, exchange: Any) -> None:
+        """Run it until it first waits."""
+        task = self._step(exchange.run())
+        if not task.done():
+            exchange.task = task
+            self.running.add(exchange)
+            task.add_done_callback(lambda _: self.running.discard(exchange))
+
+    def resume(self, exchange: Any) -> None:
+        """Let it go on with its response."""
+        exchange.resume()
+
+    def notify(self, exchange: Any) -> None:
+        """Let it look again whether its client is there."""
+        exchange.wake()
+
+    def interrupt(self, exchange: Any) -> bool:
+        """Cancel its task; the exchange answers 504 if it can."""
+        log_waiting(exchange.line.method, exchange.line.path, exchange.task and exchange.task.get_coro())
+        exchange.interrupt(504)
+        return True
+
+
+class _Serving:
+    """One driver in one loop."""
+
+    def __init__(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
+        self._run = run
+        self._app = app
+        self._listeners = listeners
+        self._loop = asyncio.get_running_loop()
+        self._drained = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks = _Tasks(self._loop)
+
+    def _driver(self, lifespan: Lifespan) -> Driver:
+        options = self._run.options
+        limits = Limits.of(options)
+        listenings = [
+            Listening(
+                listener,
+                ScopeTemplate(listener, root_path=options.proxy.root_path),
+                Profile(limits.http, ScopeCollector),
+            )
+            for listener in self._listeners
+        ]
+        driver = Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
+        site = Site(self._app, driver.responder, self._loop, lifespan.state)
+        driver.exchange = type("BoundExchange", (Exchange,), {"__slots__": (), "site": site})
+        return driver
+
+    async def serve(self) -> None:
+        """Serve until drained."""
+        lifespan = Lifespan(self._app, LifespanMode(self._run.options.asgi.lifespan.value))
+        await lifespan.start()
+        self.driver = driver = self._driver(lifespan)
+        self._loop.add_reader(driver.fileno(), self._turn)
+        self._run.ready()
+        try:
+            await self._drained.wait()
+        finally:
+            self._loop.remove_reader(driver.fileno())
+            driver.close()
+        await lifespan.stop()
+
+    def _turn(self) -> None:
+        driver = self.driver
+        driver.ready()
+        if self._timer is None:
+            self._arm()
+        if driver.draining and driver.drained:
+            self._drained.set()
+
+    def _arm(self) -> None:
+        timeout = self.driver.timeout()
+        if timeout is not None:
+            self._timer = self._loop.call_later(timeout, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._turn()
+
+
+class Asgi:
+    """The driver in an event loop."""
+
+    traits: ClassVar[Traits] = Traits(
+        interfaces=frozenset({Interface.ASGI}),
+        concurrency="a task for each request",
+        honours=HONOURS | {"timeout", "lifespan", "loop", "ws_max_size", "root_path"},
+    )
+
+    def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
+        """Serve until drained; raises ApplicationError if the application's lifespan fails to start."""
+
+        async def main() -> None:
+            await _Serving(app, listeners, run).serve()
+
+        with asyncio.Runner(loop_factory=loop_factory(run)) as runner:
+            runner.run(main())
