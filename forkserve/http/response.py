@@ -1,11 +1,12 @@
 """Response heads: what an application says, judged, framed and turned into bytes at once.
 
 Rules. A status or header that would let bytes into the head which the application did not mean (CR, LF, NUL, any
-control) raises BadResponse: the application gets its error, the client a plain 500, and nothing is injected. Hop-by-hop
-fields are the server's (RFC 9110 section 7.6.1, PEP 3333): those of the application are dropped, but its
-`Connection: close` is obeyed. Framing is decided here alone (RFC 9112 section 6): nothing for HEAD, 1xx, 204 and 304;
-Content-Length if it is known; else chunked for HTTP/1.1; else until close. Date is on every response (RFC 9110 section
-6.6.1) and comes from the clock that the driver ticks.
+control) raises BadResponse: the application gets its error, the client a plain 500, and nothing is injected. So does
+an interim status (1xx), which as the final one would leave the client waiting. Hop-by-hop fields are the server's (RFC
+9110 section 7.6.1, PEP 3333): those of the application are dropped, but its `Connection: close` is obeyed. Framing is
+decided here alone (RFC 9112 section 6): nothing for HEAD, 204 and 304; Content-Length if it is known; else chunked for
+HTTP/1.1; else until close. Date is on every response (RFC 9110 section 6.6.1) and comes from the clock that the driver
+ticks.
 
 Most applications say the same again and again, so a judged head is remembered: a bounded number, by status and headers.
 """
@@ -59,7 +60,7 @@ class Prepared:
         self.code = code
         self.head = b""
         self.length: int | None = None
-        self.bodiless = code < 200 or code in (204, 304)
+        self.bodiless = code in (204, 304)
         self.close = False
         self.stamped = b""
         self.plain = False
@@ -179,11 +180,10 @@ class Responder:
             if method == "HEAD":
                 framing, size = Framing.NONE, None
         keep = keep and not prepared.close and framing is not Framing.CLOSE
-        if prepared.code >= 200:
-            if not keep:
-                parts.append(b"Connection: close\r\n")
-            elif not modern:
-                parts.append(b"Connection: keep-alive\r\n")
+        if not keep:
+            parts.append(b"Connection: close\r\n")
+        elif not modern:
+            parts.append(b"Connection: keep-alive\r\n")
         if prepared.plain:
             parts.append(self.end)
         else:
@@ -209,6 +209,8 @@ def _encoded(pair: tuple[str, str]) -> tuple[bytes, bytes]:
 
 
 def _build(code: int, status: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> Prepared:
+    if code < 200:
+        raise BadResponse(f"the interim status {code} is the server's to send")
     prepared = Prepared(code)
     lines = [b"HTTP/1.1 ", status, b"\r\n"]
     for name, value in pairs:

@@ -56,12 +56,21 @@ def test_body_longer_than_its_length_is_cut_and_a_shorter_one_closes(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "103 Early Hints"])
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 def test_bodiless_statuses_have_no_body(responder: Responder, status: str, method: str) -> None:
     data, _ = responder.whole(responder.prepare(status, []), b"body", method=method, modern=True, keep=True)
     assert data.endswith(b"\r\n\r\n")
     assert b"Content-Length" not in data
     assert b"Transfer-Encoding" not in data
+
+
+@pytest.mark.parametrize("status", ["100 Continue", "101 Switching Protocols", "103 Early Hints"])
+def test_interim_statuses_are_the_servers(responder: Responder, status: str) -> None:
+    for _ in range(3):
+        with pytest.raises(BadResponse, match="interim"):
+            responder.prepare(status, [])
+    with pytest.raises(BadResponse, match="interim"):
+        responder.prepare_raw(int(status[:3]), [])
 
 
 def test_content_length_stays_on_304_and_goes_on_204(responder: Responder) -> None:
