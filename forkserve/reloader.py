@@ -7,21 +7,30 @@ the application is broken, also every Python file below the current folder, sinc
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
 import os
 import sys
 import sysconfig
 from _thread import start_new_thread
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
+from os import posix_spawn, waitpid
+from os import read as os_read
 from pathlib import Path
 from select import poll
+from time import time_ns
 
 from forkserve.config.launch import ReloadOptions
 
-__all__ = ["Reloader", "own_files"]
+__all__ = ["Reloader", "loads_anew", "own_files"]
+
+log = logging.getLogger("forkserve.reloader")
 
 INTERVAL_MS = 500
+BY_TIME = "FORKSERVE_RELOADER"
+"""Variable that, set to `stat`, asks for the times although watchfiles is there: a network share tells no events."""
 SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "env"})
 
 
@@ -31,16 +40,46 @@ class Reloader:
     def __init__(self, options: ReloadOptions, changed: Callable[[str], None]) -> None:
         self.options = options
         self.changed = changed
+        self.made = time_ns()
 
     def start(self) -> None:
         """Watch in the background; the thread is a real one also where gevent has patched `threading`."""
         start_new_thread(lambda: self.changed(self.wait(broad=False)), ())
 
     def wait(self, *, broad: bool = True) -> str:
-        """Wait until a watched file changes and return its path; `broad` is for a broken application."""
-        if find_spec("watchfiles") is not None:
-            return self._wait_for_events(broad=broad)
-        return self._wait_by_time(broad=broad)
+        """Wait until a watched file changes and return its path; `broad` is for a broken application.
+
+        A file that has changed since the reloader was made counts too, so that no change is lost between a look and
+        the next, nor while the application was being imported.
+        """
+        before = _times(self.files(broad=broad))
+        log.info("watching %d files", len(before))
+        for path, time in before.items():
+            if self.made <= time <= time_ns():
+                return path
+        for _ in self._moments(broad=broad):
+            after = _times(self.files(broad=broad))
+            for path, time in after.items():
+                # A module imported since is no change, but a new file may be what a broken application lacked.
+                if before.get(path, time if not broad else 0) != time:
+                    return path
+            before = after
+        return "nothing"
+
+    def _moments(self, *, broad: bool) -> Iterator[object]:
+        """Yield whenever it is worth a look: at events of the file system if they are to be had, else regularly."""
+        if os.environ.get(BY_TIME, "") == "stat" or find_spec("watchfiles") is None:
+            pause = poll()
+            while True:
+                pause.poll(INTERVAL_MS)
+                yield None
+        watchfiles = importlib.import_module("watchfiles")
+        folders = {os.path.dirname(path) for path in self.files(broad=broad)}
+        folders |= {os.path.abspath(folder) for folder in (*self.options.reload_dir, *([os.getcwd()] if broad else []))}
+        present = [folder for folder in _outermost(folders) if os.path.isdir(folder)]
+        yield from watchfiles.watch(
+            *present, raise_interrupt=False, debounce=100, yield_on_timeout=True, rust_timeout=2 * INTERVAL_MS
+        )
 
     def files(self, *, broad: bool) -> set[str]:
         """Return the files watched at this moment."""
@@ -51,31 +90,24 @@ class Reloader:
             found |= set(_python_files(folder))
         return found
 
-    def _wait_by_time(self, *, broad: bool) -> str:
-        pause = poll()
-        before = _times(self.files(broad=broad))
-        while True:
-            pause.poll(INTERVAL_MS)
-            after = _times(self.files(broad=broad))
-            for path, time in after.items():
-                # A module imported since is no change; one that has gone is not served until it is back.
-                if path in before and before[path] != time:
-                    return path
-            before = after
 
-    def _wait_for_events(self, *, broad: bool) -> str:
-        watchfiles = importlib.import_module("watchfiles")
-        folders = {os.path.dirname(path) for path in self.files(broad=broad)}
-        folders |= {os.path.abspath(folder) for folder in self.options.reload_dir}
-        if broad:
-            folders.add(os.getcwd())
-        present = [folder for folder in _outermost(folders) if os.path.isdir(folder)]
-        for changes in watchfiles.watch(*present, raise_interrupt=False, debounce=100):
-            watched = self.files(broad=broad)
-            for _, path in changes:
-                if path in watched or (path.endswith(".py") and any(path.startswith(f) for f in folders if broad)):
-                    return str(path)
-        return "nothing"
+def loads_anew() -> bool:
+    """Return whether the command of this process could load its application now, in a process of its own.
+
+    What is wrong with it goes to stderr. The answer is what it prints, not its exit status: in a process with libev,
+    as under gevent, another may have reaped it. The functions are those from before any monkey patch.
+    """
+    read, write = os.pipe()
+    words = [*sys.orig_argv, "--check"]
+    pid = posix_spawn(sys.executable, words, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, write, 1)])
+    os.close(write)
+    said = b""
+    while part := os_read(read, 4096):
+        said += part
+    os.close(read)
+    with contextlib.suppress(ChildProcessError):
+        waitpid(pid, 0)
+    return b": fine (" in said
 
 
 def own_files() -> set[str]:

@@ -31,7 +31,7 @@ from forkserve.config.options import options_of, slices_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.listeners import KEPT, Listener, describe, open_listeners
-from forkserve.reloader import Reloader
+from forkserve.reloader import Reloader, loads_anew
 from forkserve.unix.notify import notify
 from forkserve.unix.proctitle import set_title
 
@@ -199,6 +199,14 @@ class Worker:
         if self.run_ is None:
             self._execute_anew()
         if not self.run_.draining:
+            start_new_thread(self._rehearse, (name,))
+
+    def _rehearse(self, name: str) -> None:
+        """Begin to load the code anew, unless it is broken: then what serves goes on serving."""
+        assert self.run_ is not None
+        if not loads_anew():
+            log.error("%s: the new code cannot be loaded, serving the old one (%s)", self.name, name)
+        elif not self.run_.draining:
             self.anew = True
             self.run_.drain(name)
 

@@ -29,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(trace, file=sys.stderr)
         print(f"forkserve-worker: error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # the reader of a list has seen enough; nothing may be flushed into its pipe at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILURE
     except SystemExit as done:
         # argparse ends --help and --version so
         return int(done.code or 0)
@@ -36,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _obey(order: Order) -> int:
     if order.list_backends:
-        print(backends_json() if order.json else backends_table())
+        print(backends_json() if order.json else backends_table(), flush=True)
         return ExitCode.OK
     if order.install_backend is not None:
         return _install(order.install_backend)
