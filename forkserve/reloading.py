@@ -56,6 +56,7 @@ def reload_config(stack: Stack, source: ConfigSource, *, processes: bool = True)
         log.warning("%s", warning)
     retired = change.commit()
     stack.config = new
+    logging.getLogger("forkserve").setLevel(new.master.loglevel.upper())
     stack.retire(retired)
     _tell(wanted)
     return all_of(_apply(stack, wanted, commands, new, processes=processes), "reloaded")

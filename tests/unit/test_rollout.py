@@ -1,0 +1,112 @@
+"""What a reload finds to do, for every option there is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
+from forkserve.config.options import Reload, options_of
+from forkserve.lifecycle import SlotState
+from forkserve.rollout import Plan, Sight, Step, StepKind, next_step, plan
+
+WEB = WatcherOptions(name="web", cmd="serve $(circus.sockets.web)")
+REDIS = WatcherOptions(name="redis", cmd="redis-server")
+SOCKET = SocketOptions(name="web", port=8000)
+CONFIG = Config(sockets=(SOCKET,), watchers=(WEB, REDIS))
+
+
+def _other(value: Any) -> Any:
+    """Return a value that differs from an option's default, of whatever type it is."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1
+    return "other"
+
+
+def test_equal_configurations_need_nothing() -> None:
+    assert plan(CONFIG, CONFIG).is_empty
+
+
+def test_watchers_come_and_go_by_name_without_regard_to_case() -> None:
+    new = dataclasses.replace(
+        CONFIG, watchers=(dataclasses.replace(WEB, name="Web"), WatcherOptions(name="x", cmd="x"))
+    )
+
+    found = plan(CONFIG, new)
+
+    assert [each.name for each in found.added] == ["x"]
+    assert found.removed == ("redis",)
+    assert [each.options.name for each in found.kept] == ["Web"]
+
+
+@pytest.mark.parametrize("option", options_of(WatcherOptions), ids=lambda option: option.name)
+def test_a_changed_option_is_live_or_needs_new_processes_as_declared(option: Any) -> None:
+    after = dataclasses.replace(WEB, **{option.name: _other(getattr(WEB, option.name))})
+
+    change = plan(CONFIG, dataclasses.replace(CONFIG, watchers=(after, REDIS))).kept[0]
+
+    if option.reload is Reload.LIVE:
+        assert (change.live, change.respawn) == ({option.name}, set())
+    else:
+        assert change.live == set()
+        assert option.name in change.respawn
+
+
+@pytest.mark.parametrize("name", [each.name for each in dataclasses.fields(WatcherOptions) if each.name != "name"])
+def test_no_field_of_a_watcher_changes_unnoticed(name: str) -> None:
+    value = getattr(WEB, name)
+    changed = {"A": "b"} if isinstance(value, dict) else _other(value)
+
+    found = plan(CONFIG, dataclasses.replace(CONFIG, watchers=(dataclasses.replace(WEB, **{name: changed}), REDIS)))
+
+    assert not found.is_empty
+
+
+def test_a_rebound_socket_needs_new_readers_and_nobody_else() -> None:
+    found = plan(CONFIG, dataclasses.replace(CONFIG, sockets=(dataclasses.replace(SOCKET, port=8001),)))
+
+    assert found.rebound == {"web"}
+    assert [each.respawn for each in found.kept] == [{"sockets"}, set()]
+
+
+def test_a_socket_of_other_backlog_is_not_rebound() -> None:
+    found = plan(CONFIG, dataclasses.replace(CONFIG, sockets=(dataclasses.replace(SOCKET, backlog=9),)))
+
+    assert found.rebound == frozenset()
+    assert not any(each.respawn for each in found.kept)
+
+
+def test_a_watcher_of_all_sockets_needs_new_processes_when_there_is_one_more() -> None:
+    every = dataclasses.replace(WEB, cmd="serve", use_sockets=True)
+    before = dataclasses.replace(CONFIG, watchers=(every,))
+    after = dataclasses.replace(before, sockets=(SOCKET, SocketOptions(name="b", port=1)))
+
+    assert plan(before, after).kept[0].respawn == {"sockets"}
+
+
+def test_options_that_need_another_master_are_named() -> None:
+    found = plan(CONFIG, dataclasses.replace(CONFIG, master=MasterOptions(pidfile="x", warmup_delay=1.0)))
+
+    assert found == Plan(kept=found.kept, restart=("pidfile",))
+
+
+FILLED = SlotState.FILLED
+
+
+@pytest.mark.parametrize(
+    ("slots", "expected"),
+    [
+        ([], Step(StepKind.DONE)),
+        ([Sight(1, FILLED, 2, False)], Step(StepKind.DONE)),
+        ([Sight(2, FILLED, 1, False), Sight(1, FILLED, 1, False)], Step(StepKind.REPLACE, 1)),
+        ([Sight(1, FILLED, 2, True), Sight(2, FILLED, 1, False)], Step(StepKind.WAIT)),
+        ([Sight(1, SlotState.FATAL, 0, False), Sight(2, FILLED, 1, False)], Step(StepKind.REPLACE, 2)),
+        ([Sight(1, SlotState.BACKOFF, 0, False)], Step(StepKind.DONE)),
+    ],
+)
+def test_the_next_step_of_a_roll(slots: list[Sight], expected: Step) -> None:
+    assert next_step(slots, 2) == expected

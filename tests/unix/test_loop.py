@@ -1,0 +1,74 @@
+"""The loop over real descriptors and the real clock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+
+import pytest
+
+from forkserve.unix.loop import Loop
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+def test_timers_fire_in_order_of_their_deadlines(loop: Loop) -> None:
+    fired: list[str] = []
+    loop.call_later(0.02, lambda: (fired.append("late"), loop.stop()))
+    loop.call_later(0.01, lambda: fired.append("early"))
+    loop.call_at(0.0, lambda: fired.append("past"))
+    loop.run()
+    loop.close()
+
+    assert fired == ["past", "early", "late"]
+
+
+def test_a_cancelled_timer_neither_fires_nor_wakes(loop: Loop) -> None:
+    loop.call_later(0.0, lambda: pytest.fail("fired")).cancel()
+    reading, writing = os.pipe()
+    loop.watch(reading, selectors.EVENT_READ, lambda _events: loop.stop())
+    loop.call_later(0.01, lambda: os.write(writing, b"x") and None)
+    loop.run()
+    loop.close()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_callback_may_unwatch_another_of_the_same_batch(loop: Loop) -> None:
+    pipes = [os.pipe(), os.pipe()]
+    called: list[int] = []
+
+    def once(mine: int, others: int) -> None:
+        called.append(mine)
+        loop.unwatch(others)
+
+    first, second = pipes[0][0], pipes[1][0]
+    loop.watch(first, selectors.EVENT_READ, lambda _events: once(first, second))
+    loop.watch(second, selectors.EVENT_READ, lambda _events: once(second, first))
+    for _, writing in pipes:
+        os.write(writing, b"x")
+    loop.run_once()
+    loop.unwatch(first)
+    loop.unwatch(first)
+    loop.close()
+    for fd in (fd for pipe in pipes for fd in pipe):
+        os.close(fd)
+
+    assert len(called) == 1
+
+
+def test_a_bug_in_one_callback_is_logged_and_the_loop_lives_on(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    def bug() -> None:
+        raise ZeroDivisionError("a bug")
+
+    loop.call_at(0.0, bug)
+    loop.call_later(0.01, loop.stop)
+    with caplog.at_level(logging.ERROR, "forkserve.loop"):
+        loop.run()
+    loop.close()
+
+    assert "a bug" in caplog.text
