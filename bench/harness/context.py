@@ -38,8 +38,8 @@ class Bench:
         """Make the scratch folder and start the guard."""
         self.settings = settings
         self.pins = pins
-        self.guard = Guard(uuid.uuid4().hex)
         self._scratch = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+        self.guard = Guard(uuid.uuid4().hex, self._scratch.name)
         self._numbers = itertools.count()
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ MARK = "FORKSERVE_BENCH_RUN"
 
 def _ours(pid: int, sessions: set[int], mark: bytes) -> bool:
     try:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return False  # ended already; whoever reaps it is not us
         if os.getsid(pid) in sessions:
             return True
         return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -46,11 +49,11 @@ def end_all(sessions: set[int], token: str) -> list[int]:
 class Guard:
     """The harness's end of it."""
 
-    def __init__(self, token: str) -> None:
-        """Start the guarding process, in a session of its own, deaf to Ctrl-C."""
+    def __init__(self, token: str, scratch: str) -> None:
+        """Start the guarding process, in a session of its own, deaf to Ctrl-C; `scratch` goes with the harness."""
         self.token = token
         self.sessions: set[int] = set()
-        command = [sys.executable, "-m", "bench.harness.guard", token]
+        command = [sys.executable, "-m", "bench.harness.guard", token, scratch]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def watch(self, session: int) -> None:
@@ -67,14 +70,15 @@ class Guard:
         self._process.wait()
 
 
-def main(token: str) -> None:
+def main(token: str, scratch: str) -> None:
     """Read until the harness is gone, then clean up."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sessions = {int(line) for line in sys.stdin.buffer}
     while end_all(sessions, token):
         pass
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])
