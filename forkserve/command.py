@@ -88,6 +88,7 @@ class Command:
             stdin=stdin,
             stdout=outputs.stdout,
             stderr=outputs.stderr,
+            death_signal=options.stop_signal,
         )
 
     def _argv(self, values: Mapping[str, str]) -> tuple[str, ...]:

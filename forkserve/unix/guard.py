@@ -2,8 +2,9 @@
 
 PR_SET_PDEATHSIG reaches a child, not its grandchildren, and no program that ignores it. So a guardian, a small process
 of our own in a session of its own, holds a pipe from the master, which tells it each process group that begins and
-ends. End of file means that the master is gone without goodbye: the guardian sends every group its stop signal, waits
-as long as each group's grace, and kills what is left. It holds no socket of ours, so the ports are free at once.
+ends. End of file means that the master is gone without goodbye: the guardian sees to it that every group is stopped as
+the master would have stopped it, leader first, and kills what is left after its grace. It holds no socket of ours, so
+the ports are free at once.
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ __all__ = ["Guard"]
 
 _RECORD = struct.Struct("=iid")
 """Process group, stop signal (0: this group has ended), grace in seconds."""
+
+_SECOND_CALL = 1.0
+"""Seconds after which a leader that lives is told again.
+
+The kernel has told it once (PR_SET_PDEATHSIG), and some take a second signal at once for haste; but one that has changed
+its user since, as gosu does, was not told (prctl(2)).
+"""
 
 
 class Guard:
@@ -78,10 +86,36 @@ class Guard:
         os.close(self._writing)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Group:
+    """A session and process group that is to end; `deadline` and `second_call` are instants."""
+
+    pgid: int
     stop_signal: int
     grace: float
+    deadline: float = 0.0
+    second_call: float = 0.0
+    leader_told: bool = False
+    rest_told: bool = False
+
+    def step(self, members: list[Relation], now: float) -> None:
+        """Do what is due now. `members` are those that live."""
+        leads = any(each.pid == self.pgid for each in members)
+        if now >= self.deadline:
+            _signal(-self.pgid, signal.SIGKILL)  # at one blow, so that none forks away
+            for each in members:
+                _signal(each.pid, signal.SIGKILL)
+        elif not leads and not self.rest_told:
+            self.rest_told = True
+            for each in members:
+                _signal(each.pid, self.stop_signal)
+        elif leads and not self.leader_told and now >= self.second_call:
+            self.leader_told = True
+            _signal(self.pgid, self.stop_signal)
+
+    def next_step(self, now: float) -> float:
+        """Return the next instant at which something is due."""
+        return self.deadline if self.leader_told or now >= self.second_call else min(self.second_call, self.deadline)
 
 
 def _guard(reading: int) -> None:
@@ -90,7 +124,7 @@ def _guard(reading: int) -> None:
     while record := os.read(reading, _RECORD.size):
         pgid, stop_signal, grace = _RECORD.unpack(record)
         if stop_signal:
-            groups[pgid] = _Group(stop_signal, grace)
+            groups[pgid] = _Group(pgid, stop_signal, grace)
         else:
             groups.pop(pgid, None)
     _end(groups)
@@ -98,23 +132,19 @@ def _guard(reading: int) -> None:
 
 def _end(groups: dict[int, _Group]) -> None:
     """Stop every group, each by its own signal and within its own grace."""
-    now = time.monotonic()
-    deadlines = {pgid: now + group.grace for pgid, group in groups.items()}
-    for pgid, group in groups.items():
-        _signal_group(pgid, group.stop_signal)
-        _signal_group(pgid, signal.SIGCONT)  # one that was stopped could not act on it
-    while deadlines:
-        members = members_of(deadlines)
-        alive = {each.group for each in members} | {each.session for each in members}
-        deadlines = {pgid: deadline for pgid, deadline in deadlines.items() if pgid in alive}
-        late = {pgid for pgid, deadline in deadlines.items() if deadline <= time.monotonic()}
-        for each in members:
-            if each.group in late or each.session in late:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(each.pid, signal.SIGKILL)
-        deadlines = {pgid: deadline for pgid, deadline in deadlines.items() if pgid not in late}
-        if deadlines:
-            _await_an_end(members, min(deadlines.values()))
+    begun = time.monotonic()
+    for group in groups.values():
+        group.deadline = begun + group.grace
+        group.second_call = begun + _SECOND_CALL
+        _signal(-group.pgid, signal.SIGCONT)  # one that was stopped could not act on its signal
+    while members := members_of(groups):
+        now = time.monotonic()
+        for pgid, group in groups.items():
+            group.step([each for each in members if pgid in (each.group, each.session)], now)
+        living = {each.group for each in members} | {each.session for each in members}
+        groups = {pgid: group for pgid, group in groups.items() if pgid in living and now < group.deadline}
+        if groups:
+            _await_an_end(members, min(group.next_step(now) for group in groups.values()))
 
 
 def _await_an_end(members: Iterable[Relation], deadline: float) -> None:
@@ -135,6 +165,6 @@ def _await_an_end(members: Iterable[Relation], deadline: float) -> None:
             os.close(pidfd)
 
 
-def _signal_group(pgid: int, signum: int) -> None:
+def _signal(pid: int, signum: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pgid, signum)
+        os.kill(pid, signum)

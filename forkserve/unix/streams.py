@@ -64,7 +64,7 @@ class Streams:
         Look at `fileno` afterwards: the first call that captures anything forks the writer.
         """
         if (stdout or stderr) and self.pid is None:
-            self._fork()
+            self.restart()
         out = _pipe(stdout)
         try:
             return Output(out, _pipe(stderr))
@@ -117,7 +117,10 @@ class Streams:
         return warnings
 
     def restart(self) -> None:
-        """Fork another writer, after the old one was reaped, and hand it every pipe; raises OSError."""
+        """Fork another writer, after the old one was reaped, and hand it every pipe; raises OSError.
+
+        If that fails, the next `open` tries again.
+        """
         self._drop_socket()
         self._fork()
         for each in self._held.values():

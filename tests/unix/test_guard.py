@@ -22,14 +22,15 @@ import os, signal, sys
 from forkserve.unix.guard import Guard
 from forkserve.unix.spawn import SpawnSpec, spawn
 guard = Guard()
+signum = None if sys.argv[1] == "untold" else signal.SIGTERM
 for command in sys.argv[2:]:
     reading, writing = os.pipe()
     argv = ("/bin/sh", "-c", command)
-    pid = spawn(SpawnSpec(argv=argv, env={"PATH": "/usr/bin:/bin"}, fds={3: writing}, death_signal=None))
+    pid = spawn(SpawnSpec(argv=argv, env={"PATH": "/usr/bin:/bin"}, fds={3: writing}, death_signal=signum))
     os.close(writing)
     assert os.read(reading, 1), "the command says when it has set its traps"
-    guard.began(pid, signal.SIGTERM, 0.3)
-if sys.argv[1] == "killed":
+    guard.began(pid, signal.SIGTERM, float(os.environ.get("GRACE", "0.3")))
+if sys.argv[1] != "orderly":
     os.kill(os.getpid(), signal.SIGKILL)
 os.killpg(pid, signal.SIGKILL)
 os.waitpid(pid, 0)
@@ -39,10 +40,11 @@ print(os.waitpid(guard.pid, 0)[1])
 """
 
 
-def run(end: str, *commands: str) -> subprocess.CompletedProcess[str]:
+def run(end: str, *commands: str, grace: float = 0.3) -> subprocess.CompletedProcess[str]:
     """Run a master with these children; the end of its output means that every one of them has gone."""
     command = [sys.executable, "-c", SCRIPT, end, *commands]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=20)
+    environ = os.environ | {"GRACE": str(grace)}
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=20, env=environ)
 
 
 def send_home(guard: Guard) -> None:
@@ -70,6 +72,16 @@ def test_nothing_outlives_a_killed_master(command: str) -> None:
 
 def test_the_last_words_of_a_process_are_heard() -> None:
     assert run("killed", "trap 'echo bye; exit' TERM; echo >&3; sleep 100 & wait").stdout == "bye\n"
+
+
+def test_a_leader_hears_its_stop_signal_once_and_may_end_its_children_itself() -> None:
+    script = "trap 'echo told' TERM; sleep 100 & echo >&3; wait; kill $!; exit"
+
+    assert run("killed", script, grace=10).stdout == "told\n"
+
+
+def test_a_leader_that_the_kernel_did_not_tell_is_told_by_the_guardian() -> None:
+    assert run("untold", "trap 'echo told; exit' TERM; echo >&3; sleep 100 & wait", grace=10).stdout == "told\n"
 
 
 def test_a_group_gets_no_more_than_its_grace() -> None:
