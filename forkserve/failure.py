@@ -29,6 +29,8 @@ def log_failure(error: BaseException, method: str, path: str) -> None:
     if isinstance(error, KeyboardInterrupt):
         raise error
     trace = _of_user(error.__traceback__)
+    if isinstance(error, BadResponse):
+        _end_at_user(trace)
     kind = "the application's response" if isinstance(error, BadResponse) else type(error).__name__
     log.error(
         "%s %r failed: %s: %s", method, path, kind, error, exc_info=(type(error), error, trace) if trace else None
@@ -64,3 +66,11 @@ def _of_user(trace: TracebackType | None) -> TracebackType | None:
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
         trace = trace.tb_next
     return trace
+
+
+def _end_at_user(trace: TracebackType | None) -> None:
+    """Cut off our own frames behind the user's last: the message says what was wrong with the call."""
+    while trace is not None and trace.tb_next is not None:
+        if trace.tb_next.tb_frame.f_code.co_filename.startswith(OURS):
+            trace.tb_next = None
+        trace = trace.tb_next

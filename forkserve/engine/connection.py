@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from forkserve.engine.files import FilePart
 from forkserve.engine.intake import Intake
+from forkserve.engine.limits import FOREVER
 from forkserve.engine.native import Socket
 from forkserve.http.request import RequestReader
 
@@ -235,6 +236,12 @@ class Connection:
             self.body.release(self.driver.now)
             self.deadline = self.body.deadline(self.driver.now)
         self.watch(self.events | READABLE)
+
+    def be_patient(self) -> None:
+        """Let the exchange take as long as its client listens: its response has begun."""
+        self.patient = True
+        if self.body is None and self.out is None:
+            self.deadline = FOREVER
 
     def take_over(self, receive: Callable[[bytes], None]) -> bytes:
         """Give all further bytes to `receive`, for another protocol; returns those that were read already."""

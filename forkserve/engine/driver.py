@@ -145,6 +145,8 @@ class Driver(Sockets):
                 self._begin_body(conn, fields)
                 return
         except Refusal as refusal:
+            # What the reader holds of the refused request must not meet the next one.
+            conn.listening.renew()
             self.refuse(conn, refusal)
             return
         conn.phase = RUNNING
@@ -155,7 +157,7 @@ class Driver(Sockets):
         """A head has begun and not ended: the reader stays with its connection until it has."""
         if conn.reader is None:
             conn.reader = reader
-            conn.listening.spare = RequestReader(reader.profile)
+            conn.listening.renew()
             conn.phase = HEAD
             conn.deadline = self.now + self.limits.header
 
@@ -187,7 +189,7 @@ class Driver(Sockets):
             return
         conn.body = None
         conn.inbox = intake.rest
-        conn.deadline = self.run_deadline
+        conn.deadline = FOREVER if conn.patient else self.run_deadline
         started = conn.phase is RUNNING
         conn.phase = RUNNING
         exchange.body_end()
@@ -257,10 +259,11 @@ class Driver(Sockets):
         conn.inbox += data
         if conn.half_closed or len(conn.inbox) >= RECEIVE:
             conn.watch(conn.events & ~READABLE)
-        if conn.exchange is None:
+        exchange = conn.exchange
+        if exchange is None:
             self._advance(conn)
-        elif conn.half_closed:
-            self.runner.notify(conn.exchange)
+        elif conn.half_closed and exchange is not FINISHED:
+            self.runner.notify(exchange)
 
     def _finish_some(self) -> None:
         """Go on with connections whose exchange has ended; one round, so that no pipeline starves others."""

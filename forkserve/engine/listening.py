@@ -30,7 +30,7 @@ class Listening:
     is the reader of whoever begins a request; who has not finished one keeps it, and a new one is made.
     """
 
-    __slots__ = ("_accept", "_kind", "environ", "fd", "paused_until", "sock", "spare", "tls")
+    __slots__ = ("_accept", "_kind", "environ", "fd", "paused_until", "profile", "sock", "spare", "tls")
 
     def __init__(self, sock: socket.socket, environ: Any, profile: Profile) -> None:
         self.sock = sock
@@ -39,9 +39,14 @@ class Listening:
         # gevent's socket is a wrapper around the real one.
         self._accept = functools.partial(Socket._accept, getattr(sock, "_sock", sock))  # type: ignore[attr-defined]
         self.environ = environ
+        self.profile = profile
         self.spare = RequestReader(profile)
         self.paused_until = 0.0
         self.tls: Any = None
+
+    def renew(self) -> None:
+        """Have a new spare reader: the old one is half way through a head."""
+        self.spare = RequestReader(self.profile)
 
     def accept(self, now: float) -> Iterator[tuple[Socket, Any]]:
         """Yield what waits in the queue, at most a batch; sets `paused_until` when the process cannot take more."""

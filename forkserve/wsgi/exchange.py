@@ -234,8 +234,14 @@ class Exchange:
 
     def _may_keep(self) -> bool:
         fields = self.fields
-        # Who holds back a body that we did not ask for may send it or not: the next request cannot be found.
-        return fields.keep_alive and self.site.keep and (not fields.expect_continue or self._is_whole())
+        # Who holds back a body that we did not ask for may send it or not, and behind a request to switch protocols
+        # there may be another protocol already: the next request cannot be found.
+        return (
+            fields.keep_alive
+            and self.site.keep
+            and fields.upgrade is None
+            and (not fields.expect_continue or self._is_whole())
+        )
 
     def _begin(self, length: int | None = None) -> bytes:
         """Frame the response; returns its head."""
