@@ -7,10 +7,8 @@ and each handler acts at its next line. What cannot be written is dropped: a ful
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import socket
 import sys
-from urllib.parse import urlsplit
 
 from forkserve.errors import UsageError
 
@@ -69,8 +67,12 @@ class ReopeningFileHandler(logging.FileHandler):
 
 
 def _syslog(where: str) -> logging.Handler:
+    # imported late: few log to syslog, and everybody starts
+    from logging.handlers import SysLogHandler
+    from urllib.parse import urlsplit
+
     parts = urlsplit(where)
-    facility = logging.handlers.SysLogHandler.facility_names.get(parts.query.lower() or "daemon")
+    facility = SysLogHandler.facility_names.get(parts.query.lower() or "daemon")
     if facility is None:
         raise ValueError(f"unknown facility {parts.query!r}")
     address: str | tuple[str, int] = parts.path
@@ -78,7 +80,7 @@ def _syslog(where: str) -> logging.Handler:
         address = (parts.hostname, parts.port or 514)
     elif not parts.path:
         address = next((path for path in SYSLOG_PATHS if _exists(path)), SYSLOG_PATHS[0])
-    return logging.handlers.SysLogHandler(address, facility, socket.SOCK_DGRAM)
+    return SysLogHandler(address, facility, socket.SOCK_DGRAM)
 
 
 def _exists(path: str) -> bool:

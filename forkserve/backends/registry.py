@@ -11,11 +11,14 @@ import importlib.util
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
+from typing import TYPE_CHECKING
 
 from forkserve.backends.base import Backend, Interface, Traits
 from forkserve.config.placeholders import nearest
 from forkserve.errors import BackendError, UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["ENTRY_POINTS", "Entry", "State", "choose", "entries", "find", "state_of"]
 
@@ -102,6 +105,9 @@ def entries() -> Iterator[Entry]:
         entry = _our(name)
         if entry is not None:
             yield entry
+    # imported late: it costs 30 ms and 2 MB, and a worker of a backend of ours needs none of it
+    from importlib import metadata
+
     for point in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda each: each.name):
         if point.name not in _OURS:
             entry = _third_party(point)
@@ -150,6 +156,8 @@ def state_of(traits: Traits) -> State:
 
 def _version(requirement: str) -> str | None:
     """Return the version of the first installed of `a|b`."""
+    from importlib import metadata
+
     for name in requirement.split("|"):
         try:
             return metadata.version(name)
@@ -166,7 +174,7 @@ def _our(name: str) -> Entry | None:
     return Entry(name, backend, module) if backend is not None else None
 
 
-def _third_party(point: metadata.EntryPoint) -> Entry | None:
+def _third_party(point: EntryPoint) -> Entry | None:
     source = point.dist.name if point.dist is not None else point.value
     try:
         backend = point.load()
