@@ -30,8 +30,8 @@ _RECORD = struct.Struct("=iid")
 _SECOND_CALL = 1.0
 """Seconds after which a leader that lives is told again.
 
-The kernel has told it once (PR_SET_PDEATHSIG), and some take a second signal at once for haste; but one that has changed
-its user since, as gosu does, was not told (prctl(2)).
+The kernel has told it once (PR_SET_PDEATHSIG), and some take a second signal at once for haste; but one that has
+changed its user since, as gosu does, was not told (prctl(2)).
 """
 
 

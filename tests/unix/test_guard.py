@@ -75,7 +75,7 @@ def test_the_last_words_of_a_process_are_heard() -> None:
 
 
 def test_a_leader_hears_its_stop_signal_once_and_may_end_its_children_itself() -> None:
-    script = "trap 'echo told' TERM; sleep 100 & echo >&3; wait; kill $!; exit"
+    script = "trap 'echo told; kill $!' TERM; sleep 100 & echo >&3; wait; wait"
 
     assert run("killed", script, grace=10).stdout == "told\n"
 
