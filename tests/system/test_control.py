@@ -1,0 +1,225 @@
+"""Control of a real master: by forkservectl, by curl, and by nobody else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support.forkserving import Forkserve, running
+
+CONFIG = """
+[watcher:sleeper]
+cmd = sleep 1000
+numprocesses = 2
+ready_after = 0.05
+
+[watcher:slow]
+cmd = /bin/sh -c "trap '' TERM; echo trapped >&2; while :; do sleep 1000; done"
+graceful_timeout = 30
+copy_env = True
+ready_after = 0.05
+
+[watcher:off]
+cmd = sleep 1000
+autostart = False
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    return tmp_path
+
+
+def ctl(place: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "forkserve.cli.ctl", "-c", "stack.ini", *argv]
+    env = {"XDG_RUNTIME_DIR": str(place / "run"), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=20)
+
+
+def answer(place: Path, *argv: str) -> str:
+    done = ctl(place, *argv)
+
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def curl(place: Path, path: str, *options: str) -> tuple[int, object]:
+    (socket,) = place.glob("run/forkserve/*.sock")
+    command = ["curl", "-sS", "-m", "10", "-w", "\n%{http_code}", "--unix-socket", str(socket), *options]
+    done = subprocess.run([*command, f"http://localhost{path}"], capture_output=True, text=True, check=True)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(body)
+
+
+def interrupt_twice(master: Forkserve) -> None:
+    master.send(2)
+    master.expect("SIGINT")
+    master.send(2)
+
+    assert master.wait() == 1, "a stop that was cut short is no ordered stop"
+
+
+def test_every_verb_does_what_it_says(place: Path) -> None:
+    with running(
+        "--control",
+        "auto",
+        "--log-level",
+        "debug",
+        cwd=place,
+        config=CONFIG,
+        env={"XDG_RUNTIME_DIR": str(place / "run")},
+    ) as master:
+        master.allow("SIGKILL")
+        master.expect_all(r"sleeper\[1\] .* is ready", r"sleeper\[2\] .* is ready", r"slow\[1\] .* is ready")
+
+        assert answer(place, "list").split() == ["sleeper", "slow", "off"]
+
+        table = answer(place, "status").splitlines()
+
+        assert table[0].split() == ["WATCHER", "STATE", "PID", "WID", "UPTIME", "RESTARTS", "CPU", "MEMORY"]
+        assert table[1].split()[:2] == ["sleeper", "ready"]
+        assert table[4].split()[:2] == ["off", "stopped"]
+
+        assert "3 processes" in answer(place, "incr", "sleeper")
+        assert "1 process" in answer(place, "decr", "sleeper", "2")
+        assert "4 processes" in answer(place, "set", "sleeper", "numprocesses=4")
+
+        before = {each["pid"] for each in json.loads(answer(place, "status", "sleeper", "--json"))[0]["processes"]}
+        answer(place, "reload", "sleeper")
+        after = {each["pid"] for each in json.loads(answer(place, "status", "sleeper", "--json"))[0]["processes"]}
+
+        assert len(before) == 4
+        assert not before & after
+
+        answer(place, "start", "off")
+
+        assert "ready" in answer(place, "status", "off")
+
+        answer(place, "restart", "off")
+        answer(place, "stop", "off")
+
+        assert "stopped" in answer(place, "status", "off")
+
+        answer(place, "signal", "sleeper", "KILL", "--wid", "1")
+        master.expect(r"sleeper\[1\] pid \d+ was ended by SIGKILL")
+        master.expect(r"sleeper\[1\] .* is ready")
+        (report,) = json.loads(answer(place, "stats", "sleeper", "--json"))
+
+        assert report["restarts"] == 1
+        assert all(each["memory"] > 0 and each["fds"] == 3 for each in report["processes"])
+
+        answer(place, "quit")
+        master.expect("slow: stopping")
+        master.send(2)
+
+        assert master.wait() == 1
+
+
+def test_mistakes_are_one_line_and_exit_codes_tell_them_apart(place: Path) -> None:
+    with running(
+        "--control",
+        "auto",
+        "--log-level",
+        "debug",
+        cwd=place,
+        config=CONFIG,
+        env={"XDG_RUNTIME_DIR": str(place / "run")},
+    ) as master:
+        master.allow("SIGKILL")
+        master.expect("slow.*is ready")
+        for argv, code, text in (
+            (("stop", "sleper"), 1, "did you mean 'sleeper'"),
+            (("set", "sleeper", "numprocesses=many"), 1, "expected an integer"),
+            (("set", "sleeper", "cmd=true"), 1, "cmd cannot be set"),
+            (("set", "sleeper", "nunprocesses=1"), 1, "did you mean 'numprocesses'"),
+            (("signal", "sleeper", "NONE"), 1, "expected a signal"),
+            (("signal", "sleeper", "HUP", "--pid", "1"), 1, "no such process"),
+            (("incr", "sleeper", "x"), 2, "invalid int"),
+            (("dance",), 2, "invalid choice"),
+            (("--timeout", "0.2", "stop", "slow"), 75, "no answer"),
+        ):
+            done = ctl(place, *argv)
+
+            assert (done.returncode, text in done.stderr) == (code, True), (argv, done)
+            assert "Traceback" not in done.stderr
+
+        interrupt_twice(master)
+    done = ctl(place, "status")
+
+    assert done.returncode == 1
+    assert "no forkserve runs stack.ini" in done.stderr
+
+
+def test_a_long_stop_of_one_watcher_holds_up_no_other_command_and_no_signal(place: Path) -> None:
+    with running(
+        "--control",
+        "auto",
+        "--log-level",
+        "debug",
+        cwd=place,
+        config=CONFIG,
+        env={"XDG_RUNTIME_DIR": str(place / "run")},
+    ) as master:
+        master.allow("SIGKILL")
+        master.expect("^trapped")
+        master.rewound().expect("slow.*is ready")
+        stopping = threading.Thread(target=ctl, args=(place, "stop", "slow"))
+        stopping.start()
+        master.expect("slow: stopping")
+
+        assert "running" in answer(place, "incr", "sleeper")
+        assert "stopping" in answer(place, "status", "slow") or "draining" in answer(place, "status", "slow")
+
+        interrupt_twice(master)
+        stopping.join(20)
+
+
+def test_curl_reads_and_changes_and_is_told_its_mistakes(place: Path) -> None:
+    with running(
+        "--control",
+        "auto",
+        "--log-level",
+        "debug",
+        cwd=place,
+        config=CONFIG,
+        env={"XDG_RUNTIME_DIR": str(place / "run")},
+    ) as master:
+        master.allow("SIGKILL")
+        master.expect("slow.*is ready")
+        status, index = curl(place, "/v1")
+
+        assert status == 200
+        assert isinstance(index, dict)
+        assert index["pid"] == master.pid
+        assert "reload" in index["verbs"]
+
+        status, watchers = curl(place, "/v1/status?watcher=off")
+
+        assert (status, watchers) == (200, watchers)
+        assert curl(place, "/v1/restart", "-d", '{"watcher": "sleeper", "waiting": false}')[0] == 202
+        assert curl(place, "/v1/stop")[0] == 405
+        assert curl(place, "/v1/dance")[0] == 404
+        assert curl(place, "/v2")[0] == 404
+        assert curl(place, "/v1/incr", "-d", '{"watcher": "sleeper", "count": "x"}')[0] == 400
+        assert curl(place, "/v1/incr", "-d", '{"watcher": "sleeper", "coutn": 1}')[0] == 400
+        assert curl(place, "/v1/incr", "-d", "[1]")[0] == 400
+        assert curl(place, "/v1/incr", "-d", "{")[0] == 400
+        assert curl(place, "/v1/stop", "-d", '{"watcher": "nobody"}')[0] == 409
+
+        interrupt_twice(master)
+
+
+def test_control_can_be_left_out(place: Path) -> None:
+    with running(
+        "--control", "none", "--", "sleep", "1000", cwd=place, env={"XDG_RUNTIME_DIR": str(place / "run")}
+    ) as it:
+        it.expect("started")
+
+        assert it.stop() == 0
+    assert not list(place.rglob("*.sock"))
