@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -40,8 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="about a minute: does everything still work?")
     add("--only", type=_names, default=(), metavar="A,B", help="these scenarios (--list shows them)")
     add("--servers", type=_names, default=(), metavar="A,B", help="these servers (--list shows them)")
-    add("--rounds", type=int, help="rounds of each timed scenario (short 3, full 5)")
-    add("--duration", type=int, help="seconds of load in each round (short 2, full 5)")
+    add("--rounds", type=int, help="rounds of each timed scenario (default 3)")
+    add("--duration", type=int, help="seconds of load in each round (short 2, full 4)")
     add("--compare", type=Path, metavar="OLD.json", help="show what has changed since that run")
     add("--out", type=Path, help="folder for the results (default: bench/results/TIME)")
     add("--list", action="store_true", help="list scenarios and servers")
@@ -56,8 +57,8 @@ def settings_from(options: argparse.Namespace) -> Settings:
     """Turn options into settings; raises BenchError for a name that does not exist or a number that makes no sense."""
     for name in options.servers:
         named(name)
-    duration = options.duration or (5 if options.full else 1 if options.quick else 2)
-    number = options.rounds or (5 if options.full else 1 if options.quick else 3)
+    duration = options.duration or (4 if options.full else 1 if options.quick else 2)
+    number = options.rounds or (3 if options.full else 1 if options.quick else 3)
     if duration < 1 or number < 1:
         raise BenchError("--rounds and --duration start at 1")
     servers = options.servers
@@ -91,13 +92,20 @@ def _interrupt(number: int, _: object) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
+def _typed() -> str:
+    """Return the command as a reader would repeat it: without the folder that the results went to."""
+    return shlex.join(["bench/run.sh", *(word for word in sys.argv[1:] if not word.startswith("/"))]).replace(
+        " --out", ""
+    )
+
+
 def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job]) -> int:
     distributions = [server.distribution for server in SERVERS.values() if server.distribution != "nginx"]
     found = machine.inspect(
         bench.pins, [*distributions, "uvloop", "httptools"], nginx=program("nginx"), wrk=program("wrk")
     )
     started = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")
-    results = store.Results(found.as_json(), asdict(bench.settings), started=started)
+    results = store.Results(found.as_json(), asdict(bench.settings) | {"command": _typed()}, started=started)
     folder = options.out or RESULTS / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     kept, progress, code = store.Store(folder, results), Progress(jobs), 0
     other = store.load(options.compare) if options.compare else None

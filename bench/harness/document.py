@@ -128,6 +128,8 @@ def _section(table: Table) -> list[Block]:
         Text(f"{table.scenario.question} Noise {table.noise:.2f} cores."),
         grid_of(table),
     ]
+    if table.scenario.reading:
+        blocks.append(Text(table.scenario.reading))
     notes = tuple(f"{row.server}: {row.note}" for row in table.rows if row.note)
     if notes:
         blocks.append(Items(notes))
@@ -182,8 +184,9 @@ def compose(results: Results, found: list[Table], comparison: list[Block]) -> li
     state = "" if results.complete else " **The run was cut off: what follows is what it had.**"
     blocks.append(
         Text(
-            f"Made by `bench/run.sh` on {results.started}, {settings.get('rounds')} rounds of "
-            f"{settings.get('duration')} s, servers interleaved. Anyone can repeat it: bench/README.md.{state}"
+            f"Made by `{settings.get('command', 'bench/run.sh')}` on {results.started}, "
+            f"{settings.get('rounds')} rounds of {settings.get('duration')} s, "
+            f"servers interleaved. Anyone can repeat it: `bench/README.md` says how.{state}"
         )
     )
     blocks += [Heading("How to read this"), Items(READING), Heading("Where forkserve loses")]

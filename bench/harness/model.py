@@ -107,6 +107,6 @@ class Settings:
     def repeats(self) -> int:
         """How often the long scenarios (deploy, memory, ...) are repeated.
 
-        Once, or as often as the rounds in a full run.
+        Once, or once less than the rounds in a full run.
         """
-        return max(1, self.rounds - 2) if self.full else 1
+        return max(1, self.rounds - 1) if self.full else 1

@@ -17,11 +17,15 @@ Timed = tuple[Sample, str]
 
 
 class Scenario(ABC):
-    """One comparison. The first metric is the headline: ratios are taken of it, against `baseline`."""
+    """One comparison. The first metric is the headline: ratios are taken of it, against `baseline`.
+
+    `question` stands above its table, `reading` (what the figures mean, and what they do not) below it.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     question: ClassVar[str]
+    reading: ClassVar[str] = ""
     metrics: ClassVar[tuple[Metric, ...]]
     baseline: ClassVar[str]
     servers: ClassVar[tuple[str, ...]]

@@ -41,6 +41,10 @@ class Fairness(Scenario):
     question = (
         "32 kept connections, 4 workers on all cores: does each worker get 8, or do some idle while others queue?"
     )
+    reading = (
+        "Workers share one listening socket, or the kernel deals connections out to one socket each: either way "
+        "luck decides, unless the server does. Servers without kept connections are judged by their requests."
+    )
     metrics = (
         Metric("gap", "connections, most minus least", "", Better.LOWER),
         Metric("idle", "workers without any", "", Better.LOWER),
@@ -125,6 +129,11 @@ class SlowClients(Scenario):
     question = (
         "400 clients stop in the middle of a request (slowloris). How many of the normal requests beside them are "
         "answered in 2 s?"
+    )
+    reading = (
+        "A server that gives each connection a thread or a process has none left for the others. Behind a "
+        "buffering proxy this matters less; on the open network it decides whether one laptop can take the site "
+        "down."
     )
     metrics = (
         Metric("answered", "normal requests answered", "%"),

@@ -127,6 +127,12 @@ class Deploy(Scenario):
         "What do users see when new code is brought in, and when that code is broken? 2 workers, 10 clients, an "
         "application that takes 1 s to import, reloaded in the server's own way (restarted, where it has none)."
     )
+    reading = (
+        "`longest wait` is what the unluckiest client felt. Old code may answer on kept connections after new code "
+        "answers on new ones; `old code answers until` says how long. How many requests fail in a broken deploy "
+        "depends on how fast clients come back: read it as none, some or all. A server that ended cannot take the "
+        "mended code: somebody must start it again."
+    )
     metrics = (
         Metric("failed", "failed requests", "", Better.LOWER),
         Metric("stale", "kept connections closed", "", Better.LOWER),
@@ -156,7 +162,7 @@ class Deploy(Scenario):
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, good deploy, broken deploy, mended deploy."""
-        return 15.0
+        return 16.0
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Deploy three times to one server."""
@@ -236,6 +242,11 @@ class Kill(Scenario):
         "How many requests are lost with a worker (SIGKILL, as the kernel does when memory runs out), and when is "
         "it replaced?"
     )
+    reading = (
+        "Requests that the killed worker was at are lost with it in every server; what differs is how many it had "
+        "taken on and when a new worker is there. A server that ends with its worker loses everything from then "
+        "on."
+    )
     metrics = (
         Metric("lost", "lost requests", "", Better.LOWER),
         Metric("stale", "kept connections closed", "", Better.LOWER),
@@ -252,7 +263,7 @@ class Kill(Scenario):
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, kill, watch."""
-        return 5.0
+        return 4.0
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Kill the worker that answered last."""

@@ -106,6 +106,9 @@ class Overhead(Throughput):
         "Does supervision cost the request path anything? The same forkserve-worker by itself, and on a socket it "
         "inherits: the ratio must be 1.0 within noise."
     )
+    reading = (
+        "A supervisor that is in the path of a request cannot have 1.0 here; one that only hands on a socket should."
+    )
     baseline = "worker-bare"
     servers = ("worker-bare", "worker-forkserve", "worker-circusd", "worker-supervisord")
     works = {"": Work({"supervised": "plain:hello_wsgi"})}

@@ -73,6 +73,10 @@ class WsgiHello(Throughput):
         "What does the server itself cost a synchronous application? One worker on one core, 64 kept connections, "
         "13 bytes."
     )
+    reading = (
+        "This is the server's own cost per request and nothing else: an application that needs 5 ms makes the "
+        "first ten of this table equal. It tells how much of a core is left for the application."
+    )
     baseline = "gunicorn-gthread"
     servers = ("nginx", *WSGI)
     in_quick = True
