@@ -10,7 +10,7 @@ from typing import Any
 
 from forkserve.http.response import BadResponse
 
-__all__ = ["OURS", "TimedOut", "log_failure", "log_overdue", "log_waiting"]
+__all__ = ["OURS", "TimedOut", "due_to_loss", "log_failure", "log_overdue", "log_waiting"]
 
 log = logging.getLogger("forkserve.application")
 
@@ -22,6 +22,13 @@ DEEPEST = 100
 
 class TimedOut(BaseException):
     """The request takes longer than `--timeout`. Not an Exception, so that an application does not swallow it."""
+
+
+def due_to_loss(error: BaseException | None) -> bool:
+    """Tell whether an application raised this because its client has gone: frameworks wrap the OSError they get."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(due_to_loss(each) for each in error.exceptions)
+    return error is not None and (isinstance(error, OSError) or due_to_loss(error.__cause__ or error.__context__))
 
 
 def log_failure(error: BaseException, method: str, path: str) -> None:
@@ -44,7 +51,7 @@ def log_overdue(method: str, path: str, frame: FrameType | None) -> None:
 
 def log_waiting(method: str, path: str, coroutine: Any) -> None:
     """Log where a request is that takes too long and waits, in a coroutine and in what that awaits."""
-    frames = []
+    frames: list[tuple[FrameType, int]] = []
     while coroutine is not None and len(frames) < DEEPEST:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is not None:

@@ -119,7 +119,7 @@ class Worker:
         os.write(self._done, b"\0")
         log.info("%s: drained, ending", self.name)
         self._remove_files()
-        return ExitCode.OK
+        return ExitCode.TIMED_OUT if run.cut else ExitCode.OK
 
     def _check_listeners(self, entry: Entry) -> None:
         if len(self.listeners) > 1 and not entry.traits.many_listeners:

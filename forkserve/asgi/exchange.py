@@ -14,11 +14,12 @@ import logging
 from enum import Enum, auto
 from typing import ClassVar
 
+from forkserve.asgi.bell import Bell
 from forkserve.asgi.incoming import Incoming
 from forkserve.asgi.outgoing import early_hints, file_part, piece_of, prepared_head, trailer_fields
 from forkserve.asgi.scope import http_scope
 from forkserve.asgi.site import Message, Site, Task, Transport
-from forkserve.failure import log_failure
+from forkserve.failure import due_to_loss, log_failure
 from forkserve.http.chunked import encode_chunk
 from forkserve.http.errors import error_response
 from forkserve.http.fields import Fields
@@ -28,8 +29,6 @@ from forkserve.http.response import Framing, Prepared
 __all__ = ["Exchange"]
 
 log = logging.getLogger("forkserve.asgi")
-
-FOREVER = float("inf")
 
 
 class Stage(Enum):
@@ -80,8 +79,8 @@ class Exchange:
         self.told = False
         self.trailers = False
         self.incoming: Incoming | None = None
-        self.news: asyncio.Event | None = None
-        self.room: asyncio.Event | None = None
+        self.news: Bell | None = None
+        self.room: Bell | None = None
         self.task: Task | None = None
         self.verdict = 0
         if fields.content_length or fields.chunked:
@@ -112,12 +111,12 @@ class Exchange:
     def wake(self) -> None:
         """Look again whether what `receive` waits for has come."""
         if self.news is not None:
-            self.news.set()
+            self.news.ring()
 
     def resume(self) -> None:
         """Know that the client has read what was queued, or has gone."""
         if self.room is not None:
-            self.room.set()
+            self.room.ring()
 
     def abandon(self, code: int) -> None:
         """Answer in place of an application that does not end."""
@@ -135,8 +134,15 @@ class Exchange:
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
             self._fail(error)
             return
+        self.returned()
+
+    def returned(self) -> None:
+        """Know that the application has returned: what it left undone is ended."""
         if self.stage is not OVER and self.stage is not LOST:
-            self._unfinished()
+            begun = self.stage is not START and self.stage is not BODY
+            what = "ending its" if begun else "a"
+            log.error("%s %r: the application returned without %s response", *self._name(), what)
+            self.abandon(500)
 
     async def receive(self) -> Message:
         """Return the next piece of the body, or wait for the client to go, or the response to end."""
@@ -152,7 +158,7 @@ class Exchange:
             if not self._deaf():
                 self.told = incoming.whole
                 return {"type": "http.request", "body": incoming.take(), "more_body": not incoming.whole}
-        while not self._deaf() and not self.conn.half_closed:
+        while not (self._deaf() or self.conn.half_closed or self.site.leaving):
             await self._news()
         return {"type": "http.disconnect"}
 
@@ -306,18 +312,14 @@ class Exchange:
 
     async def _drained(self) -> None:
         """Wait until the client has read what is queued. Raises OSError."""
-        if self.room is None:
-            self.room = asyncio.Event()
-        self.room.clear()
         if self.conn.park():
+            self.room = self.room or Bell(self.site.loop)
             await self.room.wait()
         if self.stage is LOST:
             raise OSError("the client has gone")
 
     async def _news(self) -> None:
-        if self.news is None:
-            self.news = asyncio.Event()
-        self.news.clear()
+        self.news = self.news or Bell(self.site.loop)
         await self.news.wait()
 
     def _deaf(self) -> bool:
@@ -337,13 +339,8 @@ class Exchange:
         if self.verdict and isinstance(error, asyncio.CancelledError):
             self.abandon(self.verdict)
             return
-        if not (self.stage is LOST and _due_to_loss(error)):
+        if not (self.stage is LOST and due_to_loss(error)):
             log_failure(error, *self._name())
-        self.abandon(500)
-
-    def _unfinished(self) -> None:
-        begun = self.stage is not START and self.stage is not BODY
-        log.error("%s %r: the application returned without %s response", *self._name(), "ending its" if begun else "a")
         self.abandon(500)
 
     def _answer(self, code: int) -> None:
@@ -371,12 +368,3 @@ class Exchange:
 
     def _name(self) -> tuple[str, str]:
         return self.line.method, self.line.path
-
-
-def _due_to_loss(error: BaseException | None) -> bool:
-    """Tell whether an application raised this because its client has gone: frameworks wrap the OSError."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_due_to_loss(each) for each in error.exceptions)
-    return error is not None and (
-        isinstance(error, OSError | asyncio.CancelledError) or _due_to_loss(error.__cause__ or error.__context__)
-    )

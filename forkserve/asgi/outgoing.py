@@ -11,7 +11,7 @@ from typing import IO, Any
 from forkserve.asgi.site import Message
 from forkserve.http.response import BadResponse, Prepared, Responder
 
-__all__ = ["FilePart", "early_hints", "file_part", "piece_of", "prepared_head", "trailer_fields"]
+__all__ = ["FilePart", "early_hints", "field_lines", "file_part", "piece_of", "prepared_head", "trailer_fields"]
 
 _FRAMING = frozenset({b"content-length", b"date", b"server"})
 
@@ -44,15 +44,15 @@ def piece_of(message: Message) -> tuple[bytes, bool]:
 def early_hints(responder: Responder, message: Message) -> bytes:
     """Read a `http.response.early_hint`: the whole interim response (RFC 8297)."""
     links = [(b"link", link) for link in message.get("links", ())]
-    return b"HTTP/1.1 103 Early Hints\r\n" + _field_lines(responder, links) + b"\r\n"
+    return b"HTTP/1.1 103 Early Hints\r\n" + field_lines(responder, links) + b"\r\n"
 
 
 def trailer_fields(responder: Responder, message: Message) -> bytes:
     """Read a `http.response.trailers`: its fields as lines; those that would change the framing are left out."""
-    return _field_lines(responder, message.get("headers", ()))
+    return field_lines(responder, message.get("headers", ()))
 
 
-def _field_lines(responder: Responder, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def field_lines(responder: Responder, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Judge fields as those of a head are; the status line that they are judged under falls away."""
     try:
         pairs = [(name, value) for name, value in headers if name.lower() not in _FRAMING]

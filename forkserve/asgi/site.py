@@ -25,7 +25,8 @@ class Transport(Protocol):
     listening: Any
     remote: tuple[str, str]
     sock: Any
-    deadline: float
+    exchange: Any
+    receive: Callable[[bytes], None] | None
 
     @property
     def half_closed(self) -> bool: ...
@@ -46,7 +47,8 @@ class Site:
     """The application and what its exchanges have in common.
 
     `state` is what the lifespan has left, copied into each scope. `keep` is False once connections are to be closed.
-    `sockets` are the open WebSockets, to be told when serving ends.
+    `sockets` are the open WebSockets, to be told when serving ends; `leaving` is
+    True when little time is left, so that who waits for a client's end is told of it.
     """
 
     app: Application
@@ -54,4 +56,5 @@ class Site:
     loop: asyncio.AbstractEventLoop
     state: dict[str, Any]
     keep: bool = True
+    leaving: bool = False
     sockets: set[Any] = field(default_factory=set)

@@ -43,7 +43,7 @@ def _catching(loop: asyncio.AbstractEventLoop) -> Starter:
         try:
             task = asyncio.Task(coroutine, loop=loop, name="request")
         finally:
-            del loop.call_soon  # type: ignore[method-assign]
+            del loop.call_soon
         step, context = caught.pop()
         if context is None:
             step()

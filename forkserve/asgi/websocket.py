@@ -117,10 +117,13 @@ class WebSocket:
         """Return the bytes to send, once; b"" when there are none."""
         return b"".join(self._protocol.data_to_send())
 
+    @property
+    def awaits_pong(self) -> bool:
+        """True while the last ping has no answer."""
+        return self._awaiting_pong
+
     def receive(self, data: bytes) -> list[Message]:
         """Take bytes off the wire; return the ASGI messages they complete, a violation as `websocket.disconnect`."""
-        if self.disconnected:
-            return []
         if data:
             self._protocol.receive_data(data)
         else:
@@ -193,6 +196,11 @@ class WebSocket:
             self._protocol.send_close(CloseCode.NORMAL_CLOSURE if code in NEVER_SENT else code, _clipped(reason))
         except ProtocolError as error:
             raise ValueError(f"websocket.close: {error}") from None
+
+    def leave(self, code: int, reason: str) -> list[Message]:
+        """Close from our side, and tell the application at once rather than when the client answers."""
+        self.close(code, reason)
+        return self.lost()
 
     def ping(self) -> bool:
         """Send a ping; False when the one before was never answered, and the client is to be given up."""

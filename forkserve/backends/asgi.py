@@ -7,12 +7,15 @@ The sockets stay as the master made them: asyncio never sees them, so their back
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import socket
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 from forkserve.asgi.exchange import Exchange
+from forkserve.asgi.factory import exchange_factory
 from forkserve.asgi.lifespan import Lifespan, LifespanMode
 from forkserve.asgi.scope import ScopeTemplate
 from forkserve.asgi.site import Site
@@ -28,6 +31,13 @@ from forkserve.http.fields import ScopeCollector
 from forkserve.http.request import Profile
 
 __all__ = ["Asgi"]
+
+log = logging.getLogger("forkserve.asgi")
+
+SPREAD = 5.0
+"""Seconds over which WebSockets are closed when draining."""
+MARGIN = 1.0
+"""Seconds before the end of the graceful timeout in which requests are cancelled, to be able to clean up."""
 
 
 class _Tasks:
@@ -64,7 +74,7 @@ class _Tasks:
 
 
 class _Serving:
-    """One driver in one loop."""
+    """One driver in one loop, from the lifespan's begin to its end."""
 
     def __init__(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
         self._run = run
@@ -75,7 +85,26 @@ class _Serving:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = _Tasks(self._loop)
 
-    def _driver(self, lifespan: Lifespan) -> Driver:
+    async def serve(self) -> None:
+        """Serve until drained; raises ApplicationError if the application fails to start."""
+        lifespan = Lifespan(self._app, LifespanMode(self._run.options.asgi.lifespan.value))
+        await lifespan.start()
+        self.driver = driver = self._driver()
+        self.site = site = Site(self._app, driver.responder, self._loop, lifespan.state)
+        driver.exchange = exchange_factory(site, self._run.options.asgi)
+        driver.upkeep.on_drain.append(self._begin_drain)
+        self._loop.add_reader(driver.fileno(), self._turn)
+        self._run.ready()
+        try:
+            await self._drained.wait()
+            while self._tasks.running:
+                await asyncio.wait({each.task for each in self._tasks.running})
+        finally:
+            self._loop.remove_reader(driver.fileno())
+            driver.close()
+        await lifespan.stop()
+
+    def _driver(self) -> Driver:
         options = self._run.options
         limits = Limits.of(options)
         listenings = [
@@ -86,24 +115,7 @@ class _Serving:
             )
             for listener in self._listeners
         ]
-        driver = Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
-        site = Site(self._app, driver.responder, self._loop, lifespan.state)
-        driver.exchange = type("BoundExchange", (Exchange,), {"__slots__": (), "site": site})
-        return driver
-
-    async def serve(self) -> None:
-        """Serve until drained."""
-        lifespan = Lifespan(self._app, LifespanMode(self._run.options.asgi.lifespan.value))
-        await lifespan.start()
-        self.driver = driver = self._driver(lifespan)
-        self._loop.add_reader(driver.fileno(), self._turn)
-        self._run.ready()
-        try:
-            await self._drained.wait()
-        finally:
-            self._loop.remove_reader(driver.fileno())
-            driver.close()
-        await lifespan.stop()
+        return Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
 
     def _turn(self) -> None:
         driver = self.driver
@@ -122,6 +134,34 @@ class _Serving:
         self._timer = None
         self._turn()
 
+    def _begin_drain(self) -> None:
+        """Close WebSockets one after another, so that their clients do not all come back at once; set the last call."""
+        self.site.keep = False
+        grace = self._run.options.timeouts.graceful_timeout
+        spread = min(SPREAD, grace / 4)
+        for duplex in self.site.sockets:
+            self._loop.call_later(random.uniform(0, spread), duplex.leave)
+        margin = min(MARGIN, grace / 4)
+        self._loop.call_later(grace - 2 * margin, self._last_call)
+        self._loop.call_later(grace - margin, self._cut)
+
+    def _last_call(self) -> None:
+        """Tell those who wait for their client's end that it has come."""
+        self.site.leaving = True
+        for each in self._tasks.running:
+            each.wake()
+
+    def _cut(self) -> None:
+        """Cancel what still runs, while there is time for it to clean up."""
+        running = list(self._tasks.running)
+        self._run.cut = len(running)
+        if running:
+            log.warning(
+                "%s: %d requests were cancelled at the end of the graceful timeout", self._run.name, len(running)
+            )
+        for each in running:
+            each.interrupt(503)
+
 
 class Asgi:
     """The driver in an event loop."""
@@ -129,8 +169,12 @@ class Asgi:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.ASGI}),
         concurrency="a task for each request",
-        honours=HONOURS | {"timeout", "lifespan", "loop", "ws_max_size", "root_path"},
-    )
+        honours=(HONOURS - {"body_in_memory"})
+        | {
+            "lifespan", "loop", "no_ws_compression", "root_path", "timeout", "ws_max_size", "ws_ping_interval",
+            "ws_ping_timeout",
+        },
+    )  # fmt: skip
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
         """Serve until drained; raises ApplicationError if the application's lifespan fails to start."""

@@ -96,6 +96,8 @@ class Run:
         self.drain_reason = ""
         self.drain_deadline = float("inf")
         """The instant (monotonic) at which the process is ended by force; infinite until draining begins."""
+        self.cut = 0
+        """Requests that the backend has ended itself, as the time to finish them was up."""
         self.is_ready = False
         self._on_ready = on_ready
         self._on_begin = on_begin

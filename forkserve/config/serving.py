@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from forkserve.config.options import option
-from forkserve.config.values import at_least, between, integer, member, one_of, seconds, size
+from forkserve.config.values import at_least, between, boolean, integer, member, one_of, seconds, size
 
 __all__ = [
     "AccessLogOptions",
@@ -153,6 +153,10 @@ class ProxyOptions:
         env="FORWARDED_ALLOW_IPS",
         metavar="IPS",
     )
+    forwarded_style: str = option(
+        "x-forwarded", "Which fields the proxies set: X-Forwarded-*, or Forwarded (RFC 7239); the other is not believed.",
+        check=one_of("x-forwarded", "forwarded"), cli=("--forwarded-style",), choices=("x-forwarded", "forwarded"),
+    )  # fmt: skip
     proxy_protocol: ProxyProtocol = option(
         ProxyProtocol.OFF, "PROXY protocol header that connections begin with.", parse=member(ProxyProtocol),
         cli=("--proxy-protocol",), choices=("off", "v1", "v2", "auto"),
@@ -218,6 +222,17 @@ class AsgiOptions:
         16 << 20, "Bytes of a WebSocket message.", parse=size, check=at_least(1), cli=("--ws-max-size",),
         metavar="BYTES",
     )  # fmt: skip
+    ws_ping_interval: float = option(
+        20.0, "Seconds between pings to a WebSocket's client; 0 for none.", parse=seconds, check=at_least(0),
+        cli=("--ws-ping-interval",), metavar="SECONDS",
+    )  # fmt: skip
+    ws_ping_timeout: float = option(
+        20.0, "Seconds that a WebSocket's client has to answer a ping; 0 for no limit.", parse=seconds,
+        check=at_least(0), cli=("--ws-ping-timeout",), metavar="SECONDS",
+    )  # fmt: skip
+    no_ws_compression: bool = option(
+        False, "Do not compress WebSocket messages.", parse=boolean, cli=("--no-ws-compression",)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

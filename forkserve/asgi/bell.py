@@ -1,0 +1,32 @@
+"""Waiting for what the loop has news of, by one coroutine or several."""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = ["Bell"]
+
+
+class Bell:
+    """`ring` wakes all that `wait`, and is not remembered: who waits looks first, and again after it was woken."""
+
+    __slots__ = ("_loop", "_waiters")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiters: list[asyncio.Future[None]] = []
+
+    async def wait(self) -> None:
+        """Wait for the next ring."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)

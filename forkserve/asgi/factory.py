@@ -1,0 +1,65 @@
+"""Which exchange a request gets: a WebSocket for a handshake, where the library for it is installed; else HTTP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from forkserve.asgi.exchange import Exchange
+from forkserve.asgi.site import Site, Transport
+from forkserve.config.serving import AsgiOptions
+from forkserve.http.fields import Fields
+from forkserve.http.line import RequestLine
+from forkserve.http.refusal import Refusal
+
+__all__ = ["exchange_factory"]
+
+log = logging.getLogger("forkserve.asgi")
+
+Factory = Callable[[Transport, RequestLine, Fields], Any]
+
+
+def exchange_factory(site: Site, options: AsgiOptions) -> Factory:
+    """Return what makes the exchange of a request; it raises Refusal for a handshake that is none."""
+    http = type("BoundExchange", (Exchange,), {"__slots__": (), "site": site})
+    upgraded = _websockets(site, options) if find_spec("websockets") is not None else _refuse
+
+    def exchange_for(conn: Transport, line: RequestLine, fields: Fields) -> Any:
+        if fields.upgrade is not None and line.method == "GET" and fields.upgrade.lower() == b"websocket":
+            return upgraded(conn, line, fields)
+        return http(conn, line, fields)
+
+    return exchange_for
+
+
+def _websockets(site: Site, options: AsgiOptions) -> Factory:
+    # These need the library, which is an extra.
+    from forkserve.asgi.duplex import Duplex, Keepalive
+    from forkserve.asgi.websocket import BadHandshake, WebSocketLimits
+
+    bound = type(
+        "BoundDuplex",
+        (Duplex,),
+        {
+            "site": site,
+            "limits": WebSocketLimits(options.ws_max_size, not options.no_ws_compression),
+            "keepalive": Keepalive(options.ws_ping_interval, options.ws_ping_timeout),
+        },
+    )
+
+    def make(conn: Transport, line: RequestLine, fields: Fields) -> Any:
+        if fields.content_length or fields.chunked:
+            raise Refusal(400, "a WebSocket handshake with a body")
+        try:
+            return bound(conn, line, fields)
+        except BadHandshake as error:
+            raise Refusal(error.status, "a bad WebSocket handshake") from error
+
+    return make
+
+
+def _refuse(conn: Transport, line: RequestLine, fields: Fields) -> Any:
+    log.warning("WebSocket %r refused: websockets is not installed; try: pip install websockets", line.path)
+    raise Refusal(501, "WebSocket is not served here")
