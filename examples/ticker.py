@@ -1,4 +1,4 @@
-"""Anything may be a watcher; this one prints a line every five seconds: `forkserve -- python ticker.py`."""
+"""Anything may be a watcher; this one prints a line every five seconds: `forkserve -- python3 ticker.py`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,174 @@
+"""Every file of examples/ does what it says: the command in its docstring is run as it stands, but for its port."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.support.forkserving import Forkserve, eventually, running
+from tests.support.programs import program
+from tests.support.serving import bound
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+COMMANDS = str(Path(sys.executable).parent)
+ENV = {"PATH": f"{COMMANDS}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+WEB = {"hello.py": "Hello", "hello_asgi.py": "Hello", "flask_app.py": "Flask", "django_app.py": "Django"}
+
+
+def told(path: Path) -> list[str]:
+    """Return the words behind `forkserve` of the command that the docstring of a file tells."""
+    found = re.search(r"^(?:.*`)?forkserve (?P<words>[^`\n]+)`?\.?", path.read_text(), re.MULTILINE)
+    assert found, f"{path.name} does not tell how to run it"
+    return shlex.split(found["words"])
+
+
+def on(listener: socket.socket, words: Sequence[str]) -> list[str]:
+    """Put the number of a bound socket in place of the port that every example names."""
+    assert any(":8000" in word for word in words), words
+    return [word.replace(":8000", f"fd://{listener.fileno()}") for word in words]
+
+
+@contextlib.contextmanager
+def example(name: str) -> Iterator[tuple[Forkserve, tuple[str, int]]]:
+    with (
+        contextlib.closing(bound()) as listener,
+        running(*on(listener, told(EXAMPLES / name)), cwd=EXAMPLES, pass_fds=[listener.fileno()], env=ENV) as server,
+    ):
+        yield server, listener.getsockname()
+
+
+def get(address: tuple[str, int], path: str = "/") -> str:
+    with contextlib.closing(HTTPConnection(*address, timeout=20)) as client:
+        client.request("GET", path)
+        response = client.getresponse()
+        body = response.read().decode()
+        assert response.status == 200, body
+        return body
+
+
+def copy(name: str, folder: Path, *changes: tuple[str, str]) -> None:
+    """Copy a file of the examples, with what cannot be tested as it stands exchanged."""
+    text = (EXAMPLES / name).read_text()
+    for old, new in changes:
+        assert old in text, f"{old!r} is not in {name}"
+        text = text.replace(old, new)
+    (folder / Path(name).name).write_text(text)
+
+
+def test_every_example_is_tested_here() -> None:
+    tested = {
+        *WEB, "accept_loop.py", "ticker.py", "serve.toml", "stack/app.py", "stack/circus.ini", "nginx/nginx.conf"
+    }  # fmt: skip
+    listed = subprocess.run(["git", "ls-files", "."], cwd=EXAMPLES, capture_output=True, text=True, check=False)
+    names = set(listed.stdout.split()) or {str(each.relative_to(EXAMPLES)) for each in EXAMPLES.rglob("*.*")}
+    assert {name for name in names if "__pycache__" not in name} <= tested
+
+
+@pytest.mark.parametrize("name", WEB)
+def test_an_application_is_served_by_the_workers_it_asks_for(name: str) -> None:
+    words = told(EXAMPLES / name)
+    workers = int(words[words.index("-w") + 1]) if "-w" in words else 1
+    with example(name) as (server, address):
+        pids = {server.started(f"web[{wid}]") for wid in range(1, workers + 1)}
+        server.expect_all(*(rf"web\[{wid}\] pid \d+ is ready" for wid in range(1, workers + 1)))
+        body = get(address)
+        assert WEB[name] in body
+        answering = json.loads(body)["pid"] if body.startswith("{") else int(body.split()[-1])
+        assert answering in pids
+        assert {each.pid for each in server.children()} == pids
+
+
+def test_the_accept_loop_answers_by_hand() -> None:
+    with example("accept_loop.py") as (server, address):
+        pid = int(server.expect(r"\[1\] pid (\d+) started")[1])
+        assert get(address) == f"hello from process {pid}\n"
+        server.allow("was ended by SIGTERM")
+
+
+def test_the_ticker_ticks_and_stops_in_order() -> None:
+    with running(*told(EXAMPLES / "ticker.py"), cwd=EXAMPLES, env=ENV) as server:
+        pid = int(server.expect(r"\[1\] pid (\d+) started")[1])
+        server.expect(rf"tick 0 from process {pid}")
+        assert server.stop() == 0
+        server.expect(rf"pid {pid} exited with code 0")
+
+
+def test_what_make_serve_runs_has_two_workers_and_a_ticker(tmp_path: Path) -> None:
+    copy("serve.toml", tmp_path, ('host = "0.0.0.0"', 'host = "127.0.0.1"'), ("port = 8000", "port = 0"))
+    for name in ("hello.py", "ticker.py"):
+        copy(name, tmp_path)
+    # As in a shell that has not activated the environment, where Debian knows no `python`.
+    bare = {**ENV, "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    if shutil.which("python3", path=bare["PATH"]) is None:
+        bare = ENV
+    with running("-c", "serve.toml", cwd=tmp_path, env=bare) as server:
+        port = int(server.expect(r"socket web: listening at 127\.0\.0\.1:(\d+)")[1])
+        server.expect_all(
+            r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready", r"ticker\[1\] pid \d+ started", "tick 0"
+        )
+        assert get(("127.0.0.1", port)).startswith("Hello from process")
+        assert server.stop() == 0
+
+
+def test_the_stack_counts_visits_in_its_redis_across_workers_and_leaves_nothing(tmp_path: Path) -> None:
+    program("redis-server")
+    pytest.importorskip("redis")
+    copy("stack/circus.ini", tmp_path, ("port = 8000", "port = 0"))
+    copy("stack/app.py", tmp_path)
+    with running("-c", "circus.ini", cwd=tmp_path, env={**ENV, "STACK_DIR": str(tmp_path)}) as server:
+        address = "127.0.0.1", int(server.expect(r"socket web: listening at 127\.0\.0\.1:(\d+)")[1])
+        redis = server.started("redis[1]")
+        web = {server.started("web[1]"), server.started("web[2]")}
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready")
+        assert (tmp_path / "redis.sock").is_socket()
+        words = [get(address).split() for _ in range(20)]
+        assert [int(each[1]) for each in words] == list(range(1, 21))
+        assert {int(each[-1]) for each in words} <= web
+        assert {each.pid for each in server.children()} == {redis, *web}
+        assert server.stop() == 0
+        # Web first, Redis last: who serves may still need it.
+        server.expect_all(*(rf"web\[{wid}\] pid \d+ exited with code 0" for wid in (1, 2)))
+        server.expect(rf"redis\[1\] pid {redis} exited with code 0")
+    eventually(lambda: not (tmp_path / "redis.sock").exists())
+
+
+@pytest.mark.parametrize("name", ["serve.toml", "stack/circus.ini"])
+def test_the_configuration_files_pass_the_check(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "forkserve", "check", Path(name).name],
+        cwd=(EXAMPLES / name).parent,
+        env={**os.environ, **ENV, "STACK_DIR": "/run/stack"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in (done.stdout + done.stderr).lower()
+
+
+def test_nginx_takes_the_configuration(tmp_path: Path) -> None:
+    conf = (EXAMPLES / "nginx" / "nginx.conf").read_text()
+    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/nginx.pid;\nerror_log stderr;\n{conf}")
+    done = subprocess.run(
+        [program("nginx"), "-t", "-p", str(tmp_path), "-c", "nginx.conf", "-g", "daemon off;"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "syntax is ok" in done.stderr
+    assert "[warn]" not in done.stderr or os.getuid() != 0
