@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from forkserve.unix.children import Relation, members_of
 from forkserve.unix.companions import fork_companion
 
-__all__ = ["Guard"]
+__all__ = ["SECOND_CALL", "Guard"]
 
 _RECORD = struct.Struct("=iid")
 """Process group, stop signal (0: this group has ended), grace in seconds."""
 
-_SECOND_CALL = 1.0
+SECOND_CALL = 1.0
 """Seconds after which a leader that lives is told again.
 
 The kernel has told it once (PR_SET_PDEATHSIG), and some take a second signal at once for haste; but one that has
@@ -41,11 +41,13 @@ class Guard:
     Raises OSError when it cannot be forked. If it dies, make another and tell it of every group anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, second_call: float = SECOND_CALL) -> None:
         reading, self._writing = os.pipe2(os.O_CLOEXEC)
         self._unsent: deque[bytes] = deque()
         try:
-            self.pid = fork_companion("forkserve: guard", lambda: _guard(reading), standard={}, keep=reading)
+            self.pid = fork_companion(
+                "forkserve: guard", lambda: _guard(reading, second_call), standard={}, keep=reading
+            )
         except OSError:
             os.close(self._writing)
             raise
@@ -118,7 +120,7 @@ class _Group:
         return self.deadline if self.leader_told or now >= self.second_call else min(self.second_call, self.deadline)
 
 
-def _guard(reading: int) -> None:
+def _guard(reading: int, second_call: float) -> None:
     """Keep the list until the master is gone, then clean up. Runs in the guardian."""
     groups: dict[int, _Group] = {}
     while record := os.read(reading, _RECORD.size):
@@ -127,15 +129,15 @@ def _guard(reading: int) -> None:
             groups[pgid] = _Group(pgid, stop_signal, grace)
         else:
             groups.pop(pgid, None)
-    _end(groups)
+    _end(groups, second_call)
 
 
-def _end(groups: dict[int, _Group]) -> None:
+def _end(groups: dict[int, _Group], second_call: float) -> None:
     """Stop every group, each by its own signal and within its own grace."""
     begun = time.monotonic()
     for group in groups.values():
         group.deadline = begun + group.grace
-        group.second_call = begun + _SECOND_CALL
+        group.second_call = begun + second_call
         _signal(-group.pgid, signal.SIGCONT)  # one that was stopped could not act on its signal
     while members := members_of(groups):
         now = time.monotonic()

@@ -21,7 +21,7 @@ SCRIPT = """
 import os, signal, sys
 from forkserve.unix.guard import Guard
 from forkserve.unix.spawn import SpawnSpec, spawn
-guard = Guard()
+guard = Guard(second_call=60 if sys.argv[1] == "killed" else 0.1)
 signum = None if sys.argv[1] == "untold" else signal.SIGTERM
 for command in sys.argv[2:]:
     reading, writing = os.pipe()
