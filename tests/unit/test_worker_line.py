@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,3 +123,31 @@ def test_each_option_that_a_backend_ignores_is_warned_of() -> None:
 
 def test_every_name_in_the_registry_leads_somewhere() -> None:
     assert {entry.name for entry in entries()} >= set(registry._OURS) - {"asgi"}
+
+
+MODULE = """
+from forkserve.backends.base import Interface, Traits
+
+class Mine:
+    traits = Traits(interfaces=frozenset({Interface.WSGI}), concurrency="one")
+
+    def serve(self, app, listeners, run): ...
+
+class Broken:
+    traits = None
+"""
+
+
+def test_a_third_party_adds_a_backend_by_an_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "third_party.py").write_text(MODULE)
+    info = tmp_path / "third_party-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1\n")
+    points = "mine = third_party:Mine\nbroken = third_party:Broken\nabsent = third_party:Absent\n"
+    (info / "entry_points.txt").write_text(f"[forkserve.backends]\n{points}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert (find("mine").name, find("mine").source) == ("mine", "third-party")
+    assert "backend broken of third-party cannot be loaded" in caplog.text
+    assert "backend absent of third-party cannot be loaded" in caplog.text
