@@ -8,11 +8,11 @@ ever written into the home or the working directory.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def _file_name(configuration: str | None, pid: int | None) -> str:
     if configuration is None:
         return f"forkserve-{pid}.sock"
     path = Path(configuration).resolve()
-    return f"{path.stem}-{hashlib.sha256(bytes(path)).hexdigest()[:8]}.sock"
+    return f"{path.stem}-{zlib.crc32(bytes(path)):08x}.sock"
 
 
 def default_path(configuration: str | None) -> Path | None:
@@ -46,10 +46,18 @@ def default_path(configuration: str | None) -> Path | None:
         try:
             folder.mkdir(mode=0o700, parents=False, exist_ok=True)
             if _is_ours(folder) and os.access(folder, os.W_OK):
+                _sweep(folder)
                 return folder / _file_name(configuration, os.getpid())
         except OSError:
             continue
     return None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the sockets of masters that were killed: nobody listens on them, and their pids come again."""
+    for path in folder.glob("*.sock"):
+        if not is_live(path):
+            path.unlink(missing_ok=True)
 
 
 def _is_ours(folder: Path) -> bool:
