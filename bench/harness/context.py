@@ -65,7 +65,7 @@ class Bench:
     def ready(self, server: str, launch: Launch, request: Request, **env: str) -> Iterator[Running]:
         """Start a server and wait until it answers; raises BenchError when the answer is not the right one."""
         with self.started(server, launch, **env) as running:
-            _, answer = running.wait_ready(request)
+            _, answer = running.wait_ready(request, timeout=30.0 + 2 * launch.workers)
             if answer.outcome is not Outcome.OK:
                 raise BenchError(f"{answer.outcome}: {answer.body[:60]!r} instead of {(request.expect or b'')[:60]!r}")
             yield running
@@ -78,8 +78,11 @@ class Bench:
             raise BenchError(f"no right answer under load: {errors_of(crowd.outcomes.items())}")
         return Checked(crowd)
 
-    def load(self, launch: Launch, request: Request, *, connections: int = 64, fresh: bool = False) -> wrk.Result:
-        """Time the server with wrk."""
+    def wrk_load(self, port: int, request: Request, *, connections: int, fresh: bool = False) -> wrk.Load:
+        """Say what wrk is to do in this run."""
         threads = max(1, min(len(self.pins.client), connections))
-        load = wrk.Load(launch.port, request, connections, self.settings.duration, threads, fresh)
-        return wrk.run(load, self.pins.client_prefix())
+        return wrk.Load(port, request, connections, self.settings.duration, threads, fresh)
+
+    def load(self, launch: Launch, request: Request, *, connections: int = 64) -> wrk.Result:
+        """Time the server with wrk."""
+        return wrk.run(self.wrk_load(launch.port, request, connections=connections), self.pins.client_prefix())

@@ -12,7 +12,7 @@ from bench.harness.summary import Row, Table
 
 __all__ = ["draw"]
 
-COLOURS = {"ours": "#2f6fde", "field": "#9aa3ad", "limit": "#ffffff"}
+COLOURS = {"ours": "#2f6fde", "field": "#9aa3ad", "limit": "#ffffff", "same": "#b9c7de"}
 
 
 def draw(tables: list[Table], folder: Path) -> None:

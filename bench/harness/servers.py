@@ -42,7 +42,10 @@ class Reload(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One way to run one server. `role`: ours, field, or limit (shown, not compared)."""
+    """One way to run one server.
+
+    `role`: ours, field, or (shown, not compared) limit, and same for our worker under others.
+    """
 
     name: str
     interface: str
@@ -186,15 +189,18 @@ _ROWS = (
         frozenset({Can.WORKERS, Can.WAITS}),
     ),
     Server("nginx-proxy", "proxy", "nginx", to.nginx_proxy, "nginx docs, upstream: keepalive", role="limit"),
-    Server("worker-bare", "supervised", "forkserve", to.worker_bare, "forkserve-worker by itself", role="ours"),
+    Server("worker-bare", "supervised", "forkserve", to.worker_bare, "forkserve-worker by itself", role="same"),
     Server("worker-forkserve", "supervised", "forkserve", to.worker_forkserve, "forkserve --fd-socket", role="ours"),
-    Server("worker-circusd", "supervised", "circus", circus_worker_argv, "circus docs, Sockets: use_sockets"),
+    Server(
+        "worker-circusd", "supervised", "circus", circus_worker_argv, "circus docs, Sockets: use_sockets", role="same"
+    ),
     Server(
         "worker-supervisord",
         "supervised",
         "supervisor",
         supervisord_worker_argv,
         "supervisord docs: fcgi-program, fd 0",
+        role="same",
     ),
     Server("honest", "self-test", "forkserve", to.self_test("honest"), "answers as it should"),
     Server("slow", "self-test", "forkserve", to.self_test("slow"), "takes 20 ms for each answer"),

@@ -41,6 +41,7 @@ class Load:
     seconds: int = 2
     threads: int = 1
     fresh: bool = False
+    patience: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def command(load: Load, prefix: list[str], folder: Path) -> list[str]:
         headers.append("Connection: close")
     (folder / "headers").write_text("".join(f"{line}\n" for line in headers))
     (folder / "body").write_bytes(load.request.body)
-    sizes = [f"-t{load.threads}", f"-c{load.connections}", f"-d{load.seconds}s", "--timeout", "10s"]
+    sizes = [f"-t{load.threads}", f"-c{load.connections}", f"-d{load.seconds}s", "--timeout", f"{load.patience}s"]
     url = f"http://{HOST}:{load.port}{load.request.path}"
     body = str(folder / "body") if load.request.body else "-"
     return [
@@ -135,7 +136,7 @@ def run(load: Load, prefix: list[str]) -> Result:
         argv = command(load, prefix, Path(folder))
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
-            output = _output(process, time.monotonic() + load.seconds + 15)
+            output = _output(process, time.monotonic() + load.seconds + load.patience + 10)
         finally:
             if process.stdout:
                 process.stdout.close()

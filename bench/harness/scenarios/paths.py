@@ -133,7 +133,7 @@ class Historic(Throughput):
     in_short = False
     works = {
         f"bench {number}, {users} users": Work(
-            {"wsgi": f"historic:{app}"}, Request(expect=None), users, workers=_crowd()
+            {"wsgi": f"historic:{app}"}, Request(expect=None), users, workers=_crowd(), patience=60, lengthen=3
         )
         for number, app in ((1, "first"), (2, "second"))
         for users in (50, 200, 400)
@@ -145,4 +145,4 @@ class Historic(Throughput):
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Fifty workers take a while to start."""
-        return settings.duration * 1.5 + 8
+        return settings.duration * 3 + 12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from bench.harness import procs, wrk
@@ -31,7 +31,8 @@ SATURATED = 0.97
 class Work:
     """What one variant serves and sends.
 
-    `apps` maps an interface to an application; who lacks it does not take part.
+    `apps` maps an interface to an application; who lacks it does not take part. `patience` is how many
+    seconds an answer may take, `lengthen` how many times longer than others it is timed.
     """
 
     apps: Mapping[str, str]
@@ -40,6 +41,8 @@ class Work:
     workers: int = 1
     threads: int = 4
     fresh: bool = False
+    patience: int = 5
+    lengthen: int = 1
     needs: frozenset[Can] = frozenset()
     short: bool = True
 
@@ -93,9 +96,14 @@ class Throughput(Scenario):
         launch = bench.launch(app, workers=work.workers, threads=work.threads, connections=work.connections)
         with bench.ready(cell.server, launch, work.request) as running:
             clients = min(work.connections, 256)
-            checked = bench.verify(launch, Plan(work.request, clients, fresh=work.fresh))
+            checked = bench.verify(launch, Plan(work.request, clients, fresh=work.fresh, timeout=work.patience))
             before = procs.usage(running.pid).cpu
-            result = bench.load(launch, work.request, connections=work.connections, fresh=work.fresh)
+            result = wrk.run(self._load(work, launch.port, bench), bench.pins.client_prefix())
             cpu = procs.usage(running.pid).cpu - before
             sample = sample_of(result, cpu, checked, connections=work.connections)
             return sample, running.command
+
+    @staticmethod
+    def _load(work: Work, port: int, bench: Bench) -> wrk.Load:
+        plain = bench.wrk_load(port, work.request, connections=work.connections, fresh=work.fresh)
+        return replace(plain, seconds=plain.seconds * work.lengthen, patience=work.patience)
