@@ -18,6 +18,7 @@ from forkserve.socketpool import SocketPool
 from forkserve.unix.listeners import adopt
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
+with_ipv6 = pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
 
@@ -85,6 +86,7 @@ def test_a_blocking_socket_blocks() -> None:
     assert blocks
 
 
+@with_ipv6
 def test_any_ipv6_address_takes_ipv4_too() -> None:
     pool = SocketPool.open([tcp(host="::")])
     with socket.create_connection(("127.0.0.1", port_of(pool))):
@@ -96,6 +98,7 @@ def test_any_ipv6_address_takes_ipv4_too() -> None:
     assert address.startswith("[::]:")
 
 
+@with_ipv6
 def test_any_ipv6_address_leaves_ipv4_to_the_socket_that_has_its_port(pool: SocketPool) -> None:
     port = port_of(pool)
     pool.close()
