@@ -139,8 +139,11 @@ class Exchange:
     def returned(self) -> None:
         """Know that the application has returned: what it left undone is ended."""
         if self.stage is not OVER and self.stage is not LOST:
-            begun = self.stage is not START and self.stage is not BODY
-            what = "ending its" if begun else "a"
+            if self.conn.half_closed or self.site.leaving:
+                # It was told that nobody waits any more.
+                self.abandon(503)
+                return
+            what = "a" if self.stage is START or self.stage is BODY else "ending its"
             log.error("%s %r: the application returned without %s response", *self._name(), what)
             self.abandon(500)
 

@@ -144,6 +144,7 @@ class _Serving:
         margin = min(MARGIN, grace / 4)
         self._loop.call_later(grace - 2 * margin, self._last_call)
         self._loop.call_later(grace - margin, self._cut)
+        self._loop.call_later(grace - margin / 2, self._hang_up)
 
     def _last_call(self) -> None:
         """Tell those who wait for their client's end that it has come."""
@@ -161,6 +162,12 @@ class _Serving:
             )
         for each in running:
             each.interrupt(503)
+
+    def _hang_up(self) -> None:
+        """Close what clients still hold open."""
+        for conn in list(self.driver.connections.values()):
+            self.driver.lose(conn)
+        self._turn()
 
 
 class Asgi:
