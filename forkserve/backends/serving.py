@@ -7,21 +7,39 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forkserve.backends.base import App, Run
+from forkserve.config.serving import ProxyOptions, ProxyProtocol
+from forkserve.engine.access import AccessLog
 from forkserve.engine.driver import Driver, Runner
 from forkserve.engine.forks import contain
 from forkserve.engine.limits import Limits
 from forkserve.engine.listening import Listening
+from forkserve.engine.preface import Preface
+from forkserve.engine.tls import tls_context
+from forkserve.errors import UsageError
 from forkserve.http.fields import EnvironCollector
+from forkserve.http.forwarded import Style, TrustedProxies
 from forkserve.http.request import Profile
 from forkserve.wsgi.exchange import Exchange, Site
+from forkserve.wsgi.forwarding import Forwarding
+from forkserve.wsgi.logged import LoggedExchange
+from forkserve.wsgi.static import Static
 from forkserve.wsgi.template import environ_template
 
 __all__ = ["HONOURS", "WsgiRunner", "wsgi_driver"]
 
 HONOURS = frozenset(
     {
+        "access_log",
+        "access_log_format",
         "body_in_memory",
+        "ca_certs",
+        "certfile",
+        "ciphers",
+        "keyfile",
+        "static",
         "body_timeout",
+        "forwarded_allow_ips",
+        "forwarded_style",
         "graceful_timeout",
         "header_timeout",
         "keep_alive",
@@ -35,6 +53,9 @@ HONOURS = frozenset(
         "max_requests_jitter",
         "max_rss",
         "min_rate",
+        "proxy_allow_ips",
+        "proxy_protocol",
+        "root_path",
         "write_timeout",
     }
 )
@@ -57,6 +78,7 @@ def wsgi_driver(
     """Return a driver that runs the application as `runner` says."""
     options = run.options
     limits = Limits.of(options)
+    tls = tls_context(options.tls)
     listenings = [
         Listening(
             listener,
@@ -64,7 +86,7 @@ def wsgi_driver(
                 listener,
                 script_name=options.proxy.root_path.rstrip("/"),
                 multithread=multithread,
-                multiprocess=True,
+                tls=tls is not None,
                 server=run.server,
             ),
             Profile(limits.http, EnvironCollector),
@@ -72,8 +94,46 @@ def wsgi_driver(
         for listener in listeners
     ]
     driver = Driver(listenings, limits, exchange=Exchange, runner=runner, run=run)
-    site = Site(app, driver.responder, wait=runner.wait, parks=runner.parks, body_in_memory=options.http.body_in_memory)
-    driver.exchange = type("BoundExchange", (Exchange,), {"__slots__": (), "site": site})
+    site = Site(
+        Static(app, options.static.static) if options.static.static else app,
+        driver.responder,
+        wait=runner.wait,
+        parks=runner.parks,
+        body_in_memory=options.http.body_in_memory,
+        forwarding=_forwarding(options.proxy),
+    )
+    for listening in driver.listenings:
+        listening.tls = tls
+    _expect_proxies(driver, options.proxy)
+    bound: dict[str, Any] = {"__slots__": (), "site": site}
+    base: type[Exchange] = Exchange
+    if options.access_log.access_log is not None:
+        site.direct = False
+        bound["access"] = access = AccessLog(options.access_log, at_once=runner.wakes)
+        driver.log_to(access)
+        base = LoggedExchange
+    driver.exchange = type("BoundExchange", (base,), bound)
     driver.upkeep.on_drain.append(site.close_connections)
     contain(driver)
     return driver
+
+
+def _expect_proxies(driver: Driver, options: ProxyOptions) -> None:
+    if options.proxy_protocol is ProxyProtocol.OFF:
+        return
+    try:
+        preface = Preface(options.proxy_protocol, TrustedProxies(options.proxy_allow_ips))
+    except ValueError as error:
+        raise UsageError(f"--proxy-allow-from: {error}") from None
+    for listening in driver.listenings:
+        listening.preface = preface
+
+
+def _forwarding(options: ProxyOptions) -> Forwarding | None:
+    if not options.forwarded_allow_ips:
+        return None
+    try:
+        trusted = TrustedProxies(options.forwarded_allow_ips)
+    except ValueError as error:
+        raise UsageError(f"--forwarded-allow-ips: {error}") from None
+    return Forwarding(trusted, Style(options.forwarded_style))

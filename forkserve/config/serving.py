@@ -154,7 +154,7 @@ class ProxyOptions:
         metavar="IPS",
     )
     forwarded_style: str = option(
-        "x-forwarded", "Which fields the proxies set: X-Forwarded-*, or Forwarded (RFC 7239); the other is not believed.",
+        "x-forwarded", "What the proxies set: X-Forwarded-*, or Forwarded (RFC 7239); the other is not believed.",
         check=one_of("x-forwarded", "forwarded"), cli=("--forwarded-style",), choices=("x-forwarded", "forwarded"),
     )  # fmt: skip
     proxy_protocol: ProxyProtocol = option(

@@ -23,6 +23,7 @@ from forkserve.engine.files import FilePart
 from forkserve.engine.intake import Intake
 from forkserve.engine.limits import FOREVER
 from forkserve.engine.native import Socket
+from forkserve.engine.tls import TlsSocket
 from forkserve.http.request import RequestReader
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Connection:
         "__weakref__",
     )
 
-    def __init__(self, driver: Sockets, listening: Listening, sock: Socket, peer: Any) -> None:
+    def __init__(self, driver: Sockets, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
         self.driver = driver
         self.listening = listening
         self.sock = sock

@@ -43,6 +43,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from forkserve.engine.access import AccessLog
 from forkserve.engine.connection import FINISHED, READABLE, Connection, ConnectionLost, Phase
 from forkserve.engine.intake import Intake
 from forkserve.engine.limits import FOREVER, Limits
@@ -81,6 +82,8 @@ class Driver(Sockets):
         self.exchange = exchange
         self.start = self.upkeep.counted(runner.start)
         self.run_deadline = self.now + limits.run
+        self.access: AccessLog | None = None
+        self.noted: list[str] | tuple[()] = ()
 
     def fileno(self) -> int:
         """Return the descriptor that an outer loop watches for reading."""
@@ -100,7 +103,7 @@ class Driver(Sockets):
             self.next_sweep = self.upkeep.sweep(now)
         self.idle_deadline = now + self.limits.keep_alive
         self.run_deadline = now + self.limits.run
-        connections, take = self.connections, self._take
+        connections, take = self.connections, self.take
         for fd, event in events:
             conn = connections.get(fd)
             if conn is None:
@@ -120,8 +123,8 @@ class Driver(Sockets):
                     take(conn, data)
                 else:
                     self.close_connection(conn)
-        if self.todo:
-            self._finish_some()
+        if self.todo or self.noted:
+            self._end_turn()
 
     def timeout(self) -> float | None:
         """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""
@@ -129,7 +132,7 @@ class Driver(Sockets):
             return max(0.0, self.next_sweep - time.monotonic())
         return None
 
-    def _take(self, conn: Connection, data: bytes) -> None:
+    def take(self, conn: Connection, data: bytes) -> None:
         """Take bytes of a request; run it when it is whole, or when its interface wants it early."""
         try:
             reader = conn.reader or conn.listening.spare
@@ -265,8 +268,15 @@ class Driver(Sockets):
         elif conn.half_closed and exchange is not FINISHED:
             self.runner.notify(exchange)
 
-    def _finish_some(self) -> None:
+    def log_to(self, access: AccessLog) -> None:
+        """Write at the end of each turn what exchanges leave in this log."""
+        self.access = access
+        self.noted = access.lines
+
+    def _end_turn(self) -> None:
         """Go on with connections whose exchange has ended; one round, so that no pipeline starves others."""
+        if self.access is not None:
+            self.access.flush()
         for _ in range(len(self.todo)):
             self._advance(self.todo.popleft())
         if self.todo:
@@ -296,7 +306,7 @@ class Driver(Sockets):
             data, conn.inbox = conn.inbox, b""
             if not conn.half_closed:
                 conn.watch(conn.events | READABLE)
-            self._take(conn, data)
+            self.take(conn, data)
         elif conn.half_closed:
             self.close_connection(conn)
 

@@ -14,6 +14,9 @@ __all__ = ["FilePart"]
 AT_ONCE = 1 << 20
 """Bytes sent by one call, so that one fast reader does not keep the loop from others."""
 
+BLOCK = 65_536
+"""Bytes read at once where TLS has to see them."""
+
 
 class FilePart:
     """`count` bytes from `offset` of the file behind a descriptor, which the part owns."""
@@ -30,7 +33,11 @@ class FilePart:
 
     def send(self, conn: Connection) -> int:
         """Send what the socket takes now and step on; returns how much that was. Raises OSError."""
-        sent = os.sendfile(conn.fd, self.fd, self.offset, min(self.count, AT_ONCE))
+        if conn.listening.tls is None:
+            sent = os.sendfile(conn.fd, self.fd, self.offset, min(self.count, AT_ONCE))
+        else:
+            block = os.pread(self.fd, min(self.count, BLOCK), self.offset)
+            sent = conn.send(block) if block else 0
         if not sent:
             raise ConnectionAbortedError(errno.EIO, "the file has become shorter while it was sent")
         self.offset += sent

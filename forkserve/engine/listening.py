@@ -6,10 +6,12 @@ import errno
 import functools
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
 from forkserve.engine.native import Socket
+from forkserve.engine.tls import TlsSocket
 from forkserve.http.request import Profile, RequestReader
 
 __all__ = ["Listening"]
@@ -30,7 +32,7 @@ class Listening:
     is the reader of whoever begins a request; who has not finished one keeps it, and a new one is made.
     """
 
-    __slots__ = ("_accept", "_kind", "environ", "fd", "paused_until", "profile", "sock", "spare", "tls")
+    __slots__ = ("_accept", "_kind", "environ", "fd", "paused_until", "preface", "profile", "sock", "spare", "tls")
 
     def __init__(self, sock: socket.socket, environ: Any, profile: Profile) -> None:
         self.sock = sock
@@ -42,13 +44,14 @@ class Listening:
         self.profile = profile
         self.spare = RequestReader(profile)
         self.paused_until = 0.0
-        self.tls: Any = None
+        self.preface: Any = None
+        self.tls: ssl.SSLContext | None = None
 
     def renew(self) -> None:
         """Have a new spare reader: the old one is half way through a head."""
         self.spare = RequestReader(self.profile)
 
-    def accept(self, now: float) -> Iterator[tuple[Socket, Any]]:
+    def accept(self, now: float) -> Iterator[tuple[Socket | TlsSocket, Any]]:
         """Yield what waits in the queue, at most a batch; sets `paused_until` when the process cannot take more."""
         for _ in range(ACCEPTS):
             try:
@@ -64,4 +67,8 @@ class Listening:
                 continue
             sock = Socket(*self._kind, fileno=fd)
             sock.setblocking(False)
-            yield sock, peer
+            try:
+                yield sock if self.tls is None else TlsSocket(sock, self.tls), peer
+            except OSError:
+                # TLS asks for the peer's address, and the peer has gone.
+                sock.close()

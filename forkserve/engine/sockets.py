@@ -80,6 +80,10 @@ class Sockets:
             self.handlers[listening.fd] = functools.partial(self._accept, listening)
             self.watch_listener(listening)
 
+    def take(self, conn: Connection, data: bytes) -> None:
+        """Take bytes of a request."""
+        raise NotImplementedError
+
     def handle(self, conn: Connection, event: int) -> None:
         """Do what a connection's event asks for."""
         raise NotImplementedError
@@ -155,6 +159,8 @@ class Sockets:
             conn = Connection(self, listening, sock, peer)
             self.connections[conn.fd] = conn
             self.epoll.register(conn.fd, READABLE)
+            if listening.preface is not None and not listening.preface.begin(conn, self.take):
+                self.close_connection(conn)
         if listening.paused_until > self.now:
             self.epoll.unregister(listening.fd)
             self.next_sweep = min(self.next_sweep, listening.paused_until)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import gmtime
 
-__all__ = ["COMBINED", "AccessRecord", "Formatter", "compile_format", "json_line"]
+__all__ = ["COMBINED", "AccessRecord", "Formatter", "StagedFormat", "compile_format", "json_line"]
 
 COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 _ATOM = re.compile(r"%(?:\((\{[^{}]+\}[ioe]|[A-Za-z])\)s|(%)|(.?))", re.DOTALL)
@@ -168,3 +168,52 @@ def json_line(record: AccessRecord) -> str:
         separators=(",", ":"),
     )
     return line.replace("\x7f", "\\u007f")
+
+
+_LATE = re.compile(r"[hstbBTMDL]|\{[^{}]+\}[oe]").fullmatch
+"""Atoms that the request alone does not decide."""
+
+
+class StagedFormat:
+    """A format in two stages: `template(record)` fills in what the request decides, `line(template, record)` the rest.
+
+    Requests that come again are the rule, so the first stage is worth remembering. Raises ValueError as compile_format.
+    """
+
+    __slots__ = ("_late", "_parts")
+
+    def __init__(self, text: str) -> None:
+        self._parts: list[str | Formatter] = []
+        self._late: list[Formatter] = []
+        at = 0
+        for match in _ATOM.finditer(text):
+            self._parts.append(text[at : match.start()])
+            at = match.end()
+            self._add(match)
+        self._parts.append(text[at:])
+
+    def _add(self, match: re.Match[str]) -> None:
+        if match[2]:
+            self._parts.append("%")
+        elif match[1] is None:
+            raise ValueError(f"a lone % in the access log format, before {match[3]!r}")
+        elif _LATE(match[1]):
+            self._late.append(_getter(match[1]))
+            self._parts.append(_late_mark)
+        else:
+            self._parts.append(_getter(match[1]))
+
+    def template(self, record: AccessRecord) -> str:
+        """The line with `%s` for each late atom."""
+        return "".join(
+            "%s" if part is _late_mark else (part if isinstance(part, str) else part(record)).replace("%", "%%")
+            for part in self._parts
+        )
+
+    def line(self, template: str, record: AccessRecord) -> str:
+        """The whole line, without line end."""
+        return template % tuple([get(record) for get in self._late])
+
+
+def _late_mark(record: AccessRecord) -> str:
+    raise NotImplementedError

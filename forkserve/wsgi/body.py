@@ -87,6 +87,11 @@ class Spool:
         self._size = 0
         self._file: IO[bytes] | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._size
+
     def write(self, data: bytes) -> None:
         """Add a piece; raises OSError when the disk is full."""
         self._size += len(data)

@@ -21,6 +21,7 @@ from forkserve.http.line import RequestLine
 from forkserve.http.response import BadResponse, Framing, Prepared, Responder
 from forkserve.wsgi.body import EmptyInput, LazyInput, Spool
 from forkserve.wsgi.files import FileWrapper
+from forkserve.wsgi.forwarding import Forwarding
 from forkserve.wsgi.transport import NOBODY, Transport
 
 __all__ = ["Application", "Exchange", "Site"]
@@ -36,10 +37,11 @@ class Site:
     """What all exchanges of one serving share.
 
     `wait(conn, until)` blocks the caller until `until()` holds, and raises OSError if the client goes; where `parks`,
-    an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed.
+    an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed, `direct`
+    while responses have to be noted.
     """
 
-    __slots__ = ("app", "body_in_memory", "keep", "parks", "responder", "wait")
+    __slots__ = ("app", "body_in_memory", "direct", "forwarding", "keep", "parks", "responder", "wait")
 
     def __init__(
         self,
@@ -49,13 +51,16 @@ class Site:
         wait: Callable[[Any, Callable[[], bool]], None],
         parks: bool,
         body_in_memory: int,
+        forwarding: Forwarding | None = None,
     ) -> None:
         self.app = app
         self.responder = responder
         self.wait = wait
         self.parks = parks
         self.body_in_memory = body_in_memory
+        self.forwarding = forwarding
         self.keep = True
+        self.direct = True
 
     def close_connections(self) -> None:
         """From now on, no response keeps its connection."""
@@ -81,6 +86,7 @@ class Exchange:
         "line",
         "prepared",
         "result",
+        "sent",
         "spool",
         "whole",
     )
@@ -99,15 +105,21 @@ class Exchange:
         self.framing: Framing | None = None
         memo = fields.memo
         base = memo.get(line) if memo else None
-        self.environ = environ = self._environ() if base is None else base.copy()
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.remote
+        if base is None:
+            self.environ = self._environ()
+        else:
+            self.environ = environ = base.copy()
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.remote
 
     def _environ(self) -> dict[str, Any]:
         """Build the environ; when fields come again, keep what they and the line give, for the next time."""
         fields = self.fields
         environ: dict[str, Any] = self.conn.listening.environ.copy()
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.conn.remote
         environ.update(self.line.environ)
         environ.update(fields.headers)
+        if self.site.forwarding is not None and self.site.forwarding.apply(environ, self.conn.remote):
+            return environ
         if fields.memo is None:
             fields.memo = {}
         elif len(fields.memo) < MEMO:
@@ -127,6 +139,10 @@ class Exchange:
         self.whole = True
         if self.spool is not None and not self.fields.expect_continue:
             self.environ["wsgi.input"] = self.spool.open()
+            if self.fields.chunked:
+                # The coding is undone; many an application reads nothing without a length, the one that PEP 3333 knows.
+                self.environ["CONTENT_LENGTH"] = str(self.spool.size)
+                self.environ.pop("HTTP_TRANSFER_ENCODING", None)
 
     def body_held(self) -> None:
         """Ask for the body when the application first reads it."""
@@ -162,6 +178,7 @@ class Exchange:
                 data = result[0] if len(result) == 1 else b"".join(result)
                 if (
                     type(data) is bytes
+                    and site.direct
                     and prepared.plain
                     and prepared.length == len(data)
                     and self.line.plain
@@ -219,6 +236,9 @@ class Exchange:
         if data and not self._send(data):
             self.site.wait(self.conn, lambda: not self.conn.park())
 
+    def note(self, status: int, size: int) -> None:
+        """Know that the response is out, `size` bytes of body; for exchanges that are logged."""
+
     def _reply(self, data: bytes) -> None:
         """Send a response of one piece."""
         if type(data) is not bytes:
@@ -231,6 +251,7 @@ class Exchange:
         if self.spool is not None:
             self.spool.close()
         self.conn.reply(payload, keep)
+        self.note(self.prepared.code, len(payload) - payload.index(b"\r\n\r\n") - 4)
 
     def _may_keep(self) -> bool:
         fields = self.fields
@@ -253,19 +274,21 @@ class Exchange:
         )
         self.framing = start.framing
         self.left = start.length or 0
+        self.sent = 0
         self.keep = start.keep_alive
         return start.head
 
     def _send(self, data: bytes) -> bool:
         head = b"" if self.framing is not None else self._begin()
         framing = self.framing
-        if framing is Framing.CHUNKED:
-            data = encode_chunk(data)
-        elif framing is Framing.LENGTH:
+        if framing is Framing.LENGTH:
             data = data[: self.left]
             self.left -= len(data)
         elif framing is Framing.NONE:
             data = b""
+        self.sent += len(data)
+        if framing is Framing.CHUNKED:
+            data = encode_chunk(data)
         payload = head + data if head else data
         return not payload or self.conn.write(payload)
 
@@ -298,6 +321,7 @@ class Exchange:
             log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self._name(), self.left)
             self.keep = False
         self._end(self.keep)
+        self.note(self.prepared.code, self.sent)  # type: ignore[union-attr]
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         part = wrapper.part()
@@ -308,6 +332,7 @@ class Exchange:
         if self.framing is Framing.LENGTH:
             count = min(self.left, size)
             self.left -= count
+            self.sent += count
             if count:
                 self.conn.write_file(wrapper.filelike, offset, count)
         self._finish()
@@ -347,6 +372,7 @@ class Exchange:
             except OSError:
                 keep = False
         self._end(keep)
+        self.note(code, getattr(self, "sent", 0))
 
     def abandon(self, code: int) -> None:
         """Answer in place of an application that cannot be ended, from the loop; nothing of it reaches the client."""
@@ -354,6 +380,7 @@ class Exchange:
         if self.framing is None:
             conn.write(error_response(self.site.responder, code)[0])
         conn.done(False)
+        self.note(code, 0)
 
     def _begun(self) -> bool:
         return self.framing is not None

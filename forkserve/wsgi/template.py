@@ -16,7 +16,7 @@ ROOM = 24
 
 
 def environ_template(
-    listener: socket.socket, *, script_name: str, multithread: bool, multiprocess: bool, server: str
+    listener: socket.socket, *, script_name: str, multithread: bool, tls: bool, server: str
 ) -> dict[str, Any]:
     """Return the template; SERVER_NAME and SERVER_PORT are the listener's, or "localhost" for a unix socket."""
     name = listener.getsockname()
@@ -36,15 +36,17 @@ def environ_template(
         "SERVER_PORT": "" if unix else str(name[1]),
         "SERVER_SOFTWARE": server,
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": "https" if tls else "http",
         "wsgi.input": EMPTY,
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": multithread,
-        "wsgi.multiprocess": multiprocess,
+        "wsgi.multiprocess": True,
         "wsgi.run_once": False,
         "wsgi.file_wrapper": FileWrapper,
     }
+    if tls:
+        template["HTTPS"] = "on"
     return _roomy(template)
 
 

@@ -1,0 +1,51 @@
+"""What trusted proxies say about the client, put where an application looks for it in its environ.
+
+Rules: see `forkserve.http.forwarded`. The fields themselves stay: an application may know better what its proxies mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forkserve.http.forwarded import ForwardedFields, Style, TrustedProxies, client_side
+
+__all__ = ["Forwarding"]
+
+PORTS = {"http": "80", "https": "443"}
+
+
+class Forwarding:
+    """Who is trusted, and in which style they speak."""
+
+    def __init__(self, trusted: TrustedProxies, style: Style) -> None:
+        self.trusted = trusted
+        self.style = style
+
+    def apply(self, environ: dict[str, Any], remote: tuple[str, str]) -> bool:
+        """Correct the environ; False when there is nothing that a proxy could have said."""
+        get = environ.get
+        fields = ForwardedFields(
+            get("HTTP_X_FORWARDED_FOR"),
+            get("HTTP_X_FORWARDED_PROTO"),
+            get("HTTP_X_FORWARDED_HOST"),
+            get("HTTP_X_FORWARDED_PORT"),
+            get("HTTP_FORWARDED"),
+        )
+        if fields == NOTHING:
+            return False
+        side = client_side(fields, remote[0] or None, self.trusted, self.style)
+        if side.address is not None:
+            environ["REMOTE_ADDR"] = side.address
+            environ["REMOTE_PORT"] = "" if side.port is None else str(side.port)
+        if side.scheme is not None:
+            environ["wsgi.url_scheme"] = side.scheme
+            environ["SERVER_PORT"] = PORTS[side.scheme]
+        if side.host is not None:
+            environ["HTTP_HOST"] = side.host
+            environ["SERVER_NAME"] = side.host.rpartition(":")[0] if side.host_port is not None else side.host
+        if side.host_port is not None:
+            environ["SERVER_PORT"] = str(side.host_port)
+        return True
+
+
+NOTHING = ForwardedFields()
