@@ -117,6 +117,9 @@ class Worker:
         if self.anew:
             self._execute_anew()
         os.write(self._done, b"\0")
+        # The interpreter's end restores the default action, by which a second SIGTERM would spoil the exit code.
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
         log.info("%s: drained, ending", self.name)
         self._remove_files()
         return ExitCode.TIMED_OUT if run.cut else ExitCode.OK
