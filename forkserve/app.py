@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from forkserve.stack import Stack
 from forkserve.starting import Ground
 from forkserve.unix.fds import ensure_standard
 from forkserve.unix.loop import Loop
+from forkserve.unix.memory import settle_memory
 from forkserve.unix.notify import NotifySocket, take_listen_fds
 from forkserve.unix.pidfile import PidFile
 from forkserve.unix.prctl import become_subreaper
@@ -49,20 +51,23 @@ def run(config: Config, source: ConfigSource) -> int:
     ensure_standard()
     options = config.master
     logs.set_up(options.loglevel, options.logoutput)
+    _never_wait_for_stderr()
     if options.umask is not None:
         os.umask(options.umask)
-    if options.daemon and not _detach():
-        return ExitCode.OK
     with contextlib.ExitStack() as stack:
         signals = SignalQueue(SIGNALS)
         stack.callback(signals.close)
-        if options.pidfile is not None:
-            stack.callback(PidFile(options.pidfile).close)
         pool = SocketPool.open(config.sockets, handed_in)
         stack.callback(pool.close)
-        with _master(config, source, pool, signals) as master, _control(options, source, master):
-            _greet(config, pool)
-            return master.run()
+        if options.daemon:
+            _detach()
+        if options.pidfile is not None:
+            stack.callback(PidFile(options.pidfile).close)
+        with _master(config, source, pool, signals) as master:
+            _greet(config, master)
+            with _control(options, source, master):
+                settle_memory()
+                return master.run()
 
 
 @contextlib.contextmanager
@@ -75,7 +80,7 @@ def _master(config: Config, source: ConfigSource, pool: SocketPool, signals: Sig
         stack.callback(messages.close)
         become_subreaper()
         set_title(_title(config.master, source))
-        attendants = Attendants(loop)
+        attendants = Attendants(loop, mark=f"NOTIFY_SOCKET={messages.address}")
         stack.callback(attendants.close)
         ground = Ground(
             loop,
@@ -108,23 +113,51 @@ def _title(options: MasterOptions, source: ConfigSource) -> str:
     return f"forkserve: master [{options.name or source.description}]"
 
 
-def _greet(config: Config, pool: SocketPool) -> None:
+def _greet(config: Config, master: Master) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     log.info("forkserve %s, Python %s, pid %d", forkserve.__version__, version, os.getpid())
     for warning in config.warnings:
         log.warning("%s", warning)
-    for listener in pool:
-        log.info("socket %s: listening at %s", listener.name, listener.address)
+    speak_http = {name for each in master.stack.watchers if each.command.says_ready for name in each.command.sockets}
+    for listener in master.stack.pool:
+        scheme = "http://" if listener.name in speak_http and not listener.address.startswith("unix:") else ""
+        log.info("socket %s: listening at %s%s", listener.name, scheme, listener.address)
 
 
-def _detach() -> bool:
-    """Go on in the background, in a session of our own (daemon(7)); False in the process that stays behind."""
+class _Writable(logging.Filter):
+    """Drops lines that would have to wait for a reader: nobody's stalled terminal or pipe may stop supervision."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._dropped = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let a line through when it can be written at once."""
+        if not self._poll.poll(0):
+            self._dropped += 1
+            return False
+        if self._dropped:
+            record.msg = f"({self._dropped} lines before this one could not be written) {record.msg}"
+            self._dropped = 0
+        return True
+
+
+def _never_wait_for_stderr() -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.addFilter(_Writable(sys.stderr.fileno()))
+
+
+def _detach() -> None:
+    """Go on in the background, in a session of our own (daemon(7)); what was wrong has been said by then."""
     if os.fork() > 0:
-        return False
+        os._exit(ExitCode.OK)
     os.setsid()
     if os.fork() > 0:
-        os._exit(0)
+        os._exit(ExitCode.OK)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    return True
+    os.close(null)

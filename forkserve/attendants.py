@@ -25,8 +25,10 @@ log = logging.getLogger("forkserve.master")
 class Attendants:
     """Stands between the watchers and the companions; its methods are what `Ground` wants."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, mark: str = "") -> None:
+        """`mark` is what stands in the environment of our processes only, see `Guard`."""
         self._loop = loop
+        self._mark = mark
         self._streams = Streams()
         self._watched = -1
         self._opened: dict[Identity, Output] = {}
@@ -111,7 +113,7 @@ class Attendants:
 
     def _post_guard(self) -> None:
         try:
-            self._guard = Guard()
+            self._guard = Guard(mark=self._mark)
         except OSError as error:
             self._guard = None
             log.error("no guard: %s; if the master is killed, its processes may outlive it", error.strerror)

@@ -5,6 +5,9 @@ of our own in a session of its own, holds a pipe from the master, which tells it
 ends. End of file means that the master is gone without goodbye: the guardian sees to it that every group is stopped as
 the master would have stopped it, leader first, and kills what is left after its grace. It holds no socket of ours, so
 the ports are free at once.
+
+A process may begin in the instant in which the master dies, and a daemon may have left its group: both are known by a
+variable in their environment that no other master's processes have, and end with the rest.
 """
 
 from __future__ import annotations
@@ -16,16 +19,23 @@ import signal
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from forkserve.unix.children import Relation, members_of
+from forkserve.unix.children import Relation, members_of, relations
 from forkserve.unix.companions import fork_companion
 
 __all__ = ["SECOND_CALL", "Guard"]
 
 _RECORD = struct.Struct("=iid")
 """Process group, stop signal (0: this group has ended), grace in seconds."""
+
+_GOODBYE = _RECORD.pack(0, 0, 0.0)
+"""The master ends in order, and has left nobody behind but those on the list."""
+
+_GRACE = 10.0
+"""Seconds for a process that was found by its mark, whose own grace nobody has told."""
 
 SECOND_CALL = 1.0
 """Seconds after which a leader that lives is told again.
@@ -38,15 +48,16 @@ changed its user since, as gosu does, was not told (prctl(2)).
 class Guard:
     """The master's end of the pipe; `pid` is the guardian's, a child like any other, to be reaped at the end.
 
+    `mark` is a `NAME=value` that stands in the environment of our processes, and only there; empty looks for none.
     Raises OSError when it cannot be forked. If it dies, make another and tell it of every group anew.
     """
 
-    def __init__(self, *, second_call: float = SECOND_CALL) -> None:
+    def __init__(self, *, mark: str = "", second_call: float = SECOND_CALL) -> None:
         reading, self._writing = os.pipe2(os.O_CLOEXEC)
         self._unsent: deque[bytes] = deque()
         try:
             self.pid = fork_companion(
-                "forkserve: guard", lambda: _guard(reading, second_call), standard={}, keep=reading
+                "forkserve: guard", lambda: _guard(reading, mark, second_call), standard={}, keep=reading
             )
         except OSError:
             os.close(self._writing)
@@ -82,6 +93,7 @@ class Guard:
 
     def close(self) -> None:
         """Send the guardian home: with no group left on its list it ends at once."""
+        self._unsent.append(_GOODBYE)
         with contextlib.suppress(BrokenPipeError):
             if not self.flush():  # it may hold a group that has ended for alive, and end strangers of that number
                 os.kill(self.pid, signal.SIGKILL)
@@ -120,16 +132,29 @@ class _Group:
         return self.deadline if self.leader_told or now >= self.second_call else min(self.second_call, self.deadline)
 
 
-def _guard(reading: int, second_call: float) -> None:
+def _guard(reading: int, mark: str, second_call: float) -> None:
     """Keep the list until the master is gone, then clean up. Runs in the guardian."""
     groups: dict[int, _Group] = {}
     while record := os.read(reading, _RECORD.size):
         pgid, stop_signal, grace = _RECORD.unpack(record)
-        if stop_signal:
+        if record == _GOODBYE:
+            mark = ""
+        elif stop_signal:
             groups[pgid] = _Group(pgid, stop_signal, grace)
         else:
             groups.pop(pgid, None)
-    _end(groups, second_call)
+    longest = max((group.grace for group in groups.values()), default=_GRACE)
+    _end(_strays(mark, longest) | groups if mark else groups, second_call)
+
+
+def _strays(mark: str, grace: float) -> dict[int, _Group]:
+    """Return the sessions of all who bear the mark, as far as we may look (proc_pid_environ(5))."""
+    found: dict[int, _Group] = {}
+    for each in relations():
+        with contextlib.suppress(OSError):
+            if mark.encode() in Path("/proc", str(each.pid), "environ").read_bytes().split(b"\0"):
+                found[each.session] = _Group(each.session, signal.SIGTERM, grace)
+    return found
 
 
 def _end(groups: dict[int, _Group], second_call: float) -> None:
@@ -139,7 +164,7 @@ def _end(groups: dict[int, _Group], second_call: float) -> None:
         group.deadline = begun + group.grace
         group.second_call = begun + second_call
         _signal(-group.pgid, signal.SIGCONT)  # one that was stopped could not act on its signal
-    while members := members_of(groups):
+    while members := _members(groups):
         now = time.monotonic()
         for pgid, group in groups.items():
             group.step([each for each in members if pgid in (each.group, each.session)], now)
@@ -147,6 +172,14 @@ def _end(groups: dict[int, _Group], second_call: float) -> None:
         groups = {pgid: group for pgid, group in groups.items() if pgid in living and now < group.deadline}
         if groups:
             _await_an_end(members, min(group.next_step(now) for group in groups.values()))
+
+
+def _members(groups: Collection[int]) -> list[Relation]:
+    """Return the living. A look at /proc misses the child of one that forks and ends meanwhile: the empty get another."""
+    members = members_of(groups)
+    found = {each.group for each in members} | {each.session for each in members}
+    missing = [pgid for pgid in groups if pgid not in found]
+    return members + members_of(missing) if missing else members
 
 
 def _await_an_end(members: Iterable[Relation], deadline: float) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import socket
 import struct
 from collections.abc import MutableMapping
@@ -47,7 +46,7 @@ class NotifySocket:
     """Where children report to. `address` goes into their NOTIFY_SOCKET."""
 
     def __init__(self) -> None:
-        name = f"forkserve/{os.getpid()}/{secrets.token_hex(4)}"
+        name = f"forkserve/{os.getpid()}/{os.urandom(4).hex()}"
         self.address = f"@{name}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)

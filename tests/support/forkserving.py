@@ -38,7 +38,7 @@ class Forkserve:
         self._rest = b""
         self._allowed: list[re.Pattern[str]] = []
         self._ended = False
-        self._stderr, writing = os.pipe2(os.O_CLOEXEC)
+        self.stderr, writing = os.pipe2(os.O_CLOEXEC)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "forkserve", *argv],
             cwd=cwd,
@@ -133,14 +133,14 @@ class Forkserve:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self._stderr)
+        os.close(self.stderr)
 
     def _read_more(self, deadline: float) -> bool:
         """Read what has come, or wait for it; False at the end of file or of time."""
         left = deadline - time.monotonic()
-        if self._ended or left <= 0 or not select.select([self._stderr], [], [], left)[0]:
+        if self._ended or left <= 0 or not select.select([self.stderr], [], [], left)[0]:
             return False
-        data = os.read(self._stderr, 65536)
+        data = os.read(self.stderr, 65536)
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.lines += (line.decode("utf-8", "replace") for line in lines)
         self._ended = not data

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import struct
 import sys
+import termios
 from pathlib import Path
 
 from forkserve.unix.children import relations
@@ -128,11 +131,32 @@ def _have_fled(server: Forkserve) -> bool:
 
 def test_a_kill_9_of_the_master_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "deaf.sh").write_text(STUBBORN)
-    config = "[watcher:a]\ncmd = sh deaf.sh\ngraceful_timeout = 0.3\n[watcher:b]\ncmd = sleep 1000\nnumprocesses = 3\n"
+    (tmp_path / "flee.sh").write_text("setsid sleep 1000 & exec sleep 1000")
+    config = """
+[watcher:deaf]
+cmd = sh deaf.sh
+graceful_timeout = 0.3
+[watcher:many]
+cmd = sleep 1000
+numprocesses = 3
+[watcher:fleeing]
+cmd = sh flee.sh
+"""
     with running(cwd=tmp_path, config=config) as server:
-        server.expect("^deaf$")
+        server.expect_all("^deaf$", "fleeing.* started")
+        eventually(lambda: _have_fled(server))
 
         assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+
+
+def test_a_kill_9_in_the_instant_of_a_start_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "deaf.sh").write_text(STUBBORN)
+    config = "[watcher:deaf]\ncmd = sh deaf.sh\ngraceful_timeout = 0.1\nnumprocesses = 3\n"
+    for _ in range(3):
+        with running(cwd=tmp_path, config=config) as server:
+            server.expect("^deaf$")
+
+            assert server.stop(signal.SIGKILL) == -signal.SIGKILL
 
 
 def test_a_stop_that_comes_in_the_middle_of_a_slow_stop_is_not_lost_and_blocks_no_other_watcher(tmp_path: Path) -> None:
@@ -196,3 +220,31 @@ def test_descriptors_do_not_grow_with_restarts(tmp_path: Path) -> None:
             pid = server.started("a[1]")
 
         eventually(lambda: descriptors(server.pid) <= before)
+
+
+def test_a_stderr_that_nobody_reads_does_not_stop_the_master(tmp_path: Path) -> None:
+    config = """
+[watcher:loud]
+cmd = true
+max_retry = -1
+backoff = 0
+close_child_stderr = True
+"""
+    with running(cwd=tmp_path, config=config) as server:
+        server.started("loud[1]")
+        eventually(lambda: _unread(server.stderr) > 60_000)
+        before = _cpu(server.pid)
+        eventually(lambda: _cpu(server.pid) > before + 3)
+        server.send(signal.SIGTERM)
+        server.process.wait(20)
+
+        assert server.wait() == 0
+
+
+def _unread(fd: int) -> int:
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"1234"))[0])
+
+
+def _cpu(pid: int) -> int:
+    """Return the ticks that a process has used."""
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
