@@ -21,13 +21,14 @@ interpreter() {
   exit 1
 }
 
-# wrk sends the load, nginx is the machine's limit; a C compiler builds uWSGI. Debian's packages start their services at once:
+# wrk sends the load, nginx is the machine's limit; a C compiler and Python's headers build uWSGI. Debian's packages start their services at once:
 # RUNLEVEL=1 keeps nginx from doing that, since the harness starts its own.
 tools() {
   local missing=()
   PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || missing+=(nginx-light)
   command -v wrk >/dev/null || missing+=(wrk)
   command -v cc >/dev/null || command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+  [ -e "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || missing+=(python3-dev)
   command -v taskset >/dev/null || missing+=(util-linux)
   [ "${#missing[@]}" -gt 0 ] || return 0
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -43,11 +44,11 @@ tools() {
 # One peer that cannot be built must not stop the others: it is reported as not installed, in the report too.
 peers() {
   local requirement
-  "$bin/python" -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt && return
+  "$bin/python" -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt -c bench/constraints.txt && return
   say "not everything could be installed at once; trying one by one"
   while read -r requirement; do
     case "$requirement" in '' | '#'*) continue ;; esac
-    "$bin/python" -m pip install --quiet --disable-pip-version-check "$requirement" || say "NOT INSTALLED: $requirement"
+    "$bin/python" -m pip install --quiet --disable-pip-version-check "$requirement" -c bench/constraints.txt || say "NOT INSTALLED: $requirement"
   done <bench/requirements.txt
 }
 
@@ -56,7 +57,7 @@ version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 venv=bench/.venv-$version
 bin=$venv/bin
 tools
-stamp=$(cat bench/requirements.txt pyproject.toml | cksum)
+stamp=$(cat bench/requirements.txt bench/constraints.txt pyproject.toml | cksum)
 if [ "$(cat "$venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
   say "making $venv with $python (once; one or two minutes)"
   [ -x "$bin/python" ] || "$python" -m venv "$venv"
