@@ -175,7 +175,7 @@ def _end(groups: dict[int, _Group], second_call: float) -> None:
 
 
 def _members(groups: Collection[int]) -> list[Relation]:
-    """Return the living. A look at /proc misses the child of one that forks and ends meanwhile: the empty get another."""
+    """Return the living. One look at /proc misses the child of a process that forks and ends meanwhile, two do not."""
     members = members_of(groups)
     found = {each.group for each in members} | {each.session for each in members}
     missing = [pgid for pgid in groups if pgid not in found]
