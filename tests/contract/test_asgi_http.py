@@ -225,7 +225,7 @@ def test_a_path_is_sent_with_its_length(served: Served) -> None:
 
     assert body == (FOLDER / "asgi_app.py").read_bytes()
     assert response.headers["Content-Length"] == str(len(body))
-    head, body = served.request("HEAD", "/file")
+    _, body = served.request("HEAD", "/file")
     assert body == b""
 
 

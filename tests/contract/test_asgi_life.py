@@ -52,7 +52,7 @@ def test_at_the_end_of_the_graceful_timeout_waiters_are_told_and_the_rest_is_can
             worker.signal(signal.SIGTERM)
             assert sock.makefile("rb").read().startswith(b"HTTP/1.1 503 ")
             assert worker.ended() == 75
-    assert b"1 requests cancelled" in worker.log
+    assert b"1 requests were cancelled" in worker.log
 
 
 def test_a_failing_application_is_one_line_and_the_users_own_frames() -> None:
@@ -70,7 +70,7 @@ def test_a_failing_application_is_one_line_and_the_users_own_frames() -> None:
 def test_clients_that_go_leave_no_error_in_the_log() -> None:
     with worker_of() as worker:
         for path in (b"/endless", b"/until_disconnect"):
-            with raw_request(worker, b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n") as sock:
+            with raw_request(worker, b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n"):
                 body_of(worker, "/report?sent" if path == b"/endless" else "/report?waiting")
         body_of(worker, "/report?endless:%20OSError")
         body_of(worker, "/report?http.disconnect")
