@@ -144,7 +144,7 @@ class Deploy(Scenario):
         Metric("mended", "takes the mended code", "1 = yes", Better.HIGHER),
     )
     baseline = "gunicorn-gthread"
-    servers = (*PREFORK, "waitress")
+    servers = (*PREFORK, "gunicorn-preload", "waitress")
     short_servers = (
         "forkserve-sync",
         "gunicorn-gthread",
