@@ -114,7 +114,7 @@ def test_what_make_serve_runs_has_two_workers_and_a_ticker(tmp_path: Path) -> No
     if shutil.which("python3", path=bare["PATH"]) is None:
         bare = ENV
     with running("-c", "serve.toml", cwd=tmp_path, env=bare) as server:
-        port = int(server.expect(r"socket web: listening at 127\.0\.0\.1:(\d+)")[1])
+        port = int(server.expect(r"socket web: listening at \S*127\.0\.0\.1:(\d+)")[1])
         server.expect_all(
             r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready", r"ticker\[1\] pid \d+ started", "tick 0"
         )
@@ -128,7 +128,7 @@ def test_the_stack_counts_visits_in_its_redis_across_workers_and_leaves_nothing(
     copy("stack/circus.ini", tmp_path, ("port = 8000", "port = 0"))
     copy("stack/app.py", tmp_path)
     with running("-c", "circus.ini", cwd=tmp_path, env={**ENV, "STACK_DIR": str(tmp_path)}) as server:
-        address = "127.0.0.1", int(server.expect(r"socket web: listening at 127\.0\.0\.1:(\d+)")[1])
+        address = "127.0.0.1", int(server.expect(r"socket web: listening at \S*127\.0\.0\.1:(\d+)")[1])
         redis = server.started("redis[1]")
         web = {server.started("web[1]"), server.started("web[2]")}
         server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready")

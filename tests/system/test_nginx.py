@@ -1,0 +1,206 @@
+"""forkserve behind a real nginx, with the configuration of the example: over TCP and over a unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.forkserving import Forkserve, running
+from tests.support.nginx import nginx
+from tests.support.programs import program
+from tests.support.serving import bound
+
+APPS = Path(__file__).parent / "apps"
+COMMANDS = str(Path(sys.executable).parent)
+UPLOAD = os.urandom(1 << 20) * 20
+PLACES = ("/", "/unix/")
+STACK = """
+[socket:tcp]
+fd = {tcp}
+[socket:local]
+path = {folder}/web.sock
+[socket:wary]
+fd = {wary}
+[socket:asgi]
+fd = {asgi}
+
+[env]
+PYTHONDONTWRITEBYTECODE = 1
+
+[watcher:web]
+cmd = forkserve-worker --fd $(circus.sockets.tcp) --fd $(circus.sockets.local) --python-path {apps}
+    --forwarded-allow-ips 127.0.0.1,unix proxied_app:app
+copy_env = True
+numprocesses = 2
+
+[watcher:wary]
+cmd = forkserve-worker --fd $(circus.sockets.wary) --python-path {apps} --forwarded-allow-ips 10.9.8.7 proxied_app:app
+copy_env = True
+
+[watcher:asgi]
+cmd = forkserve-worker --fd $(circus.sockets.asgi) --python-path {apps} starlette_app:app
+copy_env = True
+"""
+
+
+class Site:
+    """A stack behind nginx; a request has a connection of its own unless told otherwise."""
+
+    def __init__(self, server: Forkserve, address: tuple[str, int]) -> None:
+        self.server = server
+        self.address = address
+
+    def connect(self) -> contextlib.closing[HTTPConnection]:
+        return contextlib.closing(HTTPConnection(*self.address, timeout=20))
+
+    def facts(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> dict[str, Any]:
+        with self.connect() as client:
+            client.request(method, path, body, headers or {}, encode_chunked=not isinstance(body, bytes | None))
+            response = client.getresponse()
+            text = response.read()
+        assert response.status == 200, text
+        found = json.loads(text)
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    program("nginx")
+    folder = tmp_path_factory.mktemp("nginx")
+    with contextlib.ExitStack() as stack:
+        tcp, wary, asgi = (stack.enter_context(contextlib.closing(bound())) for _ in range(3))
+        numbers = {"tcp": tcp.fileno(), "wary": wary.fileno(), "asgi": asgi.fileno()}
+        config = STACK.format(folder=folder, apps=APPS, **numbers)
+        env = {"PATH": f"{COMMANDS}:{os.environ['PATH']}"}
+        server = stack.enter_context(running(cwd=folder, config=config, pass_fds=list(numbers.values()), env=env))
+        more = (
+            "location /unix/ { proxy_pass http://forkserve_unix/; }\n"
+            "        location /unbuffered/ { proxy_request_buffering off; proxy_pass http://forkserve_tcp/; }\n"
+            f"       location /wary/ {{ proxy_pass http://wary/; }}\n"
+            f"       location /asgi/ {{ proxy_pass http://127.0.0.1:{asgi.getsockname()[1]}/; }}"
+        )
+        changes = {
+            "server 127.0.0.1:8000;": f"server 127.0.0.1:{tcp.getsockname()[1]};",
+            "unix:/run/forkserve/web.sock;": f"unix:{folder}/web.sock;",
+            "location /unix/ { proxy_pass http://forkserve_unix/; }": more,
+            "upstream forkserve_tcp": f"upstream wary {{ server 127.0.0.1:{wary.getsockname()[1]}; keepalive 4; }}\n"
+            "    upstream forkserve_tcp",
+        }
+        server.expect_all(*(rf"{name} pid \d+ is ready" for name in (r"web\[1\]", r"web\[2\]", r"wary\[1\]", r"asgi\[1\]")))
+        yield Site(server, stack.enter_context(nginx(folder, changes)))
+    assert not (folder / "web.sock").exists()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_application_sees_the_client_and_not_the_proxy(site: Site, place: str) -> None:
+    headers = {"X-Forwarded-For": "203.0.113.9", "Host": "shop.example"}
+    facts = site.facts("GET", place, headers=headers)
+    # nginx adds the address of whom it serves, which is trusted; the one before it is the client's.
+    assert facts["REMOTE_ADDR"] == "203.0.113.9"
+    assert (facts["HTTP_HOST"], facts["wsgi.url_scheme"]) == ("shop.example", "http")
+
+
+def test_what_a_proxy_says_that_is_not_trusted_changes_nothing(site: Site) -> None:
+    facts = site.facts("GET", "/wary/", headers={"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"})
+    assert facts["REMOTE_ADDR"] == "127.0.0.1"
+    assert facts["wsgi.url_scheme"] == "http"
+
+
+def test_nginx_keeps_its_connections_to_a_worker(site: Site) -> None:
+    ports = {site.facts("GET", "/wary/")["REMOTE_PORT"] for _ in range(50)}
+    assert len(ports) == 1
+
+
+@pytest.mark.parametrize("place", [*PLACES, "/unbuffered/"])
+def test_a_large_upload_arrives_whole(site: Site, place: str) -> None:
+    facts = site.facts("POST", f"{place}upload", UPLOAD)
+    assert facts == {"size": len(UPLOAD), "sha256": hashlib.sha256(UPLOAD).hexdigest()}
+
+
+@pytest.mark.parametrize("place", [*PLACES, "/unbuffered/"])
+def test_a_chunked_upload_arrives_whole(site: Site, place: str) -> None:
+    pieces = (UPLOAD[at : at + 100_000] for at in range(0, 3_000_000, 100_000))
+    headers = {"Transfer-Encoding": "chunked"}
+    facts = site.facts("POST", f"{place}upload", pieces, headers)
+    assert facts == {"size": 3_000_000, "sha256": hashlib.sha256(UPLOAD[:3_000_000]).hexdigest()}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_stream_comes_chunked_and_whole(site: Site, place: str) -> None:
+    with site.connect() as client:
+        for _ in range(3):
+            client.request("GET", f"{place}stream")
+            response = client.getresponse()
+            assert response.getheader("Transfer-Encoding") == "chunked"
+            assert response.read() == b"".join(b"%06d\n" % number for number in range(20_000))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_head_has_no_body_and_the_connection_goes_on(site: Site, place: str) -> None:
+    with site.connect() as client:
+        for _ in range(3):
+            client.request("HEAD", place)
+            response = client.getresponse()
+            assert (response.status, response.read()) == (200, b"")
+            assert int(response.getheader("Content-Length") or 0) > 0
+            client.request("GET", place)
+            assert json.loads(client.getresponse().read())["REQUEST_METHOD"] == "GET"
+
+
+def test_a_websocket_goes_through(site: Site) -> None:
+    connect = pytest.importorskip("websockets.sync.client").connect
+    host, port = site.address
+    with connect(f"ws://{host}:{port}/asgi/ws", subprotocols=["echo"], open_timeout=20, proxy=None) as client:
+        for text in ("one", "x" * 200_000):
+            client.send(text)
+            assert client.recv(20) == f"echo {text}"
+
+
+def test_a_request_that_is_no_http_does_not_reach_the_worker(site: Site) -> None:
+    with socket.create_connection(site.address, 20) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
+def test_reloads_under_load_lose_no_request(site: Site) -> None:
+    """HUP replaces both workers, twice, while four clients ask without a pause; every answer must be 200."""
+    statuses: list[int] = []
+    pids: set[int] = set()
+    enough = threading.Event()
+
+    def ask(place: str) -> None:
+        with site.connect() as client:
+            while not enough.is_set():
+                client.request("GET", place)
+                response = client.getresponse()
+                body = response.read()
+                statuses.append(response.status)
+                if response.status == 200:
+                    pids.add(json.loads(body)["pid"])
+
+    clients = [threading.Thread(target=ask, args=(place,)) for place in PLACES * 2]
+    for each in clients:
+        each.start()
+    try:
+        for _ in range(2):
+            site.server.send(signal.SIGHUP)
+            site.server.expect(r"web: 2 processes replaced")
+    finally:
+        enough.set()
+        for each in clients:
+            each.join()
+    assert set(statuses) == {200}, {status: statuses.count(status) for status in set(statuses)}
+    assert len(pids) >= 4, "the load has not seen old and new workers"
