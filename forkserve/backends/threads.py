@@ -12,6 +12,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -25,6 +26,9 @@ from forkserve.failure import TimedOut, log_overdue
 from forkserve.wsgi.exchange import Exchange
 
 __all__ = ["Threads"]
+
+PATIENCE = 1.0
+"""Seconds for threads to end when all requests are answered: time enough for what follows a response, like its log."""
 
 log = logging.getLogger("forkserve.threads")
 
@@ -149,9 +153,12 @@ class _Pool:
         return bool(raised)
 
     def close(self) -> None:
-        """Let idle threads end."""
+        """Let threads end; one that is stuck is left to the end of the process."""
         for thread in self.threads:
             thread.inbox.put(None)
+        patience = time.monotonic() + PATIENCE
+        for thread in self.threads:
+            thread.thread.join(max(0.0, patience - time.monotonic()))
 
 
 class Threads:

@@ -124,6 +124,7 @@ class Connection:
         "reader",
         "receive",
         "recv",
+        "refused",
         "remote",
         "send",
         "sock",
@@ -151,6 +152,7 @@ class Connection:
         self.patient = False
         self.receive: Callable[[bytes], None] | None = None
         self.close_after = False
+        self.refused = False
         self.half_closed = False
 
     @property

@@ -319,7 +319,7 @@ class Driver(Sockets):
             self.lose(conn)
             return
         conn.exchange = FINISHED
-        conn.close_after = True
+        conn.close_after = conn.refused = True
         with contextlib.suppress(ConnectionLost):
             conn.write(error_response(self.responder, refusal.status)[0])
         self._advance(conn)

@@ -102,14 +102,21 @@ class Sockets:
         """Close so that the reply is not lost: a reset follows unread bytes, so read them first (RFC 9112 9.6)."""
         conn.phase = LINGERING
         conn.deadline = self.now + LINGER
+        if conn.half_closed or (not conn.refused and self._is_read_up(conn)):
+            self.close_connection(conn)
+            return
         try:
             conn.sock.shutdown(socket.SHUT_WR)
             conn.watch(READABLE)
         except OSError:
             self.close_connection(conn)
-            return
-        if conn.half_closed:
-            self.close_connection(conn)
+
+    def _is_read_up(self, conn: Connection) -> bool:
+        """Tell whether nothing more has come: then closing resets nothing."""
+        try:
+            return not conn.inbox and not conn.recv(1)
+        except OSError:
+            return True
 
     def lose(self, conn: Connection) -> None:
         """Give a connection up; an exchange that runs is told, and ends first."""

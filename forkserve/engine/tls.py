@@ -8,9 +8,7 @@ it executes itself anew.
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
-import sys
 from typing import Any
 
 from forkserve.config.serving import TlsOptions
@@ -27,9 +25,7 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext | None:
     """Return the context that the options ask for, None without a certificate; raises UsageError."""
     if options.certfile is None:
         return None
-    monkey = sys.modules.get("gevent.monkey")
-    make: Any = ssl.SSLContext if monkey is None else monkey.get_original("ssl", "SSLContext")
-    context: ssl.SSLContext = make(ssl.PROTOCOL_TLS_SERVER)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(options.certfile, options.keyfile)
         if options.ca_certs is not None:
@@ -43,26 +39,36 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext | None:
     return context
 
 
-class TlsSocket:
-    """An accepted socket under TLS; what has to wait is a BlockingIOError, as with a plain one."""
+class _Plain(Socket):
+    """A socket to which TLS can hold a weak reference."""
 
-    __slots__ = ("_sock", "close", "fileno")
+    __slots__ = ("__weakref__",)
+
+
+class TlsSocket:
+    """An accepted socket under TLS; what has to wait is a BlockingIOError, as with a plain one.
+
+    It is the C object beneath `ssl.SSLSocket`, which cannot be made any more once gevent has put its own in place.
+    """
+
+    __slots__ = ("_inner", "_sock", "close", "fileno")
 
     def __init__(self, sock: Socket, context: ssl.SSLContext) -> None:
-        monkey = sys.modules.get("gevent.monkey")
-        make: Any = socket.socket if monkey is None else monkey.get_original("socket", "socket")
-        plain = make(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        self._sock = plain = _Plain(sock.family, sock.type, sock.proto, fileno=sock.detach())
         plain.setblocking(False)
-        self._sock = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-        self.fileno = self._sock.fileno
-        self.close = self._sock.close
+        self._inner: Any = context._wrap_socket(plain, server_side=True)  # type: ignore[attr-defined]
+        self.fileno = plain.fileno
+        self.close = plain.close
 
     def recv(self, size: int) -> bytes:
         """Return clear text, b"" at the end; raises OSError."""
         try:
-            return self._sock.recv(size)
+            data: bytes = self._inner.read(size)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
+        except ssl.SSLEOFError:
+            return b""
+        return data
 
     def send(self, data: bytes | memoryview) -> int:
         """Send clear text; raises OSError.
@@ -70,13 +76,12 @@ class TlsSocket:
         What was begun has to be offered again in the same length (SSL_write(3)), which the connection's queue does.
         """
         try:
-            return self._sock.send(data[:AT_ONCE])
+            return int(self._inner.write(data[:AT_ONCE]))
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
 
     def shutdown(self, how: int) -> None:
         """Say good-bye, so that the end is told from a cut, and shut down; raises OSError."""
-        inner: Any = self._sock._sslobj  # type: ignore[attr-defined]
         with contextlib.suppress(ssl.SSLError, OSError):
-            inner.shutdown()
-        Socket.shutdown(self._sock, how)
+            self._inner.shutdown()
+        self._sock.shutdown(how)

@@ -51,7 +51,6 @@ class Upkeep:
     def __init__(self, driver: Sockets, run: Serving) -> None:
         self.driver = driver
         self.run = run
-        self.paused = False
         life = run.options.lifetime
         # Not all workers of one start together: up to a tenth later.
         self.leave_at = driver.now + life.max_lifetime * random.uniform(1.0, 1.1) if life.max_lifetime else FOREVER
@@ -82,7 +81,8 @@ class Upkeep:
     def busy(self) -> bool:
         """True when there is something to do though there is no connection."""
         life = self.run.options.lifetime
-        return self.paused or self.driver.draining or bool(life.max_lifetime or life.max_rss)
+        paused = any(each.paused_until for each in self.driver.listenings)
+        return paused or self.driver.draining or bool(life.max_lifetime or life.max_rss)
 
     def sweep(self, now: float) -> float:
         """Do what is due; returns the instant of the next time."""
@@ -91,11 +91,8 @@ class Upkeep:
         late = [conn for conn in driver.connections.values() if conn.deadline <= now]
         for conn in late:
             self._expire(conn)
-        self.paused = False
         for listening in driver.listenings:
-            if listening.paused_until > now:
-                self.paused = True
-            elif listening.paused_until and not driver.draining:
+            if 0 < listening.paused_until <= now and not driver.draining:
                 listening.paused_until = 0.0
                 driver.watch_listener(listening)
         self._live(now)

@@ -1,0 +1,287 @@
+"""What the options of the engine change, under each way to run the application."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.contract.test_engine import BACKENDS, FOLDER, Client, get, one, worker_of
+from tests.support.serving import PATIENCE, bound, serving
+
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+@each_backend
+def test_a_head_has_a_time_limit(backend: str) -> None:
+    with worker_of(backend, "--header-timeout", "0.2") as worker, Client(worker) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX")
+        assert client.rest().startswith(b"HTTP/1.1 408")
+
+
+@each_backend
+def test_a_connection_without_a_request_has_a_time_limit(backend: str) -> None:
+    with worker_of(backend, "--header-timeout", "0.2") as worker, Client(worker) as client:
+        assert client.rest() == b""
+
+
+@each_backend
+def test_a_body_has_a_time_limit(backend: str) -> None:
+    with worker_of(backend, "--body-timeout", "0.2") as worker, Client(worker) as client:
+        client.send(get("/echo", "Content-Length: 9", method="POST") + b"half")
+        assert client.rest().startswith(b"HTTP/1.1 408")
+
+
+@each_backend
+def test_an_idle_connection_has_a_time_limit(backend: str) -> None:
+    with worker_of(backend, "--keep-alive", "0.2") as worker, Client(worker) as client:
+        client.send(get("/several"))
+        assert client.response()[1] == b"abc"
+        assert client.rest() == b""
+
+
+@each_backend
+def test_a_client_that_does_not_read_has_a_time_limit(backend: str) -> None:
+    with worker_of(backend, "--write-timeout", "0.3") as worker, Client(worker) as client:
+        client.send(get("/endless"))
+        while b"endless" not in one(worker, "/closed")[1]:
+            pass
+
+
+@each_backend
+@pytest.mark.parametrize("path", ["/hangs", "/spins"])
+def test_a_request_that_takes_too_long_is_504_and_its_place_is_logged(backend: str, path: str) -> None:
+    if (backend, path) == ("gevent", "/spins"):
+        pytest.skip("gevent cannot interrupt a greenlet that never waits: only replacing the worker helps")
+    with worker_of(backend, "--timeout", "0.4") as worker:
+        head, _ = one(worker, path)
+        assert head.startswith(b"HTTP/1.1 504")
+        worker.await_line("takes too long")
+        worker.await_line(f"in {path[1:]}")
+        if (backend, path) != ("threads", "/hangs"):
+            assert one(worker, "/several")[1] == b"abc"
+        else:
+            # A thread that is deep in the kernel cannot be interrupted, so the worker makes room for another.
+            assert worker.ended() == 0
+
+
+@each_backend
+def test_a_worker_leaves_after_max_requests_and_says_so_to_its_clients(backend: str) -> None:
+    with worker_of(backend, "--max-requests", "3") as worker:
+        with Client(worker) as client:
+            for last in (False, False, True):
+                client.send(get("/several"))
+                assert (b"Connection: close" in client.response()[0]) == last
+        assert worker.ended() == 0
+
+
+@each_backend
+def test_a_worker_leaves_after_its_lifetime(backend: str) -> None:
+    with worker_of(backend, "--max-lifetime", "0.3") as worker:
+        assert worker.ended() == 0
+
+
+@each_backend
+def test_a_kept_connection_is_served_once_more_while_draining(backend: str) -> None:
+    with worker_of(backend) as worker, Client(worker) as client:
+        client.send(get("/several"))
+        client.response()
+        worker.signal(signal.SIGTERM)
+        worker.await_line("draining")
+        head = b""
+        # The loop may still have been at work when the line was written.
+        while b"Connection: close" not in head:
+            client.send(get("/several"))
+            head, body = client.response()
+            assert body == b"abc"
+        assert worker.ended() == 0
+
+
+@each_backend
+def test_a_body_beyond_the_limit_is_413(backend: str) -> None:
+    with worker_of(backend, "--max-body", "10") as worker:
+        assert one(worker, "/echo", "Content-Length: 11", method="POST")[0].startswith(b"HTTP/1.1 413")
+        chunked = one(worker, "/echo", "Transfer-Encoding: chunked", method="POST", body=b"b\r\n")
+        assert chunked[0].startswith(b"HTTP/1.1 413")
+
+
+@each_backend
+def test_a_trusted_proxy_says_who_the_client_is(backend: str) -> None:
+    lines = ("X-Forwarded-For: 9.9.9.9, 1.2.3.4", "X-Forwarded-Proto: https", "X-Forwarded-Host: shop.example")
+    names = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SERVER_PORT")
+    with worker_of(backend, "--forwarded-allow-ips", "127.0.0.1") as worker:
+        found = json.loads(one(worker, "/facts", *lines)[1])
+        assert [found[name] for name in names] == ["1.2.3.4", "https", "shop.example", "443"]
+    with worker_of(backend, "--forwarded-allow-ips", "10.0.0.0/8") as worker:
+        found = json.loads(one(worker, "/facts", *lines)[1])
+        assert [found[name] for name in names[:3]] == ["127.0.0.1", "http", "a"]
+
+
+def test_forwarded_counts_where_it_is_agreed() -> None:
+    with worker_of("sync", "--forwarded-style", "forwarded") as worker:
+        lines = ('Forwarded: for="[2001:db8::1]:4711";proto=https', "X-Forwarded-For: 6.6.6.6")
+        found = json.loads(one(worker, "/facts", *lines)[1])
+        assert [found[name] for name in ("REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme")] == [
+            "2001:db8::1", "4711", "https",
+        ]  # fmt: skip
+
+
+@each_backend
+def test_the_proxy_protocol_says_who_the_client_is(backend: str) -> None:
+    with worker_of(backend, "--proxy-protocol", "v1") as worker:
+        with Client(worker) as client:
+            client.send(b"PROXY TCP4 1.2.3.4 5.6.7.8 1111 80\r")
+            client.send(b"\n" + get("/facts"))
+            found = json.loads(client.response()[1])
+            assert (found["REMOTE_ADDR"], found["REMOTE_PORT"]) == ("1.2.3.4", "1111")
+            client.send(get("/facts"))
+            assert json.loads(client.response()[1])["REMOTE_ADDR"] == "1.2.3.4"
+        assert worker.raw(get("/facts")).startswith(b"HTTP/1.1 400")
+
+
+@each_backend
+@pytest.mark.parametrize("form", ["%(h)s %(r)s %(s)s %(B)s %(a)s", "json"])
+def test_each_request_leaves_a_line_that_it_cannot_forge(backend: str, form: str, tmp_path: Path) -> None:
+    log = tmp_path / "access"
+    with worker_of(backend, "--access-log", str(log), "--access-log-format", form) as worker:
+        one(worker, "/several?%0d%0a", 'User-Agent: a"\x7f'.replace("\x7f", "\xe9"))
+        one(worker, "/stream")
+        one(worker, "/raising")
+    lines = log.read_text().splitlines()
+    assert len(lines) == 3
+    if form == "json":
+        assert [json.loads(line)["status"] for line in lines] == [200, 200, 500]
+    else:
+        assert lines[0].startswith('127.0.0.1 GET /several?%0d%0a HTTP/1.1 200 3 a\\"\\x')
+        assert lines[1].startswith("127.0.0.1 GET /stream HTTP/1.1 200 10 ")
+
+
+def test_the_access_log_is_reopened_by_usr1(tmp_path: Path) -> None:
+    log = tmp_path / "access"
+    with worker_of("sync", "--access-log", str(log), "--access-log-format", "%(U)s") as worker:
+        one(worker, "/several")
+        while not log.exists() or not log.read_text():
+            pass
+        log.rename(tmp_path / "old")
+        worker.signal(signal.SIGUSR1)
+        one(worker, "/empty")
+    assert ((tmp_path / "old").read_text(), log.read_text()) == ("/several\n", "/empty\n")
+
+
+def test_static_files_are_served_with_ranges_and_conditions(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("0123456789")
+    (tmp_path / ".secret").write_text("no")
+    (tmp_path / "out").symlink_to("/etc/hostname")
+    with worker_of("sync", "--static", f"/static={tmp_path}") as worker:
+        head, body = one(worker, "/static/page.html")
+        assert (head[:12], b"Content-Type: text/html" in head, body) == (b"HTTP/1.1 200", True, b"0123456789")
+        etag = next(line for line in head.split(b"\r\n") if line.startswith(b"ETag")).decode().split(" ")[1]
+        assert one(worker, "/static/page.html", f"If-None-Match: {etag}")[0].startswith(b"HTTP/1.1 304")
+        head, body = one(worker, "/static/page.html", "Range: bytes=2-4")
+        assert (head[:12], b"Content-Range: bytes 2-4/10" in head, body) == (b"HTTP/1.1 206", True, b"234")
+        assert one(worker, "/static/page.html", "Range: bytes=20-")[0].startswith(b"HTTP/1.1 416")
+        assert one(worker, "/static/page.html", method="HEAD")[1] == b""
+        for path in (
+            "/static/.secret",
+            "/static/out",
+            "/static/../etc/passwd",
+            "/static/%2e%2e/x",
+            "/static/",
+            "/statics",
+        ):
+            assert b"REQUEST_METHOD" in one(worker, path)[1], path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subject = [
+        "-keyout",
+        key,
+        "-out",
+        cert,
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
+    subprocess.run([*words, *subject], check=True, capture_output=True)
+    return cert, key
+
+
+@each_backend
+def test_tls_carries_all_that_plain_sockets_carry(backend: str, certificate: tuple[str, str]) -> None:
+    cert, key = certificate
+    context = ssl.create_default_context(cafile=cert)
+    body = os.urandom(1_000_000)
+    with worker_of(backend, "--certfile", cert, "--keyfile", key) as worker:
+        for path, sent, expected in (
+            ("/echo", body, body), ("/file", b"", (b"0123456789" * 100_000)[5:]), ("/several", b"", b"abc"),
+        ):  # fmt: skip
+            with (
+                socket.create_connection(worker.address, PATIENCE) as plain,
+                context.wrap_socket(plain, server_hostname="127.0.0.1") as sock,
+            ):
+                sock.sendall(get(path, f"Content-Length: {len(sent)}", "Connection: close", method="POST") + sent)
+                received = b""
+                while part := sock.recv(65536):
+                    received += part
+                assert received.partition(b"\r\n\r\n")[2] == expected
+        assert b"HTTP/1.1 200" not in _plain(worker.address)
+
+
+def _plain(address: tuple[str, int]) -> bytes:
+    with socket.create_connection(address, PATIENCE) as sock:
+        sock.sendall(get("/"))
+        with contextlib.suppress(ConnectionResetError):
+            return sock.recv(100)
+        return b""
+
+
+@each_backend
+def test_a_unix_socket_has_no_addresses(backend: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    listener = bound(socket.AF_UNIX, path)
+    with listener, serving(["--backend", backend, "engine_app:app"], folder=FOLDER, listener=listener) as worker:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(PATIENCE)
+            sock.connect(path)
+            sock.sendall(get("/facts", "Connection: close"))
+            raw = b""
+            while part := sock.recv(65536):
+                raw += part
+        found = json.loads(raw.partition(b"\r\n\r\n")[2])
+        assert (found["REMOTE_ADDR"], found["SERVER_NAME"]) == ("", "localhost")
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+
+
+def test_ipv6_addresses_are_told(tmp_path: Path) -> None:
+    with bound(socket.AF_INET6, ("::1", 0)) as listener:
+        words = ["--backend", "sync", "engine_app:app"]
+        with serving(words, folder=FOLDER, listener=listener) as worker:
+            found = json.loads(one(worker, "/facts")[1])
+            assert (found["REMOTE_ADDR"], found["SERVER_NAME"]) == ("::1", "::1")
+
+
+@each_backend
+def test_running_out_of_descriptors_is_survived(backend: str) -> None:
+    with worker_of(backend) as worker:
+        one(worker, "/several")
+        subprocess.run(["prlimit", f"--pid={worker.process.pid}", "--nofile=40:40"], check=True)
+        with contextlib.ExitStack() as stack:
+            for _ in range(60):
+                stack.enter_context(Client(worker))
+            worker.await_line("cannot accept")
+        assert one(worker, "/several")[1] == b"abc"
