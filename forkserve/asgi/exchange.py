@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from forkserve.asgi.bell import Bell
 from forkserve.asgi.incoming import Incoming
-from forkserve.asgi.outgoing import early_hints, file_part, piece_of, prepared_head, trailer_fields
+from forkserve.asgi.outgoing import body_bytes, early_hints, file_part, prepared_head, trailer_fields
 from forkserve.asgi.scope import http_scope
 from forkserve.asgi.site import Message, Site, Task, Transport
 from forkserve.failure import due_to_loss, log_failure
@@ -166,15 +166,19 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Send a part of the response; raises OSError when the client has gone, RuntimeError or BadResponse for what
-        is wrong."""
+        """Send a part of the response.
+
+        Raises OSError when the client has gone, RuntimeError or BadResponse for what is wrong.
+        """
         kind, stage = message["type"], self.stage
         if kind == "http.response.start" and stage is START:
-            self.prepared: Prepared = prepared_head(self.site.responder, message)
-            self.trailers = bool(message.get("trailers"))
+            self.prepared: Prepared = self._prepared(message)
+            self.trailers = "trailers" in message and bool(message["trailers"])
             self.stage = BODY
         elif kind == "http.response.body" and (stage is BODY or stage is MORE):
-            data, more = piece_of(message)
+            data, more = message.get("body", b""), message.get("more_body", False)
+            if type(data) is not bytes:
+                data = body_bytes(data)
             if stage is BODY and not more and not self.trailers:
                 self._reply(data)
             else:
@@ -183,6 +187,16 @@ class Exchange:
             raise OSError("the client has gone")
         else:
             await self._unusual(kind, message)
+
+    def _prepared(self, message: Message) -> Prepared:
+        responder = self.site.responder
+        try:
+            prepared = responder.known.get((message["status"], tuple(message["headers"])))
+        except (KeyError, TypeError):
+            prepared = None
+        if prepared is None or prepared.code < 200:
+            prepared = prepared_head(responder, message)
+        return prepared
 
     async def _unusual(self, kind: str, message: Message) -> None:
         stage = self.stage
@@ -202,10 +216,21 @@ class Exchange:
 
     def _reply(self, data: bytes) -> None:
         """Send a response of one piece."""
-        line = self.line
-        payload, keep = self.site.responder.whole(
-            self.prepared, data, method=line.method, modern=line.modern, keep=self._may_keep()
-        )
+        line, prepared, site, responder = self.line, self.prepared, self.site, self.site.responder
+        if (
+            prepared.plain
+            and prepared.length == len(data)
+            and line.plain
+            and self.incoming is None
+            and self.fields.keep_alive
+            and site.keep
+        ):
+            # What `whole` below would say, for the most usual response.
+            payload, keep = prepared.head + responder.end + data, True
+        else:
+            payload, keep = responder.whole(
+                prepared, data, method=line.method, modern=line.modern, keep=self._may_keep()
+            )
         self._over()
         try:
             self.conn.reply(payload, keep)
@@ -296,7 +321,8 @@ class Exchange:
         self.stage = OVER
         if self.incoming is not None:
             self.incoming.release()
-        self.wake()
+        if self.news is not None:
+            self.news.ring()
 
     def _may_keep(self) -> bool:
         incoming = self.incoming

@@ -11,7 +11,7 @@ from typing import IO, Any
 from forkserve.asgi.site import Message
 from forkserve.http.response import BadResponse, Prepared, Responder
 
-__all__ = ["FilePart", "early_hints", "field_lines", "file_part", "piece_of", "prepared_head", "trailer_fields"]
+__all__ = ["FilePart", "body_bytes", "early_hints", "field_lines", "file_part", "prepared_head", "trailer_fields"]
 
 _FRAMING = frozenset({b"content-length", b"date", b"server"})
 
@@ -31,14 +31,11 @@ def prepared_head(responder: Responder, message: Message) -> Prepared:
     return prepared
 
 
-def piece_of(message: Message) -> tuple[bytes, bool]:
-    """Read a `http.response.body`: the bytes, and whether more follow."""
-    data = message.get("body", b"")
-    if type(data) is not bytes:
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise BadResponse(f"a body consists of bytes, got {type(data).__name__}")
-        data = bytes(data)
-    return data, bool(message.get("more_body", False))
+def body_bytes(data: Any) -> bytes:
+    """Read the body of a `http.response.body`."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise BadResponse(f"a body consists of bytes, got {type(data).__name__}")
+    return bytes(data)
 
 
 def early_hints(responder: Responder, message: Message) -> bytes:
