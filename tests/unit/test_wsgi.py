@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forkserve.http.accesslog import AccessRecord, StagedFormat, compile_format
+from forkserve.http.accesslog import COMBINED, AccessRecord, StagedFormat, compile_format
 from forkserve.wsgi.body import EMPTY, LazyInput, Spool
 from forkserve.wsgi.files import FileWrapper
 
