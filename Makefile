@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest
+JOBS   ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all check lint types layers fix fuzz bench docs clean
+.PHONY: help serve test test-all check lint types layers fix fuzz bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ test: $(STAMP) ## run the checks and the test suite
 
 test-all: $(STAMP) ## run the slow tests as well: soaks, real builds, every framework
 	$(PYTEST)
+
+fuzz: $(STAMP) ## feed both HTTP parsers mutated requests for 20 seconds, led by coverage
+	$(BIN)/python -m tests.fuzz --seconds 20
 
 check: lint types layers ## lint, types and layers; no tests
 
