@@ -99,7 +99,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "upstream forkserve_tcp": f"upstream wary {{ server 127.0.0.1:{wary.getsockname()[1]}; keepalive 4; }}\n"
             "    upstream forkserve_tcp",
         }
-        server.expect_all(*(rf"{name} pid \d+ is ready" for name in (r"web\[1\]", r"web\[2\]", r"wary\[1\]", r"asgi\[1\]")))
+        server.expect_all(*(rf"{name}\] pid \d+ is ready" for name in (r"web\[1", r"web\[2", r"wary\[1", r"asgi\[1")))
         yield Site(server, stack.enter_context(nginx(folder, changes)))
     assert not (folder / "web.sock").exists()
 
