@@ -52,19 +52,25 @@ peers() {
   done <bench/requirements.txt
 }
 
-python=$(interpreter)
-version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-venv=bench/.venv-$version
-bin=$venv/bin
-tools
-stamp=$(cat bench/requirements.txt bench/constraints.txt pyproject.toml | cksum)
-if [ "$(cat "$venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
-  say "making $venv with $python (once; one or two minutes)"
-  [ -x "$bin/python" ] || "$python" -m venv "$venv"
-  peers
-  "$bin/python" -m pip install --quiet --disable-pip-version-check -e ".[gevent,uvloop,websocket]"
-  echo "$stamp" >"$venv/.stamp"
-fi
+# In a function, so that the whole file is read before anything runs: it may change while the environment is being made.
+main() {
+  local version venv stamp
+  python=$(interpreter)
+  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  venv=bench/.venv-$version
+  bin=$venv/bin
+  tools
+  stamp=$(cat bench/requirements.txt bench/constraints.txt pyproject.toml | cksum)
+  if [ "$(cat "$venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
+    say "making $venv with $python (once; one or two minutes)"
+    [ -x "$bin/python" ] || "$python" -m venv "$venv"
+    peers
+    "$bin/python" -m pip install --quiet --disable-pip-version-check -e ".[gevent,uvloop,websocket]"
+    echo "$stamp" >"$venv/.stamp"
+  fi
 
-ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
-PYTHONPATH="$PWD" exec "$bin/python" -m bench "$@"
+  ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
+  PYTHONPATH="$PWD" exec "$bin/python" -m bench "$@"
+}
+
+main "$@"

@@ -32,7 +32,7 @@ def examine(server: str, bench: Bench, *, timed: bool = True) -> Sample:
     """Measure one of the servers as a scenario would; without wrk only the verification runs."""
     launch = bench.launch("")
     with bench.ready(server, launch, Request()):
-        checked = bench.verify(launch, Plan(Request(), 8, timeout=0.5), 0.4)
+        checked = bench.verify(launch, Plan(Request(), 8, timeout=1.5), 0.4)
         if not timed:
             return Sample({}, checked.errors)
         return sample_of(bench.load(launch, Request(), connections=8), 0.0, checked, connections=8)
@@ -40,15 +40,12 @@ def examine(server: str, bench: Bench, *, timed: bool = True) -> Sample:
 
 def check(bench: Bench) -> Iterable[tuple[str, bool, str]]:
     """Examine all; yield the server, whether the harness judged it rightly, and what it saw."""
-    honest = 0.0
     for server, fault in FAULTS.items():
         sample = examine(server, bench)
         rate = sample.values["rate"]
-        if server == "honest":
-            honest = rate
         seen = ", ".join(f"{count} x {kind}" for kind, count in sample.errors.items()) or "no errors"
         right = not sample.errors if fault is None else sample.errors.get(str(fault), 0) > 0
         if server == "slow":
-            # 8 connections at 20 ms cannot have more than 400 answers a second.
-            right = right and rate < 0.5 * honest and sample.values["p50_ms"] >= 20
+            # 8 connections at 20 ms cannot have more than 400 answers a second, however quiet the machine is.
+            right = right and rate <= 410 and sample.values["p50_ms"] >= 20
         yield server, right, f"{rate:,.0f} requests/s, {seen}"
