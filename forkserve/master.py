@@ -25,6 +25,7 @@ from forkserve.config.load import ConfigSource
 from forkserve.errors import ControlError, ExitCode
 from forkserve.lifecycle import MASTER, Effect, MasterEvent, MasterState, step
 from forkserve.operations import Operation, Queue, Reload, Resize, Restart, Start, Stop
+from forkserve.process import signal_name
 from forkserve.reloading import reload_all, reload_config
 from forkserve.stack import Stack
 from forkserve.sweep import Sweep
@@ -165,7 +166,7 @@ class Master:
         count = watcher.signal(signum, only=lambda each: pid in (None, each.pid) and wid in (None, each.identity.wid))
         if not count:
             raise ControlError(f"{watcher.name}: no such process")
-        return f"{watcher.name}: signal {signum} sent to {count} of {len(watcher.processes)}"
+        return f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes)}"
 
     def reopen_logs(self) -> None:
         """Open every log file anew: ours, those of captured output, and those of the workers that can."""
@@ -230,7 +231,10 @@ class Master:
     def _start_next(self) -> None:
         delay = self.stack.config.master.warmup_delay
         while self._to_start and self.state is MasterState.RUNNING:
-            self._starts.append(self._to_start.pop(0).submit(Start()))
+            queue = self._to_start.pop(0)
+            if queue not in tuple(self.stack):  # a reload has removed it meanwhile
+                continue
+            self._starts.append(queue.submit(Start()))
             if delay > 0 and self._to_start:
                 self.loop.call_later(delay, self._start_next)
                 return

@@ -1,8 +1,8 @@
 """Work on a watcher that takes time, and what happens when two ask at once: each watcher has a queue of its own.
 
 Rules: an operation begins, then is asked after every event of its watcher whether it is over. A stop supersedes what
-runs and what waits; anything else waits for its turn; a change of size runs beside. Nothing here blocks, so the stop of
-one watcher that takes ten minutes holds up nothing but the commands to that watcher.
+runs and what waits, and a reload a start; anything else waits for its turn; a change of size runs beside. Nothing here
+blocks, so the stop of one watcher that takes ten minutes holds up nothing but the commands to that watcher.
 """
 
 from __future__ import annotations
@@ -219,11 +219,16 @@ class Queue:
             if self._begin(operation, ticket):
                 self._beside.append((operation, ticket))
         else:
-            if isinstance(operation, Stop):
+            if isinstance(operation, Stop) or (isinstance(operation, Reload) and self._is_starting):
                 self._supersede(operation.name)
             self._waiting.append((operation, ticket))
         self.advance()
         return ticket
+
+    @property
+    def _is_starting(self) -> bool:
+        """True while a start is all there is: a reload need not wait for what may never be ready."""
+        return self._current is not None and isinstance(self._current[0], Start) and not self._waiting
 
     def _supersede(self, name: str) -> None:
         if self._current is not None and isinstance(self._current[0], Stop):

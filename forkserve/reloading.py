@@ -44,7 +44,7 @@ def reload_config(stack: Stack, source: ConfigSource, *, processes: bool = True)
     """
     try:
         new = source.read()
-        wanted = plan(stack.config, new)
+        wanted = plan(stack.in_force, new)
         commands = {options.name.lower(): stack.command(options, new) for options in new.watchers}
         change = stack.pool.prepare(new.sockets)
     except ForkserveError as error:

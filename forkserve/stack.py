@@ -7,6 +7,7 @@ and why by `master`. `settle` is called once after every event, so that no opera
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from forkserve.command import Command, prepare
 from forkserve.config.model import Config, WatcherOptions
@@ -57,6 +58,11 @@ class Stack:
     def watchers(self) -> tuple[Watcher, ...]:
         """All watchers, in the order of the configuration."""
         return tuple(queue.watcher for queue in self)
+
+    @property
+    def in_force(self) -> Config:
+        """The configuration with the options that the watchers really have: a reload that failed has kept the old."""
+        return replace(self.config, watchers=tuple(watcher.options for watcher in self.watchers))
 
     def queue(self, name: str) -> Queue:
         """Return the queue of one watcher; raises ControlError that names the nearest."""

@@ -44,14 +44,14 @@ class Ground:
 
 
 def start(command: Command, wid: int, ground: Ground, *, generation: int) -> Process:
-    """Start the process of a slot; raises ForkserveError with no process left."""
+    """Start the process of a slot; raises ForkserveError or OSError with no process left."""
     options = command.options
     identity = Identity(options.name, wid)
     outputs = ground.outputs(options, identity)
     try:
         spec = command.spec(wid, ground.fds_for, outputs)
         pid = ground.start(spec)
-    except ForkserveError:
+    except (ForkserveError, OSError):
         ground.bound(outputs, identity, 0)
         raise
     ground.bound(outputs, identity, pid)

@@ -45,7 +45,7 @@ class Watcher:
         self.generation = 1
         self.restarts = 0
         self.failures = 0
-        """Counts early deaths and failed starts, so that a reload can tell that one has happened since it began."""
+        """Counts early deaths and failed starts of the present generation, for a reload to notice."""
         self.last_failure = ""
         self.slots: dict[int, Slot] = {}
         self.processes: dict[int, Process] = {}
@@ -185,7 +185,7 @@ class Watcher:
         how = f"{exit_} after {_duration(process.uptime)}"
         if slot is not None and slot.candidate is process:
             slot.candidate = None
-            self._failed(f"{process} {how}")
+            self._failed(f"{process} {how}", process.generation)
             log.warning("%s %s; its predecessor stays", process, how)
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
@@ -237,9 +237,9 @@ class Watcher:
             slot.occupant, slot.candidate = slot.candidate, None
             log.warning("%s %s; %s takes its place", process, how, slot.occupant)
             return
-        self._carry_out(slot, f"{process} {how}", death)
+        self._carry_out(slot, f"{process} {how}", death, process.generation)
 
-    def _carry_out(self, slot: Slot, what: str, death: Death) -> None:
+    def _carry_out(self, slot: Slot, what: str, death: Death, generation: int) -> None:
         policy = self._policy()
         verdict = judge(policy, slot.tally, death)
         slot.tally = verdict.tally
@@ -249,17 +249,18 @@ class Watcher:
         elif verdict.event is SlotEvent.LOST:
             log.warning("%s; restarting", what)
         elif verdict.event is SlotEvent.LOST_EARLY:
-            self._failed(what)
+            self._failed(what, generation)
             count = f" ({verdict.tally.failed} of {policy.max_retry})" if not death.transient else ""
             log.warning("%s; restart in %g s%s", what, verdict.delay, count if policy.max_retry >= 0 else "")
         else:
-            self._failed(what)
+            self._failed(what, generation)
             count = f" after {verdict.tally.failed} failed starts in a row" if verdict.tally.failed > 1 else ""
             log.error("%s; given up%s: mend it, then `forkservectl start %s`", what, count, self.name)
         self._event(slot, verdict.event, verdict=verdict)
 
-    def _failed(self, what: str) -> None:
-        self.failures += 1
+    def _failed(self, what: str, generation: int) -> None:
+        if generation == self.generation:
+            self.failures += 1
         self.last_failure = what
         self._changed(self)
 
@@ -345,7 +346,7 @@ class Watcher:
         """Start a process for a slot; when that fails the slot has taken note, and there is none."""
         try:
             process = start(self.command, slot.wid, self._ground, generation=self.generation)
-        except ForkserveError as error:
+        except (ForkserveError, OSError) as error:
             self._not_started(slot, f"{self.name}[{slot.wid}] {error}", error)
             return None
         self.processes[process.pid] = process
@@ -360,15 +361,16 @@ class Watcher:
             process.ages(age, lambda: self._too_old(process))
         return process
 
-    def _not_started(self, slot: Slot, what: str, error: ForkserveError) -> None:
+    def _not_started(self, slot: Slot, what: str, error: ForkserveError | OSError) -> None:
         slot.reason = str(error)
         if slot.occupant is not None:
-            self._failed(what)
+            self._failed(what, self.generation)
             log.warning("%s; its predecessor stays", what)
             return
-        transient = isinstance(error, SpawnError) and error.number in _SHORT_OF
-        impossible = not transient and slot.runs == 0
-        self._carry_out(slot, what, Death(was_ready=False, transient=transient, impossible=impossible))
+        number = error.number if isinstance(error, SpawnError) else getattr(error, "errno", 0)
+        transient = number in _SHORT_OF
+        death = Death(was_ready=False, transient=transient, impossible=not transient and slot.runs == 0)
+        self._carry_out(slot, what, death, self.generation)
 
     def _too_old(self, process: Process) -> None:
         """Replace a process that has reached its age; when the replacement fails, try again later."""

@@ -95,6 +95,39 @@ def test_hup_with_code_that_fails_keeps_the_old_processes_and_says_why(tmp_path:
         server.expect(r"web: 2 processes replaced")
 
 
+def test_hup_with_a_command_that_fails_keeps_the_old_one_until_a_better_comes(tmp_path: Path) -> None:
+    config = WEB.replace("ready_after = 0.2", "ready_after = 0.3\nsome = thing")
+    with running(cwd=tmp_path, config=config) as server:
+        server.allow("reload of web failed")
+        _address(server)
+        server.started("single[1]")
+        before = {each.pid for each in server.children()}
+        (tmp_path / "stack.ini").write_text(config.replace(str(ACCEPT_LOOP), "missing.py"))
+        server.send(signal.SIGHUP)
+        server.expect(r"web changes \(cmd\)")
+        server.expect("reload of web failed, 2 processes kept as before")
+        assert {each.pid for each in server.children()} == before
+        (tmp_path / "missing.py").write_text(ACCEPT_LOOP.read_text())
+        server.send(signal.SIGHUP)
+        server.expect(r"web changes \(cmd\)")
+
+        server.expect(r"web: 2 processes replaced")
+
+
+def test_hup_during_a_start_that_fails_tries_the_mended_code_at_once(tmp_path: Path) -> None:
+    (tmp_path / "ready.py").write_text(READY)
+    (tmp_path / "broken").touch()
+    config = (
+        f"[watcher:web]\ncmd = {sys.executable} -S ready.py\nnumprocesses = 2\nbackoff = 1000\nbackoff_max = 1000\n"
+    )
+    with running(cwd=tmp_path, config=config) as server:
+        server.expect_all(r"web\[1\] .*restart in 1000 s", r"web\[2\] .*restart in 1000 s")
+        (tmp_path / "broken").unlink()
+        server.send(signal.SIGHUP)
+
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready")
+
+
 def test_hup_takes_over_what_has_changed_and_touches_nothing_else(tmp_path: Path) -> None:
     with running(cwd=tmp_path, config=WEB) as server:
         address = _address(server)
