@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forkserve.backends.base import App, Run
-from forkserve.config.serving import ProxyOptions, ProxyProtocol
+from forkserve.config.serving import ProxyOptions, ProxyProtocol, TlsOptions
 from forkserve.engine.access import AccessLog
 from forkserve.engine.driver import Driver, Runner
 from forkserve.engine.forks import contain
 from forkserve.engine.limits import Limits
 from forkserve.engine.listening import Listening
+from forkserve.engine.native import Socket
 from forkserve.engine.preface import Preface
-from forkserve.engine.tls import tls_context
 from forkserve.errors import UsageError
 from forkserve.http.fields import EnvironCollector
 from forkserve.http.forwarded import Style, TrustedProxies
@@ -22,7 +23,6 @@ from forkserve.http.request import Profile
 from forkserve.wsgi.exchange import Exchange, Site
 from forkserve.wsgi.forwarding import Forwarding
 from forkserve.wsgi.logged import LoggedExchange
-from forkserve.wsgi.static import Static
 from forkserve.wsgi.template import environ_template
 
 __all__ = ["HONOURS", "WsgiRunner", "wsgi_driver"]
@@ -78,7 +78,7 @@ def wsgi_driver(
     """Return a driver that runs the application as `runner` says."""
     options = run.options
     limits = Limits.of(options)
-    tls = tls_context(options.tls)
+    tls = _tls(options.tls)
     listenings = [
         Listening(
             listener,
@@ -95,7 +95,7 @@ def wsgi_driver(
     ]
     driver = Driver(listenings, limits, exchange=Exchange, runner=runner, run=run)
     site = Site(
-        Static(app, options.static.static) if options.static.static else app,
+        _with_files(app, options.static.static),
         driver.responder,
         wait=runner.wait,
         parks=runner.parks,
@@ -109,7 +109,7 @@ def wsgi_driver(
     base: type[Exchange] = Exchange
     if options.access_log.access_log is not None:
         site.direct = False
-        bound["access"] = access = AccessLog(options.access_log, at_once=runner.wakes)
+        bound["access"] = access = AccessLog(options.access_log, wake=driver.wake if runner.wakes else None)
         driver.log_to(access)
         base = LoggedExchange
     driver.exchange = type("BoundExchange", (base,), bound)
@@ -127,6 +127,23 @@ def _expect_proxies(driver: Driver, options: ProxyOptions) -> None:
         raise UsageError(f"--proxy-allow-from: {error}") from None
     for listening in driver.listenings:
         listening.preface = preface
+
+
+def _with_files(app: App, folders: tuple[tuple[str, str], ...]) -> App:
+    if not folders:
+        return app
+    from forkserve.wsgi.static import Static
+
+    return Static(app, folders)
+
+
+def _tls(options: TlsOptions) -> Callable[[Socket], Any] | None:
+    if options.certfile is None:
+        return None
+    # The ssl module costs three megabytes.
+    from forkserve.engine.tls import TlsSocket, tls_context
+
+    return functools.partial(TlsSocket, context=tls_context(options))
 
 
 def _forwarding(options: ProxyOptions) -> Forwarding | None:

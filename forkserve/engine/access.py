@@ -1,7 +1,7 @@
 """The access log: one line for each answered request, whatever the interface.
 
-Rules: what a request alone decides is formatted once and remembered, for most requests come again. Lines of one turn of
-the loop are written together. Off, it does not exist: exchanges that log are a class of their own.
+Rules: what a request alone decides is formatted once and remembered, for most requests come again. Lines are written
+together, a few hundredths of a second late. Off, it does not exist: exchanges that log are a class of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from forkserve.config.serving import AccessLogOptions
@@ -27,13 +27,14 @@ from forkserve.logs import handler_for
 __all__ = ["AccessLog"]
 
 MEMORY = 512
+"""Requests whose part of the line is remembered."""
 
 
 class AccessLog:
     """Where lines go, and how they look. `write` may be called from any thread, `flush` by the loop."""
 
-    def __init__(self, options: AccessLogOptions, *, at_once: bool) -> None:
-        """`at_once`: requests end while the loop waits, so lines do not wait for its turn. Raises UsageError."""
+    def __init__(self, options: AccessLogOptions, *, wake: Callable[[], None] | None) -> None:
+        """`wake` rouses the loop, where requests end while it waits. Raises UsageError for a bad place or format."""
         where = options.access_log or "-"
         self._handler = logging.StreamHandler(sys.stdout) if where == "-" else handler_for(where, "--access-log")
         self._each = where.startswith("syslog:")
@@ -41,8 +42,11 @@ class AccessLog:
             self._format = None if options.access_log_format == "json" else StagedFormat(options.access_log_format)
         except ValueError as error:
             raise UsageError(f"--access-log-format: {error}") from None
-        self._at_once = at_once
-        self._lock = threading.Lock() if at_once else None
+        self._wake = wake
+        self._lock: contextlib.AbstractContextManager[Any] = (
+            contextlib.nullcontext() if wake is None else threading.Lock()
+        )
+        self._heads = "}o)" in options.access_log_format
         self._templates: dict[tuple[RequestLine, Fields], str] = {}
         self._pid = os.getpid()
         self.lines: list[str] = []
@@ -61,7 +65,7 @@ class AccessLog:
         variables: Mapping[str, Any] | None = None,
     ) -> None:
         """Note an answered request; `begun` is an instant of the monotonic clock, `head` the response's."""
-        with self._lock or contextlib.nullcontext():
+        with self._lock:
             record = self._record
             record.address = address
             record.duration = time.monotonic() - begun
@@ -69,10 +73,12 @@ class AccessLog:
             record.status = status
             record.size = size
             record.variables = variables or {}
-            record.response = _LazyHead(head)
+            if self._heads:
+                record.response = _LazyHead(head)
+            first = not self.lines
             self.lines.append(self._line(record, line, fields))
-        if self._at_once:
-            self.flush()
+        if first and self._wake is not None:
+            self._wake()
 
     def _line(self, record: AccessRecord, line: RequestLine, fields: Fields) -> str:
         if self._format is None:
@@ -91,8 +97,8 @@ class AccessLog:
         """Write what was noted."""
         lines = self.lines[:]
         del self.lines[: len(lines)]
-        for text in lines if self._each else ("\n".join(lines),):
-            if text:
+        if lines:
+            for text in lines if self._each else ("\n".join(lines),):
                 self._handler.handle(logging.LogRecord("access", logging.INFO, "", 0, text, None, None))
 
 

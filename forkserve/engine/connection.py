@@ -23,12 +23,12 @@ from forkserve.engine.files import FilePart
 from forkserve.engine.intake import Intake
 from forkserve.engine.limits import FOREVER
 from forkserve.engine.native import Socket
-from forkserve.engine.tls import TlsSocket
 from forkserve.http.request import RequestReader
 
 if TYPE_CHECKING:
     from forkserve.engine.listening import Listening
     from forkserve.engine.sockets import Sockets
+    from forkserve.engine.tls import TlsSocket
 
 __all__ = ["FINISHED", "READABLE", "Connection", "ConnectionLost", "Exchange", "Phase"]
 

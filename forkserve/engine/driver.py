@@ -62,6 +62,8 @@ BATCH = 256
 """Events taken from epoll at once: enough to amortise the call, few enough to keep the clock true."""
 RECEIVE = 65_536
 """Bytes read at once, and all that a client can make us keep beyond the request that runs."""
+LOG_DELAY = 0.05
+"""Seconds that lines of the access log wait for others."""
 IDLE, HEAD, BODY, RUNNING, LINGERING, CLOSED = list(Phase)[1:]
 GONE = select.EPOLLHUP | select.EPOLLERR
 
@@ -84,6 +86,7 @@ class Driver(Sockets):
         self.run_deadline = self.now + limits.run
         self.access: AccessLog | None = None
         self.noted: list[str] | tuple[()] = ()
+        self.write_at = self.now
 
     def fileno(self) -> int:
         """Return the descriptor that an outer loop watches for reading."""
@@ -94,6 +97,12 @@ class Driver(Sockets):
         while not self.drained:
             self.ready(self.timeout())
         self.close()
+
+    def close(self) -> None:
+        """Give up what is left."""
+        super().close()
+        if self.access is not None:
+            self.access.flush()
 
     def ready(self, timeout: float | None = 0.0) -> None:
         """Serve one batch of everything that is ready; wait for it at most `timeout` seconds (None: for ever)."""
@@ -123,11 +132,13 @@ class Driver(Sockets):
                     take(conn, data)
                 else:
                     self.close_connection(conn)
-        if self.todo or self.noted:
+        if self.todo or (self.noted and now >= self.write_at):
             self._end_turn()
 
     def timeout(self) -> float | None:
         """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""
+        if self.noted:
+            return LOG_DELAY
         if self.connections or self.upkeep.busy:
             return max(0.0, self.next_sweep - time.monotonic())
         return None
@@ -275,7 +286,8 @@ class Driver(Sockets):
 
     def _end_turn(self) -> None:
         """Go on with connections whose exchange has ended; one round, so that no pipeline starves others."""
-        if self.access is not None:
+        if self.access is not None and self.now >= self.write_at:
+            self.write_at = self.now + LOG_DELAY
             self.access.flush()
         for _ in range(len(self.todo)):
             self._advance(self.todo.popleft())

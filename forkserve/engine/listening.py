@@ -6,12 +6,10 @@ import errno
 import functools
 import logging
 import socket
-import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from forkserve.engine.native import Socket
-from forkserve.engine.tls import TlsSocket
 from forkserve.http.request import Profile, RequestReader
 
 __all__ = ["Listening"]
@@ -45,13 +43,13 @@ class Listening:
         self.spare = RequestReader(profile)
         self.paused_until = 0.0
         self.preface: Any = None
-        self.tls: ssl.SSLContext | None = None
+        self.tls: Callable[[Socket], Any] | None = None
 
     def renew(self) -> None:
         """Have a new spare reader: the old one is half way through a head."""
         self.spare = RequestReader(self.profile)
 
-    def accept(self, now: float) -> Iterator[tuple[Socket | TlsSocket, Any]]:
+    def accept(self, now: float) -> Iterator[tuple[Any, Any]]:
         """Yield what waits in the queue, at most a batch; sets `paused_until` when the process cannot take more."""
         for _ in range(ACCEPTS):
             try:
@@ -68,7 +66,7 @@ class Listening:
             sock = Socket(*self._kind, fileno=fd)
             sock.setblocking(False)
             try:
-                yield sock if self.tls is None else TlsSocket(sock, self.tls), peer
+                yield sock if self.tls is None else self.tls(sock), peer
             except OSError:
                 # TLS asks for the peer's address, and the peer has gone.
                 sock.close()

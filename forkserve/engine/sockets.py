@@ -96,6 +96,11 @@ class Sockets:
         """Have the loop look at a connection whose exchange has ended; may be called from a thread."""
         self.todo.append(conn)
         if self.runner.wakes:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the loop take a turn; may be called from a thread."""
+        with contextlib.suppress(OSError):
             os.eventfd_write(self.wakeup, 1)
 
     def linger(self, conn: Connection) -> None:

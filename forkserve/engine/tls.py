@@ -21,10 +21,9 @@ AT_ONCE = 65_536
 """Bytes handed to TLS in one piece."""
 
 
-def tls_context(options: TlsOptions) -> ssl.SSLContext | None:
-    """Return the context that the options ask for, None without a certificate; raises UsageError."""
-    if options.certfile is None:
-        return None
+def tls_context(options: TlsOptions) -> ssl.SSLContext:
+    """Return the context that the options ask for; raises UsageError."""
+    assert options.certfile is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(options.certfile, options.keyfile)

@@ -63,7 +63,7 @@ def test_what_is_no_plain_file_is_read() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"',
+        COMBINED,
         "100%% %(m)s %({x-a}i)s %(D)s",
         "%({key}e)s %(U)s%(q)s",
     ],
