@@ -145,7 +145,8 @@ class Duplex:
         socket = self.socket
         assert socket is not None
         messages = socket.receive(data)
-        self._flush()
+        if socket.has_output:
+            self._flush()
         if messages:
             self._tell(messages)
             if data and self._is_behind():

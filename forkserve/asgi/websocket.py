@@ -3,6 +3,9 @@
 The `websockets` library does the framing, masking and compression (RFC 6455, RFC 7692); what is added here is the
 shape of ASGI: when a message is whole, which close code the application is told, and what an application may not send.
 A fragmented message is gathered in one buffer, so that a million tiny fragments cost no more than their bytes.
+
+Most frames are a whole, uncompressed message that arrived in one read. Those are taken and made here (`frames.py`), at
+a quarter of the cost; everything else, and every doubt, is the library's, which sees whole frames or the begin of one.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
+
+from forkserve.asgi.frames import BINARY, TEXT, end_of, frame_head, simple_payload
 
 __all__ = ["BadHandshake", "Handshake", "Message", "WebSocket", "WebSocketLimits"]
 
@@ -98,6 +103,11 @@ class WebSocket:
     def __init__(self, handshake: Handshake, limits: WebSocketLimits) -> None:
         self._protocol = ServerProtocol(state=OPEN, max_size=limits.max_size)
         self._protocol.extensions = list(handshake.extensions)
+        self._plain = not handshake.extensions
+        self._max_size = limits.max_size
+        self._ready: list[bytes] = []
+        self._header = b""
+        self._left = 0
         self._buffer: bytearray | None = None
         self._is_text = False
         self._awaiting_pong = False
@@ -115,7 +125,16 @@ class WebSocket:
 
     def take(self) -> bytes:
         """Return the bytes to send, once; b"" when there are none."""
-        return b"".join(self._protocol.data_to_send())
+        ready, writes = self._ready, self._protocol.writes
+        if not writes and len(ready) == 1:
+            return ready.pop()
+        self._ready = []
+        return b"".join([*ready, *self._protocol.data_to_send()])
+
+    @property
+    def has_output(self) -> bool:
+        """True when `take` has something."""
+        return bool(self._ready or self._protocol.writes)
 
     @property
     def awaits_pong(self) -> bool:
@@ -124,17 +143,46 @@ class WebSocket:
 
     def receive(self, data: bytes) -> list[Message]:
         """Take bytes off the wire; return the ASGI messages they complete, a violation as `websocket.disconnect`."""
-        if data:
-            self._protocol.receive_data(data)
-        else:
-            self._protocol.receive_eof()
         messages: list[Message] = []
+        if not data:
+            self._protocol.receive_eof()
+            self._events(messages)
+            return messages
+        if self._header:
+            data, self._header = self._header + data, b""
+        at, size = 0, len(data)
+        while at < size:
+            at = self._next(data, at, messages)
+        return messages
+
+    def _next(self, data: bytes, at: int, messages: list[Message]) -> int:
+        """Take what `data` has of the frame at `at`, or of the one under way; return where that ends."""
+        if self._left or self._protocol.state is not OPEN:
+            end = at + self._left if self._protocol.state is OPEN else len(data)
+        else:
+            end = end_of(data, at)
+            if not end:
+                self._header = data[at:]
+                return len(data)
+            if end <= len(data) and self._buffer is None and end - at <= self._max_size:
+                payload = simple_payload(data, at, end)
+                if payload is not None:
+                    self._is_text = data[at] == TEXT
+                    self._whole(payload, messages)
+                    return end
+        here = min(end, len(data))
+        self._left = end - here
+        self._protocol.receive_data(data[at:here])
+        self._events(messages)
+        return here
+
+    def _events(self, messages: list[Message]) -> None:
+        """Take what the library has made of its bytes."""
         for event in self._protocol.events_received():
             if isinstance(event, Frame):
                 self._frame(event, messages)
         if not self.disconnected and not self.is_open:
             messages.append(self._disconnect())
-        return messages
 
     def _frame(self, frame: Frame, messages: list[Message]) -> None:
         opcode = frame.opcode
@@ -182,11 +230,19 @@ class WebSocket:
         if text is not None:
             if not isinstance(text, str):
                 raise TypeError(f"websocket.send: text must be str, not {type(text).__name__}")
-            self._protocol.send_text(text.encode())
+            self._send(TEXT, text.encode())
         elif isinstance(data, bytes | bytearray | memoryview):
-            self._protocol.send_binary(data)
+            self._send(BINARY, bytes(data))
         else:
             raise TypeError("websocket.send: one of text (str) and bytes (bytes) must be given")
+
+    def _send(self, kind: int, data: bytes) -> None:
+        if self._plain and self.is_open:
+            self._ready.append(frame_head(kind, len(data)) + data)
+        elif kind == TEXT:
+            self._protocol.send_text(data)
+        else:
+            self._protocol.send_binary(data)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake, if it has not begun; a code that never travels becomes 1000."""
