@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,15 @@ autostart = False
 def place(tmp_path: Path) -> Path:
     (tmp_path / "run").mkdir()
     return tmp_path
+
+
+@contextlib.contextmanager
+def controlled(place: Path) -> Iterator[Forkserve]:
+    """Run the stack with its control socket in a folder of the test's own."""
+    env = {"XDG_RUNTIME_DIR": str(place / "run")}
+    with running("--control", "auto", "--log-level", "debug", cwd=place, config=CONFIG, env=env) as master:
+        master.allow("SIGKILL")
+        yield master
 
 
 def ctl(place: Path, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -66,16 +77,7 @@ def interrupt_twice(master: Forkserve) -> None:
 
 
 def test_every_verb_does_what_it_says(place: Path) -> None:
-    with running(
-        "--control",
-        "auto",
-        "--log-level",
-        "debug",
-        cwd=place,
-        config=CONFIG,
-        env={"XDG_RUNTIME_DIR": str(place / "run")},
-    ) as master:
-        master.allow("SIGKILL")
+    with controlled(place) as master:
         master.expect_all(r"sleeper\[1\] .* is ready", r"sleeper\[2\] .* is ready", r"slow\[1\] .* is ready")
 
         assert answer(place, "list").split() == ["sleeper", "slow", "off"]
@@ -122,16 +124,7 @@ def test_every_verb_does_what_it_says(place: Path) -> None:
 
 
 def test_mistakes_are_one_line_and_exit_codes_tell_them_apart(place: Path) -> None:
-    with running(
-        "--control",
-        "auto",
-        "--log-level",
-        "debug",
-        cwd=place,
-        config=CONFIG,
-        env={"XDG_RUNTIME_DIR": str(place / "run")},
-    ) as master:
-        master.allow("SIGKILL")
+    with controlled(place) as master:
         master.expect("slow.*is ready")
         for argv, code, text in (
             (("stop", "sleper"), 1, "did you mean 'sleeper'"),
@@ -157,16 +150,7 @@ def test_mistakes_are_one_line_and_exit_codes_tell_them_apart(place: Path) -> No
 
 
 def test_a_long_stop_of_one_watcher_holds_up_no_other_command_and_no_signal(place: Path) -> None:
-    with running(
-        "--control",
-        "auto",
-        "--log-level",
-        "debug",
-        cwd=place,
-        config=CONFIG,
-        env={"XDG_RUNTIME_DIR": str(place / "run")},
-    ) as master:
-        master.allow("SIGKILL")
+    with controlled(place) as master:
         master.expect("^trapped")
         master.rewound().expect("slow.*is ready")
         stopping = threading.Thread(target=ctl, args=(place, "stop", "slow"))
@@ -181,16 +165,7 @@ def test_a_long_stop_of_one_watcher_holds_up_no_other_command_and_no_signal(plac
 
 
 def test_curl_reads_and_changes_and_is_told_its_mistakes(place: Path) -> None:
-    with running(
-        "--control",
-        "auto",
-        "--log-level",
-        "debug",
-        cwd=place,
-        config=CONFIG,
-        env={"XDG_RUNTIME_DIR": str(place / "run")},
-    ) as master:
-        master.allow("SIGKILL")
+    with controlled(place) as master:
         master.expect("slow.*is ready")
         status, index = curl(place, "/v1")
 
