@@ -55,6 +55,10 @@ SIGNALS: Mapping[int, str] = {
 """What each signal does to the master; any other has its default effect."""
 
 
+AT_A_TIME = 0.02
+"""Seconds of starting watchers at a stretch; then signals and control have their turn."""
+
+
 class Master:
     """Supervises a stack from `run` until it is told to stop, or has to give up."""
 
@@ -230,12 +234,13 @@ class Master:
 
     def _start_next(self) -> None:
         delay = self.stack.config.master.warmup_delay
+        enough = self.loop.now() + AT_A_TIME
         while self._to_start and self.state is MasterState.RUNNING:
             queue = self._to_start.pop(0)
             if queue not in tuple(self.stack):  # a reload has removed it meanwhile
                 continue
             self._starts.append(queue.submit(Start()))
-            if delay > 0 and self._to_start:
+            if self._to_start and (delay > 0 or self.loop.now() > enough):
                 self.loop.call_later(delay, self._start_next)
                 return
         all_of(self._starts, "started").when_done(lambda _ticket: self._booted())

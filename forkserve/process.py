@@ -18,7 +18,7 @@ from forkserve.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, ste
 from forkserve.unix.loop import Loop, Timer
 from forkserve.views import ProcessView
 
-__all__ = ["Leftovers", "Process", "Stopping", "signal_group", "signal_name"]
+__all__ = ["Leftovers", "Process", "Stopping", "signal_group", "signal_name", "spoken"]
 
 log = logging.getLogger("forkserve.process")
 
@@ -222,3 +222,20 @@ class Leftovers:
             log.error("%s has left processes that SIGKILL does not end", self.name)
             self.abandoned = True
         self._on_gone()
+
+
+def spoken(seconds: float) -> str:
+    """Return a time as a person says it: 0.02 s, 3.1 s, 17 min, 4.0 h, 12 d."""
+    for limit, unit, name, digits in _UNITS:
+        if seconds < limit:
+            return f"{seconds / unit:.{digits}f} {name}"
+    return f"{seconds / 86400:.1f} d"
+
+
+_UNITS = (
+    (0.1, 1, "s", 3),
+    (10, 1, "s", 1),
+    (120, 1, "s", 0),
+    (7200, 60, "min", 0),
+    (172800, 3600, "h", 1),
+)

@@ -43,7 +43,7 @@ class Stack:
         self._inherited = inherited
         self._notify_address = notify_address
         self._queues: dict[str, Queue] = {}
-        self._dirty: list[Watcher] = []
+        self._dirty: dict[str, Watcher] = {}
         self._retired: list[tuple[tuple[Listener, ...], frozenset[int]]] = []
         self.on_settled: Callable[[], None] = lambda: None
         commands = [self.command(options, config) for options in config.watchers]
@@ -141,19 +141,17 @@ class Stack:
         if not self._dirty:
             # a timer has no caller that would settle; an instant that has passed is the next thing the loop does
             self._ground.loop.call_at(0.0, self.settle)
-        if watcher not in self._dirty:
-            self._dirty.append(watcher)
+        self._dirty[watcher.name.lower()] = watcher
 
     def settle(self) -> None:
         """Let the operations of all changed watchers go on, until nothing changes any more."""
         if not self._dirty:
             return
         while self._dirty:
-            watcher = self._dirty[0]
-            for queue in self:
-                if queue.watcher is watcher:
-                    queue.advance()
-            self._dirty.remove(watcher)
+            dirty, self._dirty = self._dirty, {}
+            for name in dirty:
+                if name in self._queues:
+                    self._queues[name].advance()
         self.on_settled()
 
     @property

@@ -18,7 +18,7 @@ from forkserve.command import Command
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.lifecycle import SLOT, Death, Effect, Policy, SlotEvent, SlotState, Tally, Verdict, judge, step
-from forkserve.process import Leftovers, Process, Stopping
+from forkserve.process import Leftovers, Process, Stopping, spoken
 from forkserve.rollout import Sight
 from forkserve.slots import Slot
 from forkserve.starting import Ground, start
@@ -30,6 +30,9 @@ from forkserve.views import WatcherState, WatcherView, watcher_state
 __all__ = ["Watcher"]
 
 log = logging.getLogger("forkserve.watcher")
+
+_AT_A_TIME = 0.02
+"""Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
 
 _SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """A start that fails so says nothing about the program: it is tried until the machine has what it lacks."""
@@ -69,7 +72,7 @@ class Watcher:
     @property
     def is_gone(self) -> bool:
         """True when nothing of it runs."""
-        return not self.processes and not self.leftovers
+        return not (self.processes or self.leftovers)
 
     @property
     def is_settled(self) -> bool:
@@ -107,8 +110,6 @@ class Watcher:
     def _restarts_of(self, process: Process) -> int:
         slot = self.slots.get(process.identity.wid)
         return 0 if slot is None else slot.restarts
-
-    # Verbs: they change the wish and return at once.
 
     def raise_up(self) -> None:
         """Run it; slots that had given up, pause or have finished begin afresh."""
@@ -173,8 +174,6 @@ class Watcher:
             process.signal(signum)
         return len(chosen)
 
-    # Events.
-
     def exited(self, exit_: Exit) -> None:
         """One of its processes has been reaped."""
         process = self.processes.pop(exit_.pid)
@@ -182,7 +181,7 @@ class Watcher:
         process.exited()
         self._end_leftovers(process, killed=killed_by_us and exit_.signum == 9)
         slot = self.slots.get(process.identity.wid)
-        how = f"{exit_} after {_duration(process.uptime)}"
+        how = f"{exit_} after {spoken(process.uptime)}"
         if slot is not None and slot.candidate is process:
             slot.candidate = None
             self._failed(f"{process} {how}", process.generation)
@@ -223,7 +222,7 @@ class Watcher:
         if not process.became_ready():
             return
         level = logging.INFO if process.said_ready else logging.DEBUG
-        log.log(level, "%s is ready after %s", process, _duration(process.uptime))
+        log.log(level, "%s is ready after %s", process, spoken(process.uptime))
         slot = self.slots.get(process.identity.wid)
         if slot is not None and slot.candidate is process:
             predecessor, slot.occupant, slot.candidate = slot.occupant, process, None
@@ -263,8 +262,6 @@ class Watcher:
             self.failures += 1
         self.last_failure = what
         self._changed(self)
-
-    # Effects.
 
     def _event(
         self, slot: Slot, event: SlotEvent, *, verdict: Verdict | None = None, predecessor: Process | None = None
@@ -311,9 +308,10 @@ class Watcher:
         return Policy(options.respawn, options.max_retry, options.backoff, options.backoff_max)
 
     def _fill(self) -> None:
-        """Fill what is vacant, lowest slot first, as fast as `warmup_delay` allows."""
+        """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
         if not self.up:
             return
+        enough = self._ground.loop.now() + _AT_A_TIME
         for wid in range(1, self.target + 1):
             slot = self.slots.get(wid)
             if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
@@ -321,16 +319,22 @@ class Watcher:
             if not self._may_spawn():
                 return
             self._event(self.slots.setdefault(wid, Slot(wid)), SlotEvent.WANT_UP)
+            if self._ground.loop.now() > enough:
+                self._come_back_at(enough)
+                return
 
     def _may_spawn(self) -> bool:
-        """Tell whether `warmup_delay` is over; if not, come back when it is."""
-        loop, delay = self._ground.loop, self.options.warmup_delay
-        if loop.now() >= self._not_before:
-            self._not_before = loop.now() + delay
+        """Tell whether it is time for the next start; if not, come back when it is."""
+        now = self._ground.loop.now()
+        if now >= self._not_before:
+            self._not_before = now + self.options.warmup_delay
             return True
-        if self._warming is None:
-            self._warming = loop.call_at(self._not_before, self._warm)
+        self._come_back_at(self._not_before)
         return False
+
+    def _come_back_at(self, instant: float) -> None:
+        if self._warming is None:
+            self._warming = self._ground.loop.call_at(instant, self._warm)
 
     def _warm(self) -> None:
         self._warming = None
@@ -376,23 +380,6 @@ class Watcher:
         """Replace a process that has reached its age; when the replacement fails, try again later."""
         slot = self.slots.get(process.identity.wid)
         if slot is not None and slot.occupant is process:
-            log.info("%s is %s old (max_age): replacing it", process, _duration(process.uptime))
+            log.info("%s is %s old (max_age): replacing it", process, spoken(process.uptime))
             self.replace(slot.wid)
             process.ages(max(self.options.backoff_max, 1.0), lambda: self._too_old(process))
-
-
-def _duration(seconds: float) -> str:
-    """Return a time as a person says it: 0.02 s, 3.1 s, 17 min, 4.0 h, 12 d."""
-    for limit, unit, name, digits in _UNITS:
-        if seconds < limit:
-            return f"{seconds / unit:.{digits}f} {name}"
-    return f"{seconds / 86400:.1f} d"
-
-
-_UNITS = (
-    (0.1, 1, "s", 3),
-    (10, 1, "s", 1),
-    (120, 1, "s", 0),
-    (7200, 60, "min", 0),
-    (172800, 3600, "h", 1),
-)

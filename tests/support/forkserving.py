@@ -8,6 +8,7 @@ Logs: no ERROR, no traceback and no SIGKILL, but those that the test has announc
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import select
@@ -19,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from forkserve.unix.children import Relation, children_of, relations
-from forkserve.unix.prctl import become_subreaper
 
 __all__ = ["Forkserve", "descriptors", "eventually", "running"]
 
@@ -123,7 +123,7 @@ class Forkserve:
         bad = [line for line in self.lines if _BAD.search(line)]
         bad = [line for line in bad if not any(each.search(line) for each in self._allowed)]
         assert not bad, "\n".join(["unexpected in the log:", *bad, "of", self.transcript()])
-        eventually(lambda: not children_of(os.getpid()))
+        eventually(_no_child_is_left)
 
     def end(self) -> None:
         """Clean up after a test that has failed."""
@@ -152,7 +152,7 @@ def running(
     *argv: str, cwd: Path, config: str | None = None, pass_fds: Sequence[int] = (), env: Mapping[str, str] | None = None
 ) -> Iterator[Forkserve]:
     """Run forkserve with these arguments, or with a configuration in INI form; ends and checks it."""
-    become_subreaper()
+    _adopt_orphans(True)
     if config is not None:
         (cwd / "stack.ini").write_text(config)
         argv = ("-c", "stack.ini", *argv)
@@ -163,6 +163,19 @@ def running(
         server.check()
     finally:
         server.end()
+        _adopt_orphans(False)
+
+
+def _adopt_orphans(wanted: bool) -> None:
+    """Become a subreaper (PR_SET_CHILD_SUBREAPER of prctl(2)), or be none any more."""
+    assert ctypes.CDLL(None).prctl(36, int(wanted), 0, 0, 0) == 0
+
+
+def _no_child_is_left() -> bool:
+    for each in relations():
+        if each.parent == os.getpid() and each.is_dead:
+            os.waitpid(each.pid, os.WNOHANG)
+    return not children_of(os.getpid())
 
 
 def eventually(condition: object, *, timeout: float = TIMEOUT) -> None:
