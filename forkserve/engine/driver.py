@@ -118,7 +118,8 @@ class Driver(Sockets):
             if conn is None:
                 if fd in self.handlers:
                     self.handlers[fd]()
-            elif event != READABLE or conn.exchange is not None or conn.phase > BODY:
+            elif event != READABLE or conn.exchange is not None or conn.inbox or conn.phase > BODY:
+                # What was read ahead comes first: a pipelined request may still wait for its turn in `todo`.
                 self.handle(conn, event)
             else:
                 try:
@@ -182,10 +183,11 @@ class Driver(Sockets):
         conn.phase = BODY
         conn.deadline = conn.body.deadline(self.now)
         data, conn.inbox = conn.inbox, b""
+        if fields.expect_continue:
+            # Before the body, which may have come with the head and start the exchange at once.
+            exchange.body_held()
         if data:
             self._take_body(conn, data)
-        if fields.expect_continue:
-            exchange.body_held()
         if conn.phase is BODY and (exchange.early or fields.expect_continue):
             conn.phase = RUNNING
             self.start(exchange)
