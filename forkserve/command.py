@@ -32,6 +32,9 @@ _NOT_INHERITED = frozenset(
 _READY_SPEAKERS = frozenset({"forkserve-worker"})
 """Programs known to say READY=1; any other is found out when it first does."""
 
+_RELOADING = frozenset({"--use-reloader", "--reload"})
+"""Flags of theirs for development: a broken application is kept waiting, however long it takes to mend it."""
+
 FdsFor = Callable[[Iterable[str]], Mapping[str, int]]
 """Returns the master's descriptors of sockets, by name, in the order asked for."""
 
@@ -64,9 +67,9 @@ class Command:
 
     @property
     def says_ready(self) -> bool:
-        """True for a program that is known to say READY=1."""
-        text = f"{self.options.cmd} {self.options.args}".split()
-        return any(os.path.basename(word.strip("'\"")) in _READY_SPEAKERS for word in text)
+        """True for a program that is known to say READY=1, unless it may wait for its source to be mended first."""
+        text = [word.strip("'\"") for word in f"{self.options.cmd} {self.options.args}".split()]
+        return any(os.path.basename(word) in _READY_SPEAKERS for word in text) and not _RELOADING & set(text)
 
     def spec(self, wid: int, fds_for: FdsFor, outputs: Outputs) -> SpawnSpec:
         """Return how to start the process of one slot; raises ConfigError when its words cannot be split."""

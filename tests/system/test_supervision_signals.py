@@ -239,3 +239,38 @@ def test_the_master_takes_the_place_of_systemd_for_its_children_only(tmp_path: P
             cwd=tmp_path, pass_fds=(fd,),
         ) as server:  # fmt: skip
             server.expect("^1 web$")
+
+
+def test_a_single_process_without_a_socket_is_stopped_before_its_successor_starts(tmp_path: Path) -> None:
+    with running(cwd=tmp_path, config=WEB) as server:
+        old = server.started("single[1]")
+        (tmp_path / "stack.ini").write_text(WEB.replace("sleep 1000", "sleep 2000"))
+        server.send(signal.SIGHUP)
+        server.expect(r"single changes \(cmd\)")
+        server.expect(rf"single\[1\] pid {old} was ended by SIGTERM")
+
+        server.expect(r"single\[1\] pid \d+ started: sleep 2000")
+
+
+def test_a_stop_in_the_middle_of_a_reload_ends_all_and_exits_with_0(tmp_path: Path) -> None:
+    config = WEB.replace("ready_after = 0.2", "ready_after = 1000")
+    with running(cwd=tmp_path, config=config) as server:
+        server.expect(r"web\[2\] pid \d+ started")
+        server.send(signal.SIGHUP)
+        server.expect(r"web: replacing 2 processes one by one")
+
+        assert server.stop() == 0
+
+
+def test_reloads_that_come_while_one_runs_become_one_more(tmp_path: Path) -> None:
+    with running(cwd=tmp_path, config=WEB) as server:
+        server.expect(r"web\[2\] pid \d+ started")
+        server.send(signal.SIGHUP)
+        server.expect(r"web: replacing 2 processes one by one \(generation 2\)")
+        for _ in range(50):
+            server.send(signal.SIGHUP)
+        server.expect(r"web: 2 processes replaced \(generation 2\)")
+        server.expect(r"web: 2 processes replaced \(generation 3\)")
+
+        assert server.stop() == 0
+        assert "generation 4" not in server.transcript()

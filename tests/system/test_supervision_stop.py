@@ -6,11 +6,14 @@ import fcntl
 import os
 import signal
 import struct
+import subprocess
 import sys
 import termios
 from pathlib import Path
 
-from forkserve.unix.children import members_of, relations
+import pytest
+
+from forkserve.unix.children import children_of, members_of, relations
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 
 FORKING = """
@@ -259,3 +262,23 @@ def _unread(fd: int) -> int:
 def _cpu(pid: int) -> int:
     """Return the ticks that a process has used."""
     return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a process namespace")
+def test_as_the_first_process_of_a_container_it_reaps_strangers_and_ends_them(tmp_path: Path) -> None:
+    (tmp_path / "stray.sh").write_text("(setsid true &); (setsid sleep 1000 &); echo up; exec sleep 1000")
+    (tmp_path / "stack.ini").write_text("[watcher:a]\ncmd = sh stray.sh\n")
+    container = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
+    line = [*container, sys.executable, "-m", "forkserve", "--control", "none", "-c", "stack.ini"]
+    with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as outside:
+        assert outside.stdout is not None
+        assert outside.stdout.readline() == "up\n"
+        (inside,) = children_of(outside.pid)
+        eventually(lambda: len(children_of(inside.pid)) == 3)
+        assert not [each for each in relations() if each.parent == inside.pid and each.is_dead]
+        os.kill(inside.pid, signal.SIGTERM)
+        _, log = outside.communicate(timeout=20)
+
+        assert outside.returncode == 0
+        assert "(sleep) has left its process group: ending it" in log
+        assert "pid 1\n" in log
