@@ -33,6 +33,7 @@ __all__ = [
     "Tally",
     "Verdict",
     "judge",
+    "markdown",
     "step",
 ]
 
@@ -218,6 +219,38 @@ def step(table: Table[S, E], state: S, event: E) -> tuple[S, tuple[Effect, ...]]
         raise ImpossibleEvent(f"{event} in {state}") from None
 
 
+def markdown() -> str:
+    """Return the tables as the documentation shows them (docs/states.md)."""
+    sections = (
+        _section("Process", "One pid, used once.", PROCESS, ProcessEvent),
+        _section("Slot", "One place of a watcher, with many lives.", SLOT, SlotEvent),
+        _section("Master", "From the first signal caught to the last socket closed.", MASTER, MasterEvent),
+    )
+    return "\n\n".join((_TITLE, *sections)) + "\n"
+
+
+_TITLE = """# States
+
+What supervision is made of; printed by `python -m forkserve.lifecycle`. What a watcher does (stopped, starting, active,
+stopping, fatal) is computed from its slots and processes, and is no state of its own."""
+
+
+def _section(title: str, about: str, table: Table[S, E], events: type[E]) -> str:
+    lines = [["state", *(event.value for event in events)], ["---"] * (len(events) + 1)]
+    for state, row in table.items():
+        lines.append([state.name, *(_cell(state, row[event]) if event in row else "" for event in events)])
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## {title}\n\n{about} A dot changes nothing; an empty cell cannot happen.\n\n{rows}"
+
+
+def _cell(state: S, cell: tuple[S, tuple[Effect, ...]]) -> str:
+    after, effects = cell
+    what = ", ".join(effect.value for effect in effects)
+    if after is state:
+        return what or "·"
+    return f"{after.name}: {what}" if what else after.name
+
+
 FROM_OUTSIDE = frozenset({1, 2, 3, 9, 15})
 """HUP, INT, QUIT, KILL and TERM: somebody, or the kernel short of memory, has ended the process; it did not fail."""
 
@@ -286,3 +319,7 @@ def judge(policy: Policy, tally: Tally, death: Death) -> Verdict:
         return Verdict(SlotEvent.GAVE_UP, counted)
     # 2 ** 60 seconds is long enough, and a float still
     return Verdict(SlotEvent.LOST_EARLY, counted, min(policy.backoff * 2.0 ** min(failed - 1, 60), policy.backoff_max))
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from forkserve.lifecycle import (
@@ -21,11 +23,17 @@ from forkserve.lifecycle import (
     SlotState,
     Tally,
     judge,
+    markdown,
     step,
 )
 
 POLICY = Policy(max_retry=4, backoff=0.5, backoff_max=1.5)
 EARLY = Death(was_ready=False)
+
+
+def test_the_tables_in_the_docs_are_those_in_force() -> None:
+    written = Path(__file__).parent.parent.parent / "docs" / "states.md"
+    assert written.read_text() == markdown(), "run: python -m forkserve.lifecycle > docs/states.md"
 
 
 def test_every_state_has_a_row() -> None:

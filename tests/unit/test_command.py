@@ -1,0 +1,110 @@
+"""How the options of a watcher become words, environment and descriptors."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from forkserve.command import Command, Outputs, prepare
+from forkserve.config.model import WatcherOptions
+from forkserve.errors import ConfigError
+from forkserve.operations import replaces_side_by_side
+from forkserve.unix.spawn import SpawnSpec
+
+WEB = WatcherOptions(name="web", cmd="serve --fd $(circus.sockets.web) $(circus.wid)", use_sockets=True)
+INHERITED = {"PATH": "/bin", "NOTIFY_SOCKET": "/systemd", "LISTEN_FDS": "1", "HOME": "/root"}
+
+
+def _fds(names: Iterable[str]) -> dict[str, int]:
+    return {name: 10 + number for number, name in enumerate(names)}
+
+
+def _command(options: WatcherOptions, sockets: tuple[str, ...] = ("admin", "web")) -> Command:
+    return prepare(options, sockets, inherited=INHERITED, notify_address="@ours")
+
+
+def _spec(options: WatcherOptions) -> SpawnSpec:
+    return _command(options).spec(2, _fds, Outputs())
+
+
+def test_a_socket_named_in_the_command_is_the_first_inherited_descriptor() -> None:
+    spec = _spec(WEB)
+
+    assert spec.argv == ("serve", "--fd", "3", "2")
+    assert spec.sockets == {"web": 10}
+
+
+def test_a_command_that_names_none_gets_all_in_order() -> None:
+    assert list(_spec(dataclasses.replace(WEB, cmd="serve")).sockets) == ["admin", "web"]
+
+
+def test_without_use_sockets_and_without_a_name_there_is_none() -> None:
+    assert _spec(dataclasses.replace(WEB, cmd="serve", use_sockets=False)).sockets == {}
+
+
+def test_placeholders_are_replaced_before_the_words_are_split() -> None:
+    options = dataclasses.replace(WEB, cmd="run $(circus.env.flags)", env={"FLAGS": "-a '-b c'"})
+
+    assert _spec(options).argv == ("run", "-a", "-b c")
+
+
+def test_what_systemd_said_to_the_master_is_not_handed_on() -> None:
+    env = _spec(dataclasses.replace(WEB, copy_env=True)).env
+
+    assert env["NOTIFY_SOCKET"] == "@ours"
+    assert "LISTEN_FDS" not in env
+    assert env["HOME"] == "/root"
+    assert (env["FORKSERVE_WATCHER"], env["FORKSERVE_WID"]) == ("web", "2")
+
+
+def test_the_env_sections_beat_the_inherited_environment() -> None:
+    assert _spec(dataclasses.replace(WEB, copy_env=True, env={"HOME": "/x"})).env["HOME"] == "/x"
+
+
+def test_no_limit_on_descriptors_means_the_most_there_can_be() -> None:
+    options = dataclasses.replace(WEB, rlimits={"RLIMIT_NOFILE": -1, "RLIMIT_CORE": -1})
+
+    assert _spec(options).rlimits == {"RLIMIT_NOFILE": resource.getrlimit(resource.RLIMIT_NOFILE)[1], "RLIMIT_CORE": -1}
+
+
+def test_an_unknown_user_is_a_mistake_that_names_its_watcher() -> None:
+    with pytest.raises(ConfigError, match=r"\[watcher:web\]: unknown user 'no-such-user'"):
+        _command(dataclasses.replace(WEB, uid="no-such-user"))
+
+
+def test_a_quotation_without_its_end_is_a_mistake_before_anything_is_started() -> None:
+    with pytest.raises(ConfigError, match=r"\[watcher:web\] cmd: No closing quotation"):
+        _command(dataclasses.replace(WEB, cmd="sh -c 'oops"))
+
+
+@pytest.mark.parametrize(
+    ("cmd", "says_ready"),
+    [
+        ("forkserve-worker --fd 3 app", True),
+        (f"{os.sep}venv/bin/forkserve-worker app", True),
+        ("uv run forkserve-worker app", True),
+        ("forkserve-worker --use-reloader app", False),
+        ("python worker.py", False),
+    ],
+)
+def test_our_own_worker_is_known_to_say_when_it_is_ready(cmd: str, says_ready: bool) -> None:
+    assert _command(dataclasses.replace(WEB, cmd=cmd)).says_ready is says_ready
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"singleton": True}, False),
+        ({"cmd": "redis", "use_sockets": False}, False),
+        ({"cmd": "celery", "use_sockets": False, "numprocesses": 2}, True),
+        ({"cmd": "fcgi", "use_sockets": False, "stdin_socket": "web"}, True),
+    ],
+)
+def test_only_what_cannot_collide_is_replaced_side_by_side(changes: dict[str, Any], expected: bool) -> None:
+    assert replaces_side_by_side(_command(dataclasses.replace(WEB, **changes))) is expected
