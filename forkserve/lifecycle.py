@@ -11,7 +11,7 @@ is a bug of the caller and raises ImpossibleEvent; an event that changes nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
@@ -222,9 +222,9 @@ def step(table: Table[S, E], state: S, event: E) -> tuple[S, tuple[Effect, ...]]
 def markdown() -> str:
     """Return the tables as the documentation shows them (docs/states.md)."""
     sections = (
-        _section("Process", "One pid, used once.", PROCESS, ProcessEvent),
-        _section("Slot", "One place of a watcher, with many lives.", SLOT, SlotEvent),
-        _section("Master", "From the first signal caught to the last socket closed.", MASTER, MasterEvent),
+        _section("Process", "One pid, used once.", PROCESS, tuple(ProcessEvent)),
+        _section("Slot", "One place of a watcher, with many lives.", SLOT, tuple(SlotEvent)),
+        _section("Master", "From the first signal caught to the last socket closed.", MASTER, tuple(MasterEvent)),
     )
     return "\n\n".join((_TITLE, *sections)) + "\n"
 
@@ -235,7 +235,7 @@ What supervision is made of; printed by `python -m forkserve.lifecycle`. What a 
 stopping, fatal) is computed from its slots and processes, and is no state of its own."""
 
 
-def _section(title: str, about: str, table: Table[S, E], events: type[E]) -> str:
+def _section(title: str, about: str, table: Table[S, E], events: Sequence[E]) -> str:
     lines = [["state", *(event.value for event in events)], ["---"] * (len(events) + 1)]
     for state, row in table.items():
         lines.append([state.name, *(_cell(state, row[event]) if event in row else "" for event in events)])
