@@ -66,8 +66,11 @@ def _in_application(frame: FrameType | None) -> bool:
     """Tell whether the application runs, or what it called."""
     called: FrameType | None = None
     while frame is not None and frame.f_code not in _CALLERS:
+        if frame.f_code.co_filename.startswith(OURS):
+            # It is in one of our functions, which may not be left half way; it will come out again.
+            return False
         called, frame = frame, frame.f_back
-    return frame is not None and called is not None and not called.f_code.co_filename.startswith(OURS)
+    return frame is not None and called is not None
 
 
 _CALLERS = frozenset({Exchange.run.__code__, Exchange._pump.__code__, Exchange._end.__code__})

@@ -22,7 +22,7 @@ from forkserve.http.forwarded import Style, TrustedProxies
 from forkserve.http.request import Profile
 from forkserve.wsgi.exchange import Exchange, Site
 from forkserve.wsgi.forwarding import Forwarding
-from forkserve.wsgi.logged import LoggedExchange
+from forkserve.wsgi.logged import LoggedExchange, TimedExchange
 from forkserve.wsgi.template import environ_template
 
 __all__ = ["HONOURS", "WsgiRunner", "wsgi_driver"]
@@ -108,10 +108,10 @@ def wsgi_driver(
     bound: dict[str, Any] = {"__slots__": (), "site": site}
     base: type[Exchange] = Exchange
     if options.access_log.access_log is not None:
-        site.direct = False
+        site.noted = True
         bound["access"] = access = AccessLog(options.access_log, wake=driver.wake if runner.wakes else None)
         driver.log_to(access)
-        base = LoggedExchange
+        base = TimedExchange if access.timed else LoggedExchange
     driver.exchange = type("BoundExchange", (base,), bound)
     driver.upkeep.on_drain.append(site.close_connections)
     contain(driver)

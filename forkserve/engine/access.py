@@ -11,6 +11,7 @@ import binascii
 import contextlib
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -46,37 +47,53 @@ class AccessLog:
         self._lock: contextlib.AbstractContextManager[Any] = (
             contextlib.nullcontext() if wake is None else threading.Lock()
         )
+        # Clocks are read and heads are taken apart only for formats that tell of them.
+        self.timed = self._format is None or re.search(r"%\([TMDL]\)s", options.access_log_format) is not None
         self._heads = "}o)" in options.access_log_format
+        # Where only time of day, client and answer vary, lines of one second are often the same.
+        self._repeats = not self.timed and "}e)" not in options.access_log_format and not self._heads
+        self._second = 0
+        self._texts: dict[tuple[RequestLine, Fields, str, int, int], str] = {}
         self._templates: dict[tuple[RequestLine, Fields], str] = {}
         self._pid = os.getpid()
         self.lines: list[str] = []
         self._record = AccessRecord("", 0.0, "", "", "", "", "", 0, 0, 0.0, self._pid)
 
-    def write(  # noqa: PLR0913 - a record has as many parts as it has
+    def write(
         self,
         address: str,
         line: RequestLine,
         fields: Fields,
-        *,
-        status: int,
-        size: int,
-        begun: float,
-        head: bytes = b"",
-        variables: Mapping[str, Any] | None = None,
+        answer: tuple[int, int, float, bytes],
+        variables: Mapping[str, Any],
     ) -> None:
-        """Note an answered request; `begun` is an instant of the monotonic clock, `head` the response's."""
+        """Note an answered request; `answer` is status, bytes of body, instant of the begin (monotonic), head."""
+        if self._repeats:
+            second = int(time.time())
+            if second != self._second:
+                self._second = second
+                self._texts = {}
+            key = (line, fields, address, answer[0], answer[1])
+            text = self._texts.get(key)
+            if text is not None and self._wake is None:
+                self.lines.append(text)
+                return
         with self._lock:
             record = self._record
             record.address = address
-            record.duration = time.monotonic() - begun
-            record.time = time.time() - record.duration
-            record.status = status
-            record.size = size
-            record.variables = variables or {}
+            record.status, record.size, begun, head = answer
+            record.time = time.time()
+            if self.timed:
+                record.duration = time.monotonic() - begun
+                record.time -= record.duration
+            record.variables = variables
             if self._heads:
                 record.response = _LazyHead(head)
             first = not self.lines
-            self.lines.append(self._line(record, line, fields))
+            text = self._line(record, line, fields)
+            self.lines.append(text)
+            if self._repeats and len(self._texts) < MEMORY:
+                self._texts[key] = text
         if first and self._wake is not None:
             self._wake()
 

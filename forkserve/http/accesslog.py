@@ -91,8 +91,24 @@ class _Clock:
         return self._text
 
 
+class _Addresses:
+    """The client's address, escaped once for each."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def __call__(self, record: AccessRecord) -> str:
+        text = self._known.get(record.address)
+        if text is None:
+            if len(self._known) >= 1024:
+                self._known.clear()
+            text = self._known[record.address] = _or_dash(record.address)
+        return text
+
+
 _ATOMS: dict[str, Formatter] = {
-    "h": lambda record: _or_dash(record.address),
     "l": lambda record: "-",
     "u": lambda record: _or_dash(record.user),
     "r": lambda record: f"{_safe(record.method)} {_safe(record.target)} {record.protocol}",
@@ -116,6 +132,8 @@ _ATOMS: dict[str, Formatter] = {
 def _getter(atom: str) -> Formatter:
     if atom == "t":
         return _Clock()
+    if atom == "h":
+        return _Addresses()
     if atom.startswith("{"):
         name, kind = atom[1:-2], atom[-1]
         if kind == "e":

@@ -37,11 +37,11 @@ class Site:
     """What all exchanges of one serving share.
 
     `wait(conn, until)` blocks the caller until `until()` holds, and raises OSError if the client goes; where `parks`,
-    an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed, `direct`
-    while responses have to be noted.
+    an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed, `noted`
+    says that responses go to the access log.
     """
 
-    __slots__ = ("app", "body_in_memory", "direct", "forwarding", "keep", "parks", "responder", "wait")
+    __slots__ = ("app", "body_in_memory", "forwarding", "keep", "noted", "parks", "responder", "wait")
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Site:
         self.body_in_memory = body_in_memory
         self.forwarding = forwarding
         self.keep = True
-        self.direct = True
+        self.noted = False
 
     def close_connections(self) -> None:
         """From now on, no response keeps its connection."""
@@ -178,7 +178,6 @@ class Exchange:
                 data = result[0] if len(result) == 1 else b"".join(result)
                 if (
                     type(data) is bytes
-                    and site.direct
                     and prepared.plain
                     and prepared.length == len(data)
                     and self.line.plain
@@ -187,6 +186,8 @@ class Exchange:
                 ):
                     # What `whole` below would say, for the most usual response.
                     self.conn.reply(prepared.head + site.responder.end + data, True)
+                    if site.noted:
+                        self.note(prepared.code, len(data))
                 else:
                     self._reply(data)
                 return
