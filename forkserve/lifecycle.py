@@ -237,14 +237,15 @@ stopping, fatal) is computed from its slots and processes, and is no state of it
 
 def _section(title: str, about: str, table: Table[S, E], events: Sequence[E]) -> str:
     lines = [["state", *(event.value for event in events)], ["---"] * (len(events) + 1)]
-    for state, row in table.items():
-        lines.append([state.name, *(_cell(state, row[event]) if event in row else "" for event in events)])
+    lines += ([state.name, *(_cell(table, state, event) for event in events)] for state in table)
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"## {title}\n\n{about} A dot changes nothing; an empty cell cannot happen.\n\n{rows}"
 
 
-def _cell(state: S, cell: tuple[S, tuple[Effect, ...]]) -> str:
-    after, effects = cell
+def _cell(table: Table[S, E], state: S, event: E) -> str:
+    if event not in table[state]:
+        return ""
+    after, effects = table[state][event]
     what = ", ".join(effect.value for effect in effects)
     if after is state:
         return what or "·"
