@@ -122,8 +122,8 @@ class Effect(Enum):
     CLOSE = "close the sockets, end"
 
 
-S = TypeVar("S", ProcessState, SlotState, MasterState)
-E = TypeVar("E", ProcessEvent, SlotEvent, MasterEvent)
+S = TypeVar("S", bound=Enum)
+E = TypeVar("E", bound=Enum)
 Table = Mapping[S, Mapping[E, tuple[S, tuple[Effect, ...]]]]
 
 _P, _PE, _S, _SE, _M, _ME, _E = ProcessState, ProcessEvent, SlotState, SlotEvent, MasterState, MasterEvent, Effect
