@@ -19,12 +19,12 @@ from forkserve.asgi.incoming import Incoming
 from forkserve.asgi.outgoing import body_bytes, early_hints, file_part, prepared_head, trailer_fields
 from forkserve.asgi.scope import http_scope
 from forkserve.asgi.site import Message, Site, Task, Transport
+from forkserve.asgi.stream import Stream
 from forkserve.failure import due_to_loss, log_failure
-from forkserve.http.chunked import encode_chunk
 from forkserve.http.errors import error_response
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
-from forkserve.http.response import Framing, Prepared
+from forkserve.http.response import Prepared
 
 __all__ = ["Exchange"]
 
@@ -49,20 +49,18 @@ class Exchange:
     """A request and the response to it as far as it has come."""
 
     __slots__ = (
+        "client",
         "conn",
         "fields",
-        "framing",
         "incoming",
-        "keep",
-        "left",
         "line",
         "news",
         "prepared",
         "room",
         "stage",
+        "stream",
         "task",
         "told",
-        "trailer_lines",
         "trailers",
         "verdict",
         "__weakref__",
@@ -128,9 +126,12 @@ class Exchange:
 
     async def run(self) -> None:
         """Call the application and see to it that its response ends."""
-        scope = http_scope(self.conn, self.line, self.fields, self.site.state)
+        site = self.site
+        scope = http_scope(self.conn, self.line, self.fields, site.state)
+        if site.noted:
+            self.client = scope["client"]
         try:
-            await self.site.app(scope, self.receive, self.send)
+            await site.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
             self._fail(error)
             return
@@ -237,6 +238,11 @@ class Exchange:
         except OSError:
             self._lose()
             raise
+        if site.noted:
+            self.note(prepared.code, len(data))
+
+    def note(self, status: int, size: int) -> None:
+        """Leave a line in the access log, where exchanges do that."""
 
     def _begin(self, length: int | None) -> bytes:
         """Frame the response; returns its head."""
@@ -244,9 +250,7 @@ class Exchange:
         start = self.site.responder.start(
             self.prepared, method=line.method, modern=line.modern, keep=self._may_keep(), length=length
         )
-        self.framing = start.framing
-        self.left = start.length or 0
-        self.keep = start.keep_alive
+        self.stream = Stream(start)
         self.stage = MORE
         # The application has begun to answer in time; how long an answer may last is for the client to say.
         self.conn.be_patient()
@@ -256,16 +260,7 @@ class Exchange:
         head = b""
         if self.stage is BODY:
             head = self._begin(None if more or self.trailers else len(data))
-        framing = self.framing
-        if framing is Framing.CHUNKED:
-            data = encode_chunk(data)
-        elif framing is Framing.LENGTH:
-            data = data[: self.left]
-            self.left -= len(data)
-        elif framing is Framing.NONE:
-            data = b""
-        payload = head + data if head else data
-        if payload and not self._write(payload):
+        if not self._write(head + self.stream.piece(data)):
             await self._drained()
         if not more:
             self._end_body()
@@ -274,19 +269,16 @@ class Exchange:
         """Send a file, or a part of one, by sendfile(2)."""
         part = file_part(message)
         try:
+            head = b""
             if self.stage is BODY:
-                self._write(self._begin(part.count if not (part.more or self.trailers) else None))
-            count = part.count
-            if self.framing is Framing.LENGTH:
-                count = min(self.left, count)
-                self.left -= count
-            if count and self.framing is not Framing.NONE:
-                chunked = self.framing is Framing.CHUNKED
-                self._write(b"%x\r\n" % count if chunked else b"")
+                head = self._begin(part.count if not (part.more or self.trailers) else None)
+            before, count, behind = self.stream.file(part.count)
+            self._write(head + before)
+            if count:
                 self.conn.write_file(part.file, part.offset, count)
-                self._write(b"\r\n" if chunked else b"")
-                if part.more:
-                    await self._drained()
+                self._write(behind)
+            if part.more:
+                await self._drained()
         finally:
             part.close()
         if not part.more:
@@ -295,27 +287,23 @@ class Exchange:
     def _end_body(self) -> None:
         if self.trailers:
             self.stage = TRAILERS
-            self.trailers = False
-            self.trailer_lines = b""
-            return
-        if self.framing is Framing.CHUNKED:
-            self._write(b"0\r\n\r\n")
-        self._finish()
+        else:
+            self._finish()
 
     def _trailers(self, message: Message) -> None:
-        fields = trailer_fields(self.site.responder, message)
-        self.trailer_lines += fields
+        self.stream.trail(trailer_fields(self.site.responder, message))
         if not message.get("more_trailers"):
-            if self.framing is Framing.CHUNKED:
-                self._write(b"0\r\n" + self.trailer_lines + b"\r\n")
             self._finish()
 
     def _finish(self) -> None:
-        if self.framing is Framing.LENGTH and self.left:
-            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self._name(), self.left)
-            self.keep = False
+        stream = self.stream
+        self._write(stream.end())
+        if stream.missing:
+            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self._name(), stream.missing)
         self._over()
-        self.conn.done(self.keep)
+        self.conn.done(stream.keep and not stream.missing)
+        if self.site.noted:
+            self.note(self.prepared.code, stream.size)
 
     def _over(self) -> None:
         self.stage = OVER
@@ -382,6 +370,8 @@ class Exchange:
             self.conn.reply(payload, keep)
         except OSError:
             self._lose()
+        if self.site.noted:
+            self.note(code, 0)
 
     def _close(self) -> None:
         """Close, if the response has not ended: only that tells the client that it is not whole."""

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from forkserve.asgi.exchange import Exchange
+from forkserve.asgi.logged import LoggedExchange
 from forkserve.asgi.site import Site, Transport
 from forkserve.config.serving import AsgiOptions
 from forkserve.http.fields import Fields
@@ -21,9 +22,14 @@ log = logging.getLogger("forkserve.asgi")
 Factory = Callable[[Transport, RequestLine, Fields], Any]
 
 
-def exchange_factory(site: Site, options: AsgiOptions) -> Factory:
-    """Return what makes the exchange of a request; it raises Refusal for a handshake that is none."""
-    http = type("BoundExchange", (Exchange,), {"__slots__": (), "site": site})
+def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None) -> Factory:
+    """Return what makes the exchange of a request; it raises Refusal for a handshake that is none.
+
+    `access` is the `forkserve.engine.access.AccessLog` that is to have a line of each, if any.
+    """
+    site.noted = access is not None
+    base = Exchange if access is None else LoggedExchange
+    http = type("BoundExchange", (base,), {"__slots__": (), "site": site, "access": access})
     upgraded = _websockets(site, options) if find_spec("websockets") is not None else _refuse
 
     def exchange_for(conn: Transport, line: RequestLine, fields: Fields) -> Any:

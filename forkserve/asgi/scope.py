@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from forkserve.asgi.forwarding import Forwarding, forwarded_fields
 from forkserve.asgi.site import Transport
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
@@ -19,27 +20,33 @@ MEMO = 8
 """Request lines for which the scope of shared header fields is kept."""
 _EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 _MODERN: dict[str, dict[str, Any]] = _EXTENSIONS | {"http.response.trailers": {}, "http.response.early_hint": {}}
+_FORWARDED: dict[RequestLine, dict[str, Any]] = {}
+"""The memo of fields that speak for a proxy: always empty."""
 _WEBSOCKET: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
 
 
 class ScopeTemplate:
-    """What every request that comes by one listener has in common; `wildcard` if its address says nothing."""
+    """What every request that comes by one listener has in common; `server` is None if its address says nothing."""
 
-    __slots__ = ("base", "root", "wildcard")
+    __slots__ = ("base", "forwarding", "root")
 
-    def __init__(self, listener: socket.socket, *, root_path: str) -> None:
+    def __init__(
+        self, listener: socket.socket, *, root_path: str, tls: bool = False, forwarding: Forwarding | None = None
+    ) -> None:
         name = listener.getsockname()
         unix = listener.family == socket.AF_UNIX
         self.root = root_path.rstrip("/")
-        self.wildcard = not unix and name[0] in ("0.0.0.0", "::")
+        self.forwarding = forwarding
+        wildcard = not unix and name[0] in ("0.0.0.0", "::")
+        server = (_text(name), None) if unix else tuple(name[:2])
         self.base: dict[str, Any] = {
             "type": "http",
             # 2.4: send() raises OSError once the client has gone.
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
-            "server": (_text(name), None) if unix else tuple(name[:2]),
+            "server": None if wildcard else server,
             "client": None,
-            "scheme": "http",
+            "scheme": "https" if tls else "http",
             "root_path": self.root,
         }
 
@@ -47,7 +54,9 @@ class ScopeTemplate:
 def http_scope(conn: Transport, line: RequestLine, fields: Fields, state: dict[str, Any]) -> dict[str, Any]:
     """Return a scope of type `http` that is the application's own."""
     memo = fields.memo
-    base: dict[str, Any] = (memo and memo.get(line)) or _base(conn.listening.environ, line, fields)
+    base: dict[str, Any] | None = memo.get(line) if memo else None
+    if base is None:
+        base = _base(conn.listening.environ, line, fields)
     scope = base.copy()
     host, port = conn.remote
     if port:
@@ -55,8 +64,12 @@ def http_scope(conn: Transport, line: RequestLine, fields: Fields, state: dict[s
     scope["headers"] = base["headers"].copy()
     scope["extensions"] = base["extensions"].copy()
     scope["state"] = state.copy()
-    if conn.listening.environ.wildcard:
+    if scope["server"] is None:
         scope["server"] = conn.sock.getsockname()[:2]
+    if fields.memo is _FORWARDED:
+        forwarded = forwarded_fields(base["headers"])
+        if forwarded is not None:
+            conn.listening.environ.forwarding.apply(scope, forwarded, host or None)
     return scope
 
 
@@ -88,8 +101,10 @@ def _base(template: ScopeTemplate, line: RequestLine, fields: Fields) -> dict[st
         "extensions": _MODERN if line.modern else _EXTENSIONS,
     }
     if fields.memo is None:
-        fields.memo = {}
-    elif len(fields.memo) < MEMO:
+        # What proxies say may depend on the connection, and their fields hardly ever come again.
+        forwarded = template.forwarding is not None and forwarded_fields(fields.headers) is not None
+        fields.memo = _FORWARDED if forwarded else {}
+    elif fields.memo is not _FORWARDED and len(fields.memo) < MEMO:
         fields.memo[line] = base
     return base
 

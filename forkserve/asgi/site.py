@@ -48,7 +48,8 @@ class Site:
 
     `state` is what the lifespan has left, copied into each scope. `keep` is False once connections are to be closed.
     `sockets` are the open WebSockets, to be told when serving ends; `leaving` is
-    True when little time is left, so that who waits for a client's end is told of it.
+    True when little time is left, so that who waits for a client's end is told of it. `noted` is True if exchanges
+    leave lines in an access log.
     """
 
     app: Application
@@ -57,4 +58,5 @@ class Site:
     state: dict[str, Any]
     keep: bool = True
     leaving: bool = False
+    noted: bool = False
     sockets: set[Any] = field(default_factory=set)

@@ -16,13 +16,14 @@ from typing import Any, ClassVar
 
 from forkserve.asgi.exchange import Exchange
 from forkserve.asgi.factory import exchange_factory
+from forkserve.asgi.forwarding import Forwarding
 from forkserve.asgi.lifespan import Lifespan, LifespanMode
 from forkserve.asgi.scope import ScopeTemplate
 from forkserve.asgi.site import Site
 from forkserve.asgi.stepping import stepper
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.looping import loop_factory
-from forkserve.backends.serving import HONOURS
+from forkserve.backends.serving import HONOURS, open_access_log, settle, tls_of, trusted_by
 from forkserve.engine.driver import Driver
 from forkserve.engine.limits import Limits
 from forkserve.engine.listening import Listening
@@ -91,7 +92,9 @@ class _Serving:
         await lifespan.start()
         self.driver = driver = self._driver()
         self.site = site = Site(self._app, driver.responder, self._loop, lifespan.state)
-        driver.exchange = exchange_factory(site, self._run.options.asgi)
+        options = self._run.options
+        access = None if options.access_log.access_log is None else open_access_log(driver, options.access_log)
+        driver.exchange = exchange_factory(site, options.asgi, access=access)
         driver.upkeep.on_drain.append(self._begin_drain)
         self._loop.add_reader(driver.fileno(), self._turn)
         self._run.ready()
@@ -107,15 +110,19 @@ class _Serving:
     def _driver(self) -> Driver:
         options = self._run.options
         limits = Limits.of(options)
+        tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
+        forwarding = None if trusted is None else Forwarding(*trusted)
         listenings = [
             Listening(
                 listener,
-                ScopeTemplate(listener, root_path=options.proxy.root_path),
+                ScopeTemplate(listener, root_path=options.proxy.root_path, tls=tls is not None, forwarding=forwarding),
                 Profile(limits.http, ScopeCollector),
             )
             for listener in self._listeners
         ]
-        return Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
+        driver = Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
+        settle(driver, tls, options.proxy)
+        return driver
 
     def _turn(self) -> None:
         driver = self.driver
@@ -176,9 +183,9 @@ class Asgi:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.ASGI}),
         concurrency="a task for each request",
-        honours=(HONOURS - {"body_in_memory"})
+        honours=(HONOURS - {"body_in_memory", "static"})
         | {
-            "lifespan", "loop", "no_ws_compression", "root_path", "timeout", "ws_max_size", "ws_ping_interval",
+            "lifespan", "loop", "no_ws_compression", "timeout", "ws_max_size", "ws_ping_interval",
             "ws_ping_timeout",
         },
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the WSGI backends of the engine have in common: how a driver is made for an application and its listeners."""
+"""What the backends of the engine have in common: how a driver is made for an application and its listeners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forkserve.backends.base import App, Run
-from forkserve.config.serving import ProxyOptions, ProxyProtocol, TlsOptions
+from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtocol, TlsOptions
 from forkserve.engine.access import AccessLog
 from forkserve.engine.driver import Driver, Runner
 from forkserve.engine.forks import contain
@@ -25,7 +25,7 @@ from forkserve.wsgi.forwarding import Forwarding
 from forkserve.wsgi.logged import LoggedExchange, TimedExchange
 from forkserve.wsgi.template import environ_template
 
-__all__ = ["HONOURS", "WsgiRunner", "wsgi_driver"]
+__all__ = ["HONOURS", "WsgiRunner", "open_access_log", "settle", "tls_of", "trusted_by", "wsgi_driver"]
 
 HONOURS = frozenset(
     {
@@ -78,7 +78,7 @@ def wsgi_driver(
     """Return a driver that runs the application as `runner` says."""
     options = run.options
     limits = Limits.of(options)
-    tls = _tls(options.tls)
+    tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
     listenings = [
         Listening(
             listener,
@@ -100,22 +100,33 @@ def wsgi_driver(
         wait=runner.wait,
         parks=runner.parks,
         body_in_memory=options.http.body_in_memory,
-        forwarding=_forwarding(options.proxy),
+        forwarding=None if trusted is None else Forwarding(*trusted),
     )
-    for listening in driver.listenings:
-        listening.tls = tls
-    _expect_proxies(driver, options.proxy)
+    settle(driver, tls, options.proxy)
     bound: dict[str, Any] = {"__slots__": (), "site": site}
     base: type[Exchange] = Exchange
     if options.access_log.access_log is not None:
         site.noted = True
-        bound["access"] = access = AccessLog(options.access_log, wake=driver.wake if runner.wakes else None)
-        driver.log_to(access)
+        bound["access"] = access = open_access_log(driver, options.access_log)
         base = TimedExchange if access.timed else LoggedExchange
     driver.exchange = type("BoundExchange", (base,), bound)
     driver.upkeep.on_drain.append(site.close_connections)
-    contain(driver)
     return driver
+
+
+def open_access_log(driver: Driver, options: AccessLogOptions) -> AccessLog:
+    """Return the access log, of which the driver sees to it that it is written; raises UsageError."""
+    access = AccessLog(options, wake=driver.wake if driver.runner.wakes else None)
+    driver.log_to(access)
+    return access
+
+
+def settle(driver: Driver, tls: Callable[[Socket], Any] | None, options: ProxyOptions) -> None:
+    """Tell a driver what its connections begin with, and keep it to this process; raises UsageError."""
+    for listening in driver.listenings:
+        listening.tls = tls
+    _expect_proxies(driver, options)
+    contain(driver)
 
 
 def _expect_proxies(driver: Driver, options: ProxyOptions) -> None:
@@ -137,7 +148,8 @@ def _with_files(app: App, folders: tuple[tuple[str, str], ...]) -> App:
     return Static(app, folders)
 
 
-def _tls(options: TlsOptions) -> Callable[[Socket], Any] | None:
+def tls_of(options: TlsOptions) -> Callable[[Socket], Any] | None:
+    """Return what puts an accepted socket under TLS, if there is a certificate; raises UsageError."""
     if options.certfile is None:
         return None
     # The ssl module costs three megabytes.
@@ -146,11 +158,11 @@ def _tls(options: TlsOptions) -> Callable[[Socket], Any] | None:
     return functools.partial(TlsSocket, context=tls_context(options))
 
 
-def _forwarding(options: ProxyOptions) -> Forwarding | None:
+def trusted_by(options: ProxyOptions) -> tuple[TrustedProxies, Style] | None:
+    """Return whose forwarding fields are believed, and in which style; raises UsageError."""
     if not options.forwarded_allow_ips:
         return None
     try:
-        trusted = TrustedProxies(options.forwarded_allow_ips)
+        return TrustedProxies(options.forwarded_allow_ips), Style(options.forwarded_style)
     except ValueError as error:
         raise UsageError(f"--forwarded-allow-ips: {error}") from None
-    return Forwarding(trusted, Style(options.forwarded_style))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from tests.contract.test_asgi_http import body_of, raw_request, worker_of
+from tests.contract.test_asgi_http import body_of, raw_request, scope_of, worker_of
 from tests.support.serving import bound, run_worker, serving
 
 FOLDER = Path(__file__).parent
@@ -77,3 +77,37 @@ def test_clients_that_go_leave_no_error_in_the_log() -> None:
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
     assert b"ERROR" not in worker.log
+
+
+def test_each_answer_leaves_a_line_in_the_access_log(tmp_path: Path) -> None:
+    place = tmp_path / "access.log"
+    words = ["--access-log", str(place), "--access-log-format", '%(h)s "%(r)s" %(s)s %(B)s %({x-a}i)s']
+    with worker_of(*words) as worker:
+        worker.request("GET", "/hello?a", headers={"X-A": "b"})
+        for path in ("/parts", "/raises", "/file"):
+            body_of(worker, path)
+    size = (FOLDER / "asgi_app.py").stat().st_size
+
+    assert place.read_text().splitlines() == [
+        '127.0.0.1 "GET /hello?a HTTP/1.1" 200 5 b',
+        '127.0.0.1 "GET /parts HTTP/1.1" 200 13 -',
+        '127.0.0.1 "GET /raises HTTP/1.1" 500 0 -',
+        f'127.0.0.1 "GET /file HTTP/1.1" 200 {size} -',
+    ]
+
+
+def test_trusted_proxies_are_believed_and_max_requests_ends_the_worker() -> None:
+    headers = {
+        "X-Forwarded-For": "6.6.6.6, 192.0.2.7",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "example.org",
+    }
+    with worker_of("--max-requests", "3") as worker:
+        for _ in range(2):
+            scope = scope_of(worker, "/show", **headers)
+            assert scope["client"] == ["192.0.2.7", 0]
+            assert scope["scheme"] == "https"
+            assert scope["server"] == ["example.org", 443]
+            assert ["host", "example.org"] in scope["headers"]
+        assert worker.request("GET", "/show")[0].headers["Connection"] == "close"
+        assert worker.ended() == 0
