@@ -186,3 +186,16 @@ def test_a_signal_during_the_start_is_not_lost(tmp_path: Path) -> None:
         server.started("w0[1]")
 
         assert server.stop(signal.SIGTERM) == 0
+
+
+def test_a_daemon_is_detached_once_it_holds_its_sockets(tmp_path: Path) -> None:
+    arguments = ("--daemon", "--pidfile", "pid", "--log-output", "log")
+    with running(*arguments, cwd=tmp_path, config="[watcher:a]\ncmd = sleep 1000\n") as server:
+        server.process.wait(20)
+        eventually(lambda: (tmp_path / "pid").exists() and "started" in (tmp_path / "log").read_text())
+        master = int((tmp_path / "pid").read_text())
+        assert os.getsid(master) not in (master, os.getsid(0))
+        os.kill(master, signal.SIGTERM)
+
+        assert server.wait() == 0
+        eventually(lambda: not (tmp_path / "pid").exists())
