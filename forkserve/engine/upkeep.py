@@ -96,7 +96,9 @@ class Upkeep:
                 listening.paused_until = 0.0
                 driver.watch_listener(listening)
         self._live(now)
-        if driver.draining and now >= self.run.drain_deadline:
+        if driver.draining:
+            self._last_call(now)
+        if now >= self.run.drain_deadline:
             for conn in list(driver.connections.values()):
                 driver.lose(conn)
         return now + driver.limits.tick
@@ -145,11 +147,14 @@ class Upkeep:
         for listening in driver.listenings:
             if not listening.paused_until:
                 driver.epoll.unregister(listening.fd)
-        last = driver.now + LAST_CALL
-        for conn in driver.connections.values():
-            if conn.phase in (Phase.IDLE, Phase.FIRST_BYTE):
-                conn.deadline = min(conn.deadline, last)
+        self._last_call(driver.now)
         driver.next_sweep = driver.now
+
+    def _last_call(self, now: float) -> None:
+        """Let no idle connection stay; again at each sweep, since one may have become idle on a thread meanwhile."""
+        for conn in self.driver.connections.values():
+            if conn.phase in (Phase.IDLE, Phase.FIRST_BYTE):
+                conn.deadline = min(conn.deadline, now + LAST_CALL)
 
 
 def resident() -> int:
