@@ -41,6 +41,7 @@ class Shim:
         self.write = Repair.WRITE in repairs
         self.server = server_address(listeners[0]) if Repair.ADDRESS in repairs and len(listeners) == 1 else None
         self.unix = Repair.ADDRESS in repairs and all(each.family == socket.AF_UNIX for each in listeners)
+        self.software = run.server
         self.count = count_requests(run)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -48,6 +49,8 @@ class Shim:
         self.count()
         # A client must not choose the application's outgoing proxy (httpoxy, CVE-2016-5385).
         environ.pop("HTTP_PROXY", None)
+        if environ.get("SERVER_SOFTWARE") is None:
+            environ["SERVER_SOFTWARE"] = self.software
         if self.server is not None:
             environ["SERVER_NAME"], environ["SERVER_PORT"] = self.server
         if self.unix:
