@@ -1,0 +1,48 @@
+"""Runs the suites from a shell: `python -m forkserve.testing [--suites NAMES] [--markdown FILE] [BACKEND ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from forkserve.backends.registry import entries, state_of
+from forkserve.testing.matrix import markdown
+from forkserve.testing.outcome import SuiteReport
+from forkserve.testing.running import SUITES, check_backend
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 if a backend of ours or one that was named fails anything."""
+    parser = argparse.ArgumentParser(prog="python -m forkserve.testing", description="Run the suites over backends.")
+    parser.add_argument("backends", nargs="*", help="all that can serve here if none is named")
+    parser.add_argument("--suites", default=",".join(SUITES), help="some of them, comma-separated")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file")
+    arguments = parser.parse_args()
+    suites = tuple(arguments.suites.split(","))
+    unknown = set(suites) - set(SUITES)
+    if unknown:
+        parser.error(f"there is no suite {', '.join(sorted(unknown))}; there is {', '.join(SUITES)}")
+    reports = list(_reports(arguments.backends or _usable(), suites))
+    if arguments.markdown:
+        arguments.markdown.write_text(markdown(reports))
+    judged = arguments.backends or ("sync", "threads", "gevent", "asgi")
+    return int(any(each.failures for each in reports if each.backend in judged))
+
+
+def _usable() -> list[str]:
+    return [entry.name for entry in entries() if state_of(entry.traits).usable]
+
+
+def _reports(backends: list[str], suites: tuple[str, ...]) -> Iterator[SuiteReport]:
+    for backend in backends:
+        for report in check_backend(backend, suites=suites):
+            print(report, flush=True)
+            yield report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""What a check is and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from forkserve.testing.client import Fault
+
+if TYPE_CHECKING:
+    from forkserve.testing.site import Site
+
+__all__ = ["Check", "Fault", "Outcome", "SuiteReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that holds of a backend or not; `run` raises Failed. `name` is a sentence."""
+
+    name: str
+    run: Callable[[Site], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a check; `reason` is empty if it held."""
+
+    name: str
+    reason: str = ""
+    fault: Fault = Fault.OTHER
+
+    @property
+    def passed(self) -> bool:
+        """Whether it held."""
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteReport:
+    """All outcomes of one suite for one backend under one interface."""
+
+    backend: str
+    interface: str
+    suite: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def failures(self) -> tuple[Outcome, ...]:
+        """The outcomes of what did not hold."""
+        return tuple(each for each in self.outcomes if not each.passed)
+
+    def __str__(self) -> str:
+        total = len(self.outcomes)
+        lines = [f"{self.backend} ({self.interface}), {self.suite}: {total - len(self.failures)} of {total}"]
+        return "\n".join([*lines, *(f"  {each.name}: {each.reason}" for each in self.failures)])

@@ -1,0 +1,72 @@
+"""The corpus over a socket: what is valid is served as it was meant, what is invalid reaches no application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+
+from forkserve.testing.client import Connection, Failed, Response, expect
+from forkserve.testing.corpus import Case, invalid_cases, valid_cases
+from forkserve.testing.outcome import Check, Fault
+from forkserve.testing.site import Site
+
+__all__ = ["invalid_requests", "valid_requests"]
+
+PATIENCE = 2.0
+"""Seconds for the answer to one case; servers that never answer one are met often, and these cost the time."""
+
+
+def valid_requests() -> Iterator[Check]:
+    """Yield a check for each case whose requests are all to be served."""
+    for case in valid_cases():
+        yield Check(_name(case), partial(_serves, case))
+
+
+def invalid_requests() -> Iterator[Check]:
+    """Yield a check for each case that ends in a refusal."""
+    for case in invalid_cases():
+        yield Check(_name(case), partial(_refuses, case))
+
+
+def _name(case: Case) -> str:
+    return f"{case.name} [{case.rfc}]"
+
+
+def _serves(case: Case, site: Site) -> None:
+    with site.connect(patience=PATIENCE) as connection:
+        connection.send(case.raw)
+        for fact in case.served:
+            _compare(connection.response(fact.get("method", _method(case))), fact)
+
+
+def _refuses(case: Case, site: Site) -> None:
+    with site.connect(patience=PATIENCE) as connection:
+        connection.send(case.raw)
+        for fact in case.served:
+            _compare(connection.response(fact.get("method", _method(case))), fact)
+        answer = _answer(connection)
+    if answer is not None and answer.status < 400:
+        fault = Fault.SMUGGLING if case.area == "framing" else Fault.LENIENT
+        raise Failed(f"served with {answer.status}", fault)
+
+
+def _answer(connection: Connection) -> Response | None:
+    """Return what comes of an invalid request; None if the connection is closed or broken off without a word."""
+    if connection.closed():
+        return None
+    return connection.response("HEAD")
+
+
+def _method(case: Case) -> str:
+    return case.raw.lstrip(b"\r\n").partition(b" ")[0].decode("latin-1")
+
+
+def _compare(response: Response, fact: dict[str, object]) -> None:
+    expect(response.status < 400, f"refused with {response.status}")
+    if "body" not in fact or not response.body:
+        return
+    seen = json.loads(response.body)
+    if seen["body"] != fact["body"]:
+        fault = Fault.TRUNCATION if len(seen["body"]) < len(str(fact["body"])) else Fault.LENIENT
+        raise Failed(f"the application got {seen['body'][:60]!r}", fault)

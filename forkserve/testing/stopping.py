@@ -1,0 +1,50 @@
+"""The end of a worker: what is in flight is finished, idle connections hold nothing up, the queue waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from forkserve.testing.client import expect
+from forkserve.testing.outcome import Check
+from forkserve.testing.site import Site
+
+__all__ = ["stops"]
+
+
+def stops() -> Iterator[Check]:
+    """Yield the checks; each ends the worker and starts it again."""
+    yield Check("a request in flight is finished, and the exit code is 0", _in_flight)
+    yield Check("idle connections do not hold up the end", _idle)
+    yield Check("what waits in the queue is served by the next worker", _queued)
+
+
+def _in_flight(site: Site) -> None:
+    with site.connect() as connection:
+        connection.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        site.entered()
+        site.terminate()
+        site.let_go()
+        answer = connection.response()
+        expect(answer.body == b"waited", f"got {answer.body!r}")
+    expect(site.ended() == 0, f"exit code {site.process.returncode}")
+
+
+def _idle(site: Site) -> None:
+    site.restart()
+    expect(site.ask("/").status == 200, "not served")
+    with site.connect() as connection:
+        connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.response()
+        site.terminate()
+        expect(site.ended() == 0, f"exit code {site.process.returncode}")
+
+
+def _queued(site: Site) -> None:
+    site.restart()
+    expect(site.ask("/").status == 200, "not served")
+    site.terminate()
+    site.ended()
+    with site.connect() as connection:
+        connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        site.restart()
+        expect(connection.response().status == 200, "not served")

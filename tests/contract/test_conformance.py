@@ -1,0 +1,53 @@
+"""Our own backends pass every suite that is shipped for the authors of others; and the suites do see faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forkserve.backends.base import Interface
+from forkserve.backends.registry import entries, find, state_of
+from forkserve.testing import SUITES, Fault, check_backend
+from forkserve.testing.matrix import markdown
+from forkserve.testing.running import run_suite
+
+OURS = ("sync", "threads", "gevent", "asgi")
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "conformance.md"
+CASES = [
+    pytest.param(backend, suite, id=f"{backend}-{suite}", marks=[pytest.mark.slow] if suite == "invalid" else [])
+    for backend in OURS
+    for suite in SUITES
+    if SUITES[suite].interface in (None, *find(backend).traits.interfaces)
+]
+
+
+@pytest.mark.parametrize(("backend", "suite"), CASES)
+def test_a_backend_of_ours_passes(backend: str, suite: str) -> None:
+    state = state_of(find(backend).traits)
+    if not state.usable:
+        pytest.skip(f"{backend} cannot serve here: {state.reason}")
+    for report in check_backend(backend, suites=(suite,)):
+        assert report.outcomes
+        assert not report.failures, str(report)
+
+
+def test_a_lenient_server_is_found_out() -> None:
+    report = run_suite("wsgiref", Interface.WSGI, "http")
+    failed = {each.name for each in report.failures}
+    assert "A connection is kept for the next request" in failed
+    assert "The path is decoded, the query is not" not in failed
+
+
+def test_the_matrix_shows_counts_dangers_and_reasons() -> None:
+    text = markdown([run_suite("wsgiref", Interface.WSGI, "http")])
+    assert "| `wsgiref` (wsgi) |" in text
+    assert f"{Fault.TRUNCATION.name.lower()}: " in text
+    assert "- A connection is kept for the next request: `" in text
+
+
+def test_the_published_matrix_knows_every_backend_that_serves_anywhere() -> None:
+    text = DOCUMENT.read_text()
+    for entry in entries():
+        if entry.source.startswith("forkserve.") and entry.name != "meinheld":
+            assert f"| `{entry.name}` (" in text, f"run: python -m forkserve.testing --markdown {DOCUMENT.name}"
