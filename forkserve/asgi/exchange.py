@@ -228,11 +228,14 @@ class Exchange:
         ):
             # What `whole` below would say, for the most usual response.
             payload, keep = prepared.head + responder.end + data, True
+            self.stage = OVER
+            if self.news is not None:
+                self.news.ring()
         else:
             payload, keep = responder.whole(
                 prepared, data, method=line.method, modern=line.modern, keep=self._may_keep()
             )
-        self._over()
+            self._over()
         try:
             self.conn.reply(payload, keep)
         except OSError:
