@@ -7,8 +7,8 @@ How a backend plugs in
 * each of `listenings` has a profile, which says in which shape header fields are wanted (`forkserve.http`);
 * `exchange(conn, line, fields)` makes the object of one request (`Exchange` in `connection.py`): it is given the body
   by `body(data)` and `body_end()`, and is told by `lost()` that the client has gone while it runs;
-* `runner` (`Runner` below) says how an exchange is run: at once (sync), on a thread, in a greenlet, as a coroutine's
-  first step. It is the only thing in which backends differ.
+* `runner` (`Runner` in `sockets.py`) says how an exchange is run: at once (sync), on a thread, in a greenlet, as the
+  first step of a coroutine. It is the only thing in which backends differ.
 
 An exchange is started when its request is whole. It is started at its head if `exchange.early` is true, or if the
 client expects `100 Continue`; then the body arrives while it runs. `conn.proceed()` asks such a client for its body.
