@@ -28,6 +28,17 @@ signal.pause()
 """
 """Leaves a process behind that has a session of its own, and ends."""
 
+SLOW = """
+import signal, sys
+def stop(*_):
+    open("go").read()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("up", flush=True)
+signal.pause()
+"""
+"""Stops when the test writes to the FIFO `go`. No shell: one that has just forked passes a signal by (dash)."""
+
 STUBBORN = """trap "" TERM; echo deaf; while :; do sleep 1000; done"""
 
 
@@ -79,9 +90,9 @@ def test_a_second_interrupt_ends_at_once_and_says_so_by_its_exit_code(tmp_path: 
 
 
 def test_a_second_term_changes_nothing(tmp_path: Path) -> None:
-    (tmp_path / "slow.sh").write_text("trap 'read word < go; exit 0' TERM; echo up; sleep 1000 & wait")
+    (tmp_path / "slow.py").write_text(SLOW)
     os.mkfifo(tmp_path / "go")
-    with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh slow.sh\n") as server:
+    with running(cwd=tmp_path, config=f"[watcher:a]\ncmd = {sys.executable} -S slow.py\n") as server:
         server.expect("^up$")
         server.send(signal.SIGTERM)
         server.expect("a: stopping 1 process")
@@ -97,7 +108,7 @@ def test_what_a_leader_leaves_in_its_group_gets_the_stop_signal_too(tmp_path: Pa
     (tmp_path / "member.sh").write_text("trap 'echo told; exit 0' TERM; sleep 1000 & wait")
     with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh leader.sh\n") as server:
         server.expect("^up$")
-        eventually(lambda: len(members_of(_leaders(server))) == 3)
+        eventually(lambda: _programs(server) == ["sh", "sleep", "sleep"])
 
         assert server.stop() == 0
         assert "told" in server.lines
@@ -107,12 +118,16 @@ def _leaders(server: Forkserve) -> set[int]:
     return {each.pid for each in server.children()}
 
 
+def _programs(server: Forkserve) -> list[str]:
+    return sorted(each.name for each in members_of(_leaders(server)))
+
+
 def test_stop_children_signals_the_whole_group(tmp_path: Path) -> None:
     (tmp_path / "leader.sh").write_text("trap 'wait; echo all gone; exit 0' TERM; sh member.sh & echo up; wait; wait")
     (tmp_path / "member.sh").write_text("trap 'echo told; exit 0' TERM; sleep 1000 & wait")
     with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh leader.sh\nstop_children = True\n") as server:
         server.expect("^up$")
-        eventually(lambda: len(members_of(_leaders(server))) == 3)
+        eventually(lambda: _programs(server) == ["sh", "sh", "sleep"])
 
         assert server.stop() == 0
         assert server.lines.index("told") < server.lines.index("all gone")
@@ -173,13 +188,13 @@ numprocesses = 3
 
 
 def test_a_stop_that_comes_in_the_middle_of_a_slow_stop_is_not_lost_and_blocks_no_other_watcher(tmp_path: Path) -> None:
-    (tmp_path / "slow.sh").write_text("trap 'read word < go; exit 0' TERM; echo up; sleep 1000 & wait")
+    (tmp_path / "slow.py").write_text(SLOW)
     os.mkfifo(tmp_path / "go")
-    config = """
+    config = f"""
 [socket:web]
 port = 0
 [watcher:web]
-cmd = sh slow.sh $(circus.sockets.web)
+cmd = {sys.executable} -S slow.py $(circus.sockets.web)
 [watcher:other]
 cmd = sleep 1000
 """
