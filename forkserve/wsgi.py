@@ -14,15 +14,15 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 from forkserve.failure import TimedOut, log_failure
+from forkserve.gateway.body import EmptyInput, LazyInput, Spool
+from forkserve.gateway.files import FileWrapper
+from forkserve.gateway.forwarding import Forwarding
+from forkserve.gateway.transport import NOBODY, Transport
 from forkserve.http.chunked import LAST_CHUNK, encode_chunk
 from forkserve.http.errors import error_response
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 from forkserve.http.response import BadResponse, Framing, Prepared, Responder
-from forkserve.wsgi.body import EmptyInput, LazyInput, Spool
-from forkserve.wsgi.files import FileWrapper
-from forkserve.wsgi.forwarding import Forwarding
-from forkserve.wsgi.transport import NOBODY, Transport
 
 __all__ = ["Application", "Exchange", "Site"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
+from forkserve.gateway.transport import Transport
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
-from forkserve.wsgi.exchange import Exchange
-from forkserve.wsgi.transport import Transport
+from forkserve.wsgi import Exchange
 
 __all__ = ["LoggedExchange", "TimedExchange"]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forkserve.backends.base import App, Run
+from forkserve.backends.logged import LoggedExchange, TimedExchange
 from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtocol, TlsOptions
 from forkserve.engine.access import AccessLog
 from forkserve.engine.driver import Driver, Runner
@@ -17,13 +18,12 @@ from forkserve.engine.listening import Listening
 from forkserve.engine.native import Socket
 from forkserve.engine.preface import Preface
 from forkserve.errors import UsageError
+from forkserve.gateway.forwarding import Forwarding
+from forkserve.gateway.template import environ_template
 from forkserve.http.fields import EnvironCollector
 from forkserve.http.forwarded import Style, TrustedProxies
 from forkserve.http.request import Profile
-from forkserve.wsgi.exchange import Exchange, Site
-from forkserve.wsgi.forwarding import Forwarding
-from forkserve.wsgi.logged import LoggedExchange, TimedExchange
-from forkserve.wsgi.template import environ_template
+from forkserve.wsgi import Exchange, Site
 
 __all__ = ["HONOURS", "WsgiRunner", "open_access_log", "settle", "tls_of", "trusted_by", "wsgi_driver"]
 
@@ -143,7 +143,7 @@ def _expect_proxies(driver: Driver, options: ProxyOptions) -> None:
 def _with_files(app: App, folders: tuple[tuple[str, str], ...]) -> App:
     if not folders:
         return app
-    from forkserve.wsgi.static import Static
+    from forkserve.gateway.static import Static
 
     return Static(app, folders)
 

@@ -12,7 +12,7 @@ from forkserve.backends.alarm import Alarm
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
 from forkserve.engine.limits import FOREVER
-from forkserve.wsgi.exchange import Exchange
+from forkserve.wsgi import Exchange
 
 __all__ = ["Sync"]
 

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
 from forkserve.failure import TimedOut, log_overdue
-from forkserve.wsgi.exchange import Exchange
+from forkserve.wsgi import Exchange
 
 __all__ = ["Threads"]
 

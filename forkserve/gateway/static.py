@@ -12,9 +12,9 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from forkserve.gateway.files import FileWrapper
 from forkserve.http.conditional import Conditions, Selection, etag_of, select
 from forkserve.http.response import date_text
-from forkserve.wsgi.files import FileWrapper
 
 __all__ = ["Static"]
 

@@ -6,8 +6,8 @@ import socket
 import sys
 from typing import Any
 
-from forkserve.wsgi.body import EMPTY
-from forkserve.wsgi.files import FileWrapper
+from forkserve.gateway.body import EMPTY
+from forkserve.gateway.files import FileWrapper
 
 __all__ = ["environ_template"]
 

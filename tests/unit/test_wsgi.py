@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from forkserve.gateway.body import EMPTY, LazyInput, Spool
+from forkserve.gateway.files import FileWrapper
 from forkserve.http.accesslog import COMBINED, AccessRecord, StagedFormat, compile_format
-from forkserve.wsgi.body import EMPTY, LazyInput, Spool
-from forkserve.wsgi.files import FileWrapper
 
 
 @pytest.mark.parametrize("pieces", [[b"abc"], [b"ab", b"c"], [b"abcdef"], [b"abc", b"def"], [b"a", b"bcdef", b"g"]])
