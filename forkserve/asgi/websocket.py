@@ -35,6 +35,8 @@ DEFLATE: Final = ServerPerMessageDeflateFactory(
 )
 # Codes that stand for something that never travels (RFC 6455 section 7.4.1).
 NEVER_SENT: Final = frozenset({1005, 1006, 1015})
+# A masked continuation of nothing that ends a message.
+_LAST_FRAGMENT: Final = b"\x80\x80\0\0\0\0"
 
 
 class BadHandshake(Exception):
@@ -170,11 +172,25 @@ class WebSocket:
                     self._is_text = data[at] == TEXT
                     self._whole(payload, messages)
                     return end
+            if self._buffer is not None and data[at] & 0x0F == Opcode.CLOSE:
+                self._abandon()
         here = min(end, len(data))
         self._left = end - here
         self._protocol.receive_data(data[at:here])
         self._events(messages)
         return here
+
+    def _abandon(self) -> None:
+        """End the message under way, which will never be whole.
+
+        A close may come between fragments (RFC 6455 section 5.4) and is to be answered as any other; the library would
+        call it a violation.
+        """
+        self._buffer = None
+        # Nothing that comes is looked at, and what was compressed cannot be told from damaged when it is cut.
+        self._protocol.extensions.clear()
+        self._protocol.receive_data(_LAST_FRAGMENT)
+        self._protocol.events_received()
 
     def _events(self, messages: list[Message]) -> None:
         """Take what the library has made of its bytes."""

@@ -60,6 +60,20 @@ def test_text_and_bytes_travel_both_ways(compress: bool) -> None:
     ]
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_close_between_fragments_is_answered_as_any_other(compress: bool) -> None:
+    client, server = joined(compress=compress)
+    client.send_text(b"never whole", fin=False)
+    assert to_server(client, server) == []
+
+    close = Frame(Opcode.CLOSE, b"\x03\xe8bye").serialize(mask=True)
+
+    assert server.receive(close[:3]) == []
+    assert server.receive(close[3:]) == [{"type": "websocket.disconnect", "code": 1000, "reason": "bye"}]
+    assert server.take() == b"\x88\x05\x03\xe8bye"
+    assert server.finished
+
+
 def test_fragments_become_one_message_and_a_ping_between_them_is_answered() -> None:
     client, server = joined()
     client.send_text(b"one ", fin=False)
