@@ -7,10 +7,10 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all check lint types layers fix fuzz bench clean
+.PHONY: help serve test test-all check lint types layers fix fuzz conformance bench clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("forkserve needs Python 3.11 or newer; try: make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
@@ -53,6 +53,9 @@ layers: $(STAMP)
 fix: $(STAMP) ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+conformance: $(STAMP) ## run the conformance suites over every backend here and write docs/conformance.md
+	$(BIN)/python -m forkserve.testing --markdown docs/conformance.md
 
 bench: ## compare with Gunicorn and the field
 	bench/run.sh

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 
 from forkserve.testing.application import BIG
-from forkserve.testing.client import Connection, Failed, Fault, Response, expect
+from forkserve.testing.client import Failed, Fault, Response, expect
 from forkserve.testing.outcome import Check
 from forkserve.testing.site import Site
 
