@@ -20,7 +20,7 @@ from forkserve.asgi.outgoing import body_bytes, early_hints, file_part, prepared
 from forkserve.asgi.scope import http_scope
 from forkserve.asgi.site import Message, Site, Task, Transport
 from forkserve.asgi.stream import Stream
-from forkserve.failure import due_to_loss, log_failure
+from forkserve.failure import TimedOut, due_to_loss, log_failure
 from forkserve.http.errors import error_response
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
@@ -356,8 +356,8 @@ class Exchange:
 
     def _fail(self, error: BaseException) -> None:
         """Log what the application raised, and answer 500, or 504 if it was interrupted."""
-        if self.verdict and isinstance(error, asyncio.CancelledError):
-            self.abandon(self.verdict)
+        if isinstance(error, TimedOut) or (self.verdict and isinstance(error, asyncio.CancelledError)):
+            self.abandon(self.verdict or 504)
             return
         if not (self.stage is LOST and due_to_loss(error)):
             log_failure(error, *self._name())

@@ -25,9 +25,11 @@ def drain_event(run: Run) -> asyncio.Event:
     return event
 
 
-def loop_factory(run: Run) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes the loop that --loop asks for: uvloop if it is there, unless told otherwise."""
+def loop_factory(run: Run, *, auto: str = "uvloop") -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the loop that --loop asks for; `auto` is the one that serves faster, if it is there."""
     wanted = run.options.asgi.loop
+    if wanted == "auto":
+        wanted = "asyncio" if auto == "asyncio" or find_spec("uvloop") is None else auto
     there = find_spec("uvloop") is not None
     if wanted == "uvloop" and not there:
         raise BackendError("--loop uvloop: uvloop is not installed; try: pip install uvloop")

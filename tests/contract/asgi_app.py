@@ -285,6 +285,12 @@ async def slow(scope: Message, receive: Receive, send: Send) -> None:
         raise
 
 
+async def blocks(scope: Message, receive: Receive, send: Send) -> None:
+    """Wait for a byte that never comes, the blocking way."""
+    reader, _ = os.pipe()
+    os.read(reader, 1)
+
+
 async def memory(scope: Message, receive: Receive, send: Send) -> None:
     with open("/proc/self/statm", "rb") as statm:
         pages = int(statm.read().split()[1])
@@ -364,7 +370,7 @@ HANDLERS: dict[str, Handler] = {
     for each in (
         hello, show, spoil, echo, stream_back, ignore_body, stalled, let_go, endless, until_disconnect, after_reply,
         background, report, parts, trailers, hints, file, descriptor, long, short, empty, raises, raises_late,
-        returns_early, wrong, tasks, cancel_scope_first, slow, memory,
+        returns_early, wrong, tasks, cancel_scope_first, slow, blocks, memory,
     )
 }  # fmt: skip
 

@@ -344,3 +344,11 @@ def test_a_request_that_takes_too_long_is_cancelled_and_answered_504(loop: str) 
             # A response that has begun may take as long as its client reads.
             body_of(worker, "/report?sent%203")
             sock.makefile("rb").read(64 << 20)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_application_that_blocks_the_loop_is_interrupted_and_answered_504(loop: str) -> None:
+    with worker_of("--timeout", "0.5", "--loop", loop) as worker:
+        assert worker.request("GET", "/blocks")[0].status == 504
+        worker.await_line("os.read(reader, 1)")
+        assert body_of(worker, "/hello") == b"hello"
