@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,7 +49,11 @@ def _first_line(path: str, key: str = "", default: str = "unknown") -> str:
 
 
 def version_of(distribution: str) -> str:
-    """Return the installed version of a Python distribution, or "not installed"."""
+    """Return the installed version of a Python distribution, or of nginx, or "not installed"."""
+    if distribution == "nginx":
+        return _tool_version(
+            shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin") or "nginx", "-v"
+        ).rpartition("/")[2]
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
