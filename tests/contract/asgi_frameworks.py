@@ -1,18 +1,9 @@
-"""One application in each framework: /hello, /stream, /ws that echoes; and a middleware that waits for disconnects."""
+"""The same application in each framework: /hello, /stream, and /ws that echoes once. Each is imported on its own."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
-
-import fastapi
-import litestar
-import quart
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
 
 
 async def parts() -> AsyncIterator[str]:
@@ -20,84 +11,90 @@ async def parts() -> AsyncIterator[str]:
     yield "two"
 
 
-async def starlette_hello(request: Any) -> PlainTextResponse:
-    return PlainTextResponse("hello")
-
-
-async def starlette_stream(request: Any) -> StreamingResponse:
-    return StreamingResponse(parts())
-
-
-async def starlette_echo(ws: Any) -> None:
+async def echo_once(ws: Any) -> None:
     await ws.accept()
     await ws.send_text(await ws.receive_text())
     await ws.close()
 
 
-async def through(request: Any, call_next: Any) -> Any:
-    return await call_next(request)
+def starlette() -> Any:
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.responses import PlainTextResponse, StreamingResponse
+    from starlette.routing import Route, WebSocketRoute
+
+    async def hello(request: Any) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    async def stream(request: Any) -> StreamingResponse:
+        return StreamingResponse(parts())
+
+    async def through(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    return Starlette(
+        routes=[Route("/hello", hello), Route("/stream", stream), WebSocketRoute("/ws", echo_once)],
+        # It waits for the client to go beside the response: a task group and a cancelled receive().
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=through)],
+    )
 
 
-starlette = Starlette(
-    routes=[
-        Route("/hello", starlette_hello),
-        Route("/stream", starlette_stream),
-        WebSocketRoute("/ws", starlette_echo),
-    ],
-    middleware=[Middleware(BaseHTTPMiddleware, dispatch=through)],
-)
+def fastapi() -> Any:
+    import fastapi
+    from fastapi.responses import PlainTextResponse, StreamingResponse
 
-fast = fastapi.FastAPI()
+    app = fastapi.FastAPI()
+    app.get("/hello", response_class=PlainTextResponse)(lambda: "hello")
+    app.get("/stream", response_class=StreamingResponse)(lambda: StreamingResponse(parts()))
 
+    async def echo(ws: Any) -> None:
+        await echo_once(ws)
 
-@fast.get("/hello", response_class=fastapi.responses.PlainTextResponse)
-async def fast_hello() -> str:
-    return "hello"
-
-
-@fast.get("/stream")
-def fast_stream() -> Any:
-    return fastapi.responses.StreamingResponse(parts())
+    echo.__annotations__["ws"] = fastapi.WebSocket
+    app.websocket("/ws")(echo)
+    return app
 
 
-@fast.websocket("/ws")
-async def fast_echo(ws: fastapi.WebSocket) -> None:
-    await starlette_echo(ws)
+def quart() -> Any:
+    import quart
+
+    app = quart.Quart(__name__)
+
+    @app.get("/hello")
+    async def hello() -> str:
+        return "hello"
+
+    @app.get("/stream")
+    async def stream() -> Any:
+        return parts(), 200
+
+    @app.websocket("/ws")
+    async def echo() -> None:
+        await quart.websocket.send(await quart.websocket.receive())
+
+    return app
 
 
-quarts = quart.Quart(__name__)
+def litestar() -> Any:
+    import litestar
 
+    async def hello() -> str:
+        return "hello"
 
-@quarts.get("/hello")
-async def quart_hello() -> str:
-    return "hello"
+    async def stream() -> Any:
+        return litestar.response.Stream(parts())
 
+    async def echo(socket: Any) -> None:
+        await echo_once(socket)
 
-@quarts.get("/stream")
-async def quart_stream() -> Any:
-    return parts(), 200
-
-
-@quarts.websocket("/ws")
-async def quart_echo() -> None:
-    await quart.websocket.send(await quart.websocket.receive())
-
-
-@litestar.get("/hello", media_type="text/plain")
-async def star_hello() -> str:
-    return "hello"
-
-
-@litestar.get("/stream")
-async def star_stream() -> litestar.response.Stream:
-    return litestar.response.Stream(parts())
-
-
-@litestar.websocket("/ws")
-async def star_echo(socket: litestar.WebSocket[Any, Any, Any]) -> None:
-    await socket.accept()
-    await socket.send_text(await socket.receive_text())
-    await socket.close()
-
-
-star = litestar.Litestar([star_hello, star_stream, star_echo])
+    hello.__annotations__["return"] = str
+    stream.__annotations__["return"] = litestar.response.Stream
+    echo.__annotations__ |= {"socket": litestar.WebSocket, "return": None}
+    return litestar.Litestar(
+        [
+            litestar.get("/hello", media_type="text/plain")(hello),
+            litestar.get("/stream")(stream),
+            litestar.websocket("/ws")(echo),
+        ]
+    )

@@ -13,9 +13,9 @@ from tests.support.serving import PATIENCE, serving
 FOLDER = Path(__file__).parent
 
 
-@pytest.mark.parametrize("name", ["starlette", "fast", "quarts", "star"])
+@pytest.mark.parametrize("name", ["starlette", "fastapi", "quart", "litestar"])
 def test_a_framework_is_served_unchanged(name: str) -> None:
-    with serving(["--timeout", "10", f"asgi_frameworks:{name}"], folder=FOLDER) as worker:
+    with serving(["--factory", "--interface", "asgi", f"asgi_frameworks:{name}"], folder=FOLDER) as worker:
         response, body = worker.request("GET", "/hello")
         assert (response.status, body) == (200, b"hello")
         assert worker.request("GET", "/stream")[1] == b"one two"
