@@ -24,10 +24,12 @@ _CHUNK_LINE = re.compile(
 ).fullmatch
 _CUT_CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{0,16}(?:[ \t]*;[\t -~\x80-\xff]*|[ \t]*)\r?").fullmatch
 _FORBIDDEN_TRAILERS = frozenset(
-    b"authorization connection content-encoding content-length content-range content-type cookie expect forwarded host"
-    b" keep-alive max-forwards proxy proxy-authorization range te trailer transfer-encoding upgrade".split()
+    b"authorization connection content-length cookie expect forwarded host keep-alive max-forwards proxy"
+    b" proxy-authorization range te trailer transfer-encoding upgrade".split()
 )
-"""Framing, routing, authentication, content (RFC 9110 section 6.5.1): a trailer must not change what was decided."""
+"""Framing, routing, authentication (RFC 9110 section 6.5.1): a trailer must not change what was decided."""
+_DROPPED_TRAILERS = frozenset((b"content-encoding", b"content-range", b"content-type"))
+"""What says how the content is to be read: too late, but harmless when nobody sees it (RFC 9112 section 7.1.2)."""
 
 
 class LengthBody:
@@ -152,7 +154,7 @@ class ChunkedBody:
         name = name.lower()
         if name in _FORBIDDEN_TRAILERS:
             raise Refusal(400, "a forbidden trailer field")
-        if b"_" not in name:
+        if b"_" not in name and name not in _DROPPED_TRAILERS:
             self.trailers += ((name, value),)
 
     def _cut(self, line: bytes) -> None:

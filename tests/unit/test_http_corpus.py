@@ -82,7 +82,9 @@ def test_h11_alone_reads_valid_requests_as_we_do(case: Case) -> None:
     assert request.target.decode() == ours.target
     assert request.http_version.decode() == ours.version
     assert body.decode("latin-1") == ours.body
-    assert [name for name, _ in event.headers if b"_" not in name] == [n.encode() for n, _ in ours.trailers]
+    assert [name for name, _ in event.headers if b"_" not in name and not name.startswith(b"content-")] == [
+        n.encode() for n, _ in ours.trailers
+    ]
 
 
 def test_corpus_is_large_and_names_its_sources() -> None:
