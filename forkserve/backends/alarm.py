@@ -13,7 +13,7 @@ from typing import Any
 
 from forkserve.engine.limits import FOREVER
 from forkserve.failure import OURS, TimedOut, log_overdue
-from forkserve.wsgi.exchange import Exchange
+from forkserve.wsgi import Exchange
 
 __all__ = ["Alarm"]
 
@@ -31,8 +31,9 @@ class Alarm:
         self._seen: Any = None
         self._times = 0
         if self._interval:
+            # Without SA_RESTART: a read that the kernel restarts never comes back to Python, whose own retry
+            # (PEP 475) runs the handler first.
             signal.signal(signal.SIGALRM, self._look)
-            signal.siginterrupt(signal.SIGALRM, False)
 
     def arm(self) -> None:
         """Begin to watch; call it when an exchange starts and `armed` is False."""
