@@ -58,7 +58,7 @@ def _table(reports: Sequence[SuiteReport]) -> Iterator[str]:
     for (backend, interface), row in _rows(reports).items():
         cells = [_cell(row.get(name)) for name in suites]
         danger = ", ".join(_dangers(row.values()))
-        version = state_of(find(backend).traits).version or "ours"
+        version = state_of(find(backend).traits).version or (_python() if backend == "wsgiref" else "ours")
         yield f"| `{backend}` ({interface}) | {version} | {' | '.join(cells)} | {danger} |"
 
 
