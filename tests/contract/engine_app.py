@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -82,6 +83,14 @@ def closed(environ: Environ, start: Start) -> Iterable[bytes]:
 def empty(environ: Environ, start: Start) -> Iterable[bytes]:
     start("204 No Content", [])
     return []
+
+
+LARGE = b"l" * 8_000_000
+
+
+def large(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [*TEXT, ("Content-Length", str(len(LARGE)))])
+    return [LARGE]
 
 
 def several(environ: Environ, start: Start) -> Iterable[bytes]:
@@ -173,6 +182,13 @@ def forks(environ: Environ, start: Start) -> Iterable[bytes]:
 
 def hangs(environ: Environ, start: Start) -> Iterable[bytes]:
     threading.Event().wait(60)
+    return []
+
+
+def receives(environ: Environ, start: Start) -> Iterable[bytes]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.recv(1)
     return []
 
 
