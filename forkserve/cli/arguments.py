@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from forkserve import __version__
+from forkserve.cli.helptext import HelpFormatter
 from forkserve.config.model import MasterOptions
 from forkserve.config.options import Option, options_of
 from forkserve.config.placeholders import nearest
@@ -27,7 +28,7 @@ _OWN_FLAGS = frozenset(
 """Flags that forkserve-worker may know too, but that mean the master's here."""
 
 USAGE = """\
-forkserve --fd-socket NAME=ADDRESS [--fd-socket ...] [OPTIONS] -- COMMAND [ARG ...]
+forkserve --fd-socket NAME=ADDRESS ... [OPTIONS] -- COMMAND [ARG ...]
        forkserve [-w N] [-b ADDRESS ...] [-k BACKEND] [OPTIONS] MODULE:APP
        forkserve [-w N] [-b ADDRESS ...] [OPTIONS] -- COMMAND [ARG ...]
        forkserve -c FILE [OPTIONS]
@@ -37,17 +38,22 @@ forkserve --fd-socket NAME=ADDRESS [--fd-socket ...] [OPTIONS] -- COMMAND [ARG .
 DESCRIPTION = """\
 Binds the sockets, then keeps commands running that inherit them.
 
-  forkserve --fd-socket web=0.0.0.0:8000 -- forkserve-worker --fd '$(circus.sockets.web)' myapp:app
+  forkserve --fd-socket web=0.0.0.0:8000 -- \\
+      forkserve-worker --fd '$(circus.sockets.web)' myapp:app
   forkserve -w 4 -b :8000 -k gevent myapp:app
   forkserve -c circus.ini"""
 
 EPILOG = """\
-ADDRESS is HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH, unix:@ABSTRACT or fd://N. After the address of a
---fd-socket may follow options of a socket: web=unix:/run/web.sock,mode=0660,owner=www-data,backlog=4096,replace
-In COMMAND, $(circus.sockets.NAME) stands for the socket's descriptor; quote it, or the shell takes it for itself.
+ADDRESS is HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH, unix:@ABSTRACT or
+fd://N. After the address of a --fd-socket may follow options of a socket:
+  web=unix:/run/web.sock,mode=0660,owner=www-data,backlog=4096,replace
+In COMMAND, $(circus.sockets.NAME) stands for the socket's descriptor; quote it,
+or the shell takes it for itself.
 
-exit codes: 0 ordered stop, 2 usage, 69 cannot bind, 70 gave up, 75 timed out, 77 no permission, 78 configuration
-environment: WEB_CONCURRENCY (-w) and PORT (-b 0.0.0.0:PORT) count in the short form; empty is unset"""
+exit codes: 0 ordered stop, 2 usage, 69 cannot bind, 70 gave up, 77 no
+permission, 78 configuration
+environment: WEB_CONCURRENCY (-w) and PORT (-b 0.0.0.0:PORT) count in the short
+form; empty is unset"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,7 +140,7 @@ def _parser(worker_options: Sequence[Option]) -> argparse.ArgumentParser:
         usage=USAGE,
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=_Formatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
         add_help=False,
     )
@@ -145,18 +151,6 @@ def _parser(worker_options: Sequence[Option]) -> argparse.ArgumentParser:
     _add_master(parser.add_argument_group("the master"))
     _add_worker(parser.add_argument_group("short form: handed on to forkserve-worker"), worker_options)
     return parser
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=34, width=110)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        """Show the short flag and the first long one, with the value once: `-w, --workers N|auto`."""
-        short = [flag for flag in action.option_strings if not flag.startswith("--")][:1]
-        long = [flag for flag in action.option_strings if flag.startswith("--")][:1]
-        value = "" if action.nargs == 0 else f" {action.metavar}"
-        return ("" if short else "    ") + ", ".join(short + long) + value
 
 
 def _add_what(group: Any) -> None:

@@ -44,6 +44,9 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _check(arguments: list[str]) -> int:
+    if set(arguments) & {"-h", "--help"}:
+        print("usage: forkserve check FILE\n\nReads FILE and reports every mistake at once; binds and runs nothing.")
+        return ExitCode.OK
     files = [each for each in arguments if not each.startswith("-") or each == "-"]
     if len(files) != 1 or len(arguments) != 1:
         raise UsageError("usage: forkserve check FILE")
@@ -58,7 +61,9 @@ def _count(things: Sequence[object], name: str) -> str:
 
 
 def _options(arguments: list[str]) -> int:
-    if arguments == ["--markdown"]:
+    if set(arguments) & {"-h", "--help"}:
+        print("usage: forkserve options [NAME | --markdown]\n\nPrints every option, or those called NAME.")
+    elif arguments == ["--markdown"]:
         print(markdown(), end="")
     elif len(arguments) > 1:
         raise UsageError("usage: forkserve options [NAME | --markdown]")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from forkserve import __version__
+from forkserve.cli.helptext import HelpFormatter
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.options import Option, options_of, slices_of
 from forkserve.config.placeholders import nearest
@@ -32,19 +33,22 @@ forkserve-worker --fd '$(circus.sockets.web)' [OPTIONS] APPLICATION
        forkserve-worker --list-backends [--json]"""
 
 DESCRIPTION = """\
-Serves a WSGI or ASGI application on a socket that forkserve, circusd or systemd hands over, or on one of its own.
+Serves a WSGI or ASGI application on a socket that forkserve, circusd or systemd
+hands over, or on one of its own.
 
   forkserve-worker --bind :8000 --reload myapp:app
-  forkserve --fd-socket web=:8000 -- forkserve-worker --fd '$(circus.sockets.web)' -k gevent myapp:app
+  forkserve --fd-socket web=:8000 -- \\
+      forkserve-worker --fd '$(circus.sockets.web)' -k gevent myapp:app
 
-APPLICATION is module:attr, module:attr.sub, module:factory('with', literals=1), module, package.module.attr,
-path/to/file.py[:attr], or FILE.ini[#name] for PasteDeploy."""
+APPLICATION is module:attr, module:attr.sub, module:factory('with', literals=1),
+module, package.module.attr, path/to/file.py[:attr], or FILE.ini[#name] for
+PasteDeploy."""
 
 EPILOG = """\
-signals: TERM and QUIT finish what is in flight and end; INT ends at once; HUP loads the code anew on the same
-socket; USR1 reopens the log files
-exit codes: 0 ordered stop, 2 usage, 3 application, 69 cannot bind, 75 requests cut at the graceful timeout,
-77 no permission, 78 backend"""
+signals: TERM and QUIT finish what is in flight and end; INT ends at once; HUP
+loads the code anew on the same socket; USR1 reopens the log files
+exit codes: 0 ordered stop, 2 usage, 3 application, 69 cannot bind, 75 requests
+cut at the graceful timeout, 77 no permission, 78 backend"""
 
 GROUPS = {
     "ApplicationOptions": "application",
@@ -81,17 +85,6 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see forkserve-worker --help)")
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=34, width=110)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        short = [flag for flag in action.option_strings if not flag.startswith("--")][:1]
-        long = [flag for flag in action.option_strings if flag.startswith("--")][:1]
-        value = "" if action.nargs == 0 else f" {action.metavar}"
-        return ("" if short else "    ") + ", ".join(short + long) + value
-
-
 def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> Order:
     """Understand the arguments; raises UsageError, and SystemExit for --help and --version."""
     parser = _parser()
@@ -116,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         usage=USAGE,
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=_Formatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
         add_help=False,
     )

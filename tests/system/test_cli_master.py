@@ -44,6 +44,15 @@ def test_a_file_that_is_not_text_is_an_error_of_one_line(tmp_path: Path) -> None
     assert done.stderr == "forkserve: error: a.ini:2: is not UTF-8 text\n"
 
 
+@pytest.mark.parametrize("argv", [["--help"], ["check", "--help"], ["options", "-h"]])
+def test_help_fits_the_narrowest_terminal(tmp_path: Path, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = forkserve(*argv, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: forkserve")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("argv", [["check"], ["check", "a", "b"], ["options", "a", "b"], ["--no-such-flag"], []])
 def test_wrong_usage_is_one_line_and_exit_code_2(argv: list[str], tmp_path: Path) -> None:
     done = forkserve(*argv, cwd=tmp_path)

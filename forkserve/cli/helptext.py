@@ -1,0 +1,24 @@
+"""How `--help` is laid out: for the terminal at hand, flags in one column, what they do in the other."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+
+__all__ = ["HelpFormatter"]
+
+WIDEST = 110
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows a flag as `-w, --workers N|auto`: the short form, the first long one, and the value once."""
+
+    def __init__(self, prog: str) -> None:
+        columns = shutil.get_terminal_size((WIDEST, 24)).columns
+        super().__init__(prog, max_help_position=34, width=min(columns - 1, WIDEST))
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        short = [flag for flag in action.option_strings if not flag.startswith("--")][:1]
+        long = [flag for flag in action.option_strings if flag.startswith("--")][:1]
+        value = "" if action.nargs == 0 else f" {action.metavar}"
+        return ("" if short else "    ") + ", ".join(short + long) + value
