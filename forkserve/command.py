@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from forkserve.config.handover import Identity
+from forkserve.config.handover import GRACEFUL_TIMEOUT, Identity, drain_limit
 from forkserve.config.model import WatcherOptions
 from forkserve.config.options import options_of
 from forkserve.config.placeholders import env_values, expand, sockets_for
@@ -114,6 +114,7 @@ class Command:
                 env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         env.update(options.env)
         env.update(Identity(options.name, wid).variables())
+        env[GRACEFUL_TIMEOUT] = drain_limit(options.graceful_timeout)
         if self.notify_address is not None:
             env["NOTIFY_SOCKET"] = self.notify_address
         return env

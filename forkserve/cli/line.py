@@ -179,9 +179,8 @@ def _workers(line: Line, environ: Mapping[str, str], cpus: Callable[[], int]) ->
 
 def _worker_command(line: Line, names: Sequence[str], worker_options: Sequence[Option]) -> list[str]:
     fds = [word for name in names for word in ("--fd", f"$(circus.sockets.{name})")]
-    shared = {"--log-level": line.master.get("loglevel", ("", ""))[1], "--graceful-timeout": line.graceful_timeout}
-    known = {flag for each in worker_options for flag in each.cli}
-    also = [word for flag, value in shared.items() if value and flag in known for word in (flag, value)]
+    level = line.master.get("loglevel", ("", ""))[1]
+    also = ["--log-level", level] if level and any("--log-level" in each.cli for each in worker_options) else []
     return ["forkserve-worker", *fds, *also, *line.worker, line.application or ""]
 
 
@@ -218,6 +217,8 @@ def _refuse_eaten_placeholder(command: Sequence[str], names: Sequence[str]) -> N
         return
     cure = f"the shell has taken the placeholder for itself; quote it: '$(circus.sockets.{names[0]})'"
     for word, after in zip(command, [*command[1:], None], strict=True):
+        if word == "--fd" and after and "circus." in after:
+            raise UsageError(f"--fd {after}: no placeholder of a socket; say '$(circus.sockets.{names[0]})'")
         if word == "--fd" and (after is None or not after.isdecimal()):
             got = "nothing" if after is None else repr(after)
             raise UsageError(f"--fd is followed by {got} instead of a number: {cure}")

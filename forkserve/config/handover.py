@@ -1,4 +1,5 @@
-"""What a process is told by its master through the environment, beside the protocols of systemd: who it is.
+"""What a process is told by its master through the environment, beside the protocols of systemd: who it is, and how
+long it may drain.
 
 Rules: pure. Both sides, which never import each other, take the names from here. LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES
 and NOTIFY_SOCKET are sd_listen_fds(3) and sd_notify(3) and are not repeated.
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["WATCHER", "WID", "Identity", "identity_from"]
+__all__ = ["GRACEFUL_TIMEOUT", "WATCHER", "WID", "Identity", "drain_limit", "identity_from"]
 
 WATCHER = "FORKSERVE_WATCHER"
 WID = "FORKSERVE_WID"
+GRACEFUL_TIMEOUT = "FORKSERVE_GRACEFUL_TIMEOUT"
+"""The drain limit of a worker that is given no `--graceful-timeout`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +37,11 @@ def identity_from(environ: Mapping[str, str]) -> Identity | None:
     """Return who this process is, or None when no forkserve has started it."""
     watcher, wid = environ.get(WATCHER, ""), environ.get(WID, "")
     return Identity(watcher, int(wid)) if watcher and wid.isdecimal() else None
+
+
+def drain_limit(graceful_timeout: float) -> str:
+    """Return the seconds for which a process may drain before the master, after `graceful_timeout`, kills it.
+
+    A tenth less, and at most a second: so the process itself cuts what is still in flight, and can say so.
+    """
+    return f"{graceful_timeout - min(1.0, graceful_timeout / 10):g}"

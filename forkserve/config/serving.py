@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from forkserve.config.handover import GRACEFUL_TIMEOUT
 from forkserve.config.options import option
 from forkserve.config.values import at_least, between, boolean, integer, member, one_of, seconds, size
 
@@ -116,8 +117,10 @@ class Timeouts:
         cli=("-t", "--timeout"), metavar="SECONDS",
     )  # fmt: skip
     graceful_timeout: float = option(
-        30.0, "Seconds that requests in flight have to finish after SIGTERM.", parse=seconds, check=at_least(0),
-        cli=("--graceful-timeout", "--timeout-graceful-shutdown"), metavar="SECONDS",
+        30.0,
+        "Seconds that requests in flight have to finish after SIGTERM; under forkserve a bit less than the watcher's.",
+        parse=seconds, check=at_least(0), cli=("--graceful-timeout", "--timeout-graceful-shutdown"),
+        env=GRACEFUL_TIMEOUT, metavar="SECONDS",
     )  # fmt: skip
     keep_alive: float = option(
         75.0, "Seconds an idle connection is kept; 0 closes after each response.", parse=seconds, check=at_least(0),

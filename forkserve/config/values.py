@@ -172,8 +172,10 @@ def family(value: str) -> AddressFamily:
 
 
 def socket_type(value: str) -> SocketKind:
-    """Read SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM or SOCK_SEQPACKET in any case."""
-    return _constant(SocketKind, value, ("SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_RDM", "SOCK_SEQPACKET"))
+    """Read SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM or SOCK_SEQPACKET in any case, SOCK_ being optional."""
+    kinds = ("STREAM", "DGRAM", "RAW", "RDM", "SEQPACKET")
+    word = f"SOCK_{value.strip()}" if value.strip().upper() in kinds else value
+    return _constant(SocketKind, word, tuple(f"SOCK_{kind}" for kind in kinds))
 
 
 def _constant(kind: type[E], value: str, names: tuple[str, ...]) -> E:

@@ -84,7 +84,16 @@ def test_flags_that_concern_both_reach_the_worker_as_well() -> None:
     result = config("--log-level", "debug", "--graceful-timeout", "5", "a:b")
     assert result.master.loglevel == "debug"
     assert result.watchers[0].graceful_timeout == 5.0
-    assert "--log-level debug --graceful-timeout 5" in result.watchers[0].cmd
+    assert "--log-level debug" in result.watchers[0].cmd
+    assert "--graceful-timeout" not in result.watchers[0].cmd, (
+        "the master hands its own limit over, less what a kill needs"
+    )
+
+
+@pytest.mark.parametrize("word", ["$(circus.socket.web)", "$(circus.sockets.web", "((circus.fd))"])
+def test_a_placeholder_that_is_none_is_told_the_right_one(word: str) -> None:
+    text = refusal("--fd-socket", "web=:0", "--", "run", "--fd", word, "a:b")
+    assert text == f"--fd {word}: no placeholder of a socket; say '{PLACEHOLDER}'"
 
 
 def test_the_short_form_takes_any_command() -> None:

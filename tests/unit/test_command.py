@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from forkserve.cli.serving import parse_worker_line
 from forkserve.command import Command, Outputs, prepare
+from forkserve.config.handover import drain_limit
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ConfigError
 from forkserve.operations import replaces_side_by_side
@@ -60,6 +62,17 @@ def test_what_systemd_said_to_the_master_is_not_handed_on() -> None:
     assert "LISTEN_FDS" not in env
     assert env["HOME"] == "/root"
     assert (env["FORKSERVE_WATCHER"], env["FORKSERVE_WID"]) == ("web", "2")
+
+
+def test_a_process_is_told_to_be_done_before_it_is_killed() -> None:
+    env = _spec(dataclasses.replace(WEB, graceful_timeout=5.0)).env
+
+    assert parse_worker_line(["m:app"], env).options.serving.timeouts.graceful_timeout == 4.5
+
+
+@pytest.mark.parametrize(("graceful_timeout", "limit"), [(0, "0"), (0.5, "0.45"), (10, "9"), (3600, "3599")])
+def test_a_drain_limit_leaves_time_to_say_what_was_cut(graceful_timeout: float, limit: str) -> None:
+    assert drain_limit(graceful_timeout) == limit
 
 
 def test_the_env_sections_beat_the_inherited_environment() -> None:

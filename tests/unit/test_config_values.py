@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from typing import Any
 
 import pytest
@@ -34,6 +35,8 @@ from forkserve.config.placeholders import env_values, expand, names_in, nearest,
         (values.signal_name, "SIGRTMIN+1", signal.SIGRTMIN + 1),
         (values.words, "a 'b c' \"d\"", ("a", "b c", "d")),
         (values.log_level, "WARN", "warning"),
+        (values.socket_type, "dgram", socket.SOCK_DGRAM),
+        (values.socket_type, "SOCK_STREAM", socket.SOCK_STREAM),
     ],
 )
 def test_a_text_becomes_its_value(parse: Any, text: str, value: object) -> None:
