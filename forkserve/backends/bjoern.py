@@ -24,7 +24,7 @@ class Bjoern:
         many_listeners=False,
         repairs=frozenset({Repair.HEAD, Repair.HEADERS, Repair.NAMES, Repair.WRITE, Repair.ADDRESS}),
         honours=frozenset({"graceful_timeout", "max_requests", "max_requests_jitter"}),
-        weaknesses=("pipelined requests hang", "lenient parser", "no time limits"),
+        weaknesses=("mixes up pipelined requests and bodies", "lets smuggled requests through", "no time limits"),
         requires=("bjoern|bjoern-binary",),
         install="pip install bjoern-binary",
     )

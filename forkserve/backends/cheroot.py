@@ -25,7 +25,11 @@ class Cheroot:
         honours=frozenset(
             {"graceful_timeout", "threads", "max_requests", "max_requests_jitter", "keep_alive", "max_body"}
         ),
-        weaknesses=("lets smuggled requests through", "a few half-sent requests block every thread"),
+        weaknesses=(
+            "lets smuggled requests through",
+            "a body that breaks off is taken for a whole one",
+            "a few half-sent requests block every thread",
+        ),
         requires=("cheroot",),
     )
 

@@ -39,8 +39,9 @@ class Granian:
         repairs=frozenset({Repair.WRITE, Repair.NAMES, Repair.HEADERS, Repair.ADDRESS}),
         honours=frozenset({"graceful_timeout", "threads", "max_requests", "max_requests_jitter", "lifespan"}),
         weaknesses=(
-            "a chunked body that breaks off reaches the application as an empty one",
-            "a WSGI application sees header names with underscores",
+            "under WSGI, lets smuggled requests through",
+            "under WSGI, a body that breaks off is taken for a whole one",
+            "under WSGI, header names with underscores are passed on",
         ),
         requires=("granian",),
         install=f"pip install 'granian=={TRIED}.*'",

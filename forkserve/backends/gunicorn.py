@@ -29,12 +29,15 @@ HONOURED = frozenset(
 )  # fmt: skip
 KINDS = {socket.AF_INET: "TCPSocket", socket.AF_INET6: "TCP6Socket", socket.AF_UNIX: "UnixSocket"}
 
+_WAITS = "waits for idle keep-alive connections before it ends"
+_TRUNCATES = "a body of known length that breaks off is taken for a whole one"
+
 
 def _traits(concurrency: str, **changes: Any) -> Traits:
     facts: dict[str, Any] = {
         "interfaces": frozenset({Interface.WSGI}),
         "honours": HONOURED,
-        "weaknesses": ("waits for idle keep-alive connections before it ends",),
+        "weaknesses": (_WAITS,),
         "requires": ("gunicorn",),
     }
     return Traits(concurrency=concurrency, **(facts | changes))
@@ -146,14 +149,14 @@ class GunicornSync(_Gunicorn):
     """One request at a time, without keep-alive."""
 
     kind = "sync"
-    traits = _traits("one request at a time, no keep-alive", weaknesses=())
+    traits = _traits("one request at a time, no keep-alive", weaknesses=(_TRUNCATES,))
 
 
 class GunicornGthread(_Gunicorn):
     """A pool of threads."""
 
     kind = "gthread"
-    traits = _traits("--threads", weaknesses=("as many half-sent requests as threads block it",))
+    traits = _traits("--threads", weaknesses=("as many half-sent requests as threads block it", _TRUNCATES))
 
 
 class GunicornGevent(_Gunicorn):
@@ -162,6 +165,7 @@ class GunicornGevent(_Gunicorn):
     kind = "gevent"
     traits = _traits(
         "a greenlet for each connection",
+        weaknesses=(_WAITS, _TRUNCATES),
         monkey_patches=True,
         requires=("gunicorn", "gevent", "packaging"),
         install="pip install gunicorn gevent packaging",

@@ -30,7 +30,11 @@ class Hypercorn:
                 "max_body", "certfile", "keyfile", "ca_certs", "ciphers", "root_path",
             }
         ),
-        weaknesses=("a WSGI application's bodies are kept in memory", "no time limit for a request's head"),
+        weaknesses=(
+            "under WSGI, bodies are kept in memory and chunked ones lost",
+            "under WSGI, an empty response becomes a 500",
+            "no time limit for a request's head",
+        ),
         requires=("hypercorn",),
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ class Tornado:
         honours=frozenset(
             {"graceful_timeout", "threads", "max_requests", "max_requests_jitter", "keep_alive", "max_body"}
         ),
-        weaknesses=("responses are collected in memory",),
+        weaknesses=("responses are collected in memory", "a body that breaks off is taken for a whole one"),
         requires=("tornado",),
     )
 

@@ -26,7 +26,7 @@ class Waitress:
         honours=frozenset(
             {"graceful_timeout", "threads", "max_requests", "max_requests_jitter", "keep_alive", "max_body"}
         ),
-        weaknesses=("at most 900 connections", "accepts Content-Length with Transfer-Encoding (the latter wins)"),
+        weaknesses=("at most 900 connections", "lets some smuggled requests through"),
         requires=("waitress",),
     )
 
