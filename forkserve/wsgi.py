@@ -22,7 +22,7 @@ from forkserve.http.chunked import LAST_CHUNK, encode_chunk
 from forkserve.http.errors import error_response
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
-from forkserve.http.response import BadResponse, Framing, Prepared, Responder
+from forkserve.http.response import JOINED, BadResponse, Framing, Prepared, Responder
 
 __all__ = ["Application", "Exchange", "Site"]
 
@@ -179,7 +179,7 @@ class Exchange:
                 if (
                     type(data) is bytes
                     and prepared.plain
-                    and prepared.length == len(data)
+                    and prepared.length == len(data) < JOINED
                     and self.line.plain
                     and self.spool is None
                     and self._may_keep()
@@ -246,6 +246,11 @@ class Exchange:
             raise BadResponse(f"a response consists of bytes, got {type(data).__name__}")
         line = self.line
         assert self.prepared is not None
+        if len(data) >= JOINED:
+            self.conn.write(self._begin(len(data)))
+            self._send(data)
+            self._finish()
+            return
         payload, keep = self.site.responder.whole(
             self.prepared, data, method=line.method, modern=line.modern, keep=self._may_keep()
         )
@@ -374,6 +379,10 @@ class Exchange:
                 keep = False
         self._end(keep)
         self.note(code, getattr(self, "sent", 0))
+
+    def let_go(self) -> bool:
+        """Keep the connection: the application has to learn on it that its client is broken."""
+        return False
 
     def abandon(self, code: int) -> None:
         """Answer in place of an application that cannot be ended, from the loop; nothing of it reaches the client."""

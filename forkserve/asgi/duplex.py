@@ -122,6 +122,10 @@ class Duplex:
         self._tell(self.socket.lost() if self.socket is not None else [_disconnect(1006)])
         self._end()
 
+    def let_go(self) -> bool:
+        """Never called: a handshake has no body."""
+        return False
+
     def abandon(self, code: int) -> None:
         """Answer in place of an application that does not end."""
         if self.stage is CONNECTING:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from enum import Enum, auto
 from typing import ClassVar
 
 from forkserve.asgi.bell import Bell
@@ -19,27 +18,16 @@ from forkserve.asgi.incoming import Incoming
 from forkserve.asgi.outgoing import body_bytes, early_hints, file_part, prepared_head, trailer_fields
 from forkserve.asgi.scope import http_scope
 from forkserve.asgi.site import Message, Site, Task, Transport
-from forkserve.asgi.stream import Stream
+from forkserve.asgi.stream import Stage, Stream
 from forkserve.failure import TimedOut, due_to_loss, log_failure
 from forkserve.http.errors import error_response
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
-from forkserve.http.response import Prepared
+from forkserve.http.response import JOINED, Prepared
 
 __all__ = ["Exchange"]
 
 log = logging.getLogger("forkserve.asgi")
-
-
-class Stage(Enum):
-    """What is expected of the application."""
-
-    START = auto()
-    BODY = auto()
-    MORE = auto()
-    TRAILERS = auto()
-    OVER = auto()
-    LOST = auto()
 
 
 START, BODY, MORE, TRAILERS, OVER, LOST = Stage
@@ -115,6 +103,13 @@ class Exchange:
         """Know that the client has read what was queued, or has gone."""
         if self.room is not None:
             self.room.ring()
+
+    def let_go(self) -> bool:
+        """Leave the answer to the driver, if the application has not begun one; it is told that its client has gone."""
+        if self.stage is not START and self.stage is not BODY:
+            return False
+        self._lose()
+        return True
 
     def abandon(self, code: int) -> None:
         """Answer in place of an application that does not end."""
@@ -220,7 +215,7 @@ class Exchange:
         line, prepared, site, responder = self.line, self.prepared, self.site, self.site.responder
         if (
             prepared.plain
-            and prepared.length == len(data)
+            and prepared.length == len(data) < JOINED
             and line.plain
             and self.incoming is None
             and self.fields.keep_alive
@@ -231,6 +226,11 @@ class Exchange:
             self.stage = OVER
             if self.news is not None:
                 self.news.ring()
+        elif len(data) >= JOINED:
+            self._write(self._begin(len(data)))
+            self._write(self.stream.piece(data))
+            self._finish()
+            return
         else:
             payload, keep = responder.whole(
                 prepared, data, method=line.method, modern=line.modern, keep=self._may_keep()

@@ -1,11 +1,24 @@
-"""A response that goes out in pieces: how each is framed, and what is left when the application thinks it is done."""
+"""How far a response has come; one that goes out in pieces: how each is framed, and what is left at the end."""
 
 from __future__ import annotations
+
+from enum import Enum, auto
 
 from forkserve.http.chunked import encode_chunk
 from forkserve.http.response import Framing, Start
 
-__all__ = ["Stream"]
+__all__ = ["Stage", "Stream"]
+
+
+class Stage(Enum):
+    """What is expected of the application."""
+
+    START = auto()
+    BODY = auto()
+    MORE = auto()
+    TRAILERS = auto()
+    OVER = auto()
+    LOST = auto()
 
 
 class Stream:

@@ -55,6 +55,9 @@ class Exchange(Protocol):
     def lost(self) -> None:
         """Know that the client has gone; the exchange may still be running."""
 
+    def let_go(self) -> bool:
+        """Give the connection back, since the body turned out broken; False if it cannot, or has begun to answer."""
+
     def abandon(self, code: int) -> None:
         """Answer an error and be done, whatever still runs. Raises ConnectionLost."""
 
@@ -75,6 +78,10 @@ class _Finished:
 
     def lost(self) -> None:
         """Nothing to stop."""
+
+    def let_go(self) -> bool:
+        """Nothing to leave to others: it is answered."""
+        return False
 
     def abandon(self, code: int) -> None:
         """Nothing to answer."""

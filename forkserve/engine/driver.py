@@ -326,14 +326,16 @@ class Driver(Sockets):
 
     def refuse(self, conn: Connection, refusal: Refusal) -> None:
         """Answer what is not HTTP, or too much of it, and close; nothing behind it is read as a request."""
-        started = conn.phase is RUNNING
+        exchange = conn.exchange
         conn.reader = conn.body = None
         conn.inbox = b""
-        if started:
+        if exchange is not None and conn.phase is RUNNING and not exchange.let_go():
             self.lose(conn)
             return
         conn.exchange = FINISHED
         conn.close_after = conn.refused = True
-        with contextlib.suppress(ConnectionLost):
-            conn.write(error_response(self.responder, refusal.status)[0])
+        if exchange is not FINISHED:
+            # Else this is the end of a body that nobody read: its request has its answer.
+            with contextlib.suppress(ConnectionLost):
+                conn.write(error_response(self.responder, refusal.status)[0])
         self._advance(conn)

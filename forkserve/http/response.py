@@ -19,7 +19,11 @@ from enum import Enum, auto
 from http import HTTPStatus
 from time import gmtime
 
-__all__ = ["BadResponse", "Framing", "Prepared", "Responder", "Start", "date_text"]
+__all__ = ["JOINED", "BadResponse", "Framing", "Prepared", "Responder", "Start", "date_text"]
+
+JOINED = 65_536
+"""Bytes of body from which on head and body go out apart: to join them would copy the body for each client, and keep
+the copy as long as the client does not read."""
 
 _STATUS = re.compile(r"[1-9][0-9][0-9](?: [\t -~\x80-\xff]*)?").fullmatch
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch

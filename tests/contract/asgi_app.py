@@ -52,6 +52,14 @@ async def hello(scope: Message, receive: Receive, send: Send) -> None:
     await answer(send, b"hello")
 
 
+LARGE = b"l" * 8_000_000
+
+
+async def large(scope: Message, receive: Receive, send: Send) -> None:
+    await start(send, 200, (b"content-length", b"%d" % len(LARGE)))
+    await send({"type": "http.response.body", "body": LARGE})
+
+
 async def show(scope: Message, receive: Receive, send: Send) -> None:
     def plain(value: Any) -> Any:
         return value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -370,7 +378,7 @@ HANDLERS: dict[str, Handler] = {
     for each in (
         hello, show, spoil, echo, stream_back, ignore_body, stalled, let_go, endless, until_disconnect, after_reply,
         background, report, parts, trailers, hints, file, descriptor, long, short, empty, raises, raises_late,
-        returns_early, wrong, tasks, cancel_scope_first, slow, blocks, memory,
+        returns_early, wrong, tasks, cancel_scope_first, slow, blocks, memory, large,
     )
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -131,6 +132,40 @@ def test_an_unread_body_does_no_harm_to_the_next_request(served: Served) -> None
         assert conn.getresponse().read() == b"ignored"
         conn.request("GET", "/hello")
         assert conn.getresponse().read() == b"hello"
+
+
+def test_a_large_body_is_not_copied_for_each_client_that_does_not_read(served: Served) -> None:
+    def resident() -> int:
+        return int(Path(f"/proc/{served.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    body = body_of(served, "/large")
+    before = resident()
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            sock = stack.enter_context(raw_request(served, b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n"))
+            assert sock.recv(9) == b"HTTP/1.1 "
+        assert resident() - before < 2 * len(body)
+
+
+BROKEN = b"POST %b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+
+
+def test_a_body_that_turns_out_broken_is_refused_while_the_application_waits_for_it(served: Served) -> None:
+    with raw_request(served, BROKEN % b"/echo") as sock:
+        assert body_of(served, "/hello") == b"hello"
+        sock.sendall(b"zz\r\nGET /hello HTTP/1.1\r\nHost: h\r\n\r\n")
+        replies = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert replies.startswith(b"HTTP/1.1 400 ")
+    assert replies.count(b"HTTP/1.1") == 1
+
+
+def test_a_request_that_was_answered_is_not_refused_too_when_its_body_turns_out_broken(served: Served) -> None:
+    with raw_request(served, BROKEN % b"/hello") as sock:
+        replies = sock.recv(65536)
+        sock.sendall(b"zz\r\nGET /hello HTTP/1.1\r\nHost: h\r\n\r\n")
+        replies += b"".join(iter(lambda: sock.recv(65536), b""))
+    assert replies.startswith(b"HTTP/1.1 200 ")
+    assert replies.count(b"HTTP/1.1") == 1
 
 
 def test_a_client_that_expects_to_be_asked_is_asked_at_the_first_receive(served: Served) -> None:

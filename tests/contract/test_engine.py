@@ -183,6 +183,20 @@ def test_no_request_behind_a_refused_one_runs(served: Served) -> None:
     assert b"HTTP/1.1 505" in raw
 
 
+def test_a_large_body_is_not_copied_for_each_client_that_does_not_read(served: Served) -> None:
+    def resident() -> int:
+        return int(Path(f"/proc/{served.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    with contextlib.ExitStack() as stack:
+        _, body = one(served, "/large")
+        before = resident()
+        for _ in range(8):
+            client = stack.enter_context(Client(served))
+            client.send(get("/large"))
+            client.until(b"\r\n\r\n")
+        assert resident() - before < 2 * len(body)
+
+
 def test_head_has_no_body_and_a_length(served: Served) -> None:
     head, rest = one(served, "/several", method="HEAD")
     assert (b"Content-Length: 3" in head, rest) == (True, b"")
