@@ -95,6 +95,7 @@ class Exchange:
     early: ClassVar[bool] = False
     site: ClassVar[Site]
     """Set by the backend on a subclass of its own."""
+    error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
         self.conn = conn
@@ -370,7 +371,7 @@ class Exchange:
         keep = False
         if self.framing is None and not self.conn.lost:
             line = self.line
-            payload, keep = error_response(
+            payload, keep = self.error(
                 self.site.responder, code, method=line.method, modern=line.modern, keep=self._may_keep()
             )
             try:
@@ -388,7 +389,7 @@ class Exchange:
         """Answer in place of an application that cannot be ended, from the loop; nothing of it reaches the client."""
         conn, self.conn = self.conn, NOBODY
         if self.framing is None:
-            conn.write(error_response(self.site.responder, code)[0])
+            conn.write(self.error(self.site.responder, code)[0])
         conn.done(False)
         self.note(code, 0)
 

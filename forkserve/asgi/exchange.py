@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from forkserve.asgi.bell import Bell
 from forkserve.asgi.incoming import Incoming
@@ -37,9 +38,9 @@ class Exchange:
     """A request and the response to it as far as it has come."""
 
     __slots__ = (
-        "client",
         "conn",
         "fields",
+        "identity",
         "incoming",
         "line",
         "news",
@@ -56,6 +57,7 @@ class Exchange:
     early: ClassVar[bool] = True
     site: ClassVar[Site]
     """Set by the backend on a subclass of its own."""
+    error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
         self.conn = conn
@@ -124,7 +126,7 @@ class Exchange:
         site = self.site
         scope = http_scope(self.conn, self.line, self.fields, site.state)
         if site.noted:
-            self.client = scope["client"]
+            self.note_scope(scope)
         try:
             await site.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
@@ -243,6 +245,9 @@ class Exchange:
             raise
         if site.noted:
             self.note(prepared.code, len(data))
+
+    def note_scope(self, scope: dict[str, Any]) -> None:
+        """Know the scope before the application does, where exchanges are noted."""
 
     def note(self, status: int, size: int) -> None:
         """Leave a line in the access log, where exchanges do that."""
@@ -365,7 +370,7 @@ class Exchange:
 
     def _answer(self, code: int) -> None:
         line = self.line
-        payload, keep = error_response(
+        payload, keep = self.error(
             self.site.responder, code, method=line.method, modern=line.modern, keep=self._may_keep()
         )
         self._over()

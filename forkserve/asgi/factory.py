@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from forkserve.asgi.exchange import Exchange
+from forkserve.asgi.identified import IdentifiedExchange
 from forkserve.asgi.logged import LoggedExchange
 from forkserve.asgi.site import Site, Transport
 from forkserve.config.serving import AsgiOptions
@@ -22,14 +23,18 @@ log = logging.getLogger("forkserve.asgi")
 Factory = Callable[[Transport, RequestLine, Fields], Any]
 
 
-def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None) -> Factory:
+def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, identity: str = "") -> Factory:
     """Return what makes the exchange of a request; it raises Refusal for a handshake that is none.
 
-    `access` is the `forkserve.engine.access.AccessLog` that is to have a line of each, if any.
+    `access` is the `forkserve.engine.access.AccessLog` that is to have a line of each, if any; `identity`
+    is the field with the id of a request, if any.
     """
-    site.noted = access is not None
-    base = Exchange if access is None else LoggedExchange
-    http = type("BoundExchange", (base,), {"__slots__": (), "site": site, "access": access})
+    site.noted = access is not None or bool(identity)
+    bases: list[type[Exchange]] = [IdentifiedExchange] if identity else []
+    if access is not None:
+        bases.append(LoggedExchange)
+    bound = {"__slots__": (), "site": site, "access": access, "header": identity}
+    http = type("BoundExchange", tuple(bases) or (Exchange,), bound)
     upgraded = _websockets(site, options) if find_spec("websockets") is not None else _refuse
 
     def exchange_for(conn: Transport, line: RequestLine, fields: Fields) -> Any:

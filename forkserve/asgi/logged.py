@@ -16,7 +16,7 @@ __all__ = ["LoggedExchange"]
 class LoggedExchange(Exchange):
     """An exchange that knows when it began."""
 
-    __slots__ = ("begun",)
+    __slots__ = ("begun", "client")
     access: ClassVar[Any]
     """The `forkserve.engine.access.AccessLog`, set by the backend."""
 
@@ -24,9 +24,18 @@ class LoggedExchange(Exchange):
         super().__init__(conn, line, fields)
         self.begun = time.monotonic() if self.access.timed else 0.0
 
+    def note_scope(self, scope: dict[str, Any]) -> None:
+        """Remember whom it is for."""
+        super().note_scope(scope)
+        self.client = scope["client"]
+
+    def variables(self) -> dict[str, Any]:
+        """Return what the log may tell besides."""
+        return {}
+
     def note(self, status: int, size: int) -> None:
         """Leave the line."""
         prepared = getattr(self, "prepared", None)
         head = prepared.head if prepared is not None else b""
         address = self.client[0] if self.client is not None else ""
-        self.access.write(address, self.line, self.fields, (status, size, self.begun, head), {})
+        self.access.write(address, self.line, self.fields, (status, size, self.begun, head), self.variables())

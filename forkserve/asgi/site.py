@@ -49,7 +49,7 @@ class Site:
     `state` is what the lifespan has left, copied into each scope. `keep` is False once connections are to be closed.
     `sockets` are the open WebSockets, to be told when serving ends; `leaving` is
     True when little time is left, so that who waits for a client's end is told of it. `noted` is True if exchanges
-    leave lines in an access log.
+    leave lines in an access log, or have ids.
     """
 
     app: Application

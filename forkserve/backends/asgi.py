@@ -97,7 +97,8 @@ class _Serving:
         self.site = site = Site(self._app, driver.responder, self._loop, lifespan.state)
         options = self._run.options
         access = None if options.access_log.access_log is None else open_access_log(driver, options.access_log)
-        driver.exchange = exchange_factory(site, options.asgi, access=access)
+        identity = options.proxy.request_id_header
+        driver.exchange = exchange_factory(site, options.asgi, access=access, identity=identity)
         driver.upkeep.on_drain.append(self._begin_drain)
         self._loop.add_reader(driver.fileno(), self._turn)
         watchdog = Watchdog(self._loop, driver.limits.run)

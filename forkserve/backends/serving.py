@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forkserve.backends.base import App, Run
+from forkserve.backends.identified import IdentifiedExchange, variable_of
 from forkserve.backends.logged import LoggedExchange, TimedExchange
 from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtocol, TlsOptions
 from forkserve.engine.access import AccessLog
@@ -55,6 +56,7 @@ HONOURS = frozenset(
         "min_rate",
         "proxy_allow_ips",
         "proxy_protocol",
+        "request_id_header",
         "root_path",
         "write_timeout",
     }
@@ -109,7 +111,12 @@ def wsgi_driver(
         site.noted = True
         bound["access"] = access = open_access_log(driver, options.access_log)
         base = TimedExchange if access.timed else LoggedExchange
-    driver.exchange = type("BoundExchange", (base,), bound)
+    bases: tuple[type[Exchange], ...] = (base,)
+    if options.proxy.request_id_header:
+        bound["header"] = options.proxy.request_id_header
+        bound["variable"] = variable_of(options.proxy.request_id_header)
+        bases = (IdentifiedExchange, base) if base is not Exchange else (IdentifiedExchange,)
+    driver.exchange = type("BoundExchange", bases, bound)
     driver.upkeep.on_drain.append(site.close_connections)
     return driver
 

@@ -180,3 +180,6 @@ class Threads:
             driver.run()
         finally:
             pool.close()
+            if driver.access is not None:
+                # A thread notes its request after the answer is out, which may be all that the loop waited for.
+                driver.access.flush()

@@ -7,6 +7,7 @@ limit is a count, a size or a time.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -51,6 +52,13 @@ class ProxyProtocol(Enum):
 def commas(value: str) -> tuple[str, ...]:
     """Split at commas; empty parts fall away."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def header_name(value: str) -> str:
+    """Read the name of a header field (RFC 9110 section 5.1); empty is none."""
+    if not re.fullmatch(r"[!#$%&'*+.^`|~0-9A-Za-z-]*", value):
+        raise ValueError(f"expected the name of a header field, got {value!r}")
+    return value
 
 
 def mapping(value: str) -> tuple[str, str]:
@@ -168,6 +176,14 @@ class ProxyOptions:
         ("127.0.0.1", "::1"), "Addresses that may send a PROXY header.", parse=commas,
         cli=("--proxy-allow-from", "--proxy-allow-ips"), metavar="IPS",
     )  # fmt: skip
+    request_id_header: str = option(
+        "",
+        "Field with the id of a request, e.g. X-Request-ID: a good one is passed on, else that of traceparent or a new "
+        "one is made; the application and the response get it. Off if not given.",
+        parse=header_name,
+        cli=("--request-id-header",),
+        metavar="NAME",
+    )
     root_path: str = option(
         "", "Path under which a proxy serves the application.", cli=("--root-path",), metavar="PATH"
     )

@@ -51,7 +51,8 @@ class AccessLog:
         self.timed = self._format is None or re.search(r"%\([TMDL]\)s", options.access_log_format) is not None
         self._heads = "}o)" in options.access_log_format
         # Where only time of day, client and answer vary, lines of one second are often the same.
-        self._repeats = not self.timed and "}e)" not in options.access_log_format and not self._heads
+        varies = re.search(r"\}e\)s|%\(i\)s", options.access_log_format)
+        self._repeats = not (self.timed or self._heads or varies)
         self._second = 0
         self._texts: dict[tuple[RequestLine, Fields, str, int, int], str] = {}
         self._templates: dict[tuple[RequestLine, Fields], str] = {}

@@ -6,7 +6,8 @@ unknown atom is found then, not at the first request. Times are UTC.
 
 Atoms: h client address, l `-`, u user, t time, r request line, m method, U path, q query, H protocol, s status,
 B body bytes, b body bytes or `-`, f Referer, a User-Agent, T seconds, M milliseconds, D microseconds, L seconds with
-fraction, p process id in <>, {name}i request header, {name}o response header, {name}e variable.
+fraction, p process id in <>, i request id (ours: of --request-id-header), {name}i request header, {name}o response
+header, {name}e variable.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import gmtime
 
-__all__ = ["COMBINED", "AccessRecord", "Formatter", "StagedFormat", "compile_format", "json_line"]
+from forkserve.http.tracecontext import trace_id
 
+__all__ = ["COMBINED", "REQUEST_ID", "AccessRecord", "Formatter", "StagedFormat", "compile_format", "json_line"]
+
+REQUEST_ID = "forkserve.request_id"
+"""The variable that holds the id of a request, where it has one."""
 COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 _ATOM = re.compile(r"%(?:\((\{[^{}]+\}[ioe]|[A-Za-z])\)s|(%)|(.?))", re.DOTALL)
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
@@ -126,6 +131,7 @@ _ATOMS: dict[str, Formatter] = {
     "D": lambda record: str(int(record.duration * 1_000_000)),
     "L": lambda record: f"{record.duration:.6f}",
     "p": lambda record: f"<{record.pid}>",
+    "i": lambda record: _or_dash(record.variables.get(REQUEST_ID)),
 }
 
 
@@ -180,7 +186,8 @@ def json_line(record: AccessRecord) -> str:
             "duration": round(record.duration, 6),
             "referer": record.request.get("referer", ""),
             "user_agent": record.request.get("user-agent", ""),
-            "request_id": record.request.get("x-request-id", ""),
+            "request_id": record.variables.get(REQUEST_ID) or record.request.get("x-request-id", ""),
+            "trace_id": trace_id(record.request.get("traceparent")) or "",
             "pid": record.pid,
         },
         separators=(",", ":"),
@@ -188,7 +195,7 @@ def json_line(record: AccessRecord) -> str:
     return line.replace("\x7f", "\\u007f")
 
 
-_LATE = re.compile(r"[hstbBTMDL]|\{[^{}]+\}[oe]").fullmatch
+_LATE = re.compile(r"[histbBTMDL]|\{[^{}]+\}[oe]").fullmatch
 """Atoms that the request alone does not decide."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from forkserve.http.response import Responder
@@ -21,8 +22,14 @@ def page(status: int) -> tuple[str, list[tuple[str, str]], bytes]:
 
 
 def error_response(
-    responder: Responder, status: int, *, method: str = "GET", modern: bool = True, keep: bool = False
+    responder: Responder,
+    status: int,
+    *,
+    method: str = "GET",
+    modern: bool = True,
+    keep: bool = False,
+    more: Iterable[tuple[str, str]] = (),
 ) -> tuple[bytes, bool]:
-    """A whole error response, and whether the connection stays."""
+    """A whole error response, with `more` headers, and whether the connection stays."""
     line, headers, body = page(status)
-    return responder.whole(responder.prepare(line, headers), body, method=method, modern=modern, keep=keep)
+    return responder.whole(responder.prepare(line, [*headers, *more]), body, method=method, modern=modern, keep=keep)
