@@ -101,7 +101,8 @@ def test_signals_are_as_after_login() -> None:
     signal.signal(signal.SIGUSR2, previous)
 
     sets = dict(line.split(":\t") for line in text.splitlines() if line.startswith("Sig"))
-    assert {sets["SigBlk"], sets["SigIgn"], sets["SigCgt"]} == {"0" * 16}
+    # Signals 32 and 33 are the C library's own (nptl(7)): what an ancestor did to them nobody can undo.
+    assert {int(sets[each], 16) & ~(0b11 << 31) for each in ("SigBlk", "SigIgn", "SigCgt")} == {0}
     assert now == mask | {signal.SIGUSR1}
 
 
