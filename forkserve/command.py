@@ -71,6 +71,16 @@ class Command:
         text = [word.strip("'\"") for word in f"{self.options.cmd} {self.options.args}".split()]
         return any(os.path.basename(word) in _READY_SPEAKERS for word in text) and not _RELOADING & set(text)
 
+    @property
+    def runs_side_by_side(self) -> bool:
+        """True when an old and a new process may run at once.
+
+        They may when they share sockets of ours, or when there are several anyhow. A single process with a port or a
+        folder of its own (a database, a scheduler) would collide with its successor: it is stopped first.
+        """
+        options = self.options
+        return not options.singleton and (bool(self.all_sockets) or options.numprocesses > 1)
+
     def spec(self, wid: int, fds_for: FdsFor, outputs: Outputs) -> SpawnSpec:
         """Return how to start the process of one slot; raises ConfigError when its words cannot be split."""
         options = self.options

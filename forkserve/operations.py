@@ -20,7 +20,7 @@ from forkserve.rollout import StepKind, next_step
 from forkserve.ticket import Ticket
 from forkserve.watcher import Watcher
 
-__all__ = ["Operation", "Queue", "Reload", "Resize", "Restart", "Start", "Stop", "replaces_side_by_side"]
+__all__ = ["Operation", "Queue", "Reload", "Resize", "Restart", "Start", "Stop"]
 
 log = logging.getLogger("forkserve.watcher")
 
@@ -110,16 +110,6 @@ class Restart:
         return self._current.advance(watcher)
 
 
-def replaces_side_by_side(command: Command) -> bool:
-    """Tell whether an old and a new process of this watcher may run at once.
-
-    They may when they share sockets of ours, or when there are several anyhow. A single process with a port or a
-    folder of its own (a database, a scheduler) would collide with its successor: it is stopped first.
-    """
-    options = command.options
-    return not options.singleton and (bool(command.all_sockets) or options.numprocesses > 1)
-
-
 class Reload:
     """Replace the processes of a watcher one by one: start the new, wait until it is ready, then drain the old.
 
@@ -141,7 +131,7 @@ class Reload:
         command = self._command or watcher.command
         if command.options.send_hup and self._command is None:
             log.info("%s: SIGHUP sent to %s", watcher.name, _count(watcher.signal(signal.SIGHUP)))
-        elif not replaces_side_by_side(command):
+        elif not command.runs_side_by_side:
             self._restart = Restart(self._command)
             self._restart.begin(watcher)
         else:

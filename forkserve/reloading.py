@@ -14,7 +14,7 @@ from forkserve.command import Command
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
 from forkserve.errors import ConfigErrors, ForkserveError
-from forkserve.operations import Queue, Reload, Resize, Start, Stop, replaces_side_by_side
+from forkserve.operations import Queue, Reload, Resize, Start, Stop
 from forkserve.rollout import Change, Plan, plan
 from forkserve.stack import Stack
 from forkserve.ticket import Ticket, all_of
@@ -33,7 +33,7 @@ def reload_all(stack: Stack) -> Ticket:
 def _is_rolled(queue: Queue) -> bool:
     watcher = queue.watcher
     command = watcher.command
-    return watcher.up and (command.options.send_hup or replaces_side_by_side(command))
+    return watcher.up and (command.options.send_hup or command.runs_side_by_side)
 
 
 def reload_config(stack: Stack, source: ConfigSource, *, processes: bool = True) -> Ticket:

@@ -18,7 +18,8 @@ __all__ = ["Slot"]
 
 @dataclass(slots=True)
 class Slot:
-    """One place of a watcher. `reason` is how its last occupant was lost, `finished` that it shall not come again."""
+    """One place of a watcher. `reason` is how its last occupant was lost, `finished` that it shall not come again,
+    `makes_way` that its occupant has been told to stop so that a younger one may take its place."""
 
     wid: int
     state: SlotState = SlotState.VACANT
@@ -30,6 +31,7 @@ class Slot:
     runs: int = 0
     restarts: int = 0
     finished: bool = False
+    makes_way: bool = False
 
     @property
     def is_settled(self) -> bool:

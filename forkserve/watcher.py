@@ -186,6 +186,10 @@ class Watcher:
             slot.candidate = None
             self._failed(f"{process} {how}", process.generation)
             log.warning("%s %s; its predecessor stays", process, how)
+        elif slot is not None and slot.occupant is process and slot.makes_way and self.options.respawn:
+            slot.occupant, slot.makes_way = None, False
+            log.info("%s %s; its successor starts", process, how)
+            self._event(slot, SlotEvent.LOST)
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
             self._lost(slot, process, how, Death(was_ready, None if killed_by_us else exit_.signum))
@@ -379,7 +383,12 @@ class Watcher:
     def _too_old(self, process: Process) -> None:
         """Replace a process that has reached its age; when the replacement fails, try again later."""
         slot = self.slots.get(process.identity.wid)
-        if slot is not None and slot.occupant is process:
-            log.info("%s is %s old (max_age): replacing it", process, spoken(process.uptime))
+        if slot is None or slot.occupant is not process or process.is_asked_to_end:
+            return
+        log.info("%s is %s old (max_age): replacing it", process, spoken(process.uptime))
+        if not self.command.runs_side_by_side:
+            slot.makes_way = True
+            self._stop(process)
+        else:
             self.replace(slot.wid)
             process.ages(max(self.options.backoff_max, 1.0), lambda: self._too_old(process))

@@ -152,7 +152,7 @@ def test_respawn_off_lets_a_process_end_for_good(tmp_path: Path) -> None:
 
 
 def test_a_process_is_replaced_when_it_has_reached_its_age_the_new_one_first(tmp_path: Path) -> None:
-    config = "[watcher:a]\ncmd = sleep 1000\nmax_age = 0.3\nmax_age_variance = 0\nready_after = 0.1\n"
+    config = "[watcher:a]\ncmd = sleep 1000\nnumprocesses = 2\nmax_age = 0.3\nmax_age_variance = 0\nready_after = 0.1\n"
     with running(cwd=tmp_path, config=config) as server:
         first = server.started("a[1]")
         server.expect(rf"a\[1\] pid {first} is .* old \(max_age\): replacing it")
@@ -160,6 +160,17 @@ def test_a_process_is_replaced_when_it_has_reached_its_age_the_new_one_first(tmp
         server.expect(rf"a\[1\] pid {first} was ended by SIGTERM")
 
         assert second in {each.pid for each in server.children()}
+
+
+def test_a_single_process_that_has_reached_its_age_goes_before_the_next_one_comes(tmp_path: Path) -> None:
+    config = "[watcher:a]\ncmd = sleep 1000\nsingleton = True\nmax_age = 0.3\nmax_age_variance = 0\n"
+    with running(cwd=tmp_path, config=config) as server:
+        first = server.started("a[1]")
+        server.expect(rf"a\[1\] pid {first} is .* old \(max_age\): replacing it")
+        server.expect(rf"a\[1\] pid {first} was ended by SIGTERM .*; its successor starts")
+
+        assert server.started("a[1]") != first
+        assert server.transcript().count(" started") - server.transcript().count("successor starts") == 1
 
 
 def test_a_writer_of_logs_or_a_guard_that_dies_is_replaced(tmp_path: Path) -> None:

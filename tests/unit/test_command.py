@@ -15,7 +15,6 @@ from forkserve.command import Command, Outputs, prepare
 from forkserve.config.handover import drain_limit
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ConfigError
-from forkserve.operations import replaces_side_by_side
 from forkserve.unix.spawn import SpawnSpec
 
 WEB = WatcherOptions(name="web", cmd="serve --fd $(circus.sockets.web) $(circus.wid)", use_sockets=True)
@@ -120,4 +119,4 @@ def test_our_own_worker_is_known_to_say_when_it_is_ready(cmd: str, says_ready: b
     ],
 )
 def test_only_what_cannot_collide_is_replaced_side_by_side(changes: dict[str, Any], expected: bool) -> None:
-    assert replaces_side_by_side(_command(dataclasses.replace(WEB, **changes))) is expected
+    assert _command(dataclasses.replace(WEB, **changes)).runs_side_by_side is expected
