@@ -28,7 +28,6 @@ __all__ = ["Application", "Exchange", "Site"]
 
 log = logging.getLogger("forkserve.wsgi")
 
-
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -93,6 +92,7 @@ class Exchange:
     context: Any
     """For the backend, which may run it in a context of its own."""
     early: ClassVar[bool] = False
+    holds: ClassVar[bool] = False
     site: ClassVar[Site]
     """Set by the backend on a subclass of its own."""
     error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)
@@ -138,7 +138,7 @@ class Exchange:
     def body_end(self) -> None:
         """Know that the body is whole."""
         self.whole = True
-        if self.spool is not None and not self.fields.expect_continue:
+        if self.spool is not None and not (self.holds and self.fields.expect_continue):
             self.environ["wsgi.input"] = self.spool.open()
             if self.fields.chunked:
                 # The coding is undone; many an application reads nothing without a length, the one that PEP 3333 knows.
@@ -151,7 +151,7 @@ class Exchange:
 
     def lost(self) -> None:
         """Know that the client has gone."""
-        if self.spool is not None and not self.fields.expect_continue:
+        if self.spool is not None and not (self.holds and self.fields.expect_continue):
             self.spool.close()
 
     def _fetch(self) -> Any:

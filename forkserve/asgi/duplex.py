@@ -71,6 +71,7 @@ class Duplex:
     """A handshake, and the WebSocket that may come of it."""
 
     early: ClassVar[bool] = True
+    holds: ClassVar[bool] = True
     site: ClassVar[Site]
     limits: ClassVar[WebSocketLimits]
     keepalive: ClassVar[Keepalive]

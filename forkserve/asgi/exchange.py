@@ -55,6 +55,7 @@ class Exchange:
         "__weakref__",
     )
     early: ClassVar[bool] = True
+    holds: ClassVar[bool] = True
     site: ClassVar[Site]
     """Set by the backend on a subclass of its own."""
     error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)

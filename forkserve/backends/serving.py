@@ -105,7 +105,8 @@ def wsgi_driver(
         forwarding=None if trusted is None else Forwarding(*trusted),
     )
     settle(driver, tls, options.proxy)
-    bound: dict[str, Any] = {"__slots__": (), "site": site}
+    # Where waiting is no greenlet's business, it would hold a thread or the worker.
+    bound: dict[str, Any] = {"__slots__": (), "site": site, "holds": not runner.parks}
     base: type[Exchange] = Exchange
     if options.access_log.access_log is not None:
         site.noted = True

@@ -42,6 +42,8 @@ class Exchange(Protocol):
 
     early: bool
     """Whether to start it at the request's head."""
+    holds: bool
+    """Whether it may wait for a body that the client holds back, and is started at its head then."""
 
     def body(self, data: bytes) -> None:
         """Take a piece of the request's body."""
@@ -65,7 +67,7 @@ class Exchange(Protocol):
 class _Finished:
     """In place of an exchange while its last bytes are queued."""
 
-    early = False
+    early = holds = False
 
     def body(self, data: bytes) -> None:
         """Drop what the application did not read."""

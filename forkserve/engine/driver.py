@@ -11,7 +11,8 @@ How a backend plugs in
   first step of a coroutine. It is the only thing in which backends differ.
 
 An exchange is started when its request is whole. It is started at its head if `exchange.early` is true, or if the
-client expects `100 Continue`; then the body arrives while it runs. `conn.proceed()` asks such a client for its body.
+client expects `100 Continue` and `exchange.holds`; then the body arrives while it runs, and `conn.proceed()` asks such
+a client for it. Else the driver asks: who runs in place must not wait for a client.
 
 What an exchange does with its connection: `conn.reply(payload, keep)` sends a whole response and ends the exchange in
 one call; or any number of `conn.write(data)` and `conn.write_file(part)`, then `conn.done(keep)`. When `write` returns
@@ -183,12 +184,16 @@ class Driver(Sockets):
         conn.phase = BODY
         conn.deadline = conn.body.deadline(self.now)
         data, conn.inbox = conn.inbox, b""
-        if fields.expect_continue:
+        held = fields.expect_continue and exchange.holds
+        if held:
             # Before the body, which may have come with the head and start the exchange at once.
             exchange.body_held()
+        elif fields.expect_continue and not data:
+            with contextlib.suppress(ConnectionLost):
+                conn.proceed()
         if data:
             self._take_body(conn, data)
-        if conn.phase is BODY and (exchange.early or fields.expect_continue):
+        if conn.phase is BODY and (exchange.early or held):
             conn.phase = RUNNING
             self.start(exchange)
 

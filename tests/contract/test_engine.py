@@ -335,7 +335,7 @@ def test_a_client_that_does_not_read_stops_the_stream_and_nobody_else(served: Se
         assert one(served, "/several")[1] == b"abc"
 
 
-def test_100_continue_comes_when_the_application_reads(served: Served) -> None:
+def test_100_continue_comes_for_an_application_that_reads(served: Served) -> None:
     with Client(served) as client:
         client.send(get("/echo", "Content-Length: 5", "Expect: 100-continue", method="POST"))
         assert client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -345,10 +345,30 @@ def test_100_continue_comes_when_the_application_reads(served: Served) -> None:
         assert client.response()[1] == b"abc"
 
 
-def test_100_continue_does_not_come_when_the_application_answers(served: Served) -> None:
-    with Client(served) as client:
+def test_a_greenlet_may_answer_before_the_client_is_asked_for_its_body() -> None:
+    with worker_of("gevent") as worker, Client(worker) as client:
         client.send(get("/refuses", "Content-Length: 5", "Expect: 100-continue", method="POST"))
         assert client.rest().startswith(b"HTTP/1.1 403")
+
+
+def test_clients_that_expect_to_be_asked_and_then_stall_hold_nobody_up(served: Served) -> None:
+    with contextlib.ExitStack() as stack:
+        for body in (b"", b"", b"h", b"h"):
+            client = stack.enter_context(Client(served))
+            client.send(get("/echo", "Content-Length: 5", "Expect: 100-continue", method="POST"))
+            client.until(b"100 Continue\r\n\r\n")
+            client.send(body)
+        assert one(served, "/several")[1] == b"abc"
+
+
+def test_who_expects_to_be_asked_is_refused_too_much_before(served: Served) -> None:
+    raw = one(served, "/echo", f"Content-Length: {1 << 40}", "Expect: 100-continue", method="POST")[0]
+    assert raw.startswith(b"HTTP/1.1 413")
+
+
+def test_who_sends_its_body_with_the_head_is_not_asked(served: Served) -> None:
+    head, body = one(served, "/echo", "Content-Length: 5", "Expect: 100-continue", method="POST", body=b"hello")
+    assert (head[:15], body) == (b"HTTP/1.1 200 OK", b"hello")
 
 
 def test_a_client_that_goes_before_its_body_is_an_error_for_the_reader(served: Served) -> None:
