@@ -94,7 +94,7 @@ class _Serving:
         lifespan = Lifespan(self._app, LifespanMode(self._run.options.asgi.lifespan.value))
         await lifespan.start()
         self.driver = driver = self._driver()
-        self.site = site = Site(self._app, driver.responder, self._loop, lifespan.state)
+        self.site = site = Site(self._with_files(), driver.responder, self._loop, lifespan.state)
         options = self._run.options
         access = None if options.access_log.access_log is None else open_access_log(driver, options.access_log)
         identity = options.proxy.request_id_header
@@ -114,6 +114,14 @@ class _Serving:
                 self._timer.cancel()
             driver.close()
         await lifespan.stop()
+
+    def _with_files(self) -> App:
+        folders = self._run.options.static.static
+        if not folders:
+            return self._app
+        from forkserve.asgi.static import Static
+
+        return Static(self._app, folders)
 
     def _driver(self) -> Driver:
         options = self._run.options
@@ -191,7 +199,7 @@ class Asgi:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.ASGI}),
         concurrency="a task for each request",
-        honours=(HONOURS - {"body_in_memory", "static"})
+        honours=(HONOURS - {"body_in_memory"})
         | {
             "lifespan", "loop", "no_ws_compression", "timeout", "ws_max_size", "ws_ping_interval",
             "ws_ping_timeout",

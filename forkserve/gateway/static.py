@@ -10,13 +10,14 @@ import mimetypes
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from forkserve.gateway.files import FileWrapper
 from forkserve.http.conditional import Conditions, Selection, etag_of, select
 from forkserve.http.response import date_text
 
-__all__ = ["Static"]
+__all__ = ["Folders", "Found", "Static"]
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
@@ -24,11 +25,21 @@ STATUS = {200: "200 OK", 206: "206 Partial Content", 304: "304 Not Modified", 41
 UNSATISFIABLE = "416 Range Not Satisfiable"
 
 
-class Static:
-    """An application in front of another; serves what lies in its folders."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to be served: `start` is where its bytes begin, `count` how many go out; no file if there are none."""
 
-    def __init__(self, app: Callable[..., Iterable[bytes]], folders: Sequence[tuple[str, str]]) -> None:
-        self.app = app
+    status: str
+    headers: list[tuple[str, str]]
+    file: BinaryIO | None
+    start: int
+    count: int
+
+
+class Folders:
+    """Folders by URL; finds what lies in them."""
+
+    def __init__(self, folders: Sequence[tuple[str, str]]) -> None:
         # The longest prefix first; each ends with a slash, so that /static does not hold /statics.
         self.folders = sorted(
             ((url.rstrip("/") + "/", os.path.realpath(folder)) for url, folder in folders),
@@ -36,35 +47,35 @@ class Static:
         )
         self.types = mimetypes.MimeTypes()
 
-    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        """Serve a file, or have the application answer."""
-        path = environ["PATH_INFO"]
-        for url, folder in self.folders:
-            if path.startswith(url) and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-                fd = _open(folder, path[len(url) :])
-                if fd is not None:
-                    return self._serve(fd, path, environ, start)
-                break
-        return self.app(environ, start)
+    def find(self, method: str, path: str, field: Callable[[str], str | None]) -> Found | None:
+        """Return the file that a request is for, if there is one.
 
-    def _serve(self, fd: int, path: str, environ: Environ, start: Start) -> Iterable[bytes]:
-        file = os.fdopen(fd, "rb")
-        described = os.fstat(fd)
+        `path` is unquoted, its bytes as latin-1; `field` gives a header field by its name in lower case.
+        """
+        if method not in ("GET", "HEAD"):
+            return None
+        for url, folder in self.folders:
+            if path.startswith(url):
+                fd = _open(folder, path[len(url) :])
+                return None if fd is None else self._found(os.fdopen(fd, "rb"), method, path, field)
+        return None
+
+    def _found(self, file: BinaryIO, method: str, path: str, field: Callable[[str], str | None]) -> Found:
+        described = os.fstat(file.fileno())
         size, modified = described.st_size, int(described.st_mtime)
         etag = etag_of(described.st_mtime_ns, size)
-        chosen = select(_conditions(environ), method=environ["REQUEST_METHOD"], etag=etag, modified=modified, size=size)
+        chosen = select(_conditions(field), method=method, etag=etag, modified=modified, size=size)
         headers = [("ETag", etag), ("Last-Modified", date_text(modified)), ("Accept-Ranges", "bytes")]
-        if chosen.status in (200, 206):
+        whole = chosen.status in (200, 206)
+        if whole:
             headers += self._content(path, chosen)
+        else:
+            file.close()
         where = chosen.content_range(size)
         if where is not None:
             headers.append(("Content-Range", where))
-        start(STATUS.get(chosen.status, UNSATISFIABLE), headers)
-        if chosen.status not in (200, 206):
-            file.close()
-            return []
-        file.seek(chosen.start)
-        return FileWrapper(file)
+        status = STATUS.get(chosen.status, UNSATISFIABLE)
+        return Found(status, headers, file if whole else None, chosen.start, chosen.stop - chosen.start)
 
     def _content(self, path: str, chosen: Selection) -> list[tuple[str, str]]:
         kind, coding = self.types.guess_type(path)
@@ -73,6 +84,30 @@ class Static:
             ("Content-Length", str(chosen.stop - chosen.start)),
         ]
         return [*headers, ("Content-Encoding", coding)] if coding else headers
+
+
+class Static:
+    """A WSGI application in front of another; serves what lies in its folders."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], folders: Sequence[tuple[str, str]]) -> None:
+        self.app = app
+        self.folders = Folders(folders)
+
+    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        """Serve a file, or have the application answer."""
+
+        def field(name: str) -> str | None:
+            value: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
+            return value
+
+        found = self.folders.find(environ["REQUEST_METHOD"], environ["PATH_INFO"], field)
+        if found is None:
+            return self.app(environ, start)
+        start(found.status, found.headers)
+        if found.file is None:
+            return []
+        found.file.seek(found.start)
+        return FileWrapper(found.file)
 
 
 def _open(folder: str, name: str) -> int | None:
@@ -94,13 +129,12 @@ def _open(folder: str, name: str) -> int | None:
     return fd
 
 
-def _conditions(environ: Environ) -> Conditions:
-    get = environ.get
+def _conditions(field: Callable[[str], str | None]) -> Conditions:
     return Conditions(
-        if_match=get("HTTP_IF_MATCH"),
-        if_none_match=get("HTTP_IF_NONE_MATCH"),
-        if_modified_since=get("HTTP_IF_MODIFIED_SINCE"),
-        if_unmodified_since=get("HTTP_IF_UNMODIFIED_SINCE"),
-        if_range=get("HTTP_IF_RANGE"),
-        range=get("HTTP_RANGE"),
+        if_match=field("if-match"),
+        if_none_match=field("if-none-match"),
+        if_modified_since=field("if-modified-since"),
+        if_unmodified_since=field("if-unmodified-since"),
+        if_range=field("if-range"),
+        range=field("range"),
     )
