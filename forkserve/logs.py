@@ -10,7 +10,7 @@ import logging
 import socket
 import sys
 
-from forkserve.errors import UsageError
+from forkserve.errors import ExitCode, UsageError
 
 __all__ = ["ReopeningFileHandler", "handler_for", "reopen", "set_up"]
 
@@ -48,7 +48,10 @@ def handler_for(where: str, option: str) -> logging.Handler:
     try:
         return _syslog(where) if where.startswith("syslog:") else ReopeningFileHandler(where)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{option} {where}: {getattr(error, 'strerror', None) or error}") from None
+        failure = UsageError(f"{option} {where}: {getattr(error, 'strerror', None) or error}")
+        if isinstance(error, PermissionError):
+            failure.exit_code = ExitCode.NO_PERMISSION
+        raise failure from None
 
 
 class ReopeningFileHandler(logging.FileHandler):

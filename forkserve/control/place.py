@@ -1,9 +1,9 @@
 """Where the control socket is found, by the master that makes it and by the client that looks for it.
 
 A configured path is taken as it is. Otherwise the socket lies in the first of these that can be had, each 0700:
-`$XDG_RUNTIME_DIR/forkserve`, `/run/forkserve` for root, `$TMPDIR/forkserve-UID`. Its name follows from the
-configuration file, so that `forkservectl -c FILE` finds it; without a file it bears the pid of the master. Nothing is
-ever written into the home or the working directory.
+`$XDG_RUNTIME_DIR/forkserve`, `/run/forkserve` for root, `$TMPDIR/forkserve-UID`, `/tmp/forkserve-UID`. Its name
+follows from the configuration file, so that `forkservectl -c FILE` finds it; without a file it bears the pid of the
+master. Nothing is ever written into the home or the working directory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,20 +20,27 @@ from forkserve.errors import ControlError
 __all__ = ["default_path", "find", "is_live"]
 
 
+SHARED = ("/run", "/tmp")
+"""Where root, and where anybody, has a folder."""
+
+LONGEST = 107
+"""Bytes that the kernel takes for the path of a socket (unix(7))."""
+
+
 def _candidates() -> Iterator[Path]:
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime:
-        yield Path(runtime) / "forkserve"
-    if os.geteuid() == 0:
-        yield Path("/run/forkserve")
-    yield Path(tempfile.gettempdir()) / f"forkserve-{os.geteuid()}"
+    # Not tempfile.gettempdir(): that tries the working directory too, and raises when nothing can be written to.
+    runtime, temporary = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR")
+    folders = [Path(runtime) / "forkserve"] if runtime else []
+    folders += [Path(SHARED[0]) / "forkserve"] if os.geteuid() == 0 else []
+    folders += [Path(each) / f"forkserve-{os.geteuid()}" for each in (temporary, SHARED[-1]) if each]
+    yield from dict.fromkeys(each for each in folders if each.is_absolute())
 
 
 def _file_name(configuration: str | None, pid: int | None) -> str:
     if configuration is None:
         return f"forkserve-{pid}.sock"
     path = Path(configuration).resolve()
-    return f"{path.stem}-{zlib.crc32(bytes(path)):08x}.sock"
+    return f"{path.stem[:40]}-{zlib.crc32(bytes(path)):08x}.sock"
 
 
 def default_path(configuration: str | None) -> Path | None:
@@ -42,12 +48,15 @@ def default_path(configuration: str | None) -> Path | None:
 
     A folder that another user owns or may write to is passed over: whoever owns it could put a socket of his own there.
     """
+    name = _file_name(configuration, os.getpid())
     for folder in _candidates():
+        if len(os.fsencode(folder / name)) > LONGEST:
+            continue
         try:
             folder.mkdir(mode=0o700, parents=False, exist_ok=True)
             if _is_ours(folder) and os.access(folder, os.W_OK):
                 _sweep(folder)
-                return folder / _file_name(configuration, os.getpid())
+                return folder / name
         except OSError:
             continue
     return None

@@ -28,7 +28,7 @@ import msgspec
 
 from forkserve.control.http import Exchange, Refused, Reply, Request
 from forkserve.control.place import is_live
-from forkserve.errors import BindError
+from forkserve.errors import BindError, ExitCode
 
 __all__ = ["ControlServer", "Handler", "Loop", "Respond", "Timer"]
 
@@ -247,7 +247,12 @@ def _listen(path: Path, mode: int) -> socket.socket:
         listener.bind(str(path))
     except OSError as error:
         listener.close()
-        raise BindError(f"control socket {path}: {error.strerror or error}") from None
+        failure = BindError(
+            f"control socket {path}: {error.strerror or error}; choose another place with --control PATH"
+        )
+        if isinstance(error, PermissionError):
+            failure.exit_code = ExitCode.NO_PERMISSION
+        raise failure from None
     finally:
         os.umask(previous)
     listener.listen(MOST_CONNECTIONS)

@@ -27,7 +27,7 @@ def why_not(options: SocketOptions, error: OSError) -> str:
 def _cure(options: SocketOptions, number: int) -> str:
     if options.path is not None:
         folder = os.path.dirname(options.path) or "."
-        return _CURES_OF_PATHS.get(number, "").format(folder=folder)
+        return _CURES_OF_PATHS.get(number, "").format(folder=folder, options=options)
     if number == errno.EADDRINUSE:
         return f"{occupant(options.port, options.type)}; stop that program, or choose another port"
     if number in (errno.EACCES, errno.EPERM):
@@ -46,6 +46,7 @@ _CURES_OF_PATHS = {
     errno.EADDRINUSE: "; stop the other program, or choose another name",
     errno.EROFS: "; choose a path in a writable place such as /run or /dev/shm",
     errno.EACCES: ": this user may not write to {folder}",
+    errno.EPERM: ": only root may give the socket to {options.owner}:{options.group}",
 }
 
 

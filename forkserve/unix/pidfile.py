@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from forkserve.errors import ConfigError
+from forkserve.errors import ConfigError, ExitCode
 
 __all__ = ["PidFile"]
 
@@ -27,10 +27,12 @@ class PidFile:
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-            raise ConfigError(
+            failure = ConfigError(
                 f"pidfile {path}: cannot write it: {error.strerror}; name a file in a folder that can be written, "
                 "such as /run, or leave the option out"
-            ) from None
+            )
+            failure.exit_code = ExitCode.NO_PERMISSION if isinstance(error, PermissionError) else ExitCode.CANNOT_BIND
+            raise failure from None
 
     def _read(self) -> int | None:
         with contextlib.suppress(OSError, ValueError):
@@ -41,10 +43,12 @@ class PidFile:
         pid = self._read()
         # In a container that was started anew, the last master had our own pid.
         if pid is not None and pid > 0 and pid != os.getpid() and _is_alive(pid):
-            raise ConfigError(
+            failure = ConfigError(
                 f"pidfile {self._path}: process {pid} is alive; stop it, name another file, "
                 "or remove the file if that process is no forkserve"
             )
+            failure.exit_code = ExitCode.CANNOT_BIND
+            raise failure
 
     def close(self) -> None:
         """Remove the file, unless another process has put its own there."""

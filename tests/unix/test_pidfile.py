@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.errors import ConfigError
+from forkserve.errors import ConfigError, ExitCode
 from forkserve.unix.pidfile import PidFile
 
 
@@ -24,8 +24,10 @@ def test_it_holds_the_pid_while_we_live(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pid", [1, os.getppid()], ids=["init", "parent"])
 def test_a_living_process_is_not_replaced(tmp_path: Path, pid: int) -> None:
     (tmp_path / "pid").write_text(f"{pid}\n")
-    with pytest.raises(ConfigError, match=f"process {pid} is alive"):
+    with pytest.raises(ConfigError, match=f"process {pid} is alive") as raised:
         PidFile(str(tmp_path / "pid"))
+
+    assert raised.value.exit_code is ExitCode.CANNOT_BIND
 
 
 @pytest.mark.parametrize("text", ["", "rubbish", "0", "-1", "999999999", "99999999999999999999", "ours"])
