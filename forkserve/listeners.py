@@ -37,6 +37,8 @@ class Listener(socket.socket):
 
     file: SocketFile | None = None
     """What is to be removed at the end, if it was bound here."""
+    own = False
+    """Whether it was bound here, so that no other process accepts from it."""
 
     def listen(self, backlog: int = 0, /) -> None:
         """Keep the backlog as it is."""
@@ -156,6 +158,7 @@ def _bind(address: Address, backlog: int) -> Listener:
     # The object must know it too: its duplicates are made to block otherwise, and with them the one socket beneath.
     listener.setblocking(False)
     listener.file = made.file
+    listener.own = True
     return listener
 
 
@@ -163,7 +166,10 @@ def _kept(fd: int, options: ListenOptions) -> Listener:
     """Take over a socket from this same process before it executed itself anew, and its file if it had made one."""
     listener = inherited(fd, KEPT)
     name = listener.getsockname()
-    if listener.family == socket.AF_UNIX and name in {each.path for each in _addresses(options)}:
+    addresses = _addresses(options)
+    # Where both kinds were given it is not told apart, and nobody is harmed who is taken for a sibling.
+    listener.own = bool(addresses) and not options.fd and all(each.fd is None for each in addresses)
+    if listener.family == socket.AF_UNIX and name in {each.path for each in addresses}:
         with contextlib.suppress(OSError):
             found = os.lstat(name)
             listener.file = SocketFile(name, found.st_dev, found.st_ino)

@@ -103,6 +103,7 @@ class Worker:
         run = Run(
             self.options.serving, name=self.name, on_ready=lambda: self._ready(prepared), on_begin=self._begin_drain
         )
+        run.alone = lambda: not self.anew and all(each.own for each in self.listeners)
         namespace = _namespace(self.options)
         _hook(self.options.application.pre_hook, "--pre-hook", namespace)
         self.run_ = run

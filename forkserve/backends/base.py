@@ -98,6 +98,8 @@ class Run:
         """The instant (monotonic) at which the process is ended by force; infinite until draining begins."""
         self.cut = 0
         """Requests that the backend has ended itself, as the time to finish them was up."""
+        self.alone: Callable[[], bool] = lambda: False
+        """Whether nobody else accepts from the listeners, so that what waits in their queues is lost with us."""
         self.is_ready = False
         self._on_ready = on_ready
         self._on_begin = on_begin

@@ -29,6 +29,8 @@ __all__ = ["Runner", "Sockets"]
 
 LINGER = 2.0
 """Seconds in which a client may still read the reply that closes its connection."""
+LAST = 65_536
+"""Connections at which even the last worker accepts no more: those who come as fast as they are taken never end."""
 RUNNING, LINGERING, CLOSED = Phase.RUNNING, Phase.LINGERING, Phase.CLOSED
 
 
@@ -176,6 +178,16 @@ class Sockets:
         if listening.paused_until > self.now:
             self.epoll.unregister(listening.fd)
             self.next_sweep = min(self.next_sweep, listening.paused_until)
+
+    def take_last(self, listening: Listening) -> None:
+        """Take what the kernel has queued, and have it refuse the next: nobody else would accept them."""
+        before = -1
+        while before < len(self.connections) < LAST and not listening.paused_until:
+            before = len(self.connections)
+            self._accept(listening)
+        with contextlib.suppress(OSError):
+            # Closing would not do, since the worker has a descriptor of its own; on Linux this ends listening.
+            listening.sock.shutdown(socket.SHUT_RD)
 
     def _awake(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -41,6 +41,7 @@ class Serving(Protocol):
     server: str
     drain_fd: int
     drain_deadline: float
+    alone: Callable[[], bool]
 
     def drain(self, reason: str) -> None: ...
 
@@ -144,7 +145,10 @@ class Upkeep:
         for act in self.on_drain:
             act()
         driver.epoll.unregister(self.run.drain_fd)
+        alone = self.run.alone()
         for listening in driver.listenings:
+            if alone:
+                driver.take_last(listening)
             if not listening.paused_until:
                 driver.epoll.unregister(listening.fd)
         self._last_call(driver.now)

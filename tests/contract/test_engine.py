@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.http_corpus import Case, cases
-from tests.support.serving import PATIENCE, Served, serving
+from tests.support.serving import COMMAND, PATIENCE, Served, serving
 
 FOLDER = Path(__file__).parent
 BACKENDS = ("sync", "threads", "gevent")
@@ -415,3 +416,28 @@ def test_the_corpus_comes_to_what_it_must(served: Served, case: Case) -> None:
         if case.refusal is not None:
             assert client.rest().startswith(b"HTTP/1.1 %d " % case.refusal)
         assert client.buffer == b"" or case.refusal is not None
+
+
+@pytest.mark.parametrize(
+    ("backend", "target"),
+    [*((backend, "engine_app:app") for backend in BACKENDS), ("asgi", "asgi_app:app")],
+)
+def test_a_worker_alone_answers_all_who_wait_when_it_is_told_to_end(backend: str, target: str) -> None:
+    words = [COMMAND, "--backend", backend, "--bind", "127.0.0.1:0", target]
+    with subprocess.Popen(words, cwd=FOLDER, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        line = next(each for each in process.stderr if b" at http://" in each)
+        address = ("127.0.0.1", int(line.rpartition(b":")[2]))
+        # While it stands still, the kernel queues.
+        process.send_signal(signal.SIGSTOP)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(50)]
+            for client in clients:
+                client.sendall(get("/several"))
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGCONT)
+            assert [client.recv(15) for client in clients] == [b"HTTP/1.1 200 OK"] * 50
+        process.stderr.read()
+        assert process.wait(PATIENCE) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, PATIENCE)
