@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,28 @@ def test_a_body_has_a_time_limit(backend: str) -> None:
     with worker_of(backend, "--body-timeout", "0.2") as worker, Client(worker) as client:
         client.send(get("/echo", "Content-Length: 9", method="POST") + b"half")
         assert client.rest().startswith(b"HTTP/1.1 408")
+
+
+@each_backend
+def test_a_body_that_drips_has_a_time_limit(backend: str) -> None:
+    # Each byte comes long before --body-timeout, and all of them never at the rate that is asked for.
+    with worker_of(backend, "--min-rate", "1M", "--body-timeout", "1") as worker, Client(worker) as client:
+        client.send(get("/echo", "Content-Length: 100000000", method="POST"))
+        received, waited = b"", time.monotonic()
+        while not received:
+            with contextlib.suppress(OSError):
+                client.sock.sendall(b"x")
+            if select.select([client.sock], [], [], 0.05)[0]:
+                received = client.rest()
+            assert time.monotonic() - waited < PATIENCE
+        assert received.startswith(b"HTTP/1.1 408")
+
+
+@each_backend
+def test_a_worker_leaves_when_it_has_too_much_memory(backend: str) -> None:
+    with worker_of(backend, "--max-rss", "1M") as worker:
+        assert worker.ended() == 0
+        assert b"resident" in worker.log
 
 
 @each_backend
@@ -144,6 +168,44 @@ def test_the_proxy_protocol_says_who_the_client_is(backend: str) -> None:
             client.send(get("/facts"))
             assert json.loads(client.response()[1])["REMOTE_ADDR"] == "1.2.3.4"
         assert worker.raw(get("/facts")).startswith(b"HTTP/1.1 400")
+
+
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+V2 = SIGNATURE + b"\x21\x11\0\x0c" + bytes([1, 2, 3, 4, 5, 6, 7, 8]) + (1111).to_bytes(2, "big") + b"\0\x50"
+LOCAL = SIGNATURE + b"\x20\0\0\0"
+V1 = b"PROXY TCP4 1.2.3.4 5.6.7.8 1111 80\r\n"
+
+
+@each_backend
+@pytest.mark.parametrize(
+    ("kind", "header", "client"),
+    [
+        ("v2", V2, "1.2.3.4"),
+        ("v2", LOCAL, "127.0.0.1"),
+        ("v2", V1, None),
+        ("v2", b"", None),
+        ("v1", V2, None),
+        ("auto", V1, "1.2.3.4"),
+        ("auto", V2, "1.2.3.4"),
+        ("auto", b"", "127.0.0.1"),
+    ],
+)
+def test_each_kind_of_proxy_header_is_read_where_it_is_agreed(
+    backend: str, kind: str, header: bytes, client: str | None
+) -> None:
+    with worker_of(backend, "--proxy-protocol", kind) as worker:
+        head, _, body = worker.raw(header + get("/facts", "Connection: close")).partition(b"\r\n\r\n")
+        if client is None:
+            assert not head.startswith(b"HTTP/1.1 200")
+        else:
+            assert json.loads(body)["REMOTE_ADDR"] == client
+
+
+@each_backend
+def test_a_stranger_sends_no_proxy_header(backend: str) -> None:
+    words = ["--proxy-protocol", "v2", "--proxy-allow-from", "10.0.0.0/8"]
+    with worker_of(backend, *words) as worker, contextlib.suppress(ConnectionResetError):
+        assert worker.raw(V2 + get("/facts", "Connection: close")) == b""
 
 
 @each_backend
