@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from forkserve.http.host import check_host
 from forkserve.http.limits import Limits, Underscores
 from forkserve.http.line import RequestLine
 from forkserve.http.refusal import Refusal
 
-__all__ = ["Collector", "EnvironCollector", "Fields", "ScopeCollector"]
+__all__ = ["USUAL_RULES", "Collector", "EnvironCollector", "Fields", "ScopeCollector"]
 
 _DIGITS = re.compile(rb"[0-9]{1,19}").fullmatch
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*").fullmatch
@@ -66,8 +66,13 @@ class Collector:
     """
 
     on_header: Callable[[bytes, bytes], None]
+    names: dict[bytes, Any]
+    """From the names of ordinary fields, as sent, to what they become; grows by what clients send, up to a limit."""
+    text_values: ClassVar[bool]
+    """Whether values become str."""
 
     def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self._underscores = limits.underscores
         self._hosts: set[bytes] = set()
         self.headers: Any = self._empty()
@@ -92,9 +97,9 @@ class Collector:
             self._upgrade: bytes | None = None
             self._content_type = False
 
-    def finish(self, line: RequestLine) -> Fields:
-        """What the fields mean for this request line; raises Refusal."""
-        host = self._host_value()
+    def finish(self, line: RequestLine, headers: Any) -> Fields:
+        """What the fields mean for this request line, with `headers` in the collector's shape; raises Refusal."""
+        host = self._host_value(headers)
         modern = line.modern
         if host is None:
             if modern:
@@ -105,8 +110,8 @@ class Collector:
                 self._hosts.add(host)
         if line.authority is not None:
             host = line.authority
-            self._replace_host(host)
-        fields = Fields(self.headers.copy(), host, modern or self._stays)
+            self._replace_host(headers, host)
+        fields = Fields(headers, host, modern or self._stays)
         if not self.is_plain:
             self._decide(fields, modern)
         return fields
@@ -123,8 +128,10 @@ class Collector:
                 raise Refusal(400, "Transfer-Encoding in HTTP/1.0")
         fields.chunked = self._chunked
         fields.content_length = self._length
-        options = {option.strip(b" \t") for option in self._connection.lower().split(b",")}
-        fields.keep_alive = b"close" not in options and (modern or self._stays or b"keep-alive" in options)
+        options: set[bytes] = set()
+        if self._connection:
+            options = {option.strip(b" \t") for option in self._connection.lower().split(b",")}
+            fields.keep_alive = b"close" not in options and (modern or self._stays or b"keep-alive" in options)
         if not modern:
             return
         if self._expect is not None:
@@ -154,7 +161,15 @@ class Collector:
         else:
             self._unseen += 1
 
-    def _host_value(self) -> bytes | None:
+    def gather(self, pairs: list[Any]) -> Any:
+        """Return headers made of pairs of form and value; None if the fields must come one by one."""
+        raise NotImplementedError
+
+    def form_of(self, lower: bytes) -> Any:
+        """Return what the lower-case name of a field that decides something becomes."""
+        raise NotImplementedError
+
+    def _host_value(self, headers: Any) -> bytes | None:
         return self._host
 
     def _on_host(self, value: bytes) -> bool:
@@ -226,7 +241,7 @@ class Collector:
     def _store(self, name: bytes, lower: bytes, value: bytes) -> None:
         raise NotImplementedError
 
-    def _replace_host(self, host: bytes) -> None:
+    def _replace_host(self, headers: Any, host: bytes) -> None:
         raise NotImplementedError
 
 
@@ -241,6 +256,9 @@ _RULES: dict[bytes, Callable[[Any, bytes], bool]] = {
     b"upgrade": Collector._on_upgrade,
 }
 """What a field decides; true if the application sees it."""
+
+USUAL_RULES = {name: _RULES[name] for name in (b"connection", b"content-length", b"content-type", b"host")}
+"""Those of many requests, none of which by itself makes the end of a request hard to find."""
 
 
 # Both parsers leave of all white space only SP and HTAB in a value, so bytes.rstrip() needs no argument.
@@ -260,13 +278,15 @@ class EnvironCollector(Collector):
     A repeated field is joined by a comma, Cookie by `; ` (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
     """
 
+    text_values = True
+
     def _empty(self) -> dict[str, str]:
         return {}
 
     def _bind(self) -> Callable[[bytes, bytes], None]:
         # Host is an ordinary field here, since finding it again in a dict costs nothing; `_again` refuses a second.
         names = (*_COMMON, b"Host")
-        keys = self._keys = {form: _environ_key(name) for name in names for form in (name, name.lower())}
+        keys = self.names = {form: _environ_key(name) for name in names for form in (name, name.lower())}
         headers: dict[str, str] = self.headers
         rare, again = self._rare, self._again
 
@@ -281,8 +301,15 @@ class EnvironCollector(Collector):
 
         return on_header
 
-    def _host_value(self) -> bytes | None:
-        host: str | None = self.headers.get("HTTP_HOST")
+    def gather(self, pairs: list[Any]) -> dict[str, str] | None:
+        headers = dict(pairs)
+        return headers if len(headers) == len(pairs) else None
+
+    def form_of(self, lower: bytes) -> str:
+        return _RULE_KEYS[lower]
+
+    def _host_value(self, headers: Any) -> bytes | None:
+        host: str | None = headers.get("HTTP_HOST")
         return None if host is None else host.encode("latin-1")
 
     def _again(self, key: str, value: bytes) -> None:
@@ -293,8 +320,8 @@ class EnvironCollector(Collector):
         self.headers[key] += joint + value.rstrip().decode("latin-1")
 
     def _learn(self, name: bytes, lower: bytes) -> None:
-        if len(self._keys) < _KNOWN_NAMES and len(name) < 64:
-            self._keys[name] = _environ_key(name)
+        if len(self.names) < _KNOWN_NAMES and len(name) < 64:
+            self.names[name] = _environ_key(name)
 
     def _store(self, name: bytes, lower: bytes, value: bytes) -> None:
         key = _RULE_KEYS.get(lower) or _environ_key(name)
@@ -303,18 +330,20 @@ class EnvironCollector(Collector):
         else:
             self.headers[key] = value.decode("latin-1")
 
-    def _replace_host(self, host: bytes) -> None:
-        self.headers["HTTP_HOST"] = host.decode("latin-1")
+    def _replace_host(self, headers: Any, host: bytes) -> None:
+        headers["HTTP_HOST"] = host.decode("latin-1")
 
 
 class ScopeCollector(Collector):
     """Fields as ASGI wants them: `headers` is [(b"accept", b"*/*"), ...], in order, repetitions kept."""
 
+    text_values = False
+
     def _empty(self) -> list[tuple[bytes, bytes]]:
         return []
 
     def _bind(self) -> Callable[[bytes, bytes], None]:
-        names = self._names = {form: name.lower() for name in _COMMON for form in (name, name.lower())}
+        names = self.names = {form: name.lower() for name in _COMMON for form in (name, name.lower())}
         append = self.headers.append
         rare = self._rare
 
@@ -327,13 +356,18 @@ class ScopeCollector(Collector):
 
         return on_header
 
+    def gather(self, pairs: list[Any]) -> list[tuple[bytes, bytes]]:
+        return pairs
+
+    def form_of(self, lower: bytes) -> bytes:
+        return lower
+
     def _learn(self, name: bytes, lower: bytes) -> None:
-        if len(self._names) < _KNOWN_NAMES and len(name) < 64:
-            self._names[name] = lower
+        if len(self.names) < _KNOWN_NAMES and len(name) < 64:
+            self.names[name] = lower
 
     def _store(self, name: bytes, lower: bytes, value: bytes) -> None:
         self.headers.append((lower, value))
 
-    def _replace_host(self, host: bytes) -> None:
-        headers = self.headers
-        self.headers[:] = [(b"host", host), *(pair for pair in headers if pair[0] != b"host")]
+    def _replace_host(self, headers: Any, host: bytes) -> None:
+        headers[:] = [(b"host", host), *(pair for pair in headers if pair[0] != b"host")]

@@ -8,6 +8,8 @@ off); when it says no, `strict` is asked for the status, so that both parsers re
 
 from __future__ import annotations
 
+from typing import Any
+
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from forkserve.http.fields import Collector
@@ -30,7 +32,7 @@ class LlhttpFields:
         self._feed = self._parser.feed_data
         self._clean = True
 
-    def read(self, block: bytes) -> None:
+    def read(self, block: bytes) -> Any:
         """Give every field of the block, which ends with its empty line, to the collector; raises Refusal.
 
         llhttp gets a request line of ours in front: the client's own is judged by `line`, which knows more methods.
@@ -42,10 +44,11 @@ class LlhttpFields:
         try:
             self._feed(_LINE + block)
         except HttpParserUpgrade:
-            return
+            return collector.headers.copy()
         except HttpParserError as error:
             raise self._refusal(error, block) from None
         self._clean = collector.is_plain
+        return collector.headers.copy()
 
     def _refusal(self, error: HttpParserError, block: bytes) -> Refusal:
         if isinstance(error.__context__, Refusal):

@@ -6,6 +6,8 @@ h11 by itself lets bare LF, folded lines and several framing fields through, so 
 
 from __future__ import annotations
 
+from typing import Any
+
 import h11
 
 from forkserve.http.fields import Collector
@@ -26,7 +28,7 @@ class H11Fields:
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
-    def read(self, block: bytes) -> None:
+    def read(self, block: bytes) -> Any:
         """Give every field of the block, which ends with its empty line, to the collector; raises Refusal."""
         ours: list[tuple[bytes, bytes]] = []
         on_header = self._collector.on_header
@@ -35,6 +37,7 @@ class H11Fields:
             ours.append(_as_h11_has_it(name.lower(), value))
         if ours != _read_by_h11(block):
             raise Refusal(400, "an invalid header")
+        return self._collector.headers.copy()
 
 
 def _as_h11_has_it(name: bytes, value: bytes) -> tuple[bytes, bytes]:

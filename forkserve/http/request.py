@@ -20,13 +20,13 @@ pass over it took as long (1.0 to 1.1), so the one pass is for the sake of less 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from forkserve.http.fields import Collector, Fields
 from forkserve.http.limits import Limits
 from forkserve.http.line import RequestLine, parse_line
-from forkserve.http.llhttp import LlhttpFields
 from forkserve.http.refusal import Refusal
+from forkserve.http.remembered import RememberedFields
 from forkserve.http.strict import PartialHead, check_sizes
 
 __all__ = ["FieldReader", "Profile", "RequestReader"]
@@ -40,7 +40,8 @@ _REMEMBERED_BLOCK = 2048
 class FieldReader(Protocol):
     """What a parser has to do for us."""
 
-    def read(self, block: bytes) -> None: ...
+    def read(self, block: bytes) -> Any:
+        """Return the headers of a block of fields, having told the collector what decides; raises Refusal."""
 
 
 class Profile:
@@ -52,7 +53,7 @@ class Profile:
         self,
         limits: Limits,
         collector: type[Collector],
-        parser: Callable[[Collector], FieldReader] = LlhttpFields,
+        parser: Callable[[Collector], FieldReader] = RememberedFields,
     ) -> None:
         self.limits = limits
         self.collector = collector(limits)
@@ -77,11 +78,11 @@ class Profile:
         """Parse the fields behind a request line, and perhaps remember them; raises Refusal."""
         collector = self.collector
         collector.begin()
-        self.read(block)
+        headers = self.read(block)
         # The shortest field line has four bytes, `a:` CR LF.
         if len(block) > self.few and collector.count() > self.limits.fields:
             raise Refusal(431, "too many header fields")
-        fields = collector.finish(line)
+        fields = collector.finish(line, headers)
         if len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             if block == self.last:
                 if len(self.blocks) >= _BLOCKS:

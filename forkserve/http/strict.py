@@ -17,7 +17,7 @@ from forkserve.http.refusal import Refusal
 
 __all__ = ["PartialHead", "check_cut", "check_sizes", "field_of", "split_fields"]
 
-_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff][ \t]*)*)").fullmatch
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t -~\x80-\xff]*+)").fullmatch
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)").search
 _NOT_IN_LINE = re.compile(rb"[^ -~\r]|\r.").search
 _METHOD_AND_MORE = 48
