@@ -42,7 +42,7 @@ class Preface:
             try:
                 rest = self.read(conn, received)
             except Refusal as refusal:
-                conn.receive = None
+                conn.receive = conn.exchange = None
                 conn.driver.refuse(conn, refusal)
                 return
             if rest is not None:
