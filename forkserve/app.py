@@ -23,11 +23,11 @@ from forkserve.config.model import Config, MasterOptions
 from forkserve.control.place import default_path
 from forkserve.control.routes import Routes
 from forkserve.control.server import ControlServer
-from forkserve.errors import ExitCode
 from forkserve.master import SIGNALS, Master
 from forkserve.socketpool import SocketPool
 from forkserve.stack import Stack
 from forkserve.starting import Ground
+from forkserve.unix.daemon import detached
 from forkserve.unix.fds import ensure_standard
 from forkserve.unix.loop import Loop
 from forkserve.unix.memory import settle_memory
@@ -59,14 +59,15 @@ def run(config: Config, source: ConfigSource) -> int:
         stack.callback(signals.close)
         pool = SocketPool.open(config.sockets, handed_in)
         stack.callback(pool.close)
-        if options.daemon:
-            _detach()
+        settled = stack.enter_context(detached()) if options.daemon else None
         if options.pidfile is not None:
             stack.callback(PidFile(options.pidfile).close)
         with _master(config, source, pool, signals) as master:
             _greet(config, master)
             with _control(options, source, master):
                 settle_memory()
+                if settled is not None:
+                    settled()
                 return master.run()
 
 
@@ -148,16 +149,3 @@ def _never_wait_for_stderr() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
             handler.addFilter(_Writable(sys.stderr.fileno()))
-
-
-def _detach() -> None:
-    """Go on in the background, in a session of our own (daemon(7)); what was wrong has been said by then."""
-    if os.fork() > 0:
-        os._exit(ExitCode.OK)
-    os.setsid()
-    if os.fork() > 0:
-        os._exit(ExitCode.OK)
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.close(null)

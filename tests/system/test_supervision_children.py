@@ -198,3 +198,11 @@ def test_a_daemon_is_detached_once_it_holds_its_sockets(tmp_path: Path) -> None:
 
         assert server.wait() == 0
         eventually(lambda: not (tmp_path / "pid").exists())
+
+
+def test_a_daemon_that_cannot_start_says_so_and_gives_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "pid").write_text(f"{os.getpid()}\n")
+    with running("--daemon", "--pidfile", "pid", cwd=tmp_path, config="[watcher:a]\ncmd = sleep 1000\n") as server:
+        server.expect(f"error: pidfile .*: process {os.getpid()} is alive")
+
+        assert server.wait() == 69
