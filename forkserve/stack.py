@@ -70,7 +70,8 @@ class Stack:
             return self._queues[name.lower()]
         except KeyError:
             known = [each.name for each in self.watchers]
-            raise ControlError(f"no watcher {name!r}{nearest(name, known)}; there is {', '.join(known)}") from None
+            hint = nearest(name, known) or f"; there is {', '.join(known) or 'none'}"
+            raise ControlError(f"no watcher {name!r}{hint}") from None
 
     def by_priority(self) -> list[list[Queue]]:
         """Return the queues in groups of one priority each, highest first."""

@@ -123,10 +123,24 @@ def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
         raise UsageError(f"unknown option {flag}{nearest(flag.partition('=')[0], known)} (see forkserve --help)")
     given = vars(namespace)
     positional = given.pop("positional")
+    if positional and command is None and positional[0].isidentifier():
+        _refuse_verb(positional)
     if len(positional) > 1:
         advice = "; a command goes after --, and options before it"
         raise UsageError(f"one application is served, got {' '.join(positional)}{advice}")
     return Line(**given, application=positional[0] if positional else None, command=command)
+
+
+def _refuse_verb(words: Sequence[str]) -> None:
+    """Tell somebody who types a verb of forkservectl, or mistypes one of ours, where it belongs."""
+    # imported late: only a line that is wrong, or names a module and nothing else, needs it
+    from forkserve.control.commands import COMMANDS
+
+    if words[0] in COMMANDS:
+        line = " ".join(("forkservectl", *words))
+        raise UsageError(f"{words[0]} is a verb of forkservectl: {line} (an application is given as {words[0]}:app)")
+    if len(words) > 1 and (hint := nearest(words[0], ("check", "options"))):
+        raise UsageError(f"there is no verb {words[0]!r}{hint}")
 
 
 def worker_flags(worker_options: Sequence[Option]) -> dict[str, Option]:

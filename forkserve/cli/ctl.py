@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from forkserve import __version__
 from forkserve.cli.tables import duration, render, size
+from forkserve.config.placeholders import nearest
 from forkserve.control.client import Client
 from forkserve.control.place import find
 from forkserve.errors import ExitCode, ForkserveError
@@ -124,8 +126,18 @@ def _show_version(answer: Answer) -> str:
     return f"forkserve {answer['version']}, master pid {answer['pid']}, up {duration(answer['uptime'])}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the nearest verb."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("argument VERB: invalid choice"):
+            word, verbs = message.split("'")[1], message.partition("choose from")[2]
+            message = f"there is no verb {word!r}{nearest(word, re.findall('[a-z]+', verbs))}"
+        self.exit(ExitCode.USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="forkservectl",
         description="Control a running forkserve.",
         epilog="Exit codes: 0 done, 1 refused, 2 bad usage, 75 no answer in time.",
@@ -176,6 +188,7 @@ def _add_running(verbs: Verbs) -> None:
         parser.add_argument("watcher", nargs="?")
         _no_wait(parser)
     _add(verbs, "reloadconfig", "Read the configuration again and change only what differs.", _verb("reloadconfig"))
+    _add(verbs, "reopenlogs", "Open every log file anew, after they have been moved.", _verb("reopenlogs"))
     _add(verbs, "quit", "Stop everything and end forkserve.", _verb("quit"))
 
 

@@ -6,6 +6,7 @@ Rules: a user's mistake is one line on stderr that begins with `forkserve: error
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -32,6 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ForkserveError as error:
         print(f"forkserve: error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # the reader of a list has seen enough; nothing may be flushed into its pipe at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILURE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except SystemExit as done:
         # argparse ends --help and --version so
         return int(done.code or 0)
@@ -64,11 +71,11 @@ def _options(arguments: list[str]) -> int:
     if set(arguments) & {"-h", "--help"}:
         print("usage: forkserve options [NAME | --markdown]\n\nPrints every option, or those called NAME.")
     elif arguments == ["--markdown"]:
-        print(markdown(), end="")
+        print(markdown(), end="", flush=True)
     elif len(arguments) > 1:
         raise UsageError("usage: forkserve options [NAME | --markdown]")
     else:
-        print(render(*arguments), end="")
+        print(render(*arguments), end="", flush=True)
     return ExitCode.OK
 
 

@@ -7,6 +7,7 @@ of the application's own code, if it was that which failed.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader of a list has seen enough; nothing may be flushed into its pipe at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILURE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except SystemExit as done:
         # argparse ends --help and --version so
         return int(done.code or 0)

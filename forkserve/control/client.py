@@ -65,6 +65,8 @@ class Client:
             raise TimedOutError(f"no answer to {verb} within the time given; the work may still go on") from None
         except PermissionError:
             raise ControlError(f"{self._path}: permission denied; run as the user that runs forkserve") from None
+        except FileNotFoundError:
+            raise ControlError(f"{self._path}: no such socket; is forkserve running?") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ControlError(f"{self._path}: {error or 'the master closed the connection'}") from None
         if response.status >= 400:

@@ -134,7 +134,7 @@ def test_mistakes_are_one_line_and_exit_codes_tell_them_apart(place: Path) -> No
             (("signal", "sleeper", "NONE"), 1, "expected a signal"),
             (("signal", "sleeper", "HUP", "--pid", "1"), 1, "no such process"),
             (("incr", "sleeper", "x"), 2, "invalid int"),
-            (("dance",), 2, "invalid choice"),
+            (("strt",), 2, "there is no verb 'strt'; did you mean 'start'?"),
             (("--timeout", "0.2", "stop", "slow"), 75, "no answer"),
         ):
             done = ctl(place, *argv)

@@ -96,6 +96,18 @@ def test_a_placeholder_that_is_none_is_told_the_right_one(word: str) -> None:
     assert text == f"--fd {word}: no placeholder of a socket; say '{PLACEHOLDER}'"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["status"], "status is a verb of forkservectl: forkservectl status (an application is given as status:app)"),
+        (["restart", "web"], "restart is a verb of forkservectl: forkservectl restart web"),
+        (["chck", "a.ini"], "there is no verb 'chck'; did you mean 'check'?"),
+    ],
+)
+def test_a_verb_that_is_elsewhere_is_shown_its_place(words: list[str], said: str) -> None:
+    assert refusal(*words).startswith(said)
+
+
 def test_the_short_form_takes_any_command() -> None:
     result = config("-w", "2", "-b", ":8000", "--", "run", "--on", PLACEHOLDER)
     assert (result.watchers[0].name, result.watchers[0].cmd) == ("run", f"run --on '{PLACEHOLDER}'")
