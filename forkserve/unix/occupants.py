@@ -67,9 +67,13 @@ def occupant(port: int, kind: SocketKind) -> str:
     """Return " by NAME (pid N)" for the process that holds the port, or "" if /proc does not tell this user."""
     import psutil  # only on the way out, so that a healthy master never pays for it
 
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("udp" if kind is SocketKind.SOCK_DGRAM else "tcp"):
-            listens = connection.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
-            if listens and connection.laddr and connection.laddr.port == port and connection.pid is not None:
-                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    with contextlib.suppress(psutil.Error, OSError, ValueError):
+        # the oldest of several: who has bound it, not who has inherited it
+        pid = min(
+            each.pid
+            for each in psutil.net_connections("udp" if kind is SocketKind.SOCK_DGRAM else "tcp")
+            if each.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
+            and (each.laddr and each.laddr.port == port and each.pid is not None)
+        )
+        return f" by {psutil.Process(pid).name()} (pid {pid})"
     return ""

@@ -28,6 +28,8 @@ _STUCK = 1.0
 """Seconds without a byte taken after which a sink counts as stuck."""
 _RETRY = 1.0
 """Seconds between two tries when nothing can be written."""
+_RECOVERED = 60.0
+"""Seconds without a failure after which the next one is news: a syslog over UDP fails at every other line."""
 _BATCH = 64 * 1024
 
 
@@ -92,6 +94,7 @@ class Queue:
         self._progress = time.monotonic()
         self._changed = threading.Condition()
         self._reopen = self._closed = self._failing = False
+        self._silent_until = 0.0
         self._thread = threading.Thread(target=self._run, name=place, daemon=True)
         self._thread.start()
 
@@ -172,8 +175,10 @@ class Queue:
 
     def _wait_after(self, error: OSError) -> bool:
         """Say so once, wait a while, and return whether to try again."""
-        if not self._failing:
-            self._failing = True
+        now = time.monotonic()
+        is_news, self._silent_until = now >= self._silent_until, now + _RECOVERED
+        self._failing = True
+        if is_news:
             self._report(f"cannot write to {self._place}: {error.strerror or error}; the oldest lines will be dropped")
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._reopen, _RETRY)
