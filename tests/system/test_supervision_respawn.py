@@ -103,6 +103,7 @@ cmd = sleep 1000
     with running(cwd=tmp_path, config=config) as server:
         server.allow("bad.* given up after")
         good = server.started("good[1]")
+        server.rewound()  # while the good one was started, the bad one may have died already
         server.expect(r"bad\[1\] pid \d+ exited with code 3 after .*; restart in 0.05 s \(1 of 3\)")
         server.expect(r"bad\[1\] pid \d+ exited with code 3 after .*; restart in 0.1 s \(2 of 3\)")
         server.expect(r"bad\[1\] pid \d+ exited with code 3 .* given up after 3 failed starts.*forkservectl start bad")
