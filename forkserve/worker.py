@@ -20,7 +20,7 @@ from types import FrameType, SimpleNamespace
 from typing import NoReturn
 
 from forkserve import logs
-from forkserve.application.importing import Loaded, load_application, load_callable, prepare_path
+from forkserve.application.importing import Loaded, load_application, prepare_path, run_hook
 from forkserve.backends import registry
 from forkserve.backends.base import Run
 from forkserve.backends.foreign.launch import become
@@ -308,7 +308,7 @@ def _mismatch(entry: Entry, loaded: Loaded) -> str:
 
 def _hook(text: str | None, role: str, namespace: SimpleNamespace) -> None:
     if text is not None:
-        load_callable(text, role=role)(namespace)
+        run_hook(text, role, namespace)
 
 
 def _namespace(options: WorkerOptions) -> SimpleNamespace:

@@ -24,7 +24,7 @@ from forkserve.application.target import Call, Place, Target, parse_target
 from forkserve.config.launch import ApplicationOptions, Interface
 from forkserve.errors import ApplicationError, UsageError
 
-__all__ = ["LoadError", "Loaded", "load_application", "load_callable", "prepare_path", "user_traceback"]
+__all__ = ["LoadError", "Loaded", "load_application", "load_callable", "prepare_path", "run_hook", "user_traceback"]
 
 DEFAULTS = ("application", "app")
 FACTORIES = ("create_app", "make_app")
@@ -93,6 +93,15 @@ def load_callable(text: str, *, role: str) -> Callable[..., Any]:
     if not callable(found):
         raise LoadError(f"{role}: {text!r} is not callable")
     return found  # type: ignore[no-any-return]
+
+
+def run_hook(text: str, role: str, argument: object) -> None:
+    """Load a hook and call it; raises LoadError, with the user's traceback if it was the hook that failed."""
+    hook = load_callable(text, role=role)
+    try:
+        hook(argument)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's hook may raise anything
+        raise _raised(error, f"{role} {text!r} failed") from None
 
 
 def user_traceback(error: BaseException) -> str:

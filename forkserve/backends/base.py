@@ -101,6 +101,7 @@ class Run:
         self.alone: Callable[[], bool] = lambda: False
         """Whether nobody else accepts from the listeners, so that what waits in their queues is lost with us."""
         self.is_ready = False
+        self._begun = False
         self._on_ready = on_ready
         self._on_begin = on_begin
         self.drain_fd, self._drain_end = os.pipe()
@@ -116,13 +117,15 @@ class Run:
 
         A backend calls it itself to leave of its own accord, e.g. after `max_requests`.
         """
-        if self.draining:
+        if self._begun:
             return
-        self.draining = True
+        self._begun = True
         self.drain_reason = reason
         self.drain_deadline = time.monotonic() + self.options.timeouts.graceful_timeout
-        os.write(self._drain_end, b"\0")
+        # First, since an idle backend may have drained, and the process may have ended, before the next line here.
         self._on_begin()
+        self.draining = True
+        os.write(self._drain_end, b"\0")
 
     def on_drain(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when draining begins, on a thread of its own: for servers whose stop() may block.

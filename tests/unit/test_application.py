@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forkserve.application.importing import LoadError, load_application, load_callable, prepare_path
+from forkserve.application.importing import LoadError, load_application, load_callable, prepare_path, run_hook
 from forkserve.application.interface import WrongKindError, interface_of
 from forkserve.application.target import Call, Place, parse_target
 from forkserve.config.launch import ApplicationOptions, Interface
@@ -229,3 +229,13 @@ def test_a_hook_is_found_by_both_forms(write: Write) -> None:
     write("site_h.py", "def hook(options): ...\n")
     prepare_path(ApplicationOptions())
     assert load_callable("site_h:hook", role="--pre-hook") is load_callable("site_h.hook", role="--pre-hook")
+
+
+def test_a_hook_that_fails_is_shown_from_its_own_frame_on(write: Write) -> None:
+    write("site_f.py", "def hook(options):\n    raise RuntimeError('no database')\n")
+    prepare_path(ApplicationOptions())
+    with pytest.raises(LoadError, match=r"^--pre-hook 'site_f:hook' failed: RuntimeError: no database \(") as raised:
+        run_hook("site_f:hook", "--pre-hook", None)
+
+    assert "site_f.py" in raised.value.traceback
+    assert "importing.py" not in raised.value.traceback
