@@ -60,6 +60,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, Served]]:
     words = ["--backend", backend, *(["--threads", "4"] if backend == "threads" else [])]
     words += ["--loop", loop or "asyncio"] if backend == "asgi" else []
     with serving([*words, target], folder=FOLDER, environ={"PYTHONDONTWRITEBYTECODE": "1"}) as worker:
+        worker.await_line("serving")  # a stop before it listens to signals would end it as any other program
         yield target.partition("_")[0], worker
         worker.signal(signal.SIGTERM)
         # Ends only when every descendant has closed stderr, so nothing has outlived the worker.

@@ -117,7 +117,9 @@ def test_children_and_members_of_a_session_are_found() -> None:
 
     assert mine == [pid]
     assert {each.session for each in members} == {each.group for each in members} == {pid}
-    assert sorted(each.name for each in members) == ["sh", "sleep", "sleep"]
+    # One that was forked last may not have become `sleep` yet.
+    assert len(members) == 3
+    assert {each.name for each in members} <= {"sh", "sleep"}
     assert children_of(pid) == []
 
 
