@@ -7,12 +7,18 @@ a read that finds the client gone raises OSError.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from io import SEEK_END, BytesIO
 from tempfile import TemporaryFile
 from typing import IO
 
+from forkserve.http.refusal import Refusal
+
 __all__ = ["EMPTY", "EmptyInput", "LazyInput", "Spool"]
+
+log = logging.getLogger("forkserve.engine")
 
 
 class EmptyInput:
@@ -93,18 +99,24 @@ class Spool:
         return self._size
 
     def write(self, data: bytes) -> None:
-        """Add a piece; raises OSError when the disk is full."""
+        """Add a piece; raises Refusal when there is no room for it, as on a full or read-only disk."""
         self._size += len(data)
-        if self._file is None:
+        if self._file is None and self._size <= self._limit:
             # BytesIO shares the bytes that it is made of, so a body in one piece is not copied.
-            self._file = BytesIO(data) if self._size <= self._limit else TemporaryFile()  # noqa: SIM115 - closed by close
-            if self._size <= self._limit:
-                self._file.seek(0, SEEK_END)
-                return
-        elif self._size > self._limit and isinstance(self._file, BytesIO):
-            memory, self._file = self._file, TemporaryFile()  # noqa: SIM115 - closed by close
-            self._file.write(memory.getbuffer())
-        self._file.write(data)
+            self._file = BytesIO(data)
+            self._file.seek(0, SEEK_END)
+            return
+        try:
+            if self._size > self._limit and (self._file is None or isinstance(self._file, BytesIO)):
+                memory, self._file = self._file, TemporaryFile()  # noqa: SIM115 - closed by close
+                if memory is not None:
+                    self._file.write(memory.getbuffer())
+            self._file.write(data)  # type: ignore[union-attr]
+            # Now, where it can still be refused: at the end nobody expects that it fails.
+            self._file.flush()  # type: ignore[union-attr]
+        except OSError as error:
+            log.error("a body of %d bytes and more cannot be kept, refused: %s (TMPDIR)", self._size, error)
+            raise Refusal(503, "no room for the body") from None
 
     def open(self) -> IO[bytes] | EmptyInput:
         """Return the body from its beginning."""
@@ -116,4 +128,5 @@ class Spool:
     def close(self) -> None:
         """Let go of the body."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what did not fit in is written once more, and fails once more
+                self._file.close()

@@ -351,3 +351,20 @@ def test_nothing_but_its_sockets_and_log_stays_open(folder: Path, sock: socket.s
         assert served.process.stderr is not None
         served.process.stderr.close()
     assert len([kind for kind in kinds if kind.startswith("socket:")]) <= 3
+
+
+@pytest.mark.parametrize("backend", ["sync", "threads"])
+def test_a_body_for_which_the_disk_has_no_room_is_refused_and_nothing_else_is_harmed(
+    folder: Path, backend: str
+) -> None:
+    (folder / "site_d.py").write_text(
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n" + APP
+    )
+    with serving(["-k", backend, "--body-in-memory", "1000", "site_d:app"], folder=folder) as worker:
+        for _ in range(2):
+            response, _body = worker.request("POST", "/", b"x" * 50_000)
+            assert response.status == 503
+            worker.await_line("a body of 50000 bytes and more cannot be kept, refused: [Errno 27] File too large")
+        assert worker.request("POST", "/", b"x" * 900)[1] == b"one"
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
