@@ -162,6 +162,9 @@ def test_the_configuration_files_pass_the_check(name: str) -> None:
 def test_nginx_takes_the_configuration(tmp_path: Path) -> None:
     conf = (EXAMPLES / "nginx" / "nginx.conf").read_text()
     (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/nginx.pid;\nerror_log stderr;\n{conf}")
+    (tmp_path / "nginx.conf").write_text(
+        (tmp_path / "nginx.conf").read_text().replace("http {", "http {\n    access_log off;", 1)
+    )
     done = subprocess.run(
         [program("nginx"), "-t", "-p", str(tmp_path), "-c", "nginx.conf", "-g", "daemon off;"],
         capture_output=True,
