@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.harness import goals
@@ -164,13 +165,17 @@ def _machine(machine: Mapping[str, Any]) -> Grid:
     return Grid(("machine", ""), tuple((key.replace("_", " "), str(machine.get(key, "?"))) for key in keys))
 
 
+_CHECKOUT = f"{Path(__file__).resolve().parents[2]}/"
+"""Whoever repeats a command has the checkout elsewhere."""
+
+
 def _commands(found: list[Table]) -> str:
     """Write one command per server and option set, the first that was seen of each."""
     seen: dict[str, str] = {}
     for table in found:
         for row in table.rows:
             if row.command:
-                seen.setdefault(row.server, row.command)
+                seen.setdefault(row.server, row.command.replace(_CHECKOUT, ""))
     lines = []
     for server, command in seen.items():
         advice = SERVERS[server].advice if server in SERVERS else ""
