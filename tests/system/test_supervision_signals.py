@@ -26,9 +26,9 @@ READY = """
 import os, signal, socket, sys
 if os.path.exists("broken"):
     sys.exit("this code is broken")
+signal.signal(signal.SIGUSR1, lambda *_: os.write(2, b"told to reopen\\n"))
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as master:
     master.sendto(b"READY=1\\nSTATUS=fine", "\\0" + os.environ["NOTIFY_SOCKET"][1:])
-signal.signal(signal.SIGUSR1, lambda *_: os.write(2, b"told to reopen\\n"))
 while True:
     signal.pause()
 """
