@@ -171,41 +171,44 @@ class Exchange:
 
     def run(self) -> None:
         """Call the application and send what it answers."""
-        site = self.site
         try:
-            result = site.app(self.environ, self.start_response)
-            prepared = self.prepared
-            if (type(result) is list or type(result) is tuple) and prepared is not None and self.framing is None:
-                data = result[0] if len(result) == 1 else b"".join(result)
-                if (
-                    type(data) is bytes
-                    and prepared.plain
-                    and prepared.length == len(data) < JOINED
-                    and self.line.plain
-                    and self.spool is None
-                    and self._may_keep()
-                ):
-                    # What `whole` below would say, for the most usual response.
-                    self.conn.reply(prepared.head + site.responder.end + data, True)
-                    if site.noted:
-                        self.note(prepared.code, len(data))
-                else:
-                    self._reply(data)
-                return
-            self.result = result
-            if isinstance(result, FileWrapper) and self._send_file(result):
-                return
-            self.iterator: Iterator[bytes] = iter(result)
-            self._pump()
+            self.answer(self.site.app(self.environ, self.start_response))
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
-            self._fail(error)
+            self.fail(error)
+
+    def answer(self, result: Iterable[bytes]) -> None:
+        """Send what the application has returned."""
+        site, prepared = self.site, self.prepared
+        if (type(result) is list or type(result) is tuple) and prepared is not None and self.framing is None:
+            data = result[0] if len(result) == 1 else b"".join(result)
+            if (
+                type(data) is bytes
+                and prepared.plain
+                and prepared.length == len(data) < JOINED
+                and self.line.plain
+                and self.fields.plain
+                and self.spool is None
+                and site.keep
+            ):
+                # What `whole` below would say, for the most usual response.
+                self.conn.reply(prepared.head + site.responder.end + data, True)
+                if site.noted:
+                    self.note(prepared.code, len(data))
+            else:
+                self._reply(data)
+            return
+        self.result = result
+        if isinstance(result, FileWrapper) and self._send_file(result):
+            return
+        self.iterator: Iterator[bytes] = iter(result)
+        self._pump()
 
     def resume(self) -> None:
         """Go on after the client has read, or has gone."""
         try:
             self._pump()
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
-            self._fail(error)
+            self.fail(error)
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -357,7 +360,7 @@ class Exchange:
             self.spool.close()
         self.conn.done(keep)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Log it, and answer 500, or 504 if it was interrupted."""
         if isinstance(error, TimedOut):
             self.refuse(504)

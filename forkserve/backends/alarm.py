@@ -11,7 +11,9 @@ import signal
 from types import FrameType
 from typing import Any
 
+from forkserve.engine.driver import Driver
 from forkserve.engine.limits import FOREVER
+from forkserve.engine.upkeep import Counted
 from forkserve.failure import OURS, TimedOut, log_overdue
 from forkserve.wsgi import Exchange
 
@@ -23,6 +25,8 @@ CHECKS = 10
 
 class Alarm:
     """Watches `current`, which is set while an exchange runs."""
+
+    __slots__ = ("_interval", "_seen", "_times", "armed", "current")
 
     def __init__(self, timeout: float) -> None:
         self.current: Exchange | None = None
@@ -74,4 +78,11 @@ def _in_application(frame: FrameType | None) -> bool:
     return frame is not None and called is not None
 
 
-_CALLERS = frozenset({Exchange.run.__code__, Exchange._pump.__code__, Exchange._end.__code__})
+_CALLERS = frozenset(
+    each.__code__
+    for each in (
+        *(Exchange.run, Exchange.answer, Exchange._pump, Exchange._end),
+        *(Driver.ready, Driver.take, Driver._begin_body, Driver._take_body, Counted.__call__),
+    )
+)
+"""Which of our functions call the application, and which call the C that does."""

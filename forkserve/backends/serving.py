@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from forkserve.backends.base import App, Run
 from forkserve.backends.identified import IdentifiedExchange, variable_of
 from forkserve.backends.logged import LoggedExchange, TimedExchange
+from forkserve.compiled import hot
 from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtocol, TlsOptions
 from forkserve.engine.access import AccessLog
 from forkserve.engine.driver import Driver, Runner
@@ -21,9 +22,11 @@ from forkserve.engine.preface import Preface
 from forkserve.errors import UsageError
 from forkserve.gateway.forwarding import Forwarding
 from forkserve.gateway.template import environ_template
-from forkserve.http.fields import EnvironCollector
+from forkserve.http.fields import EnvironCollector, Fields
 from forkserve.http.forwarded import Style, TrustedProxies
+from forkserve.http.line import RequestLine
 from forkserve.http.request import Profile
+from forkserve.http.response import Prepared
 from forkserve.wsgi import Exchange, Site
 
 __all__ = ["HONOURS", "WsgiRunner", "open_access_log", "settle", "tls_of", "trusted_by", "wsgi_driver"]
@@ -75,9 +78,15 @@ class WsgiRunner(Runner, Protocol):
 
 
 def wsgi_driver(
-    app: App, listeners: Sequence[socket.socket], run: Run, runner: WsgiRunner, *, multithread: bool = False
+    app: App,
+    listeners: Sequence[socket.socket],
+    run: Run,
+    runner: WsgiRunner,
+    *,
+    multithread: bool = False,
+    alarm: Any = None,
 ) -> Driver:
-    """Return a driver that runs the application as `runner` says."""
+    """Return a driver that runs the application as `runner` says; with an `alarm`, it is run on the spot."""
     options = run.options
     limits = Limits.of(options)
     tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
@@ -117,7 +126,12 @@ def wsgi_driver(
         bound["header"] = options.proxy.request_id_header
         bound["variable"] = variable_of(options.proxy.request_id_header)
         bases = (IdentifiedExchange, base) if base is not Exchange else (IdentifiedExchange,)
-    driver.exchange = type("BoundExchange", bases, bound)
+    driver.exchange = exchange = type("BoundExchange", bases, bound)
+    if hot is not None:
+        caller = hot.Caller(exchange, Exchange, site, alarm, (RequestLine, Fields, Prepared))
+        driver.exchange = caller.begin
+        if alarm is not None:
+            driver.start = driver.upkeep.counted(caller.start)
     driver.upkeep.on_drain.append(site.close_connections)
     return driver
 

@@ -72,7 +72,7 @@ class Sync:
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
         """Serve until drained."""
         inline = _Inline(run.options.timeouts.timeout or FOREVER)
-        driver = wsgi_driver(app, listeners, run, inline)
+        driver = wsgi_driver(app, listeners, run, inline, alarm=inline.alarm)
         run.ready()
         try:
             driver.run()

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from forkserve.compiled import hot
 from forkserve.engine.files import FilePart
 from forkserve.engine.intake import Intake
 from forkserve.engine.limits import FOREVER
@@ -130,6 +131,7 @@ class Connection:
         "parked",
         "patient",
         "phase",
+        "raw",
         "reader",
         "receive",
         "recv",
@@ -144,6 +146,8 @@ class Connection:
         self.driver = driver
         self.listening = listening
         self.sock = sock
+        self.raw = type(sock) is Socket
+        """Whether what the socket says is what the client says, so that C may read and write by `fd`."""
         self.fd = sock.fileno()
         self.recv = sock.recv
         self.send = sock.send
@@ -187,6 +191,10 @@ class Connection:
             if self.inbox or self.half_closed:
                 self.driver.later(self)
             return
+        self.replied(payload, sent, keep)
+
+    def replied(self, payload: bytes, sent: int, keep: bool) -> None:
+        """Go on with a response of which so many bytes are out, and which may not keep its connection."""
         if sent != len(payload):
             self._queue(memoryview(payload)[sent:])
         self.done(keep)
@@ -313,3 +321,7 @@ class Connection:
         if self.events >= 0:
             self.events = -1
             self.driver.epoll.unregister(self.fd)
+
+
+if hot is not None:
+    hot.adopt(Connection, Phase)

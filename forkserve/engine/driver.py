@@ -47,6 +47,7 @@ from typing import Any
 from forkserve.engine.access import AccessLog
 from forkserve.engine.connection import FINISHED, READABLE, Connection, ConnectionLost, Phase
 from forkserve.engine.intake import Intake
+from forkserve.engine.lane import lane_of
 from forkserve.engine.limits import FOREVER, Limits
 from forkserve.engine.listening import Listening
 from forkserve.engine.sockets import Runner, Sockets
@@ -59,8 +60,6 @@ from forkserve.http.request import RequestReader
 
 __all__ = ["Driver", "Runner"]
 
-BATCH = 256
-"""Events taken from epoll at once: enough to amortise the call, few enough to keep the clock true."""
 RECEIVE = 65_536
 """Bytes read at once, and all that a client can make us keep beyond the request that runs."""
 LOG_DELAY = 0.05
@@ -88,6 +87,7 @@ class Driver(Sockets):
         self.access: AccessLog | None = None
         self.noted: list[str] | tuple[()] = ()
         self.write_at = self.now
+        self.lane = lane_of(self)
 
     def fileno(self) -> int:
         """Return the descriptor that an outer loop watches for reading."""
@@ -107,35 +107,29 @@ class Driver(Sockets):
 
     def ready(self, timeout: float | None = 0.0) -> None:
         """Serve one batch of everything that is ready; wait for it at most `timeout` seconds (None: for ever)."""
-        events = self.epoll.poll(timeout, BATCH)
+        lane = self.lane
+        lane.wait(timeout)
         self.now = now = time.monotonic()
         if now >= self.next_sweep:
             self.next_sweep = self.upkeep.sweep(now)
         self.idle_deadline = now + self.limits.keep_alive
         self.run_deadline = now + self.limits.run
-        connections, take = self.connections, self.take
-        for fd, event in events:
-            conn = connections.get(fd)
-            if conn is None:
-                if fd in self.handlers:
-                    self.handlers[fd]()
-            elif event != READABLE or conn.exchange is not None or conn.inbox or conn.phase > BODY:
-                # What was read ahead comes first: a pipelined request may still wait for its turn in `todo`.
-                self.handle(conn, event)
-            else:
-                try:
-                    data = conn.recv(RECEIVE)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    self.close_connection(conn)
-                    continue
-                if data:
-                    take(conn, data)
-                else:
-                    self.close_connection(conn)
+        lane.serve()
         if self.todo or (self.noted and now >= self.write_at):
             self._end_turn()
+
+    def receive(self, conn: Connection) -> None:
+        """Read from a connection that waits for a request."""
+        try:
+            data = conn.recv(RECEIVE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.take(conn, data)
+        else:
+            self.close_connection(conn)
 
     def timeout(self) -> float | None:
         """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""

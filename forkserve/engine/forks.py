@@ -31,6 +31,7 @@ def contain(driver: Sockets) -> None:
         for name in ("reply", "write", "write_file", "done"):
             setattr(Connection, name, _end)
         for conn in owner.connections.values():
+            conn.raw = False
             conn.sock.close()
         owner.epoll.close()
 

@@ -23,7 +23,7 @@ from forkserve.http.refusal import Refusal
 if TYPE_CHECKING:
     from forkserve.engine.sockets import Sockets
 
-__all__ = ["Serving", "Upkeep"]
+__all__ = ["Counted", "Serving", "Upkeep"]
 
 log = logging.getLogger("forkserve.engine")
 
@@ -46,6 +46,25 @@ class Serving(Protocol):
     def drain(self, reason: str) -> None: ...
 
 
+class Counted:
+    """Starts exchanges until there were enough; the last may close its connection already."""
+
+    __slots__ = ("_left", "_limit", "_start", "_upkeep")
+
+    def __init__(self, upkeep: Upkeep, start: Callable[[Any], None]) -> None:
+        life = upkeep.run.options.lifetime
+        self._limit = life.max_requests + random.randint(0, life.max_requests_jitter)
+        self._left = itertools.count(self._limit - 1, -1)
+        self._start = start
+        self._upkeep = upkeep
+
+    def __call__(self, exchange: Any) -> None:
+        """Start one."""
+        if next(self._left) == 0:
+            self._upkeep.leave(f"{self._limit} requests served")
+        self._start(exchange)
+
+
 class Upkeep:
     """The regular work of one driver."""
 
@@ -60,18 +79,7 @@ class Upkeep:
 
     def counted(self, start: Callable[[Any], None]) -> Callable[[Any], None]:
         """Return `start` itself, or one that has the worker leave after `max_requests`."""
-        life = self.run.options.lifetime
-        if not life.max_requests:
-            return start
-        limit = life.max_requests + random.randint(0, life.max_requests_jitter)
-        left = itertools.count(limit - 1, -1)
-
-        def counting(exchange: Any) -> None:
-            if next(left) == 0:
-                self.leave(f"{limit} requests served")
-            start(exchange)
-
-        return counting
+        return Counted(self, start) if self.run.options.lifetime.max_requests else start
 
     def leave(self, reason: str) -> None:
         """Drain of our own accord, at once: the response that is under way already closes its connection."""

@@ -41,21 +41,24 @@ class Fields:
     `headers` is the collector's: a dict of environ keys, or a list of (lower-case name, value) pairs; copy before
     changing. `host` is None only for HTTP/1.0. `content_length` is None without the field; with `chunked` it always is.
     `keep_alive` is what the client allows. `expect_continue` asks for a 100 before the body. `upgrade` is the value of
-    Upgrade when Connection names it too (RFC 9110 section 7.8), else None. `memo` is the interface's, for what it makes
-    of shared fields; None at first.
+    Upgrade when Connection names it too (RFC 9110 section 7.8), else None. `plain` is true of a request without a body
+    that keeps its connection and asks for nothing of the above. `memo` is the interface's, for what it makes of shared
+    fields; None at first.
     """
+
+    __slots__ = ("__dict__", "headers", "host", "keep_alive", "memo", "plain")
 
     # Defaults of the class instead of slots: most requests then set three attributes, not eight.
     content_length: int | None = None
     chunked = False
     expect_continue = False
     upgrade: bytes | None = None
-    memo: Any = None
 
     def __init__(self, headers: Any, host: bytes | None, keep_alive: bool) -> None:
         self.headers: Any = headers
         self.host = host
-        self.keep_alive = keep_alive
+        self.keep_alive = self.plain = keep_alive
+        self.memo: Any = None
 
 
 class Collector:
@@ -132,14 +135,16 @@ class Collector:
         if self._connection:
             options = {option.strip(b" \t") for option in self._connection.lower().split(b",")}
             fields.keep_alive = b"close" not in options and (modern or self._stays or b"keep-alive" in options)
-        if not modern:
-            return
-        if self._expect is not None:
-            if self._expect.lower() != b"100-continue":
-                raise Refusal(417, "an expectation other than 100-continue")
-            fields.expect_continue = True
-        if b"upgrade" in options:
-            fields.upgrade = self._upgrade
+        if modern:
+            if self._expect is not None:
+                if self._expect.lower() != b"100-continue":
+                    raise Refusal(417, "an expectation other than 100-continue")
+                fields.expect_continue = True
+            if b"upgrade" in options:
+                fields.upgrade = self._upgrade
+        fields.plain = fields.keep_alive and not (
+            fields.chunked or fields.content_length or fields.expect_continue or fields.upgrade is not None
+        )
 
     def _rare(self, name: bytes, value: bytes) -> None:
         """A field whose name is not known to be ordinary."""

@@ -65,6 +65,16 @@ class Profile:
         self.few = limits.fields * 4
         self.small = min(limits.request_line, limits.field, limits.head)
 
+    def recall(self, data: bytes) -> tuple[RequestLine, Fields] | None:
+        """Return line and fields of a whole head, if nothing follows and both are remembered."""
+        raw, _, block = data.partition(b"\r\n")
+        line = self.lines.get(raw)
+        # A miss costs the hash of the block; nobody pays it where no block has ever come twice.
+        if line is None or not line.modern or not self.blocks or len(block) > _REMEMBERED_BLOCK:
+            return None
+        fields = self.blocks.get(block)
+        return None if fields is None or line.authority is not None else (line, fields)
+
     def line(self, data: bytes) -> RequestLine:
         """Parse a request line, and remember it; raises Refusal."""
         line = parse_line(data)
@@ -117,17 +127,12 @@ class RequestReader:
         """
         profile = self.profile
         if self._partial is None:
+            known = profile.recall(data)
+            if known is not None:
+                self.line, self.fields = known
+                self.rest = b""
+                return True
             raw, _, block = data.partition(b"\r\n")
-            line = profile.lines.get(raw)
-            if line is not None and line.modern:
-                blocks = profile.blocks
-                # A miss costs the hash of the block; nobody pays it where no block has ever come twice.
-                fields = blocks.get(block) if blocks and len(block) <= _REMEMBERED_BLOCK else None
-                if fields is not None and line.authority is None:
-                    self.line = line
-                    self.fields = fields
-                    self.rest = b""
-                    return True
             end = data.find(b"\r\n\r\n")
             if end > 0 and raw:
                 self._whole(raw, block, end + 2 - len(raw))

@@ -1,0 +1,32 @@
+#include "slots.h"
+
+int
+find_slots(PyObject *type, const struct wanted *wanted)
+{
+    for (; wanted->name != NULL; wanted++) {
+        PyObject *found = PyObject_GetAttrString(type, wanted->name);
+        if (found == NULL)
+            return -1;
+        PyMemberDef *member = NULL;
+        if (Py_IS_TYPE(found, &PyMemberDescr_Type))
+            member = ((PyMemberDescrObject *)found)->d_member;
+        Py_DECREF(found);
+        if (member == NULL || member->type != T_OBJECT_EX) {
+            PyErr_Format(PyExc_TypeError, "%R has no slot %s", type, wanted->name);
+            return -1;
+        }
+        *wanted->offset = member->offset;
+    }
+    return 0;
+}
+
+int
+add_method(PyObject *type, PyMethodDef *method)
+{
+    PyObject *descriptor = PyDescr_NewMethod((PyTypeObject *)type, method);
+    if (descriptor == NULL)
+        return -1;
+    int failed = PyObject_SetAttrString(type, method->ml_name, descriptor);
+    Py_DECREF(descriptor);
+    return failed;
+}
