@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 from forkserve.asgi.bell import Bell
 from forkserve.asgi.incoming import Incoming
 from forkserve.asgi.outgoing import body_bytes, early_hints, file_part, prepared_head, trailer_fields
-from forkserve.asgi.scope import http_scope
 from forkserve.asgi.site import Message, Site, Task, Transport
 from forkserve.asgi.stream import Stage, Stream
 from forkserve.failure import TimedOut, due_to_loss, log_failure
@@ -95,7 +94,7 @@ class Exchange:
     def lost(self) -> None:
         """Know that the client has gone."""
         if self.stage is not OVER and self.stage is not LOST:
-            self._lose()
+            self.lose()
 
     def wake(self) -> None:
         """Look again whether what `receive` waits for has come."""
@@ -111,7 +110,7 @@ class Exchange:
         """Leave the answer to the driver, if the application has not begun one; it is told that its client has gone."""
         if self.stage is not START and self.stage is not BODY:
             return False
-        self._lose()
+        self.lose()
         return True
 
     def abandon(self, code: int) -> None:
@@ -125,7 +124,7 @@ class Exchange:
     async def run(self) -> None:
         """Call the application and see to it that its response ends."""
         site = self.site
-        scope = http_scope(self.conn, self.line, self.fields, site.state)
+        scope = site.scope(self.conn, self.line, self.fields, site.state)
         if site.noted:
             self.note_scope(scope)
         try:
@@ -242,7 +241,7 @@ class Exchange:
         try:
             self.conn.reply(payload, keep)
         except OSError:
-            self._lose()
+            self.lose()
             raise
         if site.noted:
             self.note(prepared.code, len(data))
@@ -333,7 +332,7 @@ class Exchange:
         try:
             return self.conn.write(data)
         except OSError:
-            self._lose()
+            self.lose()
             raise
 
     async def _drained(self) -> None:
@@ -352,7 +351,8 @@ class Exchange:
         """True when nothing more comes from the client for this exchange."""
         return self.stage is OVER or self.stage is LOST
 
-    def _lose(self) -> None:
+    def lose(self) -> None:
+        """Know that the client has gone, and tell the application where it waits."""
         self.stage = LOST
         self.conn.done(False)
         self.wake()
@@ -378,7 +378,7 @@ class Exchange:
         try:
             self.conn.reply(payload, keep)
         except OSError:
-            self._lose()
+            self.lose()
         if self.site.noted:
             self.note(code, 0)
 

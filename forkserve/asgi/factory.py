@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,14 +11,21 @@ from forkserve.asgi.exchange import Exchange
 from forkserve.asgi.identified import IdentifiedExchange
 from forkserve.asgi.logged import LoggedExchange
 from forkserve.asgi.site import Site, Transport
+from forkserve.asgi.stream import Stage
+from forkserve.compiled import hot
 from forkserve.config.serving import AsgiOptions
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 from forkserve.http.refusal import Refusal
+from forkserve.http.response import Prepared
 
 __all__ = ["exchange_factory"]
 
 log = logging.getLogger("forkserve.asgi")
+
+if hot is not None:
+    # For those who make a task of what `send` returns (asyncio.iscoroutine).
+    Coroutine.register(hot.Done)
 
 Factory = Callable[[Transport, RequestLine, Fields], Any]
 
@@ -34,7 +41,11 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
     if access is not None:
         bases.append(LoggedExchange)
     bound = {"__slots__": (), "site": site, "access": access, "header": identity}
-    http = type("BoundExchange", tuple(bases) or (Exchange,), bound)
+    http: Any = type("BoundExchange", tuple(bases) or (Exchange,), bound)
+    if hot is not None:
+        pattern = http(None, None, Fields([], None, True))
+        sender = hot.Sender(pattern, Exchange, site, (site.scope, Stage, RequestLine, Fields, Prepared))
+        http, site.scope = sender.begin, sender.scope
     upgraded = _websockets(site, options) if find_spec("websockets") is not None else _refuse
 
     def exchange_for(conn: Transport, line: RequestLine, fields: Fields) -> Any:

@@ -58,19 +58,26 @@ def http_scope(conn: Transport, line: RequestLine, fields: Fields, state: dict[s
     if base is None:
         base = _base(conn.listening.environ, line, fields)
     scope = base.copy()
-    host, port = conn.remote
-    if port:
-        scope["client"] = (host, int(port))
+    ends = conn.ends
+    if ends is None:
+        ends = conn.ends = _ends(conn, several=scope["server"] is None)
+    scope["client"] = ends[0]
+    if scope["server"] is None:
+        scope["server"] = ends[1]
     scope["headers"] = base["headers"].copy()
     scope["extensions"] = base["extensions"].copy()
     scope["state"] = state.copy()
-    if scope["server"] is None:
-        scope["server"] = conn.sock.getsockname()[:2]
     if fields.memo is _FORWARDED:
         forwarded = forwarded_fields(base["headers"])
         if forwarded is not None:
-            conn.listening.environ.forwarding.apply(scope, forwarded, host or None)
+            conn.listening.environ.forwarding.apply(scope, forwarded, conn.remote[0] or None)
     return scope
+
+
+def _ends(conn: Transport, *, several: bool) -> tuple[Any, Any]:
+    """Return the addresses of client and server; the server's only where its listener has several."""
+    host, port = conn.remote
+    return ((host, int(port)) if port else None), (conn.sock.getsockname()[:2] if several else None)
 
 
 def websocket_scope(

@@ -26,6 +26,7 @@ class Transport(Protocol):
     remote: tuple[str, str]
     sock: Any
     exchange: Any
+    ends: tuple[Any, Any] | None
     receive: Callable[[bytes], None] | None
 
     @property
@@ -46,16 +47,17 @@ class Transport(Protocol):
 class Site:
     """The application and what its exchanges have in common.
 
-    `state` is what the lifespan has left, copied into each scope. `keep` is False once connections are to be closed.
-    `sockets` are the open WebSockets, to be told when serving ends; `leaving` is
-    True when little time is left, so that who waits for a client's end is told of it. `noted` is True if exchanges
-    leave lines in an access log, or have ids.
+    `state` is what the lifespan has left, copied into each scope; `scope` makes a request's scope: `http_scope`, or
+    the same in C. `keep` is False once connections are to be closed. `sockets` are the open WebSockets, to be told when
+    serving ends; `leaving` is True when little time is left, so that who waits for a client's end is told of it.
+    `noted` is True if exchanges leave lines in an access log, or have ids.
     """
 
     app: Application
     responder: Responder
     loop: asyncio.AbstractEventLoop
     state: dict[str, Any]
+    scope: Callable[..., dict[str, Any]]
     keep: bool = True
     leaving: bool = False
     noted: bool = False

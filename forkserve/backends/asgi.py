@@ -20,7 +20,7 @@ from forkserve.asgi.exchange import Exchange
 from forkserve.asgi.factory import exchange_factory
 from forkserve.asgi.forwarding import Forwarding
 from forkserve.asgi.lifespan import Lifespan, LifespanMode
-from forkserve.asgi.scope import ScopeTemplate
+from forkserve.asgi.scope import ScopeTemplate, http_scope
 from forkserve.asgi.site import Site
 from forkserve.asgi.stepping import stepper
 from forkserve.backends.base import App, Interface, Run, Traits
@@ -94,7 +94,7 @@ class _Serving:
         lifespan = Lifespan(self._app, LifespanMode(self._run.options.asgi.lifespan.value))
         await lifespan.start()
         self.driver = driver = self._driver()
-        self.site = site = Site(self._with_files(), driver.responder, self._loop, lifespan.state)
+        self.site = site = Site(self._with_files(), driver.responder, self._loop, lifespan.state, http_scope)
         options = self._run.options
         access = None if options.access_log.access_log is None else open_access_log(driver, options.access_log)
         identity = options.proxy.request_id_header

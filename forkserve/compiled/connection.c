@@ -95,7 +95,7 @@ adopt(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "OO:adopt", &type, &phases))
         return NULL;
     const struct wanted wanted[] = {
-        {"body", &at->body},   {"deadline", &at->deadline}, {"driver", &at->driver}, {"exchange", &at->exchange},
+        {"body", &at->body},   {"deadline", &at->deadline}, {"driver", &at->driver}, {"ends", &at->ends}, {"exchange", &at->exchange},
         {"fd", &at->fd},       {"half_closed", &at->half_closed},
         {"inbox", &at->inbox}, {"listening", &at->listening}, {"phase", &at->phase}, {"raw", &at->raw},
         {"reader", &at->reader}, {"remote", &at->remote}, {NULL, NULL}};

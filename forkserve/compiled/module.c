@@ -1,8 +1,8 @@
 /* The module: what of it Python sees. */
 #include "connection.h"
 
-extern PyType_Spec lane_spec, caller_spec;
-int wsgi_ready(PyObject *module);
+extern PyType_Spec lane_spec, caller_spec, sender_spec;
+int wsgi_ready(PyObject *module), asgi_ready(PyObject *module);
 
 static int
 add_type(PyObject *module, PyType_Spec *spec)
@@ -25,7 +25,9 @@ PyMODINIT_FUNC
 PyInit__hot(void)
 {
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && (add_type(module, &lane_spec) < 0 || add_type(module, &caller_spec) < 0 || wsgi_ready(module) < 0))
+    if (module != NULL
+        && (add_type(module, &lane_spec) < 0 || add_type(module, &caller_spec) < 0 || add_type(module, &sender_spec) < 0
+            || wsgi_ready(module) < 0 || asgi_ready(module) < 0))
         Py_CLEAR(module);
     return module;
 }

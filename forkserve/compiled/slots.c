@@ -30,3 +30,13 @@ add_method(PyObject *type, PyMethodDef *method)
     Py_DECREF(descriptor);
     return failed;
 }
+
+int
+inherits(PyObject *type, PyObject *base, const char *name)
+{
+    PyObject *own = PyObject_GetAttrString(type, name), *inherited = PyObject_GetAttrString(base, name);
+    int same = own != NULL && own == inherited;
+    Py_XDECREF(own);
+    Py_XDECREF(inherited);
+    return same;
+}

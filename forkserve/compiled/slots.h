@@ -34,6 +34,9 @@ set_slot(PyObject *object, Py_ssize_t offset, PyObject *value)
 /* Add a C function to a class as a method of it; -1 on error. */
 int add_method(PyObject *type, PyMethodDef *method);
 
+/* Whether a class has this method from another, unchanged; 0 with an exception if one of them lacks it. */
+int inherits(PyObject *type, PyObject *base, const char *name);
+
 /* 1 for a bytes object that is empty, 0 for everything else. */
 static inline int
 is_empty(PyObject *data)

@@ -4,29 +4,11 @@
  * remembered, `run` sends an answer of one piece of bytes to a client that stays. Everything else is left to the
  * methods of the same exchange in Python.
  */
-#include "connection.h"
-
-#define JOINED 65536 /* bytes of body from which on head and body go out apart: forkserve.http.response.JOINED */
-#define LONGEST 65536 /* bytes of a head that is joined with its body here */
+#include "answer.h"
 
 static struct {
     Py_ssize_t conn, context, environ, fields, framing, line, prepared, spool;
 } exchange_at;
-static struct {
-    Py_ssize_t memo, plain;
-} fields_at;
-static struct {
-    Py_ssize_t plain;
-} line_at;
-static struct {
-    Py_ssize_t code, head, length, plain;
-} prepared_at;
-static struct {
-    Py_ssize_t end;
-} responder_at;
-static struct {
-    Py_ssize_t keep;
-} site_at;
 static struct {
     Py_ssize_t armed, current;
 } alarm_at;
@@ -56,22 +38,13 @@ start_response(StartResponse *self, PyObject *const *args, size_t flags, PyObjec
     PyObject *exchange = self->exchange;
     if (names == NULL && PyVectorcall_NARGS(flags) == 2 && PyList_CheckExact(args[1])
         && SLOT(exchange, exchange_at.prepared) == Py_None) {
-        PyObject *headers = PyList_AsTuple(args[1]);
-        PyObject *key = headers == NULL ? NULL : PyTuple_Pack(2, args[0], headers);
-        Py_XDECREF(headers);
-        if (key == NULL)
-            return NULL;
-        PyObject *prepared = PyDict_GetItemWithError(self->known, key);
-        if (prepared != NULL)
+        PyObject *prepared = remembered(self->known, args[0], args[1]);
+        if (prepared != NULL) {
             set_slot(exchange, exchange_at.prepared, prepared);
-        Py_DECREF(key);
-        if (prepared != NULL)
             return PyObject_GetAttr(exchange, WRITE);
-        if (PyErr_Occurred()) {
-            if (!PyErr_ExceptionMatches(PyExc_TypeError))
-                return NULL;
-            PyErr_Clear(); /* not hashable: the way in Python says what is wrong */
         }
+        if (PyErr_Occurred())
+            return NULL;
     }
     PyObject *method = PyObject_GetAttrString(exchange, "start_response");
     if (method == NULL)
@@ -141,7 +114,7 @@ start_response_for(Caller *caller, PyObject *exchange)
 static PyObject *
 environ_for(PyObject *conn, PyObject *line, PyObject *fields)
 {
-    PyObject *memo = SLOT(fields, fields_at.memo), *remote = SLOT(conn, connection.remote);
+    PyObject *memo = SLOT(fields, answers.memo), *remote = SLOT(conn, connection.remote);
     PyObject *base = memo != NULL && PyDict_CheckExact(memo) ? PyDict_GetItemWithError(memo, line) : NULL;
     if (base == NULL || !PyTuple_CheckExact(remote) || PyTuple_GET_SIZE(remote) != 2)
         return NULL;
@@ -191,51 +164,25 @@ usual(Caller *caller, PyObject *exchange, PyObject *result)
         data = PyTuple_GET_ITEM(result, 0);
     else
         return NULL;
-    PyObject *prepared = SLOT(exchange, exchange_at.prepared), *conn = SLOT(exchange, exchange_at.conn);
-    if (!PyBytes_CheckExact(data) || prepared == Py_None || SLOT(prepared, prepared_at.plain) != Py_True
-        || SLOT(exchange, exchange_at.framing) != Py_None || SLOT(exchange, exchange_at.spool) != Py_None
-        || SLOT(SLOT(exchange, exchange_at.line), line_at.plain) != Py_True
-        || SLOT(SLOT(exchange, exchange_at.fields), fields_at.plain) != Py_True
-        || SLOT(caller->site, site_at.keep) != Py_True || !Py_IS_TYPE(conn, connection.type))
-        return NULL;
-    PyObject *length = SLOT(prepared, prepared_at.length);
-    Py_ssize_t size = PyBytes_GET_SIZE(data), head = PyBytes_GET_SIZE(SLOT(prepared, prepared_at.head));
-    if (!PyLong_CheckExact(length) || size >= JOINED || head >= LONGEST)
-        return NULL;
-    Py_ssize_t promised = PyLong_AsSsize_t(length);
-    if (promised == -1)
-        PyErr_Clear();
-    return promised == size ? data : NULL;
-}
-
-/* Send head, Server, Date and body in one call; -1 on error. */
-static int
-send_whole(Caller *caller, PyObject *exchange, PyObject *data)
-{
-    static char whole[JOINED + LONGEST + 512];
-    PyObject *parts[] = {SLOT(SLOT(exchange, exchange_at.prepared), prepared_at.head),
-                         SLOT(caller->responder, responder_at.end), data};
-    Py_ssize_t size = 0;
-    for (int i = 0; i < 3; i++) {
-        memcpy(whole + size, PyBytes_AS_STRING(parts[i]), (size_t)PyBytes_GET_SIZE(parts[i]));
-        size += PyBytes_GET_SIZE(parts[i]);
-    }
-    return reply(SLOT(exchange, exchange_at.conn), whole, size, 1);
+    int usual = SLOT(exchange, exchange_at.framing) == Py_None && SLOT(exchange, exchange_at.spool) == Py_None
+        && is_plain(SLOT(exchange, exchange_at.conn), SLOT(exchange, exchange_at.line),
+                    SLOT(exchange, exchange_at.fields), caller->site)
+        && is_whole(SLOT(exchange, exchange_at.prepared), data);
+    return usual ? data : NULL;
 }
 
 static int
 answer(Caller *caller, PyObject *exchange, PyObject *result)
 {
-    PyObject *data = usual(caller, exchange, result), *done;
+    PyObject *data = usual(caller, exchange, result), *prepared = SLOT(exchange, exchange_at.prepared), *done;
     if (data == NULL)
         done = PyObject_CallMethod(exchange, "answer", "O", result);
-    else if (send_whole(caller, exchange, data) < 0)
+    else if (reply_whole(SLOT(exchange, exchange_at.conn), prepared, caller->responder, data) < 0)
         return -1;
     else if (!caller->noted)
         return 0;
     else
-        done = PyObject_CallMethod(exchange, "note", "On",
-                                   SLOT(SLOT(exchange, exchange_at.prepared), prepared_at.code), PyBytes_GET_SIZE(data));
+        done = PyObject_CallMethod(exchange, "note", "On", SLOT(prepared, answers.code), PyBytes_GET_SIZE(data));
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -349,29 +296,11 @@ learn(Caller *caller, PyObject *line, PyObject *fields, PyObject *prepared)
         {"conn", &exchange_at.conn}, {"context", &exchange_at.context}, {"environ", &exchange_at.environ},
         {"fields", &exchange_at.fields}, {"framing", &exchange_at.framing}, {"line", &exchange_at.line},
         {"prepared", &exchange_at.prepared}, {"spool", &exchange_at.spool}, {NULL, NULL}};
-    const struct wanted of_fields[] = {{"memo", &fields_at.memo}, {"plain", &fields_at.plain}, {NULL, NULL}};
-    const struct wanted of_line[] = {{"plain", &line_at.plain}, {NULL, NULL}};
-    const struct wanted of_prepared[] = {{"code", &prepared_at.code}, {"head", &prepared_at.head},
-                                         {"length", &prepared_at.length}, {"plain", &prepared_at.plain}, {NULL, NULL}};
-    const struct wanted of_responder[] = {{"end", &responder_at.end}, {NULL, NULL}};
-    const struct wanted of_site[] = {{"keep", &site_at.keep}, {NULL, NULL}};
     const struct wanted of_alarm[] = {{"armed", &alarm_at.armed}, {"current", &alarm_at.current}, {NULL, NULL}};
-    if (find_slots(caller->type, of_exchange) < 0 || find_slots(fields, of_fields) < 0 || find_slots(line, of_line) < 0
-        || find_slots(prepared, of_prepared) < 0 || find_slots((PyObject *)Py_TYPE(caller->responder), of_responder) < 0
-        || find_slots((PyObject *)Py_TYPE(caller->site), of_site) < 0)
+    if (find_slots(caller->type, of_exchange) < 0
+        || learn_answers(line, fields, prepared, caller->site, caller->responder) < 0)
         return -1;
     return caller->alarm == Py_None ? 0 : find_slots((PyObject *)Py_TYPE(caller->alarm), of_alarm);
-}
-
-/* Whether a class has this method from another, unchanged. */
-static int
-inherits(PyObject *type, PyObject *base, const char *name)
-{
-    PyObject *own = PyObject_GetAttrString(type, name), *inherited = PyObject_GetAttrString(base, name);
-    int same = own != NULL && own == inherited;
-    Py_XDECREF(own);
-    Py_XDECREF(inherited);
-    return same;
 }
 
 static int

@@ -120,6 +120,7 @@ class Connection:
         "close_after",
         "deadline",
         "driver",
+        "ends",
         "events",
         "exchange",
         "fd",
@@ -152,6 +153,8 @@ class Connection:
         self.recv = sock.recv
         self.send = sock.send
         self.remote: tuple[str, str] = (peer[0], str(peer[1])) if type(peer) is tuple else ("", "")
+        self.ends: tuple[Any, Any] | None = None
+        """The addresses of both ends as an interface wants them, which fills this in when it first needs them."""
         self.phase = Phase.FIRST_BYTE
         self.deadline = driver.now + driver.limits.header
         self.events = READABLE

@@ -50,7 +50,7 @@ class TlsSocket:
     It is the C object beneath `ssl.SSLSocket`, which cannot be made any more once gevent has put its own in place.
     """
 
-    __slots__ = ("_inner", "_sock", "close", "fileno")
+    __slots__ = ("_inner", "_sock", "close", "fileno", "getsockname")
 
     def __init__(self, sock: Socket, context: ssl.SSLContext) -> None:
         self._sock = plain = _Plain(sock.family, sock.type, sock.proto, fileno=sock.detach())
@@ -58,6 +58,7 @@ class TlsSocket:
         self._inner: Any = context._wrap_socket(plain, server_side=True)  # type: ignore[attr-defined]
         self.fileno = plain.fileno
         self.close = plain.close
+        self.getsockname = plain.getsockname
 
     def recv(self, size: int) -> bytes:
         """Return clear text, b"" at the end; raises OSError."""

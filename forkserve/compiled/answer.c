@@ -1,0 +1,80 @@
+/* Exact shortcuts of `whole` and `prepare` of forkserve.http.response.Responder, for what it remembers. */
+#include "answer.h"
+
+#define JOINED 65536  /* bytes of body from which on head and body go out apart: forkserve.http.response.JOINED */
+#define LONGEST 65536 /* bytes of a head that is joined with its body here */
+
+struct answers answers;
+
+int
+learn_answers(PyObject *line, PyObject *fields, PyObject *prepared, PyObject *site, PyObject *responder)
+{
+    struct answers *at = &answers;
+    const struct wanted of_line[] = {{"plain", &at->plain_line}, {NULL, NULL}};
+    const struct wanted of_fields[] = {{"memo", &at->memo}, {"plain", &at->plain_fields}, {NULL, NULL}};
+    const struct wanted of_prepared[] = {
+        {"code", &at->code}, {"head", &at->head}, {"length", &at->length}, {"plain", &at->plain_head}, {NULL, NULL}};
+    const struct wanted of_responder[] = {{"end", &at->end}, {NULL, NULL}};
+    const struct wanted of_site[] = {{"keep", &at->keep}, {NULL, NULL}};
+    if (find_slots(line, of_line) < 0 || find_slots(fields, of_fields) < 0 || find_slots(prepared, of_prepared) < 0)
+        return -1;
+    if (find_slots((PyObject *)Py_TYPE(site), of_site) < 0)
+        return -1;
+    return find_slots((PyObject *)Py_TYPE(responder), of_responder);
+}
+
+int
+is_plain(PyObject *conn, PyObject *line, PyObject *fields, PyObject *site)
+{
+    return Py_IS_TYPE(conn, connection.type) && SLOT(line, answers.plain_line) == Py_True
+        && SLOT(fields, answers.plain_fields) == Py_True && SLOT(site, answers.keep) == Py_True;
+}
+
+int
+is_whole(PyObject *prepared, PyObject *data)
+{
+    if (prepared == NULL || prepared == Py_None || !PyBytes_CheckExact(data)
+        || SLOT(prepared, answers.plain_head) != Py_True)
+        return 0;
+    PyObject *length = SLOT(prepared, answers.length);
+    Py_ssize_t size = PyBytes_GET_SIZE(data), head = PyBytes_GET_SIZE(SLOT(prepared, answers.head));
+    if (!PyLong_CheckExact(length) || size >= JOINED || head >= LONGEST)
+        return 0;
+    Py_ssize_t promised = PyLong_AsSsize_t(length);
+    if (promised == -1)
+        PyErr_Clear(); /* too large for a size */
+    return promised == size;
+}
+
+int
+reply_whole(PyObject *conn, PyObject *prepared, PyObject *responder, PyObject *data)
+{
+    /* Sent at once, with the interpreter's lock held: one is enough. `end` is some hundred bytes of Server and Date. */
+    static char whole[JOINED + LONGEST + 4096];
+    PyObject *parts[] = {SLOT(prepared, answers.head), SLOT(responder, answers.end), data};
+    Py_ssize_t size = 0;
+    if (PyBytes_GET_SIZE(parts[1]) > 4096) {
+        PyErr_SetString(PyExc_ValueError, "the Server header is too large");
+        return -1;
+    }
+    for (int i = 0; i < 3; i++) {
+        memcpy(whole + size, PyBytes_AS_STRING(parts[i]), (size_t)PyBytes_GET_SIZE(parts[i]));
+        size += PyBytes_GET_SIZE(parts[i]);
+    }
+    return reply(conn, whole, size, 1);
+}
+
+PyObject *
+remembered(PyObject *known, PyObject *status, PyObject *headers)
+{
+    PyObject *pairs = PyList_AsTuple(headers);
+    PyObject *key = pairs == NULL ? NULL : PyTuple_Pack(2, status, pairs);
+    Py_XDECREF(pairs);
+    if (key == NULL)
+        return NULL;
+    PyObject *prepared = PyDict_GetItemWithError(known, key);
+    Py_DECREF(key);
+    if (prepared == NULL && PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_Clear(); /* not hashable: the way in Python says what is wrong */
+    return prepared;
+}
