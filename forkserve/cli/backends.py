@@ -8,6 +8,7 @@ import textwrap
 from typing import Any
 
 from forkserve.backends.registry import Entry, entries, state_of
+from forkserve.compiled import PURE, hot
 
 __all__ = ["backends_json", "backends_table"]
 
@@ -29,7 +30,14 @@ def backends_table() -> str:
         lines.append(head.rstrip())
         for text in _notes(row):
             lines += textwrap.wrap(text, columns, initial_indent="    ", subsequent_indent="      ")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *textwrap.wrap(_compiled(), columns)])
+
+
+def _compiled() -> str:
+    if hot is not None:
+        return "The hot path of sync, threads, gevent and asgi is the compiled one."
+    why = "as FORKSERVE_PURE asks" if PURE else "since no C compiler was there when forkserve was installed"
+    return f"The hot path of sync, threads, gevent and asgi is the one in Python, which is slower, {why}."
 
 
 def _notes(row: dict[str, Any]) -> list[str]:

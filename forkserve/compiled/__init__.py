@@ -12,11 +12,14 @@ import importlib
 import os
 from types import ModuleType
 
-__all__ = ["hot"]
+__all__ = ["PURE", "hot"]
+
+PURE = bool(os.environ.get("FORKSERVE_PURE"))
+"""Whether the way in Python is asked for."""
 
 
 def _load() -> ModuleType | None:
-    if os.environ.get("FORKSERVE_PURE"):
+    if PURE:
         return None
     try:
         return importlib.import_module("forkserve.compiled._hot")

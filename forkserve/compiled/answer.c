@@ -38,7 +38,11 @@ is_whole(PyObject *prepared, PyObject *data)
         return 0;
     PyObject *length = SLOT(prepared, answers.length);
     Py_ssize_t size = PyBytes_GET_SIZE(data), head = PyBytes_GET_SIZE(SLOT(prepared, answers.head));
-    if (!PyLong_CheckExact(length) || size >= JOINED || head >= LONGEST)
+    if (size >= JOINED || head >= LONGEST)
+        return 0;
+    if (length == Py_None)
+        return 1;
+    if (!PyLong_CheckExact(length))
         return 0;
     Py_ssize_t promised = PyLong_AsSsize_t(length);
     if (promised == -1)
@@ -46,21 +50,27 @@ is_whole(PyObject *prepared, PyObject *data)
     return promised == size;
 }
 
+static char *
+append(char *at, PyObject *bytes)
+{
+    memcpy(at, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    return at + PyBytes_GET_SIZE(bytes);
+}
+
 int
 reply_whole(PyObject *conn, PyObject *prepared, PyObject *responder, PyObject *data)
 {
     /* Sent at once, with the interpreter's lock held: one is enough. `end` is some hundred bytes of Server and Date. */
     static char whole[JOINED + LONGEST + 4096];
-    PyObject *parts[] = {SLOT(prepared, answers.head), SLOT(responder, answers.end), data};
-    Py_ssize_t size = 0;
-    if (PyBytes_GET_SIZE(parts[1]) > 4096) {
+    PyObject *head = SLOT(prepared, answers.head), *end = SLOT(responder, answers.end);
+    if (PyBytes_GET_SIZE(end) > 4000) {
         PyErr_SetString(PyExc_ValueError, "the Server header is too large");
         return -1;
     }
-    for (int i = 0; i < 3; i++) {
-        memcpy(whole + size, PyBytes_AS_STRING(parts[i]), (size_t)PyBytes_GET_SIZE(parts[i]));
-        size += PyBytes_GET_SIZE(parts[i]);
-    }
+    char *at = append(whole, head);
+    if (SLOT(prepared, answers.length) == Py_None)
+        at += sprintf(at, "Content-Length: %zd\r\n", PyBytes_GET_SIZE(data));
+    Py_ssize_t size = append(append(at, end), data) - whole;
     return reply(conn, whole, size, 1);
 }
 

@@ -19,7 +19,7 @@ int learn_answers(PyObject *line, PyObject *fields, PyObject *prepared, PyObject
 /* Whether nothing is special about a request to which the connection of `conn` may stay: no body, HTTP/1.1, not HEAD. */
 int is_plain(PyObject *conn, PyObject *line, PyObject *fields, PyObject *site);
 
-/* Whether `data` is the whole body that a remembered head promises, and small enough to go out with it in one piece. */
+/* Whether `data` is the whole body that a head promises, if it promises one, and small enough to go out with it in one piece. */
 int is_whole(PyObject *prepared, PyObject *data);
 
 /* Send head, Server, Date and body in one call, and end the exchange; -1 on error. */

@@ -32,7 +32,7 @@ send_now(PyObject *conn, const char *data, Py_ssize_t size)
             return -1;
     }
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *none = PyObject_CallMethod(conn, "not_sent", "O", error);
+    PyObject *none = PyObject_CallMethod(conn, "not_sent", "(O)", error);
     Py_DECREF(error);
     if (none == NULL)
         return -1;
@@ -63,7 +63,7 @@ reply(PyObject *conn, const char *data, Py_ssize_t size, int keep)
     /* After `exchange`, as the module's docstring in Python says. */
     if (is_empty(SLOT(conn, at->inbox)) && SLOT(conn, at->half_closed) == Py_False)
         return 0;
-    done = PyObject_CallMethod(driver, "later", "O", conn);
+    done = PyObject_CallMethod(driver, "later", "(O)", conn);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }

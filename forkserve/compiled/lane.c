@@ -90,7 +90,7 @@ static int
 recall(struct head *head, PyObject *data)
 {
     PyObject *profile = PyObject_GetAttrString(head->listening, "profile");
-    PyObject *known = profile == NULL ? NULL : PyObject_CallMethod(profile, "recall", "O", data);
+    PyObject *known = profile == NULL ? NULL : PyObject_CallMethod(profile, "recall", "(O)", data);
     Py_XDECREF(profile);
     if (known == NULL)
         return -1;
@@ -153,7 +153,7 @@ start(PyObject *conn, struct head *head, struct turn *turn)
 static int
 tell(PyObject *driver, const char *method, PyObject *conn)
 {
-    PyObject *done = PyObject_CallMethod(driver, method, "O", conn);
+    PyObject *done = PyObject_CallMethod(driver, method, "(O)", conn);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }

@@ -176,7 +176,7 @@ answer(Caller *caller, PyObject *exchange, PyObject *result)
 {
     PyObject *data = usual(caller, exchange, result), *prepared = SLOT(exchange, exchange_at.prepared), *done;
     if (data == NULL)
-        done = PyObject_CallMethod(exchange, "answer", "O", result);
+        done = PyObject_CallMethod(exchange, "answer", "(O)", result);
     else if (reply_whole(SLOT(exchange, exchange_at.conn), prepared, caller->responder, data) < 0)
         return -1;
     else if (!caller->noted)
@@ -200,7 +200,7 @@ run(Caller *caller, PyObject *exchange)
     int failed = result == NULL || answer(caller, exchange, result) < 0;
     if (failed) {
         PyObject *error = PyErr_GetRaisedException();
-        PyObject *told = PyObject_CallMethod(exchange, "fail", "O", error);
+        PyObject *told = PyObject_CallMethod(exchange, "fail", "(O)", error);
         Py_DECREF(error);
         Py_XDECREF(told);
         failed = told == NULL;

@@ -126,6 +126,7 @@ class Connection:
         "fd",
         "half_closed",
         "inbox",
+        "interrupted",
         "listening",
         "out",
         "out_size",
@@ -140,7 +141,6 @@ class Connection:
         "remote",
         "send",
         "sock",
-        "__weakref__",
     )
 
     def __init__(self, driver: Sockets, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
@@ -159,6 +159,8 @@ class Connection:
         self.deadline = driver.now + driver.limits.header
         self.events = READABLE
         self.exchange: Exchange | None = None
+        self.interrupted: Exchange | None = None
+        """The exchange that was asked to end, as it took too long; not asked twice."""
         self.reader: RequestReader | None = None
         self.body: Intake | None = None
         self.inbox = b""

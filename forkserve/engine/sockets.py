@@ -150,7 +150,7 @@ class Sockets:
         for data in conn.out or ():
             if type(data) is FilePart:
                 data.close()
-        conn.reader = conn.body = conn.out = conn.exchange = conn.receive = None
+        conn.reader = conn.body = conn.out = conn.exchange = conn.interrupted = conn.receive = None
         conn.sock.close()
 
     def pump(self, conn: Connection) -> None:

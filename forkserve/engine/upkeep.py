@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakSet
 
 from forkserve.config.serving import ServingOptions
 from forkserve.engine.connection import Connection, Phase
@@ -75,7 +74,6 @@ class Upkeep:
         # Not all workers of one start together: up to a tenth later.
         self.leave_at = driver.now + life.max_lifetime * random.uniform(1.0, 1.1) if life.max_lifetime else FOREVER
         self.on_drain: list[Callable[[], None]] = []
-        self.interrupted: WeakSet[Connection] = WeakSet()
 
     def counted(self, start: Callable[[Any], None]) -> Callable[[Any], None]:
         """Return `start` itself, or one that has the worker leave after `max_requests`."""
@@ -135,8 +133,8 @@ class Upkeep:
         driver, exchange = self.driver, conn.exchange
         if exchange is None:
             return
-        if conn not in self.interrupted and driver.runner.interrupt(exchange):
-            self.interrupted.add(conn)
+        if conn.interrupted is not exchange and driver.runner.interrupt(exchange):
+            conn.interrupted = exchange
             conn.deadline = driver.now + min(driver.limits.run, GRACE)
             return
         log.error("a request cannot be ended; this worker leaves, for another to take its place")

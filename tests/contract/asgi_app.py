@@ -159,6 +159,17 @@ async def report(scope: Message, receive: Receive, send: Send) -> None:
     await answer(send, seen[-1].encode())
 
 
+async def promised(scope: Message, receive: Receive, send: Send) -> None:
+    await start(send, 200, (b"content-length", b"5"))
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+async def sent_by_tasks(scope: Message, receive: Receive, send: Send) -> None:
+    """Some frameworks hand what `send` returns to others."""
+    await asyncio.create_task(send({"type": "http.response.start", "status": 200, "headers": []}))  # type: ignore[arg-type]
+    await asyncio.gather(asyncio.wait_for(send({"type": "http.response.body", "body": b"by tasks"}), 5))
+
+
 async def parts(scope: Message, receive: Receive, send: Send) -> None:
     await start(send)
     for part in (b"one ", b"", b"two ", bytearray(b"three")):
@@ -378,7 +389,7 @@ HANDLERS: dict[str, Handler] = {
     for each in (
         hello, show, spoil, echo, stream_back, ignore_body, stalled, let_go, endless, until_disconnect, after_reply,
         background, report, parts, trailers, hints, file, descriptor, long, short, empty, raises, raises_late,
-        returns_early, wrong, tasks, cancel_scope_first, slow, blocks, memory, large,
+        returns_early, wrong, tasks, cancel_scope_first, slow, blocks, memory, large, promised, sent_by_tasks,
     )
 }  # fmt: skip
 

@@ -227,6 +227,21 @@ def refuses(environ: Environ, start: Start) -> Iterable[bytes]:
     return [b"no"]
 
 
+def promised(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [*TEXT, ("Content-Length", "5")])
+    return [b"hello"]
+
+
+def promised_less(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [*TEXT, ("Content-Length", "3")])
+    return (b"hello",)
+
+
+def pair(environ: Environ, start: Start) -> Iterable[bytes]:
+    start(status="200 OK", headers=[*TEXT, ("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")])
+    return (b"hel", b"lo")
+
+
 def threads(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", TEXT)
     return [b"%d %d" % (threading.active_count(), len(os.listdir("/proc/self/fd")))]
