@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 from forkserve.failure import TimedOut, log_failure
 from forkserve.gateway.body import EmptyInput, LazyInput, Spool
+from forkserve.gateway.exchange import BaseExchange
 from forkserve.gateway.files import FileWrapper
 from forkserve.gateway.forwarding import Forwarding
 from forkserve.gateway.transport import NOBODY, Transport
 from forkserve.http.chunked import LAST_CHUNK, encode_chunk
-from forkserve.http.errors import error_response
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 from forkserve.http.response import JOINED, BadResponse, Framing, Prepared, Responder
@@ -70,19 +70,16 @@ MEMO = 8
 """Request lines for which the environ of shared header fields is kept."""
 
 
-class Exchange:
+class Exchange(BaseExchange):
     """A request and the response to it as far as it has come."""
 
     __slots__ = (
-        "conn",
         "context",
         "environ",
-        "fields",
         "framing",
         "iterator",
         "keep",
         "left",
-        "line",
         "prepared",
         "result",
         "sent",
@@ -91,11 +88,10 @@ class Exchange:
     )
     context: Any
     """For the backend, which may run it in a context of its own."""
+    conn: Transport
     early: ClassVar[bool] = False
     holds: ClassVar[bool] = False
     site: ClassVar[Site]
-    """Set by the backend on a subclass of its own."""
-    error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
         self.conn = conn
@@ -241,9 +237,6 @@ class Exchange:
         if data and not self._send(data):
             self.site.wait(self.conn, lambda: not self.conn.park())
 
-    def note(self, status: int, size: int) -> None:
-        """Know that the response is out, `size` bytes of body; for exchanges that are logged."""
-
     def _reply(self, data: bytes) -> None:
         """Send a response of one piece."""
         if type(data) is not bytes:
@@ -256,14 +249,15 @@ class Exchange:
             self._finish()
             return
         payload, keep = self.site.responder.whole(
-            self.prepared, data, method=line.method, modern=line.modern, keep=self._may_keep()
+            self.prepared, data, method=line.method, modern=line.modern, keep=self.may_keep()
         )
         if self.spool is not None:
             self.spool.close()
         self.conn.reply(payload, keep)
         self.note(self.prepared.code, len(payload) - payload.index(b"\r\n\r\n") - 4)
 
-    def _may_keep(self) -> bool:
+    def may_keep(self) -> bool:
+        """Tell whether the connection can take another request after this one."""
         fields = self.fields
         # Who holds back a body that we did not ask for may send it or not, and behind a request to switch protocols
         # there may be another protocol already: the next request cannot be found.
@@ -280,7 +274,7 @@ class Exchange:
             raise BadResponse("start_response was not called")
         line = self.line
         start = self.site.responder.start(
-            self.prepared, method=line.method, modern=line.modern, keep=self._may_keep(), length=length
+            self.prepared, method=line.method, modern=line.modern, keep=self.may_keep(), length=length
         )
         self.framing = start.framing
         self.left = start.length or 0
@@ -328,7 +322,7 @@ class Exchange:
         elif self.framing is Framing.CHUNKED:
             self.conn.write(LAST_CHUNK)
         if self.framing is Framing.LENGTH and self.left:
-            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self._name(), self.left)
+            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), self.left)
             self.keep = False
         self._end(self.keep)
         self.note(self.prepared.code, self.sent)  # type: ignore[union-attr]
@@ -355,7 +349,7 @@ class Exchange:
             if close is not None:
                 close()
         except BaseException as error:  # noqa: BLE001 - the response is out; whatever close() does is only logged
-            log_failure(error, *self._name())
+            log_failure(error, *self.name())
         if self.spool is not None:
             self.spool.close()
         self.conn.done(keep)
@@ -366,17 +360,14 @@ class Exchange:
             self.refuse(504)
             return
         if not (isinstance(error, OSError) and self.conn.lost):
-            log_failure(error, *self._name())
+            log_failure(error, *self.name())
         self.refuse(500)
 
     def refuse(self, code: int) -> None:
         """Answer an error if nothing was sent; else only closing tells the client that the response is not whole."""
         keep = False
         if self.framing is None and not self.conn.lost:
-            line = self.line
-            payload, keep = self.error(
-                self.site.responder, code, method=line.method, modern=line.modern, keep=self._may_keep()
-            )
+            payload, keep = self.error_page(code)
             try:
                 self.conn.write(payload)
             except OSError:
@@ -398,6 +389,3 @@ class Exchange:
 
     def _begun(self) -> bool:
         return self.framing is not None
-
-    def _name(self) -> tuple[str, str]:
-        return self.line.method, self.line.path

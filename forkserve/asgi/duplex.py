@@ -63,7 +63,8 @@ class _Denial(Exchange):
 
     __slots__ = ()
 
-    def _may_keep(self) -> bool:
+    def may_keep(self) -> bool:
+        """Tell that it cannot."""
         return False
 
 
@@ -191,7 +192,7 @@ class Duplex:
         if self.denial is not None:
             self.denial.returned()
         elif self.stage is CONNECTING:
-            log.error("%s %r: the application returned without accepting or closing", *self._name())
+            log.error("%s %r: the application returned without accepting or closing", *self.name())
             self._refuse(500)
         elif self.stage is OPEN:
             self._close(1000, "")
@@ -293,7 +294,7 @@ class Duplex:
         socket = self.socket
         assert socket is not None
         if socket.awaits_pong and not self.held:
-            log.info("%s %r: the client answered no ping for %g s", *self._name(), self.keepalive.timeout)
+            log.info("%s %r: the client answered no ping for %g s", *self.name(), self.keepalive.timeout)
             self._tell(socket.leave(1011, "no answer to a ping"))
             self._flush()
             self._end()
@@ -355,7 +356,7 @@ class Duplex:
     def _fail(self, error: BaseException) -> None:
         """Log what the application raised, and end its socket."""
         if not isinstance(error, asyncio.CancelledError) and not (self.stage is CLOSED and due_to_loss(error)):
-            log_failure(error, *self._name())
+            log_failure(error, *self.name())
         if self.denial is not None:
             self.denial.abandon(500)
         elif self.stage is CONNECTING:
@@ -363,7 +364,8 @@ class Duplex:
         elif self.stage is OPEN:
             self._close(1011, "")
 
-    def _name(self) -> tuple[str, str]:
+    def name(self) -> tuple[str, str]:
+        """Return method and path, as the log calls a request."""
         return "WebSocket", self.line.path
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from forkserve.asgi.bell import Bell
@@ -20,7 +19,7 @@ from forkserve.asgi.outgoing import body_bytes, early_hints, file_part, prepared
 from forkserve.asgi.site import Message, Site, Task, Transport
 from forkserve.asgi.stream import Stage, Stream
 from forkserve.failure import TimedOut, due_to_loss, log_failure
-from forkserve.http.errors import error_response
+from forkserve.gateway.exchange import BaseExchange
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 from forkserve.http.response import JOINED, Prepared
@@ -33,15 +32,12 @@ log = logging.getLogger("forkserve.asgi")
 START, BODY, MORE, TRAILERS, OVER, LOST = Stage
 
 
-class Exchange:
+class Exchange(BaseExchange):
     """A request and the response to it as far as it has come."""
 
     __slots__ = (
-        "conn",
-        "fields",
         "identity",
         "incoming",
-        "line",
         "news",
         "prepared",
         "room",
@@ -53,11 +49,10 @@ class Exchange:
         "verdict",
         "__weakref__",
     )
+    conn: Transport
     early: ClassVar[bool] = True
     holds: ClassVar[bool] = True
     site: ClassVar[Site]
-    """Set by the backend on a subclass of its own."""
-    error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
         self.conn = conn
@@ -142,7 +137,7 @@ class Exchange:
                 self.abandon(503)
                 return
             what = "a" if self.stage is START or self.stage is BODY else "ending its"
-            log.error("%s %r: the application returned without %s response", *self._name(), what)
+            log.error("%s %r: the application returned without %s response", *self.name(), what)
             self.abandon(500)
 
     async def receive(self) -> Message:
@@ -235,7 +230,7 @@ class Exchange:
             return
         else:
             payload, keep = responder.whole(
-                prepared, data, method=line.method, modern=line.modern, keep=self._may_keep()
+                prepared, data, method=line.method, modern=line.modern, keep=self.may_keep()
             )
             self._over()
         try:
@@ -249,14 +244,11 @@ class Exchange:
     def note_scope(self, scope: dict[str, Any]) -> None:
         """Know the scope before the application does, where exchanges are noted."""
 
-    def note(self, status: int, size: int) -> None:
-        """Leave a line in the access log, where exchanges do that."""
-
     def _begin(self, length: int | None) -> bytes:
         """Frame the response; returns its head."""
         line = self.line
         start = self.site.responder.start(
-            self.prepared, method=line.method, modern=line.modern, keep=self._may_keep(), length=length
+            self.prepared, method=line.method, modern=line.modern, keep=self.may_keep(), length=length
         )
         self.stream = Stream(start)
         self.stage = MORE
@@ -307,7 +299,7 @@ class Exchange:
         stream = self.stream
         self._write(stream.end())
         if stream.missing:
-            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self._name(), stream.missing)
+            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), stream.missing)
         self._over()
         self.conn.done(stream.keep and not stream.missing)
         if self.site.noted:
@@ -320,7 +312,8 @@ class Exchange:
         if self.news is not None:
             self.news.ring()
 
-    def _may_keep(self) -> bool:
+    def may_keep(self) -> bool:
+        """Tell whether the connection can take another request after this one."""
         incoming = self.incoming
         # Who holds back a body that we did not ask for may send it or not: the next request cannot be found.
         return self.fields.keep_alive and self.site.keep and (incoming is None or not incoming.expected)
@@ -366,14 +359,11 @@ class Exchange:
             self.abandon(self.verdict or 504)
             return
         if not (self.stage is LOST and due_to_loss(error)):
-            log_failure(error, *self._name())
+            log_failure(error, *self.name())
         self.abandon(500)
 
     def _answer(self, code: int) -> None:
-        line = self.line
-        payload, keep = self.error(
-            self.site.responder, code, method=line.method, modern=line.modern, keep=self._may_keep()
-        )
+        payload, keep = self.error_page(code)
         self._over()
         try:
             self.conn.reply(payload, keep)
@@ -393,6 +383,3 @@ class Exchange:
         self.verdict = code
         if self.task is not None:
             self.task.cancel()
-
-    def _name(self) -> tuple[str, str]:
-        return self.line.method, self.line.path

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from forkserve.gateway.transport import Transport as Sending
 from forkserve.http.response import Responder
 
 __all__ = ["Application", "Message", "Site", "Task", "Transport"]
@@ -19,11 +20,9 @@ Application = Callable[
 Task = asyncio.Task[None]
 
 
-class Transport(Protocol):
+class Transport(Sending, Protocol):
     """What an exchange needs of its connection; `forkserve.engine.connection.Connection` is one."""
 
-    listening: Any
-    remote: tuple[str, str]
     sock: Any
     exchange: Any
     ends: tuple[Any, Any] | None
@@ -31,12 +30,6 @@ class Transport(Protocol):
 
     @property
     def half_closed(self) -> bool: ...
-    def reply(self, payload: bytes, keep: bool) -> None: ...
-    def write(self, data: bytes) -> bool: ...
-    def write_file(self, file: Any, offset: int, count: int) -> None: ...
-    def done(self, keep: bool) -> None: ...
-    def park(self) -> bool: ...
-    def proceed(self) -> None: ...
     def hold(self) -> None: ...
     def release(self) -> None: ...
     def be_patient(self) -> None: ...
