@@ -9,7 +9,7 @@ from typing import Any
 
 from forkserve.asgi.exchange import Exchange
 from forkserve.asgi.identified import IdentifiedExchange
-from forkserve.asgi.logged import LoggedExchange
+from forkserve.asgi.logged import LoggedExchange, TimedExchange
 from forkserve.asgi.site import Site, Transport
 from forkserve.asgi.stream import Stage
 from forkserve.compiled import hot
@@ -39,14 +39,14 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
     site.noted = access is not None or bool(identity)
     bases: list[type[Exchange]] = [IdentifiedExchange] if identity else []
     if access is not None:
-        bases.append(LoggedExchange)
+        bases.append(TimedExchange if access.timed else LoggedExchange)
     bound = {"__slots__": (), "site": site, "access": access, "header": identity}
-    http: Any = type("BoundExchange", tuple(bases) or (Exchange,), bound)
+    http: Any = type("BoundExchange", (*bases, Exchange), bound)
     if hot is not None:
         pattern = http(None, None, Fields([], None, True))
         sender = hot.Sender(pattern, Exchange, site, (site.scope, Stage, RequestLine, Fields, Prepared))
         http, site.scope = sender.begin, sender.scope
-    upgraded = _websockets(site, options) if find_spec("websockets") is not None else _refuse
+    upgraded = _websockets(options, bases, bound) if find_spec("websockets") is not None else _refuse
 
     def exchange_for(conn: Transport, line: RequestLine, fields: Fields) -> Any:
         if fields.upgrade is not None and line.method == "GET" and fields.upgrade.lower() == b"websocket":
@@ -56,16 +56,17 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
     return exchange_for
 
 
-def _websockets(site: Site, options: AsgiOptions) -> Factory:
+def _websockets(options: AsgiOptions, bases: list[type[Exchange]], answering: dict[str, Any]) -> Factory:
     # These need the library, which is an extra.
-    from forkserve.asgi.duplex import Duplex, Keepalive
+    from forkserve.asgi.duplex import Answer, Duplex, Keepalive
     from forkserve.asgi.websocket import BadHandshake, WebSocketLimits
 
     bound = type(
         "BoundDuplex",
         (Duplex,),
         {
-            "site": site,
+            "site": answering["site"],
+            "answering": type("BoundAnswer", (*bases, Answer), answering),
             "limits": WebSocketLimits(options.ws_max_size, not options.no_ws_compression),
             "keepalive": Keepalive(options.ws_ping_interval, options.ws_ping_timeout),
         },

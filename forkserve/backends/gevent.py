@@ -9,12 +9,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import copy_context
 from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
-from forkserve.failure import TimedOut, log_overdue
+from forkserve.engine.driver import LOG_DELAY
+from forkserve.failure import log_overdue
 from forkserve.wsgi import Exchange
 
 __all__ = ["Gevent"]
@@ -24,31 +24,34 @@ class _Greenlets:
     """Runs each exchange in a greenlet; everything here is called in the hub, but for `wait`."""
 
     lock: AbstractContextManager[Any] = nullcontext()
-    wakes = True
     parks = False
 
     def __init__(self) -> None:
-        from gevent import get_hub
-        from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
+        # These import gevent.
+        from gevent import getcurrent
 
-        self.hub = get_hub()
-        self.greenlet = greenlet
+        from forkserve.backends.greenlets import Pool
+
         self.current = getcurrent
-        self.waiting: dict[Any, Any] = {}
 
-    def start(self, exchange: Exchange) -> None:
-        """Run the exchange until it first waits."""
-        exchange.context = green = self.greenlet(exchange.run, self.hub)
-        green.gr_context = copy_context()
-        green.switch()
+        self.pool = Pool()
+        self.start = self.pool.start
+        self.hub = self.pool.hub
+        self.wakes = True
+        self.waiting: dict[Any, Any] = {}
 
     def resume(self, exchange: Exchange) -> None:
         """Wake the greenlet, if it waits for its client."""
-        green = self.waiting.get(exchange.conn)
-        if green is not None:
-            self.hub.loop.run_callback(green.switch)
+        if exchange.conn in self.waiting:
+            self.hub.loop.run_callback(self._wake, exchange.conn)
 
     notify = resume
+
+    def _wake(self, conn: Any) -> None:
+        # It may have been interrupted meanwhile, and be where nobody expects to be woken.
+        green = self.waiting.get(conn)
+        if green is not None:
+            green.switch()
 
     def wait(self, conn: Any, until: Callable[[], bool]) -> None:
         """Let others run until the client has done its part."""
@@ -61,9 +64,9 @@ class _Greenlets:
 
     def interrupt(self, exchange: Exchange) -> bool:
         """Raise TimedOut where the greenlet waits."""
-        green = exchange.context
+        green: Any = exchange.context
         log_overdue(exchange.line.method, exchange.line.path, green.gr_frame)
-        self.hub.loop.run_callback(green.throw, TimedOut)
+        self.pool.interrupt(exchange)
         return True
 
 
@@ -72,7 +75,7 @@ class Gevent:
 
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.WSGI}),
-        concurrency="a greenlet for each request",
+        concurrency="a greenlet for each request that runs",
         monkey_patches=True,
         honours=HONOURS | {"timeout"},
         requires=("gevent",),
@@ -88,12 +91,23 @@ class Gevent:
         drained = Event()
 
         def turn() -> None:
-            driver.ready()
+            # What ends in here is seen at the turn's end; what ends between turns has to ask for one.
+            runner.wakes = False
+            try:
+                driver.ready()
+            finally:
+                runner.wakes = True
+            if driver.noted and not soon.active:
+                soon.start(turn)
             if driver.drained:
+                runner.pool.close()
                 drained.set()
 
         loop = runner.hub.loop
+        # gevent does it at the first fork, which is too late for a child that ends at once.
+        loop.install_sigchld()
         watcher, timer = loop.io(driver.fileno(), 1), loop.timer(driver.limits.tick, driver.limits.tick)
+        soon = loop.timer(LOG_DELAY)
         watcher.start(turn)
         timer.start(turn)
         run.ready()
@@ -102,4 +116,5 @@ class Gevent:
         finally:
             watcher.close()
             timer.close()
+            soon.close()
             driver.close()

@@ -1,0 +1,161 @@
+"""Greenlets that run one exchange after another, each as if it had a greenlet of its own.
+
+A greenlet costs more than a small request: mapping its stack and giving it back are two system calls. So one that has
+ended its exchange waits for the next, in a bounded pool. What one request might leave to the next, and does not:
+
+* `contextvars`: each exchange runs in a new, empty context, as gevent gives any new greenlet.
+* `gevent.local`, and `threading.local` and the current thread where they are patched: gevent forgets them by a link
+  to the greenlet's end. For these links the exchange's end is that end.
+* Any other link, a name, an attribute, a weak reference: the greenlet ends with its exchange.
+* Whoever still holds the greenlet itself may mean to act on it, as a `gevent.Timeout` that was not cancelled or
+  a `kill` on its way. It shows as one reference too many when the greenlet is to be used again; then it ends.
+
+They are real `gevent.Greenlet` objects, as applications know them from Gunicorn. This module imports gevent, so it is
+imported when serving begins.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from contextvars import Context
+from sys import getrefcount
+from typing import Any
+from weakref import getweakrefcount
+
+from gevent import Greenlet, get_hub
+from greenlet import greenlet  # type: ignore[import-untyped]
+
+from forkserve.failure import TimedOut
+from forkserve.wsgi import Exchange
+
+__all__ = ["Pool"]
+
+IDLE = 256
+"""Greenlets that may wait for an exchange; each keeps some 12 kB."""
+
+LOCAL = "_gevent_local_localimpl_"
+"""How names begin in a greenlet's dictionary by which gevent finds the locals that it has."""
+LOCALS = frozenset({"gevent._gevent_clocal", "gevent.local", "gevent.threading"})
+"""Modules whose links to a greenlet's end only forget what was local to it."""
+
+_switch = greenlet.switch
+
+
+class _Server(Greenlet):
+    """Runs the exchange in `exchange`, then waits in the pool for another; None there ends it."""
+
+    __slots__ = ("exchange", "forgetting", "pool")
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__()
+        self.pool = pool
+        self.exchange: Any = None
+        self.forgetting: list[Any] = []
+
+    def rawlink(self, callback: Any) -> None:
+        """Call this when the greenlet has ended, or its exchange, if it is for gevent to forget what is local."""
+        module = getattr(callback, "__module__", None) or type(callback).__module__
+        if module in LOCALS:
+            self.forgetting.append(callback)
+        else:
+            super().rawlink(callback)
+
+    def unlink(self, callback: Any) -> None:
+        """Do not call this."""
+        if callback in self.forgetting:
+            self.forgetting.remove(callback)
+        else:
+            super().unlink(callback)
+
+    def _run(self) -> None:
+        try:
+            while (exchange := self.exchange) is not None:
+                Context().run(exchange.run)
+                exchange.context = self.exchange = None
+                del exchange
+                if self.forgetting:
+                    self._forget()
+                if not self._wait():
+                    return
+        finally:
+            for callback in self.forgetting:
+                super().rawlink(callback)
+
+    def _forget(self) -> None:
+        """Drop what is local to this greenlet."""
+        callbacks, self.forgetting = self.forgetting, []
+        for callback in callbacks:
+            callback(self)
+        for name in [name for name in self.__dict__ if name.startswith(LOCAL)]:
+            del self.__dict__[name]
+
+    def _wait(self) -> bool:
+        """Wait for another exchange; False when this greenlet has to end."""
+        idle = self.pool.idle
+        if self.__dict__ or self.forgetting or self.has_links() or getweakrefcount(self) or len(idle) >= IDLE:
+            return False
+        idle.append(self)
+        try:
+            _switch(self.pool.hub)
+        except BaseException:  # noqa: BLE001 - it was meant for an exchange that has ended
+            self.exchange = None
+        if self.exchange is None:
+            # This was not `Pool.start`, which takes it out first.
+            with suppress(ValueError):
+                idle.remove(self)
+        return True
+
+
+class _Nothing:
+    """An exchange that is over at once."""
+
+    context = None
+
+    def run(self) -> None:
+        """Do nothing."""
+
+
+class Pool:
+    """The greenlets of one serving. Everything but its making is done in the hub."""
+
+    def __init__(self) -> None:
+        self.hub = get_hub()
+        self.idle: list[_Server] = []
+        self.references = 0
+
+    def start(self, exchange: Exchange) -> None:
+        """Run the exchange until it first waits."""
+        idle = self.idle
+        while idle:
+            green = idle.pop()
+            if getrefcount(green) == self.references:
+                break
+            _switch(green)
+        else:
+            green = _Server(self) if self.references else self._first()
+        exchange.context = green
+        green.exchange = exchange
+        _switch(green)
+
+    def _first(self) -> _Server:
+        """Make one, and count the references to a greenlet that waits and that nobody else holds."""
+        green = _Server(self)
+        green.exchange = _Nothing()
+        _switch(green)
+        self.idle.pop()
+        self.references = getrefcount(green)
+        return green
+
+    def interrupt(self, exchange: Exchange) -> None:
+        """Raise TimedOut where the exchange waits, unless it ends before."""
+        self.hub.loop.run_callback(_throw, exchange)
+
+    def close(self) -> None:
+        """End those that wait."""
+        while self.idle:
+            _switch(self.idle.pop())
+
+
+def _throw(exchange: Any) -> None:
+    if exchange.context is not None:
+        exchange.context.throw(TimedOut)
