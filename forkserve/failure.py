@@ -33,8 +33,6 @@ def due_to_loss(error: BaseException | None) -> bool:
 
 def log_failure(error: BaseException, method: str, path: str) -> None:
     """Log what an application raised; `path` is the client's, so it is written escaped."""
-    if isinstance(error, KeyboardInterrupt):
-        raise error
     trace = _of_user(error.__traceback__)
     if isinstance(error, BadResponse):
         _end_at_user(trace)

@@ -182,7 +182,9 @@ class Exchange(BaseExchange):
             await self._unusual(kind, message)
 
     def _prepared(self, message: Message) -> Prepared:
-        responder = self.site.responder
+        responder, headers = self.site.responder, message.get("headers")
+        if type(headers) is not list:  # any iterable will do, also one that can be gone through only once
+            message = message | {"headers": list(headers or ())}
         try:
             prepared = responder.known.get((message["status"], tuple(message["headers"])))
         except (KeyError, TypeError):

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from forkserve import __version__
+from forkserve.cli.ending import ended
 from forkserve.cli.tables import duration, render, size
 from forkserve.config.placeholders import nearest
 from forkserve.control.client import Client
 from forkserve.control.place import find
-from forkserve.errors import ExitCode, ForkserveError
+from forkserve.errors import ExitCode, UsageError
 
 __all__ = ["main"]
 
@@ -29,17 +30,17 @@ Answer = Any
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
-    arguments = _parser().parse_args(argv)
+    return ended("forkservectl", lambda: _ask(_parser().parse_args(argv)))
+
+
+def _ask(arguments: Arguments) -> int:
+    path = Path(arguments.socket) if arguments.socket else find(arguments.config)
     try:
-        path = Path(arguments.socket) if arguments.socket else find(arguments.config)
         with Client(path, timeout=arguments.timeout) as client:
             answer = arguments.call(client, arguments)
-    except ForkserveError as error:
-        print(f"forkservectl: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("forkservectl: interrupted; what was asked for goes on", file=sys.stderr)
-        return 130
+        raise
     _print(answer, arguments)
     return ExitCode.OK
 
@@ -133,7 +134,7 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("argument VERB: invalid choice"):
             word, verbs = message.split("'")[1], message.partition("choose from")[2]
             message = f"there is no verb {word!r}{nearest(word, re.findall('[a-z]+', verbs))}"
-        self.exit(ExitCode.USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        raise UsageError(f"{message} (see {self.prog} --help)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -198,7 +199,12 @@ def _add_changing(verbs: Verbs) -> None:
         parser.add_argument("watcher")
         parser.add_argument("count", nargs="?", type=int, default=1)
         _no_wait(parser)
-    setting = _add(verbs, "set", "Change options of a running watcher: set web numprocesses=4.", _call_set)
+    setting = _add(
+        verbs,
+        "set",
+        "Change numprocesses of a running watcher: set web numprocesses=4; any other option by reloadconfig.",
+        _call_set,
+    )
     setting.add_argument("watcher")
     setting.add_argument("options", nargs="+", metavar="NAME=VALUE", type=_pair)
     _no_wait(setting)

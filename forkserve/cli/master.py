@@ -1,21 +1,18 @@
-"""The command `forkserve`: verbs, printing and exit codes.
-
-Rules: a user's mistake is one line on stderr that begins with `forkserve: error:`, and never a traceback.
-"""
+"""The command `forkserve`: its verbs and what they print."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from forkserve.cli.arguments import parse_line
 from forkserve.cli.cpus import usable_cpus
+from forkserve.cli.ending import ended, print_warnings
 from forkserve.cli.line import source_of
 from forkserve.config.load import load
 from forkserve.config.reference import markdown, render, worker_options
-from forkserve.errors import ConfigErrors, ExitCode, ForkserveError, UsageError
+from forkserve.errors import ExitCode, UsageError
 
 __all__ = ["main"]
 
@@ -23,25 +20,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `forkserve` with these arguments, by default the process's own; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _dispatch(arguments)
-    except ConfigErrors as errors:
-        _print_warnings(errors.warnings)
-        for error in errors.errors:
-            print(f"forkserve: error: {error}", file=sys.stderr)
-        return errors.exit_code
-    except ForkserveError as error:
-        print(f"forkserve: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # the reader of a list has seen enough; nothing may be flushed into its pipe at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILURE
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except SystemExit as done:
-        # argparse ends --help and --version so
-        return int(done.code or 0)
+    return ended("forkserve", lambda: _dispatch(arguments))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -58,7 +37,7 @@ def _check(arguments: list[str]) -> int:
     if len(files) != 1 or len(arguments) != 1:
         raise UsageError("usage: forkserve check FILE")
     config = load(files[0])
-    _print_warnings(config.warnings)
+    print_warnings("forkserve", config.warnings)
     print(f"{files[0]}: fine ({_count(config.sockets, 'socket')}, {_count(config.watchers, 'watcher')})")
     return ExitCode.OK
 
@@ -96,8 +75,3 @@ def _change_directory(path: str) -> None:
         os.chdir(path)
     except OSError as error:
         raise UsageError(f"--chdir {path}: {error.strerror}") from None
-
-
-def _print_warnings(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        print(f"forkserve: warning: {warning}", file=sys.stderr)

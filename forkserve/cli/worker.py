@@ -1,20 +1,16 @@
-"""The command `forkserve-worker`: verbs, printing and exit codes.
-
-Rules: a user's mistake is one line on stderr that begins with `forkserve-worker: error:`. Above it stands the traceback
-of the application's own code, if it was that which failed.
-"""
+"""The command `forkserve-worker`: its verbs and what they print."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from forkserve.backends.registry import find, state_of
 from forkserve.cli.backends import backends_json, backends_table
+from forkserve.cli.ending import ended
 from forkserve.cli.serving import Order, parse_worker_line
-from forkserve.errors import ExitCode, ForkserveError, UsageError
+from forkserve.errors import ExitCode, UsageError
 from forkserve.worker import Worker, check
 
 __all__ = ["main"]
@@ -22,23 +18,8 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `forkserve-worker` with these arguments, by default the process's own; returns the exit code."""
-    try:
-        return _obey(parse_worker_line(sys.argv[1:] if argv is None else argv, os.environ))
-    except ForkserveError as error:
-        trace = getattr(error, "traceback", "")
-        if trace:
-            print(trace, file=sys.stderr)
-        print(f"forkserve-worker: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # the reader of a list has seen enough; nothing may be flushed into its pipe at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILURE
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except SystemExit as done:
-        # argparse ends --help and --version so
-        return int(done.code or 0)
+    arguments = sys.argv[1:] if argv is None else argv
+    return ended("forkserve-worker", lambda: _obey(parse_worker_line(arguments, os.environ)))
 
 
 def _obey(order: Order) -> int:

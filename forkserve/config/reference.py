@@ -163,9 +163,14 @@ def _markdown() -> Iterator[str]:
     yield "# Options"
     yield ""
     yield "Written by `forkserve options --markdown`. How the files are read: [configuration.md](configuration.md)."
+    yield ""
+    yield "A change in a file takes effect when it is read again, by `forkservectl reloadconfig` or SIGHUP."
+    yield "`forkservectl set` changes `numprocesses` of a running watcher, and no other option."
     for group in _GROUPS:
         yield from ("", f"## {_title(group)}", "")
-        head = ("Option", "Default", "Meaning", "A change") if group.toml else ("Flag", "Default", "Meaning")
+        head = (
+            ("Option", "Default", "Meaning", "A change, at a reload") if group.toml else ("Flag", "Default", "Meaning")
+        )
         yield from _table(head, [_cells(each, group) for each in group.options])
     yield from ("", "## Options of Circus that are not served", "")
     yield "Each is named in a warning when a file has it."

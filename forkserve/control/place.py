@@ -20,19 +20,20 @@ from forkserve.errors import ControlError
 __all__ = ["default_path", "find", "is_live"]
 
 
-SHARED = ("/run", "/tmp")
+_SHARED = ("/run", "/tmp")
 """Where root, and where anybody, has a folder."""
 
 LONGEST = 107
 """Bytes that the kernel takes for the path of a socket (unix(7))."""
 
 
-def _candidates() -> Iterator[Path]:
+def _candidates(shared: tuple[str, str] = _SHARED) -> Iterator[Path]:
     # Not tempfile.gettempdir(): that tries the working directory too, and raises when nothing can be written to.
     runtime, temporary = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR")
     folders = [Path(runtime) / "forkserve"] if runtime else []
-    folders += [Path(SHARED[0]) / "forkserve"] if os.geteuid() == 0 else []
-    folders += [Path(each) / f"forkserve-{os.geteuid()}" for each in (temporary, SHARED[-1]) if each]
+    of_root, of_all = shared
+    folders += [Path(of_root) / "forkserve"] if os.geteuid() == 0 else []
+    folders += [Path(each) / f"forkserve-{os.geteuid()}" for each in (temporary, of_all) if each]
     yield from dict.fromkeys(each for each in folders if each.is_absolute())
 
 
@@ -43,13 +44,14 @@ def _file_name(configuration: str | None, pid: int | None) -> str:
     return f"{path.stem[:40]}-{zlib.crc32(bytes(path)):08x}.sock"
 
 
-def default_path(configuration: str | None) -> Path | None:
+def default_path(configuration: str | None, *, shared: tuple[str, str] = _SHARED) -> Path | None:
     """Return where this master's socket goes, its folder made and proven to be ours; None where no folder can be had.
 
-    A folder that another user owns or may write to is passed over: whoever owns it could put a socket of his own there.
+    `shared` are the folders of the system in which root, and in which anybody, may have one of his own. One
+    that another user owns or may write to is passed over: whoever owns it could put a socket of his own there.
     """
     name = _file_name(configuration, os.getpid())
-    for folder in _candidates():
+    for folder in _candidates(shared):
         if len(os.fsencode(folder / name)) > LONGEST:
             continue
         try:

@@ -113,7 +113,8 @@ class Static:
 def _open(folder: str, name: str) -> int | None:
     """Open a regular file below the folder; None for everything else."""
     parts = name.encode("latin-1").decode("utf-8", "surrogateescape").split("/")
-    if any(part.startswith(".") or "\0" in part for part in parts):
+    # A slash at the end names a folder, which is nothing to be served.
+    if not parts[-1] or any(part.startswith(".") or "\0" in part for part in parts):
         return None
     try:
         real = os.path.realpath(os.path.join(folder, *parts), strict=True)

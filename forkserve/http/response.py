@@ -4,9 +4,9 @@ Rules. A status or header that would let bytes into the head which the applicati
 control) raises BadResponse: the application gets its error, the client a plain 500, and nothing is injected. So does
 an interim status (1xx), which as the final one would leave the client waiting. Hop-by-hop fields are the server's (RFC
 9110 section 7.6.1, PEP 3333): those of the application are dropped, but its `Connection: close` is obeyed. Framing is
-decided here alone (RFC 9112 section 6): nothing for HEAD, 204 and 304; Content-Length if it is known; else chunked for
-HTTP/1.1; else until close. Date is on every response (RFC 9110 section 6.6.1) and comes from the clock that the driver
-ticks.
+decided here alone (RFC 9112 section 6): nothing for HEAD, 204 and 304; no content for 205; Content-Length if it is
+known; else chunked for HTTP/1.1; else until close. Date is on every response (RFC 9110 section 6.6.1) and comes from
+the clock that the driver ticks.
 
 Most applications say the same again and again, so a judged head is remembered: a bounded number, by status and headers.
 """
@@ -122,6 +122,9 @@ class Responder:
 
     def prepare(self, status: str, headers: Sequence[tuple[str, str]]) -> Prepared:
         """Judge what a WSGI application gave to start_response; raises BadResponse."""
+        if not isinstance(headers, list | tuple):
+            # PEP 3333 wants a list; an iterator may have been gone through already.
+            raise BadResponse(f"the headers are not a list of (name, value) tuples, but {type(headers).__name__}")
         try:
             key = (status, tuple(headers))
             prepared = self.known.get(key)
@@ -229,17 +232,21 @@ def _build(code: int, status: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> Pr
             lines += (name, b": ", value, b"\r\n")
             if lower in (b"date", b"server"):
                 prepared.stamped += lower
+    if code == 205:
+        # Its end is marked like that of any other, but it has no content (RFC 9110 section 15.3.6).
+        prepared.length = 0
+        lines.append(b"Content-Length: 0\r\n")
     prepared.head = b"".join(lines)
     prepared.plain = not (prepared.stamped or prepared.close or prepared.bodiless)
     return prepared
 
 
 def _takes_length(prepared: Prepared, value: bytes) -> bool:
-    """Note a Content-Length; false where RFC 9110 section 8.6 forbids to send one."""
+    """Note a Content-Length; false where it must not be sent (RFC 9110 sections 8.6, 15.3.6)."""
     value = value.strip(b" \t")
     if not _DIGITS(value):
         raise BadResponse(f"the Content-Length {value!r} is not a number")
     if prepared.length is not None:
         raise BadResponse("there are two Content-Length headers")
     prepared.length = int(value)
-    return not (prepared.bodiless and prepared.code != 304)
+    return prepared.code not in (204, 205)

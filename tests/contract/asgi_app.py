@@ -52,6 +52,15 @@ async def hello(scope: Message, receive: Receive, send: Send) -> None:
     await answer(send, b"hello")
 
 
+async def once_through(scope: Message, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": iter([(b"x-a", b"b")])})
+    await send({"type": "http.response.body", "body": b"x"})
+
+
+async def interrupts(scope: Message, receive: Receive, send: Send) -> None:
+    raise KeyboardInterrupt
+
+
 LARGE = b"l" * 8_000_000
 
 
@@ -390,6 +399,7 @@ HANDLERS: dict[str, Handler] = {
         hello, show, spoil, echo, stream_back, ignore_body, stalled, let_go, endless, until_disconnect, after_reply,
         background, report, parts, trailers, hints, file, descriptor, long, short, empty, raises, raises_late,
         returns_early, wrong, tasks, cancel_scope_first, slow, blocks, memory, large, promised, sent_by_tasks,
+        once_through, interrupts,
     )
 }  # fmt: skip
 

@@ -172,6 +172,15 @@ def leaves(environ: Environ, start: Start) -> Iterable[bytes]:
     sys.exit(3)
 
 
+def interrupts(environ: Environ, start: Start) -> Iterable[bytes]:
+    raise KeyboardInterrupt
+
+
+def once_through(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", iter([("X-A", "b")]))
+    return [b"ok"]
+
+
 def forks(environ: Environ, start: Start) -> Iterable[bytes]:
     pid = os.fork()
     start("200 OK", TEXT)

@@ -263,7 +263,20 @@ def test_a_shorter_body_closes_the_connection(served: Served) -> None:
     assert served.raw(get("/shorter")).endswith(b"\r\n\r\nshort")
 
 
-@pytest.mark.parametrize("path", ["/raising", "/text", "/nonsense", "/twice", "/injected", "/leaves", "/never_started"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/raising",
+        "/text",
+        "/nonsense",
+        "/twice",
+        "/injected",
+        "/leaves",
+        "/never_started",
+        "/interrupts",
+        "/once_through",
+    ],
+)
 def test_a_broken_application_is_500_and_tells_nothing(served: Served, path: str) -> None:
     head, rest = one(served, path)
     assert head.startswith(b"HTTP/1.1 500")

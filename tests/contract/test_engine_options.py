@@ -258,6 +258,7 @@ def test_static_files_are_served_with_ranges_and_conditions(backend: str, target
             "/static/../etc/passwd",
             "/static/%2e%2e/x",
             "/static/",
+            "/static/page.html/",
             "/statics",
         ):
             assert one(worker, path)[1].startswith(b"{"), path

@@ -64,6 +64,21 @@ def test_bodiless_statuses_have_no_body(responder: Responder, status: str, metho
     assert b"Transfer-Encoding" not in data
 
 
+@pytest.mark.parametrize("headers", [[], [("Content-Length", "4")]])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_205_has_a_length_of_zero(responder: Responder, method: str, headers: list[tuple[str, str]]) -> None:
+    prepared = responder.prepare("205 Reset Content", headers)
+    data, keep = responder.whole(prepared, b"body", method=method, modern=True, keep=True)
+    assert (data, keep) == (b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n" + TAIL, True)
+    start = responder.start(prepared, method="GET", modern=True, keep=True)
+    assert (start.framing, start.length) == (Framing.LENGTH, 0)
+
+
+def test_headers_that_can_be_gone_through_only_once_are_refused(responder: Responder) -> None:
+    with pytest.raises(BadResponse, match="list"):
+        responder.prepare("200 OK", iter([("X-A", "b")]))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("status", ["100 Continue", "101 Switching Protocols", "103 Early Hints"])
 def test_interim_statuses_are_the_servers(responder: Responder, status: str) -> None:
     for _ in range(3):

@@ -43,6 +43,5 @@ def test_a_place_that_cannot_be_had_is_passed_over(
 
 def test_where_nothing_can_be_written_there_is_none(working_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/proc")
-    monkeypatch.setattr("forkserve.control.place.SHARED", ("/proc",))
-    assert default_path(None) is None
+    assert default_path(None, shared=("/proc", "/proc")) is None
     assert list(working_dir.iterdir()) == []
