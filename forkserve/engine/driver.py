@@ -49,6 +49,7 @@ from forkserve.engine.connection import FINISHED, READABLE, Connection, Connecti
 from forkserve.engine.intake import Intake
 from forkserve.engine.limits import FOREVER, Limits
 from forkserve.engine.listening import Listening
+from forkserve.engine.share import TURN
 from forkserve.engine.sockets import Runner, Sockets
 from forkserve.engine.upkeep import Serving
 from forkserve.http.errors import error_response
@@ -109,6 +110,7 @@ class Driver(Sockets):
         """Serve one batch of everything that is ready; wait for it at most `timeout` seconds (None: for ever)."""
         events = self.epoll.poll(timeout, BATCH)
         self.now = now = time.monotonic()
+        self.mark[TURN] = now
         if now >= self.next_sweep:
             self.next_sweep = self.upkeep.sweep(now)
         self.idle_deadline = now + self.limits.keep_alive
@@ -134,8 +136,9 @@ class Driver(Sockets):
                     take(conn, data)
                 else:
                     self.close_connection(conn)
-        if self.todo or (self.noted and now >= self.write_at):
+        if self.todo or self.unsettled or (self.noted and now >= self.write_at):
             self._end_turn()
+        self.mark[TURN] = -now
 
     def timeout(self) -> float | None:
         """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""
@@ -298,6 +301,8 @@ class Driver(Sockets):
             self.access.flush()
         for _ in range(len(self.todo)):
             self._advance(self.todo.popleft())
+        if self.unsettled and self.share is not None:
+            self.share.settle()
         if self.todo:
             os.eventfd_write(self.wakeup, 1)
 
