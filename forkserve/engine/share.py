@@ -22,7 +22,7 @@ from collections.abc import MutableSequence
 from typing import TYPE_CHECKING
 
 from forkserve.engine.connection import READABLE
-from forkserve.engine.fairness import part, siblings
+from forkserve.engine.fairness import Dealer
 from forkserve.engine.listening import ACCEPTS, Listening
 from forkserve.unix import timerfd
 from forkserve.unix.scoreboard import RECORD, Field, Seat, State
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["TURN", "UNSEEN", "Share"]
 
 TURN = int(Field.TURN)
-_STATE, _CONNECTIONS = int(Field.STATE), int(Field.CONNECTIONS)
+_STATE, _CONNECTIONS, _FULL = int(Field.STATE), int(Field.CONNECTIONS), int(Field.FULL)
 UNSEEN: MutableSequence[float] | memoryview[float] = [0.0] * RECORD
 """A record that nobody looks at, for who has no siblings: cheaper than to ask each time."""
 TICK = 0.002
@@ -52,7 +52,7 @@ class Share:
         self.aside = False
         self._armed = False
         self._left: dict[int, float] = {}
-        self._given_up: dict[int, float] = {}
+        self._dealer = Dealer(seat.index, seat.words[Field.GENERATION], ACCEPTS)
         self._timer = timerfd.create()
         driver.handlers[self._timer] = self._look_again
         driver.epoll.register(self._timer, READABLE)
@@ -74,23 +74,18 @@ class Share:
             driver.accept(listening)
             return
         now = time.monotonic()
-        left = ACCEPTS
-        while left > 0 and not listening.paused_until:
+        for _ in range(1 if listening.counts else ACCEPTS):
             waiting = listening.waiting()
-            if not waiting:
-                self._left.pop(listening.fd, None)
-                return
-            taking = self._part(waiting, now, left)
+            taking = self._part(waiting, now) if waiting else 0
             if not taking:
-                self._pass_by(listening, now)
-                return
+                break
             self._take(listening, taking)
-            if taking == waiting and listening.counts:
-                self._left.pop(listening.fd, None)
-                return
-            left -= taking
-        if self.aside:
-            self._arm()
+            if listening.counts:
+                waiting -= taking
+        if not waiting:
+            self._left.pop(listening.fd, None)
+        elif not listening.paused_until:
+            self._pass_by(listening, now)
 
     def lost(self) -> None:
         """Note that we have a connection less."""
@@ -103,8 +98,16 @@ class Share:
         """Stand where we belong by now; called at the end of a turn."""
         driver = self.driver
         driver.unsettled -= 1
-        if not driver.unsettled and not driver.draining:
-            self._stand(aside=not self._part(1, time.monotonic(), 1))
+        if driver.unsettled or driver.draining:
+            return
+        aside = not self._part(1, time.monotonic())
+        if aside is not self.aside:
+            self._stand(aside=aside)
+            if aside and self._left:
+                self._arm()
+                self.seat.ring()
+            else:
+                self._left.clear()
 
     def close(self) -> None:
         """Give up what is our own."""
@@ -118,23 +121,22 @@ class Share:
             words[_STATE] = State.PAUSED
         driver.unsettled = 2
 
-    def _part(self, waiting: int, now: float, limit: int) -> int:
-        """Return how many of those that wait are ours: a fair part, else one if nobody else is free for it."""
+    def _part(self, waiting: int, now: float) -> int:
         own = len(self.driver.connections)
-        if own == 0 and waiting == 1:
+        if not own and waiting == 1:
             return 1
-        seat = self.seat
-        words, reals = seat.board_words.tolist(), seat.board_reals.tolist()
-        free, everyone = siblings(words, reals, seat.index, now, self._given_up)
-        return part(own, everyone, waiting, limit) or part(own, free, 1, 1)
+        dealer, seat = self._dealer, self.seat
+        dealer.full = seat.reals[_FULL] > 0
+        return dealer.part(seat.board(), own, waiting, now)
 
     def _pass_by(self, listening: Listening, now: float) -> None:
         """Leave to others what waits, but not for long."""
         self._left.setdefault(listening.fd, now)
-        self._arm()
-        if not self.aside:
-            self._stand(aside=True)
-            self.seat.ring()
+        if self.aside:
+            self._arm()
+        elif not self.driver.unsettled:
+            # We are told again in the next turn: if that is no better, we should not be the one who is told.
+            self.driver.unsettled = 2
 
     def _arm(self) -> None:
         if not self._armed:
@@ -142,8 +144,6 @@ class Share:
             timerfd.arm(self._timer, TICK)
 
     def _stand(self, *, aside: bool) -> None:
-        if aside is self.aside:
-            return
         self.aside = aside
         driver = self.driver
         for listening in driver.listenings:
@@ -162,7 +162,8 @@ class Share:
         self.siblings = seat.look()
         if not self.siblings:
             driver.mark, driver.unsettled = UNSEEN, 0
-            self._stand(aside=False)
+            if self.aside:
+                self._stand(aside=False)
             return
         if driver.mark is UNSEEN:
             driver.mark = seat.reals
@@ -181,13 +182,8 @@ class Share:
             since = self._left.get(listening.fd)
             if since is not None and not self.driver.draining:
                 if now - since >= PATIENCE:
-                    self._give_up(since)
+                    self._dealer.give_up(self.seat.board(), since)
                 self.arrived(listening)
-
-    def _give_up(self, since: float) -> None:
-        """Count no more on siblings that have not stirred since then, until they do."""
-        turns = self.seat.board_reals.tolist()[TURN :: len(self.seat.reals)]
-        self._given_up = {index: turn for index, turn in enumerate(turns) if turn <= 0 and -turn < since}
 
     def _leave(self) -> None:
         """Count for nobody any more, and leave what we were woken for to those who stay."""

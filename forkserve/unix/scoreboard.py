@@ -18,7 +18,8 @@ import logging
 import mmap
 import os
 import stat
-from collections.abc import MutableMapping
+import struct
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -35,6 +36,7 @@ HEADER = RECORD = 8
 CAPACITY = 4095
 """Records of a board: with the header 256 KiB of address space; processes beyond them share without looking."""
 SIZE = (HEADER + CAPACITY * RECORD) * 8
+_SEEN = struct.Struct("=qq8xqdd16x")
 _MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE = range(6)
 
 
@@ -133,8 +135,7 @@ class Place:
 class Seat:
     """The record of this process, and sight of the others. Runs in the worker; the record is cleared by the master.
 
-    `words` and `reals` are this process's own record as int64 and as doubles, to be indexed by `Field`. `board_words`
-    and `board_reals` are all records in use, as flat as they lie in memory; `look` says how many there are.
+    `words` and `reals` are this process's own record as int64 and as doubles, to be indexed by `Field`.
     """
 
     def __init__(self, fd: int, bell: int, index: int) -> None:
@@ -144,7 +145,6 @@ class Seat:
             raise ValueError(f"descriptor {fd} is no scoreboard")
         self._memory = mmap.mmap(fd, 0)
         self._words = words = memoryview(self._memory).cast("q")
-        self._reals = memoryview(self._memory).cast("d")
         if words[_MAGIC] != MAGIC:
             raise ValueError(f"descriptor {fd} is no scoreboard")
         if (words[_VERSION], words[_HEADER_SIZE], words[_RECORD_SIZE]) != (VERSION, HEADER * 8, RECORD * 8):
@@ -152,7 +152,8 @@ class Seat:
         if not 0 <= index < min(words[_CAPACITY], len(words) // RECORD - 1):
             raise ValueError(f"it has no record {index}")
         base = HEADER + index * RECORD
-        self.words, self.reals = words[base : base + RECORD], self._reals[base : base + RECORD]
+        self.words = words[base : base + RECORD]
+        self.reals = memoryview(self._memory).cast("d")[base : base + RECORD]
         if self.words[Field.STATE] == State.VACANT or self.words[Field.PID] not in (0, os.getpid()):
             raise ValueError(f"its record {index} is another process's")
         if not _is_eventfd(bell):
@@ -164,10 +165,14 @@ class Seat:
         self.look()
 
     def look(self) -> int:
-        """Bring the view up to the records in use; returns how many of them are taken by others."""
+        """Bring `board` up to the records in use; returns how many of them are taken by others."""
         end = HEADER + self._words[_IN_USE] * RECORD
-        self.board_words, self.board_reals = self._words[HEADER:end], self._reals[HEADER:end]
-        return sum(state != State.VACANT for state in self.board_words.tolist()[:: int(RECORD)]) - 1
+        self._board = memoryview(self._memory)[HEADER * 8 : end * 8]
+        return sum(record[0] != State.VACANT for record in self.board()) - 1
+
+    def board(self) -> Iterator[tuple[int, int, int, float, float]]:
+        """Iterate over the records in use: state, generation, connections, turn, full."""
+        return _SEEN.iter_unpack(self._board)
 
     def ring(self) -> None:
         """Have all siblings look, and this process too."""
