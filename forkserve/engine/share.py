@@ -22,7 +22,8 @@ from collections.abc import MutableSequence
 from typing import TYPE_CHECKING
 
 from forkserve.engine.connection import READABLE
-from forkserve.engine.fairness import Dealer
+from forkserve.engine.excuses import Excuses
+from forkserve.engine.fairness import Dealer, Queue, Record
 from forkserve.engine.listening import ACCEPTS, Listening
 from forkserve.unix import timerfd
 from forkserve.unix.scoreboard import RECORD, Field, Seat, State
@@ -38,8 +39,6 @@ UNSEEN: MutableSequence[float] | memoryview[float] = [0.0] * RECORD
 """A record that nobody looks at, for who has no siblings: cheaper than to ask each time."""
 TICK = 0.002
 """Seconds until a worker looks again at what it has left to others."""
-PATIENCE = 0.01
-"""Seconds after which a sibling that waits and does not come is given up, until it has begun another turn."""
 
 
 class Share:
@@ -52,14 +51,16 @@ class Share:
         self.aside = False
         self._armed = False
         self._left: dict[int, float] = {}
-        self._dealer = Dealer(seat.index, seat.words[Field.GENERATION], ACCEPTS)
+        self._dealer = Dealer(seat.index, seat.words[Field.GENERATION], ACCEPTS, Excuses())
         self._timer = timerfd.create()
         driver.handlers[self._timer] = self._look_again
         driver.epoll.register(self._timer, READABLE)
-        # It has been rung, so the first turn begins with it, and we count from then on.
+        # It has been rung before, so the first turn begins with a look.
         driver.handlers[seat.bell] = self._look
         driver.epoll.register(seat.bell, READABLE | select.EPOLLET)
         driver.upkeep.on_drain.append(self._leave)
+        seat.reals[TURN] = -driver.now
+        seat.words[_STATE] = State.ACCEPTING
 
     def events(self) -> int:
         """Return how listeners are to be watched; also the sign that one is watched again after a pause."""
@@ -75,8 +76,7 @@ class Share:
             return
         now = time.monotonic()
         for _ in range(1 if listening.counts else ACCEPTS):
-            waiting = listening.waiting()
-            taking = self._part(waiting, now) if waiting else 0
+            waiting, taking = self._part(listening, now)
             if not taking:
                 break
             self._take(listening, taking)
@@ -100,7 +100,8 @@ class Share:
         driver.unsettled -= 1
         if driver.unsettled or driver.draining:
             return
-        aside = not self._part(1, time.monotonic())
+        now = time.monotonic()
+        aside = not self._deal(list(self.seat.board()), Queue(1, now, now))
         if aside is not self.aside:
             self._stand(aside=aside)
             if aside and self._left:
@@ -119,15 +120,21 @@ class Share:
         words[_CONNECTIONS] = len(driver.connections)
         if listening.paused_until:
             words[_STATE] = State.PAUSED
+            self.seat.ring()
         driver.unsettled = 2
 
-    def _part(self, waiting: int, now: float) -> int:
-        own = len(self.driver.connections)
-        if not own and waiting == 1:
-            return 1
-        dealer, seat = self._dealer, self.seat
-        dealer.full = seat.reals[_FULL] > 0
-        return dealer.part(seat.board(), own, waiting, now)
+    def _part(self, listening: Listening, now: float) -> tuple[int, int]:
+        """Return how many connections wait, and how many of them are ours."""
+        # In this order: who accepts meanwhile makes too little of what waits, not too much.
+        records = list(self.seat.board())
+        waiting = listening.waiting()
+        if not waiting:
+            return 0, 0
+        return waiting, self._deal(records, Queue(waiting, now, self._left.get(listening.fd, now)))
+
+    def _deal(self, records: list[Record], queue: Queue) -> int:
+        self._dealer.full = self.seat.reals[_FULL] > 0
+        return self._dealer.part(records, len(self.driver.connections), queue)
 
     def _pass_by(self, listening: Listening, now: float) -> None:
         """Leave to others what waits, but not for long."""
@@ -157,8 +164,6 @@ class Share:
         driver, seat = self.driver, self.seat
         if driver.draining:
             return
-        if seat.words[_STATE] == State.STARTING:
-            seat.words[_STATE] = State.ACCEPTING
         self.siblings = seat.look()
         if not self.siblings:
             driver.mark, driver.unsettled = UNSEEN, 0
@@ -177,12 +182,8 @@ class Share:
         """See what has become of that which we have left."""
         timerfd.clear(self._timer)
         self._armed = False
-        now = time.monotonic()
         for listening in self.driver.listenings:
-            since = self._left.get(listening.fd)
-            if since is not None and not self.driver.draining:
-                if now - since >= PATIENCE:
-                    self._dealer.give_up(self.seat.board(), since)
+            if listening.fd in self._left and not self.driver.draining:
                 self.arrived(listening)
 
     def _leave(self) -> None:

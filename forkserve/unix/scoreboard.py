@@ -36,7 +36,7 @@ HEADER = RECORD = 8
 CAPACITY = 4095
 """Records of a board: with the header 256 KiB of address space; processes beyond them share without looking."""
 SIZE = (HEADER + CAPACITY * RECORD) * 8
-_SEEN = struct.Struct("=qq8xqdd16x")
+_SEEN = struct.Struct("=qqqqdd16x")
 _MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE = range(6)
 
 
@@ -170,8 +170,8 @@ class Seat:
         self._board = memoryview(self._memory)[HEADER * 8 : end * 8]
         return sum(record[0] != State.VACANT for record in self.board()) - 1
 
-    def board(self) -> Iterator[tuple[int, int, int, float, float]]:
-        """Iterate over the records in use: state, generation, connections, turn, full."""
+    def board(self) -> Iterator[tuple[int, int, int, int, float, float]]:
+        """Iterate over the records in use: state, generation, pid, connections, turn, full."""
         return _SEEN.iter_unpack(self._board)
 
     def ring(self) -> None:
