@@ -67,21 +67,26 @@ def part(own: int, others: Sequence[int], waiting: int, limit: int) -> int:
 class Dealer:
     """One worker's view of the deal: the number of its record and its generation.
 
-    `full` is whether its own threads are all taken. `judge` is asked about siblings that are late.
+    `judge` is asked about siblings that are late. `in_doubt` turns true when one was passed over whose loop waits: it
+    may be well again without having been told of anything since.
     """
 
     def __init__(self, number: int, generation: int, limit: int, judge: Judge) -> None:
         self.number = number
         self.generation = generation
         self.limit = limit
-        self.full = False
+        self.in_doubt = False
         self._judge = judge
 
-    def part(self, records: Iterable[Record], own: int, queue: Queue) -> int:
+    def part(self, records: Sequence[Record], own: int, queue: Queue) -> int:
         """Return how many of those that wait are ours: a fair part, else one if nobody else is free for it.
 
-        Old generations, which are to leave, hold nobody back.
+        None while our threads are all taken and another's are not. Old generations, which are to leave, hold nobody
+        back.
         """
+        full = records[self.number][5]
+        if full and queue.now - full > MOMENT and self._has_free_sibling(records, queue):
+            return 0
         ceiling = own + min(queue.waiting, self.limit)
         fewer: list[tuple[int, Record]] = []
         number = -1
@@ -90,23 +95,33 @@ class Dealer:
             # Who has as many as we can come to have makes no difference.
             if record[3] < ceiling and record[0] == _ACCEPTING and record[1] >= self.generation:
                 fewer.append((number, record))
-        if not fewer:
-            return min(queue.waiting, self.limit)
         counts = [record[3] for number, record in fewer if number != self.number]
-        return part(own, counts, queue.waiting, self.limit) or self._spare(fewer, own, queue)
+        if not counts:
+            return min(queue.waiting, self.limit)
+        return part(own, counts, queue.waiting, self.limit) or self._spare(fewer, own, queue, full=full > 0)
 
-    def _spare(self, fewer: Iterable[tuple[int, Record]], own: int, queue: Queue) -> int:
-        """Return 1 if all who have fewer are busy for longer than a moment.
+    def _has_free_sibling(self, records: Sequence[Record], queue: Queue) -> bool:
+        for number, (state, generation, _, _, turn, full) in enumerate(records):
+            if number == self.number or state != _ACCEPTING or generation < self.generation or full:
+                continue
+            if self._judge.stuck.get(number) != turn and not _is_late(turn, queue):
+                return True
+        return False
 
-        With its threads all taken a sibling is no worse than we are if ours are.
-        """
+    def _spare(self, fewer: Iterable[tuple[int, Record]], own: int, queue: Queue, *, full: bool) -> int:
+        """Return 1 if all who have fewer are busy for longer than a moment, with a turn or with all their threads."""
         now, judge = queue.now, self._judge
-        for number, (_, _, pid, count, turn, full) in fewer:
-            if count >= own or number == self.number:
+        for number, (_, _, pid, count, turn, taken) in fewer:
+            if count >= own or number == self.number or (taken and not full and now - taken > MOMENT):
                 continue
-            if judge.stuck.get(number) == turn or (full > 0 and not self.full and now - full > MOMENT):
-                continue
-            late = now - turn > MOMENT if turn > 0 else -turn < queue.since < now - MOMENT
-            if not late or not judge.is_stuck(number, pid, turn, now):
+            if judge.stuck.get(number) != turn and not (
+                _is_late(turn, queue) and judge.is_stuck(number, pid, turn, now)
+            ):
                 return 0
+            self.in_doubt = self.in_doubt or turn <= 0
         return 1
+
+
+def _is_late(turn: float, queue: Queue) -> bool:
+    """Tell whether a loop is in its turn for too long, or has not begun one since a connection was left to it."""
+    return queue.now - turn > MOMENT if turn > 0 else -turn < queue.since < queue.now - MOMENT

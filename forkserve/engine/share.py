@@ -34,11 +34,13 @@ if TYPE_CHECKING:
 __all__ = ["TURN", "UNSEEN", "Share"]
 
 TURN = int(Field.TURN)
-_STATE, _CONNECTIONS, _FULL = int(Field.STATE), int(Field.CONNECTIONS), int(Field.FULL)
+_STATE, _CONNECTIONS = int(Field.STATE), int(Field.CONNECTIONS)
 UNSEEN: MutableSequence[float] | memoryview[float] = [0.0] * RECORD
 """A record that nobody looks at, for who has no siblings: cheaper than to ask each time."""
 TICK = 0.002
 """Seconds until a worker looks again at what it has left to others."""
+DOUBT = 0.1
+"""Seconds between rings for those who seem to be stuck and may not be."""
 
 
 class Share:
@@ -50,6 +52,7 @@ class Share:
         self.siblings = 0
         self.aside = False
         self._armed = False
+        self._rung = 0.0
         self._left: dict[int, float] = {}
         self._dealer = Dealer(seat.index, seat.words[Field.GENERATION], ACCEPTS, Excuses())
         self._timer = timerfd.create()
@@ -133,8 +136,14 @@ class Share:
         return waiting, self._deal(records, Queue(waiting, now, self._left.get(listening.fd, now)))
 
     def _deal(self, records: list[Record], queue: Queue) -> int:
-        self._dealer.full = self.seat.reals[_FULL] > 0
-        return self._dealer.part(records, len(self.driver.connections), queue)
+        dealer = self._dealer
+        taking = dealer.part(records, len(self.driver.connections), queue)
+        if dealer.in_doubt and taking:
+            dealer.in_doubt = False
+            if queue.now - self._rung > DOUBT:
+                self._rung = queue.now
+                self.seat.ring()
+        return taking
 
     def _pass_by(self, listening: Listening, now: float) -> None:
         """Leave to others what waits, but not for long."""

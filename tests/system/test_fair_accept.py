@@ -30,7 +30,7 @@ def site(
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         fd = listener.fileno()
         worker = f"{WORKER} --backend {backend} --pythonpath {APPS} --fd $(circus.sockets.web) {app}"
-        watcher = f"[watcher:web]\ncmd = {worker}\nuse_sockets = true\nnumprocesses = {workers}\n"
+        watcher = f"[watcher:web]\ncmd = {worker}\ncopy_env = true\nuse_sockets = true\nnumprocesses = {workers}\n"
         config = f"[socket:web]\nfd = {fd}\n{watcher}"
         with running(cwd=folder, config=config, pass_fds=(fd,), env=environ) as server:
             ready(server, workers)
@@ -119,8 +119,8 @@ def test_a_stopped_worker_gets_nobody(tmp_path: Path) -> None:
         os.kill(stopped, signal.SIGCONT)
 
         assert sorted(free.values()) == [1, 5, 5, 5], free
-        crowd.come(4)
-        assert crowd.counts[stopped] == 5
+        # It is found out by and by that it is well again.
+        eventually(lambda: crowd.come(1) or crowd.gap <= 1)
 
 
 @EACH
@@ -161,7 +161,6 @@ def test_more_and_fewer_workers_share(backend: str, tmp_path: Path) -> None:
         assert sorted(crowd.counts.values()) == [4, 4, 4, 4], crowd.counts
 
         server.send(signal.SIGTTOU)
-        server.expect(r"web\[4\] pid (\d+)")
         gone = int(server.expect(r"web\[4\] pid (\d+) exited")[1])
         crowd.burst(crowd.leave(gone))
 
