@@ -13,21 +13,22 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from forkserve.config.handover import GRACEFUL_TIMEOUT, Identity, drain_limit
+from forkserve.config.handover import GRACEFUL_TIMEOUT, SCOREBOARD, Identity, drain_limit
 from forkserve.config.model import WatcherOptions
 from forkserve.config.options import options_of
 from forkserve.config.placeholders import env_values, expand, sockets_for
 from forkserve.config.values import words
 from forkserve.errors import ConfigError
 from forkserve.unix.privileges import Credentials, resolve
+from forkserve.unix.scoreboard import Place
 from forkserve.unix.spawn import FIRST_SOCKET, SpawnSpec
 
 __all__ = ["Command", "Outputs", "prepare"]
 
 _NOT_INHERITED = frozenset(
-    {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
+    {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD}
 )
-"""Said to the master by systemd, and meant for nobody else."""
+"""Said to the master by systemd, or by a master above it, and meant for nobody else."""
 
 _READY_SPEAKERS = frozenset({"forkserve-worker"})
 """Programs known to say READY=1; any other is found out when it first does."""
@@ -81,10 +82,13 @@ class Command:
         options = self.options
         return not options.singleton and (bool(self.all_sockets) or options.numprocesses > 1)
 
-    def spec(self, wid: int, fds_for: FdsFor, outputs: Outputs) -> SpawnSpec:
+    def spec(self, wid: int, fds_for: FdsFor, outputs: Outputs, place: Place | None = None) -> SpawnSpec:
         """Return how to start the process of one slot; raises ConfigError when its words cannot be split."""
         options = self.options
         env = self._environment(wid)
+        memory, bell = FIRST_SOCKET + len(self.sockets), FIRST_SOCKET + len(self.sockets) + 1
+        if place is not None:
+            env[SCOREBOARD] = place.variable(memory, bell)
         values = self._values(wid, env)
         stdin = 0 if not options.close_child_stdin else None
         if options.stdin_socket is not None:
@@ -93,6 +97,7 @@ class Command:
             argv=self._argv(values),
             env=env,
             sockets=fds_for(self.sockets),
+            fds={} if place is None else {memory: place.board.fd, bell: place.board.bell},
             executable=options.executable,
             cwd=expand(options.working_dir, values) if options.working_dir else None,
             credentials=self.credentials,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from forkserve.config.handover import Identity
 from forkserve.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, step
 from forkserve.unix.loop import Loop, Timer
+from forkserve.unix.scoreboard import Place
 from forkserve.views import ProcessView
 
 __all__ = ["Leftovers", "Process", "Stopping", "signal_group", "signal_name", "spoken"]
@@ -57,7 +58,9 @@ def signal_group(pgid: int, signum: int) -> bool:
 class Process:
     """One pid, used once, from its spawn to its end. Its pid is valid until it has been reaped, which only we do."""
 
-    def __init__(self, identity: Identity, pid: int, *, generation: int, loop: Loop) -> None:
+    def __init__(
+        self, identity: Identity, pid: int, *, generation: int, loop: Loop, place: Place | None = None
+    ) -> None:
         self.identity = identity
         self.pid = pid
         self.generation = generation
@@ -65,6 +68,7 @@ class Process:
         self.started_at = loop.now()
         self.said_ready = False
         self.status = ""
+        self._place = place
         self._loop = loop
         self._deadline: Timer | None = None
         self._age: Timer | None = None
@@ -131,6 +135,8 @@ class Process:
     def exited(self) -> None:
         """Note that it has been reaped."""
         self._on(ProcessEvent.EXITED)
+        if self._place is not None:
+            self._place.release()
         if self._age is not None:
             self._age.cancel()
 

@@ -93,7 +93,9 @@ class Stack:
 
     def remove(self, name: str) -> None:
         """Forget a watcher that has stopped."""
-        self._queues.pop(name.lower(), None)
+        queue = self._queues.pop(name.lower(), None)
+        if queue is not None:
+            queue.watcher.close()
 
     def arrange(self, names: Sequence[str]) -> None:
         """Bring the watchers into this order; others follow."""

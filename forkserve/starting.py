@@ -16,6 +16,7 @@ from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.process import Process
 from forkserve.unix.loop import Loop
+from forkserve.unix.scoreboard import Scoreboard
 from forkserve.unix.spawn import SpawnSpec, spawn
 
 __all__ = ["Ground", "start"]
@@ -43,19 +44,26 @@ class Ground:
     random: Callable[[], float] = random.random
 
 
-def start(command: Command, wid: int, ground: Ground, *, generation: int) -> Process:
-    """Start the process of a slot; raises ForkserveError or OSError with no process left."""
+def start(command: Command, wid: int, ground: Ground, *, generation: int, board: Scoreboard) -> Process:
+    """Start the process of a slot; raises ForkserveError or OSError with no process left.
+
+    It gets a record of the watcher's board if it shares sockets.
+    """
     options = command.options
     identity = Identity(options.name, wid)
     outputs = ground.outputs(options, identity)
+    place = None
     try:
-        spec = command.spec(wid, ground.fds_for, outputs)
+        place = board.take(generation) if command.sockets else None
+        spec = command.spec(wid, ground.fds_for, outputs, place)
         pid = ground.start(spec)
     except (ForkserveError, OSError):
         ground.bound(outputs, identity, 0)
+        if place is not None:
+            place.release()
         raise
     ground.bound(outputs, identity, pid)
     ground.began(pid, options.stop_signal, options.graceful_timeout)
-    process = Process(identity, pid, generation=generation, loop=ground.loop)
+    process = Process(identity, pid, generation=generation, loop=ground.loop, place=place)
     log.info("%s started: %s", process, " ".join(spec.argv))
     return process

@@ -24,6 +24,7 @@ from forkserve.slots import Slot
 from forkserve.starting import Ground, start
 from forkserve.unix.loop import Timer
 from forkserve.unix.reap import Exit
+from forkserve.unix.scoreboard import Scoreboard
 from forkserve.unix.spawn import SpawnError
 from forkserve.views import WatcherState, WatcherView, watcher_state
 
@@ -58,6 +59,7 @@ class Watcher:
         self._not_before = 0.0
         self._warming: Timer | None = None
         self._says_ready = command.says_ready
+        self._board = Scoreboard()
 
     @property
     def name(self) -> str:
@@ -156,6 +158,10 @@ class Watcher:
         if command.options.cmd != self.options.cmd:
             self._says_ready = command.says_ready
         self.command = command
+
+    def close(self) -> None:
+        """Give up what it holds, when nothing of it runs any more."""
+        self._board.close()
 
     def sights(self) -> list[Sight]:
         """Return the slots as a reload sees them."""
@@ -353,7 +359,7 @@ class Watcher:
     def _spawn(self, slot: Slot) -> Process | None:
         """Start a process for a slot; when that fails the slot has taken note, and there is none."""
         try:
-            process = start(self.command, slot.wid, self._ground, generation=self.generation)
+            process = start(self.command, slot.wid, self._ground, generation=self.generation, board=self._board)
         except (ForkserveError, OSError) as error:
             self._not_started(slot, f"{self.name}[{slot.wid}] {error}", error)
             return None

@@ -34,6 +34,7 @@ from forkserve.listeners import KEPT, Listener, describe, open_listeners
 from forkserve.reloader import Reloader, loads_anew
 from forkserve.unix.notify import notify
 from forkserve.unix.proctitle import set_title
+from forkserve.unix.scoreboard import Seat, take_seat
 
 __all__ = ["Worker", "check", "patch", "unhonoured"]
 
@@ -62,6 +63,7 @@ class Worker:
         self.pid = os.getpid()
         self.run_: Run | None = None
         self.listeners: tuple[Listener, ...] = ()
+        self.seat: Seat | None = None
         self.anew = False
         """Whether the process is to execute itself anew once it has drained."""
         self.done_fd, self._done = os.pipe()
@@ -71,6 +73,7 @@ class Worker:
         logs.set_up(self.options.process.log_level, self.options.process.log_output)
         if self.options.process.python is not None:
             self._become_foreign()
+        self.seat = take_seat(self.environ)
         self._install_signals()
         prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
@@ -103,6 +106,8 @@ class Worker:
         run = Run(
             self.options.serving, name=self.name, on_ready=lambda: self._ready(prepared), on_begin=self._begin_drain
         )
+        # A queue that we have bound ourselves has no other reader, whatever the board says.
+        run.seat = None if any(each.own for each in self.listeners) else self.seat
         run.alone = lambda: not self.anew and all(each.own for each in self.listeners)
         namespace = _namespace(self.options)
         _hook(self.options.application.pre_hook, "--pre-hook", namespace)
@@ -235,6 +240,8 @@ class Worker:
         for each in self.listeners:
             each.set_inheritable(True)
         environ = dict(self.environ) | {KEPT: ",".join(str(each.fileno()) for each in self.listeners)}
+        if self.seat is not None:
+            environ |= self.seat.pass_on()
         logging.shutdown()
         os.execve(sys.executable, sys.orig_argv, environ)
 

@@ -31,6 +31,7 @@ from typing import Any, ClassVar, Protocol
 from forkserve import __version__
 from forkserve.config.launch import Interface
 from forkserve.config.serving import ServingOptions
+from forkserve.unix.scoreboard import Seat
 
 __all__ = ["App", "Backend", "Interface", "Repair", "Run", "Traits"]
 
@@ -100,6 +101,8 @@ class Run:
         """Requests that the backend has ended itself, as the time to finish them was up."""
         self.alone: Callable[[], bool] = lambda: False
         """Whether nobody else accepts from the listeners, so that what waits in their queues is lost with us."""
+        self.seat: Seat | None = None
+        """Where this process sees its siblings, and they see it; None when there can be none."""
         self.is_ready = False
         self._begun = False
         self._on_ready = on_ready

@@ -23,12 +23,15 @@ from typing import Any, ClassVar
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
 from forkserve.failure import TimedOut, log_overdue
+from forkserve.unix.scoreboard import Field
 from forkserve.wsgi import Exchange
 
 __all__ = ["Threads"]
 
 PATIENCE = 1.0
 """Seconds for threads to end when all requests are answered: time enough for what follows a response, like its log."""
+
+FULL = int(Field.FULL)
 
 log = logging.getLogger("forkserve.threads")
 
@@ -79,6 +82,8 @@ class _Pool:
         self.idle: list[_Thread] = []
         self.backlog: deque[Exchange] = deque()
         self.waiting: dict[Any, threading.Event] = {}
+        self.record: memoryview[float] | None = None
+        """Where siblings see, since when all threads are taken."""
 
     def start(self, exchange: Exchange) -> None:
         """Give an exchange to an idle thread, a new one, or whichever is free first."""
@@ -93,7 +98,12 @@ class _Pool:
             else:
                 self.backlog.append(exchange)
                 return
+            self._note_full()
         thread.inbox.put(exchange)
+
+    def _note_full(self) -> None:
+        if self.record is not None and not self.idle and len(self.threads) == self.size:
+            self.record[FULL] = time.monotonic()
 
     def resume(self, exchange: Exchange) -> None:
         """Give an exchange back to the thread that began it."""
@@ -107,6 +117,7 @@ class _Pool:
                 thread.own.append(exchange)
                 return
             self.idle.remove(thread)
+            self._note_full()
         thread.inbox.put(exchange)
 
     def notify(self, exchange: Exchange) -> None:
@@ -124,6 +135,8 @@ class _Pool:
             if self.backlog:
                 return self.backlog.popleft()
             self.idle.append(thread)
+            if self.record is not None:
+                self.record[FULL] = 0.0
             return None
 
     def wait(self, conn: Any, until: Callable[[], bool]) -> None:
@@ -175,6 +188,8 @@ class Threads:
         size = run.options.concurrency.threads
         pool = _Pool(size)
         driver = wsgi_driver(app, listeners, run, pool, multithread=size > 1)
+        if run.seat is not None:
+            pool.record = run.seat.reals
         run.ready()
         try:
             driver.run()

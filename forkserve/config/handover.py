@@ -1,5 +1,5 @@
-"""What a process is told by its master through the environment, beside the protocols of systemd: who it is, and how
-long it may drain.
+"""What a process is told by its master through the environment, beside the protocols of systemd: who it is, how long
+it may drain, and where it sees its siblings.
 
 Rules: pure. Both sides, which never import each other, take the names from here. LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES
 and NOTIFY_SOCKET are sd_listen_fds(3) and sd_notify(3) and are not repeated.
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["GRACEFUL_TIMEOUT", "WATCHER", "WID", "Identity", "drain_limit", "identity_from"]
+__all__ = ["GRACEFUL_TIMEOUT", "SCOREBOARD", "WATCHER", "WID", "Identity", "drain_limit", "identity_from"]
 
 WATCHER = "FORKSERVE_WATCHER"
 WID = "FORKSERVE_WID"
+SCOREBOARD = "FORKSERVE_SCOREBOARD"
+"""FD:BELL:INDEX, the descriptors of the shared memory and of its bell, and the number of this process's record."""
 GRACEFUL_TIMEOUT = "FORKSERVE_GRACEFUL_TIMEOUT"
 """The drain limit of a worker that is given no `--graceful-timeout`."""
 

@@ -50,6 +50,7 @@ from forkserve.engine.intake import Intake
 from forkserve.engine.lane import lane_of
 from forkserve.engine.limits import FOREVER, Limits
 from forkserve.engine.listening import Listening
+from forkserve.engine.share import TURN
 from forkserve.engine.sockets import Runner, Sockets
 from forkserve.engine.upkeep import Serving
 from forkserve.http.errors import error_response
@@ -110,13 +111,15 @@ class Driver(Sockets):
         lane = self.lane
         lane.wait(timeout)
         self.now = now = time.monotonic()
+        self.mark[TURN] = now
         if now >= self.next_sweep:
             self.next_sweep = self.upkeep.sweep(now)
         self.idle_deadline = now + self.limits.keep_alive
         self.run_deadline = now + self.limits.run
         lane.serve()
-        if self.todo or (self.noted and now >= self.write_at):
+        if self.todo or self.unsettled or (self.noted and now >= self.write_at):
             self._end_turn()
+        self.mark[TURN] = -now
 
     def receive(self, conn: Connection) -> None:
         """Read from a connection that waits for a request."""
@@ -292,6 +295,8 @@ class Driver(Sockets):
             self.access.flush()
         for _ in range(len(self.todo)):
             self._advance(self.todo.popleft())
+        if self.unsettled and self.share is not None:
+            self.share.settle()
         if self.todo:
             os.eventfd_write(self.wakeup, 1)
 

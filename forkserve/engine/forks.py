@@ -12,6 +12,7 @@ import weakref
 from typing import Any, NoReturn
 
 from forkserve.engine.connection import Connection
+from forkserve.engine.share import UNSEEN
 from forkserve.engine.sockets import Sockets
 from forkserve.errors import ExitCode
 
@@ -33,6 +34,7 @@ def contain(driver: Sockets) -> None:
         for conn in owner.connections.values():
             conn.raw = False
             conn.sock.close()
+        owner.mark = UNSEEN
         owner.epoll.close()
 
     os.register_at_fork(after_in_child=in_child)

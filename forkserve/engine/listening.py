@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import select
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from forkserve.engine.native import Socket
+from forkserve.engine.native import Socket, poll
 from forkserve.http.request import Profile, RequestReader
 
-__all__ = ["Listening"]
+__all__ = ["ACCEPTS", "Listening"]
 
 log = logging.getLogger("forkserve.engine")
 
@@ -30,7 +32,20 @@ class Listening:
     is the reader of whoever begins a request; who has not finished one keeps it, and a new one is made.
     """
 
-    __slots__ = ("_accept", "_kind", "environ", "fd", "paused_until", "preface", "profile", "sock", "spare", "tls")
+    __slots__ = (
+        "_accept",
+        "_info",
+        "_kind",
+        "_poll",
+        "environ",
+        "fd",
+        "paused_until",
+        "preface",
+        "profile",
+        "sock",
+        "spare",
+        "tls",
+    )
 
     def __init__(self, sock: socket.socket, environ: Any, profile: Profile) -> None:
         self.sock = sock
@@ -38,6 +53,11 @@ class Listening:
         self._kind = (sock.family, sock.type, sock.proto)
         # gevent's socket is a wrapper around the real one.
         self._accept = functools.partial(Socket._accept, getattr(sock, "_sock", sock))  # type: ignore[attr-defined]
+        self._info = functools.partial(getattr(sock, "_sock", sock).getsockopt, socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+        self._poll: Any = None
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            self._poll = poll()
+            self._poll.register(self.fd, select.POLLIN)
         self.environ = environ
         self.profile = profile
         self.spare = RequestReader(profile)
@@ -49,9 +69,20 @@ class Listening:
         """Have a new spare reader: the old one is half way through a head."""
         self.spare = RequestReader(self.profile)
 
-    def accept(self, now: float) -> Iterator[tuple[Any, Any]]:
-        """Yield what waits in the queue, at most a batch; sets `paused_until` when the process cannot take more."""
-        for _ in range(ACCEPTS):
+    @property
+    def counts(self) -> bool:
+        """True if `waiting` counts; a Unix socket only says whether there is any."""
+        return self._poll is None
+
+    def waiting(self) -> int:
+        """Return how many connections wait to be accepted: of a listener, TCP_INFO has it as `tcpi_unacked`."""
+        if self._poll is not None:
+            return len(self._poll.poll(0))
+        return int.from_bytes(self._info()[24:28], sys.byteorder)
+
+    def accept(self, now: float, limit: int = ACCEPTS) -> Iterator[tuple[Any, Any]]:
+        """Yield what waits in the queue, at most `limit`; sets `paused_until` when the process cannot take more."""
+        for _ in range(limit):
             try:
                 fd, peer = self._accept()
             except BlockingIOError:

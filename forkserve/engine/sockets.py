@@ -19,8 +19,9 @@ from typing import Any, Protocol
 from forkserve.engine.connection import FINISHED, READABLE, Connection, Phase
 from forkserve.engine.files import FilePart
 from forkserve.engine.limits import Limits
-from forkserve.engine.listening import Listening
+from forkserve.engine.listening import ACCEPTS, Listening
 from forkserve.engine.native import epoll, poll
+from forkserve.engine.share import UNSEEN, Share
 from forkserve.engine.upkeep import Serving, Upkeep
 from forkserve.http.refusal import Refusal
 from forkserve.http.response import Responder
@@ -78,8 +79,14 @@ class Sockets:
         self.epoll.register(self.wakeup, READABLE)
         self.handlers[run.drain_fd] = self.upkeep.begin_drain
         self.epoll.register(run.drain_fd, READABLE)
+        self.mark = UNSEEN
+        """Where a turn's begin and end are noted."""
+        self.unsettled = 0
+        """Turns until it is looked whether we still may accept; 0 when nothing has changed."""
+        self.share = None if run.seat is None else Share(self, run.seat)
         for listening in self.listenings:
-            self.handlers[listening.fd] = functools.partial(self._accept, listening)
+            arrived = self.accept if self.share is None else self.share.arrived
+            self.handlers[listening.fd] = functools.partial(arrived, listening)
             self.watch_listener(listening)
 
     def take(self, conn: Connection, data: bytes) -> None:
@@ -147,6 +154,8 @@ class Sockets:
         conn.phase = CLOSED
         if self.connections.get(conn.fd) is conn:
             del self.connections[conn.fd]
+            if self.share is not None and self.share.siblings:
+                self.share.lost()
         for data in conn.out or ():
             if type(data) is FilePart:
                 data.close()
@@ -166,10 +175,12 @@ class Sockets:
 
     def watch_listener(self, listening: Listening) -> None:
         """Accept from a listener; of the workers on one queue the kernel wakes one (EPOLLEXCLUSIVE, Linux 4.5)."""
-        self.epoll.register(listening.fd, READABLE | select.EPOLLEXCLUSIVE)
+        events = READABLE | select.EPOLLEXCLUSIVE if self.share is None else self.share.events()
+        self.epoll.register(listening.fd, events)
 
-    def _accept(self, listening: Listening) -> None:
-        for sock, peer in listening.accept(self.now):
+    def accept(self, listening: Listening, limit: int = ACCEPTS) -> None:
+        """Take at most so many connections from a listener's queue."""
+        for sock, peer in listening.accept(self.now, limit):
             conn = Connection(self, listening, sock, peer)
             self.connections[conn.fd] = conn
             self.epoll.register(conn.fd, READABLE)
@@ -184,7 +195,7 @@ class Sockets:
         before = -1
         while before < len(self.connections) < LAST and not listening.paused_until:
             before = len(self.connections)
-            self._accept(listening)
+            self.accept(listening)
         with contextlib.suppress(OSError):
             # Closing would not do, since the worker has a descriptor of its own; on Linux this ends listening.
             listening.sock.shutdown(socket.SHUT_RD)
@@ -202,5 +213,7 @@ class Sockets:
         """Close what is the driver's own."""
         for conn in list(self.connections.values()):
             self.lose(conn)
+        if self.share is not None:
+            self.share.close()
         self.epoll.close()
         os.close(self.wakeup)

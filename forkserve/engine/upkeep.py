@@ -18,6 +18,7 @@ from forkserve.config.serving import ServingOptions
 from forkserve.engine.connection import Connection, Phase
 from forkserve.engine.limits import FOREVER
 from forkserve.http.refusal import Refusal
+from forkserve.unix.scoreboard import Seat
 
 if TYPE_CHECKING:
     from forkserve.engine.sockets import Sockets
@@ -41,6 +42,7 @@ class Serving(Protocol):
     drain_fd: int
     drain_deadline: float
     alone: Callable[[], bool]
+    seat: Seat | None
 
     def drain(self, reason: str) -> None: ...
 

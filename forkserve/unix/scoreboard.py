@@ -1,0 +1,221 @@
+"""The scoreboard: a page of shared memory in which the processes of one watcher see how busy the others are.
+
+Theory of operation. The master makes one board for each watcher that has sockets, and hands each process the memory (a
+memfd), a bell (an eventfd that nobody reads: each write wakes, once, whoever watches it edge-triggered) and the number
+of a record. A record has one writer: the master while it has no process, then that process until the master has reaped
+it. All fields are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. Whoever does
+not take part leaves its record as the master made it, `STARTING`, and counts for nobody.
+
+The layout is documented in docs/scoreboard.md, for programs in any language. Memory is sparse: a page that no record in
+use lies in costs nothing. All that the master knows of a board is in the board, so newer code can take it over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from forkserve.config.handover import SCOREBOARD
+
+__all__ = ["CAPACITY", "RECORD", "Field", "Place", "Scoreboard", "Seat", "State", "take_seat"]
+
+log = logging.getLogger("forkserve.scoreboard")
+
+MAGIC = int.from_bytes(b"fksboard", "little")
+VERSION = 1
+HEADER = RECORD = 8
+"""Words of eight bytes: the header is as long as a record, which is one line of the processor's cache."""
+CAPACITY = 4095
+"""Records of a board: with the header 256 KiB of address space; processes beyond them share without looking."""
+SIZE = (HEADER + CAPACITY * RECORD) * 8
+_SEEN = struct.Struct("=qqqqdd16x")
+_MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE = range(6)
+
+
+class State(IntEnum):
+    """What a process is to its siblings; only who is ACCEPTING counts."""
+
+    VACANT = 0
+    STARTING = 1
+    ACCEPTING = 2
+    PAUSED = 3
+    """It cannot accept for now, since descriptors or memory ran out."""
+    DRAINING = 4
+
+
+class Field(IntEnum):
+    """Where a record has what. TURN and FULL are doubles, instants of the monotonic clock in seconds; others int64."""
+
+    STATE = 0
+    GENERATION = 1
+    PID = 2
+    CONNECTIONS = 3
+    TURN = 4
+    """When the present turn of the loop began; negative while the loop waits: minus the beginning of the last turn."""
+    FULL = 5
+    """Since when all its threads are taken; 0 while one is free, and where there are no threads."""
+
+
+class Scoreboard:
+    """The board of one watcher, in the master; it takes memory and descriptors when the first record is taken."""
+
+    def __init__(self) -> None:
+        self.fd = self.bell = -1
+        self._words = memoryview(b"").cast("q")
+
+    def _open(self) -> None:
+        self.fd = os.memfd_create("forkserve-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, SIZE)
+        # Else a process that shortens it would kill its siblings: SIGBUS (mmap(2)).
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        self._words = memoryview(mmap.mmap(self.fd, SIZE)).cast("q")
+        for place, value in enumerate((MAGIC, VERSION, HEADER * 8, RECORD * 8, CAPACITY, 0)):
+            self._words[place] = value
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def take(self, generation: int) -> Place | None:
+        """Return a record for a new process, or None when all are taken; raises OSError when there can be no board."""
+        if self.bell < 0:
+            self._open()
+        for index in range(CAPACITY):
+            base = HEADER + index * RECORD
+            if self._words[base + Field.STATE] == State.VACANT:
+                self._words[base + Field.GENERATION] = generation
+                self._words[base + Field.STATE] = State.STARTING
+                self._words[_IN_USE] = max(self._words[_IN_USE], index + 1)
+                self.ring()
+                return Place(self, index)
+        return None
+
+    def clear(self, index: int) -> None:
+        """Clear a record, and have the others look: what its process was woken for may wait in the queue."""
+        base = HEADER + index * RECORD
+        for place in range(base, base + RECORD):
+            self._words[place] = 0
+        while (used := self._words[_IN_USE]) and self._words[HEADER + (used - 1) * RECORD + Field.STATE] == 0:
+            self._words[_IN_USE] = used - 1
+        self.ring()
+
+    def ring(self) -> None:
+        """Have all processes look."""
+        _ring(self.bell)
+
+    def close(self) -> None:
+        """Let it go; processes keep theirs."""
+        self._words.release()
+        for fd in (self.fd, self.bell):
+            if fd >= 0:
+                os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A record that is one process's, as the master sees it."""
+
+    board: Scoreboard
+    index: int
+
+    def variable(self, memory: int, bell: int) -> str:
+        """Return what the process finds in its environment, given where it has the two descriptors."""
+        return f"{memory}:{bell}:{self.index}"
+
+    def release(self) -> None:
+        """Give it back; its process has been reaped, or was not started."""
+        self.board.clear(self.index)
+
+
+class Seat:
+    """The record of this process, and sight of the others. Runs in the worker; the record is cleared by the master.
+
+    `words` and `reals` are this process's own record as int64 and as doubles, to be indexed by `Field`.
+    """
+
+    def __init__(self, fd: int, bell: int, index: int) -> None:
+        """Claim the record; raises ValueError or OSError with the reason when this is no board, or not ours."""
+        self.fd, self.bell, self.index = fd, bell, index
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or os.fstat(fd).st_size < HEADER * 8:
+            raise ValueError(f"descriptor {fd} is no scoreboard")
+        self._memory = mmap.mmap(fd, 0)
+        self._words = words = memoryview(self._memory).cast("q")
+        if words[_MAGIC] != MAGIC:
+            raise ValueError(f"descriptor {fd} is no scoreboard")
+        if (words[_VERSION], words[_HEADER_SIZE], words[_RECORD_SIZE]) != (VERSION, HEADER * 8, RECORD * 8):
+            raise ValueError(f"its layout is version {words[_VERSION]}, and this is a program for version {VERSION}")
+        if not 0 <= index < min(words[_CAPACITY], len(words) // RECORD - 1):
+            raise ValueError(f"it has no record {index}")
+        base = HEADER + index * RECORD
+        self.words = words[base : base + RECORD]
+        self.reals = memoryview(self._memory).cast("d")[base : base + RECORD]
+        if self.words[Field.STATE] == State.VACANT or self.words[Field.PID] not in (0, os.getpid()):
+            raise ValueError(f"its record {index} is another process's")
+        if not _is_eventfd(bell):
+            raise ValueError(f"descriptor {bell} is no eventfd")
+        self.words[Field.PID] = os.getpid()
+        self.words[Field.STATE] = State.STARTING
+        self.words[Field.CONNECTIONS] = 0
+        self.reals[Field.TURN] = self.reals[Field.FULL] = 0.0
+        self.look()
+
+    def look(self) -> int:
+        """Bring `board` up to the records in use; returns how many of them are taken by others."""
+        end = HEADER + self._words[_IN_USE] * RECORD
+        self._board = memoryview(self._memory)[HEADER * 8 : end * 8]
+        return sum(record[0] != State.VACANT for record in self.board()) - 1
+
+    def board(self) -> Iterator[tuple[int, int, int, int, float, float]]:
+        """Iterate over the records in use: state, generation, pid, connections, turn, full."""
+        return _SEEN.iter_unpack(self._board)
+
+    def ring(self) -> None:
+        """Have all siblings look, and this process too."""
+        _ring(self.bell)
+
+    def pass_on(self) -> dict[str, str]:
+        """Keep it through exec, and return what the environment must say then."""
+        os.set_inheritable(self.fd, True)
+        os.set_inheritable(self.bell, True)
+        return {SCOREBOARD: f"{self.fd}:{self.bell}:{self.index}"}
+
+
+def take_seat(environ: MutableMapping[str, str]) -> Seat | None:
+    """Take what the environment says of a scoreboard out of it, and the seat; None without one.
+
+    What is wrong with it costs a warning: a worker serves without a board as well.
+    """
+    text = environ.pop(SCOREBOARD, None)
+    if text is None:
+        return None
+    try:
+        fd, bell, index = (int(part) for part in text.split(":"))
+    except ValueError:
+        log.warning("%s=%s is ignored: it must be FD:BELL:INDEX", SCOREBOARD, text)
+        return None
+    try:
+        seat = Seat(fd, bell, index)
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        log.warning("%s=%s is ignored: %s", SCOREBOARD, text, reason)
+        return None
+    os.set_inheritable(fd, False)
+    os.set_inheritable(bell, False)
+    return seat
+
+
+def _ring(bell: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        os.eventfd_write(bell, 1)
+
+
+def _is_eventfd(fd: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]"
+    except OSError:
+        return False

@@ -1,0 +1,198 @@
+"""Connections are spread evenly over the workers of one queue, and none waits for a worker that is stuck."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.crowd import Crowd, answer, held
+from tests.support.forkserving import Forkserve, eventually, running
+
+APPS = Path(__file__).parent / "apps"
+WORKER = Path(sys.executable).parent / "forkserve-worker"
+BACKENDS = ("sync", "threads", "gevent", "asgi")
+EACH = pytest.mark.parametrize("backend", BACKENDS)
+
+
+@contextlib.contextmanager
+def site(
+    backend: str, folder: Path, *, workers: int = 4, environ: dict[str, str] | None = None
+) -> Iterator[tuple[Forkserve, Crowd]]:
+    """Run workers under a master on a socket of the test, and wait until all are ready."""
+    app = "crowd:asgi" if backend == "asgi" else "crowd:wsgi"
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        fd = listener.fileno()
+        worker = f"{WORKER} --backend {backend} --pythonpath {APPS} --fd $(circus.sockets.web) {app}"
+        watcher = f"[watcher:web]\ncmd = {worker}\ncopy_env = true\nuse_sockets = true\nnumprocesses = {workers}\n"
+        config = f"[socket:web]\nfd = {fd}\n{watcher}"
+        with running(cwd=folder, config=config, pass_fds=(fd,), env=environ) as server:
+            ready(server, workers)
+            crowd = Crowd(listener.getsockname())
+            try:
+                yield server, crowd
+            finally:
+                crowd.close()
+
+
+def ready(server: Forkserve, number: int) -> None:
+    """Wait until so many more processes are ready."""
+    for _ in range(number):
+        server.expect(r"web\[\d+\] pid \d+ is ready")
+
+
+def lost_all_of(server: Forkserve, crowd: Crowd, pid: int) -> int:
+    """Kill one process and hang up on it; returns how many connections it had, when another has taken its place."""
+    server.allow("ended by SIGKILL.*restarting")
+    os.kill(pid, signal.SIGKILL)
+    gone = crowd.leave(pid)
+    server.expect(rf"pid {pid} was ended by SIGKILL")
+    ready(server, 1)
+    return gone
+
+
+@EACH
+def test_those_who_come_one_by_one_are_spread_evenly(backend: str, tmp_path: Path) -> None:
+    with site(backend, tmp_path) as (_, crowd):
+        for number in range(1, 33):
+            crowd.come(1)
+            assert len(crowd.counts) == min(number, 4), crowd.counts
+            assert crowd.gap <= 1, crowd.counts
+
+
+@EACH
+def test_those_who_come_at_once_are_spread_evenly(backend: str, tmp_path: Path) -> None:
+    with site(backend, tmp_path) as (_, crowd):
+        crowd.burst(32)
+
+        assert len(crowd.counts) == 4
+        assert crowd.gap <= 1, crowd.counts
+
+
+@EACH
+def test_a_worker_that_is_held_gets_nobody_while_others_are_free(backend: str, tmp_path: Path) -> None:
+    with held(tmp_path) as hold, site(backend, tmp_path, environ=hold.environ) as (_, crowd):
+        crowd.come(8)
+        slow = crowd.knock("/hold")
+        hold.entered()
+
+        crowd.come(30)
+        free = crowd.counts
+
+        hold.release()
+        stuck = answer(slow)
+        slow.close()
+        assert free[stuck] == 2, (stuck, free)
+        assert sorted(free.values()) == [2, 12, 12, 12], free
+
+
+def test_a_loop_that_the_application_blocks_gets_nobody_while_others_are_free(tmp_path: Path) -> None:
+    with held(tmp_path) as hold, site("asgi", tmp_path, environ=hold.environ) as (_, crowd):
+        crowd.come(8)
+        slow = crowd.knock("/hold-later")
+        hold.entered()
+
+        crowd.come(30)
+        free = crowd.counts
+
+        hold.release()
+        stuck = answer(slow)
+        slow.close()
+        assert free[stuck] == 2, (stuck, free)
+        assert sorted(free.values()) == [2, 12, 12, 12], free
+
+
+def test_a_stopped_worker_gets_nobody(tmp_path: Path) -> None:
+    with site("sync", tmp_path) as (_, crowd):
+        crowd.come(4)
+        stopped = next(iter(crowd.counts))
+        os.kill(stopped, signal.SIGSTOP)
+
+        crowd.come(12)
+        free = crowd.counts
+        os.kill(stopped, signal.SIGCONT)
+
+        assert sorted(free.values()) == [1, 5, 5, 5], free
+        # It is found out by and by that it is well again.
+        eventually(lambda: crowd.come(1) or crowd.gap <= 1)
+
+
+@EACH
+def test_after_a_kill_those_who_come_are_spread_evenly_again(backend: str, tmp_path: Path) -> None:
+    with site(backend, tmp_path) as (server, crowd):
+        crowd.come(32)
+        for burst in (False, True):
+            gone = lost_all_of(server, crowd, next(iter(crowd.counts)))
+            if burst:
+                crowd.burst(gone)
+            else:
+                crowd.come(gone)
+
+            assert len(crowd.counts) == 4
+            assert crowd.gap <= 1, crowd.counts
+
+
+def test_those_who_leave_are_made_up_for(tmp_path: Path) -> None:
+    with site("sync", tmp_path) as (_, crowd):
+        crowd.come(32)
+        for pid in list(crowd.counts)[:2]:
+            crowd.leave(pid)
+        crowd.come(16)
+
+        assert len(crowd.counts) == 4
+        assert crowd.gap <= 1, crowd.counts
+
+
+@EACH
+def test_more_and_fewer_workers_share(backend: str, tmp_path: Path) -> None:
+    with site(backend, tmp_path, workers=1) as (server, crowd):
+        crowd.come(4)
+        for _ in range(3):
+            server.send(signal.SIGTTIN)
+            ready(server, 1)
+        crowd.burst(12)
+
+        assert sorted(crowd.counts.values()) == [4, 4, 4, 4], crowd.counts
+
+        server.send(signal.SIGTTOU)
+        gone = int(server.expect(r"web\[4\] pid (\d+) exited")[1])
+        crowd.burst(crowd.leave(gone))
+
+        assert len(crowd.counts) == 3
+        assert crowd.gap <= 1, crowd.counts
+
+
+def test_a_single_worker_writes_nothing(tmp_path: Path) -> None:
+    with site("sync", tmp_path, workers=1) as (server, crowd):
+        crowd.come(3)
+        pid = server.children()[0].pid
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        assert "forkserve-scoreboard" in maps
+
+        assert set(crowd.counts) == {pid}
+
+
+def test_nobody_wakes_up_while_nobody_comes(tmp_path: Path) -> None:
+    with site("sync", tmp_path) as (_, crowd):
+        crowd.come(6)
+        pids = list(crowd.counts)
+        before = [0]
+
+        def are_asleep() -> bool:
+            # Who was told of the last one may still be on its way back to sleep.
+            last, before[:] = list(before), [switches(pid) for pid in pids]
+            return last == before
+
+        eventually(are_asleep)
+
+
+def switches(pid: int) -> int:
+    """Return how often a process has gone to sleep."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.split("voluntary_ctxt_switches:")[1].split()[0])
