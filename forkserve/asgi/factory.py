@@ -9,7 +9,7 @@ from typing import Any
 
 from forkserve.asgi.exchange import Exchange
 from forkserve.asgi.identified import IdentifiedExchange
-from forkserve.asgi.logged import LoggedExchange
+from forkserve.asgi.logged import LoggedExchange, TimedExchange
 from forkserve.asgi.site import Site, Transport
 from forkserve.config.serving import AsgiOptions
 from forkserve.http.fields import Fields
@@ -32,7 +32,7 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
     site.noted = access is not None or bool(identity)
     bases: list[type[Exchange]] = [IdentifiedExchange] if identity else []
     if access is not None:
-        bases.append(LoggedExchange)
+        bases.append(TimedExchange if access.timed else LoggedExchange)
     bound = {"__slots__": (), "site": site, "access": access, "header": identity}
     http = type("BoundExchange", tuple(bases) or (Exchange,), bound)
     upgraded = _websockets(site, options) if find_spec("websockets") is not None else _refuse

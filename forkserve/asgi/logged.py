@@ -1,4 +1,4 @@
-"""An ASGI exchange that leaves a line in the access log; the other kind pays nothing for it."""
+"""ASGI exchanges that leave a line in the access log; the other kind pays nothing for it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,34 @@ from forkserve.asgi.site import Transport
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 
-__all__ = ["LoggedExchange"]
+__all__ = ["LoggedExchange", "TimedExchange"]
 
 
 class LoggedExchange(Exchange):
-    """An exchange that knows when it began."""
+    """An exchange for a format that tells of nothing that differs with each request."""
 
-    __slots__ = ("begun", "client")
+    __slots__ = ("address",)
     access: ClassVar[Any]
     """The `forkserve.engine.access.AccessLog`, set by the backend."""
 
-    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
-        super().__init__(conn, line, fields)
-        self.begun = time.monotonic() if self.access.timed else 0.0
-
     def note_scope(self, scope: dict[str, Any]) -> None:
         """Remember whom it is for."""
-        super().note_scope(scope)
-        self.client = scope["client"]
+        client = scope["client"]
+        self.address = client[0] if client is not None else ""
+
+    def note(self, status: int, size: int) -> None:
+        """Leave the line."""
+        self.access.write(self.address, self.line, self.fields, status, size)
+
+
+class TimedExchange(LoggedExchange):
+    """An exchange that knows when it began, and tells all of itself."""
+
+    __slots__ = ("begun",)
+
+    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
+        self.begun = time.monotonic()
+        super().__init__(conn, line, fields)
 
     def variables(self) -> dict[str, Any]:
         """Return what the log may tell besides."""
@@ -37,5 +47,5 @@ class LoggedExchange(Exchange):
         """Leave the line."""
         prepared = getattr(self, "prepared", None)
         head = prepared.head if prepared is not None else b""
-        address = self.client[0] if self.client is not None else ""
-        self.access.write(address, self.line, self.fields, (status, size, self.begun, head), self.variables())
+        more = (self.begun, head, self.variables())
+        self.access.write(self.address, self.line, self.fields, status, size, more)

@@ -27,7 +27,7 @@ from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.looping import loop_factory
 from forkserve.backends.serving import HONOURS, open_access_log, settle, tls_of, trusted_by
 from forkserve.backends.watchdog import Watchdog
-from forkserve.engine.driver import Driver
+from forkserve.engine.driver import LOG_DELAY, Driver
 from forkserve.engine.limits import Limits
 from forkserve.engine.listening import Listening
 from forkserve.failure import log_waiting
@@ -87,6 +87,7 @@ class _Serving:
         self._loop = asyncio.get_running_loop()
         self._drained = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._writing = False
         self._tasks = _Tasks(self._loop)
 
     async def serve(self) -> None:
@@ -145,8 +146,17 @@ class _Serving:
         driver.ready()
         if self._timer is None:
             self._arm()
+        if driver.noted and not self._writing:
+            self._writing = True
+            self._loop.call_later(LOG_DELAY, self._write)
         if driver.draining and driver.drained:
             self._drained.set()
+
+    def _write(self) -> None:
+        """Have the lines of the access log written: the timer may be set for later."""
+        self._writing = False
+        if not self._drained.is_set():
+            self._turn()
 
     def _arm(self) -> None:
         timeout = self.driver.timeout()

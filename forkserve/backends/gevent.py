@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.engine.driver import LOG_DELAY
 from forkserve.failure import log_overdue
 from forkserve.wsgi import Exchange
 
@@ -96,12 +97,15 @@ class Gevent:
                 driver.ready()
             finally:
                 runner.wakes = True
+            if driver.noted and not soon.active:
+                soon.start(turn)
             if driver.drained:
                 runner.pool.close()
                 drained.set()
 
         loop = runner.hub.loop
         watcher, timer = loop.io(driver.fileno(), 1), loop.timer(driver.limits.tick, driver.limits.tick)
+        soon = loop.timer(LOG_DELAY)
         watcher.start(turn)
         timer.start(turn)
         run.ready()
@@ -110,4 +114,5 @@ class Gevent:
         finally:
             watcher.close()
             timer.close()
+            soon.close()
             driver.close()

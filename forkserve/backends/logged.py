@@ -14,29 +14,29 @@ __all__ = ["LoggedExchange", "TimedExchange"]
 
 
 class LoggedExchange(Exchange):
-    """An exchange for a format that tells of no duration."""
+    """An exchange for a format that tells of nothing that differs with each request."""
 
     __slots__ = ()
     access: ClassVar[Any]
     """The `forkserve.engine.access.AccessLog`, set by the backend."""
 
-    def note(self, status: int, size: int, begun: float = 0.0) -> None:
+    def note(self, status: int, size: int) -> None:
         """Leave the line."""
-        prepared = self.prepared
-        head = prepared.head if prepared is not None else b""
-        environ = self.environ
-        self.access.write(environ["REMOTE_ADDR"], self.line, self.fields, (status, size, begun, head), environ)
+        address = self.environ.get("REMOTE_ADDR", "")
+        self.access.write(address if type(address) is str else str(address), self.line, self.fields, status, size)
 
 
 class TimedExchange(LoggedExchange):
-    """An exchange that knows when it began."""
+    """An exchange that knows when it began, and tells all of itself."""
 
     __slots__ = ("begun",)
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
-        super().__init__(conn, line, fields)
         self.begun = time.monotonic()
+        super().__init__(conn, line, fields)
 
-    def note(self, status: int, size: int, begun: float = 0.0) -> None:
+    def note(self, status: int, size: int) -> None:
         """Leave the line."""
-        super().note(status, size, self.begun)
+        prepared, environ = self.prepared, self.environ
+        more = (self.begun, prepared.head if prepared is not None else b"", environ)
+        self.access.write(str(environ.get("REMOTE_ADDR", "")), self.line, self.fields, status, size, more)

@@ -11,7 +11,6 @@ import pytest
 
 from forkserve.gateway.body import EMPTY, LazyInput, Spool
 from forkserve.gateway.files import FileWrapper
-from forkserve.http.accesslog import COMBINED, AccessRecord, StagedFormat, compile_format
 
 
 @pytest.mark.parametrize("pieces", [[b"abc"], [b"ab", b"c"], [b"abcdef"], [b"abc", b"def"], [b"a", b"bcdef", b"g"]])
@@ -58,20 +57,3 @@ def test_what_is_no_plain_file_is_read() -> None:
         assert FileWrapper(text).part() is None
     assert FileWrapper(io.BytesIO(b"x")).part() is None
     assert b"".join(FileWrapper(io.BytesIO(b"abcde"), 2)) == b"abcde"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        COMBINED,
-        "100%% %(m)s %({x-a}i)s %(D)s",
-        "%({key}e)s %(U)s%(q)s",
-    ],
-)
-def test_a_format_in_two_stages_says_what_it_says_in_one(text: str) -> None:
-    record = AccessRecord(
-        "1.2.3.4", 1e9, "GET", "/a%20b", "/a b", "q=%s", "HTTP/1.1", 200, 5, 0.25, 7,
-        request={"x-a": "50%", "user-agent": "%(h)s"}, variables={"key": "%s"},
-    )  # fmt: skip
-    staged = StagedFormat(text)
-    assert staged.line(staged.template(record), record) == compile_format(text)(record)
