@@ -20,11 +20,10 @@ from forkserve.asgi.scope import websocket_scope
 from forkserve.asgi.site import Message, Site, Task, Transport
 from forkserve.asgi.websocket import Handshake, WebSocket, WebSocketLimits
 from forkserve.failure import due_to_loss, log_failure
-from forkserve.http.errors import error_response
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 
-__all__ = ["Duplex", "Keepalive"]
+__all__ = ["Answer", "Duplex", "Keepalive"]
 
 log = logging.getLogger("forkserve.asgi")
 
@@ -58,13 +57,20 @@ class Keepalive:
         self.timeout = timeout
 
 
-class _Denial(Exchange):
-    """A HTTP response in place of the handshake; the client's next bytes may be no HTTP, so it is the last."""
+class Answer(Exchange):
+    """The handshake as a HTTP exchange: what is known of it, and the response that an application may give instead.
+
+    It is the last on its connection, since the client's next bytes may be no HTTP.
+    """
 
     __slots__ = ()
 
     def _may_keep(self) -> bool:
         return False
+
+    def fields_of(self, headers: Any) -> list[tuple[bytes, bytes]]:
+        """Return the application's header fields, and what we have to say."""
+        return list(headers)
 
 
 class Duplex:
@@ -75,6 +81,7 @@ class Duplex:
     site: ClassVar[Site]
     limits: ClassVar[WebSocketLimits]
     keepalive: ClassVar[Keepalive]
+    answering: ClassVar[type[Answer]]
     """Set by the backend on a subclass of its own."""
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
@@ -85,7 +92,7 @@ class Duplex:
         self.handshake = Handshake.check(fields.headers, line.target.decode("latin-1"), self.limits)
         self.stage = CONNECTING
         self.socket: WebSocket | None = None
-        self.denial: Exchange | None = None
+        self.answer = self.answering(conn, line, fields)
         self.messages: deque[Message] = deque([{"type": "websocket.connect"}])
         self.news = Bell(self.site.loop)
         self.room = Bell(self.site.loop)
@@ -183,13 +190,15 @@ class Duplex:
     async def run(self) -> None:
         """Call the application and see to it that its socket ends."""
         scope = websocket_scope(self.conn, self.line, self.fields, self.site.state, self.handshake.subprotocols)
+        if self.site.noted:
+            self.answer.note_scope(scope)
         try:
             await self.site.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one socket
             self._fail(error)
             return
-        if self.denial is not None:
-            self.denial.returned()
+        if self.stage is DENYING:
+            self.answer.returned()
         elif self.stage is CONNECTING:
             log.error("%s %r: the application returned without accepting or closing", *self._name())
             self._refuse(500)
@@ -234,8 +243,9 @@ class Duplex:
         """Answer 101 and take the connection over. Raises OSError, BadResponse, ValueError."""
         responder, handshake = self.site.responder, self.handshake
         ours = b"".join(b"%b: %b\r\n" % pair for pair in handshake.answer(message.get("subprotocol")))
-        theirs = field_lines(responder, _without_ours(message.get("headers", ())))
+        theirs = field_lines(responder, _without_ours(self.answer.fields_of(message.get("headers", ()))))
         self._write(b"HTTP/1.1 101 Switching Protocols\r\n" + ours + theirs + responder.end)
+        self._note(101)
         self.stage = OPEN
         self.socket = WebSocket(handshake, self.limits)
         self.site.sockets.add(self)
@@ -249,13 +259,9 @@ class Duplex:
 
     async def _deny(self, kind: str, message: Message) -> None:
         """Answer the handshake with a response of the application's (extension `websocket.http.response`)."""
-        if self.denial is None:
-            self.denial = type("BoundDenial", (_Denial,), {"__slots__": (), "site": self.site})(
-                self.conn, self.line, self.fields
-            )
-            self.stage = DENYING
-            self.conn.exchange = self.denial
-        await self.denial.send(message | {"type": kind})
+        self.stage = DENYING
+        self.conn.exchange = self.answer
+        await self.answer.send(message | {"type": kind})
 
     def _close(self, code: int, reason: str) -> None:
         socket = self.socket
@@ -336,11 +342,17 @@ class Duplex:
 
     def _refuse(self, code: int) -> None:
         self.stage = CLOSED
-        payload, _ = error_response(self.site.responder, code)
+        payload, _ = self.answer.error(self.site.responder, code)
         try:
             self.conn.reply(payload, False)
         except OSError:
             self.conn.done(False)
+        self._note(code)
+
+    def _note(self, code: int) -> None:
+        """Leave the handshake's line in the access log, where there is one."""
+        if self.site.noted:
+            self.answer.note(code, 0)
 
     def _end(self) -> None:
         """Give the connection up."""
@@ -356,8 +368,8 @@ class Duplex:
         """Log what the application raised, and end its socket."""
         if not isinstance(error, asyncio.CancelledError) and not (self.stage is CLOSED and due_to_loss(error)):
             log_failure(error, *self._name())
-        if self.denial is not None:
-            self.denial.abandon(500)
+        if self.stage is DENYING:
+            self.answer.abandon(500)
         elif self.stage is CONNECTING:
             self._refuse(500)
         elif self.stage is OPEN:

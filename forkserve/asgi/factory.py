@@ -34,8 +34,8 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
     if access is not None:
         bases.append(TimedExchange if access.timed else LoggedExchange)
     bound = {"__slots__": (), "site": site, "access": access, "header": identity}
-    http = type("BoundExchange", tuple(bases) or (Exchange,), bound)
-    upgraded = _websockets(site, options) if find_spec("websockets") is not None else _refuse
+    http = type("BoundExchange", (*bases, Exchange), bound)
+    upgraded = _websockets(options, bases, bound) if find_spec("websockets") is not None else _refuse
 
     def exchange_for(conn: Transport, line: RequestLine, fields: Fields) -> Any:
         if fields.upgrade is not None and line.method == "GET" and fields.upgrade.lower() == b"websocket":
@@ -45,16 +45,17 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
     return exchange_for
 
 
-def _websockets(site: Site, options: AsgiOptions) -> Factory:
+def _websockets(options: AsgiOptions, bases: list[type[Exchange]], answering: dict[str, Any]) -> Factory:
     # These need the library, which is an extra.
-    from forkserve.asgi.duplex import Duplex, Keepalive
+    from forkserve.asgi.duplex import Answer, Duplex, Keepalive
     from forkserve.asgi.websocket import BadHandshake, WebSocketLimits
 
     bound = type(
         "BoundDuplex",
         (Duplex,),
         {
-            "site": site,
+            "site": answering["site"],
+            "answering": type("BoundAnswer", (*bases, Answer), answering),
             "limits": WebSocketLimits(options.ws_max_size, not options.no_ws_compression),
             "keepalive": Keepalive(options.ws_ping_interval, options.ws_ping_timeout),
         },

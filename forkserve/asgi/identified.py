@@ -43,11 +43,15 @@ class IdentifiedExchange(Exchange):
         """Return an error response with the id."""
         return error_response(responder, code, more=[(self.header, self.identity)], **framing)
 
+    def fields_of(self, headers: Any) -> list[tuple[bytes, bytes]]:
+        """Return the application's header fields, and the id, if it is not among them."""
+        fields = list(headers)
+        if not any(bytes(name).lower() == self.header.lower().encode() for name, _ in fields):
+            fields.append((self.header.encode(), self.identity.encode()))
+        return fields
+
     def _prepared(self, message: Message) -> Prepared:
-        headers = list(message.get("headers", ()))
-        if not any(bytes(name).lower() == self.header.lower().encode() for name, _ in headers):
-            headers.append((self.header.encode(), self.identity.encode()))
-        return super()._prepared({**message, "headers": headers})
+        return super()._prepared({**message, "headers": self.fields_of(message.get("headers", ()))})
 
 
 def _only(headers: list[tuple[bytes, bytes]], name: bytes) -> str | None:

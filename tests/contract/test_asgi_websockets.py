@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -219,3 +220,39 @@ def test_draining_tells_sockets_that_the_service_restarts() -> None:
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
         assert worker.ended() == 0
+
+
+@pytest.mark.parametrize("form", ['%(h)s "%(r)s" %(s)s %(i)s', "json"])
+def test_a_handshake_has_an_id_and_leaves_a_line_when_it_is_answered(form: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    words = ["--access-log", str(log), "--access-log-format", form, "--request-id-header", "X-Request-ID"]
+    with worker_of(*words) as worker:
+        with client(worker, "/ws/scope", additional_headers={"X-Request-ID": "first"}) as ws:
+            scope = json.loads(ws.recv(PATIENCE))
+            assert scope["extensions"]["forkserve.request_id"] == {"id": "first"}
+            assert ws.response is not None
+            assert ws.response.headers["x-request-id"] == "first"
+            while not log.read_text():
+                assert worker.process.poll() is None
+        for number, path in enumerate(("/ws/forbidden", "/ws/denied", "/ws/raises")):
+            refusal = pytest.raises(InvalidStatus)
+            with refusal, client(worker, path, additional_headers={"X-Request-ID": f"id-{number}"}):
+                pass
+            assert refusal.excinfo is not None
+            assert refusal.excinfo.value.response.headers["x-request-id"] == f"id-{number}"
+        body_of(worker, "/hello")
+    lines = log.read_text().splitlines()
+    if form == "json":
+        found = [(line["target"], line["status"], line["request_id"]) for line in map(json.loads, lines)]
+    else:
+        parts = [line.split() for line in lines]
+        found = [(part[2], int(part[4]), part[5]) for part in parts]
+        assert {part[0] for part in parts} == {"127.0.0.1"}
+    assert found[:-1] == [
+        ("/ws/scope", 101, "first"),
+        ("/ws/forbidden", 403, "id-0"),
+        ("/ws/denied", 418, "id-1"),
+        ("/ws/raises", 500, "id-2"),
+    ]
+    assert found[-1][:2] == ("/hello", 200)
