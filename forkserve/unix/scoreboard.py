@@ -141,7 +141,8 @@ class Seat:
     def __init__(self, fd: int, bell: int, index: int) -> None:
         """Claim the record; raises ValueError or OSError with the reason when this is no board, or not ours."""
         self.fd, self.bell, self.index = fd, bell, index
-        if not stat.S_ISREG(os.fstat(fd).st_mode) or os.fstat(fd).st_size < HEADER * 8:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size < HEADER * 8 or status.st_size % 8:
             raise ValueError(f"descriptor {fd} is no scoreboard")
         self._memory = mmap.mmap(fd, 0)
         self._words = words = memoryview(self._memory).cast("q")
@@ -201,7 +202,7 @@ def take_seat(environ: MutableMapping[str, str]) -> Seat | None:
     try:
         seat = Seat(fd, bell, index)
     except (ValueError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         log.warning("%s=%s is ignored: %s", SCOREBOARD, text, reason)
         return None
     os.set_inheritable(fd, False)
