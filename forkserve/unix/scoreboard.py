@@ -85,15 +85,16 @@ class Scoreboard:
         """Return a record for a new process, or None when all are taken; raises OSError when there can be no board."""
         if self.bell < 0:
             self._open()
-        for index in range(CAPACITY):
-            base = HEADER + index * RECORD
-            if self._words[base + Field.STATE] == State.VACANT:
-                self._words[base + Field.GENERATION] = generation
-                self._words[base + Field.STATE] = State.STARTING
-                self._words[_IN_USE] = max(self._words[_IN_USE], index + 1)
-                self.ring()
-                return Place(self, index)
-        return None
+        states = self._words[HEADER::RECORD].tolist()
+        if State.VACANT not in states:
+            return None
+        index = states.index(State.VACANT)
+        base = HEADER + index * RECORD
+        self._words[base + Field.GENERATION] = generation
+        self._words[base + Field.STATE] = State.STARTING
+        self._words[_IN_USE] = max(self._words[_IN_USE], index + 1)
+        self.ring()
+        return Place(self, index)
 
     def clear(self, index: int) -> None:
         """Clear a record, and have the others look: what its process was woken for may wait in the queue."""
