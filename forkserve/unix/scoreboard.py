@@ -85,15 +85,16 @@ class Scoreboard:
         """Return a record for a new process, or None when all are taken; raises OSError when there can be no board."""
         if self.bell < 0:
             self._open()
-        for index in range(CAPACITY):
-            base = HEADER + index * RECORD
-            if self._words[base + Field.STATE] == State.VACANT:
-                self._words[base + Field.GENERATION] = generation
-                self._words[base + Field.STATE] = State.STARTING
-                self._words[_IN_USE] = max(self._words[_IN_USE], index + 1)
-                self.ring()
-                return Place(self, index)
-        return None
+        states = self._words[HEADER::RECORD].tolist()
+        if State.VACANT not in states:
+            return None
+        index = states.index(State.VACANT)
+        base = HEADER + index * RECORD
+        self._words[base + Field.GENERATION] = generation
+        self._words[base + Field.STATE] = State.STARTING
+        self._words[_IN_USE] = max(self._words[_IN_USE], index + 1)
+        self.ring()
+        return Place(self, index)
 
     def clear(self, index: int) -> None:
         """Clear a record, and have the others look: what its process was woken for may wait in the queue."""
@@ -141,7 +142,8 @@ class Seat:
     def __init__(self, fd: int, bell: int, index: int) -> None:
         """Claim the record; raises ValueError or OSError with the reason when this is no board, or not ours."""
         self.fd, self.bell, self.index = fd, bell, index
-        if not stat.S_ISREG(os.fstat(fd).st_mode) or os.fstat(fd).st_size < HEADER * 8:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size < HEADER * 8 or status.st_size % 8:
             raise ValueError(f"descriptor {fd} is no scoreboard")
         self._memory = mmap.mmap(fd, 0)
         self._words = words = memoryview(self._memory).cast("q")
@@ -201,7 +203,7 @@ def take_seat(environ: MutableMapping[str, str]) -> Seat | None:
     try:
         seat = Seat(fd, bell, index)
     except (ValueError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         log.warning("%s=%s is ignored: %s", SCOREBOARD, text, reason)
         return None
     os.set_inheritable(fd, False)

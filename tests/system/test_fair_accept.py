@@ -7,13 +7,16 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from forkserve.engine.fairness import MOMENT
 from tests.support.crowd import Crowd, answer, held
-from tests.support.forkserving import Forkserve, eventually, running
+from tests.support.forkserving import Forkserve, descriptors, eventually, running
 
 APPS = Path(__file__).parent / "apps"
 WORKER = Path(sys.executable).parent / "forkserve-worker"
@@ -45,6 +48,12 @@ def ready(server: Forkserve, number: int) -> None:
     """Wait until so many more processes are ready."""
     for _ in range(number):
         server.expect(r"web\[\d+\] pid \d+ is ready")
+
+
+def let_a_moment_pass() -> None:
+    """Wait until who is busy now is busy for longer than a moment, up to which it still counts as free."""
+    enough = time.monotonic() + 2 * MOMENT
+    eventually(lambda: time.monotonic() > enough)
 
 
 def lost_all_of(server: Forkserve, crowd: Crowd, pid: int) -> int:
@@ -81,6 +90,7 @@ def test_a_worker_that_is_held_gets_nobody_while_others_are_free(backend: str, t
         crowd.come(8)
         slow = crowd.knock("/hold")
         hold.entered()
+        let_a_moment_pass()
 
         crowd.come(30)
         free = crowd.counts
@@ -97,6 +107,7 @@ def test_a_loop_that_the_application_blocks_gets_nobody_while_others_are_free(tm
         crowd.come(8)
         slow = crowd.knock("/hold-later")
         hold.entered()
+        let_a_moment_pass()
 
         crowd.come(30)
         free = crowd.counts
@@ -142,7 +153,9 @@ def test_those_who_leave_are_made_up_for(tmp_path: Path) -> None:
     with site("sync", tmp_path) as (_, crowd):
         crowd.come(32)
         for pid in list(crowd.counts)[:2]:
-            crowd.leave(pid)
+            before = descriptors(pid)
+            gone = crowd.leave(pid)
+            eventually(lambda pid=pid, left=before - gone: descriptors(pid) == left)
         crowd.come(16)
 
         assert len(crowd.counts) == 4
@@ -168,14 +181,58 @@ def test_more_and_fewer_workers_share(backend: str, tmp_path: Path) -> None:
         assert crowd.gap <= 1, crowd.counts
 
 
-def test_a_single_worker_writes_nothing(tmp_path: Path) -> None:
-    with site("sync", tmp_path, workers=1) as (server, crowd):
-        crowd.come(3)
-        pid = server.children()[0].pid
-        maps = Path(f"/proc/{pid}/maps").read_text()
-        assert "forkserve-scoreboard" in maps
+def test_unix_sockets_are_shared_evenly_too(tmp_path: Path) -> None:
+    address = str(tmp_path / "web.sock")
+    worker = f"{WORKER} --backend sync --pythonpath {APPS} --fd $(circus.sockets.web) crowd:wsgi"
+    config = f"[socket:web]\npath = {address}\n[watcher:web]\ncmd = {worker}\nuse_sockets = true\nnumprocesses = 4\n"
+    with running(cwd=tmp_path, config=config) as server:
+        ready(server, 4)
+        for come in ("come", "burst"):
+            with contextlib.closing(Crowd(address)) as crowd:
+                getattr(crowd, come)(32)
+                assert len(crowd.counts) == 4
+                assert crowd.gap <= 1, crowd.counts
+                for pid in list(crowd.counts):
+                    before = descriptors(pid)
+                    gone = crowd.leave(pid)
+                    eventually(lambda pid=pid, left=before - gone: descriptors(pid) == left)
 
-        assert set(crowd.counts) == {pid}
+
+@EACH
+def test_a_reload_loses_nothing_and_new_workers_share(backend: str, tmp_path: Path) -> None:
+    with site(backend, tmp_path) as (server, crowd):
+        crowd.burst(16)
+        old = set(crowd.counts)
+        lost: list[OSError] = []
+        answered = 0
+        over = threading.Event()
+
+        def load() -> None:
+            nonlocal answered
+            while not over.is_set():
+                try:
+                    with crowd.knock() as client:
+                        answer(client)
+                        answered += 1
+                except OSError as error:
+                    lost.append(error)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        server.send(signal.SIGHUP)
+        ready(server, 4)
+        for _ in old:
+            server.expect(r"web\[\d+\] pid \d+ exited with code 0")
+        over.set()
+        thread.join()
+        crowd.close()
+        crowd.burst(32)
+
+        assert answered
+        assert not lost
+        assert len(crowd.counts) == 4
+        assert not old & set(crowd.counts)
+        assert crowd.gap <= 1, crowd.counts
 
 
 def test_nobody_wakes_up_while_nobody_comes(tmp_path: Path) -> None:
