@@ -181,23 +181,6 @@ def test_more_and_fewer_workers_share(backend: str, tmp_path: Path) -> None:
         assert crowd.gap <= 1, crowd.counts
 
 
-def test_unix_sockets_are_shared_evenly_too(tmp_path: Path) -> None:
-    address = str(tmp_path / "web.sock")
-    worker = f"{WORKER} --backend sync --pythonpath {APPS} --fd $(circus.sockets.web) crowd:wsgi"
-    config = f"[socket:web]\npath = {address}\n[watcher:web]\ncmd = {worker}\nuse_sockets = true\nnumprocesses = 4\n"
-    with running(cwd=tmp_path, config=config) as server:
-        ready(server, 4)
-        for come in ("come", "burst"):
-            with contextlib.closing(Crowd(address)) as crowd:
-                getattr(crowd, come)(32)
-                assert len(crowd.counts) == 4
-                assert crowd.gap <= 1, crowd.counts
-                for pid in list(crowd.counts):
-                    before = descriptors(pid)
-                    gone = crowd.leave(pid)
-                    eventually(lambda pid=pid, left=before - gone: descriptors(pid) == left)
-
-
 @EACH
 def test_a_reload_loses_nothing_and_new_workers_share(backend: str, tmp_path: Path) -> None:
     with site(backend, tmp_path) as (server, crowd):
