@@ -112,13 +112,15 @@ class Dealer:
         """Return 1 if all who have fewer are busy for longer than a moment, with a turn or with all their threads."""
         now, judge = queue.now, self._judge
         for number, (_, _, pid, count, turn, taken) in fewer:
-            if count >= own or number == self.number or (taken and not full and now - taken > MOMENT):
+            if count >= own or number == self.number:
                 continue
-            if judge.stuck.get(number) != turn and not (
-                _is_late(turn, queue) and judge.is_stuck(number, pid, turn, now)
+            crowded = taken > 0 and not full and now - taken > MOMENT
+            since = taken if crowded else turn
+            if judge.stuck.get(number) != since and not (
+                (crowded or _is_late(turn, queue)) and judge.is_stuck(number, pid, since, now)
             ):
                 return 0
-            self.in_doubt = self.in_doubt or turn <= 0
+            self.in_doubt = self.in_doubt or since <= 0
         return 1
 
 

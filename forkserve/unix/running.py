@@ -1,21 +1,24 @@
-"""Whether a process wants the processor, and how much of it it has had: /proc/PID/stat and schedstat (proc(5)).
+"""Whether a process wants the processor, and how much of it it has had: /proc/PID/task/*/stat and schedstat (proc(5)).
 
 Linux only; a kernel without CONFIG_SCHED_INFO, or a /proc that hides others, is the same as a process that sleeps.
 """
 
 from __future__ import annotations
 
+import os
+
 __all__ = ["processor_time"]
 
 
 def processor_time(pid: int) -> float | None:
-    """Return the seconds that the main thread has run, if it runs or waits for a processor; None if it does not."""
+    """Return the seconds that its threads have run, if one of them runs or waits for a processor; None if all sleep."""
+    wants, used = False, 0
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state = file.read().rpartition(b") ")[2][:1]
-        if state != b"R":
-            return None
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[0]) / 1e9
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
+                wants = wants or file.read().rpartition(b") ")[2][:1] == b"R"
+            with open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as file:
+                used += int(file.read().split()[0])
     except (OSError, ValueError, IndexError):
         return None
+    return used / 1e9 if wants else None

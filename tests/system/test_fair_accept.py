@@ -181,29 +181,12 @@ def test_more_and_fewer_workers_share(backend: str, tmp_path: Path) -> None:
         assert crowd.gap <= 1, crowd.counts
 
 
-def test_unix_sockets_are_shared_evenly_too(tmp_path: Path) -> None:
-    address = str(tmp_path / "web.sock")
-    worker = f"{WORKER} --backend sync --pythonpath {APPS} --fd $(circus.sockets.web) crowd:wsgi"
-    config = f"[socket:web]\npath = {address}\n[watcher:web]\ncmd = {worker}\nuse_sockets = true\nnumprocesses = 4\n"
-    with running(cwd=tmp_path, config=config) as server:
-        ready(server, 4)
-        for come in ("come", "burst"):
-            with contextlib.closing(Crowd(address)) as crowd:
-                getattr(crowd, come)(32)
-                assert len(crowd.counts) == 4
-                assert crowd.gap <= 1, crowd.counts
-                for pid in list(crowd.counts):
-                    before = descriptors(pid)
-                    gone = crowd.leave(pid)
-                    eventually(lambda pid=pid, left=before - gone: descriptors(pid) == left)
-
-
 @EACH
 def test_a_reload_loses_nothing_and_new_workers_share(backend: str, tmp_path: Path) -> None:
     with site(backend, tmp_path) as (server, crowd):
         crowd.burst(16)
         old = set(crowd.counts)
-        lost: list[OSError] = []
+        lost: list[Exception] = []
         answered = 0
         over = threading.Event()
 
@@ -214,17 +197,19 @@ def test_a_reload_loses_nothing_and_new_workers_share(backend: str, tmp_path: Pa
                     with crowd.knock() as client:
                         answer(client)
                         answered += 1
-                except OSError as error:
+                except (OSError, AssertionError) as error:
                     lost.append(error)
 
         thread = threading.Thread(target=load)
         thread.start()
-        server.send(signal.SIGHUP)
-        ready(server, 4)
-        for _ in old:
-            server.expect(r"web\[\d+\] pid \d+ exited with code 0")
-        over.set()
-        thread.join()
+        try:
+            server.send(signal.SIGHUP)
+            ready(server, 4)
+            for pid in old:
+                server.rewound().expect(rf"pid {pid} exited with code 0")
+        finally:
+            over.set()
+            thread.join()
         crowd.close()
         crowd.burst(32)
 
