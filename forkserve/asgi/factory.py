@@ -66,7 +66,9 @@ def _websockets(site: Site, options: AsgiOptions) -> Factory:
         try:
             return bound(conn, line, fields)
         except BadHandshake as error:
-            raise Refusal(error.status, "a bad WebSocket handshake") from error
+            # RFC 6455 section 4.4: a client of another version learns which one is spoken here.
+            spoken = (("Sec-WebSocket-Version", "13"),)
+            raise Refusal(error.status, "a bad WebSocket handshake", spoken) from error
 
     return make
 
