@@ -78,7 +78,9 @@ def _websockets(options: AsgiOptions, bases: list[type[Exchange]], answering: di
         try:
             return bound(conn, line, fields)
         except BadHandshake as error:
-            raise Refusal(error.status, "a bad WebSocket handshake") from error
+            # RFC 6455 section 4.4: a client of another version learns which one is spoken here.
+            spoken = (("Sec-WebSocket-Version", "13"),)
+            raise Refusal(error.status, "a bad WebSocket handshake", spoken) from error
 
     return make
 

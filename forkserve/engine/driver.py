@@ -341,5 +341,5 @@ class Driver(Sockets):
         if exchange is not FINISHED:
             # Else this is the end of a body that nobody read: its request has its answer.
             with contextlib.suppress(ConnectionLost):
-                conn.write(error_response(self.responder, refusal.status)[0])
+                conn.write(error_response(self.responder, refusal.status, more=refusal.fields)[0])
         self._advance(conn)

@@ -9,13 +9,15 @@ class Refusal(Exception):
     """A request that is not served: answer with `status`, then close the connection.
 
     `reason` is a short English text for the log; it holds no byte that the client sent. After a refusal nothing more
-    may be read from the connection as HTTP (RFC 9112 section 9.6: framing can no longer be trusted).
+    may be read from the connection as HTTP (RFC 9112 section 9.6: framing can no longer be trusted). `fields` are
+    what the answer says besides, as (name, value) pairs.
     """
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, fields: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.fields = fields
 
     def __str__(self) -> str:
         return f"{self.status} {self.reason}"

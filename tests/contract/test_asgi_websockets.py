@@ -154,7 +154,10 @@ def test_what_breaks_the_protocol_ends_the_socket_with_its_code(served: Served, 
 
 def test_a_bad_handshake_is_400_and_other_upgrades_are_plain_requests(served: Served) -> None:
     bad = OPENING.replace(KEY, b"short") + b"\r\n"
-    assert served.raw(bad).startswith(b"HTTP/1.1 400 ")
+    raw = served.raw(bad)
+    assert raw.startswith(b"HTTP/1.1 400 ")
+    # RFC 6455 section 4.4: which version is spoken here.
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in raw
     other = OPENING.replace(b"Upgrade: websocket", b"Upgrade: h2c").replace(b"/ws", b"/hello")
     with socket.create_connection(served.address, PATIENCE) as sock:
         sock.sendall(other + b"\r\n")
