@@ -10,12 +10,15 @@ from bench.harness.target import HOST, Launch, program, python
 
 __all__ = [
     "bjoern",
+    "cheroot",
     "fastpysgi",
     "forkserve",
     "granian",
     "gunicorn",
     "gunicorn_preload",
     "hypercorn",
+    "launcher",
+    "logged",
     "nginx",
     "nginx_proxy",
     "self_test",
@@ -29,23 +32,23 @@ __all__ = [
 LAUNCHERS = Path(__file__).parent.parent / "launchers"
 
 
-def forkserve(backend: str) -> Callable[[Launch], list[str]]:
+def forkserve(backend: str, *extra: str) -> Callable[[Launch], list[str]]:
     def argv(launch: Launch) -> list[str]:
-        threads = ["--threads", str(launch.threads)] if backend == "threads" else []
+        threads = ["--threads", str(launch.threads)] if backend in ("threads", "gunicorn-gthread") else []
         where = f"unix:{launch.unix}" if launch.unix else f"{HOST}:{launch.port}"
-        return [
-            program("forkserve"),
-            "-w",
-            str(launch.workers),
-            "-b",
-            where,
-            "--backend",
-            backend,
-            *threads,
-            launch.app,
-        ]
+        command = [program("forkserve"), "-w", str(launch.workers), "-b", where, "--backend", backend]
+        return [*command, *threads, *extra, launch.app]
 
     return argv
+
+
+def logged(argv: Callable[[Launch], list[str]], *extra: str) -> Callable[[Launch], list[str]]:
+    """Add options at the end, where the last of two wins, and drop the one that would silence the log."""
+
+    def with_log(launch: Launch) -> list[str]:
+        return [*(word for word in argv(launch) if word != "--no-access-log"), *extra]
+
+    return with_log
 
 
 def gunicorn(worker: str) -> Callable[[Launch], list[str]]:
@@ -76,8 +79,7 @@ def uwsgi(launch: Launch) -> list[str]:
         "--single-interpreter",
         "--vacuum",
     ]
-    module = launch.app.replace(":", ":", 1)
-    command = [program("uwsgi"), "--http-socket", where, "--module", module, "--processes", str(launch.workers)]
+    command = [program("uwsgi"), "--http-socket", where, "--module", launch.app, "--processes", str(launch.workers)]
     threads = ["--threads", str(launch.threads)] if launch.threads > 4 else []
     fifo = ["--lazy-apps", "--master-fifo", str(launch.folder / "fifo")]
     # http-socket ends each connection after one answer; saying so is what HTTP/1.1 clients and proxies rely on.
@@ -112,6 +114,19 @@ def waitress(launch: Launch) -> list[str]:
     where = [f"--unix-socket={launch.unix}"] if launch.unix else [f"--listen={HOST}:{launch.port}"]
     many = [f"--connection-limit={launch.connections + 100}", "--asyncore-use-poll"] if launch.connections > 90 else []
     return [program("waitress-serve"), *where, f"--threads={launch.threads}", *many, launch.app]
+
+
+def cheroot(launch: Launch) -> list[str]:
+    return [program("cheroot"), "--bind", f"{HOST}:{launch.port}", launch.app]
+
+
+def launcher(name: str) -> Callable[[Launch], list[str]]:
+    """Start a server that has no command of its own."""
+
+    def argv(launch: Launch) -> list[str]:
+        return [python(), str(LAUNCHERS / f"{name}_run.py"), launch.app, HOST, str(launch.port)]
+
+    return argv
 
 
 def bjoern(launch: Launch) -> list[str]:

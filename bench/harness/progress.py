@@ -5,6 +5,7 @@ One line that says where it is and how long it will take, and a line per finishe
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TextIO
@@ -50,17 +51,35 @@ class Progress:
         pace = took / self._passed if self._passed > 20 else 1.0
         return (self._planned - self._passed) * pace
 
+    def _head(self) -> str:
+        return f"[{self._done}/{len(self._jobs)}, {left(self.remaining())} left]"
+
+    def show(self, job: Job) -> None:
+        """Say what is being measured; only a terminal shows that."""
+        if self._out.isatty():
+            cell = job.cell
+            text = f"{self._head()} {cell.scenario} {cell.variant}".rstrip() + f": {cell.server} ..."
+            # A line that wraps could not be removed again.
+            print(f"\r\x1b[K{text[: self._width() - 1]}", end="", file=self._out, flush=True)
+
     def note(self, job: Job, measurement: Measurement) -> None:
         """Take one finished measurement."""
         self._done = self._jobs.index(job) + 1
         self._passed = sum(job.seconds for job in self._jobs[: self._done])
         text = line_of(measurement, job.scenario.metrics[0])
-        head = f"[{self._done}/{len(self._jobs)}, {left(self.remaining())} left]"
-        if self._out.isatty():
-            colour = "\x1b[31m" if measurement.status is Status.FAILED or measurement.errors else ""
-            print(f"\r\x1b[K{colour}{text}\x1b[0m\n{head}", end="", file=self._out, flush=True)
-        else:
-            print(head, text, file=self._out, flush=True)
+        if not self._out.isatty():
+            print(self._head(), text, file=self._out, flush=True)
+            return
+        colour = "\x1b[31m" if measurement.status is Status.FAILED or measurement.errors else ""
+        print(f"\r\x1b[K{colour}{text}\x1b[0m", file=self._out, flush=True)
+        if self._done < len(self._jobs):
+            self.show(self._jobs[self._done])
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or 80
+        except OSError:
+            return 80
 
     def end(self) -> None:
         """Remove the line."""

@@ -7,6 +7,7 @@ sockets in the scratch folder of the start.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.harness.target import HOST, Launch, program, python
@@ -37,9 +38,14 @@ backlog = 2048
     return [python(), program("circusd"), str(config)]
 
 
-def circus_argv(launch: Launch) -> list[str]:
-    """Run Chaussette (its wsgiref backend: the only one that takes an fd on today's Pythons) under circusd."""
-    return _circus(launch, f"{program('chaussette')} --fd $(circus.sockets.web) {launch.app.replace(':', '.')}")
+def circus_argv(backend: str) -> Callable[[Launch], list[str]]:
+    """Run Chaussette under circusd. Of its backends only wsgiref is sure to serve on today's Pythons."""
+
+    def argv(launch: Launch) -> list[str]:
+        app = launch.app.replace(":", ".")
+        return _circus(launch, f"{program('chaussette')} --fd $(circus.sockets.web) --backend {backend} {app}")
+
+    return argv
 
 
 def circus_worker_argv(launch: Launch) -> list[str]:

@@ -54,6 +54,14 @@ def test_answers_under_way_at_the_end_are_not_taken_for_wrong_ones() -> None:
     assert "answers of another length" not in sample_of(result, 1.0, checked(1_000_000), connections=4).errors
 
 
+def test_answers_may_differ_in_length_as_those_that_were_checked_did() -> None:
+    either = checked(140)
+    either.most = 160
+    assert sample_of(wrk.parse(OUTPUT), 1.0, either, connections=64).errors.keys() == {
+        "read", "wrong status", "no answer in time"
+    }  # fmt: skip
+
+
 def test_server_time_is_given_per_request() -> None:
     assert sample_of(wrk.parse(OUTPUT), 1.0, checked(150), connections=64).values["cpu_us"] == pytest.approx(10.0)
 

@@ -63,7 +63,7 @@ def test_every_scenario_names_servers_that_exist_and_a_baseline_that_takes_part(
         assert cells, scenario.name
         for cell in cells:
             assert cell.server in SERVERS
-            assert scenario.baseline_of(cell.variant) in {
+            assert scenario.base_of(cell.variant, cell.server) in {
                 other.server for other in cells if other.variant == cell.variant
             }
 
