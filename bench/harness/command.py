@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench.harness import machine, pinning, report, rounds, selftest, store
+from bench.harness.clients import SIGNALS
 from bench.harness.context import Bench
 from bench.harness.model import BenchError, Measurement, Settings
 from bench.harness.progress import Progress, left
@@ -123,6 +125,11 @@ def _jobs(settings: Settings) -> list[rounds.Job]:
     return jobs
 
 
+def _columns() -> int:
+    """Return how wide the terminal is; 0 where the tables go to a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
 def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job], other: store.Results | None) -> int:
     distributions = [server.distribution for server in SERVERS.values() if server.distribution != "nginx"]
     found = machine.inspect(
@@ -149,7 +156,7 @@ def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job], 
         code = 130
     progress.end()
     kept.close(complete=code == 0)
-    print(report.terminal(report.write(results, folder, other)))
+    print(report.terminal(report.write(results, folder, other), _columns()))
     print(f"\nreport: {folder}/report.html, {folder}/report.md; raw: {folder}/results.json")
     if options.write_docs and code == 0:
         print(f"written: {report.write_docs(results, folder)}")
@@ -159,7 +166,7 @@ def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job], 
 def _again(folder: Path, options: argparse.Namespace, other: store.Results | None) -> int:
     results = store.load(folder)
     target = folder if folder.is_dir() else folder.parent
-    print(report.terminal(report.write(results, target, other)))
+    print(report.terminal(report.write(results, target, other), _columns()))
     if options.write_docs:
         print(f"written: {report.write_docs(results, target)}")
     return 0
@@ -179,7 +186,7 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{job.cell.scenario} {job.cell.variant}: {job.cell.server} (round {job.round + 1})")
         print(f"{len(jobs)} measurements, about {left(sum(job.seconds for job in jobs))}")
         return 0
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     bench = Bench(settings, pinning.here())
     try:

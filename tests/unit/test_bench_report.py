@@ -14,6 +14,7 @@ from bench.harness.document import Grid, compose, grid_of
 from bench.harness.goals import GOALS, Finding, judge
 from bench.harness.model import BenchError, Measurement, Settings, Status
 from bench.harness.progress import left
+from bench.harness.report import terminal
 from bench.harness.scenarios import SCENARIOS
 from bench.harness.servers import SERVERS
 from bench.harness.store import Results, Store, load
@@ -184,6 +185,15 @@ def test_a_comparison_tells_a_change_from_noise() -> None:
         "gunicorn-gthread": "better",
         "forkserve-sync": "same within the spread",
     }
+
+
+def test_a_narrow_terminal_keeps_the_ratio_and_the_errors() -> None:
+    wide, narrow = terminal([table()]).splitlines(), terminal([table()], 80).splitlines()
+    assert max(map(len, narrow)) <= 80 < max(map(len, wide))
+    assert "x gunicorn-gthread" in narrow[2]
+    assert [line.rsplit("  ", 1)[-1].strip() for line in narrow[2:]] == [
+        "errors", "0", "6 wrong body", "0", "0", "FAILED"
+    ]  # fmt: skip
 
 
 def test_times_left_are_written_for_people() -> None:

@@ -45,7 +45,7 @@ class Memory(Prefork):
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Four imports of everything, then the requests."""
-        return 12.0
+        return 10.0
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Fill the caches of all workers and weigh the tree."""
@@ -86,8 +86,8 @@ class StartUp(Prefork):
         return variant == "1 worker" or Can.WORKERS in named(server).can or server == "nginx"
 
     def rounds(self, settings: Settings) -> int:
-        """Two are enough for the short set."""
-        return settings.rounds if settings.full else min(2, settings.rounds)
+        """One is enough for the short set: starts hardly vary."""
+        return settings.rounds if settings.full else 1
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start and stop."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench.harness.clients import Crowd, Plan, errors_of
+from bench.harness.clients import Crowd, Plan, drive, errors_of
 from bench.harness.context import Bench
 from bench.harness.model import BenchError, Better, Cell, Metric, Sample, Settings
 from bench.harness.probe import Answer, Outcome
@@ -104,7 +104,7 @@ def under_load(running: Running, tell: Callable[[Story], Awaitable[None]]) -> St
                 fresh.stop()
                 kept.stop()
 
-    asyncio.run(main())
+    drive(main())
     return story
 
 
@@ -150,14 +150,13 @@ class Deploy(Prefork):
         "uwsgi",
         "granian-wsgi",
         "uvicorn",
-        "hypercorn",
         "circus-chaussette",
     )
     in_quick = True
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, good deploy, broken deploy, mended deploy."""
-        return 16.0
+        return 15.0
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Deploy three times to one server."""

@@ -79,6 +79,10 @@ class Historic(Prefork):
         """Both benches."""
         return self.applications
 
+    def rounds(self, settings: Settings) -> int:
+        """Once: the loads are seven."""
+        return 1
+
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Seven loads, and fifty workers that take a while to start."""
         return (settings.duration * LENGTHEN + 4) * len(USERS) + 20

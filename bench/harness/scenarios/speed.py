@@ -72,6 +72,11 @@ class Limit(Throughput):
     baseline = "nginx"
     servers = ("nginx",)
     in_quick = True
+
+    def rounds(self, settings: Settings) -> int:
+        """Once in the short set, whose hello worlds have nginx beside them."""
+        return settings.repeats
+
     works = {"": Work({"limit": ""})}
 
 
@@ -90,6 +95,7 @@ class WsgiHello(Throughput):
     )
     baseline = "gunicorn-gthread"
     servers = ("nginx", *WSGI)
+    short_servers = tuple(name for name in servers if name != "waitress")
     in_quick = True
     works = {"": Work({key: HELLO[key] for key in ("wsgi", "limit")})}
 
@@ -105,6 +111,7 @@ class AsgiHello(Throughput):
     )
     baseline = "uvicorn"
     servers = ("nginx", *ASGI)
+    short_servers = tuple(name for name in servers if name != "hypercorn")
     in_quick = True
     works = {"": Work({key: HELLO[key] for key in ("asgi", "limit")})}
 

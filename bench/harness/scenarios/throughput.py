@@ -88,7 +88,7 @@ class Throughput(Scenario):
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, verify, time, stop."""
-        return settings.duration * 1.25 + 0.9
+        return settings.duration * 1.25 + 0.6
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Time one server once."""
