@@ -24,6 +24,7 @@ __all__ = [
     "self_test",
     "uvicorn",
     "uwsgi",
+    "uwsgi_http",
     "waitress",
     "worker_bare",
     "worker_forkserve",
@@ -57,6 +58,7 @@ def gunicorn(worker: str) -> Callable[[Launch], list[str]]:
         extra = ["--threads", str(launch.threads)] if worker == "gthread" else []
         if worker in ("gevent", "asgi", "gthread") and launch.connections > 1000:
             extra += ["--worker-connections", str(launch.connections + 100)]
+        extra += ["--keep-alive", str(launch.keep_alive)] if launch.keep_alive else []
         command = [program("gunicorn"), "-w", str(launch.workers), "-k", worker, "-b", where]
         return [*command, *extra, "--no-control-socket", "--log-level", "warning", launch.app]
 
@@ -68,23 +70,23 @@ def gunicorn_preload(launch: Launch) -> list[str]:
     return [*command, "--preload", app]
 
 
-def uwsgi(launch: Launch) -> list[str]:
-    where = launch.unix or f"{HOST}:{launch.port}"
-    flags = [
-        "--master",
-        "--strict",
-        "--need-app",
-        "--enable-threads",
-        "--die-on-term",
-        "--single-interpreter",
-        "--vacuum",
-    ]
-    command = [program("uwsgi"), "--http-socket", where, "--module", launch.app, "--processes", str(launch.workers)]
+def _uwsgi(launch: Launch, *where: str) -> list[str]:
+    production = ["--master", "--strict", "--need-app", "--enable-threads", "--die-on-term", "--single-interpreter"]
+    command = [program("uwsgi"), *where, "--module", launch.app, "--processes", str(launch.workers)]
     threads = ["--threads", str(launch.threads)] if launch.threads > 4 else []
     fifo = ["--lazy-apps", "--master-fifo", str(launch.folder / "fifo")]
+    return [*command, *threads, *production, "--vacuum", *fifo, "--disable-logging"]
+
+
+def uwsgi(launch: Launch) -> list[str]:
     # http-socket ends each connection after one answer; saying so is what HTTP/1.1 clients and proxies rely on.
-    close = ["--add-header", "Connection: close"]
-    return [*command, *threads, *flags, *fifo, *close, "--disable-logging"]
+    where = launch.unix or f"{HOST}:{launch.port}"
+    return _uwsgi(launch, "--http-socket", where, "--add-header", "Connection: close")
+
+
+def uwsgi_http(launch: Launch) -> list[str]:
+    """By its own router, a process of its own, which keeps connections."""
+    return _uwsgi(launch, "--http", f"{HOST}:{launch.port}", "--http-keepalive")
 
 
 def granian(interface: str) -> Callable[[Launch], list[str]]:
@@ -100,14 +102,16 @@ def granian(interface: str) -> Callable[[Launch], list[str]]:
 def uvicorn(launch: Launch) -> list[str]:
     where = ["--uds", launch.unix] if launch.unix else ["--host", HOST, "--port", str(launch.port)]
     workers = ["--workers", str(launch.workers)] if launch.workers > 1 or launch.supervised else []
-    command = [program("uvicorn"), launch.app, *where, *workers, "--loop", "uvloop", "--http", "httptools"]
+    keep = ["--timeout-keep-alive", str(launch.keep_alive)] if launch.keep_alive else []
+    command = [program("uvicorn"), launch.app, *where, *workers, *keep, "--loop", "uvloop", "--http", "httptools"]
     return [*command, "--no-access-log", "--log-level", "warning"]
 
 
 def hypercorn(launch: Launch) -> list[str]:
     where = f"unix:{launch.unix}" if launch.unix else f"{HOST}:{launch.port}"
     command = [program("hypercorn"), "-w", str(launch.workers), "-k", "uvloop", "-b", where]
-    return [*command, "--log-level", "WARNING", launch.app]
+    keep = ["--keep-alive", str(launch.keep_alive)] if launch.keep_alive else []
+    return [*command, *keep, "--log-level", "WARNING", launch.app]
 
 
 def waitress(launch: Launch) -> list[str]:

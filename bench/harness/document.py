@@ -65,6 +65,9 @@ class Figure:
 
 Block = Heading | Text | Items | Grid | Code | Figure
 
+DISTURBED = 0.1
+"""Cores that others kept busy, above which figures deserve doubt."""
+
 READING = (
     "A figure is the median of the rounds, with half the range between the lowest and the highest in per cent. A ratio "
     "(x of a baseline) is taken within each round, where both sides met the same machine; the median of those is "
@@ -77,8 +80,8 @@ READING = (
     "baseline's divided by the server's: above 1 the server needs less than the baseline.",
     "`nginx` answers `return 200` without any application: the limit of this machine and this load generator, not a "
     "competitor.",
-    "`noise` is how many cores other programs kept busy meanwhile. Above 0.1 the figures deserve doubt, above 0.3 "
-    "another run.",
+    f"`noise` is how many cores other programs kept busy meanwhile. Above {DISTURBED} the figures deserve doubt, above "
+    "0.3 another run.",
 )
 
 
@@ -159,7 +162,8 @@ def _goals(results: Results) -> list[Block]:
     counts = Counter(finding.verdict.partition(";")[0] for finding in findings)
     rows = tuple(
         (finding.goal.describe(), finding.goal.asked(), _found(finding), ratio(finding.by_cpu), finding.verdict)
-        for finding in sorted(findings, key=lambda finding: finding.found is None)
+        for finding in findings
+        if finding.found
     )
     intro = (
         f"What forkserve set out to reach: {counts['met']} met, {counts['MISSED']} missed, {counts['not measured']} "
@@ -167,7 +171,11 @@ def _goals(results: Results) -> list[Block]:
         "stands `by CPU`, the other's CPU time per request divided by ours. A server that brought the client to its "
         "limit is faster than its rate says: there the CPU ratio is the better measure."
     )
-    return [Heading("Goals"), Text(intro), Grid(("goal", "asked", "found", "by CPU", "verdict"), rows)]
+    blocks: list[Block] = [Heading("Goals"), Text(intro)]
+    if rows:
+        blocks.append(Grid(("goal", "asked", "found", "by CPU", "verdict"), rows))
+    missing = tuple(f"{f.goal.describe()} {f.goal.asked()}: {f.verdict}" for f in findings if not f.found)
+    return [*blocks, Text("Not measured in this run:"), Items(missing)] if missing else blocks
 
 
 def _found(finding: goals.Finding) -> str:
@@ -198,6 +206,10 @@ def _commands(found: list[Table]) -> str:
     return "\n".join(lines)
 
 
+def _count(number: object, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def compose(results: Results, found: list[Table], comparison: list[Block]) -> list[Block]:
     """Put the whole report together."""
     settings, machine = results.settings, results.machine
@@ -206,10 +218,16 @@ def compose(results: Results, found: list[Table], comparison: list[Block]) -> li
     blocks.append(
         Text(
             f"Made by `{settings.get('command', 'bench/run.sh')}` on {results.started}, "
-            f"{settings.get('rounds')} rounds of {settings.get('duration')} s, "
+            f"{_count(settings.get('rounds'), 'round')} of {settings.get('duration')} s, "
             f"servers interleaved. Anyone can repeat it: `bench/README.md` says how.{state}"
         )
     )
+    disturbed = sum(table.noise > DISTURBED for table in found)
+    if disturbed:
+        warning = (
+            f"**The machine was disturbed: {disturbed} of {len(found)} tables have noise above {DISTURBED} cores.**"
+        )
+        blocks.append(Text(f"{warning} Believe their ratios by CPU before their rates."))
     blocks += [Heading("How to read this"), Items(READING), Heading("Where forkserve loses")]
     lines = _loss_lines(found)
     nothing = "In no figure of this run does the best of the field beat the best forkserve backend beyond the spread."

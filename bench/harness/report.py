@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from bench.harness import markdown, page, plots
-from bench.harness.comparison import compare
+from bench.harness.comparison import compare, differences
 from bench.harness.document import Block, Grid, compose, grid_of
 from bench.harness.scenarios import SCENARIOS
 from bench.harness.store import Results
@@ -23,12 +23,16 @@ DOCS = Path(__file__).parents[2] / "docs"
 def write(results: Results, folder: Path, other: Results | None = None) -> list[Table]:
     """Write the report into `folder` and return its tables."""
     found = tables(results.measurements, SCENARIOS)
-    comparison: list[Block] = compare(found, tables(other.measurements, SCENARIOS)) if other else []
+    comparison: list[Block] = _since(results, found, other) if other else []
     plots.draw(found, folder / "plots")
     blocks = compose(results, found, comparison)
     (folder / "report.md").write_text(markdown.render(blocks, "plots"))
     (folder / "report.html").write_text(page.render(blocks, folder / "plots"))
     return found
+
+
+def _since(results: Results, found: list[Table], other: Results) -> list[Block]:
+    return compare(found, tables(other.measurements, SCENARIOS), differences(results, other))
 
 
 def write_docs(results: Results, folder: Path) -> Path:

@@ -129,10 +129,11 @@ _ROWS = (
         "wsgi",
         "uWSGI",
         to.uwsgi,
-        "uwsgi-docs, Things to know; The Art of Graceful Reloading",
+        "uwsgi-docs, Native HTTP: http-socket, behind a proxy, which keeps no connections",
         _INLINE | {Can.WAITS},
         Reload.UWSGI_CHAIN,
     ),
+    Server("uwsgi-http", "wsgi", "uWSGI", to.uwsgi_http, "uwsgi-docs, Native HTTP: http, alone, by its router", _MANY),
     Server("granian-wsgi", "wsgi", "granian", to.granian("wsgi"), "README: --interface wsgi", _THREADED, Reload.HUP),
     Server(
         "waitress",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.harness import markdown, page
-from bench.harness.comparison import compare
+from bench.harness.comparison import compare, differences
 from bench.harness.document import Grid, compose, grid_of
 from bench.harness.goals import GOALS, Finding, judge
 from bench.harness.model import BenchError, Measurement, Settings, Status
@@ -185,6 +185,19 @@ def test_a_comparison_tells_a_change_from_noise() -> None:
         "gunicorn-gthread": "better",
         "forkserve-sync": "same within the spread",
     }
+
+
+def test_a_comparison_says_what_else_has_changed() -> None:
+    before = Results({"cores": 2, "versions": {"granian": "2.8.6", "wrk": "4.1"}}, {"rounds": 3}, started="yesterday")
+    now = Results({"cores": 4, "versions": {"granian": "2.8.7", "wrk": "4.1"}}, {"rounds": 3})
+    assert differences(now, before) == (
+        "The other run is of yesterday. Besides, cores 2 -> 4; granian 2.8.6 -> 2.8.7 changed."
+    )
+
+
+def test_a_disturbed_machine_is_said_at_the_top() -> None:
+    text = markdown.render(compose(Results({}, {}, RUN), [replace(table(), noise=0.4)], []), "plots")
+    assert "disturbed: 1 of 1 tables" in text.partition("## How to read this")[0]
 
 
 def test_a_narrow_terminal_keeps_the_ratio_and_the_errors() -> None:

@@ -95,7 +95,7 @@ class WsgiHello(Throughput):
     )
     baseline = "gunicorn-gthread"
     servers = ("nginx", *WSGI)
-    short_servers = tuple(name for name in servers if name != "waitress")
+    short_servers = tuple(name for name in servers if name not in ("waitress", "uwsgi-http"))
     in_quick = True
     works = {"": Work({key: HELLO[key] for key in ("wsgi", "limit")})}
 
