@@ -93,7 +93,9 @@ def granian(interface: str) -> Callable[[Launch], list[str]]:
     def argv(launch: Launch) -> list[str]:
         where = ["--uds", launch.unix] if launch.unix else ["--host", HOST, "--port", str(launch.port)]
         threads = ["--blocking-threads", str(launch.threads)] if interface == "wsgi" and launch.threads > 4 else []
-        command = [program("granian"), "--interface", interface, "--workers", str(launch.workers), *where]
+        # Its default takes on 1024 connections and leaves the others waiting.
+        many = ["--backpressure", str(launch.connections + 100)] if launch.connections > 1000 else []
+        command = [program("granian"), "--interface", interface, "--workers", str(launch.workers), *where, *many]
         return [*command, *threads, "--log-level", "warning", launch.app]
 
     return argv
