@@ -24,7 +24,7 @@ interpreter() {
 # wrk sends the load, nginx is the machine's limit; a C compiler and Python's headers build uWSGI. Debian's packages start their services at once:
 # RUNLEVEL=1 keeps nginx from doing that, since the harness starts its own.
 tools() {
-  local missing=()
+  local missing=() output
   PATH="$PATH:/usr/sbin" command -v nginx >/dev/null || missing+=(nginx-light)
   command -v wrk >/dev/null || missing+=(wrk)
   command -v cc >/dev/null || command -v gcc >/dev/null || missing+=(gcc libc6-dev)
@@ -33,22 +33,36 @@ tools() {
   [ "${#missing[@]}" -gt 0 ] || return 0
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing ${missing[*]}"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    output=$(apt-get update -qq 2>&1 && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+      apt-get install -y -qq --no-install-recommends "${missing[@]}" 2>&1) || {
+      say "apt-get failed: $output"
+      exit 1
+    }
   else
     say "missing: ${missing[*]}; on Debian: sudo apt-get install ${missing[*]}"
     exit 1
   fi
 }
 
+# --use-pep517: the pip of older Pythons would else warn of each package that comes as source without a pyproject.toml.
+install() {
+  "$bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 "$@"
+}
+
+# Released in 2020 and not to be had for today's Pythons: forkserve builds a mended one. It is in a few tables only.
+meinheld() {
+  local output
+  output=$("$bin/forkserve-worker" --install-backend meinheld 2>&1) || say "NOT INSTALLED: meinheld: $(tail -n 1 <<<"$output")"
+}
+
 # One peer that cannot be built must not stop the others: it is reported as not installed, in the report too.
 peers() {
   local requirement
-  "$bin/python" -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt -c bench/constraints.txt && return
+  install -r bench/requirements.txt -c bench/constraints.txt && return
   say "not everything could be installed at once; trying one by one"
   while read -r requirement; do
     case "$requirement" in '' | '#'*) continue ;; esac
-    "$bin/python" -m pip install --quiet --disable-pip-version-check "$requirement" -c bench/constraints.txt || say "NOT INSTALLED: $requirement"
+    install "$requirement" -c bench/constraints.txt || say "NOT INSTALLED: $requirement"
   done <bench/requirements.txt
 }
 
@@ -65,7 +79,8 @@ main() {
     say "making $venv with $python (once; one or two minutes)"
     [ -x "$bin/python" ] || "$python" -m venv "$venv"
     peers
-    "$bin/python" -m pip install --quiet --disable-pip-version-check -e ".[gevent,uvloop,websocket]"
+    install -e ".[gevent,uvloop,websocket]"
+    meinheld
     echo "$stamp" >"$venv/.stamp"
   fi
 

@@ -1,6 +1,6 @@
 """Clients that check every answer.
 
-the harness's own load, for verification and for everything where each request counts.
+The harness's own load, for verification and for everything where each request counts.
 
 A client asks, reads the whole answer, compares it, and asks again, over one kept connection or a new one each time.
 Nothing is retried: what a request came to is what is recorded. It is slower than wrk and exact.
@@ -9,16 +9,21 @@ Nothing is retried: what a request came to is what is recorded. It is slower tha
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from bench.harness.probe import Answer, Outcome, Request, decode_chunks, judge, parse_head
 from bench.harness.target import HOST, Launch
 
-__all__ = ["Crowd", "Plan", "errors_of", "run_for"]
+__all__ = ["SIGNALS", "Crowd", "Plan", "drive", "errors_of", "run_for"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a run early, keeping what it has."""
 
 Watch = Callable[[Answer], None]
 
@@ -156,6 +161,40 @@ def errors_of(outcomes: Iterable[tuple[Outcome, int]]) -> dict[str, int]:
     return {str(outcome): count for outcome, count in outcomes if outcome is not Outcome.OK and count}
 
 
+def drive(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end; raises KeyboardInterrupt with the name of the signal that ended it before.
+
+    A handler that raises in the middle of the loop may take a callback out of its queue that then never runs, and the
+    loop waits for it for ever. So the loop itself takes the signals meanwhile.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    hit: list[signal.Signals] = []
+
+    async def main() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def stop(number: signal.Signals) -> None:
+            hit.append(number)
+            task.cancel()
+
+        for number in SIGNALS:
+            loop.add_signal_handler(number, stop, number)
+        await work
+
+    try:
+        asyncio.run(main())
+    except asyncio.CancelledError:
+        if not hit:
+            raise
+    finally:
+        # The loop leaves the system's defaults behind.
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if hit:
+        raise KeyboardInterrupt(hit[0].name)
+
+
 def run_for(seconds: float, *crowds: Crowd) -> None:
     """Run crowds side by side for a while."""
 
@@ -166,4 +205,4 @@ def run_for(seconds: float, *crowds: Crowd) -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*(crowd.run() for crowd in crowds))
 
-    asyncio.run(main())
+    drive(main())

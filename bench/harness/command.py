@@ -8,13 +8,16 @@ from __future__ import annotations
 import argparse
 import datetime
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NoReturn
 
 from bench.harness import machine, pinning, report, rounds, selftest, store
+from bench.harness.clients import SIGNALS
 from bench.harness.context import Bench
 from bench.harness.model import BenchError, Measurement, Settings
 from bench.harness.progress import Progress, left
@@ -31,8 +34,21 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BenchError(f"{message} (--help shows the options)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bench/run.sh",
         description="Compare forkserve with Gunicorn and the field. Without options: the short set, under 10 minutes.",
     )
@@ -41,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="about a minute: does everything still work?")
     add("--only", type=_names, default=(), metavar="A,B", help="these scenarios (--list shows them)")
     add("--servers", type=_names, default=(), metavar="A,B", help="these servers (--list shows them)")
-    add("--rounds", type=int, help="rounds of each timed scenario (default 3)")
-    add("--duration", type=int, help="seconds of load in each round (short 2, full 4)")
+    add("--rounds", type=_at_least_one, metavar="N", help="rounds of each timed scenario (default 3)")
+    add("--duration", type=_at_least_one, metavar="S", help="seconds of load in each round (short 2, full 4)")
     add("--compare", type=Path, metavar="OLD.json", help="show what has changed since that run")
     add("--out", type=Path, help="folder for the results (default: bench/results/TIME)")
     add("--list", action="store_true", help="list scenarios and servers")
@@ -54,13 +70,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def settings_from(options: argparse.Namespace) -> Settings:
-    """Turn options into settings; raises BenchError for a name that does not exist or a number that makes no sense."""
+    """Turn options into settings; raises BenchError for the name of a server that does not exist."""
     for name in options.servers:
-        named(name)
+        if named(name).interface == "self-test":
+            raise BenchError(f"{name} is no server but part of --self-test")
     duration = options.duration or (4 if options.full else 1 if options.quick else 2)
     number = options.rounds or (3 if options.full else 1 if options.quick else 3)
-    if duration < 1 or number < 1:
-        raise BenchError("--rounds and --duration start at 1")
     servers = options.servers
     if options.quick and not servers:
         servers = ("nginx", "forkserve-sync", "forkserve-asgi", "gunicorn-gthread", "uvicorn")
@@ -99,7 +114,23 @@ def _typed() -> str:
     )
 
 
-def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job]) -> int:
+def _jobs(settings: Settings) -> list[rounds.Job]:
+    """Plan the run; raises BenchError for a server that was asked for and that nothing would be measured of."""
+    jobs = rounds.plan(chosen(settings), settings)
+    for name in settings.servers:
+        if not any(job.cell.server == name for job in jobs):
+            full = replace(settings, full=True)
+            where = [each.name for each in SCENARIOS.values() if any(c.server == name for c in each.cells(full))]
+            raise BenchError(f"{name} is in none of these scenarios; it is in: {', '.join(where)}")
+    return jobs
+
+
+def _columns() -> int:
+    """Return how wide the terminal is; 0 where the tables go to a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
+def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job], other: store.Results | None) -> int:
     distributions = [server.distribution for server in SERVERS.values() if server.distribution != "nginx"]
     found = machine.inspect(
         bench.pins, [*distributions, "uvloop", "httptools"], nginx=program("nginx"), wrk=program("wrk")
@@ -108,7 +139,6 @@ def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job]) 
     results = store.Results(found.as_json(), asdict(bench.settings) | {"command": _typed()}, started=started)
     folder = options.out or RESULTS / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     kept, progress, code = store.Store(folder, results), Progress(jobs), 0
-    other = store.load(options.compare) if options.compare else None
     print(
         f"{len(jobs)} measurements, about {left(progress.remaining())}; {found.pins}; results in {folder}",
         file=sys.stderr,
@@ -118,6 +148,7 @@ def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job]) 
         kept.add(measurement)
         progress.note(job, measurement)
 
+    progress.show(jobs[0])
     try:
         rounds.run(jobs, bench, note)
     except KeyboardInterrupt as why:
@@ -125,18 +156,17 @@ def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job]) 
         code = 130
     progress.end()
     kept.close(complete=code == 0)
-    print(report.terminal(report.write(results, folder, other)))
+    print(report.terminal(report.write(results, folder, other), _columns()))
     print(f"\nreport: {folder}/report.html, {folder}/report.md; raw: {folder}/results.json")
     if options.write_docs and code == 0:
         print(f"written: {report.write_docs(results, folder)}")
     return code
 
 
-def _again(folder: Path, options: argparse.Namespace) -> int:
+def _again(folder: Path, options: argparse.Namespace, other: store.Results | None) -> int:
     results = store.load(folder)
     target = folder if folder.is_dir() else folder.parent
-    other = store.load(options.compare) if options.compare else None
-    print(report.terminal(report.write(results, target, other)))
+    print(report.terminal(report.write(results, target, other), _columns()))
     if options.write_docs:
         print(f"written: {report.write_docs(results, target)}")
     return 0
@@ -146,20 +176,21 @@ def _run(options: argparse.Namespace) -> int:
     if options.list:
         _list()
         return 0
+    other = store.load(options.compare) if options.compare else None
     if options.report:
-        return _again(options.report, options)
+        return _again(options.report, options, other)
     settings = settings_from(options)
-    jobs = rounds.plan(chosen(settings), settings)
+    jobs = _jobs(settings)
     if options.plan:
         for job in jobs:
             print(f"{job.cell.scenario} {job.cell.variant}: {job.cell.server} (round {job.round + 1})")
         print(f"{len(jobs)} measurements, about {left(sum(job.seconds for job in jobs))}")
         return 0
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     bench = Bench(settings, pinning.here())
     try:
-        return _self_test(bench) if options.self_test else _measure(bench, options, jobs)
+        return _self_test(bench) if options.self_test else _measure(bench, options, jobs, other)
     finally:
         bench.close()
 

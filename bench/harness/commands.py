@@ -10,17 +10,21 @@ from bench.harness.target import HOST, Launch, program, python
 
 __all__ = [
     "bjoern",
+    "cheroot",
     "fastpysgi",
     "forkserve",
     "granian",
     "gunicorn",
     "gunicorn_preload",
     "hypercorn",
+    "launcher",
+    "logged",
     "nginx",
     "nginx_proxy",
     "self_test",
     "uvicorn",
     "uwsgi",
+    "uwsgi_http",
     "waitress",
     "worker_bare",
     "worker_forkserve",
@@ -29,23 +33,23 @@ __all__ = [
 LAUNCHERS = Path(__file__).parent.parent / "launchers"
 
 
-def forkserve(backend: str) -> Callable[[Launch], list[str]]:
+def forkserve(backend: str, *extra: str) -> Callable[[Launch], list[str]]:
     def argv(launch: Launch) -> list[str]:
-        threads = ["--threads", str(launch.threads)] if backend == "threads" else []
+        threads = ["--threads", str(launch.threads)] if backend in ("threads", "gunicorn-gthread") else []
         where = f"unix:{launch.unix}" if launch.unix else f"{HOST}:{launch.port}"
-        return [
-            program("forkserve"),
-            "-w",
-            str(launch.workers),
-            "-b",
-            where,
-            "--backend",
-            backend,
-            *threads,
-            launch.app,
-        ]
+        command = [program("forkserve"), "-w", str(launch.workers), "-b", where, "--backend", backend]
+        return [*command, *threads, *extra, launch.app]
 
     return argv
+
+
+def logged(argv: Callable[[Launch], list[str]], *extra: str) -> Callable[[Launch], list[str]]:
+    """Add options at the end, where the last of two wins, and drop the one that would silence the log."""
+
+    def with_log(launch: Launch) -> list[str]:
+        return [*(word for word in argv(launch) if word != "--no-access-log"), *extra]
+
+    return with_log
 
 
 def gunicorn(worker: str) -> Callable[[Launch], list[str]]:
@@ -54,6 +58,7 @@ def gunicorn(worker: str) -> Callable[[Launch], list[str]]:
         extra = ["--threads", str(launch.threads)] if worker == "gthread" else []
         if worker in ("gevent", "asgi", "gthread") and launch.connections > 1000:
             extra += ["--worker-connections", str(launch.connections + 100)]
+        extra += ["--keep-alive", str(launch.keep_alive)] if launch.keep_alive else []
         command = [program("gunicorn"), "-w", str(launch.workers), "-k", worker, "-b", where]
         return [*command, *extra, "--no-control-socket", "--log-level", "warning", launch.app]
 
@@ -65,31 +70,32 @@ def gunicorn_preload(launch: Launch) -> list[str]:
     return [*command, "--preload", app]
 
 
-def uwsgi(launch: Launch) -> list[str]:
-    where = launch.unix or f"{HOST}:{launch.port}"
-    flags = [
-        "--master",
-        "--strict",
-        "--need-app",
-        "--enable-threads",
-        "--die-on-term",
-        "--single-interpreter",
-        "--vacuum",
-    ]
-    module = launch.app.replace(":", ":", 1)
-    command = [program("uwsgi"), "--http-socket", where, "--module", module, "--processes", str(launch.workers)]
+def _uwsgi(launch: Launch, *where: str) -> list[str]:
+    production = ["--master", "--strict", "--need-app", "--enable-threads", "--die-on-term", "--single-interpreter"]
+    command = [program("uwsgi"), *where, "--module", launch.app, "--processes", str(launch.workers)]
     threads = ["--threads", str(launch.threads)] if launch.threads > 4 else []
     fifo = ["--lazy-apps", "--master-fifo", str(launch.folder / "fifo")]
+    return [*command, *threads, *production, "--vacuum", *fifo, "--disable-logging"]
+
+
+def uwsgi(launch: Launch) -> list[str]:
     # http-socket ends each connection after one answer; saying so is what HTTP/1.1 clients and proxies rely on.
-    close = ["--add-header", "Connection: close"]
-    return [*command, *threads, *flags, *fifo, *close, "--disable-logging"]
+    where = launch.unix or f"{HOST}:{launch.port}"
+    return _uwsgi(launch, "--http-socket", where, "--add-header", "Connection: close")
+
+
+def uwsgi_http(launch: Launch) -> list[str]:
+    """By its own router, a process of its own, which keeps connections."""
+    return _uwsgi(launch, "--http", f"{HOST}:{launch.port}", "--http-keepalive")
 
 
 def granian(interface: str) -> Callable[[Launch], list[str]]:
     def argv(launch: Launch) -> list[str]:
         where = ["--uds", launch.unix] if launch.unix else ["--host", HOST, "--port", str(launch.port)]
         threads = ["--blocking-threads", str(launch.threads)] if interface == "wsgi" and launch.threads > 4 else []
-        command = [program("granian"), "--interface", interface, "--workers", str(launch.workers), *where]
+        # Its default takes on 1024 connections and leaves the others waiting.
+        many = ["--backpressure", str(launch.connections + 100)] if launch.connections > 1000 else []
+        command = [program("granian"), "--interface", interface, "--workers", str(launch.workers), *where, *many]
         return [*command, *threads, "--log-level", "warning", launch.app]
 
     return argv
@@ -98,20 +104,35 @@ def granian(interface: str) -> Callable[[Launch], list[str]]:
 def uvicorn(launch: Launch) -> list[str]:
     where = ["--uds", launch.unix] if launch.unix else ["--host", HOST, "--port", str(launch.port)]
     workers = ["--workers", str(launch.workers)] if launch.workers > 1 or launch.supervised else []
-    command = [program("uvicorn"), launch.app, *where, *workers, "--loop", "uvloop", "--http", "httptools"]
+    keep = ["--timeout-keep-alive", str(launch.keep_alive)] if launch.keep_alive else []
+    command = [program("uvicorn"), launch.app, *where, *workers, *keep, "--loop", "uvloop", "--http", "httptools"]
     return [*command, "--no-access-log", "--log-level", "warning"]
 
 
 def hypercorn(launch: Launch) -> list[str]:
     where = f"unix:{launch.unix}" if launch.unix else f"{HOST}:{launch.port}"
     command = [program("hypercorn"), "-w", str(launch.workers), "-k", "uvloop", "-b", where]
-    return [*command, "--log-level", "WARNING", launch.app]
+    keep = ["--keep-alive", str(launch.keep_alive)] if launch.keep_alive else []
+    return [*command, *keep, "--log-level", "WARNING", launch.app]
 
 
 def waitress(launch: Launch) -> list[str]:
     where = [f"--unix-socket={launch.unix}"] if launch.unix else [f"--listen={HOST}:{launch.port}"]
     many = [f"--connection-limit={launch.connections + 100}", "--asyncore-use-poll"] if launch.connections > 90 else []
     return [program("waitress-serve"), *where, f"--threads={launch.threads}", *many, launch.app]
+
+
+def cheroot(launch: Launch) -> list[str]:
+    return [program("cheroot"), "--bind", f"{HOST}:{launch.port}", launch.app]
+
+
+def launcher(name: str) -> Callable[[Launch], list[str]]:
+    """Start a server that has no command of its own."""
+
+    def argv(launch: Launch) -> list[str]:
+        return [python(), str(LAUNCHERS / f"{name}_run.py"), launch.app, HOST, str(launch.port)]
+
+    return argv
 
 
 def bjoern(launch: Launch) -> list[str]:

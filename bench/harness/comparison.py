@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bench.harness.document import Block, Grid, Heading, Text
 from bench.harness.model import Better
+from bench.harness.store import Results
 from bench.harness.summary import Row, Table
 
 __all__ = ["compare"]
@@ -28,8 +29,21 @@ def _change(now: Row, before: Row, table: Table) -> tuple[str, ...] | None:
     return (table.title, now.server, *figures)
 
 
-def compare(now: list[Table], before: list[Table]) -> list[Block]:
-    """Return a section with one line for every server that both runs have."""
+def differences(now: Results, before: Results) -> str:
+    """Say what else differs between two runs: the machine, its settings, the versions of those that take part."""
+    machine = ("processor", "cores", "kernel", "python", "pins")
+    pairs = [(key, before.machine.get(key, "?"), now.machine.get(key, "?")) for key in machine]
+    pairs += [(key, before.settings.get(key, "?"), now.settings.get(key, "?")) for key in ("rounds", "duration")]
+    old, new = before.machine.get("versions", {}), now.machine.get("versions", {})
+    pairs += [(name, old.get(name, "none"), new.get(name, "none")) for name in sorted({*old, *new})]
+    found = [f"{key} {one} -> {other}" for key, one, other in pairs if one != other]
+    return (
+        f"The other run is of {before.started or 'an unknown time'}. Besides, {'; '.join(found) or 'nothing'} changed."
+    )
+
+
+def compare(now: list[Table], before: list[Table], remark: str = "") -> list[Block]:
+    """Return a section with one line for every server that both runs have; `remark` stands above them."""
     old = {(table.key, row.server): row for table in before for row in table.rows}
     pairs = [
         (row, old[table.key, row.server], table)
@@ -41,4 +55,4 @@ def compare(now: list[Table], before: list[Table]) -> list[Block]:
     if not lines:
         return [Heading("Since the other run"), Text("The two runs have nothing in common.")]
     head = ("table", "server", "before", "now", "change", "change of the ratio to the baseline", "verdict")
-    return [Heading("Since the other run"), Grid(head, tuple(lines))]
+    return [Heading("Since the other run"), *([Text(remark)] if remark else []), Grid(head, tuple(lines))]

@@ -23,12 +23,16 @@ __all__ = ["Bench", "Checked"]
 
 
 class Checked:
-    """What verification found: failures by kind, and how many bytes a right answer has on the wire."""
+    """What verification found: failures by kind, and how few and how many bytes a right answer has on the wire.
+
+    A server may say `Connection: close` in some answers and not in others.
+    """
 
     def __init__(self, crowd: Crowd) -> None:
         """Sum up a crowd that has run."""
         self.errors = errors_of(crowd.outcomes.items())
-        self.size = crowd.sizes.most_common(1)[0][0] if crowd.sizes else 0
+        self.least = min(crowd.sizes, default=0)
+        self.most = max(crowd.sizes, default=0)
 
 
 class Bench:

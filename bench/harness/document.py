@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,9 @@ class Figure:
 
 Block = Heading | Text | Items | Grid | Code | Figure
 
+DISTURBED = 0.1
+"""Cores that others kept busy, above which figures deserve doubt."""
+
 READING = (
     "A figure is the median of the rounds, with half the range between the lowest and the highest in per cent. A ratio "
     "(x of a baseline) is taken within each round, where both sides met the same machine; the median of those is "
@@ -72,11 +76,12 @@ READING = (
     "byte, then timed with wrk, whose count of bytes must agree with its count of answers. Failures of all three are "
     "in the column `errors`.",
     "`server CPU` is what all processes of the server used per request: where the load generator was at its limit "
-    "(`client CPU` near 1), or the machine was disturbed, it says more than requests per second.",
+    "(`client CPU` near 1), or the machine was disturbed, it says more than requests per second. `x by CPU` is the "
+    "baseline's divided by the server's: above 1 the server needs less than the baseline.",
     "`nginx` answers `return 200` without any application: the limit of this machine and this load generator, not a "
     "competitor.",
-    "`noise` is how many cores other programs kept busy meanwhile. Above 0.1 the figures deserve doubt, above 0.3 "
-    "another run.",
+    f"`noise` is how many cores other programs kept busy meanwhile. Above {DISTURBED} the figures deserve doubt, above "
+    "0.3 another run.",
 )
 
 
@@ -105,13 +110,16 @@ def grid_of(table: Table) -> Grid:
     # A ratio of counts, most of them 0, says nothing: only what has a unit is divided.
     judged = bool(table.headline.unit) and any(row.ratio for row in table.rows)
     head = ["server", _label(metrics[0])]
-    head += [f"x {table.baseline}"] if judged else []
+    by_cpu = any(row.by_cpu for row in table.rows)
+    head += [f"x {table.base}"] if judged else []
+    head += ["x by CPU"] if by_cpu else []
     head += ["of nginx"] if limit else []
     head += [*(_label(metric) for metric in metrics[1:]), "errors"]
     rows = []
     for row in table.rows:
         cells = [row.server, number(row.stats.get(metrics[0].name), metrics[0])]
         cells += [ratio(row.ratio)] if judged else []
+        cells += [ratio(row.by_cpu)] if by_cpu else []
         cells += [ratio(row.of_limit)] if limit else []
         cells += [*(number(row.stats.get(metric.name), metric) for metric in metrics[1:]), _errors(row)]
         rows.append(tuple(cells))
@@ -150,14 +158,29 @@ def _loss_lines(found: list[Table]) -> tuple[str, ...]:
 
 
 def _goals(results: Results) -> list[Block]:
+    findings = goals.judge(results.measurements)
+    counts = Counter(finding.verdict.partition(";")[0] for finding in findings)
     rows = tuple(
-        (goal.describe(), f"{found.median:,.2f}", "met" if goal.met(found) else "MISSED")
-        for goal, found in goals.check(results.measurements)
+        (finding.goal.describe(), finding.goal.asked(), _found(finding), ratio(finding.by_cpu), finding.verdict)
+        for finding in findings
+        if finding.found
     )
-    if not rows:
-        return []
-    intro = "What forkserve set out to reach. Ratios are taken within rounds, as everywhere."
-    return [Heading("Goals"), Text(intro), Grid(("goal", "found", "verdict"), rows)]
+    intro = (
+        f"What forkserve set out to reach: {counts['met']} met, {counts['MISSED']} missed, {counts['not measured']} "
+        "not measured in this run. Ratios are taken within rounds, as everywhere, and judged by the rate. Beside it "
+        "stands `by CPU`, the other's CPU time per request divided by ours. A server that brought the client to its "
+        "limit is faster than its rate says: there the CPU ratio is the better measure."
+    )
+    blocks: list[Block] = [Heading("Goals"), Text(intro)]
+    if rows:
+        blocks.append(Grid(("goal", "asked", "found", "by CPU", "verdict"), rows))
+    missing = tuple(f"{f.goal.describe()} {f.goal.asked()}: {f.verdict}" for f in findings if not f.found)
+    return [*blocks, Text("Not measured in this run:"), Items(missing)] if missing else blocks
+
+
+def _found(finding: goals.Finding) -> str:
+    text = "-" if finding.found is None else f"{finding.found.median:,.2f}"
+    return f"{text} ({finding.rival})" if len(finding.goal.theirs) > 1 and finding.rival else text
 
 
 def _machine(machine: Mapping[str, Any]) -> Grid:
@@ -183,6 +206,10 @@ def _commands(found: list[Table]) -> str:
     return "\n".join(lines)
 
 
+def _count(number: object, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def compose(results: Results, found: list[Table], comparison: list[Block]) -> list[Block]:
     """Put the whole report together."""
     settings, machine = results.settings, results.machine
@@ -191,10 +218,16 @@ def compose(results: Results, found: list[Table], comparison: list[Block]) -> li
     blocks.append(
         Text(
             f"Made by `{settings.get('command', 'bench/run.sh')}` on {results.started}, "
-            f"{settings.get('rounds')} rounds of {settings.get('duration')} s, "
+            f"{_count(settings.get('rounds'), 'round')} of {settings.get('duration')} s, "
             f"servers interleaved. Anyone can repeat it: `bench/README.md` says how.{state}"
         )
     )
+    disturbed = sum(table.noise > DISTURBED for table in found)
+    if disturbed:
+        warning = (
+            f"**The machine was disturbed: {disturbed} of {len(found)} tables have noise above {DISTURBED} cores.**"
+        )
+        blocks.append(Text(f"{warning} Believe their ratios by CPU before their rates."))
     blocks += [Heading("How to read this"), Items(READING), Heading("Where forkserve loses")]
     lines = _loss_lines(found)
     nothing = "In no figure of this run does the best of the field beat the best forkserve backend beyond the spread."

@@ -11,10 +11,11 @@ from bench.harness.document import Block, Code, Figure, Grid, Heading, Items, Te
 __all__ = ["render"]
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1c1e21;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 88rem; margin: 2rem auto; padding: 0 1rem; color: #1c1e21;
 background: #fff } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display:
 block; overflow-x: auto } th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right;
-white-space: nowrap } th:first-child, td:first-child { text-align: left } tr.ours td { font-weight: 600; background:
+white-space: nowrap } th:first-child, td:first-child { text-align: left } table.wordy td:first-child, table.wordy
+td:last-child { white-space: normal; min-width: 9rem } tr.ours td { font-weight: 600; background:
 #eef5ff } td.bad { color: #b00020; white-space: normal } pre { background: #f5f5f5; padding: 1rem; overflow-x: auto;
 font-size: 12px } svg { max-width: 100%; height: auto } @media (prefers-color-scheme: dark) { body { background:
 #16181c; color: #e4e6eb } th, td { border-color: #333 } tr.ours td { background: #1d2b40 } pre { background: #22252a }
@@ -37,7 +38,9 @@ def _grid(grid: Grid) -> str:
         bad = [' class="bad"' if at == errors and text != "0" else "" for at, text in enumerate(row)]
         cells = "".join(f"<td{mark}>{_inline(text)}</td>" for mark, text in zip(bad, row, strict=True))
         rows.append(f"<tr{ours}>{cells}</tr>")
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    # Long words of goals and verdicts may break; names of servers may not.
+    wordy = ' class="wordy"' if any(len(row[0]) > 40 for row in grid.rows) else ""
+    return f"<table{wordy}><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def _figure(folder: Path, figure: Figure) -> str:

@@ -35,11 +35,12 @@ def _draw(table: Table, rows: list[Row], folder: Path) -> None:
     metric = table.headline
     stats = [row.stats[metric.name] for row in rows]
     values = [stat.median for stat in stats]
-    whiskers = [[stat.median - stat.low for stat in stats], [stat.high - stat.median for stat in stats]]
+    spreads = [[stat.median - stat.low for stat in stats], [stat.high - stat.median for stat in stats]]
+    whiskers = spreads if any(stat.count > 1 for stat in stats) else None
     figure, axes = pyplot.subplots(figsize=(7.2, 0.6 + 0.27 * len(rows)))
     bars = axes.barh([row.server for row in rows], values, xerr=whiskers, height=0.7, ecolor="#444", capsize=2)
     for bar, row in zip(bars, rows, strict=True):
-        bar.set_color(COLOURS[row.role])
+        bar.set_facecolor(COLOURS[row.role])
         if row.role == "limit":
             bar.set_edgecolor("#666")
             bar.set_hatch("///")

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from bench.harness.target import HOST, Launch
 
-__all__ = ["Answer", "Outcome", "Request", "ask", "judge", "parse_head"]
+__all__ = ["Answer", "Outcome", "Request", "ask", "complete", "connect", "judge", "parse_head"]
 
 
 class Outcome(StrEnum):

@@ -5,7 +5,9 @@ One line that says where it is and how long it will take, and a line per finishe
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from typing import TextIO
 
@@ -42,27 +44,61 @@ class Progress:
         self._done = 0
         self._planned = sum(job.seconds for job in jobs)
         self._passed = 0.0
-        self._start = time.monotonic()
+        self._start = self._noted = time.monotonic()
+        self._at: Job | None = None
+        self._over = threading.Event()
+        if out.isatty():
+            threading.Thread(target=self._tick, daemon=True).start()
+
+    def _tick(self) -> None:
+        while not self._over.wait(1.0):
+            self._draw()
 
     def remaining(self) -> float:
         """Estimate the seconds left: the plan's, corrected by how the plan has fared so far."""
         took = time.monotonic() - self._start
         pace = took / self._passed if self._passed > 20 else 1.0
-        return (self._planned - self._passed) * pace
+        current = min(time.monotonic() - self._noted, self._at.seconds * pace) if self._at else 0.0
+        return (self._planned - self._passed) * pace - current
+
+    def _head(self) -> str:
+        return f"[{self._done}/{len(self._jobs)}, {left(self.remaining())} left]"
+
+    def show(self, job: Job) -> None:
+        """Say what is being measured; only a terminal shows that."""
+        self._at, self._noted = job, time.monotonic()
+        self._draw()
+
+    def _draw(self) -> None:
+        job = self._at
+        if job and self._out.isatty():
+            text = f"{self._head()} {job.cell.scenario} {job.cell.variant}".rstrip() + f": {job.cell.server} ..."
+            # A line that wraps could not be removed again.
+            print(f"\r\x1b[K{text[: self._width() - 1]}", end="", file=self._out, flush=True)
 
     def note(self, job: Job, measurement: Measurement) -> None:
         """Take one finished measurement."""
         self._done = self._jobs.index(job) + 1
         self._passed = sum(job.seconds for job in self._jobs[: self._done])
+        self._at, self._noted = None, time.monotonic()
         text = line_of(measurement, job.scenario.metrics[0])
-        head = f"[{self._done}/{len(self._jobs)}, {left(self.remaining())} left]"
-        if self._out.isatty():
-            colour = "\x1b[31m" if measurement.status is Status.FAILED or measurement.errors else ""
-            print(f"\r\x1b[K{colour}{text}\x1b[0m\n{head}", end="", file=self._out, flush=True)
-        else:
-            print(head, text, file=self._out, flush=True)
+        if not self._out.isatty():
+            print(self._head(), text, file=self._out, flush=True)
+            return
+        colour = "\x1b[31m" if measurement.status is Status.FAILED or measurement.errors else ""
+        print(f"\r\x1b[K{colour}{text}\x1b[0m", file=self._out, flush=True)
+        if self._done < len(self._jobs):
+            self.show(self._jobs[self._done])
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or 80
+        except OSError:
+            return 80
 
     def end(self) -> None:
         """Remove the line."""
+        self._over.set()
+        self._at = None
         if self._out.isatty():
             print("\r\x1b[K", end="", file=self._out, flush=True)

@@ -7,8 +7,8 @@ would not find there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from bench.harness import commands as to
@@ -16,7 +16,7 @@ from bench.harness.model import BenchError
 from bench.harness.supervisors import circus_argv, circus_worker_argv, supervisord_worker_argv
 from bench.harness.target import Launch
 
-__all__ = ["SERVERS", "Can", "Reload", "Server", "named"]
+__all__ = ["ADAPTED", "LOGGED", "SERVERS", "Can", "Reload", "Server", "named"]
 
 
 class Can(Enum):
@@ -44,7 +44,8 @@ class Reload(Enum):
 class Server:
     """One way to run one server.
 
-    `role`: ours, field, or (shown, not compared) limit, and same for our worker under others.
+    `role`: ours, field, or (shown, not compared) limit, and same for what the table has twice: our worker under other
+    masters, other servers under ours, and servers with an access log.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Server:
 
 
 _ALL = frozenset(Can)
+_MANY = frozenset({Can.WORKERS})
 _THREADED = frozenset({Can.UNIX, Can.WORKERS, Can.WAITS})
 _INLINE = frozenset({Can.UNIX, Can.WORKERS})
 
@@ -127,10 +129,11 @@ _ROWS = (
         "wsgi",
         "uWSGI",
         to.uwsgi,
-        "uwsgi-docs, Things to know; The Art of Graceful Reloading",
+        "uwsgi-docs, Native HTTP: http-socket, behind a proxy, which keeps no connections",
         _INLINE | {Can.WAITS},
         Reload.UWSGI_CHAIN,
     ),
+    Server("uwsgi-http", "wsgi", "uWSGI", to.uwsgi_http, "uwsgi-docs, Native HTTP: http, alone, by its router", _MANY),
     Server("granian-wsgi", "wsgi", "granian", to.granian("wsgi"), "README: --interface wsgi", _THREADED, Reload.HUP),
     Server(
         "waitress",
@@ -153,7 +156,7 @@ _ROWS = (
         "circus-chaussette",
         "wsgi",
         "chaussette",
-        circus_argv,
+        circus_argv("wsgiref"),
         "circus docs, Why: chaussette --fd",
         frozenset({Can.WORKERS}),
         Reload.CIRCUSCTL,
@@ -216,7 +219,66 @@ _ROWS = (
     Server("erring", "self-test", "forkserve", to.self_test("erring"), "answers one request in fifty with status 500"),
 )
 
-SERVERS = {server.name: server for server in _ROWS}
+# Servers that stand in one or two special tables only.
+_ALONE = (
+    Server("cheroot", "wsgi", "cheroot", to.cheroot, "cheroot docs: its command"),
+    Server("tornado", "wsgi", "tornado", to.launcher("tornado"), "tornado docs, WSGIContainer with an executor"),
+    Server("meinheld", "wsgi", "meinheld", to.launcher("meinheld"), "README: server.listen, server.run"),
+    *(
+        Server(
+            f"chaussette-{backend}",
+            "wsgi",
+            "chaussette",
+            circus_argv(backend),
+            f"circus docs, Benches: {backend}",
+            _MANY,
+        )
+        for backend in ("gevent", "fastgevent", "meinheld", "waitress")
+    ),
+)
+
+_LOG = ("--access-log", "access.log")
+
+
+def _logged() -> Iterable[tuple[str, Server]]:
+    """Servers that write an access log, in their own format, into a file; uvicorn logs to where its output goes."""
+    rows = {row.name: row for row in _ROWS}
+    options = {
+        "forkserve-sync": _LOG,
+        "forkserve-asgi": _LOG,
+        "gunicorn-gthread": ("--access-logfile", "access.log"),
+        "gunicorn-asgi": ("--access-logfile", "access.log"),
+        "granian-wsgi": ("--access-log", "--log-level", "info"),
+        "granian-asgi": ("--access-log", "--log-level", "info"),
+        "uvicorn": ("--log-level", "info"),
+    }
+    for name, extra in options.items():
+        argv = to.logged(rows[name].argv, *extra)
+        yield name, replace(rows[name], name=f"{name}+log", argv=argv, advice="with an access log", role="same")
+
+
+def _adapted() -> Iterable[tuple[str, Server]]:
+    """Other servers as backends of forkserve, by the name of the row that runs them by their own command."""
+    backends = {
+        **{name: name for name in ("gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent", "waitress", "bjoern")},
+        **{name: name for name in ("cheroot", "tornado", "meinheld", "gunicorn-asgi", "uvicorn", "hypercorn")},
+        "granian-wsgi": "granian",
+        "granian-asgi": "granian",
+    }
+    rows = {row.name: row for row in (*_ROWS, *_ALONE)}
+    for name, backend in backends.items():
+        own = rows[name]
+        argv, advice = to.forkserve(backend), f"docs: --backend {backend}"
+        yield name, Server(f"forkserve-{name}", own.interface, "forkserve", argv, advice, _INLINE, Reload.HUP, "same")
+
+
+_ADAPTED, _LOGGED = tuple(_adapted()), tuple(_logged())
+ADAPTED = {server.name: own for own, server in _ADAPTED}
+"""Which row each adapter is to be compared with."""
+LOGGED = {server.name: own for own, server in _LOGGED}
+"""Which row each server with an access log is to be compared with."""
+
+SERVERS = {server.name: server for server in (*_ROWS, *_ALONE, *(row for _, row in (*_ADAPTED, *_LOGGED)))}
 
 
 def named(name: str) -> Server:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-__all__ = ["Stat", "percentile", "ratio_within_rounds", "stat"]
+__all__ = ["Stat", "difference_within_rounds", "percentile", "ratio_within_rounds", "stat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,12 @@ def ratio_within_rounds(mine: Mapping[int, float], base: Mapping[int, float]) ->
     """Divide round by round; rounds that only one side finished, or where the base is 0, do not count."""
     ratios = [value / base[number] for number, value in mine.items() if base.get(number)]
     return stat(ratios) if ratios else None
+
+
+def difference_within_rounds(mine: Mapping[int, float], base: Mapping[int, float]) -> Stat | None:
+    """Subtract round by round; rounds that only one side finished do not count."""
+    differences = [value - base[number] for number, value in mine.items() if number in base]
+    return stat(differences) if differences else None
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -40,11 +40,14 @@ class Store:
     """Where a run writes to. `results.jsonl` grows line by line; `results.json` is written whole at the end."""
 
     def __init__(self, folder: Path, results: Results) -> None:
-        """Make the folder and write the first line: all but the measurements."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Make the folder and write the first line, all but the measurements; raises BenchError when it cannot."""
         self.folder = folder
         self.results = results
-        self._lines = (folder / "results.jsonl").open("w")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lines = (folder / "results.jsonl").open("w")
+        except OSError as error:
+            raise BenchError(f"cannot write results to {folder}: {error.strerror}") from error
         self._write(
             {"format": FORMAT, "started": results.started, "machine": results.machine, "settings": results.settings}
         )
@@ -77,5 +80,7 @@ def load(path: Path) -> Results:
             data = json.loads(path.read_text())
         measurements = [Measurement.from_json(item) for item in data["measurements"]]
         return Results(data["machine"], data["settings"], measurements, data["complete"], data["started"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise BenchError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{path} is not a results file of this harness: {error}") from error

@@ -13,14 +13,18 @@ from bench.harness.stats import Stat, ratio_within_rounds, stat
 
 __all__ = ["Loss", "Row", "Table", "losses", "tables"]
 
-LIMIT = "nginx"
-# Beside a rate these say the same thing again.
-DETAILS = ("cpu_us", "p50_ms")
+LIMIT, CPU = "nginx", "cpu_us"
+# Beside a rate the median says the same thing again.
+DETAILS = ("p50_ms",)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One server in one table. `ratio` is to the table's baseline, `of_limit` to nginx in the same rounds."""
+    """One server in one table.
+
+    `ratio` is to the table's baseline and `of_limit` to nginx, in the same rounds; `by_cpu` is the baseline's CPU time
+    per request divided by this server's.
+    """
 
     server: str
     role: str
@@ -28,6 +32,7 @@ class Row:
     stats: Mapping[str, Stat]
     ratio: Stat | None
     of_limit: Stat | None
+    by_cpu: Stat | None
     errors: Mapping[str, int]
     note: str
     command: str
@@ -35,11 +40,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One variant of one scenario, best server first, failed ones last."""
+    """One variant of one scenario, best server first, failed ones last. `base` says what the ratios are of."""
 
     scenario: Scenario
     variant: str
-    baseline: str
+    base: str
     rows: tuple[Row, ...]
     noise: float
 
@@ -64,10 +69,12 @@ def _by_round(measurements: Iterable[Measurement], metric: str) -> dict[int, flo
     return {m.round: m.values[metric] for m in measurements if m.status is Status.OK and metric in m.values}
 
 
-def _row(mine: list[Measurement], metrics: Iterable[Metric], base: dict[int, float], limit: dict[int, float]) -> Row:
-    server = mine[0].server
+def _row(
+    mine: list[Measurement], metrics: tuple[Metric, ...], base: list[Measurement], limit: list[Measurement]
+) -> Row:
+    server, metric = mine[0].server, metrics[0].name
     stats = {metric.name: stat(list(found.values())) for metric in metrics if (found := _by_round(mine, metric.name))}
-    headline = _by_round(mine, next(iter(metrics)).name)
+    headline = _by_round(mine, metric)
     errors: Counter[str] = Counter()
     for measurement in mine:
         errors.update(measurement.errors)
@@ -76,8 +83,9 @@ def _row(mine: list[Measurement], metrics: Iterable[Metric], base: dict[int, flo
         role=SERVERS[server].role if server in SERVERS else "field",
         failed=any(m.status is Status.FAILED for m in mine),
         stats=stats,
-        ratio=ratio_within_rounds(headline, base),
-        of_limit=ratio_within_rounds(headline, limit) if limit and server != LIMIT else None,
+        ratio=ratio_within_rounds(headline, _by_round(base, metric)),
+        of_limit=ratio_within_rounds(headline, _by_round(limit, metric)) if server != LIMIT else None,
+        by_cpu=ratio_within_rounds(_by_round(base, CPU), _by_round(mine, CPU)),
         errors=dict(errors),
         note="; ".join(dict.fromkeys(m.note for m in mine if m.note)),
         command=next((m.command for m in mine if m.command), ""),
@@ -106,17 +114,21 @@ def tables(measurements: Iterable[Measurement], scenarios: Mapping[str, Scenario
 
 def _table(scenario: Scenario, variant: str, found: list[list[Measurement]]) -> Table:
     metric, sign = _order(scenario.metrics[0])
-    by_server = {measurements[0].server: _by_round(measurements, metric) for measurements in found}
-    baseline = scenario.baseline_of(variant)
-    limit = by_server.get(LIMIT, {}) if metric == "rate" else {}
-    rows = [_row(each, scenario.metrics, by_server.get(baseline, {}), limit) for each in found]
+    by_server = {measurements[0].server: measurements for measurements in found}
+    limit = by_server.get(LIMIT, []) if metric == "rate" else []
+    rows = [
+        _row(mine, scenario.metrics, by_server.get(scenario.base_of(variant, server), []), limit)
+        for server, mine in by_server.items()
+    ]
 
     def rank(row: Row) -> tuple[bool, float, str]:
         known = row.stats.get(metric)
         return known is None, sign * known.median if known else 0.0, row.server
 
     noise = [measurement.noise for measurements in found for measurement in measurements]
-    return Table(scenario, variant, baseline, tuple(sorted(rows, key=rank)), sum(noise) / len(noise))
+    return Table(
+        scenario, variant, scenario.base_label(variant), tuple(sorted(rows, key=rank)), sum(noise) / len(noise)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +142,11 @@ class Loss:
 
 
 def losses(found: Iterable[Table]) -> list[Loss]:
-    """List where the field beats us. Of speed, the rate and the p99 are judged; of all else, every figure."""
+    """List where the field beats us, figure by figure. Servers compared with themselves run no race."""
     return [
         Loss(table, metric, ours, theirs)
         for table in found
+        if not table.scenario.versus
         for metric in table.scenario.metrics
         if metric.better is not Better.NEITHER and not (table.headline.name == "rate" and metric.name in DETAILS)
         for ours in [_best(table, metric, "ours")]

@@ -7,8 +7,10 @@ sockets in the scratch folder of the start.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
+from bench.harness.model import BenchError
 from bench.harness.target import HOST, Launch, program, python
 
 __all__ = ["circus_argv", "circus_worker_argv", "circusctl_reload", "supervisord_worker_argv"]
@@ -37,9 +39,26 @@ backlog = 2048
     return [python(), program("circusd"), str(config)]
 
 
-def circus_argv(launch: Launch) -> list[str]:
-    """Run Chaussette (its wsgiref backend: the only one that takes an fd on today's Pythons) under circusd."""
-    return _circus(launch, f"{program('chaussette')} --fd $(circus.sockets.web) {launch.app.replace(':', '.')}")
+def _chaussette_backends() -> list[str]:
+    try:
+        from chaussette.backend import backends  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise BenchError(f"chaussette is not installed: {error}") from error
+    return sorted(backends())
+
+
+def circus_argv(backend: str) -> Callable[[Launch], list[str]]:
+    """Run Chaussette under circusd. Of its backends only wsgiref is sure to serve on today's Pythons."""
+
+    def argv(launch: Launch) -> list[str]:
+        offered = _chaussette_backends()
+        if backend not in offered:
+            # circusd would start it over and over instead of saying so.
+            raise BenchError(f"Chaussette offers no {backend} on this Python, only {', '.join(offered)}")
+        app = launch.app.replace(":", ".")
+        return _circus(launch, f"{program('chaussette')} --fd $(circus.sockets.web) --backend {backend} {app}")
+
+    return argv
 
 
 def circus_worker_argv(launch: Launch) -> list[str]:

@@ -21,7 +21,8 @@ class Launch:
 
     `folder` is the scratch directory of this start and the server's working directory. `connections` is how many
     clients are going to come at once. `supervised` asks for the server's process manager even with one worker.
-    `pinned` keeps it to the server cores.
+    `pinned` keeps it to the server cores. `keep_alive` is for how many seconds an idle connection must live, 0 for the
+    server's default.
     """
 
     app: str
@@ -33,6 +34,7 @@ class Launch:
     connections: int = 64
     supervised: bool = False
     pinned: bool = True
+    keep_alive: int = 0
 
 
 def program(name: str) -> str:

@@ -122,7 +122,6 @@ def _output(process: subprocess.Popen[bytes], deadline: float) -> str:
     data = b""
     while True:
         if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            process.kill()
             raise BenchError("wrk did not end in time")
         block = os.read(process.stdout.fileno(), 1 << 16)
         if not block:
@@ -137,6 +136,9 @@ def run(load: Load, prefix: list[str]) -> Result:
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             output = _output(process, time.monotonic() + load.seconds + load.patience + 10)
+        except BaseException:
+            process.kill()
+            raise
         finally:
             if process.stdout:
                 process.stdout.close()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from bench.harness import wrk
-from bench.harness.clients import Crowd, Plan
+from bench.harness.clients import Crowd, Plan, drive
 from bench.harness.context import Checked
 from bench.harness.model import BenchError
 from bench.harness.probe import Outcome, Request, complete, decode_chunks, judge, parse_head
@@ -52,6 +55,25 @@ def test_answers_of_another_length_are_counted_as_errors() -> None:
 def test_answers_under_way_at_the_end_are_not_taken_for_wrong_ones() -> None:
     result = wrk.parse(OUTPUT.replace("requests=100000", "requests=14").replace("bytes=15000000", "bytes=15700000"))
     assert "answers of another length" not in sample_of(result, 1.0, checked(1_000_000), connections=4).errors
+
+
+def test_answers_may_differ_in_length_as_those_that_were_checked_did() -> None:
+    either = checked(140)
+    either.most = 160
+    assert sample_of(wrk.parse(OUTPUT), 1.0, either, connections=64).errors.keys() == {
+        "read", "wrong status", "no answer in time"
+    }  # fmt: skip
+
+
+def test_a_signal_ends_a_loop_from_inside_and_its_handler_is_put_back() -> None:
+    async def hit_and_wait() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        drive(hit_and_wait())
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_server_time_is_given_per_request() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.harness import markdown, page
-from bench.harness.comparison import compare
+from bench.harness.comparison import compare, differences
 from bench.harness.document import Grid, compose, grid_of
-from bench.harness.goals import GOALS
+from bench.harness.goals import GOALS, Finding, judge
 from bench.harness.model import BenchError, Measurement, Settings, Status
 from bench.harness.progress import left
+from bench.harness.report import terminal
 from bench.harness.scenarios import SCENARIOS
 from bench.harness.servers import SERVERS
 from bench.harness.store import Results, Store, load
@@ -77,13 +79,70 @@ def test_a_lead_within_the_spread_is_no_loss() -> None:
 
 def test_goals_are_judged_and_a_missed_one_is_said() -> None:
     text = markdown.render(compose(Results({}, {}, RUN), [table()], []), "plots")
-    assert "rate of forkserve-sync / nginx >= 0.9 | 0.75 | MISSED" in text
+    assert "rate of forkserve-sync / nginx | >= 0.9 | 0.75 | - | MISSED" in text
     assert {goal.scenario for goal in GOALS} <= set(SCENARIOS)
-    servers = {server for goal in GOALS for server in (goal.ours, goal.theirs) if server}
+    servers = {server for goal in GOALS for server in (goal.ours, *goal.theirs)}
     assert servers <= set(SERVERS)
     for goal in GOALS:
         assert goal.variant in SCENARIOS[goal.scenario].variants(Settings(full=True)), goal.describe()
         assert goal.metric in {metric.name for metric in SCENARIOS[goal.scenario].metrics}
+        present = {c.server for c in SCENARIOS[goal.scenario].cells(Settings(full=True)) if c.variant == goal.variant}
+        assert {goal.ours, *goal.theirs} <= present, goal.describe()
+
+
+def finding(of: str, *measurements: Measurement) -> Finding:
+    return next(found for found in judge(measurements) if found.goal.describe() == of)
+
+
+def test_a_goal_that_was_not_measured_says_so() -> None:
+    assert len(judge(RUN)) == len(GOALS)
+    found = finding("websocket: rate of forkserve-asgi / uvicorn", *RUN)
+    assert (found.found, found.verdict) == (None, "not measured")
+
+
+def test_a_goal_against_several_is_judged_by_the_best_of_them_and_names_who_is_lacking() -> None:
+    found = finding(
+        "frameworks, Flask JSON: rate of forkserve-sync / the best of "
+        "gunicorn-sync, gunicorn-gthread, gunicorn-gevent, granian-wsgi",
+        *(replace(m, scenario="frameworks", variant="Flask JSON") for m in RUN),
+        replace(measured("granian-wsgi", [200.0])[0], scenario="frameworks", variant="Flask JSON"),
+        replace(failed("gunicorn-sync", "ended"), scenario="frameworks", variant="Flask JSON"),
+    )
+    assert found.rival == "granian-wsgi"
+    assert found.found is not None
+    assert found.found.median == 1.5
+    assert found.verdict == "met; gunicorn-sync failed; without gunicorn-gevent"
+
+
+def test_a_client_at_its_limit_is_said_beside_the_ratio_of_cpu_time() -> None:
+    nginx, ours = (
+        replace(measured(server, [rate])[0], values={"rate": rate, "cpu_us": cpu, "client_cpu": share})
+        for server, rate, cpu, share in (("nginx", 100.0, 6.0, 1.0), ("forkserve-sync", 95.0, 12.0, 0.8))
+    )
+    found = finding("wsgi-hello: rate of forkserve-sync / nginx", nginx, ours)
+    assert found.by_cpu is not None
+    assert (found.by_cpu.median, found.verdict) == (0.5, "met; client at its limit with nginx")
+
+
+def test_a_difference_is_taken_within_rounds() -> None:
+    ours, theirs = (
+        Measurement("idle", "", server, 0, Status.OK, 0.0, 1.0, {"worker_mib": size})
+        for server, size in (("forkserve-sync", 27.0), ("gunicorn-sync", 21.0))
+    )
+    found = finding("idle: worker_mib of forkserve-sync - gunicorn-sync", ours, theirs)
+    assert found.found is not None
+    assert (found.found.median, found.verdict) == (6.0, "MISSED")
+
+
+def test_a_server_compared_with_itself_is_divided_by_its_own_row_and_is_no_race() -> None:
+    halves = [
+        replace(measured(server, [rate])[0], scenario="access-log", variant="WSGI")
+        for server, rate in (("granian-wsgi", 400.0), ("forkserve-sync", 100.0), ("forkserve-sync+log", 90.0))
+    ]
+    found = tables(halves, SCENARIOS)
+    ratios = {row.server: row.ratio.median for row in found[0].rows if row.ratio}
+    assert ratios == {"granian-wsgi": 1.0, "forkserve-sync": 1.0, "forkserve-sync+log": 0.9}
+    assert losses(found) == []
 
 
 def test_both_renderings_hold_every_server_and_the_reason_of_a_failure(tmp_path: Path) -> None:
@@ -126,6 +185,28 @@ def test_a_comparison_tells_a_change_from_noise() -> None:
         "gunicorn-gthread": "better",
         "forkserve-sync": "same within the spread",
     }
+
+
+def test_a_comparison_says_what_else_has_changed() -> None:
+    before = Results({"cores": 2, "versions": {"granian": "2.8.6", "wrk": "4.1"}}, {"rounds": 3}, started="yesterday")
+    now = Results({"cores": 4, "versions": {"granian": "2.8.7", "wrk": "4.1"}}, {"rounds": 3})
+    assert differences(now, before) == (
+        "The other run is of yesterday. Besides, cores 2 -> 4; granian 2.8.6 -> 2.8.7 changed."
+    )
+
+
+def test_a_disturbed_machine_is_said_at_the_top() -> None:
+    text = markdown.render(compose(Results({}, {}, RUN), [replace(table(), noise=0.4)], []), "plots")
+    assert "disturbed: 1 of 1 tables" in text.partition("## How to read this")[0]
+
+
+def test_a_narrow_terminal_keeps_the_ratio_and_the_errors() -> None:
+    wide, narrow = terminal([table()]).splitlines(), terminal([table()], 80).splitlines()
+    assert max(map(len, narrow)) <= 80 < max(map(len, wide))
+    assert "x gunicorn-gthread" in narrow[2]
+    assert [line.rsplit("  ", 1)[-1].strip() for line in narrow[2:]] == [
+        "errors", "0", "6 wrong body", "0", "0", "FAILED"
+    ]  # fmt: skip
 
 
 def test_times_left_are_written_for_people() -> None:

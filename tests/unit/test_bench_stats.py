@@ -51,9 +51,9 @@ def test_rounds_are_interleaved_within_a_variant() -> None:
     assert [text for _, text in order[6:]] == ["yA", "yB", "yC", "yA", "yB", "yC"]
 
 
-def test_the_short_set_fits_into_ten_minutes() -> None:
+def test_the_short_set_fits_into_ten_minutes_with_one_left_for_the_report_and_a_slow_machine() -> None:
     settings = Settings()
-    assert sum(job.seconds for job in plan(chosen(settings), settings)) < 600
+    assert sum(job.seconds for job in plan(chosen(settings), settings)) < 540
 
 
 def test_every_scenario_names_servers_that_exist_and_a_baseline_that_takes_part() -> None:
@@ -63,7 +63,7 @@ def test_every_scenario_names_servers_that_exist_and_a_baseline_that_takes_part(
         assert cells, scenario.name
         for cell in cells:
             assert cell.server in SERVERS
-            assert scenario.baseline_of(cell.variant) in {
+            assert scenario.base_of(cell.variant, cell.server) in {
                 other.server for other in cells if other.variant == cell.variant
             }
 

@@ -7,36 +7,18 @@ from bench.harness.scenarios.base import Scenario
 from bench.harness.scenarios.cost import Idle, Memory, StartUp
 from bench.harness.scenarios.crowds import Fairness, IdleConnections, SlowClients
 from bench.harness.scenarios.faults import Deploy, Kill
-from bench.harness.scenarios.paths import BehindNginx, Historic, Overhead, WebSocketEcho
+from bench.harness.scenarios.historic import Historic
+from bench.harness.scenarios.million import Million
+from bench.harness.scenarios.pairs import AccessLog, Adapters
+from bench.harness.scenarios.paths import BehindNginx, Overhead, WebSocketEcho
 from bench.harness.scenarios.speed import AsgiHello, Bodies, Connections, Frameworks, Limit, Waits, Workers, WsgiHello
 
 __all__ = ["SCENARIOS", "chosen"]
 
 _ALL: tuple[Scenario, ...] = (
-    *(
-        Limit(),
-        WsgiHello(),
-        AsgiHello(),
-        Deploy(),
-        Memory(),
-        Frameworks(),
-        Kill(),
-        SlowClients(),
-        Fairness(),
-        Overhead(),
-    ),
-    *(
-        StartUp(),
-        Idle(),
-        Bodies(),
-        Waits(),
-        WebSocketEcho(),
-        Connections(),
-        BehindNginx(),
-        Workers(),
-        IdleConnections(),
-    ),
-    Historic(),
+    *(Limit(), WsgiHello(), AsgiHello(), Deploy(), Memory(), Frameworks(), Kill(), SlowClients(), Fairness()),
+    *(Overhead(), StartUp(), Idle(), Bodies(), Waits(), WebSocketEcho(), AccessLog(), Connections(), BehindNginx()),
+    *(Workers(), IdleConnections(), Million(), Adapters(), Historic()),
 )
 
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}

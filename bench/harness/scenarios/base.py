@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from bench.harness.context import Bench
@@ -19,7 +19,9 @@ Timed = tuple[Sample, str]
 class Scenario(ABC):
     """One comparison. The first metric is the headline: ratios are taken of it, against `baseline`.
 
-    `question` stands above its table, `reading` (what the figures mean, and what they do not) below it.
+    `question` stands above its table, `reading` (what the figures mean, and what they do not) below it. Where
+    servers are compared with themselves, `versus` maps each to the row that it is divided by, and `versus_label` says
+    what that is; such a scenario is no race and is left out of wins and losses.
     """
 
     name: ClassVar[str]
@@ -27,7 +29,9 @@ class Scenario(ABC):
     question: ClassVar[str]
     reading: ClassVar[str] = ""
     metrics: ClassVar[tuple[Metric, ...]]
-    baseline: ClassVar[str]
+    baseline: ClassVar[str] = ""
+    versus: ClassVar[Mapping[str, str]] = {}
+    versus_label: ClassVar[str] = ""
     servers: ClassVar[tuple[str, ...]]
     short_servers: ClassVar[tuple[str, ...]] = ()
     in_short: ClassVar[bool] = True
@@ -45,6 +49,14 @@ class Scenario(ABC):
         """Name the server that the others of this variant are divided by."""
         return self.baseline
 
+    def base_of(self, variant: str, server: str) -> str:
+        """Name the server that this one is divided by."""
+        return self.versus.get(server, server) if self.versus else self.baseline_of(variant)
+
+    def base_label(self, variant: str) -> str:
+        """Say what the ratios of this variant are of."""
+        return self.versus_label or self.baseline_of(variant)
+
     def rounds(self, settings: Settings) -> int:
         """How many rounds; the long scenarios override this."""
         return settings.rounds
@@ -52,7 +64,7 @@ class Scenario(ABC):
     def cells(self, settings: Settings) -> list[Cell]:
         """List what one round measures, in order."""
         pool = self.servers if settings.full or settings.servers else self.short_servers or self.servers
-        asked = settings.servers
+        asked = {*settings.servers, *(self.versus[name] for name in settings.servers if name in self.versus)}
         # The machine's limit is measured whoever else was asked for.
         wanted = [name for name in pool if not asked or name in asked or named(name).role == "limit"]
         return [

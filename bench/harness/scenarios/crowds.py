@@ -14,16 +14,15 @@ from bench.harness import procs
 from bench.harness.clients import Crowd, Plan, errors_of, run_for
 from bench.harness.context import Bench
 from bench.harness.model import BenchError, Better, Cell, Metric, Sample, Settings
-from bench.harness.probe import Answer, Outcome, Request, connect
+from bench.harness.probe import Answer, Outcome, Request, complete, connect
 from bench.harness.scenarios.base import Scenario, Timed
 from bench.harness.scenarios.groups import OURS, PREFORK
+from bench.harness.scenarios.prefork import ANY, Prefork
 from bench.harness.servers import named
 from bench.harness.stats import percentile
 from bench.harness.target import Launch
 
 __all__ = ["Fairness", "IdleConnections", "SlowClients", "spread"]
-
-ANY = Request(expect=None)
 
 
 def spread(counts: Iterable[int], workers: int) -> tuple[float, float]:
@@ -33,7 +32,7 @@ def spread(counts: Iterable[int], workers: int) -> tuple[float, float]:
     return float(known[-1] - known[0]), float(sum(count == 0 for count in known))
 
 
-class Fairness(Scenario):
+class Fairness(Prefork):
     """Connections and requests per worker."""
 
     name = "fairness"
@@ -51,13 +50,6 @@ class Fairness(Scenario):
         Metric("request_share", "requests of the busiest / mean", "x", Better.LOWER, 2),
         Metric("p99_ms", "p99", "ms", Better.LOWER, 1),
     )
-    baseline = "gunicorn-gthread"
-    servers = PREFORK
-    short_servers = ("forkserve-sync", "forkserve-asgi", "gunicorn-gthread", "uwsgi", "granian-wsgi", "uvicorn")
-
-    def rounds(self, settings: Settings) -> int:
-        """Luck plays a part: more than one, when there is time."""
-        return settings.repeats
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, load, stop."""
@@ -65,7 +57,7 @@ class Fairness(Scenario):
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Count who answered."""
-        launch = bench.launch(f"plain:pid_{named(cell.server).interface}", workers=4, supervised=True, pinned=False)
+        launch = self.launch(bench, cell.server, "plain:pid_{}", workers=4, pinned=False)
         requests: Counter[bytes] = Counter()
         first: dict[int, bytes] = {}
 
@@ -121,7 +113,7 @@ def closed(sockets: list[socket.socket]) -> int:
     return len(poll.poll(0))
 
 
-class SlowClients(Scenario):
+class SlowClients(Prefork):
     """400 stalled connections beside four normal clients."""
 
     name = "slow-clients"
@@ -141,7 +133,6 @@ class SlowClients(Scenario):
         Metric("p99_ms", "p99", "ms", Better.LOWER, 1),
         Metric("evicted", "stalled ones sent away meanwhile", "%", Better.HIGHER),
     )
-    baseline = "gunicorn-gthread"
     servers = (*PREFORK[:-1], "waitress")
     short_servers = (
         "forkserve-sync",
@@ -156,17 +147,13 @@ class SlowClients(Scenario):
         """Half a header in the short set."""
         return STALLS if settings.full else ("half a header",)
 
-    def rounds(self, settings: Settings) -> int:
-        """Outcomes hardly vary."""
-        return settings.repeats
-
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, stall, load; a blocked server makes clients wait for their 2 s."""
         return 5.0
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Stall, then ask normally."""
-        launch = bench.launch(f"plain:echo_{named(cell.server).interface}", workers=2, supervised=True)
+        launch = self.launch(bench, cell.server, "plain:echo_{}", workers=2)
         with bench.ready(cell.server, launch, NORMAL) as running:
             stalled = attack(launch, STALLS[cell.variant], 400)
             try:
@@ -186,6 +173,10 @@ class SlowClients(Scenario):
             return Sample(values, errors_of(crowd.outcomes.items()), note), running.command
 
 
+OPENING = 40.0  # seconds for opening them all; a server that looks at every connection in turn needs longer
+KEEP = 75  # seconds; by default some servers close idle connections while the others are still being opened
+
+
 class IdleConnections(Scenario):
     """What a kept connection costs that nothing happens on."""
 
@@ -195,8 +186,12 @@ class IdleConnections(Scenario):
         "What does a kept connection cost in memory, after one answer, while it idles? Does the server still "
         "answer others?"
     )
+    reading = (
+        "Memory of the processes, without what the kernel holds for each socket. Servers that would close idle "
+        "connections earlier are told to keep them for 75 s."
+    )
     metrics = (
-        Metric("kib", "memory per connection", "KiB", Better.LOWER, 2),
+        Metric("kb", "memory per connection", "kB", Better.LOWER, 2),
         Metric("held", "connections still open", ""),
         Metric("fresh_ms", "a new client's answer after", "ms", Better.LOWER, 1),
     )
@@ -220,7 +215,7 @@ class IdleConnections(Scenario):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         count = min(10_000, hard - 200)
-        launch = bench.launch(f"plain:hello_{named(cell.server).interface}", connections=count)
+        launch = bench.launch(f"plain:hello_{named(cell.server).interface}", connections=count, keep_alive=KEEP)
         with bench.ready(cell.server, launch, Request()) as running, contextlib.ExitStack() as stack:
             bench.verify(launch, Plan(Request(), 16), 0.5)
             before, _ = procs.memory(running.pid)
@@ -231,19 +226,27 @@ class IdleConnections(Scenario):
             start = time.monotonic()
             crowd = Crowd(launch, Plan(Request(), 1, fresh=True, timeout=5.0), lambda _: crowd.stop())
             run_for(5.0, crowd)
-            values = {"kib": (after - before) * 1024 / len(held), "held": float(len(held) - closed(held))}
+            values = {"kb": (after - before) * 2**20 / 1000 / len(held), "held": float(len(held) - closed(held))}
             values["fresh_ms"] = (time.monotonic() - start) * 1e3
-            return Sample(values, errors_of(crowd.outcomes.items())), running.command
+            note = "" if len(held) == count else f"took only {len(held):,} connections in {OPENING:.0f} s"
+            return Sample(values, errors_of(crowd.outcomes.items()), note), running.command
 
     @staticmethod
     def _opened(launch: Launch, count: int) -> Iterable[socket.socket]:
-        request = Request().encode()
+        request, deadline = Request().encode(), time.monotonic() + OPENING
         for _ in range(count):
+            if time.monotonic() > deadline:
+                return
             try:
                 client = connect(launch, timeout=2.0)
                 client.sendall(request)
-                if not client.recv(4096):
-                    raise OSError("closed")
+                answer = b""
+                # The whole of it: what is left unread would look like an event on an idle connection.
+                while not complete(answer):
+                    block = client.recv(4096)
+                    if not block:
+                        return
+                    answer += block
             except OSError:
                 return
             yield client

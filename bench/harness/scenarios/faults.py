@@ -13,18 +13,18 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench.harness.clients import Crowd, Plan, errors_of
+from bench.harness.clients import Crowd, Plan, drive, errors_of
 from bench.harness.context import Bench
 from bench.harness.model import BenchError, Better, Cell, Metric, Sample, Settings
-from bench.harness.probe import Answer, Outcome, Request
+from bench.harness.probe import Answer, Outcome
 from bench.harness.running import Running
-from bench.harness.scenarios.base import Scenario, Timed
+from bench.harness.scenarios.base import Timed
 from bench.harness.scenarios.groups import PREFORK
+from bench.harness.scenarios.prefork import ANY, Prefork
 from bench.harness.servers import Can, named
 
 __all__ = ["Deploy", "Kill", "Story"]
 
-ANY = Request(expect=None)
 IMPORT_SECONDS = 1.0
 PATIENCE = 9.0  # seconds that a broken deploy is watched
 SOURCE = """
@@ -104,7 +104,7 @@ def under_load(running: Running, tell: Callable[[Story], Awaitable[None]]) -> St
                 fresh.stop()
                 kept.stop()
 
-    asyncio.run(main())
+    drive(main())
     return story
 
 
@@ -118,7 +118,7 @@ async def until(condition: Callable[[], bool], timeout: float) -> bool:
     return True
 
 
-class Deploy(Scenario):
+class Deploy(Prefork):
     """New code under load, then broken code, then a mended one."""
 
     name = "deploy"
@@ -143,7 +143,6 @@ class Deploy(Scenario):
         Metric("broken_serves", "serves on after it", "1 = yes", Better.HIGHER),
         Metric("mended", "takes the mended code", "1 = yes", Better.HIGHER),
     )
-    baseline = "gunicorn-gthread"
     servers = (*PREFORK, "gunicorn-preload", "waitress")
     short_servers = (
         "forkserve-sync",
@@ -151,23 +150,18 @@ class Deploy(Scenario):
         "uwsgi",
         "granian-wsgi",
         "uvicorn",
-        "hypercorn",
         "circus-chaussette",
     )
     in_quick = True
 
-    def rounds(self, settings: Settings) -> int:
-        """Outcomes hardly vary; times do."""
-        return settings.repeats
-
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, good deploy, broken deploy, mended deploy."""
-        return 16.0
+        return 15.0
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Deploy three times to one server."""
         workers = 2 if Can.WORKERS in named(cell.server).can else 1
-        launch = bench.launch(f"deployed:{named(cell.server).interface}", workers=workers, supervised=True)
+        launch = self.launch(bench, cell.server, "deployed:{}", workers=workers)
         self._write(launch.folder, "one")
         # The file changes within a second: compiled code of the old one must not be taken for the new one's.
         with bench.ready(cell.server, launch, ANY, PYTHONDONTWRITEBYTECODE="1") as running:
@@ -233,7 +227,7 @@ class Deploy(Scenario):
         return seen
 
 
-class Kill(Scenario):
+class Kill(Prefork):
     """SIGKILL to a worker under load."""
 
     name = "kill"
@@ -253,13 +247,6 @@ class Kill(Scenario):
         Metric("replaced_s", "replaced after", "s", Better.LOWER, 2),
         Metric("stall_s", "longest wait", "s", Better.LOWER, 2),
     )
-    baseline = "gunicorn-gthread"
-    servers = PREFORK
-    short_servers = ("forkserve-sync", "forkserve-asgi", "gunicorn-gthread", "uwsgi", "granian-wsgi", "uvicorn")
-
-    def rounds(self, settings: Settings) -> int:
-        """Repeat in a full run."""
-        return settings.repeats
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, kill, watch."""
@@ -267,7 +254,7 @@ class Kill(Scenario):
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Kill the worker that answered last."""
-        launch = bench.launch(f"plain:pid_{named(cell.server).interface}", workers=2, supervised=True)
+        launch = self.launch(bench, cell.server, "plain:pid_{}", workers=2)
         with bench.ready(cell.server, launch, ANY) as running:
             values: dict[str, float] = {}
 

@@ -7,7 +7,17 @@ __all__ = ["ASGI", "CHOSEN", "OURS", "PREFORK", "WSGI"]
 OURS = ("forkserve-sync", "forkserve-threads", "forkserve-gevent", "forkserve-asgi")
 GUNICORN = ("gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent")
 
-WSGI = (*OURS[:3], *GUNICORN, "uwsgi", "granian-wsgi", "waitress", "bjoern", "fastpysgi-wsgi", "circus-chaussette")
+WSGI = (
+    *OURS[:3],
+    *GUNICORN,
+    "uwsgi",
+    "uwsgi-http",
+    "granian-wsgi",
+    "waitress",
+    "bjoern",
+    "fastpysgi-wsgi",
+    "circus-chaussette",
+)
 ASGI = ("forkserve-asgi", "gunicorn-asgi", "uvicorn", "granian-asgi", "hypercorn", "fastpysgi-asgi")
 
 # All that can run several workers.

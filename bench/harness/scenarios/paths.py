@@ -1,10 +1,8 @@
-"""Ways to the application: behind nginx, by WebSocket, under other supervisors; and the two comparisons of 2012."""
+"""Ways to the application: behind nginx, by WebSocket, under other supervisors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-import psutil
 
 from bench.harness import procs, websocket
 from bench.harness.clients import Plan
@@ -12,11 +10,11 @@ from bench.harness.context import Bench
 from bench.harness.model import Better, Cell, Metric, Sample, Settings
 from bench.harness.probe import Request
 from bench.harness.scenarios.base import Scenario, Timed
-from bench.harness.scenarios.groups import ASGI, CHOSEN, OURS, WSGI
+from bench.harness.scenarios.groups import ASGI, CHOSEN, WSGI
 from bench.harness.scenarios.throughput import RATES, Throughput, Work, sample_of
 from bench.harness.servers import Can, named
 
-__all__ = ["BehindNginx", "Historic", "Overhead", "WebSocketEcho"]
+__all__ = ["BehindNginx", "Overhead", "WebSocketEcho"]
 
 
 class BehindNginx(Scenario):
@@ -112,37 +110,3 @@ class Overhead(Throughput):
     baseline = "worker-bare"
     servers = ("worker-bare", "worker-forkserve", "worker-circusd", "worker-supervisord")
     works = {"": Work({"supervised": "plain:hello_wsgi"})}
-
-
-def _crowd() -> int:
-    """50 workers as in 2012, or as many as a third of the free memory holds at 40 MiB each."""
-    return max(4, min(50, psutil.virtual_memory().available // 3 // (40 * 2**20)))
-
-
-class Historic(Throughput):
-    """Ziadé's comparisons of June and July 2012."""
-
-    name = "historic"
-    title = "The Circus author's comparisons of 2012"
-    question = (
-        "50 workers of an application that waits and writes: the recipes of 28 June and 3 July 2012, with wrk in "
-        "place of Funkload."
-    )
-    baseline = "gunicorn-gevent"
-    servers = (*(*OURS[:3], "gunicorn-gevent", "gunicorn-gthread", "granian-wsgi", "uwsgi", "circus-chaussette"),)
-    in_short = False
-    works = {
-        f"bench {number}, {users} users": Work(
-            {"wsgi": f"historic:{app}"}, Request(expect=None), users, workers=_crowd(), patience=60, lengthen=3
-        )
-        for number, app in ((1, "first"), (2, "second"))
-        for users in (50, 200, 400)
-    }
-
-    def rounds(self, settings: Settings) -> int:
-        """Long rounds of one application: fewer do."""
-        return settings.repeats
-
-    def seconds(self, cell: Cell, settings: Settings) -> float:
-        """Fifty workers take a while to start."""
-        return settings.duration * 3 + 12

@@ -8,7 +8,18 @@ from bench.harness.scenarios.groups import ASGI, CHOSEN, WSGI
 from bench.harness.scenarios.throughput import Throughput, Work
 from bench.harness.servers import Can
 
-__all__ = ["BROWSER", "AsgiHello", "Bodies", "Connections", "Frameworks", "Limit", "Waits", "Workers", "WsgiHello"]
+__all__ = [
+    "BROWSER",
+    "HELLO",
+    "AsgiHello",
+    "Bodies",
+    "Connections",
+    "Frameworks",
+    "Limit",
+    "Waits",
+    "Workers",
+    "WsgiHello",
+]
 
 BROWSER = (
     ("Connection", "keep-alive"),
@@ -61,6 +72,11 @@ class Limit(Throughput):
     baseline = "nginx"
     servers = ("nginx",)
     in_quick = True
+
+    def rounds(self, settings: Settings) -> int:
+        """Once in the short set, whose hello worlds have nginx beside them."""
+        return settings.repeats
+
     works = {"": Work({"limit": ""})}
 
 
@@ -79,6 +95,7 @@ class WsgiHello(Throughput):
     )
     baseline = "gunicorn-gthread"
     servers = ("nginx", *WSGI)
+    short_servers = tuple(name for name in servers if name not in ("waitress", "uwsgi-http"))
     in_quick = True
     works = {"": Work({key: HELLO[key] for key in ("wsgi", "limit")})}
 
@@ -94,6 +111,7 @@ class AsgiHello(Throughput):
     )
     baseline = "uvicorn"
     servers = ("nginx", *ASGI)
+    short_servers = tuple(name for name in servers if name != "hypercorn")
     in_quick = True
     works = {"": Work({key: HELLO[key] for key in ("asgi", "limit")})}
 
@@ -104,13 +122,14 @@ class Frameworks(_Both):
     name = "frameworks"
     title = "Under a framework"
     question = (
-        "What is left of the difference once a framework does its work? Flask and FastAPI answer JSON, Django "
-        "renders a template."
+        "What is left of the difference once a framework does its work? Flask and FastAPI answer JSON, Flask "
+        "and Django render a template."
     )
     works = {
         "Flask JSON": Work(
-            {"wsgi": "flask_json:app"}, Request(expect=b'{"message":"Hello, World!","numbers":[1,2,3]}\n')
+            {"wsgi": "flask_app:app"}, Request(expect=b'{"message":"Hello, World!","numbers":[1,2,3]}\n')
         ),
+        "Flask page": Work({"wsgi": "flask_app:app"}, Request(path="/page", expect=None), short=False),
         "FastAPI JSON": Work(
             {"asgi": "fastapi_json:app"}, Request(expect=b'{"message":"Hello, World!","numbers":[1,2,3]}')
         ),
@@ -145,7 +164,7 @@ class Bodies(_Both):
 def _waits() -> dict[str, Work]:
     works = {}
     for milliseconds in (10, 100):
-        for connections in (64, 512, 2000):
+        for connections in (64, 512, 1000, 2000):
             for interface in ("wsgi", "asgi"):
                 app = f"plain:wait{milliseconds}_{interface}"
                 works[f"{milliseconds} ms, {connections} connections ({interface.upper()})"] = Work(

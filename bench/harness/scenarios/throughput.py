@@ -9,6 +9,7 @@ from typing import ClassVar
 from bench.harness import procs, wrk
 from bench.harness.clients import Plan
 from bench.harness.context import Bench, Checked
+from bench.harness.goals import CLIENT_AT_LIMIT
 from bench.harness.model import Better, Cell, Metric, Sample, Settings
 from bench.harness.probe import Request
 from bench.harness.scenarios.base import Scenario, Timed
@@ -23,8 +24,6 @@ RATES = (
     Metric("p99_ms", "p99", "ms", Better.LOWER, 2),
     Metric("client_cpu", "client CPU", "cores", Better.NEITHER, 2),
 )
-# Over this share of its core, the load generator and not the server may have been the limit.
-SATURATED = 0.97
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +52,11 @@ def sample_of(result: wrk.Result, cpu: float, checked: Checked, *, connections: 
     for kind, count in result.errors.items():
         errors[kind] = errors.get(kind, 0) + count
     # Answers that were under way at the end count in bytes and not in requests: one per connection at most.
-    astray = abs(result.received - result.requests * checked.size) - connections * checked.size
-    if checked.size and astray > 0.01 * result.received:
-        errors["answers of another length"] = round(astray / checked.size)
+    missing = result.requests * checked.least - result.received
+    surplus = result.received - result.requests * checked.most
+    astray = max(missing, surplus) - connections * checked.most
+    if checked.most and astray > 0.01 * result.received:
+        errors["answers of another length"] = round(astray / checked.most)
     values = {
         "rate": result.rate,
         "cpu_us": cpu / result.requests * 1e6 if result.requests else 0.0,
@@ -63,7 +64,7 @@ def sample_of(result: wrk.Result, cpu: float, checked: Checked, *, connections: 
         "p99_ms": result.p99 * 1e3,
         "client_cpu": result.client_cpu,
     }
-    note = "the load generator was at its limit" if result.client_cpu > SATURATED else ""
+    note = "the load generator was at its limit" if result.client_cpu > CLIENT_AT_LIMIT else ""
     return Sample(values, errors, note)
 
 
@@ -87,7 +88,7 @@ class Throughput(Scenario):
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, verify, time, stop."""
-        return settings.duration * 1.25 + 0.9
+        return settings.duration * 1.25 + 0.6
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Time one server once."""

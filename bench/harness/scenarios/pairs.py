@@ -1,0 +1,54 @@
+"""Servers compared with themselves: with an access log, and under forkserve instead of by their own command."""
+
+from __future__ import annotations
+
+from bench.harness.model import Settings
+from bench.harness.scenarios.speed import HELLO
+from bench.harness.scenarios.throughput import Throughput, Work
+from bench.harness.servers import ADAPTED, LOGGED
+
+__all__ = ["AccessLog", "Adapters"]
+
+
+class _Pairs(Throughput):
+    """Both halves of each pair, side by side in one table per interface."""
+
+    in_short = False
+    works = {
+        "WSGI": Work({"wsgi": HELLO["wsgi"]}),
+        "ASGI": Work({"asgi": HELLO["asgi"]}),
+    }
+
+    def rounds(self, settings: Settings) -> int:
+        """The difference is small: every round helps."""
+        return settings.rounds
+
+
+class AccessLog(_Pairs):
+    """The cost of writing a line for each request."""
+
+    name = "access-log"
+    title = "The cost of an access log"
+    question = "What is left of the speed when each request writes a line into a file, in each server's own format?"
+    reading = "The ratio is to the same server without the log. A server with `+log` is the same command with it."
+    versus = LOGGED
+    versus_label = "without log"
+    servers = tuple(name for pair in LOGGED.items() for name in reversed(pair))
+
+
+class Adapters(_Pairs):
+    """Other people's servers as backends of forkserve."""
+
+    name = "adapters"
+    title = "Other servers as forkserve backends"
+    question = (
+        "What does it cost to run somebody else's server as a backend of forkserve, under its master, instead of by "
+        "its own command? 1.0 within noise is what it should be."
+    )
+    reading = (
+        "The ratio is to the server's own command with as many threads. Where a row is far from 1.0 the adapter has to "
+        "do what the server does not, and `forkserve-worker --list-backends` says what."
+    )
+    versus = ADAPTED
+    versus_label = "own command"
+    servers = tuple(name for name in dict.fromkeys(name for pair in ADAPTED.items() for name in reversed(pair)))
