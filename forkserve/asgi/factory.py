@@ -44,7 +44,9 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
     http: Any = type("BoundExchange", (*bases, Exchange), bound)
     if hot is not None:
         pattern = http(None, None, Fields([], None, True))
-        sender = hot.Sender(pattern, Exchange, site, (site.scope, Stage, RequestLine, Fields, Prepared))
+        log = access.write if access is not None and not access.timed else None
+        kinds = RequestLine, Fields, Prepared
+        sender = hot.Sender(pattern, Exchange, site, log, (site.scope, Stage), kinds)
         http, site.scope = sender.begin, sender.scope
     upgraded = _websockets(options, bases, bound) if find_spec("websockets") is not None else _refuse
 

@@ -128,7 +128,8 @@ def wsgi_driver(
         bases = (IdentifiedExchange, base) if base is not Exchange else (IdentifiedExchange,)
     driver.exchange = exchange = type("BoundExchange", bases, bound)
     if hot is not None:
-        caller = hot.Caller(exchange, Exchange, site, alarm, (RequestLine, Fields, Prepared))
+        log = bound["access"].write if base is LoggedExchange else None
+        caller = hot.Caller(exchange, Exchange, site, alarm, log, (RequestLine, Fields, Prepared))
         driver.exchange = caller.begin
         if alarm is not None:
             driver.start = driver.upkeep.counted(caller.start)

@@ -7,27 +7,29 @@
 struct answers answers;
 
 int
-learn_answers(PyObject *line, PyObject *fields, PyObject *prepared, PyObject *site, PyObject *responder)
+learn_answers(PyObject *exchange, PyObject *const kinds[3], PyObject *site, PyObject *responder)
 {
     struct answers *at = &answers;
+    const struct wanted of_exchange[] = {{"conn", &at->conn}, {"fields", &at->fields}, {"line", &at->line}, {NULL, NULL}};
     const struct wanted of_line[] = {{"plain", &at->plain_line}, {NULL, NULL}};
     const struct wanted of_fields[] = {{"memo", &at->memo}, {"plain", &at->plain_fields}, {NULL, NULL}};
     const struct wanted of_prepared[] = {
         {"code", &at->code}, {"head", &at->head}, {"length", &at->length}, {"plain", &at->plain_head}, {NULL, NULL}};
     const struct wanted of_responder[] = {{"end", &at->end}, {NULL, NULL}};
     const struct wanted of_site[] = {{"keep", &at->keep}, {NULL, NULL}};
-    if (find_slots(line, of_line) < 0 || find_slots(fields, of_fields) < 0 || find_slots(prepared, of_prepared) < 0)
+    if (find_slots(kinds[0], of_line) < 0 || find_slots(kinds[1], of_fields) < 0 || find_slots(kinds[2], of_prepared) < 0)
         return -1;
-    if (find_slots((PyObject *)Py_TYPE(site), of_site) < 0)
+    if (find_slots(exchange, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(site), of_site) < 0)
         return -1;
     return find_slots((PyObject *)Py_TYPE(responder), of_responder);
 }
 
 int
-is_plain(PyObject *conn, PyObject *line, PyObject *fields, PyObject *site)
+is_plain(PyObject *exchange, PyObject *site)
 {
-    return Py_IS_TYPE(conn, connection.type) && SLOT(line, answers.plain_line) == Py_True
-        && SLOT(fields, answers.plain_fields) == Py_True && SLOT(site, answers.keep) == Py_True;
+    return Py_IS_TYPE(SLOT(exchange, answers.conn), connection.type)
+        && SLOT(SLOT(exchange, answers.line), answers.plain_line) == Py_True
+        && SLOT(SLOT(exchange, answers.fields), answers.plain_fields) == Py_True && SLOT(site, answers.keep) == Py_True;
 }
 
 int
@@ -58,7 +60,7 @@ append(char *at, PyObject *bytes)
 }
 
 int
-reply_whole(PyObject *conn, PyObject *prepared, PyObject *responder, PyObject *data)
+reply_whole(PyObject *exchange, PyObject *prepared, PyObject *responder, PyObject *data)
 {
     /* Sent at once, with the interpreter's lock held: one is enough. `end` is some hundred bytes of Server and Date. */
     static char whole[JOINED + LONGEST + 4096];
@@ -71,7 +73,26 @@ reply_whole(PyObject *conn, PyObject *prepared, PyObject *responder, PyObject *d
     if (SLOT(prepared, answers.length) == Py_None)
         at += sprintf(at, "Content-Length: %zd\r\n", PyBytes_GET_SIZE(data));
     Py_ssize_t size = append(append(at, end), data) - whole;
-    return reply(conn, whole, size, 1);
+    return reply(SLOT(exchange, answers.conn), whole, size, 1);
+}
+
+int
+note_answer(PyObject *exchange, PyObject *log, PyObject *address, PyObject *prepared, Py_ssize_t size)
+{
+    PyObject *count = PyLong_FromSsize_t(size), *done = NULL;
+    if (count == NULL)
+        return -1;
+    PyObject *code = SLOT(prepared, answers.code);
+    if (log != Py_None && address != NULL && PyUnicode_CheckExact(address)) {
+        PyObject *line = SLOT(exchange, answers.line), *fields = SLOT(exchange, answers.fields);
+        PyObject *args[] = {address, line, fields, code, count};
+        done = PyObject_Vectorcall(log, args, 5, NULL);
+    }
+    else
+        done = PyObject_CallMethod(exchange, "note", "OO", code, count);
+    Py_DECREF(count);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 PyObject *

@@ -6,7 +6,7 @@
 #include "answer.h"
 
 static struct {
-    Py_ssize_t conn, fields, line, news, prepared, stage, trailers;
+    Py_ssize_t address, news, prepared, stage, trailers; /* `address` of LoggedExchange alone */
 } exchange_at;
 
 /* Interned, made once. */
@@ -25,7 +25,7 @@ static const struct { PyObject **word; const char *text; } spelling[] = {
 /* How the exchanges of one serving are begun, and what their `send` needs. */
 typedef struct {
     PyObject_HEAD
-    PyObject *type, *pattern, *site, *responder, *known, *send, *scope;
+    PyObject *type, *pattern, *site, *responder, *known, *send, *scope, *log;
     PyObject *stage_start, *stage_body, *stage_over;
     int begins, starts, noted; /* whether the class has Exchange's own __init__ and _prepared; whether it notes */
 } Sender;
@@ -107,19 +107,17 @@ take_body(Sender *sender, PyObject *exchange, PyObject *message)
 {
     PyObject *data = PyDict_GetItemWithError(message, words.body);
     PyObject *more = data == NULL ? NULL : PyDict_GetItemWithError(message, words.more_body);
-    PyObject *conn = SLOT(exchange, exchange_at.conn), *prepared = SLOT(exchange, exchange_at.prepared);
+    PyObject *prepared = SLOT(exchange, exchange_at.prepared);
     if (data == NULL || (more != NULL && more != Py_False) || SLOT(exchange, exchange_at.stage) != sender->stage_body
         || SLOT(exchange, exchange_at.trailers) != Py_False || SLOT(exchange, exchange_at.news) != Py_None
-        || !is_plain(conn, SLOT(exchange, exchange_at.line), SLOT(exchange, exchange_at.fields), sender->site)
-        || !is_whole(prepared, data))
+        || !is_plain(exchange, sender->site) || !is_whole(prepared, data))
         return PyErr_Occurred() ? -1 : 0;
     set_slot(exchange, exchange_at.stage, sender->stage_over);
-    if (reply_whole(conn, prepared, sender->responder, data) == 0) {
+    if (reply_whole(exchange, prepared, sender->responder, data) == 0) {
         if (!sender->noted)
             return 1;
-        PyObject *noted = PyObject_CallMethod(exchange, "note", "On", SLOT(prepared, answers.code), PyBytes_GET_SIZE(data));
-        Py_XDECREF(noted);
-        return noted == NULL ? -1 : 1;
+        PyObject *address = sender->log == Py_None ? NULL : SLOT(exchange, exchange_at.address);
+        return note_answer(exchange, sender->log, address, prepared, PyBytes_GET_SIZE(data)) < 0 ? -1 : 1;
     }
     if (PyErr_ExceptionMatches(PyExc_OSError)) {
         PyObject *error = PyErr_GetRaisedException();
@@ -230,9 +228,9 @@ sender_begin(Sender *sender, PyObject *const *args, Py_ssize_t count)
     /* Behind its head an object of a class with slots alone is an array of references. */
     for (Py_ssize_t at = sizeof(PyObject); at < type->tp_basicsize; at += sizeof(PyObject *))
         SLOT(exchange, at) = Py_XNewRef(SLOT(sender->pattern, at));
-    set_slot(exchange, exchange_at.conn, args[0]);
-    set_slot(exchange, exchange_at.line, args[1]);
-    set_slot(exchange, exchange_at.fields, args[2]);
+    set_slot(exchange, answers.conn, args[0]);
+    set_slot(exchange, answers.line, args[1]);
+    set_slot(exchange, answers.fields, args[2]);
     return exchange;
 }
 
@@ -247,6 +245,7 @@ sender_traverse(Sender *sender, visitproc visit, void *arg)
     Py_VISIT(sender->known);
     Py_VISIT(sender->send);
     Py_VISIT(sender->scope);
+    Py_VISIT(sender->log);
     Py_VISIT(sender->stage_start);
     Py_VISIT(sender->stage_body);
     Py_VISIT(sender->stage_over);
@@ -263,6 +262,7 @@ sender_clear(Sender *sender)
     Py_CLEAR(sender->known);
     Py_CLEAR(sender->send);
     Py_CLEAR(sender->scope);
+    Py_CLEAR(sender->log);
     Py_CLEAR(sender->stage_start);
     Py_CLEAR(sender->stage_body);
     Py_CLEAR(sender->stage_over);
@@ -288,22 +288,24 @@ learn_stages(Sender *sender, PyObject *stages)
     return sender->stage_start == NULL || sender->stage_body == NULL || sender->stage_over == NULL ? -1 : 0;
 }
 
-/* Sender(exchange, Exchange, site, (http_scope, Stage, RequestLine, Fields, Prepared)): the first is new, the pattern. */
+/* Sender(exchange, Exchange, site, log, (http_scope, Stage), (RequestLine, Fields, Prepared)): the first is a new one, the
+ * pattern; `log` is AccessLog.write if it may be called in place of the method `note`, else None. */
 static int
 sender_init(Sender *sender, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *pattern, *base, *site, *scope, *stages, *line, *fields, *prepared;
-    if (!PyArg_ParseTuple(args, "OOO(OOOOO):Sender", &pattern, &base, &site, &scope, &stages, &line, &fields, &prepared))
+    PyObject *pattern, *base, *site, *log, *scope, *stages, *kinds[3];
+    if (!PyArg_ParseTuple(args, "OOOO(OO)(OOO):Sender", &pattern, &base, &site, &log, &scope, &stages, &kinds[0], &kinds[1],
+                          &kinds[2]))
         return -1;
     const struct wanted of_exchange[] = {
-        {"conn", &exchange_at.conn}, {"fields", &exchange_at.fields}, {"line", &exchange_at.line},
         {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},
-        {"trailers", &exchange_at.trailers}, {NULL, NULL}};
+        {"trailers", &exchange_at.trailers}, {log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
     sender_clear(sender);
     sender->pattern = Py_NewRef(pattern);
     sender->type = Py_NewRef(Py_TYPE(pattern));
     sender->site = Py_NewRef(site);
     sender->scope = Py_NewRef(scope);
+    sender->log = Py_NewRef(log);
     sender->send = PyObject_GetAttrString(sender->type, "send");
     sender->responder = PyObject_GetAttrString(site, "responder");
     if (sender->send == NULL || sender->responder == NULL || learn_stages(sender, stages) < 0)
@@ -315,7 +317,7 @@ sender_init(Sender *sender, PyObject *args, PyObject *Py_UNUSED(keywords))
     sender->noted = noted == Py_True;
     sender->known = PyObject_GetAttrString(sender->responder, "known");
     if (sender->known == NULL || noted == NULL || find_slots(sender->type, of_exchange) < 0
-        || learn_answers(line, fields, prepared, site, sender->responder) < 0
+        || learn_answers(sender->type, kinds, site, sender->responder) < 0
         || PyObject_SetAttrString(sender->type, "sender", (PyObject *)sender) < 0)
         return -1;
     return add_method(sender->type, &send_definition);

@@ -7,7 +7,7 @@
 #include "answer.h"
 
 static struct {
-    Py_ssize_t conn, context, environ, fields, framing, line, prepared, spool;
+    Py_ssize_t context, environ, framing, prepared, spool;
 } exchange_at;
 static struct {
     Py_ssize_t armed, current;
@@ -19,7 +19,7 @@ static PyObject *REMOTE_ADDR, *REMOTE_PORT, *WRITE;
 /* How the exchanges of one serving are begun and run. */
 typedef struct {
     PyObject_HEAD
-    PyObject *type, *app, *site, *responder, *known, *alarm;
+    PyObject *type, *app, *site, *responder, *known, *alarm, *log;
     int begins, starts, noted; /* whether the class has Exchange's own __init__ and start_response; whether it notes */
 } Caller;
 
@@ -141,9 +141,9 @@ caller_begin(Caller *caller, PyObject *const *args, Py_ssize_t count)
     PyTypeObject *type = (PyTypeObject *)caller->type;
     PyObject *exchange = type->tp_alloc(type, 0);
     if (exchange != NULL) {
-        SLOT(exchange, exchange_at.conn) = Py_NewRef(args[0]);
-        SLOT(exchange, exchange_at.line) = Py_NewRef(args[1]);
-        SLOT(exchange, exchange_at.fields) = Py_NewRef(args[2]);
+        SLOT(exchange, answers.conn) = Py_NewRef(args[0]);
+        SLOT(exchange, answers.line) = Py_NewRef(args[1]);
+        SLOT(exchange, answers.fields) = Py_NewRef(args[2]);
         SLOT(exchange, exchange_at.prepared) = Py_NewRef(Py_None);
         SLOT(exchange, exchange_at.spool) = Py_NewRef(Py_None);
         SLOT(exchange, exchange_at.framing) = Py_NewRef(Py_None);
@@ -165,8 +165,7 @@ usual(Caller *caller, PyObject *exchange, PyObject *result)
     else
         return NULL;
     int usual = SLOT(exchange, exchange_at.framing) == Py_None && SLOT(exchange, exchange_at.spool) == Py_None
-        && is_plain(SLOT(exchange, exchange_at.conn), SLOT(exchange, exchange_at.line),
-                    SLOT(exchange, exchange_at.fields), caller->site)
+        && is_plain(exchange, caller->site)
         && is_whole(SLOT(exchange, exchange_at.prepared), data);
     return usual ? data : NULL;
 }
@@ -174,17 +173,20 @@ usual(Caller *caller, PyObject *exchange, PyObject *result)
 static int
 answer(Caller *caller, PyObject *exchange, PyObject *result)
 {
-    PyObject *data = usual(caller, exchange, result), *prepared = SLOT(exchange, exchange_at.prepared), *done;
-    if (data == NULL)
-        done = PyObject_CallMethod(exchange, "answer", "(O)", result);
-    else if (reply_whole(SLOT(exchange, exchange_at.conn), prepared, caller->responder, data) < 0)
+    PyObject *data = usual(caller, exchange, result), *prepared = SLOT(exchange, exchange_at.prepared);
+    if (data == NULL) {
+        PyObject *done = PyObject_CallMethod(exchange, "answer", "(O)", result);
+        Py_XDECREF(done);
+        return done == NULL ? -1 : 0;
+    }
+    if (reply_whole(exchange, prepared, caller->responder, data) < 0)
         return -1;
-    else if (!caller->noted)
+    if (!caller->noted)
         return 0;
-    else
-        done = PyObject_CallMethod(exchange, "note", "On", SLOT(prepared, answers.code), PyBytes_GET_SIZE(data));
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    PyObject *address = PyDict_GetItemWithError(SLOT(exchange, exchange_at.environ), REMOTE_ADDR);
+    if (address == NULL && PyErr_Occurred())
+        return -1;
+    return note_answer(exchange, caller->log, address, prepared, PyBytes_GET_SIZE(data));
 }
 
 /* Call the application and send what it answers; -1 for what is no failure of the request. */
@@ -263,6 +265,7 @@ caller_traverse(Caller *caller, visitproc visit, void *arg)
     Py_VISIT(caller->responder);
     Py_VISIT(caller->known);
     Py_VISIT(caller->alarm);
+    Py_VISIT(caller->log);
     return 0;
 }
 
@@ -275,6 +278,7 @@ caller_clear(Caller *caller)
     Py_CLEAR(caller->responder);
     Py_CLEAR(caller->known);
     Py_CLEAR(caller->alarm);
+    Py_CLEAR(caller->log);
     return 0;
 }
 
@@ -290,28 +294,30 @@ caller_dealloc(Caller *caller)
 
 /* The layout of all classes that are read here. */
 static int
-learn(Caller *caller, PyObject *line, PyObject *fields, PyObject *prepared)
+learn(Caller *caller, PyObject *const kinds[3])
 {
     const struct wanted of_exchange[] = {
-        {"conn", &exchange_at.conn}, {"context", &exchange_at.context}, {"environ", &exchange_at.environ},
-        {"fields", &exchange_at.fields}, {"framing", &exchange_at.framing}, {"line", &exchange_at.line},
+        {"context", &exchange_at.context}, {"environ", &exchange_at.environ}, {"framing", &exchange_at.framing},
         {"prepared", &exchange_at.prepared}, {"spool", &exchange_at.spool}, {NULL, NULL}};
     const struct wanted of_alarm[] = {{"armed", &alarm_at.armed}, {"current", &alarm_at.current}, {NULL, NULL}};
     if (find_slots(caller->type, of_exchange) < 0
-        || learn_answers(line, fields, prepared, caller->site, caller->responder) < 0)
+        || learn_answers(caller->type, kinds, caller->site, caller->responder) < 0)
         return -1;
     return caller->alarm == Py_None ? 0 : find_slots((PyObject *)Py_TYPE(caller->alarm), of_alarm);
 }
 
+/* Caller(type, Exchange, site, alarm, log, (RequestLine, Fields, Prepared)): `log` is AccessLog.write if it may be
+ * called in place of the method `note`, else None, like `alarm` where requests are not run on the spot. */
 static int
 caller_init(Caller *caller, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *type, *base, *site, *alarm, *line, *fields, *prepared;
-    if (!PyArg_ParseTuple(args, "OOOO(OOO):Caller", &type, &base, &site, &alarm, &line, &fields, &prepared))
+    PyObject *type, *base, *site, *alarm, *log, *kinds[3];
+    if (!PyArg_ParseTuple(args, "OOOOO(OOO):Caller", &type, &base, &site, &alarm, &log, &kinds[0], &kinds[1], &kinds[2]))
         return -1;
     Py_XSETREF(caller->type, Py_NewRef(type));
     Py_XSETREF(caller->site, Py_NewRef(site));
     Py_XSETREF(caller->alarm, Py_NewRef(alarm));
+    Py_XSETREF(caller->log, Py_NewRef(log));
     Py_XSETREF(caller->app, PyObject_GetAttrString(site, "app"));
     Py_XSETREF(caller->responder, PyObject_GetAttrString(site, "responder"));
     if (caller->app == NULL || caller->responder == NULL)
@@ -324,7 +330,7 @@ caller_init(Caller *caller, PyObject *args, PyObject *Py_UNUSED(keywords))
     Py_DECREF(noted);
     caller->begins = inherits(type, base, "__init__");
     caller->starts = inherits(type, base, "start_response");
-    if (learn(caller, line, fields, prepared) < 0 || PyObject_SetAttrString(type, "caller", (PyObject *)caller) < 0)
+    if (learn(caller, kinds) < 0 || PyObject_SetAttrString(type, "caller", (PyObject *)caller) < 0)
         return -1;
     return add_method(type, &run_definition);
 }

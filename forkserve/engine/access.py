@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic, time
 from typing import Any
 
+from forkserve.compiled import hot
 from forkserve.config.serving import AccessLogOptions
 from forkserve.errors import UsageError
 from forkserve.http.accesslog import REMEMBERED, LineFormat, Stem
@@ -45,7 +46,7 @@ class AccessLog:
         except ValueError as error:
             raise UsageError(f"--access-log-format: {error}") from None
         self._wake = wake
-        self._roused = wake is None
+        self.roused = wake is None
         self._second = 0
         self._stems: dict[tuple[Fields, str, int], Stem] = {}
         self.lines: list[str] = []
@@ -55,6 +56,9 @@ class AccessLog:
     def _writer(self) -> Callable[[str, RequestLine, Fields, int, int], None]:
         """A closure, for it runs with each request."""
         find, append, stem_of = self._stems.get, self.lines.append, self._stem
+        if hot is not None:
+            writer: Callable[[str, RequestLine, Fields, int, int], None] = hot.Writer(self, find, stem_of, self.lines)
+            return writer
 
         def write(address: str, line: RequestLine, fields: Fields, status: int, size: int) -> None:
             second = int(time())
@@ -62,8 +66,8 @@ class AccessLog:
             if stem is None:
                 stem = stem_of(fields, address, second)
             append(stem[line, status, size])
-            if not self._roused:
-                self._rouse()
+            if not self.roused:
+                self.rouse()
 
         return write
 
@@ -87,8 +91,8 @@ class AccessLog:
                 stem = stem_of(fields, address, second)
             one = (at, duration, fields, variables, head)
             append(stem[line, status, size] % tuple([get(one) for get in own]))
-            if not self._roused:
-                self._rouse()
+            if not self.roused:
+                self.rouse()
 
         return write
 
@@ -100,15 +104,16 @@ class AccessLog:
         stem = self._stems[fields, address, second] = self._format.stem(fields, address, second)
         return stem
 
-    def _rouse(self) -> None:
-        self._roused = True
+    def rouse(self) -> None:
+        """Have the loop come for the lines soon: `roused` is False until then."""
+        self.roused = True
         if self._wake is not None:
             self._wake()
 
     def flush(self) -> None:
         """Write what was noted."""
         # Before the lines are taken: who notes one after that rouses the loop again.
-        self._roused = self._wake is None
+        self.roused = self._wake is None
         lines = self.lines[:]
         del self.lines[: len(lines)]
         if lines:
