@@ -115,12 +115,14 @@ class Exchange(BaseExchange):
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.conn.remote
         environ.update(self.line.environ)
         environ.update(fields.headers)
-        if self.site.forwarding is not None and self.site.forwarding.apply(environ, self.conn.remote):
-            return environ
-        if fields.memo is None:
+        memo = fields.memo
+        if memo is None:
+            # Once is enough: whether a proxy speaks in them depends on the fields alone.
+            if self.site.forwarding is not None and self.site.forwarding.apply(environ, self.conn.remote):
+                return environ
             fields.memo = {}
-        elif len(fields.memo) < MEMO:
-            fields.memo[self.line] = environ.copy()
+        elif self.line.again and len(memo) < MEMO:
+            memo[self.line] = environ.copy()
         return environ
 
     # The request's body, from the loop.

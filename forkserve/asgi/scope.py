@@ -111,7 +111,7 @@ def _base(template: ScopeTemplate, line: RequestLine, fields: Fields) -> dict[st
         # What proxies say may depend on the connection, and their fields hardly ever come again.
         forwarded = template.forwarding is not None and forwarded_fields(fields.headers) is not None
         fields.memo = _FORWARDED if forwarded else {}
-    elif fields.memo is not _FORWARDED and len(fields.memo) < MEMO:
+    elif line.again and fields.memo is not _FORWARDED and len(fields.memo) < MEMO:
         fields.memo[line] = base
     return base
 

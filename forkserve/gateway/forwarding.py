@@ -11,6 +11,14 @@ from forkserve.http.forwarded import ForwardedFields, Style, TrustedProxies, cli
 
 __all__ = ["Forwarding"]
 
+VARIABLES = (
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT",
+    "HTTP_FORWARDED",
+)
+"""Where proxies speak, in the order of `ForwardedFields`."""
 PORTS = {"http": "80", "https": "443"}
 
 
@@ -23,16 +31,9 @@ class Forwarding:
 
     def apply(self, environ: dict[str, Any], remote: tuple[str, str]) -> bool:
         """Correct the environ; False when there is nothing that a proxy could have said."""
-        get = environ.get
-        fields = ForwardedFields(
-            get("HTTP_X_FORWARDED_FOR"),
-            get("HTTP_X_FORWARDED_PROTO"),
-            get("HTTP_X_FORWARDED_HOST"),
-            get("HTTP_X_FORWARDED_PORT"),
-            get("HTTP_FORWARDED"),
-        )
-        if fields == NOTHING:
+        if environ.keys().isdisjoint(VARIABLES):
             return False
+        fields = ForwardedFields(*map(environ.get, VARIABLES))
         side = client_side(fields, remote[0] or None, self.trusted, self.style)
         if side.address is not None:
             environ["REMOTE_ADDR"] = side.address
@@ -46,6 +47,3 @@ class Forwarding:
         if side.host_port is not None:
             environ["SERVER_PORT"] = str(side.host_port)
         return True
-
-
-NOTHING = ForwardedFields()

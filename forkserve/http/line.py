@@ -32,10 +32,11 @@ class RequestLine:
     `method` and `target` as sent; `raw_path` and `query` are the target's parts as sent, without `?`; `path` is
     unquoted, bytes as latin-1 (PEP 3333), `text_path` the same as UTF-8 (ASGI). `version` is "1.0" or "1.1";
     `authority` is the host of an absolute-form target, else None. `environ` has these as WSGI wants them. `plain` is
-    HTTP/1.1 and a method whose response may have a body.
+    HTTP/1.1 and a method whose response may have a body; `again` turns true when the line comes a second time.
     """
 
     __slots__ = (
+        "again",
         "authority",
         "environ",
         "method",
@@ -55,6 +56,7 @@ class RequestLine:
         self.raw_path, self.query = parts
         self.modern = modern
         self.plain = modern and method != "HEAD"
+        self.again = False
         self.version = "1.1" if modern else "1.0"
         self.scheme: bytes | None = None
         self.authority: bytes | None = None

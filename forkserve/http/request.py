@@ -69,11 +69,18 @@ class Profile:
         """Return line and fields of a whole head, if nothing follows and both are remembered."""
         raw, _, block = data.partition(b"\r\n")
         line = self.lines.get(raw)
-        # A miss costs the hash of the block; nobody pays it where no block has ever come twice.
-        if line is None or not line.modern or not self.blocks or len(block) > _REMEMBERED_BLOCK:
+        if line is None:
             return None
-        fields = self.blocks.get(block)
-        return None if fields is None or line.authority is not None else (line, fields)
+        line.again = True
+        fields = self.known_fields(line, block)
+        return None if fields is None else (line, fields)
+
+    def known_fields(self, line: RequestLine, block: bytes) -> Fields | None:
+        """Return what a block of fields means behind this line, if it is remembered."""
+        # A miss costs the hash of the block; nobody pays it where no block has ever come twice.
+        if self.blocks and len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
+            return self.blocks.get(block)
+        return None
 
     def line(self, data: bytes) -> RequestLine:
         """Parse a request line, and remember it; raises Refusal."""
@@ -154,7 +161,7 @@ class RequestReader:
             check_sizes(raw, block, profile.limits)
         line = profile.lines.get(raw) or profile.line(raw)
         self.line = line
-        self.fields = profile.fields(line, block)
+        self.fields = profile.known_fields(line, block) or profile.fields(line, block)
 
     def _piece(self, data: bytes) -> bool:
         assert self._partial is not None

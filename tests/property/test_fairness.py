@@ -77,7 +77,9 @@ def test_whoever_looks_when_all_end_up_even(workers: int, arrivals: int, seed: i
             taken = min(wanted[who], queue)
             counts[who] += taken
             queue -= taken
-        assert max(counts) - min(counts) <= 1 + max(counts) // 32 or queue
+    most = max(counts)
+    # Where siblings count for more than they have, those who look at once may be ahead by what one takes at a time.
+    assert most - min(counts) <= (1 if most < 32 else 16 + most // 32)
 
 
 def test_with_thousands_small_differences_are_let_be() -> None:
