@@ -177,11 +177,21 @@ class Driver(Sockets):
     def _begin_body(self, conn: Connection, fields: Fields) -> None:
         exchange = conn.exchange
         assert exchange is not None
+        data, conn.inbox = conn.inbox, b""
+        held = fields.expect_continue and exchange.holds
+        length = fields.content_length
+        if length and length <= len(data) and length <= self.limits.http.body and not held:
+            # All of it has come with the head.
+            conn.inbox = data[length:]
+            exchange.body(data[:length])
+            exchange.body_end()
+            conn.phase = RUNNING
+            conn.deadline = self.run_deadline
+            self.start(exchange)
+            return
         conn.body = Intake(fields, self.limits, self.now)
         conn.phase = BODY
         conn.deadline = conn.body.deadline(self.now)
-        data, conn.inbox = conn.inbox, b""
-        held = fields.expect_continue and exchange.holds
         if held:
             # Before the body, which may have come with the head and start the exchange at once.
             exchange.body_held()

@@ -67,6 +67,8 @@ class Profile:
 
     def recall(self, data: bytes) -> tuple[RequestLine, Fields] | None:
         """Return line and fields of a whole head, if nothing follows and both are remembered."""
+        if len(data) > _REMEMBERED_LINE + 2 + _REMEMBERED_BLOCK:
+            return None
         raw, _, block = data.partition(b"\r\n")
         line = self.lines.get(raw)
         if line is None:
@@ -132,17 +134,13 @@ class RequestReader:
 
         Then `line`, `fields` and `rest` (the bytes behind the head) are set, until the next call.
         """
-        profile = self.profile
         if self._partial is None:
-            known = profile.recall(data)
+            known = self.profile.recall(data)
             if known is not None:
                 self.line, self.fields = known
                 self.rest = b""
                 return True
-            raw, _, block = data.partition(b"\r\n")
-            end = data.find(b"\r\n\r\n")
-            if end > 0 and raw:
-                self._whole(raw, block, end + 2 - len(raw))
+            if self._whole(data):
                 return True
             self._partial = PartialHead()
         return self._piece(data)
@@ -152,16 +150,19 @@ class RequestReader:
         rest, self.rest = self.rest, b""
         return rest
 
-    def _whole(self, raw: bytes, block: bytes, end: int) -> None:
+    def _whole(self, data: bytes) -> bool:
+        """Read a head from its first byte on; False if it is not whole, or empty lines come before it."""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 5 or data.startswith(b"\r\n"):
+            return False
         profile = self.profile
-        self.rest = block[end:]
-        if self.rest:
-            block = block[:end]
-        if len(raw) + end + 2 > profile.small:
+        self.rest = data[end:]
+        raw, _, block = (data[:end] if self.rest else data).partition(b"\r\n")
+        if end > profile.small:
             check_sizes(raw, block, profile.limits)
-        line = profile.lines.get(raw) or profile.line(raw)
-        self.line = line
+        self.line = line = profile.lines.get(raw) or profile.line(raw)
         self.fields = profile.known_fields(line, block) or profile.fields(line, block)
+        return True
 
     def _piece(self, data: bytes) -> bool:
         assert self._partial is not None
@@ -169,8 +170,4 @@ class RequestReader:
         if head is None:
             return False
         self._partial = None
-        if head.startswith(b"\r\n"):
-            head = head[2:]
-        raw, _, block = head.partition(b"\r\n")
-        self._whole(raw, block, head.index(b"\r\n\r\n") + 2 - len(raw))
-        return True
+        return self._whole(head.removeprefix(b"\r\n"))
