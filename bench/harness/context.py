@@ -67,11 +67,16 @@ class Bench:
 
     @contextmanager
     def ready(self, server: str, launch: Launch, request: Request, **env: str) -> Iterator[Running]:
-        """Start a server and wait until it answers; raises BenchError when the answer is not the right one."""
+        """Start a server and wait until it answers; raises BenchError when the answer is not the right one.
+
+        Of several workers all have started then: connections taken by the first alone would say nothing of the others.
+        """
         with self.started(server, launch, **env) as running:
             _, answer = running.wait_ready(request, timeout=30.0 + 2 * launch.workers)
             if answer.outcome is not Outcome.OK:
                 raise BenchError(f"{answer.outcome}: {answer.body[:60]!r} instead of {(request.expect or b'')[:60]!r}")
+            if launch.workers > 1:
+                running.settle()
             yield running
 
     def verify(self, launch: Launch, plan: Plan, seconds: float = 0.0) -> Checked:

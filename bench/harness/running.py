@@ -29,6 +29,7 @@ __all__ = ["APPS", "Running"]
 
 APPS = Path(__file__).parent.parent / "apps"
 GRACE = 4.0  # seconds from SIGTERM to SIGKILL
+CALM = 4  # tenths of a second with next to no CPU, after which a server counts as started
 
 
 class Running:
@@ -105,6 +106,23 @@ class Running:
         finally:
             os.close(pidfd)
         raise BenchError(f"did not answer in {timeout:.0f} s: {self.last_words()}")
+
+    def settle(self, timeout: float = 15.0) -> None:
+        """Wait until the server does nothing: all its workers have started, not only the first that answered.
+
+        Raises BenchError when it ends.
+        """
+        deadline, calm, before = time.monotonic() + timeout, 0, -1.0
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            while calm < CALM and time.monotonic() < deadline:
+                used = procs.usage(self.pid).cpu
+                calm = calm + 1 if used - before <= 0.01 else 0
+                before = used
+                if select.select([pidfd], [], [], 0.1)[0]:
+                    raise BenchError(f"ended with status {self.process.wait()} at start: {self.last_words()}")
+        finally:
+            os.close(pidfd)
 
     def last_words(self) -> str:
         """Return the last line of its output that tells of an error, else the last one."""
