@@ -6,7 +6,6 @@ The standard library has it from Python 3.13 on.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 import time
@@ -24,6 +23,8 @@ if sys.version_info >= (3, 13):
         os.timerfd_settime(fd, initial=seconds)
 
 else:
+    import ctypes
+
     _libc = ctypes.CDLL(None, use_errno=True)
 
     def _checked(result: int) -> int:
