@@ -181,6 +181,8 @@ class Waits(_Both):
     question = "When every request waits for a database, how many can one worker keep waiting? Threads: 64 each."
     in_short = False
     baseline = "gunicorn-gevent"
+    # Whoever calls the application in its loop cannot take part.
+    short_servers = (*CHOSEN, "forkserve-threads", "forkserve-gevent", "gunicorn-gevent")
     works = _waits()
 
 
