@@ -11,7 +11,7 @@ from forkserve.backends.base import App, Run
 from forkserve.backends.identified import IdentifiedExchange, variable_of
 from forkserve.backends.logged import LoggedExchange, TimedExchange
 from forkserve.compiled import hot
-from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtocol, TlsOptions
+from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtocol, ServingOptions, TlsOptions
 from forkserve.engine.access import AccessLog
 from forkserve.engine.driver import Driver, Runner
 from forkserve.engine.forks import contain
@@ -114,13 +114,24 @@ def wsgi_driver(
         forwarding=None if trusted is None else Forwarding(*trusted),
     )
     settle(driver, tls, options.proxy)
-    # Where waiting is no greenlet's business, it would hold a thread or the worker.
-    bound: dict[str, Any] = {"__slots__": (), "site": site, "holds": not runner.parks}
+    _bind(driver, site, options, holds=not runner.parks, alarm=alarm)
+    driver.upkeep.on_drain.append(site.close_connections)
+    return driver
+
+
+def _bind(driver: Driver, site: Site, options: ServingOptions, *, holds: bool, alarm: Any) -> None:
+    """Have the driver make exchanges of this site, of the class that the options ask for, in C where that is there.
+
+    Where waiting is no greenlet's business (`holds` is False), it would hold a thread or the worker.
+    """
+    bound: dict[str, Any] = {"__slots__": (), "site": site, "holds": holds}
     base: type[Exchange] = Exchange
+    log = None
     if options.access_log.access_log is not None:
         site.noted = True
         bound["access"] = access = open_access_log(driver, options.access_log)
         base = TimedExchange if access.timed else LoggedExchange
+        log = None if access.timed else access.write
     bases: tuple[type[Exchange], ...] = (base,)
     if options.proxy.request_id_header:
         bound["header"] = options.proxy.request_id_header
@@ -128,13 +139,10 @@ def wsgi_driver(
         bases = (IdentifiedExchange, base) if base is not Exchange else (IdentifiedExchange,)
     driver.exchange = exchange = type("BoundExchange", bases, bound)
     if hot is not None:
-        log = bound["access"].write if base is LoggedExchange else None
         caller = hot.Caller(exchange, Exchange, site, alarm, log, (RequestLine, Fields, Prepared))
         driver.exchange = caller.begin
         if alarm is not None:
             driver.start = driver.upkeep.counted(caller.start)
-    driver.upkeep.on_drain.append(site.close_connections)
-    return driver
 
 
 def open_access_log(driver: Driver, options: AccessLogOptions) -> AccessLog:
