@@ -84,11 +84,10 @@ def test_those_who_come_at_once_are_spread_evenly(backend: str, tmp_path: Path) 
         assert crowd.gap <= 1, crowd.counts
 
 
-@EACH
-def test_a_worker_that_is_held_gets_nobody_while_others_are_free(backend: str, tmp_path: Path) -> None:
-    with held(tmp_path) as hold, site(backend, tmp_path, environ=hold.environ) as (_, crowd):
+def assert_nobody_comes_to_whom_is_held(backend: str, path: str, folder: Path) -> None:
+    with held(folder) as hold, site(backend, folder, environ=hold.environ) as (_, crowd):
         crowd.come(8)
-        slow = crowd.knock("/hold")
+        slow = crowd.knock(path)
         hold.entered()
         let_a_moment_pass()
 
@@ -100,23 +99,15 @@ def test_a_worker_that_is_held_gets_nobody_while_others_are_free(backend: str, t
         slow.close()
         assert free[stuck] == 2, (stuck, free)
         assert sorted(free.values()) == [2, 12, 12, 12], free
+
+
+@EACH
+def test_a_worker_that_is_held_gets_nobody_while_others_are_free(backend: str, tmp_path: Path) -> None:
+    assert_nobody_comes_to_whom_is_held(backend, "/hold", tmp_path)
 
 
 def test_a_loop_that_the_application_blocks_gets_nobody_while_others_are_free(tmp_path: Path) -> None:
-    with held(tmp_path) as hold, site("asgi", tmp_path, environ=hold.environ) as (_, crowd):
-        crowd.come(8)
-        slow = crowd.knock("/hold-later")
-        hold.entered()
-        let_a_moment_pass()
-
-        crowd.come(30)
-        free = crowd.counts
-
-        hold.release()
-        stuck = answer(slow)
-        slow.close()
-        assert free[stuck] == 2, (stuck, free)
-        assert sorted(free.values()) == [2, 12, 12, 12], free
+    assert_nobody_comes_to_whom_is_held("asgi", "/hold-later", tmp_path)
 
 
 def test_a_stopped_worker_gets_nobody(tmp_path: Path) -> None:
