@@ -12,18 +12,17 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from bench.harness import machine, pinning, report, rounds, selftest, store
+from bench.harness import machine, pinning, report, rounds, selftest, sitting, store
 from bench.harness.clients import SIGNALS
 from bench.harness.context import Bench
-from bench.harness.model import BenchError, Measurement, Settings
-from bench.harness.progress import Progress, left
+from bench.harness.model import BenchError, Settings
+from bench.harness.progress import left
 from bench.harness.scenarios import SCENARIOS, chosen
 from bench.harness.servers import SERVERS, named
-from bench.harness.target import program
 
 __all__ = ["main", "settings_from"]
 
@@ -53,18 +52,23 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare forkserve with Gunicorn and the field. Without options: the short set, under 10 minutes.",
     )
     add = parser.add_argument
-    add("--full", action="store_true", help="every scenario, every server, more rounds (hours)")
+    add(
+        "--full",
+        action="store_true",
+        help="every scenario, every server, twice what is measured once otherwise (two hours)",
+    )
     add("--quick", action="store_true", help="about a minute: does everything still work?")
     add("--only", type=_names, default=(), metavar="A,B", help="these scenarios (--list shows them)")
     add("--servers", type=_names, default=(), metavar="A,B", help="these servers (--list shows them)")
     add("--rounds", type=_at_least_one, metavar="N", help="rounds of each timed scenario (default 3)")
-    add("--duration", type=_at_least_one, metavar="S", help="seconds of load in each round (short 2, full 4)")
+    add("--duration", type=_at_least_one, metavar="S", help="seconds of load in each round (default 2)")
     add("--compare", type=Path, metavar="OLD.json", help="show what has changed since that run")
     add("--out", type=Path, help="folder for the results (default: bench/results/TIME)")
     add("--list", action="store_true", help="list scenarios and servers")
     add("--plan", action="store_true", help="say what would be measured and how long it would take")
     add("--self-test", action="store_true", help="prove that the harness sees slow, lossy and wrong servers")
     add("--write-docs", action="store_true", help="write docs/benchmarks.md from this run")
+    add("--resume", type=Path, metavar="RESULTS", help="go on with a run that was cut off")
     add("--report", type=Path, metavar="RESULTS", help="measure nothing: write the report of an earlier run again")
     return parser
 
@@ -74,13 +78,24 @@ def settings_from(options: argparse.Namespace) -> Settings:
     for name in options.servers:
         if named(name).interface == "self-test":
             raise BenchError(f"{name} is no server but part of --self-test")
-    duration = options.duration or (4 if options.full else 1 if options.quick else 2)
-    number = options.rounds or (3 if options.full else 1 if options.quick else 3)
+    duration = options.duration or (1 if options.quick else 2)
+    number = options.rounds or (1 if options.quick else 3)
     servers = options.servers
     if options.quick and not servers:
         servers = ("nginx", "forkserve-sync", "forkserve-asgi", "gunicorn-gthread", "uvicorn")
     # Scenarios asked for by name are given with all their servers and variants only by --full.
     return Settings(duration, number, options.full, options.quick, options.only, servers)
+
+
+def _settings_of(earlier: store.Results, options: argparse.Namespace) -> Settings:
+    """Return the settings of the run that is to be taken up; raises BenchError where others are asked for."""
+    given = ("full", "quick", "only", "servers", "rounds", "duration", "out")
+    if asked := [f"--{name}" for name in given if getattr(options, name)]:
+        raise BenchError(f"--resume goes on with that run's own settings, not with {', '.join(asked)}")
+    try:
+        return Settings.from_json(earlier.settings)
+    except (KeyError, TypeError) as error:
+        raise BenchError(f"{options.resume} does not say how it was measured: {error}") from error
 
 
 def _list() -> None:
@@ -130,36 +145,20 @@ def _columns() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
-def _measure(bench: Bench, options: argparse.Namespace, jobs: list[rounds.Job], other: store.Results | None) -> int:
-    distributions = [server.distribution for server in SERVERS.values() if server.distribution != "nginx"]
-    found = machine.inspect(
-        bench.pins, [*distributions, "uvloop", "httptools"], nginx=program("nginx"), wrk=program("wrk")
-    )
-    started = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")
-    results = store.Results(found.as_json(), asdict(bench.settings) | {"command": _typed()}, started=started)
-    folder = options.out or RESULTS / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    kept, progress, code = store.Store(folder, results), Progress(jobs), 0
-    print(
-        f"{len(jobs)} measurements, about {left(progress.remaining())}; {found.pins}; results in {folder}",
-        file=sys.stderr,
-    )
-
-    def note(job: rounds.Job, measurement: Measurement) -> None:
-        kept.add(measurement)
-        progress.note(job, measurement)
-
-    progress.show(jobs[0])
-    try:
-        rounds.run(jobs, bench, note)
-    except KeyboardInterrupt as why:
-        print(f"\ncut off ({why}); keeping what there is", file=sys.stderr)
-        code = 130
-    progress.end()
-    kept.close(complete=code == 0)
-    print(report.terminal(report.write(results, folder, other), _columns()))
-    print(f"\nreport: {folder}/report.html, {folder}/report.md; raw: {folder}/results.json")
+def _measure(
+    bench: Bench, options: argparse.Namespace, earlier: store.Results | None, other: store.Results | None
+) -> int:
+    jobs = _jobs(bench.settings)
+    if earlier:
+        here = sitting.take_up(bench, jobs, earlier, options.resume)
+    else:
+        folder = options.out or RESULTS / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        here = sitting.begin(bench, jobs, folder, _typed())
+    code = sitting.measure(bench, here)
+    print(report.terminal(report.write(here.results, here.folder, other), _columns()))
+    print(f"\nreport: {here.folder}/report.html, {here.folder}/report.md; raw: {here.folder}/results.json")
     if options.write_docs and code == 0:
-        print(f"written: {report.write_docs(results, folder)}")
+        print(f"written: {report.write_docs(here.results, here.folder)}")
     return code
 
 
@@ -179,9 +178,12 @@ def _run(options: argparse.Namespace) -> int:
     other = store.load(options.compare) if options.compare else None
     if options.report:
         return _again(options.report, options, other)
-    settings = settings_from(options)
-    jobs = _jobs(settings)
+    earlier = store.load(options.resume) if options.resume else None
+    settings = _settings_of(earlier, options) if earlier else settings_from(options)
     if options.plan:
+        jobs = _jobs(settings)
+        if earlier:
+            jobs, _ = rounds.still_to_do(jobs, earlier.measurements)
         for job in jobs:
             print(f"{job.cell.scenario} {job.cell.variant}: {job.cell.server} (round {job.round + 1})")
         print(f"{len(jobs)} measurements, about {left(sum(job.seconds for job in jobs))}")
@@ -190,7 +192,9 @@ def _run(options: argparse.Namespace) -> int:
         signal.signal(number, _interrupt)
     bench = Bench(settings, pinning.here())
     try:
-        return _self_test(bench) if options.self_test else _measure(bench, options, jobs, other)
+        if options.self_test:
+            return _self_test(bench)
+        return _measure(bench, options, earlier, other)
     finally:
         bench.close()
 

@@ -10,7 +10,7 @@ from bench.harness.model import Better
 from bench.harness.store import Results
 from bench.harness.summary import Row, Table
 
-__all__ = ["compare"]
+__all__ = ["compare", "differences"]
 
 
 def _change(now: Row, before: Row, table: Table) -> tuple[str, ...] | None:
@@ -29,17 +29,14 @@ def _change(now: Row, before: Row, table: Table) -> tuple[str, ...] | None:
     return (table.title, now.server, *figures)
 
 
-def differences(now: Results, before: Results) -> str:
-    """Say what else differs between two runs: the machine, its settings, the versions of those that take part."""
+def differences(now: Results, before: Results) -> list[str]:
+    """List what else differs between two runs: the machine, its settings, the versions of those that take part."""
     machine = ("processor", "cores", "kernel", "python", "pins")
     pairs = [(key, before.machine.get(key, "?"), now.machine.get(key, "?")) for key in machine]
     pairs += [(key, before.settings.get(key, "?"), now.settings.get(key, "?")) for key in ("rounds", "duration")]
     old, new = before.machine.get("versions", {}), now.machine.get("versions", {})
     pairs += [(name, old.get(name, "none"), new.get(name, "none")) for name in sorted({*old, *new})]
-    found = [f"{key} {one} -> {other}" for key, one, other in pairs if one != other]
-    return (
-        f"The other run is of {before.started or 'an unknown time'}. Besides, {'; '.join(found) or 'nothing'} changed."
-    )
+    return [f"{key} {one} -> {other}" for key, one, other in pairs if one != other]
 
 
 def compare(now: list[Table], before: list[Table], remark: str = "") -> list[Block]:

@@ -215,9 +215,10 @@ def compose(results: Results, found: list[Table], comparison: list[Block]) -> li
     settings, machine = results.settings, results.machine
     blocks: list[Block] = [Heading("Benchmarks", 1)]
     state = "" if results.complete else " **The run was cut off: what follows is what it had.**"
+    resumed = "".join(f", taken up again on {time}" for time in settings.get("resumed", ()))
     blocks.append(
         Text(
-            f"Made by `{settings.get('command', 'bench/run.sh')}` on {results.started}, "
+            f"Made by `{settings.get('command', 'bench/run.sh')}` on {results.started}{resumed}, "
             f"{_count(settings.get('rounds'), 'round')} of {settings.get('duration')} s, "
             f"servers interleaved. Anyone can repeat it: `bench/README.md` says how.{state}"
         )

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from bench.harness.pinning import Pins
+from forkserve import compiled
 
 __all__ = ["Machine", "inspect", "version_of"]
 
@@ -69,9 +70,24 @@ def _tool_version(*command: str) -> str:
     return (done.stdout + done.stderr).strip().partition("\n")[0].partition(" Copyright")[0]
 
 
+def _revision(*paths: str) -> str:
+    """Return the last commit that touched these paths of the checkout, with a + when they were changed since."""
+    git = ("git", "-C", str(Path(__file__).parents[2]))
+    commit = _tool_version(*git, "log", "-1", "--format=%h", "--", *paths)
+    changed = _tool_version(*git, "status", "--porcelain", "--", *paths)
+    return commit + "+" * bool(changed) if commit.isalnum() else "not under git"
+
+
+def _ours() -> str:
+    """Return forkserve's version, which revision that is, and whether it was built with a C compiler."""
+    way = "compiled" if compiled.hot else "Python alone"
+    return f"{version_of('forkserve')} ({_revision('forkserve', 'hatch_build.py', 'pyproject.toml')}, {way})"
+
+
 def inspect(pins: Pins, distributions: list[str], *, nginx: str, wrk: str) -> Machine:
     """Look at the machine and at the versions of everything that takes part."""
     versions = {name: version_of(name) for name in sorted(set(distributions))}
+    versions |= {"forkserve": _ours(), "bench": _revision("bench")}
     versions["nginx"] = _tool_version(nginx, "-v").rpartition("/")[2]
     versions["wrk"] = _tool_version(wrk, "-v")
     release = platform.freedesktop_os_release() if Path("/etc/os-release").exists() else {}

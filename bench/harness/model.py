@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -102,6 +103,12 @@ class Settings:
     quick: bool = False
     scenarios: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Settings:
+        """Read back what a results file says of them, whatever else it says; raises TypeError or KeyError."""
+        known = {name: data[name] for name in cls.__slots__}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
 
     @property
     def repeats(self) -> int:

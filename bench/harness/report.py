@@ -32,7 +32,9 @@ def write(results: Results, folder: Path, other: Results | None = None) -> list[
 
 
 def _since(results: Results, found: list[Table], other: Results) -> list[Block]:
-    return compare(found, tables(other.measurements, SCENARIOS), differences(results, other))
+    changed = "; ".join(differences(results, other)) or "nothing"
+    remark = f"The other run is of {other.started or 'an unknown time'}. Besides, {changed} changed."
+    return compare(found, tables(other.measurements, SCENARIOS), remark)
 
 
 def write_docs(results: Results, folder: Path) -> Path:

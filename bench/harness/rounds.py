@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.harness import procs
@@ -12,7 +12,7 @@ from bench.harness.context import Bench
 from bench.harness.model import BenchError, Cell, Measurement, Sample, Settings, Status
 from bench.harness.scenarios.base import Scenario
 
-__all__ = ["Job", "interleave", "perform", "plan"]
+__all__ = ["Job", "interleave", "perform", "plan", "run", "still_to_do"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,28 @@ def plan(scenarios: list[Scenario], settings: Settings) -> list[Job]:
         for scenario in scenarios
         for number, cell in interleave(scenario.cells(settings), scenario.rounds(settings))
     ]
+
+
+def _failed(measurements: Iterable[Measurement]) -> set[Cell]:
+    return {measurement.cell for measurement in measurements if measurement.status is Status.FAILED}
+
+
+def still_to_do(jobs: list[Job], measured: list[Measurement]) -> tuple[list[Job], list[Measurement]]:
+    """Return what a run that was cut off has yet to measure, and which of its measurements count.
+
+    A round that was cut in the middle is measured again from its start: ratios are taken within rounds.
+    """
+    made = {(measurement.cell, measurement.round) for measurement in measured}
+    failed = _failed(measured)
+
+    def whose(cell: Cell, number: int) -> tuple[str, str, int]:
+        return cell.scenario, cell.variant, number
+
+    cut = {whose(job.cell, job.round) for job in jobs if (job.cell, job.round) not in made and job.cell not in failed}
+    kept = [each for each in measured if whose(each.cell, each.round) not in cut]
+    failed = _failed(kept)
+    done = {(each.cell, each.round) for each in kept}
+    return [job for job in jobs if (job.cell, job.round) not in done and job.cell not in failed], kept
 
 
 def _own_cpu() -> float:

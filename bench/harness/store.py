@@ -37,7 +37,10 @@ class Results:
 
 
 class Store:
-    """Where a run writes to. `results.jsonl` grows line by line; `results.json` is written whole at the end."""
+    """Where a run writes to. `results.jsonl` grows line by line; `results.json` is written whole at the end.
+
+    Measurements that the results have already (of a run that is taken up again) are written first.
+    """
 
     def __init__(self, folder: Path, results: Results) -> None:
         """Make the folder and write the first line, all but the measurements; raises BenchError when it cannot."""
@@ -45,12 +48,17 @@ class Store:
         self.results = results
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lines = (folder / "results.jsonl").open("w")
+            self._lines = (folder / "results.jsonl.new").open("w")
+            self._write(
+                {"format": FORMAT, "started": results.started, "machine": results.machine, "settings": results.settings}
+            )
+            for measurement in results.measurements:
+                self._write(measurement.as_json())
+            # Whole or not at all: a kill must not cost what an earlier run has measured.
+            (folder / "results.jsonl.new").replace(folder / "results.jsonl")
+            (folder / "results.json").unlink(missing_ok=True)
         except OSError as error:
             raise BenchError(f"cannot write results to {folder}: {error.strerror}") from error
-        self._write(
-            {"format": FORMAT, "started": results.started, "machine": results.machine, "settings": results.settings}
-        )
 
     def _write(self, value: dict[str, Any]) -> None:
         self._lines.write(json.dumps(value) + "\n")
@@ -74,7 +82,8 @@ def load(path: Path) -> Results:
         if path.is_dir():
             path = path / "results.json" if (path / "results.json").exists() else path / "results.jsonl"
         if path.suffix == ".jsonl":
-            head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+            # What follows the last line end was being written when the run was killed.
+            head, *lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
             data = {**head, "complete": False, "measurements": lines}
         else:
             data = json.loads(path.read_text())

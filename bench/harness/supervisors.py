@@ -7,6 +7,8 @@ sockets in the scratch folder of the start.
 from __future__ import annotations
 
 import shlex
+import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from bench.harness.model import BenchError
 from bench.harness.target import HOST, Launch, program, python
 
 __all__ = ["circus_argv", "circus_worker_argv", "circusctl_reload", "supervisord_worker_argv"]
+
+TRIAL = 2.0  # seconds in which a backend of Chaussette that cannot start has said so
 
 
 def _circus(launch: Launch, command: str) -> list[str]:
@@ -47,14 +51,31 @@ def _chaussette_backends() -> list[str]:
     return sorted(backends())
 
 
+def _refuse_what_ends_at_once(backend: str) -> None:
+    """Try a backend of Chaussette with its own application; raises BenchError with its last words.
+
+    circusd would start it over and over instead of saying so.
+    """
+    with socket.create_server((HOST, 0)) as listener:
+        command = [program("chaussette"), "--fd", str(listener.fileno()), "--backend", backend]
+        try:
+            done = subprocess.run(
+                command, pass_fds=[listener.fileno()], capture_output=True, text=True, timeout=TRIAL, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return
+    raise BenchError(f"chaussette --backend {backend} ends at once: {done.stderr.strip().rpartition(chr(10))[2]}")
+
+
 def circus_argv(backend: str) -> Callable[[Launch], list[str]]:
     """Run Chaussette under circusd. Of its backends only wsgiref is sure to serve on today's Pythons."""
 
     def argv(launch: Launch) -> list[str]:
         offered = _chaussette_backends()
         if backend not in offered:
-            # circusd would start it over and over instead of saying so.
             raise BenchError(f"Chaussette offers no {backend} on this Python, only {', '.join(offered)}")
+        if backend != "wsgiref":
+            _refuse_what_ends_at_once(backend)
         app = launch.app.replace(":", ".")
         return _circus(launch, f"{program('chaussette')} --fd $(circus.sockets.web) --backend {backend} {app}")
 

@@ -190,9 +190,13 @@ def test_a_comparison_tells_a_change_from_noise() -> None:
 def test_a_comparison_says_what_else_has_changed() -> None:
     before = Results({"cores": 2, "versions": {"granian": "2.8.6", "wrk": "4.1"}}, {"rounds": 3}, started="yesterday")
     now = Results({"cores": 4, "versions": {"granian": "2.8.7", "wrk": "4.1"}}, {"rounds": 3})
-    assert differences(now, before) == (
-        "The other run is of yesterday. Besides, cores 2 -> 4; granian 2.8.6 -> 2.8.7 changed."
-    )
+    assert differences(now, before) == ["cores 2 -> 4", "granian 2.8.6 -> 2.8.7"]
+
+
+def test_a_run_of_several_sittings_says_so() -> None:
+    results = Results({}, {"command": "bench/run.sh --full", "resumed": ["2 May", "3 May"]}, RUN, started="1 May")
+    text = markdown.render(compose(results, [table()], []), "plots")
+    assert "Made by `bench/run.sh --full` on 1 May, taken up again on 2 May, taken up again on 3 May" in text
 
 
 def test_a_disturbed_machine_is_said_at_the_top() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
 
-from bench.harness.model import Cell, Settings
+from bench.harness.model import Cell, Measurement, Settings, Status
 from bench.harness.pinning import divide
-from bench.harness.rounds import interleave, plan
+from bench.harness.rounds import Job, interleave, plan, still_to_do
 from bench.harness.scenarios import SCENARIOS, chosen
 from bench.harness.scenarios.crowds import spread
 from bench.harness.servers import SERVERS
@@ -49,6 +52,45 @@ def test_rounds_are_interleaved_within_a_variant() -> None:
     first = [(0, "xA"), (0, "xB"), (0, "xC"), (1, "xA"), (1, "xB"), (1, "xC")]
     assert order[:6] == first
     assert [text for _, text in order[6:]] == ["yA", "yB", "yC", "yA", "yB", "yC"]
+
+
+def measured(job: Job, status: Status = Status.OK) -> Measurement:
+    cell = job.cell
+    return Measurement(cell.scenario, cell.variant, cell.server, job.round, status, 0.0, 1.0)
+
+
+JOBS = [
+    Job(SCENARIOS["wsgi-hello"], Cell("wsgi-hello", "", server), number, 1.0) for number in (0, 1) for server in "ABC"
+]
+
+
+def test_a_run_that_was_cut_goes_on_with_the_first_round_that_is_not_whole() -> None:
+    jobs, kept = still_to_do(JOBS, [measured(job) for job in JOBS[:5]])
+    assert (jobs, kept) == (JOBS[3:], [measured(job) for job in JOBS[:3]])
+    assert still_to_do(JOBS, [measured(job) for job in JOBS]) == ([], [measured(job) for job in JOBS])
+    assert still_to_do(JOBS, []) == (JOBS, [])
+
+
+def test_a_server_that_failed_is_not_tried_again_when_the_run_goes_on() -> None:
+    first = [measured(JOBS[0]), measured(JOBS[1], Status.FAILED), measured(JOBS[2])]
+    assert still_to_do(JOBS, first) == ([JOBS[3], JOBS[5]], first)
+
+
+def test_a_server_that_failed_in_the_round_that_is_measured_again_gets_its_chance() -> None:
+    second = [*(measured(job) for job in JOBS[:3]), measured(JOBS[3], Status.FAILED)]
+    assert still_to_do(JOBS, second) == (JOBS[3:], second[:3])
+
+
+def test_settings_come_back_from_a_results_file() -> None:
+    settings = Settings(rounds=2, full=True, servers=("granian-wsgi",))
+    assert Settings.from_json(json.loads(json.dumps(asdict(settings) | {"command": "bench/run.sh"}))) == settings
+    with pytest.raises(KeyError):
+        Settings.from_json({})
+
+
+def test_the_full_set_fits_into_two_hours_and_a_half() -> None:
+    settings = Settings(full=True)
+    assert sum(job.seconds for job in plan(chosen(settings), settings)) < 2.5 * 3600
 
 
 def test_the_short_set_fits_into_ten_minutes_with_one_left_for_the_report_and_a_slow_machine() -> None:

@@ -120,6 +120,9 @@ def watch_idle(running: Running, seconds: float) -> tuple[float, float]:
     return (after.cpu - before.cpu) / took * 1e3, (after.switches - before.switches) / took
 
 
+WATCHED = {False: 3.0, True: 6.0}  # seconds, in the short set and in a full run
+
+
 class Idle(Prefork):
     """What a server does when nothing is to be done."""
 
@@ -141,7 +144,7 @@ class Idle(Prefork):
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, settle, watch."""
-        return 2.5 + (10.0 if settings.full else 3.0)
+        return 2.5 + WATCHED[settings.full]
 
     def measure(self, cell: Cell, bench: Bench) -> Timed:
         """Start four workers, ask each for something, leave them alone."""
@@ -149,7 +152,7 @@ class Idle(Prefork):
         launch = self.launch(bench, cell.server, application, workers=4)
         with bench.ready(cell.server, launch, ANY) as running:
             bench.verify(launch, Plan(ANY, 16, fresh=True), 0.3)
-            cpu, switches = watch_idle(running, 10.0 if bench.settings.full else 3.0)
+            cpu, switches = watch_idle(running, WATCHED[bench.settings.full])
             pss, _ = procs.memory(running.pid)
             values = {"switches": switches, "cpu_ms": cpu, "pss_mib": pss}
             sizes = [process.memory_info().rss / 2**20 for process in procs.tree(running.pid)[1:]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ASGI", "CHOSEN", "OURS", "PREFORK", "WSGI"]
+__all__ = ["ASGI", "CHAUSSETTES", "CHOSEN", "OURS", "PREFORK", "WSGI"]
 
 OURS = ("forkserve-sync", "forkserve-threads", "forkserve-gevent", "forkserve-asgi")
 GUNICORN = ("gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent")
@@ -19,6 +19,9 @@ WSGI = (
     "circus-chaussette",
 )
 ASGI = ("forkserve-asgi", "gunicorn-asgi", "uvicorn", "granian-asgi", "hypercorn", "fastpysgi-asgi")
+
+# Chaussette with the backends that its author compared; on its default, wsgiref, it is circus-chaussette.
+CHAUSSETTES = ("chaussette-gevent", "chaussette-fastgevent", "chaussette-meinheld", "chaussette-waitress")
 
 # All that can run several workers.
 PREFORK = (

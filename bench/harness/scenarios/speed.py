@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.harness.model import Settings
 from bench.harness.probe import Request
-from bench.harness.scenarios.groups import ASGI, CHOSEN, WSGI
+from bench.harness.scenarios.groups import ASGI, CHAUSSETTES, CHOSEN, WSGI
 from bench.harness.scenarios.throughput import Throughput, Work
 from bench.harness.servers import Can
 
@@ -94,8 +94,8 @@ class WsgiHello(Throughput):
         "first ten of this table equal. It tells how much of a core is left for the application."
     )
     baseline = "gunicorn-gthread"
-    servers = ("nginx", *WSGI)
-    short_servers = tuple(name for name in servers if name not in ("waitress", "uwsgi-http"))
+    servers = ("nginx", *WSGI, *CHAUSSETTES)
+    short_servers = tuple(name for name in servers if name not in ("waitress", "uwsgi-http", *CHAUSSETTES))
     in_quick = True
     works = {"": Work({key: HELLO[key] for key in ("wsgi", "limit")})}
 
@@ -163,8 +163,8 @@ class Bodies(_Both):
 
 def _waits() -> dict[str, Work]:
     works = {}
-    for milliseconds in (10, 100):
-        for connections in (64, 512, 1000, 2000):
+    for milliseconds, crowds in ((10, (64, 512, 2000)), (100, (64, 512, 1000, 2000))):
+        for connections in crowds:
             for interface in ("wsgi", "asgi"):
                 app = f"plain:wait{milliseconds}_{interface}"
                 works[f"{milliseconds} ms, {connections} connections ({interface.upper()})"] = Work(
