@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench.harness import goals
@@ -188,17 +187,13 @@ def _machine(machine: Mapping[str, Any]) -> Grid:
     return Grid(("machine", ""), tuple((key.replace("_", " "), str(machine.get(key, "?"))) for key in keys))
 
 
-_CHECKOUT = f"{Path(__file__).resolve().parents[2]}/"
-"""Whoever repeats a command has the checkout elsewhere."""
-
-
 def _commands(found: list[Table]) -> str:
     """Write one command per server and option set, the first that was seen of each."""
     seen: dict[str, str] = {}
     for table in found:
         for row in table.rows:
             if row.command:
-                seen.setdefault(row.server, row.command.replace(_CHECKOUT, ""))
+                seen.setdefault(row.server, row.command)
     lines = []
     for server, command in seen.items():
         advice = SERVERS[server].advice if server in SERVERS else ""
