@@ -7,13 +7,15 @@ from a queue; answers the small page which that thread sends back.
 
 from __future__ import annotations
 
+import _thread
 import os
 import queue
 import random
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +38,17 @@ def _serve(requests: int, answers: int) -> None:
         os.write(answers, PAGE)
 
 
+def _start_thread(target: Callable[[int, int], None], *pipes: int) -> None:
+    """Start a thread of the system's, also where gevent has put greenlets in their place.
+
+    The recipe starts them before the server is there to patch anything. A greenlet that reads from a pipe would halt
+    all others of its process, for ever.
+    """
+    patched = sys.modules.get("gevent.monkey")
+    start = patched.get_original("_thread", "start_new_thread") if patched else _thread.start_new_thread
+    start(target, pipes)
+
+
 def _connections() -> queue.Queue[tuple[int, int]]:
     """Start the ten threads in the process that serves, at its first request: threads do not survive a fork."""
     global _database
@@ -45,7 +58,7 @@ def _connections() -> queue.Queue[tuple[int, int]]:
             for _ in range(10):
                 request_in, request_out = os.pipe()
                 answer_in, answer_out = os.pipe()
-                threading.Thread(target=_serve, args=(request_in, answer_out), daemon=True).start()
+                _start_thread(_serve, request_in, answer_out)
                 _database.put((request_out, answer_in))
         return _database
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.harness import goals
+from bench.harness import glance, goals
 from bench.harness.model import Better, Metric
 from bench.harness.servers import SERVERS
 from bench.harness.stats import Stat
@@ -156,6 +156,36 @@ def _loss_lines(found: list[Table]) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _glance(found: list[Table]) -> list[Block]:
+    lines = glance.lines(found)
+    if not lines:
+        return []
+    rows = tuple(
+        (line.scenario.title, _label(line.scenario.metrics[0]), _leads(line.gunicorn), _leads(line.field), _who(line))
+        for line in lines
+    )
+    intro = (
+        "How many times better the best forkserve backend is than the best worker of Gunicorn, and than the best of "
+        "all others, by the first figure of each table: above 1 forkserve leads, below 1 it loses. Where a scenario "
+        "has several tables, from the least to the most favourable, and who came closest where."
+    )
+    return [
+        Heading("At a glance"),
+        Text(intro),
+        Grid(("what", "figure", "x Gunicorn", "x the best", "the closest"), rows),
+    ]
+
+
+def _leads(duels: tuple[glance.Duel, ...]) -> str:
+    ends = dict.fromkeys(f"{duel.lead:,.2f}" for duel in (*duels[:1], *duels[-1:]))
+    return " to ".join(ends) or "-"
+
+
+def _who(line: glance.Line) -> str:
+    closest = line.field[0]
+    return f"{closest.theirs.server}, {closest.table.variant}".removesuffix(", ")
+
+
 def _goals(results: Results) -> list[Block]:
     findings = goals.judge(results.measurements)
     counts = Counter(finding.verdict.partition(";")[0] for finding in findings)
@@ -224,10 +254,10 @@ def compose(results: Results, found: list[Table], comparison: list[Block]) -> li
             f"**The machine was disturbed: {disturbed} of {len(found)} tables have noise above {DISTURBED} cores.**"
         )
         blocks.append(Text(f"{warning} Believe their ratios by CPU before their rates."))
-    blocks += [Heading("How to read this"), Items(READING), Heading("Where forkserve loses")]
-    lines = _loss_lines(found)
+    blocks += [*_glance(found), Heading("How to read this"), Items(READING), Heading("Where forkserve loses")]
+    losing = _loss_lines(found)
     nothing = "In no figure of this run does the best of the field beat the best forkserve backend beyond the spread."
-    blocks.append(Items(lines) if lines else Text(nothing))
+    blocks.append(Items(losing) if losing else Text(nothing))
     blocks += _goals(results)
     blocks += comparison
     blocks.append(Heading("Results"))

@@ -11,7 +11,7 @@ from bench.harness.scenarios.base import Scenario
 from bench.harness.servers import SERVERS
 from bench.harness.stats import Stat, ratio_within_rounds, stat
 
-__all__ = ["Loss", "Row", "Table", "losses", "tables"]
+__all__ = ["Loss", "Row", "Table", "best", "losses", "tables"]
 
 LIMIT, CPU = "nginx", "cpu_us"
 # Beside a rate the median says the same thing again.
@@ -22,13 +22,14 @@ DETAILS = ("p50_ms",)
 class Row:
     """One server in one table.
 
-    `ratio` is to the table's baseline and `of_limit` to nginx, in the same rounds; `by_cpu` is the baseline's CPU time
-    per request divided by this server's.
+    `by_round` is the headline, round by round. `ratio` is to the table's baseline and `of_limit` to nginx, in the same
+    rounds; `by_cpu` is the baseline's CPU time per request divided by this server's.
     """
 
     server: str
     role: str
     failed: bool
+    by_round: Mapping[int, float]
     stats: Mapping[str, Stat]
     ratio: Stat | None
     of_limit: Stat | None
@@ -82,6 +83,7 @@ def _row(
         server=server,
         role=SERVERS[server].role if server in SERVERS else "field",
         failed=any(m.status is Status.FAILED for m in mine),
+        by_round=headline,
         stats=stats,
         ratio=ratio_within_rounds(headline, _by_round(base, metric)),
         of_limit=ratio_within_rounds(headline, _by_round(limit, metric)) if server != LIMIT else None,
@@ -149,15 +151,20 @@ def losses(found: Iterable[Table]) -> list[Loss]:
         if not table.scenario.versus
         for metric in table.scenario.metrics
         if metric.better is not Better.NEITHER and not (table.headline.name == "rate" and metric.name in DETAILS)
-        for ours in [_best(table, metric, "ours")]
-        for theirs in [_best(table, metric, "field")]
+        for ours in [best(table, metric, "ours")]
+        for theirs in [best(table, metric, "field")]
         if ours and theirs and _beats(metric, theirs.stats[metric.name], ours.stats[metric.name])
     ]
 
 
-def _best(table: Table, metric: Metric, role: str) -> Row | None:
+def best(table: Table, metric: Metric, role: str, *, only: str = "") -> Row | None:
+    """Return the best row of that role, None where there is none; `only` is how its name begins."""
     sign = -1 if metric.better is Better.HIGHER else 1
-    rows = [row for row in table.rows if row.role == role and not row.failed and metric.name in row.stats]
+    rows = [
+        row
+        for row in table.rows
+        if row.role == role and row.server.startswith(only) and not row.failed and metric.name in row.stats
+    ]
     return min(rows, key=lambda row: sign * row.stats[metric.name].median, default=None)
 
 

@@ -11,6 +11,7 @@ import pytest
 from bench.harness import markdown, page
 from bench.harness.comparison import compare, differences
 from bench.harness.document import Grid, compose, grid_of
+from bench.harness.glance import lines
 from bench.harness.goals import GOALS, Finding, judge
 from bench.harness.model import BenchError, Measurement, Settings, Status
 from bench.harness.progress import left
@@ -215,3 +216,27 @@ def test_a_narrow_terminal_keeps_the_ratio_and_the_errors() -> None:
 
 def test_times_left_are_written_for_people() -> None:
     assert [left(5.2), left(65), left(3599.6)] == ["5 s", "1 min 05 s", "60 min 00 s"]
+
+
+def test_a_glance_divides_our_best_by_gunicorns_and_by_the_fields_within_rounds() -> None:
+    (line,) = lines([table()])
+    ((gunicorn,), (best,)) = line.gunicorn, line.field
+    assert (gunicorn.theirs.server, gunicorn.lead) == ("gunicorn-gthread", 30.0)
+    assert (best.theirs.server, round(best.lead, 2)) == ("bjoern", 0.86)
+    text = markdown.render(compose(Results({}, {}, RUN), [table()], []), "plots")
+    assert "| WSGI hello world | requests (/s) ↑ | 30.00 | 0.86 | bjoern |" in text
+
+
+def test_a_glance_names_the_least_favourable_table_and_turns_what_is_better_lower_round() -> None:
+    times = [
+        Measurement("start-up", f"{workers}", server, 0, Status.OK, 0.0, 1.0, {"ready_ms": ms})
+        for workers, server, ms in (
+            *(("1 worker", "forkserve-sync", 200.0), ("1 worker", "uwsgi", 100.0)),
+            *(("4 workers", "forkserve-sync", 200.0), ("4 workers", "uwsgi", 300.0)),
+        )
+    ]
+    (line,) = lines(tables(times, SCENARIOS))
+    assert [(duel.table.variant, duel.lead) for duel in line.field] == [("1 worker", 0.5), ("4 workers", 1.5)]
+    assert line.gunicorn == ()
+    text = markdown.render(compose(Results({}, {}, times), tables(times, SCENARIOS), []), "plots")
+    assert "| Start-up | first answer after (ms) ↓ | - | 0.50 to 1.50 | uwsgi, 1 worker |" in text
