@@ -14,12 +14,12 @@ from forkserve.asgi.site import Transport
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 
-__all__ = ["ScopeTemplate", "http_scope", "websocket_scope"]
+__all__ = ["MODERN", "ScopeTemplate", "http_scope", "websocket_scope"]
 
 MEMO = 8
 """Request lines for which the scope of shared header fields is kept."""
 _EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
-_MODERN: dict[str, dict[str, Any]] = _EXTENSIONS | {"http.response.trailers": {}, "http.response.early_hint": {}}
+MODERN: dict[str, dict[str, Any]] = _EXTENSIONS | {"http.response.trailers": {}, "http.response.early_hint": {}}
 _FORWARDED: dict[RequestLine, dict[str, Any]] = {}
 """The memo of fields that speak for a proxy: always empty."""
 _WEBSOCKET: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
@@ -105,7 +105,7 @@ def _base(template: ScopeTemplate, line: RequestLine, fields: Fields) -> dict[st
         "raw_path": raw_path,
         "query_string": line.query,
         "headers": fields.headers,
-        "extensions": _MODERN if line.modern else _EXTENSIONS,
+        "extensions": MODERN if line.modern else _EXTENSIONS,
     }
     if fields.memo is None:
         # What proxies say may depend on the connection, and their fields hardly ever come again.

@@ -11,8 +11,9 @@ learn_answers(PyObject *exchange, PyObject *const kinds[3], PyObject *site, PyOb
 {
     struct answers *at = &answers;
     const struct wanted of_exchange[] = {{"conn", &at->conn}, {"fields", &at->fields}, {"line", &at->line}, {NULL, NULL}};
-    const struct wanted of_line[] = {{"plain", &at->plain_line}, {NULL, NULL}};
-    const struct wanted of_fields[] = {{"memo", &at->memo}, {"plain", &at->plain_fields}, {NULL, NULL}};
+    const struct wanted of_line[] = {{"environ", &at->environ}, {"plain", &at->plain_line}, {NULL, NULL}};
+    const struct wanted of_fields[] = {
+        {"headers", &at->headers}, {"memo", &at->memo}, {"plain", &at->plain_fields}, {NULL, NULL}};
     const struct wanted of_prepared[] = {
         {"code", &at->code}, {"head", &at->head}, {"length", &at->length}, {"plain", &at->plain_head}, {NULL, NULL}};
     const struct wanted of_responder[] = {{"end", &at->end}, {NULL, NULL}};

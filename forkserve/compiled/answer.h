@@ -8,8 +8,8 @@ struct answers {
     Py_ssize_t conn, fields, line;             /* of BaseExchange */
     Py_ssize_t code, head, length, plain_head; /* of Prepared */
     Py_ssize_t end;                            /* of Responder */
-    Py_ssize_t plain_line;                     /* of RequestLine */
-    Py_ssize_t memo, plain_fields;             /* of Fields */
+    Py_ssize_t environ, plain_line;            /* of RequestLine */
+    Py_ssize_t headers, memo, plain_fields;    /* of Fields */
     Py_ssize_t keep;                           /* of the Site of either interface */
 };
 extern struct answers answers;

@@ -1,9 +1,10 @@
 /* An ASGI exchange without surprises: an exact shortcut of forkserve.asgi.exchange.Exchange and of http_scope.
  *
- * `begin` is __init__ for a request without a body, `scope` gives an application its own copy of a remembered scope,
- * `send` takes a response of one piece. Everything else is left to the methods of the same exchange in Python.
+ * `begin` is __init__ for a request without a body, `scope` makes its scope (scope.c), `send` takes a response of one
+ * piece. Everything else is left to the methods of the same exchange in Python.
  */
 #include "answer.h"
+#include "scope.h"
 
 static struct {
     Py_ssize_t address, news, prepared, stage, trailers; /* `address` of LoggedExchange alone */
@@ -13,14 +14,12 @@ static struct {
 static struct {
     PyObject *type, *status, *headers, *body, *more_body, *trailers;
     PyObject *start, *response_body;
-    PyObject *client, *server, *extensions, *state;
 } words;
 
 static const struct { PyObject **word; const char *text; } spelling[] = {
     {&words.type, "type"}, {&words.status, "status"}, {&words.headers, "headers"}, {&words.body, "body"},
     {&words.more_body, "more_body"}, {&words.trailers, "trailers"}, {&words.start, "http.response.start"},
-    {&words.response_body, "http.response.body"}, {&words.client, "client"}, {&words.server, "server"},
-    {&words.extensions, "extensions"}, {&words.state, "state"}};
+    {&words.response_body, "http.response.body"}};
 
 /* How the exchanges of one serving are begun, and what their `send` needs. */
 typedef struct {
@@ -160,59 +159,17 @@ static PyMethodDef send_definition = {
     "send", send_method, METH_O,
     "Send a part of the response; raises OSError when the client has gone, RuntimeError or BadResponse for what is wrong."};
 
-/* Replace a value by its own copy: a dict or a list. */
-static int
-copy_value(PyObject *scope, PyObject *word, PyObject *value)
-{
-    PyObject *copy = NULL;
-    if (PyDict_CheckExact(value))
-        copy = PyDict_Copy(value);
-    else if (PyList_CheckExact(value))
-        copy = PyList_GetSlice(value, 0, PyList_GET_SIZE(value));
-    else
-        PyErr_BadInternalCall();
-    int failed = copy == NULL || PyDict_SetItem(scope, word, copy) < 0;
-    Py_XDECREF(copy);
-    return failed ? -1 : 0;
-}
-
-/* Fill in what is the connection's and the application's own; -1 on error. */
-static int
-own_scope(PyObject *scope, PyObject *base, PyObject *ends, PyObject *state)
-{
-    PyObject *headers = PyDict_GetItemWithError(base, words.headers);
-    PyObject *extensions = headers == NULL ? NULL : PyDict_GetItemWithError(base, words.extensions);
-    PyObject *server = extensions == NULL ? NULL : PyDict_GetItemWithError(base, words.server);
-    if (server == NULL)
-        return -1;
-    if (server == Py_None && PyDict_SetItem(scope, words.server, PyTuple_GET_ITEM(ends, 1)) < 0)
-        return -1;
-    return PyDict_SetItem(scope, words.client, PyTuple_GET_ITEM(ends, 0)) < 0
-            || copy_value(scope, words.headers, headers) < 0 || copy_value(scope, words.extensions, extensions) < 0
-            || copy_value(scope, words.state, state) < 0
-        ? -1
-        : 0;
-}
-
 /* scope(conn, line, fields, state) -> dict */
 static PyObject *
 sender_scope(Sender *sender, PyObject *const *args, Py_ssize_t count)
 {
-    PyObject *base = NULL, *ends = Py_None;
+    PyObject *scope = NULL;
     if (count == 4 && Py_IS_TYPE(args[0], connection.type)) {
-        PyObject *memo = SLOT(args[2], answers.memo);
-        ends = SLOT(args[0], connection.ends);
-        if (PyDict_CheckExact(memo))
-            base = PyDict_GetItemWithError(memo, args[1]);
-        if (base == NULL && PyErr_Occurred())
+        scope = scope_for(args[0], args[1], args[2], args[3]);
+        if (scope == NULL && PyErr_Occurred())
             return NULL;
     }
-    if (base == NULL || ends == Py_None)
-        return PyObject_Vectorcall(sender->scope, args, (size_t)count, NULL);
-    PyObject *scope = PyDict_Copy(base);
-    if (scope != NULL && own_scope(scope, base, ends, args[3]) < 0)
-        Py_CLEAR(scope);
-    return scope;
+    return scope == NULL ? PyObject_Vectorcall(sender->scope, args, (size_t)count, NULL) : scope;
 }
 
 /* begin(conn, line, fields) -> exchange */
@@ -288,14 +245,15 @@ learn_stages(Sender *sender, PyObject *stages)
     return sender->stage_start == NULL || sender->stage_body == NULL || sender->stage_over == NULL ? -1 : 0;
 }
 
-/* Sender(exchange, Exchange, site, log, (http_scope, Stage), (RequestLine, Fields, Prepared)): the first is a new one, the
- * pattern; `log` is AccessLog.write if it may be called in place of the method `note`, else None. */
+/* Sender(exchange, Exchange, site, log, Stage, (http_scope, ScopeTemplate, MODERN), (RequestLine, Fields, Prepared)): the
+ * first is a new one, the pattern; `log` is AccessLog.write if it may be called in place of the method `note`, else None. */
 static int
 sender_init(Sender *sender, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *pattern, *base, *site, *log, *scope, *stages, *kinds[3];
-    if (!PyArg_ParseTuple(args, "OOOO(OO)(OOO):Sender", &pattern, &base, &site, &log, &scope, &stages, &kinds[0], &kinds[1],
-                          &kinds[2]))
+    PyObject *pattern, *base, *site, *log, *stages, *scope, *template, *extensions, *kinds[3];
+    if (!PyArg_ParseTuple(args, "OOOOO(OOO)(OOO):Sender", &pattern, &base, &site, &log, &stages, &scope, &template,
+                          &extensions, &kinds[0], &kinds[1], &kinds[2])
+        || learn_scopes(template, kinds[0], extensions) < 0)
         return -1;
     const struct wanted of_exchange[] = {
         {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},
@@ -347,5 +305,5 @@ asgi_ready(PyObject *module)
         return -1;
     done = ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
     Py_DECREF(type);
-    return done == NULL ? -1 : 0;
+    return done == NULL ? -1 : scope_ready();
 }

@@ -1,10 +1,12 @@
 /* The way of a ready connection: from epoll through recv to the start of its exchange.
  *
  * An exact shortcut of forkserve.engine.lane.Lane. Here go the bytes of a connection that waits for a request; if they are
- * a head that came before, byte for byte, whole and without a body, then what it says is known and its exchange is
- * started. Everything else is the driver's, in Python.
+ * a whole head without a body, then what it says is looked up, where it came before byte for byte, or read (head.c), and
+ * its exchange is started. Everything else is the driver's, in Python.
  */
 #include "connection.h"
+#include "head.h"
+#include "line.h"
 
 #include <errno.h>
 #include <math.h>
@@ -15,14 +17,15 @@
 #define BATCH 256
 #define RECEIVE 65536
 #define HEADS 256
-#define PATIENCE 4   /* times that a head is asked for: the profile remembers at the second, others may come between */
+#define PATIENCE 4   /* times that Python is asked for a head: it remembers at the second, others may come between */
 #define LONGEST 2304 /* bytes of a head that is remembered: what the profile remembers of line and block together */
 
-/* A head as received by one listener. Without `line` it is not known, or not yet: that was asked so many times. */
+/* A head as received by one listener. Without `line` it was seen but is not known, or not yet: Python was asked so many
+ * times. One that is `used` keeps its place. */
 struct head {
     uint64_t hash;
     Py_ssize_t size;
-    int asked;
+    int asked, used;
     char *bytes;
     PyObject *listening, *line, *fields;
 };
@@ -33,6 +36,7 @@ typedef struct {
     int epoll, count;
     struct epoll_event events[BATCH];
     struct head heads[HEADS];
+    struct reading *readings;
 } Lane;
 
 /* What all requests of one turn have in common; owned. */
@@ -43,21 +47,6 @@ struct turn {
 /* Only one call at a time is between recv and the end of what it received. */
 static char received[RECEIVE];
 
-static uint64_t
-hash_of(const char *data, Py_ssize_t size, const void *listening)
-{
-    uint64_t hash = (uint64_t)size ^ ((uint64_t)(uintptr_t)listening >> 4), word;
-    for (; size >= 8; data += 8, size -= 8) {
-        memcpy(&word, data, 8);
-        hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
-        hash ^= hash >> 32;
-    }
-    word = 0;
-    memcpy(&word, data, (size_t)size);
-    hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
-    return hash ^ (hash >> 29);
-}
-
 static void
 forget(struct head *head)
 {
@@ -66,79 +55,91 @@ forget(struct head *head)
     Py_CLEAR(head->fields);
     PyMem_Free(head->bytes);
     head->bytes = NULL;
-    head->size = head->asked = 0;
+    head->size = head->asked = head->used = 0;
 }
 
-/* Take line and fields if they are of a request without a body that asks for nothing unusual; -1 on error. */
+/* Ask the listener's profile for what it remembers of the head that was received: as read_head. */
 static int
-take_plain(struct head *head, PyObject *known)
+recall(PyObject *listening, Py_ssize_t size, PyObject **line, PyObject **fields)
 {
-    PyObject *line, *fields;
-    if (!PyArg_ParseTuple(known, "OO", &line, &fields))
-        return -1;
-    PyObject *plain = PyObject_GetAttrString(fields, "plain");
-    if (plain == Py_True) {
-        Py_XSETREF(head->line, Py_NewRef(line));
-        Py_XSETREF(head->fields, Py_NewRef(fields));
-    }
-    Py_XDECREF(plain);
-    return plain == NULL ? -1 : 0;
-}
-
-/* Ask the listener's profile for what it remembers of a head; -1 on error. */
-static int
-recall(struct head *head, PyObject *data)
-{
-    PyObject *profile = PyObject_GetAttrString(head->listening, "profile");
-    PyObject *known = profile == NULL ? NULL : PyObject_CallMethod(profile, "recall", "(O)", data);
+    PyObject *profile = PyObject_GetAttrString(listening, "profile"), *plain = NULL;
+    PyObject *known = profile == NULL ? NULL : PyObject_CallMethod(profile, "recall", "y#", received, size);
     Py_XDECREF(profile);
-    if (known == NULL)
-        return -1;
-    int failed = known == Py_None ? 0 : take_plain(head, known);
-    Py_DECREF(known);
-    return failed;
+    if (known != NULL && known != Py_None && PyArg_ParseTuple(known, "OO", line, fields)) {
+        plain = PyObject_GetAttrString(*fields, "plain");
+        if (plain == Py_True) {
+            Py_INCREF(*line);
+            Py_INCREF(*fields);
+        }
+    }
+    int found = plain == Py_True;
+    Py_XDECREF(known);
+    Py_XDECREF(plain);
+    return PyErr_Occurred() ? -1 : found;
 }
 
-/* The head that was received, if it is known (borrowed, until the next look-up); NULL if not, or with an exception. */
+/* The place of the head that was received. It may be another's who is used. */
 static struct head *
-known_head(Lane *lane, PyObject *listening, Py_ssize_t size)
+place_of(Lane *lane, PyObject *listening, Py_ssize_t size)
 {
-    if (size > LONGEST)
-        return NULL;
     uint64_t hash = hash_of(received, size, listening);
     struct head *head = &lane->heads[hash % HEADS];
-    if (head->size != size || head->hash != hash || head->listening != listening
-        || memcmp(head->bytes, received, (size_t)size) != 0) {
-        char *bytes = PyMem_Malloc((size_t)size);
-        forget(head);
-        if (bytes != NULL) {
-            memcpy(bytes, received, (size_t)size);
-            *head = (struct head){hash, size, 0, bytes, Py_NewRef(listening), NULL, NULL};
+    if (head->hash != hash || head->size != size || head->listening != listening
+        || (head->line != NULL && memcmp(head->bytes, received, (size_t)size) != 0)) {
+        if (head->used) {
+            head->used = 0;
+            return NULL;
         }
+        forget(head);
+        *head = (struct head){.hash = hash, .size = size, .listening = Py_NewRef(listening)};
         return NULL;
-    }
-    if (head->line == NULL) {
-        if (head->asked >= PATIENCE)
-            return NULL;
-        head->asked++;
-        PyObject *data = PyBytes_FromStringAndSize(received, size);
-        int failed = data == NULL || recall(head, data) < 0;
-        Py_XDECREF(data);
-        if (failed || head->line == NULL)
-            return NULL;
     }
     return head;
 }
 
-/* Start the exchange of a request of which everything is known. */
+/* Remember a head that has come a second time. */
+static void
+remember(struct head *head, PyObject *line, PyObject *fields)
+{
+    if ((head->bytes = PyMem_Malloc((size_t)head->size)) == NULL)
+        return;
+    memcpy(head->bytes, received, (size_t)head->size);
+    note_again(line);
+    head->line = Py_NewRef(line);
+    head->fields = Py_NewRef(fields);
+}
+
+/* Line and fields of what was received: 1 with new references, 0 if it is for the driver, -1 on error. */
 static int
-start(PyObject *conn, struct head *head, struct turn *turn)
+understand(Lane *lane, PyObject *listening, Py_ssize_t size, PyObject **line, PyObject **fields)
+{
+    struct head *head = size <= LONGEST ? place_of(lane, listening, size) : NULL;
+    if (head != NULL && head->line != NULL) {
+        head->used = 1;
+        *line = Py_NewRef(head->line);
+        *fields = Py_NewRef(head->fields);
+        return 1;
+    }
+    struct reading *reading = reading_of(&lane->readings, listening);
+    int found = reading == NULL ? -1 : read_head(reading, received, size, line, fields);
+    if (found == 0 && head != NULL && head->asked < PATIENCE) {
+        head->asked++;
+        found = recall(listening, size, line, fields);
+    }
+    if (found > 0 && head != NULL)
+        remember(head, *line, *fields);
+    return found;
+}
+
+/* Start the exchange of a request of which everything is known; takes the references. */
+static int
+start(PyObject *conn, PyObject *line, PyObject *fields, struct turn *turn)
 {
     struct connection *at = &connection;
-    PyObject *args[] = {conn, Py_NewRef(head->line), Py_NewRef(head->fields)};
+    PyObject *args[] = {conn, line, fields};
     PyObject *exchange = PyObject_Vectorcall(turn->exchange, args, 3, NULL);
-    Py_DECREF(args[1]);
-    Py_DECREF(args[2]);
+    Py_DECREF(line);
+    Py_DECREF(fields);
     if (exchange == NULL)
         return -1;
     set_slot(conn, at->exchange, exchange);
@@ -171,11 +172,10 @@ receive(Lane *lane, PyObject *conn, int fd, struct turn *turn)
     if (size <= 0)
         return tell(lane->driver, "close_connection", conn);
     if (SLOT(conn, at->reader) == Py_None) {
-        struct head *head = known_head(lane, SLOT(conn, at->listening), size);
-        if (head != NULL)
-            return start(conn, head, turn);
-        if (PyErr_Occurred())
-            return -1;
+        PyObject *line, *fields;
+        int found = understand(lane, SLOT(conn, at->listening), size, &line, &fields);
+        if (found != 0)
+            return found < 0 ? -1 : start(conn, line, fields, turn);
     }
     PyObject *taken = PyObject_CallMethod(lane->driver, "take", "Oy#", conn, received, size);
     Py_XDECREF(taken);
@@ -294,7 +294,7 @@ lane_traverse(Lane *lane, visitproc visit, void *arg)
         Py_VISIT(lane->heads[i].line);
         Py_VISIT(lane->heads[i].fields);
     }
-    return 0;
+    return visit_readings(lane->readings, visit, arg);
 }
 
 static int
@@ -305,6 +305,7 @@ lane_clear(Lane *lane)
     Py_CLEAR(lane->handlers);
     for (int i = 0; i < HEADS; i++)
         forget(&lane->heads[i]);
+    forget_readings(&lane->readings);
     return 0;
 }
 
@@ -318,11 +319,12 @@ lane_dealloc(Lane *lane)
     Py_DECREF(type);
 }
 
+/* Lane(driver, (RequestLine, Fields)) */
 static int
 lane_init(Lane *lane, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *driver;
-    if (!PyArg_ParseTuple(args, "O:Lane", &driver))
+    PyObject *driver, *line, *fields;
+    if (!PyArg_ParseTuple(args, "O(OO):Lane", &driver, &line, &fields) || learn_heads(line, fields) < 0)
         return -1;
     PyObject *fd = PyObject_CallMethod(driver, "fileno", NULL);
     if (fd == NULL)
@@ -335,7 +337,24 @@ lane_init(Lane *lane, PyObject *args, PyObject *Py_UNUSED(keywords))
     return lane->connections == NULL || lane->handlers == NULL ? -1 : 0;
 }
 
+/* read(listening, data) -> (line, fields) or None: what the tests hold against the reader in Python. */
+static PyObject *
+lane_read(Lane *lane, PyObject *args)
+{
+    PyObject *listening, *line, *fields;
+    const char *data;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "Oy#:read", &listening, &data, &size))
+        return NULL;
+    struct reading *reading = reading_of(&lane->readings, listening);
+    int found = reading == NULL ? -1 : read_head(reading, data, size, &line, &fields);
+    if (found > 0)
+        return Py_BuildValue("(NN)", line, fields);
+    return found < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 static PyMethodDef lane_methods[] = {
+    {"read", (PyCFunction)lane_read, METH_VARARGS, "Line and fields of a whole head, None if it is for the reader in Python."},
     {"wait", (PyCFunction)lane_wait, METH_O, "Wait for events, at most so many seconds (None: for ever)."},
     {"serve", (PyCFunction)lane_serve, METH_NOARGS, "Do what the events ask for."},
     {NULL, NULL, 0, NULL}};

@@ -1,10 +1,12 @@
 /* A WSGI exchange without surprises: an exact shortcut of forkserve.wsgi.Exchange.
  *
- * `begin` is __init__ for a request whose environ is remembered, `start_response` takes a status and headers that are
+ * `begin` is __init__ for a request whose environ is remembered, or of fields that are new and in which no proxy speaks,
+ * `start_response` takes a status and headers that are
  * remembered, `run` sends an answer of one piece of bytes to a client that stays. Everything else is left to the
  * methods of the same exchange in Python.
  */
 #include "answer.h"
+#include "environ.h"
 
 static struct {
     Py_ssize_t context, environ, framing, prepared, spool;
@@ -14,13 +16,14 @@ static struct {
 } alarm_at;
 
 /* Interned, made once. */
-static PyObject *REMOTE_ADDR, *REMOTE_PORT, *WRITE;
+static PyObject *WRITE;
 
 /* How the exchanges of one serving are begun and run. */
 typedef struct {
     PyObject_HEAD
     PyObject *type, *app, *site, *responder, *known, *alarm, *log;
     int begins, starts, noted; /* whether the class has Exchange's own __init__ and start_response; whether it notes */
+    int trusts;                /* whether a proxy may be believed */
 } Caller;
 
 /* What the application gets as start_response. */
@@ -110,29 +113,13 @@ start_response_for(Caller *caller, PyObject *exchange)
     return (PyObject *)self;
 }
 
-/* The environ that fields and line of the same bytes gave before, for this client; NULL with or without an error. */
-static PyObject *
-environ_for(PyObject *conn, PyObject *line, PyObject *fields)
-{
-    PyObject *memo = SLOT(fields, answers.memo), *remote = SLOT(conn, connection.remote);
-    PyObject *base = memo != NULL && PyDict_CheckExact(memo) ? PyDict_GetItemWithError(memo, line) : NULL;
-    if (base == NULL || !PyTuple_CheckExact(remote) || PyTuple_GET_SIZE(remote) != 2)
-        return NULL;
-    PyObject *environ = PyDict_Copy(base);
-    if (environ != NULL
-        && (PyDict_SetItem(environ, REMOTE_ADDR, PyTuple_GET_ITEM(remote, 0)) < 0
-            || PyDict_SetItem(environ, REMOTE_PORT, PyTuple_GET_ITEM(remote, 1)) < 0))
-        Py_CLEAR(environ);
-    return environ;
-}
-
 /* begin(conn, line, fields) -> exchange */
 static PyObject *
 caller_begin(Caller *caller, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *environ = NULL;
     if (caller->begins && count == 3 && Py_IS_TYPE(args[0], connection.type)) {
-        environ = environ_for(args[0], args[1], args[2]);
+        environ = environ_for(args[0], args[1], args[2], caller->trusts);
         if (environ == NULL && PyErr_Occurred())
             return NULL;
     }
@@ -323,11 +310,13 @@ caller_init(Caller *caller, PyObject *args, PyObject *Py_UNUSED(keywords))
     if (caller->app == NULL || caller->responder == NULL)
         return -1;
     Py_XSETREF(caller->known, PyObject_GetAttrString(caller->responder, "known"));
-    PyObject *noted = PyObject_GetAttrString(site, "noted");
-    if (caller->known == NULL || noted == NULL)
-        return -1;
+    PyObject *noted = PyObject_GetAttrString(site, "noted"), *forwarding = PyObject_GetAttrString(site, "forwarding");
     caller->noted = noted == Py_True;
-    Py_DECREF(noted);
+    caller->trusts = forwarding != Py_None;
+    Py_XDECREF(noted);
+    Py_XDECREF(forwarding);
+    if (caller->known == NULL || noted == NULL || forwarding == NULL)
+        return -1;
     caller->begins = inherits(type, base, "__init__");
     caller->starts = inherits(type, base, "start_response");
     if (learn(caller, kinds) < 0 || PyObject_SetAttrString(type, "caller", (PyObject *)caller) < 0)
@@ -351,9 +340,7 @@ PyType_Spec caller_spec = {"forkserve.compiled._hot.Caller", sizeof(Caller), 0,
 int
 wsgi_ready(PyObject *module)
 {
-    REMOTE_ADDR = PyUnicode_InternFromString("REMOTE_ADDR");
-    REMOTE_PORT = PyUnicode_InternFromString("REMOTE_PORT");
     WRITE = PyUnicode_InternFromString("write");
     start_response_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &start_response_spec, NULL);
-    return REMOTE_ADDR == NULL || REMOTE_PORT == NULL || WRITE == NULL || start_response_type == NULL ? -1 : 0;
+    return WRITE == NULL || start_response_type == NULL ? -1 : environ_ready();
 }

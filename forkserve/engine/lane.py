@@ -2,7 +2,7 @@
 
 Rules: a lane decides nothing about requests. Bytes for a connection that waits for one go to `driver.take`, other
 events of connections to `driver.handle`, those of other descriptors to their handler. `forkserve.compiled` has the same
-in C, which besides starts requests that came before byte for byte without asking the driver.
+in C, which besides reads most requests without a body and starts them without asking the driver.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 from forkserve.compiled import hot
 from forkserve.engine.connection import READABLE, Phase
+from forkserve.http.fields import Fields
+from forkserve.http.line import RequestLine
 
 __all__ = ["BATCH", "lane_of"]
 
@@ -50,4 +52,4 @@ class Lane:
 
 def lane_of(driver: Any) -> Any:
     """Return the lane of a driver: in C where it is there."""
-    return Lane(driver) if hot is None else hot.Lane(driver)
+    return Lane(driver) if hot is None else hot.Lane(driver, (RequestLine, Fields))

@@ -77,7 +77,7 @@ class Collector:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._underscores = limits.underscores
-        self._hosts: set[bytes] = set()
+        self.hosts: set[bytes] = set()
         self.headers: Any = self._empty()
         self.on_header = self._bind()
         self.is_plain = False
@@ -107,10 +107,10 @@ class Collector:
         if host is None:
             if modern:
                 raise Refusal(400, "no Host")
-        elif host not in self._hosts:
+        elif host not in self.hosts:
             check_host(host)
-            if len(self._hosts) < _KNOWN_HOSTS and len(host) < 64:
-                self._hosts.add(host)
+            if len(self.hosts) < _KNOWN_HOSTS and len(host) < 64:
+                self.hosts.add(host)
         if line.authority is not None:
             host = line.authority
             self._replace_host(headers, host)

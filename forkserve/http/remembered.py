@@ -67,7 +67,9 @@ class _Pairs(dict[bytes, Any]):
         self._deciding: dict[bytes, tuple[Callable[[Any, bytes], bool], bytes, Any]] = {}
 
     def __missing__(self, line: bytes) -> Any:
-        name, _, value = line.partition(b":")
+        name, colon, value = line.partition(b":")
+        if not colon:
+            raise _UNUSUAL
         form = self._names.get(name)
         if form is None:
             return self._decide(line, name, value)

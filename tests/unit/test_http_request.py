@@ -76,6 +76,14 @@ def test_a_remembered_block_is_no_excuse_for_what_follows() -> None:
     assert reader.take_rest() == b""
 
 
+@pytest.mark.parametrize("collector", [EnvironCollector, ScopeCollector])
+def test_a_line_without_a_colon_is_refused_though_it_is_a_known_name(collector: type[Collector]) -> None:
+    reader = RequestReader(Profile(Limits(), collector))
+    for _ in range(3):
+        with pytest.raises(Refusal, match="400"):
+            reader.feed(b"GET / HTTP/1.1\r\nHost: h\r\nCookie: " + 300 * b"a" + b"\r\nAccept\r\n\r\n")
+
+
 def test_what_is_remembered_is_bounded() -> None:
     profile = Profile(Limits(), EnvironCollector)
     reader = RequestReader(profile)

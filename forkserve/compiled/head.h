@@ -1,0 +1,26 @@
+/* Heads that did not come before, as long as there are no surprises in them. */
+#ifndef FORKSERVE_HEAD_H
+#define FORKSERVE_HEAD_H
+
+#include "slots.h"
+
+/* What is known of one listener's requests; a lane keeps a list of them. */
+struct reading;
+
+/* Learn the layout of RequestLine and Fields, of which heads are made; -1 on error. */
+int learn_heads(PyObject *line_type, PyObject *fields_type);
+
+/* The reading of a listener, made at its first request: borrowed from the list; NULL on error. */
+struct reading *reading_of(struct reading **list, PyObject *listening);
+
+void forget_readings(struct reading **list);
+int visit_readings(struct reading *list, visitproc visit, void *arg);
+
+/* Read line and fields of a request without a body that asks for nothing unusual: 1 with new references, 0 if the head is
+ * for the reader in Python, -1 on error. `data` is all that was received. */
+int read_head(struct reading *reading, const char *data, Py_ssize_t size, PyObject **line, PyObject **fields);
+
+/* A number that differs where bytes do, most likely. */
+uint64_t hash_of(const char *data, Py_ssize_t size, const void *salt);
+
+#endif
