@@ -9,6 +9,7 @@ Nothing is retried: what a request came to is what is recorded. It is slower tha
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import time
 from collections import Counter
@@ -26,6 +27,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends a run early, keeping what it has."""
 
 Watch = Callable[[Answer], None]
+
+# For requests that vary, over all crowds. As long as wrk's numbers, which begin above 100,000,000 (load.lua).
+_NUMBERS = itertools.count(10_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,8 @@ class Crowd:
         self.sizes: Counter[int] = Counter()
         self._watch = watch
         self._stopping = False
-        self._bytes = plan.request.encode(close=plan.fresh)
+        # One that does not vary is written once.
+        self._bytes = b"" if plan.request.varies else plan.request.encode(close=plan.fresh)
 
     def stop(self) -> None:
         """Let every client end after the request it is at."""
@@ -130,7 +135,7 @@ class Crowd:
                     if line is not None and line.reader.at_eof():
                         line = None
                     line = line or await _open(self.launch)
-                    line.writer.write(self._bytes)
+                    line.writer.write(self._bytes or self.plan.request.encode(next(_NUMBERS), close=self.plan.fresh))
                     reply = await _read(line)
                 outcome = judge(self.plan.request, reply.status, reply.body)
                 line.used = True

@@ -83,6 +83,13 @@ def _bodies(kind: str) -> tuple[Goal, ...]:
     )
 
 
+def _varied(kind: str) -> tuple[Goal, ...]:
+    return (
+        _ahead("varied", f"{kind} (WSGI)", OURS_WSGI, *GUNICORNS, "granian-wsgi"),
+        _ahead("varied", f"{kind} (ASGI)", OURS_ASGI, "uvicorn", "granian-asgi"),
+    )
+
+
 SPEED = (
     Goal("wsgi-hello", OURS_WSGI, 0.9, ("nginx",)),
     Goal("wsgi-hello", OURS_WSGI, 0.9, ("fastpysgi-wsgi",)),
@@ -92,6 +99,8 @@ SPEED = (
     Goal("wsgi-hello", "forkserve-gevent", 5, ("gunicorn-gevent",)),
     Goal("asgi-hello", OURS_ASGI, 1.5, ("granian-asgi", "fastpysgi-asgi")),
     Goal("asgi-hello", OURS_ASGI, 2.2, ("uvicorn",)),
+    *_varied("short head"),
+    *_varied("browser's head"),
     _ahead("frameworks", "Flask JSON", OURS_WSGI, *GUNICORNS, "granian-wsgi"),
     _ahead("frameworks", "Flask page", OURS_WSGI, *GUNICORNS, "granian-wsgi"),
     _ahead("frameworks", "FastAPI JSON", OURS_ASGI, "uvicorn", "granian-asgi"),

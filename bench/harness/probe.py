@@ -11,7 +11,10 @@ from enum import StrEnum
 
 from bench.harness.target import HOST, Launch
 
-__all__ = ["Answer", "Outcome", "Request", "ask", "complete", "connect", "judge", "parse_head"]
+__all__ = ["NUMBER", "Answer", "Outcome", "Request", "ask", "complete", "connect", "judge", "parse_head"]
+
+NUMBER = "{n}"
+"""Where this stands in a path or in a header's value, each request has another number."""
 
 
 class Outcome(StrEnum):
@@ -33,7 +36,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent, and the answer that counts as right: status 200 and, unless None, exactly this body."""
+    """What is sent, and the answer that counts as right: status 200 and, unless None, exactly this body.
+
+    With NUMBER in the path or in a header no two requests of a load are alike.
+    """
 
     path: str = "/"
     method: str = "GET"
@@ -41,15 +47,24 @@ class Request:
     body: bytes = b""
     expect: bytes | None = b"Hello, World!"
 
-    def encode(self, *, close: bool = False) -> bytes:
-        """Return the bytes of the request."""
+    @property
+    def varies(self) -> bool:
+        """Say whether each request is to be another one."""
+        return NUMBER in self.path or any(NUMBER in value for _, value in self.headers)
+
+    def head(self, *, close: bool = False) -> str:
+        """Return the head with NUMBER still in its places."""
         lines = [f"{self.method} {self.path} HTTP/1.1", "Host: 127.0.0.1"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         if self.body:
             lines.append(f"Content-Length: {len(self.body)}")
         if close:
             lines.append("Connection: close")
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
+        return "\r\n".join(lines) + "\r\n\r\n"
+
+    def encode(self, number: int = 0, *, close: bool = False) -> bytes:
+        """Return the bytes of the request, those of this number where requests vary."""
+        return self.head(close=close).replace(NUMBER, str(number)).encode() + self.body
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ wrk sends, counts and takes times; correctness is checked by clients.py and by t
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import select
@@ -15,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.harness.model import BenchError
-from bench.harness.probe import Request
+from bench.harness.probe import NUMBER, Request
 from bench.harness.target import HOST, program
 
 __all__ = ["Load", "Result", "command", "parse", "run"]
 
 SCRIPT = Path(__file__).parent.parent / "lua" / "load.lua"
+# Each thread of each start of wrk counts in a block of its own (load.lua); block 0 is the clients'.
+_BLOCKS = itertools.count(1)
 _LINE = re.compile(r"^BENCH (.+)$", re.MULTILINE)
 _KINDS = {
     "connect": "connect",
@@ -93,7 +96,7 @@ def parse(output: str) -> Result:
 
 
 def command(load: Load, prefix: list[str], folder: Path) -> list[str]:
-    """Write the header and body files and return the command."""
+    """Write the files that load.lua reads and return the command."""
     headers = [f"{name}: {value}" for name, value in load.request.headers]
     if load.fresh:
         headers.append("Connection: close")
@@ -102,6 +105,11 @@ def command(load: Load, prefix: list[str], folder: Path) -> list[str]:
     sizes = [f"-t{load.threads}", f"-c{load.connections}", f"-d{load.seconds}s", "--timeout", f"{load.patience}s"]
     url = f"http://{HOST}:{load.port}{load.request.path}"
     body = str(folder / "body") if load.request.body else "-"
+    varying: list[str] = []
+    if load.request.varies:
+        (folder / "head").write_bytes(load.request.head(close=load.fresh).encode())
+        blocks = [next(_BLOCKS) for _ in range(load.threads)]
+        varying = [str(folder / "head"), NUMBER, str(blocks[0])]
     return [
         *prefix,
         program("wrk"),
@@ -113,6 +121,7 @@ def command(load: Load, prefix: list[str], folder: Path) -> list[str]:
         load.request.method,
         str(folder / "headers"),
         body,
+        *varying,
     ]
 
 

@@ -13,7 +13,7 @@ from bench.harness import wrk
 from bench.harness.clients import Crowd, Plan, drive
 from bench.harness.context import Checked
 from bench.harness.model import BenchError
-from bench.harness.probe import Outcome, Request, complete, decode_chunks, judge, parse_head
+from bench.harness.probe import NUMBER, Outcome, Request, complete, decode_chunks, judge, parse_head
 from bench.harness.scenarios.throughput import sample_of
 from bench.harness.target import Launch
 
@@ -122,3 +122,43 @@ def test_only_status_200_with_the_very_body_is_right() -> None:
 def test_a_request_is_written_with_its_length() -> None:
     text = Request(method="POST", body=b"abc", headers=(("X-A", "1"),)).encode(close=True)
     assert text == b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: 1\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"
+
+
+VARYING = Request(f"/a/{NUMBER}?b={NUMBER}", headers=(("X-A", f"c{NUMBER}"), ("X-B", "d")))
+
+
+def test_a_request_that_varies_has_its_number_in_each_place() -> None:
+    assert VARYING.encode(17) == b"GET /a/17?b=17 HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: c17\r\nX-B: d\r\n\r\n"
+    assert (VARYING.varies, Request(f"/{NUMBER}").varies, Request(headers=(("X-A", "c"),)).varies) == (
+        True,
+        True,
+        False,
+    )
+
+
+def test_a_body_is_sent_as_it_is_even_where_it_looks_like_a_place_for_the_number() -> None:
+    body = NUMBER.encode()
+    assert Request(f"/{NUMBER}", "POST", body=body).encode(5, close=True) == (
+        b"POST /5 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 3\r\nConnection: close\r\n\r\n" + body
+    )
+    assert not Request(body=body).varies
+
+
+@pytest.fixture
+def wrk_is_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrk, "program", lambda name: name)
+
+
+@pytest.mark.usefixtures("wrk_is_somewhere")
+def test_each_thread_of_each_start_of_wrk_counts_in_a_block_of_its_own(tmp_path: Path) -> None:
+    first, second, third = (
+        int(wrk.command(wrk.Load(1, VARYING, threads=threads), [], tmp_path)[-1]) for threads in (2, 3, 1)
+    )
+    assert first >= 1
+    assert (second - first, third - second) == (2, 3)
+    assert (tmp_path / "head").read_bytes() == VARYING.head().encode()
+
+
+@pytest.mark.usefixtures("wrk_is_somewhere")
+def test_wrk_keeps_its_ready_made_request_where_nothing_varies(tmp_path: Path) -> None:
+    assert wrk.command(wrk.Load(1, Request()), [], tmp_path)[-4:] == ["--", "GET", str(tmp_path / "headers"), "-"]

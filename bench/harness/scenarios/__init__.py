@@ -12,13 +12,14 @@ from bench.harness.scenarios.million import Million
 from bench.harness.scenarios.pairs import AccessLog, Adapters
 from bench.harness.scenarios.paths import BehindNginx, Overhead, WebSocketEcho
 from bench.harness.scenarios.speed import AsgiHello, Bodies, Connections, Frameworks, Limit, Waits, Workers, WsgiHello
+from bench.harness.scenarios.varied import Varied
 
 __all__ = ["SCENARIOS", "chosen"]
 
 _ALL: tuple[Scenario, ...] = (
-    *(Limit(), WsgiHello(), AsgiHello(), Deploy(), Memory(), Frameworks(), Kill(), SlowClients(), Fairness()),
-    *(Overhead(), StartUp(), Idle(), Bodies(), Waits(), WebSocketEcho(), AccessLog(), Connections(), BehindNginx()),
-    *(Workers(), IdleConnections(), Million(), Adapters(), Historic()),
+    *(Limit(), WsgiHello(), AsgiHello(), Varied(), Deploy(), Memory(), Frameworks(), Kill(), SlowClients()),
+    *(Fairness(), Overhead(), StartUp(), Idle(), Bodies(), Waits(), WebSocketEcho(), AccessLog(), Connections()),
+    *(BehindNginx(), Workers(), IdleConnections(), Million(), Adapters(), Historic()),
 )
 
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
