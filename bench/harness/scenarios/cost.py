@@ -43,6 +43,10 @@ class Memory(Prefork):
     servers = (*PREFORK, "gunicorn-preload")
     short_servers = ("forkserve-sync", "gunicorn-gthread", "gunicorn-preload", "granian-wsgi", "uvicorn")
 
+    def rounds(self, settings: Settings) -> int:
+        """Once: sizes hardly vary."""
+        return 1
+
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Four imports of everything, then the requests."""
         return 10.0
@@ -141,6 +145,10 @@ class Idle(Prefork):
     )
     servers = ("nginx", *PREFORK)
     short_servers = ("forkserve-sync", "forkserve-asgi", "gunicorn-sync", "gunicorn-gthread", "granian-wsgi", "uvicorn")
+
+    def rounds(self, settings: Settings) -> int:
+        """Once: nothing happens."""
+        return 1
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, settle, watch."""

@@ -147,6 +147,10 @@ class SlowClients(Prefork):
         """Half a header in the short set."""
         return STALLS if settings.full else ("half a header",)
 
+    def rounds(self, settings: Settings) -> int:
+        """Once: some are answered, or none are."""
+        return 1
+
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, stall, load; a blocked server makes clients wait for their 2 s."""
         return 5.0

@@ -55,6 +55,10 @@ class _Both(Throughput):
     short_servers = CHOSEN
     baseline = "gunicorn-gthread"
 
+    def rounds(self, settings: Settings) -> int:
+        """One less in a full run, where there are tables by the dozen."""
+        return max(1, settings.rounds - settings.full)
+
     def baseline_of(self, variant: str) -> str:
         """Divide ASGI by uvicorn, WSGI by Gunicorn's threads."""
         return "uvicorn" if "asgi" in self.works[variant].apps else self.baseline
@@ -138,8 +142,8 @@ class Frameworks(_Both):
     }
 
     def rounds(self, settings: Settings) -> int:
-        """Two are enough for the short set: the application dominates and spreads are small."""
-        return settings.rounds if settings.full else min(2, settings.rounds)
+        """Two are enough: the application dominates and spreads are small."""
+        return min(2, settings.rounds)
 
 
 class Bodies(_Both):
