@@ -10,7 +10,7 @@ from typing import Any
 from forkserve.asgi.exchange import Exchange
 from forkserve.asgi.identified import IdentifiedExchange
 from forkserve.asgi.logged import LoggedExchange, TimedExchange
-from forkserve.asgi.scope import MODERN, ScopeTemplate
+from forkserve.asgi.scope import FORWARDED, MODERN, ScopeTemplate, correct
 from forkserve.asgi.site import Site, Transport
 from forkserve.asgi.stream import Stage
 from forkserve.compiled import hot
@@ -47,7 +47,8 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
         pattern = http(None, None, Fields([], None, True))
         log = access.write if access is not None and not access.timed else None
         kinds = RequestLine, Fields, Prepared
-        sender = hot.Sender(pattern, Exchange, site, log, Stage, (site.scope, ScopeTemplate, MODERN), kinds)
+        scopes = site.scope, ScopeTemplate, MODERN, FORWARDED, correct
+        sender = hot.Sender(pattern, Exchange, site, log, Stage, scopes, kinds)
         http, site.scope = sender.begin, sender.scope
     upgraded = _websockets(options, bases, bound) if find_spec("websockets") is not None else _refuse
 

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkserve.http.forwarded import ForwardedFields, Style, TrustedProxies, client_side
+from forkserve.http.forwarded import ClientSides, ForwardedFields, Style, TrustedProxies
 
 __all__ = ["Forwarding", "forwarded_fields"]
 
 PORTS = {"http": 80, "https": 443}
 NAMES = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded")
+_NAMES = frozenset(NAMES)
 
 
 def forwarded_fields(headers: list[tuple[bytes, bytes]]) -> ForwardedFields | None:
     """Return what proxies may have written into a request's headers; None if that is nothing."""
     found: dict[bytes, str] = {}
     for name, value in headers:
-        if name in NAMES:
+        if name in _NAMES:
             text = value.decode("latin-1")
             found[name] = f"{found[name]},{text}" if name in found else text
     return ForwardedFields(*map(found.get, NAMES)) if found else None
@@ -28,15 +29,14 @@ def forwarded_fields(headers: list[tuple[bytes, bytes]]) -> ForwardedFields | No
 class Forwarding:
     """Who is trusted, and in which style they speak."""
 
-    __slots__ = ("style", "trusted")
+    __slots__ = ("_sides",)
 
     def __init__(self, trusted: TrustedProxies, style: Style) -> None:
-        self.trusted = trusted
-        self.style = style
+        self._sides = ClientSides(trusted, style)
 
     def apply(self, scope: dict[str, Any], fields: ForwardedFields, peer: str | None) -> None:
         """Correct the scope; `peer` is the address that the connection comes from, None for a unix socket."""
-        side = client_side(fields, peer, self.trusted, self.style)
+        side = self._sides.of(fields, peer)
         if side.address is not None:
             scope["client"] = (side.address, side.port or 0)
         host, port = scope["server"]

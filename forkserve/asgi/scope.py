@@ -14,13 +14,13 @@ from forkserve.asgi.site import Transport
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 
-__all__ = ["MODERN", "ScopeTemplate", "http_scope", "websocket_scope"]
+__all__ = ["FORWARDED", "MODERN", "ScopeTemplate", "correct", "http_scope", "websocket_scope"]
 
 MEMO = 8
 """Request lines for which the scope of shared header fields is kept."""
 _EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 MODERN: dict[str, dict[str, Any]] = _EXTENSIONS | {"http.response.trailers": {}, "http.response.early_hint": {}}
-_FORWARDED: dict[RequestLine, dict[str, Any]] = {}
+FORWARDED: dict[RequestLine, dict[str, Any]] = {}
 """The memo of fields that speak for a proxy: always empty."""
 _WEBSOCKET: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
 
@@ -67,11 +67,16 @@ def http_scope(conn: Transport, line: RequestLine, fields: Fields, state: dict[s
     scope["headers"] = base["headers"].copy()
     scope["extensions"] = base["extensions"].copy()
     scope["state"] = state.copy()
-    if fields.memo is _FORWARDED:
-        forwarded = forwarded_fields(base["headers"])
-        if forwarded is not None:
-            conn.listening.environ.forwarding.apply(scope, forwarded, conn.remote[0] or None)
+    if fields.memo is FORWARDED:
+        correct(scope, conn)
     return scope
+
+
+def correct(scope: dict[str, Any], conn: Transport) -> None:
+    """Put what proxies say about the client where an application looks for it."""
+    forwarded = forwarded_fields(scope["headers"])
+    if forwarded is not None:
+        conn.listening.environ.forwarding.apply(scope, forwarded, conn.remote[0] or None)
 
 
 def _ends(conn: Transport, *, several: bool) -> tuple[Any, Any]:
@@ -110,8 +115,8 @@ def _base(template: ScopeTemplate, line: RequestLine, fields: Fields) -> dict[st
     if fields.memo is None:
         # What proxies say may depend on the connection, and their fields hardly ever come again.
         forwarded = template.forwarding is not None and forwarded_fields(fields.headers) is not None
-        fields.memo = _FORWARDED if forwarded else {}
-    elif line.again and fields.memo is not _FORWARDED and len(fields.memo) < MEMO:
+        fields.memo = FORWARDED if forwarded else {}
+    elif line.again and fields.memo is not FORWARDED and len(fields.memo) < MEMO:
         fields.memo[line] = base
     return base
 

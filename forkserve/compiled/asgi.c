@@ -245,15 +245,15 @@ learn_stages(Sender *sender, PyObject *stages)
     return sender->stage_start == NULL || sender->stage_body == NULL || sender->stage_over == NULL ? -1 : 0;
 }
 
-/* Sender(exchange, Exchange, site, log, Stage, (http_scope, ScopeTemplate, MODERN), (RequestLine, Fields, Prepared)): the
+/* Sender(exchange, Exchange, site, log, Stage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct), (RequestLine, Fields, Prepared)): the
  * first is a new one, the pattern; `log` is AccessLog.write if it may be called in place of the method `note`, else None. */
 static int
 sender_init(Sender *sender, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *pattern, *base, *site, *log, *stages, *scope, *template, *extensions, *kinds[3];
-    if (!PyArg_ParseTuple(args, "OOOOO(OOO)(OOO):Sender", &pattern, &base, &site, &log, &stages, &scope, &template,
-                          &extensions, &kinds[0], &kinds[1], &kinds[2])
-        || learn_scopes(template, kinds[0], extensions) < 0)
+    PyObject *pattern, *base, *site, *log, *stages, *scope, *scopes[4], *kinds[3];
+    if (!PyArg_ParseTuple(args, "OOOOO(OOOOO)(OOO):Sender", &pattern, &base, &site, &log, &stages, &scope, &scopes[0],
+                          &scopes[1], &scopes[2], &scopes[3], &kinds[0], &kinds[1], &kinds[2])
+        || learn_scopes(scopes, kinds[0]) < 0)
         return -1;
     const struct wanted of_exchange[] = {
         {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},

@@ -4,7 +4,7 @@
 
 /* Interned, made once. */
 PyObject *REMOTE_ADDR;
-static PyObject *REMOTE_PORT, *ENVIRON;
+static PyObject *REMOTE_PORT, *ENVIRON, *APPLY;
 
 /* Where proxies speak: forkserve.gateway.forwarding.VARIABLES. */
 static PyObject *variables;
@@ -31,34 +31,45 @@ is_forwarded(PyObject *headers)
     return found;
 }
 
-/* Exchange._environ for fields that are new; NULL with or without an error. */
+/* Have Forwarding.apply correct an environ; -1 on error. */
+static int
+correct(PyObject *environ, PyObject *conn, PyObject *forwarding)
+{
+    PyObject *done = PyObject_CallMethodObjArgs(forwarding, APPLY, environ, SLOT(conn, connection.remote), NULL);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Exchange._environ for fields without a memo; NULL with or without an error. */
 static PyObject *
-new_environ(PyObject *conn, PyObject *line, PyObject *fields, int trusts)
+new_environ(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwarding)
 {
     PyObject *headers = SLOT(fields, answers.headers);
-    if (!PyDict_CheckExact(headers) || (trusts && is_forwarded(headers) != 0))
-        return NULL;
-    PyObject *memo = PyDict_New();
-    PyObject *template = memo == NULL ? NULL : PyObject_GetAttr(SLOT(conn, connection.listening), ENVIRON);
-    PyObject *environ = template == NULL ? NULL : copy_for(conn, template);
-    if (environ != NULL
-        && (PyDict_Update(environ, SLOT(line, answers.environ)) < 0 || PyDict_Update(environ, headers) < 0))
-        Py_CLEAR(environ);
-    if (environ != NULL)
-        set_slot(fields, answers.memo, memo);
+    int forwarded = !PyDict_CheckExact(headers) ? -1 : forwarding == Py_None ? 0 : is_forwarded(headers);
+    PyObject *template = forwarded < 0 ? NULL : PyObject_GetAttr(SLOT(conn, connection.listening), ENVIRON);
+    PyObject *environ = template == NULL ? NULL : copy_for(conn, template), *memo = NULL;
     Py_XDECREF(template);
-    Py_XDECREF(memo);
+    if (environ == NULL)
+        return NULL;
+    int failed = PyDict_Update(environ, SLOT(line, answers.environ)) < 0 || PyDict_Update(environ, headers) < 0;
+    /* What a proxy says may depend on the connection: nothing is kept with the fields then. */
+    if (!failed && forwarded)
+        failed = correct(environ, conn, forwarding) < 0;
+    else if (!failed && (memo = PyDict_New()) != NULL)
+        Py_XSETREF(SLOT(fields, answers.memo), memo);
+    if (failed || PyErr_Occurred())
+        Py_CLEAR(environ);
     return environ;
 }
 
 PyObject *
-environ_for(PyObject *conn, PyObject *line, PyObject *fields, int trusts)
+environ_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwarding)
 {
     PyObject *memo = SLOT(fields, answers.memo), *remote = SLOT(conn, connection.remote);
     if (memo == NULL || !PyTuple_CheckExact(remote) || PyTuple_GET_SIZE(remote) != 2)
         return NULL;
     if (memo == Py_None)
-        return new_environ(conn, line, fields, trusts);
+        return new_environ(conn, line, fields, forwarding);
     PyObject *base = PyDict_CheckExact(memo) ? PyDict_GetItemWithError(memo, line) : NULL;
     return base == NULL ? NULL : copy_for(conn, base);
 }
@@ -69,7 +80,8 @@ environ_ready(void)
     REMOTE_ADDR = PyUnicode_InternFromString("REMOTE_ADDR");
     REMOTE_PORT = PyUnicode_InternFromString("REMOTE_PORT");
     ENVIRON = PyUnicode_InternFromString("environ");
+    APPLY = PyUnicode_InternFromString("apply");
     variables = Py_BuildValue("(sssss)", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST",
                               "HTTP_X_FORWARDED_PORT", "HTTP_FORWARDED");
-    return REMOTE_ADDR == NULL || REMOTE_PORT == NULL || ENVIRON == NULL || variables == NULL ? -1 : 0;
+    return REMOTE_ADDR == NULL || REMOTE_PORT == NULL || ENVIRON == NULL || APPLY == NULL || variables == NULL ? -1 : 0;
 }

@@ -6,9 +6,9 @@
 
 extern PyObject *REMOTE_ADDR;
 
-/* The environ that line and fields gave before, or one of fields that are new; `trusts` says whether a proxy may be
- * believed, and then none must speak in them. NULL with an error, or without one where it is for Python. */
-PyObject *environ_for(PyObject *conn, PyObject *line, PyObject *fields, int trusts);
+/* The environ that line and fields gave before, or one of fields that are new or in which a proxy speaks; `forwarding` says
+ * what to make of that, or is None. NULL with an error, or without one where it is for Python. */
+PyObject *environ_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwarding);
 
 int environ_ready(void);
 

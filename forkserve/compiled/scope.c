@@ -22,8 +22,8 @@ static const struct { PyObject **word; const char *text; } spelling[] = {
     {&words.query_string, "query_string"}, {&words.raw_path, "raw_path"}, {&words.server, "server"},
     {&words.state, "state"}};
 
-/* What HTTP/1.1 requests can ask of the server besides. */
-static PyObject *modern;
+/* Of forkserve.asgi.scope. */
+static PyObject *modern, *forwarded_memo, *correct;
 
 /* Replace a value by its own copy: a dict or a list. */
 static int
@@ -96,21 +96,31 @@ add_line(PyObject *scope, PyObject *line)
         : 0;
 }
 
-/* The scope of fields that are new; NULL with or without an error. */
+/* Keep with fields that no proxy speaks in them, or have `correct` put what it says into the scope; -1 on error. */
+static int
+settle(PyObject *scope, PyObject *conn, PyObject *fields, int forwarded)
+{
+    PyObject *done = forwarded ? PyObject_CallFunctionObjArgs(correct, scope, conn, NULL) : PyDict_New();
+    if (done != NULL && !forwarded)
+        set_slot(fields, answers.memo, done);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* http_scope for fields without a memo; NULL with or without an error. */
 static PyObject *
-new_scope(PyObject *template, PyObject *line, PyObject *fields, PyObject *ends, PyObject *state)
+new_scope(PyObject *conn, PyObject *template, PyObject *line, PyObject *fields, PyObject *state)
 {
     PyObject *headers = SLOT(fields, answers.headers), *path = SLOT(line, line_at.path);
     if (!Py_IS_TYPE(template, template_at.type) || PyUnicode_GET_LENGTH(SLOT(template, template_at.root)) != 0
-        || SLOT(line, line_at.modern) != Py_True || !PyUnicode_IS_ASCII(path)
-        || (SLOT(template, template_at.forwarding) != Py_None && is_forwarded(headers)))
+        || SLOT(line, line_at.modern) != Py_True || !PyUnicode_IS_ASCII(path))
         return NULL;
-    PyObject *memo = PyDict_New(), *scope = memo == NULL ? NULL : PyDict_Copy(SLOT(template, template_at.base));
-    if (scope != NULL && (add_line(scope, line) < 0 || own_scope(scope, headers, modern, ends, state) < 0))
+    int forwarded = SLOT(template, template_at.forwarding) != Py_None && is_forwarded(headers);
+    PyObject *scope = PyDict_Copy(SLOT(template, template_at.base));
+    if (scope != NULL
+        && (add_line(scope, line) < 0 || own_scope(scope, headers, modern, SLOT(conn, connection.ends), state) < 0
+            || settle(scope, conn, fields, forwarded) < 0))
         Py_CLEAR(scope);
-    if (scope != NULL)
-        set_slot(fields, answers.memo, memo);
-    Py_XDECREF(memo);
     return scope;
 }
 
@@ -120,9 +130,9 @@ scope_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *state)
     PyObject *memo = SLOT(fields, answers.memo), *ends = SLOT(conn, connection.ends);
     if (ends == Py_None)
         return NULL;
-    if (memo == Py_None) {
+    if (memo == Py_None || memo == forwarded_memo) {
         PyObject *template = PyObject_GetAttr(SLOT(conn, connection.listening), words.environ);
-        PyObject *scope = template == NULL ? NULL : new_scope(template, line, fields, ends, state);
+        PyObject *scope = template == NULL ? NULL : new_scope(conn, template, line, fields, state);
         Py_XDECREF(template);
         return scope;
     }
@@ -131,17 +141,19 @@ scope_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *state)
 }
 
 int
-learn_scopes(PyObject *template, PyObject *line, PyObject *extensions)
+learn_scopes(PyObject *const scopes[4], PyObject *line)
 {
     const struct wanted of_template[] = {
         {"base", &template_at.base}, {"forwarding", &template_at.forwarding}, {"root", &template_at.root}, {NULL, NULL}};
     const struct wanted of_line[] = {
         {"method", &line_at.method}, {"modern", &line_at.modern}, {"path", &line_at.path}, {"query", &line_at.query},
         {"raw_path", &line_at.raw_path}, {"version", &line_at.version}, {NULL, NULL}};
-    if (find_slots(template, of_template) < 0 || find_slots(line, of_line) < 0)
+    if (find_slots(scopes[0], of_template) < 0 || find_slots(line, of_line) < 0)
         return -1;
-    Py_XSETREF(template_at.type, (PyTypeObject *)Py_NewRef(template));
-    Py_XSETREF(modern, Py_NewRef(extensions));
+    Py_XSETREF(template_at.type, (PyTypeObject *)Py_NewRef(scopes[0]));
+    Py_XSETREF(modern, Py_NewRef(scopes[1]));
+    Py_XSETREF(forwarded_memo, Py_NewRef(scopes[2]));
+    Py_XSETREF(correct, Py_NewRef(scopes[3]));
     return 0;
 }
 

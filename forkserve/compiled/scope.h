@@ -4,10 +4,11 @@
 
 #include "slots.h"
 
-/* Learn the layout of ScopeTemplate and RequestLine, and what HTTP/1.1 requests have as extensions; -1 on error. */
-int learn_scopes(PyObject *template, PyObject *line, PyObject *extensions);
+/* Learn what `scopes` has of forkserve.asgi.scope (ScopeTemplate, MODERN, FORWARDED and correct), and the layout of
+ * RequestLine; -1 on error. */
+int learn_scopes(PyObject *const scopes[4], PyObject *line);
 
-/* The application's own copy of the scope that line and fields gave before, or one of fields that are new and in which no
+/* The application's own copy of the scope that line and fields gave before, or one of fields that are new or in which a
  * proxy speaks. NULL with an error, or without one where it is for Python. */
 PyObject *scope_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *state);
 

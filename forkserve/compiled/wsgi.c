@@ -1,7 +1,6 @@
 /* A WSGI exchange without surprises: an exact shortcut of forkserve.wsgi.Exchange.
  *
- * `begin` is __init__ for a request whose environ is remembered, or of fields that are new and in which no proxy speaks,
- * `start_response` takes a status and headers that are
+ * `begin` is __init__ for a request without a body, with its environ (environ.c), `start_response` takes a status and headers that are
  * remembered, `run` sends an answer of one piece of bytes to a client that stays. Everything else is left to the
  * methods of the same exchange in Python.
  */
@@ -21,9 +20,8 @@ static PyObject *WRITE;
 /* How the exchanges of one serving are begun and run. */
 typedef struct {
     PyObject_HEAD
-    PyObject *type, *app, *site, *responder, *known, *alarm, *log;
+    PyObject *type, *app, *site, *responder, *known, *forwarding, *alarm, *log;
     int begins, starts, noted; /* whether the class has Exchange's own __init__ and start_response; whether it notes */
-    int trusts;                /* whether a proxy may be believed */
 } Caller;
 
 /* What the application gets as start_response. */
@@ -119,7 +117,7 @@ caller_begin(Caller *caller, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *environ = NULL;
     if (caller->begins && count == 3 && Py_IS_TYPE(args[0], connection.type)) {
-        environ = environ_for(args[0], args[1], args[2], caller->trusts);
+        environ = environ_for(args[0], args[1], args[2], caller->forwarding);
         if (environ == NULL && PyErr_Occurred())
             return NULL;
     }
@@ -251,6 +249,7 @@ caller_traverse(Caller *caller, visitproc visit, void *arg)
     Py_VISIT(caller->site);
     Py_VISIT(caller->responder);
     Py_VISIT(caller->known);
+    Py_VISIT(caller->forwarding);
     Py_VISIT(caller->alarm);
     Py_VISIT(caller->log);
     return 0;
@@ -264,6 +263,7 @@ caller_clear(Caller *caller)
     Py_CLEAR(caller->site);
     Py_CLEAR(caller->responder);
     Py_CLEAR(caller->known);
+    Py_CLEAR(caller->forwarding);
     Py_CLEAR(caller->alarm);
     Py_CLEAR(caller->log);
     return 0;
@@ -310,12 +310,11 @@ caller_init(Caller *caller, PyObject *args, PyObject *Py_UNUSED(keywords))
     if (caller->app == NULL || caller->responder == NULL)
         return -1;
     Py_XSETREF(caller->known, PyObject_GetAttrString(caller->responder, "known"));
-    PyObject *noted = PyObject_GetAttrString(site, "noted"), *forwarding = PyObject_GetAttrString(site, "forwarding");
+    Py_XSETREF(caller->forwarding, PyObject_GetAttrString(site, "forwarding"));
+    PyObject *noted = PyObject_GetAttrString(site, "noted");
     caller->noted = noted == Py_True;
-    caller->trusts = forwarding != Py_None;
     Py_XDECREF(noted);
-    Py_XDECREF(forwarding);
-    if (caller->known == NULL || noted == NULL || forwarding == NULL)
+    if (caller->known == NULL || caller->forwarding == NULL || noted == NULL)
         return -1;
     caller->begins = inherits(type, base, "__init__");
     caller->starts = inherits(type, base, "start_response");

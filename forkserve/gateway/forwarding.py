@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkserve.http.forwarded import ForwardedFields, Style, TrustedProxies, client_side
+from forkserve.http.forwarded import ClientSides, ForwardedFields, Style, TrustedProxies
 
 __all__ = ["Forwarding"]
 
@@ -26,15 +26,14 @@ class Forwarding:
     """Who is trusted, and in which style they speak."""
 
     def __init__(self, trusted: TrustedProxies, style: Style) -> None:
-        self.trusted = trusted
-        self.style = style
+        self._sides = ClientSides(trusted, style)
 
     def apply(self, environ: dict[str, Any], remote: tuple[str, str]) -> bool:
         """Correct the environ; False when there is nothing that a proxy could have said."""
         if environ.keys().isdisjoint(VARIABLES):
             return False
         fields = ForwardedFields(*map(environ.get, VARIABLES))
-        side = client_side(fields, remote[0] or None, self.trusted, self.style)
+        side = self._sides.of(fields, remote[0] or None)
         if side.address is not None:
             environ["REMOTE_ADDR"] = side.address
             environ["REMOTE_PORT"] = "" if side.port is None else str(side.port)

@@ -13,16 +13,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
 from forkserve.http.host import check_host
 from forkserve.http.refusal import Refusal
 
-__all__ = ["ClientSide", "ForwardedFields", "Style", "TrustedProxies", "client_side"]
+__all__ = ["ClientSide", "ClientSides", "ForwardedFields", "Style", "TrustedProxies", "client_side"]
 
 Address = IPv4Address | IPv6Address
 _PAIR = re.compile(r'[ \t]*(?:([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)=([^ \t";,]+|"(?:[^"\\]|\\.)*"))?[ \t]*([;,]|\Z)')
 _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+|[0-9A-Fa-f:]+:[0-9A-Fa-f:.]*))(?::([0-9]{1,5}))?").fullmatch
 _LONGEST_CHAIN = 64
+_SIDES = 1024
+_REMEMBERED = 256
+"""Characters of what is said, all fields together, up to which its meaning is remembered."""
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -33,8 +37,7 @@ class Style(Enum):
     FORWARDED = "forwarded"
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardedFields:
+class ForwardedFields(NamedTuple):
     """The fields as received, repetitions joined by commas; None where there is none."""
 
     x_for: str | None = None
@@ -96,6 +99,29 @@ class TrustedProxies:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self._networks)
+
+
+class ClientSides:
+    """The client side of what was said before: a client comes again, and finding it out takes ten times the look-up."""
+
+    __slots__ = ("_known", "_style", "_trusted")
+
+    def __init__(self, trusted: TrustedProxies, style: Style) -> None:
+        self._trusted = trusted
+        self._style = style
+        self._known: dict[tuple[ForwardedFields, str | None], ClientSide] = {}
+
+    def of(self, fields: ForwardedFields, peer: str | None) -> ClientSide:
+        """Return what `client_side` says."""
+        key = fields, peer
+        side = self._known.get(key)
+        if side is None:
+            side = client_side(fields, peer, self._trusted, self._style)
+            if sum(len(value) for value in fields if value) <= _REMEMBERED:
+                if len(self._known) >= _SIDES:
+                    self._known.clear()
+                self._known[key] = side
+        return side
 
 
 def client_side(fields: ForwardedFields, peer: str | None, trusted: TrustedProxies, style: Style) -> ClientSide:

@@ -36,6 +36,8 @@ HEADERS: list[dict[str, str]] = [
     {"Cookie": "a=b; c=d", "Accept-Language": "de"},
     {"Upgrade": "h2c", "Connection": "Upgrade"},
     {"X-Forwarded-For": "1.2.3.4", "Forwarded": "for=1.2.3.4"},
+    {"X-Forwarded-For": "6.6.6.6, 1.2.3.4", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "b:8443"},
+    {"X-Forwarded-Prefix": "/a"},
 ]
 Answer = tuple[int, list[tuple[str, str]], bytes]
 

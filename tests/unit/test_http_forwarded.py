@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.http.forwarded import ClientSide, ForwardedFields, Style, TrustedProxies, client_side
+from forkserve.http.forwarded import ClientSide, ClientSides, ForwardedFields, Style, TrustedProxies, client_side
 
 TRUSTED = TrustedProxies(["10.0.0.0/8", "::1", "192.0.2.1"])
 
@@ -97,3 +97,16 @@ def test_only_the_configured_style_counts() -> None:
     assert x(forwarded="for=6.6.6.6") == ClientSide()
     fields = ForwardedFields(x_for="6.6.6.6")
     assert client_side(fields, "10.0.0.1", TRUSTED, Style.FORWARDED) == ClientSide()
+
+
+def test_what_was_said_before_means_the_same_and_is_bounded() -> None:
+    sides = ClientSides(TRUSTED, Style.X_FORWARDED)
+    for number in range(3000):
+        fields = ForwardedFields(x_for=f"1.2.{number >> 8}.{number & 255}", x_proto="https")
+        for peer in ("10.0.0.1", "8.8.8.8"):
+            for _ in range(2):
+                assert sides.of(fields, peer) == client_side(fields, peer, TRUSTED, Style.X_FORWARDED)
+    assert len(sides._known) <= 1024
+    long = ForwardedFields(x_for=", ".join(["1.2.3.4"] * 60))
+    assert sides.of(long, "10.0.0.1").address == "1.2.3.4"
+    assert (long, "10.0.0.1") not in sides._known
