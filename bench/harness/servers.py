@@ -93,7 +93,7 @@ _ROWS = (
         "wsgi",
         "gunicorn",
         to.gunicorn("sync"),
-        "gunicorn.org, Settings: the default worker",
+        "gunicorn.org, Settings: the default worker, which keeps no connections",
         _INLINE,
         Reload.HUP,
     ),

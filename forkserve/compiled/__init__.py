@@ -1,6 +1,6 @@
 """The part of the hot path that is compiled: exact shortcuts of Python code that stays beside them.
 
-Rules. C takes the requests without surprises: a head that came before byte for byte, an answer of one piece. Whatever
+Rules. C takes the requests without surprises: a head that asks for nothing unusual, an answer of one piece. Whatever
 is not so goes to the method in Python that the shortcut stands for, so nothing is decided twice. Where there was no
 compiler, or `FORKSERVE_PURE` is set in the environment, `hot` is None and everything goes the way in Python; the tests
 of the engine run over both. Why, and what it was worth: docs/adr/0010-a-compiled-hot-path.md.
