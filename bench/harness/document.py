@@ -106,8 +106,7 @@ def grid_of(table: Table) -> Grid:
     """Write one table; the ratio and the share of the limit stand beside the headline."""
     metrics = table.scenario.metrics
     limit = any(row.of_limit for row in table.rows)
-    # A ratio of counts, most of them 0, says nothing: only what has a unit is divided.
-    judged = bool(table.headline.unit) and any(row.ratio for row in table.rows)
+    judged = table.divides and any(row.ratio for row in table.rows)
     head = ["server", _label(metrics[0])]
     by_cpu = any(row.by_cpu for row in table.rows)
     head += [f"x {table.base}"] if judged else []

@@ -32,13 +32,10 @@ class Line:
 
 
 def lines(found: Iterable[Table]) -> list[Line]:
-    """Sum up the tables by scenario.
-
-    Servers compared with themselves run no race, and counts (most of them 0) have no ratio.
-    """
+    """Sum up the tables by scenario. Servers compared with themselves run no race."""
     scenarios: dict[str, list[Table]] = {}
     for table in found:
-        if table.headline.unit and not table.scenario.versus:
+        if table.divides and not table.scenario.versus:
             scenarios.setdefault(table.scenario.name, []).append(table)
     result = [Line(group[0].scenario, _duels(group, "gunicorn"), _duels(group, "")) for group in scenarios.values()]
     return [line for line in result if line.field]

@@ -19,7 +19,8 @@ td:last-child { white-space: normal; min-width: 9rem } tr.ours td { font-weight:
 #eef5ff } td.bad { color: #b00020; white-space: normal } pre { background: #f5f5f5; padding: 1rem; overflow-x: auto;
 font-size: 12px } svg { max-width: 100%; height: auto } @media (prefers-color-scheme: dark) { body { background:
 #16181c; color: #e4e6eb } th, td { border-color: #333 } tr.ours td { background: #1d2b40 } pre { background: #22252a }
-svg { background: #fff } td.bad { color: #ff7b8a } }
+svg { background: #fff } td.bad { color: #ff7b8a } a { color: #7fb0ff } } details ul { list-style: none; padding: 0;
+columns: 20rem } details li.level2 { font-weight: 600 } details li.level3 { padding-left: 1rem }
 """
 
 
@@ -51,10 +52,24 @@ def _figure(folder: Path, figure: Figure) -> str:
     return f"<figure>{svg[svg.index('<svg') :]}</figure>"
 
 
+def _anchor(text: str) -> str:
+    return "-".join(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+def _contents(blocks: list[Block]) -> str:
+    """List the sections, folded in: there may be seventy."""
+    items = [
+        f'<li class="level{block.level}"><a href="#{_anchor(block.text)}">{_inline(block.text)}</a></li>'
+        for block in blocks
+        if isinstance(block, Heading) and block.level > 1
+    ]
+    return f"<details><summary>Contents</summary><ul>{''.join(items)}</ul></details>"
+
+
 def _block(block: Block, plots: Path) -> str:
     match block:
         case Heading(text, level):
-            return f"<h{level}>{_inline(text)}</h{level}>"
+            return f'<h{level} id="{_anchor(text)}">{_inline(text)}</h{level}>'
         case Text(text):
             return f"<p>{_inline(text)}</p>"
         case Items(items):
@@ -69,6 +84,7 @@ def _block(block: Block, plots: Path) -> str:
 
 def render(blocks: list[Block], plots: Path) -> str:
     """Return the page; `plots` is the folder to take the SVG files from."""
-    body = "\n".join(_block(block, plots) for block in blocks)
+    title, *rest = (_block(block, plots) for block in blocks)
+    body = "\n".join([title, _contents(blocks), *rest])
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>forkserve benchmarks</title>'
     return f"{head}<style>{STYLE}</style><body>{body}</body></html>\n"

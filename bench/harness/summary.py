@@ -65,6 +65,11 @@ class Table:
         """The metric that ranks."""
         return self.scenario.metrics[0]
 
+    @property
+    def divides(self) -> bool:
+        """Whether ratios of the headline say something: not those of counts, most of which are 0."""
+        return bool(self.headline.unit) and self.scenario.divides
+
 
 def _by_round(measurements: Iterable[Measurement], metric: str) -> dict[int, float]:
     return {m.round: m.values[metric] for m in measurements if m.status is Status.OK and metric in m.values}

@@ -21,7 +21,8 @@ class Scenario(ABC):
 
     `question` stands above its table, `reading` (what the figures mean, and what they do not) below it. Where
     servers are compared with themselves, `versus` maps each to the row that it is divided by, and `versus_label` says
-    what that is; such a scenario is no race and is left out of wins and losses.
+    what that is; such a scenario is no race and is left out of wins and losses. `divides` is False where a ratio of the
+    headline says nothing: of what is next to zero in most of them.
     """
 
     name: ClassVar[str]
@@ -32,6 +33,7 @@ class Scenario(ABC):
     baseline: ClassVar[str] = ""
     versus: ClassVar[Mapping[str, str]] = {}
     versus_label: ClassVar[str] = ""
+    divides: ClassVar[bool] = True
     servers: ClassVar[tuple[str, ...]]
     short_servers: ClassVar[tuple[str, ...]] = ()
     in_short: ClassVar[bool] = True

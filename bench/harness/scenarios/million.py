@@ -40,6 +40,7 @@ class Million(Scenario):
         Metric("requests", "requests counted", "", Better.NEITHER),
     )
     baseline = "gunicorn-gthread"
+    divides = False
     servers = (*OURS, "gunicorn-gthread", "granian-wsgi", "granian-asgi", "uvicorn", "fastpysgi-wsgi")
     in_short = False
 
