@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--plan", action="store_true", help="say what would be measured and how long it would take")
     add("--self-test", action="store_true", help="prove that the harness sees slow, lossy and wrong servers")
     add("--write-docs", action="store_true", help="write docs/benchmarks.md from this run")
-    add("--resume", type=Path, metavar="RESULTS", help="go on with a run that was cut off")
+    add("--resume", type=Path, metavar="RESULTS", help="go on with a run that was cut off or disturbed")
     add("--report", type=Path, metavar="RESULTS", help="measure nothing: write the report of an earlier run again")
     return parser
 

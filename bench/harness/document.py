@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.harness import glance, goals
-from bench.harness.model import Better, Metric
+from bench.harness.model import DISTURBED, VOID, Better, Metric
 from bench.harness.servers import SERVERS
 from bench.harness.stats import Stat
 from bench.harness.store import Results
@@ -64,9 +64,6 @@ class Figure:
 
 Block = Heading | Text | Items | Grid | Code | Figure
 
-DISTURBED = 0.1
-"""Cores that others kept busy, above which figures deserve doubt."""
-
 READING = (
     "A figure is the median of the rounds, with half the range between the lowest and the highest in per cent. A ratio "
     "(x of a baseline) is taken within each round, where both sides met the same machine; the median of those is "
@@ -79,8 +76,8 @@ READING = (
     "baseline's divided by the server's: above 1 the server needs less than the baseline.",
     "`nginx` answers `return 200` without any application: the limit of this machine and this load generator, not a "
     "competitor.",
-    f"`noise` is how many cores other programs kept busy meanwhile. Above {DISTURBED} the figures deserve doubt, above "
-    "0.3 another run.",
+    f"`noise` is how many cores other programs kept busy meanwhile. Above {DISTURBED} the figures deserve doubt; rounds "
+    f"with more than {VOID} in one of their measurements can be measured again by `--resume`.",
 )
 
 

@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["BenchError", "Better", "Cell", "Measurement", "Metric", "Sample", "Settings", "Status"]
+__all__ = ["DISTURBED", "VOID", "BenchError", "Better", "Cell", "Measurement", "Metric", "Sample", "Settings", "Status"]
+
+DISTURBED, VOID = 0.1, 0.3
+"""Cores that other programs kept busy: above the one figures deserve doubt, above the other a round does not count."""
 
 
 class BenchError(Exception):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.harness import procs
 from bench.harness.context import Bench
-from bench.harness.model import BenchError, Cell, Measurement, Sample, Settings, Status
+from bench.harness.model import VOID, BenchError, Cell, Measurement, Sample, Settings, Status
 from bench.harness.scenarios.base import Scenario
 
 __all__ = ["Job", "interleave", "perform", "plan", "run", "still_to_do"]
@@ -51,9 +51,9 @@ def _failed(measurements: Iterable[Measurement]) -> set[Cell]:
 def still_to_do(jobs: list[Job], measured: list[Measurement]) -> tuple[list[Job], list[Measurement]]:
     """Return what a run that was cut off has yet to measure, and which of its measurements count.
 
-    A round that was cut in the middle is measured again from its start: ratios are taken within rounds.
+    A round that was cut in the middle, or disturbed, is measured again from its start: ratios are taken within rounds.
     """
-    made = {(measurement.cell, measurement.round) for measurement in measured}
+    made = {(measurement.cell, measurement.round) for measurement in measured if measurement.noise <= VOID}
     failed = _failed(measured)
 
     def whose(cell: Cell, number: int) -> tuple[str, str, int]:

@@ -54,9 +54,9 @@ def test_rounds_are_interleaved_within_a_variant() -> None:
     assert [text for _, text in order[6:]] == ["yA", "yB", "yC", "yA", "yB", "yC"]
 
 
-def measured(job: Job, status: Status = Status.OK) -> Measurement:
+def measured(job: Job, status: Status = Status.OK, noise: float = 0.0) -> Measurement:
     cell = job.cell
-    return Measurement(cell.scenario, cell.variant, cell.server, job.round, status, 0.0, 1.0)
+    return Measurement(cell.scenario, cell.variant, cell.server, job.round, status, 0.0, 1.0, noise=noise)
 
 
 JOBS = [
@@ -79,6 +79,11 @@ def test_a_server_that_failed_is_not_tried_again_when_the_run_goes_on() -> None:
 def test_a_server_that_failed_in_the_round_that_is_measured_again_gets_its_chance() -> None:
     second = [*(measured(job) for job in JOBS[:3]), measured(JOBS[3], Status.FAILED)]
     assert still_to_do(JOBS, second) == (JOBS[3:], second[:3])
+
+
+def test_a_round_in_which_others_kept_the_machine_busy_is_measured_again() -> None:
+    run = [measured(job, noise=0.4 if job is JOBS[1] else 0.2) for job in JOBS]
+    assert still_to_do(JOBS, run) == (JOBS[:3], run[3:])
 
 
 def test_settings_come_back_from_a_results_file() -> None:
