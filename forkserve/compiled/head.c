@@ -1,7 +1,7 @@
 /* Heads that did not come before: an exact shortcut of RequestReader.feed, for what most clients send.
  *
- * Taken are whole heads of HTTP/1.1 requests without a body: a request line of the usual form, fields whose names are known
- * to be ordinary, Host, and `Connection: keep-alive`. Lines of fields that came before are looked up with what they become,
+ * Taken are whole heads of HTTP/1.1 requests: a request line of the usual form, fields whose names are known to be ordinary,
+ * Host, `Connection: keep-alive`, Content-Type and Content-Length, one of each. Lines of fields that came before are looked up with what they become,
  * since a client says the same of itself each time and only its cookies, or the id that a proxy gives each request, are new.
  * Whatever might be refused, means something, or must be learned first goes to the reader in Python, which is the judge.
  */
@@ -13,17 +13,22 @@
 #define LINES 1024
 #define LONGEST 256 /* bytes of a field line that is remembered: forkserve.http.remembered._REMEMBERED_LINE */
 
-enum kind { ORDINARY, HOST, CONNECTION };
+enum kind { ORDINARY, CONNECTION, HOST, LENGTH, TYPE, KINDS };
 
-/* A field line and what it becomes: `name` and `value` of an environ, or `value` alone, a pair for a scope. `host` is the
- * value of a Host in bytes. */
+/* A field line and what it becomes: `name` and `value` of an environ, or `value` alone, a pair for a scope. `told` is what it
+ * decides: the bytes of a Host, the number of a length. */
 struct field {
     uint64_t hash;
     Py_ssize_t size;
     char *bytes;
     enum kind kind;
     int used;
-    PyObject *name, *value, *host;
+    PyObject *name, *value, *told;
+};
+
+/* Of each kind the field that a head has; owned. */
+struct decided {
+    PyObject *by[KINDS];
 };
 
 struct reading {
@@ -38,6 +43,7 @@ static struct {
     PyTypeObject *type;
     Py_ssize_t headers, host, keep_alive, memo, plain;
 } fields_at;
+static PyObject *CONTENT_LENGTH; /* interned: content_length */
 
 uint64_t
 hash_of(const char *data, Py_ssize_t size, const void *salt)
@@ -63,7 +69,8 @@ learn_heads(PyObject *line_type, PyObject *fields_type)
     if (learn_lines(line_type) < 0 || find_slots(fields_type, of_fields) < 0)
         return -1;
     Py_XSETREF(fields_at.type, (PyTypeObject *)Py_NewRef(fields_type));
-    return 0;
+    Py_XSETREF(CONTENT_LENGTH, PyUnicode_InternFromString("content_length"));
+    return CONTENT_LENGTH == NULL ? -1 : 0;
 }
 
 /* Read what a profile says; -1 on error. */
@@ -101,7 +108,7 @@ forget_field(struct field *field)
     field->bytes = NULL;
     Py_CLEAR(field->name);
     Py_CLEAR(field->value);
-    Py_CLEAR(field->host);
+    Py_CLEAR(field->told);
 }
 
 static void
@@ -161,58 +168,88 @@ visit_readings(struct reading *list, visitproc visit, void *arg)
     return 0;
 }
 
-/* What a name decides, if it is one of the two that may: 1, 0 if not, -1 on error. Sets `name`, a new reference. */
-static int
-decide(struct reading *reading, struct field *field, const char *text, Py_ssize_t size, const char *value, Py_ssize_t length)
+/* The names of fields that decide something and may be read here. */
+static const struct { enum kind kind; Py_ssize_t size; const char *name; } deciding[] = {
+    {CONNECTION, 10, "connection"}, {HOST, 4, "host"}, {LENGTH, 14, "content-length"}, {TYPE, 12, "content-type"}};
+
+static enum kind
+kind_of(const char *text, Py_ssize_t size)
 {
-    const char *lower;
-    if (size == 4 && strncasecmp(text, "host", 4) == 0) {
-        field->kind = HOST;
-        lower = "host";
-    }
-    else if (size == 10 && strncasecmp(text, "connection", 10) == 0 && length == 10
-             && (memcmp(value, "keep-alive", 10) == 0 || memcmp(value, "Keep-Alive", 10) == 0)) {
-        field->kind = CONNECTION;
-        lower = "connection";
-    }
-    else
-        return 0;
-    field->name = PyObject_CallFunction(reading->form_of, "y", lower);
-    return field->name == NULL ? -1 : 1;
+    for (size_t i = 0; i < sizeof deciding / sizeof *deciding; i++)
+        if (size == deciding[i].size && strncasecmp(text, deciding[i].name, (size_t)size) == 0)
+            return deciding[i].kind;
+    return ORDINARY;
 }
 
-/* Find out what a name becomes: as above. */
+static const char *
+name_of_kind(enum kind kind)
+{
+    size_t i = 0;
+    while (deciding[i].kind != kind)
+        i++;
+    return deciding[i].name;
+}
+
+/* Find out what a name becomes: 1, 0 if it is not known to be ordinary and decides nothing here, -1 on error. */
 static int
-name_of(struct reading *reading, struct field *field, const char *text, Py_ssize_t size, const char *value, Py_ssize_t length)
+take_name(struct reading *reading, struct field *field, const char *text, Py_ssize_t size)
 {
     PyObject *name = PyBytes_FromStringAndSize(text, size);
     if (name == NULL)
         return -1;
     PyObject *form = PyDict_GetItemWithError(reading->names, name);
     Py_DECREF(name);
-    if (form == NULL)
-        return PyErr_Occurred() ? -1 : decide(reading, field, text, size, value, length);
-    field->name = Py_NewRef(form);
-    if (size == 4 && strncasecmp(text, "host", 4) == 0)
-        field->kind = HOST;
+    field->kind = kind_of(text, size);
+    if (form != NULL)
+        field->name = Py_NewRef(form);
+    else if (PyErr_Occurred() || field->kind == ORDINARY)
+        return PyErr_Occurred() ? -1 : 0;
+    else if ((field->name = PyObject_CallFunction(reading->form_of, "y", name_of_kind(field->kind))) == NULL)
+        return -1;
     return 1;
 }
 
-/* Make of a value what the interface wants, and of Host what `Fields.host` is, if it is known to be good: as above. */
+/* Read a Content-Length of as many digits as are sure to fit: as above. */
 static int
-value_of(struct reading *reading, struct field *field, const char *value, Py_ssize_t length)
+take_length(struct field *field, const char *value, Py_ssize_t size)
 {
-    if (field->kind == HOST) {
-        if ((field->host = PyBytes_FromStringAndSize(value, length)) == NULL)
-            return -1;
-        int good = PySet_Contains(reading->hosts, field->host);
-        if (good <= 0)
-            return good;
+    long long length = 0;
+    if (size < 1 || size > 18)
+        return 0;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (value[i] < '0' || value[i] > '9')
+            return 0;
+        length = 10 * length + (value[i] - '0');
     }
+    field->told = PyLong_FromLongLong(length);
+    return field->told == NULL ? -1 : 1;
+}
+
+/* Find out what a field decides, where its value is of the usual kind: as above. */
+static int
+take_decision(struct reading *reading, struct field *field, const char *value, Py_ssize_t size)
+{
+    switch (field->kind) {
+    case CONNECTION:
+        return size == 10 && (memcmp(value, "keep-alive", 10) == 0 || memcmp(value, "Keep-Alive", 10) == 0);
+    case HOST:
+        field->told = PyBytes_FromStringAndSize(value, size);
+        return field->told == NULL ? -1 : PySet_Contains(reading->hosts, field->told);
+    case LENGTH:
+        return take_length(field, value, size);
+    default:
+        return 1;
+    }
+}
+
+/* Make of a value what the interface wants; -1 on error. */
+static int
+take_value(struct reading *reading, struct field *field, const char *value, Py_ssize_t size)
+{
     if (reading->text)
-        field->value = PyUnicode_FromStringAndSize(value, length);
+        field->value = PyUnicode_FromStringAndSize(value, size);
     else
-        field->value = Py_BuildValue("(Oy#)", field->name, value, length);
+        field->value = Py_BuildValue("(Oy#)", field->name, value, size);
     return field->value == NULL ? -1 : 1;
 }
 
@@ -232,18 +269,20 @@ make_field(struct reading *reading, struct field *field, const char *text, Py_ss
         value++;
     while (end > value && end[-1] == ' ')
         end--;
-    int known = name_of(reading, field, text, colon - text, value, end - value);
-    return known <= 0 ? known : value_of(reading, field, value, end - value);
+    int taken = take_name(reading, field, text, colon - text);
+    if (taken > 0)
+        taken = take_decision(reading, field, value, end - value);
+    return taken <= 0 ? taken : take_value(reading, field, value, end - value);
 }
 
-/* Put a field among the headers, and look at whether it says where the request goes; -1 on error. */
+/* Put a field among the headers, and what it decides where it belongs: as above. */
 static int
-add_field(struct reading *reading, const struct field *field, PyObject *headers, PyObject **host)
+add_field(struct reading *reading, const struct field *field, PyObject *headers, struct decided *decided)
 {
-    if (field->kind == HOST) {
-        if (*host != NULL)
+    if (field->kind > CONNECTION) {
+        if (decided->by[field->kind] != NULL)
             return 0; /* two of them, which the reader in Python refuses */
-        *host = Py_NewRef(field->host);
+        decided->by[field->kind] = Py_NewRef(field->told == NULL ? Py_None : field->told);
     }
     int failed = reading->text ? PyDict_SetItem(headers, field->name, field->value) : PyList_Append(headers, field->value);
     return failed ? -1 : 1;
@@ -251,7 +290,7 @@ add_field(struct reading *reading, const struct field *field, PyObject *headers,
 
 /* Take one line: as above. */
 static int
-take_field(struct reading *reading, const char *text, Py_ssize_t size, PyObject *headers, PyObject **host)
+take_field(struct reading *reading, const char *text, Py_ssize_t size, PyObject *headers, struct decided *decided)
 {
     struct field fresh = {0}, *place = NULL;
     if (size <= LONGEST) {
@@ -259,14 +298,14 @@ take_field(struct reading *reading, const char *text, Py_ssize_t size, PyObject 
         place = &reading->fields[hash % LINES];
         if (place->bytes != NULL && place->hash == hash && place->size == size && memcmp(place->bytes, text, (size_t)size) == 0) {
             place->used = 1;
-            return add_field(reading, place, headers, host);
+            return add_field(reading, place, headers, decided);
         }
         fresh.hash = hash;
         fresh.size = size;
     }
     int taken = make_field(reading, &fresh, text, size);
     if (taken > 0)
-        taken = add_field(reading, &fresh, headers, host);
+        taken = add_field(reading, &fresh, headers, decided);
     /* A line that is used stays: one that never comes again costs it its place only if it has not come meanwhile. */
     if (taken > 0 && place != NULL && !place->used && (fresh.bytes = PyMem_Malloc((size_t)size)) != NULL) {
         memcpy(fresh.bytes, text, (size_t)size);
@@ -281,56 +320,67 @@ take_field(struct reading *reading, const char *text, Py_ssize_t size, PyObject 
     return taken;
 }
 
-/* Read all fields of a block that ends where the data ends: the number of them, 0 if they are for Python, -1 on error. */
-static Py_ssize_t
-read_fields(struct reading *reading, const char *at, const char *end, PyObject *headers, PyObject **host)
+/* Read the fields from `at` to the empty line behind them: where the head ends, NULL if it is for Python, or on error. */
+static const char *
+read_fields(struct reading *reading, const char *at, const char *end, PyObject *headers, struct decided *decided)
 {
     Py_ssize_t count = 0;
-    while (end - at > 2) {
+    for (;;) {
         const char *cr = memchr(at, '\r', (size_t)(end - at));
-        if (cr == NULL || end - cr < 4 || cr[1] != '\n' || cr == at || ++count > reading->most)
-            return 0;
-        int taken = take_field(reading, at, cr - at, headers, host);
-        if (taken <= 0)
-            return taken;
+        if (cr == NULL || end - cr < 2 || cr[1] != '\n')
+            return NULL;
+        if (cr == at)
+            break;
+        if (++count > reading->most || take_field(reading, at, cr - at, headers, decided) <= 0)
+            return NULL;
         at = cr + 2;
     }
-    if (end - at != 2 || memcmp(at, "\r\n", 2) != 0 || *host == NULL)
-        return 0;
     /* Fewer keys than fields: some came twice and have to be joined, or refused. */
-    return reading->text && PyDict_GET_SIZE(headers) != count ? 0 : count;
+    if (decided->by[HOST] == NULL || (reading->text && PyDict_GET_SIZE(headers) != count))
+        return NULL;
+    return at + 2;
 }
 
+/* Fields as the collector in Python makes them: whether there is a length shows in the dict of the object. */
 static PyObject *
-new_fields(PyObject *headers, PyObject *host)
+new_fields(PyObject *headers, const struct decided *decided, int body)
 {
-    PyObject *fields = fields_at.type->tp_alloc(fields_at.type, 0);
-    if (fields != NULL) {
-        SLOT(fields, fields_at.headers) = Py_NewRef(headers);
-        SLOT(fields, fields_at.host) = Py_NewRef(host);
-        SLOT(fields, fields_at.keep_alive) = Py_NewRef(Py_True);
-        SLOT(fields, fields_at.plain) = Py_NewRef(Py_True);
-        SLOT(fields, fields_at.memo) = Py_NewRef(Py_None);
-    }
+    PyObject *fields = fields_at.type->tp_alloc(fields_at.type, 0), *length = decided->by[LENGTH];
+    if (fields == NULL)
+        return NULL;
+    SLOT(fields, fields_at.headers) = Py_NewRef(headers);
+    SLOT(fields, fields_at.host) = Py_NewRef(decided->by[HOST]);
+    SLOT(fields, fields_at.keep_alive) = Py_NewRef(Py_True);
+    SLOT(fields, fields_at.plain) = Py_NewRef(body ? Py_False : Py_True);
+    SLOT(fields, fields_at.memo) = Py_NewRef(Py_None);
+    if (length != NULL && PyObject_SetAttr(fields, CONTENT_LENGTH, length) < 0)
+        Py_CLEAR(fields);
     return fields;
 }
 
 int
-read_head(struct reading *reading, const char *data, Py_ssize_t size, PyObject **line, PyObject **fields)
+read_head(struct reading *reading, const char *data, Py_ssize_t size, struct request *request)
 {
-    const char *cr = reading->able && size <= reading->small ? memchr(data, '\r', (size_t)size) : NULL;
+    const char *cr = reading->able ? memchr(data, '\r', (size_t)size) : NULL;
     if (cr == NULL || data + size - cr < 4 || cr[1] != '\n')
         return 0;
-    PyObject *headers = reading->text ? PyDict_New() : PyList_New(0), *host = NULL;
-    if (headers == NULL)
-        return -1;
-    Py_ssize_t count = read_fields(reading, cr + 2, data + size, headers, &host);
-    int done = count > 0 ? read_line(data, cr - data, line) : (int)count;
-    if (done > 0 && (*fields = new_fields(headers, host)) == NULL) {
-        Py_CLEAR(*line);
-        done = -1;
+    struct decided decided = {0};
+    PyObject *headers = reading->text ? PyDict_New() : PyList_New(0);
+    const char *end = headers == NULL ? NULL : read_fields(reading, cr + 2, data + size, headers, &decided);
+    int done = PyErr_Occurred() ? -1 : end != NULL && end - data <= reading->small;
+    if (done > 0)
+        done = read_line(data, cr - data, &request->line);
+    if (done > 0) {
+        request->size = end - data;
+        request->body = decided.by[LENGTH] != NULL && PyObject_IsTrue(decided.by[LENGTH]);
+        request->fields = new_fields(headers, &decided, request->body);
+        if (request->fields == NULL) {
+            Py_CLEAR(request->line);
+            done = -1;
+        }
     }
-    Py_DECREF(headers);
-    Py_XDECREF(host);
+    Py_XDECREF(headers);
+    for (int i = 0; i < KINDS; i++)
+        Py_XDECREF(decided.by[i]);
     return done;
 }

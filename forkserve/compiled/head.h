@@ -16,9 +16,16 @@ struct reading *reading_of(struct reading **list, PyObject *listening);
 void forget_readings(struct reading **list);
 int visit_readings(struct reading *list, visitproc visit, void *arg);
 
-/* Read line and fields of a request without a body that asks for nothing unusual: 1 with new references, 0 if the head is
- * for the reader in Python, -1 on error. `data` is all that was received. */
-int read_head(struct reading *reading, const char *data, Py_ssize_t size, PyObject **line, PyObject **fields);
+/* What a head says, and how many bytes it has; the references are new. `body` is set where one follows. */
+struct request {
+    PyObject *line, *fields;
+    Py_ssize_t size;
+    int body;
+};
+
+/* Read the head that the data begins with, if it asks for nothing unusual: 1, 0 if it is for the reader in Python, -1 on
+ * error. */
+int read_head(struct reading *reading, const char *data, Py_ssize_t size, struct request *request);
 
 /* A number that differs where bytes do, most likely. */
 uint64_t hash_of(const char *data, Py_ssize_t size, const void *salt);

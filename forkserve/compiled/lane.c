@@ -1,8 +1,8 @@
 /* The way of a ready connection: from epoll through recv to the start of its exchange.
  *
- * An exact shortcut of forkserve.engine.lane.Lane. Here go the bytes of a connection that waits for a request; if they are
- * a whole head without a body, then what it says is looked up, where it came before byte for byte, or read (head.c), and
- * its exchange is started. Everything else is the driver's, in Python.
+ * An exact shortcut of forkserve.engine.lane.Lane. Here go the bytes of a connection that waits for a request. What their
+ * head says is looked up, where it came before byte for byte, or read (head.c), and the exchange is started if the request
+ * is whole. Everything else is the driver's, in Python.
  */
 #include "connection.h"
 #include "head.h"
@@ -60,16 +60,17 @@ forget(struct head *head)
 
 /* Ask the listener's profile for what it remembers of the head that was received: as read_head. */
 static int
-recall(PyObject *listening, Py_ssize_t size, PyObject **line, PyObject **fields)
+recall(PyObject *listening, Py_ssize_t size, struct request *request)
 {
     PyObject *profile = PyObject_GetAttrString(listening, "profile"), *plain = NULL;
     PyObject *known = profile == NULL ? NULL : PyObject_CallMethod(profile, "recall", "y#", received, size);
     Py_XDECREF(profile);
-    if (known != NULL && known != Py_None && PyArg_ParseTuple(known, "OO", line, fields)) {
-        plain = PyObject_GetAttrString(*fields, "plain");
+    *request = (struct request){.size = size};
+    if (known != NULL && known != Py_None && PyArg_ParseTuple(known, "OO", &request->line, &request->fields)) {
+        plain = PyObject_GetAttrString(request->fields, "plain");
         if (plain == Py_True) {
-            Py_INCREF(*line);
-            Py_INCREF(*fields);
+            Py_INCREF(request->line);
+            Py_INCREF(request->fields);
         }
     }
     int found = plain == Py_True;
@@ -97,49 +98,46 @@ place_of(Lane *lane, PyObject *listening, Py_ssize_t size)
     return head;
 }
 
-/* Remember a head that has come a second time. */
+/* Remember a head that has come a second time, and nothing with it. */
 static void
-remember(struct head *head, PyObject *line, PyObject *fields)
+remember(struct head *head, const struct request *request)
 {
-    if ((head->bytes = PyMem_Malloc((size_t)head->size)) == NULL)
+    if (request->body || request->size != head->size || (head->bytes = PyMem_Malloc((size_t)head->size)) == NULL)
         return;
     memcpy(head->bytes, received, (size_t)head->size);
-    note_again(line);
-    head->line = Py_NewRef(line);
-    head->fields = Py_NewRef(fields);
+    note_again(request->line);
+    head->line = Py_NewRef(request->line);
+    head->fields = Py_NewRef(request->fields);
 }
 
-/* Line and fields of what was received: 1 with new references, 0 if it is for the driver, -1 on error. */
+/* The head of what was received: as read_head. */
 static int
-understand(Lane *lane, PyObject *listening, Py_ssize_t size, PyObject **line, PyObject **fields)
+understand(Lane *lane, PyObject *listening, Py_ssize_t size, struct request *request)
 {
     struct head *head = size <= LONGEST ? place_of(lane, listening, size) : NULL;
     if (head != NULL && head->line != NULL) {
         head->used = 1;
-        *line = Py_NewRef(head->line);
-        *fields = Py_NewRef(head->fields);
+        *request = (struct request){Py_NewRef(head->line), Py_NewRef(head->fields), size, 0};
         return 1;
     }
     struct reading *reading = reading_of(&lane->readings, listening);
-    int found = reading == NULL ? -1 : read_head(reading, received, size, line, fields);
+    int found = reading == NULL ? -1 : read_head(reading, received, size, request);
     if (found == 0 && head != NULL && head->asked < PATIENCE) {
         head->asked++;
-        found = recall(listening, size, line, fields);
+        found = recall(listening, size, request);
     }
     if (found > 0 && head != NULL)
-        remember(head, *line, *fields);
+        remember(head, request);
     return found;
 }
 
-/* Start the exchange of a request of which everything is known; takes the references. */
+/* Start the exchange of a request that is whole with its head. */
 static int
-start(PyObject *conn, PyObject *line, PyObject *fields, struct turn *turn)
+start(PyObject *conn, const struct request *request, struct turn *turn)
 {
     struct connection *at = &connection;
-    PyObject *args[] = {conn, line, fields};
+    PyObject *args[] = {conn, request->line, request->fields};
     PyObject *exchange = PyObject_Vectorcall(turn->exchange, args, 3, NULL);
-    Py_DECREF(line);
-    Py_DECREF(fields);
     if (exchange == NULL)
         return -1;
     set_slot(conn, at->exchange, exchange);
@@ -149,6 +147,16 @@ start(PyObject *conn, PyObject *line, PyObject *fields, struct turn *turn)
     Py_DECREF(exchange);
     Py_XDECREF(started);
     return started == NULL ? -1 : 0;
+}
+
+/* Have the driver begin with a request that goes on behind its head, or is followed by another. */
+static int
+begin(Lane *lane, PyObject *conn, const struct request *request, Py_ssize_t size)
+{
+    PyObject *done = PyObject_CallMethod(lane->driver, "begin", "OOOy#", conn, request->line, request->fields,
+                                         received + request->size, size - request->size);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 static int
@@ -172,10 +180,17 @@ receive(Lane *lane, PyObject *conn, int fd, struct turn *turn)
     if (size <= 0)
         return tell(lane->driver, "close_connection", conn);
     if (SLOT(conn, at->reader) == Py_None) {
-        PyObject *line, *fields;
-        int found = understand(lane, SLOT(conn, at->listening), size, &line, &fields);
-        if (found != 0)
-            return found < 0 ? -1 : start(conn, line, fields, turn);
+        struct request request;
+        int found = understand(lane, SLOT(conn, at->listening), size, &request);
+        if (found > 0) {
+            int whole = !request.body && request.size == size;
+            int failed = whole ? start(conn, &request, turn) : begin(lane, conn, &request, size);
+            Py_DECREF(request.line);
+            Py_DECREF(request.fields);
+            return failed;
+        }
+        if (found < 0)
+            return -1;
     }
     PyObject *taken = PyObject_CallMethod(lane->driver, "take", "Oy#", conn, received, size);
     Py_XDECREF(taken);
@@ -337,24 +352,25 @@ lane_init(Lane *lane, PyObject *args, PyObject *Py_UNUSED(keywords))
     return lane->connections == NULL || lane->handlers == NULL ? -1 : 0;
 }
 
-/* read(listening, data) -> (line, fields) or None: what the tests hold against the reader in Python. */
+/* read(listening, data) -> (line, fields, size) or None: what the tests hold against the reader in Python. */
 static PyObject *
 lane_read(Lane *lane, PyObject *args)
 {
-    PyObject *listening, *line, *fields;
+    PyObject *listening;
     const char *data;
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "Oy#:read", &listening, &data, &size))
         return NULL;
+    struct request request;
     struct reading *reading = reading_of(&lane->readings, listening);
-    int found = reading == NULL ? -1 : read_head(reading, data, size, &line, &fields);
+    int found = reading == NULL ? -1 : read_head(reading, data, size, &request);
     if (found > 0)
-        return Py_BuildValue("(NN)", line, fields);
+        return Py_BuildValue("(NNn)", request.line, request.fields, request.size);
     return found < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyMethodDef lane_methods[] = {
-    {"read", (PyCFunction)lane_read, METH_VARARGS, "Line and fields of a whole head, None if it is for the reader in Python."},
+    {"read", (PyCFunction)lane_read, METH_VARARGS, "Line, fields and size of the head that data begins with, None if it is for the reader in Python."},
     {"wait", (PyCFunction)lane_wait, METH_O, "Wait for events, at most so many seconds (None: for ever)."},
     {"serve", (PyCFunction)lane_serve, METH_NOARGS, "Do what the events ask for."},
     {NULL, NULL, 0, NULL}};

@@ -149,17 +149,24 @@ class Driver(Sockets):
             if not reader.feed(data):
                 self._keep_reader(conn, reader)
                 return
-            fields = reader.fields
-            conn.exchange = exchange = self.exchange(conn, reader.line, fields)
-            if reader.rest:
-                conn.inbox = reader.take_rest()
-            conn.reader = None
+        except Refusal as refusal:
+            # What the reader holds of the refused request must not meet the next one.
+            conn.listening.renew()
+            self.refuse(conn, refusal)
+            return
+        conn.reader = None
+        self.begin(conn, reader.line, reader.fields, reader.take_rest())
+
+    def begin(self, conn: Connection, line: RequestLine, fields: Fields, rest: bytes) -> None:
+        """Begin with a request whose head was read; `rest` came behind it."""
+        try:
+            conn.exchange = exchange = self.exchange(conn, line, fields)
+            if rest:
+                conn.inbox = rest
             if fields.content_length or fields.chunked:
                 self._begin_body(conn, fields)
                 return
         except Refusal as refusal:
-            # What the reader holds of the refused request must not meet the next one.
-            conn.listening.renew()
             self.refuse(conn, refusal)
             return
         conn.phase = RUNNING
