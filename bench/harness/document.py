@@ -76,8 +76,8 @@ READING = (
     "baseline's divided by the server's: above 1 the server needs less than the baseline.",
     "`nginx` answers `return 200` without any application: the limit of this machine and this load generator, not a "
     "competitor.",
-    f"`noise` is how many cores other programs kept busy meanwhile. Above {DISTURBED} the figures deserve doubt; rounds "
-    f"with more than {VOID} in one of their measurements can be measured again by `--resume`.",
+    f"`noise` is how many cores other programs kept busy meanwhile. Above {DISTURBED} the figures deserve doubt; "
+    f"`--resume` measures a round again that has more than {VOID} in one of its measurements.",
 )
 
 

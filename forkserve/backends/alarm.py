@@ -82,7 +82,7 @@ _CALLERS = frozenset(
     each.__code__
     for each in (
         *(Exchange.run, Exchange.answer, Exchange._pump, Exchange._end),
-        *(Driver.ready, Driver.take, Driver._begin_body, Driver._take_body, Counted.__call__),
+        *(Driver.ready, Driver.begin, Driver._begin_body, Driver._take_body, Counted.__call__),
     )
 )
 """Which of our functions call the application, and which call the C that does."""

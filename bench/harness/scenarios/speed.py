@@ -56,8 +56,8 @@ class _Both(Throughput):
     baseline = "gunicorn-gthread"
 
     def rounds(self, settings: Settings) -> int:
-        """One less in a full run, where there are tables by the dozen."""
-        return max(1, settings.rounds - settings.full)
+        """Two at most in a full run, where there are tables by the dozen."""
+        return min(2, settings.rounds) if settings.full else settings.rounds
 
     def baseline_of(self, variant: str) -> str:
         """Divide ASGI by uvicorn, WSGI by Gunicorn's threads."""
