@@ -1,9 +1,10 @@
 /* Heads that did not come before: an exact shortcut of RequestReader.feed, for what most clients send.
  *
  * Taken are whole heads of HTTP/1.1 requests: a request line of the usual form, fields whose names are known to be ordinary,
- * Host, `Connection: keep-alive`, Content-Type and Content-Length, one of each. Lines of fields that came before are looked up with what they become,
- * since a client says the same of itself each time and only its cookies, or the id that a proxy gives each request, are new.
- * Whatever might be refused, means something, or must be learned first goes to the reader in Python, which is the judge.
+ * Host, `Connection: keep-alive`, Content-Type and Content-Length, one of each. Lines of fields that came before are looked
+ * up with what they become, since a client says the same of itself each time and only its cookies, or the id that a proxy
+ * gives each request, are new. Whatever might be refused, means something else, or must be learned first goes to the reader
+ * in Python, which is the judge.
  */
 #include "head.h"
 #include "line.h"
