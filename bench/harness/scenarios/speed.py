@@ -129,6 +129,10 @@ class Frameworks(_Both):
         "What is left of the difference once a framework does its work? Flask and FastAPI answer JSON, Flask "
         "and Django render a template."
     )
+    reading = (
+        "Django's page has no Content-Length. Servers that then mark its end by closing the connection, as HTTP/1.0 did, "
+        "have each answer counted among the errors (`read`), for that is what wrk calls it; the answers are right."
+    )
     works = {
         "Flask JSON": Work(
             {"wsgi": "flask_app:app"}, Request(expect=b'{"message":"Hello, World!","numbers":[1,2,3]}\n')
@@ -196,6 +200,11 @@ class Connections(_Both):
     name = "new-connections"
     title = "A new connection for each request"
     question = "What does accepting cost? Health checks, HTTP/1.0 proxies and `Connection: close` look like this."
+    reading = (
+        "Each request says `Connection: close`. A server that closes without saying so in its answer has each one counted "
+        "among the errors (`read`), for wrk goes by the answer; the answers are right. One that neither says so nor closes "
+        "leaves wrk waiting."
+    )
     in_short = False
     works = {
         "WSGI": Work({"wsgi": "plain:hello_wsgi"}, fresh=True),
