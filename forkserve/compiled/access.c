@@ -3,6 +3,8 @@
 
 #include <time.h>
 
+static PyObject *ROUSED; /* interned */
+
 typedef struct {
     PyObject_HEAD
     vectorcallfunc call;
@@ -51,7 +53,7 @@ write_line(Writer *writer, PyObject *const *args, size_t flags, PyObject *names)
     }
     int failed = line == NULL || PyList_Append(writer->lines, line) < 0;
     Py_XDECREF(line);
-    PyObject *roused = failed ? NULL : PyObject_GetAttrString(writer->log, "roused");
+    PyObject *roused = failed ? NULL : PyObject_GetAttr(writer->log, ROUSED);
     if (roused == NULL)
         return NULL;
     Py_DECREF(roused);
@@ -103,6 +105,9 @@ writer_init(Writer *writer, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
     PyObject *log, *find, *make, *lines;
     if (!PyArg_ParseTuple(args, "OOOO!:Writer", &log, &find, &make, &PyList_Type, &lines))
+        return -1;
+    Py_XSETREF(ROUSED, PyUnicode_InternFromString("roused"));
+    if (ROUSED == NULL)
         return -1;
     writer_clear(writer);
     writer->call = (vectorcallfunc)write_line;

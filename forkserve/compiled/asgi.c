@@ -13,13 +13,13 @@ static struct {
 /* Interned, made once. */
 static struct {
     PyObject *type, *status, *headers, *body, *more_body, *trailers;
-    PyObject *start, *response_body;
+    PyObject *start, *response_body, *sender;
 } words;
 
 static const struct { PyObject **word; const char *text; } spelling[] = {
     {&words.type, "type"}, {&words.status, "status"}, {&words.headers, "headers"}, {&words.body, "body"},
     {&words.more_body, "more_body"}, {&words.trailers, "trailers"}, {&words.start, "http.response.start"},
-    {&words.response_body, "http.response.body"}};
+    {&words.response_body, "http.response.body"}, {&words.sender, "sender"}};
 
 /* How the exchanges of one serving are begun, and what their `send` needs. */
 typedef struct {
@@ -133,7 +133,7 @@ take_body(Sender *sender, PyObject *exchange, PyObject *message)
 static PyObject *
 send_method(PyObject *exchange, PyObject *message)
 {
-    Sender *sender = (Sender *)PyObject_GetAttrString((PyObject *)Py_TYPE(exchange), "sender");
+    Sender *sender = (Sender *)PyObject_GetAttr((PyObject *)Py_TYPE(exchange), words.sender);
     if (sender == NULL)
         return NULL;
     int taken = 0;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 struct connection connection;
+static PyObject *IDLE_DEADLINE; /* interned */
 
 /* Send what the socket takes: its bytes, 0 if it would block, -1 with an exception. */
 static Py_ssize_t
@@ -54,7 +55,7 @@ reply(PyObject *conn, const char *data, Py_ssize_t size, int keep)
         return done == NULL ? -1 : 0;
     }
     PyObject *driver = SLOT(conn, at->driver);
-    PyObject *deadline = PyObject_GetAttrString(driver, "idle_deadline");
+    PyObject *deadline = PyObject_GetAttr(driver, IDLE_DEADLINE);
     if (deadline == NULL)
         return -1;
     set_slot(conn, at->phase, at->idle);
@@ -99,7 +100,8 @@ adopt(PyObject *Py_UNUSED(module), PyObject *args)
         {"fd", &at->fd},       {"half_closed", &at->half_closed},
         {"inbox", &at->inbox}, {"listening", &at->listening}, {"phase", &at->phase}, {"raw", &at->raw},
         {"reader", &at->reader}, {"remote", &at->remote}, {NULL, NULL}};
-    if (find_slots(type, wanted) < 0)
+    Py_XSETREF(IDLE_DEADLINE, PyUnicode_InternFromString("idle_deadline"));
+    if (IDLE_DEADLINE == NULL || find_slots(type, wanted) < 0)
         return NULL;
     const struct { const char *name; PyObject **phase; } named[] = {
         {"FIRST_BYTE", &at->first_byte}, {"IDLE", &at->idle}, {"HEAD", &at->head},

@@ -15,7 +15,7 @@ static struct {
 } alarm_at;
 
 /* Interned, made once. */
-static PyObject *WRITE;
+static PyObject *CALLER, *WRITE;
 
 /* How the exchanges of one serving are begun and run. */
 typedef struct {
@@ -200,7 +200,7 @@ run(Caller *caller, PyObject *exchange)
 static PyObject *
 run_method(PyObject *exchange, PyObject *Py_UNUSED(unused))
 {
-    PyObject *caller = PyObject_GetAttrString((PyObject *)Py_TYPE(exchange), "caller");
+    PyObject *caller = PyObject_GetAttr((PyObject *)Py_TYPE(exchange), CALLER);
     if (caller == NULL)
         return NULL;
     int failed = run((Caller *)caller, exchange);
@@ -339,7 +339,8 @@ PyType_Spec caller_spec = {"forkserve.compiled._hot.Caller", sizeof(Caller), 0,
 int
 wsgi_ready(PyObject *module)
 {
+    CALLER = PyUnicode_InternFromString("caller");
     WRITE = PyUnicode_InternFromString("write");
     start_response_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &start_response_spec, NULL);
-    return WRITE == NULL || start_response_type == NULL ? -1 : environ_ready();
+    return CALLER == NULL || WRITE == NULL || start_response_type == NULL ? -1 : environ_ready();
 }
