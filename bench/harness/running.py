@@ -164,6 +164,10 @@ class Running:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self.process.wait()
+        # Orphans come to us (procs.adopt_orphans): waited for, their time is not taken for that of other programs.
+        for process in processes:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process.pid, 0)
 
     def __enter__(self) -> Running:
         return self

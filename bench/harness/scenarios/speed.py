@@ -130,8 +130,8 @@ class Frameworks(_Both):
         "and Django render a template."
     )
     reading = (
-        "Django's page has no Content-Length. Servers that then mark its end by closing the connection, as HTTP/1.0 did, "
-        "have each answer counted among the errors (`read`), for that is what wrk calls it; the answers are right."
+        "Django's page has no Content-Length. Servers that then mark its end by closing the connection, as HTTP/1.0 "
+        "did, have each answer counted among the errors (`read`), for that is what wrk calls it; the answers are right."
     )
     works = {
         "Flask JSON": Work(
@@ -201,9 +201,9 @@ class Connections(_Both):
     title = "A new connection for each request"
     question = "What does accepting cost? Health checks, HTTP/1.0 proxies and `Connection: close` look like this."
     reading = (
-        "Each request says `Connection: close`. A server that closes without saying so in its answer has each one counted "
-        "among the errors (`read`), for wrk goes by the answer; the answers are right. One that neither says so nor closes "
-        "leaves wrk waiting."
+        "Each request says `Connection: close`. A server that closes without saying so in its answer has each one "
+        "counted among the errors (`read`), for wrk goes by the answer; the answers are right. One that neither says "
+        "so nor closes leaves wrk waiting."
     )
     in_short = False
     works = {
