@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.harness import procs, wrk
+from bench.harness import wrk
 from bench.harness.clients import Crowd, Plan, errors_of, run_for
 from bench.harness.guard import Guard
 from bench.harness.model import BenchError, Settings
@@ -18,6 +18,7 @@ from bench.harness.probe import Outcome, Request
 from bench.harness.running import Running
 from bench.harness.servers import named
 from bench.harness.target import Launch, free_port
+from forkserve.unix.prctl import become_subreaper
 
 __all__ = ["Bench", "Checked"]
 
@@ -40,7 +41,7 @@ class Bench:
 
     def __init__(self, settings: Settings, pins: Pins) -> None:
         """Make the scratch folder and start the guard."""
-        procs.adopt_orphans()
+        become_subreaper()
         self.settings = settings
         self.pins = pins
         self._scratch = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)

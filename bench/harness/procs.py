@@ -7,17 +7,15 @@ as nothing.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-__all__ = ["Usage", "adopt_orphans", "descendants", "foreign_cores", "memory", "switches", "tree", "usage"]
+__all__ = ["Usage", "descendants", "foreign_cores", "memory", "switches", "tree", "usage"]
 
 _TICK = os.sysconf("SC_CLK_TCK")
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +24,6 @@ class Usage:
 
     cpu: float
     switches: int
-
-
-def adopt_orphans() -> None:
-    """Become the parent of workers whose master has ended (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4)."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def tree(pid: int) -> list[psutil.Process]:

@@ -164,7 +164,8 @@ class Running:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self.process.wait()
-        # Orphans come to us (procs.adopt_orphans): waited for, their time is not taken for that of other programs.
+        # Workers whose master has ended come to us, for Bench has made us their reaper. Waited for, their time is not
+        # taken for that of other programs.
         for process in processes:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(process.pid, 0)
