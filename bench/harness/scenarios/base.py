@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
@@ -22,7 +23,7 @@ class Scenario(ABC):
     `question` stands above its table, `reading` (what the figures mean, and what they do not) below it. Where
     servers are compared with themselves, `versus` maps each to the row that it is divided by, and `versus_label` says
     what that is; such a scenario is no race and is left out of wins and losses. `divides` is False where a ratio of the
-    headline says nothing: of what is next to zero in most of them.
+    headline says nothing: of what is next to zero in most of them. `most_rounds` is how many are enough.
     """
 
     name: ClassVar[str]
@@ -34,6 +35,7 @@ class Scenario(ABC):
     versus: ClassVar[Mapping[str, str]] = {}
     versus_label: ClassVar[str] = ""
     divides: ClassVar[bool] = True
+    most_rounds: ClassVar[int] = sys.maxsize
     servers: ClassVar[tuple[str, ...]]
     short_servers: ClassVar[tuple[str, ...]] = ()
     in_short: ClassVar[bool] = True
@@ -61,7 +63,7 @@ class Scenario(ABC):
 
     def rounds(self, settings: Settings) -> int:
         """How many rounds; the long scenarios override this."""
-        return settings.rounds
+        return min(self.most_rounds, settings.rounds)
 
     def cells(self, settings: Settings) -> list[Cell]:
         """List what one round measures, in order."""

@@ -42,10 +42,7 @@ class Memory(Prefork):
     )
     servers = (*PREFORK, "gunicorn-preload")
     short_servers = ("forkserve-sync", "gunicorn-gthread", "gunicorn-preload", "granian-wsgi", "uvicorn")
-
-    def rounds(self, settings: Settings) -> int:
-        """Once: sizes hardly vary."""
-        return 1
+    most_rounds = 1  # sizes hardly vary
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Four imports of everything, then the requests."""
@@ -145,10 +142,7 @@ class Idle(Prefork):
     )
     servers = ("nginx", *PREFORK)
     short_servers = ("forkserve-sync", "forkserve-asgi", "gunicorn-sync", "gunicorn-gthread", "granian-wsgi", "uvicorn")
-
-    def rounds(self, settings: Settings) -> int:
-        """Once: nothing happens."""
-        return 1
+    most_rounds = 1  # nothing happens
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, settle, watch."""

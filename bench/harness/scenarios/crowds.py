@@ -134,6 +134,7 @@ class SlowClients(Prefork):
         Metric("evicted", "stalled ones sent away meanwhile", "%", Better.HIGHER),
     )
     servers = (*PREFORK[:-1], "waitress")
+    most_rounds = 1  # some are answered, or none are
     short_servers = (
         "forkserve-sync",
         "forkserve-threads",
@@ -146,10 +147,6 @@ class SlowClients(Prefork):
     def variants(self, settings: Settings) -> Iterable[str]:
         """Half a header in the short set."""
         return STALLS if settings.full else ("half a header",)
-
-    def rounds(self, settings: Settings) -> int:
-        """Once: some are answered, or none are."""
-        return 1
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, stall, load; a blocked server makes clients wait for their 2 s."""
@@ -205,10 +202,7 @@ class IdleConnections(Scenario):
         *("hypercorn", "waitress", "fastpysgi-wsgi"),
     )
     in_short = False
-
-    def rounds(self, settings: Settings) -> int:
-        """Once: memory hardly varies."""
-        return 1
+    most_rounds = 1  # memory hardly varies
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Opening ten thousand takes a while."""

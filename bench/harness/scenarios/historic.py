@@ -75,15 +75,12 @@ class Historic(Prefork):
         *("gunicorn-gthread", "granian-wsgi", "uwsgi"),
     )
     in_short = False
+    most_rounds = 1  # of seven loads
     applications = {"bench 1": "historic:first", "bench 2": "historic:second"}
 
     def variants(self, settings: Settings) -> Iterable[str]:
         """Both benches."""
         return self.applications
-
-    def rounds(self, settings: Settings) -> int:
-        """Once: the loads are seven."""
-        return 1
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Seven loads, and fifty workers that take a while to start."""

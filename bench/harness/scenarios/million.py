@@ -41,12 +41,9 @@ class Million(Scenario):
     )
     baseline = "gunicorn-gthread"
     divides = False
+    most_rounds = 1  # it is long enough to be sure
     servers = (*OURS, "gunicorn-gthread", "granian-wsgi", "granian-asgi", "uvicorn", "fastpysgi-wsgi")
     in_short = False
-
-    def rounds(self, settings: Settings) -> int:
-        """Once: it is long enough to be sure."""
-        return 1
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """A rate of 40,000 is usual; the slow ones take all the time they get."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bench.harness.model import Settings
 from bench.harness.scenarios.speed import HELLO
 from bench.harness.scenarios.throughput import Throughput, Work
 from bench.harness.servers import ADAPTED, LOGGED
@@ -18,10 +17,6 @@ class _Pairs(Throughput):
         "WSGI": Work({"wsgi": HELLO["wsgi"]}),
         "ASGI": Work({"asgi": HELLO["asgi"]}),
     }
-
-    def rounds(self, settings: Settings) -> int:
-        """The difference is small: every round helps."""
-        return settings.rounds
 
 
 class AccessLog(_Pairs):

@@ -25,7 +25,7 @@ class Prefork(Scenario):
 
     def rounds(self, settings: Settings) -> int:
         """Once in the short set."""
-        return settings.repeats
+        return min(self.most_rounds, settings.repeats)
 
     @staticmethod
     def launch(bench: Bench, server: str, application: str, **sizes: int) -> Launch:

@@ -13,6 +13,7 @@ __all__ = [
     "HELLO",
     "AsgiHello",
     "Bodies",
+    "Both",
     "Connections",
     "Frameworks",
     "Limit",
@@ -48,7 +49,7 @@ BIG = bytes(range(256)) * 4096
 HELLO = {"wsgi": "plain:hello_wsgi", "asgi": "plain:hello_asgi", "limit": ""}
 
 
-class _Both(Throughput):
+class Both(Throughput):
     """Scenarios in which WSGI and ASGI servers take part side by side, each variant with its own baseline."""
 
     servers = (*WSGI, *ASGI)
@@ -57,7 +58,7 @@ class _Both(Throughput):
 
     def rounds(self, settings: Settings) -> int:
         """Two at most in a full run, where there are tables by the dozen."""
-        return min(2, settings.rounds) if settings.full else settings.rounds
+        return min(2 if settings.full else self.most_rounds, settings.rounds)
 
     def baseline_of(self, variant: str) -> str:
         """Divide ASGI by uvicorn, WSGI by Gunicorn's threads."""
@@ -120,7 +121,7 @@ class AsgiHello(Throughput):
     works = {"": Work({key: HELLO[key] for key in ("asgi", "limit")})}
 
 
-class Frameworks(_Both):
+class Frameworks(Both):
     """Flask, FastAPI, Django."""
 
     name = "frameworks"
@@ -133,6 +134,7 @@ class Frameworks(_Both):
         "Django's page has no Content-Length. Servers that then mark its end by closing the connection, as HTTP/1.0 "
         "did, have each answer counted among the errors (`read`), for that is what wrk calls it; the answers are right."
     )
+    most_rounds = 2  # the application dominates and spreads are small
     works = {
         "Flask JSON": Work(
             {"wsgi": "flask_app:app"}, Request(expect=b'{"message":"Hello, World!","numbers":[1,2,3]}\n')
@@ -145,12 +147,8 @@ class Frameworks(_Both):
         "Django page (ASGI)": Work({"asgi": "django_page:asgi"}, Request(expect=None), short=False),
     }
 
-    def rounds(self, settings: Settings) -> int:
-        """Two are enough: the application dominates and spreads are small."""
-        return min(2, settings.rounds)
 
-
-class Bodies(_Both):
+class Bodies(Both):
     """Bodies and headers."""
 
     name = "bodies"
@@ -181,7 +179,7 @@ def _waits() -> dict[str, Work]:
     return works
 
 
-class Waits(_Both):
+class Waits(Both):
     """An application that waits for something else."""
 
     name = "waits"
@@ -194,7 +192,7 @@ class Waits(_Both):
     works = _waits()
 
 
-class Connections(_Both):
+class Connections(Both):
     """A new connection for each request."""
 
     name = "new-connections"
@@ -212,7 +210,7 @@ class Connections(_Both):
     }
 
 
-class Workers(_Both):
+class Workers(Both):
     """More than one worker."""
 
     name = "workers"

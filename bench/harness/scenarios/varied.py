@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from bench.harness.model import Settings
 from bench.harness.probe import NUMBER, Request
-from bench.harness.scenarios.groups import ASGI, CHOSEN, WSGI
-from bench.harness.scenarios.speed import BROWSER, HELLO
-from bench.harness.scenarios.throughput import Throughput, Work
+from bench.harness.scenarios.groups import CHOSEN
+from bench.harness.scenarios.speed import BROWSER, HELLO, Both
+from bench.harness.scenarios.throughput import Work
 
 __all__ = ["Varied"]
 
@@ -22,7 +22,7 @@ _BROWSER = Request(
 )
 
 
-class Varied(Throughput):
+class Varied(Both):
     """Other bytes for each request."""
 
     name = "varied"
@@ -36,7 +36,6 @@ class Varied(Throughput):
         "gains from that what it would not gain in life. Behind a proxy that gives out request ids, life is like this "
         "table. The client writes each request anew here, which shows in `client CPU`."
     )
-    servers = (*WSGI, *ASGI)
     short_servers = (*CHOSEN, "gunicorn-sync", "gunicorn-gevent")
     works = {
         "short head (WSGI)": Work({"wsgi": HELLO["wsgi"]}, _SHORT),
@@ -44,10 +43,6 @@ class Varied(Throughput):
         "browser's head (WSGI)": Work({"wsgi": HELLO["wsgi"]}, _BROWSER, short=False),
         "browser's head (ASGI)": Work({"asgi": HELLO["asgi"]}, _BROWSER, short=False),
     }
-
-    def baseline_of(self, variant: str) -> str:
-        """Divide ASGI by uvicorn, WSGI by Gunicorn's threads."""
-        return "uvicorn" if "asgi" in self.works[variant].apps else "gunicorn-gthread"
 
     def variants(self, settings: Settings) -> Iterable[str]:
         """All, where this was asked for by name."""
