@@ -163,17 +163,12 @@ def losses(found: Iterable[Table]) -> list[Loss]:
 
 
 def best(table: Table, metric: Metric, role: str, *, only: str = "") -> Row | None:
-    """Return the best row of that role, None where there is none; `only` is how its name begins.
-
-    Who answered nothing is best in nothing.
-    """
+    """Return the best row of that role, None where there is none; `only` is how its name begins."""
     sign = -1 if metric.better is Better.HIGHER else 1
-    rate = table.headline.name if table.headline.name == "rate" else metric.name
     rows = [
         row
         for row in table.rows
         if row.role == role and row.server.startswith(only) and not row.failed and metric.name in row.stats
-        if rate == metric.name or row.stats[rate].median
     ]
     return min(rows, key=lambda row: sign * row.stats[metric.name].median, default=None)
 

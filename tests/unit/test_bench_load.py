@@ -52,6 +52,11 @@ def test_answers_of_another_length_are_counted_as_errors() -> None:
     assert sample_of(result, 1.0, checked(100), connections=64).errors["answers of another length"] == 49_936
 
 
+def test_who_answers_nothing_has_a_rate_of_zero_and_no_times() -> None:
+    result = wrk.parse(OUTPUT.replace("requests=100000", "requests=0"))
+    assert sample_of(result, 1.0, checked(150), connections=64).values == {"rate": 0.0, "client_cpu": 0.0}
+
+
 def test_answers_under_way_at_the_end_are_not_taken_for_wrong_ones() -> None:
     result = wrk.parse(OUTPUT.replace("requests=100000", "requests=14").replace("bytes=15000000", "bytes=15700000"))
     assert "answers of another length" not in sample_of(result, 1.0, checked(1_000_000), connections=4).errors

@@ -90,8 +90,9 @@ class WebSocketEcho(Scenario):
                 launch.port, clients=32, seconds=float(bench.settings.duration), cores=bench.pins.client
             )
             cpu = procs.usage(running.pid).cpu - before
-            per_message = cpu / result.messages * 1e6 if result.messages else 0.0
-            values = {"rate": result.rate, "cpu_us": per_message, "client_cpu": result.client_cpu}
+            values = {"rate": result.rate, "client_cpu": result.client_cpu}
+            if result.messages:
+                values["cpu_us"] = cpu / result.messages * 1e6
             return Sample(values, result.errors), running.command
 
 

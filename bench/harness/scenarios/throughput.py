@@ -57,13 +57,11 @@ def sample_of(result: wrk.Result, cpu: float, checked: Checked, *, connections: 
     astray = max(missing, surplus) - connections * checked.most
     if checked.most and astray > 0.01 * result.received:
         errors["answers of another length"] = round(astray / checked.most)
-    values = {
-        "rate": result.rate,
-        "cpu_us": cpu / result.requests * 1e6 if result.requests else 0.0,
-        "p50_ms": result.p50 * 1e3,
-        "p99_ms": result.p99 * 1e3,
-        "client_cpu": result.client_cpu,
-    }
+    values = {"rate": result.rate, "client_cpu": result.client_cpu}
+    if result.requests:
+        # Of no answers there is no time; a zero would be the best of all.
+        times = {"p50_ms": result.p50 * 1e3, "p99_ms": result.p99 * 1e3}
+        values |= {"cpu_us": cpu / result.requests * 1e6, **times}
     note = "the load generator was at its limit" if result.client_cpu > CLIENT_AT_LIMIT else ""
     return Sample(values, errors, note)
 
