@@ -20,7 +20,7 @@ from forkserve.engine.listening import Listening
 from forkserve.engine.native import Socket
 from forkserve.engine.preface import Preface
 from forkserve.errors import UsageError
-from forkserve.gateway.forwarding import Forwarding
+from forkserve.gateway.forwarding import VARIABLES, Forwarding
 from forkserve.gateway.template import environ_template
 from forkserve.http.fields import EnvironCollector, Fields
 from forkserve.http.forwarded import Style, TrustedProxies
@@ -139,7 +139,7 @@ def _bind(driver: Driver, site: Site, options: ServingOptions, *, holds: bool, a
         bases = (IdentifiedExchange, base) if base is not Exchange else (IdentifiedExchange,)
     driver.exchange = exchange = type("BoundExchange", bases, bound)
     if hot is not None:
-        caller = hot.Caller(exchange, Exchange, site, alarm, log, (RequestLine, Fields, Prepared))
+        caller = hot.Caller(exchange, Exchange, site, alarm, log, VARIABLES, (RequestLine, Fields, Prepared))
         driver.exchange = caller.begin
         if alarm is not None:
             driver.start = driver.upkeep.counted(caller.start)

@@ -3,7 +3,8 @@
 
 #include <time.h>
 
-static PyObject *ROUSED; /* interned */
+static PyObject *ROUSED;
+static const struct word spelling[] = {{&ROUSED, "roused"}, {NULL, NULL}};
 
 typedef struct {
     PyObject_HEAD
@@ -106,8 +107,7 @@ writer_init(Writer *writer, PyObject *args, PyObject *Py_UNUSED(keywords))
     PyObject *log, *find, *make, *lines;
     if (!PyArg_ParseTuple(args, "OOOO!:Writer", &log, &find, &make, &PyList_Type, &lines))
         return -1;
-    Py_XSETREF(ROUSED, PyUnicode_InternFromString("roused"));
-    if (ROUSED == NULL)
+    if (intern_words(spelling) < 0)
         return -1;
     writer_clear(writer);
     writer->call = (vectorcallfunc)write_line;

@@ -11,14 +11,11 @@ learn_answers(PyObject *exchange, PyObject *const kinds[3], PyObject *site, PyOb
 {
     struct answers *at = &answers;
     const struct wanted of_exchange[] = {{"conn", &at->conn}, {"fields", &at->fields}, {"line", &at->line}, {NULL, NULL}};
-    const struct wanted of_line[] = {{"environ", &at->environ}, {"plain", &at->plain_line}, {NULL, NULL}};
-    const struct wanted of_fields[] = {
-        {"headers", &at->headers}, {"memo", &at->memo}, {"plain", &at->plain_fields}, {NULL, NULL}};
     const struct wanted of_prepared[] = {
         {"code", &at->code}, {"head", &at->head}, {"length", &at->length}, {"plain", &at->plain_head}, {NULL, NULL}};
     const struct wanted of_responder[] = {{"end", &at->end}, {NULL, NULL}};
     const struct wanted of_site[] = {{"keep", &at->keep}, {NULL, NULL}};
-    if (find_slots(kinds[0], of_line) < 0 || find_slots(kinds[1], of_fields) < 0 || find_slots(kinds[2], of_prepared) < 0)
+    if (learn_requests(kinds[0], kinds[1]) < 0 || find_slots(kinds[2], of_prepared) < 0)
         return -1;
     if (find_slots(exchange, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(site), of_site) < 0)
         return -1;
@@ -29,8 +26,8 @@ int
 is_plain(PyObject *exchange, PyObject *site)
 {
     return Py_IS_TYPE(SLOT(exchange, answers.conn), connection.type)
-        && SLOT(SLOT(exchange, answers.line), answers.plain_line) == Py_True
-        && SLOT(SLOT(exchange, answers.fields), answers.plain_fields) == Py_True && SLOT(site, answers.keep) == Py_True;
+        && SLOT(SLOT(exchange, answers.line), line_at.plain) == Py_True
+        && SLOT(SLOT(exchange, answers.fields), fields_at.plain) == Py_True && SLOT(site, answers.keep) == Py_True;
 }
 
 int

@@ -3,13 +3,12 @@
 #define FORKSERVE_ANSWER_H
 
 #include "connection.h"
+#include "request.h"
 
 struct answers {
     Py_ssize_t conn, fields, line;             /* of BaseExchange */
     Py_ssize_t code, head, length, plain_head; /* of Prepared */
     Py_ssize_t end;                            /* of Responder */
-    Py_ssize_t environ, plain_line;            /* of RequestLine */
-    Py_ssize_t headers, memo, plain_fields;    /* of Fields */
     Py_ssize_t keep;                           /* of the Site of either interface */
 };
 extern struct answers answers;

@@ -16,10 +16,10 @@ static struct {
     PyObject *start, *response_body, *sender;
 } words;
 
-static const struct { PyObject **word; const char *text; } spelling[] = {
+static const struct word spelling[] = {
     {&words.type, "type"}, {&words.status, "status"}, {&words.headers, "headers"}, {&words.body, "body"},
     {&words.more_body, "more_body"}, {&words.trailers, "trailers"}, {&words.start, "http.response.start"},
-    {&words.response_body, "http.response.body"}, {&words.sender, "sender"}};
+    {&words.response_body, "http.response.body"}, {&words.sender, "sender"}, {NULL, NULL}};
 
 /* How the exchanges of one serving are begun, and what their `send` needs. */
 typedef struct {
@@ -176,7 +176,7 @@ sender_scope(Sender *sender, PyObject *const *args, Py_ssize_t count)
 static PyObject *
 sender_begin(Sender *sender, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 3 || !sender->begins || SLOT(args[2], answers.plain_fields) != Py_True)
+    if (count != 3 || !sender->begins || SLOT(args[2], fields_at.plain) != Py_True)
         return PyObject_Vectorcall(sender->type, args, (size_t)count, NULL);
     PyTypeObject *type = (PyTypeObject *)sender->type;
     PyObject *exchange = type->tp_alloc(type, 0);
@@ -245,15 +245,16 @@ learn_stages(Sender *sender, PyObject *stages)
     return sender->stage_start == NULL || sender->stage_body == NULL || sender->stage_over == NULL ? -1 : 0;
 }
 
-/* Sender(exchange, Exchange, site, log, Stage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct), (RequestLine, Fields, Prepared)): the
- * first is a new one, the pattern; `log` is AccessLog.write if it may be called in place of the method `note`, else None. */
+/* Sender(exchange, Exchange, site, log, Stage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct),
+ * (RequestLine, Fields, Prepared)): the first is a new one, the pattern; `log` is AccessLog.write if it may be called in
+ * place of the method `note`, else None. */
 static int
 sender_init(Sender *sender, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
     PyObject *pattern, *base, *site, *log, *stages, *scope, *scopes[4], *kinds[3];
     if (!PyArg_ParseTuple(args, "OOOOO(OOOOO)(OOO):Sender", &pattern, &base, &site, &log, &stages, &scope, &scopes[0],
                           &scopes[1], &scopes[2], &scopes[3], &kinds[0], &kinds[1], &kinds[2])
-        || learn_scopes(scopes, kinds[0]) < 0)
+        || learn_scopes(scopes) < 0)
         return -1;
     const struct wanted of_exchange[] = {
         {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},
@@ -297,9 +298,8 @@ PyType_Spec sender_spec = {"forkserve.compiled._hot.Sender", sizeof(Sender), 0,
 int
 asgi_ready(PyObject *module)
 {
-    for (size_t i = 0; i < sizeof spelling / sizeof *spelling; i++)
-        if ((*spelling[i].word = PyUnicode_InternFromString(spelling[i].text)) == NULL)
-            return -1;
+    if (intern_words(spelling) < 0)
+        return -1;
     PyObject *type = PyType_FromModuleAndSpec(module, &done_spec, NULL);
     if (type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0)
         return -1;

@@ -5,7 +5,8 @@
 #include <sys/socket.h>
 
 struct connection connection;
-static PyObject *IDLE_DEADLINE; /* interned */
+static PyObject *IDLE_DEADLINE;
+static const struct word spelling[] = {{&IDLE_DEADLINE, "idle_deadline"}, {NULL, NULL}};
 
 /* Send what the socket takes: its bytes, 0 if it would block, -1 with an exception. */
 static Py_ssize_t
@@ -100,8 +101,7 @@ adopt(PyObject *Py_UNUSED(module), PyObject *args)
         {"fd", &at->fd},       {"half_closed", &at->half_closed},
         {"inbox", &at->inbox}, {"listening", &at->listening}, {"phase", &at->phase}, {"raw", &at->raw},
         {"reader", &at->reader}, {"remote", &at->remote}, {NULL, NULL}};
-    Py_XSETREF(IDLE_DEADLINE, PyUnicode_InternFromString("idle_deadline"));
-    if (IDLE_DEADLINE == NULL || find_slots(type, wanted) < 0)
+    if (intern_words(spelling) < 0 || find_slots(type, wanted) < 0)
         return NULL;
     const struct { const char *name; PyObject **phase; } named[] = {
         {"FIRST_BYTE", &at->first_byte}, {"IDLE", &at->idle}, {"HEAD", &at->head},

@@ -1,10 +1,13 @@
 /* The environ of a request: an exact shortcut of Exchange.__init__ and _environ of forkserve.wsgi. */
 #include "environ.h"
-#include "answer.h"
+#include "connection.h"
+#include "request.h"
 
 /* Interned, made once. */
 PyObject *REMOTE_ADDR;
 static PyObject *REMOTE_PORT, *ENVIRON, *APPLY;
+static const struct word spelling[] = {
+    {&REMOTE_ADDR, "REMOTE_ADDR"}, {&REMOTE_PORT, "REMOTE_PORT"}, {&ENVIRON, "environ"}, {&APPLY, "apply"}, {NULL, NULL}};
 
 /* Where proxies speak: forkserve.gateway.forwarding.VARIABLES. */
 static PyObject *variables;
@@ -44,19 +47,19 @@ correct(PyObject *environ, PyObject *conn, PyObject *forwarding)
 static PyObject *
 new_environ(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwarding)
 {
-    PyObject *headers = SLOT(fields, answers.headers);
+    PyObject *headers = SLOT(fields, fields_at.headers);
     int forwarded = !PyDict_CheckExact(headers) ? -1 : forwarding == Py_None ? 0 : is_forwarded(headers);
     PyObject *template = forwarded < 0 ? NULL : PyObject_GetAttr(SLOT(conn, connection.listening), ENVIRON);
     PyObject *environ = template == NULL ? NULL : copy_for(conn, template), *memo = NULL;
     Py_XDECREF(template);
     if (environ == NULL)
         return NULL;
-    int failed = PyDict_Update(environ, SLOT(line, answers.environ)) < 0 || PyDict_Update(environ, headers) < 0;
+    int failed = PyDict_Update(environ, SLOT(line, line_at.environ)) < 0 || PyDict_Update(environ, headers) < 0;
     /* What a proxy says may depend on the connection: nothing is kept with the fields then. */
     if (!failed && forwarded)
         failed = correct(environ, conn, forwarding) < 0;
     else if (!failed && (memo = PyDict_New()) != NULL)
-        Py_XSETREF(SLOT(fields, answers.memo), memo);
+        Py_XSETREF(SLOT(fields, fields_at.memo), memo);
     if (failed || PyErr_Occurred())
         Py_CLEAR(environ);
     return environ;
@@ -65,7 +68,7 @@ new_environ(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwardi
 PyObject *
 environ_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwarding)
 {
-    PyObject *memo = SLOT(fields, answers.memo), *remote = SLOT(conn, connection.remote);
+    PyObject *memo = SLOT(fields, fields_at.memo), *remote = SLOT(conn, connection.remote);
     if (memo == NULL || !PyTuple_CheckExact(remote) || PyTuple_GET_SIZE(remote) != 2)
         return NULL;
     if (memo == Py_None)
@@ -75,13 +78,8 @@ environ_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwardi
 }
 
 int
-environ_ready(void)
+learn_environs(PyObject *where_proxies_speak)
 {
-    REMOTE_ADDR = PyUnicode_InternFromString("REMOTE_ADDR");
-    REMOTE_PORT = PyUnicode_InternFromString("REMOTE_PORT");
-    ENVIRON = PyUnicode_InternFromString("environ");
-    APPLY = PyUnicode_InternFromString("apply");
-    variables = Py_BuildValue("(sssss)", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST",
-                              "HTTP_X_FORWARDED_PORT", "HTTP_FORWARDED");
-    return REMOTE_ADDR == NULL || REMOTE_PORT == NULL || ENVIRON == NULL || APPLY == NULL || variables == NULL ? -1 : 0;
+    Py_XSETREF(variables, Py_NewRef(where_proxies_speak));
+    return intern_words(spelling);
 }

@@ -10,6 +10,7 @@ extern PyObject *REMOTE_ADDR;
  * what to make of that, or is None. NULL with an error, or without one where it is for Python. */
 PyObject *environ_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwarding);
 
-int environ_ready(void);
+/* Learn forkserve.gateway.forwarding.VARIABLES, a tuple; -1 on error. */
+int learn_environs(PyObject *where_proxies_speak);
 
 #endif

@@ -8,6 +8,7 @@
  */
 #include "head.h"
 #include "line.h"
+#include "request.h"
 
 #include <strings.h>
 
@@ -40,11 +41,8 @@ struct reading {
     struct field fields[LINES];
 };
 
-static struct {
-    PyTypeObject *type;
-    Py_ssize_t headers, host, keep_alive, memo, plain;
-} fields_at;
-static PyObject *CONTENT_LENGTH; /* interned: content_length */
+static PyObject *CONTENT_LENGTH;
+static const struct word spelling[] = {{&CONTENT_LENGTH, "content_length"}, {NULL, NULL}};
 
 uint64_t
 hash_of(const char *data, Py_ssize_t size, const void *salt)
@@ -61,44 +59,32 @@ hash_of(const char *data, Py_ssize_t size, const void *salt)
     return hash ^ (hash >> 29);
 }
 
-int
-learn_heads(PyObject *line_type, PyObject *fields_type)
+/* A whole number that an object has; -1 on error. */
+static Py_ssize_t
+number_of(PyObject *object, const char *name)
 {
-    const struct wanted of_fields[] = {
-        {"headers", &fields_at.headers}, {"host", &fields_at.host}, {"keep_alive", &fields_at.keep_alive},
-        {"memo", &fields_at.memo}, {"plain", &fields_at.plain}, {NULL, NULL}};
-    if (learn_lines(line_type) < 0 || find_slots(fields_type, of_fields) < 0)
-        return -1;
-    Py_XSETREF(fields_at.type, (PyTypeObject *)Py_NewRef(fields_type));
-    Py_XSETREF(CONTENT_LENGTH, PyUnicode_InternFromString("content_length"));
-    return CONTENT_LENGTH == NULL ? -1 : 0;
+    PyObject *value = PyObject_GetAttrString(object, name);
+    Py_ssize_t number = value == NULL ? -1 : PyLong_AsSsize_t(value);
+    Py_XDECREF(value);
+    return number;
 }
 
 /* Read what a profile says; -1 on error. */
 static int
 learn_profile(struct reading *reading, PyObject *profile)
 {
-    PyObject *collector = PyObject_GetAttrString(profile, "collector"), *small = NULL, *most = NULL, *text = NULL;
-    PyObject *usual = PyObject_GetAttrString(profile, "usual");
-    if (collector != NULL && usual != NULL) {
-        reading->able = usual == Py_True;
+    PyObject *collector = PyObject_GetAttrString(profile, "collector"), *limits = PyObject_GetAttrString(profile, "limits");
+    if (collector != NULL && limits != NULL) {
+        reading->able = number_of(profile, "usual") > 0;
+        reading->small = number_of(profile, "small");
+        reading->most = number_of(limits, "fields");
+        reading->text = number_of(collector, "text_values") > 0;
         reading->names = PyObject_GetAttrString(collector, "names");
         reading->hosts = PyObject_GetAttrString(collector, "hosts");
         reading->form_of = PyObject_GetAttrString(collector, "form_of");
-        text = PyObject_GetAttrString(collector, "text_values");
-        most = PyObject_GetAttrString(profile, "most");
-        small = PyObject_GetAttrString(profile, "small");
-    }
-    if (small != NULL && most != NULL && text != NULL) {
-        reading->text = text == Py_True;
-        reading->small = PyLong_AsSsize_t(small);
-        reading->most = PyLong_AsSsize_t(most);
     }
     Py_XDECREF(collector);
-    Py_XDECREF(usual);
-    Py_XDECREF(small);
-    Py_XDECREF(most);
-    Py_XDECREF(text);
+    Py_XDECREF(limits);
     return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -384,4 +370,10 @@ read_head(struct reading *reading, const char *data, Py_ssize_t size, struct req
     for (int i = 0; i < KINDS; i++)
         Py_XDECREF(decided.by[i]);
     return done;
+}
+
+int
+head_ready(void)
+{
+    return intern_words(spelling);
 }

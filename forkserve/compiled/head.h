@@ -7,9 +7,6 @@
 /* What is known of one listener's requests; a lane keeps a list of them. */
 struct reading;
 
-/* Learn the layout of RequestLine and Fields, of which heads are made; -1 on error. */
-int learn_heads(PyObject *line_type, PyObject *fields_type);
-
 /* The reading of a listener, made at its first request: borrowed from the list; NULL on error. */
 struct reading *reading_of(struct reading **list, PyObject *listening);
 
@@ -26,6 +23,8 @@ struct request {
 /* Read the head that the data begins with, if it asks for nothing unusual: 1, 0 if it is for the reader in Python, -1 on
  * error. */
 int read_head(struct reading *reading, const char *data, Py_ssize_t size, struct request *request);
+
+int head_ready(void);
 
 /* A number that differs where bytes do, most likely. */
 uint64_t hash_of(const char *data, Py_ssize_t size, const void *salt);

@@ -7,6 +7,7 @@
 #include "connection.h"
 #include "head.h"
 #include "line.h"
+#include "request.h"
 
 #include <errno.h>
 #include <math.h>
@@ -339,7 +340,7 @@ static int
 lane_init(Lane *lane, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
     PyObject *driver, *line, *fields;
-    if (!PyArg_ParseTuple(args, "O(OO):Lane", &driver, &line, &fields) || learn_heads(line, fields) < 0)
+    if (!PyArg_ParseTuple(args, "O(OO):Lane", &driver, &line, &fields) || learn_requests(line, fields) < 0)
         return -1;
     PyObject *fd = PyObject_CallMethod(driver, "fileno", NULL);
     if (fd == NULL)

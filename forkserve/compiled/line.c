@@ -1,10 +1,6 @@
 /* Request lines that did not come before: an exact shortcut of forkserve.http.line.parse_line for the usual form. */
 #include "line.h"
-
-static struct {
-    PyTypeObject *type;
-    Py_ssize_t again, authority, environ, method, modern, path, plain, query, raw_path, scheme, target, version;
-} line_at;
+#include "request.h"
 
 /* Methods by name, with the environ that a line of each begins with; made once. */
 static struct method {
@@ -14,24 +10,13 @@ static struct method {
 } methods[] = {{"GET", 1, NULL, NULL}, {"HEAD", 0, NULL, NULL}, {"POST", 1, NULL, NULL}, {"PUT", 1, NULL, NULL},
                {"PATCH", 1, NULL, NULL}, {"DELETE", 1, NULL, NULL}, {"OPTIONS", 1, NULL, NULL}, {NULL, 0, NULL, NULL}};
 
-/* Interned, made once: the keys in their order, and values. */
+/* The keys in their order, and values; made once. */
 enum { REQUEST_METHOD, PATH_INFO, QUERY_STRING, RAW_URI, REQUEST_URI, SERVER_PROTOCOL, KEYS };
-static const char *const spelling[KEYS]
-    = {"REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "RAW_URI", "REQUEST_URI", "SERVER_PROTOCOL"};
 static PyObject *keys[KEYS], *version, *protocol, *empty_bytes, *empty_text;
-
-static int
-learn_words(void)
-{
-    version = PyUnicode_InternFromString("1.1");
-    protocol = PyUnicode_InternFromString("HTTP/1.1");
-    empty_bytes = PyBytes_FromStringAndSize(NULL, 0);
-    empty_text = PyUnicode_New(0, 0);
-    for (int i = 0; i < KEYS; i++)
-        if ((keys[i] = PyUnicode_InternFromString(spelling[i])) == NULL)
-            return -1;
-    return version == NULL || protocol == NULL || empty_bytes == NULL || empty_text == NULL ? -1 : 0;
-}
+static const struct word spelling[] = {
+    {&keys[REQUEST_METHOD], "REQUEST_METHOD"}, {&keys[PATH_INFO], "PATH_INFO"}, {&keys[QUERY_STRING], "QUERY_STRING"},
+    {&keys[RAW_URI], "RAW_URI"}, {&keys[REQUEST_URI], "REQUEST_URI"}, {&keys[SERVER_PROTOCOL], "SERVER_PROTOCOL"},
+    {&version, "1.1"}, {&protocol, "HTTP/1.1"}, {&empty_text, ""}, {NULL, NULL}};
 
 static int
 learn_method(struct method *method)
@@ -49,19 +34,9 @@ learn_method(struct method *method)
 }
 
 int
-learn_lines(PyObject *type)
+line_ready(void)
 {
-    const struct wanted wanted[] = {
-        {"again", &line_at.again}, {"authority", &line_at.authority}, {"environ", &line_at.environ},
-        {"method", &line_at.method}, {"modern", &line_at.modern}, {"path", &line_at.path}, {"plain", &line_at.plain},
-        {"query", &line_at.query}, {"raw_path", &line_at.raw_path}, {"scheme", &line_at.scheme},
-        {"target", &line_at.target}, {"version", &line_at.version}, {NULL, NULL}};
-    if (find_slots(type, wanted) < 0)
-        return -1;
-    Py_XSETREF(line_at.type, (PyTypeObject *)Py_NewRef(type));
-    if (version != NULL)
-        return 0;
-    if (learn_words() < 0)
+    if (intern_words(spelling) < 0 || (empty_bytes = PyBytes_FromStringAndSize(NULL, 0)) == NULL)
         return -1;
     for (struct method *method = methods; method->name != NULL; method++)
         if (learn_method(method) < 0)

@@ -4,13 +4,12 @@
 
 #include "slots.h"
 
-/* Learn the layout of RequestLine; -1 on error. */
-int learn_lines(PyObject *type);
-
 /* Read a request line without its line end: 1 with a new reference, 0 if it is for parse_line in Python, -1 on error. */
 int read_line(const char *text, Py_ssize_t size, PyObject **line);
 
 /* Say of a request line that it came a second time. */
 void note_again(PyObject *line);
+
+int line_ready(void);
 
 #endif

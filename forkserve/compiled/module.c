@@ -1,5 +1,7 @@
 /* The module: what of it Python sees. */
 #include "connection.h"
+#include "head.h"
+#include "line.h"
 
 extern PyType_Spec lane_spec, caller_spec, sender_spec, writer_spec;
 int wsgi_ready(PyObject *module), asgi_ready(PyObject *module);
@@ -27,7 +29,8 @@ PyInit__hot(void)
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL
         && (add_type(module, &lane_spec) < 0 || add_type(module, &caller_spec) < 0 || add_type(module, &sender_spec) < 0
-            || add_type(module, &writer_spec) < 0 || wsgi_ready(module) < 0 || asgi_ready(module) < 0))
+            || add_type(module, &writer_spec) < 0 || head_ready() < 0 || line_ready() < 0 || wsgi_ready(module) < 0
+            || asgi_ready(module) < 0))
         Py_CLEAR(module);
     return module;
 }

@@ -1,14 +1,12 @@
 /* The scope of a request: an exact shortcut of http_scope of forkserve.asgi.scope. */
 #include "scope.h"
-#include "answer.h"
+#include "connection.h"
+#include "request.h"
 
 static struct {
     PyTypeObject *type;
     Py_ssize_t base, forwarding, root;
 } template_at;
-static struct {
-    Py_ssize_t method, modern, path, query, raw_path, version;
-} line_at;
 
 /* Interned, made once. */
 static struct {
@@ -16,11 +14,11 @@ static struct {
         *state;
 } words;
 
-static const struct { PyObject **word; const char *text; } spelling[] = {
+static const struct word spelling[] = {
     {&words.client, "client"}, {&words.environ, "environ"}, {&words.extensions, "extensions"}, {&words.headers, "headers"},
     {&words.http_version, "http_version"}, {&words.method, "method"}, {&words.path, "path"},
     {&words.query_string, "query_string"}, {&words.raw_path, "raw_path"}, {&words.server, "server"},
-    {&words.state, "state"}};
+    {&words.state, "state"}, {NULL, NULL}};
 
 /* Of forkserve.asgi.scope. */
 static PyObject *modern, *forwarded_memo, *correct;
@@ -102,7 +100,7 @@ settle(PyObject *scope, PyObject *conn, PyObject *fields, int forwarded)
 {
     PyObject *done = forwarded ? PyObject_CallFunctionObjArgs(correct, scope, conn, NULL) : PyDict_New();
     if (done != NULL && !forwarded)
-        set_slot(fields, answers.memo, done);
+        set_slot(fields, fields_at.memo, done);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -111,7 +109,7 @@ settle(PyObject *scope, PyObject *conn, PyObject *fields, int forwarded)
 static PyObject *
 new_scope(PyObject *conn, PyObject *template, PyObject *line, PyObject *fields, PyObject *state)
 {
-    PyObject *headers = SLOT(fields, answers.headers), *path = SLOT(line, line_at.path);
+    PyObject *headers = SLOT(fields, fields_at.headers), *path = SLOT(line, line_at.path);
     if (!Py_IS_TYPE(template, template_at.type) || PyUnicode_GET_LENGTH(SLOT(template, template_at.root)) != 0
         || SLOT(line, line_at.modern) != Py_True || !PyUnicode_IS_ASCII(path))
         return NULL;
@@ -127,7 +125,7 @@ new_scope(PyObject *conn, PyObject *template, PyObject *line, PyObject *fields, 
 PyObject *
 scope_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *state)
 {
-    PyObject *memo = SLOT(fields, answers.memo), *ends = SLOT(conn, connection.ends);
+    PyObject *memo = SLOT(fields, fields_at.memo), *ends = SLOT(conn, connection.ends);
     if (ends == Py_None)
         return NULL;
     if (memo == Py_None || memo == forwarded_memo) {
@@ -141,14 +139,11 @@ scope_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *state)
 }
 
 int
-learn_scopes(PyObject *const scopes[4], PyObject *line)
+learn_scopes(PyObject *const scopes[4])
 {
     const struct wanted of_template[] = {
         {"base", &template_at.base}, {"forwarding", &template_at.forwarding}, {"root", &template_at.root}, {NULL, NULL}};
-    const struct wanted of_line[] = {
-        {"method", &line_at.method}, {"modern", &line_at.modern}, {"path", &line_at.path}, {"query", &line_at.query},
-        {"raw_path", &line_at.raw_path}, {"version", &line_at.version}, {NULL, NULL}};
-    if (find_slots(scopes[0], of_template) < 0 || find_slots(line, of_line) < 0)
+    if (find_slots(scopes[0], of_template) < 0)
         return -1;
     Py_XSETREF(template_at.type, (PyTypeObject *)Py_NewRef(scopes[0]));
     Py_XSETREF(modern, Py_NewRef(scopes[1]));
@@ -160,8 +155,5 @@ learn_scopes(PyObject *const scopes[4], PyObject *line)
 int
 scope_ready(void)
 {
-    for (size_t i = 0; i < sizeof spelling / sizeof *spelling; i++)
-        if ((*spelling[i].word = PyUnicode_InternFromString(spelling[i].text)) == NULL)
-            return -1;
-    return 0;
+    return intern_words(spelling);
 }

@@ -4,9 +4,8 @@
 
 #include "slots.h"
 
-/* Learn what `scopes` has of forkserve.asgi.scope (ScopeTemplate, MODERN, FORWARDED and correct), and the layout of
- * RequestLine; -1 on error. */
-int learn_scopes(PyObject *const scopes[4], PyObject *line);
+/* Learn what `scopes` has of forkserve.asgi.scope (ScopeTemplate, MODERN, FORWARDED and correct); -1 on error. */
+int learn_scopes(PyObject *const scopes[4]);
 
 /* The application's own copy of the scope that line and fields gave before, or one of fields that are new or in which a
  * proxy speaks. NULL with an error, or without one where it is for Python. */

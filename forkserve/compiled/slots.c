@@ -40,3 +40,12 @@ inherits(PyObject *type, PyObject *base, const char *name)
     Py_XDECREF(inherited);
     return same;
 }
+
+int
+intern_words(const struct word *words)
+{
+    for (; words->text != NULL; words++)
+        if (*words->word == NULL && (*words->word = PyUnicode_InternFromString(words->text)) == NULL)
+            return -1;
+    return 0;
+}

@@ -37,6 +37,15 @@ int add_method(PyObject *type, PyMethodDef *method);
 /* Whether a class has this method from another, unchanged; 0 with an exception if one of them lacks it. */
 int inherits(PyObject *type, PyObject *base, const char *name);
 
+/* A name that is asked for again and again: where it goes, interned, made once. */
+struct word {
+    PyObject **word;
+    const char *text;
+};
+
+/* Make all words up to the one without a text; -1 on error. */
+int intern_words(const struct word *words);
+
 /* 1 for a bytes object that is empty, 0 for everything else. */
 static inline int
 is_empty(PyObject *data)

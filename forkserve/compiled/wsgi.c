@@ -1,8 +1,8 @@
 /* A WSGI exchange without surprises: an exact shortcut of forkserve.wsgi.Exchange.
  *
- * `begin` is __init__ for a request without a body, with its environ (environ.c), `start_response` takes a status and headers that are
- * remembered, `run` sends an answer of one piece of bytes to a client that stays. Everything else is left to the
- * methods of the same exchange in Python.
+ * `begin` is __init__ with its environ (environ.c), `start_response` takes a status and headers that are remembered, `run`
+ * sends an answer of one piece of bytes to a client that stays. Everything else is left to the methods of the same exchange
+ * in Python.
  */
 #include "answer.h"
 #include "environ.h"
@@ -16,6 +16,7 @@ static struct {
 
 /* Interned, made once. */
 static PyObject *CALLER, *WRITE;
+static const struct word spelling[] = {{&CALLER, "caller"}, {&WRITE, "write"}, {NULL, NULL}};
 
 /* How the exchanges of one serving are begun and run. */
 typedef struct {
@@ -293,13 +294,15 @@ learn(Caller *caller, PyObject *const kinds[3])
     return caller->alarm == Py_None ? 0 : find_slots((PyObject *)Py_TYPE(caller->alarm), of_alarm);
 }
 
-/* Caller(type, Exchange, site, alarm, log, (RequestLine, Fields, Prepared)): `log` is AccessLog.write if it may be
+/* Caller(type, Exchange, site, alarm, log, VARIABLES, (RequestLine, Fields, Prepared)): `log` is AccessLog.write if it may be
  * called in place of the method `note`, else None, like `alarm` where requests are not run on the spot. */
 static int
 caller_init(Caller *caller, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *type, *base, *site, *alarm, *log, *kinds[3];
-    if (!PyArg_ParseTuple(args, "OOOOO(OOO):Caller", &type, &base, &site, &alarm, &log, &kinds[0], &kinds[1], &kinds[2]))
+    PyObject *type, *base, *site, *alarm, *log, *variables, *kinds[3];
+    if (!PyArg_ParseTuple(args, "OOOOOO!(OOO):Caller", &type, &base, &site, &alarm, &log, &PyTuple_Type, &variables,
+                          &kinds[0], &kinds[1], &kinds[2])
+        || learn_environs(variables) < 0)
         return -1;
     Py_XSETREF(caller->type, Py_NewRef(type));
     Py_XSETREF(caller->site, Py_NewRef(site));
@@ -339,8 +342,6 @@ PyType_Spec caller_spec = {"forkserve.compiled._hot.Caller", sizeof(Caller), 0,
 int
 wsgi_ready(PyObject *module)
 {
-    CALLER = PyUnicode_InternFromString("caller");
-    WRITE = PyUnicode_InternFromString("write");
     start_response_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &start_response_spec, NULL);
-    return CALLER == NULL || WRITE == NULL || start_response_type == NULL ? -1 : environ_ready();
+    return start_response_type == NULL ? -1 : intern_words(spelling);
 }

@@ -2,7 +2,7 @@
 
 Rules: a lane decides nothing about requests. Bytes for a connection that waits for one go to `driver.take`, other
 events of connections to `driver.handle`, those of other descriptors to their handler. `forkserve.compiled` has the same
-in C, which besides reads most requests without a body and starts them without asking the driver.
+in C, which besides reads most heads, and starts requests that are whole with them, without asking the driver.
 """
 
 from __future__ import annotations

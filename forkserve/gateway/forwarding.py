@@ -9,7 +9,7 @@ from typing import Any
 
 from forkserve.http.forwarded import ClientSides, ForwardedFields, Style, TrustedProxies
 
-__all__ = ["Forwarding"]
+__all__ = ["VARIABLES", "Forwarding"]
 
 VARIABLES = (
     "HTTP_X_FORWARDED_FOR",

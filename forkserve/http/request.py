@@ -47,7 +47,7 @@ class FieldReader(Protocol):
 class Profile:
     """What all connections of one loop share: limits, the parser, and what it remembers. Belongs to one thread."""
 
-    __slots__ = ("blocks", "collector", "few", "last", "limits", "lines", "most", "read", "small", "usual")
+    __slots__ = ("blocks", "collector", "few", "last", "limits", "lines", "read", "small", "usual")
 
     def __init__(
         self,
@@ -65,7 +65,6 @@ class Profile:
         self.last = b""
         # A head below these sizes cannot break a limit.
         self.few = limits.fields * 4
-        self.most = limits.fields
         self.small = min(limits.request_line, limits.field, limits.head)
 
     def recall(self, data: bytes) -> tuple[RequestLine, Fields] | None:
