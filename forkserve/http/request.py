@@ -100,10 +100,11 @@ class Profile:
         collector = self.collector
         collector.begin()
         headers = self.read(block)
+        fields = collector.finish(line, headers)
+        # Last, for llhttp sees some of what `finish` sees before: of two faults the same one is named by every parser.
         # The shortest field line has four bytes, `a:` CR LF.
         if len(block) > self.few and collector.count() > self.limits.fields:
             raise Refusal(431, "too many header fields")
-        fields = collector.finish(line, headers)
         if len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             if block == self.last:
                 if len(self.blocks) >= _BLOCKS:

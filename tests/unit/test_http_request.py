@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from forkserve.http.body import body_reader
 from forkserve.http.fields import Collector, EnvironCollector, ScopeCollector
 from forkserve.http.limits import Limits, Underscores
+from forkserve.http.llhttp import LlhttpFields
+from forkserve.http.pure import H11Fields
 from forkserve.http.refusal import Refusal
-from forkserve.http.request import Profile, RequestReader
+from forkserve.http.remembered import RememberedFields
+from forkserve.http.request import FieldReader, Profile, RequestReader
 
 GET = b"GET /a?b HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n"
 
@@ -112,6 +117,13 @@ def test_underscored_names_are_dropped_refused_or_kept() -> None:
 )
 def test_each_limit_applies_to_a_whole_head(limits: dict[str, int], status: int) -> None:
     assert refused(GET, **limits) == status
+
+
+@pytest.mark.parametrize("parser", [RememberedFields, LlhttpFields, H11Fields])
+def test_of_two_faults_every_parser_names_the_same(parser: Callable[[Collector], FieldReader]) -> None:
+    raw = b"POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n" + b"X_Y: z\r\n" * 100
+    with pytest.raises(Refusal, match="400"):
+        RequestReader(Profile(Limits(), EnvironCollector, parser)).feed(raw + b"\r\n")
 
 
 def test_dropped_and_repeated_fields_count() -> None:
