@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.errors import BaseError, CompileError, LinkError
 
-FOLDER = Path("forkserve") / "compiled"
+FOLDER = Path("forkserve") / "serving" / "native"
 FLAGS = ["-O3", "-g0", "-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 
 

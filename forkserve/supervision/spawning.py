@@ -10,14 +10,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forkserve.command import Command, FdsFor, Outputs
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
-from forkserve.process import Process
-from forkserve.unix.loop import Loop
+from forkserve.supervision.command import Command, FdsFor, Outputs
+from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.process import Process
 from forkserve.unix.scoreboard import Scoreboard
-from forkserve.unix.spawn import SpawnSpec, spawn
 
 __all__ = ["Ground", "start"]
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import forkserve
 from forkserve import logs
-from forkserve.attendants import Attendants
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config, MasterOptions
 from forkserve.control.place import default_path
@@ -25,17 +24,18 @@ from forkserve.control.routes import Routes
 from forkserve.control.server import ControlServer
 from forkserve.master import SIGNALS, Master
 from forkserve.socketpool import SocketPool
-from forkserve.stack import Stack
-from forkserve.starting import Ground
-from forkserve.unix.daemon import detached
+from forkserve.supervision.auxiliaries import Attendants
+from forkserve.supervision.os.daemon import detached
+from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.memory import settle_memory
+from forkserve.supervision.os.pidfile import PidFile
+from forkserve.supervision.os.prctl import become_subreaper
+from forkserve.supervision.os.signals import SignalQueue
+from forkserve.supervision.spawning import Ground
+from forkserve.supervision.supervisor import Stack
 from forkserve.unix.fds import ensure_standard
-from forkserve.unix.loop import Loop
-from forkserve.unix.memory import settle_memory
 from forkserve.unix.notify import NotifySocket, take_listen_fds
-from forkserve.unix.pidfile import PidFile
-from forkserve.unix.prctl import become_subreaper
 from forkserve.unix.proctitle import set_title
-from forkserve.unix.signals import SignalQueue
 
 __all__ = ["run"]
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from forkserve.errors import ForkserveError
+from forkserve.supervision.os.prctl import set_death_signal
+from forkserve.supervision.os.programs import NotFoundError, explain, locate
 from forkserve.unix.fds import arrange
-from forkserve.unix.prctl import set_death_signal
 from forkserve.unix.privileges import Credentials, become
-from forkserve.unix.programs import NotFoundError, explain, locate
 
 __all__ = ["FIRST_SOCKET", "SpawnError", "SpawnSpec", "Stage", "spawn"]
 

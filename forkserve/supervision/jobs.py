@@ -12,13 +12,13 @@ import signal
 from collections import deque
 from typing import Protocol
 
-from forkserve.command import Command
 from forkserve.errors import ControlError
-from forkserve.lifecycle import SlotState
-from forkserve.process import signal_name
-from forkserve.rollout import StepKind, next_step
-from forkserve.ticket import Ticket
-from forkserve.watcher import Watcher
+from forkserve.supervision.command import Command
+from forkserve.supervision.completion import Ticket
+from forkserve.supervision.lifecycle import SlotState
+from forkserve.supervision.plan import StepKind, next_step
+from forkserve.supervision.process import signal_name
+from forkserve.supervision.watcher import Watcher
 
 __all__ = ["Operation", "Queue", "Reload", "Resize", "Restart", "Start", "Stop"]
 

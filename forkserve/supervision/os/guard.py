@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from forkserve.unix.children import Relation, members_of, relations
+from forkserve.supervision.os.proc import Relation, members_of, relations
 from forkserve.unix.companions import fork_companion
 
 __all__ = ["SECOND_CALL", "Guard"]

@@ -19,9 +19,9 @@ from forkserve.config.options import options_of
 from forkserve.config.placeholders import env_values, expand, sockets_for
 from forkserve.config.values import words
 from forkserve.errors import ConfigError
+from forkserve.supervision.os.spawn import FIRST_SOCKET, SpawnSpec
 from forkserve.unix.privileges import Credentials, resolve
 from forkserve.unix.scoreboard import Place
-from forkserve.unix.spawn import FIRST_SOCKET, SpawnSpec
 
 __all__ = ["Command", "Outputs", "prepare"]
 

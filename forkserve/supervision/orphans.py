@@ -11,8 +11,8 @@ import os
 import signal
 from collections.abc import Callable, Container
 
-from forkserve.unix.children import children_of
-from forkserve.unix.loop import Loop, Timer
+from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.os.proc import children_of
 
 __all__ = ["Sweep"]
 

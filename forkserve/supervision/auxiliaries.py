@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import selectors
 
-from forkserve.command import Outputs
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
-from forkserve.unix.guard import Guard
-from forkserve.unix.loop import Loop
-from forkserve.unix.spawn import SpawnError, Stage
+from forkserve.supervision.command import Outputs
+from forkserve.supervision.os.guard import Guard
+from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.spawn import SpawnError, Stage
 from forkserve.unix.streams import Output, Streams
 
 __all__ = ["Attendants"]

@@ -14,7 +14,7 @@ from typing import Any
 from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
 from forkserve.config.options import Reload, options_of
 from forkserve.config.placeholders import sockets_for
-from forkserve.lifecycle import SlotState
+from forkserve.supervision.lifecycle import SlotState
 
 __all__ = ["Change", "Plan", "Sight", "Step", "StepKind", "next_step", "plan", "uses"]
 

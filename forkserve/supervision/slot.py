@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from forkserve.lifecycle import SlotState, Tally
-from forkserve.process import Process
-from forkserve.rollout import Sight
-from forkserve.unix.loop import Timer
-from forkserve.views import SlotView
+from forkserve.supervision.lifecycle import SlotState, Tally
+from forkserve.supervision.os.loop import Timer
+from forkserve.supervision.plan import Sight
+from forkserve.supervision.process import Process
+from forkserve.supervision.snapshot import SlotView
 
 __all__ = ["Slot"]
 

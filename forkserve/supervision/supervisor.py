@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from forkserve.command import Command, prepare
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.config.placeholders import nearest
 from forkserve.errors import ControlError
-from forkserve.operations import Queue
-from forkserve.process import Process
 from forkserve.socketpool import SocketPool
-from forkserve.starting import Ground
+from forkserve.supervision.command import Command, prepare
+from forkserve.supervision.jobs import Queue
+from forkserve.supervision.os.reap import Exit
+from forkserve.supervision.process import Process
+from forkserve.supervision.snapshot import WatcherState
+from forkserve.supervision.spawning import Ground
+from forkserve.supervision.watcher import Watcher
 from forkserve.unix.listeners import Listener
-from forkserve.unix.reap import Exit
-from forkserve.views import WatcherState
-from forkserve.watcher import Watcher
 
 __all__ = ["Stack"]
 

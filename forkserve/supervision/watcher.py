@@ -14,19 +14,30 @@ import errno
 import logging
 from collections.abc import Callable
 
-from forkserve.command import Command
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
-from forkserve.lifecycle import SLOT, Death, Effect, Policy, SlotEvent, SlotState, Tally, Verdict, judge, step
-from forkserve.process import Leftovers, Process, Stopping, spoken
-from forkserve.rollout import Sight
-from forkserve.slots import Slot
-from forkserve.starting import Ground, start
-from forkserve.unix.loop import Timer
-from forkserve.unix.reap import Exit
+from forkserve.supervision.command import Command
+from forkserve.supervision.lifecycle import (
+    SLOT,
+    Death,
+    Effect,
+    Policy,
+    SlotEvent,
+    SlotState,
+    Tally,
+    Verdict,
+    judge,
+    step,
+)
+from forkserve.supervision.os.loop import Timer
+from forkserve.supervision.os.reap import Exit
+from forkserve.supervision.os.spawn import SpawnError
+from forkserve.supervision.plan import Sight
+from forkserve.supervision.process import Leftovers, Process, Stopping, spoken
+from forkserve.supervision.slot import Slot
+from forkserve.supervision.snapshot import WatcherState, WatcherView, watcher_state
+from forkserve.supervision.spawning import Ground, start
 from forkserve.unix.scoreboard import Scoreboard
-from forkserve.unix.spawn import SpawnError
-from forkserve.views import WatcherState, WatcherView, watcher_state
 
 __all__ = ["Watcher"]
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import logging
 
-from forkserve.command import Command
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
 from forkserve.errors import ConfigErrors, ForkserveError
-from forkserve.operations import Queue, Reload, Resize, Start, Stop
-from forkserve.rollout import Change, Plan, plan
-from forkserve.stack import Stack
-from forkserve.ticket import Ticket, all_of
+from forkserve.supervision.command import Command
+from forkserve.supervision.completion import Ticket, all_of
+from forkserve.supervision.jobs import Queue, Reload, Resize, Start, Stop
+from forkserve.supervision.plan import Change, Plan, plan
+from forkserve.supervision.supervisor import Stack
 
 __all__ = ["reload_all", "reload_config"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from forkserve.config.model import WatcherOptions
-from forkserve.lifecycle import ProcessState, SlotState
+from forkserve.supervision.lifecycle import ProcessState, SlotState
 
 __all__ = ["ProcessView", "SlotView", "WatcherState", "WatcherView", "watcher_state"]
 

@@ -231,8 +231,8 @@ def markdown() -> str:
 
 _TITLE = """# States
 
-What supervision is made of; printed by `python -m forkserve.lifecycle`. What a watcher does (stopped, starting, active,
-stopping, fatal) is computed from its slots and processes, and is no state of its own."""
+What supervision is made of; printed by `python -m forkserve.supervision.lifecycle`. What a watcher does (stopped,
+starting, active, stopping, fatal) is computed from its slots and processes, and is no state of its own."""
 
 
 def _section(title: str, about: str, table: Table[S, E], events: Sequence[E]) -> str:

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from forkserve.config.handover import Identity
-from forkserve.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, step
-from forkserve.unix.loop import Loop, Timer
+from forkserve.supervision.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, step
+from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.snapshot import ProcessView
 from forkserve.unix.scoreboard import Place
-from forkserve.views import ProcessView
 
 __all__ = ["Leftovers", "Process", "Stopping", "signal_group", "signal_name", "spoken"]
 
