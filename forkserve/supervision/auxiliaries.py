@@ -11,11 +11,11 @@ import selectors
 
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
+from forkserve.logwriter.client import Output, Streams
 from forkserve.supervision.command import Outputs
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, Stage
-from forkserve.unix.streams import Output, Streams
 
 __all__ = ["Attendants"]
 

@@ -14,9 +14,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from forkserve.config.model import StreamOptions
+from forkserve.logwriter.protocol import LARGEST, Captured, Order, pack, unpack
+from forkserve.logwriter.server import write_logs
 from forkserve.unix.companions import fork_companion
-from forkserve.unix.logwire import LARGEST, Captured, Order, pack, unpack
-from forkserve.unix.logwriter import write_logs
 
 __all__ = ["Output", "Streams"]
 

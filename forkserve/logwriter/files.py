@@ -11,7 +11,7 @@ import os
 import time
 
 from forkserve.config.model import StreamClass, StreamOptions
-from forkserve.unix.rotation import next_rotation, rotated_name, surplus
+from forkserve.logwriter.rotation import next_rotation, rotated_name, surplus
 
 __all__ = ["LogFile", "SizedLogFile", "TimedLogFile", "WatchedLogFile", "log_file"]
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from forkserve.config.model import StreamClass, StreamOptions
-from forkserve.unix.logfiles import log_file
-from forkserve.unix.syslog import Syslog
+from forkserve.logwriter.files import log_file
+from forkserve.logwriter.syslog import Syslog
 
 __all__ = ["LIMIT", "Queue", "Sink", "key_of", "sink_for"]
 

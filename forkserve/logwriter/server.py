@@ -16,10 +16,10 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-from forkserve.unix.lines import Decoration, LineSplitter
-from forkserve.unix.logwire import LARGEST, Captured, Order, captured_from, pack, unpack
-from forkserve.unix.sinks import Queue, key_of, sink_for
-from forkserve.unix.syslog import Syslog
+from forkserve.logwriter.lines import Decoration, LineSplitter
+from forkserve.logwriter.protocol import LARGEST, Captured, Order, captured_from, pack, unpack
+from forkserve.logwriter.sinks import Queue, key_of, sink_for
+from forkserve.logwriter.syslog import Syslog
 
 __all__ = ["LAST_WORDS", "write_logs"]
 
