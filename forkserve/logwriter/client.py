@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from forkserve.config.model import StreamOptions
 from forkserve.logwriter.protocol import LARGEST, Captured, Order, pack, unpack
 from forkserve.logwriter.server import write_logs
-from forkserve.unix.companions import fork_companion
+from forkserve.unix.fork_function import fork_companion
 
 __all__ = ["Output", "Streams"]
 

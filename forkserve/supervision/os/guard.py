@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forkserve.supervision.os.proc import Relation, members_of, relations
-from forkserve.unix.companions import fork_companion
+from forkserve.unix.fork_function import fork_companion
 
 __all__ = ["SECOND_CALL", "Guard"]
 
