@@ -17,7 +17,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 
-$(VENV)/.served: $(VENV)/bin/python pyproject.toml hatch_build.py $(wildcard forkserve/compiled/*.[ch])
+$(VENV)/.served: $(VENV)/bin/python pyproject.toml hatch_build.py $(wildcard forkserve/serving/native/*.[ch])
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 

@@ -22,7 +22,7 @@ class CompiledHook(BuildHookInterface[Any]):
         root = Path(self.root)
         sources = sorted(str(path.relative_to(root)) for path in (root / FOLDER).glob("*.c"))
         headers = [str(path) for path in (root / FOLDER).glob("*.h")]
-        extension = Extension("forkserve.compiled._hot", sources, depends=headers, extra_compile_args=FLAGS)
+        extension = Extension("forkserve.serving.native._hot", sources, depends=headers, extra_compile_args=FLAGS)
         command = Distribution({"ext_modules": [extension]}).get_command_obj("build_ext")
         command.inplace = True  # type: ignore[attr-defined]
         try:

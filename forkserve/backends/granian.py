@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, ClassVar
 
-from forkserve.application.interface import interface_of
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.shim import Shim, asgi_shim
 from forkserve.errors import BackendError
-from forkserve.listeners import backlog_of
+from forkserve.serving.application.interface import interface_of
+from forkserve.serving.inherited import backlog_of
 
 __all__ = ["Granian"]
 

@@ -8,11 +8,11 @@ import socket
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from forkserve.application.interface import interface_of
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.looping import drain_event, loop_factory
 from forkserve.backends.shim import Shim, asgi_shim
-from forkserve.listeners import backlog_of
+from forkserve.serving.application.interface import interface_of
+from forkserve.serving.inherited import backlog_of
 
 __all__ = ["Hypercorn"]
 

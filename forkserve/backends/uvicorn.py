@@ -12,7 +12,7 @@ from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.looping import drain_event, loop_factory
 from forkserve.backends.shim import asgi_shim
 from forkserve.errors import ApplicationError
-from forkserve.listeners import backlog_of
+from forkserve.serving.inherited import backlog_of
 
 __all__ = ["Uvicorn"]
 

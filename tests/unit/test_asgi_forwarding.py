@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkserve.asgi.forwarding import Forwarding, forwarded_fields
-from forkserve.http.forwarded import Style, TrustedProxies
+from forkserve.serving.asgi.forwarding import Forwarding, forwarded_fields
+from forkserve.serving.http.forwarded import Style, TrustedProxies
 
 
 def applied(*headers: tuple[bytes, bytes], style: Style = Style.X_FORWARDED, peer: str = "127.0.0.1") -> dict[str, Any]:
