@@ -22,7 +22,7 @@ from typing import NoReturn
 from forkserve import logs
 from forkserve.backends import registry
 from forkserve.backends.base import Run
-from forkserve.backends.foreign.launch import become
+from forkserve.backends.other_python.launch import become
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import Interface, WorkerOptions

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from forkserve.backends.foreign.servers import BACKENDS
+from forkserve.backends.other_python.servers import BACKENDS
 from forkserve.config.launch import WorkerOptions
 from forkserve.errors import BackendError, UsageError
 
