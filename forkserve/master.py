@@ -1,9 +1,9 @@
 """The loop and its dispatch: one event, one step. Everything that the master does begins here.
 
 Theory of operation. One thread waits in one place (`supervision.os.loop`) for signals, messages of children
-(sd_notify), whatever else has been registered (the control socket), and the next deadline. Signals mean what Unicorn and nginx mean by them;
-SIGNALS is the table. A stop goes through the watchers in reverse order of priority, a group at a time, and ends when no
-descendant is left; the sockets close last, in `app`.
+(sd_notify), whatever else has been registered (the control socket), and the next deadline. Signals mean what Unicorn
+and nginx mean by them; SIGNALS is the table. A stop goes through the watchers in reverse order of priority, a group at
+a time, and ends when no descendant is left; the sockets close last, in `bootstrap`.
 
 For the control interface, `master.loop` offers `watch`, `unwatch`, `call_at`, `call_later`. `views()` and `view(name)`
 return frozen pictures (`views.WatcherView`), `stack.pool` has the sockets. The verbs below never block; those that take
