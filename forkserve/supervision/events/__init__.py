@@ -1,0 +1,108 @@
+"""What supervision states: every fact is one frozen event, emitted once, when it has happened.
+
+Theory of operation. A watcher, a job or the master emits an event; subscribers (the log, the control interface, later
+hooks and plugins) do the rest. An event holds plain values only, so that it can be sent anywhere: `as_data` returns
+what JSON can say. `kind` names it for machines (`process.ready`), `text` says it to a person, `level` is that of its
+line in the log.
+
+Rules: pure. An event says what has happened, never what somebody should do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from forkserve.supervision.events.base import Event, as_data
+from forkserve.supervision.events.master import (
+    AuxiliaryFailed,
+    AuxiliaryReplaced,
+    BugCaught,
+    ConfigRead,
+    ConfigRefused,
+    GaveUp,
+    LogsReopened,
+    MasterStopped,
+    OrphanFound,
+    OrphansRemain,
+    RestartNeeded,
+    SignalReceived,
+    SocketBound,
+    SocketClosed,
+    SocketRetired,
+    StopStage,
+    Warned,
+)
+from forkserve.supervision.events.process import (
+    Consequence,
+    DeadlineMissed,
+    ProcessAged,
+    ProcessExited,
+    ProcessReady,
+    ProcessSaid,
+    ProcessStarted,
+    SpawnFailed,
+    StopRequested,
+)
+from forkserve.supervision.events.watcher import (
+    ReloadBegun,
+    ReloadDone,
+    ReloadFailed,
+    ReloadStep,
+    SignalSent,
+    WatcherAdded,
+    WatcherRemoved,
+    WatcherResized,
+    WatcherStopped,
+)
+
+__all__ = [
+    "KINDS",
+    "AuxiliaryFailed",
+    "AuxiliaryReplaced",
+    "BugCaught",
+    "ConfigRead",
+    "ConfigRefused",
+    "Consequence",
+    "DeadlineMissed",
+    "Event",
+    "GaveUp",
+    "LogsReopened",
+    "MasterStopped",
+    "OrphanFound",
+    "OrphansRemain",
+    "ProcessAged",
+    "ProcessExited",
+    "ProcessReady",
+    "ProcessSaid",
+    "ProcessStarted",
+    "ReloadBegun",
+    "ReloadDone",
+    "ReloadFailed",
+    "ReloadStep",
+    "RestartNeeded",
+    "SignalReceived",
+    "SignalSent",
+    "SocketBound",
+    "SocketClosed",
+    "SocketRetired",
+    "SpawnFailed",
+    "StopRequested",
+    "StopStage",
+    "Warned",
+    "WatcherAdded",
+    "WatcherRemoved",
+    "WatcherResized",
+    "WatcherStopped",
+    "as_data",
+]
+
+
+def _concrete(base: type[Event]) -> dict[str, type[Event]]:
+    found = {base.kind: base} if base.kind else {}
+    for each in base.__subclasses__():
+        found |= _concrete(each)
+    return found
+
+
+KINDS: Mapping[str, type[Event]] = _concrete(Event)
+"""Every event by its kind."""

@@ -1,0 +1,249 @@
+"""Facts about sockets, the configuration, the master and its auxiliary processes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar
+
+from forkserve.supervision.events.base import Event
+from forkserve.supervision.wording import listed
+
+__all__ = [
+    "AuxiliaryFailed",
+    "AuxiliaryReplaced",
+    "BugCaught",
+    "ConfigRead",
+    "ConfigRefused",
+    "GaveUp",
+    "LogsReopened",
+    "MasterStopped",
+    "OrphanFound",
+    "OrphansRemain",
+    "RestartNeeded",
+    "SignalReceived",
+    "SocketBound",
+    "SocketClosed",
+    "SocketEvent",
+    "SocketRetired",
+    "StopStage",
+    "Warned",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketEvent(Event):
+    channel: ClassVar[str] = "socketpool"
+    severity: ClassVar[int] = logging.DEBUG
+    socket: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketBound(SocketEvent):
+    """A socket listens."""
+
+    kind: ClassVar[str] = "socket.bound"
+    severity: ClassVar[int] = logging.INFO
+
+    def text(self) -> str:
+        return f"socket {self.socket}: listening at {self.address}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketRetired(SocketEvent):
+    """A socket is configured no more; it stays open until its queue is empty and its readers have gone."""
+
+    kind: ClassVar[str] = "socket.retired"
+
+    def text(self) -> str:
+        return f"socket {self.socket}: no longer configured at {self.address}, open until its readers have gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketClosed(SocketEvent):
+    """A socket was closed."""
+
+    kind: ClassVar[str] = "socket.closed"
+
+    def text(self) -> str:
+        return f"socket {self.socket}: closed at {self.address}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalReceived(Event):
+    """The master got a signal; `meaning` is what it does about it."""
+
+    kind: ClassVar[str] = "master.signal"
+    signal: str
+    meaning: str
+
+    def text(self) -> str:
+        return f"{self.signal}: {self.meaning}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRead(Event):
+    """The configuration was read again; `changes` has a line for each difference."""
+
+    kind: ClassVar[str] = "config.read"
+    channel: ClassVar[str] = "reload"
+    changes: tuple[str, ...]
+
+    def text(self) -> str:
+        return f"configuration read again: {'; '.join(self.changes) or 'nothing has changed'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRefused(Event):
+    """A configuration, or its application, was refused, and nothing has changed; or it was taken back."""
+
+    kind: ClassVar[str] = "config.refused"
+    channel: ClassVar[str] = "reload"
+    severity: ClassVar[int] = logging.ERROR
+    reason: str
+
+    def text(self) -> str:
+        return f"reload refused, everything stays as it is: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartNeeded(Event):
+    """An option has changed that only a new master takes over."""
+
+    kind: ClassVar[str] = "config.restart-needed"
+    channel: ClassVar[str] = "reload"
+    severity: ClassVar[int] = logging.WARNING
+    option: str
+
+    def text(self) -> str:
+        return f"{self.option} has changed, which needs a restart of forkserve"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(Event):
+    """Something is worth a warning. `channel_name` is the logger's, behind `forkserve.`."""
+
+    kind: ClassVar[str] = "warning"
+    severity: ClassVar[int] = logging.WARNING
+    message: str
+
+    def text(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsReopened(Event):
+    """Every log file was opened again."""
+
+    kind: ClassVar[str] = "master.logs-reopened"
+
+    def text(self) -> str:
+        return "log files reopened"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaveUp(Event):
+    """Nothing is left to run: the master ends."""
+
+    kind: ClassVar[str] = "master.gave-up"
+    severity: ClassVar[int] = logging.ERROR
+    reasons: tuple[str, ...]
+
+    def text(self) -> str:
+        return f"nothing is left to run, giving up: {'; '.join(self.reasons)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopStage(Event):
+    """The ordered stop has come to these watchers."""
+
+    kind: ClassVar[str] = "master.stopping"
+    severity: ClassVar[int] = logging.DEBUG
+    watchers: tuple[str, ...]
+
+    def text(self) -> str:
+        return f"stopping {listed(self.watchers)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterStopped(Event):
+    """Nothing is left; the master ends."""
+
+    kind: ClassVar[str] = "master.stopped"
+
+    def text(self) -> str:
+        return "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BugCaught(Event):
+    """An exception that should not be was caught at a barrier; `where` names the event that was dropped."""
+
+    kind: ClassVar[str] = "bug"
+    severity: ClassVar[int] = logging.ERROR
+    where: str
+    traceback: str
+
+    def text(self) -> str:
+        what = f"a bug in forkserve, please report it; {self.where} is dropped and supervision goes on"
+        return f"{what}\n{self.traceback}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuxiliaryReplaced(Event):
+    """The guard or the log writer has died, and another takes its place."""
+
+    kind: ClassVar[str] = "auxiliary.replaced"
+    severity: ClassVar[int] = logging.WARNING
+    auxiliary: str
+    pid: int
+
+    def text(self) -> str:
+        return f"the {self.auxiliary} (pid {self.pid}) has died: another takes its place"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuxiliaryFailed(Event):
+    """The guard or the log writer cannot be started; `effect` is what that means."""
+
+    kind: ClassVar[str] = "auxiliary.failed"
+    severity: ClassVar[int] = logging.ERROR
+    auxiliary: str
+    reason: str
+    effect: str
+
+    def text(self) -> str:
+        return f"no {self.auxiliary}: {self.reason}; {self.effect}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrphanFound(Event):
+    """A process has left its group and outlived its parent: it is ended."""
+
+    kind: ClassVar[str] = "orphan.found"
+    severity: ClassVar[int] = logging.WARNING
+    pid: int
+    name: str
+
+    def text(self) -> str:
+        return f"pid {self.pid} ({self.name}) has left its process group: ending it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrphansRemain(Event):
+    """A process has left others in its group that did not stop; `survived` tells whether SIGKILL did not end them."""
+
+    kind: ClassVar[str] = "orphan.remains"
+    channel: ClassVar[str] = "process"
+    leader: str
+    survived: bool
+
+    @property
+    def level(self) -> int:
+        return logging.ERROR if self.survived else logging.WARNING
+
+    def text(self) -> str:
+        if self.survived:
+            return f"{self.leader} has left processes that SIGKILL does not end"
+        return f"{self.leader} has left processes that do not stop: killed"

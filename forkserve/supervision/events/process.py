@@ -1,0 +1,185 @@
+"""Facts about one process: started, ready, what it said, how it ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from forkserve.supervision.events.base import WatcherEvent
+from forkserve.supervision.wording import human_duration
+
+__all__ = [
+    "Consequence",
+    "DeadlineMissed",
+    "ProcessAged",
+    "ProcessEvent",
+    "ProcessExited",
+    "ProcessLost",
+    "ProcessReady",
+    "ProcessSaid",
+    "ProcessStarted",
+    "SpawnFailed",
+    "StopRequested",
+]
+
+
+class Consequence(Enum):
+    """What followed from the end of a process, or from a start that failed."""
+
+    NONE = "none"
+    RESTART = "restart"
+    BACKOFF = "backoff"
+    GIVEN_UP = "given up"
+    FINISHED = "finished"
+    PREDECESSOR_STAYS = "predecessor stays"
+    SUCCESSOR_STARTS = "successor starts"
+    SUCCESSOR_SERVES = "successor serves"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessEvent(WatcherEvent):
+    wid: int
+    pid: int
+    generation: int
+
+    @property
+    def name(self) -> str:
+        """`web[1] pid 4711`, or `web[1]` of a process that never got a pid."""
+        return f"{self.watcher}[{self.wid}]" + (f" pid {self.pid}" if self.pid else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessLost(ProcessEvent):
+    """`delay` are the seconds of a back-off; `failed` counts failed starts in a row, `max_retry` how many may be."""
+
+    consequence: Consequence = Consequence.NONE
+    delay: float = 0.0
+    failed: int = 0
+    max_retry: int = -1
+
+    @property
+    def level(self) -> int:
+        if self.consequence is Consequence.GIVEN_UP:
+            return logging.ERROR
+        quiet = (Consequence.NONE, Consequence.FINISHED, Consequence.SUCCESSOR_STARTS)
+        return logging.INFO if self.consequence in quiet else logging.WARNING
+
+    def _then(self) -> str:
+        if self.consequence is Consequence.BACKOFF:
+            tries = f" ({self.failed} of {self.max_retry})" if self.failed and self.max_retry >= 0 else ""
+            return f"; restart in {self.delay:g} s{tries}"
+        if self.consequence is Consequence.GIVEN_UP:
+            tries = f" after {self.failed} failed starts in a row" if self.failed > 1 else ""
+            return f"; given up{tries}: mend it, then `forkservectl start {self.watcher}`"
+        return _CONSEQUENCES.get(self.consequence, "")
+
+
+_CONSEQUENCES: Mapping[Consequence, str] = {
+    Consequence.RESTART: "; restarting",
+    Consequence.FINISHED: "; it is not to be restarted (respawn is off)",
+    Consequence.PREDECESSOR_STAYS: "; its predecessor stays",
+    Consequence.SUCCESSOR_STARTS: "; its successor starts",
+    Consequence.SUCCESSOR_SERVES: "; its successor takes its place",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStarted(ProcessEvent):
+    """The program runs: exec(2) has succeeded."""
+
+    kind: ClassVar[str] = "process.started"
+    argv: tuple[str, ...]
+
+    def text(self) -> str:
+        return f"{self.name} started: {' '.join(self.argv)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessReady(ProcessEvent):
+    """It serves. `after` are the seconds since its start; `said` tells whether it said READY=1 itself."""
+
+    kind: ClassVar[str] = "process.ready"
+    after: float
+    said: bool
+
+    @property
+    def level(self) -> int:
+        return logging.INFO if self.said else logging.DEBUG
+
+    def text(self) -> str:
+        return f"{self.name} is ready after {human_duration(self.after)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSaid(ProcessEvent):
+    """It sent a message of sd_notify(3): `fields` are pairs of name and value."""
+
+    kind: ClassVar[str] = "process.said"
+    severity: ClassVar[int] = logging.DEBUG
+    fields: tuple[tuple[str, str], ...]
+
+    def text(self) -> str:
+        return f"{self.name} says {' '.join(f'{name}={value}' for name, value in self.fields)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessExited(ProcessLost):
+    """It was reaped. `how` says by what code or signal, `code` or `signum` is its number; `uptime` in seconds."""
+
+    kind: ClassVar[str] = "process.exited"
+    how: str
+    code: int | None
+    signum: int | None
+    uptime: float
+
+    def text(self) -> str:
+        return f"{self.name} {self.how} after {human_duration(self.uptime)}{self._then()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpawnFailed(ProcessLost):
+    """A process could not be started."""
+
+    kind: ClassVar[str] = "process.failed"
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.watcher}[{self.wid}] {self.reason}{self._then()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessAged(ProcessEvent):
+    """It has reached `max_age` and is replaced. `uptime` in seconds."""
+
+    kind: ClassVar[str] = "process.aged"
+    uptime: float
+
+    def text(self) -> str:
+        return f"{self.name} is {human_duration(self.uptime)} old (max_age): replacing it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested(ProcessEvent):
+    """It was sent its stop signal."""
+
+    kind: ClassVar[str] = "process.stopping"
+    severity: ClassVar[int] = logging.DEBUG
+    signal: str
+
+    def text(self) -> str:
+        return f"{self.name} gets {self.signal}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineMissed(ProcessEvent):
+    """It was late, and is killed. `what` says for what: "was not ready within 30 s (ready_timeout)"."""
+
+    kind: ClassVar[str] = "process.late"
+    severity: ClassVar[int] = logging.WARNING
+    what: str
+
+    def text(self) -> str:
+        return f"{self.name} {self.what}: killed"

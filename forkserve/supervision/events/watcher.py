@@ -1,0 +1,143 @@
+"""Facts about one watcher: resized, stopped, its processes replaced."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar
+
+from forkserve.supervision.events.base import WatcherEvent
+from forkserve.supervision.wording import count_of
+
+__all__ = [
+    "ReloadBegun",
+    "ReloadDone",
+    "ReloadFailed",
+    "ReloadStep",
+    "SignalSent",
+    "WatcherAdded",
+    "WatcherRemoved",
+    "WatcherResized",
+    "WatcherStopped",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherAdded(WatcherEvent):
+    """A configuration that was read again has a new watcher."""
+
+    kind: ClassVar[str] = "watcher.added"
+    severity: ClassVar[int] = logging.DEBUG
+
+    def text(self) -> str:
+        return f"{self.watcher} is new"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherRemoved(WatcherEvent):
+    """A watcher that is configured no more has stopped, and is forgotten."""
+
+    kind: ClassVar[str] = "watcher.removed"
+    severity: ClassVar[int] = logging.DEBUG
+
+    def text(self) -> str:
+        return f"{self.watcher} is gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherResized(WatcherEvent):
+    """Another number of processes is wanted."""
+
+    kind: ClassVar[str] = "watcher.resized"
+    before: int
+    after: int
+
+    def text(self) -> str:
+        return f"{self.watcher}: {count_of(self.after)} wanted, was {self.before}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherStopped(WatcherEvent):
+    """A watcher begins to stop (`done` false), or nothing of it is left (`done` true)."""
+
+    kind: ClassVar[str] = "watcher.stopped"
+    done: bool
+    processes: int = 0
+    signal: str = ""
+    grace: float = 0.0
+
+    @property
+    def level(self) -> int:
+        return logging.DEBUG if self.done else logging.INFO
+
+    def text(self) -> str:
+        if self.done:
+            return f"{self.watcher}: stopped"
+        how = f"{self.signal}, then SIGKILL after {self.grace:g} s"
+        return f"{self.watcher}: stopping {count_of(self.processes)} ({how})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalSent(WatcherEvent):
+    """A signal went to some of its processes."""
+
+    kind: ClassVar[str] = "watcher.signal"
+    signal: str
+    processes: int
+
+    def text(self) -> str:
+        return f"{self.watcher}: {self.signal} sent to {count_of(self.processes)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadBegun(WatcherEvent):
+    """The processes of a watcher are being replaced."""
+
+    kind: ClassVar[str] = "reload.begun"
+    generation: int
+    processes: int
+
+    def text(self) -> str:
+        return f"{self.watcher}: replacing {count_of(self.processes)} one by one (generation {self.generation})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadStep(WatcherEvent):
+    """One process more has been replaced: `replaced` of `processes`."""
+
+    kind: ClassVar[str] = "reload.step"
+    severity: ClassVar[int] = logging.DEBUG
+    generation: int
+    replaced: int
+    processes: int
+
+    def text(self) -> str:
+        return f"{self.watcher}: {self.replaced} of {self.processes} replaced (generation {self.generation})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadDone(WatcherEvent):
+    """All processes of a watcher are of the new generation."""
+
+    kind: ClassVar[str] = "reload.done"
+    generation: int
+    processes: int
+
+    def text(self) -> str:
+        return f"{self.watcher}: {count_of(self.processes)} replaced (generation {self.generation})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadFailed(WatcherEvent):
+    """A reload has failed: `kept` processes never left, `put_back` were replaced and have their old command again."""
+
+    kind: ClassVar[str] = "reload.failed"
+    severity: ClassVar[int] = logging.ERROR
+    generation: int
+    kept: int
+    put_back: int
+    reason: str
+
+    def text(self) -> str:
+        back = f", {count_of(self.put_back)} put back" if self.put_back else ""
+        return f"reload of {self.watcher} failed, {count_of(self.kept)} kept as before{back}: {self.reason}"
