@@ -8,13 +8,14 @@ import traceback
 from types import FrameType, TracebackType
 from typing import Any
 
+import forkserve
 from forkserve.serving.http.response import BadResponse
 
 __all__ = ["OURS", "TimedOut", "due_to_loss", "log_failure", "log_overdue", "log_waiting"]
 
 log = logging.getLogger("forkserve.application")
 
-OURS = os.path.dirname(__file__) + os.sep
+OURS = os.path.dirname(forkserve.__file__) + os.sep
 """Where our own code lies: frames of files below it say nothing to a user."""
 DEEPEST = 100
 """Frames of a waiting coroutine that are logged."""
