@@ -24,15 +24,18 @@ from forkserve.control.routes import Routes
 from forkserve.control.server import ControlServer
 from forkserve.master import SIGNALS, Master
 from forkserve.socketpool import SocketPool
-from forkserve.supervision.auxiliaries import Attendants
+from forkserve.supervision.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.eventbus import EventBus
+from forkserve.supervision.eventlog import log_event
+from forkserve.supervision.events import SocketBound, Warned
 from forkserve.supervision.os.daemon import detached
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.prctl import become_subreaper
 from forkserve.supervision.os.signals import SignalQueue
-from forkserve.supervision.spawning import Ground
-from forkserve.supervision.supervisor import Stack
+from forkserve.supervision.spawning import SpawnServices
+from forkserve.supervision.supervisor import Supervisor
 from forkserve.unix.fds import ensure_standard
 from forkserve.unix.notify import NotifySocket, take_listen_fds
 from forkserve.unix.proctitle import set_title
@@ -75,24 +78,27 @@ def run(config: Config, source: ConfigSource) -> int:
 def _master(config: Config, source: ConfigSource, pool: SocketPool, signals: SignalQueue) -> Iterator[Master]:
     """Make the loop, what stands on it, and the master; close them in reverse."""
     with contextlib.ExitStack() as stack:
+        bus = EventBus()
+        bus.subscribe(log_event)
         loop = Loop()
         stack.callback(loop.close)
         messages = NotifySocket()
         stack.callback(messages.close)
         become_subreaper()
         set_title(_title(config.master, source))
-        attendants = Attendants(loop, mark=f"NOTIFY_SOCKET={messages.address}")
-        stack.callback(attendants.close)
-        ground = Ground(
+        auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=f"NOTIFY_SOCKET={messages.address}")
+        stack.callback(auxiliaries.close)
+        services = SpawnServices(
             loop,
             pool.fds,
-            outputs=attendants.outputs,
-            bound=attendants.bound,
-            began=attendants.began,
-            ended=attendants.ended,
+            emit=bus.emit,
+            outputs=auxiliaries.outputs,
+            bound=auxiliaries.bound,
+            began=auxiliaries.began,
+            ended=auxiliaries.ended,
         )
-        watchers = Stack(config, pool, ground, inherited=dict(os.environ), notify_address=messages.address)
-        yield Master(watchers, loop, signals, attendants=attendants, messages=messages, source=source)
+        watchers = Supervisor(config, pool, services, inherited=dict(os.environ), notify_address=messages.address)
+        yield Master(watchers, loop, signals, auxiliaries=auxiliaries, messages=messages, source=source)
 
 
 @contextlib.contextmanager
@@ -118,11 +124,13 @@ def _greet(config: Config, master: Master) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     log.info("forkserve %s, Python %s, pid %d", forkserve.__version__, version, os.getpid())
     for warning in config.warnings:
-        log.warning("%s", warning)
-    speak_http = {name for each in master.stack.watchers if each.command.says_ready for name in each.command.sockets}
-    for listener in master.stack.pool:
+        master.supervisor.emit(Warned(message=warning))
+    speak_http = {
+        name for each in master.supervisor.watchers if each.command.says_ready for name in each.command.sockets
+    }
+    for listener in master.supervisor.pool:
         scheme = "http://" if listener.name in speak_http and not listener.address.startswith("unix:") else ""
-        log.info("socket %s: listening at %s%s", listener.name, scheme, listener.address)
+        master.supervisor.emit(SocketBound(socket=listener.name, address=scheme + listener.address))
 
 
 class _Writable(logging.Filter):

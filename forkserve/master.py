@@ -6,14 +6,13 @@ and nginx mean by them; SIGNALS is the table. A stop goes through the watchers i
 a time, and ends when no descendant is left; the sockets close last, in `bootstrap`.
 
 For the control interface, `master.loop` offers `watch`, `unwatch`, `call_at`, `call_later`. `views()` and `view(name)`
-return frozen pictures (`views.WatcherView`), `stack.pool` has the sockets. The verbs below never block; those that take
-time return a `Ticket`, which the loop completes with a line of text or a ForkserveError. Operations on one watcher
-queue up, and a stop supersedes them; those on different watchers run side by side (`operations`).
+return frozen pictures (`snapshot.WatcherView`), `supervisor.pool` has the sockets. The verbs below never block; those
+that take time return a `Completion`, which the loop completes with a line of text or a ForkserveError. Jobs on one
+watcher queue up, and a stop supersedes them; those on different watchers run side by side (`jobs`).
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import selectors
 import signal
@@ -22,23 +21,22 @@ from collections.abc import Callable, Mapping
 from forkserve import logs
 from forkserve.config.load import ConfigSource
 from forkserve.errors import ControlError, ExitCode
-from forkserve.supervision.auxiliaries import Attendants
-from forkserve.supervision.completion import Ticket, all_of
-from forkserve.supervision.jobs import Operation, Queue, Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.completion import Completion, all_of
+from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage, Warned
+from forkserve.supervision.jobs import Job, JobQueue, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import MASTER, Effect, MasterEvent, MasterState, step
-from forkserve.supervision.orphans import Sweep
+from forkserve.supervision.orphans import OrphanReaper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
 from forkserve.supervision.os.signals import SignalQueue
-from forkserve.supervision.process import signal_name
 from forkserve.supervision.reload import reload_all, reload_config
 from forkserve.supervision.snapshot import WatcherView
-from forkserve.supervision.supervisor import Stack
+from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.wording import signal_name
 from forkserve.unix.notify import NotifySocket, notify
 
 __all__ = ["SIGNALS", "Master"]
-
-log = logging.getLogger("forkserve.master")
 
 SIGNALS: Mapping[int, str] = {
     signal.SIGTERM: "stop",
@@ -60,43 +58,43 @@ AT_A_TIME = 0.02
 
 
 class Master:
-    """Supervises a stack from `run` until it is told to stop, or has to give up."""
+    """Supervises a supervisor from `run` until it is told to stop, or has to give up."""
 
     def __init__(
         self,
-        stack: Stack,
+        supervisor: Supervisor,
         loop: Loop,
         signals: SignalQueue,
         *,
-        attendants: Attendants,
+        auxiliaries: AuxiliaryProcesses,
         messages: NotifySocket,
         source: ConfigSource,
     ) -> None:
-        self.stack = stack
+        self.supervisor = supervisor
         self.loop = loop
         self.state = MasterState.RUNNING
         self.started_at = loop.now()
         self.exit_code = ExitCode.OK
         self._signals = signals
-        self._attendants = attendants
+        self._auxiliaries = auxiliaries
         self._messages = messages
         self._source = source
-        self._to_start: list[Queue] = []
-        self._to_stop: list[list[Queue]] = []
-        self._starts: list[Ticket] = []
-        self._paused: list[Queue] = []
-        self._reloading: Ticket | None = None
+        self._to_start: list[JobQueue] = []
+        self._to_stop: list[list[JobQueue]] = []
+        self._starts: list[Completion] = []
+        self._paused: list[JobQueue] = []
+        self._reloading: Completion | None = None
         self._reload_again = False
-        self._stopping: list[Queue] = []
-        self._sweep = Sweep(loop, self._go_on_stopping)
-        stack.on_settled = self._settled
+        self._stopping: list[JobQueue] = []
+        self._orphans = OrphanReaper(loop, self._go_on_stopping, supervisor.emit)
+        supervisor.on_settled = self._settled
         self._handlers: dict[int, Callable[[], object]] = {
             signal.SIGTERM: self.quit,
             signal.SIGQUIT: self.quit,
             signal.SIGINT: self._interrupted,
             signal.SIGHUP: self._hang_up,
             signal.SIGUSR1: self.reopen_logs,
-            signal.SIGUSR2: lambda: log.warning("SIGUSR2: an upgrade in place is not served yet"),
+            signal.SIGUSR2: lambda: supervisor.emit(Warned(message="SIGUSR2: an upgrade in place is not served yet")),
             signal.SIGWINCH: self._pause_web,
             signal.SIGTTIN: lambda: self._resize_web(+1),
             signal.SIGTTOU: lambda: self._resize_web(-1),
@@ -108,10 +106,10 @@ class Master:
         self.loop.watch(self._signals.fileno(), selectors.EVENT_READ, lambda _events: self._take_signals())
         self.loop.watch(self._messages.fileno(), selectors.EVENT_READ, lambda _events: self._take_messages())
         self._to_start = [
-            queue for group in self.stack.by_priority() for queue in group if queue.watcher.options.autostart
+            queue for group in self.supervisor.by_priority() for queue in group if queue.watcher.options.autostart
         ]
         self._start_next()
-        self.stack.settle()
+        self.supervisor.settle()
         self.loop.run()
         return self.exit_code
 
@@ -119,54 +117,54 @@ class Master:
 
     def views(self) -> tuple[WatcherView, ...]:
         """Return a picture of every watcher, in the order of the configuration."""
-        return tuple(watcher.view() for watcher in self.stack.watchers)
+        return tuple(watcher.view() for watcher in self.supervisor.watchers)
 
     def view(self, name: str) -> WatcherView:
         """Return a picture of one watcher; raises ControlError for an unknown name."""
-        return self.stack.queue(name).watcher.view()
+        return self.supervisor.queue(name).watcher.view()
 
     # Verbs. `name` None means all watchers; an unknown one raises ControlError.
 
-    def start(self, name: str | None = None) -> Ticket:
+    def start(self, name: str | None = None) -> Completion:
         """Start; done when the processes are ready."""
         return self._submit(name, Start, "started")
 
-    def stop(self, name: str | None = None) -> Ticket:
+    def stop(self, name: str | None = None) -> Completion:
         """Stop; done when nothing of it is left. The sockets stay open."""
         return self._submit(name, Stop, "stopped")
 
-    def restart(self, name: str | None = None) -> Ticket:
+    def restart(self, name: str | None = None) -> Completion:
         """Stop, then start."""
         return self._submit(name, Restart, "restarted")
 
-    def reload(self, name: str | None = None) -> Ticket:
+    def reload(self, name: str | None = None) -> Completion:
         """Replace the processes one by one; for all, of those watchers that can be replaced without a gap."""
         self._refuse_when_stopping()
-        return reload_all(self.stack) if name is None else self.stack.queue(name).submit(Reload())
+        return reload_all(self.supervisor) if name is None else self.supervisor.queue(name).submit(Reload())
 
-    def reload_config(self, *, processes: bool = False) -> Ticket:
+    def reload_config(self, *, processes: bool = False) -> Completion:
         """Read the configuration again and change what differs."""
         self._refuse_when_stopping()
-        return reload_config(self.stack, self._source, processes=processes)
+        return reload_config(self.supervisor, self._source, processes=processes)
 
-    def set_numprocesses(self, name: str, number: int) -> Ticket:
+    def set_numprocesses(self, name: str, number: int) -> Completion:
         """Keep another number of processes."""
         self._refuse_when_stopping()
         if number < 0:
             raise ControlError(f"numprocesses must be at least 0, got {number}")
-        return self.stack.queue(name).submit(Resize(number))
+        return self.supervisor.queue(name).submit(Resize(number))
 
-    def incr(self, name: str, number: int = 1) -> Ticket:
+    def incr(self, name: str, number: int = 1) -> Completion:
         """Run so many more."""
-        return self.set_numprocesses(name, self.stack.queue(name).watcher.target + number)
+        return self.set_numprocesses(name, self.supervisor.queue(name).watcher.target + number)
 
-    def decr(self, name: str, number: int = 1) -> Ticket:
+    def decr(self, name: str, number: int = 1) -> Completion:
         """Run so many fewer, down to none."""
-        return self.set_numprocesses(name, max(0, self.stack.queue(name).watcher.target - number))
+        return self.set_numprocesses(name, max(0, self.supervisor.queue(name).watcher.target - number))
 
     def signal(self, name: str, signum: int, *, pid: int | None = None, wid: int | None = None) -> str:
         """Send a signal to all processes of a watcher, or to the one of a pid or wid; returns what was done."""
-        watcher = self.stack.queue(name).watcher
+        watcher = self.supervisor.queue(name).watcher
         count = watcher.signal(signum, only=lambda each: pid in (None, each.pid) and wid in (None, each.identity.wid))
         if not count:
             raise ControlError(f"{watcher.name}: no such process")
@@ -175,20 +173,20 @@ class Master:
     def reopen_logs(self) -> None:
         """Open every log file anew: ours, those of captured output, and those of the workers that can."""
         logs.reopen()
-        self._attendants.reopen()
-        for watcher in self.stack.watchers:
+        self._auxiliaries.reopen()
+        for watcher in self.supervisor.watchers:
             watcher.signal(signal.SIGUSR1, only=lambda each: each.said_ready)
-        log.info("log files opened anew")
+        self.supervisor.emit(LogsReopened())
 
     def quit(self) -> None:
         """Stop everything in order, then end."""
         self._on(MasterEvent.STOP)
 
-    def _submit(self, name: str | None, operation: Callable[[], Operation], result: str) -> Ticket:
+    def _submit(self, name: str | None, operation: Callable[[], Job], result: str) -> Completion:
         self._refuse_when_stopping()
         if name is not None:
-            return self.stack.queue(name).submit(operation())
-        queues = [queue for group in self.stack.by_priority() for queue in group]
+            return self.supervisor.queue(name).submit(operation())
+        queues = [queue for group in self.supervisor.by_priority() for queue in group]
         return all_of([queue.submit(operation()) for queue in queues], result)
 
     def _refuse_when_stopping(self) -> None:
@@ -202,23 +200,23 @@ class Master:
             handler = self._handlers.get(signum)
             if handler is not None:
                 if signum != signal.SIGCHLD:
-                    log.info("%s: %s", signal.Signals(signum).name, SIGNALS[signum])
+                    self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
                 handler()
-        self.stack.settle()
+        self.supervisor.settle()
 
     def _take_messages(self) -> None:
         for message in self._messages.take():
-            found = self.stack.find(message.pid) or self.stack.find(_of_session(message.pid))
+            found = self.supervisor.find(message.pid) or self.supervisor.find(_of_session(message.pid))
             if found is not None:
                 found[0].said(found[1], message.fields)
-        self.stack.settle()
+        self.supervisor.settle()
 
     def _reap(self) -> None:
         exits = reap()
         for each in exits:
-            self._attendants.reaped(each.pid)
-        self.stack.reaped(exits)
-        self.stack.settle()
+            self._auxiliaries.reaped(each.pid)
+        self.supervisor.reaped(exits)
+        self.supervisor.settle()
         if self.state is not MasterState.RUNNING:
             self._go_on_stopping()
 
@@ -226,24 +224,24 @@ class Master:
         if self.state is not MasterState.RUNNING:
             self._go_on_stopping()
             return
-        hopeless = () if self._to_start else self.stack.hopeless
+        hopeless = () if self._to_start else self.supervisor.hopeless
         if hopeless:
-            log.error("nothing is left to run, giving up: %s", "; ".join(each.last_failure for each in hopeless))
+            self.supervisor.emit(GaveUp(reasons=tuple(each.last_failure for each in hopeless)))
             self.exit_code = ExitCode.GAVE_UP
             self._on(MasterEvent.STOP)
 
     def _start_next(self) -> None:
-        delay = self.stack.config.master.warmup_delay
+        delay = self.supervisor.config.master.warmup_delay
         enough = self.loop.now() + AT_A_TIME
         while self._to_start and self.state is MasterState.RUNNING:
             queue = self._to_start.pop(0)
-            if queue not in tuple(self.stack):  # a reload has removed it meanwhile
+            if queue not in tuple(self.supervisor):  # a reload has removed it meanwhile
                 continue
             self._starts.append(queue.submit(Start()))
             if self._to_start and (delay > 0 or self.loop.now() > enough):
                 self.loop.call_later(delay, self._start_next)
                 return
-        all_of(self._starts, "started").when_done(lambda _ticket: self._booted())
+        all_of(self._starts, "started").when_done(lambda _completion: self._booted())
 
     def _booted(self) -> None:
         if self.state is MasterState.RUNNING:
@@ -262,17 +260,17 @@ class Master:
         paused, self._paused = self._paused, []
         for queue in paused:
             queue.submit(Start())
-        self._reloading = reload_config(self.stack, self._source)
+        self._reloading = reload_config(self.supervisor, self._source)
         self._reloading.when_done(self._reloaded)
 
-    def _reloaded(self, _ticket: Ticket) -> None:
+    def _reloaded(self, _completion: Completion) -> None:
         notify("READY=1")
         if self._reload_again:
             self._reload_again = False
             self.loop.call_later(0.0, self._hang_up)
 
-    def _web(self) -> list[Queue]:
-        return [queue for queue in self.stack if queue.watcher.command.all_sockets]
+    def _web(self) -> list[JobQueue]:
+        return [queue for queue in self.supervisor if queue.watcher.command.all_sockets]
 
     def _pause_web(self) -> None:
         for queue in self._web():
@@ -281,7 +279,7 @@ class Master:
                 queue.submit(Stop())
 
     def _resize_web(self, change: int) -> None:
-        queues = self._web() or list(self.stack)
+        queues = self._web() or list(self.supervisor)
         if queues and self.state is MasterState.RUNNING:
             # the wish counts from one on: TTOU is no way to stop a watcher
             queues[0].submit(Resize(max(1, queues[0].watcher.target + change)))
@@ -294,30 +292,31 @@ class Master:
             if effect is Effect.STOP_ALL:
                 notify("STOPPING=1")
                 self._to_start.clear()
-                self._to_stop = self.stack.by_priority()
+                self._to_stop = self.supervisor.by_priority()
                 self._go_on_stopping()
             elif effect is Effect.KILL_ALL:
                 self.exit_code = self.exit_code or ExitCode.FAILURE
                 self._to_stop.clear()
-                for watcher in self.stack.watchers:
+                for watcher in self.supervisor.watchers:
                     watcher.kill()
                 self._go_on_stopping()
             elif effect is Effect.CLOSE:
-                log.info("stopped")
+                self.supervisor.emit(MasterStopped())
                 self.loop.stop()
 
     def _go_on_stopping(self) -> None:
         """Stop the next group when the one before has gone; when all have, end whatever else descends from us."""
         while self._to_stop and all(queue.watcher.is_gone for queue in self._stopping):
             self._stopping = self._to_stop.pop()
+            self.supervisor.emit(StopStage(watchers=tuple(queue.watcher.name for queue in self._stopping)))
             for queue in self._stopping:
                 queue.submit(Stop())
-        if self._to_stop or not self.stack.is_gone:
+        if self._to_stop or not self.supervisor.is_gone:
             return
         quick = self.state is MasterState.TERMINATING
-        if self._sweep.is_over(spared=self._attendants.pids, quick=quick):
-            self._attendants.close()
-            if not self._attendants.pids:
+        if self._orphans.is_over(spared=self._auxiliaries.pids, quick=quick):
+            self._auxiliaries.close()
+            if not self._auxiliaries.pids:
                 self._on(MasterEvent.CHILDLESS)
 
 

@@ -33,7 +33,7 @@ class Reload(Enum):
 
     LIVE = "applied at once"
     RESPAWN = "processes are replaced one by one"
-    REBIND = "the socket is bound anew"
+    REBIND = "the socket is rebound"
     RESTART = "needs a restart of forkserve"
 
 

@@ -1,6 +1,6 @@
 """The verbs: one typed function each, over the master. No bytes here, and nothing of HTTP.
 
-A verb takes validated parameters and returns its answer, or a Ticket for work that takes time. COMMANDS is the one
+A verb takes validated parameters and returns its answer, or a Completion for work that takes time. COMMANDS is the one
 table that the server, its index and the tests read.
 """
 
@@ -32,7 +32,7 @@ from forkserve.control.schema import (
 from forkserve.control.usage import Meter
 from forkserve.errors import ControlError
 from forkserve.master import Master
-from forkserve.supervision.completion import Ticket
+from forkserve.supervision.completion import Completion
 from forkserve.supervision.snapshot import ProcessView, WatcherView
 
 __all__ = ["COMMANDS", "Command", "Context"]
@@ -119,39 +119,39 @@ def _listsockets(context: Context, _asked: Nothing) -> list[SocketReport]:
             family=listener.socket.family.name,
             type=listener.socket.type.name,
         )
-        for listener in context.master.stack.pool
+        for listener in context.master.supervisor.pool
     ]
 
 
-def _start(context: Context, asked: Stopping) -> Ticket:
+def _start(context: Context, asked: Stopping) -> Completion:
     return context.master.start(asked.watcher)
 
 
-def _stop(context: Context, asked: Stopping) -> Ticket:
+def _stop(context: Context, asked: Stopping) -> Completion:
     return context.master.stop(asked.watcher)
 
 
-def _restart(context: Context, asked: Stopping) -> Ticket:
+def _restart(context: Context, asked: Stopping) -> Completion:
     return context.master.restart(asked.watcher)
 
 
-def _reload(context: Context, asked: Stopping) -> Ticket:
+def _reload(context: Context, asked: Stopping) -> Completion:
     return context.master.reload(asked.watcher)
 
 
-def _reloadconfig(context: Context, _asked: Nothing) -> Ticket:
+def _reloadconfig(context: Context, _asked: Nothing) -> Completion:
     return context.master.reload_config()
 
 
-def _incr(context: Context, asked: Amount) -> Ticket:
+def _incr(context: Context, asked: Amount) -> Completion:
     return context.master.incr(asked.watcher, asked.count)
 
 
-def _decr(context: Context, asked: Amount) -> Ticket:
+def _decr(context: Context, asked: Amount) -> Completion:
     return context.master.decr(asked.watcher, asked.count)
 
 
-def _set(context: Context, asked: SetOptions) -> Ticket:
+def _set(context: Context, asked: SetOptions) -> Completion:
     """Check every option before any is changed; only the number of processes can be set so far."""
     context.master.view(asked.watcher)
     for name in asked.options:
@@ -186,7 +186,7 @@ def _signal(context: Context, asked: SignalTo) -> Done:
 
 def _reopenlogs(context: Context, _asked: Nothing) -> Done:
     context.master.reopen_logs()
-    return Done(True, "log files opened anew")
+    return Done(True, "log files reopened")
 
 
 def _quit(context: Context, _asked: Nothing) -> Done:

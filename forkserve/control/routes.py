@@ -21,7 +21,7 @@ from forkserve.control.server import Respond
 from forkserve.control.usage import Meter
 from forkserve.errors import ControlError, ForkserveError
 from forkserve.master import Master
-from forkserve.supervision.completion import Ticket
+from forkserve.supervision.completion import Completion
 
 __all__ = ["Routes"]
 
@@ -54,10 +54,10 @@ class Routes:
         answer = command.run(self._context, parameters)
         if not command.reads:
             log.info("control: %s %s", request.path.removeprefix(_PREFIX), request.body.decode("utf-8", "replace"))
-        if not isinstance(answer, Ticket):
+        if not isinstance(answer, Completion):
             respond(_json(HTTPStatus.OK, answer))
         elif getattr(parameters, "waiting", True):
-            answer.when_done(lambda ticket: respond(_outcome(ticket)))
+            answer.when_done(lambda completion: respond(_outcome(completion)))
         elif answer.error is not None:
             raise answer.error
         else:
@@ -94,10 +94,10 @@ def _parameters(command: Command, request: Request) -> Any:
         raise _Mistake(HTTPStatus.BAD_REQUEST, f"parameters: {error}") from None
 
 
-def _outcome(ticket: Ticket) -> Reply:
-    if ticket.error is not None:
-        return _error(HTTPStatus.CONFLICT, str(ticket.error))
-    return _json(HTTPStatus.OK, Done(True, ticket.result or "done"))
+def _outcome(completion: Completion) -> Reply:
+    if completion.error is not None:
+        return _error(HTTPStatus.CONFLICT, str(completion.error))
+    return _json(HTTPStatus.OK, Done(True, completion.result or "done"))
 
 
 def _json(status: HTTPStatus, answer: Any) -> Reply:

@@ -6,29 +6,29 @@ fails it is said once, and supervision goes on without.
 
 from __future__ import annotations
 
-import logging
 import selectors
+from collections.abc import Callable
 
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.logwriter.client import Output, Streams
 from forkserve.supervision.command import Outputs
+from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event, Warned
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, Stage
 
-__all__ = ["Attendants"]
-
-log = logging.getLogger("forkserve.master")
+__all__ = ["AuxiliaryProcesses"]
 
 
-class Attendants:
-    """Stands between the watchers and the companions; its methods are what `Ground` wants."""
+class AuxiliaryProcesses:
+    """Stands between the watchers and the companions; its methods are what `SpawnServices` wants."""
 
-    def __init__(self, loop: Loop, *, mark: str = "") -> None:
+    def __init__(self, loop: Loop, emit: Callable[[Event], None], *, mark: str = "") -> None:
         """`mark` is what stands in the environment of our processes only, see `Guard`."""
         self._loop = loop
         self._mark = mark
+        self._emit = emit
         self._streams = Streams()
         self._watched = -1
         self._opened: dict[Identity, Output] = {}
@@ -88,16 +88,16 @@ class Attendants:
         if self._closing is not None:
             self._closing.discard(pid)
         elif self._guard is not None and pid == self._guard.pid:
-            log.warning("the guard (pid %d) has died: another takes its place", pid)
+            self._emit(AuxiliaryReplaced(auxiliary="guard", pid=pid))
             self._guard.close()
             self._post_guard()
         elif pid == self._streams.pid:
-            log.warning("the writer of logs (pid %d) has died: another takes its place", pid)
+            self._emit(AuxiliaryReplaced(auxiliary="log writer", pid=pid))
             self._unwatch_streams()
             try:
                 self._streams.restart()
             except OSError as error:
-                log.error("no writer of logs: %s; captured output waits in its pipes", error.strerror)
+                self._failed("log writer", error, "captured output waits in its pipes")
             self._watch_streams()
 
     def close(self) -> None:
@@ -116,10 +116,13 @@ class Attendants:
             self._guard = Guard(mark=self._mark)
         except OSError as error:
             self._guard = None
-            log.error("no guard: %s; if the master is killed, its processes may outlive it", error.strerror)
+            self._failed("guard", error, "if the master is killed, its processes may outlive it")
             return
         for pgid, (stop_signal, grace) in self._groups.items():
             self._guard.began(pgid, stop_signal, grace)
+
+    def _failed(self, auxiliary: str, error: OSError, effect: str) -> None:
+        self._emit(AuxiliaryFailed(auxiliary=auxiliary, reason=error.strerror or str(error), effect=effect))
 
     def _watch_streams(self) -> None:
         fd = self._streams.fileno()
@@ -135,7 +138,7 @@ class Attendants:
     def _hear_writer(self, _events: int) -> None:
         warnings = self._streams.take()
         for warning in warnings:
-            log.warning("%s", warning)
+            self._emit(Warned(message=warning))
         if not warnings:
             # end of file: it has died, and is replaced when it is reaped
             self._unwatch_streams()

@@ -9,23 +9,23 @@ from collections.abc import Callable, Sequence
 
 from forkserve.errors import ForkserveError
 
-__all__ = ["Ticket", "all_of"]
+__all__ = ["Completion", "all_of"]
 
 
-class Ticket:
+class Completion:
     """Pending, then either `result`, a line that says what was done, or `error`, that says why not."""
 
     def __init__(self) -> None:
         self.result: str | None = None
         self.error: ForkserveError | None = None
-        self._callbacks: list[Callable[[Ticket], None]] = []
+        self._callbacks: list[Callable[[Completion], None]] = []
 
     @property
     def done(self) -> bool:
         """True once there is a result or an error."""
         return self.result is not None or self.error is not None
 
-    def when_done(self, callback: Callable[[Ticket], None]) -> None:
+    def when_done(self, callback: Callable[[Completion], None]) -> None:
         """Call back with this ticket when the work is done; at once if it is."""
         if self.done:
             callback(self)
@@ -50,12 +50,12 @@ class Ticket:
             callback(self)
 
 
-def all_of(tickets: Sequence[Ticket], result: str) -> Ticket:
+def all_of(tickets: Sequence[Completion], result: str) -> Completion:
     """Return a ticket that is done when all are: with `result`, or with all their errors, a line each."""
-    together = Ticket()
+    together = Completion()
     left = len(tickets)
 
-    def one_less(_ticket: Ticket) -> None:
+    def one_less(_ticket: Completion) -> None:
         nonlocal left
         left -= 1
         if left <= 0:

@@ -7,25 +7,30 @@ blocks, so the stop of one watcher that takes ten minutes holds up nothing but t
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections import deque
 from typing import Protocol
 
 from forkserve.errors import ControlError
 from forkserve.supervision.command import Command
-from forkserve.supervision.completion import Ticket
+from forkserve.supervision.completion import Completion
+from forkserve.supervision.events import (
+    ReloadBegun,
+    ReloadDone,
+    ReloadFailed,
+    SignalSent,
+    WatcherResized,
+    WatcherStopped,
+)
 from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.plan import StepKind, next_step
-from forkserve.supervision.process import signal_name
 from forkserve.supervision.watcher import Watcher
+from forkserve.supervision.wording import count_of, signal_name
 
-__all__ = ["Operation", "Queue", "Reload", "Resize", "Restart", "Start", "Stop"]
-
-log = logging.getLogger("forkserve.watcher")
+__all__ = ["Job", "JobQueue", "Reload", "Resize", "Restart", "Start", "Stop"]
 
 
-class Operation(Protocol):
+class Job(Protocol):
     """One piece of work on one watcher; `name` is how messages call it."""
 
     name: str
@@ -37,19 +42,15 @@ class Operation(Protocol):
         """Go on; return what was done when it is over, else None. Raises ControlError when it has failed."""
 
 
-def _count(number: int) -> str:
-    return "1 process" if number == 1 else f"{number} processes"
-
-
 def _running(watcher: Watcher) -> str | None:
     """Say what runs once nothing is under way; raises ControlError when a slot was given up."""
     if not watcher.is_settled:
         return None
     given_up = [slot for slot in watcher.slots.values() if slot.state is SlotState.FATAL]
     if given_up:
-        what = f"{_count(len(given_up))} of {len(watcher.slots)} given up"
+        what = f"{count_of(len(given_up))} of {len(watcher.slots)} given up"
         raise ControlError(f"{watcher.name}: {what}; {watcher.name}[{given_up[0].wid}] {given_up[0].reason}")
-    return f"{watcher.name}: {_count(sum(slot.is_ready for slot in watcher.slots.values()))} running"
+    return f"{watcher.name}: {count_of(sum(slot.is_ready for slot in watcher.slots.values()))} running"
 
 
 class Start:
@@ -75,8 +76,15 @@ class Stop:
         """Lower the wish."""
         if watcher.processes and watcher.up:
             options = watcher.options
-            how = f"{signal_name(options.stop_signal)}, then SIGKILL after {options.graceful_timeout:g} s"
-            log.info("%s: stopping %s (%s)", watcher.name, _count(len(watcher.processes)), how)
+            watcher.emit(
+                WatcherStopped(
+                    watcher=watcher.name,
+                    done=False,
+                    processes=len(watcher.processes),
+                    signal=signal_name(options.stop_signal),
+                    grace=options.graceful_timeout,
+                )
+            )
         watcher.take_down()
 
     def advance(self, watcher: Watcher) -> str | None:
@@ -130,7 +138,7 @@ class Reload:
             raise ControlError(f"{watcher.name} is stopped: start it")
         command = self._command or watcher.command
         if command.options.send_hup and self._command is None:
-            log.info("%s: SIGHUP sent to %s", watcher.name, _count(watcher.signal(signal.SIGHUP)))
+            watcher.emit(SignalSent(watcher=watcher.name, signal="SIGHUP", processes=watcher.signal(signal.SIGHUP)))
         elif not command.runs_side_by_side:
             self._restart = Restart(self._command)
             self._restart.begin(watcher)
@@ -139,8 +147,7 @@ class Reload:
             self._failures = watcher.failures
             watcher.adopt(command)
             watcher.generation += 1
-            count = _count(len(watcher.slots))
-            log.info("%s: replacing %s one by one (generation %d)", watcher.name, count, watcher.generation)
+            watcher.emit(ReloadBegun(watcher=watcher.name, generation=watcher.generation, processes=len(watcher.slots)))
             watcher.revive()
 
     def advance(self, watcher: Watcher) -> str | None:
@@ -156,14 +163,17 @@ class Reload:
             watcher.replace(step.wid)
         if step.kind is not StepKind.DONE or not watcher.is_settled:
             return None
-        message = f"{watcher.name}: {_count(len(watcher.slots))} replaced"
-        log.info("%s (generation %d)", message, watcher.generation)
-        return message
+        watcher.emit(ReloadDone(watcher=watcher.name, generation=watcher.generation, processes=len(watcher.slots)))
+        return f"{watcher.name}: {count_of(len(watcher.slots))} replaced"
 
     def _give_up(self, watcher: Watcher, before: Command) -> None:
         watcher.adopt(before)
         kept = sum(1 for sight in watcher.sights() if 0 < sight.generation < watcher.generation)
-        raise ControlError(f"reload of {watcher.name} failed, {_count(kept)} kept as before: {watcher.last_failure}")
+        failed = ReloadFailed(
+            watcher=watcher.name, generation=watcher.generation, kept=kept, put_back=0, reason=watcher.last_failure
+        )
+        watcher.emit(failed)
+        raise ControlError(failed.text())
 
 
 class Resize:
@@ -178,33 +188,33 @@ class Resize:
         """Change the number."""
         if watcher.options.singleton and self._target > 1:
             raise ControlError(f"{watcher.name} is a singleton: it has one process at most")
-        log.info("%s: %s wanted, was %d", watcher.name, _count(self._target), watcher.target)
+        watcher.emit(WatcherResized(watcher=watcher.name, before=watcher.target, after=self._target))
         watcher.resize(self._target)
 
     def advance(self, watcher: Watcher) -> str | None:
         """Wait until it is settled."""
         if not watcher.up:
-            return f"{watcher.name}: {_count(self._target)} when it is started"
+            return f"{watcher.name}: {count_of(self._target)} when it is started"
         return _running(watcher)
 
 
-class Queue:
+class JobQueue:
     """The operations of one watcher: one that runs, those beside it, and those that wait."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
-        self._current: tuple[Operation, Ticket] | None = None
-        self._beside: list[tuple[Operation, Ticket]] = []
-        self._waiting: deque[tuple[Operation, Ticket]] = deque()
+        self._current: tuple[Job, Completion] | None = None
+        self._beside: list[tuple[Job, Completion]] = []
+        self._waiting: deque[tuple[Job, Completion]] = deque()
 
     @property
     def is_idle(self) -> bool:
         """True when nothing runs and nothing waits."""
         return self._current is None and not self._waiting and not self._beside
 
-    def submit(self, operation: Operation) -> Ticket:
+    def submit(self, operation: Job) -> Completion:
         """Take an operation; its ticket is done when it is."""
-        ticket = Ticket()
+        ticket = Completion()
         if isinstance(operation, Resize):
             if self._begin(operation, ticket):
                 self._beside.append((operation, ticket))
@@ -244,7 +254,7 @@ class Queue:
             if self._begin(operation, ticket):
                 self._current = (operation, ticket)
 
-    def _begin(self, operation: Operation, ticket: Ticket) -> bool:
+    def _begin(self, operation: Job, ticket: Completion) -> bool:
         try:
             operation.begin(self.watcher)
         except ControlError as error:
@@ -252,12 +262,10 @@ class Queue:
             return False
         return True
 
-    def _is_over(self, operation: Operation, ticket: Ticket) -> bool:
+    def _is_over(self, operation: Job, ticket: Completion) -> bool:
         try:
             done = operation.advance(self.watcher)
         except ControlError as error:
-            if isinstance(operation, Reload):
-                log.error("%s", error)
             ticket.fail(error)
             return True
         if done is not None:

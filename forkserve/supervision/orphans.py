@@ -6,17 +6,15 @@ As a subreaper (or as PID 1) we adopt every orphan of our processes, so the roun
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 from collections.abc import Callable, Container
 
+from forkserve.supervision.events import Event, OrphanFound
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.proc import children_of
 
-__all__ = ["Sweep"]
-
-log = logging.getLogger("forkserve.master")
+__all__ = ["OrphanReaper"]
 
 PATIENCE = 5.0
 """Seconds between SIGTERM and SIGKILL, and then between two SIGKILLs."""
@@ -25,11 +23,12 @@ KILLS = 2
 """SIGKILLs that go unanswered before the rest is left to the kernel, which holds it."""
 
 
-class Sweep:
+class OrphanReaper:
     """Ends our remaining children; `is_over` is asked after every reaping, `again` is called after a deadline."""
 
-    def __init__(self, loop: Loop, again: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, again: Callable[[], None], emit: Callable[[Event], None]) -> None:
         self._loop = loop
+        self._emit = emit
         self._again = again
         self._told: set[int] = set()
         self._kills = 0
@@ -48,7 +47,7 @@ class Sweep:
         for each in left:
             if each.pid not in self._told:
                 self._told.add(each.pid)
-                log.warning("pid %d (%s) has left its process group: ending it", each.pid, each.name)
+                self._emit(OrphanFound(pid=each.pid, name=each.name))
                 _send(each.pid, signal.SIGKILL if quick or self._kills else signal.SIGTERM)
         if self._deadline is None:
             self._deadline = self._loop.call_later(PATIENCE, self._kill)

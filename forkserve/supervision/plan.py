@@ -16,7 +16,7 @@ from forkserve.config.options import Reload, options_of
 from forkserve.config.placeholders import sockets_for
 from forkserve.supervision.lifecycle import SlotState
 
-__all__ = ["Change", "Plan", "Sight", "Step", "StepKind", "next_step", "plan", "uses"]
+__all__ = ["Change", "Plan", "SlotSnapshot", "Step", "StepKind", "next_step", "plan", "uses"]
 
 _RESPAWN_FIELDS = ("env", "rlimits", "stdout_stream", "stderr_stream")
 """What readers derive from several keys, and what only a new process takes over."""
@@ -128,7 +128,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class SlotSnapshot:
     """One slot as a roll sees it. `generation` is that of its occupant; `starting` that a process is not ready yet."""
 
     wid: int
@@ -137,7 +137,7 @@ class Sight:
     starting: bool
 
 
-def next_step(slots: Sequence[Sight], generation: int) -> Step:
+def next_step(slots: Sequence[SlotSnapshot], generation: int) -> Step:
     """Return what is next on the way to have every occupant of `generation`, one slot at a time, lowest first.
 
     A slot without an occupant needs nothing: what it gets next is of the new generation anyhow.

@@ -7,24 +7,33 @@ been spawned by us or by somebody on our behalf: a pid that becomes our child is
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from forkserve.config.handover import Identity
+from forkserve.supervision.events import DeadlineMissed, Event, OrphansRemain, StopRequested
 from forkserve.supervision.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, step
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.snapshot import ProcessView
+from forkserve.supervision.wording import signal_name
 from forkserve.unix.scoreboard import Place
 
-__all__ = ["Leftovers", "Process", "Stopping", "signal_group", "signal_name", "spoken"]
-
-log = logging.getLogger("forkserve.process")
+__all__ = ["Names", "OrphanedGroup", "Process", "Stopping", "signal_group"]
 
 KILL_PATIENCE = 5.0
 """Seconds after which a SIGKILL that did nothing is sent again; only a process stuck in the kernel needs that."""
+
+
+class Names(TypedDict):
+    """The fields of an event that say which process it is about."""
+
+    watcher: str
+    wid: int
+    pid: int
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +43,6 @@ class Stopping:
     signum: int = signal.SIGTERM
     group: bool = False
     timeout: float = 30.0
-
-
-def signal_name(signum: int) -> str:
-    """Return `SIGTERM` for 15; a real-time signal has no name of its own."""
-    try:
-        return signal.Signals(signum).name
-    except ValueError:
-        return f"signal {signum}"
 
 
 def signal_group(pgid: int, signum: int) -> bool:
@@ -59,7 +60,14 @@ class Process:
     """One pid, used once, from its spawn to its end. Its pid is valid until it has been reaped, which only we do."""
 
     def __init__(
-        self, identity: Identity, pid: int, *, generation: int, loop: Loop, place: Place | None = None
+        self,
+        identity: Identity,
+        pid: int,
+        *,
+        generation: int,
+        loop: Loop,
+        emit: Callable[[Event], None],
+        place: Place | None = None,
     ) -> None:
         self.identity = identity
         self.pid = pid
@@ -70,6 +78,7 @@ class Process:
         self.status = ""
         self._place = place
         self._loop = loop
+        self._emit = emit
         self._deadline: Timer | None = None
         self._age: Timer | None = None
         self._late = ""
@@ -77,6 +86,15 @@ class Process:
 
     def __str__(self) -> str:
         return f"{self.identity} pid {self.pid}"
+
+    def names(self) -> Names:
+        """Return what every event about it says of it."""
+        return {
+            "watcher": self.identity.watcher,
+            "wid": self.identity.wid,
+            "pid": self.pid,
+            "generation": self.generation,
+        }
 
     @property
     def uptime(self) -> float:
@@ -159,12 +177,12 @@ class Process:
             elif effect is Effect.SEND_KILL:
                 self._send_kill()
             elif effect is Effect.TELL_LATE:
-                log.warning("%s %s: killed", self, self._late)
+                self._emit(DeadlineMissed(**self.names(), what=self._late))
         return effects
 
     def _send_stop(self) -> None:
         how = self._stopping
-        log.debug("%s gets %s", self, signal_name(how.signum))
+        self._emit(StopRequested(**self.names(), signal=signal_name(how.signum)))
         self.signal(how.signum, group=how.group)
         # a process that was stopped by SIGSTOP or a terminal would never hear of it
         self.signal(signal.SIGCONT, group=how.group)
@@ -185,19 +203,27 @@ class Process:
         self._on(ProcessEvent.DEADLINE)
 
 
-class Leftovers:
+class OrphanedGroup:
     """A process group whose leader has gone: what the leader started and left, to be ended too.
 
     Its members have become our children (we are their subreaper), so each end is an event here.
     """
 
     def __init__(
-        self, leader: Process, stopping: Stopping, *, killed: bool, loop: Loop, on_gone: Callable[[], None]
+        self,
+        leader: Process,
+        stopping: Stopping,
+        *,
+        killed: bool,
+        loop: Loop,
+        emit: Callable[[Event], None],
+        on_gone: Callable[[], None],
     ) -> None:
         self.pgid = leader.pid
         self.name = str(leader)
         self.abandoned = False
         self._loop = loop
+        self._emit = emit
         self._on_gone = on_gone
         self._killed = killed
         signal_group(self.pgid, signal.SIGKILL if killed else stopping.signum)
@@ -221,27 +247,10 @@ class Leftovers:
 
     def _deadline_passed(self) -> None:
         if not self.are_gone and not self._killed:
-            log.warning("%s has left processes that do not stop: killed", self.name)
+            self._emit(OrphansRemain(leader=self.name, survived=False))
             self.kill()
             return
         if not self.are_gone:
-            log.error("%s has left processes that SIGKILL does not end", self.name)
+            self._emit(OrphansRemain(leader=self.name, survived=True))
             self.abandoned = True
         self._on_gone()
-
-
-def spoken(seconds: float) -> str:
-    """Return a time as a person says it: 0.02 s, 3.1 s, 17 min, 4.0 h, 12 d."""
-    for limit, unit, name, digits in _UNITS:
-        if seconds < limit:
-            return f"{seconds / unit:.{digits}f} {name}"
-    return f"{seconds / 86400:.1f} d"
-
-
-_UNITS = (
-    (0.1, 1, "s", 3),
-    (10, 1, "s", 1),
-    (120, 1, "s", 0),
-    (7200, 60, "min", 0),
-    (172800, 3600, "h", 1),
-)

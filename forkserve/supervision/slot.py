@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from forkserve.supervision.lifecycle import SlotState, Tally
 from forkserve.supervision.os.loop import Timer
-from forkserve.supervision.plan import Sight
+from forkserve.supervision.plan import SlotSnapshot
 from forkserve.supervision.process import Process
 from forkserve.supervision.snapshot import SlotView
 
@@ -45,11 +45,11 @@ class Slot:
         """True while its occupant serves."""
         return self.occupant is not None and self.occupant.is_ready
 
-    def sight(self) -> Sight:
+    def sight(self) -> SlotSnapshot:
         """Return it as a reload sees it."""
         generation = 0 if self.occupant is None else self.occupant.generation
         starting = self.candidate is not None or (self.occupant is not None and not self.occupant.is_ready)
-        return Sight(self.wid, self.state, generation, starting)
+        return SlotSnapshot(self.wid, self.state, generation, starting)
 
     def view(self, now: float) -> SlotView:
         """Return a picture of it."""

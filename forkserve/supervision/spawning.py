@@ -5,7 +5,6 @@ Rules: what fails is raised, and nothing is left behind. What to do about it is 
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,26 +13,31 @@ from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.command import Command, FdsFor, Outputs
+from forkserve.supervision.events import Event, ProcessStarted
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnSpec, spawn
 from forkserve.supervision.process import Process
 from forkserve.unix.scoreboard import Scoreboard
 
-__all__ = ["Ground", "start"]
-
-log = logging.getLogger("forkserve.watcher")
+__all__ = ["SpawnServices", "start"]
 
 
 def _nothing_to_tell(_pgid: int, _signum: int = 0, _grace: float = 0.0) -> None:
     """Stand in for a guard that is not there."""
 
 
+def _nobody_listens(_event: Event) -> None:
+    """Drop an event, where nobody subscribes."""
+
+
 @dataclass(slots=True)
-class Ground:
+class SpawnServices:
     """What watchers stand on; the composition root makes it, and a test may make a smaller one."""
 
     loop: Loop
     fds_for: FdsFor
+    emit: Callable[[Event], None] = _nobody_listens
+    """Hands out an event."""
     outputs: Callable[[WatcherOptions, Identity], Outputs] = lambda _options, _identity: Outputs()
     """Opens where a process's output goes; the descriptors are the caller's to keep or to close."""
     bound: Callable[[Outputs, Identity, int], None] = lambda _outputs, _identity, _pid: None
@@ -44,26 +48,26 @@ class Ground:
     random: Callable[[], float] = random.random
 
 
-def start(command: Command, wid: int, ground: Ground, *, generation: int, board: Scoreboard) -> Process:
+def start(command: Command, wid: int, services: SpawnServices, *, generation: int, board: Scoreboard) -> Process:
     """Start the process of a slot; raises ForkserveError or OSError with no process left.
 
     It gets a record of the watcher's board if it shares sockets.
     """
     options = command.options
     identity = Identity(options.name, wid)
-    outputs = ground.outputs(options, identity)
+    outputs = services.outputs(options, identity)
     place = None
     try:
         place = board.take(generation) if command.sockets else None
-        spec = command.spec(wid, ground.fds_for, outputs, place)
-        pid = ground.start(spec)
+        spec = command.spec(wid, services.fds_for, outputs, place)
+        pid = services.start(spec)
     except (ForkserveError, OSError):
-        ground.bound(outputs, identity, 0)
+        services.bound(outputs, identity, 0)
         if place is not None:
             place.release()
         raise
-    ground.bound(outputs, identity, pid)
-    ground.began(pid, options.stop_signal, options.graceful_timeout)
-    process = Process(identity, pid, generation=generation, loop=ground.loop, place=place)
-    log.info("%s started: %s", process, " ".join(spec.argv))
+    services.bound(outputs, identity, pid)
+    services.began(pid, options.stop_signal, options.graceful_timeout)
+    process = Process(identity, pid, generation=generation, loop=services.loop, emit=services.emit, place=place)
+    services.emit(ProcessStarted(**process.names(), argv=spec.argv))
     return process

@@ -14,35 +14,36 @@ from forkserve.config.placeholders import nearest
 from forkserve.errors import ControlError
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.command import Command, prepare
-from forkserve.supervision.jobs import Queue
+from forkserve.supervision.events import Event
+from forkserve.supervision.jobs import JobQueue
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.process import Process
 from forkserve.supervision.snapshot import WatcherState
-from forkserve.supervision.spawning import Ground
+from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.listeners import Listener
 
-__all__ = ["Stack"]
+__all__ = ["Supervisor"]
 
 
-class Stack:
+class Supervisor:
     """The watchers by name, without regard to case, in the order of the configuration."""
 
     def __init__(
         self,
         config: Config,
         pool: SocketPool,
-        ground: Ground,
+        services: SpawnServices,
         *,
         inherited: Mapping[str, str],
         notify_address: str | None = None,
     ) -> None:
         self.config = config
         self.pool = pool
-        self._ground = ground
+        self._services = services
         self._inherited = inherited
         self._notify_address = notify_address
-        self._queues: dict[str, Queue] = {}
+        self._queues: dict[str, JobQueue] = {}
         self._dirty: dict[str, Watcher] = {}
         self._retired: list[tuple[tuple[Listener, ...], frozenset[int]]] = []
         self.on_settled: Callable[[], None] = lambda: None
@@ -50,9 +51,13 @@ class Stack:
         for command in commands:
             self.add(command)
 
-    def __iter__(self) -> Iterator[Queue]:
+    def __iter__(self) -> Iterator[JobQueue]:
         """Iterate over the queues in the order of the configuration."""
         return iter(tuple(self._queues.values()))
+
+    def emit(self, event: Event) -> None:
+        """Hand out a fact."""
+        self._services.emit(event)
 
     @property
     def watchers(self) -> tuple[Watcher, ...]:
@@ -64,7 +69,7 @@ class Stack:
         """The configuration with the options that the watchers really have: a reload that failed has kept the old."""
         return replace(self.config, watchers=tuple(watcher.options for watcher in self.watchers))
 
-    def queue(self, name: str) -> Queue:
+    def queue(self, name: str) -> JobQueue:
         """Return the queue of one watcher; raises ControlError that names the nearest."""
         try:
             return self._queues[name.lower()]
@@ -73,9 +78,9 @@ class Stack:
             hint = nearest(name, known) or f"; there is {', '.join(known) or 'none'}"
             raise ControlError(f"no watcher {name!r}{hint}") from None
 
-    def by_priority(self) -> list[list[Queue]]:
+    def by_priority(self) -> list[list[JobQueue]]:
         """Return the queues in groups of one priority each, highest first."""
-        groups: dict[int, list[Queue]] = {}
+        groups: dict[int, list[JobQueue]] = {}
         for queue in self:
             groups.setdefault(queue.watcher.options.priority, []).append(queue)
         return [groups[priority] for priority in sorted(groups, reverse=True)]
@@ -85,10 +90,10 @@ class Stack:
         names = [socket.name for socket in config.sockets]
         return prepare(options, names, inherited=self._inherited, notify_address=self._notify_address)
 
-    def add(self, command: Command) -> Queue:
+    def add(self, command: Command) -> JobQueue:
         """Take in a watcher, stopped."""
-        watcher = Watcher(command, self._ground, self.changed)
-        queue = self._queues[command.options.name.lower()] = Queue(watcher)
+        watcher = Watcher(command, self._services, self.changed)
+        queue = self._queues[command.options.name.lower()] = JobQueue(watcher)
         return queue
 
     def remove(self, name: str) -> None:
@@ -143,7 +148,7 @@ class Stack:
         """Note that a watcher's operations may go on."""
         if not self._dirty:
             # a timer has no caller that would settle; an instant that has passed is the next thing the loop does
-            self._ground.loop.call_at(0.0, self.settle)
+            self._services.loop.call_at(0.0, self.settle)
         self._dirty[watcher.name.lower()] = watcher
 
     def settle(self) -> None:

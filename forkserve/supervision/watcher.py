@@ -11,12 +11,21 @@ is dropped when it fails. A process that has been told to stop belongs to no slo
 from __future__ import annotations
 
 import errno
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.command import Command
+from forkserve.supervision.events import (
+    Consequence,
+    Event,
+    ProcessAged,
+    ProcessExited,
+    ProcessReady,
+    ProcessSaid,
+    SpawnFailed,
+)
 from forkserve.supervision.lifecycle import (
     SLOT,
     Death,
@@ -32,16 +41,15 @@ from forkserve.supervision.lifecycle import (
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnError
-from forkserve.supervision.plan import Sight
-from forkserve.supervision.process import Leftovers, Process, Stopping, spoken
+from forkserve.supervision.plan import SlotSnapshot
+from forkserve.supervision.process import OrphanedGroup, Process, Stopping
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.snapshot import WatcherState, WatcherView, watcher_state
-from forkserve.supervision.spawning import Ground, start
+from forkserve.supervision.spawning import SpawnServices, start
+from forkserve.supervision.wording import human_duration
 from forkserve.unix.scoreboard import Scoreboard
 
 __all__ = ["Watcher"]
-
-log = logging.getLogger("forkserve.watcher")
 
 _AT_A_TIME = 0.02
 """Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
@@ -49,11 +57,18 @@ _AT_A_TIME = 0.02
 _SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """A start that fails so says nothing about the program: it is tried until the machine has what it lacks."""
 
+_CONSEQUENCES: Mapping[SlotEvent, Consequence] = {
+    SlotEvent.LOST: Consequence.RESTART,
+    SlotEvent.LOST_EARLY: Consequence.BACKOFF,
+    SlotEvent.GAVE_UP: Consequence.GIVEN_UP,
+    SlotEvent.FINISHED: Consequence.FINISHED,
+}
+
 
 class Watcher:
     """The processes of one command. `up` is the wish that it runs, `target` how many of it."""
 
-    def __init__(self, command: Command, ground: Ground, changed: Callable[[Watcher], None]) -> None:
+    def __init__(self, command: Command, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
         self.command = command
         self.up = False
         self.target = command.options.numprocesses
@@ -64,8 +79,8 @@ class Watcher:
         self.last_failure = ""
         self.slots: dict[int, Slot] = {}
         self.processes: dict[int, Process] = {}
-        self.leftovers: list[Leftovers] = []
-        self._ground = ground
+        self.leftovers: list[OrphanedGroup] = []
+        self._services = services
         self._changed = changed
         self._not_before = 0.0
         self._warming: Timer | None = None
@@ -81,6 +96,10 @@ class Watcher:
     def options(self) -> WatcherOptions:
         """Its options in force."""
         return self.command.options
+
+    def emit(self, event: Event) -> None:
+        """Hand out a fact about it."""
+        self._services.emit(event)
 
     @property
     def is_gone(self) -> bool:
@@ -107,7 +126,7 @@ class Watcher:
 
     def view(self) -> WatcherView:
         """Return a picture of now, processes in order of slot and age."""
-        now = self._ground.loop.now()
+        now = self._services.loop.now()
         ordered = sorted(self.processes.values(), key=lambda each: (each.identity.wid, each.started_at))
         return WatcherView(
             name=self.name,
@@ -174,7 +193,7 @@ class Watcher:
         """Give up what it holds, when nothing of it runs any more."""
         self._board.close()
 
-    def sights(self) -> list[Sight]:
+    def sights(self) -> list[SlotSnapshot]:
         """Return the slots as a reload sees them."""
         return [slot.sight() for slot in self.slots.values()]
 
@@ -198,25 +217,28 @@ class Watcher:
         process.exited()
         self._end_leftovers(process, killed=killed_by_us and exit_.signum == 9)
         slot = self.slots.get(process.identity.wid)
-        how = f"{exit_} after {spoken(process.uptime)}"
+        lost = ProcessExited(
+            **process.names(), how=str(exit_), code=exit_.code, signum=exit_.signum, uptime=process.uptime
+        )
         if slot is not None and slot.candidate is process:
             slot.candidate = None
-            self._failed(f"{process} {how}", process.generation)
-            log.warning("%s %s; its predecessor stays", process, how)
+            self._failed(lost.text(), process.generation)
+            self._tell(lost, Consequence.PREDECESSOR_STAYS)
         elif slot is not None and slot.occupant is process and slot.makes_way and self.options.respawn:
             slot.occupant, slot.makes_way = None, False
-            log.info("%s %s; its successor starts", process, how)
+            self._tell(lost, Consequence.SUCCESSOR_STARTS)
             self._event(slot, SlotEvent.LOST)
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
-            self._lost(slot, process, how, Death(was_ready, None if killed_by_us else exit_.signum))
+            self._lost(slot, lost, Death(was_ready, None if killed_by_us else exit_.signum))
         else:
-            log.info("%s %s", process, how)
+            self._tell(lost, Consequence.NONE)
         self._changed(self)
 
     def said(self, process: Process, fields: dict[str, str]) -> None:
         """One of its processes has sent a message of sd_notify(3)."""
         process.status = fields.get("STATUS", process.status)
+        self._services.emit(ProcessSaid(**process.names(), fields=tuple(fields.items())))
         if fields.get("READY") == "1":
             self._says_ready = process.said_ready = True
             self._ready(process)
@@ -226,56 +248,61 @@ class Watcher:
         gone = [each for each in self.leftovers if each.are_gone]
         for each in gone:
             self.leftovers.remove(each)
-            self._ground.ended(each.pgid)
+            self._services.ended(each.pgid)
         if gone:
             self._changed(self)
 
     def _end_leftovers(self, process: Process, *, killed: bool) -> None:
-        each = Leftovers(
-            process, self._stopping(), killed=killed, loop=self._ground.loop, on_gone=self.look_after_leftovers
+        each = OrphanedGroup(
+            process,
+            self._stopping(),
+            killed=killed,
+            loop=self._services.loop,
+            emit=self._services.emit,
+            on_gone=self.look_after_leftovers,
         )
         if each.are_gone:
-            self._ground.ended(each.pgid)
+            self._services.ended(each.pgid)
         else:
             self.leftovers.append(each)
 
     def _ready(self, process: Process) -> None:
         if not process.became_ready():
             return
-        level = logging.INFO if process.said_ready else logging.DEBUG
-        log.log(level, "%s is ready after %s", process, spoken(process.uptime))
+        self._services.emit(ProcessReady(**process.names(), after=process.uptime, said=process.said_ready))
         slot = self.slots.get(process.identity.wid)
         if slot is not None and slot.candidate is process:
             predecessor, slot.occupant, slot.candidate = slot.occupant, process, None
             self._event(slot, SlotEvent.REPLACED, predecessor=predecessor)
         self._changed(self)
 
-    def _lost(self, slot: Slot, process: Process, how: str, death: Death) -> None:
+    def _tell(self, lost: ProcessExited | SpawnFailed, consequence: Consequence) -> None:
+        self._services.emit(replace(lost, consequence=consequence))
+
+    def _lost(self, slot: Slot, lost: ProcessExited, death: Death) -> None:
         """Decide what follows when the occupant has died unasked; a candidate that is under way takes its place."""
-        slot.reason = how
+        slot.reason = f"{lost.how} after {human_duration(lost.uptime)}"
         if slot.candidate is not None:
             slot.occupant, slot.candidate = slot.candidate, None
-            log.warning("%s %s; %s takes its place", process, how, slot.occupant)
+            self._tell(lost, Consequence.SUCCESSOR_SERVES)
             return
-        self._carry_out(slot, f"{process} {how}", death, process.generation)
+        self._judge(slot, lost, death)
 
-    def _carry_out(self, slot: Slot, what: str, death: Death, generation: int) -> None:
+    def _judge(self, slot: Slot, lost: ProcessExited | SpawnFailed, death: Death) -> None:
         policy = self._policy()
         verdict = judge(policy, slot.tally, death)
         slot.tally = verdict.tally
-        if verdict.event is SlotEvent.FINISHED:
-            slot.finished = True
-            log.info("%s; it is not to be restarted (respawn is off)", what)
-        elif verdict.event is SlotEvent.LOST:
-            log.warning("%s; restarting", what)
-        elif verdict.event is SlotEvent.LOST_EARLY:
-            self._failed(what, generation)
-            count = f" ({verdict.tally.failed} of {policy.max_retry})" if not death.transient else ""
-            log.warning("%s; restart in %g s%s", what, verdict.delay, count if policy.max_retry >= 0 else "")
-        else:
-            self._failed(what, generation)
-            count = f" after {verdict.tally.failed} failed starts in a row" if verdict.tally.failed > 1 else ""
-            log.error("%s; given up%s: mend it, then `forkservectl start %s`", what, count, self.name)
+        slot.finished = slot.finished or verdict.event is SlotEvent.FINISHED
+        if verdict.event in (SlotEvent.LOST_EARLY, SlotEvent.GAVE_UP):
+            self._failed(lost.text(), lost.generation)
+        told = replace(
+            lost,
+            consequence=_CONSEQUENCES[verdict.event],
+            delay=verdict.delay,
+            failed=0 if death.transient else verdict.tally.failed,
+            max_retry=policy.max_retry,
+        )
+        self._services.emit(told)
         self._event(slot, verdict.event, verdict=verdict)
 
     def _failed(self, what: str, generation: int) -> None:
@@ -296,7 +323,7 @@ class Watcher:
             elif effect is Effect.STOP_PREDECESSOR and predecessor is not None:
                 self._stop(predecessor)
             elif effect is Effect.ARM and verdict is not None:
-                slot.retry = self._ground.loop.call_later(verdict.delay, lambda: self._due(slot))
+                slot.retry = self._services.loop.call_later(verdict.delay, lambda: self._due(slot))
             elif effect is Effect.DISARM and slot.retry is not None:
                 slot.retry.cancel()
             elif effect is Effect.CLEAR_TALLY:
@@ -332,7 +359,7 @@ class Watcher:
         """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
         if not self.up:
             return
-        enough = self._ground.loop.now() + _AT_A_TIME
+        enough = self._services.loop.now() + _AT_A_TIME
         for wid in range(1, self.target + 1):
             slot = self.slots.get(wid)
             if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
@@ -340,13 +367,13 @@ class Watcher:
             if not self._may_spawn():
                 return
             self._event(self.slots.setdefault(wid, Slot(wid)), SlotEvent.WANT_UP)
-            if self._ground.loop.now() > enough:
+            if self._services.loop.now() > enough:
                 self._come_back_at(enough)
                 return
 
     def _may_spawn(self) -> bool:
         """Tell whether it is time for the next start; if not, come back when it is."""
-        now = self._ground.loop.now()
+        now = self._services.loop.now()
         if now >= self._not_before:
             self._not_before = now + self.options.warmup_delay
             return True
@@ -355,7 +382,7 @@ class Watcher:
 
     def _come_back_at(self, instant: float) -> None:
         if self._warming is None:
-            self._warming = self._ground.loop.call_at(instant, self._warm)
+            self._warming = self._services.loop.call_at(instant, self._warm)
 
     def _warm(self) -> None:
         self._warming = None
@@ -370,9 +397,9 @@ class Watcher:
     def _spawn(self, slot: Slot) -> Process | None:
         """Start a process for a slot; when that fails the slot has taken note, and there is none."""
         try:
-            process = start(self.command, slot.wid, self._ground, generation=self.generation, board=self._board)
+            process = start(self.command, slot.wid, self._services, generation=self.generation, board=self._board)
         except (ForkserveError, OSError) as error:
-            self._not_started(slot, f"{self.name}[{slot.wid}] {error}", error)
+            self._not_started(slot, error)
             return None
         self.processes[process.pid] = process
         slot.runs += 1
@@ -382,27 +409,28 @@ class Watcher:
         else:
             process.counts_as_ready_after(options.ready_after, lambda: self._ready(process))
         if options.max_age > 0:
-            age = options.max_age + self._ground.random() * options.max_age_variance
+            age = options.max_age + self._services.random() * options.max_age_variance
             process.ages(age, lambda: self._too_old(process))
         return process
 
-    def _not_started(self, slot: Slot, what: str, error: ForkserveError | OSError) -> None:
+    def _not_started(self, slot: Slot, error: ForkserveError | OSError) -> None:
         slot.reason = str(error)
+        lost = SpawnFailed(watcher=self.name, wid=slot.wid, pid=0, generation=self.generation, reason=str(error))
         if slot.occupant is not None:
-            self._failed(what, self.generation)
-            log.warning("%s; its predecessor stays", what)
+            self._failed(lost.text(), self.generation)
+            self._tell(lost, Consequence.PREDECESSOR_STAYS)
             return
         number = error.number if isinstance(error, SpawnError) else getattr(error, "errno", 0)
         transient = number in _SHORT_OF
         death = Death(was_ready=False, transient=transient, impossible=not transient and slot.runs == 0)
-        self._carry_out(slot, what, death, self.generation)
+        self._judge(slot, lost, death)
 
     def _too_old(self, process: Process) -> None:
         """Replace a process that has reached its age; when the replacement fails, try again later."""
         slot = self.slots.get(process.identity.wid)
         if slot is None or slot.occupant is not process or process.is_asked_to_end:
             return
-        log.info("%s is %s old (max_age): replacing it", process, spoken(process.uptime))
+        self._services.emit(ProcessAged(**process.names(), uptime=process.uptime))
         if not self.command.runs_side_by_side:
             slot.makes_way = True
             self._stop(process)

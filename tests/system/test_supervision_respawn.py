@@ -183,7 +183,7 @@ def test_a_writer_of_logs_or_a_guard_that_dies_is_replaced(tmp_path: Path) -> No
         assert len(ours) == 2
         for pid in ours:
             os.kill(pid, signal.SIGKILL)
-        server.expect_all("the guard .* has died", "the writer of logs .* has died")
+        server.expect_all("the guard .* has died", "the log writer .* has died")
 
         eventually(lambda: len({each.pid for each in relations() if each.parent == server.pid}) == 3)
 

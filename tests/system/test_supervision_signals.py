@@ -158,7 +158,7 @@ def test_hup_binds_a_changed_socket_anew_and_moves_its_readers(tmp_path: Path) -
         server.expect_all(r"web\[1\] pid \d+ started", r"web\[2\] pid \d+ started")
         (tmp_path / "stack.ini").write_text(config.replace("one.sock", "two.sock"))
         server.send(signal.SIGHUP)
-        server.expect("socket web is bound anew")
+        server.expect("socket web is rebound")
         server.expect(r"web: 2 processes replaced")
         eventually(lambda: os.listdir(tmp_path / "a") == ["two.sock"])
         with socket.socket(socket.AF_UNIX) as client:
@@ -211,7 +211,7 @@ cmd = {sys.executable} -S ready.py
         eventually(lambda: (tmp_path / "talk.log").exists() and (tmp_path / "talk.log").read_text() == "one\n")
         (tmp_path / "talk.log").rename(tmp_path / "talk.log.1")
         server.send(signal.SIGUSR1)
-        server.expect_all("log files opened anew", "told to reopen")
+        server.expect_all("log files reopened", "told to reopen")
         (tmp_path / "pipe").write_text("two\n")
 
         eventually(lambda: (tmp_path / "talk.log").exists() and (tmp_path / "talk.log").read_text() == "two\n")

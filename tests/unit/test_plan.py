@@ -10,7 +10,7 @@ import pytest
 from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
 from forkserve.config.options import Reload, options_of
 from forkserve.supervision.lifecycle import SlotState
-from forkserve.supervision.plan import Plan, Sight, Step, StepKind, next_step, plan
+from forkserve.supervision.plan import Plan, SlotSnapshot, Step, StepKind, next_step, plan
 
 WEB = WatcherOptions(name="web", cmd="serve $(circus.sockets.web)")
 REDIS = WatcherOptions(name="redis", cmd="redis-server")
@@ -101,12 +101,12 @@ FILLED = SlotState.FILLED
     ("slots", "expected"),
     [
         ([], Step(StepKind.DONE)),
-        ([Sight(1, FILLED, 2, False)], Step(StepKind.DONE)),
-        ([Sight(2, FILLED, 1, False), Sight(1, FILLED, 1, False)], Step(StepKind.REPLACE, 1)),
-        ([Sight(1, FILLED, 2, True), Sight(2, FILLED, 1, False)], Step(StepKind.WAIT)),
-        ([Sight(1, SlotState.FATAL, 0, False), Sight(2, FILLED, 1, False)], Step(StepKind.REPLACE, 2)),
-        ([Sight(1, SlotState.BACKOFF, 0, False)], Step(StepKind.DONE)),
+        ([SlotSnapshot(1, FILLED, 2, False)], Step(StepKind.DONE)),
+        ([SlotSnapshot(2, FILLED, 1, False), SlotSnapshot(1, FILLED, 1, False)], Step(StepKind.REPLACE, 1)),
+        ([SlotSnapshot(1, FILLED, 2, True), SlotSnapshot(2, FILLED, 1, False)], Step(StepKind.WAIT)),
+        ([SlotSnapshot(1, SlotState.FATAL, 0, False), SlotSnapshot(2, FILLED, 1, False)], Step(StepKind.REPLACE, 2)),
+        ([SlotSnapshot(1, SlotState.BACKOFF, 0, False)], Step(StepKind.DONE)),
     ],
 )
-def test_the_next_step_of_a_roll(slots: list[Sight], expected: Step) -> None:
+def test_the_next_step_of_a_roll(slots: list[SlotSnapshot], expected: Step) -> None:
     assert next_step(slots, 2) == expected

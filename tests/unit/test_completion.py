@@ -1,24 +1,24 @@
-"""A ticket is completed once, and tells all who wait."""
+"""A completion is completed once, and tells all who wait."""
 
 from __future__ import annotations
 
 from forkserve.errors import ForkserveError
-from forkserve.supervision.completion import Ticket, all_of
+from forkserve.supervision.completion import Completion, all_of
 
 
 def test_a_ticket_tells_before_and_after_it_is_done() -> None:
-    ticket, told = Ticket(), []
-    ticket.when_done(lambda each: told.append(each.result))
-    ticket.succeed("done")
-    ticket.fail(ForkserveError("too late"))
-    ticket.when_done(lambda each: told.append(each.result))
+    completion, told = Completion(), []
+    completion.when_done(lambda each: told.append(each.result))
+    completion.succeed("done")
+    completion.fail(ForkserveError("too late"))
+    completion.when_done(lambda each: told.append(each.result))
 
     assert told == ["done", "done"]
-    assert ticket.error is None
+    assert completion.error is None
 
 
 def test_all_of_waits_for_the_last_and_collects_the_errors() -> None:
-    tickets = [Ticket(), Ticket(), Ticket()]
+    tickets = [Completion(), Completion(), Completion()]
     together = all_of(tickets, "all done")
     tickets[0].fail(ForkserveError("one"))
     tickets[1].succeed("fine")
