@@ -22,6 +22,7 @@ from forkserve.config.model import Config, MasterOptions
 from forkserve.control.place import default_path
 from forkserve.control.routes import Routes
 from forkserve.control.server import ControlServer
+from forkserve.control.stream import EventHistory
 from forkserve.master import SIGNALS, Master
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries import AuxiliaryProcesses
@@ -65,9 +66,10 @@ def run(config: Config, source: ConfigSource) -> int:
         settled = stack.enter_context(detached()) if options.daemon else None
         if options.pidfile is not None:
             stack.callback(PidFile(options.pidfile).close)
-        with _master(config, source, pool, signals) as master:
+        with _master(config, source, pool, signals) as (bus, master):
+            history = EventHistory(bus)
             _greet(config, master)
-            with _control(options, source, master):
+            with _control(options, source, Routes(master, history)):
                 settle_memory()
                 if settled is not None:
                     settled()
@@ -75,7 +77,9 @@ def run(config: Config, source: ConfigSource) -> int:
 
 
 @contextlib.contextmanager
-def _master(config: Config, source: ConfigSource, pool: SocketPool, signals: SignalQueue) -> Iterator[Master]:
+def _master(
+    config: Config, source: ConfigSource, pool: SocketPool, signals: SignalQueue
+) -> Iterator[tuple[EventBus, Master]]:
     """Make the loop, what stands on it, and the master; close them in reverse."""
     with contextlib.ExitStack() as stack:
         bus = EventBus()
@@ -98,11 +102,11 @@ def _master(config: Config, source: ConfigSource, pool: SocketPool, signals: Sig
             ended=auxiliaries.ended,
         )
         watchers = Supervisor(config, pool, services, inherited=dict(os.environ), notify_address=messages.address)
-        yield Master(watchers, loop, signals, auxiliaries=auxiliaries, messages=messages, source=source)
+        yield bus, Master(watchers, loop, signals, auxiliaries=auxiliaries, messages=messages, source=source)
 
 
 @contextlib.contextmanager
-def _control(options: MasterOptions, source: ConfigSource, master: Master) -> Iterator[None]:
+def _control(options: MasterOptions, source: ConfigSource, routes: Routes) -> Iterator[None]:
     """Serve control; a place that cannot be written to stops the start only when it was named."""
     path = default_path(source.path) if options.control == "auto" else Path(options.control)
     if options.control == "none" or path is None:
@@ -110,7 +114,7 @@ def _control(options: MasterOptions, source: ConfigSource, master: Master) -> It
             log.warning("no private folder can be written to: running without a control socket (--control PATH)")
         yield
         return
-    server = ControlServer(path, master.loop, Routes(master))
+    server = ControlServer(path, routes.loop, routes)
     log.info("control: %s", path)
     with contextlib.closing(server):
         yield

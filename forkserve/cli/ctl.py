@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +47,8 @@ def _ask(arguments: Arguments) -> int:
 
 
 def _print(answer: Answer, arguments: Arguments) -> None:
+    if answer is None:  # the verb has printed it
+        return
     if arguments.json:
         print(json.dumps(answer, indent=2))
     else:
@@ -62,6 +65,18 @@ def _verb(name: str, *parameters: str) -> Callable[[Client, Arguments], Answer]:
 def _call_set(client: Client, arguments: Arguments) -> Answer:
     options = dict(pair.split("=", 1) for pair in arguments.options)
     return client.call("set", watcher=arguments.watcher, options=options, waiting=arguments.waiting)
+
+
+def _call_events(client: Client, arguments: Arguments) -> Answer:
+    """Print events as they come; what is left to print then is nothing."""
+    last = arguments.lines if arguments.lines is not None else 0 if arguments.follow else 1000
+    for event in client.follow("events", watcher=arguments.watcher, follow=arguments.follow, last=last):
+        if arguments.json:
+            print(json.dumps(event), flush=True)
+        else:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
+            print(f"{when} {event['kind']:<17} {event['text']}", flush=True)
+    return None
 
 
 def _call_signal(client: Client, arguments: Arguments) -> Answer:
@@ -175,6 +190,10 @@ def _add_reading(verbs: Verbs) -> None:
     stats.add_argument("watcher", nargs="?")
     stats.set_defaults(show=_show_stats)
     _add(verbs, "listsockets", "Show the listening sockets.", _verb("listsockets")).set_defaults(show=_show_sockets)
+    events = _add(verbs, "events", "Print what has happened, or with -f what happens, an event a line.", _call_events)
+    events.add_argument("watcher", nargs="?", help="only events of this watcher")
+    events.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
+    events.add_argument("-n", "--lines", type=int, metavar="N", help="the last N events kept (all, or none with -f)")
     _add(verbs, "version", "Say which forkserve answers.", _verb("version")).set_defaults(show=_show_version)
 
 

@@ -6,9 +6,11 @@ with Client(find("circus.ini")) as client:
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,11 +58,35 @@ class Client:
         Raises ControlError with the master's own words when it refuses, or when it cannot be reached; TimedOutError
         when it does not answer in time.
         """
+        with self._translated(verb):
+            return self._answer(self._ask(verb, parameters))
+
+    def follow(self, verb: str, **parameters: Any) -> Iterator[Any]:
+        """Yield the events that a verb streams until the master ends them; raises as `call` does."""
+        with self._translated(verb):
+            response = self._ask(verb, parameters)
+            if response.status >= 400:
+                self._answer(response)
+            for line in response:
+                if line.startswith(b"data: "):
+                    yield json.loads(line.removeprefix(b"data: "))
+
+    def _ask(self, verb: str, parameters: Mapping[str, Any]) -> http.client.HTTPResponse:
         body = json.dumps({key: value for key, value in parameters.items() if value is not None})
+        self._connection.request("POST", f"/v1/{verb}", body, {"Content-Type": "application/json"})
+        return self._connection.getresponse()
+
+    def _answer(self, response: http.client.HTTPResponse) -> Any:
+        answer = json.loads(response.read() or b"null")
+        if response.status >= 400:
+            raise ControlError(answer.get("error", response.reason) if isinstance(answer, dict) else response.reason)
+        return answer
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        """Turn what may go wrong on the way to the master into one line."""
         try:
-            self._connection.request("POST", f"/v1/{verb}", body, {"Content-Type": "application/json"})
-            response = self._connection.getresponse()
-            answer = json.loads(response.read() or b"null")
+            yield
         except TimeoutError:
             raise TimedOutError(f"no answer to {verb} within the time given; the work may still go on") from None
         except PermissionError:
@@ -69,6 +95,3 @@ class Client:
             raise ControlError(f"{self._path}: no such socket; is forkserve running?") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ControlError(f"{self._path}: {error or 'the master closed the connection'}") from None
-        if response.status >= 400:
-            raise ControlError(answer.get("error", response.reason) if isinstance(answer, dict) else response.reason)
-        return answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import forkserve
@@ -16,9 +17,11 @@ from forkserve.config.model import WatcherOptions
 from forkserve.config.options import Reload, options_of
 from forkserve.config.placeholders import nearest
 from forkserve.config.values import signal_name
+from forkserve.control.http import Stream
 from forkserve.control.schema import (
     Amount,
     Done,
+    Events,
     Nothing,
     ProcessReport,
     Selected,
@@ -29,6 +32,7 @@ from forkserve.control.schema import (
     Version,
     WatcherReport,
 )
+from forkserve.control.stream import KEPT, EventHistory
 from forkserve.control.usage import Meter
 from forkserve.errors import ControlError
 from forkserve.master import Master
@@ -44,6 +48,7 @@ class Context:
 
     master: Master
     meter: Meter
+    events: EventHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,13 @@ def _listsockets(context: Context, _asked: Nothing) -> list[SocketReport]:
         )
         for listener in context.master.supervisor.pool
     ]
+
+
+def _events(context: Context, asked: Events) -> Stream:
+    watcher = "" if asked.watcher is None else context.master.view(asked.watcher).name
+    last = KEPT if asked.after and not asked.last else asked.last
+    first = context.events.past(watcher=watcher, last=last, after=asked.after)
+    return Stream(first, partial(context.events.follow, watcher=watcher) if asked.follow else None)
 
 
 def _start(context: Context, asked: Stopping) -> Completion:
@@ -201,6 +213,7 @@ COMMANDS: dict[str, Command] = {
     "status": Command(Selected, True, _status),
     "stats": Command(Selected, True, _stats),
     "listsockets": Command(Nothing, True, _listsockets),
+    "events": Command(Events, True, _events),
     "start": Command(Stopping, False, _start),
     "stop": Command(Stopping, False, _stop),
     "restart": Command(Stopping, False, _restart),

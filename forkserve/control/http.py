@@ -6,13 +6,14 @@ limit), of a body (64 KiB), and one request at a time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import h11
 
-__all__ = ["BODY_LIMIT", "Exchange", "Refused", "Reply", "Request"]
+__all__ = ["BODY_LIMIT", "Exchange", "Refused", "Reply", "Request", "Stream"]
 
 BODY_LIMIT = 64 * 1024
 HEAD_LIMIT = 16 * 1024
@@ -43,6 +44,17 @@ class Reply:
     status: HTTPStatus
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A reply without an end: `first` is sent at once, then what `follow` pushes; None ends it after `first`.
+
+    `follow` is called with a function that sends bytes, and returns what is called when the client has gone.
+    """
+
+    first: bytes
+    follow: Callable[[Callable[[bytes], None]], Callable[[], None]] | None
 
 
 class Exchange:
@@ -112,6 +124,24 @@ class Exchange:
         parts.append(self._h11.send(h11.EndOfMessage()))
         self._start_next_cycle()
         return b"".join(part for part in parts if part)
+
+    def begin_stream(self) -> bytes:
+        """Return the head of a reply whose body comes in pieces; the connection ends with it."""
+        headers = [
+            ("Content-Type", "text/event-stream"),
+            ("Cache-Control", "no-store"),
+            ("Transfer-Encoding", "chunked"),
+            ("Connection", "close"),
+        ]
+        return self._h11.send(h11.Response(status_code=200, reason="OK", headers=headers)) or b""
+
+    def piece(self, data: bytes) -> bytes:
+        """Return a piece of such a body as it travels."""
+        return self._h11.send(h11.Data(data=data)) or b""
+
+    def end_stream(self) -> bytes:
+        """Return the end of such a body."""
+        return self._h11.send(h11.EndOfMessage()) or b""
 
     def _start_next_cycle(self) -> None:
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:

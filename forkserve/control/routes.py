@@ -15,13 +15,15 @@ import msgspec
 
 from forkserve.config.placeholders import nearest
 from forkserve.control.commands import COMMANDS, Command, Context
-from forkserve.control.http import Reply, Request
+from forkserve.control.http import Reply, Request, Stream
 from forkserve.control.schema import Done
 from forkserve.control.server import Respond
+from forkserve.control.stream import EventHistory
 from forkserve.control.usage import Meter
 from forkserve.errors import ControlError, ForkserveError
 from forkserve.master import Master
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.os.loop import Loop
 
 __all__ = ["Routes"]
 
@@ -33,8 +35,13 @@ _PREFIX = "/v1/"
 class Routes:
     """Handles the requests of the control server over one master."""
 
-    def __init__(self, master: Master) -> None:
-        self._context = Context(master, Meter())
+    def __init__(self, master: Master, events: EventHistory) -> None:
+        self._context = Context(master, Meter(), events)
+
+    @property
+    def loop(self) -> Loop:
+        """The loop that the server stands on."""
+        return self._context.master.loop
 
     def __call__(self, request: Request, respond: Respond) -> None:
         """Answer one request, now or when its work is done; never raises."""
@@ -54,7 +61,9 @@ class Routes:
         answer = command.run(self._context, parameters)
         if not command.reads:
             log.info("control: %s %s", request.path.removeprefix(_PREFIX), request.body.decode("utf-8", "replace"))
-        if not isinstance(answer, Completion):
+        if isinstance(answer, Stream):
+            respond(answer)
+        elif not isinstance(answer, Completion):
             respond(_json(HTTPStatus.OK, answer))
         elif getattr(parameters, "waiting", True):
             answer.when_done(lambda completion: respond(_outcome(completion)))

@@ -13,6 +13,7 @@ import msgspec
 __all__ = [
     "Amount",
     "Done",
+    "Events",
     "Nothing",
     "ProcessReport",
     "Selected",
@@ -42,6 +43,15 @@ class Stopping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     watcher: str | None = None
     waiting: bool = True
+
+
+class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The last events of all watchers or of one, then, with `follow`, those to come; `after` is the id of one."""
+
+    watcher: str | None = None
+    follow: bool = True
+    last: Annotated[int, msgspec.Meta(ge=0)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -26,7 +26,7 @@ from typing import Protocol
 
 import msgspec
 
-from forkserve.control.http import Exchange, Refused, Reply, Request
+from forkserve.control.http import Exchange, Refused, Reply, Request, Stream
 from forkserve.control.place import is_live
 from forkserve.errors import BindError, ExitCode
 
@@ -38,6 +38,8 @@ MOST_CONNECTIONS = 64
 REQUEST_TIMEOUT = 10.0
 RECEIVE_SIZE = 16 * 1024
 SEND_LIMIT = 8 * 1024 * 1024
+STREAM_LIMIT = 1024 * 1024
+"""Bytes that wait for a client which follows the events; one that reads no faster is dropped."""
 
 
 class Timer(Protocol):
@@ -60,7 +62,7 @@ class Loop(Protocol):
         """Call back once, `delay` seconds from now."""
 
 
-Respond = Callable[[Reply], None]
+Respond = Callable[[Reply | Stream], None]
 """Give the reply; may be called later, and is harmless when the client has gone."""
 
 Handler = Callable[[Request, Respond], None]
@@ -120,6 +122,8 @@ class _Connection:
         self._busy = False
         self._closing = False
         self._closed = False
+        self._streaming = False
+        self._unfollow: Callable[[], None] = _nothing
         self._timer: Timer | None = None
         self._expect()
         loop.watch(client.fileno(), selectors.EVENT_READ, self._ready)
@@ -129,6 +133,7 @@ class _Connection:
         if self._closed:
             return
         self._closed = True
+        self._unfollow()
         self._at_ease()
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
@@ -159,6 +164,10 @@ class _Connection:
 
     def _receive(self) -> None:
         data = self._socket.recv(RECEIVE_SIZE)
+        if self._streaming:
+            if not data:
+                self.close()
+            return
         if not data and (self._busy or self._outgoing):
             # Half-closed, or gone; the reply will find out. Read on, and end-of-file would wake the loop without end.
             if self._outgoing:
@@ -187,8 +196,11 @@ class _Connection:
             self._at_ease()
             self._handler(request, self._respond)
 
-    def _respond(self, reply: Reply) -> None:
+    def _respond(self, reply: Reply | Stream) -> None:
         if self._closed:
+            return
+        if isinstance(reply, Stream):
+            self._stream(reply)
             return
         self._busy = False
         self._send(self._exchange.send(reply))
@@ -198,6 +210,24 @@ class _Connection:
             return
         self._expect()
         self._advance()
+
+    def _stream(self, stream: Stream) -> None:
+        self._streaming = True
+        self._send(self._exchange.begin_stream() + self._exchange.piece(stream.first))
+        if stream.follow is not None:
+            self._unfollow = stream.follow(self._push)
+            return
+        self._closing = True
+        self._send(self._exchange.end_stream())
+
+    def _push(self, data: bytes) -> None:
+        if self._closed:
+            return
+        if len(self._outgoing) > STREAM_LIMIT:
+            log.warning("control: a client that does not read its events is dropped")
+            self.close()
+            return
+        self._send(self._exchange.piece(data))
 
     def _send(self, data: bytes) -> None:
         self._outgoing += data
@@ -221,6 +251,10 @@ class _Connection:
             self.close()
         else:
             self._loop.watch(self._socket.fileno(), selectors.EVENT_READ, self._ready)
+
+
+def _nothing() -> None:
+    """Stand in for what ends a stream, where there is none."""
 
 
 def _error(status: HTTPStatus, text: str) -> Reply:

@@ -198,3 +198,50 @@ def test_control_can_be_left_out(place: Path) -> None:
 
         assert it.stop() == 0
     assert not list(place.rglob("*.sock"))
+
+
+def test_events_tell_what_has_happened_and_what_happens(place: Path) -> None:
+    with controlled(place) as master:
+        master.expect_all(r"sleeper\[1\] .* is ready", r"slow\[1\] .* is ready")
+        past = [json.loads(line) for line in answer(place, "events", "--json").splitlines()]
+        started = [event for event in past if event["kind"] == "process.started"]
+        assert started and {"id", "time", "watcher", "wid", "pid", "generation", "text"} <= started[0].keys()
+        name = "sleeper"
+        assert answer(place, "events", "-n", "1").count("\n") == 1
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "forkserve.cli.ctl", "-c", "stack.ini", "events", "-f", "-n", "1", "--json", name],
+            cwd=place,
+            env={"XDG_RUNTIME_DIR": str(place / "run"), "PATH": "/usr/bin:/bin"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with follower:
+            assert follower.stdout is not None
+            first = json.loads(follower.stdout.readline())
+            assert first["watcher"] == name
+            answer(place, "incr", name)
+            kinds = []
+            for line in follower.stdout:
+                kinds.append(json.loads(line)["kind"])
+                if kinds[-1] == "process.ready":
+                    break
+            assert kinds[:2] == ["watcher.resized", "process.started"]
+            follower.terminate()
+        refused = ctl(place, "events", "nope")
+        assert refused.returncode == 1 and "no watcher 'nope'" in refused.stderr
+        interrupt_twice(master)
+
+
+def test_events_are_server_sent_events_to_curl(place: Path) -> None:
+    with controlled(place) as master:
+        master.expect_all(r"sleeper\[1\] .* is ready", r"slow\[1\] .* is ready")
+        (socket,) = place.glob("run/forkserve/*.sock")
+        url = "http://localhost/v1/events?follow=false&last=2"
+        outcome = subprocess.run(
+            ["curl", "-sS", "-i", "--unix-socket", socket, url], capture_output=True, text=True, timeout=20, check=True
+        )
+        head, _, body = outcome.stdout.partition("\n\n")
+        assert "content-type: text/event-stream" in head.lower()
+        events = [block for block in body.strip().split("\n\n") if block]
+        assert len(events) == 2 and all(block.startswith("id: ") and "\ndata: {" in block for block in events)
+        interrupt_twice(master)

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from forkserve.control.client import Client, TimedOutError
-from forkserve.control.http import BODY_LIMIT, Reply, Request
-from forkserve.control.server import MOST_CONNECTIONS, ControlServer, Respond
+from forkserve.control.http import BODY_LIMIT, Reply, Request, Stream
+from forkserve.control.server import MOST_CONNECTIONS, STREAM_LIMIT, ControlServer, Respond
 from forkserve.errors import BindError, ControlError
 
 
@@ -76,6 +76,18 @@ class SmallLoop:
 held: list[Respond] = []
 
 
+poured: list[int] = []
+ended = threading.Event()
+
+
+def _pour(push: Callable[[bytes], None]) -> Callable[[], None]:
+    """Push more than any client may leave unread; pushing to one that has gone does nothing."""
+    for number in range(64):
+        push(b"data: " + b"x" * 100_000 + b"\n\n")
+        poured.append(number)
+    return ended.set
+
+
 def handler(request: Request, respond: Respond) -> None:
     """Echo what was asked; `/hold` is answered by the next request."""
     if request.path == "/v1/hold":
@@ -86,6 +98,9 @@ def handler(request: Request, respond: Respond) -> None:
     held.clear()
     if request.path == "/v1/refuse":
         respond(Reply(HTTPStatus.CONFLICT, b'{"error": "not now"}'))
+        return
+    if request.path == "/v1/stream":
+        respond(Stream(b"data: first\n\n", _pour))
         return
     answer = {"path": request.path, "query": request.query, "body": request.body.decode()}
     respond(Reply(HTTPStatus.OK, json.dumps(answer).encode()))
@@ -221,3 +236,16 @@ def test_a_stale_file_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
         ControlServer(stale, loop, handler)
     server.close()
     loop.close()
+
+
+def test_a_client_that_follows_events_and_does_not_read_is_dropped_at_a_bound(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(path))
+        client.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b""
+        while data := client.recv(65536):
+            received += data
+    assert received.startswith(b"HTTP/1.1 200") and b"data: first" in received
+    assert len(received) < STREAM_LIMIT + 2_000_000
+    assert b"\r\n0\r\n\r\n" not in received

@@ -1,0 +1,70 @@
+"""The events of supervision as server-sent events: the last ones from a ring, then each as it happens.
+
+The format is that of the HTML standard, section 9.2: `id`, `event` (the kind) and `data` (the event as JSON), then an
+empty line. An event is encoded once, however many clients read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+
+from forkserve.supervision.eventbus import EventBus
+from forkserve.supervision.events import Event, as_data
+
+__all__ = ["KEPT", "EventHistory", "Push"]
+
+KEPT = 1000
+"""Events that a client may still ask for."""
+
+Push = Callable[[bytes], None]
+"""Sends bytes to one client; never raises, and does nothing when the client has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    number: int
+    watcher: str
+    data: bytes
+
+
+class EventHistory:
+    """Remembers the last events of a bus, and passes on those to come."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self._last = 0
+        self._kept: deque[_Sent] = deque(maxlen=KEPT)
+        self._readers: dict[Push, str] = {}
+        self.close = bus.subscribe(self._take)
+
+    def _take(self, event: Event) -> None:
+        self._last += 1
+        sent = _encode(self._last, event)
+        self._kept.append(sent)
+        for push, watcher in tuple(self._readers.items()):
+            if watcher in ("", sent.watcher):
+                push(sent.data)
+
+    def past(self, *, watcher: str = "", last: int = KEPT, after: int = 0) -> bytes:
+        """Return the `last` events kept, of one watcher if named, with numbers above `after`."""
+        chosen = [each for each in self._kept if each.number > after and watcher.lower() in ("", each.watcher)]
+        return b"".join(each.data for each in chosen[len(chosen) - last :]) if last > 0 else b""
+
+    def follow(self, push: Push, *, watcher: str = "") -> Callable[[], None]:
+        """Push each event to come; returns what ends that."""
+        self._readers[push] = watcher.lower()
+        return partial(self._forget, push)
+
+    def _forget(self, push: Push) -> None:
+        self._readers.pop(push, None)
+
+
+def _encode(number: int, event: Event) -> _Sent:
+    data = {"id": number, "time": time.time(), **as_data(event)}
+    text = b"id: %d\nevent: %s\ndata: %s\n\n" % (number, event.kind.encode(), msgspec.json.encode(data))
+    return _Sent(number, str(data.get("watcher", "")).lower(), text)
