@@ -135,10 +135,14 @@ class Process:
     def exited(self) -> None:
         """Note that it has been reaped."""
         self._on(ProcessEvent.EXITED)
-        if self._place is not None:
-            self._place.release()
         if self._age is not None:
             self._age.cancel()
+        place, self._place = self._place, None
+        if place is not None:
+            try:
+                place.release()
+            except Exception:  # siblings share the board's memory and bell: the slot must not pay for them
+                log.exception("%s: its record of the scoreboard cannot be cleared", self)
 
     def signal(self, signum: int, *, group: bool = False) -> None:
         """Send any signal."""

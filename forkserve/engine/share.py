@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from forkserve.engine.connection import READABLE
 from forkserve.engine.excuses import Excuses
-from forkserve.engine.fairness import Dealer, Queue, Record
+from forkserve.engine.fairness import PATIENCE, Dealer, Queue, Record
 from forkserve.engine.listening import ACCEPTS, Listening
 from forkserve.unix import timerfd
 from forkserve.unix.scoreboard import RECORD, Field, Seat, State
@@ -88,6 +88,8 @@ class Share:
         if not waiting:
             self._left.pop(listening.fd, None)
         elif not listening.paused_until:
+            if now - self._left.get(listening.fd, now) > PATIENCE:
+                self._left[listening.fd] = now
             self._pass_by(listening, now)
 
     def lost(self) -> None:
