@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from forkserve import __version__
-from forkserve.cli.ending import ended
+from forkserve.cli.ending import ended, say, tell
+from forkserve.cli.helptext import Parser
 from forkserve.cli.tables import duration, render, size
 from forkserve.config.placeholders import nearest
 from forkserve.control.client import Client
@@ -39,17 +40,14 @@ def _ask(arguments: Arguments) -> int:
         with Client(path, timeout=arguments.timeout) as client:
             answer = arguments.call(client, arguments)
     except KeyboardInterrupt:
-        print("forkservectl: interrupted; what was asked for goes on", file=sys.stderr)
+        tell("forkservectl: interrupted; what was asked for goes on\n")
         raise
     _print(answer, arguments)
     return ExitCode.OK
 
 
 def _print(answer: Answer, arguments: Arguments) -> None:
-    if arguments.json:
-        print(json.dumps(answer, indent=2))
-    else:
-        print(arguments.show(answer))
+    say(f"{json.dumps(answer, indent=2) if arguments.json else arguments.show(answer)}\n")
 
 
 def _verb(name: str, *parameters: str) -> Callable[[Client, Arguments], Answer]:
@@ -127,7 +125,7 @@ def _show_version(answer: Answer) -> str:
     return f"forkserve {answer['version']}, master pid {answer['pid']}, up {duration(answer['uptime'])}"
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Says what is wrong in one line, with the nearest verb."""
 
     def error(self, message: str) -> NoReturn:
