@@ -336,6 +336,9 @@ async def websocket(scope: Message, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.http.response.body", "body": b"coffee"})
     elif path == "/ws/raises":
         raise KeyError("the secret")
+    elif path == "/ws/deaf":
+        await send({"type": "websocket.accept"})
+        await asyncio.sleep(60)
     else:
         await chat(scope, receive, send)
 
