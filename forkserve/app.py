@@ -28,10 +28,11 @@ from forkserve.socketpool import SocketPool
 from forkserve.stack import Stack
 from forkserve.starting import Ground
 from forkserve.unix.daemon import detached
-from forkserve.unix.fds import ensure_standard
+from forkserve.unix.fds import ensure_standard, raise_limit
 from forkserve.unix.loop import Loop
 from forkserve.unix.memory import settle_memory
-from forkserve.unix.notify import NotifySocket, take_listen_fds
+from forkserve.unix.notify import take_listen_fds
+from forkserve.unix.notifyfolder import NotifyFolder
 from forkserve.unix.pidfile import PidFile
 from forkserve.unix.prctl import become_subreaper
 from forkserve.unix.proctitle import set_title
@@ -49,6 +50,7 @@ def run(config: Config, source: ConfigSource) -> int:
     """
     handed_in = take_listen_fds()
     ensure_standard()
+    raise_limit()
     options = config.master
     logs.set_up(options.loglevel, options.logoutput)
     _never_wait_for_stderr()
@@ -77,11 +79,11 @@ def _master(config: Config, source: ConfigSource, pool: SocketPool, signals: Sig
     with contextlib.ExitStack() as stack:
         loop = Loop()
         stack.callback(loop.close)
-        messages = NotifySocket()
-        stack.callback(messages.close)
+        reports = NotifyFolder()
+        stack.callback(reports.close)
         become_subreaper()
         set_title(_title(config.master, source))
-        attendants = Attendants(loop, mark=f"NOTIFY_SOCKET={messages.address}")
+        attendants = Attendants(loop, mark=f"NOTIFY_SOCKET={reports.prefix}")
         stack.callback(attendants.close)
         ground = Ground(
             loop,
@@ -90,9 +92,10 @@ def _master(config: Config, source: ConfigSource, pool: SocketPool, signals: Sig
             bound=attendants.bound,
             began=attendants.began,
             ended=attendants.ended,
+            reports=lambda command: reports.open(command.credentials, changes_user=command.changes_user),
         )
-        watchers = Stack(config, pool, ground, inherited=dict(os.environ), notify_address=messages.address)
-        yield Master(watchers, loop, signals, attendants=attendants, messages=messages, source=source)
+        watchers = Stack(config, pool, ground, inherited=dict(os.environ))
+        yield Master(watchers, loop, signals, attendants=attendants, source=source)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ class Attendants:
     """Stands between the watchers and the companions; its methods are what `Ground` wants."""
 
     def __init__(self, loop: Loop, *, mark: str = "") -> None:
-        """`mark` is what stands in the environment of our processes only, see `Guard`."""
+        """`mark` is how a variable begins that our processes alone have, see `Guard`."""
         self._loop = loop
         self._mark = mark
         self._streams = Streams()

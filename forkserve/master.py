@@ -14,7 +14,6 @@ queue up, and a stop supersedes them; those on different watchers run side by si
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import signal
 from collections.abc import Callable, Mapping
@@ -31,7 +30,7 @@ from forkserve.stack import Stack
 from forkserve.sweep import Sweep
 from forkserve.ticket import Ticket, all_of
 from forkserve.unix.loop import Loop
-from forkserve.unix.notify import NotifySocket, notify
+from forkserve.unix.notify import notify
 from forkserve.unix.reap import reap
 from forkserve.unix.signals import SignalQueue
 from forkserve.views import WatcherView
@@ -69,7 +68,6 @@ class Master:
         signals: SignalQueue,
         *,
         attendants: Attendants,
-        messages: NotifySocket,
         source: ConfigSource,
     ) -> None:
         self.stack = stack
@@ -79,7 +77,6 @@ class Master:
         self.exit_code = ExitCode.OK
         self._signals = signals
         self._attendants = attendants
-        self._messages = messages
         self._source = source
         self._to_start: list[Queue] = []
         self._to_stop: list[list[Queue]] = []
@@ -106,7 +103,6 @@ class Master:
     def run(self) -> ExitCode:
         """Start what is to be started, and serve until all is over; returns what the exit status means."""
         self.loop.watch(self._signals.fileno(), selectors.EVENT_READ, lambda _events: self._take_signals())
-        self.loop.watch(self._messages.fileno(), selectors.EVENT_READ, lambda _events: self._take_messages())
         self._to_start = [
             queue for group in self.stack.by_priority() for queue in group if queue.watcher.options.autostart
         ]
@@ -204,13 +200,6 @@ class Master:
                 if signum != signal.SIGCHLD:
                     log.info("%s: %s", signal.Signals(signum).name, SIGNALS[signum])
                 handler()
-        self.stack.settle()
-
-    def _take_messages(self) -> None:
-        for message in self._messages.take():
-            found = self.stack.find(message.pid) or self.stack.find(_of_session(message.pid))
-            if found is not None:
-                found[0].said(found[1], message.fields)
         self.stack.settle()
 
     def _reap(self) -> None:
@@ -319,11 +308,3 @@ class Master:
             self._attendants.close()
             if not self._attendants.pids:
                 self._on(MasterEvent.CHILDLESS)
-
-
-def _of_session(pid: int) -> int:
-    """Return the leader of the session of a pid, which is the process that we know; 0 when it has gone."""
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return 0

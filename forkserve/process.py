@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import selectors
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +17,19 @@ from dataclasses import dataclass
 from forkserve.config.handover import Identity
 from forkserve.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, step
 from forkserve.unix.loop import Loop, Timer
+from forkserve.unix.notify import PORTION, NotifySocket
 from forkserve.unix.scoreboard import Place
 from forkserve.views import ProcessView
 
 __all__ = ["Leftovers", "Process", "Stopping", "signal_group", "signal_name", "spoken"]
 
 log = logging.getLogger("forkserve.process")
+
+Hear = Callable[[dict[str, str]], None]
+"""Called with the assignments of messages of sd_notify(3)."""
+
+FLOOD_PAUSE = 0.05
+"""Seconds in which a process that writes messages without end is not listened to."""
 
 KILL_PATIENCE = 5.0
 """Seconds after which a SIGKILL that did nothing is sent again; only a process stuck in the kernel needs that."""
@@ -59,7 +67,14 @@ class Process:
     """One pid, used once, from its spawn to its end. Its pid is valid until it has been reaped, which only we do."""
 
     def __init__(
-        self, identity: Identity, pid: int, *, generation: int, loop: Loop, place: Place | None = None
+        self,
+        identity: Identity,
+        pid: int,
+        *,
+        generation: int,
+        loop: Loop,
+        place: Place | None = None,
+        reports: NotifySocket | None = None,
     ) -> None:
         self.identity = identity
         self.pid = pid
@@ -69,6 +84,7 @@ class Process:
         self.said_ready = False
         self.status = ""
         self._place = place
+        self._reports = reports
         self._loop = loop
         self._deadline: Timer | None = None
         self._age: Timer | None = None
@@ -119,6 +135,19 @@ class Process:
         """Call `then` after so many seconds more, if it lives."""
         self._age = self._loop.call_later(seconds, then)
 
+    def listen(self, hear: Hear) -> None:
+        """Call `hear` when messages have come at the address of this process, until it has been reaped."""
+        reports = self._reports
+        if reports is not None:
+            self._loop.watch(reports.fileno(), selectors.EVENT_READ, lambda _events: self._take(reports, hear))
+
+    def _take(self, reports: NotifySocket, hear: Hear) -> None:
+        messages = reports.take()
+        if len(messages) >= PORTION:
+            self._loop.unwatch(reports.fileno())
+            self._loop.call_later(FLOOD_PAUSE, lambda: self.listen(hear))
+        hear({name: value for message in messages for name, value in message.items()})
+
     def became_ready(self) -> bool:
         """Note that it serves; True when that is news."""
         return Effect.ANNOUNCE in self._on(ProcessEvent.READY)
@@ -137,6 +166,10 @@ class Process:
         self._on(ProcessEvent.EXITED)
         if self._age is not None:
             self._age.cancel()
+        reports, self._reports = self._reports, None
+        if reports is not None:
+            self._loop.unwatch(reports.fileno())
+            reports.close()
         place, self._place = self._place, None
         if place is not None:
             try:

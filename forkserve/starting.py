@@ -16,8 +16,9 @@ from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.process import Process
 from forkserve.unix.loop import Loop
+from forkserve.unix.notify import NotifySocket
 from forkserve.unix.scoreboard import Scoreboard
-from forkserve.unix.spawn import SpawnSpec, spawn
+from forkserve.unix.spawn import SpawnError, SpawnSpec, Stage, spawn
 
 __all__ = ["Ground", "start"]
 
@@ -40,6 +41,8 @@ class Ground:
     """Told of the pid that writes to these outputs, or 0 when it was not started."""
     began: Callable[[int, int, float], None] = _nothing_to_tell
     ended: Callable[[int], None] = _nothing_to_tell
+    reports: Callable[[Command], NotifySocket | None] = lambda _command: None
+    """Opens where a process of a command reports to; raises OSError."""
     start: Callable[[SpawnSpec], int] = spawn
     random: Callable[[], float] = random.random
 
@@ -52,18 +55,30 @@ def start(command: Command, wid: int, ground: Ground, *, generation: int, board:
     options = command.options
     identity = Identity(options.name, wid)
     outputs = ground.outputs(options, identity)
-    place = None
+    place = reports = None
     try:
+        reports = _open_reports(command, identity, ground)
         place = board.take(generation) if command.sockets else None
-        spec = command.spec(wid, ground.fds_for, outputs, place)
+        address = None if reports is None else reports.address
+        spec = command.spec(wid, ground.fds_for, outputs, place, address)
         pid = ground.start(spec)
     except (ForkserveError, OSError):
         ground.bound(outputs, identity, 0)
+        if reports is not None:
+            reports.close()
         if place is not None:
             place.release()
         raise
     ground.bound(outputs, identity, pid)
     ground.began(pid, options.stop_signal, options.graceful_timeout)
-    process = Process(identity, pid, generation=generation, loop=ground.loop, place=place)
+    process = Process(identity, pid, generation=generation, loop=ground.loop, place=place, reports=reports)
     log.info("%s started: %s", process, " ".join(spec.argv))
     return process
+
+
+def _open_reports(command: Command, identity: Identity, ground: Ground) -> NotifySocket | None:
+    try:
+        return ground.reports(command)
+    except OSError as error:
+        text = f"cannot make a notify socket for {identity}: {error.strerror}"
+        raise SpawnError(error.errno or 0, Stage.DESCRIPTORS, text) from None

@@ -58,7 +58,6 @@ class Watcher:
         self._changed = changed
         self._not_before = 0.0
         self._warming: Timer | None = None
-        self._says_ready = command.says_ready
         self._board = Scoreboard()
 
     @property
@@ -155,8 +154,6 @@ class Watcher:
 
     def adopt(self, command: Command) -> None:
         """Take over other options; what runs keeps those that it was started with."""
-        if command.options.cmd != self.options.cmd:
-            self._says_ready = command.says_ready
         self.command = command
 
     def close(self) -> None:
@@ -207,7 +204,9 @@ class Watcher:
         """One of its processes has sent a message of sd_notify(3)."""
         process.status = fields.get("STATUS", process.status)
         if fields.get("READY") == "1":
-            self._says_ready = process.said_ready = True
+            process.said_ready = True
+            if process.identity.wid in self.slots:
+                self.slots[process.identity.wid].spoke = self.options.cmd
             self._ready(process)
 
     def look_after_leftovers(self) -> None:
@@ -366,10 +365,11 @@ class Watcher:
         self.processes[process.pid] = process
         slot.runs += 1
         options = self.options
-        if self._says_ready:
+        process.listen(lambda fields: self.said(process, fields))
+        if self.command.says_ready:
             process.must_be_ready_within(options.ready_timeout)
         else:
-            process.counts_as_ready_after(options.ready_after, lambda: self._ready(process))
+            process.counts_as_ready_after(slot.patience(options), lambda: self._ready(process))
         if options.max_age > 0:
             age = options.max_age + self._ground.random() * options.max_age_variance
             process.ages(age, lambda: self._too_old(process))

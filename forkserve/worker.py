@@ -32,7 +32,7 @@ from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.listeners import KEPT, Listener, describe, open_listeners
 from forkserve.reloader import Reloader, loads_anew
-from forkserve.unix.notify import notify
+from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import Seat, take_seat
 
@@ -140,7 +140,7 @@ class Worker:
         where = ", ".join(describe(each) for each in self.listeners)
         loaded, entry = prepared.loaded, prepared.entry
         log.info("%s: serving %s (%s) by %s at %s", self.name, loaded.name, loaded.interface.value, entry.name, where)
-        notify("READY=1", self.environ)
+        notify("READY=1", self.environ, patience=READY_PATIENCE)
 
     def _begin_drain(self) -> None:
         run = self.run_

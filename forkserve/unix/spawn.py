@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from forkserve.errors import ForkserveError
-from forkserve.unix.fds import arrange
+from forkserve.unix.fds import arrange, lower_limit
 from forkserve.unix.prctl import set_death_signal
 from forkserve.unix.privileges import Credentials, become
 from forkserve.unix.programs import NotFoundError, explain, locate
@@ -191,6 +191,7 @@ def _descriptors(spec: SpawnSpec) -> dict[int, int]:
 def _limit(spec: SpawnSpec) -> None:
     if spec.umask is not None:
         os.umask(spec.umask)
+    lower_limit()
     for name, value in spec.rlimits.items():
         try:
             resource.setrlimit(getattr(resource, name), (value, value))
