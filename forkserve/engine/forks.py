@@ -12,6 +12,7 @@ import weakref
 from typing import Any, NoReturn
 
 from forkserve.engine.connection import Connection
+from forkserve.engine.native import Socket
 from forkserve.engine.share import UNSEEN
 from forkserve.engine.sockets import Sockets
 from forkserve.errors import ExitCode
@@ -33,7 +34,10 @@ def contain(driver: Sockets) -> None:
             setattr(Connection, name, _end)
         for conn in owner.connections.values():
             conn.raw = False
-            conn.sock.close()
+            if isinstance(conn.sock, Socket):
+                conn.sock.close()
+            else:
+                conn.sock.close_in_child()
         owner.mark = UNSEEN
         owner.epoll.close()
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.contract.test_engine import BACKENDS, FOLDER, Client, get, one, worker_of
 from tests.support.serving import PATIENCE, bound, run_worker, serving
+from tests.support.tls import make_certificate
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -277,23 +278,7 @@ def test_static_files_are_served_with_ranges_and_conditions(backend: str, target
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subject = [
-        "-keyout",
-        key,
-        "-out",
-        cert,
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-    ]
-    subprocess.run([*words, *subject], check=True, capture_output=True)
-    return cert, key
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @each_backend
