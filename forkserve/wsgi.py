@@ -91,6 +91,7 @@ class Exchange(BaseExchange):
     conn: Transport
     early: ClassVar[bool] = False
     holds: ClassVar[bool] = False
+    keeper: ClassVar[str] = "spool"
     site: ClassVar[Site]
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
@@ -334,13 +335,19 @@ class Exchange(BaseExchange):
         if part is None or self.prepared is None or self._begun():
             return False
         offset, size = part
-        self.conn.write(self._begin(size))
-        if self.framing is Framing.LENGTH:
-            count = min(self.left, size)
+        head = self._begin(size)
+        count = min(self.left, size) if self.framing is Framing.LENGTH else 0
+        if count:
+            try:
+                self.conn.write_file(wrapper.filelike, offset, count, head)
+            except OSError:
+                # Nothing is sent yet if descriptors have run out: there can be another answer.
+                self.framing = None
+                raise
             self.left -= count
             self.sent += count
-            if count:
-                self.conn.write_file(wrapper.filelike, offset, count)
+        else:
+            self.conn.write(head)
         self._finish()
         return True
 

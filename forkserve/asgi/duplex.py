@@ -22,6 +22,7 @@ from forkserve.asgi.scope import websocket_scope
 from forkserve.asgi.site import Message, Site, Task, Transport
 from forkserve.asgi.websocket import Handshake, WebSocket, WebSocketLimits
 from forkserve.failure import due_to_loss, log_failure
+from forkserve.gateway.exchange import Bodiless
 from forkserve.http.fields import Fields
 from forkserve.http.line import RequestLine
 
@@ -66,7 +67,7 @@ class Answer(Exchange):
         return list(headers)
 
 
-class Duplex:
+class Duplex(Bodiless):
     """A handshake, and the WebSocket that may come of it."""
 
     early: ClassVar[bool] = True
@@ -97,14 +98,10 @@ class Duplex:
 
     # From the loop.
 
-    def body(self, data: bytes) -> None:
-        """Never called: a handshake has no body."""
-
-    def body_end(self) -> None:
-        """Never called: a handshake has no body."""
-
-    def body_held(self) -> None:
-        """Never called: a handshake has no body."""
+    @property
+    def in_memory(self) -> int:
+        """Bytes of messages that wait for the application."""
+        return self.queued
 
     def wake(self) -> None:
         """Know that the client, before the handshake, will send no more."""
@@ -124,10 +121,6 @@ class Duplex:
         self._tell(self.socket.lost() if self.socket is not None else [_disconnect(1006)])
         self._end()
 
-    def let_go(self) -> bool:
-        """Never called: a handshake has no body."""
-        return False
-
     def abandon(self, code: int) -> None:
         """Answer in place of an application that does not end."""
         if self.stage is CONNECTING:
@@ -142,6 +135,7 @@ class Duplex:
     def leave(self) -> None:
         """Close, since serving ends (1012: the service restarts)."""
         if self.stage is OPEN and self.socket is not None and self.socket.is_open:
+            self.conn.unheard += self.limits.max_size
             self._tell(self.socket.leave(1012, "service restart"))
             self._flush()
             self._await_close()
@@ -150,6 +144,10 @@ class Duplex:
         """Take bytes off the wire; b"" is their end."""
         socket = self.socket
         assert socket is not None
+        if not socket.is_open and not self.conn.drop(data):
+            # Its answer to our close is lost in what it sends: it is no longer waited for.
+            self._end()
+            return
         assert self.heart is not None
         self.heart.heard = True
         messages = socket.receive(data, QUEUED - len(self.messages), QUEUED_BYTES - self.queued)
@@ -275,6 +273,8 @@ class Duplex:
         socket = self.socket
         assert socket is not None
         if socket.is_open:
+            # The client may be within a message; who is closed for a violation has no such time.
+            self.conn.unheard += self.limits.max_size
             socket.close(code, reason)
             self._flush()
             self._await_close()

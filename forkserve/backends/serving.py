@@ -53,6 +53,7 @@ HONOURS = frozenset(
         "limit_request_head",
         "limit_request_line",
         "max_body",
+        "max_connections",
         "max_lifetime",
         "max_requests",
         "max_requests_jitter",
@@ -61,6 +62,7 @@ HONOURS = frozenset(
         "proxy_allow_ips",
         "proxy_protocol",
         "request_id_header",
+        "request_memory",
         "root_path",
         "write_timeout",
     }

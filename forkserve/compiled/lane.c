@@ -299,6 +299,19 @@ begin_turn(Lane *lane, struct turn *turn)
         : 0;
 }
 
+/* One connection pays for an exception: the driver is told of it, and of whose descriptor it was. -1 if it may pass. */
+static int
+fault(Lane *lane, int fd)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    if (error == NULL)
+        return 0;
+    PyObject *done = PyObject_CallMethod(lane->driver, "fault", "iO", fd, error);
+    Py_DECREF(error);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 static PyObject *
 lane_serve(Lane *lane, PyObject *Py_UNUSED(unused))
 {
@@ -311,7 +324,7 @@ lane_serve(Lane *lane, PyObject *Py_UNUSED(unused))
     struct turn turn = {NULL, NULL, NULL};
     int failed = begin_turn(lane, &turn);
     for (int i = 0; i < count && !failed; i++)
-        failed = attend(lane, &events[i], &turn);
+        failed = attend(lane, &events[i], &turn) < 0 && fault(lane, events[i].data.fd) < 0;
     Py_XDECREF(turn.exchange);
     Py_XDECREF(turn.start);
     Py_XDECREF(turn.deadline);

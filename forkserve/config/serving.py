@@ -122,6 +122,15 @@ class HttpLimits:
         1 << 30, "Bytes of a request's body; 0 for no limit.", parse=size, check=at_least(0),
         cli=("--max-body", "--limit-request-body"), metavar="BYTES",
     )  # fmt: skip
+    max_connections: int | None = option(
+        None, "Connections of a worker; by default three quarters of its descriptors (ulimit -n). 0 for no limit.",
+        parse=integer, check=at_least(0), cli=("--max-connections",), metavar="N",
+    )  # fmt: skip
+    request_memory: int = option(
+        64 << 20, "Bytes of unfinished requests that a worker keeps in memory; then bodies go to files, and what is "
+        "too much is refused with 503. 0 for no limit.",
+        parse=size, check=at_least(0), cli=("--request-memory",), metavar="BYTES",
+    )  # fmt: skip
     body_in_memory: int = option(
         1 << 20, "Bytes of a body kept in memory; more goes to a temporary file.", parse=size, check=at_least(0),
         cli=("--body-in-memory",), metavar="BYTES",
@@ -155,8 +164,8 @@ class Timeouts:
         cli=("--body-timeout",), metavar="SECONDS",
     )  # fmt: skip
     min_rate: int = option(
-        128, "Bytes a second that a body must arrive with; 0 for no minimum.", parse=size, check=at_least(0),
-        cli=("--min-rate",), metavar="BYTES",
+        500, "Bytes of a body that must come in a second, on average, after --body-timeout; 0 for no minimum.",
+        parse=size, check=at_least(0), cli=("--min-rate",), metavar="BYTES",
     )  # fmt: skip
     write_timeout: float = option(
         60.0, "Seconds a client may read nothing of a response.", parse=seconds, check=at_least(0),

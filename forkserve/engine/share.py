@@ -74,6 +74,8 @@ class Share:
     def arrived(self, listening: Listening) -> None:
         """Take our part of what waits in a queue."""
         driver = self.driver
+        if listening.paused_until:
+            return
         if not self.siblings or driver.draining:
             driver.accept(listening)
             return

@@ -75,7 +75,7 @@ class TlsSocket:
     thread may call any method.
     """
 
-    __slots__ = ("_inner", "_lock", "_sock", "fileno", "getsockname")
+    __slots__ = ("_inner", "_lock", "_sock", "fileno", "getsockname", "setsockopt")
 
     def __init__(self, sock: Socket, context: ssl.SSLContext) -> None:
         """Take the descriptor over from `sock`; raises OSError, and has closed it then."""
@@ -89,6 +89,7 @@ class TlsSocket:
         self._lock = RLock()
         self.fileno = plain.fileno
         self.getsockname = plain.getsockname
+        self.setsockopt = plain.setsockopt
 
     def recv(self, size: int) -> bytes:
         """Return clear text, b"" at the end; raises OSError."""

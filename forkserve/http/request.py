@@ -132,6 +132,11 @@ class RequestReader:
         """Some bytes of a head have come, but not all: the time limit for a head runs."""
         return self._partial is not None
 
+    @property
+    def in_memory(self) -> int:
+        """Bytes of a head that are kept until it is whole."""
+        return 0 if self._partial is None else len(self._partial)
+
     def feed(self, data: bytes) -> bool:
         """Take bytes at or inside a head; true when it is complete. Raises Refusal.
 
