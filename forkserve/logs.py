@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from io import BufferedWriter, FileIO, TextIOWrapper
 
 from forkserve.errors import ExitCode, UsageError
+from forkserve.unix.links import open_appending
 
 __all__ = ["ReopeningFileHandler", "handler_for", "reopen", "set_up"]
 
@@ -60,6 +62,10 @@ class ReopeningFileHandler(logging.FileHandler):
     def __init__(self, path: str) -> None:
         super().__init__(path, encoding="utf-8")
         self.seen = _wishes
+
+    def _open(self) -> TextIOWrapper:
+        raw = FileIO(open_appending(self.baseFilename), "a")
+        return TextIOWrapper(BufferedWriter(raw), encoding=self.encoding, errors=self.errors)
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.seen != _wishes:

@@ -20,7 +20,8 @@ from forkserve.cli.tables import duration, render, size
 from forkserve.config.placeholders import nearest
 from forkserve.control.client import Client
 from forkserve.control.place import find
-from forkserve.errors import ExitCode, UsageError
+from forkserve.control.printable import printable_answer
+from forkserve.errors import ControlError, ExitCode, UsageError
 
 __all__ = ["main"]
 
@@ -47,7 +48,11 @@ def _ask(arguments: Arguments) -> int:
 
 
 def _print(answer: Answer, arguments: Arguments) -> None:
-    say(f"{json.dumps(answer, indent=2) if arguments.json else arguments.show(answer)}\n")
+    try:
+        text = json.dumps(answer, indent=2) if arguments.json else arguments.show(printable_answer(answer))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ControlError("what answers there is no forkserve of this version") from error
+    say(f"{text}\n")
 
 
 def _verb(name: str, *parameters: str) -> Callable[[Client, Arguments], Answer]:
