@@ -149,6 +149,6 @@ class _Writable(logging.Filter):
 
 
 def _never_wait_for_stderr() -> None:
-    for handler in logging.getLogger().handlers:
+    for handler in logs.OURS.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
             handler.addFilter(_Writable(sys.stderr.fileno()))

@@ -30,6 +30,7 @@ from forkserve.config.launch import Interface, WorkerOptions
 from forkserve.config.options import options_of, slices_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
+from forkserve.failure import log_trace
 from forkserve.listeners import KEPT, Listener, describe, open_listeners
 from forkserve.reloader import Reloader, loads_anew
 from forkserve.unix.notify import READY_PATIENCE, notify
@@ -229,7 +230,7 @@ class Worker:
 
     def _await_change(self, reloader: Reloader, error: ApplicationError) -> NoReturn:
         """Keep the socket while the application is broken, until its source changes."""
-        log.error("%s%s", f"{trace}\n" if (trace := getattr(error, "traceback", "")) else "", error)
+        log_trace(log, getattr(error, "traceback", ""), "%s", error)
         log.info("%s: waiting for a change", self.name)
         path = reloader.wait()
         log.info("%s: %s changed, loading anew", self.name, path)

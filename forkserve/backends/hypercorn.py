@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.looping import drain_event, loop_factory
 from forkserve.backends.shim import Shim, asgi_shim
 from forkserve.listeners import backlog_of
+from forkserve.logs import adopt
 
 __all__ = ["Hypercorn"]
 
@@ -66,7 +68,8 @@ async def _serve(app: App, listeners: Sequence[socket.socket], run: Run) -> None
     config.websocket_max_message_size = serving.asgi.ws_max_size
     config.root_path = serving.proxy.root_path
     config.include_server_header = False
-    config.accesslog = config.errorlog = None
+    adopt("hypercorn", "hypercorn.error")
+    config.accesslog, config.errorlog = None, logging.getLogger("hypercorn.error")
     if tls.certfile:
         config.certfile, config.keyfile, config.ca_certs = tls.certfile, tls.keyfile or tls.certfile, tls.ca_certs
         config.ciphers = tls.ciphers or config.ciphers
