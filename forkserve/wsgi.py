@@ -262,12 +262,12 @@ class Exchange(BaseExchange):
     def may_keep(self) -> bool:
         """Tell whether the connection can take another request after this one."""
         fields = self.fields
-        # Who holds back a body that we did not ask for may send it or not, and behind a request to switch protocols
-        # there may be another protocol already: the next request cannot be found.
+        # A body that is held back may come or not, and behind the handshake of a WebSocket frames may come: the next
+        # request cannot be found. Any other Upgrade is ignored (RFC 9110 section 7.8).
         return (
             fields.keep_alive
             and self.site.keep
-            and fields.upgrade is None
+            and (fields.upgrade is None or self.line.method != "GET" or not fields.asks_for_websocket)
             and (not fields.expect_continue or self._is_whole())
         )
 

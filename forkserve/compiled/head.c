@@ -206,12 +206,12 @@ take_name(struct reading *reading, struct field *field, const char *text, Py_ssi
     return 1;
 }
 
-/* Read a Content-Length of as many digits as are sure to fit: as above. */
+/* Read a Content-Length without leading zeros, of as many digits as are sure to fit: as above. */
 static int
 take_length(struct field *field, const char *value, Py_ssize_t size)
 {
     long long length = 0;
-    if (size < 1 || size > 18)
+    if (size < 1 || size > 18 || (*value == '0' && size > 1))
         return 0;
     for (Py_ssize_t i = 0; i < size; i++) {
         if (value[i] < '0' || value[i] > '9')

@@ -127,7 +127,7 @@ read_line(const char *text, Py_ssize_t size, PyObject **line)
     const char *target = space + 1, *question = NULL;
     for (const char *at = target; at < end; at++) {
         /* A path with escapes has to be unquoted. */
-        if (*at <= ' ' || *at > '~' || *at == '#' || (*at == '%' && question == NULL))
+        if (*at <= ' ' || *at > '~' || *at == '#' || ((*at == '%' || *at == '\\') && question == NULL))
             return 0;
         if (*at == '?' && question == NULL)
             question = at;
