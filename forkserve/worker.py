@@ -20,19 +20,19 @@ from types import FrameType, SimpleNamespace
 from typing import NoReturn
 
 from forkserve import logs
-from forkserve.application.importing import Loaded, load_application, prepare_path, run_hook
 from forkserve.backends import registry
 from forkserve.backends.base import Run
-from forkserve.backends.foreign.launch import become
+from forkserve.backends.other_python.launch import become
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import Interface, WorkerOptions
 from forkserve.config.options import options_of, slices_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
-from forkserve.failure import log_trace
-from forkserve.listeners import KEPT, Listener, describe, open_listeners
-from forkserve.reloader import Reloader, loads_anew
+from forkserve.serving.application.importing import Loaded, load_application, prepare_path, run_hook
+from forkserve.serving.autoreload import Reloader, loads_anew
+from forkserve.serving.failure import log_trace
+from forkserve.serving.inherited import KEPT, Listener, describe, open_listeners
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import Seat, take_seat

@@ -11,10 +11,10 @@ import signal
 from types import FrameType
 from typing import Any
 
-from forkserve.engine.driver import Driver
-from forkserve.engine.limits import FOREVER
-from forkserve.engine.upkeep import Counted
-from forkserve.failure import OURS, TimedOut, log_overdue
+from forkserve.serving.engine.driver import Driver
+from forkserve.serving.engine.limits import FOREVER
+from forkserve.serving.engine.upkeep import Counted
+from forkserve.serving.failure import OURS, TimedOut, log_overdue
 from forkserve.wsgi import Exchange
 
 __all__ = ["Alarm"]

@@ -25,7 +25,7 @@ from weakref import getweakrefcount
 from gevent import Greenlet, get_hub
 from greenlet import greenlet  # type: ignore[import-untyped]
 
-from forkserve.failure import TimedOut
+from forkserve.serving.failure import TimedOut
 from forkserve.wsgi import Exchange
 
 __all__ = ["Pool"]

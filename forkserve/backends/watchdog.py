@@ -13,8 +13,8 @@ import os
 import signal
 from types import FrameType
 
-from forkserve.engine.limits import FOREVER
-from forkserve.failure import OURS, TimedOut, log_overdue
+from forkserve.serving.engine.limits import FOREVER
+from forkserve.serving.failure import OURS, TimedOut, log_overdue
 
 __all__ = ["Watchdog"]
 

@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> int:
         _change_directory(line.chdir)
     config = source.read()
     # imported late: --help and check need none of it
-    from forkserve.app import run
+    from forkserve.bootstrap import run
 
     return run(config, source=source)
 

@@ -43,8 +43,8 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 
 
 def test_the_compiled_part_is_there_where_tests_are_to_be_complete() -> None:
-    if os.environ.get("FORKSERVE_TESTS_REQUIRE_ALL") or find_spec("forkserve.compiled._hot"):
-        assert find_spec("forkserve.compiled._hot") is not None
+    if os.environ.get("FORKSERVE_TESTS_REQUIRE_ALL") or find_spec("forkserve.serving.native._hot"):
+        assert find_spec("forkserve.serving.native._hot") is not None
     else:
         pytest.skip("there was no compiler")
 

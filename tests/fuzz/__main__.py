@@ -1,4 +1,4 @@
-"""The coverage-guided fuzzer of forkserve.http: `python -m tests.fuzz --seconds 30`.
+"""The coverage-guided fuzzer of forkserve.serving.http: `python -m tests.fuzz --seconds 30`.
 
 Seeds are the corpus; an input that reaches new lines joins the pool; what must hold is said in
 tests.support.http_invariants. With atheris installed (`--atheris`; libFuzzer's engine) that one drives, else the loop
@@ -29,7 +29,7 @@ def run(seconds: float, seed: int) -> int:
     """Fuzz with our own loop; the number of inputs that broke something."""
     chance = random.Random(seed)
     pool, deadline, tried = seeds(), monotonic() + seconds, 0
-    with LineCoverage("forkserve.http") as coverage:
+    with LineCoverage("forkserve.serving.http") as coverage:
         for raw in pool:
             check_invariants(raw)
         print(f"{len(pool)} seeds reach {coverage.count} lines", flush=True)
@@ -70,7 +70,7 @@ def run_atheris(seconds: float, seed: int) -> None:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz forkserve.http.")
+    arguments = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz forkserve.serving.http.")
     arguments.add_argument("--seconds", type=float, default=20.0)
     arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     arguments.add_argument("--atheris", action="store_true")

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forkserve.compiled import hot
-from forkserve.engine.listening import Listening
-from forkserve.engine.native import epoll
-from forkserve.http.fields import Collector, EnvironCollector, Fields, ScopeCollector
-from forkserve.http.limits import Limits
-from forkserve.http.line import RequestLine
-from forkserve.http.refusal import Refusal
-from forkserve.http.request import Profile, RequestReader
+from forkserve.serving.engine.listening import Listening
+from forkserve.serving.engine.native import epoll
+from forkserve.serving.http.fields import Collector, EnvironCollector, Fields, ScopeCollector
+from forkserve.serving.http.limits import Limits
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.refusal import Refusal
+from forkserve.serving.http.request import Profile, RequestReader
+from forkserve.serving.native import hot
 from tests.support.http_corpus import cases
 from tests.support.http_mutation import TOKENS, mutate
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from forkserve.asgi.outgoing import body_bytes, early_hints, file_part, prepared_head, trailer_fields
-from forkserve.asgi.stream import Stream
-from forkserve.http.response import BadResponse, Framing, Responder, Start
+from forkserve.serving.asgi.outgoing import body_bytes, early_hints, file_part, prepared_head, trailer_fields
+from forkserve.serving.asgi.stream import Stream
+from forkserve.serving.http.response import BadResponse, Framing, Responder, Start
 
 RESPONDER = Responder(0.0, "s")
 
