@@ -2,28 +2,33 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS   ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all check lint types layers fix fuzz conformance bench clean
+.PHONY: help environment serve test test-all check lint types layers fix fuzz conformance bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(VENV)/bin/python:
+# What fails leaves nothing behind: a half environment would look like a whole one to the next call.
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit("forkserve needs Python 3.11 or newer; try: make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@test -e $(VENV) || fresh=yes; \
+	{ $(PYTHON) -m venv $(VENV) && $(PIP) --upgrade "pip>=25.1" && touch $@; } || { test -z "$$fresh" || rm -rf $(VENV); exit 1; }
 
-$(VENV)/.served: $(VENV)/bin/python pyproject.toml hatch_build.py $(wildcard forkserve/serving/native/*.[ch])
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+$(VENV)/.served: $(VENV)/.made pyproject.toml hatch_build.py $(wildcard forkserve/serving/native/*.[ch])
+	$(PIP) -e .
 	@touch $@
 
 $(STAMP): $(VENV)/.served
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[gevent,uvloop,websocket,paste,reload]" --group test --group check
+	$(PIP) -e ".[gevent,uvloop,websocket,paste,reload]" --group test --group check
 	@touch $@
+
+environment: $(STAMP) ## set up what serving and testing need, nothing more
 
 serve: $(VENV)/.served ## run the example stack (two web workers and a ticker) on port 8000
 	cd examples && ../$(BIN)/forkserve -c serve.toml

@@ -37,8 +37,9 @@ from forkserve.supervision.os.prctl import become_subreaper
 from forkserve.supervision.os.signals import SignalQueue
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
-from forkserve.unix.fds import ensure_standard
-from forkserve.unix.notify import NotifySocket, take_listen_fds
+from forkserve.unix.fds import ensure_standard, raise_limit
+from forkserve.unix.notify import take_listen_fds
+from forkserve.unix.notifyfolder import NotifyFolder
 from forkserve.unix.proctitle import set_title
 
 __all__ = ["run"]
@@ -53,6 +54,7 @@ def run(config: Config, source: ConfigSource) -> int:
     """
     handed_in = take_listen_fds()
     ensure_standard()
+    raise_limit()
     options = config.master
     logs.set_up(options.loglevel, options.logoutput)
     _never_wait_for_stderr()
@@ -86,11 +88,11 @@ def _master(
         bus.subscribe(log_event)
         loop = Loop()
         stack.callback(loop.close)
-        messages = NotifySocket()
-        stack.callback(messages.close)
+        reports = NotifyFolder()
+        stack.callback(reports.close)
         become_subreaper()
         set_title(_title(config.master, source))
-        auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=f"NOTIFY_SOCKET={messages.address}")
+        auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=f"NOTIFY_SOCKET={reports.prefix}")
         stack.callback(auxiliaries.close)
         services = SpawnServices(
             loop,
@@ -100,9 +102,10 @@ def _master(
             bound=auxiliaries.bound,
             began=auxiliaries.began,
             ended=auxiliaries.ended,
+            reports=lambda command: reports.open(command.credentials, changes_user=command.changes_user),
         )
-        watchers = Supervisor(config, pool, services, inherited=dict(os.environ), notify_address=messages.address)
-        yield bus, Master(watchers, loop, signals, auxiliaries=auxiliaries, messages=messages, source=source)
+        watchers = Supervisor(config, pool, services, inherited=dict(os.environ))
+        yield bus, Master(watchers, loop, signals, auxiliaries=auxiliaries, source=source)
 
 
 @contextlib.contextmanager
@@ -158,6 +161,6 @@ class _Writable(logging.Filter):
 
 
 def _never_wait_for_stderr() -> None:
-    for handler in logging.getLogger().handlers:
+    for handler in logs.OURS.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
             handler.addFilter(_Writable(sys.stderr.fileno()))

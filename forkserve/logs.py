@@ -1,72 +1,154 @@
 """Where log lines go: stderr, a file that can be reopened, or syslog; and how a line looks.
 
-Rules: one event, one line. A file is reopened by `reopen()`, which is safe in a signal handler: it only notes the wish,
-and each handler acts at its next line. What cannot be written is dropped: a full disk stops no request.
+Rules: one event, one line, and no control character in it. A file is reopened by `reopen()`, which is safe in a signal
+handler: it only notes the wish, and each handler acts at its next line. What cannot be written is dropped: a full disk
+stops no request. The root logger and the flags of the logging module are the application's; what it configures for
+itself does not silence our loggers.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import sys
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import TextIO
 
 from forkserve.errors import ExitCode, UsageError
+from forkserve.unix.links import open_appending
 
-__all__ = ["ReopeningFileHandler", "handler_for", "reopen", "set_up"]
+__all__ = ["OURS", "LineFormatter", "ReopeningFileHandler", "adopt", "handler_for", "reopen", "set_up"]
 
 FORMAT = "%(asctime)s.%(msecs)03d [%(process)d] %(levelname)s %(name)s: %(message)s"
 DATES = "%Y-%m-%d %H:%M:%S"
 SYSLOG_PATHS = ("/dev/log", "/var/run/syslog")
+OURS = logging.getLogger("forkserve")
+"""What all our loggers are below; it has our handler once `set_up` was called."""
+PARTS = (
+    "application", "asgi", "backends", "control", "engine", "loop", "master", "process", "reload", "reloader",
+    "scoreboard", "socketpool", "threads", "watcher", "worker", "wsgi",
+)  # fmt: skip
+"""Our loggers, all of them: `logging.config` switches off each existing one that it is not told of."""
+_LINE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _wishes = 0
 
 
 def reopen() -> None:
-    """Let every file be opened anew before its next line, as logrotate expects after SIGUSR1."""
+    """Let every file be opened again before its next line, as logrotate expects after SIGUSR1."""
     global _wishes
     _wishes += 1
 
 
 def set_up(level: str, output: str) -> None:
-    """Send the package's log lines, and those of the application that has set up none of its own, to `output`.
-
-    Raises UsageError if the place cannot be had.
-    """
-    logging.raiseExceptions = False
+    """Send the package's log lines to `output`, whatever becomes of others; raises UsageError if it cannot be had."""
     handler = handler_for(output, "--log-output")
-    handler.setFormatter(logging.Formatter(FORMAT, DATES))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("forkserve").setLevel(level.upper())
+    handler.setFormatter(LineFormatter(FORMAT, DATES))
+    OURS.handlers[:] = [handler]
+    OURS.propagate = False
+    OURS.setLevel(level.upper())
+    for logger in (OURS, *map(OURS.getChild, PARTS)):
+        logger.__class__ = _OwnLogger
 
 
-def handler_for(where: str, option: str) -> logging.Handler:
-    """Return a handler for `-` (stderr), a file, or syslog://[HOST[:PORT]][/PATH][?FACILITY]; raises UsageError."""
-    if where == "-":
-        return logging.StreamHandler(sys.stderr)
+def adopt(*names: str) -> None:
+    """Send the lines of a library that serves for us where ours go, unless the application has a place for them."""
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.disabled = False
+        if not logger.hasHandlers():
+            logger.handlers[:] = OURS.handlers
+            logger.propagate = False
+
+
+class _OwnLogger(logging.Logger):
+    """A logger that the application switches off only by name, not by `logging.config` or `logging.disable`.
+
+    By default dictConfig and fileConfig set `disabled` on each logger that exists and that they do not name.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+    def isEnabledFor(self, level: int) -> bool:
+        return level >= self.getEffectiveLevel()
+
+
+class LineFormatter(logging.Formatter):
+    """One line for a message, more for a traceback; control characters and lone surrogates are escaped.
+
+    What an exception says often has a client's words in it: an escape sequence would reach the terminal of the reader,
+    and a line end would forge a line.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = _LINES.sub(_escaped, record.exc_text)
+        return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _LINE.sub(_escaped, super().formatMessage(record))
+
+    def formatStack(self, stack_info: str) -> str:
+        return _LINES.sub(_escaped, stack_info)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+def handler_for(where: str, option: str, stream: TextIO | None = None) -> logging.Handler:
+    """Return a handler for `-` (stderr unless a stream is given), a file, or syslog://[HOST[:PORT]][/PATH][?FACILITY].
+
+    Raises UsageError.
+    """
     try:
-        return _syslog(where) if where.startswith("syslog:") else ReopeningFileHandler(where)
+        if where == "-":
+            handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)
+        else:
+            handler = _syslog(where) if where.startswith("syslog:") else ReopeningFileHandler(where)
     except (OSError, ValueError) as error:
         failure = UsageError(f"{option} {where}: {getattr(error, 'strerror', None) or error}")
         if isinstance(error, PermissionError):
             failure.exit_code = ExitCode.NO_PERMISSION
         raise failure from None
+    # logging.raiseExceptions, which decides whether a failure is told on stderr, is the application's.
+    handler.handleError = _drop  # type: ignore[method-assign]
+    return handler
+
+
+def _drop(record: logging.LogRecord) -> None:
+    """Give up a line that cannot be written."""
 
 
 class ReopeningFileHandler(logging.FileHandler):
-    """A log file that is opened anew when `reopen()` was called."""
+    """A log file that is opened again when `reopen()` was called."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(path, encoding="utf-8")
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.seen = _wishes
 
+    def _open(self) -> TextIOWrapper:
+        raw = FileIO(open_appending(self.baseFilename), "a")
+        return TextIOWrapper(BufferedWriter(raw), encoding=self.encoding, errors=self.errors)
+
     def emit(self, record: logging.LogRecord) -> None:
-        if self.seen != _wishes:
-            self.seen = _wishes
-            self.close()
-            self._closed = False  # logging.Handler.close() marks it, and FileHandler.emit() would not open it again
-        super().emit(record)
+        try:
+            if self.seen != _wishes:
+                self.seen = _wishes
+                self.close()
+            super().emit(record)
+        except OSError:
+            _drop(record)  # FileHandler opens the file outside of what handleError covers
 
 
 def _syslog(where: str) -> logging.Handler:

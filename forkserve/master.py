@@ -13,7 +13,6 @@ watcher queue up, and a stop supersedes them; those on different watchers run si
 
 from __future__ import annotations
 
-import os
 import selectors
 import signal
 from collections.abc import Callable, Mapping
@@ -34,7 +33,7 @@ from forkserve.supervision.reload import reload_all, reload_config
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.wording import signal_name
-from forkserve.unix.notify import NotifySocket, notify
+from forkserve.unix.notify import notify
 
 __all__ = ["SIGNALS", "Master"]
 
@@ -67,7 +66,6 @@ class Master:
         signals: SignalQueue,
         *,
         auxiliaries: AuxiliaryProcesses,
-        messages: NotifySocket,
         source: ConfigSource,
     ) -> None:
         self.supervisor = supervisor
@@ -77,7 +75,6 @@ class Master:
         self.exit_code = ExitCode.OK
         self._signals = signals
         self._auxiliaries = auxiliaries
-        self._messages = messages
         self._source = source
         self._to_start: list[JobQueue] = []
         self._to_stop: list[list[JobQueue]] = []
@@ -104,7 +101,6 @@ class Master:
     def run(self) -> ExitCode:
         """Start what is to be started, and serve until all is over; returns what the exit status means."""
         self.loop.watch(self._signals.fileno(), selectors.EVENT_READ, lambda _events: self._take_signals())
-        self.loop.watch(self._messages.fileno(), selectors.EVENT_READ, lambda _events: self._take_messages())
         self._to_start = [
             queue for group in self.supervisor.by_priority() for queue in group if queue.watcher.options.autostart
         ]
@@ -202,13 +198,6 @@ class Master:
                 if signum != signal.SIGCHLD:
                     self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
                 handler()
-        self.supervisor.settle()
-
-    def _take_messages(self) -> None:
-        for message in self._messages.take():
-            found = self.supervisor.find(message.pid) or self.supervisor.find(_of_session(message.pid))
-            if found is not None:
-                found[0].said(found[1], message.fields)
         self.supervisor.settle()
 
     def _reap(self) -> None:
@@ -318,11 +307,3 @@ class Master:
             self._auxiliaries.close()
             if not self._auxiliaries.pids:
                 self._on(MasterEvent.CHILDLESS)
-
-
-def _of_session(pid: int) -> int:
-    """Return the leader of the session of a pid, which is the process that we know; 0 when it has gone."""
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return 0

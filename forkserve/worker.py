@@ -31,8 +31,9 @@ from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.serving.application.importing import Loaded, load_application, prepare_path, run_hook
 from forkserve.serving.autoreload import Reloader, loads_anew
+from forkserve.serving.failure import log_trace
 from forkserve.serving.inherited import KEPT, Listener, describe, open_listeners
-from forkserve.unix.notify import notify
+from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import Seat, take_seat
 
@@ -140,7 +141,7 @@ class Worker:
         where = ", ".join(describe(each) for each in self.listeners)
         loaded, entry = prepared.loaded, prepared.entry
         log.info("%s: serving %s (%s) by %s at %s", self.name, loaded.name, loaded.interface.value, entry.name, where)
-        notify("READY=1", self.environ)
+        notify("READY=1", self.environ, patience=READY_PATIENCE)
 
     def _begin_drain(self) -> None:
         run = self.run_
@@ -229,7 +230,7 @@ class Worker:
 
     def _await_change(self, reloader: Reloader, error: ApplicationError) -> NoReturn:
         """Keep the socket while the application is broken, until its source changes."""
-        log.error("%s%s", f"{trace}\n" if (trace := getattr(error, "traceback", "")) else "", error)
+        log_trace(log, getattr(error, "traceback", ""), "%s", error)
         log.info("%s: waiting for a change", self.name)
         path = reloader.wait()
         log.info("%s: %s changed, loading anew", self.name, path)

@@ -91,6 +91,7 @@ class Exchange(BaseExchange):
     conn: Transport
     early: ClassVar[bool] = False
     holds: ClassVar[bool] = False
+    keeper: ClassVar[str] = "spool"
     site: ClassVar[Site]
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
@@ -261,12 +262,12 @@ class Exchange(BaseExchange):
     def may_keep(self) -> bool:
         """Tell whether the connection can take another request after this one."""
         fields = self.fields
-        # Who holds back a body that we did not ask for may send it or not, and behind a request to switch protocols
-        # there may be another protocol already: the next request cannot be found.
+        # A body that is held back may come or not, and behind the handshake of a WebSocket frames may come: the next
+        # request cannot be found. Any other Upgrade is ignored (RFC 9110 section 7.8).
         return (
             fields.keep_alive
             and self.site.keep
-            and fields.upgrade is None
+            and (fields.upgrade is None or self.line.method != "GET" or not fields.asks_for_websocket)
             and (not fields.expect_continue or self._is_whole())
         )
 
@@ -334,13 +335,19 @@ class Exchange(BaseExchange):
         if part is None or self.prepared is None or self._begun():
             return False
         offset, size = part
-        self.conn.write(self._begin(size))
-        if self.framing is Framing.LENGTH:
-            count = min(self.left, size)
+        head = self._begin(size)
+        count = min(self.left, size) if self.framing is Framing.LENGTH else 0
+        if count:
+            try:
+                self.conn.write_file(wrapper.filelike, offset, count, head)
+            except OSError:
+                # Nothing is sent yet if descriptors have run out: there can be another answer.
+                self.framing = None
+                raise
             self.left -= count
             self.sent += count
-            if count:
-                self.conn.write_file(wrapper.filelike, offset, count)
+        else:
+            self.conn.write(head)
         self._finish()
         return True
 

@@ -43,6 +43,7 @@ HONOURS = frozenset(
         "static",
         "body_timeout",
         "forwarded_allow_ips",
+        "forwarded_fields",
         "forwarded_style",
         "graceful_timeout",
         "header_timeout",
@@ -52,6 +53,7 @@ HONOURS = frozenset(
         "limit_request_head",
         "limit_request_line",
         "max_body",
+        "max_connections",
         "max_lifetime",
         "max_requests",
         "max_requests_jitter",
@@ -60,6 +62,7 @@ HONOURS = frozenset(
         "proxy_allow_ips",
         "proxy_protocol",
         "request_id_header",
+        "request_memory",
         "root_path",
         "write_timeout",
     }
@@ -189,11 +192,12 @@ def tls_of(options: TlsOptions) -> Callable[[Socket], Any] | None:
     return functools.partial(TlsSocket, context=tls_context(options))
 
 
-def trusted_by(options: ProxyOptions) -> tuple[TrustedProxies, Style] | None:
-    """Return whose forwarding fields are believed, and in which style; raises UsageError."""
+def trusted_by(options: ProxyOptions) -> tuple[TrustedProxies, Style, frozenset[str]] | None:
+    """Return whose forwarding fields are believed, in which style, and which of them; raises UsageError."""
     if not options.forwarded_allow_ips:
         return None
     try:
-        return TrustedProxies(options.forwarded_allow_ips), Style(options.forwarded_style)
+        trusted = TrustedProxies(options.forwarded_allow_ips)
     except ValueError as error:
         raise UsageError(f"--forwarded-allow-ips: {error}") from None
+    return trusted, Style(options.forwarded_style), frozenset(options.forwarded_fields)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from forkserve import __version__
-from forkserve.cli.helptext import HelpFormatter
+from forkserve.cli.helptext import HelpFormatter, Parser
 from forkserve.config.model import MasterOptions
 from forkserve.config.options import Option, options_of
 from forkserve.config.placeholders import nearest
@@ -78,7 +78,7 @@ class Line:
     command: list[str] | None = None
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see forkserve --help)")
 

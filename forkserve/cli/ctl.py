@@ -15,18 +15,22 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from forkserve import __version__
-from forkserve.cli.ending import ended
+from forkserve.cli.ending import ended, say, tell
+from forkserve.cli.helptext import Parser
 from forkserve.cli.tables import duration, render, size
 from forkserve.config.placeholders import nearest
 from forkserve.control.client import Client
 from forkserve.control.place import find
-from forkserve.errors import ExitCode, UsageError
+from forkserve.control.printable import printable, printable_answer
+from forkserve.errors import ControlError, ExitCode, UsageError
 
 __all__ = ["main"]
 
 Arguments = argparse.Namespace
 Answer = Any
 """What msgspec and JSON know: dictionaries, lists, text, numbers, true, false, null."""
+PRINTED: Answer = object()
+"""The answer of a verb that has printed it already."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,19 +44,20 @@ def _ask(arguments: Arguments) -> int:
         with Client(path, timeout=arguments.timeout) as client:
             answer = arguments.call(client, arguments)
     except KeyboardInterrupt:
-        print("forkservectl: interrupted; what was asked for goes on", file=sys.stderr)
+        tell("forkservectl: interrupted; what was asked for goes on\n")
         raise
     _print(answer, arguments)
     return ExitCode.OK
 
 
 def _print(answer: Answer, arguments: Arguments) -> None:
-    if answer is None:  # the verb has printed it
+    if answer is PRINTED:
         return
-    if arguments.json:
-        print(json.dumps(answer, indent=2))
-    else:
-        print(arguments.show(answer))
+    try:
+        text = json.dumps(answer, indent=2) if arguments.json else arguments.show(printable_answer(answer))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ControlError("what answers there is no forkserve of this version") from error
+    say(f"{text}\n")
 
 
 def _verb(name: str, *parameters: str) -> Callable[[Client, Arguments], Answer]:
@@ -68,15 +73,15 @@ def _call_set(client: Client, arguments: Arguments) -> Answer:
 
 
 def _call_events(client: Client, arguments: Arguments) -> Answer:
-    """Print events as they come; what is left to print then is nothing."""
+    """Print events as they come."""
     last = arguments.lines if arguments.lines is not None else 0 if arguments.follow else 1000
     for event in client.follow("events", watcher=arguments.watcher, follow=arguments.follow, last=last):
         if arguments.json:
-            print(json.dumps(event), flush=True)
+            say(f"{json.dumps(event)}\n")
         else:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
-            print(f"{when} {event['kind']:<17} {event['text']}", flush=True)
-    return None
+            say(f"{when} {event['kind']:<17} {printable(event['text'])}\n")
+    return PRINTED
 
 
 def _call_signal(client: Client, arguments: Arguments) -> Answer:
@@ -142,7 +147,7 @@ def _show_version(answer: Answer) -> str:
     return f"forkserve {answer['version']}, master pid {answer['pid']}, up {duration(answer['uptime'])}"
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Says what is wrong in one line, with the nearest verb."""
 
     def error(self, message: str) -> NoReturn:

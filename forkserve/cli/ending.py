@@ -1,7 +1,8 @@
 """How a command of ours ends: whatever happened becomes an exit code, and a user's mistake one line on stderr.
 
 Rules: the line begins with `NAME: error:`. Above it stands the traceback of the user's own code, if that failed; there
-is never one of ours for a mistake of the user's.
+is never one of ours for a mistake of the user's. A reader that has gone (`| head`) has seen enough: what is left is not
+printed, and the exit code is that of the command.
 """
 
 from __future__ import annotations
@@ -10,28 +11,68 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from forkserve.errors import ConfigErrors, ExitCode, ForkserveError
 
-__all__ = ["ended", "print_warnings"]
+__all__ = ["ended", "print_warnings", "say", "tell"]
 
 
 def ended(name: str, command: Callable[[], int]) -> int:
     """Run a command, by the name `name`, to its end, and return its exit code."""
     try:
         code = _code_of(command)
-        # Here, where it can be told that the reader has gone, rather than when the interpreter ends.
-        print(end="", flush=True)
+        # Of what an application has printed, here, where an error can be told, rather than when the interpreter ends.
+        say("")
         return code
     except ForkserveError as error:
         _print_error(name, error)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of a list has seen enough; nothing may be flushed into its pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILURE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def say(text: str) -> None:
+    """Print to standard output, at once; raises ForkserveError when it cannot be written to."""
+    try:
+        _write(sys.stdout, text)
+    except OSError as error:
+        raise ForkserveError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def tell(text: str) -> None:
+    """Print to standard error; what cannot be written is dropped, since there is no other place for it."""
+    try:
+        _write(sys.stderr, text)
+    except OSError:
+        return
+
+
+def print_warnings(name: str, warnings: tuple[str, ...]) -> None:
+    """Print what was noticed and is no error."""
+    for warning in warnings:
+        tell(f"{name}: warning: {warning}\n")
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write and flush; nothing is left in a buffer that the interpreter would fail to flush when it ends."""
+    # None when its descriptor was closed before the start (`>&-`), closed when an application has done so.
+    if stream is None or stream.closed:
+        return
+    encoding = stream.encoding or "utf-8"
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except OSError as error:
+        _silence(stream)
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
+def _silence(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _code_of(command: Callable[[], int]) -> int:
@@ -39,19 +80,13 @@ def _code_of(command: Callable[[], int]) -> int:
         return command()
     except SystemExit as done:
         # argparse ends --help and --version so.
-        return int(done.code or 0)
-
-
-def print_warnings(name: str, warnings: tuple[str, ...]) -> None:
-    """Print what was noticed and is no error."""
-    for warning in warnings:
-        print(f"{name}: warning: {warning}", file=sys.stderr)
+        return int(done.code or ExitCode.OK)
 
 
 def _print_error(name: str, error: ForkserveError) -> None:
     if trace := getattr(error, "traceback", ""):
-        print(trace, file=sys.stderr)
+        tell(f"{trace}\n")
     if isinstance(error, ConfigErrors):
         print_warnings(name, error.warnings)
     for each in error.errors if isinstance(error, ConfigErrors) else (error,):
-        print(f"{name}: error: {each}", file=sys.stderr)
+        tell(f"{name}: error: {each}\n")

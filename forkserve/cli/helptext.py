@@ -1,11 +1,15 @@
-"""How `--help` is laid out: for the terminal at hand, flags in one column, what they do in the other."""
+"""How `--help` is laid out and printed: for the terminal at hand, flags in one column, what they do in the other."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import sys
+from typing import Any
 
-__all__ = ["HelpFormatter"]
+from forkserve.cli.ending import say, tell
+
+__all__ = ["HelpFormatter", "Parser"]
 
 WIDEST = 110
 
@@ -22,3 +26,11 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         long = [flag for flag in action.option_strings if flag.startswith("--")][:1]
         value = "" if action.nargs == 0 else f" {action.metavar}"
         return ("" if short else "    ") + ", ".join(short + long) + value
+
+
+class Parser(argparse.ArgumentParser):
+    """Prints as the commands do; argparse itself swallows some errors of standard output and leaves others to exit."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:
+            (say if file is sys.stdout else tell)(message)

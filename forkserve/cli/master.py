@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from forkserve.cli.arguments import parse_line
 from forkserve.cli.cpus import usable_cpus
-from forkserve.cli.ending import ended, print_warnings
+from forkserve.cli.ending import ended, print_warnings, say
 from forkserve.cli.line import source_of
 from forkserve.config.load import load
 from forkserve.config.reference import markdown, render, worker_options
@@ -31,14 +31,14 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _check(arguments: list[str]) -> int:
     if set(arguments) & {"-h", "--help"}:
-        print("usage: forkserve check FILE\n\nReads FILE and reports every mistake at once; binds and runs nothing.")
+        say("usage: forkserve check FILE\n\nReads FILE and reports every mistake at once; binds and runs nothing.\n")
         return ExitCode.OK
     files = [each for each in arguments if not each.startswith("-") or each == "-"]
     if len(files) != 1 or len(arguments) != 1:
         raise UsageError("usage: forkserve check FILE")
     config = load(files[0])
     print_warnings("forkserve", config.warnings)
-    print(f"{files[0]}: fine ({_count(config.sockets, 'socket')}, {_count(config.watchers, 'watcher')})")
+    say(f"{files[0]}: fine ({_count(config.sockets, 'socket')}, {_count(config.watchers, 'watcher')})\n")
     return ExitCode.OK
 
 
@@ -48,13 +48,13 @@ def _count(things: Sequence[object], name: str) -> str:
 
 def _options(arguments: list[str]) -> int:
     if set(arguments) & {"-h", "--help"}:
-        print("usage: forkserve options [NAME | --markdown]\n\nPrints every option, or those called NAME.")
+        say("usage: forkserve options [NAME | --markdown]\n\nPrints every option, or those called NAME.\n")
     elif arguments == ["--markdown"]:
-        print(markdown(), end="", flush=True)
+        say(markdown())
     elif len(arguments) > 1:
         raise UsageError("usage: forkserve options [NAME | --markdown]")
     else:
-        print(render(*arguments), end="", flush=True)
+        say(render(*arguments))
     return ExitCode.OK
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from forkserve import __version__
-from forkserve.cli.helptext import HelpFormatter
+from forkserve.cli.helptext import HelpFormatter, Parser
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.options import Option, options_of, slices_of
 from forkserve.config.placeholders import nearest
@@ -78,7 +78,7 @@ class Order:
     check: bool = False
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
         if message == "argument --fd: expected one argument":
             message = f"--fd has no number: if the shell has taken the placeholder for itself, {QUOTING}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from forkserve.backends.registry import find, state_of
 from forkserve.cli.backends import backends_json, backends_table
-from forkserve.cli.ending import ended
+from forkserve.cli.ending import ended, say
 from forkserve.cli.serving import Order, parse_worker_line
 from forkserve.errors import ExitCode, UsageError
 from forkserve.worker import Worker, check
@@ -24,12 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _obey(order: Order) -> int:
     if order.list_backends:
-        print(backends_json() if order.json else backends_table(), flush=True)
+        say(f"{backends_json() if order.json else backends_table()}\n")
         return ExitCode.OK
     if order.install_backend is not None:
         return _install(order.install_backend)
     if order.check:
-        print(check(order.options))
+        say(f"{check(order.options)}\n")
         return ExitCode.OK
     return Worker(order.options, os.environ).run()
 
@@ -41,5 +41,5 @@ def _install(name: str) -> int:
     # imported late: nothing else needs its tools
     from forkserve.backends.meinheld.build import install
 
-    install(lambda line: print(line, flush=True))
+    install(lambda line: say(f"{line}\n"))
     return ExitCode.OK

@@ -55,7 +55,7 @@ class MasterOptions:
     )
     pidfile: str | None = option(
         None,
-        "File for the master's pid; a start is refused while the pid in it is alive.",
+        "File for the master's pid; a start is refused while the pid in it is alive, or when it holds something else.",
         parse=optional(text),
         reload=RESTART,
         cli=("--pidfile",),

@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 
+FORWARDED_NAMES = ("for", "proto", "host", "port")
+
+
 class Lifespan(Enum):
     """Whether an ASGI application is told of start and end; `auto` goes on if it knows no lifespan."""
 
@@ -52,6 +55,15 @@ class ProxyProtocol(Enum):
 def commas(value: str) -> tuple[str, ...]:
     """Split at commas; empty parts fall away."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def forwarded_names(value: str) -> tuple[str, ...]:
+    """Read what is believed of proxies, `for,proto` or `X-Forwarded-For,X-Forwarded-Proto`; nothing if empty."""
+    names = tuple(part.lower().removeprefix("x-forwarded-") for part in commas(value))
+    for name in names:
+        if name not in FORWARDED_NAMES:
+            raise ValueError(f"expected some of {', '.join(FORWARDED_NAMES)}, separated by commas, got {name!r}")
+    return names
 
 
 def header_name(value: str) -> str:
@@ -110,6 +122,15 @@ class HttpLimits:
         1 << 30, "Bytes of a request's body; 0 for no limit.", parse=size, check=at_least(0),
         cli=("--max-body", "--limit-request-body"), metavar="BYTES",
     )  # fmt: skip
+    max_connections: int | None = option(
+        None, "Connections of a worker; by default three quarters of its descriptors (ulimit -n). 0 for no limit.",
+        parse=integer, check=at_least(0), cli=("--max-connections",), metavar="N",
+    )  # fmt: skip
+    request_memory: int = option(
+        64 << 20, "Bytes of unfinished requests that a worker keeps in memory; then bodies go to files, and what is "
+        "too much is refused with 503. 0 for no limit.",
+        parse=size, check=at_least(0), cli=("--request-memory",), metavar="BYTES",
+    )  # fmt: skip
     body_in_memory: int = option(
         1 << 20, "Bytes of a body kept in memory; more goes to a temporary file.", parse=size, check=at_least(0),
         cli=("--body-in-memory",), metavar="BYTES",
@@ -143,8 +164,8 @@ class Timeouts:
         cli=("--body-timeout",), metavar="SECONDS",
     )  # fmt: skip
     min_rate: int = option(
-        128, "Bytes a second that a body must arrive with; 0 for no minimum.", parse=size, check=at_least(0),
-        cli=("--min-rate",), metavar="BYTES",
+        500, "Bytes of a body that must come in a second, on average, after --body-timeout; 0 for no minimum.",
+        parse=size, check=at_least(0), cli=("--min-rate",), metavar="BYTES",
     )  # fmt: skip
     write_timeout: float = option(
         60.0, "Seconds a client may read nothing of a response.", parse=seconds, check=at_least(0),
@@ -157,8 +178,9 @@ class ProxyOptions:
     """What is believed of those who stand between the client and us."""
 
     forwarded_allow_ips: tuple[str, ...] = option(
-        ("127.0.0.1", "::1"),
-        "Addresses and networks whose Forwarded and X-Forwarded-* are believed: comma-separated, `unix` or *.",
+        ("127.0.0.1", "::1", "unix"),
+        "Addresses and networks whose X-Forwarded-* or Forwarded are believed: comma-separated; `unix` is any peer of "
+        "a unix socket, * is everybody.",
         parse=commas,
         cli=("--forwarded-allow-ips",),
         env="FORWARDED_ALLOW_IPS",
@@ -168,6 +190,14 @@ class ProxyOptions:
         "x-forwarded", "What the proxies set: X-Forwarded-*, or Forwarded (RFC 7239); the other is not believed.",
         check=one_of("x-forwarded", "forwarded"), cli=("--forwarded-style",), choices=("x-forwarded", "forwarded"),
     )  # fmt: skip
+    forwarded_fields: tuple[str, ...] = option(
+        ("for", "proto"),
+        "Which X-Forwarded-* (or parameters of Forwarded) are believed, of for, proto, host and port: name only what "
+        "the proxies set, since they pass the others through as the client wrote them.",
+        parse=forwarded_names,
+        cli=("--forwarded-fields",),
+        metavar="NAMES",
+    )
     proxy_protocol: ProxyProtocol = option(
         ProxyProtocol.OFF, "PROXY protocol header that connections begin with.", parse=member(ProxyProtocol),
         cli=("--proxy-protocol",), choices=("off", "v1", "v2", "auto"),

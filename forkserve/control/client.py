@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
+import pwd
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from forkserve.control.printable import printable
 from forkserve.errors import ControlError, ExitCode
 
 __all__ = ["Client", "TimedOutError"]
@@ -32,9 +36,28 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
+        _refuse_strangers(self._path)
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
+        credentials = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _refuse_stranger(self._path, "the program that listens there", struct.unpack("3i", credentials)[1])
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Raise ControlError for a socket that another user could have placed: what answers there is no master of ours."""
+    _refuse_stranger(path, "its folder", os.stat(path.parent).st_uid)
+    _refuse_stranger(path, "it", os.stat(path).st_uid)
+
+
+def _refuse_stranger(path: Path, what: str, uid: int) -> None:
+    if uid in (0, os.geteuid()):
+        return
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    raise ControlError(f"{path}: {what} belongs to {user}; run forkservectl as the user that runs forkserve")
 
 
 class Client:
@@ -79,7 +102,8 @@ class Client:
     def _answer(self, response: http.client.HTTPResponse) -> Any:
         answer = json.loads(response.read() or b"null")
         if response.status >= 400:
-            raise ControlError(answer.get("error", response.reason) if isinstance(answer, dict) else response.reason)
+            told = answer.get("error", response.reason) if isinstance(answer, dict) else response.reason
+            raise ControlError(printable(str(told)))
         return answer
 
     @contextlib.contextmanager
@@ -93,5 +117,5 @@ class Client:
             raise ControlError(f"{self._path}: permission denied; run as the user that runs forkserve") from None
         except FileNotFoundError:
             raise ControlError(f"{self._path}: no such socket; is forkserve running?") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ControlError(f"{self._path}: {error or 'the master closed the connection'}") from None
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+            raise ControlError(f"{self._path}: {printable(str(error)) or 'the master closed the connection'}") from None

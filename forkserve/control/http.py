@@ -149,5 +149,8 @@ class Exchange:
 
 
 def _request(head: h11.Request, body: bytes) -> Request:
-    split = urlsplit(head.target.decode("ascii", "replace"))
+    try:
+        split = urlsplit(head.target.decode("ascii", "replace"))
+    except ValueError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"the target is no address: {error}") from None
     return Request(head.method.decode("ascii"), unquote(split.path), dict(parse_qsl(split.query)), body)

@@ -76,6 +76,14 @@ def _is_ours(folder: Path) -> bool:
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o022
 
 
+def _can_be_trusted(folder: Path) -> bool:
+    """Tell whether it is there and ours: in /tmp, anybody may have been first to make a folder by this name."""
+    try:
+        return _is_ours(folder)
+    except OSError:
+        return False
+
+
 def is_live(path: Path) -> bool:
     """Tell whether somebody listens on this socket; a file left by a killed master does not answer (ECONNREFUSED)."""
     with socket.socket(socket.AF_UNIX) as probe:
@@ -91,7 +99,7 @@ def find(configuration: str | None) -> Path:
 
     Raises ControlError when there is none, or when there are several and no configuration tells which.
     """
-    folders = [folder for folder in _candidates() if folder.is_dir()]
+    folders = [folder for folder in _candidates() if _can_be_trusted(folder)]
     if configuration is not None:
         name = _file_name(configuration, None)
         for folder in folders:

@@ -16,6 +16,7 @@ import msgspec
 from forkserve.config.placeholders import nearest
 from forkserve.control.commands import COMMANDS, Command, Context
 from forkserve.control.http import Reply, Request, Stream
+from forkserve.control.printable import printable
 from forkserve.control.schema import Done
 from forkserve.control.server import Respond
 from forkserve.control.stream import EventHistory
@@ -30,6 +31,8 @@ __all__ = ["Routes"]
 log = logging.getLogger("forkserve.control")
 
 _PREFIX = "/v1/"
+LONGEST = 500
+"""Characters of what a client sent that are said back to it, or logged, at most."""
 
 
 class Routes:
@@ -48,7 +51,7 @@ class Routes:
         try:
             self._answer(request, respond)
         except _Mistake as mistake:
-            respond(_error(mistake.status, str(mistake), mistake.headers))
+            respond(_error(mistake.status, str(mistake)[:LONGEST], mistake.headers))
         except ForkserveError as error:
             respond(_error(HTTPStatus.CONFLICT, str(error)))
         except Exception:
@@ -60,7 +63,8 @@ class Routes:
         parameters = _parameters(command, request)
         answer = command.run(self._context, parameters)
         if not command.reads:
-            log.info("control: %s %s", request.path.removeprefix(_PREFIX), request.body.decode("utf-8", "replace"))
+            asked = request.body[:LONGEST].decode("utf-8", "replace").replace("\n", " ")
+            log.info("control: %s %s", printable(request.path.removeprefix(_PREFIX)), printable(asked))
         if isinstance(answer, Stream):
             respond(answer)
         elif not isinstance(answer, Completion):
@@ -99,7 +103,9 @@ def _parameters(command: Command, request: Request) -> Any:
             raise _Mistake(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
         # A query, and forkservectl's NAME=VALUE, are text; so numbers and truth are accepted as text too.
         return msgspec.convert({**request.query, **given}, command.parameters, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise _Mistake(HTTPStatus.BAD_REQUEST, "parameters: nested too deeply") from None
+    except (msgspec.DecodeError, ValueError, OverflowError) as error:
         raise _Mistake(HTTPStatus.BAD_REQUEST, f"parameters: {error}") from None
 
 

@@ -12,6 +12,7 @@ import time
 
 from forkserve.config.model import StreamClass, StreamOptions
 from forkserve.logwriter.rotation import next_rotation, rotated_name, surplus
+from forkserve.unix.links import open_appending
 
 __all__ = ["LogFile", "SizedLogFile", "TimedLogFile", "WatchedLogFile", "log_file"]
 
@@ -26,7 +27,7 @@ class LogFile:
     def write(self, data: bytes) -> int:
         """Append, and return how many bytes went out; raises OSError."""
         if self._fd is None:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._fd = open_appending(self.path)
             self._opened(self._fd)
         return os.write(self._fd, data)
 

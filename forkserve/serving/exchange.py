@@ -9,7 +9,29 @@ from forkserve.serving.http.errors import error_response
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 
-__all__ = ["BaseExchange"]
+__all__ = ["BaseExchange", "Bodiless"]
+
+
+class Bodiless:
+    """The part of an exchange in which it is given its body, for requests that have none."""
+
+    __slots__ = ()
+
+    def body(self, data: bytes) -> None:
+        """Never called."""
+
+    def body_end(self) -> None:
+        """Never called."""
+
+    def body_held(self) -> None:
+        """Never called."""
+
+    def spill(self) -> None:
+        """Keep nothing in a file."""
+
+    def let_go(self) -> bool:
+        """Never called."""
+        return False
 
 
 class BaseExchange:
@@ -20,9 +42,23 @@ class BaseExchange:
     """The `Transport` of the interface."""
     line: RequestLine
     fields: Fields
+    keeper: ClassVar[str]
+    """Name of the attribute that keeps the request's body, or is None."""
     site: ClassVar[Any]
     """Set by the backend on a subclass of its own."""
     error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of the request's body that are in memory."""
+        kept = getattr(self, self.keeper)
+        return 0 if kept is None else int(kept.in_memory)
+
+    def spill(self) -> None:
+        """Keep the body in a file from now on, where that is possible. Raises Refusal."""
+        kept = getattr(self, self.keeper)
+        if kept is not None:
+            kept.spill()
 
     def may_keep(self) -> bool:
         """Tell whether the connection can take another request after this one."""

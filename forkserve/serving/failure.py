@@ -11,7 +11,7 @@ from typing import Any
 import forkserve
 from forkserve.serving.http.response import BadResponse
 
-__all__ = ["OURS", "TimedOut", "due_to_loss", "log_failure", "log_overdue", "log_waiting"]
+__all__ = ["OURS", "TimedOut", "due_to_loss", "log_failure", "log_overdue", "log_trace", "log_waiting"]
 
 log = logging.getLogger("forkserve.application")
 
@@ -63,9 +63,16 @@ def _log_where(method: str, path: str, stack: traceback.StackSummary) -> None:
     ours = [index for index, each in enumerate(stack) if each.filename.startswith(OURS)]
     # The last of ours in a row from the outside: what follows is what the application called.
     first = next((index + 1 for index in ours if index + 1 < len(stack) and index + 1 not in ours), 0)
-    log.error(
-        "%s %r takes too long; it is here:\n%s", method, path, "".join(traceback.format_list(stack[first:])).rstrip()
+    trace = "".join(traceback.format_list(stack[first:])).rstrip()
+    log_trace(log, trace, "%s %r takes too long; it is here:", method, path)
+
+
+def log_trace(logger: logging.Logger, trace: str, message: str, *args: object) -> None:
+    """Log an error with a traceback in text, if there is one, as handlers expect it: beside the message."""
+    record = logger.makeRecord(
+        logger.name, logging.ERROR, "(forkserve)", 0, message, args, exc_info=None, sinfo=trace or None
     )
+    logger.handle(record)
 
 
 def _of_user(trace: TracebackType | None) -> TracebackType | None:

@@ -6,6 +6,7 @@ name begins with a dot. What is no such file goes to the application.
 
 from __future__ import annotations
 
+import errno
 import mimetypes
 import os
 import stat
@@ -21,6 +22,7 @@ __all__ = ["Folders", "Found", "Static"]
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 STATUS = {200: "200 OK", 206: "206 Partial Content", 304: "304 Not Modified", 412: "412 Precondition Failed"}
 UNSATISFIABLE = "416 Range Not Satisfiable"
 
@@ -122,7 +124,10 @@ def _open(folder: str, name: str) -> int | None:
             return None
         # O_NONBLOCK: opening a FIFO must not wait for its writer.
         fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in EXHAUSTED:
+            # It may well be there, so the application, and a 404, would be wrong.
+            raise
         return None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

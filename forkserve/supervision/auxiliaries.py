@@ -25,7 +25,7 @@ class AuxiliaryProcesses:
     """Stands between the watchers and the companions; its methods are what `SpawnServices` wants."""
 
     def __init__(self, loop: Loop, emit: Callable[[Event], None], *, mark: str = "") -> None:
-        """`mark` is what stands in the environment of our processes only, see `Guard`."""
+        """`mark` is how a variable begins that our processes alone have, see `Guard`."""
         self._loop = loop
         self._mark = mark
         self._emit = emit

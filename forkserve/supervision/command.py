@@ -1,7 +1,7 @@
 """Turns the options of a watcher into what starts one of its processes: words, environment, descriptors, credentials.
 
 Rules: users and groups are looked up once, by `prepare`, since a directory service may be slow; the rest is decided at
-each spawn, when the slot is known. A child gets our own NOTIFY_SOCKET, never that of whoever started the master.
+each spawn, when the slot is known. A process gets a NOTIFY_SOCKET for itself, never that of whoever started the master.
 """
 
 from __future__ import annotations
@@ -33,6 +33,24 @@ _NOT_INHERITED = frozenset(
 _READY_SPEAKERS = frozenset({"forkserve-worker"})
 """Programs known to say READY=1; any other is found out when it first does."""
 
+_USER_CHANGERS = frozenset(
+    (
+        "capsh",
+        "chpst",
+        "doas",
+        "gosu",
+        "runuser",
+        "s6-setuidgid",
+        "setpriv",
+        "setuidgid",
+        "setuser",
+        "su",
+        "su-exec",
+        "sudo",
+    )
+)
+"""Programs that run another one as a user whom only they know."""
+
 _RELOADING = frozenset({"--use-reloader", "--reload"})
 """Flags of theirs for development: a broken application is kept waiting, however long it takes to mend it."""
 
@@ -58,7 +76,6 @@ class Command:
     credentials: Credentials | None
     inherited: Mapping[str, str]
     """The master's environment."""
-    notify_address: str | None
 
     @property
     def all_sockets(self) -> tuple[str, ...]:
@@ -73,6 +90,11 @@ class Command:
         return any(os.path.basename(word) in _READY_SPEAKERS for word in text) and not _RELOADING & set(text)
 
     @property
+    def changes_user(self) -> bool:
+        """True for a program that goes on as another user than the one we start it as."""
+        return any(os.path.basename(word.strip("'\"")) in _USER_CHANGERS for word in self.options.cmd.split())
+
+    @property
     def runs_side_by_side(self) -> bool:
         """True when an old and a new process may run at once.
 
@@ -82,10 +104,19 @@ class Command:
         options = self.options
         return not options.singleton and (bool(self.all_sockets) or options.numprocesses > 1)
 
-    def spec(self, wid: int, fds_for: FdsFor, outputs: Outputs, place: Place | None = None) -> SpawnSpec:
+    def spec(
+        self,
+        wid: int,
+        fds_for: FdsFor,
+        outputs: Outputs,
+        place: Place | None = None,
+        notify_address: str | None = None,
+    ) -> SpawnSpec:
         """Return how to start the process of one slot; raises ConfigError when its words cannot be split."""
         options = self.options
         env = self._environment(wid)
+        if notify_address is not None:
+            env["NOTIFY_SOCKET"] = notify_address
         memory, bell = FIRST_SOCKET + len(self.sockets), FIRST_SOCKET + len(self.sockets) + 1
         if place is not None:
             env[SCOREBOARD] = place.variable(memory, bell)
@@ -130,8 +161,6 @@ class Command:
         env.update(options.env)
         env.update(Identity(options.name, wid).variables())
         env[GRACEFUL_TIMEOUT] = drain_limit(options.graceful_timeout)
-        if self.notify_address is not None:
-            env["NOTIFY_SOCKET"] = self.notify_address
         return env
 
     def _values(self, wid: int, env: Mapping[str, str]) -> dict[str, str]:
@@ -150,7 +179,6 @@ def prepare(
     socket_names: Sequence[str],
     *,
     inherited: Mapping[str, str],
-    notify_address: str | None = None,
 ) -> Command:
     """Return the command of a watcher; raises ConfigError for a user, a group or a quotation that is wrong."""
     try:
@@ -158,7 +186,7 @@ def prepare(
     except ConfigError as error:
         raise ConfigError(f"[watcher:{options.name}]: {error}") from None
     sockets = sockets_for(options, socket_names)
-    command = Command(options, sockets, credentials, inherited, notify_address)
+    command = Command(options, sockets, credentials, inherited)
     if not options.shell:
         try:
             shlex.split(f"{options.cmd} {options.args}")

@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
 from forkserve.config.handover import Identity
-from forkserve.supervision.events import DeadlineMissed, Event, OrphansRemain, StopRequested
+from forkserve.supervision.events import BugCaught, DeadlineMissed, Event, OrphansRemain, StopRequested
 from forkserve.supervision.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, step
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.snapshot import ProcessView
 from forkserve.supervision.wording import signal_name
+from forkserve.unix.notify import PORTION, NotifySocket
 from forkserve.unix.scoreboard import Place
 
-__all__ = ["Names", "OrphanedGroup", "Process", "Stopping", "signal_group"]
+__all__ = ["Names", "OrphanedGroup", "Process", "ProcessResources", "Stopping", "signal_group"]
+
+Hear = Callable[[dict[str, str]], None]
+"""Called with the assignments of messages of sd_notify(3)."""
+
+FLOOD_PAUSE = 0.05
+"""Seconds in which a process that writes messages without end is not listened to."""
 
 KILL_PATIENCE = 5.0
 """Seconds after which a SIGKILL that did nothing is sent again; only a process stuck in the kernel needs that."""
@@ -56,6 +65,21 @@ def signal_group(pgid: int, signum: int) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessResources:
+    """What the master holds for one process: its record on the scoreboard, and the socket of its messages."""
+
+    place: Place | None = None
+    reports: NotifySocket | None = None
+
+    def close(self) -> None:
+        """Give both back; safe to call for what was never used."""
+        if self.reports is not None:
+            self.reports.close()
+        if self.place is not None:
+            self.place.release()
+
+
 class Process:
     """One pid, used once, from its spawn to its end. Its pid is valid until it has been reaped, which only we do."""
 
@@ -67,7 +91,7 @@ class Process:
         generation: int,
         loop: Loop,
         emit: Callable[[Event], None],
-        place: Place | None = None,
+        resources: ProcessResources = ProcessResources(),
     ) -> None:
         self.identity = identity
         self.pid = pid
@@ -76,7 +100,7 @@ class Process:
         self.started_at = loop.now()
         self.said_ready = False
         self.status = ""
-        self._place = place
+        self._resources = resources
         self._loop = loop
         self._emit = emit
         self._deadline: Timer | None = None
@@ -137,6 +161,19 @@ class Process:
         """Call `then` after so many seconds more, if it lives."""
         self._age = self._loop.call_later(seconds, then)
 
+    def listen(self, hear: Hear) -> None:
+        """Call `hear` when messages have come at the address of this process, until it has been reaped."""
+        reports = self._resources.reports
+        if reports is not None:
+            self._loop.watch(reports.fileno(), selectors.EVENT_READ, lambda _events: self._take(reports, hear))
+
+    def _take(self, reports: NotifySocket, hear: Hear) -> None:
+        messages = reports.take()
+        if len(messages) >= PORTION:
+            self._loop.unwatch(reports.fileno())
+            self._loop.call_later(FLOOD_PAUSE, lambda: self.listen(hear))
+        hear({name: value for message in messages for name, value in message.items()})
+
     def became_ready(self) -> bool:
         """Note that it serves; True when that is news."""
         return Effect.ANNOUNCE in self._on(ProcessEvent.READY)
@@ -153,10 +190,16 @@ class Process:
     def exited(self) -> None:
         """Note that it has been reaped."""
         self._on(ProcessEvent.EXITED)
-        if self._place is not None:
-            self._place.release()
         if self._age is not None:
             self._age.cancel()
+        resources, self._resources = self._resources, ProcessResources()
+        if resources.reports is not None:
+            self._loop.unwatch(resources.reports.fileno())
+        try:
+            resources.close()
+        except Exception:  # noqa: BLE001 - siblings share the board's memory and bell: the slot must not pay for them
+            where = f"the record of {self} on the scoreboard"
+            self._emit(BugCaught(where=where, traceback=traceback.format_exc()))
 
     def signal(self, signum: int, *, group: bool = False) -> None:
         """Send any signal."""

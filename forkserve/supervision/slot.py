@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from forkserve.config.model import WatcherOptions
 from forkserve.supervision.lifecycle import SlotState, Tally
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.plan import SlotSnapshot
@@ -19,7 +20,8 @@ __all__ = ["Slot"]
 @dataclass(slots=True)
 class Slot:
     """One place of a watcher. `reason` is how its last occupant was lost, `finished` that it shall not come again,
-    `makes_way` that its occupant has been told to stop so that a younger one may take its place."""
+    `makes_way` that its occupant has been told to stop so that a younger one may take its place, `spoke` the command
+    that has said READY=1 here."""
 
     wid: int
     state: SlotState = SlotState.VACANT
@@ -28,6 +30,7 @@ class Slot:
     candidate: Process | None = None
     retry: Timer | None = None
     reason: str = ""
+    spoke: str = ""
     runs: int = 0
     restarts: int = 0
     finished: bool = False
@@ -44,6 +47,13 @@ class Slot:
     def is_ready(self) -> bool:
         """True while its occupant serves."""
         return self.occupant is not None and self.occupant.is_ready
+
+    def patience(self, options: WatcherOptions) -> float:
+        """Return the seconds after which a new process that has not said READY=1 counts as ready all the same.
+
+        That its predecessor has said it is a reason to wait longer for it, and none to kill a process that does not.
+        """
+        return max(options.ready_after, options.ready_timeout) if self.spoke == options.cmd else options.ready_after
 
     def sight(self) -> SlotSnapshot:
         """Return it as a reload sees it."""

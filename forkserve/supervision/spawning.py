@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
@@ -15,8 +15,9 @@ from forkserve.errors import ForkserveError
 from forkserve.supervision.command import Command, FdsFor, Outputs
 from forkserve.supervision.events import Event, ProcessStarted
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
-from forkserve.supervision.process import Process
+from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, Stage, spawn
+from forkserve.supervision.process import Process, ProcessResources
+from forkserve.unix.notify import NotifySocket
 from forkserve.unix.scoreboard import Scoreboard
 
 __all__ = ["SpawnServices", "start"]
@@ -44,6 +45,8 @@ class SpawnServices:
     """Told of the pid that writes to these outputs, or 0 when it was not started."""
     began: Callable[[int, int, float], None] = _nothing_to_tell
     ended: Callable[[int], None] = _nothing_to_tell
+    reports: Callable[[Command], NotifySocket | None] = lambda _command: None
+    """Opens where a process of a command reports to; raises OSError."""
     start: Callable[[SpawnSpec], int] = spawn
     random: Callable[[], float] = random.random
 
@@ -56,18 +59,27 @@ def start(command: Command, wid: int, services: SpawnServices, *, generation: in
     options = command.options
     identity = Identity(options.name, wid)
     outputs = services.outputs(options, identity)
-    place = None
+    resources = ProcessResources()
     try:
-        place = board.take(generation) if command.sockets else None
-        spec = command.spec(wid, services.fds_for, outputs, place)
+        resources = replace(resources, reports=_open_reports(command, identity, services))
+        resources = replace(resources, place=board.take(generation) if command.sockets else None)
+        address = None if resources.reports is None else resources.reports.address
+        spec = command.spec(wid, services.fds_for, outputs, resources.place, address)
         pid = services.start(spec)
     except (ForkserveError, OSError):
         services.bound(outputs, identity, 0)
-        if place is not None:
-            place.release()
+        resources.close()
         raise
     services.bound(outputs, identity, pid)
     services.began(pid, options.stop_signal, options.graceful_timeout)
-    process = Process(identity, pid, generation=generation, loop=services.loop, emit=services.emit, place=place)
+    process = Process(identity, pid, generation=generation, loop=services.loop, emit=services.emit, resources=resources)
     services.emit(ProcessStarted(**process.names(), argv=spec.argv))
     return process
+
+
+def _open_reports(command: Command, identity: Identity, services: SpawnServices) -> NotifySocket | None:
+    try:
+        return services.reports(command)
+    except OSError as error:
+        text = f"cannot make a notify socket for {identity}: {error.strerror}"
+        raise SpawnError(error.errno or 0, Stage.DESCRIPTORS, text) from None

@@ -36,13 +36,11 @@ class Supervisor:
         services: SpawnServices,
         *,
         inherited: Mapping[str, str],
-        notify_address: str | None = None,
     ) -> None:
         self.config = config
         self.pool = pool
         self._services = services
         self._inherited = inherited
-        self._notify_address = notify_address
         self._queues: dict[str, JobQueue] = {}
         self._dirty: dict[str, Watcher] = {}
         self._retired: list[tuple[tuple[Listener, ...], frozenset[int]]] = []
@@ -88,7 +86,7 @@ class Supervisor:
     def command(self, options: WatcherOptions, config: Config) -> Command:
         """Return the command of a watcher within a configuration; raises ConfigError."""
         names = [socket.name for socket in config.sockets]
-        return prepare(options, names, inherited=self._inherited, notify_address=self._notify_address)
+        return prepare(options, names, inherited=self._inherited)
 
     def add(self, command: Command) -> JobQueue:
         """Take in a watcher, stopped."""

@@ -84,7 +84,6 @@ class Watcher:
         self._changed = changed
         self._not_before = 0.0
         self._warming: Timer | None = None
-        self._says_ready = command.says_ready
         self._board = Scoreboard()
 
     @property
@@ -185,8 +184,6 @@ class Watcher:
 
     def adopt(self, command: Command) -> None:
         """Take over other options; what runs keeps those that it was started with."""
-        if command.options.cmd != self.options.cmd:
-            self._says_ready = command.says_ready
         self.command = command
 
     def close(self) -> None:
@@ -240,7 +237,9 @@ class Watcher:
         process.status = fields.get("STATUS", process.status)
         self._services.emit(ProcessSaid(**process.names(), fields=tuple(fields.items())))
         if fields.get("READY") == "1":
-            self._says_ready = process.said_ready = True
+            process.said_ready = True
+            if process.identity.wid in self.slots:
+                self.slots[process.identity.wid].spoke = self.options.cmd
             self._ready(process)
 
     def look_after_leftovers(self) -> None:
@@ -404,10 +403,11 @@ class Watcher:
         self.processes[process.pid] = process
         slot.runs += 1
         options = self.options
-        if self._says_ready:
+        process.listen(lambda fields: self.said(process, fields))
+        if self.command.says_ready:
             process.must_be_ready_within(options.ready_timeout)
         else:
-            process.counts_as_ready_after(options.ready_after, lambda: self._ready(process))
+            process.counts_as_ready_after(slot.patience(options), lambda: self._ready(process))
         if options.max_age > 0:
             age = options.max_age + self._services.random() * options.max_age_variance
             process.ages(age, lambda: self._too_old(process))

@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 from collections.abc import Collection, Mapping
 
-__all__ = ["arrange", "close_all_but", "ensure_standard", "open_fds"]
+__all__ = ["arrange", "close_all_but", "ensure_standard", "lower_limit", "open_fds", "raise_limit"]
+
+_given: list[tuple[int, int]] = []
+"""The limits before `raise_limit`."""
 
 
 def open_fds() -> tuple[int, ...]:
@@ -28,6 +32,26 @@ def _is_open(fd: int) -> bool:
     except OSError:  # the one that listdir itself had
         return False
     return True
+
+
+def raise_limit() -> None:
+    """Allow this process as many descriptors as it may have: the master needs up to three for each of its processes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # a hard limit beyond the kernel's own, after a change of nr_open
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            _given.append((soft, hard))
+
+
+def lower_limit() -> None:
+    """Give this process, a child, the limits that the master was started with: select(2) ends at 1024."""
+    if _given:
+        soft, hard = _given[0]
+        now = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        if now == hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def close_all_but(kept: Collection[int]) -> None:

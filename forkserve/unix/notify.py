@@ -1,7 +1,7 @@
 """The protocols of systemd that programs of any language speak: sd_notify(3) both ways, and LISTEN_FDS taken over.
 
-As a server, the master gives each child a NOTIFY_SOCKET, an abstract socket that leaves nothing on disk, and believes
-a message for the pid that the kernel vouches for (SCM_CREDENTIALS), never for one that the message names.
+As a server, the master gives each process a NOTIFY_SOCKET that is for it alone (`unix.notifyfolder`), so what comes
+there is from it or from a helper of its, whether or not that is still alive.
 """
 
 from __future__ import annotations
@@ -11,29 +11,15 @@ import os
 import socket
 import struct
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 
-__all__ = ["Message", "NotifySocket", "notify", "parse", "take_listen_fds"]
+__all__ = ["PORTION", "READY_PATIENCE", "NotifySocket", "notify", "parse", "take_listen_fds"]
 
-_CREDENTIALS = struct.Struct("3i")
+PORTION = 64
+"""Messages taken at a time; a sender that fills it is writing without end."""
+READY_PATIENCE = 5.0
+"""Seconds for which a process that is ready waits for room to say so."""
 _LARGEST = 4096
-_AT_ONCE = 64
 _FIRST_FD = 3
-_SCM_CREDENTIALS = 2
-"""SCM_CREDENTIALS of <bits/socket.h>, which Python's socket module does not name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One datagram: from which process, and its assignments, e.g. {"READY": "1", "STATUS": "serving"}."""
-
-    pid: int
-    fields: dict[str, str]
-
-    @property
-    def is_ready(self) -> bool:
-        """The sender serves now."""
-        return self.fields.get("READY") == "1"
 
 
 def parse(data: bytes) -> dict[str, str]:
@@ -43,53 +29,71 @@ def parse(data: bytes) -> dict[str, str]:
 
 
 class NotifySocket:
-    """Where children report to. `address` goes into their NOTIFY_SOCKET."""
+    """Where one process reports to. `address` goes into its NOTIFY_SOCKET: a path, or `@` and an abstract name.
 
-    def __init__(self) -> None:
-        name = f"forkserve/{os.getpid()}/{os.urandom(4).hex()}"
-        self.address = f"@{name}"
+    A file is made with mode 0600. Raises OSError.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._socket.bind(f"\0{name}")
+        previous = os.umask(0o177)
+        try:
+            self._socket.setblocking(False)
+            self._socket.bind(_kernel_name(address))
+        except OSError:
+            self._socket.close()
+            raise
+        finally:
+            os.umask(previous)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when messages wait."""
         return self._socket.fileno()
 
-    def take(self) -> list[Message]:
-        """Return messages that have come, oldest first; some may be left, and then the descriptor stays readable.
+    def take(self) -> list[dict[str, str]]:
+        """Return the assignments of the messages that have come, oldest first, at most PORTION messages.
 
         Descriptors sent along (FDSTORE=1, BARRIER=1) find no room, so that the kernel closes them at once.
         """
-        messages: list[Message] = []
+        messages: list[dict[str, str]] = []
         with contextlib.suppress(BlockingIOError):
-            for _ in range(_AT_ONCE):  # whoever writes without end must not keep the loop here
-                data, ancillary, _flags, _address = self._socket.recvmsg(_LARGEST, socket.CMSG_SPACE(_CREDENTIALS.size))
-                for level, kind, payload in ancillary:
-                    if level == socket.SOL_SOCKET and kind == _SCM_CREDENTIALS:
-                        pid, _uid, _gid = _CREDENTIALS.unpack(payload[: _CREDENTIALS.size])
-                        messages.append(Message(pid, parse(data)))
+            while len(messages) < PORTION:
+                messages.append(parse(self._socket.recv(_LARGEST)))
         return messages
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and remove the file."""
         self._socket.close()
+        if self.address.startswith("/"):
+            with contextlib.suppress(OSError):  # a cleaner was first
+                os.unlink(self.address)
 
 
-def notify(text: str, environ: MutableMapping[str, str] = os.environ) -> bool:
-    """Tell whoever started this process, e.g. `READY=1`; True if somebody was there to be told.
+def notify(text: str, environ: MutableMapping[str, str] = os.environ, *, patience: float = 0.0) -> bool:
+    """Tell the supervisor of this process, e.g. `READY=1`; True if it can be told.
 
-    Never blocks and never fails: a supervisor that has gone away is no reason to stop serving.
+    Waits for room in its queue, at most `patience` seconds. Never fails: a supervisor that has gone away is no reason
+    to stop serving.
     """
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.setblocking(False)
-        sender.sendto(text.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
+        if patience > 0:
+            seconds = int(patience)
+            limit = struct.pack("ll", seconds, int((patience - seconds) * 1e6))
+            # Not settimeout(): poll(2) tells of room at the peer only for a socket that is connected.
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        else:
+            sender.setblocking(False)
+        sender.sendto(text.encode(), _kernel_name(address))
         return True
     return False
+
+
+def _kernel_name(address: str) -> str:
+    return f"\0{address[1:]}" if address.startswith("@") else address
 
 
 def take_listen_fds(environ: MutableMapping[str, str] = os.environ) -> dict[str, int]:

@@ -7,7 +7,11 @@ it. All fields are eight aligned bytes, which x86-64 and ARMv8 load and store wh
 not take part leaves its record as the master made it, `STARTING`, and counts for nobody.
 
 The layout is documented in docs/scoreboard.md, for programs in any language. Memory is sparse: a page that no record in
-use lies in costs nothing. All that the master knows of a board is in the board, so newer code can take it over.
+use lies in costs nothing.
+
+Every process that has the memory can write all of it, and may be broken or hostile. So the master only writes: which
+records are taken it keeps to itself. A worker reads numbers that may be anything, and bounds each before it counts with
+it, by the size of the memory here, by plausibility in `serving.engine.fairness`.
 """
 
 from __future__ import annotations
@@ -70,6 +74,7 @@ class Scoreboard:
     def __init__(self) -> None:
         self.fd = self.bell = -1
         self._words = memoryview(b"").cast("q")
+        self._taken: set[int] = set()
 
     def _open(self) -> None:
         self.fd = os.memfd_create("forkserve-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -85,25 +90,29 @@ class Scoreboard:
         """Return a record for a new process, or None when all are taken; raises OSError when there can be no board."""
         if self.bell < 0:
             self._open()
-        states = self._words[HEADER::RECORD].tolist()
-        if State.VACANT not in states:
+        if len(self._taken) >= CAPACITY:
             return None
-        index = states.index(State.VACANT)
+        index = next(number for number in range(CAPACITY) if number not in self._taken)
+        self._taken.add(index)
         base = HEADER + index * RECORD
+        self._wipe(base)
         self._words[base + Field.GENERATION] = generation
+        self._words[_IN_USE] = max(self._taken) + 1
+        # The state comes last: it is what makes the others look at the record.
         self._words[base + Field.STATE] = State.STARTING
-        self._words[_IN_USE] = max(self._words[_IN_USE], index + 1)
         self.ring()
         return Place(self, index)
 
     def clear(self, index: int) -> None:
         """Clear a record, and have the others look: what its process was woken for may wait in the queue."""
-        base = HEADER + index * RECORD
+        self._taken.discard(index)
+        self._wipe(HEADER + index * RECORD)
+        self._words[_IN_USE] = max(self._taken, default=-1) + 1
+        self.ring()
+
+    def _wipe(self, base: int) -> None:
         for place in range(base, base + RECORD):
             self._words[place] = 0
-        while (used := self._words[_IN_USE]) and self._words[HEADER + (used - 1) * RECORD + Field.STATE] == 0:
-            self._words[_IN_USE] = used - 1
-        self.ring()
 
     def ring(self) -> None:
         """Have all processes look."""
@@ -167,10 +176,13 @@ class Seat:
         self.look()
 
     def look(self) -> int:
-        """Bring `board` up to the records in use; returns how many of them are taken by others."""
-        end = HEADER + self._words[_IN_USE] * RECORD
-        self._board = memoryview(self._memory)[HEADER * 8 : end * 8]
-        return sum(record[0] != State.VACANT for record in self.board()) - 1
+        """Bring `board` up to the records in use; returns how many of them are taken by others.
+
+        Our own is always among them, whatever the header says.
+        """
+        in_use = min(max(self._words[_IN_USE], self.index + 1), len(self._words) // RECORD - 1)
+        self._board = memoryview(self._memory)[HEADER * 8 : (HEADER + in_use * RECORD) * 8]
+        return sum(record[0] != State.VACANT and place != self.index for place, record in enumerate(self.board()))
 
     def board(self) -> Iterator[tuple[int, int, int, int, float, float]]:
         """Iterate over the records in use: state, generation, pid, connections, turn, full."""
@@ -212,8 +224,14 @@ def take_seat(environ: MutableMapping[str, str]) -> Seat | None:
 
 
 def _ring(bell: int) -> None:
-    with contextlib.suppress(BlockingIOError):
+    # O_NONBLOCK belongs to the open file, and any process that shares it may have cleared it; the counter may be full.
+    os.set_blocking(bell, False)
+    try:
         os.eventfd_write(bell, 1)
+    except BlockingIOError:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(bell)
+            os.eventfd_write(bell, 1)
 
 
 def _is_eventfd(fd: int) -> bool:

@@ -198,6 +198,30 @@ async def hints(scope: Message, receive: Receive, send: Send) -> None:
     await answer(send, b"hinted")
 
 
+HOARD: list[int] = []
+KEPT = open(__file__, "rb")  # noqa: SIM115 - for the life of the process
+
+
+async def hoard(scope: Message, receive: Receive, send: Send) -> None:
+    """Take all descriptors that there are."""
+    try:
+        while True:
+            HOARD.append(os.dup(0))
+    except OSError:
+        await promised(scope, receive, send)
+
+
+async def let_go_of_hoard(scope: Message, receive: Receive, send: Send) -> None:
+    while HOARD:
+        os.close(HOARD.pop())
+    await promised(scope, receive, send)
+
+
+async def kept_file(scope: Message, receive: Receive, send: Send) -> None:
+    await start(send)
+    await send({"type": "http.response.zerocopysend", "file": KEPT.fileno(), "offset": 0})
+
+
 async def file(scope: Message, receive: Receive, send: Send) -> None:
     await start(send, 200, (b"content-type", b"text/x-python"))
     await send({"type": "http.response.pathsend", "path": __file__})
@@ -336,6 +360,9 @@ async def websocket(scope: Message, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.http.response.body", "body": b"coffee"})
     elif path == "/ws/raises":
         raise KeyError("the secret")
+    elif path == "/ws/deaf":
+        await send({"type": "websocket.accept"})
+        await asyncio.sleep(60)
     else:
         await chat(scope, receive, send)
 
@@ -399,7 +426,7 @@ HANDLERS: dict[str, Handler] = {
         hello, show, spoil, echo, stream_back, ignore_body, stalled, let_go, endless, until_disconnect, after_reply,
         background, report, parts, trailers, hints, file, descriptor, long, short, empty, raises, raises_late,
         returns_early, wrong, tasks, cancel_scope_first, slow, blocks, memory, large, promised, sent_by_tasks,
-        once_through, interrupts,
+        once_through, interrupts, hoard, let_go_of_hoard, kept_file,
     )
 }  # fmt: skip
 

@@ -256,6 +256,31 @@ def threads(environ: Environ, start: Start) -> Iterable[bytes]:
     return [b"%d %d" % (threading.active_count(), len(os.listdir("/proc/self/fd")))]
 
 
+HOARD: list[int] = []
+KEPT: list[int] = []
+
+
+def hoard(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Take all descriptors that there are, the first for a file."""
+    KEPT.append(os.open(__file__, os.O_RDONLY))
+    try:
+        while True:
+            HOARD.append(os.dup(0))
+    except OSError:
+        return promised(environ, start)
+
+
+def let_go_of_hoard(environ: Environ, start: Start) -> Iterable[bytes]:
+    while HOARD:
+        os.close(HOARD.pop())
+    return promised(environ, start)
+
+
+def kept_file(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", TEXT)
+    return environ["wsgi.file_wrapper"](os.fdopen(KEPT[0], "rb", closefd=False))  # type: ignore[no-any-return]
+
+
 def late_threads() -> None:
     """Nothing starts at import."""
 

@@ -96,13 +96,23 @@ def test_each_answer_leaves_a_line_in_the_access_log(tmp_path: Path) -> None:
     ]
 
 
+def test_a_proxy_is_not_believed_what_it_passes_through() -> None:
+    headers = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Host": "evil.example", "X-Forwarded-Port": "666"}
+    with worker_of() as worker:
+        for _ in range(3):
+            scope = scope_of(worker, "/show", **headers)
+            assert scope["client"] == ["192.0.2.7", 0]
+            assert scope["server"][1] not in (666, None)
+            assert not [value for name, value in scope["headers"] if name == "host" and "evil" in value]
+
+
 def test_trusted_proxies_are_believed_and_max_requests_ends_the_worker() -> None:
     headers = {
         "X-Forwarded-For": "6.6.6.6, 192.0.2.7",
         "X-Forwarded-Proto": "https",
         "X-Forwarded-Host": "example.org",
     }
-    with worker_of("--max-requests", "3") as worker:
+    with worker_of("--max-requests", "3", "--forwarded-fields", "for,proto,host") as worker:
         for _ in range(2):
             scope = scope_of(worker, "/show", **headers)
             assert scope["client"] == ["192.0.2.7", 0]

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,8 +161,11 @@ def test_a_bad_handshake_is_400_and_other_upgrades_are_plain_requests(served: Se
     assert b"\r\nSec-WebSocket-Version: 13\r\n" in raw
     other = OPENING.replace(b"Upgrade: websocket", b"Upgrade: h2c").replace(b"/ws", b"/hello")
     with socket.create_connection(served.address, PATIENCE) as sock:
-        sock.sendall(other + b"\r\n")
-        assert sock.recv(20).startswith(b"HTTP/1.1 200 ")
+        for _ in range(3):
+            sock.sendall(other + b"\r\n")
+            answer = sock.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"close" not in answer.lower()
 
 
 def test_a_client_that_does_not_read_slows_the_application(served: Served) -> None:
@@ -184,6 +188,48 @@ def test_a_client_that_floods_without_reading_is_read_no_more(served: Served) ->
                 sent += sock.send(block)
         assert sent < 48 << 20
         assert int(body_of(served, "/memory")) - before < 24 << 20
+
+
+DEFLATED = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+
+
+def bomb(size: int, *, fin: bool = True) -> bytes:
+    """A frame with so many zeros, a thousand times smaller."""
+    deflate = zlib.compressobj(9, wbits=-12)
+    return frame(0x42, (deflate.compress(bytes(size)) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4], fin=fin)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        (b"/ws/deaf", bomb(15 << 20) * 4),
+        (b"/ws/deaf", bomb(15 << 20)),
+        (b"/ws", bomb(15 << 20, fin=False)),
+        (b"/ws/deaf", frame(0x42, b"\0") * 8000),
+    ],
+)
+def test_what_a_client_sends_compressed_takes_no_more_memory_until_it_is_wanted(path: bytes, sent: bytes) -> None:
+    status = 75 if path == b"/ws/deaf" else 0
+    with worker_of("--graceful-timeout", "0.3", status=status) as worker, contextlib.ExitStack() as stack:
+        body_of(worker, "/hello")
+        before = int(body_of(worker, "/memory"))
+        for _ in range(6):
+            with socket.create_connection(worker.address, PATIENCE) as sock:
+                stack.enter_context(sock.dup()).sendall(OPENING.replace(b"/ws", path) + DEFLATED + b"\r\n")
+                assert sock.recv(13, socket.MSG_WAITALL) == b"HTTP/1.1 101 "
+                sock.sendall(sent)
+        # Each answer comes after what was sent before its request was read.
+        for _ in range(3):
+            body_of(worker, "/hello")
+        assert int(body_of(worker, "/memory")) - before < 20 << 20
+
+
+def test_a_long_compressed_message_comes_whole_to_an_application_that_wants_it(served: Served) -> None:
+    with client(served, max_size=None) as ws:
+        for message in ("é" * 3_000_000, bytes(9_000_000), "after"):
+            ws.send(message)
+        for message in ("é" * 3_000_000, bytes(9_000_000), "after"):
+            assert ws.recv(PATIENCE) == message
 
 
 def test_without_compression_none_is_negotiated_and_sizes_are_limited() -> None:
@@ -209,6 +255,22 @@ def test_a_client_that_answers_no_ping_is_given_up() -> None:
         assert rest.startswith(b"\x89\x00\x88")
         assert int.from_bytes(rest[4:6], "big") == 1011
         assert body_of(worker, "/report?websocket:%201011")
+
+
+def test_the_bytes_of_a_long_message_show_that_its_client_is_there() -> None:
+    data = frame(1, b"x" * 100)
+    with worker_of("--ws-ping-interval", "0.1", "--ws-ping-timeout", "0.6") as worker, raw_socket(worker) as sock:
+        assert sock.recv(2, socket.MSG_WAITALL) == b"\x89\x00"
+        sock.settimeout(0.05)
+        for byte in data[:20]:
+            sock.sendall(bytes([byte]))
+            with pytest.raises(TimeoutError):
+                sock.recv(1)
+        sock.settimeout(PATIENCE)
+        sock.sendall(data[20:])
+        assert sock.recv(102, socket.MSG_WAITALL) == frame(1, b"x" * 100, masked=False)
+        rest = sock.makefile("rb").read()
+        assert int.from_bytes(rest[2:4], "big") == 1011
 
 
 def test_draining_tells_sockets_that_the_service_restarts() -> None:

@@ -125,6 +125,38 @@ def test_the_environ_tells_the_truth(served: Served) -> None:
     assert "HTTP_PROXY" not in found
 
 
+H2C = (
+    "Connection: Upgrade, HTTP2-Settings",
+    "Upgrade: h2c",
+    "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+)
+"""What Java's client and `curl --http2` say in a first request."""
+
+
+@pytest.mark.parametrize(
+    "upgrade", [H2C, ("Connection: upgrade", "Upgrade: TLS/1.0, IRC/6.9"), ("Upgrade: websocket",)]
+)
+def test_an_upgrade_that_is_ignored_changes_nothing(served: Served, upgrade: tuple[str, ...]) -> None:
+    with Client(served) as client:
+        for _ in range(4):
+            client.send(get("/facts", *upgrade))
+            head, body = client.response()
+            assert head.startswith(b"HTTP/1.1 200 ") and b"close" not in head.lower()
+            assert json.loads(body)["HTTP_UPGRADE"] == upgrade[-2 if upgrade is H2C else -1].partition(": ")[2]
+            client.send(get("/echo", *upgrade, "Content-Length: 5", method="POST") + b"hello" + get("/facts", *upgrade))
+            assert client.response()[1] == b"hello"
+            assert client.response()[0].startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("protocols", ["websocket", "WebSocket", "h2c, websocket", "websocket/13"])
+def test_the_handshake_of_a_websocket_ends_the_connection(served: Served, protocols: str) -> None:
+    with Client(served) as client:
+        client.send(get("/echo", "Connection: Upgrade", f"Upgrade: {protocols}") + b"\x82\x80\0\0\0\0" + get("/echo"))
+        received = client.rest()
+    assert received.startswith(b"HTTP/1.1 200 ") and received.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in received
+
+
 def test_the_environ_of_a_request_is_its_own_though_requests_repeat(served: Served) -> None:
     with Client(served) as client:
         for query in ("", "?1", "", "", "?1", "?2"):

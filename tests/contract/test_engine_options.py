@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.test_engine import BACKENDS, FOLDER, Client, get, one, worker_of
-from tests.support.serving import PATIENCE, bound, serving
+from tests.support.serving import PATIENCE, bound, run_worker, serving
+from tests.support.tls import make_certificate
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -142,18 +143,27 @@ def test_a_trusted_proxy_says_who_the_client_is(backend: str) -> None:
     names = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SERVER_PORT")
     with worker_of(backend, "--forwarded-allow-ips", "127.0.0.1") as worker:
         found = json.loads(one(worker, "/facts", *lines)[1])
-        assert [found[name] for name in names] == ["1.2.3.4", "https", "shop.example", "443"]
+        assert [found[name] for name in names] == ["1.2.3.4", "https", "a", "443"]
+    with worker_of(backend, "--forwarded-fields", "X-Forwarded-Proto,host") as worker:
+        found = json.loads(one(worker, "/facts", *lines)[1])
+        assert [found[name] for name in names] == ["127.0.0.1", "https", "shop.example", "443"]
     with worker_of(backend, "--forwarded-allow-ips", "10.0.0.0/8") as worker:
         found = json.loads(one(worker, "/facts", *lines)[1])
         assert [found[name] for name in names[:3]] == ["127.0.0.1", "http", "a"]
 
 
+def test_a_name_that_proxies_do_not_use_is_refused() -> None:
+    outcome = run_worker("--forwarded-fields", "for,server", "engine_app:app", folder=FOLDER)
+    assert outcome.status == 2
+    assert "--forwarded-fields" in outcome.error and "for, proto, host, port" in outcome.error
+
+
 def test_forwarded_counts_where_it_is_agreed() -> None:
     with worker_of("sync", "--forwarded-style", "forwarded") as worker:
-        lines = ('Forwarded: for="[2001:db8::1]:4711";proto=https', "X-Forwarded-For: 6.6.6.6")
+        lines = ('Forwarded: for="[2001:db8::1]:4711";proto=https;host=evil', "X-Forwarded-For: 6.6.6.6")
         found = json.loads(one(worker, "/facts", *lines)[1])
-        assert [found[name] for name in ("REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme")] == [
-            "2001:db8::1", "4711", "https",
+        assert [found[name] for name in ("REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme", "HTTP_HOST")] == [
+            "2001:db8::1", "4711", "https", "a",
         ]  # fmt: skip
 
 
@@ -268,23 +278,7 @@ def test_static_files_are_served_with_ranges_and_conditions(backend: str, target
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subject = [
-        "-keyout",
-        key,
-        "-out",
-        cert,
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-    ]
-    subprocess.run([*words, *subject], check=True, capture_output=True)
-    return cert, key
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @each_backend

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserve.serving.engine.fairness import MOMENT, Dealer, Queue, Record, part
+from forkserve.serving.engine.fairness import MOMENT, PATIENCE, Dealer, Queue, Record, part
 from forkserve.unix.scoreboard import State
 
 NOW = 1000.0
@@ -149,3 +149,34 @@ def test_who_has_no_thread_free_leaves_all_to_who_has_one() -> None:
     assert ours(sibling(0, full=full), sibling(9))[0] == 0
     assert ours(sibling(0, full=full), sibling(9, turn=NOW - 1))[0] == 1
     assert ours(sibling(0, full=full), sibling(9, full=full))[0] == 1
+
+
+WORDS = st.integers(-(2**63), 2**63 - 1)
+INSTANTS = st.floats(allow_nan=True, allow_infinity=True)
+RECORDS = st.tuples(WORDS | st.just(int(State.ACCEPTING)), WORDS, WORDS, WORDS, INSTANTS, INSTANTS)
+
+
+@given(records=st.lists(RECORDS, min_size=1, max_size=8), own=COUNTS, waiting=st.integers(1, 100))
+def test_whatever_the_records_say_something_is_taken_in_the_end(records: list[Record], own: int, waiting: int) -> None:
+    dealer = Dealer(0, 1, 16, Strict(excused=frozenset(range(8))))
+
+    assert 0 <= dealer.part(records, own, Queue(waiting, NOW, NOW)) <= min(waiting, 16)
+    assert dealer.part(records, own, Queue(waiting, NOW, NOW - PATIENCE - 0.1)) > 0
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        sibling(-1),
+        sibling(-(2**63)),
+        sibling(0, turn=float("nan")),
+        sibling(0, turn=float("inf")),
+        sibling(0, turn=-float("inf")),
+        sibling(0, turn=NOW + 3600),
+        sibling(0, turn=-NOW - 3600),
+    ],
+)
+def test_nothing_is_left_to_a_record_that_cannot_be(impossible: Record) -> None:
+    judge = Strict(excused=frozenset({1}))
+    assert ours(sibling(3), impossible, judge=judge)[0] == 1
+    assert ours(sibling(3, full=NOW - 1), impossible, judge=judge, since=NOW)[0] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,36 +13,107 @@ import pytest
 from tests.support.serving import PATIENCE
 
 FOLDER = Path(sys.executable).parent
+STACK = "[circus]\ncheck_delay = x\n[watcher:a]\ncmd = sleep 1\n"
+UNBUFFERED = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+"""What a shell may have in PYTHONUNBUFFERED moves the moment at which a lost reader is noticed."""
 
 
+def ended(
+    words: tuple[str, ...], cwd: Path, *, stdout: int, stderr: int, environ: Mapping[str, str]
+) -> tuple[int, str]:
+    """Run a command to its end; return its exit code and what it said, if stderr is a pipe."""
+    done = subprocess.run(
+        [FOLDER / words[0], *words[1:]],
+        cwd=cwd,
+        env={**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return done.returncode, done.stderr or ""
+
+
+@UNBUFFERED
 @pytest.mark.parametrize(
     "words",
     [
         ("forkserve", "--help"),
+        ("forkserve", "--version"),
         ("forkserve", "options"),
+        ("forkserve", "options", "--help"),
+        ("forkserve", "options", "--markdown"),
+        ("forkserve", "check", "--help"),
+        ("forkserve", "check", "good.ini"),
         ("forkserve-worker", "--help"),
         ("forkserve-worker", "--list-backends"),
+        ("forkserve-worker", "--list-backends", "--json"),
+        ("forkserve-worker", "--check", "wsgiref.simple_server:demo_app"),
         ("forkservectl", "--help"),
+        ("forkservectl", "status", "--help"),
     ],
     ids=" ".join,
 )
-def test_a_reader_that_has_gone_is_no_traceback(words: tuple[str, ...]) -> None:
+def test_a_reader_that_has_gone_is_no_failure(words: tuple[str, ...], unbuffered: str, tmp_path: Path) -> None:
+    (tmp_path / "good.ini").write_text("[watcher:a]\ncmd = sleep 1\n")
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run(
-            [FOLDER / words[0], *words[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=writer,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        environ = {"PYTHONUNBUFFERED": unbuffered}
+        code, said = ended(words, tmp_path, stdout=writer, stderr=subprocess.PIPE, environ=environ)
     finally:
         os.close(writer)
-    # argparse keeps quiet about a long help that nobody reads; a list says 1.
-    assert (done.returncode, done.stderr) == (0 if "--help" in words else 1, "")
+    assert (code, said) == (0, "")
+
+
+@UNBUFFERED
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("forkserve", "check", "bad.ini"), 78),
+        (("forkserve", "--nosuch"), 2),
+        (("forkserve-worker", "nosuch:app"), 3),
+        (("forkservectl", "--socket", "nosuch.sock", "list"), 1),
+    ],
+    ids=str,
+)
+def test_nobody_reading_the_error_leaves_its_code(
+    words: tuple[str, ...], code: int, unbuffered: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.ini").write_text(STACK)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        environ = {"PYTHONUNBUFFERED": unbuffered}
+        assert ended(words, tmp_path, stdout=writer, stderr=writer, environ=environ) == (code, "")
+    finally:
+        os.close(writer)
+
+
+@UNBUFFERED
+@pytest.mark.parametrize(
+    "words", [("forkserve", "options"), ("forkserve-worker", "--help"), ("forkservectl", "--help")], ids=" ".join
+)
+def test_a_full_disk_is_said_in_a_line(words: tuple[str, ...], unbuffered: str, tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        environ = {"PYTHONUNBUFFERED": unbuffered}
+        code, said = ended(words, tmp_path, stdout=full.fileno(), stderr=subprocess.PIPE, environ=environ)
+    assert (code, said) == (1, f"{words[0]}: error: cannot write to standard output: No space left on device\n")
+
+
+def test_a_terminal_without_the_letters_gets_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "wéb.ini").write_text("[watcher:a]\ncmd = sleep 1\n")
+    done = subprocess.run(
+        [FOLDER / "forkserve", "check", "wéb.ini"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"w\\xe9b.ini: fine (0 sockets, 1 watcher)\n")
 
 
 @pytest.mark.parametrize(

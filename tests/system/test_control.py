@@ -186,7 +186,37 @@ def test_curl_reads_and_changes_and_is_told_its_mistakes(place: Path) -> None:
         assert curl(place, "/v1/incr", "-d", "[1]")[0] == 400
         assert curl(place, "/v1/incr", "-d", "{")[0] == 400
         assert curl(place, "/v1/stop", "-d", '{"watcher": "nobody"}')[0] == 409
+        assert curl(place, "/v1/list", "--request-target", "//[")[0] == 400
 
+        interrupt_twice(master)
+
+
+DEEP, WIDE = 30_000, 60_000
+STRANGE = {
+    "a list in a list": "[" * DEEP + "]" * DEEP,
+    "an object in an object": '{"a":' * 10_000 + "1" + "}" * 10_000,
+    "a huge number": '{"watcher": "sleeper", "count": 1' + "0" * WIDE + "}",
+    "a huge exponent": '{"watcher": "sleeper", "count": 1e999999999}',
+    "a huge negative number": '{"watcher": "sleeper", "count": -1' + "0" * WIDE + "}",
+    "a huge number as text": '{"watcher": "sleeper", "count": "1' + "0" * WIDE + '"}',
+    "a huge key": '{"watcher": "sleeper", "' + "x" * WIDE + '": 1}',
+    "half a pair": '{"watcher": "\\ud800", "count": 1}',
+    "no text": b'{"watcher": "\xff"}'.decode("latin-1"),
+    "no JSON": "NaN",
+}
+
+
+@pytest.mark.parametrize("verb", ["set", "signal"])
+def test_strange_json_is_a_mistake_of_the_client_in_one_short_line(place: Path, verb: str) -> None:
+    with controlled(place) as master:
+        master.expect("slow.*is ready")
+        for what, body in STRANGE.items():
+            (place / "body").write_bytes(body.encode("latin-1"))
+            status, answer = curl(place, f"/v1/{verb}", "--data-binary", f"@{place}/body")
+
+            assert status == 400, (what, answer)
+            assert len(str(answer)) < 1000
+        assert curl(place, "/v1/list")[0] == 200
         interrupt_twice(master)
 
 

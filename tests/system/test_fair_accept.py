@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -229,3 +230,31 @@ def switches(pid: int) -> int:
     """Return how often a process has gone to sleep."""
     text = Path(f"/proc/{pid}/status").read_text()
     return int(text.split("voluntary_ctxt_switches:")[1].split()[0])
+
+
+def scoreboard_of(pid: int) -> int:
+    """Open the memory that a process shares with its siblings."""
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        if "forkserve-scoreboard" in os.readlink(each):
+            return os.open(each, os.O_RDWR)
+    raise AssertionError("it has no scoreboard")
+
+
+@pytest.mark.parametrize("word", [10**12, -1, 2])
+@pytest.mark.parametrize("backend", ["sync", "threads"])
+def test_whatever_a_process_writes_over_the_scoreboard_all_go_on(backend: str, word: int, tmp_path: Path) -> None:
+    with site(backend, tmp_path, workers=3) as (server, crowd):
+        server.allow("ended by SIGKILL.*restarting")
+        victim = server.children()[1].pid
+        memory = scoreboard_of(victim)
+        header, size = 40, os.fstat(memory).st_size
+        os.pwrite(memory, struct.pack("=q", word) * ((size - header) // 8), header)
+        os.close(memory)
+
+        crowd.come(6)
+        os.kill(victim, signal.SIGKILL)
+        crowd.leave(victim)
+        server.expect(rf"pid {victim} was ended by SIGKILL")
+        ready(server, 1)
+        crowd.come(6)
+        assert server.stop() == 0

@@ -33,6 +33,8 @@ fd = {tcp}
 path = {folder}/web.sock
 [socket:wary]
 fd = {wary}
+[socket:named]
+fd = {named}
 [socket:asgi]
 fd = {asgi}
 
@@ -40,13 +42,17 @@ fd = {asgi}
 PYTHONDONTWRITEBYTECODE = 1
 
 [watcher:web]
-cmd = forkserve-worker --fd $(circus.sockets.tcp) --fd $(circus.sockets.local) --python-path {apps}
-    --forwarded-allow-ips 127.0.0.1,unix proxied_app:app
+cmd = forkserve-worker --fd $(circus.sockets.tcp) --fd $(circus.sockets.local) --python-path {apps} proxied_app:app
 copy_env = True
 numprocesses = 2
 
 [watcher:wary]
 cmd = forkserve-worker --fd $(circus.sockets.wary) --python-path {apps} --forwarded-allow-ips 10.9.8.7 proxied_app:app
+copy_env = True
+
+[watcher:named]
+cmd = forkserve-worker --fd $(circus.sockets.named) --python-path {apps}
+    --forwarded-fields for,proto,host,port proxied_app:app
 copy_env = True
 
 [watcher:asgi]
@@ -81,8 +87,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     program("nginx")
     folder = tmp_path_factory.mktemp("nginx")
     with contextlib.ExitStack() as stack:
-        tcp, wary, asgi = (stack.enter_context(contextlib.closing(bound())) for _ in range(3))
-        numbers = {"tcp": tcp.fileno(), "wary": wary.fileno(), "asgi": asgi.fileno()}
+        sockets = {name: stack.enter_context(contextlib.closing(bound())) for name in ("tcp", "wary", "named", "asgi")}
+        numbers = {name: each.fileno() for name, each in sockets.items()}
+        at = {name: f"127.0.0.1:{each.getsockname()[1]}" for name, each in sockets.items()}
         config = STACK.format(folder=folder, apps=APPS, **numbers)
         env = {"PATH": f"{COMMANDS}:{os.environ['PATH']}"}
         server = stack.enter_context(running(cwd=folder, config=config, pass_fds=list(numbers.values()), env=env))
@@ -90,16 +97,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "location /unix/ { proxy_pass http://forkserve_unix/; }\n"
             "        location /unbuffered/ { proxy_request_buffering off; proxy_pass http://forkserve_tcp/; }\n"
             f"       location /wary/ {{ proxy_pass http://wary/; }}\n"
-            f"       location /asgi/ {{ proxy_pass http://127.0.0.1:{asgi.getsockname()[1]}/; }}"
+            f"       location /asgi/ {{ proxy_pass http://{at['asgi']}/; }}\n"
+            f"       location /open/ {{ proxy_set_header Host $host; proxy_pass http://{at['tcp']}/; }}\n"
+            "       location /open-unix/ { proxy_set_header Host $host; proxy_pass http://forkserve_unix/; }\n"
+            "       location /named/ { proxy_set_header Host $host; proxy_set_header X-Forwarded-Host shop.example;"
+            f" proxy_set_header X-Forwarded-Port 8443; proxy_pass http://{at['named']}/; }}"
         )
         changes = {
-            "server 127.0.0.1:8000;": f"server 127.0.0.1:{tcp.getsockname()[1]};",
+            "server 127.0.0.1:8000;": f"server {at['tcp']};",
             "unix:/run/forkserve/web.sock;": f"unix:{folder}/web.sock;",
             "location /unix/ { proxy_pass http://forkserve_unix/; }": more,
-            "upstream forkserve_tcp": f"upstream wary {{ server 127.0.0.1:{wary.getsockname()[1]}; keepalive 4; }}\n"
+            "upstream forkserve_tcp": f"upstream wary {{ server {at['wary']}; keepalive 4; }}\n"
             "    upstream forkserve_tcp",
         }
-        server.expect_all(*(rf"{name}\] pid \d+ is ready" for name in (r"web\[1", r"web\[2", r"wary\[1", r"asgi\[1")))
+        names = (r"web\[1", r"web\[2", r"wary\[1", r"named\[1", r"asgi\[1")
+        server.expect_all(*(rf"{name}\] pid \d+ is ready" for name in names))
         yield Site(server, stack.enter_context(nginx(folder, changes)))
     assert not (folder / "web.sock").exists()
 
@@ -111,6 +123,37 @@ def test_the_application_sees_the_client_and_not_the_proxy(site: Site, place: st
     # nginx adds the address of whom it serves, which is trusted; the one before it is the client's.
     assert facts["REMOTE_ADDR"] == "203.0.113.9"
     assert (facts["HTTP_HOST"], facts["wsgi.url_scheme"]) == ("shop.example", "http")
+
+
+HOST_FIELDS = ("X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "Forwarded")
+
+
+@pytest.mark.parametrize("place", [*PLACES, "/open/", "/open-unix/"])
+def test_a_client_cannot_choose_the_name_of_the_site(site: Site, place: str) -> None:
+    """Also where nginx sets none of the fields: `/open/` passes everything through as the client sent it."""
+    forged = {
+        "X-Forwarded-Host": "evil.example:666",
+        "X-Forwarded-Port": "666",
+        "X-Forwarded-Server": "evil.example",
+        "X-Forwarded-Prefix": "/evil",
+        "Forwarded": "for=6.6.6.6;host=evil.example;proto=https",
+    }
+    facts = site.facts("GET", place, headers={"Host": "shop.example", **forged})
+    assert facts["HTTP_HOST"] == "shop.example"
+    assert "evil" not in facts["SERVER_NAME"] and facts["SERVER_NAME"]
+    assert facts["SERVER_PORT"] not in ("", "666")
+    assert facts["wsgi.url_scheme"] == "http"
+    seen = [name for name in HOST_FIELDS if "HTTP_" + name.upper().replace("-", "_") in facts["fields"]]
+    assert seen == (list(HOST_FIELDS) if place.startswith("/open") else [])
+
+
+def test_a_host_that_nginx_sets_is_believed_when_it_is_named(site: Site) -> None:
+    facts = site.facts("GET", "/named/", headers={"Host": "inner.example", "X-Forwarded-Host": "evil.example"})
+    assert [facts[name] for name in ("HTTP_HOST", "SERVER_NAME", "SERVER_PORT")] == [
+        "shop.example",
+        "shop.example",
+        "8443",
+    ]
 
 
 def test_what_a_proxy_says_that_is_not_trusted_changes_nothing(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -40,7 +41,7 @@ numprocesses = 2
 def test_without_copy_env_only_the_env_sections_and_the_handover_are_there(tmp_path: Path) -> None:
     config = "[env:a]\nONLY = this\n[watcher:a]\ncmd = sh -c '/usr/bin/env; exec sleep 1000'\n"
     with running(cwd=tmp_path, config=config, env={"SECRET": "not for you"}) as server:
-        server.expect_all("^ONLY=this$", "^FORKSERVE_WID=1$", "^FORKSERVE_WATCHER=a$", "^NOTIFY_SOCKET=@")
+        server.expect_all("^ONLY=this$", "^FORKSERVE_WID=1$", "^FORKSERVE_WATCHER=a$", "^NOTIFY_SOCKET=/.*/1$")
         assert "SECRET" not in server.transcript()
 
 
@@ -206,3 +207,14 @@ def test_a_daemon_that_cannot_start_says_so_and_gives_its_exit_code(tmp_path: Pa
         server.expect(f"error: pidfile .*: process {os.getpid()} is alive")
 
         assert server.wait() == 69
+
+
+def test_the_limit_of_descriptors_is_the_one_that_the_master_was_started_with(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        with running(cwd=tmp_path, config="[watcher:a]\ncmd = sh -c 'ulimit -Sn; exec sleep 1000'\n") as server:
+            server.expect("^200$")
+            assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (limits[1], limits[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

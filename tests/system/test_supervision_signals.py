@@ -28,7 +28,7 @@ if os.path.exists("broken"):
     sys.exit("this code is broken")
 signal.signal(signal.SIGUSR1, lambda *_: os.write(2, b"told to reopen\\n"))
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as master:
-    master.sendto(b"READY=1\\nSTATUS=fine", "\\0" + os.environ["NOTIFY_SOCKET"][1:])
+    master.sendto(b"READY=1\\nSTATUS=fine", os.environ["NOTIFY_SOCKET"])
 while True:
     signal.pause()
 """

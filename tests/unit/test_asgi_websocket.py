@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import struct
+import zlib
+
 import pytest
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
@@ -100,6 +104,115 @@ def test_a_small_compressed_message_that_inflates_over_the_limit_ends_with_1009(
     client.send_binary(b"x" * 100_000)
 
     assert [message["code"] for message in to_server(client, server)] == [1009]
+
+
+def compressed(data: bytes, *, fin: bool = True, opcode: int = 2) -> bytes:
+    """Return a masked frame that carries this, deflated by hand."""
+    deflate = zlib.compressobj(9, wbits=-12)
+    packed = (deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    return framed(packed, fin=fin, opcode=opcode | 0x40)
+
+
+def framed(payload: bytes, *, fin: bool = True, opcode: int = 2) -> bytes:
+    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + struct.pack("!H", len(payload))
+    return bytes([opcode | 0x80 * fin]) + size + b"\0\0\0\0" + payload
+
+
+def sizes(messages: list[dict[str, object]]) -> list[int]:
+    return [len(message["bytes"]) for message in messages]  # type: ignore[arg-type]
+
+
+def test_no_more_is_inflated_than_there_is_room_for() -> None:
+    _, server = joined(WebSocketLimits(max_size=16 << 20), compress=True)
+    bomb = compressed(bytes(15 << 20))
+
+    assert sizes(server.receive(bomb * 4, 32, 1 << 20)) == []
+    assert server.behind
+    assert server.receive(b"\x89\x80\0\0\0\0", 32, 1 << 20) == []
+    for _ in range(4):
+        assert server.behind
+        assert not server.has_output
+        assert sizes(server.resume(32, 1 << 20)) == [15 << 20]
+    assert not server.behind
+    assert server.take() == b"\x8a\x00"
+
+
+def test_no_more_messages_are_made_than_there_is_room_for() -> None:
+    _, server = joined(compress=True)
+    wire = b"".join(framed(b"", opcode=2) if index % 2 else compressed(b"") for index in range(100))
+
+    assert sizes(server.receive(wire, 32)) == [0] * 32
+    assert sizes(server.resume(60, 1)) == [0] * 60
+    assert server.behind
+    assert sizes(server.resume(60, 1)) == [0] * 8
+    assert not server.behind
+
+
+def test_a_message_that_is_not_whole_stays_as_it_came() -> None:
+    _, server = joined(WebSocketLimits(max_size=16 << 20), compress=True)
+    data = random.Random(1).randbytes(500) + bytes(10_000_000)
+    deflate = zlib.compressobj(9, wbits=-12)
+    packed = (deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    first, last = framed(packed[:9000], fin=False, opcode=0x42), framed(packed[9000:], opcode=0)
+
+    assert server.receive(first, 32, 1 << 20) == []
+    assert not server.behind
+    assert server.receive(last, 32, 1 << 20) == []
+    assert server.behind
+    assert server.resume(32, 1 << 20) == [{"type": "websocket.receive", "bytes": data}]
+
+
+def test_what_waits_is_judged_when_it_is_wanted() -> None:
+    for behind, code in ((compressed(bytes(20_000)), 1009), (framed(b"\xff\xff\xff", opcode=0x42), 1002)):
+        _, server = joined(WebSocketLimits(max_size=10_000), compress=True)
+
+        assert sizes(server.receive(compressed(bytes(9000)) + behind, 32, 5000)) == []
+        assert sizes(server.resume(32, 5000)) == [9000]
+        assert [message["code"] for message in server.resume(32, 5000)] == [code]
+        assert server.finished
+        assert not server.behind
+
+
+@pytest.mark.parametrize("end", [b"", b"\0"])
+def test_a_compressed_message_may_be_ended_by_its_last_block(end: bytes) -> None:
+    """RFC 7692 section 7.2.3.4: a sender that cannot flush ends its stream, and appends an empty block."""
+    _, server = joined(WebSocketLimits(), compress=True)
+    for text in (b"one", b"two"):
+        deflate = zlib.compressobj(wbits=-12)
+        ended = deflate.compress(text) + deflate.flush()
+        assert server.receive(framed(ended + end, opcode=0x41)) == [
+            {"type": "websocket.receive", "text": text.decode()}
+        ]
+
+
+def test_data_behind_the_end_of_a_compressed_message_is_a_violation() -> None:
+    _, server = joined(WebSocketLimits(), compress=True)
+    deflate = zlib.compressobj(wbits=-12)
+    ended = deflate.compress(b"x") + deflate.flush()
+
+    assert [message["code"] for message in server.receive(framed(ended + b"more", opcode=0x42))] == [1002]
+
+
+@pytest.mark.parametrize("frame", [framed(b"x", opcode=0x49), framed(b"x", fin=False) + framed(b"x", opcode=0x40)])
+def test_only_the_first_frame_of_a_message_says_that_it_is_compressed(frame: bytes) -> None:
+    _, server = joined(compress=True)
+
+    assert [message["code"] for message in server.receive(frame)] == [1002]
+
+
+@pytest.mark.parametrize("opcode", [1, 2, 0, 9, 8])
+@pytest.mark.parametrize(
+    "length", [b"\xfe\0\x05", b"\xfe\0\x7d", b"\xff" + bytes(7) + b"\x05", b"\xff" + (65_535).to_bytes(8, "big")]
+)
+def test_a_length_in_more_bytes_than_it_needs_is_a_violation(opcode: int, length: bytes) -> None:
+    """RFC 6455 section 5.2: the minimal number of bytes must be used to encode the length."""
+    for cut in (0, 1, 2, len(length)):
+        _, server = joined(WebSocketLimits())
+        head = bytes([0x80 | opcode]) + length
+        messages = [*(server.receive(head[:cut]) if cut else []), *server.receive(head[cut:] + bytes(9))]
+
+        assert [message["code"] for message in messages] == [1002]
+        assert server.finished
 
 
 def test_text_that_is_not_utf8_ends_with_1007() -> None:

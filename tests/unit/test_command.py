@@ -26,11 +26,11 @@ def _fds(names: Iterable[str]) -> dict[str, int]:
 
 
 def _command(options: WatcherOptions, sockets: tuple[str, ...] = ("admin", "web")) -> Command:
-    return prepare(options, sockets, inherited=INHERITED, notify_address="@ours")
+    return prepare(options, sockets, inherited=INHERITED)
 
 
 def _spec(options: WatcherOptions) -> SpawnSpec:
-    return _command(options).spec(2, _fds, Outputs())
+    return _command(options).spec(2, _fds, Outputs(), notify_address="/ours/1")
 
 
 def test_a_socket_named_in_the_command_is_the_first_inherited_descriptor() -> None:
@@ -57,7 +57,7 @@ def test_placeholders_are_replaced_before_the_words_are_split() -> None:
 def test_what_systemd_said_to_the_master_is_not_handed_on() -> None:
     env = _spec(dataclasses.replace(WEB, copy_env=True)).env
 
-    assert env["NOTIFY_SOCKET"] == "@ours"
+    assert env["NOTIFY_SOCKET"] == "/ours/1"
     assert "LISTEN_FDS" not in env
     assert env["HOME"] == "/root"
     assert (env["FORKSERVE_WATCHER"], env["FORKSERVE_WID"]) == ("web", "2")

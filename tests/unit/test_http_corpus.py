@@ -70,8 +70,8 @@ NOT_FOR_H11 = {
 @pytest.mark.parametrize("case", [case for case in valid_cases() if len(case.served) == 1], ids=str)
 def test_h11_alone_reads_valid_requests_as_we_do(case: Case) -> None:
     ours = outcome_of(case, "whole", LlhttpFields).served[0]
-    if case.name in NOT_FOR_H11:
-        return
+    if case.name in NOT_FOR_H11 or "higher minor version" in case.name:
+        return  # of which h11 says that it knows 1.0 and 1.1 only
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1_000_000)
     connection.receive_data(case.raw)
     request = connection.next_event()

@@ -14,14 +14,15 @@ from forkserve.serving.http.forwarded import (
 )
 
 TRUSTED = TrustedProxies(["10.0.0.0/8", "::1", "192.0.2.1"])
+ALL = frozenset({"for", "proto", "host", "port"})
 
 
 def x(peer: str | None = "10.0.0.1", trusted: TrustedProxies = TRUSTED, **fields: str) -> ClientSide:
-    return client_side(ForwardedFields(**fields), peer, trusted, Style.X_FORWARDED)
+    return client_side(ForwardedFields(**fields), peer, trusted, Style.X_FORWARDED, ALL)
 
 
 def rfc(value: str, peer: str | None = "10.0.0.1") -> ClientSide:
-    return client_side(ForwardedFields(forwarded=value), peer, TRUSTED, Style.FORWARDED)
+    return client_side(ForwardedFields(forwarded=value), peer, TRUSTED, Style.FORWARDED, ALL)
 
 
 def test_untrusted_peer_is_not_believed() -> None:
@@ -63,7 +64,7 @@ def test_bad_forwarded_host_is_ignored(host: str) -> None:
     assert x(x_host=host).host is None
 
 
-@pytest.mark.parametrize("port", ["x", "-1", "99999", "\u0665", "8_0", ""])
+@pytest.mark.parametrize("port", ["x", "-1", "0", "99999", "\u0665", "8_0", ""])
 def test_bad_forwarded_port_is_ignored(port: str) -> None:
     assert x(x_port=port).host_port is None
 
@@ -98,6 +99,44 @@ def test_trusted_list_with_nonsense_is_refused(item: str) -> None:
 )
 def test_forwarded_is_read_as_rfc_7239_says(value: str, expected: ClientSide) -> None:
     assert rfc(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("believed", "expected"),
+    [
+        ({"for", "proto"}, ClientSide("1.2.3.4", None, "https")),
+        ({"for"}, ClientSide("1.2.3.4")),
+        # Whoever is not walked to says nothing: only the nearest proxy is heard.
+        ({"proto"}, ClientSide(scheme="http")),
+        ({"host", "port"}, ClientSide(host="near", host_port=9)),
+        (set(), ClientSide()),
+    ],
+)
+def test_only_what_proxies_are_known_to_set_is_believed(believed: set[str], expected: ClientSide) -> None:
+    fields = ForwardedFields("1.2.3.4, 10.0.0.2", "https, http", "far:7, near", "8, 9")
+    assert client_side(fields, "10.0.0.1", TRUSTED, Style.X_FORWARDED, frozenset(believed)) == expected
+
+
+def test_host_of_forwarded_is_not_believed_by_default() -> None:
+    fields = ForwardedFields(forwarded="for=1.2.3.4;proto=https;host=evil")
+    assert client_side(fields, "10.0.0.1", TRUSTED, Style.FORWARDED) == ClientSide("1.2.3.4", None, "https")
+    assert client_side(fields, "10.0.0.1", TRUSTED, Style.FORWARDED, frozenset({"host"})) == ClientSide(host="evil")
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("a", "a"),
+        ("a:8", "a"),
+        ("a:", "a"),
+        ("[::1]", "[::1]"),
+        ("[::1]:8", "[::1]"),
+        ("[::1]:", "[::1]"),
+        (None, None),
+    ],
+)
+def test_name_of_a_host_is_never_empty(host: str | None, name: str | None) -> None:
+    assert ClientSide(host=host, host_port=8443).name == name
 
 
 def test_only_the_configured_style_counts() -> None:

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,21 +21,42 @@ def test_assignments_are_read_and_other_lines_passed_over() -> None:
     assert parse(b"READY=1\nSTATUS=a=b\nnonsense\n\n=x\xff") == {"READY": "1", "STATUS": "a=b", "": "x\ufffd"}
 
 
-def test_a_message_carries_the_pid_that_the_kernel_vouches_for() -> None:
-    server = NotifySocket()
-    script = f"from forkserve.unix.notify import notify; notify('READY=1\\nMAINPID={os.getpid()}')"
+ABSTRACT = f"@forkserve-test/{os.getpid()}"
+
+
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+def test_a_message_comes_although_its_sender_has_gone(kind: str, tmp_path: Path) -> None:
+    server = NotifySocket(ABSTRACT if kind == "abstract" else str(tmp_path / "1"))
+    script = "from forkserve.unix.notify import notify; notify('READY=1\\nSTATUS=fine')"
     pid = spawn(SpawnSpec(argv=(sys.executable, "-c", script), env=os.environ | {"NOTIFY_SOCKET": server.address}))
     os.waitpid(pid, 0)
     assert select.select([server], [], [], 10)[0]
-    (message,) = server.take()
+    messages = server.take()
     server.close()
 
-    assert message.pid == pid
-    assert message.is_ready
+    assert messages == [{"READY": "1", "STATUS": "fine"}]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_is_ready_waits_for_room() -> None:
+    server = NotifySocket(ABSTRACT)
+    environ = {"NOTIFY_SOCKET": server.address}
+    while notify("STATUS=full", environ):
+        pass
+    assert not notify("READY=1", environ, patience=0.05)
+
+    with ThreadPoolExecutor() as pool:
+        told = pool.submit(notify, "READY=1", environ, patience=20.0)
+        messages: list[dict[str, str]] = []
+        while {"READY": "1"} not in messages:
+            assert select.select([server], [], [], 20)[0]
+            messages += server.take()
+        assert told.result()
+    server.close()
 
 
 def test_messages_come_in_order_and_a_flood_in_portions() -> None:
-    server = NotifySocket()
+    server = NotifySocket(ABSTRACT)
     environ = {"NOTIFY_SOCKET": server.address}
     sent = 0
     while notify(f"STATUS={sent}", environ):
@@ -45,18 +67,18 @@ def test_messages_come_in_order_and_a_flood_in_portions() -> None:
         messages += portion
     server.close()
 
-    assert [message.fields["STATUS"] for message in messages] == [str(number) for number in range(sent)]
+    assert [message["STATUS"] for message in messages] == [str(number) for number in range(sent)]
 
 
 def test_a_descriptor_sent_along_does_not_stay() -> None:
-    server = NotifySocket()
+    server = NotifySocket(ABSTRACT)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client, open(os.devnull) as file:
         client.connect(f"\0{server.address[1:]}")
         socket.send_fds(client, [b"FDSTORE=1"], [file.fileno()])
     (message,) = server.take()
     server.close()
 
-    assert message.fields == {"FDSTORE": "1"}
+    assert message == {"FDSTORE": "1"}
 
 
 def test_without_a_supervisor_nothing_is_said() -> None:

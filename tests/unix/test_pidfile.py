@@ -30,12 +30,54 @@ def test_a_living_process_is_not_replaced(tmp_path: Path, pid: int) -> None:
     assert raised.value.exit_code is ExitCode.CANNOT_BIND
 
 
-@pytest.mark.parametrize("text", ["", "rubbish", "0", "-1", "999999999", "99999999999999999999", "ours"])
+@pytest.mark.parametrize("text", ["", "999999999", " 999999999 \n", "ours"])
 def test_a_stale_file_is_replaced(tmp_path: Path, text: str) -> None:
     (tmp_path / "pid").write_text(str(os.getpid()) if text == "ours" else text)
     PidFile(str(tmp_path / "pid")).close()
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"rubbish", b"0", b"-1", b"99999999999999999999", b"1_0", b"\xff\xfe", b"\n", b"17 = pid\n", b"1" * 5000],
+)
+def test_what_holds_no_pid_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"settings\.toml: it holds something else than a pid") as raised:
+        PidFile(str(path))
+
+    assert raised.value.exit_code is ExitCode.CONFIG
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "link", "dangling"])
+def test_what_is_no_file_is_left_as_it_is(tmp_path: Path, kind: str) -> None:
+    path, target = tmp_path / "pid", tmp_path / "target"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+    if kind == "link":
+        target.write_text("999999999\n")
+    before = os.lstat(path)
+    with pytest.raises(ConfigError, match="pid: it is no regular file"):
+        PidFile(str(path))
+
+    assert os.path.samestat(os.lstat(path), before)
+    assert kind != "link" or target.read_text() == "999999999\n"
+
+
+def test_a_file_that_has_become_something_else_is_not_removed(tmp_path: Path) -> None:
+    file = PidFile(str(tmp_path / "pid"))
+    (tmp_path / "pid").write_text(f"{os.getpid()} and more\n")
+    file.close()
+
+    assert (tmp_path / "pid").exists()
 
 
 def test_the_file_of_a_successor_is_left_alone(tmp_path: Path) -> None:

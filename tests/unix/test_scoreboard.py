@@ -16,7 +16,7 @@ import pytest
 
 from forkserve.config.handover import SCOREBOARD
 from forkserve.supervision.os.spawn import SpawnSpec, spawn
-from forkserve.unix.scoreboard import CAPACITY, Field, Place, Scoreboard, Seat, State, take_seat
+from forkserve.unix.scoreboard import CAPACITY, RECORD, SIZE, Field, Place, Scoreboard, Seat, State, take_seat
 from tests.support.forkserving import descriptors
 
 
@@ -217,3 +217,49 @@ os.write(bell, struct.pack("=Q", 1))
     os.waitpid(pid, 0)
 
     assert record(board, place.index)[:4] == (State.ACCEPTING, 1, 0, 11)
+
+
+WORDS = [-(2**63), -(10**12), -1, 0, CAPACITY, CAPACITY + 1, 10**12, 2**63 - 1]
+
+
+def scribble(board: Scoreboard, value: int, *, first: int = 0, last: int = SIZE // 8) -> None:
+    """Write one value over words of the memory, as a process that shares it can."""
+    with mmap.mmap(board.fd, SIZE) as memory:
+        memory[first * 8 : last * 8] = struct.pack("=q", value) * (last - first)
+
+
+@pytest.mark.parametrize("value", WORDS)
+def test_the_master_believes_nothing_in_the_memory(board: Scoreboard, value: int) -> None:
+    places = [taken(board) for _ in range(3)]
+    scribble(board, value)
+
+    assert taken(board).index == 3
+    places[1].release()
+    assert record(board, 1) == (0, 0, 0, 0, 0.0, 0.0)
+    assert taken(board, generation=5).index == 1
+    assert record(board, 1) == (State.STARTING, 5, 0, 0, 0.0, 0.0)
+    assert struct.unpack("=q", os.pread(board.fd, 8, 40)) == (4,)
+
+
+@pytest.mark.parametrize("value", WORDS)
+def test_a_worker_sees_its_own_record_whatever_the_header_says(board: Scoreboard, value: int) -> None:
+    taken(board)
+    with seated(board, taken(board)) as seat:
+        scribble(board, value, first=5, last=6)
+
+        assert seat.look() in (1, 0)
+        assert 2 <= len(list(seat.board())) <= CAPACITY
+        scribble(board, value, first=8, last=8 + RECORD * CAPACITY)
+        assert seat.look() >= 0
+
+
+def test_a_bell_that_was_filled_and_made_to_block_rings_on(board: Scoreboard) -> None:
+    taken(board)
+    with select.epoll() as watcher:
+        watcher.register(board.bell, select.EPOLLIN | select.EPOLLET)
+        os.eventfd_write(board.bell, 2**64 - 3)
+        os.set_blocking(board.bell, True)
+        watcher.poll(0)
+        board.ring()
+
+        assert len(watcher.poll(5)) == 1

@@ -94,7 +94,7 @@ def _config(kind: str, run: Run) -> Any:
         "limit_request_line": min(serving.http.limit_request_line, 8190),
         "limit_request_fields": serving.http.limit_request_fields,
         "limit_request_field_size": serving.http.limit_request_field_size,
-        "forwarded_allow_ips": ",".join(serving.proxy.forwarded_allow_ips),
+        "forwarded_allow_ips": ",".join(ip for ip in serving.proxy.forwarded_allow_ips if ip != "unix"),
         "proxy_protocol": serving.proxy.proxy_protocol.value,
         "proxy_allow_ips": ",".join(serving.proxy.proxy_allow_ips),
         "accesslog": serving.access_log.access_log,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.looping import drain_event, loop_factory
 from forkserve.backends.shim import Shim, asgi_shim
+from forkserve.logs import adopt
 from forkserve.serving.application.interface import interface_of
 from forkserve.serving.inherited import backlog_of
 
@@ -66,7 +68,8 @@ async def _serve(app: App, listeners: Sequence[socket.socket], run: Run) -> None
     config.websocket_max_message_size = serving.asgi.ws_max_size
     config.root_path = serving.proxy.root_path
     config.include_server_header = False
-    config.accesslog = config.errorlog = None
+    adopt("hypercorn", "hypercorn.error")
+    config.accesslog, config.errorlog = None, logging.getLogger("hypercorn.error")
     if tls.certfile:
         config.certfile, config.keyfile, config.ca_certs = tls.certfile, tls.keyfile or tls.certfile, tls.ca_certs
         config.ciphers = tls.ciphers or config.ciphers

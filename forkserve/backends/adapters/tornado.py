@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.looping import drain_event
 from forkserve.backends.shim import Shim
+from forkserve.logs import adopt
 
 __all__ = ["Tornado"]
 
@@ -41,6 +42,7 @@ class Tornado:
 async def _serve(app: App, listeners: Sequence[socket.socket], run: Run, pool: ThreadPoolExecutor) -> None:
     from tornado.httpserver import HTTPServer
 
+    adopt("tornado", "tornado.access", "tornado.application", "tornado.general")
     container = _container(app, pool)
     body = run.options.http.max_body or 1 << 40
     server = HTTPServer(container, idle_connection_timeout=run.options.timeouts.keep_alive or 1, max_body_size=body)

@@ -12,6 +12,7 @@ from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.looping import drain_event, loop_factory
 from forkserve.backends.shim import asgi_shim
 from forkserve.errors import ApplicationError
+from forkserve.logs import adopt
 from forkserve.serving.inherited import backlog_of
 
 __all__ = ["Uvicorn"]
@@ -81,4 +82,5 @@ def _server(app: App, listeners: Sequence[socket.socket], run: Run) -> Any:
         ssl_ca_certs=tls.ca_certs,
         ssl_ciphers=tls.ciphers or "TLSv1",
     )
+    adopt("uvicorn", "uvicorn.error", "uvicorn.asgi")
     return Server(config)

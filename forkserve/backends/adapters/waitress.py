@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.shim import Shim
+from forkserve.logs import adopt
 
 __all__ = ["Waitress"]
 
@@ -36,6 +37,7 @@ class Waitress:
 
         # It warns of every request that has to wait for a thread.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        adopt("waitress", "waitress.queue")
 
         channels: dict[int, Any] = {}
         serving = run.options

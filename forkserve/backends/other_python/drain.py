@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 from _thread import start_new_thread  # the real one: gevent replaces it in `threading`
 from contextlib import suppress
 from select import select
@@ -84,8 +85,9 @@ class Drain:
 
 
 def notify(text: str) -> None:
-    """Send `text` to $NOTIFY_SOCKET, if there is one; a master that has gone is no error."""
+    """Send `text` to $NOTIFY_SOCKET, if there is one; a master that has gone is no error. Waits 5 s for room."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path[:1] in ("/", "@"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 5, 0))
             sock.sendto(text.encode(), "\0" + path[1:] if path[0] == "@" else path)

@@ -11,19 +11,22 @@ import asyncio
 import logging
 from collections import deque
 from enum import Enum, auto
+from sys import getsizeof
 from typing import Any, ClassVar
 
 from forkserve.serving.asgi.bell import Bell
 from forkserve.serving.asgi.exchange import Exchange
+from forkserve.serving.asgi.heartbeat import Heartbeat, Keepalive
 from forkserve.serving.asgi.outgoing import field_lines
 from forkserve.serving.asgi.scope import websocket_scope
 from forkserve.serving.asgi.site import Message, Site, Task, Transport
 from forkserve.serving.asgi.websocket import Handshake, WebSocket, WebSocketLimits
+from forkserve.serving.exchange import Bodiless
 from forkserve.serving.failure import due_to_loss, log_failure
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 
-__all__ = ["Answer", "Duplex", "Keepalive"]
+__all__ = ["Answer", "Duplex"]
 
 log = logging.getLogger("forkserve.asgi")
 
@@ -47,16 +50,6 @@ class Stage(Enum):
 CONNECTING, DENYING, OPEN, CLOSED = Stage
 
 
-class Keepalive:
-    """Seconds between pings, and for the answer to one; 0 for none."""
-
-    __slots__ = ("interval", "timeout")
-
-    def __init__(self, interval: float, timeout: float) -> None:
-        self.interval = interval
-        self.timeout = timeout
-
-
 class Answer(Exchange):
     """The handshake as a HTTP exchange: what is known of it, and the response that an application may give instead.
 
@@ -74,7 +67,7 @@ class Answer(Exchange):
         return list(headers)
 
 
-class Duplex:
+class Duplex(Bodiless):
     """A handshake, and the WebSocket that may come of it."""
 
     early: ClassVar[bool] = True
@@ -98,20 +91,17 @@ class Duplex:
         self.news = Bell(self.site.loop)
         self.room = Bell(self.site.loop)
         self.task: Task | None = None
+        self.heart: Heartbeat | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.queued = 0
         self.held = False
 
     # From the loop.
 
-    def body(self, data: bytes) -> None:
-        """Never called: a handshake has no body."""
-
-    def body_end(self) -> None:
-        """Never called: a handshake has no body."""
-
-    def body_held(self) -> None:
-        """Never called: a handshake has no body."""
+    @property
+    def in_memory(self) -> int:
+        """Bytes of messages that wait for the application."""
+        return self.queued
 
     def wake(self) -> None:
         """Know that the client, before the handshake, will send no more."""
@@ -131,10 +121,6 @@ class Duplex:
         self._tell(self.socket.lost() if self.socket is not None else [_disconnect(1006)])
         self._end()
 
-    def let_go(self) -> bool:
-        """Never called: a handshake has no body."""
-        return False
-
     def abandon(self, code: int) -> None:
         """Answer in place of an application that does not end."""
         if self.stage is CONNECTING:
@@ -149,6 +135,7 @@ class Duplex:
     def leave(self) -> None:
         """Close, since serving ends (1012: the service restarts)."""
         if self.stage is OPEN and self.socket is not None and self.socket.is_open:
+            self.conn.unheard += self.limits.max_size
             self._tell(self.socket.leave(1012, "service restart"))
             self._flush()
             self._await_close()
@@ -157,14 +144,26 @@ class Duplex:
         """Take bytes off the wire; b"" is their end."""
         socket = self.socket
         assert socket is not None
-        messages = socket.receive(data)
+        if not socket.is_open and not self.conn.drop(data):
+            # Its answer to our close is lost in what it sends: it is no longer waited for.
+            self._end()
+            return
+        assert self.heart is not None
+        self.heart.heard = True
+        messages = socket.receive(data, QUEUED - len(self.messages), QUEUED_BYTES - self.queued)
+        self._took(messages, ended=not data)
+
+    def _took(self, messages: list[Message], *, ended: bool = False) -> None:
+        """Go on with what the socket has made of its bytes."""
+        socket = self.socket
+        assert socket is not None
         if socket.has_output:
             self._flush()
-        if messages:
+        if messages or socket.behind:
             self._tell(messages)
-            if data and self._is_behind():
+            if not ended and self._is_behind():
                 self._hold()
-        if not data or socket.finished:
+        if ended or socket.finished:
             self._end()
 
     def _tell(self, messages: list[Message]) -> None:
@@ -173,13 +172,16 @@ class Duplex:
         self.news.ring()
 
     def _is_behind(self) -> bool:
-        return len(self.messages) >= QUEUED or self.queued >= QUEUED_BYTES
+        behind = self.socket is not None and self.socket.behind
+        return behind or len(self.messages) >= QUEUED or self.queued >= QUEUED_BYTES
 
     def _hold(self) -> None:
         """Read no more until there is room for it."""
         if not self.held:
             self.held = True
             self.conn.hold()
+            if self.heart is not None:
+                self.heart.heard = True
 
     def _release(self) -> None:
         if self.held:
@@ -210,7 +212,10 @@ class Duplex:
         """Return the next message, or wait for it; at last, again and again, `websocket.disconnect`."""
         messages = self.messages
         while not messages:
-            await self.news.wait()
+            if self.socket is not None and self.socket.behind:
+                self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
+            else:
+                await self.news.wait()
         message = messages[0]
         if message["type"] != "websocket.disconnect":
             messages.popleft()
@@ -252,7 +257,7 @@ class Duplex:
         self.site.sockets.add(self)
         self.conn.be_patient()
         early = self.conn.take_over(self.take)
-        self._schedule_ping()
+        self.heart = Heartbeat(self.site.loop, self.keepalive, ping=self._ping, give_up=self._give_up)
         if early:
             self.take(early)
         if not self.site.keep:
@@ -268,47 +273,44 @@ class Duplex:
         socket = self.socket
         assert socket is not None
         if socket.is_open:
+            # The client may be within a message; who is closed for a violation has no such time.
+            self.conn.unheard += self.limits.max_size
             socket.close(code, reason)
             self._flush()
             self._await_close()
 
     def _await_close(self) -> None:
         """Wait for the client's close, but not for ever."""
-        if self.stage is OPEN:
-            self._cancel_timer()
+        if self.stage is OPEN and self.socket is not None:
+            self._cancel_timers()
             self.timer = self.site.loop.call_later(CLOSING, self._end)
             self._release()
+            if self.socket.behind:
+                # The close may have come; the messages before it have nobody to take them.
+                self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
 
     # Pings.
 
-    def _schedule_ping(self) -> None:
-        if self.keepalive.interval:
-            self.timer = self.site.loop.call_later(self.keepalive.interval, self._ping)
-
-    def _ping(self) -> None:
-        socket, keepalive = self.socket, self.keepalive
-        assert socket is not None
+    def _ping(self) -> bool:
+        """Ping; False when there is no answer to wait for."""
         # A client that is not read cannot be heard answering, and one that does not read has its own time limit.
-        if not self.held and socket.ping():
-            self._flush()
-            if keepalive.timeout and self.stage is OPEN:
-                self.timer = self.site.loop.call_later(keepalive.timeout, self._check_pong)
-                return
-        self._schedule_ping()
+        if self.held or self.stage is not OPEN or self.socket is None:
+            return False
+        self.socket.ping()
+        self._flush()
+        return True
 
-    def _check_pong(self) -> None:
-        socket = self.socket
-        assert socket is not None
-        if socket.awaits_pong and not self.held:
+    def _give_up(self) -> None:
+        """Close, for the client has gone without a word."""
+        if self.stage is OPEN and self.socket is not None:
             log.info("%s %r: the client answered no ping for %g s", *self.name(), self.keepalive.timeout)
-            self._tell(socket.leave(1011, "no answer to a ping"))
+            self._tell(self.socket.leave(1011, "no answer to a ping"))
             self._flush()
             self._end()
-        else:
-            later = max(0.0, self.keepalive.interval - self.keepalive.timeout)
-            self.timer = self.site.loop.call_later(later, self._ping)
 
-    def _cancel_timer(self) -> None:
+    def _cancel_timers(self) -> None:
+        if self.heart is not None:
+            self.heart.stop()
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -359,7 +361,7 @@ class Duplex:
         """Give the connection up."""
         if self.stage is not CLOSED:
             self.stage = CLOSED
-            self._cancel_timer()
+            self._cancel_timers()
             self.site.sockets.discard(self)
             self.conn.receive = None
             self.conn.done(False)
@@ -386,7 +388,9 @@ def _disconnect(code: int) -> Message:
 
 
 def _size(message: Message) -> int:
-    return len(message.get("bytes") or message.get("text") or b"")
+    # A text takes up to four bytes a character.
+    text = message.get("text")
+    return len(message.get("bytes") or b"") if text is None else getsizeof(text)
 
 
 def _without_ours(headers: Any) -> list[tuple[bytes, bytes]]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from forkserve.serving.asgi.bell import Bell
 from forkserve.serving.asgi.incoming import Incoming
-from forkserve.serving.asgi.outgoing import body_bytes, early_hints, file_part, prepared_head, trailer_fields
+from forkserve.serving.asgi.outgoing import FilePart, body_bytes, early_hints, file_part, prepared_head, trailer_fields
 from forkserve.serving.asgi.site import Message, Site, Task, Transport
 from forkserve.serving.asgi.stream import Stage, Stream
 from forkserve.serving.exchange import BaseExchange
@@ -52,6 +52,7 @@ class Exchange(BaseExchange):
     conn: Transport
     early: ClassVar[bool] = True
     holds: ClassVar[bool] = True
+    keeper: ClassVar[str] = "incoming"
     site: ClassVar[Site]
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
@@ -269,22 +270,33 @@ class Exchange(BaseExchange):
 
     async def _file(self, message: Message) -> None:
         """Send a file, or a part of one, by sendfile(2)."""
-        part = file_part(message)
+        part, stage = file_part(message), self.stage
         try:
             head = b""
             if self.stage is BODY:
                 head = self._begin(part.count if not (part.more or self.trailers) else None)
             before, count, behind = self.stream.file(part.count)
-            self._write(head + before)
             if count:
-                self.conn.write_file(part.file, part.offset, count)
+                self._write_file(part, count, head + before, stage)
                 self._write(behind)
+            else:
+                self._write(head + before)
             if part.more:
                 await self._drained()
         finally:
             part.close()
         if not part.more:
             self._end_body()
+
+    def _write_file(self, part: FilePart, count: int, head: bytes, stage: Stage) -> None:
+        """Queue the part behind `head`; back to `stage` if there is no descriptor for it. Raises OSError."""
+        try:
+            self.conn.write_file(part.file, part.offset, count, head)
+        except OSError:
+            self.stage = stage
+            if self.conn.lost:
+                self.lose()
+            raise
 
     def _end_body(self) -> None:
         if self.trailers:

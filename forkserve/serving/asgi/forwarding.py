@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkserve.serving.http.forwarded import ClientSides, ForwardedFields, Style, TrustedProxies
+from forkserve.serving.http.forwarded import BELIEVED, ClientSides, ForwardedFields, Style, TrustedProxies
 
 __all__ = ["Forwarding", "forwarded_fields"]
 
@@ -28,12 +28,12 @@ def forwarded_fields(headers: list[tuple[bytes, bytes]]) -> ForwardedFields | No
 
 
 class Forwarding:
-    """Who is trusted, and in which style they speak."""
+    """Who is trusted, in which style they speak, and what of it is believed."""
 
     __slots__ = ("_sides",)
 
-    def __init__(self, trusted: TrustedProxies, style: Style) -> None:
-        self._sides = ClientSides(trusted, style)
+    def __init__(self, trusted: TrustedProxies, style: Style, believed: frozenset[str] = BELIEVED) -> None:
+        self._sides = ClientSides(trusted, style, believed)
 
     def apply(self, scope: dict[str, Any], fields: ForwardedFields, peer: str | None) -> None:
         """Correct the scope; `peer` is the address that the connection comes from, None for a unix socket."""
@@ -43,9 +43,12 @@ class Forwarding:
         host, port = scope["server"]
         if side.scheme is not None:
             scope["scheme"] = side.scheme
-            port = PORTS[side.scheme]
+        if side.scheme is not None or port is None:
+            port = PORTS[scope["scheme"]]
         if side.host is not None:
-            host = side.host.rpartition(":")[0] if side.host_port is not None and ":" in side.host else side.host
+            host = side.name
             encoded = side.host.encode("latin-1")
             scope["headers"] = [(name, encoded if name == b"host" else value) for name, value in scope["headers"]]
+        elif scope["server"][1] is None:
+            return  # the path of a unix socket, which has no port
         scope["server"] = (host, side.host_port or port)

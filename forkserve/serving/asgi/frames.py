@@ -19,7 +19,10 @@ _two, _eight = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
 
 
 def end_of(data: bytes, at: int) -> int:
-    """Return where the frame that begins at `at` ends, maybe beyond `data`; 0 when its header is not whole yet."""
+    """Return where the frame that begins at `at` ends, maybe beyond `data`; 0 when its header is not whole yet.
+
+    -1 if its length is in more bytes than it needs, which is an error (RFC 6455 section 5.2).
+    """
     room = len(data) - at
     if room < 2:
         return 0
@@ -30,6 +33,8 @@ def end_of(data: bytes, at: int) -> int:
         if room < 2 + width:
             return 0
         size = int.from_bytes(data[at + 2 : at + 2 + width], "big")
+        if size < (126 if width == 2 else 65_536) or size >> 63:
+            return -1
         head += width
     return at + head + size
 
@@ -41,9 +46,6 @@ def simple_payload(data: bytes, at: int, end: int) -> bytes | None:
         return None
     size = second & 127
     mask = at + (2 if size < 126 else 4 if size == 126 else 10)
-    if end - mask - 4 < (0, 126, 65536)[(size > 125) + (size == 127)]:
-        # A length in more bytes than it needs is an error (RFC 6455 section 5.2).
-        return None
     return bytes(_apply_mask(data[mask + 4 : end], data[mask : mask + 4]))
 
 

@@ -34,6 +34,14 @@ class Incoming:
         """True when `take` has something to say."""
         return self.whole or bool(self._blocks)
 
+    @property
+    def in_memory(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
+    def spill(self) -> None:
+        """Keep nothing in a file: what waits is bounded, and soon taken."""
+
     def add(self, data: bytes) -> None:
         """Take a piece off the wire."""
         self._blocks.append(data)

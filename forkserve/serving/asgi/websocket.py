@@ -4,12 +4,17 @@ The `websockets` library does the framing, masking and compression (RFC 6455, RF
 shape of ASGI: when a message is whole, which close code the application is told, and what an application may not send.
 A fragmented message is gathered in one buffer, so that a million tiny fragments cost no more than their bytes.
 
+What comes is decoded as far as there is room for messages. The rest waits as it came, and compressed (`deflate.py`):
+nothing that a client sends takes much more memory than it has sent, until the application wants it.
+
 Most frames are a whole, uncompressed message that arrived in one read. Those are taken and made here (`frames.py`), at
 a quarter of the cost; everything else, and every doubt, is the library's, which sees whole frames or the begin of one.
 """
 
 from __future__ import annotations
 
+import sys
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +27,7 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from forkserve.serving.asgi.deflate import Deferred, Inflater
 from forkserve.serving.asgi.frames import BINARY, TEXT, end_of, frame_head, simple_payload
 
 __all__ = ["BadHandshake", "Handshake", "Message", "WebSocket", "WebSocketLimits"]
@@ -33,6 +39,8 @@ Message = dict[str, Any]
 DEFLATE: Final = ServerPerMessageDeflateFactory(
     server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
 )
+# The bit that tells the opcodes of control frames, which make no messages (RFC 6455 section 5.5).
+CONTROL: Final = 0x08
 # Codes that stand for something that never travels (RFC 6455 section 7.4.1).
 NEVER_SENT: Final = frozenset({1005, 1006, 1015})
 # A masked continuation of nothing that ends a message.
@@ -104,11 +112,19 @@ class WebSocket:
 
     def __init__(self, handshake: Handshake, limits: WebSocketLimits) -> None:
         self._protocol = ServerProtocol(state=OPEN, max_size=limits.max_size)
-        self._protocol.extensions = list(handshake.extensions)
-        self._plain = not handshake.extensions
+        self._deferred: Deferred | None = None
+        for negotiated in handshake.extensions:
+            self._inflater = Inflater(negotiated)
+            self._deferred = Deferred(negotiated)
+            self._protocol.extensions = [self._deferred]
         self._max_size = limits.max_size
         self._ready: list[bytes] = []
-        self._header = b""
+        self._rest = b""
+        self._room = 0
+        self._inflating = False
+        self._wanted = False
+        self.behind = False
+        """True while something has come that waits for `resume`, since there was no room for it."""
         self._left = 0
         self._buffer: bytearray | None = None
         self._is_text = False
@@ -138,24 +154,48 @@ class WebSocket:
         """True when `take` has something."""
         return bool(self._ready or self._protocol.writes)
 
-    @property
-    def awaits_pong(self) -> bool:
-        """True while the last ping has no answer."""
-        return self._awaiting_pong
+    def receive(self, data: bytes, count: int = sys.maxsize, size: int = sys.maxsize) -> list[Message]:
+        """Take bytes off the wire; return the ASGI messages they complete, a violation as `websocket.disconnect`.
 
-    def receive(self, data: bytes) -> list[Message]:
-        """Take bytes off the wire; return the ASGI messages they complete, a violation as `websocket.disconnect`."""
+        There is room for `count` messages of `size` bytes together; the last one may be longer if it is not compressed,
+        for then its bytes are here already. What is beyond waits for `resume`.
+        """
         messages: list[Message] = []
         if not data:
             self._protocol.receive_eof()
             self._events(messages)
             return messages
-        if self._header:
-            data, self._header = self._header + data, b""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        if self.behind and self.is_open:
+            self._rest = data
+        else:
+            self._room = size
+            self._decode(data, messages, count)
+        return messages
+
+    def resume(self, count: int, size: int) -> list[Message]:
+        """Go on with what waits, when the application has nothing else to take: the first message may have any size."""
+        messages: list[Message] = []
+        self._room = size
+        self._wanted = True
+        if self._inflating:
+            self._inflate(messages, self._max_size)
+        data, self._rest = self._rest, b""
+        self._decode(data, messages, count)
+        self._wanted = False
+        return messages
+
+    def _decode(self, data: bytes, messages: list[Message], count: int) -> None:
         at, size = 0, len(data)
         while at < size:
+            full = len(messages) >= count or self._room <= 0 or self._inflating
+            if full and not data[at] & CONTROL and self.is_open:
+                self._rest = data[at:]
+                self.behind = True
+                return
             at = self._next(data, at, messages)
-        return messages
+        self.behind = self._inflating
 
     def _next(self, data: bytes, at: int, messages: list[Message]) -> int:
         """Take what `data` has of the frame at `at`, or of the one under way; return where that ends."""
@@ -163,8 +203,11 @@ class WebSocket:
             end = at + self._left if self._protocol.state is OPEN else len(data)
         else:
             end = end_of(data, at)
-            if not end:
-                self._header = data[at:]
+            if end <= 0:
+                if end < 0:
+                    self._fail(CloseCode.PROTOCOL_ERROR, "a length in more bytes than it needs", messages)
+                else:
+                    self._rest = data[at:]
                 return len(data)
             if end <= len(data) and self._buffer is None and end - at <= self._max_size:
                 payload = simple_payload(data, at, end)
@@ -187,8 +230,6 @@ class WebSocket:
         call it a violation.
         """
         self._buffer = None
-        # Nothing that comes is looked at, and what was compressed cannot be told from damaged when it is cut.
-        self._protocol.extensions.clear()
         self._protocol.receive_data(_LAST_FRAGMENT)
         self._protocol.events_received()
 
@@ -204,12 +245,12 @@ class WebSocket:
         opcode = frame.opcode
         if opcode is Opcode.PONG:
             self._awaiting_pong = False
-        if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) or self.disconnected:
+        if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) or not self.is_open:
             return
         if opcode is not Opcode.CONT:
             self._is_text = opcode is Opcode.TEXT
             if frame.fin:
-                self._whole(frame.data, messages)
+                self._assembled(frame.data, messages)
                 return
             self._buffer = bytearray(frame.data)
             return
@@ -217,17 +258,47 @@ class WebSocket:
         self._buffer += frame.data
         if frame.fin:
             whole, self._buffer = bytes(self._buffer), None
-            self._whole(whole, messages)
+            self._assembled(whole, messages)
+
+    def _assembled(self, data: Any, messages: list[Message]) -> None:
+        """Take the whole payload of a message."""
+        if self._deferred is None or not self._deferred.compressed:
+            self._whole(data, messages)
+            return
+        self._inflater.begin(bytes(data))
+        self._inflating = True
+        self._inflate(messages, self._max_size if self._wanted else min(self._room, self._max_size))
+
+    def _inflate(self, messages: list[Message], limit: int) -> None:
+        """Inflate the message under way, unless it has more bytes than that: then it waits, or is too long."""
+        try:
+            data = self._inflater.inflate(limit)
+        except zlib.error as error:
+            self._fail(CloseCode.PROTOCOL_ERROR, f"inflating failed: {error}", messages)
+            return
+        if data is not None:
+            self._inflating = False
+            self._whole(data, messages)
+        elif limit >= self._max_size:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, f"over {self._max_size} bytes", messages)
 
     def _whole(self, data: Any, messages: list[Message]) -> None:
+        self._room -= len(data)
+        self._wanted = False
         if not self._is_text:
             messages.append({"type": "websocket.receive", "bytes": bytes(data)})
             return
         try:
             messages.append({"type": "websocket.receive", "text": str(data, "utf-8")})
         except UnicodeDecodeError:
-            self._protocol.fail(CloseCode.INVALID_DATA, "text that is not UTF-8")
-            messages.append(self._disconnect())
+            self._fail(CloseCode.INVALID_DATA, "text that is not UTF-8", messages)
+
+    def _fail(self, code: CloseCode, reason: str, messages: list[Message]) -> None:
+        """End the connection for what its client did (RFC 6455 section 7.1.7), and free what waits."""
+        self._protocol.fail(code, _clipped(reason))
+        self._inflating = False
+        self._buffer = None
+        messages.append(self._disconnect())
 
     def _disconnect(self) -> Message:
         self.disconnected = True
@@ -253,7 +324,7 @@ class WebSocket:
             raise TypeError("websocket.send: one of text (str) and bytes (bytes) must be given")
 
     def _send(self, kind: int, data: bytes) -> None:
-        if self._plain and self.is_open:
+        if self._deferred is None and self.is_open:
             self._ready.append(frame_head(kind, len(data)) + data)
         elif kind == TEXT:
             self._protocol.send_text(data)

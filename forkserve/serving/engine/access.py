@@ -39,7 +39,7 @@ class AccessLog:
     def __init__(self, options: AccessLogOptions, *, wake: Callable[[], None] | None) -> None:
         """`wake` rouses the loop, where requests end while it waits. Raises UsageError for a bad place or format."""
         where = options.access_log or "-"
-        self._handler = logging.StreamHandler(sys.stdout) if where == "-" else handler_for(where, "--access-log")
+        self._handler = handler_for(where, "--access-log", sys.stdout)
         self._each = where.startswith("syslog:")
         try:
             self._format = LineFormat(options.access_log_format, os.getpid())

@@ -12,8 +12,11 @@ driver's lock. `exchange` turns to None before `inbox` is looked at, while the l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -31,9 +34,11 @@ if TYPE_CHECKING:
     from forkserve.serving.engine.sockets import Sockets
     from forkserve.serving.engine.tls import TlsSocket
 
-__all__ = ["FINISHED", "READABLE", "Connection", "ConnectionLost", "Exchange", "Phase"]
+__all__ = ["FINISHED", "READABLE", "UNHEARD", "Connection", "ConnectionLost", "Exchange", "Phase"]
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
+UNHEARD = 262_144
+"""Bytes that are read from a client after its answer, so that it gets to read that (RFC 9112 section 9.6); as in Go."""
 HIGH_WATER = 262_144
 """Bytes queued for a client above which its application waits."""
 
@@ -55,6 +60,13 @@ class Exchange(Protocol):
     def body_held(self) -> None:
         """Know that the client holds its body back until it is told to proceed."""
 
+    @property
+    def in_memory(self) -> int:
+        """Bytes of the request's body that are in memory."""
+
+    def spill(self) -> None:
+        """Keep the body in a file from now on, if it is not whole. Raises Refusal where there is none."""
+
     def lost(self) -> None:
         """Know that the client has gone; the exchange may still be running."""
 
@@ -69,6 +81,7 @@ class _Finished:
     """In place of an exchange while its last bytes are queued."""
 
     early = holds = False
+    in_memory = 0
 
     def body(self, data: bytes) -> None:
         """Drop what the application did not read."""
@@ -78,6 +91,9 @@ class _Finished:
 
     def body_held(self) -> None:
         """Nobody asks for it."""
+
+    def spill(self) -> None:
+        """Nothing to keep."""
 
     def lost(self) -> None:
         """Nothing to stop."""
@@ -141,6 +157,7 @@ class Connection:
         "remote",
         "send",
         "sock",
+        "unheard",
     )
 
     def __init__(self, driver: Sockets, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
@@ -172,11 +189,24 @@ class Connection:
         self.close_after = False
         self.refused = False
         self.half_closed = False
+        self.unheard = UNHEARD
+        """Bytes that may still be read of what nobody wants any more."""
 
     @property
     def lost(self) -> bool:
         """True when the client is known to have gone."""
         return self.phase is _CLOSED
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes in memory of a request that has begun to come."""
+        head = 0 if self.reader is None else self.reader.in_memory
+        return head if self.exchange is None else head + self.exchange.in_memory
+
+    @property
+    def is_unfinished(self) -> bool:
+        """True while a request has begun to come and is not whole."""
+        return self.phase is not _CLOSED and (self.reader is not None or self.body is not None)
 
     @property
     def awaits_client(self) -> bool:
@@ -222,14 +252,22 @@ class Connection:
         self._queue(data)
         return self.out_size < HIGH_WATER
 
-    def write_file(self, file: Any, offset: int, count: int) -> None:
-        """Queue a part of an open file, to go out by sendfile(2) as fast as the client reads; the file may be closed.
+    def write_file(self, file: Any, offset: int, count: int, head: bytes = b"") -> None:
+        """Send `head`, and queue a part of an open file behind it; the file may be closed.
 
-        Raises ConnectionLost.
+        It goes out by sendfile(2), as fast as the client reads. Raises ConnectionLost; or another OSError when
+        descriptors have run out, and has sent nothing then.
         """
         if self.phase is _CLOSED:
             raise ConnectionLost
-        self._queue(FilePart(os.dup(file.fileno()), offset, count))
+        part = FilePart(os.dup(file.fileno()), offset, count)
+        try:
+            if head:
+                self.write(head)
+            self._queue(part)
+        except BaseException:
+            part.close()
+            raise
 
     def park(self) -> bool:
         """Ask to be resumed when the queue is empty; False when it already is."""
@@ -314,6 +352,16 @@ class Connection:
             self.out = None
             self.watch(self.events & ~WRITABLE)
             return True
+
+    def drop(self, data: bytes) -> bool:
+        """Forget bytes that nobody wants; False when there have been too many of them."""
+        self.unheard -= len(data)
+        return self.unheard >= 0
+
+    def reset(self) -> None:
+        """Have the socket's close be a reset (SO_LINGER, socket(7)): what is still on its way is not taken in."""
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def watch(self, events: int) -> None:
         """Ask epoll for other events than now."""

@@ -45,7 +45,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from forkserve.serving.engine.access import AccessLog
-from forkserve.serving.engine.connection import FINISHED, READABLE, Connection, ConnectionLost, Phase
+from forkserve.serving.engine.connection import FINISHED, READABLE, UNHEARD, Connection, ConnectionLost, Phase
 from forkserve.serving.engine.intake import Intake
 from forkserve.serving.engine.lane import lane_of
 from forkserve.serving.engine.limits import FOREVER, Limits
@@ -109,17 +109,25 @@ class Driver(Sockets):
     def ready(self, timeout: float | None = 0.0) -> None:
         """Serve one batch of everything that is ready; wait for it at most `timeout` seconds (None: for ever)."""
         lane = self.lane
-        lane.wait(timeout)
-        self.now = now = time.monotonic()
-        self.mark[TURN] = now
-        if now >= self.next_sweep:
-            self.next_sweep = self.upkeep.sweep(now)
-        self.idle_deadline = now + self.limits.keep_alive
-        self.run_deadline = now + self.limits.run
-        lane.serve()
-        if self.todo or self.unsettled or (self.noted and now >= self.write_at):
-            self._end_turn()
+        now = self.now
+        try:
+            lane.wait(timeout)
+            self.now = now = time.monotonic()
+            self.mark[TURN] = now
+            if now >= self.next_sweep:
+                self.next_sweep = self.upkeep.sweep(now)
+            self.idle_deadline = now + self.limits.keep_alive
+            self.run_deadline = now + self.limits.run
+            lane.serve()
+            if self.todo or self.unsettled or (self.noted and now >= self.write_at):
+                self._end_turn()
+        except BaseException as error:  # noqa: BLE001 - the fault barrier of the loop
+            self.faults.of_turn(error)
         self.mark[TURN] = -now
+
+    def fault(self, number: int, error: BaseException) -> None:
+        """Called when `error` was raised in the service of the descriptor `number`; raises what is to end the loop."""
+        self.faults.of(number, error)
 
     def receive(self, conn: Connection) -> None:
         """Read from a connection that waits for a request."""
@@ -148,6 +156,7 @@ class Driver(Sockets):
             reader = conn.reader or conn.listening.spare
             if not reader.feed(data):
                 self._keep_reader(conn, reader)
+                self.memory.took(len(data))
                 return
         except Refusal as refusal:
             # What the reader holds of the refused request must not meet the next one.
@@ -216,9 +225,19 @@ class Driver(Sockets):
         intake, exchange = conn.body, conn.exchange
         assert intake is not None
         assert exchange is not None
+        if exchange is FINISHED and not conn.drop(data):
+            # Its request is answered, and reading so much is not worth the connection.
+            conn.body = None
+            conn.close_after = True
+            conn.watch(conn.events & ~READABLE)
+            self._advance(conn)
+            return
         block = intake.feed(data)
         if block:
             exchange.body(block)
+            self.memory.took(len(block))
+            if self.memory.tight:
+                exchange.spill()
         if not intake.done:
             conn.deadline = intake.deadline(self.now)
             return
@@ -229,6 +248,7 @@ class Driver(Sockets):
         conn.phase = RUNNING
         exchange.body_end()
         if exchange is FINISHED:
+            conn.unheard = UNHEARD
             self._advance(conn)
         elif started:
             self.runner.notify(exchange)
@@ -276,6 +296,9 @@ class Driver(Sockets):
         elif conn.phase is LINGERING or (not data and conn.phase is BODY):
             if not data:
                 self.lose(conn)
+            elif not conn.drop(data):
+                conn.reset()
+                self.lose(conn)
         elif data and conn.body is not None:
             try:
                 self._take_body(conn, data)
@@ -311,7 +334,11 @@ class Driver(Sockets):
             self.write_at = self.now + LOG_DELAY
             self.access.flush()
         for _ in range(len(self.todo)):
-            self._advance(self.todo.popleft())
+            conn = self.todo.popleft()
+            try:
+                self._advance(conn)
+            except BaseException as error:  # noqa: BLE001 - the fault barrier of one connection
+                self.faults.of(conn.fd, error)
         if self.unsettled and self.share is not None:
             self.share.settle()
         if self.todo:
@@ -342,6 +369,9 @@ class Driver(Sockets):
             if not conn.half_closed:
                 conn.watch(conn.events | READABLE)
             self.take(conn, data)
+            if conn.half_closed and (conn.phase is HEAD or conn.body is not None):
+                # The rest will never come.
+                self.lose(conn)
         elif conn.half_closed:
             self.close_connection(conn)
 

@@ -2,6 +2,9 @@
 
 Rules: pure. The connections that wait are dealt out one at a time, each to whoever has the fewest. Each worker deals
 for itself and takes its own part; of several with equally few, whoever looks first takes what is not enough for all.
+
+What the records say is written by other processes, which may be broken. A record whose numbers cannot be is passed
+over, and what has been left to others for longer than PATIENCE is taken, whatever they say.
 """
 
 from __future__ import annotations
@@ -11,10 +14,14 @@ from typing import NamedTuple, Protocol
 
 from forkserve.unix.scoreboard import State
 
-__all__ = ["MOMENT", "Dealer", "Judge", "Queue", "Record", "part"]
+__all__ = ["MOMENT", "PATIENCE", "Dealer", "Judge", "Queue", "Record", "part"]
 
 MOMENT = 0.005
 """Seconds for which a sibling may be busy, or may not have come, and is still expected to accept in time."""
+PATIENCE = 0.5
+"""Seconds for which connections may wait for a sibling that seems free and does not come."""
+AHEAD = 1.0
+"""Seconds by which an instant in a record may lie ahead of ours: it was written after we looked at the clock."""
 SLACK = 32
 """A sibling with this many connections counts as having one more, with twice as many as two: where thousands come and
 go, workers that are equal but for accident all accept, and none has to be told each time."""
@@ -84,6 +91,8 @@ class Dealer:
         None while our threads are all taken and another's are not. Old generations, which are to leave, hold nobody
         back.
         """
+        if queue.now - queue.since > PATIENCE:
+            return min(queue.waiting, self.limit)
         full = records[self.number][5]
         if full and queue.now - full > MOMENT and self._has_free_sibling(records, queue):
             return 0
@@ -93,7 +102,12 @@ class Dealer:
         for record in records:
             number += 1
             # Who has as many as we can come to have makes no difference.
-            if record[3] < ceiling and record[0] == _ACCEPTING and record[1] >= self.generation:
+            if (
+                record[3] < ceiling
+                and record[0] == _ACCEPTING
+                and record[1] >= self.generation
+                and _is_possible(record, queue.now)
+            ):
                 fewer.append((number, record))
         counts = [record[3] for number, record in fewer if number != self.number]
         if not counts:
@@ -101,8 +115,11 @@ class Dealer:
         return part(own, counts, queue.waiting, self.limit) or self._spare(fewer, own, queue, full=full > 0)
 
     def _has_free_sibling(self, records: Sequence[Record], queue: Queue) -> bool:
-        for number, (state, generation, _, _, turn, full) in enumerate(records):
+        for number, record in enumerate(records):
+            state, generation, _, _, turn, full = record
             if number == self.number or state != _ACCEPTING or generation < self.generation or full:
+                continue
+            if not _is_possible(record, queue.now):
                 continue
             if self._judge.stuck.get(number) != turn and not _is_late(turn, queue):
                 return True
@@ -122,6 +139,11 @@ class Dealer:
                 return 0
             self.in_doubt = self.in_doubt or since <= 0
         return 1
+
+
+def _is_possible(record: Record, now: float) -> bool:
+    """Tell whether a process can have written this in good faith; NaN is no instant."""
+    return record[3] >= 0 and -now - AHEAD <= record[4] <= now + AHEAD
 
 
 def _is_late(turn: float, queue: Queue) -> bool:

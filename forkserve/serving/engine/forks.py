@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from forkserve.errors import ExitCode
 from forkserve.serving.engine.connection import Connection
+from forkserve.serving.engine.native import Socket
 from forkserve.serving.engine.share import UNSEEN
 from forkserve.serving.engine.sockets import Sockets
 
@@ -33,7 +34,10 @@ def contain(driver: Sockets) -> None:
             setattr(Connection, name, _end)
         for conn in owner.connections.values():
             conn.raw = False
-            conn.sock.close()
+            if isinstance(conn.sock, Socket):
+                conn.sock.close()
+            else:
+                conn.sock.close_in_child()
         owner.mark = UNSEEN
         owner.epoll.close()
 

@@ -8,17 +8,19 @@ from forkserve.serving.http.fields import Fields
 
 __all__ = ["Intake"]
 
+CREDIT = 10
+"""How many times the limit on silence a fast body may be slow afterwards."""
+
 
 class Intake:
     """Bytes become body bytes; raises Refusal like the reader beneath."""
 
-    __slots__ = ("_begun", "_limits", "_reader", "held_since", "received")
+    __slots__ = ("_due", "_limits", "_reader", "held_since")
 
     def __init__(self, fields: Fields, limits: Limits, now: float) -> None:
         self._reader: BodyReader = body_reader(fields, limits.http)  # type: ignore[assignment]
         self._limits = limits
-        self._begun = now
-        self.received = 0
+        self._due = now + limits.body
         self.held_since: float | None = None
 
     @property
@@ -33,8 +35,10 @@ class Intake:
 
     def feed(self, data: bytes) -> bytes:
         """Take what was received; return what of it is body."""
-        self.received += len(data)
-        return self._reader.feed(data)
+        block = self._reader.feed(data)
+        if self._limits.min_rate:
+            self._due += len(block) / self._limits.min_rate
+        return block
 
     def hold(self, now: float) -> None:
         """Know that no more is read for now: the client is not to blame for what does not come."""
@@ -43,13 +47,15 @@ class Intake:
     def release(self, now: float) -> None:
         """Know that more is read again."""
         if self.held_since is not None:
-            self._begun += now - self.held_since
+            self._due += now - self.held_since
             self.held_since = None
 
     def deadline(self, now: float) -> float:
         """Return until when more must have come: silence has a limit, and so has dripping.
 
-        A body that has come at the minimum rate so far is never too late, whatever its size.
+        Each byte of the body moves the second one by what it may take at the minimum rate. So a body that keeps to
+        the rate on average is never too late, whatever its size; one that came fast has saved up CREDIT at most, which
+        a client could use to hold its connection.
         """
         limits = self._limits
         if self.held_since is not None:
@@ -57,4 +63,5 @@ class Intake:
         silent = now + limits.body
         if not limits.min_rate:
             return silent
-        return min(silent, self._begun + limits.body + self.received / limits.min_rate)
+        self._due = min(self._due, now + CREDIT * limits.body)
+        return min(silent, self._due)

@@ -40,14 +40,17 @@ class Lane:
         connections, receive = driver.connections, driver.receive
         for fd, event in self._events:
             conn = connections.get(fd)
-            if conn is None:
-                if fd in driver.handlers:
-                    driver.handlers[fd]()
-            elif event != READABLE or conn.exchange is not None or conn.inbox or conn.phase > BODY:
-                # What was read ahead comes first: a pipelined request may still wait for its turn in `todo`.
-                driver.handle(conn, event)
-            else:
-                receive(conn)
+            try:
+                if conn is None:
+                    if fd in driver.handlers:
+                        driver.handlers[fd]()
+                elif event != READABLE or conn.exchange is not None or conn.inbox or conn.phase > BODY:
+                    # What was read ahead comes first: a pipelined request may still wait for its turn in `todo`.
+                    driver.handle(conn, event)
+                else:
+                    receive(conn)
+            except BaseException as error:  # noqa: BLE001 - the fault barrier of one connection
+                driver.fault(fd, error)
 
 
 def lane_of(driver: Any) -> Any:

@@ -1,10 +1,9 @@
-"""A listening socket as the loop sees it: accepting in batches, pausing when descriptors run out."""
+"""A listening socket as the loop sees it: accepting in batches, pausing when there is no room."""
 
 from __future__ import annotations
 
 import errno
 import functools
-import logging
 import select
 import socket
 import sys
@@ -14,15 +13,12 @@ from typing import Any
 from forkserve.serving.engine.native import Socket, poll
 from forkserve.serving.http.request import Profile, RequestReader
 
-__all__ = ["ACCEPTS", "Listening"]
-
-log = logging.getLogger("forkserve.engine")
+__all__ = ["ACCEPTS", "EXHAUSTED", "Listening"]
 
 ACCEPTS = 16
 """Connections taken at one wake-up: a burst is cheap, and a sibling on the same queue still gets its part."""
-PAUSE = 0.5
-"""Seconds without accepting after descriptors or memory ran out: the queue keeps the clients, and no CPU is burnt."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What accept(2) says when the process or the system can take no more."""
 
 
 class Listening:
@@ -80,19 +76,17 @@ class Listening:
             return len(self._poll.poll(0))
         return int.from_bytes(self._info()[24:28], sys.byteorder)
 
-    def accept(self, now: float, limit: int = ACCEPTS) -> Iterator[tuple[Any, Any]]:
-        """Yield what waits in the queue, at most `limit`; sets `paused_until` when the process cannot take more."""
+    def accept(self, limit: int) -> Iterator[tuple[Any, Any]]:
+        """Yield what waits in the queue, at most `limit`; raises an OSError of EXHAUSTED when no more can be taken."""
         for _ in range(limit):
             try:
                 fd, peer = self._accept()
             except BlockingIOError:
                 return
             except OSError as error:
-                # accept(2): the rest (ECONNABORTED, EPROTO, network errors) belong to one connection, not to us.
                 if error.errno in EXHAUSTED:
-                    self.paused_until = now + PAUSE
-                    log.warning("cannot accept: %s; trying again in %.1f s", error.strerror, PAUSE)
-                    return
+                    raise
+                # accept(2): the rest (ECONNABORTED, EPROTO, network errors) belong to one connection, not to us.
                 continue
             sock = Socket(*self._kind, fileno=fd)
             sock.setblocking(False)

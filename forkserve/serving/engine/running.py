@@ -9,12 +9,15 @@ import os
 
 __all__ = ["processor_time"]
 
+_THREADS = 256
+"""Threads that are looked at: the pid comes from memory that others write, and may be that of any process."""
+
 
 def processor_time(pid: int) -> float | None:
     """Return the seconds that its threads have run, if one of them runs or waits for a processor; None if all sleep."""
     wants, used = False, 0
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
+        for thread in os.listdir(f"/proc/{pid}/task")[:_THREADS]:
             with open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
                 wants = wants or file.read().rpartition(b") ")[2][:1] == b"R"
             with open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as file:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from forkserve.serving.engine import timerfd
 from forkserve.serving.engine.connection import READABLE
 from forkserve.serving.engine.excuses import Excuses
-from forkserve.serving.engine.fairness import Dealer, Queue, Record
+from forkserve.serving.engine.fairness import PATIENCE, Dealer, Queue, Record
 from forkserve.serving.engine.listening import ACCEPTS, Listening
 from forkserve.unix.scoreboard import RECORD, Field, Seat, State
 
@@ -74,6 +74,8 @@ class Share:
     def arrived(self, listening: Listening) -> None:
         """Take our part of what waits in a queue."""
         driver = self.driver
+        if listening.paused_until:
+            return
         if not self.siblings or driver.draining:
             driver.accept(listening)
             return
@@ -88,6 +90,8 @@ class Share:
         if not waiting:
             self._left.pop(listening.fd, None)
         elif not listening.paused_until:
+            if now - self._left.get(listening.fd, now) > PATIENCE:
+                self._left[listening.fd] = now
             self._pass_by(listening, now)
 
     def lost(self) -> None:

@@ -17,9 +17,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forkserve.serving.engine.connection import FINISHED, READABLE, Connection, Phase
+from forkserve.serving.engine.faults import Faults
 from forkserve.serving.engine.files import FilePart
+from forkserve.serving.engine.gate import Gate, cap_of
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import ACCEPTS, Listening
+from forkserve.serving.engine.memory import Memory
 from forkserve.serving.engine.native import epoll, poll
 from forkserve.serving.engine.share import UNSEEN, Share
 from forkserve.serving.engine.upkeep import Serving, Upkeep
@@ -79,6 +82,9 @@ class Sockets:
         self.epoll.register(self.wakeup, READABLE)
         self.handlers[run.drain_fd] = self.upkeep.begin_drain
         self.epoll.register(run.drain_fd, READABLE)
+        self.faults = Faults(self)
+        self.gate = Gate(self, cap_of(run.options.http.max_connections))
+        self.memory = Memory(self, run.options.http.request_memory)
         self.mark = UNSEEN
         """Where a turn's begin and end are noted."""
         self.unsettled = 0
@@ -156,6 +162,8 @@ class Sockets:
             del self.connections[conn.fd]
             if self.share is not None and self.share.siblings:
                 self.share.lost()
+            if self.gate.shut:
+                self.gate.freed()
         for data in conn.out or ():
             if type(data) is FilePart:
                 data.close()
@@ -179,23 +187,41 @@ class Sockets:
         self.epoll.register(listening.fd, events)
 
     def accept(self, listening: Listening, limit: int = ACCEPTS) -> None:
-        """Take at most so many connections from a listener's queue."""
-        for sock, peer in listening.accept(self.now, limit):
-            conn = Connection(self, listening, sock, peer)
-            self.connections[conn.fd] = conn
-            self.epoll.register(conn.fd, READABLE)
-            if listening.preface is not None and not listening.preface.begin(conn, self.take):
-                self.close_connection(conn)
-        if listening.paused_until > self.now:
-            self.epoll.unregister(listening.fd)
-            self.next_sweep = min(self.next_sweep, listening.paused_until)
+        """Take at most so many connections from a listener's queue, as far as there is room."""
+        if listening.paused_until:
+            return
+        room = self.gate.room()
+        if room:
+            self._accept(listening, min(limit, room))
+        else:
+            self.gate.fill(listening)
+
+    def _accept(self, listening: Listening, limit: int) -> bool:
+        """Take at most so many, room or not; False when descriptors have run out."""
+        try:
+            for sock, peer in listening.accept(limit):
+                conn = Connection(self, listening, sock, peer)
+                self.connections[conn.fd] = conn
+                try:
+                    self.epoll.register(conn.fd, READABLE)
+                except OSError:
+                    # epoll_ctl(2): ENOSPC and ENOMEM, where the next one may fare no better.
+                    self.close_connection(conn)
+                    raise
+                if listening.preface is not None and not listening.preface.begin(conn, self.take):
+                    self.close_connection(conn)
+        except OSError as error:
+            self.gate.exhaust(listening, error)
+            return False
+        return True
 
     def take_last(self, listening: Listening) -> None:
-        """Take what the kernel has queued, and have it refuse the next: nobody else would accept them."""
+        """Take what the kernel has queued, cap or not, and have it refuse the next: nobody else would accept them."""
         before = -1
-        while before < len(self.connections) < LAST and not listening.paused_until:
+        while before < len(self.connections) < LAST:
             before = len(self.connections)
-            self.accept(listening)
+            if not self._accept(listening, ACCEPTS):
+                break
         with contextlib.suppress(OSError):
             # Closing would not do, since the worker has a descriptor of its own; on Linux this ends listening.
             listening.sock.shutdown(socket.SHUT_RD)

@@ -1,19 +1,26 @@
 """TLS on a connection: the ssl module behind the two calls that the driver makes, `recv` and `send`.
 
 Rules: the handshake happens inside the first `recv`, under the time limit of a request's head, so nobody waits for it.
-ALPN offers http/1.1 alone; HTTP/2 would be chosen here. A worker that is told to reload reads the certificates anew, as
-it executes itself anew.
+ALPN offers http/1.1 alone; HTTP/2 would be chosen here. A worker that is told to reload reads the certificates again,
+as it executes itself again, so no context changes under a connection.
+
+Threads: an SSL object must not be used by two threads at once (openssl-threads(7)), the ssl module releases the
+interpreter's lock inside OpenSSL, and on the backend `threads` the loop reads while a thread writes. So each connection
+has a lock, which is held for one call at a time. The socket never blocks, so a call is as long as the cryptography of
+its bytes, at most `AT_ONCE`, however slow the client is. The lock is reentrant, for a finaliser or a signal's handler
+may run between the lock and OpenSSL; within OpenSSL no Python runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import ssl
-from typing import Any
+from typing import Any, NoReturn
 
 from forkserve.config.serving import TlsOptions
 from forkserve.errors import UsageError
-from forkserve.serving.engine.native import Socket
+from forkserve.serving.engine.native import RLock, Socket
 
 __all__ = ["TlsSocket", "tls_context"]
 
@@ -44,26 +51,51 @@ class _Plain(Socket):
     __slots__ = ("__weakref__",)
 
 
+class _Closed:
+    """In place of the SSL object of a closed connection: that one would use the descriptor's number, now another's."""
+
+    def read(self, _size: int) -> NoReturn:
+        """Refuse. Raises OSError."""
+        raise OSError(errno.EBADF, "the connection is closed")
+
+    write = read
+
+    def shutdown(self) -> NoReturn:
+        """Refuse. Raises OSError."""
+        self.read(0)
+
+
+_CLOSED = _Closed()
+
+
 class TlsSocket:
     """An accepted socket under TLS; what has to wait is a BlockingIOError, as with a plain one.
 
-    It is the C object beneath `ssl.SSLSocket`, which cannot be made any more once gevent has put its own in place.
+    It is the C object beneath `ssl.SSLSocket`, which cannot be made any more once gevent has put its own in place. Any
+    thread may call any method.
     """
 
-    __slots__ = ("_inner", "_sock", "close", "fileno", "getsockname")
+    __slots__ = ("_inner", "_lock", "_sock", "fileno", "getsockname", "setsockopt")
 
     def __init__(self, sock: Socket, context: ssl.SSLContext) -> None:
+        """Take the descriptor over from `sock`; raises OSError, and has closed it then."""
         self._sock = plain = _Plain(sock.family, sock.type, sock.proto, fileno=sock.detach())
         plain.setblocking(False)
-        self._inner: Any = context._wrap_socket(plain, server_side=True)  # type: ignore[attr-defined]
+        try:
+            self._inner: Any = context._wrap_socket(plain, server_side=True)  # type: ignore[attr-defined]
+        except OSError:
+            plain.close()
+            raise
+        self._lock = RLock()
         self.fileno = plain.fileno
-        self.close = plain.close
         self.getsockname = plain.getsockname
+        self.setsockopt = plain.setsockopt
 
     def recv(self, size: int) -> bytes:
         """Return clear text, b"" at the end; raises OSError."""
         try:
-            data: bytes = self._inner.read(size)
+            with self._lock:
+                data: bytes = self._inner.read(size)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
         except ssl.SSLEOFError:
@@ -76,12 +108,25 @@ class TlsSocket:
         What was begun has to be offered again in the same length (SSL_write(3)), which the connection's queue does.
         """
         try:
-            return int(self._inner.write(data[:AT_ONCE]))
+            with self._lock:
+                return int(self._inner.write(data[:AT_ONCE]))
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
 
     def shutdown(self, how: int) -> None:
         """Say good-bye, so that the end is told from a cut, and shut down; raises OSError."""
-        with contextlib.suppress(ssl.SSLError, OSError):
-            self._inner.shutdown()
-        self._sock.shutdown(how)
+        with self._lock:
+            with contextlib.suppress(ssl.SSLError, OSError):
+                self._inner.shutdown()
+            self._sock.shutdown(how)
+
+    def close(self) -> None:
+        """Close the descriptor, after the call that another thread may be in; later calls raise OSError."""
+        with self._lock:
+            self._inner = _CLOSED
+            self._sock.close()
+
+    def close_in_child(self) -> None:
+        """Close the copy of a forked process, in which a thread that held the lock does not run on."""
+        self._inner = _CLOSED
+        self._sock.close()

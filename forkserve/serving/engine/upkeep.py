@@ -90,8 +90,7 @@ class Upkeep:
     def busy(self) -> bool:
         """True when there is something to do though there is no connection."""
         life = self.run.options.lifetime
-        paused = any(each.paused_until for each in self.driver.listenings)
-        return paused or self.driver.draining or bool(life.max_lifetime or life.max_rss)
+        return self.driver.gate.shut or self.driver.draining or bool(life.max_lifetime or life.max_rss)
 
     def sweep(self, now: float) -> float:
         """Do what is due; returns the instant of the next time."""
@@ -99,11 +98,12 @@ class Upkeep:
         driver.responder.tick(time.time())
         late = [conn for conn in driver.connections.values() if conn.deadline <= now]
         for conn in late:
-            self._expire(conn)
-        for listening in driver.listenings:
-            if 0 < listening.paused_until <= now and not driver.draining:
-                listening.paused_until = 0.0
-                driver.watch_listener(listening)
+            try:
+                self._expire(conn)
+            except BaseException as error:  # noqa: BLE001 - the fault barrier of one connection
+                driver.faults.of(conn.fd, error)
+        driver.gate.sweep(now)
+        driver.memory.sweep()
         self._live(now)
         if driver.draining:
             self._last_call(now)
@@ -170,6 +170,13 @@ class Upkeep:
 
 
 def resident() -> int:
-    """Return the bytes of this process that are in memory: second in /proc/self/statm, in pages (proc(5))."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * PAGE
+    """Return the bytes of this process that are in memory: second in /proc/self/statm, in pages (proc(5)).
+
+    0 when it cannot be read.
+    """
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE
+    except OSError:
+        # Descriptors have run out; there is a next time.
+        return 0

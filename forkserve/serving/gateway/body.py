@@ -86,11 +86,12 @@ class LazyInput:
 class Spool:
     """A body on its way in: in memory up to `limit` bytes, then in an unnamed temporary file."""
 
-    __slots__ = ("_file", "_limit", "_size")
+    __slots__ = ("_file", "_is_read", "_limit", "_size")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
+        self._is_read = False
         self._file: IO[bytes] | None = None
 
     @property
@@ -106,22 +107,42 @@ class Spool:
             self._file = BytesIO(data)
             self._file.seek(0, SEEK_END)
             return
+        if self._size > self._limit:
+            self.spill()
         try:
-            if self._size > self._limit and (self._file is None or isinstance(self._file, BytesIO)):
-                memory, self._file = self._file, TemporaryFile()  # noqa: SIM115 - closed by close
-                if memory is not None:
-                    self._file.write(memory.getbuffer())
             self._file.write(data)  # type: ignore[union-attr]
             # Now, where it can still be refused: at the end nobody expects that it fails.
             self._file.flush()  # type: ignore[union-attr]
         except OSError as error:
-            log.error("a body of %d bytes and more cannot be kept, refused: %s (TMPDIR)", self._size, error)
-            raise Refusal(503, "no room for the body") from None
+            raise self._no_room(error) from None
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes in memory."""
+        return self._size if isinstance(self._file, BytesIO) else 0
+
+    def spill(self) -> None:
+        """Keep the body in a file, unless it was opened; raises Refusal when there is no room for it."""
+        if self._is_read or (self._file is not None and not isinstance(self._file, BytesIO)):
+            return
+        memory = self._file
+        try:
+            self._file = TemporaryFile()  # noqa: SIM115 - closed by close
+            if memory is not None:
+                self._file.write(memory.getbuffer())
+                self._file.flush()
+        except OSError as error:
+            raise self._no_room(error) from None
+
+    def _no_room(self, error: OSError) -> Refusal:
+        log.error("a body of %d bytes and more cannot be kept, refused: %s (TMPDIR)", self._size, error)
+        return Refusal(503, "no room for the body")
 
     def open(self) -> IO[bytes] | EmptyInput:
         """Return the body from its beginning."""
         if self._file is None:
             return EMPTY
+        self._is_read = True
         self._file.seek(0)
         return self._file
 

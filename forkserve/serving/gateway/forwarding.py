@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkserve.serving.http.forwarded import ClientSides, ForwardedFields, Style, TrustedProxies
+from forkserve.serving.http.forwarded import BELIEVED, ClientSides, ForwardedFields, Style, TrustedProxies
 
 __all__ = ["VARIABLES", "Forwarding"]
 
@@ -24,10 +24,10 @@ PORTS = {"http": "80", "https": "443"}
 
 
 class Forwarding:
-    """Who is trusted, and in which style they speak."""
+    """Who is trusted, in which style they speak, and what of it is believed."""
 
-    def __init__(self, trusted: TrustedProxies, style: Style) -> None:
-        self._sides = ClientSides(trusted, style)
+    def __init__(self, trusted: TrustedProxies, style: Style, believed: frozenset[str] = BELIEVED) -> None:
+        self._sides = ClientSides(trusted, style, believed)
 
     def apply(self, environ: dict[str, Any], remote: tuple[str, str]) -> bool:
         """Correct the environ; False when there is nothing that a proxy could have said."""
@@ -43,7 +43,7 @@ class Forwarding:
             environ["SERVER_PORT"] = PORTS[side.scheme]
         if side.host is not None:
             environ["HTTP_HOST"] = side.host
-            environ["SERVER_NAME"] = side.host.rpartition(":")[0] if side.host_port is not None else side.host
+            environ["SERVER_NAME"] = side.name
         if side.host_port is not None:
             environ["SERVER_PORT"] = str(side.host_port)
         return True

@@ -18,7 +18,10 @@ ROOM = 24
 def environ_template(
     listener: socket.socket, *, script_name: str, multithread: bool, tls: bool, server: str
 ) -> dict[str, Any]:
-    """Return the template; SERVER_NAME and SERVER_PORT are the listener's, or "localhost" for a unix socket."""
+    """Return the template; SERVER_NAME and SERVER_PORT are the listener's.
+
+    For a unix socket they are "localhost" and the port of the scheme, since neither may be empty (PEP 3333).
+    """
     name = listener.getsockname()
     unix = listener.family == socket.AF_UNIX
     template: dict[str, Any] = {
@@ -33,7 +36,7 @@ def environ_template(
         "REMOTE_ADDR": "",
         "REMOTE_PORT": "",
         "SERVER_NAME": "localhost" if unix else name[0],
-        "SERVER_PORT": "" if unix else str(name[1]),
+        "SERVER_PORT": ("443" if tls else "80") if unix else str(name[1]),
         "SERVER_SOFTWARE": server,
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "https" if tls else "http",

@@ -22,7 +22,8 @@ from forkserve.serving.http.refusal import Refusal
 
 __all__ = ["USUAL_RULES", "Collector", "EnvironCollector", "Fields", "ScopeCollector"]
 
-_DIGITS = re.compile(rb"[0-9]{1,19}").fullmatch
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,18}").fullmatch
+"""Without leading zeros, which some take for octal: RFC 9110 section 8.6 allows them, nobody sends them."""
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*").fullmatch
 _KNOWN_NAMES = 1024
 _KNOWN_HOSTS = 256
@@ -60,6 +61,12 @@ class Fields:
         self.keep_alive = self.plain = keep_alive
         self.memo: Any = None
 
+    @property
+    def asks_for_websocket(self) -> bool:
+        """Whether the client is about to speak WebSocket behind this request (RFC 6455 section 4.1)."""
+        protocols = () if self.upgrade is None else self.upgrade.lower().split(b",")
+        return any(each.strip(b" \t").partition(b"/")[0] == b"websocket" for each in protocols)
+
 
 class Collector:
     """The rules common to both shapes; subclasses say how a field is stored.
@@ -81,20 +88,20 @@ class Collector:
         self.headers: Any = self._empty()
         self.on_header = self._bind()
         self.is_plain = False
+        self.coded = False
+        """Whether a transfer coding other than chunked was named: `finish` will refuse it."""
         self._host: bytes | None = None
         self._stays = False
-        self._unseen = 0
 
     def begin(self) -> None:
         """Forget the last request."""
         self.headers.clear()
         self._host = None
         self._stays = False
-        self._unseen = 0
         if not self.is_plain:
             self.is_plain = True
             self._length: int | None = None
-            self._chunked = False
+            self._chunked = self.coded = False
             self._connection = b""
             self._expect: bytes | None = None
             self._upgrade: bytes | None = None
@@ -119,16 +126,14 @@ class Collector:
             self._decide(fields, modern)
         return fields
 
-    def count(self) -> int:
-        """How many field lines came since `begin`."""
-        return len(self.headers) + self._unseen
-
     def _decide(self, fields: Fields, modern: bool) -> None:
         if self._chunked:
             if self._length is not None:
                 raise Refusal(400, "Content-Length with Transfer-Encoding")
             if not modern:
                 raise Refusal(400, "Transfer-Encoding in HTTP/1.0")
+            if self.coded:
+                raise Refusal(501, "a transfer coding other than chunked")
         fields.chunked = self._chunked
         fields.content_length = self._length
         options: set[bytes] = set()
@@ -154,8 +159,6 @@ class Collector:
         if rule is not None:
             if rule(self, value):
                 self._store(name, lower, value)
-            else:
-                self._unseen += 1
         elif b"_" not in lower:
             self._learn(name, lower)
             self._store(name, lower, value)
@@ -163,8 +166,6 @@ class Collector:
             raise Refusal(400, "an underscore in a header name")
         elif self._underscores is Underscores.KEEP and lower.replace(b"_", b"-") not in _RULES:
             self._store(name, lower, value)
-        else:
-            self._unseen += 1
 
     def gather(self, pairs: list[Any]) -> Any:
         """Return headers made of pairs of form and value; None if the fields must come one by one."""
@@ -187,7 +188,7 @@ class Collector:
         self.is_plain = False
         if self._length is not None:
             raise Refusal(400, "two Content-Lengths")
-        if not _DIGITS(value):
+        if not _LENGTH(value):
             raise Refusal(400, "an invalid Content-Length")
         self._length = int(value)
         return True
@@ -200,8 +201,10 @@ class Collector:
         if coding != b"chunked":
             names = [name.strip(b" \t") for name in coding.split(b",")]
             if _TOKENS(coding) and names[-1] == b"chunked" and names.count(b"chunked") == 1:
-                raise Refusal(501, "a transfer coding other than chunked")
-            raise Refusal(400, "an invalid Transfer-Encoding")
+                # Refused in `_decide`: any 400 goes before it, whichever field comes first.
+                self.coded = True
+            else:
+                raise Refusal(400, "an invalid Transfer-Encoding")
         self._chunked = True
         return True
 
@@ -320,7 +323,6 @@ class EnvironCollector(Collector):
     def _again(self, key: str, value: bytes) -> None:
         if key == "HTTP_HOST":
             raise Refusal(400, "two Hosts")
-        self._unseen += 1
         joint = "; " if key == "HTTP_COOKIE" else ","
         self.headers[key] += joint + value.rstrip().decode("latin-1")
 

@@ -3,7 +3,8 @@
 Rules. Nothing is believed unless the peer is trusted. The chain is walked from the nearest hop outwards, and the first
 address that is not a trusted proxy is the client; so whatever a client writes itself lies further out and is never
 reached. Of the two styles only the one that is configured counts: a proxy that sets one passes the other through as the
-client sent it. A hop that cannot be read ends the walk.
+client sent it. For the same reason only what the proxies are known to write is believed: `for` and `proto` unless
+configured otherwise, since few proxies set host and port. A hop that cannot be read ends the walk.
 """
 
 from __future__ import annotations
@@ -18,7 +19,20 @@ from typing import NamedTuple
 from forkserve.serving.http.host import check_host
 from forkserve.serving.http.refusal import Refusal
 
-__all__ = ["ClientSide", "ClientSides", "ForwardedFields", "Style", "TrustedProxies", "client_side"]
+__all__ = [
+    "BELIEVED",
+    "ClientSide",
+    "ClientSides",
+    "ForwardedFields",
+    "Style",
+    "TrustedProxies",
+    "client_side",
+]
+
+_SAYINGS = ("for", "proto", "host", "port")
+"""The X-Forwarded-* that are understood, in the order of `ForwardedFields`; Forwarded has the first three."""
+BELIEVED = frozenset({"for", "proto"})
+"""What is believed by default."""
 
 Address = IPv4Address | IPv6Address
 _PAIR = re.compile(r'[ \t]*(?:([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)=([^ \t";,]+|"(?:[^"\\]|\\.)*"))?[ \t]*([;,]|\Z)')
@@ -55,7 +69,14 @@ class ClientSide:
     port: int | None = None
     scheme: str | None = None
     host: str | None = None
+    """As a Host field has it, perhaps with a port."""
     host_port: int | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The host without its port."""
+        host, colon, port = (self.host or "").rpartition(":")
+        return host if colon and "]" not in port else self.host
 
 
 class TrustedProxies:
@@ -104,11 +125,12 @@ class TrustedProxies:
 class ClientSides:
     """The client side of what was said before: a client comes again, and finding it out takes ten times the look-up."""
 
-    __slots__ = ("_known", "_style", "_trusted")
+    __slots__ = ("_believed", "_known", "_style", "_trusted")
 
-    def __init__(self, trusted: TrustedProxies, style: Style) -> None:
+    def __init__(self, trusted: TrustedProxies, style: Style, believed: frozenset[str] = BELIEVED) -> None:
         self._trusted = trusted
         self._style = style
+        self._believed = believed
         self._known: dict[tuple[ForwardedFields, str | None], ClientSide] = {}
 
     def of(self, fields: ForwardedFields, peer: str | None) -> ClientSide:
@@ -116,7 +138,7 @@ class ClientSides:
         key = fields, peer
         side = self._known.get(key)
         if side is None:
-            side = client_side(fields, peer, self._trusted, self._style)
+            side = client_side(fields, peer, self._trusted, self._style, self._believed)
             if sum(len(value) for value in fields if value) <= _REMEMBERED:
                 if len(self._known) >= _SIDES:
                     self._known.clear()
@@ -124,13 +146,23 @@ class ClientSides:
         return side
 
 
-def client_side(fields: ForwardedFields, peer: str | None, trusted: TrustedProxies, style: Style) -> ClientSide:
-    """What the trusted proxies say about the client; never raises for what a client sends."""
+def client_side(
+    fields: ForwardedFields,
+    peer: str | None,
+    trusted: TrustedProxies,
+    style: Style,
+    believed: frozenset[str] = BELIEVED,
+) -> ClientSide:
+    """What the trusted proxies say about the client; never raises for what a client sends.
+
+    `believed` are those of `_SAYINGS` that count. Where `for` is none of them, only the nearest proxy is heard.
+    """
     if not trusted.trusts(peer):
         return ClientSide()
     if style is Style.FORWARDED:
-        return _by_forwarded(fields.forwarded, trusted)
-    return _by_x_forwarded(fields, trusted)
+        return _by_forwarded(fields.forwarded, trusted, believed)
+    heard = (value if name in believed else None for name, value in zip(_SAYINGS, fields, strict=False))
+    return _by_x_forwarded(ForwardedFields(*heard), trusted)
 
 
 def _node(text: str) -> tuple[str, int | None] | None:
@@ -161,7 +193,7 @@ def _by_x_forwarded(fields: ForwardedFields, trusted: TrustedProxies) -> ClientS
     hops = min(hops, len(chain) or 1)
     host, host_port = _host(_nth(fields.x_host, hops))
     port = _nth(fields.x_port, hops)
-    if port is not None and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536:
+    if port is not None and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536:
         host_port = int(port)
     return replace(side, scheme=_scheme(_nth(fields.x_proto, hops)), host=host, host_port=host_port)
 
@@ -187,9 +219,10 @@ def _host(value: str | None) -> tuple[str | None, int | None]:
     return text, int(port) if port else None
 
 
-def _by_forwarded(value: str | None, trusted: TrustedProxies) -> ClientSide:
+def _by_forwarded(value: str | None, trusted: TrustedProxies, believed: frozenset[str]) -> ClientSide:
     side = ClientSide()
-    for element in reversed(_elements(value or "")[-_LONGEST_CHAIN:]):
+    for said in reversed(_elements(value or "")[-_LONGEST_CHAIN:]):
+        element = {name: value for name, value in said.items() if name in believed}
         host, host_port = _host(element.get("host"))
         side = replace(
             side,

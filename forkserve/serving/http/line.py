@@ -3,7 +3,8 @@
 Policy: a method is a token of at most 32 bytes, and case counts. A target is origin-form; absolute-form for http and
 https, whose authority then replaces Host (section 3.2.2); `*` for OPTIONS only. CONNECT asks for a tunnel, which an
 origin server does not give: a 2xx would make a proxy in front open one and pass later bytes unseen (501, and closed
-like every refusal). A `#fragment` is never sent by a conforming client; nginx and Gunicorn cut it off, and so do we.
+like every refusal). No client sends a fragment, or a backslash before the query, and servers disagree on what they
+mean: both are refused (RFC 9112 section 3.2). HTTP/1.2 and higher is served as 1.1 (RFC 9110 section 2.5).
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from forkserve.serving.http.refusal import Refusal
 __all__ = ["RequestLine", "parse_line"]
 
 _USUAL = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ((/[!\"$->@-~]*)(?:\?([!\"$-~]*))?) HTTP/1\.([01])"
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ((/[!\"$->@-\[\]-~]*)(?:\?([!\"$-~]*))?) HTTP/1\.([0-9])"
 ).fullmatch
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}").fullmatch
-_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
-_VISIBLE = re.compile(rb"[!-~]+").fullmatch
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)([^#]*)").match
+_VERSION = re.compile(rb"HTTP/([0-9])\.([0-9])").fullmatch
+_TARGET = re.compile(rb"[!\"$->@-\[\]-~]*(?:\?[!\"$-~]*)?").fullmatch
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?]*)(.*)").fullmatch
 
 
 class RequestLine:
@@ -92,7 +93,7 @@ def parse_line(line: bytes) -> RequestLine:
     if method == b"CONNECT":
         raise Refusal(501, "CONNECT is not served")
     known = _METHODS.get(method) or method.decode("ascii")
-    return RequestLine(known, target, (path, query or b""), version == b"1")
+    return RequestLine(known, target, (path, query or b""), version != b"0")
 
 
 def _parse_unusual(line: bytes) -> RequestLine:
@@ -100,25 +101,25 @@ def _parse_unusual(line: bytes) -> RequestLine:
     if len(parts) != 3 or not _METHOD(parts[0]):
         raise Refusal(400, "an invalid request line")
     method, target, version = parts
-    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
-        if _VERSION(version):
-            raise Refusal(505, "an HTTP version other than 1.0 and 1.1")
+    # First, as in a line that comes in pieces.
+    if not _TARGET(target):
+        raise Refusal(400, "an invalid character in the request target")
+    match = _VERSION(version)
+    if match is None:
         raise Refusal(400, "an invalid request line")
+    if match[1] != b"1":
+        raise Refusal(505, "a major version of HTTP other than 1")
     if method == b"CONNECT":
         raise Refusal(501, "CONNECT is not served")
-    if not _VISIBLE(target):
-        raise Refusal(400, "an invalid character in the request target")
-    return _other_form(method.decode("ascii"), target, version == b"HTTP/1.1")
+    return _other_form(method.decode("ascii"), target, match[2] != b"0")
 
 
 def _other_form(method: str, target: bytes, modern: bool) -> RequestLine:
-    """A target with a fragment, or one that does not begin with a slash."""
+    """A target that does not begin with a slash."""
     if target == b"*":
         if method != "OPTIONS":
             raise Refusal(400, "the target * is for OPTIONS only")
         return RequestLine(method, target, (target, b""), modern)
-    if target[:1] == b"/":
-        return RequestLine(method, target, _split(target), modern)
     match = _ABSOLUTE(target)
     if match is None:
         raise Refusal(400, "an invalid request target")
@@ -126,12 +127,7 @@ def _other_form(method: str, target: bytes, modern: bool) -> RequestLine:
     if scheme not in (b"http", b"https"):
         raise Refusal(421, "a request target of a foreign scheme")
     authority = check_host(match[2])
-    rest = match[3]
-    line = RequestLine(method, target, _split(rest if rest[:1] == b"/" else b"/" + rest), modern)
+    path, _, query = match[3].partition(b"?")
+    line = RequestLine(method, target, (path or b"/", query), modern)
     line.relocate(scheme, authority)
     return line
-
-
-def _split(origin: bytes) -> tuple[bytes, bytes]:
-    path, _, query = origin.partition(b"#")[0].partition(b"?")
-    return path, query

@@ -35,7 +35,8 @@ class H11Fields:
         for name, value in split_fields(block):
             on_header(name, value)
             ours.append(_as_h11_has_it(name.lower(), value))
-        if ours != _read_by_h11(block):
+        # h11 knows no coding but chunked.
+        if not self._collector.coded and ours != _read_by_h11(block):
             raise Refusal(400, "an invalid header")
         return self._collector.headers.copy()
 

@@ -20,14 +20,14 @@ pass over it took as long (1.0 to 1.1), so the one pass is for the sake of less 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from forkserve.serving.http.fields import Collector, Fields
 from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.line import RequestLine, parse_line
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.remembered import RememberedFields
-from forkserve.serving.http.strict import PartialHead, check_sizes
+from forkserve.serving.http.strict import PartialHead, TooManyFields, exceeds
 
 __all__ = ["FieldReader", "Profile", "RequestReader"]
 
@@ -63,7 +63,7 @@ class Profile:
         self.lines: dict[bytes, RequestLine] = {}
         self.blocks: dict[bytes, Fields] = {}
         self.last = b""
-        # A head below these sizes cannot break a limit.
+        # A head below these sizes cannot break a limit: the shortest field line has four bytes, `a:` CR LF.
         self.few = limits.fields * 4
         self.small = min(limits.request_line, limits.field, limits.head)
 
@@ -101,10 +101,6 @@ class Profile:
         collector.begin()
         headers = self.read(block)
         fields = collector.finish(line, headers)
-        # Last, for llhttp sees some of what `finish` sees before: of two faults the same one is named by every parser.
-        # The shortest field line has four bytes, `a:` CR LF.
-        if len(block) > self.few and collector.count() > self.limits.fields:
-            raise Refusal(431, "too many header fields")
         if len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             if block == self.last:
                 if len(self.blocks) >= _BLOCKS:
@@ -131,6 +127,11 @@ class RequestReader:
     def partial(self) -> bool:
         """Some bytes of a head have come, but not all: the time limit for a head runs."""
         return self._partial is not None
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of a head that are kept until it is whole."""
+        return 0 if self._partial is None else len(self._partial)
 
     def feed(self, data: bytes) -> bool:
         """Take bytes at or inside a head; true when it is complete. Raises Refusal.
@@ -161,15 +162,36 @@ class RequestReader:
         profile = self.profile
         self.rest = data[end:]
         raw, _, block = (data[:end] if self.rest else data).partition(b"\r\n")
-        if end > profile.small:
-            check_sizes(raw, block, profile.limits)
+        if end > profile.small and exceeds(raw, block, profile.limits):
+            self._refuse(data[:end])
         self.line = line = profile.lines.get(raw) or profile.line(raw)
-        self.fields = profile.known_fields(line, block) or profile.fields(line, block)
+        fields = profile.known_fields(line, block)
+        if fields is None:
+            if end > profile.few and block.count(b"\r\n") > profile.limits.fields + 1:
+                self._refuse(data[:end])
+            fields = profile.fields(line, block)
+        self.fields = fields
         return True
+
+    def _refuse(self, head: bytes) -> NoReturn:
+        """Refuse a whole head that is over a limit as if it came in pieces."""
+        self._add(PartialHead(), head)
+        raise Refusal(431, "the header is too large")
+
+    def _add(self, partial: PartialHead, data: bytes) -> bytes | None:
+        """Add a piece; raises Refusal, where there are too many fields for what those up to the limit mean."""
+        try:
+            return partial.add(data, self.profile.limits)
+        except TooManyFields as refusal:
+            beyond = refusal
+        # Outside of the handler: llhttp tells a refusal of ours by the context of its exception.
+        line, block = partial.so_far()
+        self.profile.fields(self.profile.line(line), block)
+        raise beyond
 
     def _piece(self, data: bytes) -> bool:
         assert self._partial is not None
-        head = self._partial.add(data, self.profile.limits)
+        head = self._add(self._partial, data)
         if head is None:
             return False
         self._partial = None

@@ -15,12 +15,13 @@ from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.line import parse_line
 from forkserve.serving.http.refusal import Refusal
 
-__all__ = ["PartialHead", "check_cut", "check_sizes", "field_of", "split_fields"]
+__all__ = ["PartialHead", "TooManyFields", "check_cut", "exceeds", "field_of", "split_fields"]
 
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t -~\x80-\xff]*+)").fullmatch
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)").search
 _NOT_IN_LINE = re.compile(rb"[^ -~\r]|\r.").search
 _METHOD_AND_MORE = 48
+_CR = 13
 _CUT_LINE = re.compile(rb"\r?\Z|[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: [!-~]*( [HTP/0-9.]{0,8})?)?\r?\Z").match
 
 
@@ -54,21 +55,27 @@ def split_fields(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield field_of(line)
 
 
-def check_sizes(line: bytes, block: bytes, limits: Limits) -> None:
-    """Hold a whole head to its limits of size; raises Refusal 414 or 431."""
-    if len(line) > limits.request_line:
-        raise Refusal(414, "the request line is too long")
-    if len(line) + len(block) + 2 > limits.head:
-        raise Refusal(431, "the header is too large")
-    if len(block) > limits.field and max(map(len, block.split(b"\r\n"))) + 2 > limits.field:
-        raise Refusal(431, "a header field is too large")
+def exceeds(line: bytes, block: bytes, limits: Limits) -> bool:
+    """Tell whether a whole head is beyond a limit of size."""
+    return (
+        len(line) > limits.request_line
+        or len(line) + len(block) + 2 > limits.head
+        or (len(block) > limits.field and max(map(len, block.split(b"\r\n"))) + 2 > limits.field)
+    )
+
+
+class TooManyFields(Refusal):
+    """More field lines than the limit; what is wrong with those up to there goes before it."""
+
+    def __init__(self) -> None:
+        super().__init__(431, "too many header fields")
 
 
 class PartialHead:
     """A head that comes in pieces: every line is judged when it ends, every limit before that.
 
-    `add` returns the bytes so far once they hold an empty line, else None; it raises Refusal. The work is linear in
-    the bytes received, also when they come one by one.
+    `add` returns the bytes so far once they hold an empty line, else None; it raises Refusal, the same however they
+    are cut. The work is linear in the bytes received, also when they come one by one.
     """
 
     __slots__ = ("_buffer", "_fields", "_in_version", "_start", "_started")
@@ -83,32 +90,36 @@ class PartialHead:
     def __len__(self) -> int:
         return len(self._buffer)
 
+    def so_far(self) -> tuple[bytes, bytes]:
+        """Return the request line and the field lines that were found good, as a block."""
+        line, _, block = bytes(self._buffer[: self._start]).removeprefix(b"\r\n").partition(b"\r\n")
+        return line, block + b"\r\n"
+
     def add(self, data: bytes, limits: Limits) -> bytes | None:
         buffer = self._buffer
         searched = max(self._start, len(buffer) - 1)
         buffer += data
         while (end := buffer.find(b"\r\n", searched)) >= 0:
-            line = bytes(buffer[self._start : end])
-            self._start = searched = end + 2
-            if self._line(line, limits):
+            if self._line(bytes(buffer[self._start : end]), limits):
                 return bytes(buffer)
+            self._start = searched = end + 2
         # One byte more than is new, for a CR that ended the piece before.
         self._cut(bytes(buffer[max(self._start, len(buffer) - len(data) - 1) :]), limits)
         return None
 
     def _line(self, line: bytes, limits: Limits) -> bool:
         if not self._started:
-            if line or self._start > 2:
-                _limit(len(line), limits.request_line, 414, "the request line is too long")
+            if line or self._start > 0:
+                if len(line) > limits.request_line:
+                    raise _too_long(line[: limits.request_line + 1])
                 parse_line(line)
                 self._started = True
             return False
         if not line:
             return True
-        _limit(len(line) + 2, limits.field, 431, "a header field is too large")
-        _limit(self._start, limits.head, 431, "the header is too large")
+        self._count(limits)
         self._fields += 1
-        _limit(self._fields, limits.fields, 431, "too many header fields")
+        self._hold(len(line) + 2, limits)
         field_of(line)
         return False
 
@@ -116,7 +127,8 @@ class PartialHead:
         """Judge a line that has not ended: its limit, and the bytes that are new in it."""
         size = len(self._buffer) - self._start
         if not self._started:
-            _limit(size, limits.request_line + 1, 414, "the request line is too long")
+            if size > limits.request_line + 1:
+                raise _too_long(bytes(self._buffer[self._start : self._start + limits.request_line + 1]))
             # The whole line is looked at only while it is short and where it turns from one part to the next.
             turns = size - len(new) <= _METHOD_AND_MORE or self._in_version or b" " in new or b"\r" in new
             if _NOT_IN_LINE(new):
@@ -127,11 +139,26 @@ class PartialHead:
                     raise Refusal(400, "an invalid request line")
                 self._in_version = match[1] is not None
             return
-        _limit(size + 1, limits.field, 431, "a header field is too large")
-        _limit(len(self._buffer), limits.head, 431, "the header is too large")
+        if size > 1 or (size and self._buffer[-1] != _CR):
+            self._count(limits)
+        self._hold(size + 1, limits)
         check_cut(new, first=size == len(new))
 
+    def _count(self, limits: Limits) -> None:
+        if self._fields >= limits.fields:
+            raise TooManyFields
 
-def _limit(size: int, limit: int, status: int, reason: str) -> None:
-    if size > limit:
-        raise Refusal(status, reason)
+    def _hold(self, size: int, limits: Limits) -> None:
+        """Hold the field line that has begun, and takes `size` bytes at least, to the limits."""
+        start = self._start
+        if size > limits.field or start + size > limits.head:
+            # What is wrong before the limit goes first, as it does when the bytes come one by one.
+            check_cut(bytes(self._buffer[start : min(start + limits.field, limits.head) - 1]), first=True)
+            raise Refusal(431, "a header field, or the header, is too large")
+
+
+def _too_long(start: bytes) -> Refusal:
+    """What to say of a request line over its limit: 414 speaks of a target, which stands behind a method."""
+    if _NOT_IN_LINE(start) or not _CUT_LINE(start):
+        return Refusal(400, "an invalid request line")
+    return Refusal(414, "the request line is too long")

@@ -14,12 +14,25 @@ typedef struct {
     time_t second;
 } Writer;
 
-/* The lines of requests with these fields, from this address, in this second; borrowed. */
+/* Remember a stem as that of the last request, all at once: what was remembered runs Python when it goes. */
+static void
+remember(Writer *writer, PyObject *address, PyObject *fields, PyObject *stem, time_t second)
+{
+    PyObject *old[] = {writer->address, writer->fields, writer->stem};
+    writer->address = Py_NewRef(address);
+    writer->fields = Py_NewRef(fields);
+    writer->stem = Py_NewRef(stem);
+    writer->second = second;
+    for (int i = 0; i < 3; i++)
+        Py_XDECREF(old[i]);
+}
+
+/* The lines of requests with these fields, from this address, in this second: a new reference. */
 static PyObject *
 stem_for(Writer *writer, PyObject *address, PyObject *fields, time_t second)
 {
     if (writer->stem != NULL && writer->second == second && writer->fields == fields && writer->address == address)
-        return writer->stem;
+        return Py_NewRef(writer->stem);
     PyObject *number = PyLong_FromLongLong((long long)second), *stem = NULL;
     PyObject *key = number == NULL ? NULL : PyTuple_Pack(3, fields, address, number);
     if (key != NULL && (stem = PyObject_CallOneArg(writer->find, key)) == Py_None) {
@@ -28,13 +41,19 @@ stem_for(Writer *writer, PyObject *address, PyObject *fields, time_t second)
     }
     Py_XDECREF(key);
     Py_XDECREF(number);
-    if (stem == NULL)
-        return NULL;
-    writer->second = second;
-    Py_XSETREF(writer->fields, Py_NewRef(fields));
-    Py_XSETREF(writer->address, Py_NewRef(address));
-    Py_XSETREF(writer->stem, stem);
+    if (stem != NULL)
+        remember(writer, address, fields, stem, second);
     return stem;
+}
+
+/* Add the line of a request to those that are to be written; -1 on error. */
+static int
+add_line(Writer *writer, PyObject *stem, PyObject *key)
+{
+    PyObject *line = PyObject_GetItem(stem, key);
+    int failed = line == NULL || PyList_Append(writer->lines, line) < 0;
+    Py_XDECREF(line);
+    return failed ? -1 : 0;
 }
 
 /* writer(address, line, fields, status, size) */
@@ -43,17 +62,13 @@ write_line(Writer *writer, PyObject *const *args, size_t flags, PyObject *names)
 {
     if (names != NULL || PyVectorcall_NARGS(flags) != 5)
         return PyErr_Format(PyExc_TypeError, "write() takes address, line, fields, status and size");
+    if (is_cleared(writer->lines))
+        return NULL;
     PyObject *stem = stem_for(writer, args[0], args[2], time(NULL));
     PyObject *key = stem == NULL ? NULL : PyTuple_Pack(3, args[1], args[3], args[4]);
-    PyObject *line = NULL;
-    if (key != NULL) {
-        Py_INCREF(stem); /* what makes a line may ask for another stem */
-        line = PyObject_GetItem(stem, key);
-        Py_DECREF(stem);
-        Py_DECREF(key);
-    }
-    int failed = line == NULL || PyList_Append(writer->lines, line) < 0;
-    Py_XDECREF(line);
+    int failed = key == NULL || add_line(writer, stem, key) < 0;
+    Py_XDECREF(stem);
+    Py_XDECREF(key);
     PyObject *roused = failed ? NULL : PyObject_GetAttr(writer->log, ROUSED);
     if (roused == NULL)
         return NULL;
@@ -102,14 +117,12 @@ writer_dealloc(Writer *writer)
 
 /* Writer(log, find, make, lines) */
 static int
-writer_init(Writer *writer, PyObject *args, PyObject *Py_UNUSED(keywords))
+writer_fill(PyObject *self, PyObject *args)
 {
+    Writer *writer = (Writer *)self;
     PyObject *log, *find, *make, *lines;
-    if (!PyArg_ParseTuple(args, "OOOO!:Writer", &log, &find, &make, &PyList_Type, &lines))
+    if (!PyArg_ParseTuple(args, "OOOO!:Writer", &log, &find, &make, &PyList_Type, &lines) || intern_words(spelling) < 0)
         return -1;
-    if (intern_words(spelling) < 0)
-        return -1;
-    writer_clear(writer);
     writer->call = (vectorcallfunc)write_line;
     writer->log = Py_NewRef(log);
     writer->find = Py_NewRef(find);
@@ -118,12 +131,18 @@ writer_init(Writer *writer, PyObject *args, PyObject *Py_UNUSED(keywords))
     return 0;
 }
 
+static PyObject *
+writer_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    return make_whole(type, args, writer_fill);
+}
+
 static PyMemberDef writer_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(Writer, call), READONLY, NULL}, {NULL, 0, 0, 0, NULL}};
 
 static PyType_Slot writer_slots[] = {
     {Py_tp_doc, "AccessLog.write for formats that tell of nothing that differs with each request."},
-    {Py_tp_init, writer_init}, {Py_tp_call, PyVectorcall_Call}, {Py_tp_members, writer_members},
+    {Py_tp_new, writer_new}, {Py_tp_call, PyVectorcall_Call}, {Py_tp_members, writer_members},
     {Py_tp_traverse, writer_traverse}, {Py_tp_clear, writer_clear}, {Py_tp_dealloc, writer_dealloc}, {0, NULL}};
 
 PyType_Spec writer_spec = {"forkserve.serving.native._hot.Writer", sizeof(Writer), 0,

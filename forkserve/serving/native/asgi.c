@@ -26,6 +26,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *type, *pattern, *site, *responder, *known, *send, *scope, *log;
     PyObject *stage_start, *stage_body, *stage_over;
+    Py_ssize_t keep;           /* of the site */
     int begins, starts, noted; /* whether the class has Exchange's own __init__ and _prepared; whether it notes */
 } Sender;
 
@@ -83,51 +84,121 @@ static PyType_Slot done_slots[] = {
 static PyType_Spec done_spec = {"forkserve.serving.native._hot.Done", sizeof(PyObject), 0,
                                 Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, done_slots};
 
-/* `http.response.start`: 1 if taken, 0 if it is for the way in Python, -1 on error. */
-static int
-take_start(Sender *sender, PyObject *exchange, PyObject *message)
+/* A value of a message: a new reference; NULL if there is none, or on error. The keys of an application may run Python. */
+static PyObject *
+part_of(PyObject *message, PyObject *word)
 {
-    PyObject *status = PyDict_GetItemWithError(message, words.status);
-    PyObject *headers = status == NULL ? NULL : PyDict_GetItemWithError(message, words.headers);
-    if (headers == NULL || !sender->starts || !PyList_CheckExact(headers) || SLOT(exchange, exchange_at.stage) != sender->stage_start
-        || PyDict_Contains(message, words.trailers))
-        return PyErr_Occurred() ? -1 : 0;
+    return Py_XNewRef(PyDict_GetItemWithError(message, word));
+}
+
+/* `http.response.start` with status and headers: 1 if taken, 0 if it is for the way in Python, -1 on error. */
+static int
+take_head(Sender *sender, PyObject *exchange, PyObject *message, PyObject *status, PyObject *headers)
+{
+    int trailers = PyDict_Contains(message, words.trailers);
+    if (trailers != 0 || !PyList_CheckExact(headers))
+        return trailers < 0 ? -1 : 0;
     PyObject *prepared = remembered(sender->known, status, headers);
     if (prepared == NULL)
         return PyErr_Occurred() ? -1 : 0;
-    set_slot(exchange, exchange_at.prepared, prepared);
-    set_slot(exchange, exchange_at.stage, sender->stage_body);
-    return 1;
+    /* Only now, for to look it up has run Python. */
+    int taken = SLOT(exchange, exchange_at.stage) == sender->stage_start;
+    if (taken) {
+        set_slot(exchange, exchange_at.prepared, prepared);
+        set_slot(exchange, exchange_at.stage, sender->stage_body);
+    }
+    Py_DECREF(prepared);
+    return taken;
+}
+
+/* `http.response.start`: as above. */
+static int
+take_start(Sender *sender, PyObject *exchange, PyObject *message)
+{
+    if (!sender->starts || SLOT(exchange, exchange_at.stage) != sender->stage_start)
+        return 0;
+    PyObject *status = part_of(message, words.status), *headers = NULL;
+    if (status != NULL)
+        headers = part_of(message, words.headers);
+    int taken = headers == NULL ? 0 : take_head(sender, exchange, message, status, headers);
+    Py_XDECREF(status);
+    Py_XDECREF(headers);
+    return PyErr_Occurred() ? -1 : taken;
+}
+
+/* Whether the data are the whole body of a response without surprises. */
+static int
+is_usual(Sender *sender, PyObject *exchange, PyObject *data)
+{
+    return SLOT(exchange, exchange_at.stage) == sender->stage_body && SLOT(exchange, exchange_at.trailers) == Py_False
+        && SLOT(exchange, exchange_at.news) == Py_None && is_plain(exchange)
+        && SLOT(sender->site, sender->keep) == Py_True && is_whole(SLOT(exchange, exchange_at.prepared), data);
+}
+
+/* Tell the exchange that its client has gone, if that is what the error says; the error stays set. */
+static void
+lose(PyObject *exchange)
+{
+    if (!PyErr_ExceptionMatches(PyExc_OSError))
+        return;
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *told = PyObject_CallMethod(exchange, "lose", NULL);
+    if (told == NULL)
+        Py_DECREF(error);
+    else
+        PyErr_SetRaisedException(error);
+    Py_XDECREF(told);
+}
+
+/* Send the whole body, and note it: -1 on error. */
+static int
+send_whole(Sender *sender, PyObject *exchange, PyObject *data)
+{
+    PyObject *prepared = Py_NewRef(SLOT(exchange, exchange_at.prepared));
+    set_slot(exchange, exchange_at.stage, sender->stage_over);
+    int failed = reply_whole(exchange, prepared, sender->responder, data);
+    if (failed < 0)
+        lose(exchange);
+    else if (sender->noted) {
+        PyObject *address = sender->log == Py_None ? NULL : Py_XNewRef(SLOT(exchange, exchange_at.address));
+        failed = note_answer(exchange, sender->log, address, prepared, PyBytes_GET_SIZE(data));
+        Py_XDECREF(address);
+    }
+    Py_DECREF(prepared);
+    return failed;
 }
 
 /* `http.response.body` that is the whole body: as above. */
 static int
 take_body(Sender *sender, PyObject *exchange, PyObject *message)
 {
-    PyObject *data = PyDict_GetItemWithError(message, words.body);
-    PyObject *more = data == NULL ? NULL : PyDict_GetItemWithError(message, words.more_body);
-    PyObject *prepared = SLOT(exchange, exchange_at.prepared);
-    if (data == NULL || (more != NULL && more != Py_False) || SLOT(exchange, exchange_at.stage) != sender->stage_body
-        || SLOT(exchange, exchange_at.trailers) != Py_False || SLOT(exchange, exchange_at.news) != Py_None
-        || !is_plain(exchange, sender->site) || !is_whole(prepared, data))
-        return PyErr_Occurred() ? -1 : 0;
-    set_slot(exchange, exchange_at.stage, sender->stage_over);
-    if (reply_whole(exchange, prepared, sender->responder, data) == 0) {
-        if (!sender->noted)
-            return 1;
-        PyObject *address = sender->log == Py_None ? NULL : SLOT(exchange, exchange_at.address);
-        return note_answer(exchange, sender->log, address, prepared, PyBytes_GET_SIZE(data)) < 0 ? -1 : 1;
+    PyObject *data = part_of(message, words.body), *more = NULL;
+    if (data != NULL)
+        more = part_of(message, words.more_body);
+    int taken = 0;
+    if (data != NULL && (more == NULL || more == Py_False) && !PyErr_Occurred() && is_usual(sender, exchange, data))
+        taken = send_whole(sender, exchange, data) < 0 ? -1 : 1;
+    Py_XDECREF(data);
+    Py_XDECREF(more);
+    return PyErr_Occurred() ? -1 : taken;
+}
+
+/* A message: as above. */
+static int
+take_message(Sender *sender, PyObject *exchange, PyObject *message)
+{
+    if (!PyDict_CheckExact(message))
+        return 0;
+    PyObject *type = part_of(message, words.type);
+    int taken = 0;
+    if (type != NULL && PyUnicode_CheckExact(type)) {
+        if (PyUnicode_Compare(type, words.start) == 0)
+            taken = take_start(sender, exchange, message);
+        else if (PyUnicode_Compare(type, words.response_body) == 0)
+            taken = take_body(sender, exchange, message);
     }
-    if (PyErr_ExceptionMatches(PyExc_OSError)) {
-        PyObject *error = PyErr_GetRaisedException();
-        PyObject *told = PyObject_CallMethod(exchange, "lose", NULL);
-        if (told == NULL)
-            Py_DECREF(error);
-        else
-            PyErr_SetRaisedException(error);
-        Py_XDECREF(told);
-    }
-    return -1;
+    Py_XDECREF(type);
+    return PyErr_Occurred() ? -1 : taken;
 }
 
 static PyObject *
@@ -136,21 +207,14 @@ send_method(PyObject *exchange, PyObject *message)
     Sender *sender = (Sender *)PyObject_GetAttr((PyObject *)Py_TYPE(exchange), words.sender);
     if (sender == NULL)
         return NULL;
-    int taken = 0;
-    if (PyDict_CheckExact(message)) {
-        PyObject *type = PyDict_GetItemWithError(message, words.type);
-        if (type != NULL && PyUnicode_CheckExact(type)) {
-            if (PyUnicode_Compare(type, words.start) == 0)
-                taken = take_start(sender, exchange, message);
-            else if (PyUnicode_Compare(type, words.response_body) == 0)
-                taken = take_body(sender, exchange, message);
-        }
-    }
     PyObject *result = NULL;
-    if (taken > 0)
-        result = Py_NewRef(done);
-    else if (taken == 0 && !PyErr_Occurred())
-        result = PyObject_CallFunctionObjArgs(sender->send, exchange, message, NULL);
+    if (!is_cleared(sender->send)) {
+        int taken = take_message(sender, exchange, message);
+        if (taken > 0)
+            result = Py_NewRef(done);
+        else if (taken == 0)
+            result = PyObject_CallFunctionObjArgs(sender->send, exchange, message, NULL);
+    }
     Py_DECREF(sender);
     return result;
 }
@@ -159,12 +223,21 @@ static PyMethodDef send_definition = {
     "send", send_method, METH_O,
     "Send a part of the response; raises OSError when the client has gone, RuntimeError or BadResponse for what is wrong."};
 
+/* Whether arguments begin with a connection, a request line and its fields. */
+static int
+is_request(PyObject *const *args)
+{
+    return Py_IS_TYPE(args[0], connection.type) && Py_IS_TYPE(args[1], line_at.type) && Py_IS_TYPE(args[2], fields_at.type);
+}
+
 /* scope(conn, line, fields, state) -> dict */
 static PyObject *
 sender_scope(Sender *sender, PyObject *const *args, Py_ssize_t count)
 {
+    if (is_cleared(sender->scope))
+        return NULL;
     PyObject *scope = NULL;
-    if (count == 4 && Py_IS_TYPE(args[0], connection.type)) {
+    if (count == 4 && is_request(args)) {
         scope = scope_for(args[0], args[1], args[2], args[3]);
         if (scope == NULL && PyErr_Occurred())
             return NULL;
@@ -176,15 +249,18 @@ sender_scope(Sender *sender, PyObject *const *args, Py_ssize_t count)
 static PyObject *
 sender_begin(Sender *sender, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 3 || !sender->begins || SLOT(args[2], fields_at.plain) != Py_True)
+    if (is_cleared(sender->type))
+        return NULL;
+    if (count != 3 || !sender->begins || !is_request(args) || SLOT(args[2], fields_at.plain) != Py_True)
         return PyObject_Vectorcall(sender->type, args, (size_t)count, NULL);
     PyTypeObject *type = (PyTypeObject *)sender->type;
     PyObject *exchange = type->tp_alloc(type, 0);
     if (exchange == NULL)
         return NULL;
-    /* Behind its head an object of a class with slots alone is an array of references. */
+    /* Behind its head an object of a class with slots alone is an array of references, but for its list of weak ones. */
     for (Py_ssize_t at = sizeof(PyObject); at < type->tp_basicsize; at += sizeof(PyObject *))
-        SLOT(exchange, at) = Py_XNewRef(SLOT(sender->pattern, at));
+        if (at != type->tp_weaklistoffset)
+            SLOT(exchange, at) = Py_XNewRef(SLOT(sender->pattern, at));
     set_slot(exchange, answers.conn, args[0]);
     set_slot(exchange, answers.line, args[1]);
     set_slot(exchange, answers.fields, args[2]);
@@ -239,47 +315,64 @@ sender_dealloc(Sender *sender)
 static int
 learn_stages(Sender *sender, PyObject *stages)
 {
-    sender->stage_start = PyObject_GetAttrString(stages, "START");
-    sender->stage_body = PyObject_GetAttrString(stages, "BODY");
-    sender->stage_over = PyObject_GetAttrString(stages, "OVER");
-    return sender->stage_start == NULL || sender->stage_body == NULL || sender->stage_over == NULL ? -1 : 0;
+    return take_attribute(&sender->stage_start, stages, "START") < 0
+            || take_attribute(&sender->stage_body, stages, "BODY") < 0
+            || take_attribute(&sender->stage_over, stages, "OVER") < 0
+        ? -1
+        : 0;
+}
+
+/* The layout of all classes that are read here; an exchange has an address only where there is a log. */
+static int
+learn(Sender *sender, PyObject *const kinds[3])
+{
+    const struct wanted of_exchange[] = {
+        {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},
+        {"trailers", &exchange_at.trailers}, {sender->log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
+    const struct wanted of_site[] = {{"keep", &sender->keep}, {NULL, NULL}};
+    return find_slots(sender->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(sender->site), of_site) < 0
+            || learn_answers(sender->type, kinds, sender->responder) < 0
+        ? -1
+        : 0;
 }
 
 /* Sender(exchange, Exchange, site, log, Stage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct),
  * (RequestLine, Fields, Prepared)): the first is a new one, the pattern; `log` is AccessLog.write if it may be called in
  * place of the method `note`, else None. */
 static int
-sender_init(Sender *sender, PyObject *args, PyObject *Py_UNUSED(keywords))
+sender_fill(PyObject *self, PyObject *args)
 {
+    Sender *sender = (Sender *)self;
     PyObject *pattern, *base, *site, *log, *stages, *scope, *scopes[4], *kinds[3];
     if (!PyArg_ParseTuple(args, "OOOOO(OOOOO)(OOO):Sender", &pattern, &base, &site, &log, &stages, &scope, &scopes[0],
                           &scopes[1], &scopes[2], &scopes[3], &kinds[0], &kinds[1], &kinds[2])
         || learn_scopes(scopes) < 0)
         return -1;
-    const struct wanted of_exchange[] = {
-        {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},
-        {"trailers", &exchange_at.trailers}, {log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
-    sender_clear(sender);
     sender->pattern = Py_NewRef(pattern);
     sender->type = Py_NewRef(Py_TYPE(pattern));
     sender->site = Py_NewRef(site);
     sender->scope = Py_NewRef(scope);
     sender->log = Py_NewRef(log);
-    sender->send = PyObject_GetAttrString(sender->type, "send");
-    sender->responder = PyObject_GetAttrString(site, "responder");
-    if (sender->send == NULL || sender->responder == NULL || learn_stages(sender, stages) < 0)
+    if (take_attribute(&sender->send, sender->type, "send") < 0
+        || take_attribute(&sender->responder, site, "responder") < 0
+        || take_attribute(&sender->known, sender->responder, "known") < 0 || learn_stages(sender, stages) < 0
+        || (sender->begins = inherits(sender->type, base, "__init__")) < 0
+        || (sender->starts = inherits(sender->type, base, "_prepared")) < 0
+        || (sender->noted = is_true(site, "noted")) < 0)
         return -1;
-    sender->begins = inherits(sender->type, base, "__init__");
-    sender->starts = inherits(sender->type, base, "_prepared");
-    PyObject *noted = PyObject_GetAttrString(site, "noted");
-    Py_XDECREF(noted);
-    sender->noted = noted == Py_True;
-    sender->known = PyObject_GetAttrString(sender->responder, "known");
-    if (sender->known == NULL || noted == NULL || find_slots(sender->type, of_exchange) < 0
-        || learn_answers(sender->type, kinds, site, sender->responder) < 0
-        || PyObject_SetAttrString(sender->type, "sender", (PyObject *)sender) < 0)
+    if (!PyDict_CheckExact(sender->known)) {
+        PyErr_SetString(PyExc_TypeError, "what the responder knows is no dict");
+        return -1;
+    }
+    if (learn(sender, kinds) < 0 || PyObject_SetAttrString(sender->type, "sender", self) < 0)
         return -1;
     return add_method(sender->type, &send_definition);
+}
+
+static PyObject *
+sender_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    return make_whole(type, args, sender_fill);
 }
 
 static PyMethodDef sender_methods[] = {
@@ -289,7 +382,7 @@ static PyMethodDef sender_methods[] = {
 
 static PyType_Slot sender_slots[] = {
     {Py_tp_doc, "How the exchanges of one serving are made and answered; forkserve.serving.asgi.exchange says what that is."},
-    {Py_tp_init, sender_init}, {Py_tp_traverse, sender_traverse}, {Py_tp_clear, sender_clear},
+    {Py_tp_new, sender_new}, {Py_tp_traverse, sender_traverse}, {Py_tp_clear, sender_clear},
     {Py_tp_dealloc, sender_dealloc}, {Py_tp_methods, sender_methods}, {0, NULL}};
 
 PyType_Spec sender_spec = {"forkserve.serving.native._hot.Sender", sizeof(Sender), 0,

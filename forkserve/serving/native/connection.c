@@ -8,79 +8,133 @@ struct connection connection;
 static PyObject *IDLE_DEADLINE;
 static const struct word spelling[] = {{&IDLE_DEADLINE, "idle_deadline"}, {NULL, NULL}};
 
-/* Send what the socket takes: its bytes, 0 if it would block, -1 with an exception. */
-static Py_ssize_t
-send_now(PyObject *conn, const char *data, Py_ssize_t size)
+/* Whether what the socket says is what the client says, so that the descriptor will do. */
+static int
+is_direct(PyObject *conn)
 {
-    struct connection *at = &connection;
-    if (SLOT(conn, at->raw) == Py_True && SLOT(conn, at->phase) != at->closed) {
-        long fd = PyLong_AsLong(SLOT(conn, at->fd));
-        /* Never blocks, so the interpreter's lock stays: handing it over would cost more than the call. */
-        Py_ssize_t sent = send((int)fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent >= 0)
-            return sent;
-        if (errno == EAGAIN || errno == EINTR)
-            return 0;
-        PyErr_SetFromErrno(PyExc_OSError);
-    }
-    else {
-        PyObject *sent = PyObject_CallMethod(conn, "send", "y#", data, size);
-        if (sent != NULL) {
-            Py_ssize_t count = PyLong_AsSsize_t(sent);
-            Py_DECREF(sent);
-            return count;
-        }
-        if (!PyErr_ExceptionMatches(PyExc_OSError))
-            return -1;
-    }
+    return SLOT(conn, connection.raw) == Py_True && SLOT(conn, connection.phase) != connection.closed;
+}
+
+/* Send by the descriptor: the bytes taken, 0 if it would block, -1 with an exception. Runs no Python and never blocks: so
+ * the interpreter's lock stays, for handing it over would cost more than the call. */
+static Py_ssize_t
+send_direct(PyObject *conn, const char *data, Py_ssize_t size)
+{
+    long fd = PyLong_AsLong(SLOT(conn, connection.fd));
+    if (fd == -1 && PyErr_Occurred())
+        return -1;
+    Py_ssize_t sent = send((int)fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0)
+        return sent;
+    if (errno == EAGAIN || errno == EINTR)
+        return 0;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+/* Send by the method of the socket, as TLS needs: as above, but anything may run meanwhile. */
+static Py_ssize_t
+send_by_method(PyObject *conn, PyObject *payload)
+{
+    PyObject *sent = PyObject_CallMethod(conn, "send", "(O)", payload);
+    if (sent == NULL)
+        return -1;
+    Py_ssize_t count = PyLong_AsSsize_t(sent);
+    Py_DECREF(sent);
+    return count;
+}
+
+/* Have Connection.not_sent judge the error that is set: 0 if it would block, -1 with what it raises. */
+static Py_ssize_t
+not_sent(PyObject *conn)
+{
+    if (!PyErr_ExceptionMatches(PyExc_OSError))
+        return -1;
     PyObject *error = PyErr_GetRaisedException();
     PyObject *none = PyObject_CallMethod(conn, "not_sent", "(O)", error);
     Py_DECREF(error);
-    if (none == NULL)
+    Py_XDECREF(none);
+    return none == NULL ? -1 : 0;
+}
+
+/* End an exchange whose response is out, on a connection that stays. */
+static int
+end_exchange(PyObject *conn)
+{
+    struct connection *at = &connection;
+    PyObject *driver = Py_NewRef(SLOT(conn, at->driver)), *done = NULL;
+    PyObject *deadline = PyObject_GetAttr(driver, IDLE_DEADLINE);
+    if (deadline != NULL) {
+        set_slot(conn, at->phase, at->idle);
+        Py_XSETREF(SLOT(conn, at->deadline), deadline);
+        set_slot(conn, at->exchange, Py_None);
+        /* After `exchange`, as the module's docstring in Python says. */
+        if (is_empty(SLOT(conn, at->inbox)) && SLOT(conn, at->half_closed) == Py_False)
+            done = Py_NewRef(Py_None);
+        else
+            done = PyObject_CallMethod(driver, "later", "(O)", conn);
+    }
+    Py_DECREF(driver);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Have Connection.replied go on with what is not out, or with a connection that does not stay. */
+static int
+go_on(PyObject *conn, PyObject *payload, const char *data, Py_ssize_t size, Py_ssize_t sent, int keep)
+{
+    PyObject *done;
+    if (payload == NULL)
+        done = PyObject_CallMethod(conn, "replied", "y#ni", data, size, sent, keep);
+    else
+        done = PyObject_CallMethod(conn, "replied", "Oni", payload, sent, keep);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* `payload` has the same bytes as `data`, or is NULL where Python need not see them. */
+static int
+reply_payload(PyObject *conn, PyObject *payload, const char *data, Py_ssize_t size, int keep)
+{
+    Py_ssize_t sent = payload == NULL ? send_direct(conn, data, size) : send_by_method(conn, payload);
+    if (sent < 0)
+        sent = not_sent(conn);
+    if (sent < 0)
         return -1;
-    Py_DECREF(none);
-    return 0;
+    int failed = sent == size && keep && SLOT(conn, connection.body) == Py_None
+        ? end_exchange(conn)
+        : go_on(conn, payload, data, size, sent, keep);
+    if (failed < 0 && sent > 0)
+        set_slot(conn, connection.phase, connection.closed); /* nothing may follow what is out */
+    return failed;
 }
 
 int
 reply(PyObject *conn, const char *data, Py_ssize_t size, int keep)
 {
-    struct connection *at = &connection;
-    Py_ssize_t sent = send_now(conn, data, size);
-    if (sent < 0)
+    int direct = is_direct(conn);
+    PyObject *payload = direct ? NULL : PyBytes_FromStringAndSize(data, size);
+    if (payload == NULL && !direct)
         return -1;
-    PyObject *done;
-    if (sent != size || !keep || SLOT(conn, at->body) != Py_None) {
-        done = PyObject_CallMethod(conn, "replied", "y#ni", data, size, sent, keep);
-        Py_XDECREF(done);
-        return done == NULL ? -1 : 0;
-    }
-    PyObject *driver = SLOT(conn, at->driver);
-    PyObject *deadline = PyObject_GetAttr(driver, IDLE_DEADLINE);
-    if (deadline == NULL)
-        return -1;
-    set_slot(conn, at->phase, at->idle);
-    Py_XSETREF(SLOT(conn, at->deadline), deadline);
-    set_slot(conn, at->exchange, Py_None);
-    /* After `exchange`, as the module's docstring in Python says. */
-    if (is_empty(SLOT(conn, at->inbox)) && SLOT(conn, at->half_closed) == Py_False)
-        return 0;
-    done = PyObject_CallMethod(driver, "later", "(O)", conn);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
+    Py_INCREF(conn); /* the loop may close it, and its exchange may let go of it */
+    int failed = reply_payload(conn, payload, data, size, keep);
+    Py_DECREF(conn);
+    Py_XDECREF(payload);
+    return failed;
 }
 
 static PyObject *
 reply_method(PyObject *conn, PyObject *const *args, Py_ssize_t count)
 {
-    char *data;
-    Py_ssize_t size;
     if (count != 2)
         return PyErr_Format(PyExc_TypeError, "reply() takes 2 arguments, got %zd", count);
-    if (PyBytes_AsStringAndSize(args[0], &data, &size) < 0)
-        return NULL;
+    if (!PyBytes_Check(args[0]))
+        return PyErr_Format(PyExc_TypeError, "reply() takes bytes, got %s", Py_TYPE(args[0])->tp_name);
     int keep = PyObject_IsTrue(args[1]);
-    if (keep < 0 || reply(conn, data, size, keep) < 0)
+    if (keep < 0)
+        return NULL;
+    PyObject *payload = is_direct(conn) ? NULL : args[0];
+    if (reply_payload(conn, payload, PyBytes_AS_STRING(args[0]), PyBytes_GET_SIZE(args[0]), keep) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -94,7 +148,7 @@ adopt(PyObject *Py_UNUSED(module), PyObject *args)
 {
     struct connection *at = &connection;
     PyObject *type, *phases;
-    if (!PyArg_ParseTuple(args, "OO:adopt", &type, &phases))
+    if (!PyArg_ParseTuple(args, "O!O:adopt", &PyType_Type, &type, &phases))
         return NULL;
     const struct wanted wanted[] = {
         {"body", &at->body},   {"deadline", &at->deadline}, {"driver", &at->driver}, {"ends", &at->ends}, {"exchange", &at->exchange},
@@ -112,7 +166,7 @@ adopt(PyObject *Py_UNUSED(module), PyObject *args)
             return NULL;
         Py_XSETREF(*named[i].phase, phase);
     }
-    at->type = (PyTypeObject *)Py_NewRef(type);
+    Py_XSETREF(at->type, (PyTypeObject *)Py_NewRef(type));
     if (add_method(type, &reply_definition) < 0)
         return NULL;
     Py_RETURN_NONE;

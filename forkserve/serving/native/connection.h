@@ -13,7 +13,8 @@ struct connection {
 extern struct connection connection;
 
 /* Connection.reply for bytes in memory: send, and end the exchange if all went out and the connection stays.
- * -1 with ConnectionLost, or whatever the Python part raised. */
+ * -1 with ConnectionLost, or whatever the Python part raised. Other threads and other Python may run meanwhile, so the
+ * bytes have to be the caller's alone. */
 int reply(PyObject *conn, const char *data, Py_ssize_t size, int keep);
 
 /* adopt(Connection, Phase): learn the layout, and put `reply` into the class. */

@@ -14,9 +14,9 @@ static PyObject *variables;
 
 /* A copy with the address of this client; NULL on error. */
 static PyObject *
-copy_for(PyObject *conn, PyObject *base)
+copy_for(PyObject *remote, PyObject *base)
 {
-    PyObject *environ = PyDict_Copy(base), *remote = SLOT(conn, connection.remote);
+    PyObject *environ = PyDict_Copy(base);
     if (environ != NULL
         && (PyDict_SetItem(environ, REMOTE_ADDR, PyTuple_GET_ITEM(remote, 0)) < 0
             || PyDict_SetItem(environ, REMOTE_PORT, PyTuple_GET_ITEM(remote, 1)) < 0))
@@ -36,45 +36,65 @@ is_forwarded(PyObject *headers)
 
 /* Have Forwarding.apply correct an environ; -1 on error. */
 static int
-correct(PyObject *environ, PyObject *conn, PyObject *forwarding)
+correct(PyObject *environ, PyObject *remote, PyObject *forwarding)
 {
-    PyObject *done = PyObject_CallMethodObjArgs(forwarding, APPLY, environ, SLOT(conn, connection.remote), NULL);
+    PyObject *done = PyObject_CallMethodObjArgs(forwarding, APPLY, environ, remote, NULL);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
-/* Exchange._environ for fields without a memo; NULL with or without an error. */
-static PyObject *
-new_environ(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwarding)
+/* Fill in what line and fields say. What a proxy says may depend on the connection: nothing is kept with the fields then.
+ * -1 on error. */
+static int
+fill(PyObject *environ, PyObject *remote, PyObject *line_environ, PyObject *fields, PyObject *headers, PyObject *forwarding)
 {
-    PyObject *headers = SLOT(fields, fields_at.headers);
-    int forwarded = !PyDict_CheckExact(headers) ? -1 : forwarding == Py_None ? 0 : is_forwarded(headers);
+    if (PyDict_Update(environ, line_environ) < 0 || PyDict_Update(environ, headers) < 0)
+        return -1;
+    if (forwarding != NULL)
+        return correct(environ, remote, forwarding);
+    PyObject *memo = PyDict_New();
+    if (memo == NULL)
+        return -1;
+    Py_XSETREF(SLOT(fields, fields_at.memo), memo);
+    return 0;
+}
+
+/* Exchange._environ for fields without a memo, whose headers are a dict; NULL on error. */
+static PyObject *
+new_environ(PyObject *conn, PyObject *remote, PyObject *line, PyObject *fields, PyObject *forwarding)
+{
+    PyObject *headers = Py_NewRef(SLOT(fields, fields_at.headers)), *line_environ = Py_NewRef(SLOT(line, line_at.environ));
+    int forwarded = forwarding == Py_None ? 0 : is_forwarded(headers);
     PyObject *template = forwarded < 0 ? NULL : PyObject_GetAttr(SLOT(conn, connection.listening), ENVIRON);
-    PyObject *environ = template == NULL ? NULL : copy_for(conn, template), *memo = NULL;
-    Py_XDECREF(template);
-    if (environ == NULL)
-        return NULL;
-    int failed = PyDict_Update(environ, SLOT(line, line_at.environ)) < 0 || PyDict_Update(environ, headers) < 0;
-    /* What a proxy says may depend on the connection: nothing is kept with the fields then. */
-    if (!failed && forwarded)
-        failed = correct(environ, conn, forwarding) < 0;
-    else if (!failed && (memo = PyDict_New()) != NULL)
-        Py_XSETREF(SLOT(fields, fields_at.memo), memo);
-    if (failed || PyErr_Occurred())
+    PyObject *environ = template == NULL ? NULL : copy_for(remote, template);
+    if (environ != NULL && fill(environ, remote, line_environ, fields, headers, forwarded ? forwarding : NULL) < 0)
         Py_CLEAR(environ);
+    Py_XDECREF(template);
+    Py_DECREF(line_environ);
+    Py_DECREF(headers);
     return environ;
 }
 
 PyObject *
 environ_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwarding)
 {
-    PyObject *memo = SLOT(fields, fields_at.memo), *remote = SLOT(conn, connection.remote);
+    PyObject *memo = SLOT(fields, fields_at.memo), *remote = SLOT(conn, connection.remote), *environ = NULL;
     if (memo == NULL || !PyTuple_CheckExact(remote) || PyTuple_GET_SIZE(remote) != 2)
         return NULL;
+    if (memo == Py_None && !PyDict_CheckExact(SLOT(fields, fields_at.headers)))
+        return NULL;
+    /* Owned: the collector may run where a dict is made, and with it finalisers and other threads. */
+    Py_INCREF(remote);
     if (memo == Py_None)
-        return new_environ(conn, line, fields, forwarding);
-    PyObject *base = PyDict_CheckExact(memo) ? PyDict_GetItemWithError(memo, line) : NULL;
-    return base == NULL ? NULL : copy_for(conn, base);
+        environ = new_environ(conn, remote, line, fields, forwarding);
+    else {
+        PyObject *base = PyDict_CheckExact(memo) ? Py_XNewRef(PyDict_GetItemWithError(memo, line)) : NULL;
+        if (base != NULL)
+            environ = copy_for(remote, base);
+        Py_XDECREF(base);
+    }
+    Py_DECREF(remote);
+    return environ;
 }
 
 int

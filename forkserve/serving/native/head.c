@@ -59,43 +59,53 @@ hash_of(const char *data, Py_ssize_t size, const void *salt)
     return hash ^ (hash >> 29);
 }
 
-/* A whole number that an object has; -1 on error. */
-static Py_ssize_t
-number_of(PyObject *object, const char *name)
+/* Read a whole number that an object has; -1 on error. */
+static int
+take_number(Py_ssize_t *place, PyObject *object, const char *name)
 {
     PyObject *value = PyObject_GetAttrString(object, name);
-    Py_ssize_t number = value == NULL ? -1 : PyLong_AsSsize_t(value);
-    Py_XDECREF(value);
-    return number;
+    if (value == NULL)
+        return -1;
+    *place = PyLong_AsSsize_t(value);
+    Py_DECREF(value);
+    return *place == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* Whether a dict and a set are what they are used as here; -1 on error. */
+static int
+check_kinds(const struct reading *reading)
+{
+    if (PyDict_CheckExact(reading->names) && PyAnySet_Check(reading->hosts))
+        return 0;
+    PyErr_SetString(PyExc_TypeError, "a collector's names are a dict, its hosts a set");
+    return -1;
 }
 
 /* Read what a profile says; -1 on error. */
 static int
 learn_profile(struct reading *reading, PyObject *profile)
 {
-    PyObject *collector = PyObject_GetAttrString(profile, "collector"), *limits = PyObject_GetAttrString(profile, "limits");
-    if (collector != NULL && limits != NULL) {
-        reading->able = number_of(profile, "usual") > 0;
-        reading->small = number_of(profile, "small");
-        reading->most = number_of(limits, "fields");
-        reading->text = number_of(collector, "text_values") > 0;
-        reading->names = PyObject_GetAttrString(collector, "names");
-        reading->hosts = PyObject_GetAttrString(collector, "hosts");
-        reading->form_of = PyObject_GetAttrString(collector, "form_of");
-    }
+    PyObject *collector = NULL, *limits = NULL;
+    int failed = take_attribute(&collector, profile, "collector") < 0 || take_attribute(&limits, profile, "limits") < 0
+        || (reading->able = is_true(profile, "usual")) < 0 || take_number(&reading->small, profile, "small") < 0
+        || take_number(&reading->most, limits, "fields") < 0 || (reading->text = is_true(collector, "text_values")) < 0
+        || take_attribute(&reading->names, collector, "names") < 0
+        || take_attribute(&reading->hosts, collector, "hosts") < 0
+        || take_attribute(&reading->form_of, collector, "form_of") < 0 || check_kinds(reading) < 0;
     Py_XDECREF(collector);
     Py_XDECREF(limits);
-    return PyErr_Occurred() ? -1 : 0;
+    return failed ? -1 : 0;
 }
 
 static void
 forget_field(struct field *field)
 {
-    PyMem_Free(field->bytes);
-    field->bytes = NULL;
-    Py_CLEAR(field->name);
-    Py_CLEAR(field->value);
-    Py_CLEAR(field->told);
+    struct field old = *field;
+    *field = (struct field){0};
+    PyMem_Free(old.bytes);
+    Py_XDECREF(old.name);
+    Py_XDECREF(old.value);
+    Py_XDECREF(old.told);
 }
 
 static void
@@ -196,12 +206,12 @@ take_name(struct reading *reading, struct field *field, const char *text, Py_ssi
     return 1;
 }
 
-/* Read a Content-Length of as many digits as are sure to fit: as above. */
+/* Read a Content-Length without leading zeros, of as many digits as are sure to fit: as above. */
 static int
 take_length(struct field *field, const char *value, Py_ssize_t size)
 {
     long long length = 0;
-    if (size < 1 || size > 18)
+    if (size < 1 || size > 18 || (*value == '0' && size > 1))
         return 0;
     for (Py_ssize_t i = 0; i < size; i++) {
         if (value[i] < '0' || value[i] > '9')
@@ -359,8 +369,8 @@ read_head(struct reading *reading, const char *data, Py_ssize_t size, struct req
         done = read_line(data, cr - data, &request->line);
     if (done > 0) {
         request->size = end - data;
-        request->body = decided.by[LENGTH] != NULL && PyObject_IsTrue(decided.by[LENGTH]);
-        request->fields = new_fields(headers, &decided, request->body);
+        request->body = decided.by[LENGTH] == NULL ? 0 : PyObject_IsTrue(decided.by[LENGTH]);
+        request->fields = request->body < 0 ? NULL : new_fields(headers, &decided, request->body);
         if (request->fields == NULL) {
             Py_CLEAR(request->line);
             done = -1;

@@ -31,13 +31,16 @@ struct head {
     PyObject *listening, *line, *fields;
 };
 
+/* `received` and what is remembered are in use while `busy`: an event that comes within, where Python runs, is for the
+ * driver. */
 typedef struct {
     PyObject_HEAD
     PyObject *driver, *connections, *handlers;
-    int epoll, count;
+    int epoll, count, busy;
     struct epoll_event events[BATCH];
     struct head heads[HEADS];
     struct reading *readings;
+    char received[RECEIVE];
 } Lane;
 
 /* What all requests of one turn have in common; owned. */
@@ -45,49 +48,61 @@ struct turn {
     PyObject *exchange, *start, *deadline;
 };
 
-/* Only one call at a time is between recv and the end of what it received. */
-static char received[RECEIVE];
+/* Interned, made once. */
+static PyObject *EXCHANGE, *RUN_DEADLINE, *START;
+static const struct word spelling[] = {
+    {&EXCHANGE, "exchange"}, {&RUN_DEADLINE, "run_deadline"}, {&START, "start"}, {NULL, NULL}};
 
 static void
 forget(struct head *head)
 {
-    Py_CLEAR(head->listening);
-    Py_CLEAR(head->line);
-    Py_CLEAR(head->fields);
-    PyMem_Free(head->bytes);
-    head->bytes = NULL;
-    head->size = head->asked = head->used = 0;
+    struct head old = *head;
+    *head = (struct head){0};
+    PyMem_Free(old.bytes);
+    Py_XDECREF(old.listening);
+    Py_XDECREF(old.line);
+    Py_XDECREF(old.fields);
+}
+
+/* Take line and fields of what a profile remembers, where nothing is unusual about them: as read_head. */
+static int
+take_known(PyObject *known, struct request *request)
+{
+    if (known == Py_None)
+        return 0;
+    PyObject *line, *fields;
+    if (!PyArg_ParseTuple(known, "O!O!", line_at.type, &line, fields_at.type, &fields))
+        return -1;
+    if (SLOT(fields, fields_at.plain) != Py_True)
+        return 0;
+    request->line = Py_NewRef(line);
+    request->fields = Py_NewRef(fields);
+    return 1;
 }
 
 /* Ask the listener's profile for what it remembers of the head that was received: as read_head. */
 static int
-recall(PyObject *listening, Py_ssize_t size, struct request *request)
+recall(Lane *lane, PyObject *listening, Py_ssize_t size, struct request *request)
 {
-    PyObject *profile = PyObject_GetAttrString(listening, "profile"), *plain = NULL;
-    PyObject *known = profile == NULL ? NULL : PyObject_CallMethod(profile, "recall", "y#", received, size);
+    PyObject *profile = PyObject_GetAttrString(listening, "profile");
+    PyObject *known = profile == NULL ? NULL : PyObject_CallMethod(profile, "recall", "y#", lane->received, size);
     Py_XDECREF(profile);
+    if (known == NULL)
+        return -1;
     *request = (struct request){.size = size};
-    if (known != NULL && known != Py_None && PyArg_ParseTuple(known, "OO", &request->line, &request->fields)) {
-        plain = PyObject_GetAttrString(request->fields, "plain");
-        if (plain == Py_True) {
-            Py_INCREF(request->line);
-            Py_INCREF(request->fields);
-        }
-    }
-    int found = plain == Py_True;
-    Py_XDECREF(known);
-    Py_XDECREF(plain);
-    return PyErr_Occurred() ? -1 : found;
+    int found = take_known(known, request);
+    Py_DECREF(known);
+    return found;
 }
 
 /* The place of the head that was received. It may be another's who is used. */
 static struct head *
 place_of(Lane *lane, PyObject *listening, Py_ssize_t size)
 {
-    uint64_t hash = hash_of(received, size, listening);
+    uint64_t hash = hash_of(lane->received, size, listening);
     struct head *head = &lane->heads[hash % HEADS];
     if (head->hash != hash || head->size != size || head->listening != listening
-        || (head->line != NULL && memcmp(head->bytes, received, (size_t)size) != 0)) {
+        || (head->line != NULL && memcmp(head->bytes, lane->received, (size_t)size) != 0)) {
         if (head->used) {
             head->used = 0;
             return NULL;
@@ -101,11 +116,11 @@ place_of(Lane *lane, PyObject *listening, Py_ssize_t size)
 
 /* Remember a head that has come a second time, and nothing with it. */
 static void
-remember(struct head *head, const struct request *request)
+remember(Lane *lane, struct head *head, const struct request *request)
 {
     if (request->body || request->size != head->size || (head->bytes = PyMem_Malloc((size_t)head->size)) == NULL)
         return;
-    memcpy(head->bytes, received, (size_t)head->size);
+    memcpy(head->bytes, lane->received, (size_t)head->size);
     note_again(request->line);
     head->line = Py_NewRef(request->line);
     head->fields = Py_NewRef(request->fields);
@@ -122,13 +137,13 @@ understand(Lane *lane, PyObject *listening, Py_ssize_t size, struct request *req
         return 1;
     }
     struct reading *reading = reading_of(&lane->readings, listening);
-    int found = reading == NULL ? -1 : read_head(reading, received, size, request);
+    int found = reading == NULL ? -1 : read_head(reading, lane->received, size, request);
     if (found == 0 && head != NULL && head->asked < PATIENCE) {
         head->asked++;
-        found = recall(listening, size, request);
+        found = recall(lane, listening, size, request);
     }
     if (found > 0 && head != NULL)
-        remember(head, request);
+        remember(lane, head, request);
     return found;
 }
 
@@ -152,10 +167,9 @@ start(PyObject *conn, const struct request *request, struct turn *turn)
 
 /* Have the driver begin with a request that goes on behind its head, or is followed by another. */
 static int
-begin(Lane *lane, PyObject *conn, const struct request *request, Py_ssize_t size)
+begin(Lane *lane, PyObject *conn, const struct request *request, PyObject *rest)
 {
-    PyObject *done = PyObject_CallMethod(lane->driver, "begin", "OOOy#", conn, request->line, request->fields,
-                                         received + request->size, size - request->size);
+    PyObject *done = PyObject_CallMethod(lane->driver, "begin", "OOOO", conn, request->line, request->fields, rest);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -168,90 +182,149 @@ tell(PyObject *driver, const char *method, PyObject *conn)
     return done == NULL ? -1 : 0;
 }
 
+/* Give the driver what was received of a connection. */
+static int
+take(Lane *lane, PyObject *conn, Py_ssize_t size)
+{
+    PyObject *data = PyBytes_FromStringAndSize(lane->received, size), *taken = NULL;
+    if (data != NULL)
+        taken = PyObject_CallMethod(lane->driver, "take", "OO", conn, data);
+    Py_XDECREF(data);
+    Py_XDECREF(taken);
+    return taken == NULL ? -1 : 0;
+}
+
+/* Understand what was received of a connection that begins a request: as read_head. `rest` is what follows its head, NULL
+ * if nothing does. */
+static int
+understand_all(Lane *lane, PyObject *conn, Py_ssize_t size, struct request *request, PyObject **rest)
+{
+    PyObject *listening = Py_NewRef(SLOT(conn, connection.listening));
+    lane->busy = 1;
+    int found = understand(lane, listening, size, request);
+    *rest = NULL;
+    if (found > 0 && (request->body || request->size < size)) {
+        *rest = PyBytes_FromStringAndSize(lane->received + request->size, size - request->size);
+        if (*rest == NULL) {
+            Py_DECREF(request->line);
+            Py_DECREF(request->fields);
+            found = -1;
+        }
+    }
+    lane->busy = 0;
+    Py_DECREF(listening);
+    return found;
+}
+
 /* Read from a connection that waits for a request. */
 static int
 receive(Lane *lane, PyObject *conn, int fd, struct turn *turn)
 {
     struct connection *at = &connection;
-    if (SLOT(conn, at->raw) != Py_True)
+    if (SLOT(conn, at->raw) != Py_True || lane->busy)
         return tell(lane->driver, "receive", conn);
-    Py_ssize_t size = recv(fd, received, RECEIVE, MSG_DONTWAIT);
+    Py_ssize_t size = recv(fd, lane->received, RECEIVE, MSG_DONTWAIT);
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (size <= 0)
         return tell(lane->driver, "close_connection", conn);
-    if (SLOT(conn, at->reader) == Py_None) {
-        struct request request;
-        int found = understand(lane, SLOT(conn, at->listening), size, &request);
-        if (found > 0) {
-            int whole = !request.body && request.size == size;
-            int failed = whole ? start(conn, &request, turn) : begin(lane, conn, &request, size);
-            Py_DECREF(request.line);
-            Py_DECREF(request.fields);
-            return failed;
-        }
-        if (found < 0)
-            return -1;
-    }
-    PyObject *taken = PyObject_CallMethod(lane->driver, "take", "Oy#", conn, received, size);
-    Py_XDECREF(taken);
-    return taken == NULL ? -1 : 0;
+    if (SLOT(conn, at->reader) != Py_None)
+        return take(lane, conn, size);
+    struct request request;
+    PyObject *rest;
+    int found = understand_all(lane, conn, size, &request, &rest);
+    if (found <= 0)
+        return found < 0 ? -1 : take(lane, conn, size);
+    int failed = rest == NULL ? start(conn, &request, turn) : begin(lane, conn, &request, rest);
+    Py_XDECREF(rest);
+    Py_DECREF(request.line);
+    Py_DECREF(request.fields);
+    return failed;
 }
 
 static int
 waits_for_request(PyObject *conn)
 {
     struct connection *at = &connection;
+    if (!Py_IS_TYPE(conn, at->type))
+        return 0;
     PyObject *phase = SLOT(conn, at->phase);
-    return Py_IS_TYPE(conn, at->type) && SLOT(conn, at->exchange) == Py_None && is_empty(SLOT(conn, at->inbox))
+    return SLOT(conn, at->exchange) == Py_None && is_empty(SLOT(conn, at->inbox))
         && (phase == at->idle || phase == at->first_byte || phase == at->head);
+}
+
+/* Call the handler of a descriptor that is no connection's. */
+static int
+call_handler(Lane *lane, PyObject *key)
+{
+    PyObject *handler = Py_XNewRef(PyDict_GetItemWithError(lane->handlers, key));
+    if (handler == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    PyObject *done = PyObject_CallNoArgs(handler);
+    Py_DECREF(handler);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 static int
 attend(Lane *lane, const struct epoll_event *event, struct turn *turn)
 {
-    int fd = event->data.fd, failed = 0;
+    int fd = event->data.fd, failed;
     PyObject *key = PyLong_FromLong(fd);
     if (key == NULL)
         return -1;
-    PyObject *conn = PyDict_GetItemWithError(lane->connections, key), *done = NULL;
-    if (conn != NULL) {
-        Py_INCREF(conn);
-        if (event->events == EPOLLIN && waits_for_request(conn))
-            failed = receive(lane, conn, fd, turn);
-        else {
-            done = PyObject_CallMethod(lane->driver, "handle", "OI", conn, (unsigned int)event->events);
-            failed = done == NULL;
-        }
-        Py_DECREF(conn);
+    PyObject *conn = Py_XNewRef(PyDict_GetItemWithError(lane->connections, key));
+    if (conn == NULL)
+        failed = PyErr_Occurred() ? -1 : call_handler(lane, key);
+    else if (event->events == EPOLLIN && waits_for_request(conn))
+        failed = receive(lane, conn, fd, turn);
+    else {
+        PyObject *done = PyObject_CallMethod(lane->driver, "handle", "OI", conn, (unsigned int)event->events);
+        Py_XDECREF(done);
+        failed = done == NULL ? -1 : 0;
     }
-    else if (!PyErr_Occurred()) {
-        PyObject *handler = PyDict_GetItemWithError(lane->handlers, key);
-        if (handler != NULL) {
-            Py_INCREF(handler);
-            done = PyObject_CallNoArgs(handler);
-            Py_DECREF(handler);
-        }
-    }
-    Py_XDECREF(done);
+    Py_XDECREF(conn);
     Py_DECREF(key);
-    return failed || PyErr_Occurred() ? -1 : 0;
+    return failed;
+}
+
+/* What all requests of this turn have in common; -1 on error. */
+static int
+begin_turn(Lane *lane, struct turn *turn)
+{
+    return (turn->exchange = PyObject_GetAttr(lane->driver, EXCHANGE)) == NULL
+            || (turn->start = PyObject_GetAttr(lane->driver, START)) == NULL
+            || (turn->deadline = PyObject_GetAttr(lane->driver, RUN_DEADLINE)) == NULL
+        ? -1
+        : 0;
+}
+
+/* One connection pays for an exception: the driver is told of it, and of whose descriptor it was. -1 if it may pass. */
+static int
+fault(Lane *lane, int fd)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    if (error == NULL)
+        return 0;
+    PyObject *done = PyObject_CallMethod(lane->driver, "fault", "iO", fd, error);
+    Py_DECREF(error);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 static PyObject *
 lane_serve(Lane *lane, PyObject *Py_UNUSED(unused))
 {
+    if (is_cleared(lane->driver))
+        return NULL;
     struct epoll_event events[BATCH];
-    int count = lane->count, failed = 1;
+    int count = lane->count;
     lane->count = 0;
     memcpy(events, lane->events, (size_t)count * sizeof *events);
-    struct turn turn = {PyObject_GetAttrString(lane->driver, "exchange"), PyObject_GetAttrString(lane->driver, "start"),
-                        PyObject_GetAttrString(lane->driver, "run_deadline")};
-    if (turn.exchange != NULL && turn.start != NULL && turn.deadline != NULL) {
-        failed = 0;
-        for (int i = 0; i < count && !failed; i++)
-            failed = attend(lane, &events[i], &turn) < 0;
-    }
+    struct turn turn = {NULL, NULL, NULL};
+    int failed = begin_turn(lane, &turn);
+    for (int i = 0; i < count && !failed; i++)
+        failed = attend(lane, &events[i], &turn) < 0 && fault(lane, events[i].data.fd) < 0;
     Py_XDECREF(turn.exchange);
     Py_XDECREF(turn.start);
     Py_XDECREF(turn.deadline);
@@ -275,17 +348,19 @@ lane_wait(Lane *lane, PyObject *timeout)
     if (seconds == -1.0 && PyErr_Occurred())
         return NULL;
     double until = seconds > 0.0 ? now() + seconds : 0.0;
+    struct epoll_event events[BATCH]; /* not the lane's, which are read while others may run */
     for (;;) {
         /* As select.epoll.poll: rounded up, and gone on with after a signal whose handler raises nothing (PEP 475). */
         int wait = seconds > 2e6 ? -1 : seconds > 0.0 ? (int)ceil(seconds * 1000.0) : 0, count;
         if (wait == 0)
-            count = epoll_wait(lane->epoll, lane->events, BATCH, 0);
+            count = epoll_wait(lane->epoll, events, BATCH, 0);
         else {
             Py_BEGIN_ALLOW_THREADS
-            count = epoll_wait(lane->epoll, lane->events, BATCH, wait);
+            count = epoll_wait(lane->epoll, events, BATCH, wait);
             Py_END_ALLOW_THREADS
         }
         if (count >= 0) {
+            memcpy(lane->events, events, (size_t)count * sizeof *events);
             lane->count = count;
             Py_RETURN_NONE;
         }
@@ -337,20 +412,35 @@ lane_dealloc(Lane *lane)
 
 /* Lane(driver, (RequestLine, Fields)) */
 static int
-lane_init(Lane *lane, PyObject *args, PyObject *Py_UNUSED(keywords))
+lane_fill(PyObject *self, PyObject *args)
 {
+    Lane *lane = (Lane *)self;
     PyObject *driver, *line, *fields;
-    if (!PyArg_ParseTuple(args, "O(OO):Lane", &driver, &line, &fields) || learn_requests(line, fields) < 0)
+    if (!PyArg_ParseTuple(args, "O(O!O!):Lane", &driver, &PyType_Type, &line, &PyType_Type, &fields)
+        || intern_words(spelling) < 0 || learn_requests(line, fields) < 0)
         return -1;
     PyObject *fd = PyObject_CallMethod(driver, "fileno", NULL);
     if (fd == NULL)
         return -1;
     lane->epoll = (int)PyLong_AsLong(fd);
     Py_DECREF(fd);
-    Py_XSETREF(lane->driver, Py_NewRef(driver));
-    Py_XSETREF(lane->connections, PyObject_GetAttrString(driver, "connections"));
-    Py_XSETREF(lane->handlers, PyObject_GetAttrString(driver, "handlers"));
-    return lane->connections == NULL || lane->handlers == NULL ? -1 : 0;
+    if (lane->epoll == -1 && PyErr_Occurred())
+        return -1;
+    lane->driver = Py_NewRef(driver);
+    if (take_attribute(&lane->connections, driver, "connections") < 0
+        || take_attribute(&lane->handlers, driver, "handlers") < 0)
+        return -1;
+    if (!PyDict_CheckExact(lane->connections) || !PyDict_CheckExact(lane->handlers)) {
+        PyErr_SetString(PyExc_TypeError, "connections and handlers of a driver are dicts");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+lane_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    return make_whole(type, args, lane_fill);
 }
 
 /* read(listening, data) -> (line, fields, size) or None: what the tests hold against the reader in Python. */
@@ -363,7 +453,7 @@ lane_read(Lane *lane, PyObject *args)
     if (!PyArg_ParseTuple(args, "Oy#:read", &listening, &data, &size))
         return NULL;
     struct request request;
-    struct reading *reading = reading_of(&lane->readings, listening);
+    struct reading *reading = is_cleared(lane->driver) ? NULL : reading_of(&lane->readings, listening);
     int found = reading == NULL ? -1 : read_head(reading, data, size, &request);
     if (found > 0)
         return Py_BuildValue("(NNn)", request.line, request.fields, request.size);
@@ -378,7 +468,7 @@ static PyMethodDef lane_methods[] = {
 
 static PyType_Slot lane_slots[] = {
     {Py_tp_doc, "The ready connections of a driver; forkserve.serving.engine.lane.Lane says what it does."},
-    {Py_tp_init, lane_init}, {Py_tp_traverse, lane_traverse}, {Py_tp_clear, lane_clear},
+    {Py_tp_new, lane_new}, {Py_tp_traverse, lane_traverse}, {Py_tp_clear, lane_clear},
     {Py_tp_dealloc, lane_dealloc}, {Py_tp_methods, lane_methods}, {0, NULL}};
 
 PyType_Spec lane_spec = {"forkserve.serving.native._hot.Lane", sizeof(Lane), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,

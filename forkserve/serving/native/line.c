@@ -44,28 +44,46 @@ line_ready(void)
     return 0;
 }
 
-/* Set the parts of a target in a new request line, and in its environ; -1 on error. */
+/* Set the parts of a target in a new request line; -1 on error. */
 static int
 set_target(PyObject *line, const char *target, Py_ssize_t size, Py_ssize_t path_size)
 {
     Py_ssize_t rest = size - path_size, query_size = rest ? rest - 1 : 0;
-    const char *query = target + size - query_size;
-    PyObject *uri = PyUnicode_FromStringAndSize(target, size);
-    PyObject *query_text = query_size ? PyUnicode_FromStringAndSize(query, query_size) : Py_NewRef(empty_text);
-    PyObject *path = rest ? PyUnicode_FromStringAndSize(target, path_size) : Py_XNewRef(uri);
-    SLOT(line, line_at.target) = PyBytes_FromStringAndSize(target, size);
+    if ((SLOT(line, line_at.target) = PyBytes_FromStringAndSize(target, size)) == NULL)
+        return -1;
     SLOT(line, line_at.raw_path)
-        = rest ? PyBytes_FromStringAndSize(target, path_size) : Py_XNewRef(SLOT(line, line_at.target));
-    SLOT(line, line_at.query) = query_size ? PyBytes_FromStringAndSize(query, query_size) : Py_NewRef(empty_bytes);
+        = rest ? PyBytes_FromStringAndSize(target, path_size) : Py_NewRef(SLOT(line, line_at.target));
+    if (SLOT(line, line_at.raw_path) == NULL)
+        return -1;
+    SLOT(line, line_at.query)
+        = query_size ? PyBytes_FromStringAndSize(target + size - query_size, query_size) : Py_NewRef(empty_bytes);
+    return SLOT(line, line_at.query) == NULL ? -1 : 0;
+}
+
+/* Set a text made here in an environ, and let go of it; -1 on error, also if it was not made. */
+static int
+set_text(PyObject *environ, int key, PyObject *text)
+{
+    int failed = text == NULL || PyDict_SetItem(environ, keys[key], text) < 0;
+    Py_XDECREF(text);
+    return failed ? -1 : 0;
+}
+
+/* Set the parts of a target as text, in the environ of a new line; -1 on error. */
+static int
+set_texts(PyObject *line, const char *target, Py_ssize_t size, Py_ssize_t path_size)
+{
+    PyObject *environ = SLOT(line, line_at.environ), *uri = PyUnicode_FromStringAndSize(target, size);
+    if (uri == NULL)
+        return -1;
+    Py_ssize_t query_size = size > path_size ? size - path_size - 1 : 0;
+    PyObject *path = path_size < size ? PyUnicode_FromStringAndSize(target, path_size) : Py_NewRef(uri);
     SLOT(line, line_at.path) = Py_XNewRef(path);
-    PyObject *environ = SLOT(line, line_at.environ);
-    int failed = uri == NULL || query_text == NULL || path == NULL || SLOT(line, line_at.target) == NULL
-        || SLOT(line, line_at.raw_path) == NULL || SLOT(line, line_at.query) == NULL
-        || PyDict_SetItem(environ, keys[PATH_INFO], path) < 0 || PyDict_SetItem(environ, keys[QUERY_STRING], query_text) < 0
+    int failed = set_text(environ, PATH_INFO, path) < 0
+        || (query_size
+            && set_text(environ, QUERY_STRING, PyUnicode_FromStringAndSize(target + size - query_size, query_size)) < 0)
         || PyDict_SetItem(environ, keys[RAW_URI], uri) < 0 || PyDict_SetItem(environ, keys[REQUEST_URI], uri) < 0;
-    Py_XDECREF(uri);
-    Py_XDECREF(query_text);
-    Py_XDECREF(path);
+    Py_DECREF(uri);
     return failed ? -1 : 0;
 }
 
@@ -83,7 +101,8 @@ new_line(const struct method *method, const char *target, Py_ssize_t size, Py_ss
     SLOT(line, line_at.scheme) = Py_NewRef(Py_None);
     SLOT(line, line_at.authority) = Py_NewRef(Py_None);
     SLOT(line, line_at.environ) = PyDict_Copy(method->environ);
-    if (SLOT(line, line_at.environ) == NULL || set_target(line, target, size, path_size) < 0)
+    if (SLOT(line, line_at.environ) == NULL || set_target(line, target, size, path_size) < 0
+        || set_texts(line, target, size, path_size) < 0)
         Py_CLEAR(line);
     return line;
 }
@@ -94,6 +113,8 @@ read_line(const char *text, Py_ssize_t size, PyObject **line)
 {
     static const char modern[] = " HTTP/1.1";
     const Py_ssize_t tail = sizeof modern - 1;
+    if (size < tail)
+        return 0;
     const char *space = memchr(text, ' ', (size_t)size), *end = text + size - tail;
     if (space == NULL || end - space < 2 || memcmp(end, modern, (size_t)tail) != 0 || space[1] != '/')
         return 0;
@@ -106,7 +127,7 @@ read_line(const char *text, Py_ssize_t size, PyObject **line)
     const char *target = space + 1, *question = NULL;
     for (const char *at = target; at < end; at++) {
         /* A path with escapes has to be unquoted. */
-        if (*at <= ' ' || *at > '~' || *at == '#' || (*at == '%' && question == NULL))
+        if (*at <= ' ' || *at > '~' || *at == '#' || ((*at == '%' || *at == '\\') && question == NULL))
             return 0;
         if (*at == '?' && question == NULL)
             question = at;

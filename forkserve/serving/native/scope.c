@@ -44,7 +44,7 @@ static int
 own_scope(PyObject *scope, PyObject *headers, PyObject *extensions, PyObject *ends, PyObject *state)
 {
     PyObject *server = PyDict_GetItemWithError(scope, words.server);
-    if (server == NULL)
+    if (server == NULL && PyErr_Occurred())
         return -1;
     if (server == Py_None && PyDict_SetItem(scope, words.server, PyTuple_GET_ITEM(ends, 1)) < 0)
         return -1;
@@ -59,11 +59,15 @@ own_scope(PyObject *scope, PyObject *headers, PyObject *extensions, PyObject *en
 static PyObject *
 known_scope(PyObject *base, PyObject *ends, PyObject *state)
 {
-    PyObject *headers = PyDict_GetItemWithError(base, words.headers);
-    PyObject *extensions = headers == NULL ? NULL : PyDict_GetItemWithError(base, words.extensions);
-    PyObject *scope = extensions == NULL ? NULL : PyDict_Copy(base);
-    if (scope != NULL && own_scope(scope, headers, extensions, ends, state) < 0)
+    PyObject *scope = PyDict_Copy(base), *headers = NULL, *extensions = NULL;
+    if (scope == NULL)
+        return NULL;
+    if ((headers = Py_XNewRef(PyDict_GetItemWithError(scope, words.headers))) == NULL
+        || (extensions = Py_XNewRef(PyDict_GetItemWithError(scope, words.extensions))) == NULL
+        || own_scope(scope, headers, extensions, ends, state) < 0)
         Py_CLEAR(scope);
+    Py_XDECREF(headers);
+    Py_XDECREF(extensions);
     return scope;
 }
 
@@ -72,7 +76,10 @@ static int
 is_forwarded(PyObject *headers)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++) {
-        PyObject *name = PyTuple_GET_ITEM(PyList_GET_ITEM(headers, i), 0);
+        PyObject *pair = PyList_GET_ITEM(headers, i);
+        if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 || !PyBytes_CheckExact(PyTuple_GET_ITEM(pair, 0)))
+            return 1;
+        PyObject *name = PyTuple_GET_ITEM(pair, 0);
         const char *text = PyBytes_AS_STRING(name);
         Py_ssize_t size = PyBytes_GET_SIZE(name);
         if ((size == 9 && memcmp(text, "forwarded", 9) == 0) || (size > 12 && memcmp(text, "x-forwarded-", 12) == 0))
@@ -107,18 +114,40 @@ settle(PyObject *scope, PyObject *conn, PyObject *fields, int forwarded)
 
 /* http_scope for fields without a memo; NULL with or without an error. */
 static PyObject *
-new_scope(PyObject *conn, PyObject *template, PyObject *line, PyObject *fields, PyObject *state)
+new_scope(PyObject *conn, PyObject *template, PyObject *line, PyObject *fields, PyObject *ends, PyObject *state)
 {
     PyObject *headers = SLOT(fields, fields_at.headers), *path = SLOT(line, line_at.path);
     if (!Py_IS_TYPE(template, template_at.type) || PyUnicode_GET_LENGTH(SLOT(template, template_at.root)) != 0
-        || SLOT(line, line_at.modern) != Py_True || !PyUnicode_IS_ASCII(path))
+        || SLOT(line, line_at.modern) != Py_True || !PyUnicode_IS_ASCII(path) || !PyList_CheckExact(headers))
         return NULL;
+    Py_INCREF(headers);
     int forwarded = SLOT(template, template_at.forwarding) != Py_None && is_forwarded(headers);
     PyObject *scope = PyDict_Copy(SLOT(template, template_at.base));
     if (scope != NULL
-        && (add_line(scope, line) < 0 || own_scope(scope, headers, modern, SLOT(conn, connection.ends), state) < 0
+        && (add_line(scope, line) < 0 || own_scope(scope, headers, modern, ends, state) < 0
             || settle(scope, conn, fields, forwarded) < 0))
         Py_CLEAR(scope);
+    Py_DECREF(headers);
+    return scope;
+}
+
+/* As scope_for, of what is owned meanwhile: the collector may run where a dict is made, and with it finalisers. */
+static PyObject *
+scope_of(PyObject *conn, PyObject *line, PyObject *fields, PyObject *memo, PyObject *ends, PyObject *state)
+{
+    PyObject *scope = NULL;
+    if (memo == Py_None || memo == forwarded_memo) {
+        PyObject *template = PyObject_GetAttr(SLOT(conn, connection.listening), words.environ);
+        if (template != NULL)
+            scope = new_scope(conn, template, line, fields, ends, state);
+        Py_XDECREF(template);
+    }
+    else if (PyDict_CheckExact(memo)) {
+        PyObject *base = Py_XNewRef(PyDict_GetItemWithError(memo, line));
+        if (base != NULL)
+            scope = known_scope(base, ends, state);
+        Py_XDECREF(base);
+    }
     return scope;
 }
 
@@ -126,16 +155,14 @@ PyObject *
 scope_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *state)
 {
     PyObject *memo = SLOT(fields, fields_at.memo), *ends = SLOT(conn, connection.ends);
-    if (ends == Py_None)
+    if (memo == NULL || ends == NULL || !PyTuple_CheckExact(ends) || PyTuple_GET_SIZE(ends) != 2 || !PyDict_CheckExact(state))
         return NULL;
-    if (memo == Py_None || memo == forwarded_memo) {
-        PyObject *template = PyObject_GetAttr(SLOT(conn, connection.listening), words.environ);
-        PyObject *scope = template == NULL ? NULL : new_scope(conn, template, line, fields, state);
-        Py_XDECREF(template);
-        return scope;
-    }
-    PyObject *base = PyDict_CheckExact(memo) ? PyDict_GetItemWithError(memo, line) : NULL;
-    return base == NULL ? NULL : known_scope(base, ends, state);
+    Py_INCREF(memo);
+    Py_INCREF(ends);
+    PyObject *scope = scope_of(conn, line, fields, memo, ends, state);
+    Py_DECREF(memo);
+    Py_DECREF(ends);
+    return scope;
 }
 
 int

@@ -32,10 +32,29 @@ add_method(PyObject *type, PyMethodDef *method)
 }
 
 int
+take_attribute(PyObject **place, PyObject *object, const char *name)
+{
+    PyObject *value = PyObject_GetAttrString(object, name);
+    if (value == NULL)
+        return -1;
+    Py_XSETREF(*place, value);
+    return 0;
+}
+
+int
+is_true(PyObject *object, const char *name)
+{
+    PyObject *value = PyObject_GetAttrString(object, name);
+    Py_XDECREF(value);
+    return value == NULL ? -1 : value == Py_True;
+}
+
+int
 inherits(PyObject *type, PyObject *base, const char *name)
 {
-    PyObject *own = PyObject_GetAttrString(type, name), *inherited = PyObject_GetAttrString(base, name);
-    int same = own != NULL && own == inherited;
+    PyObject *own = PyObject_GetAttrString(type, name);
+    PyObject *inherited = own == NULL ? NULL : PyObject_GetAttrString(base, name);
+    int same = inherited == NULL ? -1 : own == inherited;
     Py_XDECREF(own);
     Py_XDECREF(inherited);
     return same;

@@ -31,10 +31,35 @@ set_slot(PyObject *object, Py_ssize_t offset, PyObject *value)
     Py_XSETREF(SLOT(object, offset), Py_NewRef(value));
 }
 
+/* 1 with RuntimeError where the collector has cleared an object that somebody still calls. */
+static inline int
+is_cleared(PyObject *part)
+{
+    if (part == NULL)
+        PyErr_SetString(PyExc_RuntimeError, "this object was cleared by the garbage collector");
+    return part == NULL;
+}
+
+/* Make an object of a type by its own function, so that none exists that is not whole; NULL on error. */
+static inline PyObject *
+make_whole(PyTypeObject *type, PyObject *args, int (*fill)(PyObject *object, PyObject *args))
+{
+    PyObject *object = type->tp_alloc(type, 0);
+    if (object != NULL && fill(object, args) < 0)
+        Py_CLEAR(object);
+    return object;
+}
+
+/* Put an attribute of an object in place of another; -1 on error. */
+int take_attribute(PyObject **place, PyObject *object, const char *name);
+
+/* Whether an attribute of an object is True; -1 on error. */
+int is_true(PyObject *object, const char *name);
+
 /* Add a C function to a class as a method of it; -1 on error. */
 int add_method(PyObject *type, PyMethodDef *method);
 
-/* Whether a class has this method from another, unchanged; 0 with an exception if one of them lacks it. */
+/* Whether a class has this method from another, unchanged; -1 if one of them lacks it. */
 int inherits(PyObject *type, PyObject *base, const char *name);
 
 /* A name that is asked for again and again: where it goes, interned, made once. */

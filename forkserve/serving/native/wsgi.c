@@ -15,13 +15,15 @@ static struct {
 } alarm_at;
 
 /* Interned, made once. */
-static PyObject *CALLER, *WRITE;
-static const struct word spelling[] = {{&CALLER, "caller"}, {&WRITE, "write"}, {NULL, NULL}};
+static PyObject *CALLER, *START_RESPONSE, *WRITE;
+static const struct word spelling[] = {
+    {&CALLER, "caller"}, {&START_RESPONSE, "start_response"}, {&WRITE, "write"}, {NULL, NULL}};
 
 /* How the exchanges of one serving are begun and run. */
 typedef struct {
     PyObject_HEAD
     PyObject *type, *app, *site, *responder, *known, *forwarding, *alarm, *log;
+    Py_ssize_t keep;           /* of the site */
     int begins, starts, noted; /* whether the class has Exchange's own __init__ and start_response; whether it notes */
 } Caller;
 
@@ -34,25 +36,38 @@ typedef struct {
 
 static PyTypeObject *start_response_type;
 
+/* Take a status and headers that are remembered: 1, 0 if they are for the way in Python, -1 on error. */
+static int
+take_start(PyObject *exchange, PyObject *known, PyObject *status, PyObject *headers)
+{
+    if (!PyList_CheckExact(headers) || SLOT(exchange, exchange_at.prepared) != Py_None)
+        return 0;
+    PyObject *prepared = remembered(known, status, headers);
+    if (prepared == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    set_slot(exchange, exchange_at.prepared, prepared);
+    Py_DECREF(prepared);
+    return 1;
+}
+
 static PyObject *
 start_response(StartResponse *self, PyObject *const *args, size_t flags, PyObject *names)
 {
-    PyObject *exchange = self->exchange;
-    if (names == NULL && PyVectorcall_NARGS(flags) == 2 && PyList_CheckExact(args[1])
-        && SLOT(exchange, exchange_at.prepared) == Py_None) {
-        PyObject *prepared = remembered(self->known, args[0], args[1]);
-        if (prepared != NULL) {
-            set_slot(exchange, exchange_at.prepared, prepared);
-            return PyObject_GetAttr(exchange, WRITE);
-        }
-        if (PyErr_Occurred())
-            return NULL;
-    }
-    PyObject *method = PyObject_GetAttrString(exchange, "start_response");
-    if (method == NULL)
+    if (is_cleared(self->exchange) || is_cleared(self->known))
         return NULL;
-    PyObject *result = PyObject_Vectorcall(method, args, PyVectorcall_NARGS(flags), names);
-    Py_DECREF(method);
+    /* Ours until the end: the headers may run Python, to which we are garbage. */
+    PyObject *exchange = Py_NewRef(self->exchange), *known = Py_NewRef(self->known), *result = NULL;
+    int taken = names != NULL || PyVectorcall_NARGS(flags) != 2 ? 0 : take_start(exchange, known, args[0], args[1]);
+    if (taken > 0)
+        result = PyObject_GetAttr(exchange, WRITE);
+    else if (taken == 0) {
+        PyObject *method = PyObject_GetAttr(exchange, START_RESPONSE);
+        if (method != NULL)
+            result = PyObject_Vectorcall(method, args, PyVectorcall_NARGS(flags), names);
+        Py_XDECREF(method);
+    }
+    Py_DECREF(exchange);
+    Py_DECREF(known);
     return result;
 }
 
@@ -101,7 +116,7 @@ static PyObject *
 start_response_for(Caller *caller, PyObject *exchange)
 {
     if (!caller->starts)
-        return PyObject_GetAttrString(exchange, "start_response");
+        return PyObject_GetAttr(exchange, START_RESPONSE);
     StartResponse *self = PyObject_GC_New(StartResponse, start_response_type);
     if (self == NULL)
         return NULL;
@@ -117,7 +132,10 @@ static PyObject *
 caller_begin(Caller *caller, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *environ = NULL;
-    if (caller->begins && count == 3 && Py_IS_TYPE(args[0], connection.type)) {
+    if (is_cleared(caller->type))
+        return NULL;
+    if (caller->begins && count == 3 && Py_IS_TYPE(args[0], connection.type) && Py_IS_TYPE(args[1], line_at.type)
+        && Py_IS_TYPE(args[2], fields_at.type)) {
         environ = environ_for(args[0], args[1], args[2], caller->forwarding);
         if (environ == NULL && PyErr_Occurred())
             return NULL;
@@ -139,7 +157,7 @@ caller_begin(Caller *caller, PyObject *const *args, Py_ssize_t count)
     return exchange;
 }
 
-/* The piece of bytes that a result consists of, if this is an answer without surprises; borrowed. */
+/* The piece of bytes that a result consists of, if this is an answer without surprises: a new reference. */
 static PyObject *
 usual(Caller *caller, PyObject *exchange, PyObject *result)
 {
@@ -151,28 +169,41 @@ usual(Caller *caller, PyObject *exchange, PyObject *result)
     else
         return NULL;
     int usual = SLOT(exchange, exchange_at.framing) == Py_None && SLOT(exchange, exchange_at.spool) == Py_None
-        && is_plain(exchange, caller->site)
+        && is_plain(exchange) && SLOT(caller->site, caller->keep) == Py_True
         && is_whole(SLOT(exchange, exchange_at.prepared), data);
-    return usual ? data : NULL;
+    return usual ? Py_NewRef(data) : NULL;
+}
+
+/* Note an answer, with the address that the application has left in its environ; -1 on error. */
+static int
+note(Caller *caller, PyObject *exchange, PyObject *prepared, Py_ssize_t size)
+{
+    PyObject *environ = SLOT(exchange, exchange_at.environ);
+    PyObject *address = PyDict_CheckExact(environ) ? PyDict_GetItemWithError(environ, REMOTE_ADDR) : NULL;
+    if (address == NULL && PyErr_Occurred())
+        return -1;
+    Py_XINCREF(address);
+    int failed = note_answer(exchange, caller->log, address, prepared, size);
+    Py_XDECREF(address);
+    return failed;
 }
 
 static int
 answer(Caller *caller, PyObject *exchange, PyObject *result)
 {
-    PyObject *data = usual(caller, exchange, result), *prepared = SLOT(exchange, exchange_at.prepared);
+    PyObject *data = usual(caller, exchange, result);
     if (data == NULL) {
         PyObject *done = PyObject_CallMethod(exchange, "answer", "(O)", result);
         Py_XDECREF(done);
         return done == NULL ? -1 : 0;
     }
-    if (reply_whole(exchange, prepared, caller->responder, data) < 0)
-        return -1;
-    if (!caller->noted)
-        return 0;
-    PyObject *address = PyDict_GetItemWithError(SLOT(exchange, exchange_at.environ), REMOTE_ADDR);
-    if (address == NULL && PyErr_Occurred())
-        return -1;
-    return note_answer(exchange, caller->log, address, prepared, PyBytes_GET_SIZE(data));
+    PyObject *prepared = Py_NewRef(SLOT(exchange, exchange_at.prepared));
+    int failed = reply_whole(exchange, prepared, caller->responder, data);
+    if (failed == 0 && caller->noted)
+        failed = note(caller, exchange, prepared, PyBytes_GET_SIZE(data));
+    Py_DECREF(prepared);
+    Py_DECREF(data);
+    return failed;
 }
 
 /* Call the application and send what it answers; -1 for what is no failure of the request. */
@@ -181,8 +212,9 @@ run(Caller *caller, PyObject *exchange)
 {
     PyObject *starter = start_response_for(caller, exchange), *result = NULL;
     if (starter != NULL) {
-        PyObject *args[] = {SLOT(exchange, exchange_at.environ), starter};
+        PyObject *environ = Py_NewRef(SLOT(exchange, exchange_at.environ)), *args[] = {environ, starter};
         result = PyObject_Vectorcall(caller->app, args, 2, NULL);
+        Py_DECREF(environ);
         Py_DECREF(starter);
     }
     int failed = result == NULL || answer(caller, exchange, result) < 0;
@@ -218,6 +250,10 @@ static PyObject *
 caller_start(Caller *caller, PyObject *exchange)
 {
     PyObject *alarm = caller->alarm, *context, *armed, *error = NULL;
+    if (is_cleared(alarm))
+        return NULL;
+    if (alarm == Py_None || !Py_IS_TYPE(exchange, (PyTypeObject *)caller->type))
+        return PyErr_Format(PyExc_TypeError, "start() takes an exchange, where there is an alarm");
     if (SLOT(alarm, alarm_at.armed) != Py_True) {
         if ((armed = PyObject_CallMethod(alarm, "arm", NULL)) == NULL)
             return NULL;
@@ -288,8 +324,9 @@ learn(Caller *caller, PyObject *const kinds[3])
         {"context", &exchange_at.context}, {"environ", &exchange_at.environ}, {"framing", &exchange_at.framing},
         {"prepared", &exchange_at.prepared}, {"spool", &exchange_at.spool}, {NULL, NULL}};
     const struct wanted of_alarm[] = {{"armed", &alarm_at.armed}, {"current", &alarm_at.current}, {NULL, NULL}};
-    if (find_slots(caller->type, of_exchange) < 0
-        || learn_answers(caller->type, kinds, caller->site, caller->responder) < 0)
+    const struct wanted of_site[] = {{"keep", &caller->keep}, {NULL, NULL}};
+    if (find_slots(caller->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(caller->site), of_site) < 0
+        || learn_answers(caller->type, kinds, caller->responder) < 0)
         return -1;
     return caller->alarm == Py_None ? 0 : find_slots((PyObject *)Py_TYPE(caller->alarm), of_alarm);
 }
@@ -297,33 +334,37 @@ learn(Caller *caller, PyObject *const kinds[3])
 /* Caller(type, Exchange, site, alarm, log, VARIABLES, (RequestLine, Fields, Prepared)): `log` is AccessLog.write if it may be
  * called in place of the method `note`, else None, like `alarm` where requests are not run on the spot. */
 static int
-caller_init(Caller *caller, PyObject *args, PyObject *Py_UNUSED(keywords))
+caller_fill(PyObject *self, PyObject *args)
 {
+    Caller *caller = (Caller *)self;
     PyObject *type, *base, *site, *alarm, *log, *variables, *kinds[3];
-    if (!PyArg_ParseTuple(args, "OOOOOO!(OOO):Caller", &type, &base, &site, &alarm, &log, &PyTuple_Type, &variables,
-                          &kinds[0], &kinds[1], &kinds[2])
+    if (!PyArg_ParseTuple(args, "O!OOOOO!(OOO):Caller", &PyType_Type, &type, &base, &site, &alarm, &log, &PyTuple_Type,
+                          &variables, &kinds[0], &kinds[1], &kinds[2])
         || learn_environs(variables) < 0)
         return -1;
-    Py_XSETREF(caller->type, Py_NewRef(type));
-    Py_XSETREF(caller->site, Py_NewRef(site));
-    Py_XSETREF(caller->alarm, Py_NewRef(alarm));
-    Py_XSETREF(caller->log, Py_NewRef(log));
-    Py_XSETREF(caller->app, PyObject_GetAttrString(site, "app"));
-    Py_XSETREF(caller->responder, PyObject_GetAttrString(site, "responder"));
-    if (caller->app == NULL || caller->responder == NULL)
+    caller->type = Py_NewRef(type);
+    caller->site = Py_NewRef(site);
+    caller->alarm = Py_NewRef(alarm);
+    caller->log = Py_NewRef(log);
+    if (take_attribute(&caller->app, site, "app") < 0 || take_attribute(&caller->responder, site, "responder") < 0
+        || take_attribute(&caller->known, caller->responder, "known") < 0
+        || take_attribute(&caller->forwarding, site, "forwarding") < 0 || (caller->noted = is_true(site, "noted")) < 0
+        || (caller->begins = inherits(type, base, "__init__")) < 0
+        || (caller->starts = inherits(type, base, "start_response")) < 0)
         return -1;
-    Py_XSETREF(caller->known, PyObject_GetAttrString(caller->responder, "known"));
-    Py_XSETREF(caller->forwarding, PyObject_GetAttrString(site, "forwarding"));
-    PyObject *noted = PyObject_GetAttrString(site, "noted");
-    caller->noted = noted == Py_True;
-    Py_XDECREF(noted);
-    if (caller->known == NULL || caller->forwarding == NULL || noted == NULL)
+    if (!PyDict_CheckExact(caller->known)) {
+        PyErr_SetString(PyExc_TypeError, "what the responder knows is no dict");
         return -1;
-    caller->begins = inherits(type, base, "__init__");
-    caller->starts = inherits(type, base, "start_response");
-    if (learn(caller, kinds) < 0 || PyObject_SetAttrString(type, "caller", (PyObject *)caller) < 0)
+    }
+    if (learn(caller, kinds) < 0 || PyObject_SetAttrString(type, "caller", self) < 0)
         return -1;
     return add_method(type, &run_definition);
+}
+
+static PyObject *
+caller_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    return make_whole(type, args, caller_fill);
 }
 
 static PyMethodDef caller_methods[] = {
@@ -333,7 +374,7 @@ static PyMethodDef caller_methods[] = {
 
 static PyType_Slot caller_slots[] = {
     {Py_tp_doc, "How the exchanges of one serving are made and run; forkserve.wsgi.Exchange says what that is."},
-    {Py_tp_init, caller_init}, {Py_tp_traverse, caller_traverse}, {Py_tp_clear, caller_clear},
+    {Py_tp_new, caller_new}, {Py_tp_traverse, caller_traverse}, {Py_tp_clear, caller_clear},
     {Py_tp_dealloc, caller_dealloc}, {Py_tp_methods, caller_methods}, {0, NULL}};
 
 PyType_Spec caller_spec = {"forkserve.serving.native._hot.Caller", sizeof(Caller), 0,

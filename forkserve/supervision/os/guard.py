@@ -48,7 +48,7 @@ changed its user since, as gosu does, was not told (prctl(2)).
 class Guard:
     """The master's end of the pipe; `pid` is the guardian's, a child like any other, to be reaped at the end.
 
-    `mark` is a `NAME=value` that stands in the environment of our processes, and only there; empty looks for none.
+    `mark` begins a variable, `NAME=value`, in the environment of our processes, and only there; empty looks for none.
     Raises OSError when it cannot be forked. If it dies, make another and tell it of every group anew.
     """
 
@@ -152,7 +152,8 @@ def _strays(mark: str, grace: float) -> dict[int, _Group]:
     found: dict[int, _Group] = {}
     for each in relations():
         with contextlib.suppress(OSError):
-            if mark.encode() in Path("/proc", str(each.pid), "environ").read_bytes().split(b"\0"):
+            variables = Path("/proc", str(each.pid), "environ").read_bytes().split(b"\0")
+            if any(variable.startswith(mark.encode()) for variable in variables):
                 found[each.session] = _Group(each.session, signal.SIGTERM, grace)
     return found
 

@@ -1,28 +1,41 @@
-"""A file that names the master's pid, as init scripts want it."""
+"""A file that names the master's pid, as init scripts want it.
+
+A name that was mistyped may be that of any file, so one that holds no pid is neither written over nor removed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 from pathlib import Path
 
 from forkserve.errors import ConfigError, ExitCode
 
 __all__ = ["PidFile"]
 
+_LONGEST = 32
+"""Bytes that a pid and the space around it take at most."""
+_PID = re.compile(rb"\s*([1-9]\d{0,9})\s*")
+_HIGHEST = 2**31 - 1
+
 
 class PidFile:
     """Written whole at construction, removed by `close` if it is still ours.
 
-    Raises ConfigError when the pid in it is alive, or when it cannot be written.
+    Raises ConfigError when the pid in it is alive, when it holds something else, or when it cannot be written.
     """
 
     def __init__(self, path: str) -> None:
         self._path = Path(path).absolute()
-        self._refuse_living()
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        self._refuse_living(path)
+        temporary = self._path.with_name(f".{self._path.name}.{os.urandom(4).hex()}")
         try:
-            temporary.write_text(f"{os.getpid()}\n")
+            # In a folder that others can write to, nothing that is there already is gone through.
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            with os.fdopen(fd, "w") as file:
+                file.write(f"{os.getpid()}\n")
             temporary.replace(self._path)  # rename(2): a reader sees the old file or the new, never half a number
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -34,15 +47,23 @@ class PidFile:
             failure.exit_code = ExitCode.NO_PERMISSION if isinstance(error, PermissionError) else ExitCode.CANNOT_BIND
             raise failure from None
 
-    def _read(self) -> int | None:
-        with contextlib.suppress(OSError, ValueError):
-            return int(self._path.read_text())
-        return None
-
-    def _refuse_living(self) -> None:
-        pid = self._read()
+    def _refuse_living(self, path: str) -> None:
+        try:
+            content = _content(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # what is wrong with the folder is said when it is written to
+        except OSError as error:
+            raise ConfigError(f"pidfile {path}: cannot read it: {error.strerror}; name another file") from None
+        if content is None:
+            raise ConfigError(f"pidfile {path}: it is no regular file; name another, or remove it")
+        pid = _pid_in(content)
+        if pid is None and content:
+            raise ConfigError(
+                f"pidfile {path}: it holds something else than a pid and is left as it is; name another file, "
+                "or remove it if it is not needed"
+            )
         # In a container that was started anew, the last master had our own pid.
-        if pid is not None and pid > 0 and pid != os.getpid() and _is_alive(pid):
+        if pid is not None and pid != os.getpid() and _is_alive(pid):
             failure = ConfigError(
                 f"pidfile {self._path}: process {pid} is alive; stop it, name another file, "
                 "or remove the file if that process is no forkserve"
@@ -52,9 +73,25 @@ class PidFile:
 
     def close(self) -> None:
         """Remove the file, unless another process has put its own there."""
-        if self._read() == os.getpid():
-            with contextlib.suppress(OSError):  # read-only by now: nothing is left to do
+        with contextlib.suppress(OSError):  # gone, or read-only by now: nothing is left to do
+            if _pid_in(_content(self._path)) == os.getpid():
                 self._path.unlink()
+
+
+def _content(path: Path) -> bytes | None:
+    """Return the beginning of a file, or None if it is no regular one, a link included; raises OSError."""
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return None
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _LONGEST + 1)
+    finally:
+        os.close(fd)
+
+
+def _pid_in(content: bytes | None) -> int | None:
+    found = _PID.fullmatch(content or b"")
+    return int(found[1]) if found is not None and int(found[1]) <= _HIGHEST else None
 
 
 def _is_alive(pid: int) -> bool:
@@ -62,6 +99,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # somebody else's; no pid at all
-        return pid < 2**31
+    except PermissionError:  # somebody else's
+        pass
     return True

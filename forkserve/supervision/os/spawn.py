@@ -23,7 +23,7 @@ from enum import Enum
 from forkserve.errors import ForkserveError
 from forkserve.supervision.os.prctl import set_death_signal
 from forkserve.supervision.os.programs import NotFoundError, explain, locate
-from forkserve.unix.fds import arrange
+from forkserve.unix.fds import arrange, lower_limit
 from forkserve.unix.privileges import Credentials, become
 
 __all__ = ["FIRST_SOCKET", "SpawnError", "SpawnSpec", "Stage", "spawn"]
@@ -191,6 +191,7 @@ def _descriptors(spec: SpawnSpec) -> dict[int, int]:
 def _limit(spec: SpawnSpec) -> None:
     if spec.umask is not None:
         os.umask(spec.umask)
+    lower_limit()
     for name, value in spec.rlimits.items():
         try:
             resource.setrlimit(getattr(resource, name), (value, value))

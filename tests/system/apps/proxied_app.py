@@ -21,8 +21,10 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
             size += len(data)
         facts: dict[str, Any] = {"size": size, "sha256": digest.hexdigest()}
     else:
-        names = ("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "HTTP_HOST", "wsgi.url_scheme", "REQUEST_METHOD")
-        facts = {name: environ.get(name) for name in names} | {"pid": os.getpid()}
+        server = ("SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "wsgi.url_scheme")
+        names = ("REMOTE_ADDR", "REMOTE_PORT", "REQUEST_METHOD", *server)
+        fields = sorted(name for name in environ if name.startswith("HTTP_"))
+        facts = {name: environ.get(name) for name in names} | {"pid": os.getpid(), "fields": fields}
     body = json.dumps(facts).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]

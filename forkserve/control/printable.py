@@ -1,0 +1,29 @@
+"""Text of the other side as a terminal or a log may show it: no control characters, which could move or hide things."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["printable", "printable_answer"]
+
+
+def printable(text: str) -> str:
+    """Return `text` with whatever does not show by itself written as an escape, `\\x1b`; line ends stay."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each == "\n" else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def printable_answer(answer: Any) -> Any:
+    """Return plain data with all its text made printable, within a line."""
+    if isinstance(answer, str):
+        return printable(answer).replace("\n", "\\n")
+    if isinstance(answer, list):
+        return [printable_answer(each) for each in answer]
+    if isinstance(answer, dict):
+        return {key: printable_answer(value) for key, value in answer.items()}
+    return answer

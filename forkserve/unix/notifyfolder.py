@@ -1,0 +1,146 @@
+"""A private folder with one notify socket for each process, so that it is known whose message came.
+
+A message must count although its sender has gone, as the `systemd-notify` of a shell script has: then the kernel has
+no pid, session or control group left to look up, but the address that it was sent to still tells. And nobody else may
+fill the queue: the folder is ours alone (0700), each socket is 0600 and belongs to the user of its process. Where
+processes run as other users, these may pass through the folder (0711), but neither list it nor write to each other's. A
+program that changes its user by itself, as gosu does, gets a socket that all may write to, under a name that only its
+environment tells: /proc/net/unix shows the name by which a socket was bound, so it is renamed.
+
+A lock (flock(2)) says that the folder is in use, whatever becomes of pids: one that a killed master has left is removed
+by the next. It also keeps systemd-tmpfiles(8) away. The why: docs/adr/0011.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Sequence
+
+from forkserve.unix.notify import NotifySocket
+from forkserve.unix.privileges import Credentials
+
+__all__ = ["NotifyFolder", "places"]
+
+log = logging.getLogger("forkserve.master")
+
+_PREFIX = "forkserve-notify-"
+_LONGEST = 107
+"""Bytes of a socket's path at most (unix(7))."""
+_NAME = 32
+"""Bytes of the name of a socket at most."""
+
+
+def places() -> list[str]:
+    """Return where a folder may be made, best first; other users must be able to reach root's."""
+    runtime, temporary = os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR", "")
+    wanted = ("/run", "/tmp", temporary, "/dev/shm") if os.geteuid() == 0 else (runtime, temporary, "/tmp", "/dev/shm")
+    return [place for place in dict.fromkeys(wanted) if place.startswith("/")]
+
+
+class NotifyFolder:
+    """Makes the sockets; `prefix` is what every address begins with, and no other master's does.
+
+    Without a place that can be written to, the addresses are abstract: any local user can fill their queues then.
+    """
+
+    def __init__(self, among: Sequence[str] | None = None) -> None:
+        self._numbers = itertools.count(1)
+        self._is_open_to_others = False
+        self._path, self._lock = "", -1
+        for place in places() if among is None else among:
+            _sweep(place)
+            with contextlib.suppress(OSError):
+                self._path, self._lock = _make(place)
+                break
+        self.prefix = f"{self._path}/" if self._path else f"@forkserve/{os.getpid()}/{os.urandom(8).hex()}/"
+        if not self._path:
+            log.warning(
+                "no folder for notify sockets can be made; those in the abstract name space are open to all users"
+            )
+
+    def open(self, credentials: Credentials | None = None, *, changes_user: bool = False) -> NotifySocket:
+        """Return a socket for one process, which runs with these credentials; raises OSError.
+
+        With `changes_user` it will become somebody whom only itself knows.
+        """
+        address = f"{self.prefix}{next(self._numbers)}"
+        if not self._path:
+            return NotifySocket(address)
+        owner = None if credentials is None or credentials.uid == os.geteuid() else credentials.uid
+        changes_user = changes_user and owner is None and os.geteuid() == 0
+        self._prepare(for_others=changes_user or owner is not None)
+        made = NotifySocket(address)
+        try:
+            if owner is not None:
+                os.chown(address, owner, -1, follow_symlinks=False)
+            elif changes_user:
+                os.chmod(address, 0o666)
+                made.address = f"{address}-{os.urandom(8).hex()}"
+                os.rename(address, made.address)
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def _prepare(self, *, for_others: bool) -> None:
+        """Have the folder be there, in spite of cleaners, and let others pass once there are any."""
+        try:
+            os.mkdir(self._path, 0o700)
+        except FileExistsError:
+            found = os.lstat(self._path)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, f"{self._path} is another user's") from None
+        else:
+            os.close(self._lock)
+            self._lock = _lock(self._path)
+            self._is_open_to_others = False
+        if for_others and not self._is_open_to_others:
+            os.chmod(self._path, 0o711)
+            self._is_open_to_others = True
+
+    def close(self) -> None:
+        """Remove the folder."""
+        if self._path:
+            shutil.rmtree(self._path, ignore_errors=True)
+            os.close(self._lock)
+            self._path = ""
+
+
+def _make(place: str) -> tuple[str, int]:
+    """Return a new folder and the lock on it; raises OSError."""
+    if len(os.fsencode(place)) + len(f"/{_PREFIX}12345678/") + _NAME > _LONGEST:
+        raise OSError(errno.ENAMETOOLONG, "too long for the path of a socket")
+    path = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
+    return path, _lock(path)
+
+
+def _lock(path: str) -> int:
+    """Return a descriptor that holds the lock; raises OSError, also when a master that sweeps was first."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(fd), os.lstat(path)):
+            raise FileNotFoundError(errno.ENOENT, path)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _sweep(place: str) -> None:
+    """Remove what masters of this user have left that were killed: nobody holds the lock."""
+    with contextlib.suppress(OSError):
+        for each in os.scandir(place):
+            if each.name.startswith(_PREFIX) and each.stat(follow_symlinks=False).st_uid == os.geteuid():
+                with contextlib.suppress(OSError):  # it is in use, or gone
+                    fd = _lock(each.path)
+                    shutil.rmtree(each.path, ignore_errors=True)
+                    os.close(fd)
