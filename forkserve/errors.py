@@ -65,6 +65,10 @@ class ConfigErrors(ConfigError):
         self.errors = errors
         self.warnings = warnings
 
+    def __reduce__(self) -> tuple[type[ConfigErrors], tuple[tuple[ConfigError, ...], tuple[str, ...]]]:
+        """Pickle the parts, not the text alone: a configuration is read by a child of the master."""
+        return type(self), (self.errors, self.warnings)
+
 
 class BindError(ForkserveError):
     """A listening socket cannot be had."""

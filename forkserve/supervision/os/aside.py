@@ -1,0 +1,117 @@
+"""Runs a function in a forked child, while the loop goes on: for what may wait, such as a file, a name, a directory.
+
+Theory of operation. The child runs the function, sends what it returned or raised through a pipe, pickled, and ends.
+The loop collects the bytes and calls back once: with the result, with the exception, or with AsideError when the child
+has been killed at its deadline or has died. A read of a FIFO, of a hung network drive or of a directory service cannot
+be interrupted otherwise; a thread that waits in one would outlive every deadline.
+
+Rules: the child is a fork and executes nothing, so the function must not rely on descriptors (all but standard error
+and the pipe are closed) nor change anything that lasts. It is reaped by whoever reaps the children of this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import selectors
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from forkserve.errors import ForkserveError
+from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.unix.fork_function import fork_companion
+
+__all__ = ["Aside", "AsideError", "run_aside"]
+
+T = TypeVar("T")
+PORTION = 65536
+
+
+class AsideError(ForkserveError):
+    """The child gave no answer: it was too slow, or has died. The text completes "reading the configuration ..."."""
+
+
+class Aside(Generic[T]):
+    """One call under way; see `run_aside`."""
+
+    def __init__(self, loop: Loop, pid: int, reading: int, then: Callable[[T | Exception], None]) -> None:
+        self.pid = pid
+        self._loop = loop
+        self._reading = reading
+        self._then = then
+        self._data = bytearray()
+        self._timer: Timer | None = None
+        loop.watch(reading, selectors.EVENT_READ, lambda _events: self._read())
+
+    def expire_in(self, timeout: float) -> None:
+        """Kill the child unless it has answered in `timeout` seconds."""
+        self._timer = self._loop.call_later(timeout, partial(self._expire, timeout))
+
+    def cancel(self) -> None:
+        """Kill the child, and never call back; after the answer it does nothing."""
+        if self._reading >= 0:
+            self._close()
+            self._kill()
+
+    def _expire(self, timeout: float) -> None:
+        self.cancel()
+        self._then(AsideError(f"took longer than {timeout:g} s"))
+
+    def _read(self) -> None:
+        portion = os.read(self._reading, PORTION)
+        self._data += portion
+        if not portion:
+            self._close()
+            self._then(self._answer())
+
+    def _answer(self) -> T | Exception:
+        try:
+            answer: T | Exception = pickle.loads(bytes(self._data))
+        except Exception as error:  # noqa: BLE001 - cut short, or of a class that does not pickle
+            return AsideError(f"gave no answer ({type(error).__name__})" if self._data else "has died")
+        return answer
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.unwatch(self._reading)
+        os.close(self._reading)
+        self._reading = -1
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def run_aside(
+    loop: Loop, function: Callable[[], T], then: Callable[[T | Exception], None], *, title: str, timeout: float
+) -> Aside[T]:
+    """Call `function` in a child and `then` with its result or its exception, within `timeout` seconds.
+
+    Raises OSError, with no child, when descriptors or processes have run out.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = fork_companion(title, lambda: _send(writing, function), standard={2: 2}, keep=writing)
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    aside: Aside[T] = Aside(loop, pid, reading, then)
+    aside.expire_in(timeout)
+    return aside
+
+
+def _send(writing: int, function: Callable[[], Any]) -> None:
+    """Run in the child: send the outcome as one pickle."""
+    try:
+        outcome = function()
+    except Exception as error:  # noqa: BLE001 - it is the caller's to judge
+        outcome = error
+    data = memoryview(pickle.dumps(outcome))
+    while data:
+        data = data[os.write(writing, data) :]

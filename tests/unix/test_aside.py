@@ -1,0 +1,94 @@
+"""A function in a forked child: its result, its exception, its deadline; and the loop that goes on meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from forkserve.errors import ConfigError, ConfigErrors
+from forkserve.supervision.os.aside import AsideError, run_aside
+from forkserve.supervision.os.loop import Loop
+from forkserve.unix.fds import open_fds
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    before = open_fds()
+    loop = Loop()
+    yield loop
+    loop.close()
+    assert open_fds() == before
+
+
+def outcome_of(loop: Loop, function: Callable[[], object], *, timeout: float = 20.0) -> object:
+    found: list[object] = []
+
+    def take(outcome: object) -> None:
+        found.append(outcome)
+        loop.stop()
+
+    aside = run_aside(loop, function, take, title="a test", timeout=timeout)
+    loop.run()
+    os.waitpid(aside.pid, 0)
+    assert len(found) == 1
+    return found[0]
+
+
+def test_it_gives_what_the_function_returns(loop: Loop) -> None:
+    assert outcome_of(loop, lambda: {"answer": 42, "large": "x" * 1_000_000}) == {
+        "answer": 42,
+        "large": "x" * 1_000_000,
+    }
+
+
+def test_it_runs_in_another_process_without_our_descriptors(loop: Loop) -> None:
+    pid, fds = outcome_of(loop, lambda: (os.getpid(), open_fds()))  # type: ignore[misc]
+    assert pid != os.getpid()
+    assert len(fds) == 4, "standard input, output and error, and the pipe"
+
+
+def test_an_exception_comes_back_as_it_was(loop: Loop) -> None:
+    def refuse() -> None:
+        raise ConfigErrors((ConfigError("a.ini:1: wrong"), ConfigError("a.ini:2: wrong too")), ("a warning",))
+
+    error = outcome_of(loop, refuse)
+    assert isinstance(error, ConfigErrors)
+    assert [str(each) for each in error.errors] == ["a.ini:1: wrong", "a.ini:2: wrong too"]
+    assert error.warnings == ("a warning",) and str(error) == "a.ini:1: wrong\na.ini:2: wrong too"
+
+
+def test_a_function_that_waits_for_ever_is_ended_and_the_loop_goes_on_meanwhile(loop: Loop, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    ticks: list[float] = []
+
+    def tick() -> None:
+        ticks.append(loop.now())
+        loop.call_later(0.01, tick)
+
+    tick()
+    error = outcome_of(loop, fifo.read_text, timeout=0.3)
+    assert isinstance(error, AsideError) and str(error) == "took longer than 0.3 s"
+    assert len(ticks) > 5
+
+
+def test_a_child_that_dies_is_told(loop: Loop) -> None:
+    error = outcome_of(loop, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert isinstance(error, AsideError) and str(error) == "has died"
+
+
+def test_a_call_that_is_cancelled_never_calls_back(loop: Loop, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    found: list[object] = []
+    aside = run_aside(loop, fifo.read_text, found.append, title="a test", timeout=20.0)
+    aside.cancel()
+    _, status = os.waitpid(aside.pid, 0)
+    loop.call_later(0.01, loop.stop)
+    loop.run()
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert found == []
