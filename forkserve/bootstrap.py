@@ -99,9 +99,9 @@ def _master(
             pool.fds,
             emit=bus.emit,
             outputs=auxiliaries.outputs,
-            bound=auxiliaries.bound,
-            began=auxiliaries.began,
-            ended=auxiliaries.ended,
+            on_spawned=auxiliaries.on_spawned,
+            on_group_started=auxiliaries.on_group_started,
+            on_group_ended=auxiliaries.on_group_ended,
             reports=lambda command: reports.open(command.credentials, changes_user=command.changes_user),
         )
         watchers = Supervisor(config, pool, services, inherited=dict(os.environ))

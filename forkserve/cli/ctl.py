@@ -214,7 +214,7 @@ def _add_running(verbs: Verbs) -> None:
         _no_wait(parser)
     _add(verbs, "reloadconfig", "Read the configuration again and change only what differs.", _verb("reloadconfig"))
     _add(verbs, "reopenlogs", "Open every log file anew, after they have been moved.", _verb("reopenlogs"))
-    _add(verbs, "quit", "Stop everything and end forkserve.", _verb("quit"))
+    _no_wait(_add(verbs, "quit", "Stop everything and end forkserve.", _verb("quit", "waiting")))
 
 
 def _add_changing(verbs: Verbs) -> None:

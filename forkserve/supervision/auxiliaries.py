@@ -58,22 +58,22 @@ class AuxiliaryProcesses:
             _choose(output.stderr_fd, 2, closed=options.close_child_stderr),
         )
 
-    def bound(self, _outputs: Outputs, identity: Identity, pid: int) -> None:
-        """Have the output of a process that was started written; pid 0 says that it was not."""
+    def on_spawned(self, _outputs: Outputs, identity: Identity, pid: int) -> None:
+        """Have the output of a process that was started be written; pid 0 says that it was not."""
         output = self._opened.pop(identity)
         if pid:
             self._streams.attach(output, name=str(identity), pid=pid)
         else:
             self._streams.abandon(output)
 
-    def began(self, pgid: int, stop_signal: int, grace: float) -> None:
-        """A process group has begun."""
+    def on_group_started(self, pgid: int, stop_signal: int, grace: float) -> None:
+        """Called when a process group has begun."""
         self._groups[pgid] = (stop_signal, grace)
         if self._guard is not None:
             self._guard.began(pgid, stop_signal, grace)
 
-    def ended(self, pgid: int) -> None:
-        """A process group has ended."""
+    def on_group_ended(self, pgid: int) -> None:
+        """Called when nothing is left of a process group."""
         self._groups.pop(pgid, None)
         self._streams.forget(pgid)
         if self._guard is not None:

@@ -10,7 +10,8 @@ import pytest
 
 from forkserve.supervision.os.reap import Exit, reap, reap_one
 from forkserve.supervision.os.signals import SignalQueue
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
+from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
