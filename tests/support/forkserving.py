@@ -35,6 +35,8 @@ class Forkserve:
     def __init__(self, argv: Sequence[str], *, cwd: Path, pass_fds: Sequence[int], env: Mapping[str, str]) -> None:
         self.lines: list[str] = []
         self._read = 0
+        self._before_starts = 0
+        self._starts: set[int] = set()
         self._rest = b""
         self._allowed: list[re.Pattern[str]] = []
         self._ended = False
@@ -68,13 +70,14 @@ class Forkserve:
                 self._read += 1
                 found = wanted.search(self.lines[self._read - 1])
                 if found:
+                    self._before_starts = self._read
                     return found
             if not self._read_more(deadline):
                 raise AssertionError(f"no line matches {pattern!r} in\n{self.transcript()}")
 
     def rewound(self) -> Forkserve:
         """Return itself, with `expect` at the first line again."""
-        self._read = 0
+        self._read = self._before_starts = 0
         return self
 
     def expect_all(self, *patterns: str) -> None:
@@ -85,7 +88,7 @@ class Forkserve:
             self._read = start
             self.expect(pattern)
             furthest = max(furthest, self._read)
-        self._read = furthest
+        self._read = self._before_starts = furthest
 
     def send(self, signum: int) -> None:
         """Send the master a signal."""
@@ -97,8 +100,21 @@ class Forkserve:
         return [each for each in children_of(self.pid) if not _title(each.pid).startswith(companions)]
 
     def started(self, name: str) -> int:
-        """Wait for the next start of a process such as `web[1]`, and return its pid."""
-        return int(self.expect(rf"{re.escape(name)} pid (\d+) started")[1])
+        """Wait for the next start of a process such as `web[1]`, and return its pid.
+
+        Starts that are asked for one after another may come in any order: how long exec takes is the kernel's affair.
+        """
+        wanted = re.compile(rf"{re.escape(name)} pid (\d+) started")
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            for index in range(self._before_starts, len(self.lines)):
+                found = wanted.search(self.lines[index])
+                if found and index not in self._starts:
+                    self._starts.add(index)
+                    self._read = max(self._read, index + 1)
+                    return int(found[1])
+            if not self._read_more(deadline):
+                raise AssertionError(f"{name} does not start in\n{self.transcript()}")
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
         """End it, wait until all that descends from it has ended, and return its exit code."""
