@@ -1,7 +1,7 @@
 """The master's two companions, kept alive: the guard that outlives it, and the writer of captured output.
 
-Rules: both are needed, neither is worth dying for. One that has died is replaced and told everything anew; when that
-fails it is said once, and supervision goes on without.
+Rules: both are needed, neither is worth dying for. One that has died is replaced and told everything again; when that
+fails it is said, and supervision goes on without until a later start tries again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from forkserve.supervision.os.spawn import SpawnError, Stage
 
 __all__ = ["AuxiliaryProcesses"]
 
+_PAUSE = 5.0
+"""Seconds until a guard that could not be forked is tried again, at a start."""
+
 
 class AuxiliaryProcesses:
     """Stands between the watchers and the companions; its methods are what `SpawnServices` wants."""
@@ -34,6 +37,7 @@ class AuxiliaryProcesses:
         self._opened: dict[Identity, Output] = {}
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
+        self._guard_again = 0.0
         self._closing: set[int] | None = None
         self._post_guard()
 
@@ -71,6 +75,8 @@ class AuxiliaryProcesses:
         self._groups[pgid] = (stop_signal, grace)
         if self._guard is not None:
             self._guard.began(pgid, stop_signal, grace)
+        elif self._closing is None and self._loop.now() >= self._guard_again:
+            self._post_guard()
 
     def on_group_ended(self, pgid: int) -> None:
         """Called when nothing is left of a process group."""
@@ -116,6 +122,7 @@ class AuxiliaryProcesses:
             self._guard = Guard(mark=self._mark)
         except OSError as error:
             self._guard = None
+            self._guard_again = self._loop.now() + _PAUSE
             self._failed("guard", error, "if the master is killed, its processes may outlive it")
             return
         for pgid, (stop_signal, grace) in self._groups.items():

@@ -10,8 +10,9 @@ import os
 import signal
 from collections.abc import Callable, Container
 
-from forkserve.supervision.events import Event, OrphanFound
-from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.events import Event, OrphanFound, Warned
+from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.proc import children_of
 
 __all__ = ["OrphanReaper"]
@@ -22,42 +23,61 @@ PATIENCE = 5.0
 KILLS = 2
 """SIGKILLs that go unanswered before the rest is left to the kernel, which holds it."""
 
+_BREATH = 0.5
+"""Seconds until we look again when /proc could not be read."""
+
 
 class OrphanReaper:
     """Ends our remaining children; `is_over` is asked after every reaping, `again` is called after a deadline."""
 
     def __init__(self, loop: Loop, again: Callable[[], None], emit: Callable[[Event], None]) -> None:
+        self.told: set[int] = set()
+        self.kills = 0
+        self.deadline: Deadline | None = None
         self._loop = loop
         self._emit = emit
         self._again = again
-        self._told: set[int] = set()
-        self._kills = 0
-        self._deadline: Timer | None = None
+        self._is_blind = False
 
     def is_over(self, *, spared: Container[int], quick: bool) -> bool:
         """Tell whether no child is left but the spared ones; those that are new to us are told to end.
 
         `quick` kills at once.
         """
-        left = [each for each in children_of(os.getpid()) if each.pid not in spared]
-        if not left or self._kills > KILLS:
-            if self._deadline is not None:
-                self._deadline.cancel()
+        try:
+            left = [each for each in children_of(os.getpid()) if each.pid not in spared]
+        except OSError as error:
+            self._look_again(error)
+            return False
+        if not left or self.kills > KILLS:
+            self.deadline = None
             return True
         for each in left:
-            if each.pid not in self._told:
-                self._told.add(each.pid)
+            if each.pid not in self.told:
+                self.told.add(each.pid)
                 self._emit(OrphanFound(pid=each.pid, name=each.name))
-                _send(each.pid, signal.SIGKILL if quick or self._kills else signal.SIGTERM)
-        if self._deadline is None:
-            self._deadline = self._loop.call_later(PATIENCE, self._kill)
+                _send(each.pid, signal.SIGKILL if quick or self.kills else signal.SIGTERM)
+        if self.deadline is None:
+            self.deadline = Deadline.after(PATIENCE, DeadlineKind.STOP, self._loop.now())
+            self._loop.call_at(self.deadline.instant, self._kill)
         return False
 
-    def _kill(self) -> None:
-        self._kills += 1
-        self._told.clear()
-        self._deadline = None
+    def _look_again(self, error: OSError) -> None:
+        if not self._is_blind:
+            self._is_blind = True
+            self._emit(Warned(message=f"cannot see which processes are left: {error.strerror}; trying again"))
+            self._loop.call_later(_BREATH, self._see)
+
+    def _see(self) -> None:
+        self._is_blind = False
         self._again()
+
+    def _kill(self) -> None:
+        if self.deadline is not None and self.deadline.is_due(self._loop.now()):
+            self.kills += 1
+            self.told.clear()
+            self.deadline = None
+            self._again()
 
 
 def _send(pid: int, signum: int) -> None:

@@ -89,9 +89,10 @@ class Processes:
         self._resources[process.number] = resources
         if process.is_alive:
             self._by_pid[process.pid] = process
-        if process.report >= 0:
-            self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
-        self._listen(process)
+        with Barrier(self._services.emit, f"listening to {process}"):  # the report is read at its deadline then
+            if process.report >= 0:
+                self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
+            self._listen(process)
 
     def _listen(self, process: Process) -> None:
         if process.notify >= 0 and process.deaf_until is None:

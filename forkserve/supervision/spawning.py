@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import Command, FdsFor, Outputs
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import Event
@@ -51,6 +52,8 @@ class SpawnServices:
     """Called with a process group of which nothing is left."""
     reports: Callable[[Command], NotifySocket | None] = lambda _command: None
     """Opens where a process of a command reports to; raises OSError."""
+    restore_notify: Callable[[int, str], NotifySocket] = NotifySocket.restore
+    """Returns the notify socket of a descriptor and its address."""
     hold: Callable[[Process], bool] = lambda _process: False
     """Tells whether a process whose place another has taken must go on, since nobody else reads a queue yet."""
     kernel: Kernel = field(default_factory=Kernel)
@@ -94,8 +97,11 @@ def start(
         services.on_spawned(outputs, identity, 0)
         Resources(place, notify).close()
         raise
-    services.on_spawned(outputs, identity, spawned.pid)
-    services.on_group_started(spawned.pid, options.stop_signal, options.graceful_timeout)
+    # From here on there is a process, and nothing may hide it.
+    with Barrier(services.emit, f"the outputs of {identity}"):
+        services.on_spawned(outputs, identity, spawned.pid)
+    with Barrier(services.emit, f"the guard of {identity}"):
+        services.on_group_started(spawned.pid, options.stop_signal, options.graceful_timeout)
     now = services.loop.now()
     process = Process(
         number=number,
