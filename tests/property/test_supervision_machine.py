@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from forkserve.config.model import Config, WatcherOptions
+from forkserve.config.model import WatcherOptions
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
@@ -31,12 +31,12 @@ PROGRAMS = ("good", "dies", "missing", "silent")
 def _watcher(name: str, draw: st.DataObject) -> WatcherOptions:
     return options(
         name,
-        cmd=draw.draw(st.sampled_from(PROGRAMS)),
-        numprocesses=draw.draw(st.integers(0, 3)),
+        cmd=draw.draw(st.sampled_from(("good", "good", "good", *PROGRAMS))),
+        numprocesses=draw.draw(st.sampled_from((1, 2, 3, 0))),
         warmup_delay=draw.draw(st.sampled_from((0.0, 0.0, 0.7))),
         max_retry=draw.draw(st.sampled_from((-1, 1, 3))),
         respawn=draw.draw(st.sampled_from((True, True, True, False))),
-        singleton=False,
+        singleton=draw.draw(st.sampled_from((False, False, False, True))),
         send_hup=draw.draw(st.sampled_from((False, False, False, True))),
         max_age=draw.draw(st.sampled_from((0.0, 0.0, 20.0))),
         graceful_timeout=draw.draw(st.sampled_from((0.5, 10.0))),
@@ -177,13 +177,12 @@ class Supervision(RuleBasedStateMachine):
     @rule()
     def the_state_is_written_and_read(self) -> None:
         world = self.world
-        data = to_data(world.supervisor)
-        assert json.loads(json.dumps(data)) == data
+        text = json.dumps(to_data(world.supervisor))
         watched = set(world.loop.watched)
         world.loop = type(world.loop)(world.loop.clock)
         config = world.supervisor.config
-        world.supervisor = from_data(data, config, SocketPool(()), world.services(), inherited={})
-        assert to_data(world.supervisor) == data
+        world.supervisor = from_data(json.loads(text), config, SocketPool(()), world.services(), inherited={})
+        assert json.dumps(to_data(world.supervisor)) == text
         world.settle()
         assert set(world.loop.watched) == watched
         for queue in world.supervisor:
@@ -215,6 +214,16 @@ class Supervision(RuleBasedStateMachine):
         for watcher in self.world.supervisor.watchers:
             replaced = [slot for slot in watcher.slots.values() if slot.candidate is not None]
             assert len(replaced) <= 1 or watcher.options.max_age > 0
+
+    @invariant()
+    def two_generations_do_not_stay(self) -> None:
+        if any("cannot be put back" in each for each in self.world.texts()):
+            return
+        for queue in self.world.supervisor:
+            watcher = queue.watcher
+            if queue.is_idle:
+                occupants = [slot.occupant for slot in watcher.slots.values() if slot.occupant is not None]
+                assert {each.generation for each in occupants} <= {watcher.generation}
 
     @invariant()
     def nothing_forbidden_was_asked_of_the_kernel(self) -> None:

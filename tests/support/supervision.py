@@ -22,7 +22,7 @@ from forkserve.supervision.jobs import Job
 from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.os.spawn import Refusal, SpawnError, Spawned, SpawnSpec, Stage
+from forkserve.supervision.os.spawn import Refusal, Spawned, SpawnError, SpawnSpec, Stage
 from forkserve.supervision.process import Process
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
