@@ -1,7 +1,7 @@
 """Whatever is asked and whatever happens, in whatever order, supervision keeps its promises.
 
-A state machine of verbs and events over a supervisor without processes (tests/support/supervision.py). After every step:
-a slot has one occupant, no signal goes to a pid that was reaped, the deadlines are armed, no bug was caught. At random
+A state machine of verbs and events over a supervisor without processes (tests/support/supervision.py). After each step
+a slot has one occupant, no signal went to a pid that was reaped, the deadlines are armed, no bug was caught. At random
 moments the whole state is written as data, read back, and goes on. At the end everything settles, every promise is
 kept, and a stop ends it all.
 """
