@@ -4,6 +4,7 @@
  * piece. Everything else is left to the methods of the same exchange in Python.
  */
 #include "answer.h"
+#include "done.h"
 #include "scope.h"
 
 static struct {
@@ -29,60 +30,6 @@ typedef struct {
     Py_ssize_t keep;           /* of the site */
     int begins, starts, noted; /* whether the class has Exchange's own __init__ and _prepared; whether it notes */
 } Sender;
-
-/* What awaiting gives when there is nothing to wait for. */
-static PyObject *done;
-
-static PyObject *
-itself(PyObject *self)
-{
-    return Py_NewRef(self);
-}
-
-static PyObject *
-done_next(PyObject *Py_UNUSED(self))
-{
-    return NULL; /* StopIteration with None */
-}
-
-static PyObject *
-done_send(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(value))
-{
-    PyErr_SetNone(PyExc_StopIteration);
-    return NULL;
-}
-
-static PyObject *
-done_throw(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    PyObject *type, *value = NULL, *trace = NULL;
-    if (!PyArg_ParseTuple(args, "O|OO:throw", &type, &value, &trace))
-        return NULL;
-    if (PyExceptionInstance_Check(type))
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    else
-        PyErr_SetObject(type, value == NULL ? Py_None : value);
-    return NULL;
-}
-
-static PyObject *
-done_close(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused))
-{
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef done_methods[] = {
-    {"send", done_send, METH_O, "Raise StopIteration: it has ended."},
-    {"throw", done_throw, METH_VARARGS, "Raise what is thrown."},
-    {"close", done_close, METH_NOARGS, "Do nothing."},
-    {NULL, NULL, 0, NULL}};
-
-static PyType_Slot done_slots[] = {
-    {Py_tp_doc, "A coroutine that has done what it was to do; there is one, for it has no state."},
-    {Py_am_await, itself}, {Py_tp_iter, itself}, {Py_tp_iternext, done_next}, {Py_tp_methods, done_methods}, {0, NULL}};
-
-static PyType_Spec done_spec = {"forkserve.compiled._hot.Done", sizeof(PyObject), 0,
-                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, done_slots};
 
 /* A value of a message: a new reference; NULL if there is none, or on error. The keys of an application may run Python. */
 static PyObject *
@@ -211,7 +158,7 @@ send_method(PyObject *exchange, PyObject *message)
     if (!is_cleared(sender->send)) {
         int taken = take_message(sender, exchange, message);
         if (taken > 0)
-            result = Py_NewRef(done);
+            result = Py_NewRef(ended);
         else if (taken == 0)
             result = PyObject_CallFunctionObjArgs(sender->send, exchange, message, NULL);
     }
@@ -393,10 +340,5 @@ asgi_ready(PyObject *module)
 {
     if (intern_words(spelling) < 0)
         return -1;
-    PyObject *type = PyType_FromModuleAndSpec(module, &done_spec, NULL);
-    if (type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0)
-        return -1;
-    done = ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
-    Py_DECREF(type);
-    return done == NULL ? -1 : scope_ready();
+    return done_ready(module) < 0 ? -1 : scope_ready();
 }

@@ -1,7 +1,7 @@
 """Python that runs within the compiled part, the application's own, harms nothing: the answers are those of Python.
 
-The workers run with the debug hooks of the memory allocator (PYTHONMALLOC=debug), which overwrite what is freed, so that
-a use after that fails at once.
+The workers run with the debug hooks of the memory allocator (PYTHONMALLOC=debug), which overwrite what is freed, so
+that a use after that fails at once.
 """
 
 from __future__ import annotations
