@@ -140,7 +140,7 @@ class Driver(Sockets):
         if data:
             self.take(conn, data)
         else:
-            self.close_connection(conn)
+            self.part(conn)
 
     def timeout(self) -> float | None:
         """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""
