@@ -6,6 +6,7 @@
 #include "answer.h"
 #include "done.h"
 #include "scope.h"
+#include "taken.h"
 
 static struct {
     Py_ssize_t address, news, prepared, stage, trailers; /* `address` of LoggedExchange alone */
@@ -49,13 +50,14 @@ take_head(Sender *sender, PyObject *exchange, PyObject *message, PyObject *statu
     if (prepared == NULL)
         return PyErr_Occurred() ? -1 : 0;
     /* Only now, for to look it up has run Python. */
-    int taken = SLOT(exchange, exchange_at.stage) == sender->stage_start;
-    if (taken) {
+    int expected = SLOT(exchange, exchange_at.stage) == sender->stage_start;
+    if (expected) {
         set_slot(exchange, exchange_at.prepared, prepared);
         set_slot(exchange, exchange_at.stage, sender->stage_body);
+        times_taken[START]++;
     }
     Py_DECREF(prepared);
-    return taken;
+    return expected;
 }
 
 /* `http.response.start`: as above. */
@@ -67,10 +69,10 @@ take_start(Sender *sender, PyObject *exchange, PyObject *message)
     PyObject *status = part_of(message, words.status), *headers = NULL;
     if (status != NULL)
         headers = part_of(message, words.headers);
-    int taken = headers == NULL ? 0 : take_head(sender, exchange, message, status, headers);
+    int verdict = headers == NULL ? 0 : take_head(sender, exchange, message, status, headers);
     Py_XDECREF(status);
     Py_XDECREF(headers);
-    return PyErr_Occurred() ? -1 : taken;
+    return PyErr_Occurred() ? -1 : verdict;
 }
 
 /* Whether the data are the whole body of a response without surprises. */
@@ -122,12 +124,12 @@ take_body(Sender *sender, PyObject *exchange, PyObject *message)
     PyObject *data = part_of(message, words.body), *more = NULL;
     if (data != NULL)
         more = part_of(message, words.more_body);
-    int taken = 0;
+    int verdict = 0;
     if (data != NULL && (more == NULL || more == Py_False) && !PyErr_Occurred() && is_usual(sender, exchange, data))
-        taken = send_whole(sender, exchange, data) < 0 ? -1 : 1;
+        verdict = send_whole(sender, exchange, data) < 0 ? -1 : 1;
     Py_XDECREF(data);
     Py_XDECREF(more);
-    return PyErr_Occurred() ? -1 : taken;
+    return PyErr_Occurred() ? -1 : verdict;
 }
 
 /* A message: as above. */
@@ -137,15 +139,15 @@ take_message(Sender *sender, PyObject *exchange, PyObject *message)
     if (!PyDict_CheckExact(message))
         return 0;
     PyObject *type = part_of(message, words.type);
-    int taken = 0;
+    int verdict = 0;
     if (type != NULL && PyUnicode_CheckExact(type)) {
         if (PyUnicode_Compare(type, words.start) == 0)
-            taken = take_start(sender, exchange, message);
+            verdict = take_start(sender, exchange, message);
         else if (PyUnicode_Compare(type, words.response_body) == 0)
-            taken = take_body(sender, exchange, message);
+            verdict = take_body(sender, exchange, message);
     }
     Py_XDECREF(type);
-    return PyErr_Occurred() ? -1 : taken;
+    return PyErr_Occurred() ? -1 : verdict;
 }
 
 static PyObject *
@@ -156,10 +158,10 @@ send_method(PyObject *exchange, PyObject *message)
         return NULL;
     PyObject *result = NULL;
     if (!is_cleared(sender->send)) {
-        int taken = take_message(sender, exchange, message);
-        if (taken > 0)
+        int verdict = take_message(sender, exchange, message);
+        if (verdict > 0)
             result = Py_NewRef(ended);
-        else if (taken == 0)
+        else if (verdict == 0)
             result = PyObject_CallFunctionObjArgs(sender->send, exchange, message, NULL);
     }
     Py_DECREF(sender);

@@ -1,5 +1,6 @@
 /* The end of most requests: a response that goes out in one call, on a connection that stays. */
 #include "connection.h"
+#include "taken.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -64,6 +65,7 @@ end_exchange(PyObject *conn)
     struct connection *at = &connection;
     PyObject *driver = Py_NewRef(SLOT(conn, at->driver)), *done = NULL;
     PyObject *deadline = PyObject_GetAttr(driver, IDLE_DEADLINE);
+    times_taken[REPLY]++;
     if (deadline != NULL) {
         set_slot(conn, at->phase, at->idle);
         Py_XSETREF(SLOT(conn, at->deadline), deadline);

@@ -2,6 +2,7 @@
 #include "known.h"
 #include "line.h"
 #include "request.h"
+#include "taken.h"
 
 #define PATIENCE 4   /* times that Python is asked for a head: it remembers at the second, others may come between */
 #define LONGEST 2304 /* bytes of a head that is remembered: what the profile remembers of line and block together */
@@ -85,6 +86,7 @@ understand(struct heads *heads, PyObject *listening, const char *data, Py_ssize_
     struct head *head = size <= LONGEST ? place_of(heads, listening, data, size) : NULL;
     if (head != NULL && head->line != NULL) {
         head->used = 1;
+        times_taken[KNOWN_HEAD]++;
         *request = (struct request){Py_NewRef(head->line), Py_NewRef(head->fields), size, 0};
         return 1;
     }

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
 
+from forkserve.compiled import hot
+
 Environ = dict[str, Any]
 Start = Callable[..., Any]
 TEXT = [("Content-Type", "text/plain")]
@@ -279,6 +281,11 @@ def let_go_of_hoard(environ: Environ, start: Start) -> Iterable[bytes]:
 def kept_file(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", TEXT)
     return environ["wsgi.file_wrapper"](os.fdopen(KEPT[0], "rb", closefd=False))  # type: ignore[no-any-return]
+
+
+def taken(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [*TEXT, ("Cache-Control", "no-store")])
+    return [json.dumps({} if hot is None else hot.taken()).encode()]
 
 
 def late_threads() -> None:
