@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from forkserve.engine.sockets import Sockets
     from forkserve.engine.tls import TlsSocket
 
-__all__ = ["FINISHED", "READABLE", "UNHEARD", "Connection", "ConnectionLost", "Exchange", "Phase"]
+__all__ = ["FINISHED", "READABLE", "UNHEARD", "WRITABLE", "Connection", "ConnectionLost", "Exchange", "Phase"]
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 UNHEARD = 262_144
@@ -362,6 +362,11 @@ class Connection:
         """Have the socket's close be a reset (SO_LINGER, socket(7)): what is still on its way is not taken in."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    @property
+    def stalled(self) -> bool:
+        """True where TLS has to write before it can read on, as in a handshake (SSL_ERROR_WANT_WRITE)."""
+        return self.out is None and not isinstance(self.sock, Socket) and self.sock.wants_write
 
     def watch(self, events: int) -> None:
         """Ask epoll for other events than now."""

@@ -45,7 +45,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from forkserve.engine.access import AccessLog
-from forkserve.engine.connection import FINISHED, READABLE, UNHEARD, Connection, ConnectionLost, Phase
+from forkserve.engine.connection import FINISHED, READABLE, UNHEARD, WRITABLE, Connection, ConnectionLost, Phase
 from forkserve.engine.intake import Intake
 from forkserve.engine.lane import lane_of
 from forkserve.engine.limits import FOREVER, Limits
@@ -134,6 +134,8 @@ class Driver(Sockets):
         try:
             data = conn.recv(RECEIVE)
         except BlockingIOError:
+            if conn.stalled:
+                conn.watch(WRITABLE)
             return
         except OSError:
             data = b""
@@ -260,7 +262,10 @@ class Driver(Sockets):
         if event & GONE:
             self.lose(conn)
             return
-        if event & select.EPOLLOUT:
+        if event & WRITABLE and conn.stalled:
+            conn.watch(READABLE)
+            event = READABLE
+        if event & WRITABLE:
             try:
                 flushed = conn.flush()
             except ConnectionLost:
@@ -287,6 +292,8 @@ class Driver(Sockets):
         try:
             data = conn.recv(RECEIVE)
         except BlockingIOError:
+            if conn.stalled:
+                conn.watch(WRITABLE)
             return
         except OSError:
             self.lose(conn)

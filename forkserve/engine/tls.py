@@ -75,7 +75,7 @@ class TlsSocket:
     thread may call any method.
     """
 
-    __slots__ = ("_inner", "_lock", "_sock", "fileno", "getsockname", "setsockopt")
+    __slots__ = ("_inner", "_lock", "_sock", "fileno", "getsockname", "setsockopt", "wants_write")
 
     def __init__(self, sock: Socket, context: ssl.SSLContext) -> None:
         """Take the descriptor over from `sock`; raises OSError, and has closed it then."""
@@ -87,16 +87,22 @@ class TlsSocket:
             plain.close()
             raise
         self._lock = RLock()
+        self.wants_write = False
+        """Whether the last `recv` is to be repeated when the socket can be written to, not when it can be read."""
         self.fileno = plain.fileno
         self.getsockname = plain.getsockname
         self.setsockopt = plain.setsockopt
 
     def recv(self, size: int) -> bytes:
         """Return clear text, b"" at the end; raises OSError."""
+        self.wants_write = False
         try:
             with self._lock:
                 data: bytes = self._inner.read(size)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except ssl.SSLWantReadError:
+            raise BlockingIOError from None
+        except ssl.SSLWantWriteError:
+            self.wants_write = True
             raise BlockingIOError from None
         except ssl.SSLEOFError:
             return b""
