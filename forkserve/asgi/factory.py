@@ -62,7 +62,8 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
 
 def _websockets(options: AsgiOptions, bases: list[type[Exchange]], answering: dict[str, Any]) -> Factory:
     # These need the library, which is an extra.
-    from forkserve.asgi.duplex import Answer, Duplex
+    from forkserve.asgi.denial import Answer
+    from forkserve.asgi.duplex import Duplex
     from forkserve.asgi.heartbeat import Keepalive
     from forkserve.asgi.websocket import BadHandshake, WebSocketLimits
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from forkserve.gateway.transport import Transport as Sending
 from forkserve.http.response import Responder
 
-__all__ = ["Application", "Message", "Site", "Task", "Transport"]
+__all__ = ["Application", "Disconnected", "Message", "Site", "Task", "Transport"]
 
 Message = dict[str, Any]
 """An ASGI message: a dictionary with a `type`."""
@@ -18,6 +18,11 @@ Application = Callable[
     [dict[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 Task = asyncio.Task[None]
+
+
+class Disconnected(OSError):
+    """The connection is closed, whoever has closed it: nothing can be sent (ASGI 3, since version 2.4 of its HTTP and
+    WebSocket part)."""
 
 
 class Transport(Sending, Protocol):

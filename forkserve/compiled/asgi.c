@@ -9,19 +9,19 @@
 #include "taken.h"
 
 static struct {
-    Py_ssize_t address, news, prepared, stage, trailers; /* `address` of LoggedExchange alone */
+    Py_ssize_t address, news, prepared, stage, task, trailers; /* `address` of LoggedExchange alone */
 } exchange_at;
 
 /* Interned, made once. */
 static struct {
     PyObject *type, *status, *headers, *body, *more_body, *trailers;
-    PyObject *start, *response_body, *sender;
+    PyObject *start, *response_body, *sender, *head_given;
 } words;
 
 static const struct word spelling[] = {
     {&words.type, "type"}, {&words.status, "status"}, {&words.headers, "headers"}, {&words.body, "body"},
     {&words.more_body, "more_body"}, {&words.trailers, "trailers"}, {&words.start, "http.response.start"},
-    {&words.response_body, "http.response.body"}, {&words.sender, "sender"}, {NULL, NULL}};
+    {&words.response_body, "http.response.body"}, {&words.sender, "sender"}, {&words.head_given, "head_given"}, {NULL, NULL}};
 
 /* How the exchanges of one serving are begun, and what their `send` needs. */
 typedef struct {
@@ -55,6 +55,12 @@ take_head(Sender *sender, PyObject *exchange, PyObject *message, PyObject *statu
         set_slot(exchange, exchange_at.prepared, prepared);
         set_slot(exchange, exchange_at.stage, sender->stage_body);
         times_taken[START]++;
+        if (SLOT(exchange, exchange_at.task) != Py_None) {
+            /* It has waited before, so it may wait again before the body. */
+            PyObject *told = PyObject_CallMethodNoArgs(exchange, words.head_given);
+            expected = told == NULL ? -1 : 1;
+            Py_XDECREF(told);
+        }
     }
     Py_DECREF(prepared);
     return expected;
@@ -277,7 +283,7 @@ learn(Sender *sender, PyObject *const kinds[3])
 {
     const struct wanted of_exchange[] = {
         {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},
-        {"trailers", &exchange_at.trailers}, {sender->log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
+        {"task", &exchange_at.task}, {"trailers", &exchange_at.trailers}, {sender->log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
     const struct wanted of_site[] = {{"keep", &sender->keep}, {NULL, NULL}};
     return find_slots(sender->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(sender->site), of_site) < 0
             || learn_answers(sender->type, kinds, sender->responder) < 0

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from forkserve.asgi.outgoing import body_bytes, early_hints, file_part, prepared_head, trailer_fields
+from forkserve.asgi.files import file_part
+from forkserve.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
 from forkserve.asgi.stream import Stream
 from forkserve.http.response import BadResponse, Framing, Responder, Start
 
