@@ -347,7 +347,7 @@ class Response(BaseExchange):
 
     def head_given(self) -> None:
         """Know that the application has given its head later than in its first step: look when it waits again."""
-        self.site.loop.call_soon(self.suspended)
+        self.site.look_later(self)
 
     def send_head(self) -> None:
         """Send the head, if that was not done."""
