@@ -12,7 +12,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from forkserve.asgi.site import Message
@@ -64,9 +64,14 @@ def file_part(message: Message) -> FilePart:
     if offset is not None:
         return _part(_descriptor(file), offset, count, more)
     part = _part(_descriptor(file), _tell(file), count, more)
-    if part.sized and part.offset is not None:
-        # As sendfile(2) does without an offset.
-        _seek(file, part.offset + part.count)
+    if part.offset is None:
+        return part
+    if not part.sized:
+        # What is read moves on by itself.
+        os.lseek(part.file.fileno(), part.offset, os.SEEK_SET)
+        return replace(part, offset=None)
+    # As sendfile(2) does without an offset.
+    _seek(file, part.offset + part.count)
     return part
 
 

@@ -121,7 +121,10 @@ async def steps(scope: Message, receive: Receive, send: Send) -> None:
         assert file.read(4) == b"0123"
         await send({**zero, "file": file, "count": 2, "more_body": True})
         assert file.read(2) == b"67"
-        await send({**zero, "file": file})
+        await send({**zero, "file": file, "more_body": True})
+    with open("/proc/version", "rb", buffering=0) as file:
+        await send({**zero, "file": file, "count": 3, "more_body": True})
+        await send({**zero, "file": file, "count": 3})
 
 
 async def pipe(scope: Message, receive: Receive, send: Send) -> None:

@@ -196,7 +196,7 @@ def test_parts_of_a_file_without_an_offset_follow_one_another(tmp_path: Path) ->
     file = tmp_path / "file"
     file.write_bytes(b"0123456789")
     with worker_of() as worker:
-        assert body_of(worker, f"/steps?{file}") == b"01" + b"8" + b"23" + b"45" + b"89"
+        assert body_of(worker, f"/steps?{file}") == b"01" + b"8" + b"23" + b"45" + b"89" + b"Linux "
 
 
 @pytest.mark.parametrize(("fault", "word"), [("cancelled", "CancelledError"), ("raises", "KeyError: 'the secret'")])
