@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import deque
 from enum import Enum, auto
-from sys import getsizeof
 from typing import Any, ClassVar
 
 from forkserve.asgi.bell import Bell
@@ -21,7 +20,7 @@ from forkserve.asgi.outgoing import field_lines
 from forkserve.asgi.pace import Pace
 from forkserve.asgi.scope import websocket_scope
 from forkserve.asgi.site import Disconnected, Message, Site, Task, Transport
-from forkserve.asgi.websocket import Handshake, WebSocket, WebSocketLimits
+from forkserve.asgi.websocket import Handshake, WebSocket, WebSocketLimits, disconnect_of, size_of
 from forkserve.failure import due_to_loss, log_failure
 from forkserve.gateway.exchange import Bodiless
 from forkserve.http.fields import Fields
@@ -86,8 +85,8 @@ class Duplex(Bodiless):
 
     @property
     def in_memory(self) -> int:
-        """Bytes of messages that wait for the application."""
-        return self.queued
+        """Bytes of messages that wait for the application, or are not whole."""
+        return self.queued if self.socket is None else self.queued + self.socket.in_memory
 
     def wake(self) -> None:
         """Know that the client, before the handshake, will send no more."""
@@ -109,7 +108,7 @@ class Duplex(Bodiless):
         """Know that the client has gone."""
         if self.stage is CLOSED:
             return
-        self._tell(self.socket.lost() if self.socket is not None else [_disconnect(1006)])
+        self._tell(self.socket.lost() if self.socket is not None else [disconnect_of(1006)])
         self._end()
 
     def abandon(self, code: int) -> None:
@@ -162,7 +161,7 @@ class Duplex(Bodiless):
 
     def _tell(self, messages: list[Message]) -> None:
         self.messages.extend(messages)
-        self.queued += sum(map(_size, messages))
+        self.queued += sum(map(size_of, messages))
         self.news.ring()
 
     def _is_behind(self) -> bool:
@@ -213,7 +212,7 @@ class Duplex(Bodiless):
         message = messages[0]
         if message["type"] != "websocket.disconnect":
             messages.popleft()
-            self.queued -= _size(message)
+            self.queued -= size_of(message)
             if self.held and not self._is_behind():
                 self._release()
             return message
@@ -232,7 +231,7 @@ class Duplex(Bodiless):
             self._accept(message)
         elif kind == "websocket.close" and stage is CONNECTING:
             self._refuse(403)
-            self._tell([_disconnect(1006)])
+            self._tell([disconnect_of(1006)])
         elif kind == "websocket.close" and stage is OPEN:
             self._close(message.get("code", 1000), message.get("reason") or "")
         elif kind.startswith("websocket.http.response.") and stage in (CONNECTING, DENYING):
@@ -392,16 +391,6 @@ class Duplex(Bodiless):
     def name(self) -> tuple[str, str]:
         """Return method and path, as the log calls a request."""
         return "WebSocket", self.line.path
-
-
-def _disconnect(code: int) -> Message:
-    return {"type": "websocket.disconnect", "code": code, "reason": ""}
-
-
-def _size(message: Message) -> int:
-    # A text takes up to four bytes a character.
-    text = message.get("text")
-    return len(message.get("bytes") or b"") if text is None else getsizeof(text)
 
 
 def _without_ours(headers: Any) -> list[tuple[bytes, bytes]]:

@@ -283,7 +283,8 @@ learn(Sender *sender, PyObject *const kinds[3])
 {
     const struct wanted of_exchange[] = {
         {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},
-        {"task", &exchange_at.task}, {"trailers", &exchange_at.trailers}, {sender->log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
+        {"task", &exchange_at.task}, {"trailers", &exchange_at.trailers},
+        {sender->log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
     const struct wanted of_site[] = {{"keep", &sender->keep}, {NULL, NULL}};
     return find_slots(sender->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(sender->site), of_site) < 0
             || learn_answers(sender->type, kinds, sender->responder) < 0
