@@ -101,8 +101,7 @@ class Duplex(Bodiless):
     def resume(self) -> None:
         """Know that the client has read what was queued, or has gone."""
         self.room.ring()
-        if not self._is_behind():
-            self._release()
+        self._read_on()
 
     def lost(self) -> None:
         """Know that the client has gone."""
@@ -126,8 +125,7 @@ class Duplex(Bodiless):
     def leave(self) -> None:
         """Close, since serving ends (1012: the service restarts)."""
         if self.stage is OPEN and self.socket is not None and self.socket.is_open:
-            # What it does with the last message it may end.
-            self.aware = True
+            self.aware = True  # what it does with the last message it may end
             self.conn.unheard += self.limits.max_size
             self._tell(self.socket.leave(1012, "service restart"))
             self._flush()
@@ -176,6 +174,11 @@ class Duplex(Bodiless):
             if self.heart is not None:
                 self.heart.heard = True
 
+    def _read_on(self) -> None:
+        """Read again if there is room."""
+        if not self._is_behind():
+            self._release()
+
     def _release(self) -> None:
         if self.held:
             self.held = False
@@ -207,14 +210,14 @@ class Duplex(Bodiless):
         while not messages:
             if self.socket is not None and self.socket.behind:
                 self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
+                self._read_on()
             else:
                 await self.news.wait()
         message = messages[0]
         if message["type"] != "websocket.disconnect":
             messages.popleft()
             self.queued -= size_of(message)
-            if self.held and not self._is_behind():
-                self._release()
+            self._read_on()
             return message
         self.aware = True
         await self.pace.step()
