@@ -29,6 +29,7 @@ from forkserve.backends.looping import loop_factory
 from forkserve.backends.serving import HONOURS, open_access_log, settle, tls_of, trusted_by
 from forkserve.backends.watchdog import Watchdog
 from forkserve.engine.driver import LOG_DELAY, Driver
+from forkserve.engine.forks import failing_ends_child
 from forkserve.engine.limits import Limits
 from forkserve.engine.listening import Listening
 from forkserve.failure import log_waiting
@@ -106,7 +107,7 @@ class _Serving:
         driver.exchange = exchange_factory(site, options.asgi, access=access, identity=identity)
         driver.upkeep.on_drain.append(self._begin_drain)
         self._loop.add_reader(driver.fileno(), self._turn)
-        watchdog = Watchdog(self._loop, driver.limits.run)
+        watchdog = Watchdog(self._loop, driver, self._run.give_up)
         self._run.ready()
         try:
             await self._drained.wait()
@@ -145,6 +146,8 @@ class _Serving:
         ]
         driver = Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
         settle(driver, tls, options.proxy)
+        failing_ends_child(driver, "forkserve.asgi.exchange", "Exchange._fail")
+        failing_ends_child(driver, "forkserve.asgi.duplex", "Duplex._fail")
         return driver
 
     def _turn(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.backends.watchdog import LoopWatch
 from forkserve.engine.driver import LOG_DELAY
 from forkserve.failure import log_overdue
 from forkserve.wsgi import Exchange
@@ -30,10 +31,10 @@ class _Greenlets:
         # These import gevent.
         from gevent import getcurrent
 
-        from forkserve.backends.greenlets import Pool
+        from forkserve.backends.greenlets import Pool, where
 
         self.current = getcurrent
-
+        self.place = where
         self.pool = Pool()
         self.start = self.pool.start
         self.hub = self.pool.hub
@@ -61,6 +62,11 @@ class _Greenlets:
                 self.hub.switch()
         finally:
             del self.waiting[conn]
+
+    def forked(self) -> None:
+        """Called in a process that the application has forked: no other request goes on there."""
+        self.waiting.clear()
+        self.pool.hold_still()
 
     def interrupt(self, exchange: Exchange) -> bool:
         """Raise TimedOut where the greenlet waits."""
@@ -107,14 +113,25 @@ class Gevent:
         # gevent does it at the first fork, which is too late for a child that ends at once.
         loop.install_sigchld()
         watcher, timer = loop.io(driver.fileno(), 1), loop.timer(driver.limits.tick, driver.limits.tick)
-        soon = loop.timer(LOG_DELAY)
+        soon, asked = loop.timer(LOG_DELAY), loop.async_()
         watcher.start(turn)
         timer.start(turn)
+        watch = LoopWatch(driver, ask=lambda _: asked.send(), place=runner.place, give_up=run.give_up)
+        asked.start(watch.answer)
+        watch.arm()
+
+        def in_child() -> None:
+            # What is left of the hub is the child's, to wait as it likes.
+            for each in (watcher, timer, soon, asked):
+                each.close()
+            runner.forked()
+
+        driver.in_child.append(in_child)
         run.ready()
         try:
             drained.wait()
         finally:
-            watcher.close()
-            timer.close()
-            soon.close()
+            watch.close()
+            for each in (watcher, timer, soon, asked):
+                each.close()
             driver.close()

@@ -16,19 +16,24 @@ imported when serving begins.
 
 from __future__ import annotations
 
+import gc
+import os
 from contextlib import suppress
 from contextvars import Context
 from sys import getrefcount
+from types import FrameType
 from typing import Any
 from weakref import getweakrefcount
 
-from gevent import Greenlet, get_hub
+import gevent
+from gevent import Greenlet, get_hub, getcurrent
 from greenlet import greenlet  # type: ignore[import-untyped]
 
-from forkserve.failure import TimedOut
+from forkserve.backends.alarm import in_application
+from forkserve.failure import OURS, TimedOut
 from forkserve.wsgi import Exchange
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "where"]
 
 IDLE = 256
 """Greenlets that may wait for an exchange; each keeps some 12 kB."""
@@ -37,6 +42,8 @@ LOCAL = "_gevent_local_localimpl_"
 """How names begin in a greenlet's dictionary by which gevent finds the locals that it has."""
 LOCALS = frozenset({"gevent._gevent_clocal", "gevent.local", "gevent.threading"})
 """Modules whose links to a greenlet's end only forget what was local to it."""
+
+GEVENT = os.path.dirname(gevent.__file__) + os.sep
 
 _switch = greenlet.switch
 
@@ -122,6 +129,7 @@ class Pool:
         self.hub = get_hub()
         self.idle: list[_Server] = []
         self.references = 0
+        self.held: list[greenlet] = []
 
     def start(self, exchange: Exchange) -> None:
         """Run the exchange until it first waits."""
@@ -150,6 +158,19 @@ class Pool:
         """Raise TimedOut where the exchange waits, unless it ends before."""
         self.hub.loop.run_callback(_throw, exchange)
 
+    def hold_still(self) -> None:
+        """Let no greenlet go on but the current one, as with threads after fork(2): they belong to the parent.
+
+        What would wake them is stopped. They are held, since a greenlet that nobody holds is ended by GreenletExit.
+        """
+        loop = self.hub.loop
+        kinds = (type(loop.io(0, 1)), type(loop.timer(0)))
+        found = gc.get_objects()
+        self.held = [each for each in found if isinstance(each, greenlet)]
+        for each in found:
+            if isinstance(each, kinds) and each.active:
+                each.stop()
+
     def close(self) -> None:
         """End those that wait."""
         while self.idle:
@@ -159,3 +180,18 @@ class Pool:
 def _throw(exchange: Any) -> None:
     if exchange.context is not None:
         exchange.context.throw(TimedOut)
+
+
+def where(frame: FrameType | None) -> tuple[str, str] | None:
+    """Return what the log calls the greenlet that runs; None in code that may not be interrupted."""
+    if frame is None or frame.f_code.co_filename.startswith((OURS, GEVENT)):
+        return None
+    green = getcurrent()
+    if isinstance(green, _Server):
+        exchange = green.exchange
+        return exchange.name() if exchange is not None and in_application(frame, _Server._run.__code__) else None
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(OURS):
+            return None
+        frame = frame.f_back
+    return "a greenlet", "of the application"

@@ -14,7 +14,7 @@ from forkserve.compiled import hot
 from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtocol, ServingOptions, TlsOptions
 from forkserve.engine.access import AccessLog
 from forkserve.engine.driver import Driver, Runner
-from forkserve.engine.forks import contain
+from forkserve.engine.forks import contain, failing_ends_child
 from forkserve.engine.limits import Limits
 from forkserve.engine.listening import Listening
 from forkserve.engine.native import Socket
@@ -119,6 +119,7 @@ def wsgi_driver(
     settle(driver, tls, options.proxy)
     _bind(driver, site, options, holds=not runner.parks, alarm=alarm)
     driver.upkeep.on_drain.append(site.close_connections)
+    failing_ends_child(driver, "forkserve.wsgi", "Exchange.fail")
     return driver
 
 

@@ -17,6 +17,7 @@ import os
 import select
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -247,6 +248,10 @@ class Connection:
             except OSError as error:
                 sent = self.not_sent(error)
             if sent == len(data):
+                if not self.patient and self.body is None:
+                    # The limit is one on silence: what is sent moves it.
+                    self.driver.moved = now = time.monotonic()
+                    self.deadline = now + self.driver.limits.run
                 return True
             data = memoryview(data)[sent:]
         self._queue(data)

@@ -75,6 +75,10 @@ class Sockets:
         self.next_sweep = self.now
         self.idle_deadline = self.now + limits.keep_alive
         self.draining = False
+        self.in_child: list[Callable[[], object]] = []
+        """What is to be done in a process that the application forks."""
+        self.moved = 0.0
+        """Changes whenever a response that has begun goes on."""
         self.responder = Responder(time.time(), run.server)
         self.upkeep = Upkeep(self, run)
         self.wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
