@@ -28,12 +28,12 @@ from forkserve.backends import registry
 from forkserve.backends.base import FOREVER, Run
 from forkserve.backends.foreign.launch import become
 from forkserve.backends.registry import Entry
-from forkserve.backends.stacks import all_stacks
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import Interface, WorkerOptions
 from forkserve.config.options import options_of, slices_of
 from forkserve.config.serving import ServingOptions
 from forkserve.engine.forks import end_child
+from forkserve.engine.stacks import all_stacks
 from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.failure import log_trace
 from forkserve.listeners import KEPT, Listener, describe, open_listeners
