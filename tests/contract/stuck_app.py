@@ -115,6 +115,31 @@ def raises() -> Iterator[bytes]:
     return in_child(lambda: {}["missing"])
 
 
+RAN_READ, RAN = os.pipe()
+
+
+def slowly() -> Iterator[bytes]:
+    """Note each process in which this request goes on."""
+    threading.Event().wait(0.2)
+    os.write(RAN, b".")
+    threading.Event().wait(0.5)
+    yield b"ran in %d process" % len(os.read(RAN_READ, 100))
+
+
+def outlives() -> Iterator[bytes]:
+    """Fork a child that waits for longer than the other request does."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        threading.Event().wait(0.4)
+        os.write(write, b".")
+        os._exit(7)
+    os.close(write)
+    status = os.waitpid(child, 0)[1]
+    yield json.dumps([os.waitstatus_to_exitcode(status), os.read(read, 1) == b"."]).encode()
+    os.close(read)
+
+
 def waits_and_leaves(code: int) -> None:
     """Run in a process of multiprocessing."""
     threading.Event().wait(0.3)
