@@ -104,8 +104,10 @@ class Worker:
         self.handlers.install()
         prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
-        # What came while this process executed itself anew has waited.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+        # What came while this process executed itself anew has waited. SIGHUP last: handlers run by number, and what
+        # comes with it would be lost in another exec.
+        for held in (HELD - {signal.SIGHUP}, {signal.SIGHUP}):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
         os.register_at_fork(after_in_child=self._in_child)
         reloader = Reloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
         try:

@@ -1,8 +1,8 @@
 """The kernel's own primitives, also where gevent has patched the standard library for the application.
 
-gevent takes `epoll` out of `select`, puts its own classes in place of `socket.socket` and of locks, and makes greenlets of
-threads; the engine needs the real ones, whether it is imported before or after that. The C class beneath `socket.socket`
-is also the lighter one.
+gevent takes `epoll` out of `select`, puts its own classes in place of `socket.socket` and of locks, and makes greenlets
+of threads; the engine needs the real ones, whether it is imported before or after that. The C class beneath
+`socket.socket` is also the lighter one.
 """
 
 from __future__ import annotations
