@@ -23,6 +23,7 @@ from select import poll
 from time import time_ns
 
 from forkserve.config.launch import ReloadOptions
+from forkserve.unix.deafness import leave_signals_to_main
 
 __all__ = ["Reloader", "loads_anew", "own_files"]
 
@@ -44,7 +45,11 @@ class Reloader:
 
     def start(self) -> None:
         """Watch in the background; the thread is a real one also where gevent has patched `threading`."""
-        start_new_thread(lambda: self.changed(self.wait(broad=False)), ())
+        start_new_thread(self._watch, ())
+
+    def _watch(self) -> None:
+        leave_signals_to_main()
+        self.changed(self.wait(broad=False))
 
     def wait(self, *, broad: bool = True) -> str:
         """Wait until a watched file changes and return its path; `broad` is for a broken application.
@@ -99,7 +104,7 @@ def loads_anew() -> bool:
     """
     read, write = os.pipe()
     words = [*sys.orig_argv, "--check"]
-    pid = posix_spawn(sys.executable, words, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, write, 1)])
+    pid = posix_spawn(sys.executable, words, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, write, 1)], setsigmask=())
     os.close(write)
     said = b""
     while part := os_read(read, 4096):

@@ -38,6 +38,7 @@ from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.failure import log_trace
 from forkserve.listeners import KEPT, Listener, describe, open_listeners
 from forkserve.reloader import Reloader, loads_anew
+from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import Seat, take_seat
@@ -50,13 +51,6 @@ RELOAD_GRACE = 3.0
 """Seconds that a reload for development waits for requests."""
 LAST_WORDS = 2.0
 """Seconds for the log when the process ends by force: what keeps the process may keep the log as well."""
-HELD = frozenset(
-    {
-        *(signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1),
-        *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),
-    }
-)
-"""Signals that wait while the process executes itself anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +77,8 @@ class Worker:
         self.seat: Seat | None = None
         self.anew = False
         """Whether the process is to execute itself anew once it has drained."""
+        self.stopping = False
+        """Whether it was told to end, for good."""
         self.drained = False
         """Whether all requests are answered, so that only what the application has left behind keeps the process."""
         self.handlers = Handlers(
@@ -193,6 +189,7 @@ class Worker:
 
     def _watch_deadline(self, run: Run) -> None:
         """Wait until the graceful timeout is over; the process has normally ended by then, and this thread with it."""
+        leave_signals_to_main()
         poll().poll(max(0.0, run.drain_deadline - time.monotonic()) * 1000)
         if self.anew:
             self._execute_anew()
@@ -235,7 +232,7 @@ class Worker:
     def _on_drain(self, name: str) -> None:
         if self.run_ is None:
             self._leave(ExitCode.OK)
-        self.anew = False
+        self.anew, self.stopping = False, True
         self.run_.drain(name)
 
     def _on_quick(self, name: str) -> None:
@@ -250,6 +247,7 @@ class Worker:
 
     def _rehearse(self, name: str) -> None:
         """Begin to load the code anew, unless it is broken: then what serves goes on serving."""
+        leave_signals_to_main()
         assert self.run_ is not None
         if not loads_anew():
             log.error("%s: the new code cannot be loaded, serving the old one (%s)", self.name, name)
@@ -278,17 +276,19 @@ class Worker:
 
     def _execute_anew(self) -> NoReturn:
         """Become a fresh process of the same pid, on the same sockets, whose queues go on filling meanwhile."""
+        # Timers live through exec and handlers do not, so that one of the application's would kill us (execve(2)).
+        # Its other threads run on until then, and signals are ours again only once the fresh process has handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0.0)
+        if self.stopping:
+            self._leave(ExitCode.OK)
         for each in self.listeners:
             each.set_inheritable(True)
         environ = dict(self.environ) | {KEPT: ",".join(str(each.fileno()) for each in self.listeners)}
         if self.seat is not None:
             environ |= self.seat.pass_on()
         _within(LAST_WORDS, logging.shutdown)
-        # Timers live through exec and handlers do not, so that one of the application's would kill us (execve(2)).
-        # Its other threads run on until then, and signals are ours again only once the fresh process has handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
-        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-            signal.setitimer(timer, 0.0)
         os.execve(sys.executable, sys.orig_argv, environ)
 
 
@@ -298,6 +298,7 @@ def _within(seconds: float, act: Callable[[], object]) -> None:
     done.acquire()
 
     def run() -> None:
+        leave_signals_to_main()
         try:
             act()
         finally:

@@ -33,6 +33,7 @@ from forkserve.config.launch import Interface
 from forkserve.config.serving import ServingOptions
 from forkserve.engine.limits import FOREVER
 from forkserve.errors import ExitCode
+from forkserve.unix.deafness import leave_signals_to_main
 from forkserve.unix.scoreboard import Seat
 
 __all__ = ["FOREVER", "App", "Backend", "Interface", "Repair", "Run", "Traits"]
@@ -148,6 +149,7 @@ class Run:
         """
 
         def wait() -> None:
+            leave_signals_to_main()
             waiter = poll()
             waiter.register(self.drain_fd, 1)
             waiter.poll()

@@ -92,6 +92,8 @@ class Gevent:
         """Serve until drained."""
         from gevent.event import Event
 
+        from forkserve.backends.greenlets import keep_statuses
+
         runner = _Greenlets()
         driver = wsgi_driver(app, listeners, run, runner)
         drained = Event()
@@ -116,6 +118,7 @@ class Gevent:
         soon, asked = loop.timer(LOG_DELAY), loop.async_()
         watcher.start(turn)
         timer.start(turn)
+        statuses = keep_statuses(loop)
         watch = LoopWatch(driver, ask=lambda _: asked.send(), place=runner.place, give_up=run.give_up)
         asked.start(watch.answer)
         watch.arm()
@@ -132,6 +135,6 @@ class Gevent:
             drained.wait()
         finally:
             watch.close()
-            for each in (watcher, timer, soon, asked):
+            for each in (watcher, timer, soon, asked, statuses):
                 each.close()
             driver.close()

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from contextlib import suppress
 from contextvars import Context
 from sys import getrefcount
@@ -26,6 +27,7 @@ from typing import Any
 from weakref import getweakrefcount
 
 import gevent
+import gevent.os
 from gevent import Greenlet, get_hub, getcurrent
 from greenlet import greenlet  # type: ignore[import-untyped]
 
@@ -33,7 +35,7 @@ from forkserve.backends.alarm import in_application
 from forkserve.failure import OURS, TimedOut
 from forkserve.wsgi import Exchange
 
-__all__ = ["Pool", "where"]
+__all__ = ["Pool", "keep_statuses", "where"]
 
 IDLE = 256
 """Greenlets that may wait for an exchange; each keeps some 12 kB."""
@@ -180,6 +182,27 @@ class Pool:
 def _throw(exchange: Any) -> None:
     if exchange.context is not None:
         exchange.context.throw(TimedOut)
+
+
+def keep_statuses(loop: Any) -> Any:
+    """Keep for `os.waitpid` how children ended that gevent does not watch; returns the watcher, which is to be closed.
+
+    libev reaps every child at SIGCHLD (ev_child, "waitpid (-1, ...)"), and gevent's waitpid knows those that were made
+    by its fork, but not those of `_posixsubprocess.fork_exec`, by which multiprocessing spawns.
+    """
+    watcher = loop.child(0, False)
+    # Absent with GEVENT_NOWAITPID, which leaves waitpid alone.
+    known: Any = getattr(gevent.os, "_watched_children", None)
+    forget_old: Any = getattr(gevent.os, "_reap_children", None)
+
+    def keep() -> None:
+        if watcher.rpid not in known:
+            known[watcher.rpid] = (watcher.rpid, watcher.rstatus, time.time())
+        forget_old()
+
+    if known is not None and forget_old is not None:
+        watcher.start(keep)
+    return watcher
 
 
 def where(frame: FrameType | None) -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ from forkserve.engine.limits import FOREVER
 from forkserve.engine.native import allocate_lock, get_ident, start_new_thread
 from forkserve.engine.upkeep import GRACE
 from forkserve.failure import TimedOut, log_overdue
+from forkserve.unix.deafness import leave_signals_to_main
 
 __all__ = ["Watch"]
 
@@ -112,6 +113,7 @@ class Watch:
         return not self._closed
 
     def _watch(self) -> None:
+        leave_signals_to_main()
         seen: object = None
         times = 0
         seconds = self._interval
