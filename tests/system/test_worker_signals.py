@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.serving import Gate, serving
+from tests.support.serving import Gate, Served, serving
 
 COMMON = """\
-import asyncio, os, signal, sys, threading
+import asyncio, os, select, signal, sys, threading
 
 def gate():
     enter, leave = map(int, os.environ["GATE"].split(","))
     os.write(enter, b".")
+    # A signal just before a system call does not interrupt it.
+    while not select.select([leave], [], [], 0.05)[0]:
+        pass
     os.read(leave, 1)
 
 def handler(number, frame=None):
@@ -109,6 +112,13 @@ def test_a_thread_of_the_application_does_not_outlive_the_graceful_timeout(tmp_p
     assert b"thread 'lingering' has not ended within the graceful timeout of 0.5 s" in worker.log
 
 
+def await_fresh(worker: Served) -> None:
+    """Wait until it serves as a fresh process."""
+    worker.await_line("draining (")
+    worker.log = worker.log.partition(b"draining (")[2]
+    worker.await_line("serving site_s")
+
+
 ALARMED = (
     COMMON
     + """
@@ -136,9 +146,7 @@ def test_hangup_goes_on_with_new_code_though_a_request_outlasts_the_grace(
             gate.entered()
             (tmp_path / "site_s.py").write_text(COMMON.replace('b"one"', 'b"new"'))
             worker.signal(signal.SIGHUP)
-            worker.await_line("draining (SIGHUP)")
-            worker.log = b""
-            worker.await_line("serving site_s")
+            await_fresh(worker)
             # Longer than any timer of the earlier process.
             signal.sigtimedwait([signal.SIGUSR2], 0.5)
             assert worker.request("GET", "/")[1] == b"new"
@@ -168,9 +176,7 @@ def test_a_reload_for_development_waits_three_seconds_at_most(tmp_path: Path, ba
             client.request("GET", "/slow")
             gate.entered()
             (tmp_path / "site_s.py").write_text(COMMON.replace('b"one"', 'b"new"'))
-            worker.await_line("draining (")
-            worker.log = b""
-            worker.await_line("serving site_s")
+            await_fresh(worker)
             assert worker.request("GET", "/")[1] == b"new"
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
