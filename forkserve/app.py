@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +51,7 @@ def run(config: Config, source: ConfigSource) -> int:
     ensure_standard()
     raise_limit()
     options = config.master
-    logs.set_up(options.loglevel, options.logoutput)
-    _never_wait_for_stderr()
+    logs.set_up(options.loglevel, options.logoutput, patience=0.0)
     if options.umask is not None:
         os.umask(options.umask)
     with contextlib.ExitStack() as stack:
@@ -126,29 +124,3 @@ def _greet(config: Config, master: Master) -> None:
     for listener in master.stack.pool:
         scheme = "http://" if listener.name in speak_http and not listener.address.startswith("unix:") else ""
         log.info("socket %s: listening at %s%s", listener.name, scheme, listener.address)
-
-
-class _Writable(logging.Filter):
-    """Drops lines that would have to wait for a reader: nobody's stalled terminal or pipe may stop supervision."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__()
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-        self._dropped = 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let a line through when it can be written at once."""
-        if not self._poll.poll(0):
-            self._dropped += 1
-            return False
-        if self._dropped:
-            record.msg = f"({self._dropped} lines before this one could not be written) {record.msg}"
-            self._dropped = 0
-        return True
-
-
-def _never_wait_for_stderr() -> None:
-    for handler in logs.OURS.handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
-            handler.addFilter(_Writable(sys.stderr.fileno()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
 from time import monotonic, time
 from typing import Any
@@ -39,7 +38,8 @@ class AccessLog:
     def __init__(self, options: AccessLogOptions, *, wake: Callable[[], None] | None) -> None:
         """`wake` rouses the loop, where requests end while it waits. Raises UsageError for a bad place or format."""
         where = options.access_log or "-"
-        self._handler = handler_for(where, "--access-log", sys.stdout)
+        self._handler = handler_for(where, "--access-log", fd=1)
+        self._handler.counts = False
         self._each = where.startswith("syslog:")
         try:
             self._format = LineFormat(options.access_log_format, os.getpid())
