@@ -21,6 +21,11 @@ __all__ = ["Attendants"]
 
 log = logging.getLogger("forkserve.master")
 
+BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
+"""Seconds before a companion that has died young is replaced, doubled each time up to the second."""
+YOUNG = 5.0
+"""Seconds up to which it is young."""
+
 
 class Attendants:
     """Stands between the watchers and the companions; its methods are what `Ground` wants."""
@@ -31,6 +36,8 @@ class Attendants:
         self._mark = mark
         self._streams = Streams()
         self._watched = -1
+        self._writer_began = loop.now() - YOUNG
+        self._delay = 0.0
         self._opened: dict[Identity, Output] = {}
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
@@ -92,13 +99,13 @@ class Attendants:
             self._guard.close()
             self._post_guard()
         elif pid == self._streams.pid:
-            log.warning("the writer of logs (pid %d) has died: another takes its place", pid)
             self._unwatch_streams()
-            try:
-                self._streams.restart()
-            except OSError as error:
-                log.error("no writer of logs: %s; captured output waits in its pipes", error.strerror)
-            self._watch_streams()
+            self._streams.lost()
+            is_young = self._loop.now() - self._writer_began < YOUNG
+            self._delay = min(max(2 * self._delay, BACKOFF), LONGEST_BACKOFF) if is_young else 0.0
+            after = f" in {self._delay:g} s" if is_young else ""
+            log.warning("the writer of logs (pid %d) has died: another takes its place%s", pid, after)
+            self._loop.call_later(self._delay, self._restart_streams)
 
     def close(self) -> None:
         """Send both home: they end by themselves, and `pids` is empty when they have been reaped."""
@@ -120,6 +127,16 @@ class Attendants:
             return
         for pgid, (stop_signal, grace) in self._groups.items():
             self._guard.began(pgid, stop_signal, grace)
+
+    def _restart_streams(self) -> None:
+        if self._closing is not None or self._streams.pid is not None:
+            return
+        self._writer_began = self._loop.now()
+        try:
+            self._streams.restart()
+        except OSError as error:
+            log.error("no writer of logs: %s; captured output waits in its pipes", error.strerror)
+        self._watch_streams()
 
     def _watch_streams(self) -> None:
         fd = self._streams.fileno()
