@@ -32,7 +32,7 @@ from forkserve.ticket import Ticket, all_of
 from forkserve.unix.loop import Loop
 from forkserve.unix.notify import notify
 from forkserve.unix.reap import reap
-from forkserve.unix.signals import SignalQueue
+from forkserve.unix.signals import SignalQueue, has_terminal
 from forkserve.views import WatcherView
 
 __all__ = ["SIGNALS", "Master"]
@@ -46,7 +46,7 @@ SIGNALS: Mapping[int, str] = {
     signal.SIGHUP: "read the configuration again, replace processes one by one",
     signal.SIGUSR1: "reopen log files",
     signal.SIGUSR2: "nothing yet",
-    signal.SIGWINCH: "stop the watchers with sockets, keep the sockets; HUP starts them again",
+    signal.SIGWINCH: "stop the watchers with sockets, keep the sockets; HUP starts them again; at a terminal: nothing",
     signal.SIGTTIN: "one process more in the first watcher with sockets",
     signal.SIGTTOU: "one process less there",
     signal.SIGCHLD: "collect the dead",
@@ -196,7 +196,9 @@ class Master:
     def _take_signals(self) -> None:
         for signum in self._signals.take():
             handler = self._handlers.get(signum)
-            if handler is not None:
+            if signum == signal.SIGWINCH and has_terminal():
+                log.debug("SIGWINCH: a window has changed its size, most likely; ignored at a terminal")
+            elif handler is not None:
                 if signum != signal.SIGCHLD:
                     log.info("%s: %s", signal.Signals(signum).name, SIGNALS[signum])
                 handler()

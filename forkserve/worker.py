@@ -101,9 +101,9 @@ class Worker:
         prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
         # What came while this process executed itself anew has waited. SIGHUP last: handlers run by number, and what
-        # comes with it would be lost in another exec.
-        for held in (HELD - {signal.SIGHUP}, {signal.SIGHUP}):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+        # comes with it would be lost in another exec. A parent may have left them blocked, too, which exec keeps.
+        for blocked in ((HELD | self.handlers.numbers) - {signal.SIGHUP}, {signal.SIGHUP}):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
         os.register_at_fork(after_in_child=self._in_child)
         reloader = Reloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
         try:

@@ -31,6 +31,11 @@ class Handlers:
         self._theirs: dict[int, Handler] = {}
         self._calling: set[int] = set()
 
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The signals that are handled."""
+        return frozenset(self._ours)
+
     def install(self) -> None:
         """Install them, again after code of the application has run that may have put its own in their place.
 
