@@ -17,6 +17,7 @@ from pathlib import Path
 import forkserve
 from forkserve import logs
 from forkserve.attendants import Attendants
+from forkserve.command import mixed_readers
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config, MasterOptions
 from forkserve.control.place import default_path
@@ -118,7 +119,7 @@ def _title(options: MasterOptions, source: ConfigSource) -> str:
 def _greet(config: Config, master: Master) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     log.info("forkserve %s, Python %s, pid %d", forkserve.__version__, version, os.getpid())
-    for warning in config.warnings:
+    for warning in (*config.warnings, *mixed_readers((each.command for each in master.stack.watchers), config.sockets)):
         log.warning("%s", warning)
     speak_http = {name for each in master.stack.watchers if each.command.says_ready for name in each.command.sockets}
     for listener in master.stack.pool:

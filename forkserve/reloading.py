@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from forkserve.command import Command
+from forkserve.command import Command, mixed_readers
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
 from forkserve.errors import ConfigErrors, ForkserveError
@@ -59,6 +59,8 @@ def reload_config(stack: Stack, source: ConfigSource, *, processes: bool = True)
     logging.getLogger("forkserve").setLevel(new.master.loglevel.upper())
     stack.retire(retired)
     _tell(wanted)
+    for warning in mixed_readers(commands.values(), new.sockets):
+        log.warning("%s", warning)
     return all_of(_apply(stack, wanted, commands, new, processes=processes), "reloaded")
 
 

@@ -169,7 +169,13 @@ class SocketOptions:
     so_reuseport: bool = option(
         False, "Give each slot a queue of its own (SO_REUSEPORT), held by the master.", parse=boolean, reload=REBIND
     )
-    blocking: bool = option(False, "Leave the socket in blocking mode.", parse=boolean, reload=LIVE)
+    blocking: bool | None = option(
+        None,
+        "Whether accept(2) waits, for all that share the socket; without it a new socket does, an inherited one stays "
+        "as it is, and servers that need O_NONBLOCK, as forkserve-worker does, set it.",
+        parse=optional(boolean),
+        reload=LIVE,
+    )
     fd: int | None = option(
         None,
         "Take over this open descriptor instead of binding.",

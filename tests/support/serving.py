@@ -22,11 +22,10 @@ PATIENCE = 20.0
 
 
 def bound(family: int = socket.AF_INET, address: object = ("127.0.0.1", 0)) -> socket.socket:
-    """Return a listening socket as the master makes it: non-blocking, TCP_NODELAY."""
+    """Return a listening socket as the master makes it: blocking, TCP_NODELAY."""
     sock = socket.socket(family)
     sock.bind(address)  # type: ignore[arg-type]
     sock.listen(128)
-    sock.setblocking(False)
     if family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock

@@ -1,4 +1,4 @@
-"""Files of captured output when a rotation or a reopening cannot be carried out: no line is lost, and it is said once."""
+"""Files of captured output when a rotation or a reopening fails: no line is lost, and it is said once."""
 
 from __future__ import annotations
 
