@@ -1,13 +1,14 @@
 """The verbs: one typed function each, over the master. No bytes here, and nothing of HTTP.
 
-A verb takes validated parameters and returns its answer, or a Ticket for work that takes time. COMMANDS is the one
-table that the server, its index and the tests read.
+A verb takes validated parameters and returns its answer, a Ticket for work that takes time, or Steps, which are taken a
+few at a time, so that a question about hundreds of processes holds up no event. COMMANDS is the one table that the
+server, its index and the tests read.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,10 @@ from forkserve.master import Master
 from forkserve.ticket import Ticket
 from forkserve.views import ProcessView, WatcherView
 
-__all__ = ["COMMANDS", "Command", "Context"]
+__all__ = ["COMMANDS", "Command", "Context", "Steps"]
+
+Steps = Generator[None, None, list[WatcherReport]]
+"""Looks at one process in each step, and returns the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,23 @@ def _list(context: Context, _asked: Nothing) -> list[str]:
     return [view.name for view in context.master.views()]
 
 
-def _status(context: Context, asked: Selected) -> list[WatcherReport]:
-    return [_report(context, view) for view in _views(context, asked)]
+def _status(context: Context, asked: Selected) -> Steps:
+    return _reports(context, _views(context, asked), closely=False)
 
 
-def _stats(context: Context, asked: Selected) -> list[WatcherReport]:
-    return [_report(context, view, closely=True) for view in _views(context, asked)]
+def _stats(context: Context, asked: Selected) -> Steps:
+    return _reports(context, _views(context, asked), closely=True)
+
+
+def _reports(context: Context, views: tuple[WatcherView, ...], *, closely: bool) -> Steps:
+    reports = []
+    for view in views:
+        processes = []
+        for process in view.processes:
+            processes.append(_process(context, process, closely=closely))
+            yield
+        reports.append(_report(view, processes))
+    return reports
 
 
 def _views(context: Context, asked: Selected) -> tuple[WatcherView, ...]:
@@ -81,7 +96,7 @@ def _views(context: Context, asked: Selected) -> tuple[WatcherView, ...]:
     return views
 
 
-def _report(context: Context, view: WatcherView, *, closely: bool = False) -> WatcherReport:
+def _report(view: WatcherView, processes: list[ProcessReport]) -> WatcherReport:
     return WatcherReport(
         name=view.name,
         state=view.state.value,
@@ -89,12 +104,12 @@ def _report(context: Context, view: WatcherView, *, closely: bool = False) -> Wa
         restarts=view.restarts,
         command=" ".join(filter(None, (view.options.cmd, view.options.args))),
         reason=next((slot.reason for slot in view.slots if slot.reason), "") if not view.processes else "",
-        processes=[_process(context, process, closely=closely) for process in view.processes],
+        processes=processes,
     )
 
 
 def _process(context: Context, process: ProcessView, *, closely: bool) -> ProcessReport:
-    usage = context.meter.measure(process.pid)
+    usage = context.meter.measure(process.pid, closely=closely)
     return ProcessReport(
         name=process.name,
         wid=process.wid,
@@ -105,8 +120,8 @@ def _process(context: Context, process: ProcessView, *, closely: bool) -> Proces
         cpu=usage.cpu if usage else None,
         memory=usage.memory if usage else None,
         threads=usage.threads if usage and closely else None,
-        fds=usage.fds if usage and closely else None,
-        children=usage.children if usage and closely else None,
+        fds=usage.fds if usage else None,
+        children=usage.children if usage else None,
     )
 
 
