@@ -323,7 +323,7 @@ def prepare(options: WorkerOptions) -> Prepared:
         if named.traits.monkey_patches and not options.process.no_monkey:
             patch()
     loaded = load_application(options.application)
-    entry = named or registry.choose(loaded.interface)
+    entry = named or registry.choose(loaded.interface, threads=options.serving.concurrency.threads)
     if loaded.interface not in entry.traits.interfaces:
         raise BackendError(_mismatch(entry, loaded))
     return Prepared(loaded, entry)

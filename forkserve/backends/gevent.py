@@ -27,7 +27,7 @@ class _Greenlets:
     lock: AbstractContextManager[Any] = nullcontext()
     parks = False
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         # These import gevent.
         from gevent import getcurrent
 
@@ -35,7 +35,7 @@ class _Greenlets:
 
         self.current = getcurrent
         self.place = where
-        self.pool = Pool()
+        self.pool = Pool(limit)
         self.start = self.pool.start
         self.hub = self.pool.hub
         self.wakes = True
@@ -69,7 +69,10 @@ class _Greenlets:
         self.pool.hold_still()
 
     def interrupt(self, exchange: Exchange) -> bool:
-        """Raise TimedOut where the greenlet waits."""
+        """Raise TimedOut where the greenlet waits, or answer for a request that no greenlet has taken."""
+        if self.pool.withdraw(exchange):
+            exchange.refuse(503)
+            return True
         green: Any = exchange.context
         log_overdue(exchange.line.method, exchange.line.path, green.gr_frame)
         self.pool.interrupt(exchange)
@@ -83,7 +86,7 @@ class Gevent:
         interfaces=frozenset({Interface.WSGI}),
         concurrency="a greenlet for each request that runs",
         monkey_patches=True,
-        honours=HONOURS | {"timeout"},
+        honours=HONOURS | {"spawn", "timeout"},
         requires=("gevent",),
         install="pip install gevent",
     )
@@ -94,7 +97,7 @@ class Gevent:
 
         from forkserve.backends.greenlets import keep_statuses
 
-        runner = _Greenlets()
+        runner = _Greenlets(run.options.concurrency.spawn)
         driver = wsgi_driver(app, listeners, run, runner)
         drained = Event()
 

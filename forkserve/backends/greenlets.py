@@ -19,6 +19,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections import deque
 from contextlib import suppress
 from contextvars import Context
 from sys import getrefcount
@@ -82,11 +83,15 @@ class _Server(Greenlet):
                 Context().run(exchange.run)
                 exchange.context = self.exchange = None
                 del exchange
+                if self.pool.limit:
+                    self.pool.ended()
                 if self.forgetting:
                     self._forget()
                 if not self._wait():
                     return
         finally:
+            if self.pool.limit and self.exchange is not None:
+                self.pool.ended()
             for callback in self.forgetting:
                 super().rawlink(callback)
 
@@ -125,15 +130,48 @@ class _Nothing:
 
 
 class Pool:
-    """The greenlets of one serving. Everything but its making is done in the hub."""
+    """The greenlets of one serving, at most `limit` with an exchange (0: no limit); further ones wait in `backlog`.
 
-    def __init__(self) -> None:
+    Everything but its making is done in the hub.
+    """
+
+    def __init__(self, limit: int = 0) -> None:
         self.hub = get_hub()
         self.idle: list[_Server] = []
         self.references = 0
         self.held: list[greenlet] = []
+        self.limit = limit
+        self.running = 0
+        self.backlog: deque[Exchange] = deque()
+        self.start = self._start_within_limit if limit else self._start
 
-    def start(self, exchange: Exchange) -> None:
+    def _start_within_limit(self, exchange: Exchange) -> None:
+        if self.running >= self.limit or self.backlog:
+            exchange.context = None
+            self.backlog.append(exchange)
+            return
+        self.running += 1
+        self._start(exchange)
+
+    def ended(self) -> None:
+        """Note that an exchange has ended; called by its greenlet, which is still on its own stack."""
+        self.running -= 1
+        if self.backlog:
+            self.hub.loop.run_callback(self._take_next)
+
+    def _take_next(self) -> None:
+        if self.backlog and self.running < self.limit:
+            self.running += 1
+            self._start(self.backlog.popleft())
+
+    def withdraw(self, exchange: Exchange) -> bool:
+        """Take an exchange out of the backlog; False when it was not in it."""
+        with suppress(ValueError):
+            self.backlog.remove(exchange)
+            return True
+        return False
+
+    def _start(self, exchange: Exchange) -> None:
         """Run the exchange until it first waits."""
         idle = self.idle
         while idle:
@@ -151,6 +189,7 @@ class Pool:
         """Make one, and count the references to a greenlet that waits and that nobody else holds."""
         green = _Server(self)
         green.exchange = _Nothing()
+        self.running += 1
         _switch(green)
         self.idle.pop()
         self.references = getrefcount(green)

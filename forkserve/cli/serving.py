@@ -14,8 +14,9 @@ from typing import Any, NoReturn, TypeVar
 
 from forkserve import __version__
 from forkserve.cli.helptext import HelpFormatter, Parser
+from forkserve.cli.peers import advice
 from forkserve.config.launch import WorkerOptions
-from forkserve.config.options import Option, options_of, slices_of
+from forkserve.config.options import Option, options_of, slices_of, with_bare_values
 from forkserve.config.placeholders import nearest
 from forkserve.config.reference import default_text
 from forkserve.config.serving import ServingOptions
@@ -88,9 +89,12 @@ class _Parser(Parser):
 def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> Order:
     """Understand the arguments; raises UsageError, and SystemExit for --help and --version."""
     parser = _parser()
-    namespace, rest = parser.parse_known_args(list(argv))
+    options = [each for part in slices_of(WorkerOptions) for each in options_of(part)]
+    namespace, rest = parser.parse_known_args(with_bare_values(argv, options))
     known = [flag for action in parser._actions for flag in action.option_strings]
     flags = [word for word in rest if word.startswith("-")]
+    if flags and (hint := advice(flags[0], worker=True)):
+        raise UsageError(f"{flags[0].partition('=')[0]}: {hint}")
     if flags:
         raise UsageError(f"unknown option {flags[0]}{nearest(flags[0].partition('=')[0], known)}")
     given = vars(namespace)

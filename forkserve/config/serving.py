@@ -90,7 +90,7 @@ class Concurrency:
     )
     spawn: int = option(
         0,
-        "Greenlets at most; 0 for no limit.",
+        "Greenlets at most, further requests wait; 0 for no limit.",
         parse=integer,
         check=at_least(0),
         cli=("--spawn", "--worker-connections"),
@@ -200,7 +200,7 @@ class ProxyOptions:
     )
     proxy_protocol: ProxyProtocol = option(
         ProxyProtocol.OFF, "PROXY protocol header that connections begin with.", parse=member(ProxyProtocol),
-        cli=("--proxy-protocol",), choices=("off", "v1", "v2", "auto"),
+        cli=("--proxy-protocol",), choices=("off", "v1", "v2", "auto"), bare="auto",
     )  # fmt: skip
     proxy_allow_ips: tuple[str, ...] = option(
         ("127.0.0.1", "::1"), "Addresses that may send a PROXY header.", parse=commas,

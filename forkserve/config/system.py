@@ -18,7 +18,7 @@ from forkserve.config.document import Findings
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin
 from forkserve.config.placeholders import names_in, nearest
-from forkserve.config.values import words
+from forkserve.config.values import is_file, words
 
 __all__ = ["find_program", "verify"]
 
@@ -68,7 +68,7 @@ class _Verifier:
     def master(self, master: MasterOptions) -> None:
         if master.pidfile:
             self.folder_of("pidfile", master.pidfile)
-        if master.logoutput != "-" and not master.logoutput.startswith("syslog:"):
+        if is_file(master.logoutput):
             self.folder_of("logoutput", master.logoutput)
         if master.control not in ("auto", "none"):
             self.folder_of("control", master.control)
