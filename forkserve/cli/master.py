@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from forkserve.cli.arguments import Line, parse_line
 from forkserve.cli.cpus import usable_cpus
 from forkserve.cli.ending import ended, print_warnings, say
 from forkserve.cli.line import source_of
+from forkserve.config.document import Findings
 from forkserve.config.load import ConfigSource, FileSource, LineSource
+from forkserve.config.model import Config
 from forkserve.config.reference import markdown, render, worker_options
 from forkserve.config.writing import as_toml
 from forkserve.errors import ExitCode, UsageError
@@ -36,7 +39,7 @@ def _check(arguments: list[str]) -> int:
         return ExitCode.OK
     if len(arguments) != 1 or (arguments[0].startswith("-") and arguments != ["-"]):
         raise UsageError("usage: forkserve check FILE")
-    return _judge(FileSource(arguments[0]))
+    return _judge(FileSource(arguments[0], examine=_examine))
 
 
 def _judge(source: ConfigSource) -> int:
@@ -44,6 +47,13 @@ def _judge(source: ConfigSource) -> int:
     print_warnings("forkserve", config.warnings)
     say(f"{source.description}: fine ({_count(config.sockets, 'socket')}, {_count(config.watchers, 'watcher')})\n")
     return ExitCode.OK
+
+
+def _examine(config: Config, environ: Mapping[str, str], findings: Findings) -> None:
+    # imported late: it is the worker's half of the program
+    from forkserve.cli.checking import examine
+
+    examine(config, environ, findings)
 
 
 def _count(things: Sequence[object], name: str) -> str:
@@ -88,6 +98,8 @@ def _print_config(source: ConfigSource) -> int:
 
 def _check_line(line: Line, source: ConfigSource) -> int:
     """Judge a line as `forkserve check` judges a file, and load the application, as Gunicorn does."""
+    if isinstance(source, FileSource | LineSource):
+        source = dataclasses.replace(source, examine=_examine)
     if line.application is None and line.paste is None:
         return _judge(source)
     print_warnings("forkserve", source.read().warnings)

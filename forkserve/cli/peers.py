@@ -10,9 +10,7 @@ from collections.abc import Mapping
 
 __all__ = ["advice"]
 
-_LOGGING = (
-    "configure the application's logging in the application; ours is set by --log-level and --log-file"
-)
+_LOGGING = "configure the application's logging in the application; ours is set by --log-level and --log-file"
 _SYSLOG = "name it as a place: --log-file 'syslog:///dev/log?daemon' or --log-file 'syslog://HOST:514?daemon'"
 _STATSD = "statsd is not served; `forkservectl stats --json` has the figures of every process"
 _STRICT = "requests are read strictly, without a switch; leave it out"

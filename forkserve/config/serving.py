@@ -73,6 +73,13 @@ def header_name(value: str) -> str:
     return value
 
 
+def root_path(value: str) -> str:
+    """Read the path of an application, without the slash at its end: `/shop`; `/` and nothing are the root."""
+    if value and not value.startswith("/"):
+        raise ValueError(f"expected a path that begins with a slash, such as /{value}, got {value!r}")
+    return value.rstrip("/")
+
+
 def mapping(value: str) -> tuple[str, str]:
     """Read `/url=folder`."""
     url, equals, folder = value.partition("=")
@@ -215,7 +222,7 @@ class ProxyOptions:
         metavar="NAME",
     )
     root_path: str = option(
-        "", "Path under which a proxy serves the application.", cli=("--root-path",), metavar="PATH"
+        "", "Path under which a proxy serves the application.", parse=root_path, cli=("--root-path",), metavar="PATH"
     )
 
 

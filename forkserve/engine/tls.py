@@ -16,9 +16,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import ssl
+from pathlib import Path
 from typing import Any, NoReturn
 
 from forkserve.config.serving import TlsOptions
+from forkserve.engine.certificates import load_certificates
 from forkserve.engine.native import RLock, Socket
 from forkserve.errors import UsageError
 
@@ -28,19 +30,15 @@ AT_ONCE = 65_536
 """Bytes handed to TLS in one piece."""
 
 
-def tls_context(options: TlsOptions) -> ssl.SSLContext:
-    """Return the context that the options ask for; raises UsageError."""
-    assert options.certfile is not None
+def tls_context(options: TlsOptions, folder: Path = Path()) -> ssl.SSLContext:
+    """Return the context that the options ask for, paths being relative to `folder`; raises UsageError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(options.certfile, options.keyfile)
-        if options.ca_certs is not None:
-            context.load_verify_locations(options.ca_certs)
-            context.verify_mode = ssl.CERT_REQUIRED
-        if options.ciphers is not None:
+    load_certificates(context, options, folder)
+    if options.ciphers is not None:
+        try:
             context.set_ciphers(options.ciphers)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--certfile {options.certfile}: {getattr(error, 'strerror', None) or error}") from None
+        except ssl.SSLError:
+            raise UsageError(f"--ciphers {options.ciphers}: OpenSSL knows none of them") from None
     context.set_alpn_protocols(["http/1.1"])
     return context
 
