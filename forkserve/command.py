@@ -129,6 +129,9 @@ class Command:
         if place is not None:
             env[SCOREBOARD] = place.variable(memory, bell)
         values = self._values(wid, env)
+        cwd = expand(options.working_dir, values) if options.working_dir else None
+        if cwd is not None and "PWD" in env:
+            env["PWD"] = os.path.join(env["PWD"], cwd)
         stdin = 0 if not options.close_child_stdin else None
         if options.stdin_socket is not None:
             stdin = fds_for((options.stdin_socket,))[options.stdin_socket]
@@ -138,7 +141,7 @@ class Command:
             sockets=fds_for(self.sockets),
             fds={} if place is None else {memory: place.board.fd, bell: place.board.bell},
             executable=options.executable,
-            cwd=expand(options.working_dir, values) if options.working_dir else None,
+            cwd=cwd,
             credentials=self.credentials,
             umask=options.umask,
             rlimits={name: _limit(name, value) for name, value in options.rlimits.items()},

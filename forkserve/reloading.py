@@ -9,6 +9,7 @@ is left in peace, unless its own section has changed.
 from __future__ import annotations
 
 import logging
+import os
 
 from forkserve.command import Command, mixed_readers
 from forkserve.config.load import ConfigSource
@@ -18,6 +19,7 @@ from forkserve.operations import Queue, Reload, Resize, Start, Stop
 from forkserve.rollout import Change, Plan, plan
 from forkserve.stack import Stack
 from forkserve.ticket import Ticket, all_of
+from forkserve.unix.home import enter
 
 __all__ = ["reload_all", "reload_config"]
 
@@ -42,6 +44,7 @@ def reload_config(stack: Stack, source: ConfigSource, *, processes: bool = True)
     The ticket fails when the configuration is refused, and then nothing has changed; or when a watcher's new processes
     fail, and then its old ones stay.
     """
+    enter(os.environ)
     try:
         new = source.read()
         wanted = plan(stack.in_force, new)

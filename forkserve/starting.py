@@ -6,6 +6,7 @@ Rules: what fails is raised, and nothing is left behind. What to do about it is 
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.process import Process
+from forkserve.unix.home import enter
 from forkserve.unix.loop import Loop
 from forkserve.unix.notify import NotifySocket
 from forkserve.unix.scoreboard import Scoreboard
@@ -61,6 +63,7 @@ def start(command: Command, wid: int, ground: Ground, *, generation: int, board:
         place = board.take(generation) if command.sockets else None
         address = None if reports is None else reports.address
         spec = command.spec(wid, ground.fds_for, outputs, place, address)
+        enter(os.environ)
         pid = ground.start(spec)
     except (ForkserveError, OSError):
         ground.bound(outputs, identity, 0)

@@ -39,6 +39,7 @@ from forkserve.failure import log_trace
 from forkserve.listeners import KEPT, Listener, describe, open_listeners
 from forkserve.reloader import Reloader, loads_anew
 from forkserve.unix.deafness import HELD, leave_signals_to_main
+from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import Seat, take_seat
@@ -67,6 +68,7 @@ class Worker:
     def __init__(self, options: WorkerOptions, environ: MutableMapping[str, str]) -> None:
         self.options = options
         self.environ = environ
+        self.folder = typed_folder(environ)
         identity = identity_from(environ)
         self.name = str(identity) if identity is not None else "worker"
         self.pid = os.getpid()
@@ -249,7 +251,7 @@ class Worker:
         """Begin to load the code anew, unless it is broken: then what serves goes on serving."""
         leave_signals_to_main()
         assert self.run_ is not None
-        if not loads_anew():
+        if not loads_anew(self.folder):
             log.error("%s: the new code cannot be loaded, serving the old one (%s)", self.name, name)
         elif not self.run_.draining:
             self.anew = True
@@ -286,6 +288,8 @@ class Worker:
         for each in self.listeners:
             each.set_inheritable(True)
         environ = dict(self.environ) | {KEPT: ",".join(str(each.fileno()) for each in self.listeners)}
+        if self.folder is not None:
+            environ[START] = self.folder
         if self.seat is not None:
             environ |= self.seat.pass_on()
         _within(LAST_WORDS, logging.shutdown)

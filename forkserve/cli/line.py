@@ -22,6 +22,7 @@ from forkserve.config.options import Option, Origin, options_of
 from forkserve.config.placeholders import nearest, sockets_in
 from forkserve.config.values import integer, is_file
 from forkserve.errors import UsageError
+from forkserve.unix.home import typed
 
 __all__ = ["address_section", "source_of"]
 
@@ -52,7 +53,7 @@ def source_of(
     `cpus` tells how many there are, for `--workers auto`; `worker_options` are those that forkserve-worker knows.
     """
     if line.config is not None:
-        return _file_source(line, line.config)
+        return _file_source(line, line.config, environ)
     line = _with_paste(line)
     _refuse_contradictions(line)
     sockets = [_with_defaults(each, line) for each in (*map(_fd_socket, line.fd_sockets), *_binds(line, environ))]
@@ -91,7 +92,7 @@ def _refuse_contradictions(line: Line) -> None:
             raise UsageError(f"{flag} belongs to forkserve-worker: put it into the command after --")
 
 
-def _file_source(line: Line, path: str) -> FileSource:
+def _file_source(line: Line, path: str, environ: Mapping[str, str]) -> FileSource:
     if is_python(path):
         raise UsageError(translation(path))
     for name, flag in _FILE_FLAGS.items():
@@ -99,7 +100,7 @@ def _file_source(line: Line, path: str) -> FileSource:
             raise UsageError(f"{flag} does not go with -c: it belongs into {path}")
     if line.worker:
         raise UsageError(f"{line.worker[0]} does not go with -c: it belongs into a cmd of {path}")
-    return FileSource(str(Path(path).resolve()), overrides=_master(line), env=_environment(line.env), shown=path)
+    return FileSource(typed(path, environ), overrides=_master(line), env=_environment(line.env), shown=path)
 
 
 def _is_configuration(application: str) -> bool:

@@ -17,6 +17,7 @@ from forkserve.config.model import Config
 from forkserve.config.reference import markdown, render, worker_options
 from forkserve.config.writing import as_toml
 from forkserve.errors import ExitCode, UsageError
+from forkserve.unix.home import remember
 
 __all__ = ["main"]
 
@@ -74,6 +75,7 @@ def _options(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     line = parse_line(arguments, worker_options())
+    remember(os.environ)
     source = source_of(line, os.environ, cpus=usable_cpus, worker_options=worker_options())
     if line.chdir is not None:
         _change_directory(line.chdir)
@@ -113,6 +115,6 @@ def _check_line(line: Line, source: ConfigSource) -> int:
 
 def _change_directory(path: str) -> None:
     try:
-        os.chdir(path)
+        remember(os.environ, path)
     except OSError as error:
         raise UsageError(f"--chdir {path}: {error.strerror}") from None

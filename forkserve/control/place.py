@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from forkserve.errors import ControlError
+from forkserve.unix.home import typed
 
 __all__ = ["default_path", "find", "is_live"]
 
@@ -40,7 +41,7 @@ def _candidates(shared: tuple[str, str] = _SHARED) -> Iterator[Path]:
 def _file_name(configuration: str | None, pid: int | None) -> str:
     if configuration is None:
         return f"forkserve-{pid}.sock"
-    path = Path(configuration).resolve()
+    path = Path(os.path.normpath(configuration))
     return f"{path.stem[:40]}-{zlib.crc32(bytes(path)):08x}.sock"
 
 
@@ -101,10 +102,11 @@ def find(configuration: str | None) -> Path:
     """
     folders = [folder for folder in _candidates() if _can_be_trusted(folder)]
     if configuration is not None:
-        name = _file_name(configuration, None)
-        for folder in folders:
-            if is_live(folder / name):
-                return folder / name
+        # As it was typed, as the master has it, and as it is behind its links.
+        written = dict.fromkeys((typed(configuration, os.environ), str(Path(configuration).resolve())))
+        for path in (folder / _file_name(each, None) for each in written for folder in folders):
+            if is_live(path):
+                return path
         raise ControlError(f"no forkserve runs {configuration}: start it with `forkserve -c {configuration}`")
     live = [path for folder in folders for path in sorted(folder.glob("*.sock")) if is_live(path)]
     if len(live) == 1:
