@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import selectors
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,15 +61,19 @@ def run(config: Config, source: ConfigSource) -> int:
         stack.callback(signals.close)
         pool = SocketPool.open(config.sockets, handed_in)
         stack.callback(pool.close)
-        settled = stack.enter_context(detached()) if options.daemon else None
+        if options.daemon and options.logoutput == "-":
+            log.warning("-D without --log-output: what is logged and printed is lost; give --log-output FILE")
+        background = stack.enter_context(detached()) if options.daemon else None
         if options.pidfile is not None:
             stack.callback(PidFile(options.pidfile).close)
         with _master(config, source, pool, signals) as master:
             _greet(config, master)
             with _control(options, source, master):
                 settle_memory()
-                if settled is not None:
-                    settled()
+                if background is not None:
+                    loop = master.loop
+                    loop.watch(background.fileno(), selectors.EVENT_READ, lambda _events: background.relay())
+                    master.on_booted = background.settled
                 return master.run()
 
 

@@ -87,6 +87,8 @@ class Master:
         self._stopping: list[Queue] = []
         self._sweep = Sweep(loop, self._go_on_stopping)
         stack.on_settled = self._settled
+        self.on_booted: Callable[[], None] = lambda: None
+        """Called when all that is to be started has become ready, or has been given up, and something runs."""
         self._handlers: dict[int, Callable[[], object]] = {
             signal.SIGTERM: self.quit,
             signal.SIGQUIT: self.quit,
@@ -220,7 +222,8 @@ class Master:
         hopeless = () if self._to_start else self.stack.hopeless
         if hopeless:
             log.error("nothing is left to run, giving up: %s", "; ".join(each.last_failure for each in hopeless))
-            self.exit_code = ExitCode.GAVE_UP
+            codes = {each.outlook.code for each in hopeless}
+            self.exit_code = ExitCode(codes.pop() or ExitCode.GAVE_UP) if len(codes) == 1 else ExitCode.GAVE_UP
             self._on(MasterEvent.STOP)
 
     def _start_next(self) -> None:
@@ -237,8 +240,9 @@ class Master:
         all_of(self._starts, "started").when_done(lambda _ticket: self._booted())
 
     def _booted(self) -> None:
-        if self.state is MasterState.RUNNING:
+        if self.state is MasterState.RUNNING and not self.stack.hopeless:
             notify("READY=1")
+            self.on_booted()
 
     def _interrupted(self) -> None:
         self._on(MasterEvent.STOP if self.state is MasterState.RUNNING else MasterEvent.TERMINATE)

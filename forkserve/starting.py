@@ -15,14 +15,15 @@ from forkserve.command import Command, FdsFor, Outputs
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
-from forkserve.process import Process
+from forkserve.lifecycle import Policy
+from forkserve.process import Process, Stopping
 from forkserve.unix.home import enter
 from forkserve.unix.loop import Loop
 from forkserve.unix.notify import NotifySocket
 from forkserve.unix.scoreboard import Scoreboard
 from forkserve.unix.spawn import SpawnError, SpawnSpec, Stage, spawn
 
-__all__ = ["Ground", "start"]
+__all__ = ["Ground", "policy_of", "start", "stopping_of"]
 
 log = logging.getLogger("forkserve.watcher")
 
@@ -47,6 +48,16 @@ class Ground:
     """Opens where a process of a command reports to; raises OSError."""
     start: Callable[[SpawnSpec], int] = spawn
     random: Callable[[], float] = random.random
+
+
+def stopping_of(options: WatcherOptions) -> Stopping:
+    """Return how the processes of a watcher are asked to stop."""
+    return Stopping(options.stop_signal, options.stop_children, options.graceful_timeout)
+
+
+def policy_of(options: WatcherOptions) -> Policy:
+    """Return what a watcher wants done about a death."""
+    return Policy(options.respawn, options.max_retry, options.backoff, options.backoff_max)
 
 
 def start(command: Command, wid: int, ground: Ground, *, generation: int, board: Scoreboard) -> Process:

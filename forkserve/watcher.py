@@ -17,11 +17,11 @@ from collections.abc import Callable
 from forkserve.command import Command
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
-from forkserve.lifecycle import SLOT, Death, Effect, Policy, SlotEvent, SlotState, Tally, Verdict, judge, step
-from forkserve.process import Leftovers, Process, Stopping, spoken
+from forkserve.lifecycle import FINAL, SLOT, Death, Effect, SlotEvent, SlotState, Tally, Verdict, judge, step
+from forkserve.process import Leftovers, Process, spoken
 from forkserve.rollout import Sight
-from forkserve.slots import Slot
-from forkserve.starting import Ground, start
+from forkserve.slots import Outlook, Slot
+from forkserve.starting import Ground, policy_of, start, stopping_of
 from forkserve.unix.loop import Timer
 from forkserve.unix.reap import Exit
 from forkserve.unix.scoreboard import Scoreboard
@@ -59,6 +59,7 @@ class Watcher:
         self._not_before = 0.0
         self._warming: Timer | None = None
         self._board = Scoreboard()
+        self.outlook = Outlook()
 
     @property
     def name(self) -> str:
@@ -96,6 +97,7 @@ class Watcher:
     def view(self) -> WatcherView:
         """Return a picture of now, processes in order of slot and age."""
         now = self._ground.loop.now()
+        restarts = {slot.wid: slot.restarts for slot in self.slots.values()}
         ordered = sorted(self.processes.values(), key=lambda each: (each.identity.wid, each.started_at))
         return WatcherView(
             name=self.name,
@@ -103,14 +105,10 @@ class Watcher:
             numprocesses=self.target,
             restarts=self.restarts,
             generation=self.generation,
-            processes=tuple(each.view(self._restarts_of(each)) for each in ordered),
+            processes=tuple(each.view(restarts.get(each.identity.wid, 0)) for each in ordered),
             slots=tuple(slot.view(now) for _, slot in sorted(self.slots.items())),
             options=self.options,
         )
-
-    def _restarts_of(self, process: Process) -> int:
-        slot = self.slots.get(process.identity.wid)
-        return 0 if slot is None else slot.restarts
 
     def raise_up(self) -> None:
         """Run it; slots that had given up, pause or have finished begin afresh."""
@@ -121,6 +119,7 @@ class Watcher:
 
     def revive(self) -> None:
         """Try again at once what had failed."""
+        self.outlook.code = None
         for slot in self.slots.values():
             if slot.state in (SlotState.BACKOFF, SlotState.FATAL):
                 self._event(slot, SlotEvent.RESET)
@@ -130,7 +129,9 @@ class Watcher:
     def take_down(self) -> None:
         """Ask all its processes to stop."""
         self.up = False
-        self._cancel_warming()
+        if self._warming is not None:
+            self._warming.cancel()
+            self._warming = None
         for slot in self.slots.values():
             self._event(slot, SlotEvent.WANT_DOWN)
         self.slots.clear()
@@ -195,7 +196,8 @@ class Watcher:
             self._event(slot, SlotEvent.LOST)
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
-            self._lost(slot, process, how, Death(was_ready, None if killed_by_us else exit_.signum))
+            code = self.outlook.code_of(exit_.code) if self.command.says_ready else None
+            self._lost(slot, process, how, Death(was_ready, None if killed_by_us else exit_.signum, code=code))
         else:
             log.info("%s %s", process, how)
         self._changed(self)
@@ -220,7 +222,7 @@ class Watcher:
 
     def _end_leftovers(self, process: Process, *, killed: bool) -> None:
         each = Leftovers(
-            process, self._stopping(), killed=killed, loop=self._ground.loop, on_gone=self.look_after_leftovers
+            process, stopping_of(self.options), killed=killed, loop=self._ground.loop, on_gone=self.look_after_leftovers
         )
         if each.are_gone:
             self._ground.ended(each.pgid)
@@ -230,6 +232,7 @@ class Watcher:
     def _ready(self, process: Process) -> None:
         if not process.became_ready():
             return
+        self.outlook.was_ready = True
         level = logging.INFO if process.said_ready else logging.DEBUG
         log.log(level, "%s is ready after %s", process, spoken(process.uptime))
         slot = self.slots.get(process.identity.wid)
@@ -248,7 +251,7 @@ class Watcher:
         self._carry_out(slot, f"{process} {how}", death, process.generation)
 
     def _carry_out(self, slot: Slot, what: str, death: Death, generation: int) -> None:
-        policy = self._policy()
+        policy = policy_of(self.options)
         verdict = judge(policy, slot.tally, death)
         slot.tally = verdict.tally
         if verdict.event is SlotEvent.FINISHED:
@@ -263,13 +266,23 @@ class Watcher:
         else:
             self._failed(what, generation)
             count = f" after {verdict.tally.failed} failed starts in a row" if verdict.tally.failed > 1 else ""
-            log.error("%s; given up%s: mend it, then `forkservectl start %s`", what, count, self.name)
+            if self.outlook.code is None:
+                log.error("%s; given up%s: mend it, then `forkservectl start %s`", what, count, self.name)
+                self._give_up(death)
         self._event(slot, verdict.event, verdict=verdict)
+
+    def _give_up(self, death: Death) -> None:
+        """When no other try can help, end those that are on their way to the same end, so that it is told once."""
+        if death.code in FINAL:
+            self.outlook.code = death.code
+            for process in self.processes.values():
+                process.kill()
 
     def _failed(self, what: str, generation: int) -> None:
         if generation == self.generation:
             self.failures += 1
-        self.last_failure = what
+        if self.outlook.code is None:
+            self.last_failure = what
         self._changed(self)
 
     def _event(
@@ -284,14 +297,11 @@ class Watcher:
             elif effect is Effect.STOP_PREDECESSOR and predecessor is not None:
                 self._stop(predecessor)
             elif effect is Effect.ARM and verdict is not None:
-                slot.retry = self._ground.loop.call_later(verdict.delay, lambda: self._due(slot))
+                slot.retry = self._ground.loop.call_later(verdict.delay, lambda: self._event(slot, SlotEvent.DUE))
             elif effect is Effect.DISARM and slot.retry is not None:
                 slot.retry.cancel()
             elif effect is Effect.CLEAR_TALLY:
                 slot.tally = Tally()
-
-    def _due(self, slot: Slot) -> None:
-        self._event(slot, SlotEvent.DUE)
 
     def _occupy(self, slot: Slot, *, again: bool) -> None:
         if again:
@@ -306,15 +316,7 @@ class Watcher:
         slot.occupant = slot.candidate = None
 
     def _stop(self, process: Process) -> None:
-        process.stop(self._stopping())
-
-    def _stopping(self) -> Stopping:
-        options = self.options
-        return Stopping(options.stop_signal, options.stop_children, options.graceful_timeout)
-
-    def _policy(self) -> Policy:
-        options = self.options
-        return Policy(options.respawn, options.max_retry, options.backoff, options.backoff_max)
+        process.stop(stopping_of(self.options))
 
     def _fill(self) -> None:
         """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
@@ -324,6 +326,9 @@ class Watcher:
         for wid in range(1, self.target + 1):
             slot = self.slots.get(wid)
             if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
+                continue
+            if self.outlook.code is not None:
+                self.slots[wid] = Slot(wid, SlotState.FATAL, reason="not tried, since the first cannot start")
                 continue
             if not self._may_spawn():
                 return
@@ -349,11 +354,6 @@ class Watcher:
         self._warming = None
         self._fill()
         self._changed(self)
-
-    def _cancel_warming(self) -> None:
-        if self._warming is not None:
-            self._warming.cancel()
-            self._warming = None
 
     def _spawn(self, slot: Slot) -> Process | None:
         """Start a process for a slot; when that fails the slot has taken note, and there is none."""
