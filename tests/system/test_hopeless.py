@@ -87,7 +87,7 @@ def test_what_has_served_is_tried_again(folder: Path) -> None:
     with running("-b", "127.0.0.1:0", "site_h:app", cwd=folder) as server:
         server.allow("SIGKILL", "given up")
         pid = server.started("web[1]")
-        server.expect("serving site_h:app")
+        server.expect("is ready after")
         (folder / "site_h.py").rename(folder / "away")
         os.kill(pid, signal.SIGKILL)
         server.expect(r"web\[1\] pid \d+ exited with code 3 .*; restart in 0.5 s \(1 of 5\)")
@@ -96,7 +96,8 @@ def test_what_has_served_is_tried_again(folder: Path) -> None:
 
 
 def test_max_retry_minus_one_tries_for_ever(folder: Path) -> None:
-    config = "[watcher:web]\ncmd = forkserve-worker -b 127.0.0.1:0 late_h:app\ncopy_env = True\nmax_retry = -1\nbackoff = 0.1\n"
+    config = "[watcher:web]\ncmd = forkserve-worker -b 127.0.0.1:0 late_h:app\ncopy_env = True\n"
+    config += "max_retry = -1\nbackoff = 0.1\n"
     with running(cwd=folder, config=config) as server:
         server.expect(r"exited with code 3 .*; restart in 0.1 s")
         (folder / "late_h.py").write_text(SITE)
@@ -124,9 +125,8 @@ def test_a_daemon_that_can_never_serve_says_so_before_the_command_ends(
 
 
 def test_a_daemon_lets_go_of_the_terminal_once_it_serves(folder: Path) -> None:
-    (folder / "site_h.py").write_text(
-        'import sys\nprint("loading", file=sys.stderr)\n' + SITE + 'print("x" * 100000)\n'
-    )
+    loud = 'import sys\nprint("loading", file=sys.stderr)\nprint("x" * 100000)\n'
+    (folder / "site_h.py").write_text(loud + SITE)
     words = ["-D", "--pid", "pid", "--log-file", "log", "-w", "2", "site_h:app"]
     # run() waits for the end of the pipe: nobody may keep it.
     done = subprocess.run(
