@@ -115,6 +115,16 @@ class Master:
 
     # What control asks.
 
+    @property
+    def name(self) -> str:
+        """What it is called, or an empty text."""
+        return self.stack.config.master.name or ""
+
+    @property
+    def description(self) -> str:
+        """What it runs."""
+        return self._source.path or self._source.description
+
     def views(self) -> tuple[WatcherView, ...]:
         """Return a picture of every watcher, in the order of the configuration."""
         return tuple(watcher.view() for watcher in self.stack.watchers)
@@ -255,9 +265,10 @@ class Master:
             return
         notify(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
         paused, self._paused = self._paused, []
-        for queue in paused:
-            queue.submit(Start())
-        self._reloading = reload_config(self.stack, self._source)
+        reload = reload_config(self.stack, self._source)
+        # Afterwards, so that they start once, as what they are to be now.
+        starts = [queue.submit(Start()) for queue in paused if queue in tuple(self.stack)]
+        self._reloading = all_of([reload, *starts], "reloaded")
         self._reloading.when_done(self._reloaded)
 
     def _reloaded(self, _ticket: Ticket) -> None:

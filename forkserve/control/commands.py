@@ -25,6 +25,7 @@ from forkserve.control.schema import (
     Selected,
     SetOptions,
     SignalTo,
+    SlotReport,
     SocketReport,
     Stopping,
     Version,
@@ -62,7 +63,9 @@ class Command:
 def _version(context: Context, _asked: Nothing) -> Version:
     master = context.master
     uptime = master.loop.now() - master.started_at
-    return Version(forkserve.__version__, os.getpid(), round(uptime, 3), list(COMMANDS))
+    return Version(
+        forkserve.__version__, os.getpid(), round(uptime, 3), list(COMMANDS), master.name, master.description
+    )
 
 
 def _list(context: Context, _asked: Nothing) -> list[str]:
@@ -105,6 +108,8 @@ def _report(view: WatcherView, processes: list[ProcessReport]) -> WatcherReport:
         command=" ".join(filter(None, (view.options.cmd, view.options.args))),
         reason=next((slot.reason for slot in view.slots if slot.reason), "") if not view.processes else "",
         processes=processes,
+        generation=view.generation,
+        slots=[SlotReport(each.wid, each.state.value, each.reason, each.retry_in) for each in view.slots],
     )
 
 
