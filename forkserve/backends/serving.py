@@ -21,6 +21,7 @@ from forkserve.engine.native import Socket
 from forkserve.engine.preface import Preface
 from forkserve.errors import UsageError
 from forkserve.gateway.forwarding import VARIABLES, Forwarding
+from forkserve.gateway.mount import mounted, script_name
 from forkserve.gateway.template import environ_template
 from forkserve.http.fields import EnvironCollector, Fields
 from forkserve.http.forwarded import Style, TrustedProxies
@@ -93,12 +94,13 @@ def wsgi_driver(
     options = run.options
     limits = Limits.of(options)
     tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
+    root = script_name(options.proxy.root_path)
     listenings = [
         Listening(
             listener,
             environ_template(
                 listener,
-                script_name=options.proxy.root_path.rstrip("/"),
+                script_name=root,
                 multithread=multithread,
                 tls=tls is not None,
                 server=run.server,
@@ -108,8 +110,9 @@ def wsgi_driver(
         for listener in listeners
     ]
     driver = Driver(listenings, limits, exchange=Exchange, runner=runner, run=run)
+    served = _with_files(app, options.static.static)
     site = Site(
-        _with_files(app, options.static.static),
+        mounted(served, root) if root else served,
         driver.responder,
         wait=runner.wait,
         parks=runner.parks,

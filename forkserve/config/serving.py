@@ -222,7 +222,11 @@ class ProxyOptions:
         metavar="NAME",
     )
     root_path: str = option(
-        "", "Path under which a proxy serves the application.", parse=root_path, cli=("--root-path",), metavar="PATH"
+        "",
+        "Path under which a proxy serves the application, whether or not it passes it on: SCRIPT_NAME, root_path.",
+        parse=root_path,
+        cli=("--root-path",),
+        metavar="PATH",
     )
 
 

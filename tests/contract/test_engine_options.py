@@ -344,3 +344,16 @@ def test_running_out_of_descriptors_is_survived(backend: str) -> None:
                 stack.enter_context(Client(worker))
             worker.await_line("cannot accept")
         assert one(worker, "/several")[1] == b"abc"
+
+
+@each_backend
+def test_the_root_path_goes_from_the_path_to_the_script_name(backend: str) -> None:
+    with worker_of(backend, "--root-path", "/shop/ä/") as worker:
+        for _ in range(3):
+            for path in ("/shop/%C3%A4/facts", "/facts"):
+                found = json.loads(one(worker, path + "?a=/shop")[1])
+                assert found["SCRIPT_NAME"].encode("latin-1") == "/shop/ä".encode()
+                assert (found["PATH_INFO"], found["RAW_URI"]) == ("/facts", path + "?a=/shop")
+            # What only begins alike is no part of the tree.
+            found = json.loads(one(worker, "/shop/%C3%A4facts")[1])
+            assert found["PATH_INFO"].encode("latin-1") == "/shop/äfacts".encode()
