@@ -7,14 +7,16 @@ what threads share here is a list and dictionaries, whose single steps are whole
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic, time
 from typing import Any
 
 from forkserve.compiled import hot
 from forkserve.config.serving import AccessLogOptions
+from forkserve.engine.pipes import alone, groups, is_pipe
 from forkserve.errors import UsageError
 from forkserve.http.accesslog import REMEMBERED, LineFormat, Stem
 from forkserve.http.fields import Fields
@@ -116,6 +118,24 @@ class AccessLog:
         self.roused = self._wake is None
         lines = self.lines[:]
         del self.lines[: len(lines)]
-        if lines:
-            for text in lines if self._each else ("\n".join(lines),):
-                self._handler.handle(logging.LogRecord("access", logging.INFO, "", 0, text, None, None))
+        if not lines:
+            return
+        pipe = _pipe_of(self._handler)
+        if pipe is not None:
+            with alone(pipe):
+                self._put(groups(lines))
+        else:
+            self._put(lines if self._each else ("\n".join(lines),))
+
+    def _put(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self._handler.handle(logging.LogRecord("access", logging.INFO, "", 0, text, None, None))
+
+
+def _pipe_of(handler: logging.Handler) -> int | None:
+    """Return the descriptor that a handler writes to, if it is a pipe's."""
+    stream = getattr(handler, "stream", None)
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        fd: int = stream.fileno()  # type: ignore[union-attr]
+        return fd if is_pipe(fd) else None
+    return None

@@ -123,6 +123,7 @@ def start(
     folder: Path,
     fds: Sequence[int] = (),
     environ: Mapping[str, str] | None = None,
+    stdout: int | None = None,
 ) -> Served:
     """Start a worker on `listener`; a request may be sent at once, since the socket queues it."""
     process = subprocess.Popen(
@@ -131,6 +132,7 @@ def start(
         env={**os.environ, **(environ or {})},
         pass_fds=(listener.fileno(), *fds),
         stdin=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.PIPE,
     )
     return Served(process, listener)
