@@ -154,7 +154,11 @@ class Crowd:
         self.compared += 1
         ours, theirs = (re.sub(rb"\r\nDate: [^\r]*", b"", talk.received) for talk in (compiled, pure))
         if ours != theirs:
-            raise Broken(f"answers differ to {compiled.said}\n  C {ours[:2000]!r}\n  Python {theirs[:2000]!r}")
+            same = len(os.path.commonprefix([ours, theirs]))
+            shown = slice(max(0, same - 100), same + 300)
+            raise Broken(
+                f"answers differ at {same} to {compiled.said}\n  C {ours[shown]!r}\n  Python {theirs[shown]!r}"
+            )
 
 
 def _comparable(talk: Talk) -> bool:
@@ -197,8 +201,8 @@ def _fuzz(backend: str, wanted: Wanted, seconds: float) -> str:
             compiled.ask()
             pure.ask()
         except Broken as broken:
-            running = "".join(f"\n  {talk.said}" for talk in crowd.talks if talk.like is None)
-            raise Broken(f"{broken}\nUnder way at that time:{running}") from None
+            running = "".join(f" {talk.said.number}" for talk in crowd.talks if talk.like is None)
+            raise Broken(f"{broken}\nUnder way at that time: numbers{running}") from None
         finally:
             for talk in crowd.talks:
                 talk.close()
