@@ -91,10 +91,10 @@ class Exchange(Response):
     async def run(self) -> None:
         """Call the application and see to it that its response ends."""
         site = self.site
-        scope = site.scope(self.conn, self.line, self.fields, site.state)
-        if site.noted:
-            self.note_scope(scope)
         try:
+            scope = site.scope(self.conn, self.line, self.fields, site.state)
+            if site.noted:
+                self.note_scope(scope)
             await site.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
             self._fail(error)

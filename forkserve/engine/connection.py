@@ -225,7 +225,7 @@ class Connection:
             self.deadline = self.driver.idle_deadline
             self.exchange = None
             if self.inbox or self.half_closed:
-                self.driver.later(self)
+                self._hand_back()
             return
         self.replied(payload, sent, keep)
 
@@ -285,7 +285,20 @@ class Connection:
         self.close_after = not keep
         self.exchange = FINISHED
         self.patient = False
-        self.driver.later(self)
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        """Have the loop go on with it, whose exchange has ended."""
+        try:
+            self.driver.later(self)
+        except MemoryError:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """Have the next sweep close it, since nobody else will look at it."""
+        self.phase = _CLOSED
+        self.deadline = self.driver.now
 
     def proceed(self) -> None:
         """Send `100 Continue` (RFC 9110 15.2.1). Raises ConnectionLost."""

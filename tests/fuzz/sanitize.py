@@ -26,16 +26,8 @@ FOLDER = Path("build") / "sanitize"
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv*", "build", "dist", "results", "*.so", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info"
 )
-FLAGS = [
-    "-shared",
-    "-fPIC",
-    "-g",
-    "-O1",
-    "-fno-omit-frame-pointer",
-    "-Wall",
-    "-Wextra",
-    "-Wno-missing-field-initializers",
-]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers"]
+FLAGS = ["-shared", "-fPIC", "-g", "-O1", "-fno-omit-frame-pointer", *WARNINGS]
 CHECKS = ["-fsanitize=address,undefined", "-fsanitize-undefined-trap-on-error"]
 """gcc's runtime of the second writes to stderr alone: a trap has the first one report it, where it reports all else."""
 NO_STACKS = ["--param", "asan-stack=0"]
@@ -122,7 +114,21 @@ def arguments() -> argparse.Namespace:
 
 def _works(chosen: argparse.Namespace) -> list[tuple[bool, list[str]]]:
     """What is run: whether with red zones on the stack, and the words."""
-    pytest = ["-m", "pytest", "-p", "no:faulthandler", "-p", "no:cacheprovider", "-q", "-n", "2", "--dist", "worksteal"]
+    pytest = [
+        "-m",
+        "pytest",
+        "-p",
+        "no:faulthandler",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        "300",
+        "-q",
+        "-n",
+        "2",
+        "--dist",
+        "worksteal",
+    ]
     tests = chosen.pytest or (QUICK if chosen.quick else TESTS)
     fuzz = [
         "-m",

@@ -154,7 +154,7 @@ class Crowd:
         self.compared += 1
         ours, theirs = (re.sub(rb"\r\nDate: [^\r]*", b"", talk.received) for talk in (compiled, pure))
         if ours != theirs:
-            same = len(os.path.commonprefix([ours, theirs]))
+            same = next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), 0)
             shown = slice(max(0, same - 100), same + 300)
             raise Broken(
                 f"answers differ at {same} to {compiled.said}\n  C {ours[shown]!r}\n  Python {theirs[shown]!r}"

@@ -12,10 +12,11 @@ import os
 import struct
 import sys
 from select import POLLIN
+from typing import Any
 
 __all__ = ["Order"]
 
-_ROOM = struct.Struct("qq")
+_ROOM = struct.Struct("qqq")
 OFF = -1
 
 
@@ -31,12 +32,16 @@ class Order:
         fd = os.memfd_create("starved")
         os.ftruncate(fd, _ROOM.size)
         order = cls(fd)
-        order.give(OFF)
+        order.end()
         return order, fd
 
     def give(self, number: int) -> None:
-        """Have that allocation of a turn fail once (0 is the first), or none: OFF."""
-        self._shared[:] = _ROOM.pack(number, 0)
+        """Have that allocation of a turn fail once (0 is the first)."""
+        self._shared[:] = _ROOM.pack(number, 0, 0)
+
+    def end(self) -> None:
+        """Have none fail from now on."""
+        self._shared[:8] = struct.pack("q", OFF)
 
     @property
     def number(self) -> int:
@@ -48,13 +53,22 @@ class Order:
         return bool(_ROOM.unpack(self._shared[:])[1])
 
     def reach(self) -> None:
-        self._shared[8:] = struct.pack("q", 1)
+        self._shared[8:16] = struct.pack("q", 1)
+
+    @property
+    def excused(self) -> bool:
+        """Whether it has failed within accept: CPython then forgets the descriptor, and its client waits in vain."""
+        return bool(_ROOM.unpack(self._shared[:])[2])
+
+    def excuse(self) -> None:
+        self._shared[16:] = struct.pack("q", 1)
 
 
 def _starve(order: Order) -> None:
     from _testcapi import remove_mem_hooks, set_nomemory  # type: ignore[import-not-found,unused-ignore]
 
     from forkserve.engine.driver import Driver
+    from forkserve.engine.listening import Listening
     from forkserve.engine.native import poll
 
     ready = Driver.ready
@@ -82,6 +96,22 @@ def _starve(order: Order) -> None:
                 remove_mem_hooks()
                 order.reach()
 
+    made = Listening.__init__
+
+    def watched(listening: Listening, *args: Any) -> None:
+        made(listening, *args)
+        accept = listening._accept
+
+        def accepting() -> Any:
+            try:
+                return accept()
+            except MemoryError:
+                order.excuse()
+                raise
+
+        listening._accept = accepting  # type: ignore[assignment]
+
+    Listening.__init__ = watched  # type: ignore[assignment, method-assign]
     Driver.ready = starved  # type: ignore[method-assign]
 
 
