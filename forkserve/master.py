@@ -28,7 +28,7 @@ from forkserve.supervision.lifecycle import MASTER, Effect, MasterEvent, MasterS
 from forkserve.supervision.orphans import OrphanReaper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
-from forkserve.supervision.os.signals import SignalQueue
+from forkserve.supervision.os.signals import SignalQueue, has_terminal
 from forkserve.supervision.reload import reload_all, reload_config
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.supervisor import Supervisor
@@ -44,7 +44,7 @@ SIGNALS: Mapping[int, str] = {
     signal.SIGHUP: "read the configuration again, replace processes one by one",
     signal.SIGUSR1: "reopen log files",
     signal.SIGUSR2: "nothing yet",
-    signal.SIGWINCH: "stop the watchers with sockets, keep the sockets; HUP starts them again",
+    signal.SIGWINCH: "stop the watchers with sockets, keep the sockets; HUP starts them again; at a terminal: nothing",
     signal.SIGTTIN: "one process more in the first watcher with sockets",
     signal.SIGTTOU: "one process less there",
     signal.SIGCHLD: "collect the dead",
@@ -85,6 +85,8 @@ class Master:
         self._stopping: list[JobQueue] = []
         self._orphans = OrphanReaper(loop, self._go_on_stopping, supervisor.emit)
         supervisor.on_settled = self._settled
+        self.on_booted: Callable[[], None] = lambda: None
+        """Called when all that is to be started has become ready, or has been given up, and something runs."""
         self._handlers: dict[int, Callable[[], object]] = {
             signal.SIGTERM: self.quit,
             signal.SIGQUIT: self.quit,
@@ -110,6 +112,16 @@ class Master:
         return self.exit_code
 
     # What control asks.
+
+    @property
+    def name(self) -> str:
+        """What it is called, or an empty text."""
+        return self.supervisor.config.master.name or ""
+
+    @property
+    def description(self) -> str:
+        """What it runs."""
+        return self._source.path or self._source.description
 
     def views(self) -> tuple[WatcherView, ...]:
         """Return a picture of every watcher, in the order of the configuration."""
@@ -194,7 +206,11 @@ class Master:
     def _take_signals(self) -> None:
         for signum in self._signals.take():
             handler = self._handlers.get(signum)
-            if handler is not None:
+            if signum == signal.SIGWINCH and has_terminal():
+                self.supervisor.emit(
+                    SignalReceived(signal="SIGWINCH", meaning="ignored at a terminal, whose size changed")
+                )
+            elif handler is not None:
                 if signum != signal.SIGCHLD:
                     self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
                 handler()
@@ -216,7 +232,8 @@ class Master:
         hopeless = () if self._to_start else self.supervisor.hopeless
         if hopeless:
             self.supervisor.emit(GaveUp(reasons=tuple(each.last_failure for each in hopeless)))
-            self.exit_code = ExitCode.GAVE_UP
+            codes = {each.outlook.code for each in hopeless}
+            self.exit_code = ExitCode(codes.pop() or ExitCode.GAVE_UP) if len(codes) == 1 else ExitCode.GAVE_UP
             self._on(MasterEvent.STOP)
 
     def _start_next(self) -> None:
@@ -233,8 +250,9 @@ class Master:
         all_of(self._starts, "started").when_done(lambda _completion: self._booted())
 
     def _booted(self) -> None:
-        if self.state is MasterState.RUNNING:
+        if self.state is MasterState.RUNNING and not self.supervisor.hopeless:
             notify("READY=1")
+            self.on_booted()
 
     def _interrupted(self) -> None:
         self._on(MasterEvent.STOP if self.state is MasterState.RUNNING else MasterEvent.TERMINATE)
@@ -247,9 +265,10 @@ class Master:
             return
         notify(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
         paused, self._paused = self._paused, []
-        for queue in paused:
-            queue.submit(Start())
-        self._reloading = reload_config(self.supervisor, self._source)
+        reload = reload_config(self.supervisor, self._source)
+        # Afterwards, so that they start once, as what they are to be now.
+        starts = [queue.submit(Start()) for queue in paused if queue in tuple(self.supervisor)]
+        self._reloading = all_of([reload, *starts], "reloaded")
         self._reloading.when_done(self._reloaded)
 
     def _reloaded(self, _completion: Completion) -> None:

@@ -180,7 +180,7 @@ class Threads:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.WSGI}),
         concurrency="--threads N requests at a time",
-        honours=HONOURS | {"threads"},
+        honours=HONOURS | {"threads", "timeout"},
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

@@ -9,16 +9,18 @@ is left in peace, unless its own section has changed.
 from __future__ import annotations
 
 import logging
+import os
 
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
 from forkserve.errors import ConfigErrors, ForkserveError
-from forkserve.supervision.command import Command
+from forkserve.supervision.command import Command, mixed_readers
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import ConfigRead, ConfigRefused, RestartNeeded, Warned
 from forkserve.supervision.jobs import JobQueue, Reload, Resize, Start, Stop
 from forkserve.supervision.plan import Change, Plan, plan
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.unix.home import enter
 
 __all__ = ["reload_all", "reload_config"]
 
@@ -41,6 +43,7 @@ def reload_config(supervisor: Supervisor, source: ConfigSource, *, processes: bo
     The ticket fails when the configuration is refused, and then nothing has changed; or when a watcher's new processes
     fail, and then its old ones stay.
     """
+    enter(os.environ)
     try:
         new = source.read()
         wanted = plan(supervisor.in_force, new)
@@ -58,6 +61,8 @@ def reload_config(supervisor: Supervisor, source: ConfigSource, *, processes: bo
     logging.getLogger("forkserve").setLevel(new.master.loglevel.upper())
     supervisor.retire(retired)
     _tell(supervisor, wanted)
+    for warning in mixed_readers(commands.values(), new.sockets):
+        supervisor.emit(Warned(message=warning))
     return all_of(_apply(supervisor, wanted, commands, new, processes=processes), "reloaded")
 
 

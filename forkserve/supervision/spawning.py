@@ -5,6 +5,7 @@ Rules: what fails is raised, and nothing is left behind. What to do about it is 
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,13 +15,15 @@ from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.command import Command, FdsFor, Outputs
 from forkserve.supervision.events import Event, ProcessStarted
+from forkserve.supervision.lifecycle import Policy
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, Stage, spawn
-from forkserve.supervision.process import Process, ProcessResources
+from forkserve.supervision.process import Process, ProcessResources, Stopping
+from forkserve.unix.home import enter
 from forkserve.unix.notify import NotifySocket
 from forkserve.unix.scoreboard import Scoreboard
 
-__all__ = ["SpawnServices", "start"]
+__all__ = ["SpawnServices", "policy_of", "start", "stopping_of"]
 
 
 def _nothing_to_tell(_pgid: int, _signum: int = 0, _grace: float = 0.0) -> None:
@@ -51,6 +54,16 @@ class SpawnServices:
     random: Callable[[], float] = random.random
 
 
+def stopping_of(options: WatcherOptions) -> Stopping:
+    """Return how the processes of a watcher are asked to stop."""
+    return Stopping(options.stop_signal, options.stop_children, options.graceful_timeout)
+
+
+def policy_of(options: WatcherOptions) -> Policy:
+    """Return what a watcher wants done about a death."""
+    return Policy(options.respawn, options.max_retry, options.backoff, options.backoff_max)
+
+
 def start(command: Command, wid: int, services: SpawnServices, *, generation: int, board: Scoreboard) -> Process:
     """Start the process of a slot; raises ForkserveError or OSError with no process left.
 
@@ -65,6 +78,7 @@ def start(command: Command, wid: int, services: SpawnServices, *, generation: in
         resources = replace(resources, place=board.take(generation) if command.sockets else None)
         address = None if resources.reports is None else resources.reports.address
         spec = command.spec(wid, services.fds_for, outputs, resources.place, address)
+        enter(os.environ)
         pid = services.start(spec)
     except (ForkserveError, OSError):
         services.bound(outputs, identity, 0)

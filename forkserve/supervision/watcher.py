@@ -27,10 +27,10 @@ from forkserve.supervision.events import (
     SpawnFailed,
 )
 from forkserve.supervision.lifecycle import (
+    FINAL,
     SLOT,
     Death,
     Effect,
-    Policy,
     SlotEvent,
     SlotState,
     Tally,
@@ -42,10 +42,10 @@ from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnError
 from forkserve.supervision.plan import SlotSnapshot
-from forkserve.supervision.process import OrphanedGroup, Process, Stopping
-from forkserve.supervision.slot import Slot
+from forkserve.supervision.process import OrphanedGroup, Process
+from forkserve.supervision.slot import Outlook, Slot
 from forkserve.supervision.snapshot import WatcherState, WatcherView, watcher_state
-from forkserve.supervision.spawning import SpawnServices, start
+from forkserve.supervision.spawning import SpawnServices, policy_of, start, stopping_of
 from forkserve.supervision.wording import human_duration
 from forkserve.unix.scoreboard import Scoreboard
 
@@ -85,6 +85,7 @@ class Watcher:
         self._not_before = 0.0
         self._warming: Timer | None = None
         self._board = Scoreboard()
+        self.outlook = Outlook()
 
     @property
     def name(self) -> str:
@@ -126,6 +127,7 @@ class Watcher:
     def view(self) -> WatcherView:
         """Return a picture of now, processes in order of slot and age."""
         now = self._services.loop.now()
+        restarts = {slot.wid: slot.restarts for slot in self.slots.values()}
         ordered = sorted(self.processes.values(), key=lambda each: (each.identity.wid, each.started_at))
         return WatcherView(
             name=self.name,
@@ -133,14 +135,10 @@ class Watcher:
             numprocesses=self.target,
             restarts=self.restarts,
             generation=self.generation,
-            processes=tuple(each.view(self._restarts_of(each)) for each in ordered),
+            processes=tuple(each.view(restarts.get(each.identity.wid, 0)) for each in ordered),
             slots=tuple(slot.view(now) for _, slot in sorted(self.slots.items())),
             options=self.options,
         )
-
-    def _restarts_of(self, process: Process) -> int:
-        slot = self.slots.get(process.identity.wid)
-        return 0 if slot is None else slot.restarts
 
     def raise_up(self) -> None:
         """Run it; slots that had given up, pause or have finished begin afresh."""
@@ -151,6 +149,7 @@ class Watcher:
 
     def revive(self) -> None:
         """Try again at once what had failed."""
+        self.outlook.code = None
         for slot in self.slots.values():
             if slot.state in (SlotState.BACKOFF, SlotState.FATAL):
                 self._event(slot, SlotEvent.RESET)
@@ -160,7 +159,9 @@ class Watcher:
     def take_down(self) -> None:
         """Ask all its processes to stop."""
         self.up = False
-        self._cancel_warming()
+        if self._warming is not None:
+            self._warming.cancel()
+            self._warming = None
         for slot in self.slots.values():
             self._event(slot, SlotEvent.WANT_DOWN)
         self.slots.clear()
@@ -227,7 +228,8 @@ class Watcher:
             self._event(slot, SlotEvent.LOST)
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
-            self._lost(slot, lost, Death(was_ready, None if killed_by_us else exit_.signum))
+            code = self.outlook.code_of(exit_.code) if self.command.says_ready else None
+            self._lost(slot, lost, Death(was_ready, None if killed_by_us else exit_.signum, code=code))
         else:
             self._tell(lost, Consequence.NONE)
         self._changed(self)
@@ -254,7 +256,7 @@ class Watcher:
     def _end_leftovers(self, process: Process, *, killed: bool) -> None:
         each = OrphanedGroup(
             process,
-            self._stopping(),
+            stopping_of(self.options),
             killed=killed,
             loop=self._services.loop,
             emit=self._services.emit,
@@ -268,6 +270,7 @@ class Watcher:
     def _ready(self, process: Process) -> None:
         if not process.became_ready():
             return
+        self.outlook.was_ready = True
         self._services.emit(ProcessReady(**process.names(), after=process.uptime, said=process.said_ready))
         slot = self.slots.get(process.identity.wid)
         if slot is not None and slot.candidate is process:
@@ -288,26 +291,38 @@ class Watcher:
         self._judge(slot, lost, death)
 
     def _judge(self, slot: Slot, lost: ProcessExited | SpawnFailed, death: Death) -> None:
-        policy = self._policy()
+        policy = policy_of(self.options)
         verdict = judge(policy, slot.tally, death)
         slot.tally = verdict.tally
         slot.finished = slot.finished or verdict.event is SlotEvent.FINISHED
         if verdict.event in (SlotEvent.LOST_EARLY, SlotEvent.GAVE_UP):
             self._failed(lost.text(), lost.generation)
-        told = replace(
-            lost,
-            consequence=_CONSEQUENCES[verdict.event],
-            delay=verdict.delay,
-            failed=0 if death.transient else verdict.tally.failed,
-            max_retry=policy.max_retry,
-        )
-        self._services.emit(told)
+        # The same end for the same reason that nobody can mend by trying is told once.
+        if verdict.event is not SlotEvent.GAVE_UP or self.outlook.code is None:
+            told = replace(
+                lost,
+                consequence=_CONSEQUENCES[verdict.event],
+                delay=verdict.delay,
+                failed=0 if death.transient else verdict.tally.failed,
+                max_retry=policy.max_retry,
+            )
+            self._services.emit(told)
+        if verdict.event is SlotEvent.GAVE_UP and self.outlook.code is None:
+            self._give_up(death)
         self._event(slot, verdict.event, verdict=verdict)
+
+    def _give_up(self, death: Death) -> None:
+        """When no other try can help, end those that are on their way to the same end, so that it is told once."""
+        if death.code in FINAL:
+            self.outlook.code = death.code
+            for process in self.processes.values():
+                process.kill()
 
     def _failed(self, what: str, generation: int) -> None:
         if generation == self.generation:
             self.failures += 1
-        self.last_failure = what
+        if self.outlook.code is None:
+            self.last_failure = what
         self._changed(self)
 
     def _event(
@@ -322,14 +337,11 @@ class Watcher:
             elif effect is Effect.STOP_PREDECESSOR and predecessor is not None:
                 self._stop(predecessor)
             elif effect is Effect.ARM and verdict is not None:
-                slot.retry = self._services.loop.call_later(verdict.delay, lambda: self._due(slot))
+                slot.retry = self._services.loop.call_later(verdict.delay, lambda: self._event(slot, SlotEvent.DUE))
             elif effect is Effect.DISARM and slot.retry is not None:
                 slot.retry.cancel()
             elif effect is Effect.CLEAR_TALLY:
                 slot.tally = Tally()
-
-    def _due(self, slot: Slot) -> None:
-        self._event(slot, SlotEvent.DUE)
 
     def _occupy(self, slot: Slot, *, again: bool) -> None:
         if again:
@@ -344,15 +356,7 @@ class Watcher:
         slot.occupant = slot.candidate = None
 
     def _stop(self, process: Process) -> None:
-        process.stop(self._stopping())
-
-    def _stopping(self) -> Stopping:
-        options = self.options
-        return Stopping(options.stop_signal, options.stop_children, options.graceful_timeout)
-
-    def _policy(self) -> Policy:
-        options = self.options
-        return Policy(options.respawn, options.max_retry, options.backoff, options.backoff_max)
+        process.stop(stopping_of(self.options))
 
     def _fill(self) -> None:
         """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
@@ -362,6 +366,9 @@ class Watcher:
         for wid in range(1, self.target + 1):
             slot = self.slots.get(wid)
             if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
+                continue
+            if self.outlook.code is not None:
+                self.slots[wid] = Slot(wid, SlotState.FATAL, reason="not tried, since the first cannot start")
                 continue
             if not self._may_spawn():
                 return
@@ -387,11 +394,6 @@ class Watcher:
         self._warming = None
         self._fill()
         self._changed(self)
-
-    def _cancel_warming(self) -> None:
-        if self._warming is not None:
-            self._warming.cancel()
-            self._warming = None
 
     def _spawn(self, slot: Slot) -> Process | None:
         """Start a process for a slot; when that fails the slot has taken note, and there is none."""

@@ -63,6 +63,20 @@ def test_hup_replaces_processes_one_by_one_the_new_one_first(tmp_path: Path) -> 
         assert not {first, second} & old
 
 
+def test_hup_with_a_file_that_runs_nothing_changes_nothing(tmp_path: Path) -> None:
+    with running(cwd=tmp_path, config=WEB) as server:
+        server.allow("reload refused")
+        address = _address(server)
+        server.started("single[1]")
+        before = {each.pid for each in server.children()}
+        for text in ("", WEB.replace("watcher:", "program:"), "[socket:web]\nport = 0\n"):
+            (tmp_path / "stack.ini").write_text(text)
+            server.send(signal.SIGHUP)
+            server.expect(r"ERROR .* reload refused, everything stays as it is: stack.ini")
+        assert {each.pid for each in server.children()} == before
+        assert "hello" in _ask(address)
+
+
 def test_hup_with_a_broken_configuration_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
     with running(cwd=tmp_path, config=WEB) as server:
         server.allow("reload refused")

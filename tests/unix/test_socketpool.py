@@ -53,7 +53,7 @@ def pool() -> Iterator[SocketPool]:
 def test_a_listener_is_ready_for_every_server(pool: SocketPool) -> None:
     sock = pool["web"].socket
 
-    assert not os.get_blocking(sock.fileno())
+    assert os.get_blocking(sock.fileno())
     assert not os.get_inheritable(sock.fileno())
     with socket.create_connection(sock.getsockname()):
         accepted, _ = sock.accept()
@@ -78,12 +78,22 @@ def test_names_know_no_case_and_keep_their_order() -> None:
     pool.close()
 
 
-def test_a_blocking_socket_blocks() -> None:
-    pool = SocketPool.open([tcp(blocking=True)])
-    blocks = os.get_blocking(pool["web"].fd)
+@pytest.mark.parametrize(("option", "handed_in", "blocks"), [
+    (None, None, True), (True, None, True), (False, None, False),
+    (None, True, True), (None, False, False), (True, False, True), (False, True, False),
+])  # fmt: skip
+def test_a_socket_blocks_as_it_was_made_unless_told_otherwise(
+    option: bool | None, handed_in: bool | None, blocks: bool
+) -> None:
+    given = socket.create_server(("127.0.0.1", 0)) if handed_in is not None else None
+    if given is not None:
+        given.setblocking(handed_in is True)
+    options = tcp(blocking=option, fd=None if given is None else given.detach())
+    pool = SocketPool.open([options])
+    found = os.get_blocking(pool["web"].fd)
     pool.close()
 
-    assert blocks
+    assert found is blocks
 
 
 @with_ipv6

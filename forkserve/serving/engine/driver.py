@@ -45,7 +45,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from forkserve.serving.engine.access import AccessLog
-from forkserve.serving.engine.connection import FINISHED, READABLE, UNHEARD, Connection, ConnectionLost, Phase
+from forkserve.serving.engine.connection import FINISHED, READABLE, UNHEARD, WRITABLE, Connection, ConnectionLost, Phase
 from forkserve.serving.engine.intake import Intake
 from forkserve.serving.engine.lane import lane_of
 from forkserve.serving.engine.limits import FOREVER, Limits
@@ -134,13 +134,15 @@ class Driver(Sockets):
         try:
             data = conn.recv(RECEIVE)
         except BlockingIOError:
+            if conn.stalled:
+                conn.watch(WRITABLE)
             return
         except OSError:
             data = b""
         if data:
             self.take(conn, data)
         else:
-            self.close_connection(conn)
+            self.part(conn)
 
     def timeout(self) -> float | None:
         """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""
@@ -260,7 +262,10 @@ class Driver(Sockets):
         if event & GONE:
             self.lose(conn)
             return
-        if event & select.EPOLLOUT:
+        if event & WRITABLE and conn.stalled:
+            conn.watch(READABLE)
+            event = READABLE
+        if event & WRITABLE:
             try:
                 flushed = conn.flush()
             except ConnectionLost:
@@ -287,6 +292,8 @@ class Driver(Sockets):
         try:
             data = conn.recv(RECEIVE)
         except BlockingIOError:
+            if conn.stalled:
+                conn.watch(WRITABLE)
             return
         except OSError:
             self.lose(conn)
