@@ -67,10 +67,12 @@ class Order:
 def _starve(order: Order) -> None:
     from _testcapi import remove_mem_hooks, set_nomemory  # type: ignore[import-not-found,unused-ignore]
 
+    from forkserve.engine import gate
     from forkserve.engine.driver import Driver
     from forkserve.engine.listening import Listening
     from forkserve.engine.native import poll
 
+    gate.PAUSE = 0.02  # seconds until it accepts again; half a second each would make minutes
     ready = Driver.ready
 
     def starved(driver: Driver, timeout: float | None = 0.0) -> None:
