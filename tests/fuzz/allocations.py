@@ -24,7 +24,7 @@ from time import monotonic
 from tests.support.serving import PATIENCE, Served, bound
 from tests.support.starved_worker import Order
 
-__all__ = ["BACKENDS", "MOST", "Finding", "Starved", "can_starve", "fuzz_allocations", "starve"]
+__all__ = ["BACKENDS", "Finding", "Starved", "can_starve", "fuzz_allocations", "starve"]
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -44,8 +44,8 @@ WORDS = (
 )
 BACKENDS = ("sync", "threads", "asgi")
 """Not gevent: a greenlet whose own allocation fails ends the process within greenlet (`Greenlet::expose_frames`)."""
-MOST = 3000
-"""Allocations that no turn makes; a run ends where none has come so far."""
+ENOUGH = 3
+"""Allocations in a row that no turn of an exchange comes to, so that all of it have failed."""
 GOOD = b"GET /k HTTP/1.1\r\nHost: a\r\n\r\n"
 Pieces = tuple[bytes, ...]
 _MISTAKEN = re.compile(r"SystemError: .*(?:forkserve|Connection|Exchange)")
@@ -203,7 +203,8 @@ class Starved:
             try:
                 part = client.recv(1 << 20)
             except TimeoutError:
-                if (excused and self.order.excused) or monotonic() > until:
+                hopeless = self.served.process.poll() is not None or (excused and self.order.excused)
+                if hopeless or monotonic() > until:
                     raise
                 continue
             if not part:
@@ -244,20 +245,23 @@ def starve(
 ) -> Iterator[Finding | int]:
     """Yield what does not hold, and at the end how many allocations were made to fail; `only` in one exchange."""
     worker = Starved(backend, pure=pure, access_log=access_log)
+    names = [only] if only else list(exchanges(0))
+    left = dict.fromkeys([(names[0], False), *((name, True) for name in names)], ENOUGH)
     count = 0
     try:
-        for number in range(MOST):
-            far = False
-            chosen = [only] if only else list(exchanges(number))
-            for name, kept in ((chosen[0], False), *((name, True) for name in chosen)):
+        for number in itertools.count():
+            for name, kept in list(left):
                 wrong, reached = worker.try_one(number, name, kept=kept)
-                far, count = far or reached, count + reached
+                count += reached
+                left[name, kept] = ENOUGH if reached else left[name, kept] - 1
+                if not left[name, kept]:
+                    del left[name, kept]
                 if wrong is not None:
                     yield Finding(backend, number, name if kept else f"{name}, with its accept", wrong)
                 if wrong is not None or not worker.alive:
                     worker.close()
                     worker = Starved(backend, pure=pure, access_log=access_log)
-            if not far:
+            if not left:
                 break
     finally:
         worker.close()
