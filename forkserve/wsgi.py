@@ -363,7 +363,7 @@ class Exchange(BaseExchange):
             self.spool.close()
         self.conn.done(keep)
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Log it, and answer 500, or 504 if it was interrupted."""
         if isinstance(error, TimedOut):
             self.refuse(504)
