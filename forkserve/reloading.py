@@ -47,7 +47,6 @@ def reload_config(stack: Stack, source: ConfigSource, *, processes: bool = True)
     enter(os.environ)
     try:
         new = source.read()
-        wanted = plan(stack.in_force, new)
         commands = {options.name.lower(): stack.command(options, new) for options in new.watchers}
         change = stack.pool.prepare(new.sockets)
     except ForkserveError as error:
@@ -55,6 +54,7 @@ def reload_config(stack: Stack, source: ConfigSource, *, processes: bool = True)
         log.error("reload refused, everything stays as it is: %s", _in_one_line(error))
         refused.fail(error)
         return refused
+    wanted = plan(stack.in_force, new, rebound=change.rebound)
     for warning in new.warnings:
         log.warning("%s", warning)
     retired = change.commit()
