@@ -90,8 +90,10 @@ class _Server(Greenlet):
                 if not self._wait():
                     return
         finally:
-            if self.pool.limit and self.exchange is not None:
-                self.pool.ended()
+            if self.exchange is not None:
+                if self.pool.limit:
+                    self.pool.ended()
+                self.exchange.give_up()
             for callback in self.forgetting:
                 super().rawlink(callback)
 
@@ -126,6 +128,9 @@ class _Nothing:
     context = None
 
     def run(self) -> None:
+        """Do nothing."""
+
+    def give_up(self) -> None:
         """Do nothing."""
 
 

@@ -149,7 +149,7 @@ class Timeouts:
     """How long anything may take."""
 
     timeout: float = option(
-        30.0, "Seconds the application has for a request; 0 for no limit.", parse=seconds, check=at_least(0),
+        30.0, "Seconds the application may be silent in a request; 0 for no limit.", parse=seconds, check=at_least(0),
         cli=("-t", "--timeout"), metavar="SECONDS",
     )  # fmt: skip
     graceful_timeout: float = option(

@@ -46,7 +46,6 @@ def reload_config(supervisor: Supervisor, source: ConfigSource, *, processes: bo
     enter(os.environ)
     try:
         new = source.read()
-        wanted = plan(supervisor.in_force, new)
         commands = {options.name.lower(): supervisor.command(options, new) for options in new.watchers}
         change = supervisor.pool.prepare(new.sockets)
     except ForkserveError as error:
@@ -54,6 +53,7 @@ def reload_config(supervisor: Supervisor, source: ConfigSource, *, processes: bo
         supervisor.emit(ConfigRefused(reason=_in_one_line(error)))
         refused.fail(error)
         return refused
+    wanted = plan(supervisor.in_force, new, rebound=change.rebound)
     for warning in new.warnings:
         supervisor.emit(Warned(message=warning))
     retired = change.commit()

@@ -36,6 +36,15 @@ class Listener:
     options: SocketOptions
     socket: socket.socket
     file: SocketFile | None = None
+    is_adopted: bool = False
+    """Somebody else has bound it."""
+
+    @property
+    def takes_ipv4_too(self) -> bool:
+        """True for `[::]` that also gets what comes for 0.0.0.0; it is decided before bind (ipv6(7))."""
+        return self.socket.family is AddressFamily.AF_INET6 and not self.socket.getsockopt(
+            socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+        )
 
     @property
     def name(self) -> str:
@@ -103,7 +112,7 @@ def adopt(options: SocketOptions, fd: int) -> Listener:
     except BindError:
         sock.detach()
         raise
-    return Listener(options, sock)
+    return Listener(options, sock, is_adopted=True)
 
 
 def _is_bound(sock: socket.socket) -> bool:

@@ -39,6 +39,8 @@ class LineHandler(logging.Handler):
     """
 
     counts = True
+    fd = -1
+    """Where lines go, if that is a descriptor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,6 +77,7 @@ class DescriptorHandler(LineHandler):
 
     def __init__(self, fd: int, *, patience: float) -> None:
         super().__init__()
+        self.fd = fd
         self._outlet = Outlet(fd, patience=patience)
         self._rest = b""
         """Of a line that did not go out whole; it comes before all others."""
@@ -105,7 +108,7 @@ class FileHandler(LineHandler):
         self._seen = _wishes
         self._not_before = 0.0
         self._told = False
-        self._fd = -1
+        self.fd = -1
         self._to: DescriptorHandler | None = None
         self._open()
 
@@ -126,12 +129,12 @@ class FileHandler(LineHandler):
         seen = _wishes
         fd = open_appending(self.path, nonblocking=True)
         self._let_go()
-        self._fd, self._to, self._seen, self._told = fd, DescriptorHandler(fd, patience=self._patience), seen, False
+        self.fd, self._to, self._seen, self._told = fd, DescriptorHandler(fd, patience=self._patience), seen, False
 
     def _let_go(self) -> None:
         if self._to is not None:
             self._to.close()
-            os.close(self._fd)
+            os.close(self.fd)
             self._to = None
 
     def close(self) -> None:

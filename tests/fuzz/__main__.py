@@ -14,7 +14,7 @@ import random
 import sys
 
 from forkserve.serving.native import hot
-from tests.fuzz.allocations import can_starve, fuzz_allocations
+from tests.fuzz import allocations
 from tests.fuzz.compiled import fuzz_compiled
 from tests.fuzz.contained import contained
 from tests.fuzz.parsers import fuzz_parsers, fuzz_with_atheris
@@ -61,14 +61,14 @@ def workers(chosen: argparse.Namespace) -> int:
     return fuzz_workers(Wanted(chosen.seconds, chosen.seed, chosen.backend or BACKENDS, chosen.number, chosen.app))
 
 
-def allocations(chosen: argparse.Namespace) -> int:
-    if not can_starve():
+def starved(chosen: argparse.Namespace) -> int:
+    if not allocations.can_starve():
         print("allocations: not run, for this Python has no _testcapi", flush=True)
         return 0
-    return fuzz_allocations(chosen.backend or BACKENDS, pure=hot is None)
+    return allocations.fuzz_allocations(chosen.backend or allocations.BACKENDS, pure=hot is None)
 
 
-TARGETS = {"parsers": parsers, "compiled": compiled, "workers": workers, "allocations": allocations}
+TARGETS = {"parsers": parsers, "compiled": compiled, "workers": workers, "allocations": starved}
 
 
 def main() -> int:

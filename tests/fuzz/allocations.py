@@ -8,6 +8,7 @@ one that worked (a SystemError). A worker that died is started again, and what k
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -23,7 +24,7 @@ from time import monotonic
 from tests.support.serving import PATIENCE, Served, bound
 from tests.support.starved_worker import Order
 
-__all__ = ["MOST", "Finding", "Starved", "can_starve", "fuzz_allocations", "starve"]
+__all__ = ["BACKENDS", "Finding", "Starved", "can_starve", "fuzz_allocations", "starve"]
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -41,13 +42,15 @@ WORDS = (
     "--graceful-timeout",
     "2",
 )
-MOST = 3000
-"""Allocations that no turn makes; a run ends where none has come so far."""
+BACKENDS = ("sync", "threads", "asgi")
+"""Not gevent: a greenlet whose own allocation fails ends the process within greenlet (`Greenlet::expose_frames`)."""
+ENOUGH = 3
+"""Allocations in a row that no turn of an exchange comes to, so that all of it have failed."""
 GOOD = b"GET /k HTTP/1.1\r\nHost: a\r\n\r\n"
 Pieces = tuple[bytes, ...]
 _MISTAKEN = re.compile(r"SystemError: .*(?:forkserve|Connection|Exchange)")
 """CPython says so of a function in C that has failed without an exception, or has not and left one."""
-_OTHERS = re.compile(r'Fatal Python error: Segmentation fault\n\n.*\n  File "[^"]*/http/(?:llhttp|fields)\.py"')
+_OTHERS = re.compile(r'Segmentation fault(?s:.*)Current thread [^\n]*\n  File "[^"]*/http/(?:llhttp|fields)\.py"')
 """Cython's own part of httptools makes a traceback of no exception when that is the allocation that fails."""
 
 
@@ -103,6 +106,9 @@ class Starved:
         fds = (self._listener.fileno(), self._fd)
         environ = {"STARVED": str(self._fd), "FORKSERVE_PURE": "1" if pure else "", "PYTHONPATH": str(ROOT)}
         environ["PYTHONFAULTHANDLER"] = "1"
+        if "ASAN_OPTIONS" in os.environ:
+            # So that faulthandler says whose fault it is.
+            environ["ASAN_OPTIONS"] = os.environ["ASAN_OPTIONS"] + ":handle_segv=0"
         words = ["--fd", str(fds[0]), "--backend", backend, "--chdir", str(FOLDER), *WORDS, *log]
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.starved_worker", *words, app],
@@ -176,11 +182,11 @@ class Starved:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if kept:
                     client.sendall(GOOD)
-                    _read(client, 1)
+                    self._read(client, 1)
                     self.order.give(number)
                 for piece in pieces:
                     client.sendall(piece)
-                received = _read(client, b"".join(pieces).count(b" HTTP/1.1\r\n"))
+                received = self._read(client, b"".join(pieces).count(b" HTTP/1.1\r\n"), excused=True)
         except TimeoutError:
             return None if self.order.excused else f"its client waits for more than {SOON:g} s"
         except (ConnectionError, BrokenPipeError):
@@ -189,29 +195,34 @@ class Starved:
             return f"this is no response: {received[:200]!r}"
         return None
 
+    def _read(self, client: socket.socket, count: int, *, excused: bool = False) -> bytes:
+        """Read until so many answers have ended, or the connection; raises TimeoutError, soon if none can come."""
+        received, until = b"", monotonic() + SOON
+        client.settimeout(0.2)
+        while _answers(received) < count:
+            try:
+                part = client.recv(1 << 20)
+            except TimeoutError:
+                hopeless = self.served.process.poll() is not None or (excused and self.order.excused)
+                if hopeless or monotonic() > until:
+                    raise
+                continue
+            if not part:
+                break
+            received += part
+        return received
+
     def _good(self) -> str | None:
         try:
             with socket.create_connection(self.served.address, SOON) as client:
                 client.sendall(GOOD)
-                received = _read(client, 1)
+                received = self._read(client, 1)
         except OSError as error:
             self._cut = True
             return f"the next request was not answered: {type(error).__name__}"
         if not (received.startswith(b"HTTP/1.1 200 ") and received.endswith(b"whole")):
             return f"the next request was answered {received[:300]!r}"
         return None
-
-
-def _read(client: socket.socket, count: int) -> bytes:
-    """Read until so many answers have ended, or the connection; raises TimeoutError."""
-    received, until = b"", monotonic() + SOON
-    while _answers(received) < count:
-        client.settimeout(max(0.01, until - monotonic()))
-        part = client.recv(1 << 20)
-        if not part:
-            break
-        received += part
-    return received
 
 
 def _answers(received: bytes) -> int:
@@ -230,26 +241,27 @@ def _answers(received: bytes) -> int:
 
 
 def starve(
-    backend: str, numbers: Sequence[int], *, pure: bool = False, access_log: bool = False
+    backend: str, *, pure: bool = False, access_log: bool = False, only: str | None = None
 ) -> Iterator[Finding | int]:
-    """Yield what does not hold for these allocations, and at the end how many were made to fail.
-
-    Ends early where no turn makes so many.
-    """
+    """Yield what does not hold, and at the end how many allocations were made to fail; `only` in one exchange."""
     worker = Starved(backend, pure=pure, access_log=access_log)
+    names = [only] if only else list(exchanges(0))
+    left = dict.fromkeys([(names[0], False), *((name, True) for name in names)], ENOUGH)
     count = 0
     try:
-        for number in numbers:
-            far = False
-            for name, kept in (("known", False), *((name, True) for name in exchanges(number))):
+        for number in itertools.count():
+            for name, kept in list(left):
                 wrong, reached = worker.try_one(number, name, kept=kept)
-                far, count = far or reached, count + reached
+                count += reached
+                left[name, kept] = ENOUGH if reached else left[name, kept] - 1
+                if not left[name, kept]:
+                    del left[name, kept]
                 if wrong is not None:
                     yield Finding(backend, number, name if kept else f"{name}, with its accept", wrong)
                 if wrong is not None or not worker.alive:
                     worker.close()
                     worker = Starved(backend, pure=pure, access_log=access_log)
-            if not far:
+            if not left:
                 break
     finally:
         worker.close()
@@ -259,11 +271,12 @@ def starve(
 def fuzz_allocations(backends: Sequence[str], *, pure: bool = False) -> int:
     """Have all allocations of all backends fail in turn; 1 if something broke."""
     broken = 0
-    for backend in backends:
-        for found in starve(backend, range(MOST), pure=pure):
+    for backend, access_log in itertools.product(backends, (False, True)):
+        logged = ", with an access log" if access_log else ""
+        for found in starve(backend, pure=pure, access_log=access_log):
             if isinstance(found, Finding):
                 broken += 1
-                print(f"BROKEN: {found}", flush=True)
+                print(f"BROKEN: {found}{logged}", flush=True)
             else:
-                print(f"allocations: {backend}: {found} made to fail", flush=True)
+                print(f"allocations: {backend}{logged}: {found} made to fail", flush=True)
     return 1 if broken else 0

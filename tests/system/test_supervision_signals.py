@@ -288,3 +288,25 @@ def test_reloads_that_come_while_one_runs_become_one_more(tmp_path: Path) -> Non
 
         assert server.stop() == 0
         assert "generation 4" not in server.transcript()
+
+
+def test_hup_makes_a_unix_socket_again_that_a_cleaner_has_removed(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    seed = (
+        "import socket, sys; s = socket.socket(fileno=int(sys.argv[1]))\n"
+        "while True:\n    c, _ = s.accept(); c.sendall(b'hello'); c.close()\n"
+    )
+    (tmp_path / "seed.py").write_text(seed)
+    config = f"[socket:web]\npath = {path}\n[watcher:web]\ncmd = {sys.executable} -S seed.py $(circus.sockets.web)\n"
+    with running(cwd=tmp_path, config=f"{config}ready_after = 0.1\n") as server:
+        first = server.started("web[1]")
+        eventually(path.exists)
+        path.unlink()
+        server.send(signal.SIGHUP)
+        server.expect("socket web is bound anew")
+        server.started("web[1]")
+        server.expect(rf"web\[1\] pid {first} was ended by SIGTERM")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(path))
+            assert client.recv(100) == b"hello"

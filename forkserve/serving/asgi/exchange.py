@@ -97,7 +97,7 @@ class Exchange(Response):
                 self.note_scope(scope)
             await site.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
-            self._fail(error)
+            self.fail(error)
             return
         self.returned()
 

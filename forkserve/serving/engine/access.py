@@ -22,6 +22,7 @@ from forkserve.serving.http.accesslog import REMEMBERED, LineFormat, Stem
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.native import hot
+from forkserve.unix.loghandlers import LineHandler
 
 __all__ = ["AccessLog"]
 
@@ -132,10 +133,8 @@ class AccessLog:
             self._handler.handle(logging.LogRecord("access", logging.INFO, "", 0, text, None, None))
 
 
-def _pipe_of(handler: logging.Handler) -> int | None:
+def _pipe_of(handler: LineHandler) -> int | None:
     """Return the descriptor that a handler writes to, if it is a pipe's."""
-    stream = getattr(handler, "stream", None)
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        fd: int = stream.fileno()  # type: ignore[union-attr]
-        return fd if is_pipe(fd) else None
+    with contextlib.suppress(OSError):
+        return handler.fd if is_pipe(handler.fd) else None
     return None

@@ -154,16 +154,18 @@ class Driver(Sockets):
 
     def take(self, conn: Connection, data: bytes) -> None:
         """Take bytes of a request; run it when it is whole, or when its interface wants it early."""
+        reader = conn.reader or conn.listening.spare
         try:
-            reader = conn.reader or conn.listening.spare
             if not reader.feed(data):
                 self._keep_reader(conn, reader)
                 self.memory.took(len(data))
                 return
-        except Refusal as refusal:
-            # What the reader holds of the refused request must not meet the next one.
-            conn.listening.renew()
-            self.refuse(conn, refusal)
+        except BaseException as error:
+            # What the reader holds of this request must not meet the next one, which may be another client's.
+            reader.drop()
+            if not isinstance(error, Refusal):
+                raise
+            self.refuse(conn, error)
             return
         conn.reader = None
         self.begin(conn, reader.line, reader.fields, reader.take_rest())

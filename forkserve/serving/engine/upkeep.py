@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from forkserve.config.serving import ServingOptions
-from forkserve.serving.engine.connection import Connection, Phase
+from forkserve.serving.engine.connection import FINISHED, Connection, Phase
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.http.refusal import Refusal
@@ -138,10 +138,10 @@ class Upkeep:
         driver = self.driver
         if conn.phase in (Phase.HEAD, Phase.BODY) and conn.out is None:
             driver.refuse(conn, Refusal(408, "the request did not come in time"))
-        elif conn.phase is Phase.RUNNING and conn.out is None and not conn.awaits_client:
-            self._overdue(conn)
-        else:
+        elif conn.exchange is FINISHED or conn.out is not None or conn.awaits_client or conn.phase is not Phase.RUNNING:
             driver.lose(conn)
+        else:
+            self._overdue(conn)
 
     def _overdue(self, conn: Connection) -> None:
         """End a request that takes too long: once politely, and if that does not help, with the worker."""

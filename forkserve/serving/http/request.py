@@ -135,6 +135,11 @@ class RequestReader:
         """Bytes of a head that are kept until it is whole."""
         return 0 if self._partial is None else len(self._partial)
 
+    def drop(self) -> None:
+        """Forget what was taken of a head that will not be completed; allocates nothing."""
+        self._partial = None
+        self.rest = b""
+
     def feed(self, data: bytes) -> bool:
         """Take bytes at or inside a head; true when it is complete. Raises Refusal.
 
