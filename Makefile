@@ -4,14 +4,15 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS   ?= 2
+SECONDS_EACH ?= 20
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help environment serve test test-all check lint types layers fix fuzz conformance bench clean
+.PHONY: help environment serve test test-all check lint types layers fix fuzz fuzz-workers sanitize conformance bench clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What fails leaves nothing behind: a half environment would look like a whole one to the next call.
 $(VENV)/.made:
@@ -40,8 +41,14 @@ test: $(STAMP) ## run the checks and the test suite
 test-all: $(STAMP) ## run the slow tests as well: soaks, real builds, every framework
 	$(PYTEST)
 
-fuzz: $(STAMP) ## feed both HTTP parsers mutated requests for 20 seconds, led by coverage
-	$(BIN)/python -m tests.fuzz --seconds 20
+fuzz: $(STAMP) ## feed the readers of requests, in Python and in C, mutated requests for 20 seconds each
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS_EACH)
+
+fuzz-workers: $(STAMP) ## feed real workers of each backend mutated requests over sockets for 20 seconds
+	$(BIN)/python -m tests.fuzz workers --seconds $(SECONDS_EACH)
+
+sanitize: $(STAMP) ## build the compiled part with ASan and UBSan, run contract, property and fuzz tests with it
+	$(BIN)/python -m tests.fuzz.sanitize --seconds $(SECONDS_EACH) $(SANITIZE)
 
 check: lint types layers ## lint, types and layers; no tests
 

@@ -12,16 +12,14 @@ import sys
 
 def main() -> None:
     """Accept and answer, one connection at a time, until a signal ends it."""
-    listener = socket.fromfd(int(sys.argv[1]), socket.AF_INET, socket.SOCK_STREAM)
-    # The master hands out non-blocking sockets; this loop has nothing else to do and may wait.
-    listener.setblocking(True)
+    sock = socket.fromfd(int(sys.argv[1]), socket.AF_INET, socket.SOCK_STREAM)
     answer = f"hello from process {os.getpid()}\n"
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(answer)}\r\nConnection: close\r\n\r\n"
     while True:
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(65536)
-            connection.sendall((head + answer).encode())
+        conn, _addr = sock.accept()
+        with conn:
+            conn.recv(65536)
+            conn.sendall((head + answer).encode())
 
 
 if __name__ == "__main__":

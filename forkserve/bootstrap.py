@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
+import selectors
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +27,7 @@ from forkserve.errors import ConfigError
 from forkserve.master import SIGNALS, Master
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.command import mixed_readers
 from forkserve.supervision.eventbus import EventBus
 from forkserve.supervision.eventlog import log_event
 from forkserve.supervision.events import SocketBound, Warned
@@ -57,8 +58,7 @@ def run(config: Config, source: ConfigSource) -> int:
     ensure_standard()
     raise_limit()
     options = config.master
-    logs.set_up(options.loglevel, options.logoutput)
-    _never_wait_for_stderr()
+    logs.set_up(options.loglevel, options.logoutput, patience=0.0)
     if options.umask is not None:
         os.umask(options.umask)
     with contextlib.ExitStack() as stack:
@@ -66,7 +66,9 @@ def run(config: Config, source: ConfigSource) -> int:
         stack.callback(signals.close)
         pool = SocketPool.open(config.sockets, handed_in)
         stack.callback(pool.close)
-        settled = stack.enter_context(detached()) if options.daemon else None
+        if options.daemon and options.logoutput == "-":
+            log.warning("-D without --log-output: what is logged and printed is lost; give --log-output FILE")
+        background = stack.enter_context(detached()) if options.daemon else None
         if options.pidfile is not None:
             stack.callback(PidFile(options.pidfile).close)
         with _master(config, source, pool, signals) as (bus, master):
@@ -74,8 +76,10 @@ def run(config: Config, source: ConfigSource) -> int:
             _greet(config, master)
             with _control(options, source, Routes(master, history)):
                 settle_memory()
-                if settled is not None:
-                    settled()
+                if background is not None:
+                    loop = master.loop
+                    loop.watch(background.fileno(), selectors.EVENT_READ, lambda _events: background.relay())
+                    master.on_booted = background.settled
                 return master.run()
 
 
@@ -139,37 +143,11 @@ def _title(options: MasterOptions, source: ConfigSource) -> str:
 def _greet(config: Config, master: Master) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     log.info("forkserve %s, Python %s, pid %d", forkserve.__version__, version, os.getpid())
-    for warning in config.warnings:
-        master.supervisor.emit(Warned(message=warning))
-    speak_http = {
-        name for each in master.supervisor.watchers if each.command.says_ready for name in each.command.sockets
-    }
-    for listener in master.supervisor.pool:
+    supervisor = master.supervisor
+    mixed = mixed_readers((each.command for each in supervisor.watchers), config.sockets)
+    for warning in (*config.warnings, *mixed):
+        supervisor.emit(Warned(message=warning))
+    speak_http = {name for each in supervisor.watchers if each.command.says_ready for name in each.command.sockets}
+    for listener in supervisor.pool:
         scheme = "http://" if listener.name in speak_http and not listener.address.startswith("unix:") else ""
-        master.supervisor.emit(SocketBound(socket=listener.name, address=scheme + listener.address))
-
-
-class _Writable(logging.Filter):
-    """Drops lines that would have to wait for a reader: nobody's stalled terminal or pipe may stop supervision."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__()
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
-        self._dropped = 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let a line through when it can be written at once."""
-        if not self._poll.poll(0):
-            self._dropped += 1
-            return False
-        if self._dropped:
-            record.msg = f"({self._dropped} lines before this one could not be written) {record.msg}"
-            self._dropped = 0
-        return True
-
-
-def _never_wait_for_stderr() -> None:
-    for handler in logs.OURS.handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
-            handler.addFilter(_Writable(sys.stderr.fileno()))
+        supervisor.emit(SocketBound(socket=listener.name, address=scheme + listener.address))

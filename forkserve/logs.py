@@ -1,9 +1,9 @@
 """Where log lines go: stderr, a file that can be reopened, or syslog; and how a line looks.
 
 Rules: one event, one line, and no control character in it. A file is reopened by `reopen()`, which is safe in a signal
-handler: it only notes the wish, and each handler acts at its next line. What cannot be written is dropped: a full disk
-stops no request. The root logger and the flags of the logging module are the application's; what it configures for
-itself does not silence our loggers.
+handler: it only notes the wish, and each handler acts at its next line. A call neither raises nor waits for long: what
+cannot be written is dropped and counted (`loghandlers`). The root logger and the flags of the logging module are the
+application's; what it configures for itself does not silence our loggers.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from __future__ import annotations
 import logging
 import re
 import socket
-import sys
-from io import BufferedWriter, FileIO, TextIOWrapper
-from typing import TextIO
 
 from forkserve.errors import ExitCode, UsageError
-from forkserve.unix.links import open_appending
+from forkserve.unix.loghandlers import DescriptorHandler, FileHandler, LineHandler, SyslogHandler, reopen
 
-__all__ = ["OURS", "LineFormatter", "ReopeningFileHandler", "adopt", "handler_for", "reopen", "set_up"]
+__all__ = ["OURS", "LineFormatter", "adopt", "handler_for", "reopen", "set_up"]
 
 FORMAT = "%(asctime)s.%(msecs)03d [%(process)d] %(levelname)s %(name)s: %(message)s"
 DATES = "%Y-%m-%d %H:%M:%S"
@@ -33,18 +30,16 @@ PARTS = (
 _LINE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
-_wishes = 0
+PATIENCE = 1.0
+"""Seconds for which a line of a worker may wait for whoever reads it."""
 
 
-def reopen() -> None:
-    """Let every file be opened again before its next line, as logrotate expects after SIGUSR1."""
-    global _wishes
-    _wishes += 1
+def set_up(level: str, output: str, *, patience: float = PATIENCE) -> None:
+    """Send the package's log lines to `output`, whatever becomes of others; raises UsageError if it cannot be had.
 
-
-def set_up(level: str, output: str) -> None:
-    """Send the package's log lines to `output`, whatever becomes of others; raises UsageError if it cannot be had."""
-    handler = handler_for(output, "--log-output")
+    `patience` is how many seconds a line may wait for a pipe or a terminal that is full.
+    """
+    handler = handler_for(output, "--log-output", patience=patience)
     handler.setFormatter(LineFormatter(FORMAT, DATES))
     OURS.handlers[:] = [handler]
     OURS.propagate = False
@@ -106,52 +101,23 @@ def _escaped(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")
 
 
-def handler_for(where: str, option: str, stream: TextIO | None = None) -> logging.Handler:
-    """Return a handler for `-` (stderr unless a stream is given), a file, or syslog://[HOST[:PORT]][/PATH][?FACILITY].
+def handler_for(where: str, option: str, *, fd: int = 2, patience: float = PATIENCE) -> LineHandler:
+    """Return a handler for `-` (the descriptor `fd`), a file, or syslog://[HOST[:PORT]][/PATH][?FACILITY].
 
     Raises UsageError.
     """
     try:
         if where == "-":
-            handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)
-        else:
-            handler = _syslog(where) if where.startswith("syslog:") else ReopeningFileHandler(where)
+            return DescriptorHandler(fd, patience=patience)
+        return _syslog(where) if where.startswith("syslog:") else FileHandler(where, patience=patience)
     except (OSError, ValueError) as error:
         failure = UsageError(f"{option} {where}: {getattr(error, 'strerror', None) or error}")
         if isinstance(error, PermissionError):
             failure.exit_code = ExitCode.NO_PERMISSION
         raise failure from None
-    # logging.raiseExceptions, which decides whether a failure is told on stderr, is the application's.
-    handler.handleError = _drop  # type: ignore[method-assign]
-    return handler
 
 
-def _drop(record: logging.LogRecord) -> None:
-    """Give up a line that cannot be written."""
-
-
-class ReopeningFileHandler(logging.FileHandler):
-    """A log file that is opened again when `reopen()` was called."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path, encoding="utf-8", errors="backslashreplace")
-        self.seen = _wishes
-
-    def _open(self) -> TextIOWrapper:
-        raw = FileIO(open_appending(self.baseFilename), "a")
-        return TextIOWrapper(BufferedWriter(raw), encoding=self.encoding, errors=self.errors)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            if self.seen != _wishes:
-                self.seen = _wishes
-                self.close()
-            super().emit(record)
-        except OSError:
-            _drop(record)  # FileHandler opens the file outside of what handleError covers
-
-
-def _syslog(where: str) -> logging.Handler:
+def _syslog(where: str) -> SyslogHandler:
     # imported late: few log to syslog, and everybody starts
     from logging.handlers import SysLogHandler
     from urllib.parse import urlsplit
@@ -165,7 +131,7 @@ def _syslog(where: str) -> logging.Handler:
         address = (parts.hostname, parts.port or 514)
     elif not parts.path:
         address = next((path for path in SYSLOG_PATHS if _exists(path)), SYSLOG_PATHS[0])
-    return SysLogHandler(address, facility, socket.SOCK_DGRAM)
+    return SyslogHandler(address, facility)
 
 
 def _exists(path: str) -> bool:

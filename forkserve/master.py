@@ -31,7 +31,7 @@ from forkserve.supervision.lifecycle import MASTER, Effect, MasterEvent, MasterS
 from forkserve.supervision.orphans import OrphanReaper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
-from forkserve.supervision.os.signals import SignalQueue
+from forkserve.supervision.os.signals import SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
 from forkserve.supervision.reload import reload_all, reload_config
 from forkserve.supervision.snapshot import WatcherView
@@ -49,7 +49,7 @@ SIGNALS: Mapping[int, str] = {
     signal.SIGHUP: "read the configuration again, replace processes one by one",
     signal.SIGUSR1: "reopen log files",
     signal.SIGUSR2: "nothing yet",
-    signal.SIGWINCH: "stop the watchers with sockets, keep the sockets; HUP starts them again",
+    signal.SIGWINCH: "stop the watchers with sockets, keep the sockets; HUP starts them again; at a terminal: nothing",
     signal.SIGTTIN: "one process more in the first watcher with sockets",
     signal.SIGTTOU: "one process less there",
     signal.SIGCHLD: "collect the dead",
@@ -90,6 +90,8 @@ class Master:
         self._ended = Completion()
         self._orphans = OrphanReaper(loop, self._go_on_stopping, supervisor.emit)
         supervisor.on_settled = self._settled
+        self.on_booted: Callable[[], None] = lambda: None
+        """Called when all that is to be started has become ready, or has been given up, and something runs."""
         self._handlers: dict[int, Callable[[], object]] = {
             signal.SIGTERM: self.quit,
             signal.SIGQUIT: self.quit,
@@ -117,6 +119,16 @@ class Master:
         return self.exit_code
 
     # What control asks.
+
+    @property
+    def name(self) -> str:
+        """What it is called, or an empty text."""
+        return self.supervisor.config.master.name or ""
+
+    @property
+    def description(self) -> str:
+        """What it runs."""
+        return self._source.path or self._source.description
 
     def views(self) -> tuple[WatcherView, ...]:
         """Return a picture of every watcher, in the order of the configuration."""
@@ -203,12 +215,16 @@ class Master:
     def _take_signals(self) -> None:
         for signum in self._signals.take():
             with self._barrier(signal_name(signum)):
-                handler = self._handlers.get(signum)
-                if handler is not None:
-                    if signum != signal.SIGCHLD:
-                        self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
-                    handler()
+                self._take_signal(signum)
         self.supervisor.settle()
+
+    def _take_signal(self, signum: int) -> None:
+        if signum == signal.SIGWINCH and has_terminal():
+            self.supervisor.emit(SignalReceived(signal="SIGWINCH", meaning="ignored at a terminal, whose size changed"))
+        elif signum in self._handlers:
+            if signum != signal.SIGCHLD:
+                self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
+            self._handlers[signum]()
 
     def _reap(self) -> None:
         exits = reap()
@@ -230,7 +246,8 @@ class Master:
         hopeless = () if self._to_start else self.supervisor.hopeless
         if hopeless:
             self.supervisor.emit(GaveUp(reasons=tuple(each.population.last_failure for each in hopeless)))
-            self.exit_code = ExitCode.GAVE_UP
+            codes = {each.population.outlook.code for each in hopeless}
+            self.exit_code = ExitCode(codes.pop() or ExitCode.GAVE_UP) if len(codes) == 1 else ExitCode.GAVE_UP
             self._on(MasterEvent.STOP)
 
     def _start_next(self) -> None:
@@ -247,8 +264,9 @@ class Master:
         all_of(self._starts, "started").when_done(lambda _completion: self._booted())
 
     def _booted(self) -> None:
-        if self.state is MasterState.RUNNING:
+        if self.state is MasterState.RUNNING and not self.supervisor.hopeless:
             notify("READY=1")
+            self.on_booted()
 
     def _interrupted(self) -> None:
         self._on(MasterEvent.STOP if self.state is MasterState.RUNNING else MasterEvent.TERMINATE)

@@ -11,9 +11,10 @@ the same name, for which `Listener` and `fds` leave room.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from socket import AddressFamily
+from socket import AddressFamily, inet_pton
 
 from forkserve.config.model import SocketOptions
 from forkserve.config.options import Reload, options_of
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 _REBIND = tuple(each.name for each in options_of(SocketOptions) if each.reload in (Reload.REBIND, Reload.RESTART))
 
 
+_NAMED_BY_NOBODY = re.compile(r"(unknown|.*\.socket)(-\d+)?")
+"""sd_listen_fds_with_names(3), FileDescriptorName= of systemd.socket(5); a number tells those of one name apart."""
+
+
 class SocketPool:
     """Listeners by name; names compare without regard to case, as in Circus."""
 
@@ -37,8 +42,8 @@ class SocketPool:
     def open(cls, sockets: Sequence[SocketOptions], handed_in: Mapping[str, int] | None = None) -> SocketPool:
         """Bind all sockets, or none; raises BindError.
 
-        `handed_in` are descriptors of LISTEN_FDS by name: a socket takes the one of its name, and those whose names fit
-        nothing go, in order, to the sockets that got none (systemd's default name is that of the unit).
+        `handed_in` are descriptors of LISTEN_FDS by name: a socket takes the one of its name, and no other. Those that
+        nobody has named, as `unknown` or by systemd's default, `UNIT.socket`, go in order to the sockets that got none.
         """
         _refuse_same_names(sockets)
         inherited, left_over = _match(sockets, handed_in or {})
@@ -78,7 +83,7 @@ class SocketPool:
         kept = {
             name: replace(listener, options=wanted[name])
             for name, listener in self._listeners.items()
-            if name in wanted and _stays(listener.options, wanted[name])
+            if name in wanted and _stays(listener, wanted[name], sockets)
         }
         left = [listener for name, listener in self._listeners.items() if name not in kept]
         opened = _open([options for name, options in wanted.items() if name not in kept], sockets, {}, left)
@@ -179,17 +184,37 @@ def _match(sockets: Sequence[SocketOptions], handed_in: Mapping[str, int]) -> tu
     """Return descriptors by the names of sockets, and those left over by their own names."""
     left = {name.lower(): fd for name, fd in handed_in.items()}
     free = [options.name for options in sockets if options.fd is None]
-    matched = {name: left.pop(name.lower()) for name in free if name.lower() in left}
-    strangers = tuple(left)
+    matched: dict[str, int] = {}
+    for name in free:
+        known = next((each for each in (name.lower(), f"{name.lower()}.socket") if each in left), None)
+        if known is not None:
+            matched[name] = left.pop(known)
+    strangers = tuple(name for name in left if _NAMED_BY_NOBODY.fullmatch(name))
     for name, stranger in zip((name for name in free if name not in matched), strangers, strict=False):
         matched[name] = left.pop(stranger)
     return matched, left
 
 
-def _stays(before: SocketOptions, after: SocketOptions) -> bool:
-    """A unix socket is its path and type: whatever else is said of it can be changed where it lies."""
+def _stays(listener: Listener, after: SocketOptions, neighbours: Sequence[SocketOptions]) -> bool:
+    """A unix socket is its path and type, while it lies there: whatever else is said of it can be changed in place.
+
+    `[::]` gets IPv4 or not with its bind, so it is bound anew when a neighbour there comes or goes.
+    """
     names = ("path", "type", "fd") if after.path is not None else _REBIND
-    return all(getattr(before, name) == getattr(after, name) for name in names)
+    if any(getattr(listener.options, name) != getattr(after, name) for name in names):
+        return False
+    if listener.file is not None:
+        return not listener.file.is_missing
+    if listener.is_adopted or not _is_any_ipv6(after):
+        return True
+    return listener.takes_ipv4_too is not any(_is_v4_twin(after, other) for other in neighbours if other is not after)
+
+
+def _is_any_ipv6(options: SocketOptions) -> bool:
+    try:
+        return options.path is None and not any(inet_pton(AddressFamily.AF_INET6, options.host.strip("[]")))
+    except OSError:
+        return False
 
 
 def _refuse_same_names(sockets: Iterable[SocketOptions]) -> None:

@@ -12,16 +12,18 @@ import os
 import signal
 import socket
 import sys
-from _thread import start_new_thread
+import threading
+import time
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from select import poll
-from types import FrameType, SimpleNamespace
+from types import SimpleNamespace
 from typing import NoReturn
 
 from forkserve import logs
 from forkserve.backends import registry
-from forkserve.backends.base import Run
+from forkserve.backends.base import FOREVER, Run
 from forkserve.backends.other_python.launch import become
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
@@ -29,10 +31,15 @@ from forkserve.config.launch import Interface, WorkerOptions
 from forkserve.config.options import options_of, slices_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
+from forkserve.serving.application.handlers import Handlers
 from forkserve.serving.application.importing import Loaded, load_application, prepare_path, run_hook
 from forkserve.serving.autoreload import Reloader, loads_anew
+from forkserve.serving.engine.forks import end_child
+from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.failure import log_trace
 from forkserve.serving.inherited import KEPT, Listener, describe, open_listeners
+from forkserve.unix.deafness import HELD, leave_signals_to_main
+from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import Seat, take_seat
@@ -43,6 +50,8 @@ log = logging.getLogger("forkserve.worker")
 
 RELOAD_GRACE = 3.0
 """Seconds that a reload for development waits for requests."""
+LAST_WORDS = 2.0
+"""Seconds for the log when the process ends by force: what keeps the process may keep the log as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +68,30 @@ class Worker:
     def __init__(self, options: WorkerOptions, environ: MutableMapping[str, str]) -> None:
         self.options = options
         self.environ = environ
+        self.folder = typed_folder(environ)
         identity = identity_from(environ)
         self.name = str(identity) if identity is not None else "worker"
         self.pid = os.getpid()
         self.run_: Run | None = None
         self.listeners: tuple[Listener, ...] = ()
+        self.handed: list[socket.socket] = []
+        """What the backend was given of the listeners."""
         self.seat: Seat | None = None
         self.anew = False
         """Whether the process is to execute itself anew once it has drained."""
-        self.done_fd, self._done = os.pipe()
+        self.stopping = False
+        """Whether it was told to end, for good."""
+        self.drained = False
+        """Whether all requests are answered, so that only what the application has left behind keeps the process."""
+        self.handlers = Handlers(
+            {
+                signal.SIGTERM: self._on_drain,
+                signal.SIGQUIT: self._on_drain,
+                signal.SIGINT: self._on_quick,
+                signal.SIGHUP: self._on_reload,
+                signal.SIGUSR1: lambda name: logs.reopen(),
+            }
+        )
 
     def run(self) -> int:
         """Live; returns the exit code. Raises ForkserveError for what the user can mend before serving."""
@@ -75,9 +99,14 @@ class Worker:
         if self.options.process.python is not None:
             self._become_foreign()
         self.seat = take_seat(self.environ)
-        self._install_signals()
+        self.handlers.install()
         prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
+        # What came while this process executed itself anew has waited. SIGHUP last: handlers run by number, and what
+        # comes with it would be lost in another exec. A parent may have left them blocked, too, which exec keeps.
+        for blocked in ((HELD | self.handlers.numbers) - {signal.SIGHUP}, {signal.SIGHUP}):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+        os.register_at_fork(after_in_child=self._in_child)
         reloader = Reloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
         try:
             prepared = prepare(self.options)
@@ -105,7 +134,11 @@ class Worker:
         label = "" if self.name == "worker" else f" {self.name}"
         set_title(f"forkserve: worker{label} {entry.name} {loaded.name}")
         run = Run(
-            self.options.serving, name=self.name, on_ready=lambda: self._ready(prepared), on_begin=self._begin_drain
+            self.options.serving,
+            name=self.name,
+            on_ready=lambda: self._ready(prepared),
+            on_begin=self._begin_drain,
+            on_give_up=self._give_up,
         )
         # A queue that we have bound ourselves has no other reader, whatever the board says.
         run.seat = None if any(each.own for each in self.listeners) else self.seat
@@ -115,18 +148,22 @@ class Worker:
         self.run_ = run
         try:
             # Duplicates, since libraries close what they are given, and a process that is to go on needs its sockets.
-            entry.backend().serve(loaded.app, [each.dup() for each in self.listeners], run)
+            self.handed = [each.dup() for each in self.listeners]
+            self.handlers.install()
+            entry.backend().serve(loaded.app, self.handed, run)
         finally:
+            if os.getpid() != self.pid:
+                end_child(sys.exception())
+            self.handlers.install()
             _hook(self.options.application.post_hook, "--post-hook", namespace)
         if not run.draining:
             log.error("%s: backend %s stopped serving without being asked to", self.name, entry.name)
             return ExitCode.FAILURE
         if self.anew:
             self._execute_anew()
-        os.write(self._done, b"\0")
+        self.drained = True
         # The interpreter's end restores the default action, by which a second SIGTERM would spoil the exit code.
-        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)
+        self.handlers.ignore()
         log.info("%s: drained, ending", self.name)
         self._remove_files()
         return ExitCode.TIMED_OUT if run.cut else ExitCode.OK
@@ -140,6 +177,8 @@ class Worker:
     def _ready(self, prepared: Prepared) -> None:
         where = ", ".join(describe(each) for each in self.listeners)
         loaded, entry = prepared.loaded, prepared.entry
+        if not entry.traits.handles_signals:
+            self.handlers.install()
         log.info("%s: serving %s (%s) by %s at %s", self.name, loaded.name, loaded.interface.value, entry.name, where)
         notify("READY=1", self.environ, patience=READY_PATIENCE)
 
@@ -148,19 +187,33 @@ class Worker:
         assert run is not None
         log.info("%s: draining (%s)", self.name, run.drain_reason)
         notify("STOPPING=1", self.environ)
-        grace = self.options.serving.timeouts.graceful_timeout
-        if self.anew and self.options.reload.use_reloader:
-            grace = min(grace, RELOAD_GRACE)
-        start_new_thread(self._watch_deadline, (grace,))
+        start_new_thread(self._watch_deadline, (run,))
 
-    def _watch_deadline(self, grace: float) -> None:
-        waiter = poll()
-        waiter.register(self.done_fd, 1)
-        if waiter.poll(grace * 1000):
-            return
+    def _watch_deadline(self, run: Run) -> None:
+        """Wait until the graceful timeout is over; the process has normally ended by then, and this thread with it."""
+        leave_signals_to_main()
+        poll().poll(max(0.0, run.drain_deadline - time.monotonic()) * 1000)
         if self.anew:
             self._execute_anew()
-        log.error("%s: requests in flight were cut after the graceful timeout of %g s", self.name, grace)
+        threads = ", ".join(map(repr, _lingering()))
+        if self.drained:
+            what = f"thread {threads}" if threads else "the interpreter's exit"
+            log.error("%s: %s has not ended within the graceful timeout of %g s; cut", self.name, what, run.grace)
+        else:
+            more = f"; threads that still run: {threads}" if threads else ""
+            log.error(
+                "%s: requests in flight were cut after the graceful timeout of %g s%s", self.name, run.grace, more
+            )
+        self._leave(ExitCode.TIMED_OUT)
+
+    def _give_up(self, reason: str) -> None:
+        """End at once, since what keeps the process cannot be ended; called from any thread."""
+
+        def tell() -> None:
+            log.error("%s: %s; the process ends, for another to take its place", self.name, reason)
+            log.error("%s: it is here:\n%s", self.name, all_stacks())
+
+        _within(LAST_WORDS, tell)
         self._leave(ExitCode.TIMED_OUT)
 
     def _remove_files(self) -> None:
@@ -170,35 +223,18 @@ class Worker:
 
     def _leave(self, code: int) -> NoReturn:
         self._remove_files()
-        logging.shutdown()
+        _within(LAST_WORDS, logging.shutdown)
         os._exit(code)
 
-    def _install_signals(self) -> None:
-        handlers: dict[signal.Signals, Callable[[str], None]] = {
-            signal.SIGTERM: self._on_drain,
-            signal.SIGQUIT: self._on_drain,
-            signal.SIGINT: self._on_quick,
-            signal.SIGHUP: self._on_reload,
-            signal.SIGUSR1: lambda name: logs.reopen(),
-        }
-        for number, act in handlers.items():
-            signal.signal(number, self._handler(act))
-
-    def _handler(self, act: Callable[[str], None]) -> Callable[[int, FrameType | None], None]:
-        def handle(number: int, frame: FrameType | None) -> None:
-            if os.getpid() != self.pid:
-                # A process that the application has forked: the signal is its own affair, not ours.
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
-                return
-            act(signal.Signals(number).name)
-
-        return handle
+    def _in_child(self) -> None:
+        """Called in a process that the application has forked: it must not hold the sockets that are served."""
+        for each in (*self.listeners, *self.handed):
+            each.close()
 
     def _on_drain(self, name: str) -> None:
         if self.run_ is None:
             self._leave(ExitCode.OK)
-        self.anew = False
+        self.anew, self.stopping = False, True
         self.run_.drain(name)
 
     def _on_quick(self, name: str) -> None:
@@ -213,12 +249,16 @@ class Worker:
 
     def _rehearse(self, name: str) -> None:
         """Begin to load the code anew, unless it is broken: then what serves goes on serving."""
+        leave_signals_to_main()
         assert self.run_ is not None
-        if not loads_anew():
+        if not loads_anew(self.folder):
             log.error("%s: the new code cannot be loaded, serving the old one (%s)", self.name, name)
         elif not self.run_.draining:
             self.anew = True
-            self.run_.drain(name)
+            self.run_.drain(name, self._grace())
+
+    def _grace(self) -> float:
+        return RELOAD_GRACE if self.options.reload.use_reloader else FOREVER
 
     def _changed(self, path: str) -> None:
         """React to a changed source file; called by the reloader's thread."""
@@ -226,7 +266,7 @@ class Worker:
         if self.run_ is None:
             self._execute_anew()
         self.anew = True
-        self.run_.drain(f"{path} changed")
+        self.run_.drain(f"{path} changed", self._grace())
 
     def _await_change(self, reloader: Reloader, error: ApplicationError) -> NoReturn:
         """Keep the socket while the application is broken, until its source changes."""
@@ -238,13 +278,45 @@ class Worker:
 
     def _execute_anew(self) -> NoReturn:
         """Become a fresh process of the same pid, on the same sockets, whose queues go on filling meanwhile."""
+        # Timers live through exec and handlers do not, so that one of the application's would kill us (execve(2)).
+        # Its other threads run on until then, and signals are ours again only once the fresh process has handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0.0)
+        if self.stopping:
+            self._leave(ExitCode.OK)
         for each in self.listeners:
             each.set_inheritable(True)
         environ = dict(self.environ) | {KEPT: ",".join(str(each.fileno()) for each in self.listeners)}
+        if self.folder is not None:
+            environ[START] = self.folder
         if self.seat is not None:
             environ |= self.seat.pass_on()
-        logging.shutdown()
+        _within(LAST_WORDS, logging.shutdown)
         os.execve(sys.executable, sys.orig_argv, environ)
+
+
+def _within(seconds: float, act: Callable[[], object]) -> None:
+    """Do what may hang, as the log can whose lock is held for ever, on a thread that is left behind if it does."""
+    done = allocate_lock()
+    done.acquire()
+
+    def run() -> None:
+        leave_signals_to_main()
+        try:
+            act()
+        finally:
+            done.release()
+
+    start_new_thread(run, ())
+    done.acquire(timeout=seconds)
+
+
+def _lingering() -> list[str]:
+    """Return the names of the threads for which the interpreter's end waits."""
+    # Not enumerate(), whose lock may be held by a thread that hangs, or be gevent's.
+    threads = list(threading._active.values())  # type: ignore[attr-defined]
+    return [each.name for each in threads if not each.daemon and each is not threading.main_thread()]
 
 
 def prepare(options: WorkerOptions) -> Prepared:
@@ -255,7 +327,7 @@ def prepare(options: WorkerOptions) -> Prepared:
         if named.traits.monkey_patches and not options.process.no_monkey:
             patch()
     loaded = load_application(options.application)
-    entry = named or registry.choose(loaded.interface)
+    entry = named or registry.choose(loaded.interface, threads=options.serving.concurrency.threads)
     if loaded.interface not in entry.traits.interfaces:
         raise BackendError(_mismatch(entry, loaded))
     return Prepared(loaded, entry)

@@ -149,8 +149,8 @@ class Exchange(BaseExchange):
         self.environ["wsgi.input"] = LazyInput(self._fetch)
 
     def lost(self) -> None:
-        """Know that the client has gone."""
-        if self.spool is not None and not (self.holds and self.fields.expect_continue):
+        """Know that the client has gone. A body that is whole is the application's, which may be reading it."""
+        if self.spool is not None and not self._is_whole() and not (self.holds and self.fields.expect_continue):
             self.spool.close()
 
     def _fetch(self) -> Any:
@@ -363,7 +363,7 @@ class Exchange(BaseExchange):
             self.spool.close()
         self.conn.done(keep)
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Log it, and answer 500, or 504 if it was interrupted."""
         if isinstance(error, TimedOut):
             self.refuse(504)

@@ -1,76 +1,49 @@
-"""`--timeout` where the loop itself calls the application: a signal interrupts what the loop cannot.
-
-Rules: no timer for each request. A coarse interval timer runs while requests do; when it finds the same request often
-enough it logs where that is, and raises TimedOut there. It raises in the user's code alone: between our own lines a
-response might be half counted. A signal handler in Python runs in the main thread only, and not while C code does.
-"""
+"""`--timeout` where the loop itself calls the application, and cannot look at deadlines meanwhile: see `watch`."""
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING
 
+from forkserve.backends.watch import Watch
 from forkserve.serving.engine.driver import Driver
-from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.upkeep import Counted
-from forkserve.serving.failure import OURS, TimedOut, log_overdue
+from forkserve.serving.failure import OURS
 from forkserve.wsgi import Exchange
 
-__all__ = ["Alarm"]
+if TYPE_CHECKING:
+    from forkserve.serving.engine.sockets import Sockets
+
+__all__ = ["Alarm", "in_application"]
 
 CHECKS = 10
 """Looks within one timeout: it is exact to a tenth."""
 
 
-class Alarm:
-    """Watches `current`, which is set while an exchange runs."""
+class Alarm(Watch):
+    """Watches `current`, which is set while an exchange runs; what it sends is progress."""
 
-    __slots__ = ("_interval", "_seen", "_times", "armed", "current")
+    __slots__ = ("current", "driver")
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, give_up: Callable[[str], object]) -> None:
         self.current: Exchange | None = None
-        self.armed = False
-        self._interval = 0.0 if timeout == FOREVER else timeout / CHECKS
-        self._seen: Any = None
-        self._times = 0
-        if self._interval:
-            # Without SA_RESTART: a read that the kernel restarts never comes back to Python, whose own retry
-            # (PEP 475) runs the handler first.
-            signal.signal(signal.SIGALRM, self._look)
+        self.driver: Sockets | None = None
+        super().__init__(timeout, CHECKS, state=self._progress, place=self._where, give_up=give_up)
 
-    def arm(self) -> None:
-        """Begin to watch; call it when an exchange starts and `armed` is False."""
-        self.armed = True
-        if self._interval:
-            signal.setitimer(signal.ITIMER_REAL, self._interval, self._interval)
-
-    def disarm(self) -> None:
-        """Stop watching for good: a timer that outlives its handler would end the process (setitimer(2))."""
-        if self._interval:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            signal.signal(signal.SIGALRM, signal.SIG_IGN)
-
-    def _look(self, _number: int, frame: FrameType | None) -> None:
+    def _progress(self) -> object:
         current = self.current
-        if current is not self._seen or current is None:
-            if current is None and self._seen is None:
-                self.armed = False
-                signal.setitimer(signal.ITIMER_REAL, 0.0)
-            self._seen = current
-            self._times = 0
-            return
-        self._times += 1
-        if self._times >= CHECKS and _in_application(frame):
-            self._times = 0
-            log_overdue(current.line.method, current.line.path, frame)
-            raise TimedOut
+        return None if current is None or self.driver is None else (current, self.driver.moved)
+
+    def _where(self, frame: FrameType | None) -> tuple[str, str] | None:
+        current = self.current
+        return current.name() if current is not None and in_application(frame) else None
 
 
-def _in_application(frame: FrameType | None) -> bool:
-    """Tell whether the application runs, or what it called."""
+def in_application(frame: FrameType | None, *callers: CodeType) -> bool:
+    """Tell whether the application runs, or what it called; `callers` call it too."""
     called: FrameType | None = None
-    while frame is not None and frame.f_code not in _CALLERS:
+    while frame is not None and frame.f_code not in _CALLERS and frame.f_code not in callers:
         if frame.f_code.co_filename.startswith(OURS):
             # It is in one of our functions, which may not be left half way; it will come out again.
             return False

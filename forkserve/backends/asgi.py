@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
 from forkserve.serving.asgi.site import Site
 from forkserve.serving.asgi.stepping import stepper
 from forkserve.serving.engine.driver import LOG_DELAY, Driver
+from forkserve.serving.engine.forks import failing_ends_child
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.failure import log_waiting
@@ -61,6 +63,7 @@ class _Tasks:
             exchange.task = task
             self.running.add(exchange)
             task.add_done_callback(lambda _: self.running.discard(exchange))
+            exchange.suspended()
 
     def resume(self, exchange: Any) -> None:
         """Let it go on with its response."""
@@ -87,6 +90,8 @@ class _Serving:
         self._loop = asyncio.get_running_loop()
         self._drained = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._drain_timers: list[asyncio.TimerHandle] = []
+        self._margin = 0.0
         self._writing = False
         self._tasks = _Tasks(self._loop)
 
@@ -102,7 +107,7 @@ class _Serving:
         driver.exchange = exchange_factory(site, options.asgi, access=access, identity=identity)
         driver.upkeep.on_drain.append(self._begin_drain)
         self._loop.add_reader(driver.fileno(), self._turn)
-        watchdog = Watchdog(self._loop, driver.limits.run)
+        watchdog = Watchdog(self._loop, driver, self._run.give_up)
         self._run.ready()
         try:
             await self._drained.wait()
@@ -111,10 +116,12 @@ class _Serving:
         finally:
             watchdog.close()
             self._loop.remove_reader(driver.fileno())
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in (self._timer, *self._drain_timers):
+                if timer is not None:
+                    timer.cancel()
             driver.close()
-        await lifespan.stop()
+        if not await lifespan.stop(self._run.drain_deadline - self._margin):
+            self._run.cut += 1
 
     def _with_files(self) -> App:
         folders = self._run.options.static.static
@@ -139,6 +146,8 @@ class _Serving:
         ]
         driver = Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
         settle(driver, tls, options.proxy)
+        failing_ends_child(driver, "forkserve.serving.asgi.exchange", "Exchange._fail")
+        failing_ends_child(driver, "forkserve.serving.asgi.duplex", "Duplex._fail")
         return driver
 
     def _turn(self) -> None:
@@ -149,8 +158,10 @@ class _Serving:
         if driver.noted and not self._writing:
             self._writing = True
             self._loop.call_later(LOG_DELAY, self._write)
-        if driver.draining and driver.drained:
-            self._drained.set()
+        if driver.draining:
+            self._release_deserted()
+            if driver.drained:
+                self._drained.set()
 
     def _write(self) -> None:
         """Have the lines of the access log written: the timer may be set for later."""
@@ -170,14 +181,22 @@ class _Serving:
     def _begin_drain(self) -> None:
         """Close WebSockets one after another, so that their clients do not all come back at once; set the last call."""
         self.site.keep = False
-        grace = self._run.options.timeouts.graceful_timeout
+        grace = max(0.0, self._run.drain_deadline - time.monotonic())
         spread = min(SPREAD, grace / 4)
-        for duplex in self.site.sockets:
-            self._loop.call_later(random.uniform(0, spread), duplex.leave)
-        margin = min(MARGIN, grace / 4)
-        self._loop.call_later(grace - 2 * margin, self._last_call)
-        self._loop.call_later(grace - margin, self._cut)
-        self._loop.call_later(grace - margin / 2, self._hang_up)
+        self._margin = margin = min(MARGIN, grace / 4)
+        later = self._loop.call_later
+        self._drain_timers = [
+            *(later(random.uniform(0, spread), duplex.leave) for duplex in self.site.sockets),
+            later(grace - 2 * margin, self._last_call),
+            later(grace - margin, self._cut),
+            later(grace - margin / 2, self._hang_up),
+        ]
+
+    def _release_deserted(self) -> None:
+        """Cancel who has begun to answer a client that has gone, and waits for something else than it."""
+        for each in list(self._tasks.running):
+            if each.deserted:
+                each.interrupt(503)
 
     def _last_call(self) -> None:
         """Tell those who wait for their client's end that it has come."""

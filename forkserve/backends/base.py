@@ -31,9 +31,12 @@ from typing import Any, ClassVar, Protocol
 from forkserve import __version__
 from forkserve.config.launch import Interface
 from forkserve.config.serving import ServingOptions
+from forkserve.errors import ExitCode
+from forkserve.serving.engine.limits import FOREVER
+from forkserve.unix.deafness import leave_signals_to_main
 from forkserve.unix.scoreboard import Seat
 
-__all__ = ["App", "Backend", "Interface", "Repair", "Run", "Traits"]
+__all__ = ["FOREVER", "App", "Backend", "Interface", "Repair", "Run", "Traits"]
 
 SERVER = f"forkserve/{__version__}"
 
@@ -56,6 +59,7 @@ class Traits:
     """What a backend can do; read before its library is imported.
 
     `honours` names the options of `ServingOptions` that it obeys; a warning names each one given beyond them.
+    `handles_signals`: it installs handlers that call those it has found.
     `requires` names distributions, `install` is the command that brings them, and `probe` says why it cannot serve here
     even if they are there.
     """
@@ -66,6 +70,7 @@ class Traits:
     many_listeners: bool = True
     unix: bool = True
     graceful: bool = True
+    handles_signals: bool = False
     honours: frozenset[str] = frozenset({"graceful_timeout"})
     repairs: frozenset[Repair] = frozenset()
     weaknesses: tuple[str, ...] = ()
@@ -89,6 +94,7 @@ class Run:
         server: str = SERVER,
         on_ready: Callable[[], object] = lambda: None,
         on_begin: Callable[[], object] = lambda: None,
+        on_give_up: Callable[[str], object] = lambda reason: os._exit(ExitCode.TIMED_OUT),
     ) -> None:
         self.options = options
         self.name = name
@@ -97,6 +103,8 @@ class Run:
         self.drain_reason = ""
         self.drain_deadline = float("inf")
         """The instant (monotonic) at which the process is ended by force; infinite until draining begins."""
+        self.grace = options.timeouts.graceful_timeout
+        """Seconds from the begin of draining to `drain_deadline`."""
         self.cut = 0
         """Requests that the backend has ended itself, as the time to finish them was up."""
         self.alone: Callable[[], bool] = lambda: False
@@ -107,6 +115,8 @@ class Run:
         self._begun = False
         self._on_ready = on_ready
         self._on_begin = on_begin
+        self.give_up = on_give_up
+        """Ends the process at once, given the reason: what keeps it cannot be ended. May be called from any thread."""
         self.drain_fd, self._drain_end = os.pipe()
 
     def ready(self) -> None:
@@ -115,16 +125,18 @@ class Run:
             self.is_ready = True
             self._on_ready()
 
-    def drain(self, reason: str) -> None:
+    def drain(self, reason: str, grace: float = FOREVER) -> None:
         """Begin to drain; the second call does nothing. Safe in a signal handler and from any thread.
 
-        A backend calls it itself to leave of its own accord, e.g. after `max_requests`.
+        A backend calls it itself to leave of its own accord, e.g. after `max_requests`. `grace`, in seconds, shortens
+        the graceful timeout; `drain_deadline` is set here and nowhere else, and all who enforce it read it.
         """
         if self._begun:
             return
         self._begun = True
         self.drain_reason = reason
-        self.drain_deadline = time.monotonic() + self.options.timeouts.graceful_timeout
+        self.grace = min(grace, self.options.timeouts.graceful_timeout)
+        self.drain_deadline = time.monotonic() + self.grace
         # First, since an idle backend may have drained, and the process may have ended, before the next line here.
         self._on_begin()
         self.draining = True
@@ -137,6 +149,7 @@ class Run:
         """
 
         def wait() -> None:
+            leave_signals_to_main()
             waiter = poll()
             waiter.register(self.drain_fd, 1)
             waiter.poll()

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.backends.watchdog import LoopWatch
 from forkserve.serving.engine.driver import LOG_DELAY
 from forkserve.serving.failure import log_overdue
 from forkserve.wsgi import Exchange
@@ -26,15 +27,15 @@ class _Greenlets:
     lock: AbstractContextManager[Any] = nullcontext()
     parks = False
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         # These import gevent.
         from gevent import getcurrent
 
-        from forkserve.backends.greenlets import Pool
+        from forkserve.backends.greenlets import Pool, where
 
         self.current = getcurrent
-
-        self.pool = Pool()
+        self.place = where
+        self.pool = Pool(limit)
         self.start = self.pool.start
         self.hub = self.pool.hub
         self.wakes = True
@@ -62,8 +63,16 @@ class _Greenlets:
         finally:
             del self.waiting[conn]
 
+    def forked(self) -> None:
+        """Called in a process that the application has forked: no other request goes on there."""
+        self.waiting.clear()
+        self.pool.hold_still()
+
     def interrupt(self, exchange: Exchange) -> bool:
-        """Raise TimedOut where the greenlet waits."""
+        """Raise TimedOut where the greenlet waits, or answer for a request that no greenlet has taken."""
+        if self.pool.withdraw(exchange):
+            exchange.refuse(503)
+            return True
         green: Any = exchange.context
         log_overdue(exchange.line.method, exchange.line.path, green.gr_frame)
         self.pool.interrupt(exchange)
@@ -77,7 +86,7 @@ class Gevent:
         interfaces=frozenset({Interface.WSGI}),
         concurrency="a greenlet for each request that runs",
         monkey_patches=True,
-        honours=HONOURS | {"timeout"},
+        honours=HONOURS | {"spawn", "timeout"},
         requires=("gevent",),
         install="pip install gevent",
     )
@@ -86,7 +95,9 @@ class Gevent:
         """Serve until drained."""
         from gevent.event import Event
 
-        runner = _Greenlets()
+        from forkserve.backends.greenlets import keep_statuses
+
+        runner = _Greenlets(run.options.concurrency.spawn)
         driver = wsgi_driver(app, listeners, run, runner)
         drained = Event()
 
@@ -107,14 +118,26 @@ class Gevent:
         # gevent does it at the first fork, which is too late for a child that ends at once.
         loop.install_sigchld()
         watcher, timer = loop.io(driver.fileno(), 1), loop.timer(driver.limits.tick, driver.limits.tick)
-        soon = loop.timer(LOG_DELAY)
+        soon, asked = loop.timer(LOG_DELAY), loop.async_()
         watcher.start(turn)
         timer.start(turn)
+        statuses = keep_statuses(loop)
+        watch = LoopWatch(driver, ask=lambda _: asked.send(), place=runner.place, give_up=run.give_up)
+        asked.start(watch.answer)
+        watch.arm()
+
+        def in_child() -> None:
+            # What is left of the hub is the child's, to wait as it likes.
+            for each in (watcher, timer, soon, asked):
+                each.close()
+            runner.forked()
+
+        driver.in_child.append(in_child)
         run.ready()
         try:
             drained.wait()
         finally:
-            watcher.close()
-            timer.close()
-            soon.close()
+            watch.close()
+            for each in (watcher, timer, soon, asked, statuses):
+                each.close()
             driver.close()

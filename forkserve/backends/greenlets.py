@@ -16,19 +16,27 @@ imported when serving begins.
 
 from __future__ import annotations
 
+import gc
+import os
+import time
+from collections import deque
 from contextlib import suppress
 from contextvars import Context
 from sys import getrefcount
+from types import FrameType
 from typing import Any
 from weakref import getweakrefcount
 
-from gevent import Greenlet, get_hub
+import gevent
+import gevent.os
+from gevent import Greenlet, get_hub, getcurrent
 from greenlet import greenlet  # type: ignore[import-untyped]
 
-from forkserve.serving.failure import TimedOut
+from forkserve.backends.alarm import in_application
+from forkserve.serving.failure import OURS, TimedOut
 from forkserve.wsgi import Exchange
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "keep_statuses", "where"]
 
 IDLE = 256
 """Greenlets that may wait for an exchange; each keeps some 12 kB."""
@@ -37,6 +45,8 @@ LOCAL = "_gevent_local_localimpl_"
 """How names begin in a greenlet's dictionary by which gevent finds the locals that it has."""
 LOCALS = frozenset({"gevent._gevent_clocal", "gevent.local", "gevent.threading"})
 """Modules whose links to a greenlet's end only forget what was local to it."""
+
+GEVENT = os.path.dirname(gevent.__file__) + os.sep
 
 _switch = greenlet.switch
 
@@ -73,11 +83,17 @@ class _Server(Greenlet):
                 Context().run(exchange.run)
                 exchange.context = self.exchange = None
                 del exchange
+                if self.pool.limit:
+                    self.pool.ended()
                 if self.forgetting:
                     self._forget()
                 if not self._wait():
                     return
         finally:
+            if self.exchange is not None:
+                if self.pool.limit:
+                    self.pool.ended()
+                self.exchange.give_up()
             for callback in self.forgetting:
                 super().rawlink(callback)
 
@@ -114,16 +130,53 @@ class _Nothing:
     def run(self) -> None:
         """Do nothing."""
 
+    def give_up(self) -> None:
+        """Do nothing."""
+
 
 class Pool:
-    """The greenlets of one serving. Everything but its making is done in the hub."""
+    """The greenlets of one serving, at most `limit` with an exchange (0: no limit); further ones wait in `backlog`.
 
-    def __init__(self) -> None:
+    Everything but its making is done in the hub.
+    """
+
+    def __init__(self, limit: int = 0) -> None:
         self.hub = get_hub()
         self.idle: list[_Server] = []
         self.references = 0
+        self.held: list[greenlet] = []
+        self.limit = limit
+        self.running = 0
+        self.backlog: deque[Exchange] = deque()
+        self.start = self._start_within_limit if limit else self._start
 
-    def start(self, exchange: Exchange) -> None:
+    def _start_within_limit(self, exchange: Exchange) -> None:
+        if self.running >= self.limit or self.backlog:
+            exchange.context = None
+            self.backlog.append(exchange)
+            return
+        self.running += 1
+        self._start(exchange)
+
+    def ended(self) -> None:
+        """Note that an exchange has ended; called by its greenlet, which is still on its own stack."""
+        self.running -= 1
+        if self.backlog:
+            self.hub.loop.run_callback(self._take_next)
+
+    def _take_next(self) -> None:
+        if self.backlog and self.running < self.limit:
+            self.running += 1
+            self._start(self.backlog.popleft())
+
+    def withdraw(self, exchange: Exchange) -> bool:
+        """Take an exchange out of the backlog; False when it was not in it."""
+        with suppress(ValueError):
+            self.backlog.remove(exchange)
+            return True
+        return False
+
+    def _start(self, exchange: Exchange) -> None:
         """Run the exchange until it first waits."""
         idle = self.idle
         while idle:
@@ -141,6 +194,7 @@ class Pool:
         """Make one, and count the references to a greenlet that waits and that nobody else holds."""
         green = _Server(self)
         green.exchange = _Nothing()
+        self.running += 1
         _switch(green)
         self.idle.pop()
         self.references = getrefcount(green)
@@ -149,6 +203,19 @@ class Pool:
     def interrupt(self, exchange: Exchange) -> None:
         """Raise TimedOut where the exchange waits, unless it ends before."""
         self.hub.loop.run_callback(_throw, exchange)
+
+    def hold_still(self) -> None:
+        """Let no greenlet go on but the current one, as with threads after fork(2): they belong to the parent.
+
+        What would wake them is stopped. They are held, since a greenlet that nobody holds is ended by GreenletExit.
+        """
+        loop = self.hub.loop
+        kinds = (type(loop.io(0, 1)), type(loop.timer(0)))
+        found = gc.get_objects()
+        self.held = [each for each in found if isinstance(each, greenlet)]
+        for each in found:
+            if isinstance(each, kinds) and each.active:
+                each.stop()
 
     def close(self) -> None:
         """End those that wait."""
@@ -159,3 +226,39 @@ class Pool:
 def _throw(exchange: Any) -> None:
     if exchange.context is not None:
         exchange.context.throw(TimedOut)
+
+
+def keep_statuses(loop: Any) -> Any:
+    """Keep for `os.waitpid` how children ended that gevent does not watch; returns the watcher, which is to be closed.
+
+    libev reaps every child at SIGCHLD (ev_child, "waitpid (-1, ...)"), and gevent's waitpid knows those that were made
+    by its fork, but not those of `_posixsubprocess.fork_exec`, by which multiprocessing spawns.
+    """
+    watcher = loop.child(0, False)
+    # Absent with GEVENT_NOWAITPID, which leaves waitpid alone.
+    known: Any = getattr(gevent.os, "_watched_children", None)
+    forget_old: Any = getattr(gevent.os, "_reap_children", None)
+
+    def keep() -> None:
+        if watcher.rpid not in known:
+            known[watcher.rpid] = (watcher.rpid, watcher.rstatus, time.time())
+        forget_old()
+
+    if known is not None and forget_old is not None:
+        watcher.start(keep)
+    return watcher
+
+
+def where(frame: FrameType | None) -> tuple[str, str] | None:
+    """Return what the log calls the greenlet that runs; None in code that may not be interrupted."""
+    if frame is None or frame.f_code.co_filename.startswith((OURS, GEVENT)):
+        return None
+    green = getcurrent()
+    if isinstance(green, _Server):
+        exchange = green.exchange
+        return exchange.name() if exchange is not None and in_application(frame, _Server._run.__code__) else None
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(OURS):
+            return None
+        frame = frame.f_back
+    return "a greenlet", "of the application"

@@ -128,9 +128,14 @@ def find(name: str) -> Entry:
     return entry
 
 
-def choose(interface: Interface) -> Entry:
-    """Return the backend for an application when none was named; raises BackendError if there is none."""
-    order = ("asgi", "uvicorn", "hypercorn", "granian") if interface is Interface.ASGI else ("sync", "wsgiref")
+def choose(interface: Interface, *, threads: int = 1) -> Entry:
+    """Return the backend for an application when none was named; raises BackendError if there is none.
+
+    Who asks for `threads` means the backend that has them, as with Gunicorn.
+    """
+    order: tuple[str, ...] = ("asgi", "uvicorn", "hypercorn", "granian")
+    if interface is not Interface.ASGI:
+        order = ("threads", "sync", "wsgiref") if threads > 1 else ("sync", "wsgiref")
     for name in order:
         entry = _our(name)
         if entry is not None and state_of(entry.traits).usable:

@@ -14,12 +14,13 @@ from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtoc
 from forkserve.errors import UsageError
 from forkserve.serving.engine.access import AccessLog
 from forkserve.serving.engine.driver import Driver, Runner
-from forkserve.serving.engine.forks import contain
+from forkserve.serving.engine.forks import contain, failing_ends_child
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.native import Socket
 from forkserve.serving.engine.preface import Preface
 from forkserve.serving.gateway.forwarding import VARIABLES, Forwarding
+from forkserve.serving.gateway.mount import mounted, script_name
 from forkserve.serving.gateway.template import environ_template
 from forkserve.serving.http.fields import EnvironCollector, Fields
 from forkserve.serving.http.forwarded import Style, TrustedProxies
@@ -93,12 +94,13 @@ def wsgi_driver(
     options = run.options
     limits = Limits.of(options)
     tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
+    root = script_name(options.proxy.root_path)
     listenings = [
         Listening(
             listener,
             environ_template(
                 listener,
-                script_name=options.proxy.root_path.rstrip("/"),
+                script_name=root,
                 multithread=multithread,
                 tls=tls is not None,
                 server=run.server,
@@ -108,8 +110,9 @@ def wsgi_driver(
         for listener in listeners
     ]
     driver = Driver(listenings, limits, exchange=Exchange, runner=runner, run=run)
+    served = _with_files(app, options.static.static)
     site = Site(
-        _with_files(app, options.static.static),
+        mounted(served, root) if root else served,
         driver.responder,
         wait=runner.wait,
         parks=runner.parks,
@@ -119,6 +122,7 @@ def wsgi_driver(
     settle(driver, tls, options.proxy)
     _bind(driver, site, options, holds=not runner.parks, alarm=alarm)
     driver.upkeep.on_drain.append(site.close_connections)
+    failing_ends_child(driver, "forkserve.wsgi", "Exchange.fail")
     return driver
 
 

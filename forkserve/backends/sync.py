@@ -24,8 +24,8 @@ class _Inline:
     wakes = False
     parks = True
 
-    def __init__(self, timeout: float) -> None:
-        self.alarm = Alarm(timeout)
+    def __init__(self, alarm: Alarm) -> None:
+        self.alarm = alarm
         self.waiting: Any = None
 
     def start(self, exchange: Exchange) -> None:
@@ -42,10 +42,12 @@ class _Inline:
         """Go on where it stopped, unless it waits by itself."""
         if exchange.conn is self.waiting:
             return
-        self.alarm.arm()
-        self.alarm.current = exchange
+        alarm = self.alarm
+        if not alarm.armed:
+            alarm.arm()
+        alarm.current = exchange
         exchange.context.run(exchange.resume)
-        self.alarm.current = None
+        alarm.current = None
 
     def notify(self, exchange: Exchange) -> None:
         """Nothing: who waits here looks by itself."""
@@ -56,10 +58,14 @@ class _Inline:
 
     def wait(self, conn: Any, until: Callable[[], bool]) -> None:
         """Serve this connection alone until it is done: the application cannot be left."""
+        alarm = self.alarm
+        # For the client there is another limit.
+        exchange, alarm.current = alarm.current, None
         self.waiting = conn
         while not until():
             conn.driver.pump(conn)
         self.waiting = None
+        alarm.current = exchange
 
 
 class Sync:
@@ -71,10 +77,10 @@ class Sync:
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
         """Serve until drained."""
-        inline = _Inline(run.options.timeouts.timeout or FOREVER)
-        driver = wsgi_driver(app, listeners, run, inline, alarm=inline.alarm)
+        alarm = Alarm(run.options.timeouts.timeout or FOREVER, run.give_up)
+        alarm.driver = driver = wsgi_driver(app, listeners, run, _Inline(alarm), alarm=alarm)
         run.ready()
         try:
             driver.run()
         finally:
-            inline.alarm.disarm()
+            alarm.close()

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, ClassVar
@@ -57,6 +57,11 @@ class _Thread:
                 except TimedOut:
                     # It was thrown when the request had ended already: nobody is late.
                     log.debug("an interruption came too late")
+                except BaseException:
+                    # The exchange cannot even fail, as without memory; there may be none to log it, either.
+                    following.give_up()
+                    with suppress(Exception):
+                        log.exception("a fault of the server ended one connection")
                 following = self.pool.next_for(self)
 
     def serve(self, exchange: Exchange) -> None:
@@ -180,7 +185,7 @@ class Threads:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.WSGI}),
         concurrency="--threads N requests at a time",
-        honours=HONOURS | {"threads"},
+        honours=HONOURS | {"threads", "timeout"},
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

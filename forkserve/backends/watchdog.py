@@ -1,56 +1,72 @@
-"""`--timeout` where an application blocks its event loop: no timer of the loop runs then, so a signal looks.
+"""`--timeout` where one piece of code keeps a whole event loop: no timer of the loop runs then, so `watch` looks.
 
-Rules: the loop is asked now and then to answer. When it has not for as long as a request may take, the log says where
-it is, and TimedOut is raised there: in the user's code alone, never between the lines of a loop or of ours. A signal
-handler in Python runs in the main thread only, and not while C code does; so blocking system calls are interrupted,
-which Python itself goes on with (PEP 475).
+Rules: the loop is asked now and then to answer. Until it does, what the driver sends is progress too: a request that
+keeps the loop is not late while it responds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import signal
+from collections.abc import Callable
 from types import FrameType
 
-from forkserve.serving.engine.limits import FOREVER
-from forkserve.serving.failure import OURS, TimedOut, log_overdue
+from forkserve.backends.watch import Watch
+from forkserve.serving.engine.sockets import Sockets
+from forkserve.serving.failure import OURS
 
-__all__ = ["Watchdog"]
+__all__ = ["LoopWatch", "Watchdog"]
 
 CHECKS = 5
 """Looks within one timeout: it is exact to a fifth."""
 LOOPS = os.path.dirname(asyncio.__file__) + os.sep
 
 
-class Watchdog:
-    """Watches one loop; `timeout` in seconds."""
+class LoopWatch(Watch):
+    """Watches the loop that a driver is nested in."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
-        self._loop = loop
-        self._answered = True
-        self._times = 0
-        self._armed = timeout != FOREVER
-        if self._armed:
-            signal.signal(signal.SIGALRM, self._look)
-            signal.setitimer(signal.ITIMER_REAL, timeout / CHECKS, timeout / CHECKS)
+    __slots__ = ("_answers", "_ask", "_driver")
 
-    def close(self) -> None:
-        """Watch no more: a signal would end an interpreter that has no handler any more."""
-        if self._armed:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
+    def __init__(
+        self,
+        driver: Sockets,
+        *,
+        ask: Callable[[Callable[[], None]], object],
+        place: Callable[[FrameType | None], tuple[str, str] | None],
+        give_up: Callable[[str], object],
+    ) -> None:
+        """Prepare; `ask` is called by the watch's thread and has the loop call what it is given."""
+        self._answers = 0
+        self._ask = ask
+        self._driver = driver
+        super().__init__(driver.limits.run, CHECKS, state=self._progress, place=place, give_up=give_up)
 
-    def _answer(self) -> None:
-        self._answered = True
+    def progressed(self) -> None:
+        """Ask again."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._ask(self.answer)
 
-    def _look(self, _number: int, frame: FrameType | None) -> None:
-        if self._answered:
-            self._answered = False
-            self._times = 0
-            self._loop.call_soon_threadsafe(self._answer)
-            return
-        self._times += 1
-        if self._times >= CHECKS and frame is not None and not frame.f_code.co_filename.startswith((OURS, LOOPS)):
-            self._times = 0
-            log_overdue("the event loop", "blocked", frame)
-            raise TimedOut
+    def answer(self) -> None:
+        """Called by the loop when it was asked."""
+        self._answers += 1
+
+    def _progress(self) -> object:
+        return (self._answers, self._driver.moved)
+
+
+class Watchdog(LoopWatch):
+    """Watches an asyncio loop, from now on."""
+
+    __slots__ = ()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, driver: Sockets, give_up: Callable[[str], object]) -> None:
+        super().__init__(driver, ask=loop.call_soon_threadsafe, place=_where, give_up=give_up)
+        self.arm()
+
+
+def _where(frame: FrameType | None) -> tuple[str, str] | None:
+    """Return what the log calls a loop that the application keeps; None between lines of the loop's or ours."""
+    if frame is None or frame.f_code.co_filename.startswith((OURS, LOOPS)):
+        return None
+    return "the event loop", "blocked"

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from forkserve import __version__
 from forkserve.cli.helptext import HelpFormatter, Parser
+from forkserve.cli.peers import advice
 from forkserve.config.model import MasterOptions
-from forkserve.config.options import Option, options_of
+from forkserve.config.options import Option, options_of, with_bare_values
 from forkserve.config.placeholders import nearest
 from forkserve.config.reference import default_text
 from forkserve.config.values import boolean
@@ -22,10 +23,14 @@ from forkserve.errors import UsageError
 
 __all__ = ["Line", "parse_line", "worker_flags"]
 
-_OWN_FLAGS = frozenset(
-    ("-c", "--config", "--fd-socket", "-b", "--bind", "-w", "--workers", "--chdir", "--graceful-timeout", "--backlog")
-) | {flag for each in options_of(MasterOptions) for flag in each.cli}
-"""Flags that forkserve-worker may know too, but that mean the master's here."""
+_GRACE = ("--graceful-timeout", "--timeout-graceful-shutdown")
+_PASTE = ("--paste", "--paster")
+_LOG_OF_ALL = ("--log-file", "--error-logfile")
+_OWN_FLAGS = {
+    *("-c", "--config", "--fd-socket", "-b", "--bind", "-w", "--workers", "--chdir", "--backlog"),
+    *(*_GRACE, *_PASTE, *_LOG_OF_ALL),
+} | {flag for each in options_of(MasterOptions) for flag in each.cli}
+"""Flags that forkserve-worker may know too, but that mean the master's here; its other spellings are handed on."""
 
 USAGE = """\
 forkserve --fd-socket NAME=ADDRESS ... [OPTIONS] -- COMMAND [ARG ...]
@@ -50,6 +55,9 @@ fd://N. After the address of a --fd-socket may follow options of a socket:
 In COMMAND, $(circus.sockets.NAME) stands for the socket's descriptor; quote it,
 or the shell takes it for itself.
 
+Flags of Gunicorn mean here what they mean there; one that has no meaning is
+refused with what to do instead.
+
 exit codes: 0 ordered stop, 2 usage, 69 cannot bind, 70 gave up, 77 no
 permission, 78 configuration
 environment: WEB_CONCURRENCY (-w) and PORT (-b 0.0.0.0:PORT) count in the short
@@ -70,6 +78,13 @@ class Line:
     user: str | None = None
     group: str | None = None
     graceful_timeout: str | None = None
+    log_file: str | None = None
+    """Where the master and the workers log, in one place."""
+    paste: str | None = None
+    reuse_port: bool = False
+    capture_output: bool = False
+    check_config: bool = False
+    print_config: bool = False
     master: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Flag and text, by the name of the master's option."""
     worker: list[str] = field(default_factory=list)
@@ -116,9 +131,12 @@ def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
     if "--" in before:
         cut = before.index("--")
         before, command = before[:cut], before[cut + 1 :]
+    before = with_bare_values(before, worker_options)
     parser = _parser(worker_options)
     namespace, unknown = parser.parse_known_args(before, argparse.Namespace(master={}, worker=[]))
     for flag in unknown:
+        if hint := advice(flag):
+            raise UsageError(f"{flag.partition('=')[0]}: {hint}")
         known = [flag for action in parser._actions for flag in action.option_strings]
         raise UsageError(f"unknown option {flag}{nearest(flag.partition('=')[0], known)} (see forkserve --help)")
     given = vars(namespace)
@@ -126,8 +144,8 @@ def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
     if positional and command is None and positional[0].isidentifier():
         _refuse_verb(positional)
     if len(positional) > 1:
-        advice = "; a command goes after --, and options before it"
-        raise UsageError(f"one application is served, got {' '.join(positional)}{advice}")
+        order = "; a command goes after --, and options before it"
+        raise UsageError(f"one application is served, got {' '.join(positional)}{order}")
     return Line(**given, application=positional[0] if positional else None, command=command)
 
 
@@ -145,7 +163,7 @@ def _refuse_verb(words: Sequence[str]) -> None:
 
 def worker_flags(worker_options: Sequence[Option]) -> dict[str, Option]:
     """Return the worker's options that a line of forkserve passes through, by flag."""
-    return {flag: each for each in worker_options for flag in each.cli if _OWN_FLAGS.isdisjoint(each.cli)}
+    return {flag: each for each in worker_options for flag in each.cli if flag not in _OWN_FLAGS}
 
 
 def _parser(worker_options: Sequence[Option]) -> argparse.ArgumentParser:
@@ -169,8 +187,13 @@ def _parser(worker_options: Sequence[Option]) -> argparse.ArgumentParser:
 
 def _add_what(group: Any) -> None:
     group.add_argument("-c", "--config", metavar="FILE", help="INI (Circus's grammar) or TOML file to run")
+    group.add_argument(*_PASTE, metavar="FILE.ini", help="PasteDeploy file with the application")
+    group.add_argument(
+        "--check-config", action="store_true", help="Load what would be served, say whether it is fine, end"
+    )
+    group.add_argument("--print-config", action="store_true", help="Print the line as a TOML file for -c, end")
     group.add_argument("-h", "--help", action="help", help="Show this help")
-    group.add_argument("--version", action="version", version=f"forkserve {__version__}", help="Show the version")
+    group.add_argument("-v", "--version", action="version", version=f"forkserve {__version__}", help="Show the version")
 
 
 def _add_sockets(group: Any) -> None:
@@ -192,6 +215,7 @@ def _add_sockets(group: Any) -> None:
         help="The same, named web, web2, ...; 127.0.0.1:8000 if the short form gets none",
     )
     group.add_argument("--backlog", metavar="N", help="Connections that may wait to be accepted (2048)")
+    group.add_argument("--reuse-port", action="store_true", help="Give each process a queue of its own (SO_REUSEPORT)")
 
 
 def _add_processes(group: Any) -> None:
@@ -201,10 +225,25 @@ def _add_processes(group: Any) -> None:
     group.add_argument("-u", "--user", metavar="USER", help="User to run the processes as")
     group.add_argument("-g", "--group", metavar="GROUP", help="Group to run the processes as")
     group.add_argument(
-        "--env", action="append", default=[], metavar="NAME=VALUE", help="Variable for all processes, also with -c"
+        "-e",
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Variable for all, also with -c",
     )
     group.add_argument("--chdir", metavar="DIR", help="Directory to change to before anything starts, also with -c")
-    group.add_argument("--graceful-timeout", metavar="SECONDS", help="Seconds from stop signal to SIGKILL (30)")
+    group.add_argument(*_GRACE, metavar="SECONDS", help="Seconds from stop signal to SIGKILL (30)")
+    group.add_argument(
+        *_LOG_OF_ALL, metavar="WHERE", help="Where the master and the workers log, in one place: - (stderr), a file"
+    )
+    group.add_argument(
+        "--capture-output", action="store_true", help="Write what the processes print to the file of --log-file, too"
+    )
+    group.add_argument(
+        "-R", "--enable-stdio-inheritance", action="store_const", const=False, dest="capture_output",
+        help="Let what the processes print go where the master's output goes, as it does anyway",
+    )  # fmt: skip
 
 
 def _add_master(group: Any) -> None:
@@ -217,10 +256,12 @@ def _add_master(group: Any) -> None:
 
 
 def _add_worker(group: Any, worker_options: Sequence[Option]) -> None:
-    for name, each in {option.name: option for option in worker_flags(worker_options).values()}.items():
+    flags = worker_flags(worker_options)
+    for name, each in {option.name: option for option in flags.values()}.items():
         takes: dict[str, Any] = {"nargs": 0} if each.parse is boolean else {"metavar": _metavar(each)}
         takes |= {"option": each, "action": _WorkerFlag, "help": _help(each)}
-        group.add_argument(*each.cli, dest=f"worker_{name}", default=argparse.SUPPRESS, **takes)
+        mine = [flag for flag in each.cli if flag in flags]
+        group.add_argument(*mine, dest=f"worker_{name}", default=argparse.SUPPRESS, **takes)
 
 
 def _metavar(option: Option) -> str:

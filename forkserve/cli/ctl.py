@@ -1,26 +1,31 @@
 """`forkservectl`: asks the master that runs here, and prints what it says.
 
-Exit codes: 0 done, 1 refused by the master (or no master there), 2 bad usage, 75 no answer in time.
+Exit codes: 0 done, 1 refused by the master or no master there, 1 of `status` when something is fatal, 2 bad usage, 75
+no answer in time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 from forkserve import __version__
 from forkserve.cli.ending import ended, say, tell
 from forkserve.cli.helptext import Parser
+from forkserve.cli.instances import chosen
+from forkserve.cli.progress import progress
+from forkserve.cli.screens import has_failed, status_screen
 from forkserve.cli.tables import duration, render, size
 from forkserve.config.placeholders import nearest
 from forkserve.control.client import Client
-from forkserve.control.place import find
 from forkserve.control.printable import printable, printable_answer
 from forkserve.errors import ControlError, ExitCode, UsageError
 
@@ -39,25 +44,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ask(arguments: Arguments) -> int:
-    path = Path(arguments.socket) if arguments.socket else find(arguments.config)
+    path = Path(arguments.socket) if arguments.socket else chosen(arguments.name, arguments.config)
+    telling = progress(path) if getattr(arguments, "waiting", False) and not arguments.json else nullcontext()
     try:
-        with Client(path, timeout=arguments.timeout) as client:
+        with telling, Client(path, timeout=arguments.timeout) as client:
             answer = arguments.call(client, arguments)
     except KeyboardInterrupt:
         tell("forkservectl: interrupted; what was asked for goes on\n")
         raise
-    _print(answer, arguments)
-    return ExitCode.OK
+    return _print(answer, arguments)
 
 
-def _print(answer: Answer, arguments: Arguments) -> None:
+def _print(answer: Answer, arguments: Arguments) -> int:
+    """Print an answer and return the exit code that it means."""
     if answer is PRINTED:
-        return
+        return ExitCode.OK
     try:
+        code = int(arguments.code(answer))
         text = json.dumps(answer, indent=2) if arguments.json else arguments.show(printable_answer(answer))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ControlError("what answers there is no forkserve of this version") from error
     say(f"{text}\n")
+    return code
 
 
 def _verb(name: str, *parameters: str) -> Callable[[Client, Arguments], Answer]:
@@ -94,30 +102,12 @@ def _show_done(answer: Answer) -> str:
 
 
 def _show_status(answer: Answer) -> str:
-    rows: list[list[str]] = []
-    for watcher in answer:
-        processes = watcher["processes"] or [None]
-        for index, process in enumerate(processes):
-            rows.append(_status_row(watcher, process, first=index == 0))
-    return render(
-        ["WATCHER", "STATE", "PID", "WID", "UPTIME", "RESTARTS", "CPU", "MEMORY"], rows, right={2, 3, 4, 5, 6, 7}
-    )
+    colour = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return status_screen(answer, colour=colour)
 
 
-def _status_row(watcher: Answer, process: Answer, *, first: bool) -> list[str]:
-    name, restarts = (watcher["name"], str(watcher["restarts"])) if first else ("", "")
-    if process is None:
-        return [name, watcher["state"], "-", "-", "-", restarts, "-", "-"]
-    return [
-        name,
-        process["state"],
-        str(process["pid"]),
-        str(process["wid"]),
-        duration(process["uptime"]),
-        restarts,
-        "-" if process.get("cpu") is None else f"{process['cpu']:.1f}%",
-        "-" if process.get("memory") is None else size(process["memory"]),
-    ]
+def _code_of_status(answer: Answer) -> int:
+    return ExitCode.FAILURE if has_failed(answer) else ExitCode.OK
 
 
 def _show_stats(answer: Answer) -> str:
@@ -144,7 +134,9 @@ def _show_sockets(answer: Answer) -> str:
 
 
 def _show_version(answer: Answer) -> str:
-    return f"forkserve {answer['version']}, master pid {answer['pid']}, up {duration(answer['uptime'])}"
+    name = f" {answer['name']}" if answer["name"] else ""
+    who = f"forkserve {answer['version']}{name}, master pid {answer['pid']}, up {duration(answer['uptime'])}"
+    return f"{who}, runs {answer['source']}"
 
 
 class _Parser(Parser):
@@ -161,9 +153,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="forkservectl",
         description="Control a running forkserve.",
-        epilog="Exit codes: 0 done, 1 refused, 2 bad usage, 75 no answer in time.",
+        epilog="Exit codes: 0 done, 1 refused (status: something is fatal), 2 bad usage, 75 no answer in time.",
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file of the forkserve to talk to")
+    parser.add_argument("-n", "--name", metavar="NAME", help="the forkserve that was started with this --name")
     parser.add_argument("--socket", metavar="PATH", help="its control socket, when it is not in the default place")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="wait no longer than this for an answer")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
@@ -182,7 +175,7 @@ Verbs = Any
 def _add(verbs: Verbs, name: str, help: str, call: Callable[[Client, Arguments], Answer]) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=help)
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the answer as JSON")
-    parser.set_defaults(call=call, show=_show_done)
+    parser.set_defaults(call=call, show=_show_done, code=lambda _answer: ExitCode.OK)
     return parser
 
 
@@ -190,7 +183,7 @@ def _add_reading(verbs: Verbs) -> None:
     _add(verbs, "list", "Name the watchers.", _verb("list")).set_defaults(show="\n".join)
     status = _add(verbs, "status", "Show every process, or those of one watcher.", _verb("status", "watcher"))
     status.add_argument("watcher", nargs="?")
-    status.set_defaults(show=_show_status)
+    status.set_defaults(show=_show_status, code=_code_of_status)
     stats = _add(verbs, "stats", "Show what every process uses.", _verb("stats", "watcher"))
     stats.add_argument("watcher", nargs="?")
     stats.set_defaults(show=_show_stats)
@@ -212,7 +205,10 @@ def _add_running(verbs: Verbs) -> None:
         parser = _add(verbs, name, help, _verb(name, "watcher", "waiting"))
         parser.add_argument("watcher", nargs="?")
         _no_wait(parser)
-    _add(verbs, "reloadconfig", "Read the configuration again and change only what differs.", _verb("reloadconfig"))
+    parser = _add(
+        verbs, "reloadconfig", "Read the configuration again and change only what differs.", _verb("reloadconfig")
+    )
+    parser.set_defaults(waiting=True)
     _add(verbs, "reopenlogs", "Open every log file anew, after they have been moved.", _verb("reopenlogs"))
     _no_wait(_add(verbs, "quit", "Stop everything and end forkserve.", _verb("quit", "waiting")))
 

@@ -61,7 +61,8 @@ def _write(stream: TextIO | None, text: str) -> None:
         return
     encoding = stream.encoding or "utf-8"
     try:
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        if text:  # an unbuffered stream writes nothing as well, which stops a background job under `stty tostop`
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except OSError as error:
         _silence(stream)

@@ -13,14 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from forkserve.cli.arguments import Line
+from forkserve.cli.gunicornconf import is_python, translation
 from forkserve.config.address import Address, parse_address
 from forkserve.config.document import Kind, Section, Value
 from forkserve.config.load import ConfigSource, FileSource, LineSource
 from forkserve.config.model import SocketOptions
 from forkserve.config.options import Option, Origin, options_of
 from forkserve.config.placeholders import nearest, sockets_in
-from forkserve.config.values import integer
+from forkserve.config.values import integer, is_file
 from forkserve.errors import UsageError
+from forkserve.unix.home import typed
 
 __all__ = ["address_section", "source_of"]
 
@@ -34,6 +36,10 @@ _FILE_FLAGS = {
     "user": "--user",
     "group": "--group",
     "graceful_timeout": "--graceful-timeout",
+    "log_file": "--log-file",
+    "paste": "--paste",
+    "reuse_port": "--reuse-port",
+    "capture_output": "--capture-output",
     "application": "an application",
     "command": "a command after --",
 }
@@ -47,20 +53,10 @@ def source_of(
     `cpus` tells how many there are, for `--workers auto`; `worker_options` are those that forkserve-worker knows.
     """
     if line.config is not None:
-        return _file_source(line, line.config)
-    if line.application is None and not line.command:
-        raise UsageError(_nothing_to_run(line))
-    if line.application is not None and line.command:
-        raise UsageError(
-            f"either an application or a command after --, got {line.application!r} and {shlex.join(line.command)!r}"
-        )
-    if line.application is not None and _is_configuration(line.application):
-        raise UsageError(f"{line.application} is a configuration file; run it with: forkserve -c {line.application}")
-    if line.worker and line.command:
-        raise UsageError(f"{line.worker[0]} belongs to forkserve-worker: put it into the command after --")
-    sockets = [
-        _with_backlog(each, line.backlog) for each in (*map(_fd_socket, line.fd_sockets), *_binds(line, environ))
-    ]
+        return _file_source(line, line.config, environ)
+    line = _with_paste(line)
+    _refuse_contradictions(line)
+    sockets = [_with_defaults(each, line) for each in (*map(_fd_socket, line.fd_sockets), *_binds(line, environ))]
     names = [each.name for each in sockets]
     for name in names:
         if names.count(name) > 1:
@@ -71,13 +67,40 @@ def source_of(
     return LineSource((*_master(line), *sockets, watcher), env=_environment(line.env))
 
 
-def _file_source(line: Line, path: str) -> FileSource:
+def _with_paste(line: Line) -> Line:
+    """`--paste FILE [NAME]` is `paste:FILE[#NAME]`."""
+    if line.paste is None:
+        return line
+    name = line.application
+    if name is not None and not name.isidentifier():
+        raise UsageError(f"give the application {name!r} or --paste {line.paste}, not both")
+    return dataclasses.replace(line, paste=None, application=f"paste:{line.paste}" + (f"#{name}" if name else ""))
+
+
+def _refuse_contradictions(line: Line) -> None:
+    if line.application is None and not line.command:
+        raise UsageError(_nothing_to_run(line))
+    if line.application is not None and line.command:
+        raise UsageError(
+            f"either an application or a command after --, got {line.application!r} and {shlex.join(line.command)!r}"
+        )
+    if line.application is not None and _is_configuration(line.application):
+        raise UsageError(f"{line.application} is a configuration file; run it with: forkserve -c {line.application}")
+    if line.command:
+        own = (*line.worker[:1], *(["--log-file"] if line.log_file is not None else []))
+        for flag in own:
+            raise UsageError(f"{flag} belongs to forkserve-worker: put it into the command after --")
+
+
+def _file_source(line: Line, path: str, environ: Mapping[str, str]) -> FileSource:
+    if is_python(path):
+        raise UsageError(translation(path))
     for name, flag in _FILE_FLAGS.items():
         if getattr(line, name):
             raise UsageError(f"{flag} does not go with -c: it belongs into {path}")
     if line.worker:
         raise UsageError(f"{line.worker[0]} does not go with -c: it belongs into a cmd of {path}")
-    return FileSource(str(Path(path).resolve()), overrides=_master(line), env=_environment(line.env), shown=path)
+    return FileSource(typed(path, environ), overrides=_master(line), env=_environment(line.env), shown=path)
 
 
 def _is_configuration(application: str) -> bool:
@@ -100,7 +123,10 @@ def _nothing_to_run(line: Line) -> str:
 
 
 def _master(line: Line) -> tuple[Section, ...]:
-    values = {name: Value(text, Origin(f"argument {flag}")) for name, (flag, text) in line.master.items()}
+    given = dict(line.master)
+    if line.log_file is not None:
+        given.setdefault("logoutput", ("--log-file", line.log_file))
+    values = {name: Value(text, Origin(f"argument {flag}")) for name, (flag, text) in given.items()}
     return (Section("circus", values, _HERE, "forkserve", strict=True),) if values else ()
 
 
@@ -141,11 +167,14 @@ def _address_values(address: Address) -> list[tuple[str, str]]:
     return [("host", address.host), ("port", str(address.port))]
 
 
-def _with_backlog(section: Section, backlog: str | None) -> Section:
-    if backlog is None:
-        return section
-    value = Value(backlog, Origin("argument --backlog"))
-    return dataclasses.replace(section, values={"backlog": value, **section.values})
+def _with_defaults(section: Section, line: Line) -> Section:
+    """Give a socket what the line says of all of them; what was said of this one beats it."""
+    values: dict[str, Value] = {}
+    if line.backlog is not None:
+        values["backlog"] = Value(line.backlog, Origin("argument --backlog"))
+    if line.reuse_port and "path" not in section.values:
+        values["so_reuseport"] = Value("true", Origin("argument --reuse-port"))
+    return dataclasses.replace(section, values={**values, **section.values})
 
 
 def _binds(line: Line, environ: Mapping[str, str]) -> list[Section]:
@@ -181,6 +210,7 @@ def _worker_command(line: Line, names: Sequence[str], worker_options: Sequence[O
     fds = [word for name in names for word in ("--fd", f"$(circus.sockets.{name})")]
     level = line.master.get("loglevel", ("", ""))[1]
     also = ["--log-level", level] if level and any("--log-level" in each.cli for each in worker_options) else []
+    also += [] if line.log_file is None else ["--log-file", line.log_file]
     return ["forkserve-worker", *fds, *also, *line.worker, line.application or ""]
 
 
@@ -198,6 +228,9 @@ def _watcher(line: Line, command: Sequence[str], workers: Value) -> Section:
     for key, (flag, text) in given.items():
         if text is not None:
             values[key] = Value(text, Origin(f"argument {flag}"))
+    if line.capture_output and line.log_file is not None and is_file(line.log_file):
+        origin = Origin("argument --capture-output")
+        values |= {f"{stream}_stream.filename": Value(line.log_file, origin) for stream in ("stdout", "stderr")}
     return Section(f"watcher:{name}", values, _HERE, f"watcher:{name}", strict=True)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from forkserve.cli.arguments import parse_line
+from forkserve.cli.arguments import Line, parse_line
 from forkserve.cli.cpus import usable_cpus
 from forkserve.cli.ending import ended, print_warnings, say
 from forkserve.cli.line import source_of
-from forkserve.config.load import load
+from forkserve.config.document import Findings
+from forkserve.config.load import ConfigSource, FileSource, LineSource
+from forkserve.config.model import Config
 from forkserve.config.reference import markdown, render, worker_options
+from forkserve.config.writing import as_toml
 from forkserve.errors import ExitCode, UsageError
+from forkserve.unix.home import remember
 
 __all__ = ["main"]
 
@@ -33,13 +38,23 @@ def _check(arguments: list[str]) -> int:
     if set(arguments) & {"-h", "--help"}:
         say("usage: forkserve check FILE\n\nReads FILE and reports every mistake at once; binds and runs nothing.\n")
         return ExitCode.OK
-    files = [each for each in arguments if not each.startswith("-") or each == "-"]
-    if len(files) != 1 or len(arguments) != 1:
+    if len(arguments) != 1 or (arguments[0].startswith("-") and arguments != ["-"]):
         raise UsageError("usage: forkserve check FILE")
-    config = load(files[0])
+    return _judge(FileSource(arguments[0], examine=_examine))
+
+
+def _judge(source: ConfigSource) -> int:
+    config = source.read()
     print_warnings("forkserve", config.warnings)
-    say(f"{files[0]}: fine ({_count(config.sockets, 'socket')}, {_count(config.watchers, 'watcher')})\n")
+    say(f"{source.description}: fine ({_count(config.sockets, 'socket')}, {_count(config.watchers, 'watcher')})\n")
     return ExitCode.OK
+
+
+def _examine(config: Config, environ: Mapping[str, str], findings: Findings) -> None:
+    # imported late: it is the worker's half of the program
+    from forkserve.cli.checking import examine
+
+    examine(config, environ, findings)
 
 
 def _count(things: Sequence[object], name: str) -> str:
@@ -60,9 +75,14 @@ def _options(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     line = parse_line(arguments, worker_options())
+    remember(os.environ)
     source = source_of(line, os.environ, cpus=usable_cpus, worker_options=worker_options())
     if line.chdir is not None:
         _change_directory(line.chdir)
+    if line.print_config:
+        return _print_config(source)
+    if line.check_config:
+        return _check_line(line, source)
     config = source.read()
     # imported late: --help and check need none of it
     from forkserve.bootstrap import run
@@ -70,8 +90,31 @@ def _run(arguments: list[str]) -> int:
     return run(config, source=source)
 
 
+def _print_config(source: ConfigSource) -> int:
+    if not isinstance(source, LineSource):
+        raise UsageError(f"--print-config prints a line as a file; {source.description} is one already")
+    source.read()
+    say(as_toml(source.sections, source.env))
+    return ExitCode.OK
+
+
+def _check_line(line: Line, source: ConfigSource) -> int:
+    """Judge a line as `forkserve check` judges a file, and load the application, as Gunicorn does."""
+    if isinstance(source, FileSource | LineSource):
+        source = dataclasses.replace(source, examine=_examine)
+    if line.application is None and line.paste is None:
+        return _judge(source)
+    print_warnings("forkserve", source.read().warnings)
+    # imported late: it is the worker's half of the program
+    from forkserve.cli.worker import main as worker
+
+    os.environ.update(source.env if isinstance(source, LineSource) else {})
+    paste = [] if line.paste is None else ["--paste", line.paste]
+    return worker(["--check", *line.worker, *paste, *([] if line.application is None else [line.application])])
+
+
 def _change_directory(path: str) -> None:
     try:
-        os.chdir(path)
+        remember(os.environ, path)
     except OSError as error:
         raise UsageError(f"--chdir {path}: {error.strerror}") from None

@@ -14,8 +14,9 @@ from typing import Any, NoReturn, TypeVar
 
 from forkserve import __version__
 from forkserve.cli.helptext import HelpFormatter, Parser
+from forkserve.cli.peers import advice
 from forkserve.config.launch import WorkerOptions
-from forkserve.config.options import Option, options_of, slices_of
+from forkserve.config.options import Option, options_of, slices_of, with_bare_values
 from forkserve.config.placeholders import nearest
 from forkserve.config.reference import default_text
 from forkserve.config.serving import ServingOptions
@@ -23,7 +24,7 @@ from forkserve.config.values import boolean
 from forkserve.errors import UsageError
 from forkserve.serving.inherited import QUOTING
 
-__all__ = ["Order", "parse_worker_line"]
+__all__ = ["Order", "parse_worker_line", "read_worker_line"]
 
 T = TypeVar("T")
 
@@ -87,20 +88,35 @@ class _Parser(Parser):
 
 def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> Order:
     """Understand the arguments; raises UsageError, and SystemExit for --help and --version."""
+    order, faults = read_worker_line(argv, environ)
+    if faults:
+        raise UsageError(faults[0])
+    return order
+
+
+def read_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Order, list[str]]:
+    """Return what the arguments mean, and all that is wrong with them, defaults standing in for it.
+
+    Raises UsageError for a flag without its value, and SystemExit for --help and --version.
+    """
+    faults: list[str] = []
     parser = _parser()
-    namespace, rest = parser.parse_known_args(list(argv))
+    options = [each for part in slices_of(WorkerOptions) for each in options_of(part)]
+    namespace, rest = parser.parse_known_args(with_bare_values(argv, options))
     known = [flag for action in parser._actions for flag in action.option_strings]
     flags = [word for word in rest if word.startswith("-")]
-    if flags:
-        raise UsageError(f"unknown option {flags[0]}{nearest(flags[0].partition('=')[0], known)}")
+    for flag in flags:
+        name = flag.partition("=")[0]
+        hint = advice(flag, worker=True)
+        faults.append(f"{name}: {hint}" if hint else f"unknown option {flag}{nearest(name, known)}")
     given = vars(namespace)
-    words = [*given.pop("positional"), *rest]
-    if len(words) > 1:
-        raise UsageError(f"one application is served, got {' '.join(words)}")
+    words = [word for word in (*given.pop("positional"), *rest) if word not in flags]
+    if len(words) > 1 and not flags:  # else one of them may be the value of an unknown flag
+        faults.append(f"one application is served, got {' '.join(words)}")
     own = {name: given.pop(name) for name in ("list_backends", "json", "install_backend", "check")}
     if words:
-        given["application"] = words[0]
-    return Order(options=_build(given, environ), **own)
+        given["application"] = words[-1]
+    return Order(options=_build(given, environ, faults), **own), faults
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,9 +164,9 @@ def _add(group: Any, option: Option) -> None:
     group.add_argument(*option.cli, dest=option.name, default=argparse.SUPPRESS, help=text, **takes)
 
 
-def _build(given: Mapping[str, Any], environ: Mapping[str, str]) -> WorkerOptions:
+def _build(given: Mapping[str, Any], environ: Mapping[str, str], faults: list[str]) -> WorkerOptions:
     def slice_of(cls: Callable[[], T]) -> T:
-        return cls(**_values(cls, given, environ))
+        return cls(**_values(cls, given, environ, faults))
 
     serving = {field.name: slice_of(field.default_factory) for field in dataclasses.fields(ServingOptions)}  # type: ignore[arg-type]
     rest = {
@@ -161,7 +177,7 @@ def _build(given: Mapping[str, Any], environ: Mapping[str, str]) -> WorkerOption
     return WorkerOptions(**rest, serving=ServingOptions(**serving), given=frozenset(given))
 
 
-def _values(cls: Any, given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+def _values(cls: Any, given: Mapping[str, Any], environ: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for option in options_of(cls):
         label = option.cli[-1] if option.cli else option.name
@@ -172,17 +188,18 @@ def _values(cls: Any, given: Mapping[str, Any], environ: Mapping[str, str]) -> d
         if raw is None:
             continue
         label = next((flag for flag in option.cli if flag.startswith("--")), label) if option.name in given else label
-        parsed = [_parsed(option, text, label) for text in (raw if option.many else [raw])]
+        try:
+            parsed = [_parsed(option, text) for text in (raw if option.many else [raw])]
+        except ValueError as error:
+            faults.append(f"{label}: {error}")
+            continue
         values[option.name] = tuple(parsed) if option.many else parsed[0]
     return values
 
 
-def _parsed(option: Option, text: str, label: str) -> Any:
-    try:
-        value = option.parse(text)
-        wrong = option.check(value) if option.check else None
-        if wrong:
-            raise ValueError(wrong)
-    except ValueError as error:
-        raise UsageError(f"{label}: {error}") from None
+def _parsed(option: Option, text: str) -> Any:
+    value = option.parse(text)
+    wrong = option.check(value) if option.check else None
+    if wrong:
+        raise ValueError(wrong)
     return value

@@ -11,6 +11,7 @@ from forkserve.cli.backends import backends_json, backends_table
 from forkserve.cli.ending import ended, say
 from forkserve.cli.serving import Order, parse_worker_line
 from forkserve.errors import ExitCode, UsageError
+from forkserve.unix.home import return_to_start
 from forkserve.worker import Worker, check
 
 __all__ = ["main"]
@@ -19,6 +20,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `forkserve-worker` with these arguments, by default the process's own; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    return_to_start(os.environ)
     return ended("forkserve-worker", lambda: _obey(parse_worker_line(arguments, os.environ)))
 
 

@@ -14,11 +14,11 @@ from socket import AddressFamily
 
 from forkserve.config import later
 from forkserve.config.consistency import check_consistency
-from forkserve.config.document import Findings, Section, Value, merge
+from forkserve.config.document import Findings, Kind, Section, Value, merge
 from forkserve.config.environment import environment_of, global_environment
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin, options_of
-from forkserve.config.placeholders import env_values, expand, nearest
+from forkserve.config.placeholders import env_values, expand, nearest, unset_text
 from forkserve.config.reading import read_options, refuse_unknown
 from forkserve.config.values import integer
 
@@ -27,6 +27,7 @@ __all__ = ["build", "expanded"]
 _TABLES = ("stdout_stream", "stderr_stream", "hooks")
 _NAMED = ("watcher", "socket", "plugin")
 _KINDS = ("circus", "env", *_NAMED)
+_SUPERVISORD = "this is a section of supervisord; here it is [watcher:NAME], with cmd in place of command"
 # a socket's name stands in placeholders and in LISTEN_FDNAMES; a watcher's in paths of the control interface
 _NAMES = {"socket": re.compile(r"[\w.-]+"), "watcher": re.compile(r"[^\s/]([^/\x00-\x1f]*[^\s/])?")}
 
@@ -42,7 +43,15 @@ def build(sections: Sequence[Section], environ: Mapping[str, str], findings: Fin
 def expanded(values: Mapping[str, Value], known: Mapping[str, str]) -> dict[str, Value]:
     """Replace the placeholders for the environment in all values."""
     names = env_values(known)
-    return {key: dataclasses.replace(value, text=expand(value.text, names)) for key, value in values.items()}
+    return {key: _expanded(value, names) for key, value in values.items()}
+
+
+def _expanded(value: Value, names: Mapping[str, str]) -> Value:
+    text = expand(value.text, names)
+    if text == value.text and not unset_text(text):
+        return value
+    # What comes from a variable is a text that has no type yet.
+    return dataclasses.replace(value, text=text, kind=Kind.LIST if value.kind is Kind.LIST else Kind.TEXT)
 
 
 class _Builder:
@@ -74,6 +83,9 @@ class _Builder:
         for section in self.sections:
             if section.kind == "plugin":
                 self.findings.warning(section.origin, "plugins are not served yet, ignored", label=section.label)
+            elif section.kind == "program":
+                note = self.findings.warning if self._of_kind("watcher") else self.findings.error
+                note(section.origin, _SUPERVISORD, label=section.label)
             elif not _is_known(section):
                 advice = nearest(section.kind, _KINDS)
                 self.findings.warning(section.origin, f"unknown section, ignored{advice}", label=section.label)
@@ -137,7 +149,8 @@ class _Builder:
                 blank = value.text.strip().lower() in ("", "infinity", "unlimited")
                 limits[name] = resource.RLIM_INFINITY if blank else _limit(value.text)
             except ValueError as error:
-                self.findings.error(value.origin, str(error), label=section.label, key=f"rlimit_{key}")
+                message = unset_text(value.text) or str(error)
+                self.findings.error(value.origin, message, label=section.label, key=f"rlimit_{key}")
         return limits
 
     def _stream(self, name: str, values: dict[str, Value], section: Section) -> StreamOptions | None:

@@ -11,7 +11,7 @@ from socket import AddressFamily
 
 from forkserve.config.document import Findings, Section, Value
 from forkserve.config.model import Config, SocketOptions, StreamClass, StreamOptions, WatcherOptions
-from forkserve.config.placeholders import nearest, sockets_in, unknown_names
+from forkserve.config.placeholders import nearest, sockets_for, sockets_in, unknown_names
 from forkserve.config.values import words
 
 __all__ = ["check_consistency"]
@@ -59,6 +59,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
         _check_stream("stdout_stream", watcher.stdout_stream, place)
         _check_stream("stderr_stream", watcher.stderr_stream, place)
     _check_same_name(config.watchers, sections, findings)
+    _check_use_of_sockets(config, sections, findings)
 
 
 def _check_socket(socket: SocketOptions, place: _Place) -> None:
@@ -92,6 +93,17 @@ def _check_same_name(watchers: Sequence[WatcherOptions], sections: Mapping[str, 
             section = sections[f"watcher:{watcher.name}"]
             message = f"names know no case, and [{sections[f'watcher:{other}'].label}] exists; choose another name"
             findings.error(section.origin, message, label=section.label)
+
+
+def _check_use_of_sockets(config: Config, sections: Mapping[str, Section], findings: Findings) -> None:
+    """Warn of a socket that nobody reads: its clients connect, and wait for ever."""
+    names = [each.name for each in config.sockets]
+    used = {name.lower() for each in config.watchers for name in (*sockets_for(each, names), each.stdin_socket or "")}
+    for socket in config.sockets:
+        if config.watchers and socket.name.lower() not in used:
+            section = sections[f"socket:{socket.name}"]
+            message = f"no watcher uses it: name it in a cmd, as $(circus.sockets.{socket.name}), or set use_sockets"
+            findings.warning(section.origin, message, label=section.label)
 
 
 def _check_sockets_of(watcher: WatcherOptions, names: Sequence[str], place: _Place) -> None:

@@ -17,10 +17,14 @@ __all__ = ["Findings", "Kind", "Section", "Value", "merge"]
 
 
 class Kind(Enum):
-    """How a value was written; only TOML has more than text."""
+    """How a value was written: as text without a type (INI, command line, a placeholder), or as a type of TOML."""
 
     TEXT = "text"
+    STRING = "string"
     INTEGER = "integer"
+    FLOAT = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
     LIST = "list"
 
 
@@ -56,9 +60,13 @@ class Section:
 
 
 class Findings:
-    """Collects what is wrong in one reading, so that all of it is reported at once."""
+    """Collects what is wrong in one reading, so that all of it is reported at once.
 
-    def __init__(self) -> None:
+    `judging` counts as errors what makes one watcher fail and leaves the others alone: `forkserve check` asks for it.
+    """
+
+    def __init__(self, *, judging: bool = False) -> None:
+        self.judging = judging
         self._errors: list[tuple[Origin, str]] = []
         self._warnings: list[tuple[Origin, str]] = []
 
@@ -79,6 +87,10 @@ class Findings:
     def warning(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
         """Note something that is ignored or odd."""
         self._warnings.append((origin, _line(origin, message, label=label, key=key)))
+
+    def failure(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
+        """Note what will fail when it is started: a mistake when this is a judgement, else a warning."""
+        (self.error if self.judging else self.warning)(origin, message, label=label, key=key)
 
     def raise_errors(self) -> None:
         """Raise ConfigErrors if any mistake was noted."""

@@ -11,7 +11,7 @@ import dataclasses
 import glob
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +25,11 @@ from forkserve.config.system import verify
 from forkserve.config.toml import read_toml
 from forkserve.config.values import paths
 
-__all__ = ["ConfigSource", "FileSource", "LineSource", "load"]
+__all__ = ["ConfigSource", "Examine", "FileSource", "LineSource", "load"]
+
+
+Examine = Callable[[Config, Mapping[str, str], Findings], None]
+"""Looks at a configuration and at the master's environment, and notes what it finds."""
 
 
 class ConfigSource(Protocol):
@@ -52,6 +56,8 @@ class FileSource:
     env: Mapping[str, str] = field(default_factory=dict)
     shown: str | None = None
     """The path as the user wrote it, for messages."""
+    examine: Examine | None = None
+    """What a judgement looks at besides, as `forkserve check` does."""
 
     @property
     def description(self) -> str:
@@ -60,7 +66,7 @@ class FileSource:
 
     def read(self) -> Config:
         """Read the file and its includes; raises ConfigErrors."""
-        return _with_env(load(self.path, overrides=self.overrides, shown=self.shown), self.env)
+        return _with_env(load(self.path, overrides=self.overrides, shown=self.shown, examine=self.examine), self.env)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class LineSource:
     sections: tuple[Section, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     path: str | None = None
+    examine: Examine | None = None
 
     @property
     def description(self) -> str:
@@ -78,7 +85,8 @@ class LineSource:
 
     def read(self) -> Config:
         """Build the configuration; raises ConfigErrors."""
-        return _with_env(_finished(self.sections, os.environ, Findings()), self.env)
+        findings = Findings(judging=self.examine is not None)
+        return _with_env(_finished(self.sections, os.environ, findings, self.examine), self.env)
 
 
 def load(
@@ -87,29 +95,39 @@ def load(
     overrides: Sequence[Section] = (),
     environ: Mapping[str, str] | None = None,
     shown: str | None = None,
+    examine: Examine | None = None,
 ) -> Config:
     """Read a file, what it includes, and the system's names; raises ConfigErrors with every error found.
 
     `overrides` beat the file; `environ` is the master's environment, by default the real one; `shown` is the path
-    as messages have it.
+    as messages have it. With `examine` it is a judgement: what would fail when it is started is an error, too.
     """
     environ = os.environ if environ is None else environ
-    findings = Findings()
+    findings = Findings(judging=examine is not None)
     main = _read(Path(path), shown or path, findings)
     included = [
         each for file in _included(main, Path(path).parent, environ=environ, findings=findings) for each in file
     ]
-    config = _finished([*overrides, *main, *included], environ, findings)
-    if not config.watchers:
-        config = dataclasses.replace(
-            config, warnings=(*config.warnings, f"{shown or path}: no watcher, nothing to run")
-        )
-    return config
+    sections = [*overrides, *main, *included]
+    if not any(each.kind == "watcher" for each in sections):
+        _note_nothing_to_run(sections, shown or path, findings)
+    return _finished(sections, environ, findings, examine)
 
 
-def _finished(sections: Sequence[Section], environ: Mapping[str, str], findings: Findings) -> Config:
+def _note_nothing_to_run(sections: Sequence[Section], shown: str, findings: Findings) -> None:
+    """An empty file is more likely half written than meant; one of supervisord's is told so where it is judged."""
+    if findings.errors or any(each.kind == "program" for each in sections):
+        return
+    findings.error(Origin(shown), "no watcher, nothing to run: a section [watcher:NAME] with a cmd is needed")
+
+
+def _finished(
+    sections: Sequence[Section], environ: Mapping[str, str], findings: Findings, examine: Examine | None = None
+) -> Config:
     config = build(sections, environ, findings)
     verify(config, environ, findings)
+    if examine is not None:
+        examine(config, environ, findings)
     findings.raise_errors()
     return dataclasses.replace(config, warnings=findings.warnings)
 

@@ -26,6 +26,7 @@ from forkserve.config.values import (
     number,
     one_of,
     optional,
+    optional_integer,
     optional_octal,
     paths,
     seconds,
@@ -50,7 +51,7 @@ class MasterOptions:
         "Name of this instance, shown in process titles and logs.",
         parse=optional(text),
         reload=RESTART,
-        cli=("--name",),
+        cli=("-n", "--name"),
         metavar="NAME",
     )
     pidfile: str | None = option(
@@ -58,7 +59,7 @@ class MasterOptions:
         "File for the master's pid; a start is refused while the pid in it is alive, or when it holds something else.",
         parse=optional(text),
         reload=RESTART,
-        cli=("--pidfile",),
+        cli=("-p", "--pidfile", "--pid"),
         metavar="FILE",
     )
     loglevel: str = option(
@@ -83,7 +84,7 @@ class MasterOptions:
         "umask of the master and, unless a watcher sets its own, of all processes; octal.",
         parse=optional_octal,
         reload=RESTART,
-        cli=("--umask",),
+        cli=("-m", "--umask"),
         metavar="OCTAL",
     )
     warmup_delay: float = option(
@@ -169,11 +170,17 @@ class SocketOptions:
     so_reuseport: bool = option(
         False, "Give each slot a queue of its own (SO_REUSEPORT), held by the master.", parse=boolean, reload=REBIND
     )
-    blocking: bool = option(False, "Leave the socket in blocking mode.", parse=boolean, reload=LIVE)
+    blocking: bool | None = option(
+        None,
+        "Whether accept(2) waits, for all that share the socket; without it a new socket does, an inherited one stays "
+        "as it is, and servers that need O_NONBLOCK, as forkserve-worker does, set it.",
+        parse=optional(boolean),
+        reload=LIVE,
+    )
     fd: int | None = option(
         None,
         "Take over this open descriptor instead of binding.",
-        parse=optional(integer),
+        parse=optional_integer,
         check=at_least(0),
         reload=RESTART,
         metavar="N",

@@ -12,12 +12,24 @@ is adding one line.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
-__all__ = ["MISSING", "Check", "Option", "Origin", "Parse", "Reload", "option", "options_of", "slices_of"]
+__all__ = [
+    "MISSING",
+    "Check",
+    "Option",
+    "Origin",
+    "Parse",
+    "Reload",
+    "option",
+    "options_of",
+    "slices_of",
+    "with_bare_values",
+]
 
 Parse = Callable[[str], Any]
 """Turns the text of a value into the value; raises ValueError with a text such as `expected an integer, got 'x'`."""
@@ -64,6 +76,8 @@ class Option:
     metavar: str | None
     many: bool
     choices: tuple[str, ...]
+    bare: str | None
+    """What the flag without a value stands for; only with `choices`, so that the next word can be told from a value."""
     group: str
 
     @property
@@ -85,6 +99,7 @@ def option(  # noqa: PLR0913 - a declaration has as many parts as it has
     metavar: str | None = None,
     many: bool = False,
     choices: tuple[str, ...] = (),
+    bare: str | None = None,
     group: str = "",
 ) -> Any:
     """Declare a dataclass field that is an option; `default` MISSING makes it required.
@@ -94,7 +109,7 @@ def option(  # noqa: PLR0913 - a declaration has as many parts as it has
     """
     record = {
         "help": help, "parse": parse, "check": check, "reload": reload, "cli": cli, "aliases": aliases,
-        "env": env, "metavar": metavar, "many": many, "choices": choices, "group": group,
+        "env": env, "metavar": metavar, "many": many, "choices": choices, "bare": bare, "group": group,
     }  # fmt: skip
     if default is MISSING:
         return dataclasses.field(metadata={"option": record})
@@ -117,3 +132,12 @@ def slices_of(cls: type[Any]) -> tuple[type[Any], ...]:
         each for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part) for each in slices_of(part)
     ]
     return (cls, *below) if options_of(cls) else tuple(below)
+
+
+def with_bare_values(argv: Sequence[str], options: Iterable[Option]) -> list[str]:
+    """Return a command line in which each flag that may stand alone, and does, has got its value."""
+    bare = {flag: each for each in options if each.bare is not None for flag in each.cli}
+    return [
+        f"{word}={bare[word].bare}" if word in bare and after.lower() not in bare[word].choices else word
+        for word, after in pairwise([*argv, ""])
+    ]

@@ -13,7 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from forkserve.config.model import WatcherOptions
 from forkserve.config.options import options_of
 
-__all__ = ["env_values", "expand", "names_in", "nearest", "sockets_for", "sockets_in", "unknown_names"]
+__all__ = [
+    "env_values",
+    "expand",
+    "names_in",
+    "nearest",
+    "sockets_for",
+    "sockets_in",
+    "unknown_names",
+    "unset_text",
+]
 
 _PLACEHOLDER = re.compile(r"\$\(circus\.([\w.-]+)\)|\(\(circus\.([\w.-]+)\)\)", re.IGNORECASE)
 _AT_SPAWN = ("wid", "args", "shell", "working_dir", "uid", "gid", "executable", "use_fds", "name")
@@ -38,6 +47,17 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 def env_values(env: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of `env` as values for `expand`: `env.home` and so on."""
     return {f"env.{name.lower()}": value for name, value in env.items()}
+
+
+def unset_text(text: str) -> str:
+    """Return `the variable X is not set` where a placeholder asks for one, those that are set being replaced already.
+
+    What the master itself gives each process is known at the spawn alone.
+    """
+    names = (match[1] or match[2] for match in _PLACEHOLDER.finditer(text))
+    asked = dict.fromkeys(name[len("env.") :] for name in names if name.lower().startswith("env."))
+    unset = [name for name in asked if not name.lower().startswith(("forkserve_", "notify_", "listen_"))]
+    return f"the variable {' and '.join(unset)} is not set" if unset else ""
 
 
 def sockets_for(watcher: WatcherOptions, sockets: Sequence[str]) -> tuple[str, ...]:

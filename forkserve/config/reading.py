@@ -9,13 +9,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from forkserve.config.document import Findings, Kind, Section, Value
-from forkserve.config.options import Option, options_of
-from forkserve.config.placeholders import nearest
-from forkserve.config.values import optional_octal, paths
+from forkserve.config.options import Option, Parse, options_of
+from forkserve.config.placeholders import nearest, unset_text
+from forkserve.config.values import (
+    boolean,
+    integer,
+    number,
+    optional_integer,
+    optional_octal,
+    paths,
+    seconds,
+    signal_name,
+    size,
+)
 
 __all__ = ["read_options", "refuse_unknown"]
 
 _TAKES_A_LIST = ("cmd", "args", "shell_args")
+_NAME_OR_NUMBER = ("uid", "gid", "owner", "group", "proto")
+_KINDS: Mapping[Parse, tuple[tuple[Kind, ...], str]] = {
+    boolean: ((Kind.BOOLEAN,), "true or false"),
+    integer: ((Kind.INTEGER,), "an integer"),
+    optional_integer: ((Kind.INTEGER,), "an integer"),
+    number: ((Kind.INTEGER, Kind.FLOAT), "a number"),
+    seconds: ((Kind.INTEGER, Kind.FLOAT, Kind.STRING), "seconds"),
+    size: ((Kind.INTEGER, Kind.STRING), "a number of bytes"),
+    signal_name: ((Kind.INTEGER, Kind.STRING), "a signal"),
+}
+"""The types of TOML in which a value may be written; a string for all others."""
 
 
 def read_options(
@@ -33,24 +54,42 @@ def read_options(
         if option is None:
             rest[key] = value
             continue
+        unset = unset_text(value.text)
         try:
             given[option.name] = _parsed(option, value)
         except ValueError as error:
-            findings.error(value.origin, str(error), label=label, key=prefix + key)
+            findings.error(value.origin, unset or str(error), label=label, key=prefix + key)
+        else:
+            if unset:
+                findings.failure(value.origin, unset, label=label, key=prefix + key)
     return given, rest
 
 
 def _parsed(option: Option, value: Value) -> Any:
-    if value.kind is Kind.LIST and option.name not in _TAKES_A_LIST and option.parse is not paths:
-        raise ValueError("expected one value, got a list")
-    if value.kind is Kind.INTEGER and option.parse is optional_octal:
-        # the number 660 in TOML is decimal, which nobody means who writes a file mode
-        raise ValueError(f'write an octal number as a string, such as "0660"; got the number {value.text}')
+    wrong = _wrong_type(option, value)
+    if wrong:
+        raise ValueError(wrong)
     parsed = option.parse(value.text)
     wrong = option.check(parsed) if option.check else None
     if wrong:
         raise ValueError(wrong)
     return parsed
+
+
+def _wrong_type(option: Option, value: Value) -> str | None:
+    """TOML has types, and a value of another one is a mistake or will be one: `numprocesses = "4"`, `cmd = 5`."""
+    if value.kind is Kind.TEXT:
+        return None
+    if value.kind is Kind.LIST:
+        fits = option.name in _TAKES_A_LIST or option.parse is paths
+        return None if fits else "expected one value, got a list"
+    if value.kind is Kind.INTEGER and option.parse is optional_octal:
+        # the number 660 in TOML is decimal, which nobody means who writes a file mode
+        return f'write an octal number as a string, such as "0660"; got the number {value.text}'
+    kinds, expected = _KINDS.get(option.parse, ((Kind.STRING,), "a string"))
+    if value.kind in kinds or (value.kind is Kind.INTEGER and option.name in _NAME_OR_NUMBER):
+        return None
+    return f"expected {expected}, got the {value.kind.value} {value.text!r}"
 
 
 def refuse_unknown(

@@ -73,6 +73,13 @@ def header_name(value: str) -> str:
     return value
 
 
+def root_path(value: str) -> str:
+    """Read the path of an application, without the slash at its end: `/shop`; `/` and nothing are the root."""
+    if value and not value.startswith("/"):
+        raise ValueError(f"expected a path that begins with a slash, such as /{value}, got {value!r}")
+    return value.rstrip("/")
+
+
 def mapping(value: str) -> tuple[str, str]:
     """Read `/url=folder`."""
     url, equals, folder = value.partition("=")
@@ -90,7 +97,7 @@ class Concurrency:
     )
     spawn: int = option(
         0,
-        "Greenlets at most; 0 for no limit.",
+        "Greenlets at most, further requests wait; 0 for no limit.",
         parse=integer,
         check=at_least(0),
         cli=("--spawn", "--worker-connections"),
@@ -142,7 +149,7 @@ class Timeouts:
     """How long anything may take."""
 
     timeout: float = option(
-        30.0, "Seconds the application has for a request; 0 for no limit.", parse=seconds, check=at_least(0),
+        30.0, "Seconds the application may be silent in a request; 0 for no limit.", parse=seconds, check=at_least(0),
         cli=("-t", "--timeout"), metavar="SECONDS",
     )  # fmt: skip
     graceful_timeout: float = option(
@@ -200,7 +207,7 @@ class ProxyOptions:
     )
     proxy_protocol: ProxyProtocol = option(
         ProxyProtocol.OFF, "PROXY protocol header that connections begin with.", parse=member(ProxyProtocol),
-        cli=("--proxy-protocol",), choices=("off", "v1", "v2", "auto"),
+        cli=("--proxy-protocol",), choices=("off", "v1", "v2", "auto"), bare="auto",
     )  # fmt: skip
     proxy_allow_ips: tuple[str, ...] = option(
         ("127.0.0.1", "::1"), "Addresses that may send a PROXY header.", parse=commas,
@@ -215,7 +222,11 @@ class ProxyOptions:
         metavar="NAME",
     )
     root_path: str = option(
-        "", "Path under which a proxy serves the application.", cli=("--root-path",), metavar="PATH"
+        "",
+        "Path under which a proxy serves the application, whether or not it passes it on: SCRIPT_NAME, root_path.",
+        parse=root_path,
+        cli=("--root-path",),
+        metavar="PATH",
     )
 
 

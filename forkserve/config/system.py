@@ -18,7 +18,7 @@ from forkserve.config.document import Findings
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin
 from forkserve.config.placeholders import names_in, nearest
-from forkserve.config.values import words
+from forkserve.config.values import is_file, words
 
 __all__ = ["find_program", "verify"]
 
@@ -68,7 +68,7 @@ class _Verifier:
     def master(self, master: MasterOptions) -> None:
         if master.pidfile:
             self.folder_of("pidfile", master.pidfile)
-        if master.logoutput != "-" and not master.logoutput.startswith("syslog:"):
+        if is_file(master.logoutput):
             self.folder_of("logoutput", master.logoutput)
         if master.control not in ("auto", "none"):
             self.folder_of("control", master.control)
@@ -128,15 +128,29 @@ class _Verifier:
             self._error(key, f"unknown {what} {name!r}{nearest(name, names())}")
 
     def _program(self, watcher: WatcherOptions, environ: Mapping[str, str]) -> None:
-        """Warn of a program that is not found on the PATH it will be looked for on."""
+        """Note a program that is not found where it will be looked for."""
         program = watcher.executable or _first_word(watcher.cmd)
-        if watcher.shell or "/" in program or names_in(program):
+        if watcher.shell or names_in(program) or program == "/":
+            return
+        if "/" in program:
+            self._program_at(program, watcher.working_dir)
             return
         inherited = environ.get("PATH") if watcher.copy_env else None
         path = watcher.env.get("PATH", inherited or os.defpath)
         if find_program(program, path) is None:
             cure = "" if watcher.copy_env else "; copy_env is off, so set PATH in an env section or copy_env = True"
-            self._note(self.findings.warning, "cmd", f"{program!r} is not found on the PATH{cure}")
+            self._note(self.findings.failure, "cmd", f"{program!r} is not found on the PATH{cure}")
+
+    def _program_at(self, program: str, working_dir: str | None) -> None:
+        if working_dir and names_in(working_dir):
+            return
+        path = Path(working_dir or ".") / program
+        if path.is_file() and os.access(path, os.X_OK):
+            return
+        reason = "is not executable" if path.is_file() else "is no file" if path.exists() else "does not exist"
+        elsewhere = working_dir and not os.path.isabs(program) and Path(program).exists()
+        hint = f"; it is taken from working_dir, so write {Path(program).absolute()}" if elsewhere else ""
+        self._note(self.findings.failure, "cmd", f"{path} {reason}{hint}")
 
     def _error(self, key: str, message: str) -> None:
         self._note(self.findings.error, key, message)

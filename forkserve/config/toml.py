@@ -27,6 +27,8 @@ _TABLES = ("forkserve", "circus", "socket", "watcher", "plugin", "env")
 _HEADER = re.compile(r"\s*(\[(?!\[).+\])\s*(#.*)?$")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
+_KINDS = {str: Kind.STRING, int: Kind.INTEGER, float: Kind.FLOAT}
+
 _Path = tuple[str, ...]
 
 
@@ -110,11 +112,9 @@ class _Tables:
     def _value(self, path: _Path, item: Any) -> Value | None:
         origin = self._origin(path)
         if isinstance(item, bool):
-            return Value(str(item).lower(), origin)
-        if isinstance(item, int):
-            return Value(str(item), origin, Kind.INTEGER)
+            return Value(str(item).lower(), origin, Kind.BOOLEAN)
         if not isinstance(item, list):
-            return Value(str(item), origin)
+            return Value(str(item), origin, _KINDS.get(type(item), Kind.DATE))
         if all(isinstance(each, str | int | float) for each in item):
             return Value(shlex.join(str(each) for each in item), origin, Kind.LIST)
         self.findings.error(origin, "expected a value or a list of texts", label=".".join(path[:-1]), key=path[-1])

@@ -25,6 +25,7 @@ __all__ = [
     "boolean",
     "family",
     "integer",
+    "is_file",
     "log_level",
     "log_output",
     "member",
@@ -33,6 +34,7 @@ __all__ = [
     "octal",
     "one_of",
     "optional",
+    "optional_integer",
     "optional_octal",
     "paths",
     "seconds",
@@ -121,6 +123,11 @@ def optional_octal(value: str) -> int | None:
     return octal(value) if value.strip() else None
 
 
+def optional_integer(value: str) -> int | None:
+    """Read a whole number, or nothing from empty text."""
+    return integer(value) if value.strip() else None
+
+
 def signal_name(value: str) -> int:
     """Read a signal: `TERM`, `SIGTERM`, `term`, `15`, `SIGRTMIN+1`; the result is its number."""
     word = value.strip().upper().removeprefix("SIG")
@@ -197,6 +204,11 @@ def log_output(value: str) -> str:
     """Read where a log goes; Circus's `stdout` is its stderr, and so `-` here."""
     word = value.strip()
     return "-" if word in ("", "stdout") else word
+
+
+def is_file(place: str) -> bool:
+    """Tell whether a log goes to a file: neither to stderr or stdout (`-`) nor to syslog."""
+    return place != "-" and not place.startswith("syslog:")
 
 
 def member(kind: type[E]) -> Callable[[str], E]:

@@ -1,13 +1,14 @@
 """The verbs: one typed function each, over the master. No bytes here, and nothing of HTTP.
 
-A verb takes validated parameters and returns its answer, or a Completion for work that takes time. COMMANDS is the one
-table that the server, its index and the tests read.
+A verb takes validated parameters and returns its answer, a Completion for work that takes time, or Steps, which are
+taken a few at a time, so that a question about hundreds of processes holds up no event. COMMANDS is the one table that
+the server, its index and the tests read.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from forkserve.control.schema import (
     Selected,
     SetOptions,
     SignalTo,
+    SlotReport,
     SocketReport,
     Stopping,
     Version,
@@ -40,7 +42,10 @@ from forkserve.master import Master
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.snapshot import ProcessView, WatcherView
 
-__all__ = ["COMMANDS", "Command", "Context"]
+__all__ = ["COMMANDS", "Command", "Context", "Steps"]
+
+Steps = Generator[None, None, list[WatcherReport]]
+"""Looks at one process in each step, and returns the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +69,32 @@ class Command:
 def _version(context: Context, _asked: Nothing) -> Version:
     master = context.master
     uptime = master.loop.now() - master.started_at
-    return Version(forkserve.__version__, os.getpid(), round(uptime, 3), list(COMMANDS))
+    return Version(
+        forkserve.__version__, os.getpid(), round(uptime, 3), list(COMMANDS), master.name, master.description
+    )
 
 
 def _list(context: Context, _asked: Nothing) -> list[str]:
     return [view.name for view in context.master.views()]
 
 
-def _status(context: Context, asked: Selected) -> list[WatcherReport]:
-    return [_report(context, view) for view in _views(context, asked)]
+def _status(context: Context, asked: Selected) -> Steps:
+    return _reports(context, _views(context, asked), closely=False)
 
 
-def _stats(context: Context, asked: Selected) -> list[WatcherReport]:
-    return [_report(context, view, closely=True) for view in _views(context, asked)]
+def _stats(context: Context, asked: Selected) -> Steps:
+    return _reports(context, _views(context, asked), closely=True)
+
+
+def _reports(context: Context, views: tuple[WatcherView, ...], *, closely: bool) -> Steps:
+    reports = []
+    for view in views:
+        processes = []
+        for process in view.processes:
+            processes.append(_process(context, process, closely=closely))
+            yield
+        reports.append(_report(view, processes))
+    return reports
 
 
 def _views(context: Context, asked: Selected) -> tuple[WatcherView, ...]:
@@ -87,7 +105,7 @@ def _views(context: Context, asked: Selected) -> tuple[WatcherView, ...]:
     return views
 
 
-def _report(context: Context, view: WatcherView, *, closely: bool = False) -> WatcherReport:
+def _report(view: WatcherView, processes: list[ProcessReport]) -> WatcherReport:
     return WatcherReport(
         name=view.name,
         state=view.state.value,
@@ -95,12 +113,14 @@ def _report(context: Context, view: WatcherView, *, closely: bool = False) -> Wa
         restarts=view.restarts,
         command=" ".join(filter(None, (view.options.cmd, view.options.args))),
         reason=next((slot.reason for slot in view.slots if slot.reason), "") if not view.processes else "",
-        processes=[_process(context, process, closely=closely) for process in view.processes],
+        processes=processes,
+        generation=view.generation,
+        slots=[SlotReport(each.wid, each.state.value, each.reason, each.retry_in) for each in view.slots],
     )
 
 
 def _process(context: Context, process: ProcessView, *, closely: bool) -> ProcessReport:
-    usage = context.meter.measure(process.pid)
+    usage = context.meter.measure(process.pid, closely=closely)
     return ProcessReport(
         name=process.name,
         wid=process.wid,
@@ -111,8 +131,8 @@ def _process(context: Context, process: ProcessView, *, closely: bool) -> Proces
         cpu=usage.cpu if usage else None,
         memory=usage.memory if usage else None,
         threads=usage.threads if usage and closely else None,
-        fds=usage.fds if usage and closely else None,
-        children=usage.children if usage and closely else None,
+        fds=usage.fds if usage else None,
+        children=usage.children if usage else None,
     )
 
 

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from forkserve.errors import ControlError
+from forkserve.unix.home import typed
 
-__all__ = ["default_path", "find", "is_live"]
+__all__ = ["default_path", "find", "is_live", "live_sockets"]
 
 
 _SHARED = ("/run", "/tmp")
@@ -40,7 +41,7 @@ def _candidates(shared: tuple[str, str] = _SHARED) -> Iterator[Path]:
 def _file_name(configuration: str | None, pid: int | None) -> str:
     if configuration is None:
         return f"forkserve-{pid}.sock"
-    path = Path(configuration).resolve()
+    path = Path(os.path.normpath(configuration))
     return f"{path.stem[:40]}-{zlib.crc32(bytes(path)):08x}.sock"
 
 
@@ -94,22 +95,18 @@ def is_live(path: Path) -> bool:
         return True
 
 
-def find(configuration: str | None) -> Path:
-    """Return the socket of the master that runs `configuration`, or of the only master there is.
-
-    Raises ControlError when there is none, or when there are several and no configuration tells which.
-    """
+def live_sockets() -> list[Path]:
+    """Return the sockets of all masters that run here."""
     folders = [folder for folder in _candidates() if _can_be_trusted(folder)]
-    if configuration is not None:
-        name = _file_name(configuration, None)
-        for folder in folders:
-            if is_live(folder / name):
-                return folder / name
-        raise ControlError(f"no forkserve runs {configuration}: start it with `forkserve -c {configuration}`")
-    live = [path for folder in folders for path in sorted(folder.glob("*.sock")) if is_live(path)]
-    if len(live) == 1:
-        return live[0]
-    if not live:
-        raise ControlError("no forkserve is running here; name its socket with --socket PATH if it is elsewhere")
-    listed = "\n".join(f"  --socket {path}" for path in live)
-    raise ControlError(f"several forkserve are running; say which with -c CONFIG or one of\n{listed}")
+    return [path for folder in folders for path in sorted(folder.glob("*.sock")) if is_live(path)]
+
+
+def find(configuration: str) -> Path:
+    """Return the socket of the master that runs `configuration`; raises ControlError when there is none."""
+    folders = [folder for folder in _candidates() if _can_be_trusted(folder)]
+    # As it was typed, as the master has it, and as it is behind its links.
+    written = dict.fromkeys((typed(configuration, os.environ), str(Path(configuration).resolve())))
+    for path in (folder / _file_name(each, None) for each in written for folder in folders):
+        if is_live(path):
+            return path
+    raise ControlError(f"no forkserve runs {configuration}: start it with `forkserve -c {configuration}`")

@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from forkserve.config.placeholders import nearest
-from forkserve.control.commands import COMMANDS, Command, Context
+from forkserve.control.commands import COMMANDS, Command, Context, Steps
 from forkserve.control.http import Reply, Request, Stream
 from forkserve.control.printable import printable
 from forkserve.control.schema import Done
@@ -31,6 +32,8 @@ __all__ = ["Routes"]
 log = logging.getLogger("forkserve.control")
 
 _PREFIX = "/v1/"
+AT_A_TIME = 0.005
+"""Seconds of answering one question at a stretch."""
 LONGEST = 500
 """Characters of what a client sent that are said back to it, or logged, at most."""
 
@@ -67,6 +70,8 @@ class Routes:
             log.info("control: %s %s", printable(request.path.removeprefix(_PREFIX)), printable(asked))
         if isinstance(answer, Stream):
             respond(answer)
+        elif isinstance(answer, Generator):
+            self._take_steps(answer, respond)
         elif not isinstance(answer, Completion):
             respond(_json(HTTPStatus.OK, answer))
         elif getattr(parameters, "waiting", True):
@@ -75,6 +80,22 @@ class Routes:
             raise answer.error
         else:
             respond(_json(HTTPStatus.ACCEPTED, Done(False, "begun")))
+
+    def _take_steps(self, steps: Steps, respond: Respond) -> None:
+        """Take steps for a moment, then let the loop serve others first."""
+        loop = self._context.master.loop
+        enough = loop.now() + AT_A_TIME
+        try:
+            while loop.now() < enough:
+                next(steps)
+        except StopIteration as end:
+            respond(_json(HTTPStatus.OK, end.value))
+            return
+        except Exception:
+            log.exception("a bug in forkserve, please report it")
+            respond(_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
+            return
+        loop.call_later(0.0, lambda: self._take_steps(steps, respond))
 
 
 class _Mistake(ControlError):

@@ -102,6 +102,18 @@ class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
     children: int | None = None
 
 
+class SlotReport(msgspec.Struct, frozen=True):
+    """One place of a watcher: `state` is filled, backoff, fatal or vacant, `reason` how its last process was lost.
+
+    `retry_in` is the rest of a pause in seconds, where it is in one.
+    """
+
+    wid: int
+    state: str
+    reason: str
+    retry_in: float | None
+
+
 class WatcherReport(msgspec.Struct, frozen=True):
     """One watcher and the processes it has now; `restarts` counts those it lost and replaced since it began."""
 
@@ -113,6 +125,9 @@ class WatcherReport(msgspec.Struct, frozen=True):
     reason: str
     """Why nothing of it runs, where something should."""
     processes: list[ProcessReport]
+    generation: int
+    """Counts the reloads; a process of a lower one is to be replaced."""
+    slots: list[SlotReport]
 
 
 class SocketReport(msgspec.Struct, frozen=True):
@@ -126,12 +141,15 @@ class SocketReport(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """Who answers: the version, the pid of the master, and how long it has been up in seconds."""
+    """Who answers: the version, the pid of the master, how long it has been up in seconds, what it is called (`--name`)
+    and what it runs: its configuration file, or `command line`."""
 
     version: str
     pid: int
     uptime: float
     verbs: list[str]
+    name: str
+    source: str
 
 
 class Done(msgspec.Struct, frozen=True):

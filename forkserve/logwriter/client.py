@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forkserve.config.model import StreamOptions
 from forkserve.logwriter.protocol import LARGEST, Captured, Order, pack, unpack
@@ -50,8 +50,10 @@ class Streams:
     """All captured output. The writer is forked when it is first needed; `fileno` then says when to `take`."""
 
     def __init__(self) -> None:
+        # Once: a deployment may remove the folder that we were started in, and a writer is started later.
+        self._folder = _working_directory()
         self.pid: int | None = None
-        """The writer's, None while there is none. When it is reaped, call `restart`."""
+        """The writer's, None while there is none. When it is reaped, call `lost`, then `restart`."""
         self._socket: socket.socket | None = None
         self._held: dict[int, list[tuple[Captured, int]]] = {}
         self._unsent: deque[tuple[bytes, int | None]] = deque()
@@ -65,12 +67,18 @@ class Streams:
         """
         if (stdout or stderr) and self.pid is None:
             self.restart()
-        out = _pipe(stdout)
+        out = _pipe(self._placed(stdout))
         try:
-            return Output(out, _pipe(stderr))
+            return Output(out, _pipe(self._placed(stderr)))
         except OSError:
             _close(out)
             raise
+
+    def _placed(self, options: StreamOptions | None) -> StreamOptions | None:
+        """Return options with a path that means the same whatever becomes of the working directory."""
+        if options is None or options.filename is None:
+            return options
+        return replace(options, filename=os.path.normpath(os.path.join(self._folder, options.filename)))
 
     def attach(self, output: Output, *, name: str, pid: int) -> None:
         """Have the output of the process written from now on. `name` is its canonical one, `web[3]`."""
@@ -115,6 +123,10 @@ class Streams:
             while self._socket is not None and (data := self._socket.recv(LARGEST)):
                 warnings.append(str(unpack(data)[1]["text"]))
         return warnings
+
+    def lost(self) -> None:
+        """Note that the writer was reaped; output waits in its pipes until `restart`."""
+        self._drop_socket()
 
     def restart(self) -> None:
         """Fork another writer, after the old one was reaped, and hand it every pipe; raises OSError.
@@ -177,6 +189,13 @@ class Streams:
             if fd in self._ended:
                 self._ended.remove(fd)
                 os.close(fd)
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
 
 
 def _pipe(options: StreamOptions | None) -> _Pipe | None:

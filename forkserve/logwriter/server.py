@@ -105,7 +105,11 @@ class _Writer:
             return
         order, facts = unpack(data)
         if order is Order.ADD and fds:
-            self._add(fds[0], captured_from(facts))
+            try:
+                self._add(fds[0], captured_from(facts))
+            except Exception as error:  # noqa: BLE001 - all the other outputs must go on
+                self._warn(f"the output of {facts.get('name')} cannot be captured: {error}")
+                os.close(fds[0])
         elif order is Order.REOPEN:
             for queue in self._queues.values():
                 queue.reopen()
@@ -121,7 +125,7 @@ class _Writer:
         key = key_of(captured.options)
         if key not in self._queues:
             place = key[1] or key[0]
-            self._queues[key] = Queue(sink_for(captured.options), place, self._warn)
+            self._queues[key] = Queue(sink_for(captured.options, self._warn), place, self._warn)
         decoration = Decoration.of(captured.options, captured.name, captured.pid)
         self._sources[fd] = _Source(captured, decoration, self._queues[key])
         os.set_blocking(fd, False)

@@ -69,12 +69,12 @@ def key_of(options: StreamOptions) -> tuple[str, str]:
     return ("file", os.path.abspath(options.filename or os.devnull))
 
 
-def sink_for(options: StreamOptions) -> Sink:
-    """Return a new sink; nothing is opened before the first write."""
+def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
+    """Return a new sink, opened by its first write; `report` is told where else lines go meanwhile."""
     kind, place = key_of(options)
     if kind == "stdout":
         return _Stdout()
-    return Syslog(place) if kind == "syslog" else log_file(options, place)
+    return Syslog(place) if kind == "syslog" else log_file(options, place, report)
 
 
 class Queue:
@@ -169,7 +169,7 @@ class Queue:
                 self._failing = False
                 self._progress = time.monotonic()
             except OSError as error:
-                self._sink.reopen()
+                self._sink.close()
                 if not self._wait_after(error):
                     return
 

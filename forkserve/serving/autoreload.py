@@ -23,6 +23,8 @@ from select import poll
 from time import time_ns
 
 from forkserve.config.launch import ReloadOptions
+from forkserve.unix.deafness import leave_signals_to_main
+from forkserve.unix.home import START, here
 
 __all__ = ["Reloader", "loads_anew", "own_files"]
 
@@ -44,7 +46,11 @@ class Reloader:
 
     def start(self) -> None:
         """Watch in the background; the thread is a real one also where gevent has patched `threading`."""
-        start_new_thread(lambda: self.changed(self.wait(broad=False)), ())
+        start_new_thread(self._watch, ())
+
+    def _watch(self) -> None:
+        leave_signals_to_main()
+        self.changed(self.wait(broad=False))
 
     def wait(self, *, broad: bool = True) -> str:
         """Wait until a watched file changes and return its path; `broad` is for a broken application.
@@ -75,7 +81,7 @@ class Reloader:
                 yield None
         watchfiles = importlib.import_module("watchfiles")
         folders = {os.path.dirname(path) for path in self.files(broad=broad)}
-        folders |= {os.path.abspath(folder) for folder in (*self.options.reload_dir, *([os.getcwd()] if broad else []))}
+        folders |= {os.path.abspath(folder) for folder in (*self.options.reload_dir, *(here() if broad else []))}
         present = [folder for folder in _outermost(folders) if os.path.isdir(folder)]
         yield from watchfiles.watch(
             *present, raise_interrupt=False, debounce=100, yield_on_timeout=True, rust_timeout=2 * INTERVAL_MS
@@ -85,21 +91,22 @@ class Reloader:
         """Return the files watched at this moment."""
         found = {os.path.abspath(path) for path in self.options.reload_extra_file}
         found |= own_files()
-        folders = [*self.options.reload_dir, *([os.getcwd()] if broad else [])]
+        folders = [*self.options.reload_dir, *(here() if broad else [])]
         for folder in folders:
             found |= set(_python_files(folder))
         return found
 
 
-def loads_anew() -> bool:
-    """Return whether the command of this process could load its application now, in a process of its own.
+def loads_anew(folder: str | None) -> bool:
+    """Return whether the command of this process could load its application now, in a process that starts in `folder`.
 
     What is wrong with it goes to stderr. The answer is what it prints, not its exit status: in a process with libev,
     as under gevent, another may have reaped it. The functions are those from before any monkey patch.
     """
     read, write = os.pipe()
     words = [*sys.orig_argv, "--check"]
-    pid = posix_spawn(sys.executable, words, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, write, 1)])
+    environ = os.environ | ({START: folder} if folder else {})
+    pid = posix_spawn(sys.executable, words, environ, file_actions=[(os.POSIX_SPAWN_DUP2, write, 1)], setsigmask=())
     os.close(write)
     said = b""
     while part := os_read(read, 4096):

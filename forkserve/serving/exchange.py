@@ -60,6 +60,22 @@ class BaseExchange:
         if kept is not None:
             kept.spill()
 
+    def fail(self, error: BaseException) -> None:
+        """Answer for what the application raised; if that fails as well, as without memory, close the connection."""
+        try:
+            self._fail(error)
+        except BaseException:
+            self.conn.done(False)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """Close the connection if this exchange has not ended: what ran it has failed."""
+        if getattr(self.conn, "exchange", None) is self:
+            self.conn.done(False)
+
     def may_keep(self) -> bool:
         """Tell whether the connection can take another request after this one."""
         raise NotImplementedError

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
+from tempfile import _TemporaryFileWrapper
 from typing import Any
 
 __all__ = ["FileWrapper"]
+
+_BUFFERED = (io.BufferedReader, io.BufferedRandom)
 
 
 class FileWrapper:
@@ -25,21 +29,28 @@ class FileWrapper:
             yield block
 
     def part(self) -> tuple[int, int] | None:
-        """Return where the object stands in its regular file and how many bytes follow; None if it is no such file.
+        """Return where the object stands in its regular file and how many bytes follow.
 
-        A text file is none, as its position is opaque; nor is a file opened by a compressing reader, which names the
-        descriptor of the packed data: so only what io itself opened for reading counts.
+        None unless these are sure to be the bytes that `read` gives. The size of a file without a block on disk may say
+        nothing: those of /proc are said to be empty, those of /sys to have a page.
         """
         try:
-            if type(self.filelike).__module__ not in ("_io", "io", "tempfile") or "b" not in self.filelike.mode:
+            if not _reads_as_stored(self.filelike):
                 return None
             described = os.fstat(self.filelike.fileno())
             offset = self.filelike.tell()
         except (AttributeError, OSError, ValueError):
             return None
-        if not stat.S_ISREG(described.st_mode):
+        if not stat.S_ISREG(described.st_mode) or not described.st_blocks:
             return None
         return offset, max(0, described.st_size - offset)
+
+
+def _reads_as_stored(filelike: Any) -> bool:
+    """Whether `read` is that of io itself, on a descriptor: not one that a subclass, or a compressing reader, has."""
+    file: Any = filelike.file if type(filelike) is _TemporaryFileWrapper else filelike
+    raw = file.raw if type(file) in _BUFFERED else file
+    return type(raw) is io.FileIO and raw.readable() and not any("read" in vars(each) for each in (file, raw))
 
 
 def _nothing() -> None:

@@ -1,7 +1,7 @@
 """--static /url=folder: files beside the application, by sendfile, with conditional requests and ranges.
 
 Rules: only GET and HEAD, only regular files below the folder after every link is followed, no listing, nothing whose
-name begins with a dot. What is no such file goes to the application.
+name begins with a dot, also if a link with another name leads there. What is no such file goes to the application.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import mimetypes
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ from typing import Any, BinaryIO
 from forkserve.serving.files import FileWrapper
 from forkserve.serving.http.conditional import Conditions, Selection, etag_of, select
 from forkserve.serving.http.response import date_text
+from forkserve.unix.beneath import open_beneath
 
 __all__ = ["Folders", "Found", "Static"]
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
+HIDDEN = re.compile(r"\.(?!\.)").match
+"""A dotfile. Two dots are no secret: Kubernetes keeps what it mounts in `..data`, and has links to it."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 STATUS = {200: "200 OK", 206: "206 Partial Content", 304: "304 Not Modified", 412: "412 Precondition Failed"}
 UNSATISFIABLE = "416 Range Not Satisfiable"
@@ -113,26 +117,35 @@ class Static:
 
 
 def _open(folder: str, name: str) -> int | None:
-    """Open a regular file below the folder; None for everything else."""
+    """Open a regular file below the folder; None for everything else. Raises OSError if descriptors have run out."""
     parts = name.encode("latin-1").decode("utf-8", "surrogateescape").split("/")
     # A slash at the end names a folder, which is nothing to be served.
     if not parts[-1] or any(part.startswith(".") or "\0" in part for part in parts):
         return None
     try:
-        real = os.path.realpath(os.path.join(folder, *parts), strict=True)
-        if not real.startswith(folder + os.sep) and folder != os.sep:
-            return None
-        # O_NONBLOCK: opening a FIFO must not wait for its writer.
-        fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        fd = _open_real(folder, os.path.realpath(os.path.join(folder, *parts), strict=True))
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in EXHAUSTED:
             # It may well be there, so the application, and a 404, would be wrong.
             raise
         return None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    if fd is not None and not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         return None
     return fd
+
+
+def _open_real(folder: str, real: str) -> int | None:
+    """Open what a path leads to, if that lies below the folder and is no dotfile. Raises OSError."""
+    below = real.removeprefix(folder.rstrip("/") + "/")
+    if below == real or any(HIDDEN(part) for part in below.split("/")):
+        return None
+    at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # A link in it by now was put there after it was looked at. O_NONBLOCK: a FIFO must not wait for its writer.
+        return open_beneath(at, below, os.O_RDONLY | os.O_NONBLOCK)
+    finally:
+        os.close(at)
 
 
 def _conditions(field: Callable[[str], str | None]) -> Conditions:

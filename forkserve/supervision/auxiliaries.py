@@ -22,6 +22,10 @@ __all__ = ["AuxiliaryProcesses"]
 
 _PAUSE = 5.0
 """Seconds until a guard that could not be forked is tried again, at a start."""
+BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
+"""Seconds before a companion that has died young is replaced, doubled each time up to the second."""
+YOUNG = 5.0
+"""Seconds up to which it is young."""
 
 
 class AuxiliaryProcesses:
@@ -34,6 +38,8 @@ class AuxiliaryProcesses:
         self._emit = emit
         self._streams = Streams()
         self._watched = -1
+        self._writer_began = loop.now() - YOUNG
+        self._delay = 0.0
         self._opened: dict[Identity, Output] = {}
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
@@ -98,13 +104,12 @@ class AuxiliaryProcesses:
             self._guard.close()
             self._post_guard()
         elif pid == self._streams.pid:
-            self._emit(AuxiliaryReplaced(auxiliary="log writer", pid=pid))
             self._unwatch_streams()
-            try:
-                self._streams.restart()
-            except OSError as error:
-                self._failed("log writer", error, "captured output waits in its pipes")
-            self._watch_streams()
+            self._streams.lost()
+            is_young = self._loop.now() - self._writer_began < YOUNG
+            self._delay = min(max(2 * self._delay, BACKOFF), LONGEST_BACKOFF) if is_young else 0.0
+            self._emit(AuxiliaryReplaced(auxiliary="log writer", pid=pid, delay=self._delay))
+            self._loop.call_later(self._delay, self._restart_streams)
 
     def close(self) -> None:
         """Send both home: they end by themselves, and `pids` is empty when they have been reaped."""
@@ -127,6 +132,16 @@ class AuxiliaryProcesses:
             return
         for pgid, (stop_signal, grace) in self._groups.items():
             self._guard.began(pgid, stop_signal, grace)
+
+    def _restart_streams(self) -> None:
+        if self._closing is not None or self._streams.pid is not None:
+            return
+        self._writer_began = self._loop.now()
+        try:
+            self._streams.restart()
+        except OSError as error:
+            self._failed("log writer", error, "captured output waits in its pipes")
+        self._watch_streams()
 
     def _failed(self, auxiliary: str, error: OSError, effect: str) -> None:
         self._emit(AuxiliaryFailed(auxiliary=auxiliary, reason=error.strerror or str(error), effect=effect))

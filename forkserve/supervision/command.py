@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from forkserve.config.handover import GRACEFUL_TIMEOUT, SCOREBOARD, Identity, drain_limit
-from forkserve.config.model import WatcherOptions
+from forkserve.config.model import SocketOptions, WatcherOptions
 from forkserve.config.options import options_of
 from forkserve.config.placeholders import env_values, expand, sockets_for
 from forkserve.config.values import words
@@ -23,7 +23,7 @@ from forkserve.supervision.os.spawn import FIRST_SOCKET, SpawnSpec
 from forkserve.unix.privileges import Credentials, resolve
 from forkserve.unix.scoreboard import Place
 
-__all__ = ["Command", "Outputs", "prepare"]
+__all__ = ["Command", "Outputs", "mixed_readers", "prepare"]
 
 _NOT_INHERITED = frozenset(
     {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD}
@@ -86,8 +86,16 @@ class Command:
     @property
     def says_ready(self) -> bool:
         """True for a program that is known to say READY=1, unless it may wait for its source to be mended first."""
-        text = [word.strip("'\"") for word in f"{self.options.cmd} {self.options.args}".split()]
-        return any(os.path.basename(word) in _READY_SPEAKERS for word in text) and not _RELOADING & set(text)
+        return self.is_worker and not _RELOADING & set(self._words)
+
+    @property
+    def is_worker(self) -> bool:
+        """True for our own worker, which makes its sockets non-blocking."""
+        return any(os.path.basename(word) in _READY_SPEAKERS for word in self._words)
+
+    @property
+    def _words(self) -> list[str]:
+        return [word.strip("'\"") for word in f"{self.options.cmd} {self.options.args}".split()]
 
     @property
     def changes_user(self) -> bool:
@@ -121,6 +129,9 @@ class Command:
         if place is not None:
             env[SCOREBOARD] = place.variable(memory, bell)
         values = self._values(wid, env)
+        cwd = expand(options.working_dir, values) if options.working_dir else None
+        if cwd is not None and "PWD" in env:
+            env["PWD"] = os.path.join(env["PWD"], cwd)
         stdin = 0 if not options.close_child_stdin else None
         if options.stdin_socket is not None:
             stdin = fds_for((options.stdin_socket,))[options.stdin_socket]
@@ -130,7 +141,7 @@ class Command:
             sockets=fds_for(self.sockets),
             fds={} if place is None else {memory: place.board.fd, bell: place.board.bell},
             executable=options.executable,
-            cwd=expand(options.working_dir, values) if options.working_dir else None,
+            cwd=cwd,
             credentials=self.credentials,
             umask=options.umask,
             rlimits={name: _limit(name, value) for name, value in options.rlimits.items()},
@@ -193,6 +204,22 @@ def prepare(
         except ValueError as error:
             raise ConfigError(f"[watcher:{options.name}] cmd: {error}") from None
     return command
+
+
+def mixed_readers(commands: Iterable[Command], sockets: Iterable[SocketOptions]) -> list[str]:
+    """Return a warning for each socket that our worker makes non-blocking for a program that may wait in accept(2)."""
+    commands = tuple(commands)
+    warnings = []
+    for socket in sockets:
+        readers = [each for each in commands if socket.name.lower() in each.all_sockets]
+        others = [each.options.name for each in readers if not each.is_worker]
+        if socket.blocking is None and others and len(others) < len(readers):
+            warnings.append(
+                f"socket {socket.name}: forkserve-worker makes it non-blocking, for {', '.join(others)} too, where "
+                "accept() fails with EAGAIN if it expects to wait: use another socket there, or set blocking = False "
+                "if it does not"
+            )
+    return warnings
 
 
 def _text(value: object) -> str:

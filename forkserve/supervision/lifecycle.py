@@ -270,6 +270,11 @@ KILLED_AT_MOST = 200
 """Early deaths from outside in a row before they count as failures: a storm of kills is borne, an endless one not."""
 
 
+FINAL = frozenset({2, 3, 77, 78})
+"""Exit codes by which forkserve-worker says that it can never start (errors.ExitCode): its command line, its
+application, a permission, its backend or configuration. Those of other programs mean whatever they like."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What a watcher wants done about a death; times in seconds, `max_retry` -1 is for ever."""
@@ -293,7 +298,9 @@ class Death:
     """How an occupant was lost, or never began.
 
     `transient` means that the machine was short of something, `impossible` that no such program can be executed, and
-    that the slot has never run one, `early` that it died so soon that having been ready says nothing.
+    that the slot has never run one, `early` that it died so soon that having been ready says nothing. `code` is the
+    exit code of a program whose codes are known, as long as nothing of its watcher was ever ready: what has served can
+    start.
     """
 
     was_ready: bool
@@ -301,6 +308,12 @@ class Death:
     transient: bool = False
     impossible: bool = False
     early: bool = False
+    code: int | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """True when another try would end as this one."""
+        return self.impossible or self.code in FINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +329,8 @@ def judge(policy: Policy, tally: Tally, death: Death) -> Verdict:
     """Decide what follows when the occupant of a slot has died unasked.
 
     A process that had been ready for a while clears the tally and is replaced at once. An early death is retried after
-    a pause that doubles, and after `max_retry` of them in a row the slot is given up.
+    a pause that doubles, and after `max_retry` of them in a row the slot is given up; at once when no other try can
+    help.
     """
     if not policy.respawn and not death.transient:
         return Verdict(SlotEvent.FINISHED, Tally())
@@ -328,7 +342,7 @@ def judge(policy: Policy, tally: Tally, death: Death) -> Verdict:
     if death.transient:
         return Verdict(SlotEvent.LOST_EARLY, tally, min(policy.backoff, policy.backoff_max))
     counted = replace(tally, failed=failed)
-    if 0 <= policy.max_retry <= failed or (death.impossible and policy.max_retry >= 0):
+    if 0 <= policy.max_retry <= failed or (death.is_final and policy.max_retry >= 0):
         return Verdict(SlotEvent.GAVE_UP, counted)
     # 2 ** 60 seconds is long enough, and a float still
     return Verdict(SlotEvent.LOST_EARLY, counted, min(policy.backoff * 2.0 ** min(failed - 1, 60), policy.backoff_max))

@@ -50,11 +50,14 @@ class Plan:
         return not (self.added or self.removed or self.rebound or self.restart or changed)
 
 
-def plan(old: Config, new: Config) -> Plan:
-    """Compare two configurations; watchers are matched by name without regard to case, as in Circus."""
+def plan(old: Config, new: Config, *, rebound: frozenset[str] = frozenset()) -> Plan:
+    """Compare two configurations; watchers are matched by name without regard to case, as in Circus.
+
+    `rebound` are sockets, in lower case, that are bound anew though nothing about them differs: a file was removed.
+    """
     before = {each.name.lower(): each for each in old.watchers}
     after = {each.name.lower(): each for each in new.watchers}
-    rebound = _rebound(old.sockets, new.sockets)
+    rebound = _rebound(old.sockets, new.sockets) | (rebound & {each.name.lower() for each in old.sockets})
     return Plan(
         added=tuple(each for name, each in after.items() if name not in before),
         removed=tuple(each.name for name, each in before.items() if name not in after),

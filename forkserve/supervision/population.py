@@ -27,10 +27,21 @@ from forkserve.supervision.deaths import (
 )
 from forkserve.supervision.events import Consequence, Event, ProcessReady, ProcessSaid, SpawnFailed
 from forkserve.supervision.events.process import ProcessLost
-from forkserve.supervision.lifecycle import SLOT, Death, Effect, SlotEvent, SlotState, Tally, Verdict, judge, step
+from forkserve.supervision.lifecycle import (
+    FINAL,
+    SLOT,
+    Death,
+    Effect,
+    SlotEvent,
+    SlotState,
+    Tally,
+    Verdict,
+    judge,
+    step,
+)
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes import Processes
-from forkserve.supervision.slot import Slot
+from forkserve.supervision.slot import Outlook, Slot
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.templates import Templates
 
@@ -58,6 +69,7 @@ class Population:
         self.restarts = 0
         self.failures = 0
         self.last_failure = ""
+        self.outlook = Outlook()
         self._services = services
         self._changed = changed
 
@@ -88,6 +100,8 @@ class Population:
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
             death = death_of(process, was_ready=was_ready, killed_by_us=killed_by_us, runs=slot.runs, now=now)
+            if self.templates.in_force.says_ready and process.exit is not None and process.refusal is None:
+                death = replace(death, code=self.outlook.code_of(process.exit.code))
             self._lost(slot, lost, death)
         else:
             self._tell(lost, Consequence.NONE)
@@ -135,6 +149,7 @@ class Population:
         """Note that a process serves; a candidate takes its place."""
         if not self.processes.become_ready(process):
             return
+        self.outlook.was_ready = True
         after = self._services.loop.now() - process.started_at
         self.emit(ProcessReady(**process.names(), after=after, said=process.said_ready))
         slot = self.slots.get(process.wid)
@@ -162,20 +177,31 @@ class Population:
         slot.finished = slot.finished or verdict.event is SlotEvent.FINISHED
         if verdict.event in (SlotEvent.LOST_EARLY, SlotEvent.GAVE_UP):
             self._failed(lost.text(), lost.generation)
-        told = replace(
-            lost,
-            consequence=_CONSEQUENCES[verdict.event],
-            delay=verdict.delay,
-            failed=0 if death.transient else verdict.tally.failed,
-            max_retry=policy.max_retry,
-        )
-        self.emit(told)
+        # The same end for the same reason that nobody can mend by trying is told once.
+        if verdict.event is not SlotEvent.GAVE_UP or self.outlook.code is None:
+            told = replace(
+                lost,
+                consequence=_CONSEQUENCES[verdict.event],
+                delay=verdict.delay,
+                failed=0 if death.transient else verdict.tally.failed,
+                max_retry=policy.max_retry,
+            )
+            self.emit(told)
+        if verdict.event is SlotEvent.GAVE_UP and self.outlook.code is None:
+            self._give_up(death)
         self.event(slot, verdict.event, verdict=verdict)
+
+    def _give_up(self, death: Death) -> None:
+        """When no other try can help, end those that are on their way to the same end, so that it is told once."""
+        if death.code in FINAL:
+            self.outlook.code = death.code
+            self.processes.kill_all()
 
     def _failed(self, what: str, generation: int) -> None:
         if generation == self.templates.generation:
             self.failures += 1
-        self.last_failure = what
+        if self.outlook.code is None:
+            self.last_failure = what
         self._changed()
 
     def _not_started(self, slot: Slot, error: ForkserveError | OSError) -> None:

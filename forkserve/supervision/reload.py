@@ -7,11 +7,12 @@ watcher gets its own job. HUP also replaces processes whose options have not cha
 from __future__ import annotations
 
 import logging
+import os
 
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
 from forkserve.errors import ConfigErrors, ForkserveError
-from forkserve.supervision.command import Command
+from forkserve.supervision.command import Command, mixed_readers
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import ConfigRead, ConfigRefused, RestartNeeded, Warned
 from forkserve.supervision.jobqueue import JobQueue
@@ -19,6 +20,7 @@ from forkserve.supervision.jobs import Reload, Resize, Start
 from forkserve.supervision.plan import Change, Plan, plan
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.wording import listed
+from forkserve.unix.home import enter
 
 __all__ = ["reload_all", "reload_config"]
 
@@ -37,9 +39,9 @@ def reload_config(supervisor: Supervisor, source: ConfigSource, *, processes: bo
     The ticket fails when the configuration is refused, and then nothing has changed; or when a watcher's new processes
     fail, and then its old ones stay.
     """
+    enter(os.environ)
     try:
         new = source.read()
-        wanted = plan(supervisor.in_force, new)
         commands = {options.name.lower(): supervisor.command(options, new) for options in new.watchers}
         change = supervisor.pool.prepare(new.sockets)
     except ForkserveError as error:
@@ -47,6 +49,7 @@ def reload_config(supervisor: Supervisor, source: ConfigSource, *, processes: bo
         supervisor.emit(ConfigRefused(reason=_in_one_line(error)))
         refused.fail(error)
         return refused
+    wanted = plan(supervisor.in_force, new, rebound=change.rebound)
     for warning in new.warnings:
         supervisor.emit(Warned(message=warning))
     retired = change.commit()
@@ -54,6 +57,8 @@ def reload_config(supervisor: Supervisor, source: ConfigSource, *, processes: bo
     logging.getLogger("forkserve").setLevel(new.master.loglevel.upper())
     supervisor.retire(retired)
     _tell(supervisor, wanted)
+    for warning in mixed_readers(commands.values(), new.sockets):
+        supervisor.emit(Warned(message=warning))
     return all_of(_apply(supervisor, wanted, commands, new, processes=processes), "reloaded")
 
 

@@ -14,7 +14,7 @@ from forkserve.supervision.plan import SlotSnapshot
 from forkserve.supervision.process import Process
 from forkserve.supervision.snapshot import SlotView
 
-__all__ = ["Slot"]
+__all__ = ["Outlook", "Slot"]
 
 
 @dataclass(slots=True)
@@ -69,3 +69,18 @@ class Slot:
         return SlotView(
             self.wid, self.state, None if self.occupant is None else self.occupant.pid, retry_in, self.reason
         )
+
+
+@dataclass(slots=True)
+class Outlook:
+    """Whether a watcher can ever start: what its first slot has learned counts for all.
+
+    `code` is the exit code by which its program has said that it cannot (`lifecycle.FINAL`).
+    """
+
+    was_ready: bool = False
+    code: int | None = None
+
+    def code_of(self, exit_code: int | None) -> int | None:
+        """Return what an exit code says of the next start; None once something of the watcher has served."""
+        return None if self.was_ready else self.code if self.code is not None else exit_code

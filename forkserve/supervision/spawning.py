@@ -6,6 +6,7 @@ waits: whether the program runs is reported later (`os.spawn`).
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, Stage
 from forkserve.supervision.process import EXEC_PATIENCE, Process
+from forkserve.unix.home import enter
 from forkserve.unix.notify import NotifySocket
 from forkserve.unix.scoreboard import Place, Scoreboard
 
@@ -92,6 +94,7 @@ def start(
         notify = _open_notify(command, identity, services)
         place = board.take(generation) if command.sockets else None
         spec = command.spec(wid, services.fds_for, outputs, place, None if notify is None else notify.address)
+        enter(os.environ)
         spawned = services.kernel.fork(spec)
     except BaseException:
         services.on_spawned(outputs, identity, 0)

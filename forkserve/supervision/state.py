@@ -26,7 +26,7 @@ from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.process import OrphanedGroup, Process
 from forkserve.supervision.processes import Processes
 from forkserve.supervision.rehearsal import Rehearsal
-from forkserve.supervision.slot import Slot
+from forkserve.supervision.slot import Outlook, Slot
 from forkserve.supervision.spawning import Resources, SpawnServices
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.templates import Templates
@@ -85,6 +85,7 @@ def _from_queue(queue: JobQueue) -> Data:
         "processes": [_plain(process) for process in watcher.processes],
         "made": watcher.processes.made,
         "groups": [_plain(group) for group in watcher.processes.groups],
+        "outlook": _plain(population.outlook),
         "board": _from_board(watcher.processes.board),
         "rehearsal": _plain(watcher.rehearser.current),
         "jobs": _from_jobs(queue),
@@ -161,6 +162,7 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
     for name in _COUNTERS:
         setattr(watcher.population, name, data[name])
     watcher.templates = watcher.population.templates = templates
+    watcher.population.outlook = msgspec.convert(data["outlook"], Outlook)
     processes = watcher.processes
     processes.made = data["made"]
     processes.board = Scoreboard.restore(**data["board"])

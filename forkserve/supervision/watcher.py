@@ -120,6 +120,7 @@ class Watcher:
 
     def revive(self) -> None:
         """Try again at once what had failed."""
+        self.population.outlook.code = None
         for slot in self.slots.values():
             if slot.state in (SlotState.BACKOFF, SlotState.FATAL):
                 self.population.event(slot, SlotEvent.RESET)
@@ -213,6 +214,9 @@ class Watcher:
         for wid in range(1, self.target + 1):
             slot = self.slots.get(wid)
             if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
+                continue
+            if self.population.outlook.code is not None:
+                self.slots[wid] = Slot(wid, SlotState.FATAL, reason="not tried, since the first cannot start")
                 continue
             if not self._may_spawn():
                 return

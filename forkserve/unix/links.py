@@ -21,11 +21,13 @@ _MOST_LINKS = 40
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 
 
-def open_appending(path: str, mode: int = 0o666) -> int:
+def open_appending(path: str, *, nonblocking: bool = False) -> int:
     """Return a descriptor to append to `path`, which is made if it does not exist.
 
-    Raises OSError; PermissionError for a link that neither root nor this user has made.
+    With `nonblocking` neither this call nor a write waits for the reader of a FIFO or a terminal. Raises OSError;
+    PermissionError for a link that neither root nor this user has made.
     """
+    flags = _APPEND | (os.O_NONBLOCK if nonblocking else 0)
     names = deque(_names(os.path.abspath(path)))
     folder = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     links = 0
@@ -33,7 +35,7 @@ def open_appending(path: str, mode: int = 0o666) -> int:
         while True:
             name = names.popleft() if names else "."
             if _is_in_proc(folder):
-                return os.open("/".join((name, *names)), _APPEND, mode, dir_fd=folder)
+                return os.open("/".join((name, *names)), flags, 0o666, dir_fd=folder)
             found = _look(name, folder)
             if found is not None and stat.S_ISLNK(found.st_mode):
                 links += 1
@@ -41,7 +43,7 @@ def open_appending(path: str, mode: int = 0o666) -> int:
                 names.extendleft(reversed(_names(target)))
                 step = os.open("/" if target.startswith("/") else ".", os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
             elif not names:
-                return os.open(name, _APPEND | os.O_NOFOLLOW, mode, dir_fd=folder)
+                return os.open(name, flags | os.O_NOFOLLOW, 0o666, dir_fd=folder)
             else:
                 step = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             os.close(folder)

@@ -1,6 +1,8 @@
-"""Makes one listening socket ready: bound, listening, non-blocking, without delay, closed on exec.
+"""Makes one listening socket ready: bound, listening, without delay, closed on exec.
 
-O_NONBLOCK belongs to the open file that all processes share, so it is set here, once, whoever accepts. TCP_NODELAY is
+O_NONBLOCK belongs to the open file that all processes share, so whoever sets it sets it for all. Unless told otherwise
+a socket is left as it was made, blocking: a program that waits in accept(2) works then, and those that need O_NONBLOCK
+set it themselves (ours, asyncio, Gunicorn). TCP_NODELAY is
 inherited by accepted sockets (tcp(7)); without it servers that write head and body apart wait for delayed
 acknowledgements: 0.7k instead of 10-20k requests a second, measured with two of them.
 
@@ -34,6 +36,15 @@ class Listener:
     options: SocketOptions
     socket: socket.socket
     file: SocketFile | None = None
+    is_adopted: bool = False
+    """Somebody else has bound it."""
+
+    @property
+    def takes_ipv4_too(self) -> bool:
+        """True for `[::]` that also gets what comes for 0.0.0.0; it is decided before bind (ipv6(7))."""
+        return self.socket.family is AddressFamily.AF_INET6 and not self.socket.getsockopt(
+            socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+        )
 
     @property
     def name(self) -> str:
@@ -101,7 +112,7 @@ def adopt(options: SocketOptions, fd: int) -> Listener:
     except BindError:
         sock.detach()
         raise
-    return Listener(options, sock)
+    return Listener(options, sock, is_adopted=True)
 
 
 def _is_bound(sock: socket.socket) -> bool:
@@ -149,7 +160,8 @@ def _resolve(options: SocketOptions) -> tuple[AddressFamily, int, tuple[str, int
 
 
 def _make_ready(sock: socket.socket, options: SocketOptions) -> None:
-    sock.setblocking(options.blocking)
+    if options.blocking is not None:
+        sock.setblocking(options.blocking)
     if sock.type in _LISTENING:
         sock.listen(options.backlog)  # a second time it changes the backlog alone, and loses nothing
     if sock.family is not AddressFamily.AF_UNIX and sock.type is SocketKind.SOCK_STREAM:

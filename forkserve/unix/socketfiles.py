@@ -28,6 +28,11 @@ class SocketFile:
     device: int
     inode: int
 
+    @property
+    def is_missing(self) -> bool:
+        """True when nothing is at the path: a cleaner has removed it, and no client finds the socket any more."""
+        return not os.path.lexists(self.path)
+
     def remove(self) -> None:
         """Remove the file, unless somebody has put another in its place or removed it already."""
         with contextlib.suppress(OSError):  # gone, or read-only by now: nothing is left to do

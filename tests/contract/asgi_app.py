@@ -13,6 +13,8 @@ from typing import Any
 import anyio
 import sniffio
 
+from forkserve.serving.native import hot
+
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -420,13 +422,40 @@ async def lifespan(scope: Message, receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
+async def taken(scope: Message, receive: Receive, send: Send) -> None:
+    await answer(send, json.dumps({} if hot is None else hot.taken()).encode())
+
+
+TOLD: list[str] = []
+
+
+async def waits_beside(scope: Message, receive: Receive, send: Send) -> None:
+    """Answer while another task waits for what the client does; `told` says what that task was told."""
+
+    async def wait() -> None:
+        try:
+            TOLD.append((await asyncio.wait_for(receive(), 2))["type"])
+        except TimeoutError:
+            TOLD.append("nothing")
+
+    await receive()
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    await answer(send, b"answered")
+    await waiting
+
+
+async def told(scope: Message, receive: Receive, send: Send) -> None:
+    await answer(send, json.dumps(TOLD).encode())
+
+
 HANDLERS: dict[str, Handler] = {
     each.__name__: each
     for each in (
         hello, show, spoil, echo, stream_back, ignore_body, stalled, let_go, endless, until_disconnect, after_reply,
         background, report, parts, trailers, hints, file, descriptor, long, short, empty, raises, raises_late,
         returns_early, wrong, tasks, cancel_scope_first, slow, blocks, memory, large, promised, sent_by_tasks,
-        once_through, interrupts, hoard, let_go_of_hoard, kept_file,
+        once_through, interrupts, hoard, let_go_of_hoard, kept_file, taken, waits_beside, told,
     )
 }  # fmt: skip
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -11,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
+
+from forkserve.serving.native import hot
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
@@ -215,6 +220,32 @@ def file(environ: Environ, start: Start) -> Iterable[bytes]:
     return environ["wsgi.file_wrapper"](source, 4096)  # type: ignore[no-any-return]
 
 
+def reads(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Send what `read()` of an odd file gives; the query says which."""
+    kind = environ["QUERY_STRING"]
+    folder = tempfile.mkdtemp()
+    path = os.path.join(folder, "file")
+    if kind in ("bz2", "gzip", "lzma"):
+        module = importlib.import_module(kind)
+        with module.open(path, "wb") as packed:
+            packed.write(b"0123456789" * 1000)
+        source: Any = io.BufferedReader(module.open(path, "rb"))
+    elif kind == "fifo":
+        end, begin = os.pipe()
+        with open(begin, "wb") as writer:  # gevent's os.close() waits for its loop
+            writer.write(b"0123456789" * 1000)
+        source = open(end, "rb")  # noqa: SIM115 - closed by the server
+    elif kind == "proc":
+        source = open("/proc/self/stat", "rb")  # noqa: SIM115 - closed by the server
+    else:
+        source = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed by the server
+        source.write(b"ab" + b"0123456789" * 1000)
+        source.seek(2)
+    shutil.rmtree(folder)
+    start("200 OK", TEXT)
+    return environ["wsgi.file_wrapper"](source)  # type: ignore[no-any-return]
+
+
 class Reader:
     """Something that can be read and is no file."""
 
@@ -279,6 +310,11 @@ def let_go_of_hoard(environ: Environ, start: Start) -> Iterable[bytes]:
 def kept_file(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", TEXT)
     return environ["wsgi.file_wrapper"](os.fdopen(KEPT[0], "rb", closefd=False))  # type: ignore[no-any-return]
+
+
+def taken(environ: Environ, start: Start) -> Iterable[bytes]:
+    start("200 OK", [*TEXT, ("Cache-Control", "no-store")])
+    return [json.dumps({} if hot is None else hot.taken()).encode()]
 
 
 def late_threads() -> None:

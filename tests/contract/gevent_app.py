@@ -19,6 +19,8 @@ Start = Callable[..., Any]
 variable: ContextVar[str] = ContextVar("variable", default="")
 patched = threading.local()
 kept: list[Any] = []
+inside: list[None] = []
+peaks: list[int] = []
 queue: Queue[str] = Queue()
 ended = Event()
 
@@ -130,6 +132,15 @@ def kind() -> str:
     current = gevent.getcurrent()
     assert isinstance(current, gevent.Greenlet)
     return f"{current.name[:9]} {current.dead} {current.ready()} {weakref.ref(current)() is current}"
+
+
+def crowd() -> str:
+    """Return how many were in here at once until now, at most."""
+    inside.append(None)
+    peaks.append(len(inside))
+    gevent.sleep(0.02)
+    inside.pop()
+    return str(max(peaks))
 
 
 def app(environ: Environ, start: Start) -> Iterable[bytes]:

@@ -135,6 +135,15 @@ def test_frames_behind_the_handshake_and_in_single_bytes_are_read(served: Served
         assert sock.recv(10, socket.MSG_WAITALL) == frame(1, b"fragment", masked=False)
 
 
+@pytest.mark.parametrize("count", [31, 32, 33, 64, 100])
+def test_a_message_that_is_begun_behind_a_full_queue_comes_to_its_end(served: Served, count: int) -> None:
+    with raw_socket(served) as sock, sock.makefile("rb") as answers:
+        sock.sendall(frame(1, b"x") * count + frame(1, b"frag", fin=False))
+        assert answers.read(3 * count) == frame(1, b"x", masked=False) * count
+        sock.sendall(frame(0, b"ment"))
+        assert answers.read(10) == frame(1, b"fragment", masked=False)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -209,8 +218,7 @@ def bomb(size: int, *, fin: bool = True) -> bytes:
     ],
 )
 def test_what_a_client_sends_compressed_takes_no_more_memory_until_it_is_wanted(path: bytes, sent: bytes) -> None:
-    status = 75 if path == b"/ws/deaf" else 0
-    with worker_of("--graceful-timeout", "0.3", status=status) as worker, contextlib.ExitStack() as stack:
+    with worker_of() as worker, contextlib.ExitStack() as stack:
         body_of(worker, "/hello")
         before = int(body_of(worker, "/memory"))
         for _ in range(6):

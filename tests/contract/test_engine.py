@@ -486,3 +486,10 @@ def test_a_worker_alone_answers_all_who_wait_when_it_is_told_to_end(backend: str
         assert process.wait(PATIENCE) == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, PATIENCE)
+
+
+@pytest.mark.parametrize("kind", ["bz2", "gzip", "lzma", "fifo", "proc", "named"])
+def test_a_file_wrapper_sends_what_read_gives(served: Served, kind: str) -> None:
+    response, body = served.request("GET", f"/reads?{kind}")
+    assert response.status == 200
+    assert b"(forkserve" in body if kind == "proc" else body == b"0123456789" * 1000

@@ -83,8 +83,6 @@ def test_a_client_that_does_not_read_has_a_time_limit(backend: str) -> None:
 @each_backend
 @pytest.mark.parametrize("path", ["/hangs", "/receives", "/spins"])
 def test_a_request_that_takes_too_long_is_504_and_its_place_is_logged(backend: str, path: str) -> None:
-    if (backend, path) == ("gevent", "/spins"):
-        pytest.skip("gevent cannot interrupt a greenlet that never waits: only replacing the worker helps")
     with worker_of(backend, "--timeout", "0.4") as worker:
         head, _ = one(worker, path)
         assert head.startswith(b"HTTP/1.1 504")
@@ -346,3 +344,16 @@ def test_running_out_of_descriptors_is_survived(backend: str) -> None:
                 stack.enter_context(Client(worker))
             worker.await_line("cannot accept")
         assert one(worker, "/several")[1] == b"abc"
+
+
+@each_backend
+def test_the_root_path_goes_from_the_path_to_the_script_name(backend: str) -> None:
+    with worker_of(backend, "--root-path", "/shop/ä/") as worker:
+        for _ in range(3):
+            for path in ("/shop/%C3%A4/facts", "/facts"):
+                found = json.loads(one(worker, path + "?a=/shop")[1])
+                assert found["SCRIPT_NAME"].encode("latin-1") == "/shop/ä".encode()
+                assert (found["PATH_INFO"], found["RAW_URI"]) == ("/facts", path + "?a=/shop")
+            # What only begins alike is no part of the tree.
+            found = json.loads(one(worker, "/shop/%C3%A4facts")[1])
+            assert found["PATH_INFO"].encode("latin-1") == "/shop/äfacts".encode()

@@ -79,6 +79,33 @@ def test_a_greenlet_is_as_any_other(served: Served, path: str, answer: bytes) ->
         assert [ask(client, path) for _ in range(2)] == [answer] * 2
 
 
+@pytest.mark.parametrize(("limit", "peak"), [("0", 8), ("2", 2)])
+def test_worker_connections_bound_the_requests_that_run_at_once(limit: str, peak: int) -> None:
+    with worker_of("gevent", "--worker-connections", limit, app="gevent_app:app") as worker:
+        clients = [Client(worker) for _ in range(8)]
+        for path in ("/crowd", "/kill", "/crowd"):
+            for client in clients:
+                client.send(get(path))
+            answers = [client.response() for client in clients]
+            for client in clients if path == "/kill" else ():
+                client.sock.close()
+            clients = [Client(worker) for _ in clients] if path == "/kill" else clients
+        assert max(int(body) for _, body in answers) == peak
+        for client in clients:
+            client.sock.close()
+
+
+def test_who_waits_for_a_greenlet_too_long_is_told_so() -> None:
+    words = ("--worker-connections", "1", "--timeout", "0.3")
+    with worker_of("gevent", *words, app="gevent_app:app") as worker, Client(worker) as first, Client(worker) as second:
+        first.send(get("/get"))
+        second.send(get("/waits"))
+        assert second.response()[0].startswith(b"HTTP/1.1 503")
+        assert first.response()[0].startswith(b"HTTP/1.1 504")
+        with Client(worker) as third:
+            assert ask(third, "/waits") == b"waited"
+
+
 class Once:
     """An exchange that calls a function."""
 

@@ -102,6 +102,45 @@ def test_a_child_of_the_application_ends_while_others_are_written_to(certificate
                 socket.socket.shutdown(each, socket.SHUT_RDWR)
 
 
+@pytest.mark.parametrize("backend", ["sync", "threads", "gevent"])
+def test_the_end_is_told_from_a_cut(certificate: tuple[str, str], backend: str) -> None:
+    head = b"GET /own/a/5 HTTP/1.%d\r\nHost: a\r\n%b\r\n"
+    with worker_of(certificate, "--backend", backend, "--keep-alive", "0.3", pure=False) as worker:
+        for request in (head % (1, b"Connection: close\r\n"), head % (0, b""), head % (1, b""), b"refused\r\n\r\n"):
+            with client_of(worker, certificate[0]) as sock:
+                sock.suppress_ragged_eofs = False
+                sock.sendall(request)
+                received = b""
+                while part := sock.recv(65536):  # ssl.SSLEOFError for a cut
+                    received += part
+                assert received.startswith(b"HTTP/1.1 ")
+        with client_of(worker, certificate[0]) as sock:
+            sock.sendall(head % (1, b""))
+            assert sock.recv(65536)
+            sock.unwrap()  # ssl.SSLEOFError where nobody answers
+
+
+@pytest.mark.parametrize("backend", ["sync", "threads", "gevent"])
+def test_a_handshake_goes_on_that_the_send_buffer_does_not_take(certificate: tuple[str, str], backend: str) -> None:
+    # A chain of certificates that is larger than what the kernel keeps: the server has to wait until it can write.
+    cert, key = certificate
+    chain = Path(cert).with_name("chain.pem")
+    chain.write_text(Path(cert).read_text() * 100)
+    context = ssl.create_default_context(cafile=cert)
+    with (
+        worker_of((str(chain), key), "--backend", backend, pure=False, send_buffer=4096) as worker,
+        socket.socket() as plain,
+    ):
+        plain.settimeout(PATIENCE)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.connect(worker.address)
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as sock:
+            sock.sendall(get("/own/mark/100"))
+            response = http.client.HTTPResponse(sock)
+            response.begin()
+            assert response.read() == own("mark", "100")[0]
+
+
 def answers_own(worker: Served, cert: str, mark: str) -> bool:
     with client_of(worker, cert) as sock:
         sock.sendall(get(f"/own/{mark}/100"))

@@ -1,84 +1,79 @@
-"""The coverage-guided fuzzer of forkserve.serving.http: `python -m tests.fuzz --seconds 30`.
+"""The fuzzers: `python -m tests.fuzz [TARGET ...] --seconds 30`.
 
-Seeds are the corpus; an input that reaches new lines joins the pool; what must hold is said in
-tests.support.http_invariants. With atheris installed (`--atheris`; libFuzzer's engine) that one drives, else the loop
-below, which needs nothing. An input that breaks an invariant is printed as a Python literal, ready for the corpus, and
-the exit status is 1.
+Targets: `parsers` (the readers of requests in Python, led by coverage), `compiled` (the readers in C against those in
+Python), `workers` (real workers of every backend, over sockets), `allocations` (every allocation of a turn fails once).
+Without one it is the first two. The exit status is 1 when something breaks; what broke it is printed with the seed, and
+`--seed` repeats it.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import sys
-import tempfile
-from pathlib import Path
-from time import monotonic
 
-from tests.fuzz.coverage import LineCoverage
-from tests.support.http_corpus import cases
-from tests.support.http_invariants import check_invariants
-from tests.support.http_mutation import mutate
-
-
-def seeds() -> list[bytes]:
-    return [case.raw for case in cases() if len(case.raw) < 4000]
+from forkserve.serving.native import hot
+from tests.fuzz import allocations
+from tests.fuzz.compiled import fuzz_compiled
+from tests.fuzz.contained import contained
+from tests.fuzz.parsers import fuzz_parsers, fuzz_with_atheris
+from tests.fuzz.workers import BACKENDS, Wanted, fuzz_workers
 
 
-def run(seconds: float, seed: int) -> int:
-    """Fuzz with our own loop; the number of inputs that broke something."""
-    chance = random.Random(seed)
-    pool, deadline, tried = seeds(), monotonic() + seconds, 0
-    with LineCoverage("forkserve.serving.http") as coverage:
-        for raw in pool:
-            check_invariants(raw)
-        print(f"{len(pool)} seeds reach {coverage.count} lines", flush=True)
-        before = coverage.count
-        while monotonic() < deadline:
-            # The latest of the pool are those that reached new lines: prefer them.
-            raw = chance.choice(pool[-64:] if chance.random() < 0.3 else pool)
-            raw = mutate(raw, chance.choice(pool), chance)
-            tried += 1
-            try:
-                check_invariants(raw, tried)
-            except Exception as error:  # noqa: BLE001  # any exception is the finding itself
-                print(f"BROKEN by {raw!r}\n  {type(error).__name__}: {error}", flush=True)
-                return 1
-            if coverage.count > before:
-                before = coverage.count
-                pool.append(raw)
-    print(f"{tried} inputs, {coverage.count} lines, pool of {len(pool)}, seed {seed}: nothing broke")
-    return 0
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz forkserve.")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help="parsers, compiled, workers, allocations (the first two)"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each target runs")
+    parser.add_argument("--seed", type=int, default=None, help="what a run begins with; printed by each run")
+    parser.add_argument("--number", type=int, default=None, help="the one conversation of that seed (workers)")
+    parser.add_argument(
+        "--backend", action="append", choices=BACKENDS, help="repeatable; all without it (workers, allocations)"
+    )
+    parser.add_argument("--app", default=None, help="another application than tests/fuzz/mirror.py (workers)")
+    parser.add_argument("--atheris", action="store_true", help="have atheris drive the target parsers")
+    chosen = parser.parse_args()
+    chosen.targets = chosen.targets or ["parsers", "compiled"]
+    if unknown := set(chosen.targets) - set(TARGETS):
+        parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    if chosen.seed is None:
+        chosen.seed = random.SystemRandom().randrange(2**31)
+    return chosen
 
 
-def run_atheris(seconds: float, seed: int) -> None:
-    """Fuzz with atheris, which ends the process itself."""
-    import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  # optional, no stubs
+def parsers(chosen: argparse.Namespace) -> int:
+    if chosen.atheris:
+        fuzz_with_atheris(chosen.seconds, chosen.seed)
+        return 0
+    return contained(functools.partial(fuzz_parsers, chosen.seconds, chosen.seed))
 
-    def mutator(data: bytes, size: int, number: int) -> bytes:
-        chance = random.Random(number)
-        return mutate(data, chance.choice(found), chance)[:size]
 
-    found = seeds()
-    with tempfile.TemporaryDirectory() as folder:
-        for at, raw in enumerate(found):
-            Path(folder, str(at)).write_bytes(raw)
-        atheris.instrument_all()
-        options = [f"-max_total_time={int(seconds)}", f"-seed={seed or 1}", "-max_len=20000", "-print_final_stats=1"]
-        atheris.Setup([sys.argv[0], *options, folder], check_invariants, custom_mutator=mutator)
-        atheris.Fuzz()
+def compiled(chosen: argparse.Namespace) -> int:
+    if hot is None:
+        print("compiled: not run, for forkserve goes without its compiled part here", flush=True)
+        return 0
+    return contained(functools.partial(fuzz_compiled, chosen.seconds, chosen.seed))
+
+
+def workers(chosen: argparse.Namespace) -> int:
+    return fuzz_workers(Wanted(chosen.seconds, chosen.seed, chosen.backend or BACKENDS, chosen.number, chosen.app))
+
+
+def starved(chosen: argparse.Namespace) -> int:
+    if not allocations.can_starve():
+        print("allocations: not run, for this Python has no _testcapi", flush=True)
+        return 0
+    return allocations.fuzz_allocations(chosen.backend or allocations.BACKENDS, pure=hot is None)
+
+
+TARGETS = {"parsers": parsers, "compiled": compiled, "workers": workers, "allocations": starved}
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz forkserve.serving.http.")
-    arguments.add_argument("--seconds", type=float, default=20.0)
-    arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
-    arguments.add_argument("--atheris", action="store_true")
-    chosen = arguments.parse_args()
-    if chosen.atheris:
-        run_atheris(chosen.seconds, chosen.seed)
-        return 0
-    return run(chosen.seconds, chosen.seed)
+    chosen = arguments()
+    return max(TARGETS[target](chosen) for target in chosen.targets)
 
 
 if __name__ == "__main__":

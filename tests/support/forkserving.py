@@ -53,6 +53,7 @@ class Forkserve:
             stdin=subprocess.DEVNULL,
             stdout=writing,
             stderr=writing,
+            start_new_session=True,  # at a terminal some signals mean something else
         )
         os.close(writing)
 

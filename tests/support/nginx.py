@@ -7,7 +7,9 @@ nginx takes listening sockets from the variable NGINX, "3;4;", as it does when i
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -17,9 +19,12 @@ from pathlib import Path
 from tests.support.programs import program
 from tests.support.serving import bound
 
-__all__ = ["nginx"]
+__all__ = ["NGINX", "nginx"]
 
 PATIENCE = 20.0
+_ACCOUNTS = [each for each in pwd.getpwall() if each.pw_name in ("www-data", "nobody")]
+NGINX = max(_ACCOUNTS, key=lambda each: each.pw_name) if os.geteuid() == 0 else None
+"""The account of nginx's workers, another one than forkserve's; None where only root could change to it."""
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "nginx" / "nginx.conf"
 _LISTEN = "listen 127.0.0.1:8080;"
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -30,7 +35,7 @@ def _configuration(folder: Path, listener: socket.socket, changes: dict[str, str
     text = EXAMPLE.read_text()
     places = "".join(f"    {name}_temp_path {folder}/{name};\n" for name in _TEMPORARY)
     port = listener.getsockname()[1]
-    user = "user root; " if os.geteuid() == 0 else ""  # else its worker may not enter the folder
+    user = f"user {NGINX.pw_name} {grp.getgrgid(NGINX.pw_gid).gr_name}; " if NGINX is not None else ""
     for old, new in {
         **changes,
         _LISTEN: f"listen 127.0.0.1:{port};",

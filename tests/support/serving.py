@@ -22,11 +22,10 @@ PATIENCE = 20.0
 
 
 def bound(family: int = socket.AF_INET, address: object = ("127.0.0.1", 0)) -> socket.socket:
-    """Return a listening socket as the master makes it: non-blocking, TCP_NODELAY."""
+    """Return a listening socket as the master makes it: blocking, TCP_NODELAY."""
     sock = socket.socket(family)
     sock.bind(address)  # type: ignore[arg-type]
     sock.listen(128)
-    sock.setblocking(False)
     if family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
@@ -124,6 +123,7 @@ def start(
     folder: Path,
     fds: Sequence[int] = (),
     environ: Mapping[str, str] | None = None,
+    stdout: int | None = None,
 ) -> Served:
     """Start a worker on `listener`; a request may be sent at once, since the socket queues it."""
     process = subprocess.Popen(
@@ -132,6 +132,7 @@ def start(
         env={**os.environ, **(environ or {})},
         pass_fds=(listener.fileno(), *fds),
         stdin=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.PIPE,
     )
     return Served(process, listener)

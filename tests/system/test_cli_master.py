@@ -22,7 +22,7 @@ def test_check_accepts_a_good_file_and_prints_its_warnings(tmp_path: Path) -> No
 
 
 def test_check_reports_all_errors_at_once_and_exits_78(tmp_path: Path) -> None:
-    (tmp_path / "a.ini").write_text("[watcher:a]\nnumprocesses = x\n[watcher:b]\ncmd = run $(circus.sockets.web)\n")
+    (tmp_path / "a.ini").write_text("[watcher:a]\nnumprocesses = x\n[watcher:b]\ncmd = sleep $(circus.sockets.web)\n")
     done = forkserve("check", "a.ini", cwd=tmp_path)
     assert done.returncode == 78
     assert [line for line in done.stderr.splitlines() if "error" in line] == [

@@ -84,7 +84,7 @@ def test_every_verb_does_what_it_says(place: Path) -> None:
 
         table = answer(place, "status").splitlines()
 
-        assert table[0].split() == ["WATCHER", "STATE", "PID", "WID", "UPTIME", "RESTARTS", "CPU", "MEMORY"]
+        assert table[0].split() == ["WATCHER", "STATE", "PID", "WID", "GEN", "UPTIME", "RESTARTS", "CPU", "MEMORY"]
         assert table[1].split()[:2] == ["sleeper", "ready"]
         assert table[4].split()[:2] == ["off", "stopped"]
 

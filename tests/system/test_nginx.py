@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import hashlib
 import json
 import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -18,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support.forkserving import Forkserve, eventually, running
-from tests.support.nginx import nginx
+from tests.support.nginx import NGINX, nginx
 from tests.support.programs import program
 from tests.support.serving import bound
 
@@ -30,7 +32,8 @@ STACK = """
 [socket:tcp]
 fd = {tcp}
 [socket:local]
-path = {folder}/web.sock
+path = {folder}/forkserve.sock
+{access}
 [socket:wary]
 fd = {wary}
 [socket:named]
@@ -83,14 +86,17 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site() -> Iterator[Site]:
     program("nginx")
-    folder = tmp_path_factory.mktemp("nginx")
     with contextlib.ExitStack() as stack:
+        # As /run/web of the example is: open to all, while pytest's folders are private.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nginx")))
+        folder.chmod(0o755)
+        access = f"mode = 0660\ngroup = {grp.getgrgid(NGINX.pw_gid).gr_name}" if NGINX is not None else ""
         sockets = {name: stack.enter_context(contextlib.closing(bound())) for name in ("tcp", "wary", "named", "asgi")}
         numbers = {name: each.fileno() for name, each in sockets.items()}
         at = {name: f"127.0.0.1:{each.getsockname()[1]}" for name, each in sockets.items()}
-        config = STACK.format(folder=folder, apps=APPS, **numbers)
+        config = STACK.format(folder=folder, apps=APPS, access=access, **numbers)
         env = {"PATH": f"{COMMANDS}:{os.environ['PATH']}"}
         server = stack.enter_context(running(cwd=folder, config=config, pass_fds=list(numbers.values()), env=env))
         more = (
@@ -105,7 +111,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         )
         changes = {
             "server 127.0.0.1:8000;": f"server {at['tcp']};",
-            "unix:/run/forkserve/web.sock;": f"unix:{folder}/web.sock;",
+            "unix:/run/web/forkserve.sock;": f"unix:{folder}/forkserve.sock;",
             "location /unix/ { proxy_pass http://forkserve_unix/; }": more,
             "upstream forkserve_tcp": f"upstream wary {{ server {at['wary']}; keepalive 4; }}\n"
             "    upstream forkserve_tcp",

@@ -83,7 +83,7 @@ def test_closed_streams_lead_to_dev_null_and_stdin_is_closed_by_default(tmp_path
 
 
 def test_a_socket_may_be_standard_input(tmp_path: Path) -> None:
-    code = "import socket; s = socket.socket(fileno=0); s.setblocking(True); s.accept()[0].sendall(b'by stdin')"
+    code = "import socket; s = socket.socket(fileno=0); s.accept()[0].sendall(b'by stdin')"
     (tmp_path / "stdin.py").write_text(code)
     config = (
         f"[socket:fcgi]\nport = 0\n[watcher:a]\ncmd = {sys.executable} -S stdin.py\nstdin_socket = fcgi\nrespawn = no\n"
@@ -218,3 +218,58 @@ def test_the_limit_of_descriptors_is_the_one_that_the_master_was_started_with(tm
             assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (limits[1], limits[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+SEED = """
+import sys
+from socket import AF_INET, SOCK_STREAM
+import socket
+sock = socket.fromfd(int(sys.argv[1]), AF_INET, SOCK_STREAM)
+while True:
+    conn, addr = sock.accept()
+    conn.sendall(b"accepted")
+    conn.close()
+"""
+"""What anybody writes who has an inherited descriptor to accept from."""
+
+
+@pytest.mark.parametrize("how", ["--fd-socket", "a file", "handed in"])
+def test_a_program_that_waits_in_accept_works_as_it_is_written(how: str, tmp_path: Path) -> None:
+    (tmp_path / "seed.py").write_text(SEED)
+    words = [sys.executable, "-S", "seed.py", "$(circus.sockets.web)"]
+    config = f"[socket:web]\nport = 0\n[watcher:seed]\ncmd = {' '.join(words)}\nnumprocesses = 2\n"
+    with socket.create_server(("127.0.0.1", 0)) as handed:
+        fd = handed.fileno()
+        place = f"fd://{fd}" if how == "handed in" else "127.0.0.1:0"
+        line = () if how == "a file" else ("--fd-socket", f"web={place}", "-w", "2", "--", *words)
+        with running(*line, cwd=tmp_path, config=config if how == "a file" else None, pass_fds=(fd,)) as server:
+            name = "seed" if how == "a file" else Path(sys.executable).name
+            found = server.expect(r"socket web: listening at (?:http://)?(.*):(\d+)")
+            for _ in range(10):
+                with socket.create_connection((found[1], int(found[2])), timeout=20) as client:
+                    assert client.recv(100) == b"accepted"
+            pids = {server.rewound().started(f"{name}[{wid}]") for wid in (1, 2)}
+            assert {each.pid for each in server.children()} == pids
+
+
+def test_a_socket_that_waits_for_some_and_not_for_others_is_warned_of(tmp_path: Path) -> None:
+    worker = Path(sys.executable).parent / "forkserve-worker"
+    (tmp_path / "seed.py").write_text(SEED)
+    (tmp_path / "hello.py").write_text("def app(environ, start_response): ...\n")
+    config = f"""
+[socket:web]
+port = 0
+[socket:other]
+port = 0
+[watcher:seed]
+cmd = {sys.executable} -S seed.py $(circus.sockets.other)
+[watcher:web]
+cmd = {worker} --fd $(circus.sockets.web) hello:app
+copy_env = True
+"""
+    with running(cwd=tmp_path, config=config) as server:
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"seed\[1\] pid \d+ started")
+        assert "non-blocking" not in server.transcript()
+        (tmp_path / "stack.ini").write_text(config.replace("sockets.web", "sockets.other"))
+        server.send(signal.SIGHUP)
+        server.expect("WARNING .* socket other: forkserve-worker makes it non-blocking, for seed too")

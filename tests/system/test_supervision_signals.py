@@ -66,6 +66,20 @@ def test_hup_replaces_processes_one_by_one_the_new_one_first(tmp_path: Path) -> 
         assert not {first, second} & old
 
 
+def test_hup_with_a_file_that_runs_nothing_changes_nothing(tmp_path: Path) -> None:
+    with running(cwd=tmp_path, config=WEB) as server:
+        server.allow("reload refused")
+        address = _address(server)
+        server.started("single[1]")
+        before = {each.pid for each in server.children()}
+        for text in ("", WEB.replace("watcher:", "program:"), "[socket:web]\nport = 0\n"):
+            (tmp_path / "stack.ini").write_text(text)
+            server.send(signal.SIGHUP)
+            server.expect(r"ERROR .* reload refused, everything stays as it is: stack.ini")
+        assert {each.pid for each in server.children()} == before
+        assert "hello" in _ask(address)
+
+
 def test_hup_with_a_broken_configuration_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
     with running(cwd=tmp_path, config=WEB) as server:
         server.allow("reload refused")
@@ -276,3 +290,25 @@ def test_reloads_that_come_while_one_runs_become_one_more(tmp_path: Path) -> Non
 
         assert server.stop() == 0
         assert "generation 4" not in server.transcript()
+
+
+def test_hup_makes_a_unix_socket_again_that_a_cleaner_has_removed(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    seed = (
+        "import socket, sys; s = socket.socket(fileno=int(sys.argv[1]))\n"
+        "while True:\n    c, _ = s.accept(); c.sendall(b'hello'); c.close()\n"
+    )
+    (tmp_path / "seed.py").write_text(seed)
+    config = f"[socket:web]\npath = {path}\n[watcher:web]\ncmd = {sys.executable} -S seed.py $(circus.sockets.web)\n"
+    with running(cwd=tmp_path, config=f"{config}ready_after = 0.1\n") as server:
+        first = server.started("web[1]")
+        eventually(path.exists)
+        path.unlink()
+        server.send(signal.SIGHUP)
+        server.expect("socket web is bound anew")
+        server.started("web[1]")
+        server.expect(rf"web\[1\] pid {first} was ended by SIGTERM")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(path))
+            assert client.recv(100) == b"hello"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from forkserve.serving.asgi.outgoing import body_bytes, early_hints, file_part, prepared_head, trailer_fields
+from forkserve.serving.asgi.files import file_part
+from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
 from forkserve.serving.asgi.stream import Stream
 from forkserve.serving.http.response import BadResponse, Framing, Responder, Start
 

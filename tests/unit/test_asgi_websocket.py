@@ -128,6 +128,7 @@ def test_no_more_is_inflated_than_there_is_room_for() -> None:
 
     assert sizes(server.receive(bomb * 4, 32, 1 << 20)) == []
     assert server.behind
+    assert 1 << 20 < server.in_memory < (1 << 20) + 4 * len(bomb)
     assert server.receive(b"\x89\x80\0\0\0\0", 32, 1 << 20) == []
     for _ in range(4):
         assert server.behind
@@ -135,6 +136,7 @@ def test_no_more_is_inflated_than_there_is_room_for() -> None:
         assert sizes(server.resume(32, 1 << 20)) == [15 << 20]
     assert not server.behind
     assert server.take() == b"\x8a\x00"
+    assert server.in_memory == 0
 
 
 def test_no_more_messages_are_made_than_there_is_room_for() -> None:
@@ -155,7 +157,10 @@ def test_a_message_that_is_not_whole_stays_as_it_came() -> None:
     packed = (deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
     first, last = framed(packed[:9000], fin=False, opcode=0x42), framed(packed[9000:], opcode=0)
 
-    assert server.receive(first, 32, 1 << 20) == []
+    assert server.receive(first[:5000], 32, 1 << 20) == []
+    assert 4900 < server.in_memory < 5100
+    assert server.receive(first[5000:], 32, 1 << 20) == []
+    assert server.in_memory == 9000
     assert not server.behind
     assert server.receive(last, 32, 1 << 20) == []
     assert server.behind

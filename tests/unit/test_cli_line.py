@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from socket import AddressFamily
 
 import pytest
 
-from forkserve.cli.arguments import parse_line
+from forkserve.cli.arguments import _parser, parse_line
 from forkserve.cli.cpus import cpus_of_quota, usable_cpus
 from forkserve.cli.line import source_of
-from forkserve.config.load import ConfigSource
+from forkserve.cli.peers import advice
+from forkserve.config.load import ConfigSource, FileSource, LineSource
 from forkserve.config.model import Config
 from forkserve.config.reference import worker_options
+from forkserve.config.writing import as_toml
 from forkserve.errors import ConfigErrors, UsageError
 
 PLACEHOLDER = "$(circus.sockets.web)"
@@ -154,6 +157,102 @@ def test_variables_users_and_master_flags_are_taken() -> None:
     assert (watcher.env, watcher.uid, watcher.gid) == ({"A": "$HOME=1"}, "root", "0")
     assert (master.pidfile, master.control, master.daemon) == ("/tmp/pid", "none", True)
     assert str(result.origins["circus", "pidfile"]) == "argument --pidfile"
+
+
+def command(*argv: str) -> str:
+    return config(*argv).watchers[0].cmd.removeprefix("forkserve-worker --fd '$(circus.sockets.web)' ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("--access-logfile - --error-logfile - a:b", "--log-file - --access-logfile - a:b"),
+        ("--log-file /tmp/x.log a:b", "--log-file /tmp/x.log a:b"),
+        ("--paste site.ini", "paste:site.ini"),
+        ("--paste site.ini admin", "'paste:site.ini#admin'"),
+        ("--proxy-protocol a:b", "--proxy-protocol auto a:b"),
+        ("a:b --proxy-protocol", "--proxy-protocol auto a:b"),
+        ("--proxy-protocol v2 a:b", "--proxy-protocol v2 a:b"),
+        ("--proxy-protocol -w 2 a:b", "--proxy-protocol auto a:b"),
+        ("--worker-connections 100 -R a:b", "--worker-connections 100 a:b"),
+    ],
+)
+def test_flags_of_gunicorn_reach_the_worker(argv: str, expected: str) -> None:
+    assert command(*argv.split()) == expected
+
+
+def test_flags_of_gunicorn_that_are_the_masters() -> None:
+    argv = "-e A=1 -p /tmp/x.pid -n shop -m 027 --reuse-port --timeout-graceful-shutdown 3 --log-file /tmp/x.log a:b"
+    result = config(*argv.split(), "--capture-output")
+    master, watcher, (sock,) = result.master, result.watchers[0], result.sockets
+    assert (master.pidfile, master.name, master.umask, master.logoutput) == ("/tmp/x.pid", "shop", 0o27, "/tmp/x.log")
+    assert (watcher.env, watcher.graceful_timeout, sock.so_reuseport) == ({"A": "1"}, 3.0, True)
+    assert watcher.stdout_stream is not None
+    assert watcher.stdout_stream.filename == "/tmp/x.log"
+    assert config("--pid", "/tmp/y", "--capture-output", "a:b").watchers[0].stdout_stream is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("--log-config logging.ini a:b", "--log-config: configure the application's logging in the application"),
+        ("--statsd-host=127.0.0.1:8125 a:b", "--statsd-host: statsd is not served"),
+        ("--worker-tmp-dir /dev/shm a:b", "--worker-tmp-dir: heartbeats are in shared memory"),
+        ("--preload a:b", "--preload: each worker imports the application itself"),
+        ("--host 0.0.0.0 --port 80 a:b", "--host: give the address as -b HOST:PORT"),
+        ("-c x.py", "x.py is a configuration of Gunicorn"),
+        ("-c python:conf a:b", "python:conf is a configuration of Gunicorn"),
+        ("--paste x.ini a:b", "give the application 'a:b' or --paste x.ini, not both"),
+        ("-c x.ini --log-file -", "--log-file does not go with -c: it belongs into x.ini"),
+        ("--log-file - -- run", "--log-file belongs to forkserve-worker: put it into the command after --"),
+    ],
+)
+def test_a_flag_without_a_meaning_gets_a_hint_instead_of_the_nearest_name(argv: str, said: str) -> None:
+    text = refusal(*argv.split())
+    assert text.startswith(said)
+    assert "did you mean" not in text
+
+
+def test_every_flag_of_gunicorn_and_uvicorn_means_something_or_is_told_what_to_do() -> None:
+    gunicorn, uvicorn = pytest.importorskip("gunicorn.config"), pytest.importorskip("uvicorn.main")
+    flags = {flag for each in gunicorn.make_settings().values() for flag in each.cli or ()}
+    flags |= {flag for each in uvicorn.main.params for flag in (*each.opts, *each.secondary_opts) if flag[0] == "-"}
+    known = {flag for action in _parser(worker_options())._actions for flag in action.option_strings}
+    assert len(flags) > 120
+    assert {flag for flag in flags if flag not in known and not advice(flag)} == set()
+    assert {flag for flag in known if advice(flag)} == set(), "a hint that nobody will ever see"
+
+
+def test_a_configuration_of_gunicorn_is_written_as_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "gunicorn.conf.py"
+    file.write_text(
+        "import os\nbind = ['0.0.0.0:8000', 'unix:/tmp/x y.sock']\nworkers = os.cpu_count()\nthreads: int = 4\n"
+        "accesslog = '-'\nuser = None\nreload = False\numask = 0o27\npreload_app = True\n"
+        "wsgi_app = 'shop.wsgi:app'\ndef post_fork(server, worker):\n    raise SystemExit\n"
+    )
+    line = (
+        "forkserve --bind 0.0.0.0:8000 --bind 'unix:/tmp/x y.sock' --threads 4 --access-logfile - --umask 27 "
+        "shop.wsgi:app (yours to translate: workers, preload_app, post_fork)"
+    )
+    assert refusal("-c", str(file)).endswith(f"Here that is: {line}")
+    words = shlex.split(line.partition(" (")[0])[1:]
+    assert (config(*words).watchers[0].numprocesses, config(*words).master.umask) == (1, 0o27)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-w", "3", "-b", ":80", "-b", "unix:/tmp/x;y", "-D", "-e", 'A="\\ é\x7f\U0001f600', "a:b"],
+        ["--fd-socket", "we.b=:81,so_reuseport,backlog=9", "--umask", "022", "--", "sh", "-c", "echo 'a ; b' # c", "'"],
+        ["--log-file", "/tmp/a b.log", "--capture-output", "--graceful-timeout", "2.5", "-n", "007", "a:b"],
+    ],
+)
+def test_a_line_printed_as_a_file_is_read_to_the_same(argv: list[str], tmp_path: Path) -> None:
+    made = source(*argv)
+    assert isinstance(made, LineSource)
+    file = tmp_path / "printed.toml"
+    file.write_text(as_toml(made.sections, made.env))
+    assert FileSource(str(file)).read() == made.read()
 
 
 def test_backlog_holds_for_every_bind_that_names_none() -> None:

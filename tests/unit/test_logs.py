@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 import forkserve
-from forkserve.logs import PARTS, LineFormatter, ReopeningFileHandler
+from forkserve.logs import PARTS, LineFormatter
 from forkserve.supervision.events import KINDS
 
 
@@ -63,21 +62,3 @@ def test_a_traceback_that_another_handler_has_formatted_is_escaped_as_well() -> 
     logging.Formatter().format(record)
     assert "\x1b" in (record.exc_text or "")
     assert LineFormatter("%(message)s").format(record) == "m\nValueError: \\x1b"
-
-
-def test_a_file_that_cannot_be_opened_again_raises_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "logs"
-    folder.mkdir()
-    handler = ReopeningFileHandler(str(folder / "a.log"))
-    record = logging.LogRecord("n", logging.ERROR, "", 0, "one", None, None)
-    handler.handle(record)
-    handler.close()
-    (folder / "a.log").unlink()
-    folder.rmdir()
-    handler.handle(record)
-    folder.mkdir()
-    handler.handle(record)
-    handler.close()
-
-    assert (folder / "a.log").read_text() == "one\n"
-    assert sys.exc_info() == (None, None, None)

@@ -17,7 +17,7 @@ from forkserve.config.options import options_of, slices_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import UsageError
 from forkserve.serving.inherited import read_fd
-from forkserve.worker import unhonoured
+from forkserve.worker import prepare, unhonoured
 
 KNOWN = {option.name for part in slices_of(ServingOptions) for option in options_of(part)}
 
@@ -119,6 +119,22 @@ def test_each_option_that_a_backend_ignores_is_warned_of() -> None:
     entry = find("bjoern")
     options = dataclasses.replace(parse("m:app"), given=frozenset({"threads", "graceful_timeout", "backend"}))
     assert unhonoured(entry, options) == ["backend bjoern does not know --threads; it is ignored"]
+
+
+@pytest.mark.parametrize(
+    ("words", "backend"), [((), "sync"), (("--threads", "1"), "sync"), (("--threads", "4"), "threads")]
+)
+def test_threads_alone_choose_the_backend_that_has_them(words: tuple[str, ...], backend: str) -> None:
+    prepared = prepare(parse(*words, "wsgiref.simple_server:demo_app"))
+    assert prepared.entry.name == backend
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"), [("-w", "forkserve -w N"), ("--log-config=x", "--log-file"), ("-D", "forkserve -D")]
+)
+def test_a_flag_of_the_masters_or_of_gunicorns_says_where_it_belongs(flag: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"^{flag.partition('=')[0]}: .*{said}"):
+        parse(flag, "m:app")
 
 
 def test_every_name_in_the_registry_leads_somewhere() -> None:

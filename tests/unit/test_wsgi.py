@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import tempfile
 from pathlib import Path
@@ -57,3 +58,86 @@ def test_what_is_no_plain_file_is_read() -> None:
         assert FileWrapper(text).part() is None
     assert FileWrapper(io.BytesIO(b"x")).part() is None
     assert b"".join(FileWrapper(io.BytesIO(b"abcde"), 2)) == b"abcde"
+
+
+FACE = [
+    "close", "closed", "detach", "fileno", "flush", "isatty", "read", "read1", "readable", "readinto", "readinto1",
+    "readline", "readlines", "seek", "seekable", "tell", "truncate", "writable", "write", "writelines", "__enter__",
+    "__next__",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", [b"", b"one\ntwo\nthree"])
+def test_each_input_has_the_face_of_a_binary_file(data: bytes) -> None:
+    whole = io.BytesIO(data) if data else EMPTY
+    for body in (whole, LazyInput(lambda: io.BytesIO(data) if data else EMPTY)):
+        assert not [name for name in FACE if not hasattr(body, name)]
+        assert body.readable() and body.seekable() and not body.closed and not body.isatty()
+        assert body.tell() == 0
+        room = bytearray(3)
+        assert body.readinto(room) == len(data[:3]) and bytes(room[: len(data[:3])]) == data[:3]
+        body.seek(0)
+        assert body.read1(4) == data[:4]
+        assert (body.seek(0), list(body)) == (0, data.splitlines(keepends=True))
+        body.seek(0)
+        assert next(body, b"") == (data.splitlines(keepends=True)[0] if data else b"")
+        assert io.TextIOWrapper(body).read() == data[4:].decode()  # type: ignore[type-var]
+        with pytest.raises(OSError):
+            body.fileno()
+
+
+def test_the_shared_input_is_never_closed() -> None:
+    with EMPTY as body:
+        assert body.read() == b""
+    EMPTY.close()
+    io.TextIOWrapper(EMPTY).close()
+    assert not EMPTY.closed
+    assert (EMPTY.read(), next(EMPTY, None), EMPTY.readinto(bytearray(2))) == (b"", None, 0)
+
+
+class Upper(io.BufferedReader):
+    """A file that reads something else than it stores."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size).upper()
+
+
+def packed(name: str, path: Path) -> Any:
+    module = importlib.import_module(name)
+    with module.open(path, "wb") as file:
+        file.write(b"content")
+    return module.open(path, "rb")
+
+
+@pytest.mark.parametrize("name", ["bz2", "gzip", "lzma"])
+@pytest.mark.parametrize("buffered", [False, True])
+def test_what_a_compressing_reader_gives_is_sent(tmp_path: Path, name: str, buffered: bool) -> None:
+    file = packed(name, tmp_path / "packed")
+    with io.BufferedReader(file) if buffered else file as source:
+        wrapper = FileWrapper(source)
+        assert wrapper.part() is None
+        assert b"".join(wrapper) == b"content"
+
+
+def test_only_what_read_would_give_is_sent_without_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    with Upper(io.FileIO(path)) as upper:
+        assert FileWrapper(upper).part() is None
+    with path.open("rb") as file:
+        file.read = lambda size=-1, /: b""  # type: ignore[method-assign]
+        assert FileWrapper(file).part() is None
+    with path.open("ab") as file:
+        assert FileWrapper(file).part() is None
+    with path.open("rb") as file:
+        file.seek(30)
+        assert FileWrapper(file).part() == (30, 0)
+        file.seek(2)
+        assert file.peek(1) and file.read(1) == b"2"
+        assert FileWrapper(file).part() == (3, 7)
+
+
+@pytest.mark.parametrize("path", ["/proc/self/status", "/sys/devices/system/cpu/online", "/dev/null", "/dev/zero"])
+def test_a_file_whose_size_says_nothing_is_read(path: str) -> None:
+    with Path(path).open("rb") as file:
+        assert FileWrapper(file).part() is None

@@ -91,6 +91,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[Driver, Callable[[]
     limits = Limits.of(ServingOptions())
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(bound())
+        sock.setblocking(False)
         listening = Listening(sock, {}, Profile(limits.http, EnvironCollector))
         driver = Driver([listening], limits, exchange=Trouble, runner=Runner(), run=Run(ServingOptions()))
         stack.callback(driver.close)

@@ -53,7 +53,7 @@ def pool() -> Iterator[SocketPool]:
 def test_a_listener_is_ready_for_every_server(pool: SocketPool) -> None:
     sock = pool["web"].socket
 
-    assert not os.get_blocking(sock.fileno())
+    assert os.get_blocking(sock.fileno())
     assert not os.get_inheritable(sock.fileno())
     with socket.create_connection(sock.getsockname()):
         accepted, _ = sock.accept()
@@ -78,12 +78,22 @@ def test_names_know_no_case_and_keep_their_order() -> None:
     pool.close()
 
 
-def test_a_blocking_socket_blocks() -> None:
-    pool = SocketPool.open([tcp(blocking=True)])
-    blocks = os.get_blocking(pool["web"].fd)
+@pytest.mark.parametrize(("option", "handed_in", "blocks"), [
+    (None, None, True), (True, None, True), (False, None, False),
+    (None, True, True), (None, False, False), (True, False, True), (False, True, False),
+])  # fmt: skip
+def test_a_socket_blocks_as_it_was_made_unless_told_otherwise(
+    option: bool | None, handed_in: bool | None, blocks: bool
+) -> None:
+    given = socket.create_server(("127.0.0.1", 0)) if handed_in is not None else None
+    if given is not None:
+        given.setblocking(handed_in is True)
+    options = tcp(blocking=option, fd=None if given is None else given.detach())
+    pool = SocketPool.open([options])
+    found = os.get_blocking(pool["web"].fd)
     pool.close()
 
-    assert blocks
+    assert found is blocks
 
 
 @with_ipv6
@@ -262,6 +272,89 @@ def test_sockets_handed_in_go_by_name_and_then_in_order() -> None:
     pool.close()
 
     assert found == {"web": ports["forkserve.socket"], "admin": ports["ADMIN"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (("web",), {"web": "web"}),
+        (("WEB.socket",), {"web": "WEB.socket"}),
+        (("metrics",), {}),
+        (("metrics", "web"), {"web": "web"}),
+        (("unknown", "unknown-4"), {"web": "unknown", "admin": "unknown-4"}),
+        (("app.socket", "app.socket-4", "admin"), {"web": "app.socket", "admin": "admin"}),
+        (("web", "web.socket"), {"web": "web", "admin": "web.socket"}),
+    ],
+    ids=str,
+)
+def test_a_socket_takes_the_descriptor_of_its_name_and_no_other(
+    given: tuple[str, ...], taken: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in given}
+    ports = {name: sock.getsockname()[1] for name, sock in sockets.items()}
+    fds = {name: sock.detach() for name, sock in sockets.items()}
+    pool = SocketPool.open([tcp("web"), tcp("admin")], fds)
+    found = {name: port_of(pool, name) for name in pool.names}
+    pool.close()
+
+    assert {name: port for name, port in found.items() if port in ports.values()} == {
+        name: ports[source] for name, source in taken.items()
+    }
+    for name in set(given) - set(taken.values()):
+        assert f"descriptor {fds[name]} ({name.lower()}) of LISTEN_FDS is wanted by no socket" in caplog.text
+        os.close(fds[name])
+
+
+def test_a_socket_file_that_a_cleaner_has_removed_is_made_again_by_a_reload(tmp_path: Path) -> None:
+    options = unix(tmp_path / "app.sock")
+    pool = SocketPool.open([options])
+    with socket.socket(socket.AF_UNIX) as early:
+        early.connect(options.path or "")
+        os.unlink(options.path or "")
+        change = pool.prepare([options])
+        (retired,) = change.commit()
+        with socket.socket(socket.AF_UNIX) as late:
+            late.connect(options.path or "")
+            pool["app"].socket.accept()[0].close()
+        retired.socket.accept()[0].close()
+    retired.close()
+    there = (tmp_path / "app.sock").exists()
+    change = pool.prepare([options])
+    assert change.commit() == ()
+    pool.close()
+
+    assert there, "the old one must not take the new file along"
+    assert list(tmp_path.iterdir()) == []
+
+
+def reaches(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@with_ipv6
+def test_ipv4_goes_where_it_belongs_when_its_own_socket_comes_and_goes(pool: SocketPool) -> None:
+    port = port_of(pool, "web")
+    pool.close()
+    any6, any4 = tcp("six", "::", port=port), tcp("four", "0.0.0.0", port=port)
+    pool = SocketPool.open([any6, any4])
+    assert not pool["six"].takes_ipv4_too
+    for listener in pool.prepare([any6]).commit():
+        listener.close()
+    assert reaches("127.0.0.1", port)
+    assert reaches("::1", port)
+    assert pool.prepare([any6]).commit() == ()
+
+    change = pool.prepare([any6, any4])
+    for listener in change.commit():
+        listener.close()
+    assert not pool["six"].takes_ipv4_too
+    assert reaches("127.0.0.1", port)
+    assert reaches("::1", port)
+    pool.close()
 
 
 def test_a_reload_keeps_a_socket_with_its_queue(pool: SocketPool) -> None:

@@ -22,6 +22,7 @@ class Bjoern:
         interfaces=frozenset({Interface.WSGI}),
         concurrency="one request at a time",
         many_listeners=False,
+        handles_signals=True,
         repairs=frozenset({Repair.HEAD, Repair.HEADERS, Repair.NAMES, Repair.WRITE, Repair.ADDRESS}),
         honours=frozenset({"graceful_timeout", "max_requests", "max_requests_jitter"}),
         weaknesses=("mixes up pipelined requests and bodies", "lets smuggled requests through", "no time limits"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     """Prepare the process and serve until drained."""
     if args.chdir:
         os.chdir(args.chdir)
-    sys.path[:0] = [*map(os.path.abspath, args.python_path), os.getcwd()]
+    with contextlib.suppress(FileNotFoundError):  # the working directory has been deleted
+        sys.path[:0] = [*map(os.path.abspath, args.python_path), os.getcwd()]
     drain = Drain(args.graceful_timeout)
     serve, _ = BACKENDS[args.backend]
     try:

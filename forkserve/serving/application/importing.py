@@ -23,11 +23,13 @@ from forkserve.config.launch import ApplicationOptions, Interface
 from forkserve.errors import ApplicationError, UsageError
 from forkserve.serving.application.interface import WrongKindError, interface_of
 from forkserve.serving.application.target import Call, Place, Target, parse_target
+from forkserve.unix.home import here
 
 __all__ = ["LoadError", "Loaded", "load_application", "load_callable", "prepare_path", "run_hook", "user_traceback"]
 
 DEFAULTS = ("application", "app")
 FACTORIES = ("create_app", "make_app")
+GONE = "the working directory, which has been deleted"
 USUAL_FILES = ("app.py", "wsgi.py", "main.py", "asgi.py", "application.py")
 
 
@@ -55,12 +57,19 @@ def prepare_path(options: ApplicationOptions) -> None:
             os.chdir(options.chdir)
         except OSError as error:
             raise UsageError(f"--chdir: cannot change to {options.chdir}: {error.strerror}") from None
-    folders = [os.path.abspath(folder) for folder in options.python_path]
+    folders = [_absolute(folder) for folder in options.python_path]
     for folder in folders:
         if not os.path.exists(folder):
             raise UsageError(f"--python-path: {folder} does not exist")
-    front = [*folders, os.getcwd()]
+    front = [*folders, *here()]
     sys.path[:] = front + [entry for entry in sys.path if entry not in front and entry != ""]
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise LoadError(f"{path} is relative to {GONE}") from None
 
 
 def load_application(options: ApplicationOptions) -> Loaded:
@@ -168,12 +177,13 @@ def _missing(name: str, target: Target) -> str:
     root = name.partition(".")[0]
     files = [path.stem for folder in sys.path[:3] for path in Path(folder).glob("*.py")] if "." not in name else []
     near = difflib.get_close_matches(root, files, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; looked in {os.getcwd()} and the Python path (--python-path)"
+    folder = here()[0] if here() else f"{GONE},"
+    hint = f"; did you mean {near[0]!r}?" if near else f"; looked in {folder} and the Python path (--python-path)"
     return f"no module named {name!r}, from application {target.text!r}{hint}"
 
 
 def _import_file(target: Target) -> ModuleType:
-    path = Path(target.where).resolve()
+    path = Path(_absolute(target.where)).resolve()
     if not path.is_file():
         raise LoadError(f"application {target.text!r}: {path} {'is no file' if path.exists() else 'does not exist'}")
     folder, names = path.parent, [path.stem]
@@ -266,7 +276,7 @@ def _called(factory: Any, call: Call, text: str) -> Any:
 
 
 def _from_paste(target: Target) -> Any:
-    path = os.path.abspath(target.where)
+    path = _absolute(target.where)
     if not os.path.isfile(path):
         raise LoadError(f"application {target.text!r}: {path} does not exist")
     try:

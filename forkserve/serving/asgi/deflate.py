@@ -56,6 +56,11 @@ class Inflater:
         self._blocks: list[bytes] = []
         self._size = 0
 
+    @property
+    def in_memory(self) -> int:
+        """Bytes of a message that is not inflated to its end."""
+        return sum(map(len, self._blocks), len(self._left))
+
     def begin(self, payload: bytes) -> None:
         """Take the whole payload of a message."""
         if self._forgets or self._decoder.eof:

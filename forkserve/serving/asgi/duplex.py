@@ -11,22 +11,22 @@ import asyncio
 import logging
 from collections import deque
 from enum import Enum, auto
-from sys import getsizeof
 from typing import Any, ClassVar
 
 from forkserve.serving.asgi.bell import Bell
-from forkserve.serving.asgi.exchange import Exchange
+from forkserve.serving.asgi.denial import Answer
 from forkserve.serving.asgi.heartbeat import Heartbeat, Keepalive
 from forkserve.serving.asgi.outgoing import field_lines
+from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.scope import websocket_scope
-from forkserve.serving.asgi.site import Message, Site, Task, Transport
-from forkserve.serving.asgi.websocket import Handshake, WebSocket, WebSocketLimits
+from forkserve.serving.asgi.site import Disconnected, Message, Site, Task, Transport
+from forkserve.serving.asgi.websocket import Handshake, WebSocket, WebSocketLimits, disconnect_of, size_of
 from forkserve.serving.exchange import Bodiless
 from forkserve.serving.failure import due_to_loss, log_failure
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 
-__all__ = ["Answer", "Duplex"]
+__all__ = ["Duplex"]
 
 log = logging.getLogger("forkserve.asgi")
 
@@ -48,23 +48,6 @@ class Stage(Enum):
 
 
 CONNECTING, DENYING, OPEN, CLOSED = Stage
-
-
-class Answer(Exchange):
-    """The handshake as a HTTP exchange: what is known of it, and the response that an application may give instead.
-
-    It is the last on its connection, since the client's next bytes may be no HTTP.
-    """
-
-    __slots__ = ()
-
-    def may_keep(self) -> bool:
-        """Tell that it cannot."""
-        return False
-
-    def fields_of(self, headers: Any) -> list[tuple[bytes, bytes]]:
-        """Return the application's header fields, and what we have to say."""
-        return list(headers)
 
 
 class Duplex(Bodiless):
@@ -93,6 +76,8 @@ class Duplex(Bodiless):
         self.task: Task | None = None
         self.heart: Heartbeat | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.pace = Pace(self.site.loop)
+        self.aware = False
         self.queued = 0
         self.held = False
 
@@ -100,25 +85,29 @@ class Duplex(Bodiless):
 
     @property
     def in_memory(self) -> int:
-        """Bytes of messages that wait for the application."""
-        return self.queued
+        """Bytes of messages that wait for the application, or are not whole."""
+        return self.queued if self.socket is None else self.queued + self.socket.in_memory
 
     def wake(self) -> None:
         """Know that the client, before the handshake, will send no more."""
         if self.stage is CONNECTING and self.conn.half_closed:
             self.lost()
 
+    def suspended(self) -> None:
+        """Know that the application waits: a denial may have been begun."""
+        if self.stage is DENYING:
+            self.answer.suspended()
+
     def resume(self) -> None:
         """Know that the client has read what was queued, or has gone."""
         self.room.ring()
-        if not self._is_behind():
-            self._release()
+        self._read_on()
 
     def lost(self) -> None:
         """Know that the client has gone."""
         if self.stage is CLOSED:
             return
-        self._tell(self.socket.lost() if self.socket is not None else [_disconnect(1006)])
+        self._tell(self.socket.lost() if self.socket is not None else [disconnect_of(1006)])
         self._end()
 
     def abandon(self, code: int) -> None:
@@ -129,12 +118,14 @@ class Duplex(Bodiless):
 
     def interrupt(self, code: int) -> None:
         """Cancel the application."""
+        self.aware = True
         if self.task is not None:
             self.task.cancel()
 
     def leave(self) -> None:
         """Close, since serving ends (1012: the service restarts)."""
         if self.stage is OPEN and self.socket is not None and self.socket.is_open:
+            self.aware = True  # what it does with the last message it may end
             self.conn.unheard += self.limits.max_size
             self._tell(self.socket.leave(1012, "service restart"))
             self._flush()
@@ -168,7 +159,7 @@ class Duplex(Bodiless):
 
     def _tell(self, messages: list[Message]) -> None:
         self.messages.extend(messages)
-        self.queued += sum(map(_size, messages))
+        self.queued += sum(map(size_of, messages))
         self.news.ring()
 
     def _is_behind(self) -> bool:
@@ -182,6 +173,11 @@ class Duplex(Bodiless):
             self.conn.hold()
             if self.heart is not None:
                 self.heart.heard = True
+
+    def _read_on(self) -> None:
+        """Read again if there is room."""
+        if not self._is_behind():
+            self._release()
 
     def _release(self) -> None:
         if self.held:
@@ -214,18 +210,21 @@ class Duplex(Bodiless):
         while not messages:
             if self.socket is not None and self.socket.behind:
                 self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
+                self._read_on()
             else:
                 await self.news.wait()
         message = messages[0]
         if message["type"] != "websocket.disconnect":
             messages.popleft()
-            self.queued -= _size(message)
-            if self.held and not self._is_behind():
-                self._release()
+            self.queued -= size_of(message)
+            self._read_on()
+            return message
+        self.aware = True
+        await self.pace.step()
         return message
 
     async def send(self, message: Message) -> None:
-        """Act on a message; raises OSError when the client has gone, RuntimeError for what is not expected now."""
+        """Act on a message; raises OSError when the socket is closed, RuntimeError for what is not expected now."""
         kind, stage, socket = message["type"], self.stage, self.socket
         if kind == "websocket.send" and stage is OPEN and socket is not None and socket.is_open:
             socket.send(message)
@@ -235,13 +234,15 @@ class Duplex(Bodiless):
             self._accept(message)
         elif kind == "websocket.close" and stage is CONNECTING:
             self._refuse(403)
-            self._tell([_disconnect(1006)])
+            self._tell([disconnect_of(1006)])
         elif kind == "websocket.close" and stage is OPEN:
             self._close(message.get("code", 1000), message.get("reason") or "")
         elif kind.startswith("websocket.http.response.") and stage in (CONNECTING, DENYING):
             await self._deny(kind.removeprefix("websocket."), message)
-        elif self.messages and self.messages[-1]["type"] == "websocket.disconnect":
-            raise OSError("the client has gone")
+        elif self._is_closed():
+            self.aware = True
+            await self.pace.step()
+            raise Disconnected(f"{kind!r} was sent when the socket was closed")
         else:
             raise RuntimeError(f"{kind!r} was sent while the socket is {stage.name.lower()}")
 
@@ -267,6 +268,7 @@ class Duplex(Bodiless):
         """Answer the handshake with a response of the application's (extension `websocket.http.response`)."""
         self.stage = DENYING
         self.conn.exchange = self.answer
+        self.answer.task = self.task
         await self.answer.send(message | {"type": kind})
 
     def _close(self, code: int, reason: str) -> None:
@@ -341,7 +343,18 @@ class Duplex(Bodiless):
         if self.conn.park():
             await self.room.wait()
         if self.stage is CLOSED:
-            raise OSError("the client has gone")
+            self.aware = True
+            raise Disconnected("the client has gone")
+
+    def _is_closed(self) -> bool:
+        """Tell whether either side has closed, or refused the handshake."""
+        told = bool(self.messages) and self.messages[-1]["type"] == "websocket.disconnect"
+        return told or (self.socket is not None and not self.socket.is_open)
+
+    @property
+    def deserted(self) -> bool:
+        """True for a socket whose client has gone, and whose application cannot know that."""
+        return self.stage is CLOSED and self.socket is not None and not self.aware
 
     def _refuse(self, code: int) -> None:
         self.stage = CLOSED
@@ -369,7 +382,7 @@ class Duplex(Bodiless):
 
     def _fail(self, error: BaseException) -> None:
         """Log what the application raised, and end its socket."""
-        if not isinstance(error, asyncio.CancelledError) and not (self.stage is CLOSED and due_to_loss(error)):
+        if not isinstance(error, asyncio.CancelledError) and not (self._is_closed() and due_to_loss(error)):
             log_failure(error, *self.name())
         if self.stage is DENYING:
             self.answer.abandon(500)
@@ -381,16 +394,6 @@ class Duplex(Bodiless):
     def name(self) -> tuple[str, str]:
         """Return method and path, as the log calls a request."""
         return "WebSocket", self.line.path
-
-
-def _disconnect(code: int) -> Message:
-    return {"type": "websocket.disconnect", "code": code, "reason": ""}
-
-
-def _size(message: Message) -> int:
-    # A text takes up to four bytes a character.
-    text = message.get("text")
-    return len(message.get("bytes") or b"") if text is None else getsizeof(text)
 
 
 def _without_ours(headers: Any) -> list[tuple[bytes, bytes]]:

@@ -62,7 +62,8 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
 
 def _websockets(options: AsgiOptions, bases: list[type[Exchange]], answering: dict[str, Any]) -> Factory:
     # These need the library, which is an extra.
-    from forkserve.serving.asgi.duplex import Answer, Duplex
+    from forkserve.serving.asgi.denial import Answer
+    from forkserve.serving.asgi.duplex import Duplex
     from forkserve.serving.asgi.heartbeat import Keepalive
     from forkserve.serving.asgi.websocket import BadHandshake, WebSocketLimits
 

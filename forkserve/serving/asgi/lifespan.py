@@ -1,13 +1,15 @@
 """The lifespan of an ASGI application: told once that serving begins, and once that it has ended.
 
-`auto` asks, and takes an application that raises at once for one that has no lifespan (ASGI 3, lifespan); `on` takes
-that for an error; `off` does not ask. The state that the application fills is copied into every scope.
+`auto` asks, and takes an application that raises for one that has no lifespan (ASGI 3, lifespan), with a warning if it
+had taken the message; `on` takes that for an error; `off` does not ask. The state that the application fills is copied
+into every scope.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any
@@ -18,6 +20,8 @@ __all__ = ["Lifespan", "LifespanMode"]
 
 log = logging.getLogger("forkserve.asgi")
 
+ENDING = 0.5
+"""Seconds that an application has to return after its last answer, or after it was cancelled."""
 Message = dict[str, Any]
 Application = Callable[..., Awaitable[None]]
 
@@ -41,6 +45,7 @@ class Lifespan:
         self._started: asyncio.Future[str | None] | None = None
         self._stopped: asyncio.Future[str | None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._taken = False
 
     async def start(self) -> None:
         """Say `lifespan.startup` and wait; raises ApplicationError when the application fails to start."""
@@ -54,39 +59,64 @@ class Lifespan:
         if failure is not None:
             raise ApplicationError(f"the application's lifespan failed to start: {failure}")
 
-    async def stop(self) -> None:
-        """Say `lifespan.shutdown` and wait until the application is done; failures are logged, for it is too late."""
+    async def stop(self, deadline: float = float("inf")) -> bool:
+        """Say `lifespan.shutdown` and wait until the application is done; failures are logged, for it is too late.
+
+        Returns False if it was not done at `deadline`, an instant of the monotonic clock; then it is cancelled.
+        """
         if self._task is None or self._stopped is None or self._task.done():
-            return
+            return True
         self._inbox.put_nowait({"type": "lifespan.shutdown"})
-        failure = await self._stopped
-        if failure is not None:
-            log.error("the application's lifespan failed to shut down: %s", failure)
-        await asyncio.wait({self._task}, timeout=1.0)
+        rest = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+        done, _ = await asyncio.wait({self._stopped}, timeout=rest)
+        if done and self._stopped.result() is not None:
+            log.error("the application's lifespan failed to shut down: %s", self._stopped.result())
+        if not done:
+            log.error("the application's lifespan.shutdown takes longer than the graceful timeout; it is cancelled")
+            self._stopped.cancel()
+            self._task.cancel()
+        await asyncio.wait({self._task}, timeout=ENDING)
+        return bool(done)
 
     async def _run(self) -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         error: BaseException | None = None
         try:
-            await self._app(scope, self._inbox.get, self._send)
-        except Exception as raised:  # noqa: BLE001 - whatever the application raises here is an answer
+            await self._app(scope, self._receive, self._send)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - whatever the application raises here is an answer
             error = raised
         self._ended(error)
+
+    async def _receive(self) -> Message:
+        message = await self._inbox.get()
+        self._taken = True
+        return message
 
     def _ended(self, error: BaseException | None) -> None:
         assert self._started is not None
         assert self._stopped is not None
         if not self._started.done():
-            if error is not None and self._mode is LifespanMode.ON:
-                log.error("lifespan", exc_info=error)
-                self._started.set_result(f"{type(error).__name__}: {error}")
-            else:
-                log.debug("the application has no lifespan")
-                self._started.set_result(None)
+            self._started.set_result(self._verdict(error))
         elif error is not None and not self._stopped.done():
             log.error("the application's lifespan raised", exc_info=error)
         if not self._stopped.done():
             self._stopped.set_result(None)
+
+    def _verdict(self, error: BaseException | None) -> str | None:
+        """Return what is wrong with an application that has ended its lifespan without an answer; None to serve it."""
+        if isinstance(error, SystemExit) or (error is not None and self._mode is LifespanMode.ON):
+            log.error("lifespan", exc_info=error)
+            return f"{type(error).__name__}: {error}"
+        if error is not None and self._taken:
+            log.warning(
+                "the application raised in its lifespan's startup; it is served without, unless by --lifespan on",
+                exc_info=error,
+            )
+        else:
+            log.debug("the application has no lifespan")
+        return None
 
     async def _send(self, message: Message) -> None:
         assert self._started is not None

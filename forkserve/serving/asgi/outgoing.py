@@ -3,15 +3,13 @@ that names what is wrong, for what cannot be sent."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from forkserve.serving.asgi.site import Message
 from forkserve.serving.http.response import BadResponse, Prepared, Responder
 
-__all__ = ["FilePart", "body_bytes", "early_hints", "field_lines", "file_part", "prepared_head", "trailer_fields"]
+__all__ = ["body_bytes", "early_hints", "field_lines", "prepared_head", "trailer_fields"]
 
 _FRAMING = frozenset({b"content-length", b"date", b"server"})
 
@@ -56,42 +54,3 @@ def field_lines(responder: Responder, headers: Iterable[tuple[bytes, bytes]]) ->
         return responder.prepare_raw(200, pairs).head.partition(b"\r\n")[2]
     except (AttributeError, TypeError) as error:
         raise BadResponse(f"the fields are not pairs of bytes: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """`count` bytes from `offset` of an open file."""
-
-    file: Any
-    offset: int
-    count: int
-    more: bool
-    own: IO[bytes] | None = None
-
-    def close(self) -> None:
-        """Close the file if it was opened here."""
-        if self.own is not None:
-            self.own.close()
-
-
-def file_part(message: Message) -> FilePart:
-    """Read a `http.response.pathsend` or `http.response.zerocopysend`. Raises OSError for a path that is no file."""
-    if message["type"] == "http.response.pathsend":
-        file = open(message["path"], "rb")  # noqa: SIM115 - closed by the part
-        return FilePart(file, 0, os.fstat(file.fileno()).st_size, False, file)
-    file = message["file"]
-    offset, count = message.get("offset"), message.get("count")
-    fd = file if isinstance(file, int) else file.fileno()
-    if offset is None:
-        offset = os.lseek(fd, 0, os.SEEK_CUR)
-    rest = max(0, os.fstat(fd).st_size - offset)
-    count = rest if count is None else min(count, rest)
-    return FilePart(_Descriptor(fd), offset, count, bool(message.get("more_body", False)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Descriptor:
-    fd: int
-
-    def fileno(self) -> int:
-        return self.fd

@@ -41,8 +41,9 @@ class ScopeTemplate:
         server = (_text(name), None) if unix else tuple(name[:2])
         self.base: dict[str, Any] = {
             "type": "http",
-            # 2.4: send() raises OSError once the client has gone.
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            # send() raises OSError once the client has gone, which is 2.4. Yet Starlette takes 2.4 for the only way in
+            # which it is told: a stream that waits for something else than the client would never end.
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "server": None if wildcard else server,
             "client": None,
@@ -92,6 +93,7 @@ def websocket_scope(
     scope = http_scope(conn, line, fields, state)
     del scope["method"]
     scope["type"] = "websocket"
+    scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = list(subprotocols)
     scope["extensions"] = _WEBSOCKET.copy()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from forkserve.serving.http.response import Responder
 from forkserve.serving.transport import Transport as Sending
 
-__all__ = ["Application", "Message", "Site", "Task", "Transport"]
+__all__ = ["Application", "Disconnected", "Message", "Site", "Task", "Transport"]
 
 Message = dict[str, Any]
 """An ASGI message: a dictionary with a `type`."""
@@ -18,6 +18,11 @@ Application = Callable[
     [dict[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 Task = asyncio.Task[None]
+
+
+class Disconnected(OSError):
+    """The connection is closed, whoever has closed it: nothing can be sent (ASGI 3, since version 2.4 of its HTTP and
+    WebSocket part)."""
 
 
 class Transport(Sending, Protocol):
@@ -45,7 +50,8 @@ class Site:
     `state` is what the lifespan has left, copied into each scope; `scope` makes a request's scope: `http_scope`, or
     the same in C. `keep` is False once connections are to be closed. `sockets` are the open WebSockets, to be told when
     serving ends; `leaving` is True when little time is left, so that who waits for a client's end is told of it.
-    `noted` is True if exchanges leave lines in an access log, or have ids.
+    `noted` is True if exchanges leave lines in an access log, or have ids. `begun` are the exchanges that are told in
+    the next turn of the loop that their applications wait.
     """
 
     app: Application
@@ -57,3 +63,15 @@ class Site:
     leaving: bool = False
     noted: bool = False
     sockets: set[Any] = field(default_factory=set)
+    begun: list[Any] = field(default_factory=list)
+
+    def look_later(self, exchange: Any) -> None:
+        """Have `exchange.suspended` called when the step of a task that runs now is over."""
+        if not self.begun:
+            self.loop.call_soon(self._look)
+        self.begun.append(exchange)
+
+    def _look(self) -> None:
+        begun, self.begun = self.begun, []
+        for each in begun:
+            each.suspended()

@@ -30,7 +30,7 @@ from websockets.server import ServerProtocol
 from forkserve.serving.asgi.deflate import Deferred, Inflater
 from forkserve.serving.asgi.frames import BINARY, TEXT, end_of, frame_head, simple_payload
 
-__all__ = ["BadHandshake", "Handshake", "Message", "WebSocket", "WebSocketLimits"]
+__all__ = ["BadHandshake", "Handshake", "Message", "WebSocket", "WebSocketLimits", "disconnect_of", "size_of"]
 
 Message = dict[str, Any]
 """An ASGI message: a dictionary with a `type`."""
@@ -148,6 +148,12 @@ class WebSocket:
             return ready.pop()
         self._ready = []
         return b"".join([*ready, *self._protocol.data_to_send()])
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes that have come and are no messages yet."""
+        inflated = 0 if self._deferred is None else self._inflater.in_memory
+        return len(self._rest) + len(self._buffer or b"") + len(self._protocol.reader.buffer) + inflated
 
     @property
     def has_output(self) -> bool:
@@ -304,8 +310,8 @@ class WebSocket:
         self.disconnected = True
         close = self._protocol.close_rcvd or self._protocol.close_sent
         if close is None:
-            return {"type": "websocket.disconnect", "code": int(CloseCode.ABNORMAL_CLOSURE), "reason": ""}
-        return {"type": "websocket.disconnect", "code": int(close.code), "reason": close.reason}
+            return disconnect_of(CloseCode.ABNORMAL_CLOSURE)
+        return disconnect_of(close.code, close.reason)
 
     def lost(self) -> list[Message]:
         """The TCP connection is gone: the application is told 1006, unless it was told of an end already."""
@@ -353,6 +359,17 @@ class WebSocket:
             self._protocol.send_ping(b"")
             self._awaiting_pong = True
         return True
+
+
+def disconnect_of(code: int, reason: str = "") -> Message:
+    """Return the message that tells an application of the end."""
+    return {"type": "websocket.disconnect", "code": int(code), "reason": reason}
+
+
+def size_of(message: Message) -> int:
+    """Return the bytes of memory that a message takes; a text up to four for each character."""
+    text = message.get("text")
+    return len(message.get("bytes") or b"") if text is None else sys.getsizeof(text)
 
 
 def _clipped(reason: str) -> str:

@@ -7,20 +7,22 @@ what threads share here is a list and dictionaries, whose single steps are whole
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic, time
 from typing import Any
 
 from forkserve.config.serving import AccessLogOptions
 from forkserve.errors import UsageError
 from forkserve.logs import handler_for
+from forkserve.serving.engine.pipes import alone, groups, is_pipe
 from forkserve.serving.http.accesslog import REMEMBERED, LineFormat, Stem
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.native import hot
+from forkserve.unix.loghandlers import LineHandler
 
 __all__ = ["AccessLog"]
 
@@ -39,7 +41,8 @@ class AccessLog:
     def __init__(self, options: AccessLogOptions, *, wake: Callable[[], None] | None) -> None:
         """`wake` rouses the loop, where requests end while it waits. Raises UsageError for a bad place or format."""
         where = options.access_log or "-"
-        self._handler = handler_for(where, "--access-log", sys.stdout)
+        self._handler = handler_for(where, "--access-log", fd=1)
+        self._handler.counts = False
         self._each = where.startswith("syslog:")
         try:
             self._format = LineFormat(options.access_log_format, os.getpid())
@@ -116,6 +119,22 @@ class AccessLog:
         self.roused = self._wake is None
         lines = self.lines[:]
         del self.lines[: len(lines)]
-        if lines:
-            for text in lines if self._each else ("\n".join(lines),):
-                self._handler.handle(logging.LogRecord("access", logging.INFO, "", 0, text, None, None))
+        if not lines:
+            return
+        pipe = _pipe_of(self._handler)
+        if pipe is not None:
+            with alone(pipe):
+                self._put(groups(lines))
+        else:
+            self._put(lines if self._each else ("\n".join(lines),))
+
+    def _put(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self._handler.handle(logging.LogRecord("access", logging.INFO, "", 0, text, None, None))
+
+
+def _pipe_of(handler: LineHandler) -> int | None:
+    """Return the descriptor that a handler writes to, if it is a pipe's."""
+    with contextlib.suppress(OSError):
+        return handler.fd if is_pipe(handler.fd) else None
+    return None

@@ -17,6 +17,7 @@ import os
 import select
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from forkserve.serving.engine.sockets import Sockets
     from forkserve.serving.engine.tls import TlsSocket
 
-__all__ = ["FINISHED", "READABLE", "UNHEARD", "Connection", "ConnectionLost", "Exchange", "Phase"]
+__all__ = ["FINISHED", "READABLE", "UNHEARD", "WRITABLE", "Connection", "ConnectionLost", "Exchange", "Phase"]
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 UNHEARD = 262_144
@@ -224,7 +225,7 @@ class Connection:
             self.deadline = self.driver.idle_deadline
             self.exchange = None
             if self.inbox or self.half_closed:
-                self.driver.later(self)
+                self._hand_back()
             return
         self.replied(payload, sent, keep)
 
@@ -247,6 +248,10 @@ class Connection:
             except OSError as error:
                 sent = self.not_sent(error)
             if sent == len(data):
+                if not self.patient and self.body is None:
+                    # The limit is one on silence: what is sent moves it.
+                    self.driver.moved = now = time.monotonic()
+                    self.deadline = now + self.driver.limits.run
                 return True
             data = memoryview(data)[sent:]
         self._queue(data)
@@ -280,7 +285,20 @@ class Connection:
         self.close_after = not keep
         self.exchange = FINISHED
         self.patient = False
-        self.driver.later(self)
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        """Have the loop go on with it, whose exchange has ended."""
+        try:
+            self.driver.later(self)
+        except MemoryError:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """Have the next sweep close it, since nobody else will look at it."""
+        self.phase = _CLOSED
+        self.deadline = self.driver.now
 
     def proceed(self) -> None:
         """Send `100 Continue` (RFC 9110 15.2.1). Raises ConnectionLost."""
@@ -362,6 +380,11 @@ class Connection:
         """Have the socket's close be a reset (SO_LINGER, socket(7)): what is still on its way is not taken in."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    @property
+    def stalled(self) -> bool:
+        """True where TLS has to write before it can read on, as in a handshake (SSL_ERROR_WANT_WRITE)."""
+        return self.out is None and not isinstance(self.sock, Socket) and self.sock.wants_write
 
     def watch(self, events: int) -> None:
         """Ask epoll for other events than now."""

@@ -45,7 +45,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from forkserve.serving.engine.access import AccessLog
-from forkserve.serving.engine.connection import FINISHED, READABLE, UNHEARD, Connection, ConnectionLost, Phase
+from forkserve.serving.engine.connection import FINISHED, READABLE, UNHEARD, WRITABLE, Connection, ConnectionLost, Phase
 from forkserve.serving.engine.intake import Intake
 from forkserve.serving.engine.lane import lane_of
 from forkserve.serving.engine.limits import FOREVER, Limits
@@ -134,13 +134,15 @@ class Driver(Sockets):
         try:
             data = conn.recv(RECEIVE)
         except BlockingIOError:
+            if conn.stalled:
+                conn.watch(WRITABLE)
             return
         except OSError:
             data = b""
         if data:
             self.take(conn, data)
         else:
-            self.close_connection(conn)
+            self.part(conn)
 
     def timeout(self) -> float | None:
         """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""
@@ -152,16 +154,18 @@ class Driver(Sockets):
 
     def take(self, conn: Connection, data: bytes) -> None:
         """Take bytes of a request; run it when it is whole, or when its interface wants it early."""
+        reader = conn.reader or conn.listening.spare
         try:
-            reader = conn.reader or conn.listening.spare
             if not reader.feed(data):
                 self._keep_reader(conn, reader)
                 self.memory.took(len(data))
                 return
-        except Refusal as refusal:
-            # What the reader holds of the refused request must not meet the next one.
-            conn.listening.renew()
-            self.refuse(conn, refusal)
+        except BaseException as error:
+            # What the reader holds of this request must not meet the next one, which may be another client's.
+            reader.drop()
+            if not isinstance(error, Refusal):
+                raise
+            self.refuse(conn, error)
             return
         conn.reader = None
         self.begin(conn, reader.line, reader.fields, reader.take_rest())
@@ -260,7 +264,10 @@ class Driver(Sockets):
         if event & GONE:
             self.lose(conn)
             return
-        if event & select.EPOLLOUT:
+        if event & WRITABLE and conn.stalled:
+            conn.watch(READABLE)
+            event = READABLE
+        if event & WRITABLE:
             try:
                 flushed = conn.flush()
             except ConnectionLost:
@@ -287,6 +294,8 @@ class Driver(Sockets):
         try:
             data = conn.recv(RECEIVE)
         except BlockingIOError:
+            if conn.stalled:
+                conn.watch(WRITABLE)
             return
         except OSError:
             self.lose(conn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import select
 import socket
 import sys
@@ -88,7 +89,12 @@ class Listening:
                     raise
                 # accept(2): the rest (ECONNABORTED, EPROTO, network errors) belong to one connection, not to us.
                 continue
-            sock = Socket(*self._kind, fileno=fd)
+            try:
+                sock = Socket(*self._kind, fileno=fd)
+            except BaseException:
+                # Out of memory: nothing else knows of the descriptor, and its client would wait for ever.
+                os.close(fd)
+                raise
             sock.setblocking(False)
             try:
                 yield sock if self.tls is None else self.tls(sock), peer

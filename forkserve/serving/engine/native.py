@@ -1,7 +1,8 @@
 """The kernel's own primitives, also where gevent has patched the standard library for the application.
 
-gevent takes `epoll` out of `select` and puts its own classes in place of `socket.socket` and of locks; the driver needs
-the real ones, whether it is imported before or after that. The C class beneath `socket.socket` is also the lighter one.
+gevent takes `epoll` out of `select`, puts its own classes in place of `socket.socket` and of locks, and makes greenlets
+of threads; the engine needs the real ones, whether it is imported before or after that. The C class beneath
+`socket.socket` is also the lighter one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from _socket import socket as Socket
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["RLock", "Socket", "epoll", "poll"]
+__all__ = ["RLock", "Socket", "allocate_lock", "epoll", "get_ident", "poll", "start_new_thread"]
 
 
 def _original(module: Any, name: str) -> Any:
@@ -21,10 +22,16 @@ def _original(module: Any, name: str) -> Any:
 
 
 if TYPE_CHECKING:
+    allocate_lock = _thread.allocate_lock
     epoll = select.epoll
+    get_ident = _thread.get_ident
     poll = select.poll
     RLock = _thread.RLock
+    start_new_thread = _thread.start_new_thread
 else:
+    allocate_lock = _original(_thread, "allocate_lock")
     epoll = _original(select, "epoll")
+    get_ident = _original(_thread, "get_ident")
     poll = _original(select, "poll")
     RLock = _original(_thread, "RLock")
+    start_new_thread = _original(_thread, "start_new_thread")

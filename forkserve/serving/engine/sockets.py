@@ -35,7 +35,7 @@ LINGER = 2.0
 """Seconds in which a client may still read the reply that closes its connection."""
 LAST = 65_536
 """Connections at which even the last worker accepts no more: those who come as fast as they are taken never end."""
-RUNNING, LINGERING, CLOSED = Phase.RUNNING, Phase.LINGERING, Phase.CLOSED
+IDLE, RUNNING, LINGERING, CLOSED = Phase.IDLE, Phase.RUNNING, Phase.LINGERING, Phase.CLOSED
 
 
 class Runner(Protocol):
@@ -75,6 +75,10 @@ class Sockets:
         self.next_sweep = self.now
         self.idle_deadline = self.now + limits.keep_alive
         self.draining = False
+        self.in_child: list[Callable[[], object]] = []
+        """What is to be done in a process that the application forks."""
+        self.moved = 0.0
+        """Changes whenever a response that has begun goes on."""
         self.responder = Responder(time.time(), run.server)
         self.upkeep = Upkeep(self, run)
         self.wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -123,7 +127,7 @@ class Sockets:
         conn.phase = LINGERING
         conn.deadline = self.now + LINGER
         if conn.half_closed or (not conn.refused and self._is_read_up(conn)):
-            self.close_connection(conn)
+            self.part(conn)
             return
         try:
             conn.sock.shutdown(socket.SHUT_WR)
@@ -138,8 +142,18 @@ class Sockets:
         except OSError:
             return True
 
+    def part(self, conn: Connection) -> None:
+        """Close where all is said; under TLS the client is told, or it takes the end for a cut (RFC 8446 6.1)."""
+        if not conn.raw:
+            with contextlib.suppress(OSError):
+                conn.sock.shutdown(socket.SHUT_WR)
+        self.close_connection(conn)
+
     def lose(self, conn: Connection) -> None:
         """Give a connection up; an exchange that runs is told, and ends first."""
+        if conn.phase is IDLE and conn.exchange is None:
+            self.part(conn)
+            return
         running = conn.phase is RUNNING or conn.phase is CLOSED
         conn.phase = CLOSED
         exchange = conn.exchange

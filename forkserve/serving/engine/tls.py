@@ -16,10 +16,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import ssl
+from pathlib import Path
 from typing import Any, NoReturn
 
 from forkserve.config.serving import TlsOptions
 from forkserve.errors import UsageError
+from forkserve.serving.engine.certificates import load_certificates
 from forkserve.serving.engine.native import RLock, Socket
 
 __all__ = ["TlsSocket", "tls_context"]
@@ -28,19 +30,15 @@ AT_ONCE = 65_536
 """Bytes handed to TLS in one piece."""
 
 
-def tls_context(options: TlsOptions) -> ssl.SSLContext:
-    """Return the context that the options ask for; raises UsageError."""
-    assert options.certfile is not None
+def tls_context(options: TlsOptions, folder: Path = Path()) -> ssl.SSLContext:
+    """Return the context that the options ask for, paths being relative to `folder`; raises UsageError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(options.certfile, options.keyfile)
-        if options.ca_certs is not None:
-            context.load_verify_locations(options.ca_certs)
-            context.verify_mode = ssl.CERT_REQUIRED
-        if options.ciphers is not None:
+    load_certificates(context, options, folder)
+    if options.ciphers is not None:
+        try:
             context.set_ciphers(options.ciphers)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--certfile {options.certfile}: {getattr(error, 'strerror', None) or error}") from None
+        except ssl.SSLError:
+            raise UsageError(f"--ciphers {options.ciphers}: OpenSSL knows none of them") from None
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -75,7 +73,7 @@ class TlsSocket:
     thread may call any method.
     """
 
-    __slots__ = ("_inner", "_lock", "_sock", "fileno", "getsockname", "setsockopt")
+    __slots__ = ("_inner", "_lock", "_sock", "fileno", "getsockname", "setsockopt", "wants_write")
 
     def __init__(self, sock: Socket, context: ssl.SSLContext) -> None:
         """Take the descriptor over from `sock`; raises OSError, and has closed it then."""
@@ -87,16 +85,22 @@ class TlsSocket:
             plain.close()
             raise
         self._lock = RLock()
+        self.wants_write = False
+        """Whether the last `recv` is to be repeated when the socket can be written to, not when it can be read."""
         self.fileno = plain.fileno
         self.getsockname = plain.getsockname
         self.setsockopt = plain.setsockopt
 
     def recv(self, size: int) -> bytes:
         """Return clear text, b"" at the end; raises OSError."""
+        self.wants_write = False
         try:
             with self._lock:
                 data: bytes = self._inner.read(size)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except ssl.SSLWantReadError:
+            raise BlockingIOError from None
+        except ssl.SSLWantWriteError:
+            self.wants_write = True
             raise BlockingIOError from None
         except ssl.SSLEOFError:
             return b""

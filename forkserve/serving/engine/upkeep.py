@@ -15,8 +15,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from forkserve.config.serving import ServingOptions
-from forkserve.serving.engine.connection import Connection, Phase
+from forkserve.serving.engine.connection import FINISHED, Connection, Phase
 from forkserve.serving.engine.limits import FOREVER
+from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.http.refusal import Refusal
 from forkserve.unix.scoreboard import Seat
 
@@ -30,6 +31,8 @@ log = logging.getLogger("forkserve.engine")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 GRACE = 2.0
 """Seconds in which an interrupted request has to end."""
+LATE = 0.1
+"""Seconds by which a look may be late without an effect on deadlines."""
 LAST_CALL = 1.0
 """Seconds after the begin of draining in which a kept connection may still bring a request, which is then answered."""
 
@@ -96,6 +99,7 @@ class Upkeep:
         """Do what is due; returns the instant of the next time."""
         driver = self.driver
         driver.responder.tick(time.time())
+        self._excuse(now - driver.next_sweep)
         late = [conn for conn in driver.connections.values() if conn.deadline <= now]
         for conn in late:
             try:
@@ -112,6 +116,15 @@ class Upkeep:
                 driver.lose(conn)
         return now + driver.limits.tick
 
+    def _excuse(self, late: float) -> None:
+        """Move all deadlines by the time for which we did not look, stopped (SIGSTOP) or held by the application.
+
+        What has come in it was not read, and what should have run may not have.
+        """
+        if late > max(LATE, self.driver.limits.tick):
+            for conn in self.driver.connections.values():
+                conn.deadline += late
+
     def _live(self, now: float) -> None:
         life = self.run.options.lifetime
         if self.driver.draining:
@@ -125,10 +138,10 @@ class Upkeep:
         driver = self.driver
         if conn.phase in (Phase.HEAD, Phase.BODY) and conn.out is None:
             driver.refuse(conn, Refusal(408, "the request did not come in time"))
-        elif conn.phase is Phase.RUNNING and conn.out is None and not conn.awaits_client:
-            self._overdue(conn)
-        else:
+        elif conn.exchange is FINISHED or conn.out is not None or conn.awaits_client or conn.phase is not Phase.RUNNING:
             driver.lose(conn)
+        else:
+            self._overdue(conn)
 
     def _overdue(self, conn: Connection) -> None:
         """End a request that takes too long: once politely, and if that does not help, with the worker."""
@@ -139,7 +152,7 @@ class Upkeep:
             conn.interrupted = exchange
             conn.deadline = driver.now + min(driver.limits.run, GRACE)
             return
-        log.error("a request cannot be ended; this worker leaves, for another to take its place")
+        log.error("a request cannot be ended; this worker leaves, for another to take its place:\n%s", all_stacks())
         conn.deadline = FOREVER
         exchange.abandon(504)
         self.run.drain("a request is stuck")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from io import SEEK_END, BytesIO
+from io import SEEK_END, SEEK_SET, BufferedIOBase, BytesIO
 from tempfile import TemporaryFile
 from typing import IO
 
@@ -21,18 +21,14 @@ __all__ = ["EMPTY", "EmptyInput", "LazyInput", "Spool"]
 log = logging.getLogger("forkserve.engine")
 
 
-class EmptyInput:
-    """The body of a request without one; it has no state, so one instance serves all requests."""
-
-    __slots__ = ()
+class EmptyInput(BufferedIOBase):
+    """The body of a request without one, with the whole face of a binary file; one instance serves all requests."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return b""."""
         return b""
 
-    def readline(self, size: int | None = -1, /) -> bytes:
-        """Return b""."""
-        return b""
+    read1 = readline = read
 
     def readlines(self, hint: int | None = -1, /) -> list[bytes]:
         """Return []."""
@@ -41,6 +37,21 @@ class EmptyInput:
     def __iter__(self) -> Iterator[bytes]:
         return iter(())
 
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
+        """Stay at 0, the beginning and the end."""
+        if whence == SEEK_SET and offset < 0:
+            raise ValueError(f"negative seek value {offset}")
+        return 0
+
+    def tell(self) -> int:
+        return 0
+
     def close(self) -> None:
         """Do nothing: the instance is shared."""
 
@@ -48,10 +59,8 @@ class EmptyInput:
 EMPTY = EmptyInput()
 
 
-class LazyInput:
+class LazyInput(BufferedIOBase):
     """A body that is fetched, whole, when the application first reads it; `fetch` returns it or raises OSError."""
-
-    __slots__ = ("_body", "_fetch")
 
     def __init__(self, fetch: Callable[[], IO[bytes] | EmptyInput]) -> None:
         self._fetch = fetch
@@ -59,12 +68,16 @@ class LazyInput:
 
     def _open(self) -> IO[bytes] | EmptyInput:
         if self._body is None:
+            if self.closed:
+                raise ValueError("I/O operation on closed file")
             self._body = self._fetch()
         return self._body
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return at most `size` bytes, or all that is left; b"" at the end."""
         return self._open().read(-1 if size is None else size)
+
+    read1 = read
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """Return a line, or at most `size` bytes of it."""
@@ -77,10 +90,27 @@ class LazyInput:
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._open())
 
+    def __next__(self) -> bytes:
+        return next(self._open())
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
+        """Go to a place in the body; returns it, counted from the beginning."""
+        return self._open().seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._open().tell() if self._body is not None else 0
+
     def close(self) -> None:
         """Let go of the body if it was fetched."""
         if self._body is not None:
             self._body.close()
+        super().close()
 
 
 class Spool:

@@ -39,7 +39,7 @@ JSON = "json"
 REMEMBERED = 256
 """Lines that all stems of a format remember together: enough for what comes often, few enough to cost nothing."""
 FEW = 4
-_ATOM = re.compile(r"%(?:\((\{[^{}]+\}[ioe]|[A-Za-z])\)s|(%)|(.?))", re.DOTALL)
+_ATOM = re.compile(r"%(?:\((\{[^{}]+\}[ioe]|[^(){}]+)\)s|(%)|(\([^()]*\).?|.?))", re.DOTALL)
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 

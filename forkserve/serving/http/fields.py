@@ -92,12 +92,14 @@ class Collector:
         """Whether a transfer coding other than chunked was named: `finish` will refuse it."""
         self._host: bytes | None = None
         self._stays = False
+        self._unseen = 0
 
     def begin(self) -> None:
         """Forget the last request."""
         self.headers.clear()
         self._host = None
         self._stays = False
+        self._unseen = 0
         if not self.is_plain:
             self.is_plain = True
             self._length: int | None = None
@@ -125,6 +127,10 @@ class Collector:
         if not self.is_plain:
             self._decide(fields, modern)
         return fields
+
+    def count(self) -> int:
+        """How many field lines came since `begin`."""
+        return len(self.headers) + self._unseen
 
     def _decide(self, fields: Fields, modern: bool) -> None:
         if self._chunked:
@@ -159,6 +165,8 @@ class Collector:
         if rule is not None:
             if rule(self, value):
                 self._store(name, lower, value)
+            else:
+                self._unseen += 1
         elif b"_" not in lower:
             self._learn(name, lower)
             self._store(name, lower, value)
@@ -166,6 +174,8 @@ class Collector:
             raise Refusal(400, "an underscore in a header name")
         elif self._underscores is Underscores.KEEP and lower.replace(b"_", b"-") not in _RULES:
             self._store(name, lower, value)
+        else:
+            self._unseen += 1
 
     def gather(self, pairs: list[Any]) -> Any:
         """Return headers made of pairs of form and value; None if the fields must come one by one."""
@@ -323,6 +333,7 @@ class EnvironCollector(Collector):
     def _again(self, key: str, value: bytes) -> None:
         if key == "HTTP_HOST":
             raise Refusal(400, "two Hosts")
+        self._unseen += 1
         joint = "; " if key == "HTTP_COOKIE" else ","
         self.headers[key] += joint + value.rstrip().decode("latin-1")
 

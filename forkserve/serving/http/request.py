@@ -101,6 +101,8 @@ class Profile:
         collector.begin()
         headers = self.read(block)
         fields = collector.finish(line, headers)
+        if len(block) > self.few and collector.count() > self.limits.fields:
+            raise TooManyFields
         if len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             if block == self.last:
                 if len(self.blocks) >= _BLOCKS:
@@ -132,6 +134,11 @@ class RequestReader:
     def in_memory(self) -> int:
         """Bytes of a head that are kept until it is whole."""
         return 0 if self._partial is None else len(self._partial)
+
+    def drop(self) -> None:
+        """Forget what was taken of a head that will not be completed; allocates nothing."""
+        self._partial = None
+        self.rest = b""
 
     def feed(self, data: bytes) -> bool:
         """Take bytes at or inside a head; true when it is complete. Raises Refusal.
@@ -165,13 +172,17 @@ class RequestReader:
         if end > profile.small and exceeds(raw, block, profile.limits):
             self._refuse(data[:end])
         self.line = line = profile.lines.get(raw) or profile.line(raw)
-        fields = profile.known_fields(line, block)
-        if fields is None:
-            if end > profile.few and block.count(b"\r\n") > profile.limits.fields + 1:
+        try:
+            self.fields = profile.known_fields(line, block) or profile.fields(line, block)
+            return True
+        except Refusal as found:
+            refusal = found
+        try:
+            if block.count(b"\r\n") > profile.limits.fields + 1:
                 self._refuse(data[:end])
-            fields = profile.fields(line, block)
-        self.fields = fields
-        return True
+            raise refusal
+        finally:
+            del refusal  # its traceback holds this frame
 
     def _refuse(self, head: bytes) -> NoReturn:
         """Refuse a whole head that is over a limit as if it came in pieces."""
@@ -185,9 +196,12 @@ class RequestReader:
         except TooManyFields as refusal:
             beyond = refusal
         # Outside of the handler: llhttp tells a refusal of ours by the context of its exception.
-        line, block = partial.so_far()
-        self.profile.fields(self.profile.line(line), block)
-        raise beyond
+        try:
+            line, block = partial.so_far()
+            self.profile.fields(self.profile.line(line), block)
+            raise beyond
+        finally:
+            del beyond  # its traceback holds this frame
 
     def _piece(self, data: bytes) -> bool:
         assert self._partial is not None

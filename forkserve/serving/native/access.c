@@ -1,5 +1,6 @@
 /* A line of the access log that came before within this second: an exact shortcut of forkserve.serving.engine.access.AccessLog. */
 #include "slots.h"
+#include "taken.h"
 
 #include <time.h>
 
@@ -31,8 +32,10 @@ remember(Writer *writer, PyObject *address, PyObject *fields, PyObject *stem, ti
 static PyObject *
 stem_for(Writer *writer, PyObject *address, PyObject *fields, time_t second)
 {
-    if (writer->stem != NULL && writer->second == second && writer->fields == fields && writer->address == address)
+    if (writer->stem != NULL && writer->second == second && writer->fields == fields && writer->address == address) {
+        times_taken[LOG_LINE]++;
         return Py_NewRef(writer->stem);
+    }
     PyObject *number = PyLong_FromLongLong((long long)second), *stem = NULL;
     PyObject *key = number == NULL ? NULL : PyTuple_Pack(3, fields, address, number);
     if (key != NULL && (stem = PyObject_CallOneArg(writer->find, key)) == Py_None) {

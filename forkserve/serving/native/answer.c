@@ -1,5 +1,6 @@
 /* Exact shortcuts of `whole` and `prepare` of forkserve.serving.http.response.Responder, for what it remembers. */
 #include "answer.h"
+#include "taken.h"
 
 #define JOINED 65536  /* bytes of body from which on head and body go out apart: forkserve.serving.http.response.JOINED */
 #define LONGEST 65536 /* bytes of a head that is joined with its body here */
@@ -79,6 +80,7 @@ reply_whole(PyObject *exchange, PyObject *prepared, PyObject *responder, PyObjec
     char *at = append(whole, head);
     memcpy(at, length, (size_t)more);
     append(append(at + more, end), data);
+    times_taken[ANSWER]++;
     int failed = reply(SLOT(exchange, answers.conn), whole, size, 1);
     if (whole != on_stack)
         PyMem_Free(whole);

@@ -4,22 +4,24 @@
  * piece. Everything else is left to the methods of the same exchange in Python.
  */
 #include "answer.h"
+#include "done.h"
 #include "scope.h"
+#include "taken.h"
 
 static struct {
-    Py_ssize_t address, news, prepared, stage, trailers; /* `address` of LoggedExchange alone */
+    Py_ssize_t address, news, prepared, stage, task, trailers; /* `address` of LoggedExchange alone */
 } exchange_at;
 
 /* Interned, made once. */
 static struct {
     PyObject *type, *status, *headers, *body, *more_body, *trailers;
-    PyObject *start, *response_body, *sender;
+    PyObject *start, *response_body, *sender, *head_given;
 } words;
 
 static const struct word spelling[] = {
     {&words.type, "type"}, {&words.status, "status"}, {&words.headers, "headers"}, {&words.body, "body"},
     {&words.more_body, "more_body"}, {&words.trailers, "trailers"}, {&words.start, "http.response.start"},
-    {&words.response_body, "http.response.body"}, {&words.sender, "sender"}, {NULL, NULL}};
+    {&words.response_body, "http.response.body"}, {&words.sender, "sender"}, {&words.head_given, "head_given"}, {NULL, NULL}};
 
 /* How the exchanges of one serving are begun, and what their `send` needs. */
 typedef struct {
@@ -29,60 +31,6 @@ typedef struct {
     Py_ssize_t keep;           /* of the site */
     int begins, starts, noted; /* whether the class has Exchange's own __init__ and _prepared; whether it notes */
 } Sender;
-
-/* What awaiting gives when there is nothing to wait for. */
-static PyObject *done;
-
-static PyObject *
-itself(PyObject *self)
-{
-    return Py_NewRef(self);
-}
-
-static PyObject *
-done_next(PyObject *Py_UNUSED(self))
-{
-    return NULL; /* StopIteration with None */
-}
-
-static PyObject *
-done_send(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(value))
-{
-    PyErr_SetNone(PyExc_StopIteration);
-    return NULL;
-}
-
-static PyObject *
-done_throw(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    PyObject *type, *value = NULL, *trace = NULL;
-    if (!PyArg_ParseTuple(args, "O|OO:throw", &type, &value, &trace))
-        return NULL;
-    if (PyExceptionInstance_Check(type))
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    else
-        PyErr_SetObject(type, value == NULL ? Py_None : value);
-    return NULL;
-}
-
-static PyObject *
-done_close(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused))
-{
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef done_methods[] = {
-    {"send", done_send, METH_O, "Raise StopIteration: it has ended."},
-    {"throw", done_throw, METH_VARARGS, "Raise what is thrown."},
-    {"close", done_close, METH_NOARGS, "Do nothing."},
-    {NULL, NULL, 0, NULL}};
-
-static PyType_Slot done_slots[] = {
-    {Py_tp_doc, "A coroutine that has done what it was to do; there is one, for it has no state."},
-    {Py_am_await, itself}, {Py_tp_iter, itself}, {Py_tp_iternext, done_next}, {Py_tp_methods, done_methods}, {0, NULL}};
-
-static PyType_Spec done_spec = {"forkserve.serving.native._hot.Done", sizeof(PyObject), 0,
-                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, done_slots};
 
 /* A value of a message: a new reference; NULL if there is none, or on error. The keys of an application may run Python. */
 static PyObject *
@@ -102,13 +50,20 @@ take_head(Sender *sender, PyObject *exchange, PyObject *message, PyObject *statu
     if (prepared == NULL)
         return PyErr_Occurred() ? -1 : 0;
     /* Only now, for to look it up has run Python. */
-    int taken = SLOT(exchange, exchange_at.stage) == sender->stage_start;
-    if (taken) {
+    int expected = SLOT(exchange, exchange_at.stage) == sender->stage_start;
+    if (expected) {
         set_slot(exchange, exchange_at.prepared, prepared);
         set_slot(exchange, exchange_at.stage, sender->stage_body);
+        times_taken[START]++;
+        if (SLOT(exchange, exchange_at.task) != Py_None) {
+            /* It has waited before, so it may wait again before the body. */
+            PyObject *told = PyObject_CallMethodNoArgs(exchange, words.head_given);
+            expected = told == NULL ? -1 : 1;
+            Py_XDECREF(told);
+        }
     }
     Py_DECREF(prepared);
-    return taken;
+    return expected;
 }
 
 /* `http.response.start`: as above. */
@@ -120,10 +75,10 @@ take_start(Sender *sender, PyObject *exchange, PyObject *message)
     PyObject *status = part_of(message, words.status), *headers = NULL;
     if (status != NULL)
         headers = part_of(message, words.headers);
-    int taken = headers == NULL ? 0 : take_head(sender, exchange, message, status, headers);
+    int verdict = headers == NULL ? 0 : take_head(sender, exchange, message, status, headers);
     Py_XDECREF(status);
     Py_XDECREF(headers);
-    return PyErr_Occurred() ? -1 : taken;
+    return PyErr_Occurred() ? -1 : verdict;
 }
 
 /* Whether the data are the whole body of a response without surprises. */
@@ -175,12 +130,12 @@ take_body(Sender *sender, PyObject *exchange, PyObject *message)
     PyObject *data = part_of(message, words.body), *more = NULL;
     if (data != NULL)
         more = part_of(message, words.more_body);
-    int taken = 0;
+    int verdict = 0;
     if (data != NULL && (more == NULL || more == Py_False) && !PyErr_Occurred() && is_usual(sender, exchange, data))
-        taken = send_whole(sender, exchange, data) < 0 ? -1 : 1;
+        verdict = send_whole(sender, exchange, data) < 0 ? -1 : 1;
     Py_XDECREF(data);
     Py_XDECREF(more);
-    return PyErr_Occurred() ? -1 : taken;
+    return PyErr_Occurred() ? -1 : verdict;
 }
 
 /* A message: as above. */
@@ -190,15 +145,15 @@ take_message(Sender *sender, PyObject *exchange, PyObject *message)
     if (!PyDict_CheckExact(message))
         return 0;
     PyObject *type = part_of(message, words.type);
-    int taken = 0;
+    int verdict = 0;
     if (type != NULL && PyUnicode_CheckExact(type)) {
         if (PyUnicode_Compare(type, words.start) == 0)
-            taken = take_start(sender, exchange, message);
+            verdict = take_start(sender, exchange, message);
         else if (PyUnicode_Compare(type, words.response_body) == 0)
-            taken = take_body(sender, exchange, message);
+            verdict = take_body(sender, exchange, message);
     }
     Py_XDECREF(type);
-    return PyErr_Occurred() ? -1 : taken;
+    return PyErr_Occurred() ? -1 : verdict;
 }
 
 static PyObject *
@@ -209,10 +164,10 @@ send_method(PyObject *exchange, PyObject *message)
         return NULL;
     PyObject *result = NULL;
     if (!is_cleared(sender->send)) {
-        int taken = take_message(sender, exchange, message);
-        if (taken > 0)
-            result = Py_NewRef(done);
-        else if (taken == 0)
+        int verdict = take_message(sender, exchange, message);
+        if (verdict > 0)
+            result = Py_NewRef(ended);
+        else if (verdict == 0)
             result = PyObject_CallFunctionObjArgs(sender->send, exchange, message, NULL);
     }
     Py_DECREF(sender);
@@ -328,7 +283,8 @@ learn(Sender *sender, PyObject *const kinds[3])
 {
     const struct wanted of_exchange[] = {
         {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},
-        {"trailers", &exchange_at.trailers}, {sender->log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
+        {"task", &exchange_at.task}, {"trailers", &exchange_at.trailers},
+        {sender->log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
     const struct wanted of_site[] = {{"keep", &sender->keep}, {NULL, NULL}};
     return find_slots(sender->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(sender->site), of_site) < 0
             || learn_answers(sender->type, kinds, sender->responder) < 0
@@ -393,10 +349,5 @@ asgi_ready(PyObject *module)
 {
     if (intern_words(spelling) < 0)
         return -1;
-    PyObject *type = PyType_FromModuleAndSpec(module, &done_spec, NULL);
-    if (type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0)
-        return -1;
-    done = ((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
-    Py_DECREF(type);
-    return done == NULL ? -1 : scope_ready();
+    return done_ready(module) < 0 ? -1 : scope_ready();
 }

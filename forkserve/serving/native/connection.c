@@ -1,12 +1,13 @@
 /* The end of most requests: a response that goes out in one call, on a connection that stays. */
 #include "connection.h"
+#include "taken.h"
 
 #include <errno.h>
 #include <sys/socket.h>
 
 struct connection connection;
-static PyObject *IDLE_DEADLINE;
-static const struct word spelling[] = {{&IDLE_DEADLINE, "idle_deadline"}, {NULL, NULL}};
+static PyObject *IDLE_DEADLINE, *NOW;
+static const struct word spelling[] = {{&IDLE_DEADLINE, "idle_deadline"}, {&NOW, "now"}, {NULL, NULL}};
 
 /* Whether what the socket says is what the client says, so that the descriptor will do. */
 static int
@@ -64,6 +65,7 @@ end_exchange(PyObject *conn)
     struct connection *at = &connection;
     PyObject *driver = Py_NewRef(SLOT(conn, at->driver)), *done = NULL;
     PyObject *deadline = PyObject_GetAttr(driver, IDLE_DEADLINE);
+    times_taken[REPLY]++;
     if (deadline != NULL) {
         set_slot(conn, at->phase, at->idle);
         Py_XSETREF(SLOT(conn, at->deadline), deadline);
@@ -92,6 +94,20 @@ go_on(PyObject *conn, PyObject *payload, const char *data, Py_ssize_t size, Py_s
     return done == NULL ? -1 : 0;
 }
 
+/* Connection.give_up: nothing may follow what is out, and nobody else will look at it. Keeps the exception. */
+static void
+give_up(PyObject *conn)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    set_slot(conn, connection.phase, connection.closed);
+    PyObject *now = PyObject_GetAttr(SLOT(conn, connection.driver), NOW);
+    if (now != NULL)
+        Py_XSETREF(SLOT(conn, connection.deadline), now);
+    else
+        PyErr_Clear();
+    PyErr_SetRaisedException(error);
+}
+
 /* `payload` has the same bytes as `data`, or is NULL where Python need not see them. */
 static int
 reply_payload(PyObject *conn, PyObject *payload, const char *data, Py_ssize_t size, int keep)
@@ -105,7 +121,7 @@ reply_payload(PyObject *conn, PyObject *payload, const char *data, Py_ssize_t si
         ? end_exchange(conn)
         : go_on(conn, payload, data, size, sent, keep);
     if (failed < 0 && sent > 0)
-        set_slot(conn, connection.phase, connection.closed); /* nothing may follow what is out */
+        give_up(conn);
     return failed;
 }
 

@@ -2,6 +2,7 @@
 #include "environ.h"
 #include "connection.h"
 #include "request.h"
+#include "taken.h"
 
 /* Interned, made once. */
 PyObject *REMOTE_ADDR;
@@ -85,13 +86,16 @@ environ_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwardi
         return NULL;
     /* Owned: the collector may run where a dict is made, and with it finalisers and other threads. */
     Py_INCREF(remote);
-    if (memo == Py_None)
+    if (memo == Py_None) {
         environ = new_environ(conn, remote, line, fields, forwarding);
+        times_taken[NEW_ENVIRON] += environ != NULL;
+    }
     else {
         PyObject *base = PyDict_CheckExact(memo) ? Py_XNewRef(PyDict_GetItemWithError(memo, line)) : NULL;
         if (base != NULL)
             environ = copy_for(remote, base);
         Py_XDECREF(base);
+        times_taken[KNOWN_ENVIRON] += environ != NULL;
     }
     Py_DECREF(remote);
     return environ;

@@ -9,6 +9,7 @@
 #include "head.h"
 #include "line.h"
 #include "request.h"
+#include "taken.h"
 
 #include <strings.h>
 
@@ -375,6 +376,8 @@ read_head(struct reading *reading, const char *data, Py_ssize_t size, struct req
             Py_CLEAR(request->line);
             done = -1;
         }
+        else
+            times_taken[NEW_HEAD]++;
     }
     Py_XDECREF(headers);
     for (int i = 0; i < KINDS; i++)

@@ -5,8 +5,7 @@
  * is whole. Everything else is the driver's, in Python.
  */
 #include "connection.h"
-#include "head.h"
-#include "line.h"
+#include "known.h"
 #include "request.h"
 
 #include <errno.h>
@@ -17,19 +16,6 @@
 
 #define BATCH 256
 #define RECEIVE 65536
-#define HEADS 256
-#define PATIENCE 4   /* times that Python is asked for a head: it remembers at the second, others may come between */
-#define LONGEST 2304 /* bytes of a head that is remembered: what the profile remembers of line and block together */
-
-/* A head as received by one listener. Without `line` it was seen but is not known, or not yet: Python was asked so many
- * times. One that is `used` keeps its place. */
-struct head {
-    uint64_t hash;
-    Py_ssize_t size;
-    int asked, used;
-    char *bytes;
-    PyObject *listening, *line, *fields;
-};
 
 /* `received` and what is remembered are in use while `busy`: an event that comes within, where Python runs, is for the
  * driver. */
@@ -38,8 +24,7 @@ typedef struct {
     PyObject *driver, *connections, *handlers;
     int epoll, count, busy;
     struct epoll_event events[BATCH];
-    struct head heads[HEADS];
-    struct reading *readings;
+    struct heads heads;
     char received[RECEIVE];
 } Lane;
 
@@ -52,100 +37,6 @@ struct turn {
 static PyObject *EXCHANGE, *RUN_DEADLINE, *START;
 static const struct word spelling[] = {
     {&EXCHANGE, "exchange"}, {&RUN_DEADLINE, "run_deadline"}, {&START, "start"}, {NULL, NULL}};
-
-static void
-forget(struct head *head)
-{
-    struct head old = *head;
-    *head = (struct head){0};
-    PyMem_Free(old.bytes);
-    Py_XDECREF(old.listening);
-    Py_XDECREF(old.line);
-    Py_XDECREF(old.fields);
-}
-
-/* Take line and fields of what a profile remembers, where nothing is unusual about them: as read_head. */
-static int
-take_known(PyObject *known, struct request *request)
-{
-    if (known == Py_None)
-        return 0;
-    PyObject *line, *fields;
-    if (!PyArg_ParseTuple(known, "O!O!", line_at.type, &line, fields_at.type, &fields))
-        return -1;
-    if (SLOT(fields, fields_at.plain) != Py_True)
-        return 0;
-    request->line = Py_NewRef(line);
-    request->fields = Py_NewRef(fields);
-    return 1;
-}
-
-/* Ask the listener's profile for what it remembers of the head that was received: as read_head. */
-static int
-recall(Lane *lane, PyObject *listening, Py_ssize_t size, struct request *request)
-{
-    PyObject *profile = PyObject_GetAttrString(listening, "profile");
-    PyObject *known = profile == NULL ? NULL : PyObject_CallMethod(profile, "recall", "y#", lane->received, size);
-    Py_XDECREF(profile);
-    if (known == NULL)
-        return -1;
-    *request = (struct request){.size = size};
-    int found = take_known(known, request);
-    Py_DECREF(known);
-    return found;
-}
-
-/* The place of the head that was received. It may be another's who is used. */
-static struct head *
-place_of(Lane *lane, PyObject *listening, Py_ssize_t size)
-{
-    uint64_t hash = hash_of(lane->received, size, listening);
-    struct head *head = &lane->heads[hash % HEADS];
-    if (head->hash != hash || head->size != size || head->listening != listening
-        || (head->line != NULL && memcmp(head->bytes, lane->received, (size_t)size) != 0)) {
-        if (head->used) {
-            head->used = 0;
-            return NULL;
-        }
-        forget(head);
-        *head = (struct head){.hash = hash, .size = size, .listening = Py_NewRef(listening)};
-        return NULL;
-    }
-    return head;
-}
-
-/* Remember a head that has come a second time, and nothing with it. */
-static void
-remember(Lane *lane, struct head *head, const struct request *request)
-{
-    if (request->body || request->size != head->size || (head->bytes = PyMem_Malloc((size_t)head->size)) == NULL)
-        return;
-    memcpy(head->bytes, lane->received, (size_t)head->size);
-    note_again(request->line);
-    head->line = Py_NewRef(request->line);
-    head->fields = Py_NewRef(request->fields);
-}
-
-/* The head of what was received: as read_head. */
-static int
-understand(Lane *lane, PyObject *listening, Py_ssize_t size, struct request *request)
-{
-    struct head *head = size <= LONGEST ? place_of(lane, listening, size) : NULL;
-    if (head != NULL && head->line != NULL) {
-        head->used = 1;
-        *request = (struct request){Py_NewRef(head->line), Py_NewRef(head->fields), size, 0};
-        return 1;
-    }
-    struct reading *reading = reading_of(&lane->readings, listening);
-    int found = reading == NULL ? -1 : read_head(reading, lane->received, size, request);
-    if (found == 0 && head != NULL && head->asked < PATIENCE) {
-        head->asked++;
-        found = recall(lane, listening, size, request);
-    }
-    if (found > 0 && head != NULL)
-        remember(lane, head, request);
-    return found;
-}
 
 /* Start the exchange of a request that is whole with its head. */
 static int
@@ -201,7 +92,7 @@ understand_all(Lane *lane, PyObject *conn, Py_ssize_t size, struct request *requ
 {
     PyObject *listening = Py_NewRef(SLOT(conn, connection.listening));
     lane->busy = 1;
-    int found = understand(lane, listening, size, request);
+    int found = understand(&lane->heads, listening, lane->received, size, request);
     *rest = NULL;
     if (found > 0 && (request->body || request->size < size)) {
         *rest = PyBytes_FromStringAndSize(lane->received + request->size, size - request->size);
@@ -380,12 +271,7 @@ lane_traverse(Lane *lane, visitproc visit, void *arg)
     Py_VISIT(lane->driver);
     Py_VISIT(lane->connections);
     Py_VISIT(lane->handlers);
-    for (int i = 0; i < HEADS; i++) {
-        Py_VISIT(lane->heads[i].listening);
-        Py_VISIT(lane->heads[i].line);
-        Py_VISIT(lane->heads[i].fields);
-    }
-    return visit_readings(lane->readings, visit, arg);
+    return visit_heads(&lane->heads, visit, arg);
 }
 
 static int
@@ -394,9 +280,7 @@ lane_clear(Lane *lane)
     Py_CLEAR(lane->driver);
     Py_CLEAR(lane->connections);
     Py_CLEAR(lane->handlers);
-    for (int i = 0; i < HEADS; i++)
-        forget(&lane->heads[i]);
-    forget_readings(&lane->readings);
+    forget_heads(&lane->heads);
     return 0;
 }
 
@@ -453,7 +337,7 @@ lane_read(Lane *lane, PyObject *args)
     if (!PyArg_ParseTuple(args, "Oy#:read", &listening, &data, &size))
         return NULL;
     struct request request;
-    struct reading *reading = is_cleared(lane->driver) ? NULL : reading_of(&lane->readings, listening);
+    struct reading *reading = is_cleared(lane->driver) ? NULL : reading_of(&lane->heads.readings, listening);
     int found = reading == NULL ? -1 : read_head(reading, data, size, &request);
     if (found > 0)
         return Py_BuildValue("(NNn)", request.line, request.fields, request.size);

@@ -2,6 +2,7 @@
 #include "connection.h"
 #include "head.h"
 #include "line.h"
+#include "taken.h"
 
 extern PyType_Spec lane_spec, caller_spec, sender_spec, writer_spec;
 int wsgi_ready(PyObject *module), asgi_ready(PyObject *module);
@@ -17,6 +18,7 @@ add_type(PyObject *module, PyType_Spec *spec)
 
 static PyMethodDef functions[] = {
     {"adopt", adopt, METH_VARARGS, "Learn the layout of the class of connections, and give it the method `reply`."},
+    {"taken", how_often, METH_NOARGS, "How often each shortcut was taken since the module was loaded, by name."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "forkserve.serving.native._hot",

@@ -2,6 +2,7 @@
 #include "scope.h"
 #include "connection.h"
 #include "request.h"
+#include "taken.h"
 
 static struct {
     PyTypeObject *type;
@@ -141,12 +142,14 @@ scope_of(PyObject *conn, PyObject *line, PyObject *fields, PyObject *memo, PyObj
         if (template != NULL)
             scope = new_scope(conn, template, line, fields, ends, state);
         Py_XDECREF(template);
+        times_taken[NEW_ENVIRON] += scope != NULL;
     }
     else if (PyDict_CheckExact(memo)) {
         PyObject *base = Py_XNewRef(PyDict_GetItemWithError(memo, line));
         if (base != NULL)
             scope = known_scope(base, ends, state);
         Py_XDECREF(base);
+        times_taken[KNOWN_ENVIRON] += scope != NULL;
     }
     return scope;
 }

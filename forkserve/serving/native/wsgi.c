@@ -6,6 +6,7 @@
  */
 #include "answer.h"
 #include "environ.h"
+#include "taken.h"
 
 static struct {
     Py_ssize_t context, environ, framing, prepared, spool;
@@ -47,6 +48,7 @@ take_start(PyObject *exchange, PyObject *known, PyObject *status, PyObject *head
         return PyErr_Occurred() ? -1 : 0;
     set_slot(exchange, exchange_at.prepared, prepared);
     Py_DECREF(prepared);
+    times_taken[START]++;
     return 1;
 }
 
@@ -57,10 +59,10 @@ start_response(StartResponse *self, PyObject *const *args, size_t flags, PyObjec
         return NULL;
     /* Ours until the end: the headers may run Python, to which we are garbage. */
     PyObject *exchange = Py_NewRef(self->exchange), *known = Py_NewRef(self->known), *result = NULL;
-    int taken = names != NULL || PyVectorcall_NARGS(flags) != 2 ? 0 : take_start(exchange, known, args[0], args[1]);
-    if (taken > 0)
+    int verdict = names != NULL || PyVectorcall_NARGS(flags) != 2 ? 0 : take_start(exchange, known, args[0], args[1]);
+    if (verdict > 0)
         result = PyObject_GetAttr(exchange, WRITE);
-    else if (taken == 0) {
+    else if (verdict == 0) {
         PyObject *method = PyObject_GetAttr(exchange, START_RESPONSE);
         if (method != NULL)
             result = PyObject_Vectorcall(method, args, PyVectorcall_NARGS(flags), names);

@@ -72,11 +72,16 @@ class SocketClosed(SocketEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalReceived(Event):
-    """The master got a signal; `meaning` is what it does about it."""
+    """The master got a signal; `meaning` is what it does about it, `heeded` whether it does anything."""
 
     kind: ClassVar[str] = "master.signal"
     signal: str
     meaning: str
+    heeded: bool = True
+
+    @property
+    def level(self) -> int:
+        return logging.INFO if self.heeded else logging.DEBUG
 
     def text(self) -> str:
         return f"{self.signal}: {self.meaning}"
@@ -192,15 +197,17 @@ class BugCaught(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuxiliaryReplaced(Event):
-    """The guard or the log writer has died, and another takes its place."""
+    """The guard or the log writer has died, and another takes its place, `delay` seconds later."""
 
     kind: ClassVar[str] = "auxiliary.replaced"
     severity: ClassVar[int] = logging.WARNING
     auxiliary: str
     pid: int
+    delay: float = 0.0
 
     def text(self) -> str:
-        return f"the {self.auxiliary} (pid {self.pid}) has died: another takes its place"
+        after = f" in {self.delay:g} s" if self.delay else ""
+        return f"the {self.auxiliary} (pid {self.pid}) has died: another takes its place{after}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,45 +2,81 @@
 
 Three processes, as daemon(7) has it: the one that was called waits for the one between, which leads the new session and
 waits for the daemon to have settled, or to have failed with an exit code that is handed on.
+
+Until then what the daemon and its children print reaches the old stderr through a pipe that the daemon itself reads.
+Children keep its writing end, so it is read to the end of the daemon; once settled, what comes is dropped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-__all__ = ["detached"]
+__all__ = ["Detached", "detached"]
+
+AT_ONCE = 65_536
+
+
+class Detached:
+    """A daemon on its way: `fileno()` is readable when `relay()` has something to do."""
+
+    def __init__(self, settling: int) -> None:
+        self._settling: int | None = settling
+        self._errors = os.dup(2)
+        self._pipe, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(writing, True)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd, target in ((0, null), (1, writing), (2, writing)):
+            os.dup2(target, fd)
+        os.close(null)
+        os.close(writing)
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._pipe
+
+    def relay(self) -> None:
+        """Pass on what has been printed, as long as somebody waits for the start; drop it afterwards."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._pipe, AT_ONCE):
+                if self._settling is not None:
+                    with contextlib.suppress(OSError):  # nobody reads it
+                        os.write(self._errors, data)
+
+    def settled(self) -> None:
+        """Let the process that was called end with success; the second call does nothing."""
+        if self._settling is None:
+            return
+        self.relay()
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        os.close(null)
+        with contextlib.suppress(BrokenPipeError):  # whoever waited has been killed
+            os.write(self._settling, b"\0")
+        os.close(self._settling)
+        os.close(self._errors)
+        self._settling = None
+
+    def failed(self) -> None:
+        """Let what is still to be said reach the old stderr itself."""
+        if self._settling is not None:
+            self.relay()
+            os.dup2(self._errors, 2)
 
 
 @contextlib.contextmanager
-def detached() -> Iterator[Callable[[], None]]:
+def detached() -> Iterator[Detached]:
     """Run the body in the background; gives what it calls once it has settled.
 
-    Until then an exception out of the body finds the old stderr, so that what is wrong can be said there.
+    A body that ends before has failed to start: what is wrong can be said on the old stderr.
     """
-    settling = _leave()
-    errors = os.dup(2)
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.close(null)
-    has_settled = False
-
-    def settled() -> None:
-        nonlocal has_settled
-        has_settled = True
-        with contextlib.suppress(BrokenPipeError):  # whoever waited has been killed
-            os.write(settling, b"\0")
-        os.close(settling)
-        os.close(errors)
-
+    daemon = Detached(_leave())
     try:
-        yield settled
-    except BaseException:
-        if not has_settled:
-            os.dup2(errors, 2)
-        raise
+        yield daemon
+    finally:
+        daemon.failed()
 
 
 def _leave() -> int:

@@ -2,18 +2,22 @@
 
 The byte that Python writes to the wakeup fd is not what counts: a flood fills the pipe, and the bytes after that are
 dropped. The handler runs for each kind of signal at least once after its last arrival, so none is lost for good.
+
+A blocked signal stays blocked through exec (sigprocmask(2)), and a parent may have left some so: what we want to hear
+of is unblocked, after its handler has been installed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 from collections import deque
 from collections.abc import Iterable
 from types import FrameType
 
-__all__ = ["SignalQueue"]
+__all__ = ["SignalQueue", "has_terminal"]
 
 
 class SignalQueue:
@@ -26,6 +30,7 @@ class SignalQueue:
         self._theirs.setblocking(False)
         self._previous_fd = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
         self._previous = {signum: signal.signal(signum, self._note) for signum in signums}
+        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, self._previous)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when signals wait."""
@@ -44,6 +49,7 @@ class SignalQueue:
 
     def close(self) -> None:
         """Restore the previous handlers."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._mask & self._previous.keys())
         for signum, handler in self._previous.items():
             signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
         signal.set_wakeup_fd(self._previous_fd)
@@ -52,3 +58,12 @@ class SignalQueue:
 
     def _note(self, signum: int, _frame: FrameType | None) -> None:
         self._come.append(signum)
+
+
+def has_terminal() -> bool:
+    """Tell whether this process has a controlling terminal, which sends it signals that nobody has meant (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,163 @@
+"""What `forkserve check` looks at beside the configuration itself: the lines of the workers that it starts.
+
+Rules: nothing of the user's is imported or bound. A fault is one that the worker would die of, in the worker's words;
+what only another interpreter knows is not judged.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from forkserve.backends.registry import find, state_of
+from forkserve.cli.serving import read_worker_line
+from forkserve.config.document import Findings
+from forkserve.config.launch import WorkerOptions
+from forkserve.config.model import Config, WatcherOptions
+from forkserve.config.options import Origin
+from forkserve.config.placeholders import expand, names_in
+from forkserve.config.serving import ServingOptions
+from forkserve.config.system import find_program
+from forkserve.config.values import is_file, words
+from forkserve.errors import ForkserveError, UsageError
+from forkserve.serving.application.presence import fault_of
+from forkserve.serving.engine.tls import tls_context
+from forkserve.serving.http.accesslog import LineFormat
+
+__all__ = ["examine"]
+
+WORKER = "forkserve-worker"
+
+
+def examine(config: Config, environ: Mapping[str, str], findings: Findings) -> None:
+    """Note what is wrong with the line of each worker; `environ` is the master's environment."""
+    for watcher in config.watchers:
+        origin = config.origins.get((f"watcher:{watcher.name}", "cmd"), Origin("command line"))
+        for fault in _faults(watcher, environ):
+            findings.error(origin, fault, label=f"watcher:{watcher.name}", key="cmd")
+
+
+def _faults(watcher: WatcherOptions, environ: Mapping[str, str]) -> list[str]:
+    line = _worker_line(watcher)
+    if line is None:
+        return []
+    program, argv = line
+    env = {**(environ if watcher.copy_env else {}), **watcher.env}
+    try:
+        order, faults = read_worker_line(argv, env)
+    except UsageError as error:
+        return [str(error)]
+    except SystemExit:  # --help and --version
+        return []
+    if order.list_backends or order.install_backend or order.check:
+        return faults
+    path = env.get("PATH", os.defpath)
+    ours = order.options.process.python is None and _is_ours(find_program(program, path))
+    return faults + _worker_faults(order.options, watcher, env, ours=ours)
+
+
+def _worker_line(watcher: WatcherOptions) -> tuple[str, list[str]] | None:
+    """Return the worker's program and arguments, if that is what a watcher starts, by itself or through another."""
+    if watcher.shell or (watcher.working_dir and names_in(watcher.working_dir)):
+        return None
+    text = f"{watcher.cmd} {watcher.args}"
+    values = {name: str(getattr(watcher, name.replace(".", "_"), None) or "1") for name in names_in(text)}
+    try:
+        argv = words(expand(text, values))
+    except ValueError:  # noted by the consistency check
+        return None
+    for number, word in enumerate(argv):
+        if Path(word).name == WORKER:
+            return word, list(argv[number + 1 :])
+    return None
+
+
+def _is_ours(program: str | None) -> bool:
+    """Tell whether a worker runs under the interpreter that runs us, with the packages that we see."""
+    return program is not None and os.path.dirname(os.path.abspath(program)) == os.path.dirname(sys.executable)
+
+
+def _worker_faults(options: WorkerOptions, watcher: WatcherOptions, env: Mapping[str, str], *, ours: bool) -> list[str]:
+    start = Path(watcher.working_dir or ".").absolute()
+    application = options.application
+    folder = start / (application.chdir or ".")
+    if not folder.is_dir():
+        return [f"--chdir: no such directory: {folder}"]
+    checks: list[Callable[[], str | None]] = [
+        lambda: _application_fault(options, folder, env, ours=ours),
+        lambda: _log_fault("--log-file", options.process.log_output, start),
+        *_serving_checks(options.serving, folder),
+    ]
+    if ours and options.process.backend is not None:
+        checks.append(lambda: _backend_fault(options.process.backend or ""))
+    return [fault for fault in map(_said, checks) if fault]
+
+
+def _said(check: Callable[[], str | None]) -> str | None:
+    try:
+        return check()
+    except ForkserveError as error:
+        return str(error)
+
+
+def _application_fault(options: WorkerOptions, folder: Path, env: Mapping[str, str], *, ours: bool) -> str | None:
+    application = options.application
+    name = application.application
+    if application.config is not None:
+        name = f"paste:{application.config}"
+    if name is None:
+        return "no application given; name it as in myapp:app"
+    if not ours and ".py" not in name and "/" not in name and not name.startswith("paste:"):
+        return None
+    path = [str(folder / each) for each in application.python_path]
+    for each in path:
+        if not os.path.exists(each):
+            return f"--python-path: {each} does not exist"
+    return fault_of(name, folder, [*path, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep)), *sys.path])
+
+
+def _backend_fault(name: str) -> str | None:
+    entry = find(name)
+    state = state_of(entry.traits)
+    if state.usable:
+        return None
+    cure = f"; try: {state.cure}" if state.cure else ""
+    return f"backend {entry.name} cannot serve here: {state.reason}{cure}"
+
+
+def _log_fault(flag: str, place: str | None, folder: Path) -> str | None:
+    if place is None or not is_file(place):
+        return None
+    parent = (folder / place).parent
+    return None if parent.is_dir() else f"{flag}: no such directory: {parent}"
+
+
+def _serving_checks(serving: ServingOptions, folder: Path) -> Sequence[Callable[[], str | None]]:
+    return [
+        lambda: _static_fault(serving.static.static, folder),
+        lambda: _log_fault("--access-log", serving.access_log.access_log, folder),
+        lambda: _format_fault(serving.access_log.access_log_format),
+        lambda: _tls_fault(serving, folder),
+    ]
+
+
+def _static_fault(static: Sequence[tuple[str, str]], folder: Path) -> str | None:
+    missing = [f"{url}={path}" for url, path in static if not (folder / path).is_dir()]
+    return f"--static {missing[0]}: no such directory" if missing else None
+
+
+def _format_fault(text: str) -> str | None:
+    try:
+        LineFormat(text, os.getpid())
+    except ValueError as error:
+        return f"--access-log-format: {error}"
+    return None
+
+
+def _tls_fault(serving: ServingOptions, folder: Path) -> str | None:
+    if serving.tls.certfile is None:
+        return None
+    tls_context(serving.tls, folder)
+    return None

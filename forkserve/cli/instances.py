@@ -1,0 +1,54 @@
+"""Which forkserve is meant, when several run: by its name, by its configuration, or the only one there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from forkserve.cli.tables import render
+from forkserve.control.client import Client
+from forkserve.control.place import find, live_sockets
+from forkserve.control.printable import printable_answer
+from forkserve.errors import ControlError
+
+__all__ = ["chosen"]
+
+PATIENCE = 2.0
+"""Seconds that one of several has to say who it is."""
+
+
+def chosen(name: str | None, configuration: str | None) -> Path:
+    """Return the control socket of the forkserve that is meant; raises ControlError that lists those there are."""
+    if configuration is not None:
+        return find(configuration)
+    sockets = live_sockets()
+    if not sockets:
+        raise ControlError("no forkserve is running here; name its socket with --socket PATH if it is elsewhere")
+    if name is None and len(sockets) == 1:
+        return sockets[0]
+    known = [(path, _asked(path)) for path in sockets]
+    named = [path for path, version in known if name is not None and version.get("name") == name]
+    if len(named) == 1:
+        return named[0]
+    problem = "several forkserve are running" if name is None else f"no forkserve is called {name!r}"
+    if named:
+        problem = f"several forkserve are called {name!r}"
+    raise ControlError(f"{problem}; say which by -n NAME, -c FILE or --socket PATH:\n{_listed(known)}")
+
+
+def _asked(path: Path) -> dict[str, Any]:
+    """Ask a master who it is; one that does not answer is listed by its socket alone."""
+    try:
+        with Client(path, timeout=PATIENCE) as client:
+            answer = client.call("version")
+    except ControlError:
+        return {}
+    return printable_answer(answer) if isinstance(answer, dict) else {}
+
+
+def _listed(known: list[tuple[Path, dict[str, Any]]]) -> str:
+    rows = [
+        [version.get("name") or "-", str(version.get("pid", "-")), str(version.get("source", "-")), str(path)]
+        for path, version in known
+    ]
+    return render(["NAME", "PID", "RUNS", "SOCKET"], rows, right={1})

@@ -1,0 +1,64 @@
+"""Tells how far a verb has come while its answer is awaited: a line on stderr whenever something has changed.
+
+Rules: it asks for the status over a connection of its own, and keeps quiet about what it cannot get.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from forkserve.cli.ending import tell
+from forkserve.control.client import Client
+from forkserve.control.printable import printable_answer
+from forkserve.errors import ControlError
+
+__all__ = ["progress", "summary"]
+
+INTERVAL = 1.0
+"""Seconds between two looks; what is done before the first one is not worth a line."""
+
+
+@contextlib.contextmanager
+def progress(path: Path) -> Iterator[None]:
+    """Tell of progress for the time of a `with`."""
+    over = threading.Event()
+    teller = threading.Thread(target=_tell_until, args=(over, path), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+
+
+def _tell_until(over: threading.Event, path: Path) -> None:
+    said: dict[str, str] = {}
+    while not over.wait(INTERVAL):
+        try:
+            with Client(path, timeout=INTERVAL) as client:
+                watchers = printable_answer(client.call("status"))
+        except ControlError:
+            continue
+        for watcher in watchers:
+            now = summary(watcher)
+            if now and said.get(watcher["name"]) != now and not over.is_set():
+                tell(f"{watcher['name']}: {now}\n")
+            said[watcher["name"]] = now
+
+
+def summary(watcher: Any) -> str:
+    """Return what a watcher is still busy with; empty when it is settled."""
+    states = [(each["state"], each["generation"] < watcher["generation"]) for each in watcher["processes"]]
+    new = sum(state == "ready" and not old for state, old in states)
+    parts = [
+        (sum(state == "spawning" for state, _ in states), "starting"),
+        (sum(old and state == "ready" for state, old in states), "old still serving"),
+        (sum(state in ("draining", "killing") for state, _ in states), "stopping"),
+        (sum(each["state"] == "backoff" for each in watcher["slots"]), "waiting for another try"),
+    ]
+    busy = [f"{count} {what}" for count, what in parts if count]
+    return ", ".join([f"{new} of {watcher['numprocesses']} ready", *busy]) if busy else ""

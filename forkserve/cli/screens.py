@@ -1,0 +1,84 @@
+"""What forkservectl shows of watchers and processes: tables that fit a terminal, with the reason of what does not run.
+
+Rules: pure; answers of the control interface in, text out. Colour marks states and nothing else.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from forkserve.cli.tables import duration, render, size
+
+__all__ = ["has_failed", "status_screen"]
+
+Answer = Any
+SHORTEST_NAME = 8
+_COLOURS = {"ready": "32", "spawning": "33", "draining": "33", "killing": "33", "backoff": "33", "fatal": "31"}
+_RIGHT = {2, 3, 4, 5, 6, 7, 8}
+_HEADER = ["WATCHER", "STATE", "PID", "WID", "GEN", "UPTIME", "RESTARTS", "CPU", "MEMORY"]
+
+
+def has_failed(answer: Answer) -> bool:
+    """Tell whether a place of any watcher has been given up."""
+    return any(slot["state"] == "fatal" for watcher in answer for slot in watcher["slots"])
+
+
+def status_screen(answer: Answer, *, colour: bool, columns: int = 80) -> str:
+    """Return a line for each process and for each place that is empty against the wish, and why it is."""
+    rows: list[list[str]] = []
+    reasons: dict[int, str] = {}
+    for watcher in answer:
+        lines = [*(_process_row(each, watcher["generation"]) for each in watcher["processes"])]
+        for slot in watcher["slots"]:
+            if slot["state"] in ("fatal", "backoff"):
+                lines.append(["", slot["state"], "-", str(slot["wid"]), "-", "-", "", "-", "-"])
+                reasons[len(rows) + len(lines)] = _reason(slot)
+        for number, line in enumerate(lines or [["", watcher["state"], "-", "-", "-", "-", "", "-", "-"]]):
+            first = [watcher["name"], str(watcher["restarts"])] if number == 0 else ["", ""]
+            rows.append([first[0], *line[1:6], first[1], *line[7:]])
+    table = _fitting(rows, columns)
+    lines_out: list[str] = []
+    for number, text in enumerate(table):
+        state = rows[number - 1][1] if number else ""
+        lines_out.append(_coloured(text, state) if colour else text)
+        if number in reasons:
+            lines_out += textwrap.wrap(reasons[number], columns, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines_out)
+
+
+def _fitting(rows: list[list[str]], columns: int) -> list[str]:
+    """Return the lines of the table; what does not fit is taken from long names."""
+    table = render(_HEADER, rows, right=_RIGHT).split("\n")
+    excess = max(map(len, table)) - columns
+    if excess <= 0:
+        return table
+    room = max(SHORTEST_NAME, max(len(row[0]) for row in rows) - excess)
+    short = [[row[0] if len(row[0]) <= room else f"{row[0][: room - 1]}…", *row[1:]] for row in rows]
+    return render(_HEADER, short, right=_RIGHT).split("\n")
+
+
+def _process_row(process: Answer, newest: int) -> list[str]:
+    old = " old" if process["generation"] < newest else ""
+    cpu, memory = process.get("cpu"), process.get("memory")
+    return [
+        "",
+        process["state"],
+        str(process["pid"]),
+        str(process["wid"]),
+        f"{process['generation']}{old}",
+        duration(process["uptime"]),
+        "",
+        "-" if cpu is None else f"{cpu:.1f}%",
+        "-" if memory is None else size(memory),
+    ]
+
+
+def _reason(slot: Answer) -> str:
+    again = "" if slot["retry_in"] is None else f"; next try in {duration(slot['retry_in'])}"
+    return f"{slot['reason'] or 'no reason is known'}{again}"
+
+
+def _coloured(line: str, state: str) -> str:
+    code = _COLOURS.get(state)
+    return line.replace(f" {state}", f" \x1b[{code}m{state}\x1b[0m", 1) if code else line

@@ -1,0 +1,68 @@
+"""Writes sections as TOML, so that what a command line says can be kept as a file.
+
+Rules: pure. TOML and not INI, since in INI not every text can be written: ` ;` begins a comment there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from forkserve.config.document import Section, Value
+from forkserve.config.model import MasterOptions, SocketOptions, StreamOptions, WatcherOptions
+from forkserve.config.options import Option, options_of
+from forkserve.config.values import boolean, integer, number, optional_integer
+
+__all__ = ["as_toml"]
+
+_NUMBERS = (integer, number, optional_integer)
+_STREAMS = ("stdout_stream", "stderr_stream")
+_CLASSES: Mapping[str, type[Any]] = {"circus": MasterOptions, "socket": SocketOptions, "watcher": WatcherOptions}
+
+
+def as_toml(sections: Iterable[Section], env: Mapping[str, str]) -> str:
+    """Return a file that is read to these sections; `env` are variables for all watchers."""
+    tables = [_table(_header(each), _lines(each)) for each in sections]
+    if env:
+        tables.append(_table("env", [f"{_key(name)} = {_text(value)}" for name, value in env.items()]))
+    return "\n".join(tables)
+
+
+def _table(header: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"[{header}]", *lines, ""])
+
+
+def _header(section: Section) -> str:
+    return "forkserve" if section.kind == "circus" else f"{section.kind}.{_key(section.name)}"
+
+
+def _lines(section: Section) -> list[str]:
+    options = {each.name: each for each in options_of(_CLASSES[section.kind])}
+    streams = {f"{stream}.{each.name}": each for stream in _STREAMS for each in options_of(StreamOptions)}
+    known = {**options, **streams}
+    return [f"{_keys(name)} = {_value(known.get(name), value)}" for name, value in section.values.items()]
+
+
+def _value(option: Option | None, value: Value) -> str:
+    """Numbers and booleans as such where the option takes nothing else, texts for all the rest."""
+    parse = option.parse if option is not None else None
+    if parse is boolean:
+        return "true" if boolean(value.text) else "false"
+    if parse in _NUMBERS and re.fullmatch(r"-?(0|[1-9]\d*)", value.text):
+        return value.text
+    return _text(value.text)
+
+
+def _keys(name: str) -> str:
+    return ".".join(map(_key, name.split(".")))
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
+
+
+def _text(text: str) -> str:
+    """A basic string of TOML is one of JSON, but for the escape of DEL and for what lies beyond U+FFFF."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

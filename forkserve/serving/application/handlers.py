@@ -1,0 +1,90 @@
+"""Signal handlers of the process beside those of the application, which may install its own for the same signals.
+
+Rules: ours run first, and theirs are called as well; whatever theirs raise is logged, since it would end a loop that
+drains. A process that the application forks has its own handlers, or the default action.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from _thread import get_ident
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+__all__ = ["Handlers"]
+
+log = logging.getLogger("forkserve.worker")
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Handlers:
+    """Calls `actions` with the signal's name; made in the main thread, which installs them."""
+
+    def __init__(self, actions: Mapping[signal.Signals, Callable[[str], None]]) -> None:
+        self._pid = os.getpid()
+        self._main = get_ident()
+        self._ours = {number: self._handler(act) for number, act in actions.items()}
+        self._theirs: dict[int, Handler] = {}
+        self._calling: set[int] = set()
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The signals that are handled."""
+        return frozenset(self._ours)
+
+    def install(self) -> None:
+        """Install them, again after code of the application has run that may have put its own in their place.
+
+        Always, since a handler of C code (libev, faulthandler) is not seen here. Does nothing in another thread than
+        the main one (signal.signal).
+        """
+        if get_ident() != self._main:
+            return
+        for number, ours in self._ours.items():
+            before = signal.getsignal(number)
+            if before is not ours and callable(before) and before is not signal.default_int_handler:
+                self._theirs[number] = before
+            signal.signal(number, ours)
+
+    def ignore(self) -> None:
+        """Have all of these signals do nothing any more."""
+        for number in self._ours:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _handler(self, act: Callable[[str], None]) -> Handler:
+        def handle(number: int, frame: FrameType | None) -> None:
+            if os.getpid() != self._pid:
+                self._in_child(number, frame)
+                return
+            # The application's handler may call the one that it has found: ours.
+            if number not in self._calling:
+                act(signal.Signals(number).name)
+                self._call(number, frame)
+
+        return handle
+
+    def _call(self, number: int, frame: FrameType | None) -> None:
+        theirs = self._theirs.get(number)
+        if theirs is None:
+            return
+        self._calling.add(number)
+        try:
+            theirs(number, frame)
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: the process ends when it has drained
+            name = signal.Signals(number).name
+            log.warning("the application's handler of %s raised %s, which is ignored", name, type(error).__name__)
+        finally:
+            self._calling.discard(number)
+
+    def _in_child(self, number: int, frame: FrameType | None) -> None:
+        theirs = self._theirs.get(number)
+        if theirs is not None and number not in self._calling:
+            signal.signal(number, theirs)
+            theirs(number, frame)
+            return
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)

@@ -1,0 +1,24 @@
+"""Which of a worker's signals wait while nothing can take them, and how its threads leave them to the main one.
+
+A signal for the process may be handled by any thread that does not block it (signal(7)), but Python's handlers run in
+the main thread, whose system call is interrupted only if the kernel has chosen that.
+"""
+
+from __future__ import annotations
+
+import signal
+
+__all__ = ["HELD", "leave_signals_to_main"]
+
+HELD = frozenset(
+    {
+        *(signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1),
+        *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),
+    }
+)
+"""Signals that stop or reload a worker, and those of timers, which would end it where they have no handler."""
+
+
+def leave_signals_to_main() -> None:
+    """Block them in the calling thread; for threads of ours, at their begin."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)

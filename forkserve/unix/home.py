@@ -1,0 +1,73 @@
+"""The folder that a command was started in, by the name that was typed, so that a link which leads elsewhere now is
+followed: a deploy by `ln -sfn releases/2 current` takes effect at the next start of a process.
+
+Rules: PWD of the environment keeps the name, as shells have it (POSIX, 2.5.3): it counts while it names the working
+directory, of which getcwd(2) tells the path behind the link alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, MutableMapping
+
+__all__ = ["START", "enter", "here", "remember", "return_to_start", "typed", "typed_folder"]
+
+START = "FORKSERVE_START_FOLDER"
+"""Variable that names the folder in which a worker that executes itself anew was started."""
+
+
+def typed_folder(environ: Mapping[str, str]) -> str | None:
+    """Return the working directory as it was typed, where that is known; None when it has been deleted."""
+    pwd = environ.get("PWD", "")
+    if os.path.isabs(pwd) and os.path.isdir(pwd):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(pwd, "."):
+                return pwd
+    found = here()
+    if found:
+        return found[0]
+    return pwd if os.path.isabs(pwd) and os.path.isdir(pwd) else None
+
+
+def here() -> list[str]:
+    """Return the working directory, or nothing when it has been deleted."""
+    try:
+        return [os.getcwd()]
+    except FileNotFoundError:
+        return []
+
+
+def remember(environ: MutableMapping[str, str], folder: str | None = None) -> None:
+    """Keep the name of the working directory in PWD; `folder` is what has just been changed to, relative to it.
+
+    Raises OSError when there is no such folder.
+    """
+    before = typed_folder(environ)
+    if folder is not None:
+        os.chdir(folder)
+        before = os.path.join(before or "/", folder)
+    if before is None:
+        environ.pop("PWD", None)
+    else:
+        environ["PWD"] = before
+
+
+def enter(environ: Mapping[str, str]) -> None:
+    """Change to the remembered folder, wherever its name leads by now; stay when it leads nowhere."""
+    with contextlib.suppress(OSError):
+        os.chdir(environ.get("PWD") or ".")
+
+
+def typed(path: str, environ: Mapping[str, str]) -> str:
+    """Return a path as an absolute one, by the name of the folder that was typed; links in it stay links."""
+    return path if os.path.isabs(path) else os.path.join(typed_folder(environ) or "/", path)
+
+
+def return_to_start(environ: MutableMapping[str, str]) -> None:
+    """Change to the folder in which a worker was started that has executed itself anew, if this is one."""
+    start = environ.pop(START, None)
+    if start:
+        with contextlib.suppress(OSError):
+            os.chdir(start)
+            environ["PWD"] = start

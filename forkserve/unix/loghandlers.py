@@ -1,0 +1,201 @@
+"""Handlers of log lines that neither raise nor wait: for a descriptor, a file that can be opened again, and syslog.
+
+Rules: a line that cannot be written is dropped and counted, and the next that can be says how many. A file is opened
+again before the old one is given up, so a folder that has gone costs no line but one that says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+
+from forkserve.unix.links import open_appending
+from forkserve.unix.outlet import Outlet
+
+__all__ = ["DescriptorHandler", "FileHandler", "LineHandler", "SyslogHandler", "reopen"]
+
+RETRY = 1.0
+"""Seconds between two tries to open a file, or to reach a syslog, that could not be."""
+LONGEST = 8192
+"""Bytes of one datagram to syslog; rsyslog takes that much by default, journald more."""
+SEVERITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+"""Of RFC 5424 section 6.2.1."""
+
+_wishes = 0
+
+
+def reopen() -> None:
+    """Let every file be opened again before its next line, as logrotate expects after SIGUSR1."""
+    global _wishes
+    _wishes += 1
+
+
+class LineHandler(logging.Handler):
+    """What all have in common: `_send` writes, or raises OSError; a return of False says that there was no room.
+
+    `counts` is whether lines that were dropped are told among the others: not where each line is to be of one form.
+    """
+
+    counts = True
+    fd = -1
+    """Where lines go, if that is a descriptor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception as error:  # noqa: BLE001 - arguments that do not fit, an object whose text cannot be had
+            text = f"{record.name}: a log call is broken ({type(error).__name__}): {record.msg!r}"
+        try:
+            note = f"{self.dropped} lines before this one could not be written"
+            if self.dropped and (not self.counts or self._send(self._note(note), record)):
+                self.dropped = 0
+            if self._send(text, record):
+                return
+        except (OSError, ValueError):  # full, gone, closed
+            pass
+        self.dropped += 1
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Count a line that is lost; logging.raiseExceptions is the application's."""
+        self.dropped += 1
+
+    def _send(self, text: str, record: logging.LogRecord) -> bool:
+        raise NotImplementedError
+
+    def _note(self, text: str) -> str:
+        return self.format(logging.LogRecord("forkserve.logs", logging.WARNING, "", 0, text, None, None))
+
+
+class DescriptorHandler(LineHandler):
+    """Lines go to a descriptor that somebody else has opened; `patience` as for `Outlet`."""
+
+    def __init__(self, fd: int, *, patience: float) -> None:
+        super().__init__()
+        self.fd = fd
+        self._outlet = Outlet(fd, patience=patience)
+        self._rest = b""
+        """Of a line that did not go out whole; it comes before all others."""
+
+    def _send(self, text: str, record: logging.LogRecord) -> bool:
+        if self._rest:
+            self._rest = self._rest[self._outlet.write(self._rest) :]
+        if self._rest:
+            return False
+        data = f"{text}\n".encode("utf-8", "backslashreplace")
+        sent = self._outlet.write(data)
+        self._rest = data[sent:] if sent else b""
+        return sent > 0
+
+    def close(self) -> None:
+        self._outlet.close()
+        super().close()
+
+
+class FileHandler(LineHandler):
+    """Lines go to a file, opened again when `reopen()` was called; raises OSError when it cannot be opened at first."""
+
+    def __init__(self, path: str, *, patience: float) -> None:
+        super().__init__()
+        # Once: the working directory may be gone, or another, when it is opened again.
+        self.path = os.path.abspath(path)
+        self._patience = patience
+        self._seen = _wishes
+        self._not_before = 0.0
+        self._told = False
+        self.fd = -1
+        self._to: DescriptorHandler | None = None
+        self._open()
+
+    def _send(self, text: str, record: logging.LogRecord) -> bool:
+        if (self._to is None or self._seen != _wishes) and time.monotonic() >= self._not_before:
+            try:
+                self._open()
+            except OSError as error:
+                self._not_before = time.monotonic() + RETRY
+                if self._to is not None and not self._told:
+                    self._told = True
+                    reason = error.strerror or str(error)
+                    note = f"{self.path} cannot be opened again: {reason}; lines go to the old file, it is tried again"
+                    self._to._send(self._note(note), record)
+        return self._to is not None and self._to._send(text, record)
+
+    def _open(self) -> None:
+        seen = _wishes
+        fd = open_appending(self.path, nonblocking=True)
+        self._let_go()
+        self.fd, self._to, self._seen, self._told = fd, DescriptorHandler(fd, patience=self._patience), seen, False
+
+    def _let_go(self) -> None:
+        if self._to is not None:
+            self._to.close()
+            os.close(self.fd)
+            self._to = None
+
+    def close(self) -> None:
+        self._let_go()
+        super().close()
+
+
+class SyslogHandler(LineHandler):
+    """Lines go to syslog, a datagram each; `address` is a path, or a host and a port, looked up here, once.
+
+    Raises OSError when it cannot be reached at first.
+    """
+
+    def __init__(self, address: str | tuple[str, int], facility: int) -> None:
+        super().__init__()
+        self._facility = facility
+        self._family, self._target = socket.AF_UNIX, address
+        if not isinstance(address, str):
+            host, port = address
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            self._family, self._target = found[0], found[4]  # type: ignore[assignment]
+        self._not_before = 0.0
+        self._socket: socket.socket | None = self._connect()
+
+    def _send(self, text: str, record: logging.LogRecord) -> bool:
+        severity = SEVERITIES.get(record.levelname, 6)
+        data = f"<{self._facility << 3 | severity}>{text}".encode("utf-8", "backslashreplace")
+        self._datagram(data[:LONGEST] + b"\0")
+        return True
+
+    def _datagram(self, data: bytes) -> None:
+        """Send, or raise OSError; a syslog that was started again has another socket at its path."""
+        if self._socket is not None:
+            try:
+                self._socket.send(data)
+                return
+            except BlockingIOError:
+                raise
+            except OSError:
+                self._drop_socket()
+        if time.monotonic() < self._not_before:
+            raise ConnectionRefusedError
+        self._not_before = time.monotonic() + RETRY
+        self._socket = self._connect()
+        self._socket.send(data)
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket(self._family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            sock.connect(self._target)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _drop_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def close(self) -> None:
+        self._drop_socket()
+        super().close()

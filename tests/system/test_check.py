@@ -1,0 +1,254 @@
+"""`forkserve check` says what is sure to fail, in the words of whoever would fail, and starts nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.serving import PATIENCE
+
+FOLDER = Path(sys.executable).parent
+SITE = "def app(environ, start): ...\n\n\nif True:\n    from os import path as other\n"
+SOCKET = "[socket:web]\nport = 0\n"
+WORKER = f"{FOLDER}/forkserve-worker --fd $(circus.sockets.web)"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "site_c.py").write_text(SITE)
+    (folder / "broken_c.py").write_text("def app(:\n")
+    (folder / "made_c.py").write_text("globals()['app'] = print\n")
+    (folder / "star_c.py").write_text("from os import *\n")
+    (folder / "pkg_c").mkdir()
+    (folder / "pkg_c" / "__init__.py").write_text("app = 1\n")
+    (folder / "pkg_c" / "inner.py").write_text("raise SystemExit('imported')\napp = 1\n")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "run").write_text("#!/bin/sh\n")
+    (folder / "bin" / "run").chmod(0o755)
+    (folder / "files").mkdir()
+    (folder / "text.pem").write_text("no certificate\n")
+    (folder / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n")
+    (folder / "broken.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    return folder
+
+
+def check(
+    folder: Path, text: str, *, name: str = "a.ini", environ: dict[str, str] | None = None
+) -> tuple[int, list[str]]:
+    """Return the exit code and what was said, without the name of the command."""
+    (folder / name).write_text(text)
+    done = subprocess.run(
+        [FOLDER / "forkserve", "check", name],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", **(environ or {})},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, [line.removeprefix("forkserve: ") for line in done.stderr.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "--thread 4 -k getvent site_c:app",
+            [
+                "unknown option --thread; did you mean '--threads'?",
+                "there is no backend 'getvent'; did you mean 'gevent'?",
+            ],
+        ),
+        (
+            "--threads many --workers 3 site_c:app",
+            [
+                "--workers: the number of processes is the master's: forkserve -w N",
+                "--threads: expected an integer, got 'many'",
+            ],
+        ),
+        ("-k", ["argument -k/--backend/--worker-class: expected one argument (see forkserve-worker --help)"]),
+        ("", ["no application given; name it as in myapp:app"]),
+        ("site_d:app", ["no module named 'site_d', from application 'site_d:app'; looked in {} and the Python path"]),
+        ("site_c:ap", ["'site_c' has no attribute 'ap', from application 'site_c:ap'"]),
+        ("pkg_c.outer:app", ["no module named 'pkg_c.outer', from application 'pkg_c.outer:app'"]),
+        ("site_c.app:app", ["'site_c' is no package, from application 'site_c.app:app'"]),
+        ("broken_c:app", ["application 'broken_c:app': {}/broken_c.py:1: invalid syntax"]),
+        ("other/site_c.py", ["application 'other/site_c.py': {}/other/site_c.py does not exist"]),
+        ("paste:x.ini", ["application 'paste:x.ini': {}/x.ini does not exist"]),
+        ("--chdir nosuch site_c:app", ["--chdir: no such directory: {}/nosuch"]),
+        ("--python-path nosuch site_c:app", ["--python-path: {}/nosuch does not exist"]),
+        ("--static /s=nosuch site_c:app", ["--static /s=nosuch: no such directory"]),
+        (
+            "--root-path shop site_c:app",
+            ["--root-path: expected a path that begins with a slash, such as /shop, got 'shop'"],
+        ),
+        (
+            "--access-log-format '%(h)s %(host)s' site_c:app",
+            ["--access-log-format: unknown atom %(host)s in the access log format"],
+        ),
+        ("--access-log logs/a.log site_c:app", ["--access-log: no such directory: {}/logs"]),
+        ("--certfile text.pem site_c:app", ["--certfile {}/text.pem: it holds no certificate in PEM form"]),
+        ("--certfile nosuch.pem site_c:app", ["--certfile {}/nosuch.pem: No such file or directory"]),
+        (
+            "--certfile broken.pem site_c:app",
+            ["--certfile {}/broken.pem: it holds no private key in PEM form; name the file of the key by --keyfile"],
+        ),
+        (
+            "--certfile broken.pem --keyfile text.pem site_c:app",
+            ["--keyfile {}/text.pem: it holds no private key in PEM form"],
+        ),
+    ],
+)
+def test_the_line_of_a_worker_is_judged(line: str, said: list[str], folder: Path) -> None:
+    text = f"{SOCKET}[watcher:a]\ncmd = {WORKER} {line}\ncopy_env = True\n"
+    expected = [f"error: a.ini:4 [watcher:a] cmd: {each.replace('{}', str(folder))}" for each in said]
+    assert check(folder, text) == (78, expected)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "site_c:app",
+        "site_c:other",
+        "site_c",
+        "site_c.py:app",
+        "site_c.app",
+        "made_c:app",
+        "star_c:app",
+        "pkg_c:app",
+        "pkg_c.inner:app",
+        "wsgiref.simple_server:demo_app",
+        "--threads $(circus.numprocesses) -w2:x site_c:app",
+        "--chdir pkg_c inner:app",
+        "--python-path pkg_c inner:app",
+        "--static /s=files site_c:app",
+        "--python /usr/bin/python3 -k wsgiref nosuch:app",
+        "--list-backends",
+    ],
+)
+def test_what_may_well_be_right_is_fine_and_nothing_is_imported(line: str, folder: Path) -> None:
+    text = f"{SOCKET}[watcher:a]\ncmd = nice {WORKER} {line.replace(' -w2:x', '')}\ncopy_env = True\n"
+    assert check(folder, text) == (0, [])
+
+
+def test_an_application_is_looked_for_where_its_worker_starts(folder: Path) -> None:
+    text = f"{SOCKET}[watcher:a]\ncmd = {WORKER} site_c:app\nworking_dir = /\n"
+    said = [
+        "error: a.ini:4 [watcher:a] cmd: no module named 'site_c', from application 'site_c:app'"
+        "; looked in / and the Python path"
+    ]
+    assert check(folder, text) == (78, said)
+    assert check(folder, f"{text}[env]\nPYTHONPATH = {folder}\n") == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("cmd = /nonexistent/prog", "cmd: /nonexistent/prog does not exist"),
+        ("cmd = /etc/passwd", "cmd: /etc/passwd is not executable"),
+        ("cmd = /etc/ x", "cmd: /etc is no file"),
+        ("cmd = nosuchprog x\ncopy_env = True", "cmd: 'nosuchprog' is not found on the PATH"),
+        (
+            "cmd = bin/run\nworking_dir = /",
+            "cmd: /bin/run does not exist; it is taken from working_dir, so write {}/bin/run",
+        ),
+        ("cmd = sleep $(circus.env.NOPE)", "cmd: the variable NOPE is not set"),
+        ("numprocesses = ((circus.env.Nope))\ncmd = sleep 1", "numprocesses: the variable Nope is not set"),
+        ("rlimit_nofile = $(circus.env.NOPE)\ncmd = sleep 1", "rlimit_nofile: the variable NOPE is not set"),
+        ("graceful_timeout = $(circus.env.NOPE)\ncmd = sleep 1", "graceful_timeout: the variable NOPE is not set"),
+        (
+            "stdout_stream.filename = /tmp/$(circus.env.NOPE)\ncmd = sleep 1",
+            "stdout_stream.filename: the variable NOPE is not set",
+        ),
+    ],
+)
+def test_what_is_sure_to_fail_is_an_error(keys: str, said: str, folder: Path) -> None:
+    code, lines = check(folder, f"[watcher:a]\n{keys}\n")
+    assert code == 78
+    assert [line.partition("[watcher:a] ")[2] for line in lines] == [said.replace("{}", str(folder))]
+
+
+def test_what_the_master_or_the_file_gives_is_set(folder: Path) -> None:
+    text = "[watcher:a]\ncmd = sleep $(circus.env.FORKSERVE_WID) $(circus.env.MINE)"
+    text += " $(circus.env.theirs)\n[env]\nMINE = 1\n"
+    assert check(folder, text, environ={"THEIRS": "1"}) == (0, [])
+
+
+def test_a_socket_that_nobody_reads_is_warned_of(folder: Path) -> None:
+    text = f"{SOCKET}[socket:admin]\nport = 0\n[watcher:a]\ncmd = sleep $(circus.sockets.web)\n"
+    said = "warning: a.ini:3 [socket:admin]: no watcher uses it"
+    said += ": name it in a cmd, as $(circus.sockets.admin), or set use_sockets"
+    assert check(folder, text) == (0, [said])
+    assert check(folder, f"{text}[watcher:b]\ncmd = sleep 1\nstdin_socket = admin\n") == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "a.ini: no watcher, nothing to run: a section [watcher:NAME] with a cmd is needed"),
+        (SOCKET, "a.ini: no watcher, nothing to run: a section [watcher:NAME] with a cmd is needed"),
+        (
+            "[program:x]\ncommand = x\n",
+            "a.ini:1 [program:x]: this is a section of supervisord; here it is [watcher:NAME],"
+            " with cmd in place of command",
+        ),
+    ],
+)
+def test_a_file_that_runs_nothing_is_refused_by_check_and_by_a_start(text: str, said: str, folder: Path) -> None:
+    assert check(folder, text) == (78, [f"error: {said}"])
+    done = subprocess.run(
+        [FOLDER / "forkserve", "-c", "a.ini"], cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (78, f"forkserve: error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("cmd = 5", "cmd: expected a string, got the integer '5'"),
+        ('numprocesses = "4"', "numprocesses: expected an integer, got the string '4'"),
+        ("numprocesses = 4.0", "numprocesses: expected an integer, got the number '4.0'"),
+        ("numprocesses = true", "numprocesses: expected an integer, got the boolean 'true'"),
+        ('copy_env = "yes"', "copy_env: expected true or false, got the string 'yes'"),
+        ("copy_env = 1", "copy_env: expected true or false, got the integer '1'"),
+        ("max_age = false", "max_age: expected seconds, got the boolean 'false'"),
+        ("working_dir = 2026-01-01", "working_dir: expected a string, got the date '2026-01-01'"),
+        (
+            "stdout_stream = {max_bytes = 1.5, filename = '/tmp/x'}",
+            "stdout_stream.max_bytes: expected a number of bytes, got the number '1.5'",
+        ),
+    ],
+)
+def test_types_of_toml_are_taken_strictly(line: str, said: str, folder: Path) -> None:
+    command = "" if line.startswith("cmd") else 'cmd = "sleep 1"\n'
+    number = 2 + bool(command)
+    text = f"[watcher.a]\n{command}{line}\n"
+    assert check(folder, text, name="a.toml") == (78, [f"error: a.toml:{number} [watcher.a] {said}"])
+
+
+def test_types_of_toml_that_fit_are_taken(folder: Path) -> None:
+    text = (
+        '[watcher.a]\ncmd = ["sleep", 1]\nuid = 0\ngraceful_timeout = "5s"\nmax_age = 1.5\nwarmup_delay = 1\n'
+        'numprocesses = "$(circus.env.N)"\nsingleton = "((circus.env.FALSE))"\nstop_signal = 15\numask = "022"\n'
+        "[watcher.a.rlimits]\nnofile = 100\n[env]\nA = 1\nB = true\n"
+    )
+    assert check(folder, text, name="a.toml", environ={"N": "2", "FALSE": "no"}) == (0, [])
+
+
+def test_the_short_form_is_judged_alike(folder: Path) -> None:
+    done = subprocess.run(
+        [FOLDER / "forkserve", "--check-config", "--static", "/s=nosuch", "-k", "getvent", "site_c:app"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert "there is no backend 'getvent'" in done.stderr
+    assert "--static /s=nosuch: no such directory" in done.stderr

@@ -1,0 +1,135 @@
+"""The screens of forkservectl at a real master: status, progress, several masters by name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.forkserving import Forkserve, eventually, running
+
+CONFIG = """
+[watcher:good]
+cmd = sleep 1000
+ready_after = 0.05
+[watcher:bad]
+cmd = sh -c "exit 4"
+max_retry = 1
+"""
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir(0o700)
+    return tmp_path / "run"
+
+
+def ctl(runtime: Path, *argv: str, stdout: int = subprocess.PIPE, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "forkserve.cli.ctl", *argv],
+        env={"XDG_RUNTIME_DIR": str(runtime), "PATH": "/usr/bin:/bin", **env},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def master(runtime: Path, *argv: str, config: str = CONFIG) -> Iterator[Forkserve]:
+    folder = runtime.parent / (argv[-1] if argv else "one")
+    folder.mkdir()
+    env = {"XDG_RUNTIME_DIR": str(runtime)}
+    with running("--control", "auto", *argv, cwd=folder, config=config, env=env) as server:
+        server.allow("given up")
+        yield server
+
+
+def test_status_says_why_and_exits_1_when_something_is_fatal(runtime: Path) -> None:
+    with master(runtime) as server:
+        server.expect("bad.* given up")
+        eventually(lambda: "ready" in ctl(runtime, "status").stdout)
+        done = ctl(runtime, "status")
+        assert done.returncode == 1
+        lines = done.stdout.splitlines()
+        assert lines[2].split()[:4] == ["bad", "fatal", "-", "1"]
+        assert lines[3].startswith("    exited with code 4 after ")
+        assert ctl(runtime, "status", "good").returncode == 0
+        assert ctl(runtime, "--json", "status").returncode == 1
+
+
+def test_status_is_coloured_on_a_terminal_unless_no_color_is_set(runtime: Path) -> None:
+    with master(runtime) as server:
+        server.expect("bad.* given up")
+        for env, expected in (({}, True), ({"NO_COLOR": "1"}, False)):
+            reader, writer = pty.openpty()
+            try:
+                ctl(runtime, "status", stdout=writer, **env)
+                assert (b"\x1b[31mfatal\x1b[0m" in os.read(reader, 65536)) is expected
+            finally:
+                os.close(reader)
+                os.close(writer)
+
+
+def test_a_reload_of_slow_processes_tells_how_far_it_is(runtime: Path) -> None:
+    config = "[watcher:web]\ncmd = sleep 1000\nnumprocesses = 2\nready_after = 1.2\n"
+    with master(runtime, config=config) as server:
+        server.started("web[2]")
+        done = ctl(runtime, "reload", "web")
+        assert done.returncode == 0
+        assert "web: " in done.stderr
+        assert "1 starting" in done.stderr
+        assert "old still serving" in done.stderr
+        assert "replaced" in done.stdout
+        assert ctl(runtime, "--json", "restart", "web").stderr == ""
+
+
+def test_several_are_listed_and_one_is_chosen_by_name(runtime: Path) -> None:
+    with master(runtime, "--name", "shop") as shop:
+        shop.expect_all("control: ", "bad.* given up")
+        blog = subprocess.Popen(
+            [sys.executable, "-m", "forkserve", "--name", "blog", "--", "sleep", "1000"],
+            env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            eventually(lambda: len(list(runtime.glob("forkserve/*.sock"))) == 2)
+            eventually(lambda: "blog" in ctl(runtime, "version").stderr)
+            done = ctl(runtime, "version")
+            assert done.returncode == 1
+            assert "several forkserve are running; say which by -n NAME" in done.stderr
+            file = f"{runtime.parent}/shop/stack.ini"
+            for name, pid, runs in (("shop", shop.pid, file), ("blog", blog.pid, "command")):
+                assert any(line.split()[:3] == [name, str(pid), runs] for line in done.stderr.splitlines())
+                said = ctl(runtime, "-n", name, "version").stdout
+                assert f" {name}, master pid {pid}, " in said
+                assert f"runs {runs}" in said
+            assert "no forkserve is called 'shp'" in ctl(runtime, "-n", "shp", "version").stderr
+        finally:
+            blog.terminate()
+            assert blog.wait(20) == 0
+
+
+def test_hup_after_winch_starts_each_worker_once(tmp_path: Path) -> None:
+    config = "[socket:web]\nport = 0\n[watcher:web]\ncmd = sh -c 'exec sleep 1000' $(circus.sockets.web)\n"
+    config += "numprocesses = 2\nready_after = 0.1\n"
+    with running(cwd=tmp_path, config=config) as server:
+        server.started("web[1]")
+        server.started("web[2]")
+        server.send(signal.SIGWINCH)
+        eventually(lambda: not server.children())
+        before = len(server.lines)
+        server.send(signal.SIGHUP)
+        eventually(lambda: len(server.children()) == 2)
+        server.expect("configuration read again")
+        server.send(signal.SIGUSR1)
+        server.expect("log files opened anew")
+        assert sum(" started: " in line for line in server.lines[before:]) == 2, server.transcript()

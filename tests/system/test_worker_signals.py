@@ -1,0 +1,182 @@
+"""A stop is a stop, whatever the application has installed, started or armed."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.serving import Gate, Served, serving
+
+COMMON = """\
+import asyncio, os, select, signal, sys, threading
+
+def gate():
+    enter, leave = map(int, os.environ["GATE"].split(","))
+    os.write(enter, b".")
+    # A signal just before a system call does not interrupt it.
+    while not select.select([leave], [], [], 0.05)[0]:
+        pass
+    os.read(leave, 1)
+
+def handler(number, frame=None):
+    os.write(2, b"theirs was called\\n")
+    sys.exit(0)
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/slow":
+        gate()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "3")])
+    return [b"one"]
+
+async def answer(scope, receive, send):
+    if scope["path"] == "/slow":
+        await asyncio.to_thread(gate)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+    await send({"type": "http.response.body", "body": b"one"})
+"""
+AT_IMPORT = COMMON + "\nsignal.signal(signal.SIGTERM, handler)\n"
+CHAINED = (
+    COMMON
+    + """
+def handler(number, frame):
+    os.write(2, b"theirs was called\\n")
+    earlier(number, frame)
+
+earlier = signal.signal(signal.SIGTERM, handler)
+"""
+)
+IGNORED = COMMON + "\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.write(2, b'theirs was called\\n')\n"
+LIFESPAN = (
+    COMMON
+    + """
+async def asgi(scope, receive, send):
+    if scope["type"] == "http":
+        return await answer(scope, receive, send)
+    await receive()
+    INSTALL
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+"""
+)
+BY_SIGNAL = "signal.signal(signal.SIGTERM, handler)"
+BY_LOOP = "asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os.write, 2, b'theirs was called\\n')"
+
+
+def stop_with_a_request_under_way(folder: Path, words: list[str]) -> bytes:
+    """Return the log of a worker that is told to end while it serves one."""
+    with contextlib.closing(Gate()) as gate, serving(words, folder=folder, gate=gate) as worker:
+        with contextlib.closing(worker.connect()) as client:
+            client.request("GET", "/slow")
+            gate.entered()
+            worker.signal(signal.SIGTERM)
+            worker.await_line("draining (SIGTERM)")
+            gate.open()
+            response = client.getresponse()
+            assert (response.status, response.read()) == (200, b"one")
+        assert worker.ended() == 0
+    return worker.log
+
+
+@pytest.mark.parametrize("source", [AT_IMPORT, CHAINED, IGNORED], ids=["exits", "chained", "ignored"])
+@pytest.mark.parametrize("backend", ["sync", "threads", "gevent", "wsgiref", "waitress"])
+def test_a_handler_that_the_application_installs_at_import_breaks_no_stop(
+    tmp_path: Path, backend: str, source: str
+) -> None:
+    (tmp_path / "site_s.py").write_text(source)
+    log = stop_with_a_request_under_way(tmp_path, ["-k", backend, "site_s:app"])
+    assert log.count(b"theirs was called") == 1
+
+
+@pytest.mark.parametrize("install", [BY_SIGNAL, BY_LOOP], ids=["signal", "loop"])
+@pytest.mark.parametrize("words", [["asgi", "--loop", "asyncio"], ["asgi", "--loop", "uvloop"], ["uvicorn"]])
+def test_a_handler_that_the_application_installs_in_its_lifespan_breaks_no_stop(
+    tmp_path: Path, words: list[str], install: str
+) -> None:
+    (tmp_path / "site_s.py").write_text(LIFESPAN.replace("INSTALL", install))
+    log = stop_with_a_request_under_way(tmp_path, ["-k", *words, "site_s:asgi"])
+    assert log.count(b"theirs was called") == 1
+
+
+@pytest.mark.parametrize("backend", ["sync", "threads", "gevent"])
+def test_a_thread_of_the_application_does_not_outlive_the_graceful_timeout(tmp_path: Path, backend: str) -> None:
+    start = "\nthreading.Thread(target=threading.Event().wait, name='lingering').start()\n"
+    (tmp_path / "site_s.py").write_text(COMMON + start)
+    with serving(["-k", backend, "--graceful-timeout", "0.5", "site_s:app"], folder=tmp_path) as worker:
+        assert worker.request("GET", "/")[1] == b"one"
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 75
+    assert b"thread 'lingering' has not ended within the graceful timeout of 0.5 s" in worker.log
+
+
+def await_fresh(worker: Served) -> None:
+    """Wait until it serves as a fresh process."""
+    worker.await_line("draining (")
+    worker.log = worker.log.partition(b"draining (")[2]
+    worker.await_line("serving site_s")
+
+
+ALARMED = (
+    COMMON
+    + """
+def ignore(number, frame):
+    pass
+
+signal.signal(signal.SIGALRM, ignore)
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+"""
+)
+
+
+@pytest.mark.parametrize("source", [COMMON, ALARMED], ids=["plain", "alarmed"])
+@pytest.mark.parametrize("backend", ["sync", "threads", "gevent", "asgi"])
+def test_hangup_goes_on_with_new_code_though_a_request_outlasts_the_grace(
+    tmp_path: Path, backend: str, source: str
+) -> None:
+    (tmp_path / "site_s.py").write_text(source)
+    words = ["-k", backend, "--timeout", "3", "--graceful-timeout", "0.4"]
+    app = "site_s:answer" if backend == "asgi" else "site_s:app"
+    with contextlib.closing(Gate()) as gate, serving([*words, app], folder=tmp_path, gate=gate) as worker:
+        pid = worker.process.pid
+        with contextlib.closing(worker.connect()) as client:
+            client.request("GET", "/slow")
+            gate.entered()
+            (tmp_path / "site_s.py").write_text(COMMON.replace('b"one"', 'b"new"'))
+            worker.signal(signal.SIGHUP)
+            await_fresh(worker)
+            # Longer than any timer of the earlier process.
+            signal.sigtimedwait([signal.SIGUSR2], 0.5)
+            assert worker.request("GET", "/")[1] == b"new"
+        worker.signal(signal.SIGTERM)
+        assert (worker.ended(), worker.process.pid) == (0, pid)
+
+
+def test_signals_that_come_while_the_process_executes_itself_anew_are_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "site_s.py").write_text(COMMON)
+    with serving(["-k", "sync", "site_s:app"], folder=tmp_path) as worker:
+        assert worker.request("GET", "/")[1] == b"one"
+        worker.signal(signal.SIGHUP)
+        worker.await_line("draining (SIGHUP)")
+        # It executes itself about now, and neither of these has a handler then.
+        worker.signal(signal.SIGHUP)
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+
+
+@pytest.mark.parametrize("backend", ["sync", "threads", "gevent"])
+def test_a_reload_for_development_waits_three_seconds_at_most(tmp_path: Path, backend: str) -> None:
+    (tmp_path / "site_s.py").write_text(COMMON)
+    words = ["-k", backend, "--reload", "--graceful-timeout", "60", "site_s:app"]
+    with contextlib.closing(Gate()) as gate, serving(words, folder=tmp_path, gate=gate) as worker:
+        with contextlib.closing(worker.connect()) as client:
+            worker.await_line("watching")
+            client.request("GET", "/slow")
+            gate.entered()
+            (tmp_path / "site_s.py").write_text(COMMON.replace('b"one"', 'b"new"'))
+            await_fresh(worker)
+            assert worker.request("GET", "/")[1] == b"new"
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
