@@ -59,7 +59,8 @@ def death_of(process: Process, *, was_ready: bool, killed_by_us: bool, runs: int
 def failed_start(number: int, runs: int) -> Death:
     """Return the death of a process whose program never ran, for this errno."""
     transient = number in _SHORT_OF
-    return Death(was_ready=False, transient=transient, impossible=not transient and runs == 0)
+    impossible = not transient and number != errno.ETIMEDOUT and runs == 0
+    return Death(was_ready=False, transient=transient, impossible=impossible)
 
 
 def errno_of(error: ForkserveError | OSError) -> int:

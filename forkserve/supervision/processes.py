@@ -10,6 +10,7 @@ Rules: what follows from an event is the owner's to decide. State is plain data;
 
 from __future__ import annotations
 
+import errno
 import selectors
 import signal
 from collections.abc import Iterable, Iterator
@@ -103,7 +104,10 @@ class Processes:
             self.confirm(process)
 
     def confirm(self, process: Process) -> None:
-        """Read the report of its start, if that is there: it runs, or it was refused and will be reaped."""
+        """Read the report of its start, if that is there: it runs, or it was refused and will be reaped.
+
+        The pipe of one that was killed on its way to exec ends as that of a program that runs.
+        """
         if process.report < 0:
             return
         outcome = self._services.kernel.outcome(process.report)
@@ -112,7 +116,7 @@ class Processes:
         self._close_report(process)
         if isinstance(outcome, Refusal):
             process.refusal = process.refusal or outcome
-        elif Effect.ANNOUNCE_START in process.on(ProcessEvent.STARTED, self._services.loop.now()):
+        elif process.refusal is None and Effect.ANNOUNCE_START in process.on(ProcessEvent.STARTED, self._services.loop.now()):
             self._services.emit(ProcessStarted(**process.names(), argv=process.argv))
             self._owner.on_started(process)
 
@@ -230,7 +234,7 @@ class Processes:
             if process.state is not ProcessState.REQUESTED:
                 return
             text = f"cannot {Stage.EXECUTE.value} {process.argv[0]!r}: not done within {deadline.timeout:g} s"
-            process.refusal = process.refusal or Refusal(0, Stage.EXECUTE, text)
+            process.refusal = process.refusal or Refusal(errno.ETIMEDOUT, Stage.EXECUTE, text)
         if Effect.TELL_LATE in self._step(process, ProcessEvent.DEADLINE):
             self._services.emit(DeadlineMissed(**process.names(), what=lateness(deadline)))
 

@@ -38,7 +38,7 @@ class ManualLoop(Loop):
     def __init__(self, now: float = 1000.0) -> None:
         self.clock = now
         self.watched: dict[int, Callable[[int], None]] = {}
-        self._appointments: list[tuple[float, int, Timer]] = []
+        self.appointments: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
 
     def now(self) -> float:
@@ -52,7 +52,7 @@ class ManualLoop(Loop):
 
     def call_at(self, deadline: float, callback: Callable[[], None]) -> Timer:
         timer = Timer(deadline, callback)
-        self._appointments.append((deadline, next(self._numbers), timer))
+        self.appointments.append((deadline, next(self._numbers), timer))
         return timer
 
     def ready(self, fd: int) -> None:
@@ -64,18 +64,18 @@ class ManualLoop(Loop):
     def serve(self) -> None:
         """Fire what is due, until nothing is."""
         for _ in range(10_000):
-            self._appointments = [each for each in self._appointments if each[2].callback is not None]
-            due = min((each for each in self._appointments if each[0] <= self.clock), default=None)
+            self.appointments = [each for each in self.appointments if each[2].callback is not None]
+            due = min((each for each in self.appointments if each[0] <= self.clock), default=None)
             if due is None:
                 return
-            self._appointments.remove(due)
+            self.appointments.remove(due)
             if due[2].callback is not None:
                 due[2].callback()
         raise AssertionError("timers without end at one instant")
 
     def following(self, end: float) -> float:
         """Return the next deadline, or `end` when there is none before."""
-        return min((each[0] for each in self._appointments if each[2].callback is not None), default=end)
+        return min((each[0] for each in self.appointments if each[2].callback is not None), default=end)
 
 
 @dataclass
