@@ -37,18 +37,25 @@ class OrphanReaper:
         self._loop = loop
         self._emit = emit
         self._again = again
-        self._is_blind = False
+        self._blind_since: float | None = None
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Give up the descriptor that is kept for the last round."""
+        if self._reserve >= 0:
+            os.close(self._reserve)
+        self._reserve = -1
 
     def is_over(self, *, spared: Container[int], quick: bool) -> bool:
         """Tell whether no child is left but the spared ones; those that are new to us are told to end.
 
         `quick` kills at once.
         """
+        self.close()  # reading /proc takes a descriptor, and all others may be in use
         try:
             left = [each for each in children_of(os.getpid()) if each.pid not in spared]
         except OSError as error:
-            self._look_again(error)
-            return False
+            return self._is_hopeless(error)
         if not left or self.kills > KILLS:
             self.deadline = None
             return True
@@ -62,15 +69,16 @@ class OrphanReaper:
             self._loop.call_at(self.deadline.instant, self._kill)
         return False
 
-    def _look_again(self, error: OSError) -> None:
-        if not self._is_blind:
-            self._is_blind = True
+    def _is_hopeless(self, error: OSError) -> bool:
+        """Look again later when descriptors have run out; True when that has been in vain for long."""
+        now = self._loop.now()
+        if self._blind_since is None:
+            self._blind_since = now
             self._emit(Warned(message=f"cannot see which processes are left: {error.strerror}; trying again"))
-            self._loop.call_later(_BREATH, self._see)
-
-    def _see(self) -> None:
-        self._is_blind = False
-        self._again()
+        if now - self._blind_since >= PATIENCE:
+            return True
+        self._loop.call_later(_BREATH, self._again)
+        return False
 
     def _kill(self) -> None:
         if self.deadline is not None and self.deadline.is_due(self._loop.now()):

@@ -116,7 +116,9 @@ class Processes:
         self._close_report(process)
         if isinstance(outcome, Refusal):
             process.refusal = process.refusal or outcome
-        elif process.refusal is None and Effect.ANNOUNCE_START in process.on(ProcessEvent.STARTED, self._services.loop.now()):
+        elif process.refusal is None and Effect.ANNOUNCE_START in process.on(
+            ProcessEvent.STARTED, self._services.loop.now()
+        ):
             self._services.emit(ProcessStarted(**process.names(), argv=process.argv))
             self._owner.on_started(process)
 
