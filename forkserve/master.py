@@ -58,7 +58,10 @@ SIGNALS: Mapping[int, str] = {
 
 
 AT_A_TIME = 0.02
-"""Seconds of starting watchers at a stretch; then signals and control have their turn."""
+"""Seconds of starting watchers, or of handling ends, at a stretch; then signals and control have their turn."""
+
+BATCH = 8
+"""Ends that are recorded together: each may mean the start of a successor, which takes a few milliseconds."""
 
 
 class Master:
@@ -102,7 +105,6 @@ class Master:
             signal.SIGWINCH: self._pause_web,
             signal.SIGTTIN: lambda: self._resize_web(+1),
             signal.SIGTTOU: lambda: self._resize_web(-1),
-            signal.SIGCHLD: self._reap,
         }
 
     def run(self) -> ExitCode:
@@ -213,25 +215,33 @@ class Master:
     # Events.
 
     def _take_signals(self) -> None:
-        for signum in self._signals.take():
+        taken = self._signals.take()
+        for signum in (each for each in taken if each != signal.SIGCHLD):
             with self._barrier(signal_name(signum)):
                 self._take_signal(signum)
+        if signal.SIGCHLD in taken:
+            self._reap()
         self.supervisor.settle()
 
     def _take_signal(self, signum: int) -> None:
         if signum == signal.SIGWINCH and has_terminal():
             self.supervisor.emit(SignalReceived(signal="SIGWINCH", meaning="ignored at a terminal, whose size changed"))
         elif signum in self._handlers:
-            if signum != signal.SIGCHLD:
-                self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
+            self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
             self._handlers[signum]()
 
     def _reap(self) -> None:
-        exits = reap()
-        self.supervisor.reaped(exits)
-        for each in exits:
-            with self._barrier(f"the end of pid {each.pid}"):
-                self._auxiliaries.reaped(each.pid)
+        """Handle the dead, a few at a time: what is known of them is recorded before anything is done about one."""
+        enough = self.loop.now() + AT_A_TIME
+        while exits := reap(BATCH):
+            with self._barrier("the ends of some processes"):
+                self.supervisor.reaped(exits)
+            for each in exits:
+                with self._barrier(f"the end of pid {each.pid}"):
+                    self._auxiliaries.reaped(each.pid)
+            if len(exits) == BATCH and self.loop.now() > enough:
+                self.loop.call_at(self.loop.now(), self._reap)
+                break
         self.supervisor.settle()
         if self.state is not MasterState.RUNNING:
             self._go_on_stopping()
@@ -342,7 +352,7 @@ class Master:
             self.supervisor.emit(StopStage(watchers=tuple(queue.watcher.name for queue in self._stopping)))
             for queue in self._stopping:
                 self._end(queue.watcher, partial(queue.submit, Stop()))
-        if self._to_stop or not self.supervisor.is_gone:
+        if self._to_stop or not self.supervisor.is_gone or self.state is MasterState.DOWN:
             return
         quick = self.state is MasterState.TERMINATING
         if self._orphans.is_over(spared=self._auxiliaries.pids, quick=quick):

@@ -50,10 +50,11 @@ class Stopping:
 class Process:
     """One pid, used once, from the wish for it to its end.
 
-    `number` is unique in the watcher, `pid` 0 until there is one. `age_at` is the instant of `max_age`, `deaf_until`
-    that until which its messages wait. `report` is the pipe of its start and `notify` the socket of its messages, as
-    descriptors, -1 when there is none; `record` is the index of its record on the scoreboard. `exit` is what waitpid
-    said, whatever has been done about it yet: a process that has one is never signalled again.
+    `number` is unique in the watcher, `pid` 0 until there is one. `end_at` is the instant at which it is told to stop,
+    or with `end_by_kill` killed, `age_at` that of `max_age`, `deaf_until` that until which its messages wait. `report`
+    is the pipe of its start and `notify` the socket of its messages, as descriptors, -1 when there is none; `record` is
+    the index of its record on the scoreboard. `exit` is what waitpid(2) said, whatever has been done about it yet: a
+    process that has one is never signalled again.
     """
 
     number: int
@@ -69,6 +70,8 @@ class Process:
     ready_at: float | None = None
     said_ready: bool = False
     status: str = ""
+    end_at: float | None = None
+    end_by_kill: bool = False
     age_at: float | None = None
     deaf_until: float | None = None
     refusal: Refusal | None = None
@@ -92,8 +95,8 @@ class Process:
 
     @property
     def is_asked_to_end(self) -> bool:
-        """True once we have told it to stop, or have killed it."""
-        return self.state in (ProcessState.DRAINING, ProcessState.KILLING)
+        """True once we have told it to stop, or have killed it, or are about to."""
+        return self.end_at is not None or self.state in (ProcessState.DRAINING, ProcessState.KILLING)
 
     @property
     def is_alive(self) -> bool:
@@ -103,7 +106,8 @@ class Process:
     @property
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done about it."""
-        return earliest((None if self.deadline is None else self.deadline.instant, self.age_at, self.deaf_until))
+        deadline = None if self.deadline is None else self.deadline.instant
+        return earliest((deadline, self.end_at, self.age_at, self.deaf_until))
 
     def ready_for(self, now: float) -> float | None:
         """Return the seconds since it was ready, None when it never was."""

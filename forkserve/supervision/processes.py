@@ -30,7 +30,13 @@ from forkserve.supervision.wording import signal_name
 from forkserve.unix.notify import PORTION
 from forkserve.unix.scoreboard import Scoreboard
 
-__all__ = ["Owner", "Processes"]
+__all__ = ["AT_A_TIME", "Owner", "Processes"]
+
+AT_A_TIME = 25
+"""Processes that are told to end at a stretch; then whatever else has happened has its turn."""
+
+_TURN = 0.05
+"""Seconds without such a signal after which the next is the first of a stretch."""
 
 FLOOD_PAUSE = 0.05
 """Seconds in which a process that writes messages without end is not listened to."""
@@ -53,6 +59,8 @@ class Processes:
         self.by_number: dict[int, Process] = {}
         self.groups: list[OrphanedGroup] = []
         self.made = 0
+        self._turn = 0.0
+        self._ended_in_turn = 0
         self.board = Scoreboard()
         self._by_pid: dict[int, Process] = {}
         self._resources: dict[int, Resources] = {}
@@ -145,15 +153,28 @@ class Processes:
     def stop(self, process: Process, stopping: Stopping) -> None:
         """Ask it to stop; it is killed when it has not in time."""
         process.stopping = stopping
-        self._step(process, ProcessEvent.STOP)
+        self._end(process, by_kill=False)
 
     def kill_all(self) -> None:
         """Kill all processes, and what others have left."""
         for process in self:
-            if process.state is not ProcessState.GONE:
-                self._step(process, ProcessEvent.KILL)
+            self._end(process, by_kill=True)
         for group in self.groups:
             self._kill_group(group)
+
+    def _end(self, process: Process, *, by_kill: bool) -> None:
+        """Send the signal now, or when many are ended at once a moment later: a signal may take the kernel long."""
+        now = self._services.loop.now()
+        self._turn, self._ended_in_turn = now, 1 + (self._ended_in_turn if now - self._turn < _TURN else 0)
+        if self._ended_in_turn <= AT_A_TIME:
+            self.end_now(process, by_kill=by_kill)
+        elif by_kill or process.state not in (ProcessState.DRAINING, ProcessState.KILLING):
+            process.end_at, process.end_by_kill = now, by_kill or process.end_by_kill
+
+    def end_now(self, process: Process, *, by_kill: bool) -> None:
+        """Send a process its stop signal, or SIGKILL."""
+        process.end_at, process.end_by_kill = None, False
+        self._step(process, ProcessEvent.KILL if by_kill else ProcessEvent.STOP)
 
     def signal(self, processes: Iterable[Process], signum: int) -> int:
         """Send a signal to those that live; returns how many got it."""
@@ -175,7 +196,7 @@ class Processes:
         killed = process.is_asked_to_end and process.exit is not None and process.exit.signum == signal.SIGKILL
         self.by_number.pop(process.number, None)
         process.on(ProcessEvent.EXITED, now)
-        process.age_at = None
+        process.end_at = process.age_at = None
         self._release(process)
         self._add_group(process, stopping, killed=killed, now=now)
 
@@ -247,6 +268,7 @@ class Processes:
 
     def miss_group(self, group: OrphanedGroup) -> None:
         """Kill a group that has not ended in time, or give it up when it was killed before."""
+        group.deadline = Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, self._services.loop.now())
         if not self._services.kernel.signal_group(group.pgid, 0):
             return
         self._services.emit(OrphansRemain(leader=group.leader, survived=group.killed))

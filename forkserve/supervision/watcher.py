@@ -7,7 +7,8 @@ here. There is one timer, for the earliest of all deadlines (`arm`); when it com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.barrier import Barrier
@@ -19,7 +20,7 @@ from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.population import Population
 from forkserve.supervision.process import Process
-from forkserve.supervision.processes import Processes
+from forkserve.supervision.processes import AT_A_TIME, Processes
 from forkserve.supervision.rehearsal import Rehearser
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.spawning import SpawnServices
@@ -27,7 +28,7 @@ from forkserve.supervision.templates import Templates
 
 __all__ = ["Watcher"]
 
-_AT_A_TIME = 0.02
+_STRETCH = 0.02
 """Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
 
 
@@ -210,7 +211,7 @@ class Watcher:
         """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
         if not self.up:
             return
-        enough = self._services.loop.now() + _AT_A_TIME
+        enough = self._services.loop.now() + _STRETCH
         for wid in range(1, self.target + 1):
             slot = self.slots.get(wid)
             if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
@@ -262,6 +263,8 @@ class Watcher:
     def arm(self) -> None:
         """Have the loop call at the first instant; to be done after every event."""
         wanted = self.next_instant
+        if wanted is not None:  # what is overdue waits for its next turn, so that others have theirs
+            wanted = max(wanted, self._services.loop.now())
         if self._timer is not None:
             if self._timer.deadline == wanted and self._timer.callback is not None:
                 return
@@ -269,28 +272,37 @@ class Watcher:
         self._timer = None if wanted is None else self._services.loop.call_at(wanted, self._due)
 
     def _due(self) -> None:
-        """Do what is due; each of it is forgotten before it is done, so that a bug does not come again at once."""
+        """Do what is due, for as long as others can wait; the rest comes in another turn."""
         self._timer = None
         now = self._services.loop.now()
+        for what, act in self._acts(now):
+            with Barrier(self.emit, what):
+                act()
+            if self._services.loop.now() > now + _STRETCH:
+                break
+        self.look_after_groups()
+        self._notify()
+
+    def _acts(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Iterate over what is due; each is forgotten before it is done, so that a bug does not come again at once."""
+        ended = 0
         for process in self.processes:
-            with Barrier(self.emit, f"a deadline of {process}"):
-                self._due_of(process, now)
+            if process.end_at is not None and process.end_at <= now and ended < AT_A_TIME:
+                ended += 1
+                yield f"the end of {process}", partial(self.processes.end_now, process, by_kill=process.end_by_kill)
+            elif (instant := process.next_instant) is not None and instant <= now and process.end_at is None:
+                yield f"a deadline of {process}", partial(self._due_of, process, now)
         for group in tuple(self.processes.groups):
             if group.deadline.is_due(now):
-                with Barrier(self.emit, f"the deadline of what {group.leader} has left"):
-                    self.processes.miss_group(group)
+                yield f"the deadline of what {group.leader} has left", partial(self.processes.miss_group, group)
         for slot in tuple(self.slots.values()):
             if slot.retry is not None and slot.retry.is_due(now):
                 slot.retry = None
-                with Barrier(self.emit, f"the retry of {self.name}[{slot.wid}]"):
-                    self.population.event(slot, SlotEvent.DUE)
-        with Barrier(self.emit, f"a deadline of {self.name}"):
-            self.rehearser.due(now)
-            if self.warm_at is not None and self.warm_at <= now:
-                self.warm_at = None
-                self._fill()
-        self.look_after_groups()
-        self._notify()
+                yield f"the retry of {self.name}[{slot.wid}]", partial(self.population.event, slot, SlotEvent.DUE)
+        yield f"the rehearsal of {self.name}", partial(self.rehearser.due, now)
+        if self.warm_at is not None and self.warm_at <= now:
+            self.warm_at = None
+            yield f"the starts of {self.name}", self._fill
 
     def _due_of(self, process: Process, now: float) -> None:
         if process.deaf_until is not None and process.deaf_until <= now:

@@ -11,6 +11,7 @@ from forkserve.supervision.events import Event, ProcessStarted
 from forkserve.supervision.jobs import Start, Stop
 from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.process import EXEC_PATIENCE, Process
+from forkserve.supervision.processes import AT_A_TIME
 from tests.support.supervision import World, options
 
 
@@ -250,3 +251,16 @@ def test_a_job_that_meets_a_bug_fails_and_its_queue_goes_on(monkeypatch: pytest.
     again = world.submit(Start())
     world.all_ready()
     assert again.result == "web: 1 process running"
+
+
+def test_many_processes_are_told_to_stop_in_portions_and_all_of_them() -> None:
+    world = _started(numprocesses=60)
+    world.all_ready()
+    for child in world.kernel.living:
+        child.obeys = False
+    world.queue().submit(Stop())
+
+    assert sum(each.state is ProcessState.DRAINING for each in world.processes()) == AT_A_TIME
+    assert all(each.is_asked_to_end for each in world.processes())
+    world.settle()
+    assert all(each.state is ProcessState.DRAINING for each in world.processes())
