@@ -57,10 +57,10 @@ SIGNALS: Mapping[int, str] = {
 """What each signal does to the master; any other has its default effect."""
 
 
-AT_A_TIME = 0.02
+AT_A_TIME = 0.01
 """Seconds of starting watchers, or of handling ends, at a stretch; then signals and control have their turn."""
 
-BATCH = 8
+BATCH = 4
 """Ends that are recorded together: each may mean the start of a successor, which takes a few milliseconds."""
 
 

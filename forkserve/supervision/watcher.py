@@ -28,7 +28,7 @@ from forkserve.supervision.templates import Templates
 
 __all__ = ["Watcher"]
 
-_STRETCH = 0.02
+_STRETCH = 0.01
 """Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
 
 
