@@ -26,7 +26,7 @@ class Completion:
         return self.result is not None or self.error is not None
 
     def when_done(self, callback: Callable[[Completion], None]) -> None:
-        """Call back with this ticket when the work is done; at once if it is."""
+        """Call back with this completion when the work is done; at once if it is."""
         if self.done:
             callback(self)
         else:
@@ -50,23 +50,23 @@ class Completion:
             callback(self)
 
 
-def all_of(tickets: Sequence[Completion], result: str) -> Completion:
-    """Return a ticket that is done when all are: with `result`, or with all their errors, a line each."""
+def all_of(completions: Sequence[Completion], result: str) -> Completion:
+    """Return a completion that is done when all are: with `result`, or with all their errors, a line each."""
     together = Completion()
-    left = len(tickets)
+    left = len(completions)
 
-    def one_less(_ticket: Completion) -> None:
+    def one_less(_completion: Completion) -> None:
         nonlocal left
         left -= 1
         if left <= 0:
-            errors = [str(each.error) for each in tickets if each.error is not None]
+            errors = [str(each.error) for each in completions if each.error is not None]
             if errors:
                 together.fail(ForkserveError("\n".join(errors)))
             else:
                 together.succeed(result)
 
-    for each in tickets:
+    for each in completions:
         each.when_done(one_less)
-    if not tickets:
+    if not completions:
         together.succeed(result)
     return together

@@ -44,10 +44,10 @@ from forkserve.supervision.plan import StepKind, next_step
 from forkserve.supervision.snapshot import WatcherSnapshot
 from forkserve.supervision.wording import count_of, signal_name
 
-__all__ = ["Advance", "Job", "Phase", "Reload", "Resize", "Restart", "Start", "Stop", "advance"]
+__all__ = ["Advance", "Job", "JobPhase", "Reload", "Resize", "Restart", "Start", "Stop", "advance"]
 
 
-class Phase(Enum):
+class JobPhase(Enum):
     """How far a job has come; the phases that begin with BACK undo a reload."""
 
     NEW = "new"
@@ -65,7 +65,7 @@ class Start:
     """Run a watcher, and be done when all its processes are ready, or have been given up."""
 
     name: ClassVar[str] = "start"
-    phase: Phase = Phase.NEW
+    phase: JobPhase = JobPhase.NEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Stop:
     """Stop a watcher, and be done when nothing of it is left."""
 
     name: ClassVar[str] = "stop"
-    phase: Phase = Phase.NEW
+    phase: JobPhase = JobPhase.NEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Restart:
     """Stop a watcher, then start it."""
 
     name: ClassVar[str] = "restart"
-    phase: Phase = Phase.NEW
+    phase: JobPhase = JobPhase.NEW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class Reload:
     name: ClassVar[str] = "reload"
     offer: int = 0
     target: int | None = None
-    phase: Phase = Phase.NEW
+    phase: JobPhase = JobPhase.NEW
     before: int = 0
     target_before: int = 0
     failures: int = 0
@@ -110,7 +110,7 @@ class Resize:
 
     name: ClassVar[str] = "resize"
     target: int
-    phase: Phase = Phase.NEW
+    phase: JobPhase = JobPhase.NEW
 
 
 Job = Start | Stop | Restart | Reload | Resize
@@ -151,8 +151,8 @@ def _running(job: Job, seen: WatcherSnapshot) -> Advance:
 
 
 def _start(job: Start, seen: WatcherSnapshot) -> Advance:
-    if job.phase is Phase.NEW:
-        return Advance(Start(Phase.STARTING), (Up(),))
+    if job.phase is JobPhase.NEW:
+        return Advance(Start(JobPhase.STARTING), (Up(),))
     return _running(job, seen)
 
 
@@ -170,25 +170,25 @@ def _taking_down(seen: WatcherSnapshot) -> tuple[JobEffect, ...]:
 
 
 def _stop(job: Stop, seen: WatcherSnapshot) -> Advance:
-    if job.phase is Phase.NEW:
-        return Advance(Stop(Phase.STOPPING), _taking_down(seen))
+    if job.phase is JobPhase.NEW:
+        return Advance(Stop(JobPhase.STOPPING), _taking_down(seen))
     return Advance(job, done=f"{seen.name}: stopped") if seen.is_gone else Advance(job)
 
 
 def _restart(job: Restart, seen: WatcherSnapshot) -> Advance:
-    if job.phase is Phase.NEW:
-        return Advance(Restart(Phase.STOPPING), _taking_down(seen))
-    if job.phase is Phase.STOPPING:
-        return Advance(Restart(Phase.STARTING), (OpenGeneration(0), Up())) if seen.is_gone else Advance(job)
+    if job.phase is JobPhase.NEW:
+        return Advance(Restart(JobPhase.STOPPING), _taking_down(seen))
+    if job.phase is JobPhase.STOPPING:
+        return Advance(Restart(JobPhase.STARTING), (OpenGeneration(0), Up())) if seen.is_gone else Advance(job)
     return _running(job, seen)
 
 
 def _resize(job: Resize, seen: WatcherSnapshot) -> Advance:
-    if job.phase is Phase.NEW:
+    if job.phase is JobPhase.NEW:
         if seen.singleton and job.target > 1:
             return Advance(job, failed=f"{seen.name} is a singleton: it has one process at most")
         told = WatcherResized(watcher=seen.name, before=seen.target, after=job.target)
-        return Advance(Resize(job.target, Phase.STARTING), (Tell(told), SetTarget(job.target)))
+        return Advance(Resize(job.target, JobPhase.STARTING), (Tell(told), SetTarget(job.target)))
     if not seen.up:
         return Advance(job, done=f"{seen.name}: {count_of(seen.target)} when it is started")
     return _running(job, seen)
@@ -204,10 +204,10 @@ def _reload(job: Reload, seen: WatcherSnapshot) -> Advance:
         return Advance(job, (SendHup(),), done=f"{seen.name}: SIGHUP sent")
     begun = replace(job, before=seen.generation, target_before=seen.target, failures=seen.failures)
     if not seen.side_by_side:
-        return Advance(replace(begun, phase=Phase.REHEARSING), (Rehearse(job.offer),))
+        return Advance(replace(begun, phase=JobPhase.REHEARSING), (Rehearse(job.offer),))
     told = ReloadBegun(watcher=seen.name, generation=seen.newest + 1, processes=len(seen.slots))
     effects = (OpenGeneration(job.offer), Tell(told), *_new_target(job), Revive())
-    return Advance(replace(begun, phase=Phase.ROLLING), effects)
+    return Advance(replace(begun, phase=JobPhase.ROLLING), effects)
 
 
 def _new_target(job: Reload) -> tuple[JobEffect, ...]:
@@ -220,20 +220,20 @@ def _rehearsed(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.rehearsed:
         told = _failure(replace(job, reason=seen.rehearsed), seen)
         return Advance(job, (Withdraw(job.offer), Tell(told)), failed=told.text())
-    return Advance(replace(job, phase=Phase.STOPPING), _taking_down(seen))
+    return Advance(replace(job, phase=JobPhase.STOPPING), _taking_down(seen))
 
 
 def _stopped_first(job: Reload, seen: WatcherSnapshot) -> Advance:
     if not seen.is_gone:
         return Advance(job)
-    going_on = replace(job, phase=Phase.STARTING, failures=seen.failures)
+    going_on = replace(job, phase=JobPhase.STARTING, failures=seen.failures)
     return Advance(going_on, (OpenGeneration(job.offer), *_new_target(job), Up()))
 
 
 def _started_after(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.failures <= job.failures:
         return _running(job, seen)
-    back = replace(job, phase=Phase.BACK_STOPPING, reason=seen.last_failure)
+    back = replace(job, phase=JobPhase.BACK_STOPPING, reason=seen.last_failure)
     return Advance(back, (*_back(job), TakeDown()))
 
 
@@ -245,7 +245,7 @@ def _back(job: Reload) -> tuple[JobEffect, ...]:
 def _roll(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.failures > job.failures:
         kept = sum(slot.generation not in (0, seen.generation) for slot in seen.slots)
-        back = replace(job, phase=Phase.BACK_ROLLING, reason=seen.last_failure, failures=seen.failures, kept=kept)
+        back = replace(job, phase=JobPhase.BACK_ROLLING, reason=seen.last_failure, failures=seen.failures, kept=kept)
         return Advance(back, _back(job))
     replaced = sum(slot.generation == seen.generation and not slot.starting for slot in seen.slots)
     going_on, told = _progress(job, replaced, seen)
@@ -280,7 +280,7 @@ def _roll_back(job: Reload, seen: WatcherSnapshot) -> Advance:
 def _stop_back(job: Reload, seen: WatcherSnapshot) -> Advance:
     if not seen.is_gone:
         return Advance(job)
-    return Advance(replace(job, phase=Phase.BACK_STARTING, failures=seen.failures), (Up(),))
+    return Advance(replace(job, phase=JobPhase.BACK_STARTING, failures=seen.failures), (Up(),))
 
 
 def _start_back(job: Reload, seen: WatcherSnapshot) -> Advance:
@@ -296,20 +296,20 @@ def _give_up(job: Reload, seen: WatcherSnapshot) -> Advance:
 
 def _failure(job: Reload, seen: WatcherSnapshot) -> ReloadFailed:
     of_before = sum(slot.generation == job.before for slot in seen.slots)
-    kept = min(job.kept, of_before) if job.phase is not Phase.REHEARSING else of_before
+    kept = min(job.kept, of_before) if job.phase is not JobPhase.REHEARSING else of_before
     reason = job.reason
-    if job.phase is not Phase.REHEARSING and seen.failures > job.failures:
+    if job.phase is not JobPhase.REHEARSING and seen.failures > job.failures:
         reason = f"{reason}; what was replaced cannot be put back: {seen.last_failure}"
     return ReloadFailed(watcher=seen.name, generation=job.before, kept=kept, put_back=of_before - kept, reason=reason)
 
 
-_RELOAD: Mapping[Phase, Callable[[Reload, WatcherSnapshot], Advance]] = {
-    Phase.NEW: _reload,
-    Phase.REHEARSING: _rehearsed,
-    Phase.STOPPING: _stopped_first,
-    Phase.STARTING: _started_after,
-    Phase.ROLLING: _roll,
-    Phase.BACK_ROLLING: _roll_back,
-    Phase.BACK_STOPPING: _stop_back,
-    Phase.BACK_STARTING: _start_back,
+_RELOAD: Mapping[JobPhase, Callable[[Reload, WatcherSnapshot], Advance]] = {
+    JobPhase.NEW: _reload,
+    JobPhase.REHEARSING: _rehearsed,
+    JobPhase.STOPPING: _stopped_first,
+    JobPhase.STARTING: _started_after,
+    JobPhase.ROLLING: _roll,
+    JobPhase.BACK_ROLLING: _roll_back,
+    JobPhase.BACK_STOPPING: _stop_back,
+    JobPhase.BACK_STARTING: _start_back,
 }

@@ -16,7 +16,7 @@ from typing import TypedDict
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, step
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.os.spawn import Refusal
+from forkserve.supervision.os.spawn import SpawnRefusal
 from forkserve.supervision.snapshot import ProcessView
 
 __all__ = ["EXEC_PATIENCE", "KILL_PATIENCE", "Names", "OrphanedGroup", "Process", "Stopping", "lateness"]
@@ -74,7 +74,7 @@ class Process:
     end_by_kill: bool = False
     age_at: float | None = None
     deaf_until: float | None = None
-    refusal: Refusal | None = None
+    refusal: SpawnRefusal | None = None
     exit: Exit | None = None
     report: int = -1
     notify: int = -1

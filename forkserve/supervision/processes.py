@@ -23,7 +23,7 @@ from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.events import DeadlineMissed, OrphansRemain, ProcessStarted, StopRequested
 from forkserve.supervision.lifecycle import Effect, ProcessEvent, ProcessState
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.os.spawn import Refusal, Stage
+from forkserve.supervision.os.spawn import SpawnRefusal, Stage
 from forkserve.supervision.process import KILL_PATIENCE, OrphanedGroup, Process, Stopping, lateness
 from forkserve.supervision.spawning import Resources, SpawnServices, start
 from forkserve.supervision.wording import signal_name
@@ -122,7 +122,7 @@ class Processes:
         if outcome is False:
             return
         self._close_report(process)
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, SpawnRefusal):
             process.refusal = process.refusal or outcome
         elif process.refusal is None and Effect.ANNOUNCE_START in process.on(
             ProcessEvent.STARTED, self._services.loop.now()
@@ -257,7 +257,7 @@ class Processes:
             if process.state is not ProcessState.REQUESTED:
                 return
             text = f"cannot {Stage.EXECUTE.value} {process.argv[0]!r}: not done within {deadline.timeout:g} s"
-            process.refusal = process.refusal or Refusal(errno.ETIMEDOUT, Stage.EXECUTE, text)
+            process.refusal = process.refusal or SpawnRefusal(errno.ETIMEDOUT, Stage.EXECUTE, text)
         if Effect.TELL_LATE in self._step(process, ProcessEvent.DEADLINE):
             self._services.emit(DeadlineMissed(**process.names(), what=lateness(deadline)))
 

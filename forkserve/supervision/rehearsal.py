@@ -16,7 +16,7 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import Command, Outputs
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.os.spawn import Refusal, SpawnSpec
+from forkserve.supervision.os.spawn import SpawnRefusal, SpawnSpec
 from forkserve.supervision.process import EXEC_PATIENCE
 from forkserve.supervision.spawning import SpawnServices
 
@@ -101,7 +101,7 @@ class Rehearser:
             outcome = self._services.kernel.outcome(rehearsal.report)
             if outcome is False:
                 return
-            rehearsal.verdict = outcome.text if isinstance(outcome, Refusal) else ""
+            rehearsal.verdict = outcome.text if isinstance(outcome, SpawnRefusal) else ""
             self._end(rehearsal)
             self._on_verdict()
 

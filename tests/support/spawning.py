@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from forkserve.supervision.os.spawn import Refusal, SpawnError, SpawnSpec, fork, outcome
+from forkserve.supervision.os.spawn import SpawnError, SpawnRefusal, SpawnSpec, fork, outcome
 
 __all__ = ["spawn"]
 
@@ -19,7 +19,7 @@ def spawn(spec: SpawnSpec) -> int:
         found = outcome(spawned.report)
     finally:
         os.close(spawned.report)
-    if isinstance(found, Refusal):
+    if isinstance(found, SpawnRefusal):
         os.waitpid(spawned.pid, 0)
         raise SpawnError(found.number, found.stage, found.text)
     assert found

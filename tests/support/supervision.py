@@ -22,7 +22,7 @@ from forkserve.supervision.jobs import Job
 from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.os.spawn import Refusal, Spawned, SpawnError, SpawnSpec, Stage
+from forkserve.supervision.os.spawn import Spawned, SpawnError, SpawnRefusal, SpawnSpec, Stage
 from forkserve.supervision.process import Process
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
@@ -86,7 +86,7 @@ class Child:
     argv: tuple[str, ...]
     report: int
     rehearse: bool = False
-    outcome: Refusal | bool = False
+    outcome: SpawnRefusal | bool = False
     obeys: bool = True
     ended: Exit | None = None
     reaped: bool = False
@@ -117,7 +117,7 @@ class FakeKernel(Kernel):
         self.children[pid] = self._reports[report] = Child(pid, spec.argv, report, rehearse)
         return Spawned(pid, report)
 
-    def outcome(self, report: int) -> Refusal | bool:
+    def outcome(self, report: int) -> SpawnRefusal | bool:
         return self._reports[report].outcome
 
     def close(self, report: int) -> None:
@@ -156,7 +156,7 @@ class FakeKernel(Kernel):
 
     def refuse(self, child: Child, number: int = errno.ENOENT) -> None:
         """Have exec fail, and the child end of it."""
-        child.outcome = Refusal(number, Stage.EXECUTE, f"cannot execute {child.argv[0]!r}")
+        child.outcome = SpawnRefusal(number, Stage.EXECUTE, f"cannot execute {child.argv[0]!r}")
         self.end(child, code=127)
 
     def reap(self) -> list[Exit]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from forkserve.supervision.os.spawn import Refusal, Spawned, SpawnSpec, fork, outcome
+from forkserve.supervision.os.spawn import Spawned, SpawnRefusal, SpawnSpec, fork, outcome
 
 __all__ = ["Kernel"]
 
@@ -20,7 +20,7 @@ class Kernel:
         """Begin to start a program, or only try whether it could be; raises SpawnError."""
         return fork(spec, rehearse=rehearse)
 
-    def outcome(self, report: int) -> Refusal | bool:
+    def outcome(self, report: int) -> SpawnRefusal | bool:
         """Read the report of a start: True when the program runs, False while that is open, or why it does not."""
         return outcome(report)
 

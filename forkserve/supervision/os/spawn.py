@@ -27,7 +27,7 @@ from forkserve.supervision.os.programs import NotFoundError, explain, locate
 from forkserve.unix.fds import arrange, lower_limit
 from forkserve.unix.privileges import Credentials, become
 
-__all__ = ["FIRST_SOCKET", "Refusal", "SpawnError", "SpawnSpec", "Spawned", "Stage", "fork", "outcome"]
+__all__ = ["FIRST_SOCKET", "SpawnRefusal", "SpawnError", "SpawnSpec", "Spawned", "Stage", "fork", "outcome"]
 
 FIRST_SOCKET = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3): where inherited sockets begin."""
@@ -88,7 +88,7 @@ class SpawnSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class SpawnRefusal:
     """Why a program does not run: `number` is the errno (0 if there is none), `stage` what was being done."""
 
     number: int
@@ -124,7 +124,7 @@ def fork(spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
     return Spawned(pid, reading)
 
 
-def outcome(report: int) -> Refusal | bool:
+def outcome(report: int) -> SpawnRefusal | bool:
     """Read a report: True when the program runs, False while that is open, or why it does not."""
     try:
         text = os.read(report, 4096)
@@ -133,7 +133,7 @@ def outcome(report: int) -> Refusal | bool:
     if not text:
         return True
     stage, number, reason = text.decode(errors="surrogateescape").split("\n", 2)
-    return Refusal(int(number), Stage[stage], reason)
+    return SpawnRefusal(int(number), Stage[stage], reason)
 
 
 def _no_child(spec: SpawnSpec, error: OSError) -> SpawnError:
