@@ -23,7 +23,7 @@ while True:
 """
 
 MASTER = """
-import json, os, signal, sys
+import json, os, shutil, signal, sys
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.jobs import Start, Stop
@@ -64,12 +64,14 @@ with open("state.json") as file:
     new = from_data(json.load(file), config, SocketPool(()), services, inherited=environment)
 watcher = new.queue("web").watcher
 first, second = list(watcher.processes)
+folder = os.path.dirname(first.notify_address)
 os.kill(first.pid, signal.SIGUSR1)
 go_on(new, lambda: first.status == "told")
 os.kill(second.pid, signal.SIGKILL)
 go_on(new, lambda: second not in list(watcher.processes) and len(list(watcher.processes)) == 2)
 stopped = new.queue("web").submit(Stop())
 go_on(new, lambda: stopped.done)
+shutil.rmtree(folder, ignore_errors=True)
 print(stopped.result, *(event.text() for event in events), sep="\\n")
 """
 
