@@ -264,3 +264,15 @@ def test_many_processes_are_told_to_stop_in_portions_and_all_of_them() -> None:
     assert all(each.is_asked_to_end for each in world.processes())
     world.settle()
     assert all(each.state is ProcessState.DRAINING for each in world.processes())
+
+
+def test_a_process_that_is_not_ready_yet_is_not_too_old() -> None:
+    world = _started(max_age=5.0, ready_after=8.0, backoff_max=2.0)
+    first = world.child()
+    world.runs(first)
+    world.pass_time(7.9)
+    assert first.ended is None
+    world.pass_time(0.2)
+    assert world.watcher().is_settled
+    world.pass_time(2.0)
+    assert first.ended is not None
