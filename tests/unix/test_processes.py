@@ -141,7 +141,7 @@ found = []
 while len(found) < 2:
     select.select([queue], [], [])
     queue.take()
-    found += [each.code for each in reap()]
+    found += [each.code for each in reap(10)]
 print(found)
 """
     script = "import os; os.environ['MASTER'] = str(os.getpid())\n" + script

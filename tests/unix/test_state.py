@@ -23,7 +23,7 @@ while True:
 """
 
 MASTER = """
-import json, os, shutil, signal, sys
+import json, os, shutil, signal, sys, tempfile
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.jobs import Start, Stop
@@ -49,7 +49,7 @@ def go_on(supervisor, until):
         supervisor.settle()
 
 if len(sys.argv) == 1:
-    folder = NotifyFolder()
+    folder = NotifyFolder([tempfile.mkdtemp(dir="/tmp")])  # where no other master looks for what a dead one left
     services.reports = lambda _command: folder.open()
     old = Supervisor(config, SocketPool(()), services, inherited=environment)
     started = old.queue("web").submit(Start())
@@ -64,7 +64,7 @@ with open("state.json") as file:
     new = from_data(json.load(file), config, SocketPool(()), services, inherited=environment)
 watcher = new.queue("web").watcher
 first, second = list(watcher.processes)
-folder = os.path.dirname(first.notify_address)
+folder = os.path.dirname(os.path.dirname(first.notify_address))
 os.kill(first.pid, signal.SIGUSR1)
 go_on(new, lambda: first.status == "told")
 os.kill(second.pid, signal.SIGKILL)
