@@ -19,7 +19,7 @@ from forkserve.supervision.lifecycle import (
     judge,
     step,
 )
-from forkserve.supervision.plan import Sight, StepKind, next_step
+from forkserve.supervision.plan import SlotSnapshot, StepKind, next_step
 
 ORDER = [
     ProcessState.SPAWNING,
@@ -90,15 +90,15 @@ def test_a_pause_never_exceeds_its_bound_and_nothing_is_given_up_before_its_time
 
 @given(st.integers(1, 8), st.data())
 def test_a_roll_ends_and_never_has_two_processes_under_way(count: int, data: st.DataObject) -> None:
-    slots = {wid: Sight(wid, SlotState.FILLED, data.draw(st.integers(0, 2)), False) for wid in range(1, count + 1)}
+    slots = {wid: SlotSnapshot(wid, SlotState.FILLED, data.draw(st.integers(0, 2)), False) for wid in range(1, count + 1)}
     for _ in range(3 * count + 1):
         found = next_step(list(slots.values()), 2)
         if found.kind is StepKind.DONE:
             break
         if found.kind is StepKind.REPLACE:
-            slots[found.wid] = Sight(found.wid, SlotState.FILLED, slots[found.wid].generation, True)
+            slots[found.wid] = SlotSnapshot(found.wid, SlotState.FILLED, slots[found.wid].generation, True)
         else:
             (wid,) = [each.wid for each in slots.values() if each.starting]
-            slots[wid] = Sight(wid, SlotState.FILLED, 2, False)
+            slots[wid] = SlotSnapshot(wid, SlotState.FILLED, 2, False)
         assert sum(each.starting for each in slots.values()) <= 1
     assert {each.generation for each in slots.values()} == {2}

@@ -98,7 +98,7 @@ def test_a_release_that_was_removed_takes_no_output_with_it(tmp_path: Path) -> N
         first = writer_of(server)
         server.allow("SIGKILL")
         os.kill(first, signal.SIGKILL)
-        server.expect("the writer of logs .* has died")
+        server.expect("the log writer .* has died")
         eventually(lambda: writer_of(server) not in (0, first))
         second = writer_of(server)
         (tmp_path / "pipe").write_text("word\n")

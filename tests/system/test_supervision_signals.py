@@ -303,7 +303,7 @@ def test_hup_makes_a_unix_socket_again_that_a_cleaner_has_removed(tmp_path: Path
         eventually(path.exists)
         path.unlink()
         server.send(signal.SIGHUP)
-        server.expect("socket web is bound anew")
+        server.expect("socket web is rebound")
         server.started("web[1]")
         server.expect(rf"web\[1\] pid {first} was ended by SIGTERM")
         with socket.socket(socket.AF_UNIX) as client:
