@@ -23,6 +23,7 @@ from forkserve.control.place import default_path
 from forkserve.control.routes import Routes
 from forkserve.control.server import ControlServer
 from forkserve.control.stream import EventHistory
+from forkserve.errors import ConfigError
 from forkserve.master import SIGNALS, Master
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries import AuxiliaryProcesses
@@ -31,7 +32,7 @@ from forkserve.supervision.eventbus import EventBus
 from forkserve.supervision.eventlog import log_event
 from forkserve.supervision.events import SocketBound, Warned
 from forkserve.supervision.os.daemon import detached
-from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.loop import LIMIT, Loop
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.prctl import become_subreaper
@@ -90,7 +91,7 @@ def _master(
     with contextlib.ExitStack() as stack:
         bus = EventBus()
         bus.subscribe(log_event)
-        loop = Loop()
+        loop = Loop(limit=_loop_limit())
         stack.callback(loop.close)
         reports = NotifyFolder()
         stack.callback(reports.close)
@@ -103,9 +104,9 @@ def _master(
             pool.fds,
             emit=bus.emit,
             outputs=auxiliaries.outputs,
-            bound=auxiliaries.bound,
-            began=auxiliaries.began,
-            ended=auxiliaries.ended,
+            on_spawned=auxiliaries.on_spawned,
+            on_group_started=auxiliaries.on_group_started,
+            on_group_ended=auxiliaries.on_group_ended,
             reports=lambda command: reports.open(command.credentials, changes_user=command.changes_user),
         )
         watchers = Supervisor(config, pool, services, inherited=dict(os.environ))
@@ -125,6 +126,14 @@ def _control(options: MasterOptions, source: ConfigSource, routes: Routes) -> It
     log.info("control: %s", path)
     with contextlib.closing(server):
         yield
+
+
+def _loop_limit() -> float:
+    text = os.environ.get(LIMIT, "0")
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{LIMIT}={text}: expected seconds, such as 0.05") from None
 
 
 def _title(options: MasterOptions, source: ConfigSource) -> str:

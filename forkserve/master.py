@@ -16,22 +16,27 @@ from __future__ import annotations
 import selectors
 import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from forkserve import logs
 from forkserve.config.load import ConfigSource
 from forkserve.errors import ControlError, ExitCode
 from forkserve.supervision.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage, Warned
-from forkserve.supervision.jobs import Job, JobQueue, Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.jobqueue import JobQueue
+from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import MASTER, Effect, MasterEvent, MasterState, step
 from forkserve.supervision.orphans import OrphanReaper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
 from forkserve.supervision.os.signals import SignalQueue, has_terminal
+from forkserve.supervision.picture import view_of
 from forkserve.supervision.reload import reload_all, reload_config
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.watcher import Watcher
 from forkserve.supervision.wording import signal_name
 from forkserve.unix.notify import notify
 
@@ -52,8 +57,11 @@ SIGNALS: Mapping[int, str] = {
 """What each signal does to the master; any other has its default effect."""
 
 
-AT_A_TIME = 0.02
-"""Seconds of starting watchers at a stretch; then signals and control have their turn."""
+AT_A_TIME = 0.01
+"""Seconds of starting watchers, or of handling ends, at a stretch; then signals and control have their turn."""
+
+BATCH = 4
+"""Ends that are recorded together: each may mean the start of a successor, which takes a few milliseconds."""
 
 
 class Master:
@@ -79,10 +87,10 @@ class Master:
         self._to_start: list[JobQueue] = []
         self._to_stop: list[list[JobQueue]] = []
         self._starts: list[Completion] = []
-        self._paused: list[JobQueue] = []
         self._reloading: Completion | None = None
         self._reload_again = False
         self._stopping: list[JobQueue] = []
+        self._ended = Completion()
         self._orphans = OrphanReaper(loop, self._go_on_stopping, supervisor.emit)
         supervisor.on_settled = self._settled
         self.on_booted: Callable[[], None] = lambda: None
@@ -97,7 +105,6 @@ class Master:
             signal.SIGWINCH: self._pause_web,
             signal.SIGTTIN: lambda: self._resize_web(+1),
             signal.SIGTTOU: lambda: self._resize_web(-1),
-            signal.SIGCHLD: self._reap,
         }
 
     def run(self) -> ExitCode:
@@ -106,6 +113,8 @@ class Master:
         self._to_start = [
             queue for group in self.supervisor.by_priority() for queue in group if queue.watcher.options.autostart
         ]
+        for queue in self._to_start:
+            queue.watcher.awaits_start = True
         self._start_next()
         self.supervisor.settle()
         self.loop.run()
@@ -125,28 +134,29 @@ class Master:
 
     def views(self) -> tuple[WatcherView, ...]:
         """Return a picture of every watcher, in the order of the configuration."""
-        return tuple(watcher.view() for watcher in self.supervisor.watchers)
+        now = self.loop.now()
+        return tuple(view_of(watcher, now) for watcher in self.supervisor.watchers)
 
     def view(self, name: str) -> WatcherView:
         """Return a picture of one watcher; raises ControlError for an unknown name."""
-        return self.supervisor.queue(name).watcher.view()
+        return view_of(self.supervisor.queue(name).watcher, self.loop.now())
 
     # Verbs. `name` None means all watchers; an unknown one raises ControlError.
 
     def start(self, name: str | None = None) -> Completion:
         """Start; done when the processes are ready."""
-        return self._submit(name, Start, "started")
+        return self._submit(name, Start(), "started")
 
     def stop(self, name: str | None = None) -> Completion:
         """Stop; done when nothing of it is left. The sockets stay open."""
-        return self._submit(name, Stop, "stopped")
+        return self._submit(name, Stop(), "stopped")
 
     def restart(self, name: str | None = None) -> Completion:
         """Stop, then start."""
-        return self._submit(name, Restart, "restarted")
+        return self._submit(name, Restart(), "restarted")
 
     def reload(self, name: str | None = None) -> Completion:
-        """Replace the processes one by one; for all, of those watchers that can be replaced without a gap."""
+        """Replace the processes: one by one, or where two may not run at once, after stopping the old one."""
         self._refuse_when_stopping()
         return reload_all(self.supervisor) if name is None else self.supervisor.queue(name).submit(Reload())
 
@@ -173,7 +183,7 @@ class Master:
     def signal(self, name: str, signum: int, *, pid: int | None = None, wid: int | None = None) -> str:
         """Send a signal to all processes of a watcher, or to the one of a pid or wid; returns what was done."""
         watcher = self.supervisor.queue(name).watcher
-        count = watcher.signal(signum, only=lambda each: pid in (None, each.pid) and wid in (None, each.identity.wid))
+        count = watcher.signal(signum, only=lambda each: pid in (None, each.pid) and wid in (None, each.wid))
         if not count:
             raise ControlError(f"{watcher.name}: no such process")
         return f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes)}"
@@ -186,16 +196,17 @@ class Master:
             watcher.signal(signal.SIGUSR1, only=lambda each: each.said_ready)
         self.supervisor.emit(LogsReopened())
 
-    def quit(self) -> None:
-        """Stop everything in order, then end."""
+    def quit(self) -> Completion:
+        """Stop everything in order, then end; done when nothing is left."""
         self._on(MasterEvent.STOP)
+        return self._ended
 
-    def _submit(self, name: str | None, operation: Callable[[], Job], result: str) -> Completion:
+    def _submit(self, name: str | None, job: Job, result: str) -> Completion:
         self._refuse_when_stopping()
         if name is not None:
-            return self.supervisor.queue(name).submit(operation())
-        queues = [queue for group in self.supervisor.by_priority() for queue in group]
-        return all_of([queue.submit(operation()) for queue in queues], result)
+            return self.supervisor.queue(name).submit(job)
+        queues = [queue for group in self.supervisor.by_priority() for queue in group if _is_meant(queue.watcher, job)]
+        return all_of([queue.submit(job) for queue in queues], result)
 
     def _refuse_when_stopping(self) -> None:
         if self.state is not MasterState.RUNNING:
@@ -204,26 +215,39 @@ class Master:
     # Events.
 
     def _take_signals(self) -> None:
-        for signum in self._signals.take():
-            handler = self._handlers.get(signum)
-            if signum == signal.SIGWINCH and has_terminal():
-                self.supervisor.emit(
-                    SignalReceived(signal="SIGWINCH", meaning="ignored at a terminal, whose size changed")
-                )
-            elif handler is not None:
-                if signum != signal.SIGCHLD:
-                    self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
-                handler()
+        taken = self._signals.take()
+        for signum in (each for each in taken if each != signal.SIGCHLD):
+            with self._barrier(signal_name(signum)):
+                self._take_signal(signum)
+        if signal.SIGCHLD in taken:
+            self._reap()
         self.supervisor.settle()
 
+    def _take_signal(self, signum: int) -> None:
+        if signum == signal.SIGWINCH and has_terminal():
+            self.supervisor.emit(SignalReceived(signal="SIGWINCH", meaning="ignored at a terminal, whose size changed"))
+        elif signum in self._handlers:
+            self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
+            self._handlers[signum]()
+
     def _reap(self) -> None:
-        exits = reap()
-        for each in exits:
-            self._auxiliaries.reaped(each.pid)
-        self.supervisor.reaped(exits)
+        """Handle the dead, a few at a time: what is known of them is recorded before anything is done about one."""
+        enough = self.loop.now() + AT_A_TIME
+        while exits := reap(BATCH):
+            with self._barrier("the ends of some processes"):
+                self.supervisor.reaped(exits)
+            for each in exits:
+                with self._barrier(f"the end of pid {each.pid}"):
+                    self._auxiliaries.reaped(each.pid)
+            if len(exits) == BATCH and self.loop.now() > enough:
+                self.loop.call_at(self.loop.now(), self._reap)
+                break
         self.supervisor.settle()
         if self.state is not MasterState.RUNNING:
             self._go_on_stopping()
+
+    def _barrier(self, where: str) -> Barrier:
+        return Barrier(self.supervisor.emit, where)
 
     def _settled(self) -> None:
         if self.state is not MasterState.RUNNING:
@@ -231,8 +255,8 @@ class Master:
             return
         hopeless = () if self._to_start else self.supervisor.hopeless
         if hopeless:
-            self.supervisor.emit(GaveUp(reasons=tuple(each.last_failure for each in hopeless)))
-            codes = {each.outlook.code for each in hopeless}
+            self.supervisor.emit(GaveUp(reasons=tuple(each.population.last_failure for each in hopeless)))
+            codes = {each.population.outlook.code for each in hopeless}
             self.exit_code = ExitCode(codes.pop() or ExitCode.GAVE_UP) if len(codes) == 1 else ExitCode.GAVE_UP
             self._on(MasterEvent.STOP)
 
@@ -241,7 +265,7 @@ class Master:
         enough = self.loop.now() + AT_A_TIME
         while self._to_start and self.state is MasterState.RUNNING:
             queue = self._to_start.pop(0)
-            if queue not in tuple(self.supervisor):  # a reload has removed it meanwhile
+            if not queue.watcher.awaits_start:  # it has been stopped, started or removed meanwhile
                 continue
             self._starts.append(queue.submit(Start()))
             if self._to_start and (delay > 0 or self.loop.now() > enough):
@@ -264,15 +288,14 @@ class Master:
             self._reload_again = True
             return
         notify(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
-        paused, self._paused = self._paused, []
-        reload = reload_config(self.supervisor, self._source)
-        # Afterwards, so that they start once, as what they are to be now.
-        starts = [queue.submit(Start()) for queue in paused if queue in tuple(self.supervisor)]
-        self._reloading = all_of([reload, *starts], "reloaded")
+        self._reloading = reload_config(self.supervisor, self._source)
         self._reloading.when_done(self._reloaded)
 
     def _reloaded(self, _completion: Completion) -> None:
         notify("READY=1")
+        for queue in self.supervisor:
+            if queue.watcher.paused and self.state is MasterState.RUNNING:
+                queue.submit(Start())
         if self._reload_again:
             self._reload_again = False
             self.loop.call_later(0.0, self._hang_up)
@@ -282,9 +305,10 @@ class Master:
 
     def _pause_web(self) -> None:
         for queue in self._web():
-            if self.state is MasterState.RUNNING and queue.watcher.up:
-                self._paused.append(queue)
+            watcher = queue.watcher
+            if self.state is MasterState.RUNNING and (watcher.up or watcher.awaits_start):
                 queue.submit(Stop())
+                watcher.paused = True
 
     def _resize_web(self, change: int) -> None:
         queues = self._web() or list(self.supervisor)
@@ -306,11 +330,20 @@ class Master:
                 self.exit_code = self.exit_code or ExitCode.FAILURE
                 self._to_stop.clear()
                 for watcher in self.supervisor.watchers:
-                    watcher.kill()
+                    self._end(watcher, watcher.kill)
                 self._go_on_stopping()
             elif effect is Effect.CLOSE:
                 self.supervisor.emit(MasterStopped())
-                self.loop.stop()
+                self._ended.succeed("forkserve has stopped")
+                self.loop.call_later(0.0, self.loop.stop)
+
+    def _end(self, watcher: Watcher, how: Callable[[], object]) -> None:
+        """Have a watcher end; one that a bug keeps from it counts as gone, and its processes end with the orphans."""
+        ended = False
+        with self._barrier(f"the stop of {watcher.name}"):
+            how()
+            ended = True
+        watcher.broken = watcher.broken or not ended
 
     def _go_on_stopping(self) -> None:
         """Stop the next group when the one before has gone; when all have, end whatever else descends from us."""
@@ -318,11 +351,16 @@ class Master:
             self._stopping = self._to_stop.pop()
             self.supervisor.emit(StopStage(watchers=tuple(queue.watcher.name for queue in self._stopping)))
             for queue in self._stopping:
-                queue.submit(Stop())
-        if self._to_stop or not self.supervisor.is_gone:
+                self._end(queue.watcher, partial(queue.submit, Stop()))
+        if self._to_stop or not self.supervisor.is_gone or self.state is MasterState.DOWN:
             return
         quick = self.state is MasterState.TERMINATING
         if self._orphans.is_over(spared=self._auxiliaries.pids, quick=quick):
             self._auxiliaries.close()
             if not self._auxiliaries.pids:
                 self._on(MasterEvent.CHILDLESS)
+
+
+def _is_meant(watcher: Watcher, job: Job) -> bool:
+    """Tell whether a verb for all means this watcher: one that does not start with the others stays stopped."""
+    return watcher.options.autostart or watcher.up or isinstance(job, Stop)

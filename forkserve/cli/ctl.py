@@ -210,7 +210,7 @@ def _add_running(verbs: Verbs) -> None:
     )
     parser.set_defaults(waiting=True)
     _add(verbs, "reopenlogs", "Open every log file anew, after they have been moved.", _verb("reopenlogs"))
-    _add(verbs, "quit", "Stop everything and end forkserve.", _verb("quit"))
+    _no_wait(_add(verbs, "quit", "Stop everything and end forkserve.", _verb("quit", "waiting")))
 
 
 def _add_changing(verbs: Verbs) -> None:

@@ -25,6 +25,7 @@ from forkserve.control.schema import (
     Events,
     Nothing,
     ProcessReport,
+    Quitting,
     Selected,
     SetOptions,
     SignalTo,
@@ -221,10 +222,8 @@ def _reopenlogs(context: Context, _asked: Nothing) -> Done:
     return Done(True, "log files reopened")
 
 
-def _quit(context: Context, _asked: Nothing) -> Done:
-    # Answered first: the connection ends with the master.
-    context.master.loop.call_later(0.0, context.master.quit)
-    return Done(True, "forkserve is stopping")
+def _quit(context: Context, _asked: Quitting) -> Completion:
+    return context.master.quit()
 
 
 COMMANDS: dict[str, Command] = {
@@ -244,5 +243,5 @@ COMMANDS: dict[str, Command] = {
     "set": Command(SetOptions, False, _set),
     "signal": Command(SignalTo, False, _signal),
     "reopenlogs": Command(Nothing, False, _reopenlogs),
-    "quit": Command(Nothing, False, _quit),
+    "quit": Command(Quitting, False, _quit),
 }

@@ -16,6 +16,7 @@ __all__ = [
     "Events",
     "Nothing",
     "ProcessReport",
+    "Quitting",
     "Selected",
     "SetOptions",
     "SignalTo",
@@ -59,6 +60,12 @@ class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     watcher: str
     count: Count = 1
+    waiting: bool = True
+
+
+class Quitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The end of forkserve; `waiting` says whether to answer when all has ended, or at once."""
+
     waiting: bool = True
 
 

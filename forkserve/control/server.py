@@ -35,6 +35,8 @@ __all__ = ["ControlServer", "Handler", "Loop", "Respond", "Timer"]
 log = logging.getLogger("forkserve.control")
 
 MOST_CONNECTIONS = 64
+ACCEPT_PAUSE = 0.2
+"""Seconds for which no client is accepted when descriptors have run out."""
 REQUEST_TIMEOUT = 10.0
 RECEIVE_SIZE = 16 * 1024
 SEND_LIMIT = 8 * 1024 * 1024
@@ -82,10 +84,13 @@ class ControlServer:
         self._connections: set[_Connection] = set()
         self._listener = _listen(path, mode)
         self._inode = os.stat(path).st_ino
+        self._paused: Timer | None = None
         loop.watch(self._listener.fileno(), selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
         """Stop listening, drop every client, and remove the socket's file if it is still ours."""
+        if self._paused is not None:
+            self._paused.cancel()
         self._loop.unwatch(self._listener.fileno())
         self._listener.close()
         for connection in tuple(self._connections):
@@ -94,9 +99,20 @@ class ControlServer:
             if os.stat(self.path).st_ino == self._inode:
                 self.path.unlink()
 
+    def _listen_again(self) -> None:
+        self._paused = None
+        self._loop.watch(self._listener.fileno(), selectors.EVENT_READ, self._accept)
+
     def _accept(self, _events: int) -> None:
-        with contextlib.suppress(OSError):  # the client went away, or descriptors ran out: the next wake-up tries again
+        try:
             client, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):  # the client went away
+            return
+        except OSError:  # descriptors ran out, and the client waits: to ask again at once would hold the loop
+            self._loop.unwatch(self._listener.fileno())
+            self._paused = self._loop.call_later(ACCEPT_PAUSE, self._listen_again)
+            return
+        with contextlib.suppress(OSError):
             connection = _Connection(client, self._loop, self._handler, self._connections.discard)
             self._connections.add(connection)
             if len(self._connections) > MOST_CONNECTIONS:

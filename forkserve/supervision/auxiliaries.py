@@ -1,7 +1,7 @@
 """The master's two companions, kept alive: the guard that outlives it, and the writer of captured output.
 
-Rules: both are needed, neither is worth dying for. One that has died is replaced and told everything anew; when that
-fails it is said once, and supervision goes on without.
+Rules: both are needed, neither is worth dying for. One that has died is replaced and told everything again; when that
+fails it is said, and supervision goes on without until a later start tries again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from forkserve.supervision.os.spawn import SpawnError, Stage
 
 __all__ = ["AuxiliaryProcesses"]
 
+_PAUSE = 5.0
+"""Seconds until a guard that could not be forked is tried again, at a start."""
 BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
 """Seconds before a companion that has died young is replaced, doubled each time up to the second."""
 YOUNG = 5.0
@@ -41,6 +43,7 @@ class AuxiliaryProcesses:
         self._opened: dict[Identity, Output] = {}
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
+        self._guard_again = 0.0
         self._closing: set[int] | None = None
         self._post_guard()
 
@@ -65,22 +68,24 @@ class AuxiliaryProcesses:
             _choose(output.stderr_fd, 2, closed=options.close_child_stderr),
         )
 
-    def bound(self, _outputs: Outputs, identity: Identity, pid: int) -> None:
-        """Have the output of a process that was started written; pid 0 says that it was not."""
+    def on_spawned(self, _outputs: Outputs, identity: Identity, pid: int) -> None:
+        """Have the output of a process that was started be written; pid 0 says that it was not."""
         output = self._opened.pop(identity)
         if pid:
             self._streams.attach(output, name=str(identity), pid=pid)
         else:
             self._streams.abandon(output)
 
-    def began(self, pgid: int, stop_signal: int, grace: float) -> None:
-        """A process group has begun."""
+    def on_group_started(self, pgid: int, stop_signal: int, grace: float) -> None:
+        """Called when a process group has begun."""
         self._groups[pgid] = (stop_signal, grace)
         if self._guard is not None:
             self._guard.began(pgid, stop_signal, grace)
+        elif self._closing is None and self._loop.now() >= self._guard_again:
+            self._post_guard()
 
-    def ended(self, pgid: int) -> None:
-        """A process group has ended."""
+    def on_group_ended(self, pgid: int) -> None:
+        """Called when nothing is left of a process group."""
         self._groups.pop(pgid, None)
         self._streams.forget(pgid)
         if self._guard is not None:
@@ -122,6 +127,7 @@ class AuxiliaryProcesses:
             self._guard = Guard(mark=self._mark)
         except OSError as error:
             self._guard = None
+            self._guard_again = self._loop.now() + _PAUSE
             self._failed("guard", error, "if the master is killed, its processes may outlive it")
             return
         for pgid, (stop_signal, grace) in self._groups.items():

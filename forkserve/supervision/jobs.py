@@ -1,273 +1,315 @@
-"""Work on a watcher that takes time, and what happens when two ask at once: each watcher has a queue of its own.
+"""Work on a watcher that takes time, as data: start, stop, restart, reload, resize.
 
-Rules: an operation begins, then is asked after every event of its watcher whether it is over. A stop supersedes what
-runs and what waits, and a reload a start; anything else waits for its turn; a change of size runs beside. Nothing here
-blocks, so the stop of one watcher that takes ten minutes holds up nothing but the commands to that watcher.
+Theory of operation. A job is frozen. `advance(job, snapshot)` looks at the watcher as it is now, and returns the job as
+it goes on, what is to be done (effects, data as well), and whether it is over. `jobqueue` carries the effects out and
+asks again, after every event of the watcher.
+
+A reload replaces processes one by one: start the new, wait until it is ready, then drain the old. Where two may not run
+at once it stops the old first, after a rehearsal of the new. The first failure turns it round: what was replaced is
+replaced again by the generation before, so that two generations never stay.
+
+Rules: pure. A job names generations and offers by number.
 """
 
 from __future__ import annotations
 
-import signal
-from collections import deque
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import ClassVar
 
-from forkserve.errors import ControlError
-from forkserve.supervision.command import Command
-from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import (
     ReloadBegun,
     ReloadDone,
     ReloadFailed,
-    SignalSent,
+    ReloadStep,
     WatcherResized,
     WatcherStopped,
 )
-from forkserve.supervision.lifecycle import SlotState
+from forkserve.supervision.jobeffects import (
+    JobEffect,
+    OpenGeneration,
+    PutBack,
+    Rehearse,
+    Replace,
+    Revive,
+    SendHup,
+    SetTarget,
+    TakeDown,
+    Tell,
+    Up,
+    Withdraw,
+)
 from forkserve.supervision.plan import StepKind, next_step
-from forkserve.supervision.watcher import Watcher
+from forkserve.supervision.snapshot import WatcherSnapshot
 from forkserve.supervision.wording import count_of, signal_name
 
-__all__ = ["Job", "JobQueue", "Reload", "Resize", "Restart", "Start", "Stop"]
+__all__ = ["Advance", "Job", "Phase", "Reload", "Resize", "Restart", "Start", "Stop", "advance"]
 
 
-class Job(Protocol):
-    """One piece of work on one watcher; `name` is how messages call it."""
+class Phase(Enum):
+    """How far a job has come; the phases that begin with BACK undo a reload."""
 
-    name: str
-
-    def begin(self, watcher: Watcher) -> None:
-        """Begin; raises ControlError when it makes no sense now."""
-
-    def advance(self, watcher: Watcher) -> str | None:
-        """Go on; return what was done when it is over, else None. Raises ControlError when it has failed."""
-
-
-def _running(watcher: Watcher) -> str | None:
-    """Say what runs once nothing is under way; raises ControlError when a slot was given up."""
-    if not watcher.is_settled:
-        return None
-    given_up = [slot for slot in watcher.slots.values() if slot.state is SlotState.FATAL]
-    if given_up:
-        what = f"{count_of(len(given_up))} of {len(watcher.slots)} given up"
-        raise ControlError(f"{watcher.name}: {what}; {watcher.name}[{given_up[0].wid}] {given_up[0].reason}")
-    return f"{watcher.name}: {count_of(sum(slot.is_ready for slot in watcher.slots.values()))} running"
+    NEW = "new"
+    REHEARSING = "rehearsing"
+    STOPPING = "stopping"
+    STARTING = "starting"
+    ROLLING = "rolling"
+    BACK_ROLLING = "back, rolling"
+    BACK_STOPPING = "back, stopping"
+    BACK_STARTING = "back, starting"
 
 
+@dataclass(frozen=True, slots=True)
 class Start:
     """Run a watcher, and be done when all its processes are ready, or have been given up."""
 
-    name = "start"
-
-    def begin(self, watcher: Watcher) -> None:
-        """Raise the wish."""
-        watcher.raise_up()
-
-    def advance(self, watcher: Watcher) -> str | None:
-        """Wait until it is settled."""
-        return _running(watcher)
+    name: ClassVar[str] = "start"
+    phase: Phase = Phase.NEW
 
 
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Stop a watcher, and be done when nothing of it is left."""
 
-    name = "stop"
-
-    def begin(self, watcher: Watcher) -> None:
-        """Lower the wish."""
-        if watcher.processes and watcher.up:
-            options = watcher.options
-            watcher.emit(
-                WatcherStopped(
-                    watcher=watcher.name,
-                    done=False,
-                    processes=len(watcher.processes),
-                    signal=signal_name(options.stop_signal),
-                    grace=options.graceful_timeout,
-                )
-            )
-        watcher.take_down()
-
-    def advance(self, watcher: Watcher) -> str | None:
-        """Wait until it is gone."""
-        return f"{watcher.name}: stopped" if watcher.is_gone else None
+    name: ClassVar[str] = "stop"
+    phase: Phase = Phase.NEW
 
 
+@dataclass(frozen=True, slots=True)
 class Restart:
-    """Stop a watcher, then start it, if wished with another command."""
+    """Stop a watcher, then start it."""
 
-    name = "restart"
-
-    def __init__(self, command: Command | None = None) -> None:
-        self._command = command
-        self._current: Stop | Start = Stop()
-
-    def begin(self, watcher: Watcher) -> None:
-        """Stop it."""
-        self._current.begin(watcher)
-
-    def advance(self, watcher: Watcher) -> str | None:
-        """Start it once it is gone."""
-        done = self._current.advance(watcher)
-        if done is None or isinstance(self._current, Start):
-            return done
-        if self._command is not None:
-            watcher.adopt(self._command)
-        watcher.generation += 1
-        self._current = Start()
-        self._current.begin(watcher)
-        return self._current.advance(watcher)
+    name: ClassVar[str] = "restart"
+    phase: Phase = Phase.NEW
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reload:
-    """Replace the processes of a watcher one by one: start the new, wait until it is ready, then drain the old.
+    """Replace the processes of a watcher, with `offer` 0 by others of the same command; `target` None keeps how many.
 
-    The first failure ends it: what has not been replaced stays, and the options go back to those it runs with.
+    `before` is the generation to go back to, `target_before` its number of processes; `failures` is what the watcher
+    had counted when the new generation began, `kept` how many had not been replaced when it failed, `reason` why.
     """
 
-    name = "reload"
-
-    def __init__(self, command: Command | None = None) -> None:
-        self._command = command
-        self._failures = 0
-        self._restart: Restart | None = None
-        self._before: Command | None = None
-
-    def begin(self, watcher: Watcher) -> None:
-        """Open a new generation."""
-        if not watcher.up:
-            raise ControlError(f"{watcher.name} is stopped: start it")
-        command = self._command or watcher.command
-        if command.options.send_hup and self._command is None:
-            watcher.emit(SignalSent(watcher=watcher.name, signal="SIGHUP", processes=watcher.signal(signal.SIGHUP)))
-        elif not command.runs_side_by_side:
-            self._restart = Restart(self._command)
-            self._restart.begin(watcher)
-        else:
-            self._before = watcher.command
-            self._failures = watcher.failures
-            watcher.adopt(command)
-            watcher.generation += 1
-            watcher.emit(ReloadBegun(watcher=watcher.name, generation=watcher.generation, processes=len(watcher.slots)))
-            watcher.revive()
-
-    def advance(self, watcher: Watcher) -> str | None:
-        """Take the next step, if it is time."""
-        if self._restart is not None:
-            return self._restart.advance(watcher)
-        if self._before is None:
-            return f"{watcher.name}: SIGHUP sent"
-        if watcher.failures > self._failures:
-            self._give_up(watcher, self._before)
-        step = next_step(watcher.sights(), watcher.generation)
-        if step.kind is StepKind.REPLACE:
-            watcher.replace(step.wid)
-        if step.kind is not StepKind.DONE or not watcher.is_settled:
-            return None
-        watcher.emit(ReloadDone(watcher=watcher.name, generation=watcher.generation, processes=len(watcher.slots)))
-        return f"{watcher.name}: {count_of(len(watcher.slots))} replaced"
-
-    def _give_up(self, watcher: Watcher, before: Command) -> None:
-        watcher.adopt(before)
-        kept = sum(1 for sight in watcher.sights() if 0 < sight.generation < watcher.generation)
-        failed = ReloadFailed(
-            watcher=watcher.name, generation=watcher.generation, kept=kept, put_back=0, reason=watcher.last_failure
-        )
-        watcher.emit(failed)
-        raise ControlError(failed.text())
+    name: ClassVar[str] = "reload"
+    offer: int = 0
+    target: int | None = None
+    phase: Phase = Phase.NEW
+    before: int = 0
+    target_before: int = 0
+    failures: int = 0
+    replaced: int = 0
+    kept: int = 0
+    reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class Resize:
     """Have another number of processes; it runs beside whatever else goes on."""
 
-    name = "resize"
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-
-    def begin(self, watcher: Watcher) -> None:
-        """Change the number."""
-        if watcher.options.singleton and self._target > 1:
-            raise ControlError(f"{watcher.name} is a singleton: it has one process at most")
-        watcher.emit(WatcherResized(watcher=watcher.name, before=watcher.target, after=self._target))
-        watcher.resize(self._target)
-
-    def advance(self, watcher: Watcher) -> str | None:
-        """Wait until it is settled."""
-        if not watcher.up:
-            return f"{watcher.name}: {count_of(self._target)} when it is started"
-        return _running(watcher)
+    name: ClassVar[str] = "resize"
+    target: int
+    phase: Phase = Phase.NEW
 
 
-class JobQueue:
-    """The operations of one watcher: one that runs, those beside it, and those that wait."""
+Job = Start | Stop | Restart | Reload | Resize
 
-    def __init__(self, watcher: Watcher) -> None:
-        self.watcher = watcher
-        self._current: tuple[Job, Completion] | None = None
-        self._beside: list[tuple[Job, Completion]] = []
-        self._waiting: deque[tuple[Job, Completion]] = deque()
 
-    @property
-    def is_idle(self) -> bool:
-        """True when nothing runs and nothing waits."""
-        return self._current is None and not self._waiting and not self._beside
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A job as it goes on, and what is to be done; `done` or `failed` says, in a line, that and how it is over."""
 
-    def submit(self, operation: Job) -> Completion:
-        """Take an operation; its ticket is done when it is."""
-        ticket = Completion()
-        if isinstance(operation, Resize):
-            if self._begin(operation, ticket):
-                self._beside.append((operation, ticket))
-        else:
-            if isinstance(operation, Stop) or (isinstance(operation, Reload) and self._is_starting):
-                self._supersede(operation.name)
-            self._waiting.append((operation, ticket))
-        self.advance()
-        return ticket
+    job: Job
+    effects: tuple[JobEffect, ...] = ()
+    done: str | None = None
+    failed: str | None = None
 
-    @property
-    def _is_starting(self) -> bool:
-        """True while a start is all there is: a reload need not wait for what may never be ready."""
-        return self._current is not None and isinstance(self._current[0], Start) and not self._waiting
 
-    def _supersede(self, name: str) -> None:
-        if self._current is not None and isinstance(self._current[0], Stop):
-            dropped = list(self._waiting)
-        else:
-            dropped = [*([self._current] if self._current else []), *self._waiting]
-            self._current = None
-        self._waiting.clear()
-        for operation, ticket in dropped:
-            ticket.fail(ControlError(f"{self.watcher.name}: {operation.name} was superseded by {name}"))
+def advance(job: Job, seen: WatcherSnapshot) -> Advance:
+    """Return how a job goes on, given its watcher as it is now."""
+    if isinstance(job, Start):
+        return _start(job, seen)
+    if isinstance(job, Stop):
+        return _stop(job, seen)
+    if isinstance(job, Restart):
+        return _restart(job, seen)
+    if isinstance(job, Resize):
+        return _resize(job, seen)
+    return _RELOAD[job.phase](job, seen)
 
-    def advance(self) -> None:
-        """Go on with everything that can; called after every event of the watcher."""
-        self._beside = [pair for pair in self._beside if not self._is_over(*pair)]
-        while True:
-            if self._current is not None:
-                if not self._is_over(*self._current):
-                    return
-                self._current = None
-            if not self._waiting:
-                return
-            operation, ticket = self._waiting.popleft()
-            if self._begin(operation, ticket):
-                self._current = (operation, ticket)
 
-    def _begin(self, operation: Job, ticket: Completion) -> bool:
-        try:
-            operation.begin(self.watcher)
-        except ControlError as error:
-            ticket.fail(error)
-            return False
-        return True
+def _running(job: Job, seen: WatcherSnapshot) -> Advance:
+    """Say what runs once nothing is under way; a slot that was given up is a failure."""
+    if not seen.is_settled:
+        return Advance(job)
+    if seen.given_up:
+        wid, reason = seen.given_up[0]
+        what = f"{count_of(len(seen.given_up))} of {len(seen.slots)} given up"
+        return Advance(job, failed=f"{seen.name}: {what}; {seen.name}[{wid}] {reason}")
+    return Advance(job, done=f"{seen.name}: {count_of(seen.ready)} running")
 
-    def _is_over(self, operation: Job, ticket: Completion) -> bool:
-        try:
-            done = operation.advance(self.watcher)
-        except ControlError as error:
-            ticket.fail(error)
-            return True
-        if done is not None:
-            ticket.succeed(done)
-        return done is not None
+
+def _start(job: Start, seen: WatcherSnapshot) -> Advance:
+    if job.phase is Phase.NEW:
+        return Advance(Start(Phase.STARTING), (Up(),))
+    return _running(job, seen)
+
+
+def _taking_down(seen: WatcherSnapshot) -> tuple[JobEffect, ...]:
+    if not (seen.processes and seen.up):
+        return (TakeDown(),)
+    begun = WatcherStopped(
+        watcher=seen.name,
+        done=False,
+        processes=seen.processes,
+        signal=signal_name(seen.stop_signal),
+        grace=seen.grace,
+    )
+    return (Tell(begun), TakeDown())
+
+
+def _stop(job: Stop, seen: WatcherSnapshot) -> Advance:
+    if job.phase is Phase.NEW:
+        return Advance(Stop(Phase.STOPPING), _taking_down(seen))
+    return Advance(job, done=f"{seen.name}: stopped") if seen.is_gone else Advance(job)
+
+
+def _restart(job: Restart, seen: WatcherSnapshot) -> Advance:
+    if job.phase is Phase.NEW:
+        return Advance(Restart(Phase.STOPPING), _taking_down(seen))
+    if job.phase is Phase.STOPPING:
+        return Advance(Restart(Phase.STARTING), (OpenGeneration(0), Up())) if seen.is_gone else Advance(job)
+    return _running(job, seen)
+
+
+def _resize(job: Resize, seen: WatcherSnapshot) -> Advance:
+    if job.phase is Phase.NEW:
+        if seen.singleton and job.target > 1:
+            return Advance(job, failed=f"{seen.name} is a singleton: it has one process at most")
+        told = WatcherResized(watcher=seen.name, before=seen.target, after=job.target)
+        return Advance(Resize(job.target, Phase.STARTING), (Tell(told), SetTarget(job.target)))
+    if not seen.up:
+        return Advance(job, done=f"{seen.name}: {count_of(seen.target)} when it is started")
+    return _running(job, seen)
+
+
+# The phases of a reload.
+
+
+def _reload(job: Reload, seen: WatcherSnapshot) -> Advance:
+    if not seen.up:
+        return Advance(job, (Withdraw(job.offer),), failed=f"{seen.name} is stopped: start it")
+    if seen.send_hup and not job.offer:
+        return Advance(job, (SendHup(),), done=f"{seen.name}: SIGHUP sent")
+    begun = replace(job, before=seen.generation, target_before=seen.target, failures=seen.failures)
+    if not seen.side_by_side:
+        return Advance(replace(begun, phase=Phase.REHEARSING), (Rehearse(job.offer),))
+    told = ReloadBegun(watcher=seen.name, generation=seen.newest + 1, processes=len(seen.slots))
+    effects = (OpenGeneration(job.offer), Tell(told), *_new_target(job), Revive())
+    return Advance(replace(begun, phase=Phase.ROLLING), effects)
+
+
+def _new_target(job: Reload) -> tuple[JobEffect, ...]:
+    return () if job.target is None else (SetTarget(job.target),)
+
+
+def _rehearsed(job: Reload, seen: WatcherSnapshot) -> Advance:
+    if seen.rehearsed is None:
+        return Advance(job)
+    if seen.rehearsed:
+        told = _failure(replace(job, reason=seen.rehearsed), seen)
+        return Advance(job, (Withdraw(job.offer), Tell(told)), failed=told.text())
+    return Advance(replace(job, phase=Phase.STOPPING), _taking_down(seen))
+
+
+def _stopped_first(job: Reload, seen: WatcherSnapshot) -> Advance:
+    if not seen.is_gone:
+        return Advance(job)
+    going_on = replace(job, phase=Phase.STARTING, failures=seen.failures)
+    return Advance(going_on, (OpenGeneration(job.offer), *_new_target(job), Up()))
+
+
+def _started_after(job: Reload, seen: WatcherSnapshot) -> Advance:
+    if seen.failures <= job.failures:
+        return _running(job, seen)
+    back = replace(job, phase=Phase.BACK_STOPPING, reason=seen.last_failure)
+    return Advance(back, (*_back(job), TakeDown()))
+
+
+def _back(job: Reload) -> tuple[JobEffect, ...]:
+    target: tuple[JobEffect, ...] = () if job.target is None else (SetTarget(job.target_before),)
+    return (PutBack(job.before), *target)
+
+
+def _roll(job: Reload, seen: WatcherSnapshot) -> Advance:
+    if seen.failures > job.failures:
+        kept = sum(slot.generation not in (0, seen.generation) for slot in seen.slots)
+        back = replace(job, phase=Phase.BACK_ROLLING, reason=seen.last_failure, failures=seen.failures, kept=kept)
+        return Advance(back, _back(job))
+    replaced = sum(slot.generation == seen.generation and not slot.starting for slot in seen.slots)
+    going_on, told = _progress(job, replaced, seen)
+    step = next_step(seen.slots, seen.generation)
+    if step.kind is StepKind.REPLACE:
+        return Advance(going_on, (*told, Replace(step.wid)))
+    if step.kind is StepKind.WAIT or not seen.is_settled:
+        return Advance(going_on, told)
+    done = ReloadDone(watcher=seen.name, generation=seen.generation, processes=len(seen.slots))
+    return Advance(going_on, (*told, Tell(done)), done=f"{seen.name}: {count_of(len(seen.slots))} replaced")
+
+
+def _progress(job: Reload, replaced: int, seen: WatcherSnapshot) -> tuple[Reload, tuple[JobEffect, ...]]:
+    if replaced <= job.replaced:
+        return job, ()
+    told = ReloadStep(
+        watcher=seen.name, generation=seen.generation, replaced=replaced, processes=max(replaced, len(seen.slots))
+    )
+    return replace(job, replaced=replaced), (Tell(told),)
+
+
+def _roll_back(job: Reload, seen: WatcherSnapshot) -> Advance:
+    step = next_step(seen.slots, job.before)
+    if seen.failures <= job.failures:
+        if step.kind is StepKind.REPLACE:
+            return Advance(job, (Replace(step.wid),))
+        if step.kind is StepKind.WAIT:
+            return Advance(job)
+    return _give_up(job, seen)
+
+
+def _stop_back(job: Reload, seen: WatcherSnapshot) -> Advance:
+    if not seen.is_gone:
+        return Advance(job)
+    return Advance(replace(job, phase=Phase.BACK_STARTING, failures=seen.failures), (Up(),))
+
+
+def _start_back(job: Reload, seen: WatcherSnapshot) -> Advance:
+    if seen.failures <= job.failures and not seen.is_settled:
+        return Advance(job)
+    return _give_up(job, seen)
+
+
+def _give_up(job: Reload, seen: WatcherSnapshot) -> Advance:
+    told = _failure(job, seen)
+    return Advance(job, (Tell(told),), failed=told.text())
+
+
+def _failure(job: Reload, seen: WatcherSnapshot) -> ReloadFailed:
+    of_before = sum(slot.generation == job.before for slot in seen.slots)
+    kept = min(job.kept, of_before) if job.phase is not Phase.REHEARSING else of_before
+    reason = job.reason
+    if job.phase is not Phase.REHEARSING and seen.failures > job.failures:
+        reason = f"{reason}; what was replaced cannot be put back: {seen.last_failure}"
+    return ReloadFailed(watcher=seen.name, generation=job.before, kept=kept, put_back=of_before - kept, reason=reason)
+
+
+_RELOAD: Mapping[Phase, Callable[[Reload, WatcherSnapshot], Advance]] = {
+    Phase.NEW: _reload,
+    Phase.REHEARSING: _rehearsed,
+    Phase.STOPPING: _stopped_first,
+    Phase.STARTING: _started_after,
+    Phase.ROLLING: _roll,
+    Phase.BACK_ROLLING: _roll_back,
+    Phase.BACK_STOPPING: _stop_back,
+    Phase.BACK_STARTING: _start_back,
+}

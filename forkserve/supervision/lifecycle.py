@@ -43,8 +43,9 @@ class ImpossibleEvent(Exception):
 
 
 class ProcessState(Enum):
-    """What one pid is doing."""
+    """What one pid is doing; REQUESTED until its program runs, which exec(2) alone can tell."""
 
+    REQUESTED = "requested"
     SPAWNING = "spawning"
     READY = "ready"
     DRAINING = "draining"
@@ -55,6 +56,7 @@ class ProcessState(Enum):
 class ProcessEvent(Enum):
     """What may happen to one pid; DEADLINE is that of its state."""
 
+    STARTED = "started"
     READY = "ready"
     STOP = "stop"
     KILL = "kill"
@@ -105,18 +107,17 @@ class MasterEvent(Enum):
 class Effect(Enum):
     """What a step asks for; the value is how the documentation says it."""
 
+    ANNOUNCE_START = "announce the start"
     ANNOUNCE = "announce"
     SEND_STOP = "send stop_signal, arm graceful_timeout"
     SEND_KILL = "SIGKILL the group"
     TELL_LATE = "log the missed deadline"
-    REPORT = "report"
     SPAWN = "spawn"
     STOP_OCCUPANT = "stop the occupant"
     STOP_PREDECESSOR = "stop the predecessor"
     ARM = "arm the back-off"
     DISARM = "disarm the back-off"
     CLEAR_TALLY = "clear the tally"
-    ALARM = "alarm"
     STOP_ALL = "stop all watchers, lowest priority first"
     KILL_ALL = "SIGKILL all groups"
     CLOSE = "close the sockets, end"
@@ -129,32 +130,42 @@ Table = Mapping[S, Mapping[E, tuple[S, tuple[Effect, ...]]]]
 _P, _PE, _S, _SE, _M, _ME, _E = ProcessState, ProcessEvent, SlotState, SlotEvent, MasterState, MasterEvent, Effect
 
 PROCESS: Table[ProcessState, ProcessEvent] = {
+    _P.REQUESTED: {
+        _PE.STARTED: (_P.SPAWNING, (_E.ANNOUNCE_START,)),
+        _PE.READY: (_P.REQUESTED, ()),
+        _PE.STOP: (_P.DRAINING, (_E.SEND_STOP,)),
+        _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
+        _PE.DEADLINE: (_P.KILLING, (_E.TELL_LATE, _E.SEND_KILL)),
+        _PE.EXITED: (_P.GONE, ()),
+    },
     _P.SPAWNING: {
         _PE.READY: (_P.READY, (_E.ANNOUNCE,)),
         _PE.STOP: (_P.DRAINING, (_E.SEND_STOP,)),
         _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
         _PE.DEADLINE: (_P.KILLING, (_E.TELL_LATE, _E.SEND_KILL)),
-        _PE.EXITED: (_P.GONE, (_E.REPORT,)),
+        _PE.EXITED: (_P.GONE, ()),
     },
     _P.READY: {
         _PE.READY: (_P.READY, ()),
         _PE.STOP: (_P.DRAINING, (_E.SEND_STOP,)),
         _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
-        _PE.EXITED: (_P.GONE, (_E.REPORT,)),
+        _PE.EXITED: (_P.GONE, ()),
     },
     _P.DRAINING: {
+        _PE.STARTED: (_P.DRAINING, (_E.ANNOUNCE_START,)),
         _PE.READY: (_P.DRAINING, ()),
         _PE.STOP: (_P.DRAINING, ()),
         _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
         _PE.DEADLINE: (_P.KILLING, (_E.TELL_LATE, _E.SEND_KILL)),
-        _PE.EXITED: (_P.GONE, (_E.REPORT,)),
+        _PE.EXITED: (_P.GONE, ()),
     },
     _P.KILLING: {
+        _PE.STARTED: (_P.KILLING, (_E.ANNOUNCE_START,)),
         _PE.READY: (_P.KILLING, ()),
         _PE.STOP: (_P.KILLING, ()),
         _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
         _PE.DEADLINE: (_P.KILLING, (_E.TELL_LATE, _E.SEND_KILL)),
-        _PE.EXITED: (_P.GONE, (_E.REPORT,)),
+        _PE.EXITED: (_P.GONE, ()),
     },
     _P.GONE: {},
 }
@@ -172,7 +183,7 @@ SLOT: Table[SlotState, SlotEvent] = {
         _SE.LOST_EARLY: (_S.BACKOFF, (_E.ARM,)),
         _SE.FINISHED: (_S.VACANT, ()),
         _SE.REPLACED: (_S.FILLED, (_E.STOP_PREDECESSOR,)),
-        _SE.GAVE_UP: (_S.FATAL, (_E.ALARM,)),
+        _SE.GAVE_UP: (_S.FATAL, ()),
         _SE.RESET: (_S.FILLED, ()),
     },
     _S.BACKOFF: {
@@ -287,14 +298,16 @@ class Death:
     """How an occupant was lost, or never began.
 
     `transient` means that the machine was short of something, `impossible` that no such program can be executed, and
-    that the slot has never run one. `code` is the exit code of a program whose codes are known, as long as nothing of
-    its watcher was ever ready: what has served can start.
+    that the slot has never run one, `early` that it died so soon that having been ready says nothing. `code` is the
+    exit code of a program whose codes are known, as long as nothing of its watcher was ever ready: what has served can
+    start.
     """
 
     was_ready: bool
     signum: int | None = None
     transient: bool = False
     impossible: bool = False
+    early: bool = False
     code: int | None = None
 
     @property
@@ -315,12 +328,13 @@ class Verdict:
 def judge(policy: Policy, tally: Tally, death: Death) -> Verdict:
     """Decide what follows when the occupant of a slot has died unasked.
 
-    A process that had been ready clears the tally and is replaced at once. An early death is retried after a pause that
-    doubles, and after `max_retry` of them in a row the slot is given up; at once when no other try can help.
+    A process that had been ready for a while clears the tally and is replaced at once. An early death is retried after
+    a pause that doubles, and after `max_retry` of them in a row the slot is given up; at once when no other try can
+    help.
     """
     if not policy.respawn and not death.transient:
         return Verdict(SlotEvent.FINISHED, Tally())
-    if death.was_ready:
+    if death.was_ready and not death.early:
         return Verdict(SlotEvent.LOST, Tally())
     if death.signum in FROM_OUTSIDE and tally.killed < KILLED_AT_MOST:
         return Verdict(SlotEvent.LOST, replace(tally, killed=tally.killed + 1))

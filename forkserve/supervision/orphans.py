@@ -10,8 +10,9 @@ import os
 import signal
 from collections.abc import Callable, Container
 
-from forkserve.supervision.events import Event, OrphanFound
-from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.events import Event, OrphanFound, Warned
+from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.proc import children_of
 
 __all__ = ["OrphanReaper"]
@@ -22,42 +23,69 @@ PATIENCE = 5.0
 KILLS = 2
 """SIGKILLs that go unanswered before the rest is left to the kernel, which holds it."""
 
+_BREATH = 0.5
+"""Seconds until we look again when /proc could not be read."""
+
 
 class OrphanReaper:
     """Ends our remaining children; `is_over` is asked after every reaping, `again` is called after a deadline."""
 
     def __init__(self, loop: Loop, again: Callable[[], None], emit: Callable[[Event], None]) -> None:
+        self.told: set[int] = set()
+        self.kills = 0
+        self.deadline: Deadline | None = None
         self._loop = loop
         self._emit = emit
         self._again = again
-        self._told: set[int] = set()
-        self._kills = 0
-        self._deadline: Timer | None = None
+        self._blind_since: float | None = None
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Give up the descriptor that is kept for the last round."""
+        if self._reserve >= 0:
+            os.close(self._reserve)
+        self._reserve = -1
 
     def is_over(self, *, spared: Container[int], quick: bool) -> bool:
         """Tell whether no child is left but the spared ones; those that are new to us are told to end.
 
         `quick` kills at once.
         """
-        left = [each for each in children_of(os.getpid()) if each.pid not in spared]
-        if not left or self._kills > KILLS:
-            if self._deadline is not None:
-                self._deadline.cancel()
+        self.close()  # reading /proc takes a descriptor, and all others may be in use
+        try:
+            left = [each for each in children_of(os.getpid()) if each.pid not in spared]
+        except OSError as error:
+            return self._is_hopeless(error)
+        if not left or self.kills > KILLS:
+            self.deadline = None
             return True
         for each in left:
-            if each.pid not in self._told:
-                self._told.add(each.pid)
+            if each.pid not in self.told:
+                self.told.add(each.pid)
                 self._emit(OrphanFound(pid=each.pid, name=each.name))
-                _send(each.pid, signal.SIGKILL if quick or self._kills else signal.SIGTERM)
-        if self._deadline is None:
-            self._deadline = self._loop.call_later(PATIENCE, self._kill)
+                _send(each.pid, signal.SIGKILL if quick or self.kills else signal.SIGTERM)
+        if self.deadline is None:
+            self.deadline = Deadline.after(PATIENCE, DeadlineKind.STOP, self._loop.now())
+            self._loop.call_at(self.deadline.instant, self._kill)
+        return False
+
+    def _is_hopeless(self, error: OSError) -> bool:
+        """Look again later when descriptors have run out; True when that has been in vain for long."""
+        now = self._loop.now()
+        if self._blind_since is None:
+            self._blind_since = now
+            self._emit(Warned(message=f"cannot see which processes are left: {error.strerror}; trying again"))
+        if now - self._blind_since >= PATIENCE:
+            return True
+        self._loop.call_later(_BREATH, self._again)
         return False
 
     def _kill(self) -> None:
-        self._kills += 1
-        self._told.clear()
-        self._deadline = None
-        self._again()
+        if self.deadline is not None and self.deadline.is_due(self._loop.now()):
+            self.kills += 1
+            self.told.clear()
+            self.deadline = None
+            self._again()
 
 
 def _send(pid: int, signum: int) -> None:

@@ -148,6 +148,6 @@ def next_step(slots: Sequence[SlotSnapshot], generation: int) -> Step:
     if any(each.starting for each in slots):
         return Step(StepKind.WAIT)
     for each in sorted(slots, key=lambda slot: slot.wid):
-        if each.state is SlotState.FILLED and each.generation < generation:
+        if each.state is SlotState.FILLED and each.generation != generation:
             return Step(StepKind.REPLACE, each.wid)
     return Step(StepKind.DONE)

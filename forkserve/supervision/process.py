@@ -1,36 +1,28 @@
-"""The master's view of one pid: its state, its deadline, and the signals it gets; and of what it leaves behind.
+"""One process and what it leaves behind, as data: state, deadlines, and the pure steps between them.
 
 A process is a session and a process group of its own, so that its end can be the end of all it started. It may have
-been spawned by us or by somebody on our behalf: a pid that becomes our child is all that is needed.
+been spawned by us or by somebody on our behalf: a pid that becomes our child is all that is needed, and it may come
+later than the wish for it.
+
+Rules: plain values only, so that all of it can be written down (`state`). Signals are sent by `processes`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import selectors
 import signal
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
-from forkserve.config.handover import Identity
-from forkserve.supervision.events import BugCaught, DeadlineMissed, Event, OrphansRemain, StopRequested
+from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, step
-from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.os.reap import Exit
+from forkserve.supervision.os.spawn import Refusal
 from forkserve.supervision.snapshot import ProcessView
-from forkserve.supervision.wording import signal_name
-from forkserve.unix.notify import PORTION, NotifySocket
-from forkserve.unix.scoreboard import Place
 
-__all__ = ["Names", "OrphanedGroup", "Process", "ProcessResources", "Stopping", "signal_group"]
+__all__ = ["EXEC_PATIENCE", "KILL_PATIENCE", "Names", "OrphanedGroup", "Process", "Stopping", "lateness"]
 
-Hear = Callable[[dict[str, str]], None]
-"""Called with the assignments of messages of sd_notify(3)."""
-
-FLOOD_PAUSE = 0.05
-"""Seconds in which a process that writes messages without end is not listened to."""
+EXEC_PATIENCE = 5.0
+"""Seconds that the way to `exec` may take; it needs a few thousandths, a dead network drive takes for ever."""
 
 KILL_PATIENCE = 5.0
 """Seconds after which a SIGKILL that did nothing is sent again; only a process stuck in the kernel needs that."""
@@ -54,76 +46,47 @@ class Stopping:
     timeout: float = 30.0
 
 
-def signal_group(pgid: int, signum: int) -> bool:
-    """Send a signal to a process group, 0 to ask only; False when there is no such group any more."""
-    try:
-        os.killpg(pgid, signum)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it lives, under another user
-        return True
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessResources:
-    """What the master holds for one process: its record on the scoreboard, and the socket of its messages."""
-
-    place: Place | None = None
-    reports: NotifySocket | None = None
-
-    def close(self) -> None:
-        """Give both back; safe to call for what was never used."""
-        if self.reports is not None:
-            self.reports.close()
-        if self.place is not None:
-            self.place.release()
-
-
+@dataclass(slots=True, kw_only=True)
 class Process:
-    """One pid, used once, from its spawn to its end. Its pid is valid until it has been reaped, which only we do."""
+    """One pid, used once, from the wish for it to its end.
 
-    def __init__(
-        self,
-        identity: Identity,
-        pid: int,
-        *,
-        generation: int,
-        loop: Loop,
-        emit: Callable[[Event], None],
-        resources: ProcessResources = ProcessResources(),
-    ) -> None:
-        self.identity = identity
-        self.pid = pid
-        self.generation = generation
-        self.state = ProcessState.SPAWNING
-        self.started_at = loop.now()
-        self.said_ready = False
-        self.status = ""
-        self._resources = resources
-        self._loop = loop
-        self._emit = emit
-        self._deadline: Timer | None = None
-        self._age: Timer | None = None
-        self._late = ""
-        self._stopping = Stopping()
+    `number` is unique in the watcher, `pid` 0 until there is one. `end_at` is the instant at which it is told to stop,
+    or with `end_by_kill` killed, `age_at` that of `max_age`, `deaf_until` that until which its messages wait. `report`
+    is the pipe of its start and `notify` the socket of its messages, as descriptors, -1 when there is none; `record` is
+    the index of its record on the scoreboard. `exit` is what waitpid(2) said, whatever has been done about it yet: a
+    process that has one is never signalled again.
+    """
+
+    number: int
+    watcher: str
+    wid: int
+    generation: int
+    pid: int
+    started_at: float
+    argv: tuple[str, ...] = ()
+    state: ProcessState = ProcessState.REQUESTED
+    deadline: Deadline | None = None
+    stopping: Stopping = field(default_factory=Stopping)
+    ready_at: float | None = None
+    said_ready: bool = False
+    status: str = ""
+    end_at: float | None = None
+    end_by_kill: bool = False
+    age_at: float | None = None
+    deaf_until: float | None = None
+    refusal: Refusal | None = None
+    exit: Exit | None = None
+    report: int = -1
+    notify: int = -1
+    notify_address: str = ""
+    record: int = -1
 
     def __str__(self) -> str:
-        return f"{self.identity} pid {self.pid}"
+        return f"{self.watcher}[{self.wid}] pid {self.pid}"
 
     def names(self) -> Names:
         """Return what every event about it says of it."""
-        return {
-            "watcher": self.identity.watcher,
-            "wid": self.identity.wid,
-            "pid": self.pid,
-            "generation": self.generation,
-        }
-
-    @property
-    def uptime(self) -> float:
-        """Seconds since the spawn."""
-        return self._loop.now() - self.started_at
+        return {"watcher": self.watcher, "wid": self.wid, "pid": self.pid, "generation": self.generation}
 
     @property
     def is_ready(self) -> bool:
@@ -132,168 +95,75 @@ class Process:
 
     @property
     def is_asked_to_end(self) -> bool:
-        """True once we have told it to stop, or have killed it."""
-        return self.state in (ProcessState.DRAINING, ProcessState.KILLING)
+        """True once we have told it to stop, or have killed it, or are about to."""
+        return self.end_at is not None or self.state in (ProcessState.DRAINING, ProcessState.KILLING)
 
-    def view(self, restarts: int) -> ProcessView:
-        """Return a picture of it; its slot knows how often it was filled anew."""
+    @property
+    def is_alive(self) -> bool:
+        """True while its pid is a child of ours that has not been reaped."""
+        return self.pid > 0 and self.exit is None
+
+    @property
+    def next_instant(self) -> float | None:
+        """The first instant at which something is to be done about it."""
+        deadline = None if self.deadline is None else self.deadline.instant
+        return earliest((deadline, self.end_at, self.age_at, self.deaf_until))
+
+    def ready_for(self, now: float) -> float | None:
+        """Return the seconds since it was ready, None when it never was."""
+        return None if self.ready_at is None else now - self.ready_at
+
+    def on(self, event: ProcessEvent, now: float) -> tuple[Effect, ...]:
+        """Take a step of its table, and set the deadline of the new state; returns what is to be done."""
+        before = self.state
+        self.state, effects = step(PROCESS, before, event)
+        if self.state is not before:
+            self.deadline = None
+        if Effect.SEND_STOP in effects:
+            self.deadline = Deadline.after(self.stopping.timeout, DeadlineKind.STOP, now)
+        if Effect.SEND_KILL in effects:
+            self.deadline = Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, now)
+        if Effect.ANNOUNCE in effects:
+            self.ready_at = now
+        return effects
+
+    def view(self, restarts: int, now: float) -> ProcessView:
+        """Return a picture of it; its slot knows how often it was filled again."""
         return ProcessView(
-            name=str(self.identity),
-            wid=self.identity.wid,
+            name=f"{self.watcher}[{self.wid}]",
+            wid=self.wid,
             pid=self.pid,
             state=self.state,
-            uptime=self.uptime,
+            uptime=now - self.started_at,
             generation=self.generation,
             restarts=restarts,
             status=self.status,
         )
 
-    def must_be_ready_within(self, timeout: float) -> None:
-        """Kill it unless it is ready in `timeout` seconds; 0 waits for ever."""
-        if timeout > 0:
-            self._arm(timeout, f"was not ready within {timeout:g} s (ready_timeout)")
 
-    def counts_as_ready_after(self, seconds: float, then: Callable[[], None]) -> None:
-        """Call `then` when it has stayed up that long and has neither said READY=1 nor been told to stop."""
-        self._deadline = self._loop.call_later(seconds, then)
-
-    def ages(self, seconds: float, then: Callable[[], None]) -> None:
-        """Call `then` after so many seconds more, if it lives."""
-        self._age = self._loop.call_later(seconds, then)
-
-    def listen(self, hear: Hear) -> None:
-        """Call `hear` when messages have come at the address of this process, until it has been reaped."""
-        reports = self._resources.reports
-        if reports is not None:
-            self._loop.watch(reports.fileno(), selectors.EVENT_READ, lambda _events: self._take(reports, hear))
-
-    def _take(self, reports: NotifySocket, hear: Hear) -> None:
-        messages = reports.take()
-        if len(messages) >= PORTION:
-            self._loop.unwatch(reports.fileno())
-            self._loop.call_later(FLOOD_PAUSE, lambda: self.listen(hear))
-        hear({name: value for message in messages for name, value in message.items()})
-
-    def became_ready(self) -> bool:
-        """Note that it serves; True when that is news."""
-        return Effect.ANNOUNCE in self._on(ProcessEvent.READY)
-
-    def stop(self, stopping: Stopping) -> None:
-        """Ask it to stop; it is killed when it has not in time."""
-        self._stopping = stopping
-        self._on(ProcessEvent.STOP)
-
-    def kill(self) -> None:
-        """Kill it and its group."""
-        self._on(ProcessEvent.KILL)
-
-    def exited(self) -> None:
-        """Note that it has been reaped."""
-        self._on(ProcessEvent.EXITED)
-        if self._age is not None:
-            self._age.cancel()
-        resources, self._resources = self._resources, ProcessResources()
-        if resources.reports is not None:
-            self._loop.unwatch(resources.reports.fileno())
-        try:
-            resources.close()
-        except Exception:  # noqa: BLE001 - siblings share the board's memory and bell: the slot must not pay for them
-            where = f"the record of {self} on the scoreboard"
-            self._emit(BugCaught(where=where, traceback=traceback.format_exc()))
-
-    def signal(self, signum: int, *, group: bool = False) -> None:
-        """Send any signal."""
-        with contextlib.suppress(ProcessLookupError):  # not reaped yet, but its group may be another user's, or none
-            if group:
-                signal_group(self.pid, signum)
-            else:
-                os.kill(self.pid, signum)
-
-    def _on(self, event: ProcessEvent) -> tuple[Effect, ...]:
-        before = self.state
-        self.state, effects = step(PROCESS, before, event)
-        if self.state is not before and self._deadline is not None:
-            self._deadline.cancel()
-        for effect in effects:
-            if effect is Effect.SEND_STOP:
-                self._send_stop()
-            elif effect is Effect.SEND_KILL:
-                self._send_kill()
-            elif effect is Effect.TELL_LATE:
-                self._emit(DeadlineMissed(**self.names(), what=self._late))
-        return effects
-
-    def _send_stop(self) -> None:
-        how = self._stopping
-        self._emit(StopRequested(**self.names(), signal=signal_name(how.signum)))
-        self.signal(how.signum, group=how.group)
-        # a process that was stopped by SIGSTOP or a terminal would never hear of it
-        self.signal(signal.SIGCONT, group=how.group)
-        self._arm(how.timeout, f"has not stopped within {how.timeout:g} s (graceful_timeout)")
-
-    def _send_kill(self) -> None:
-        if not signal_group(self.pid, signal.SIGKILL):
-            self.signal(signal.SIGKILL)
-        self._arm(KILL_PATIENCE, "has survived SIGKILL, the kernel holds it")
-
-    def _arm(self, timeout: float, late: str) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._late = late
-        self._deadline = self._loop.call_later(timeout, self._deadline_passed)
-
-    def _deadline_passed(self) -> None:
-        self._on(ProcessEvent.DEADLINE)
+_LATE = {
+    DeadlineKind.EXEC: "did not run its program within {:g} s",
+    DeadlineKind.READY: "was not ready within {:g} s (ready_timeout)",
+    DeadlineKind.STOP: "has not stopped within {:g} s (graceful_timeout)",
+    DeadlineKind.KILL: "has survived SIGKILL, the kernel holds it",
+}
 
 
+def lateness(deadline: Deadline) -> str:
+    """Return what a process that missed this deadline did not do in time."""
+    return _LATE[deadline.kind].format(deadline.timeout)
+
+
+@dataclass(slots=True, kw_only=True)
 class OrphanedGroup:
     """A process group whose leader has gone: what the leader started and left, to be ended too.
 
-    Its members have become our children (we are their subreaper), so each end is an event here.
+    Its members have become our children (we are their subreaper), so each end is an event here. `killed` tells that
+    SIGKILL was sent, `abandoned` that even this did not help.
     """
 
-    def __init__(
-        self,
-        leader: Process,
-        stopping: Stopping,
-        *,
-        killed: bool,
-        loop: Loop,
-        emit: Callable[[Event], None],
-        on_gone: Callable[[], None],
-    ) -> None:
-        self.pgid = leader.pid
-        self.name = str(leader)
-        self.abandoned = False
-        self._loop = loop
-        self._emit = emit
-        self._on_gone = on_gone
-        self._killed = killed
-        signal_group(self.pgid, signal.SIGKILL if killed else stopping.signum)
-        signal_group(self.pgid, signal.SIGCONT)
-        self._deadline = loop.call_later(KILL_PATIENCE if killed else stopping.timeout, self._deadline_passed)
-
-    @property
-    def are_gone(self) -> bool:
-        """True when nobody is left in the group."""
-        if self.abandoned or not signal_group(self.pgid, 0):
-            self._deadline.cancel()
-            return True
-        return False
-
-    def kill(self) -> None:
-        """End them now."""
-        signal_group(self.pgid, signal.SIGKILL)
-        self._deadline.cancel()
-        self._killed = True
-        self._deadline = self._loop.call_later(KILL_PATIENCE, self._deadline_passed)
-
-    def _deadline_passed(self) -> None:
-        if not self.are_gone and not self._killed:
-            self._emit(OrphansRemain(leader=self.name, survived=False))
-            self.kill()
-            return
-        if not self.are_gone:
-            self._emit(OrphansRemain(leader=self.name, survived=True))
-            self.abandoned = True
-        self._on_gone()
+    pgid: int
+    leader: str
+    killed: bool
+    deadline: Deadline
+    abandoned: bool = False

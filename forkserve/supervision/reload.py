@@ -1,9 +1,7 @@
 """Takes over a new configuration: plan, prepare, apply.
 
 Rules: everything that can fail comes first, and leaves everything as it was. Only then sockets are swapped and each
-watcher gets its own operation. HUP also replaces processes whose options have not changed, since their code may have:
-of the watchers that can be replaced without a gap. A single process without a socket of ours (a database, a scheduler)
-is left in peace, unless its own section has changed.
+watcher gets its own job. HUP also replaces processes whose options have not changed, since their code may have.
 """
 
 from __future__ import annotations
@@ -17,24 +15,22 @@ from forkserve.errors import ConfigErrors, ForkserveError
 from forkserve.supervision.command import Command, mixed_readers
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import ConfigRead, ConfigRefused, RestartNeeded, Warned
-from forkserve.supervision.jobs import JobQueue, Reload, Resize, Start, Stop
+from forkserve.supervision.jobqueue import JobQueue
+from forkserve.supervision.jobs import Reload, Resize, Start
 from forkserve.supervision.plan import Change, Plan, plan
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.wording import listed
 from forkserve.unix.home import enter
 
 __all__ = ["reload_all", "reload_config"]
 
 
 def reload_all(supervisor: Supervisor) -> Completion:
-    """Replace the processes of every watcher that can be replaced without a gap."""
-    queues = [queue for group in supervisor.by_priority() for queue in group if _is_rolled(queue)]
-    return all_of([queue.submit(Reload()) for queue in queues], "reloaded")
-
-
-def _is_rolled(queue: JobQueue) -> bool:
-    watcher = queue.watcher
-    command = watcher.command
-    return watcher.up and (command.options.send_hup or command.runs_side_by_side)
+    """Replace the processes of every watcher that runs; the answer names the others."""
+    queues = [queue for group in supervisor.by_priority() for queue in group]
+    stopped = [queue.watcher.name for queue in queues if not queue.watcher.up]
+    left_alone = f"; {listed(stopped)} stopped, left alone" if stopped else ""
+    return all_of([queue.submit(Reload()) for queue in queues if queue.watcher.up], f"reloaded{left_alone}")
 
 
 def reload_config(supervisor: Supervisor, source: ConfigSource, *, processes: bool = True) -> Completion:
@@ -91,7 +87,7 @@ def _summary(wanted: Plan) -> tuple[str, ...]:
 def _apply(
     supervisor: Supervisor, wanted: Plan, commands: dict[str, Command], new: Config, *, processes: bool
 ) -> list[Completion]:
-    tickets = [_remove(supervisor, name) for name in wanted.removed]
+    tickets = [supervisor.remove(name) for name in wanted.removed]
     by_priority = sorted(wanted.kept, key=lambda each: -each.options.priority)
     for each in by_priority:
         tickets += _change(supervisor.queue(each.options.name), each, commands[each.options.name.lower()], processes)
@@ -103,23 +99,15 @@ def _apply(
     return tickets
 
 
-def _remove(supervisor: Supervisor, name: str) -> Completion:
-    ticket = supervisor.queue(name).submit(Stop())
-    ticket.when_done(lambda _ticket: supervisor.remove(name))
-    return ticket
-
-
 def _change(queue: JobQueue, change: Change, command: Command, processes: bool) -> list[Completion]:
     watcher = queue.watcher
-    tickets: list[Completion] = []
-    if "numprocesses" in change.live:
-        tickets.append(queue.submit(Resize(command.options.numprocesses)))
+    target = command.options.numprocesses if "numprocesses" in change.live else None
     if not watcher.up:
         watcher.adopt(command)
-    elif change.respawn:
-        tickets.append(queue.submit(Reload(command)))
-    else:
-        watcher.adopt(command)
-        if processes and _is_rolled(queue):
-            tickets.append(queue.submit(Reload()))
-    return tickets
+        resized = [] if target is None else [queue.submit(Resize(target))]
+        return [*resized, queue.submit(Start())] if watcher.paused else resized
+    if change.respawn:
+        return [queue.submit(Reload(offer=watcher.offer(command), target=target))]
+    watcher.adopt(command)
+    resized = [] if target is None else [queue.submit(Resize(target))]
+    return [*resized, queue.submit(Reload())] if processes else resized

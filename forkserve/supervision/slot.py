@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from forkserve.config.model import WatcherOptions
+from forkserve.supervision.deadline import Deadline
 from forkserve.supervision.lifecycle import SlotState, Tally
-from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.plan import SlotSnapshot
 from forkserve.supervision.process import Process
 from forkserve.supervision.snapshot import SlotView
@@ -20,21 +20,21 @@ __all__ = ["Outlook", "Slot"]
 @dataclass(slots=True)
 class Slot:
     """One place of a watcher. `reason` is how its last occupant was lost, `finished` that it shall not come again,
-    `makes_way` that its occupant has been told to stop so that a younger one may take its place, `spoke` the command
-    that has said READY=1 here."""
+    `stops_first` that its occupant has been told to stop so that a younger one may take its place, `spoke` the command
+    that has said READY=1 here, `runs` how many programs have run here."""
 
     wid: int
     state: SlotState = SlotState.VACANT
     tally: Tally = field(default_factory=Tally)
     occupant: Process | None = None
     candidate: Process | None = None
-    retry: Timer | None = None
+    retry: Deadline | None = None
     reason: str = ""
     spoke: str = ""
     runs: int = 0
     restarts: int = 0
     finished: bool = False
-    makes_way: bool = False
+    stops_first: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -55,7 +55,7 @@ class Slot:
         """
         return max(options.ready_after, options.ready_timeout) if self.spoke == options.cmd else options.ready_after
 
-    def sight(self) -> SlotSnapshot:
+    def snapshot(self) -> SlotSnapshot:
         """Return it as a reload sees it."""
         generation = 0 if self.occupant is None else self.occupant.generation
         starting = self.candidate is not None or (self.occupant is not None and not self.occupant.is_ready)
@@ -65,7 +65,7 @@ class Slot:
         """Return a picture of it."""
         retry_in = None
         if self.state is SlotState.BACKOFF and self.retry is not None:
-            retry_in = max(0.0, self.retry.deadline - now)
+            retry_in = max(0.0, self.retry.instant - now)
         return SlotView(
             self.wid, self.state, None if self.occupant is None else self.occupant.pid, retry_in, self.reason
         )

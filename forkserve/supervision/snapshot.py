@@ -11,8 +11,9 @@ from enum import Enum
 
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.lifecycle import ProcessState, SlotState
+from forkserve.supervision.plan import SlotSnapshot
 
-__all__ = ["ProcessView", "SlotView", "WatcherState", "WatcherView", "watcher_state"]
+__all__ = ["ProcessView", "SlotView", "WatcherSnapshot", "WatcherState", "WatcherView", "watcher_state"]
 
 
 class WatcherState(Enum):
@@ -63,6 +64,38 @@ class WatcherView:
     processes: tuple[ProcessView, ...]
     slots: tuple[SlotView, ...]
     options: WatcherOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherSnapshot:
+    """One watcher as its jobs see it.
+
+    `newest` is the highest generation that ever was. `processes` counts those that run, `ready` the slots that serve;
+    `given_up` has the number and reason of each slot that is FATAL. `failures` counts early deaths and failed starts
+    of the generation in force. `side_by_side` tells whether the processes of what is wanted next may run beside the
+    present ones, `send_hup` whether SIGHUP replaces both; `rehearsed` is the verdict of a rehearsal: None while open,
+    "" for yes.
+    """
+
+    name: str
+    up: bool
+    target: int
+    generation: int
+    newest: int
+    is_gone: bool
+    is_settled: bool
+    slots: tuple[SlotSnapshot, ...] = ()
+    ready: int = 0
+    given_up: tuple[tuple[int, str], ...] = ()
+    processes: int = 0
+    failures: int = 0
+    last_failure: str = ""
+    singleton: bool = False
+    side_by_side: bool = True
+    send_hup: bool = False
+    stop_signal: int = 15
+    grace: float = 30.0
+    rehearsed: str | None = None
 
 
 def watcher_state(

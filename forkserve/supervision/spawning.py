@@ -1,6 +1,7 @@
-"""Starts the process of one slot: words, outputs, fork, guard, and the first deadline.
+"""Starts the process of one slot: words, outputs, fork, guard. What it is made of comes from SpawnServices.
 
-Rules: what fails is raised, and nothing is left behind. What to do about it is the watcher's to decide.
+Rules: what fails is raised, and nothing is left behind. What to do about it is the watcher's to decide. Nothing here
+waits: whether the program runs is reported later (`os.spawn`).
 """
 
 from __future__ import annotations
@@ -8,22 +9,23 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
-from forkserve.errors import ForkserveError
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import Command, FdsFor, Outputs
-from forkserve.supervision.events import Event, ProcessStarted
-from forkserve.supervision.lifecycle import Policy
+from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.events import Event
+from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, Stage, spawn
-from forkserve.supervision.process import Process, ProcessResources, Stopping
+from forkserve.supervision.os.spawn import SpawnError, Stage
+from forkserve.supervision.process import EXEC_PATIENCE, Process
 from forkserve.unix.home import enter
 from forkserve.unix.notify import NotifySocket
-from forkserve.unix.scoreboard import Scoreboard
+from forkserve.unix.scoreboard import Place, Scoreboard
 
-__all__ = ["SpawnServices", "policy_of", "start", "stopping_of"]
+__all__ = ["Resources", "SpawnServices", "start"]
 
 
 def _nothing_to_tell(_pgid: int, _signum: int = 0, _grace: float = 0.0) -> None:
@@ -44,54 +46,84 @@ class SpawnServices:
     """Hands out an event."""
     outputs: Callable[[WatcherOptions, Identity], Outputs] = lambda _options, _identity: Outputs()
     """Opens where a process's output goes; the descriptors are the caller's to keep or to close."""
-    bound: Callable[[Outputs, Identity, int], None] = lambda _outputs, _identity, _pid: None
-    """Told of the pid that writes to these outputs, or 0 when it was not started."""
-    began: Callable[[int, int, float], None] = _nothing_to_tell
-    ended: Callable[[int], None] = _nothing_to_tell
+    on_spawned: Callable[[Outputs, Identity, int], None] = lambda _outputs, _identity, _pid: None
+    """Called with the pid that writes to these outputs, or 0 when there is none."""
+    on_group_started: Callable[[int, int, float], None] = _nothing_to_tell
+    """Called with a process group that has begun, its stop signal and its grace in seconds."""
+    on_group_ended: Callable[[int], None] = _nothing_to_tell
+    """Called with a process group of which nothing is left."""
     reports: Callable[[Command], NotifySocket | None] = lambda _command: None
     """Opens where a process of a command reports to; raises OSError."""
-    start: Callable[[SpawnSpec], int] = spawn
+    restore_notify: Callable[[int, str], NotifySocket] = NotifySocket.restore
+    """Returns the notify socket of a descriptor and its address."""
+    hold: Callable[[Process], bool] = lambda _process: False
+    """Tells whether a process whose place another has taken must go on, since nobody else reads a queue yet."""
+    kernel: Kernel = field(default_factory=Kernel)
     random: Callable[[], float] = random.random
 
 
-def stopping_of(options: WatcherOptions) -> Stopping:
-    """Return how the processes of a watcher are asked to stop."""
-    return Stopping(options.stop_signal, options.stop_children, options.graceful_timeout)
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the master holds for one process: its record on the scoreboard, and the socket of its messages."""
+
+    place: Place | None = None
+    notify: NotifySocket | None = None
+
+    def close(self) -> None:
+        """Give both back; safe to call for what was never used."""
+        try:
+            if self.notify is not None:
+                self.notify.close()
+        finally:
+            if self.place is not None:
+                self.place.release()
 
 
-def policy_of(options: WatcherOptions) -> Policy:
-    """Return what a watcher wants done about a death."""
-    return Policy(options.respawn, options.max_retry, options.backoff, options.backoff_max)
-
-
-def start(command: Command, wid: int, services: SpawnServices, *, generation: int, board: Scoreboard) -> Process:
-    """Start the process of a slot; raises ForkserveError or OSError with no process left.
+def start(
+    command: Command, wid: int, services: SpawnServices, *, number: int, generation: int, board: Scoreboard
+) -> tuple[Process, Resources]:
+    """Request the process of a slot; raises ForkserveError or OSError with no process left.
 
     It gets a record of the watcher's board if it shares sockets.
     """
     options = command.options
     identity = Identity(options.name, wid)
     outputs = services.outputs(options, identity)
-    resources = ProcessResources()
+    place = notify = None
     try:
-        resources = replace(resources, reports=_open_reports(command, identity, services))
-        resources = replace(resources, place=board.take(generation) if command.sockets else None)
-        address = None if resources.reports is None else resources.reports.address
-        spec = command.spec(wid, services.fds_for, outputs, resources.place, address)
+        notify = _open_notify(command, identity, services)
+        place = board.take(generation) if command.sockets else None
+        spec = command.spec(wid, services.fds_for, outputs, place, None if notify is None else notify.address)
         enter(os.environ)
-        pid = services.start(spec)
-    except (ForkserveError, OSError):
-        services.bound(outputs, identity, 0)
-        resources.close()
+        spawned = services.kernel.fork(spec)
+    except BaseException:
+        services.on_spawned(outputs, identity, 0)
+        Resources(place, notify).close()
         raise
-    services.bound(outputs, identity, pid)
-    services.began(pid, options.stop_signal, options.graceful_timeout)
-    process = Process(identity, pid, generation=generation, loop=services.loop, emit=services.emit, resources=resources)
-    services.emit(ProcessStarted(**process.names(), argv=spec.argv))
-    return process
+    # From here on there is a process, and nothing may hide it.
+    with Barrier(services.emit, f"the outputs of {identity}"):
+        services.on_spawned(outputs, identity, spawned.pid)
+    with Barrier(services.emit, f"the guard of {identity}"):
+        services.on_group_started(spawned.pid, options.stop_signal, options.graceful_timeout)
+    now = services.loop.now()
+    process = Process(
+        number=number,
+        watcher=options.name,
+        wid=wid,
+        generation=generation,
+        pid=spawned.pid,
+        started_at=now,
+        argv=spec.argv,
+        deadline=Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, now),
+        report=spawned.report,
+        notify=-1 if notify is None else notify.fileno(),
+        notify_address="" if notify is None else notify.address,
+        record=-1 if place is None else place.index,
+    )
+    return process, Resources(place, notify)
 
 
-def _open_reports(command: Command, identity: Identity, services: SpawnServices) -> NotifySocket | None:
+def _open_notify(command: Command, identity: Identity, services: SpawnServices) -> NotifySocket | None:
     try:
         return services.reports(command)
     except OSError as error:

@@ -1,7 +1,8 @@
-"""All watchers of one master, each with its queue of operations, and the sockets they share.
+"""All watchers of one master, each with its queue of jobs, and the sockets they share.
 
-Rules: it finds, adds and removes watchers and hands events to them; what is to be done is said by `operations`, when
-and why by `master`. `settle` is called once after every event, so that no operation is advanced inside another.
+Rules: it finds, adds and removes watchers and hands events to them; what is to be done is said by `jobs`, when and why
+by `master`. `settle` is called once after every event, so that no job is advanced inside another. A bug in one watcher
+costs that watcher: each step for one of them has a barrier.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from forkserve.config.model import Config, WatcherOptions
 from forkserve.config.placeholders import nearest
 from forkserve.errors import ControlError
 from forkserve.socketpool import SocketPool
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import Command, prepare
-from forkserve.supervision.events import Event
-from forkserve.supervision.jobs import JobQueue
+from forkserve.supervision.completion import Completion
+from forkserve.supervision.events import Event, WatcherRemoved
+from forkserve.supervision.jobqueue import JobQueue
+from forkserve.supervision.jobs import Stop
 from forkserve.supervision.os.reap import Exit
+from forkserve.supervision.picture import state_of
 from forkserve.supervision.process import Process
 from forkserve.supervision.snapshot import WatcherState
 from forkserve.supervision.spawning import SpawnServices
@@ -24,6 +29,12 @@ from forkserve.supervision.watcher import Watcher
 from forkserve.unix.listeners import Listener
 
 __all__ = ["Supervisor"]
+
+_ROUNDS = 100
+"""Rounds of settling at a stretch, far more than events need that are not bugs."""
+
+_PAUSE = 0.05
+"""Seconds until settling goes on that has come to no end."""
 
 
 class Supervisor:
@@ -65,7 +76,8 @@ class Supervisor:
     @property
     def in_force(self) -> Config:
         """The configuration with the options that the watchers really have: a reload that failed has kept the old."""
-        return replace(self.config, watchers=tuple(watcher.options for watcher in self.watchers))
+        staying = tuple(watcher.options for watcher in self.watchers if not watcher.leaving)
+        return replace(self.config, watchers=staying)
 
     def queue(self, name: str) -> JobQueue:
         """Return the queue of one watcher; raises ControlError that names the nearest."""
@@ -89,53 +101,74 @@ class Supervisor:
         return prepare(options, names, inherited=self._inherited)
 
     def add(self, command: Command) -> JobQueue:
-        """Take in a watcher, stopped."""
-        watcher = Watcher(command, self._services, self.changed)
-        queue = self._queues[command.options.name.lower()] = JobQueue(watcher)
+        """Take in a watcher, stopped; one that is leaving under this name is kept, with the new command."""
+        name = command.options.name.lower()
+        queue = self._queues.get(name)
+        if queue is not None:
+            queue.watcher.leaving = False
+            queue.watcher.adopt(command)
+            queue.watcher.target = command.options.numprocesses
+            return queue
+        queue = self._queues[name] = JobQueue(Watcher(command, self._services, self.changed))
         return queue
 
-    def remove(self, name: str) -> None:
-        """Forget a watcher that has stopped."""
-        queue = self._queues.pop(name.lower(), None)
-        if queue is not None:
-            queue.watcher.close()
+    def remove(self, name: str) -> Completion:
+        """Stop a watcher in its own time, and forget it when it is gone."""
+        queue = self.queue(name)
+        queue.watcher.leaving = True
+        return queue.submit(Stop())
 
     def arrange(self, names: Sequence[str]) -> None:
         """Bring the watchers into this order; others follow."""
         first = {name.lower(): self._queues[name.lower()] for name in names}
         self._queues = {**first, **self._queues}
 
-    def find(self, pid: int) -> tuple[Watcher, Process] | None:
-        """Return the process of a pid and its watcher, if it is one of ours."""
-        for watcher in self.watchers:
-            process = watcher.processes.get(pid)
-            if process is not None:
-                return watcher, process
-        return None
+    @property
+    def living(self) -> frozenset[int]:
+        """The pids of all processes that have not been reaped."""
+        return frozenset(pid for watcher in self.watchers for pid in watcher.processes.pids)
 
     def reaped(self, exits: Sequence[Exit]) -> None:
-        """Tell the watchers who has died; strangers, which we have adopted, pass without a word."""
-        for each in exits:
-            found = self.find(each.pid)
-            if found is not None:
-                found[0].exited(each)
+        """Tell the watchers who has died; strangers, which we have adopted, pass without a word.
+
+        All exits are recorded before anything is done about one: the kernel says each only once.
+        """
+        found = [
+            (watcher, process)
+            for each in exits
+            for watcher in self.watchers
+            if (process := watcher.record(each)) is not None
+        ]
+        for watcher, process in found:
+            self._handle_exit(watcher, process)
         for watcher in self.watchers:
-            if watcher.leftovers:
-                watcher.look_after_leftovers()
-        self._close_retired()
+            with self._barrier(f"what {watcher.name} has left"):
+                watcher.look_after_groups()
+        with self._barrier("the sockets that are retired"):
+            self._close_retired()
+
+    def _handle_exit(self, watcher: Watcher, process: Process) -> None:
+        with self._barrier(f"the end of {process}"):
+            watcher.population.exited(process)
+            return
+        with self._barrier(f"the end of {process}"):
+            watcher.population.forget(process)
+
+    def _barrier(self, where: str) -> Barrier:
+        return Barrier(self._services.emit, where)
 
     def retire(self, listeners: tuple[Listener, ...]) -> None:
         """Close sockets that are no longer configured, once all who may read from them have gone."""
         names = {listener.name.lower() for listener in listeners}
         reading = (watcher for watcher in self.watchers if names & set(watcher.command.all_sockets))
-        readers = frozenset(pid for watcher in reading for pid in watcher.processes)
+        readers = frozenset(pid for watcher in reading for pid in watcher.processes.pids)
         self._retired.append((listeners, readers))
         self._close_retired()
 
     def _close_retired(self) -> None:
         if not self._retired:
             return
-        living = {pid for watcher in self.watchers for pid in watcher.processes}
+        living = self.living
         over = [pair for pair in self._retired if not pair[1] & living]
         self._retired = [pair for pair in self._retired if pair[1] & living]
         for listeners, _readers in over:
@@ -143,22 +176,43 @@ class Supervisor:
                 listener.close()
 
     def changed(self, watcher: Watcher) -> None:
-        """Note that a watcher's operations may go on."""
+        """Note that a watcher's jobs may go on, and that its deadlines may have changed."""
         if not self._dirty:
             # a timer has no caller that would settle; an instant that has passed is the next thing the loop does
             self._services.loop.call_at(0.0, self.settle)
         self._dirty[watcher.name.lower()] = watcher
 
     def settle(self) -> None:
-        """Let the operations of all changed watchers go on, until nothing changes any more."""
+        """Let the jobs of all changed watchers go on until nothing changes any more; bounded, then later."""
         if not self._dirty:
             return
-        while self._dirty:
+        for _ in range(_ROUNDS):
             dirty, self._dirty = self._dirty, {}
-            for name in dirty:
-                if name in self._queues:
-                    self._queues[name].advance()
+            for watcher in dirty.values():
+                self._settle(watcher)
+            if not self._dirty:
+                break
+        else:
+            self._services.loop.call_later(_PAUSE, self.settle)
+        self._forget_gone()
         self.on_settled()
+
+    def _settle(self, watcher: Watcher) -> None:
+        queue = self._queues.get(watcher.name.lower())
+        if queue is not None and queue.watcher is watcher:
+            with self._barrier(f"the jobs of {watcher.name}"):
+                queue.advance()
+            with self._barrier(f"the deadlines of {watcher.name}"):
+                watcher.arm()
+
+    def _forget_gone(self) -> None:
+        for name, queue in tuple(self._queues.items()):
+            watcher = queue.watcher
+            if watcher.leaving and not watcher.up and watcher.is_gone and queue.is_idle:
+                del self._queues[name]
+                with self._barrier(f"the removal of {watcher.name}"):
+                    watcher.close()
+                self.emit(WatcherRemoved(watcher=watcher.name))
 
     @property
     def is_gone(self) -> bool:
@@ -168,5 +222,7 @@ class Supervisor:
     @property
     def hopeless(self) -> tuple[Watcher, ...]:
         """Return the watchers that should run when all of them have been given up, else nothing."""
-        wanted = tuple(watcher for watcher in self.watchers if watcher.up and watcher.state is not WatcherState.STOPPED)
-        return wanted if wanted and all(each.state is WatcherState.FATAL for each in wanted) else ()
+        states = [(watcher, state_of(watcher)) for watcher in self.watchers if watcher.up]
+        wanted = [(watcher, state) for watcher, state in states if state is not WatcherState.STOPPED]
+        hopeless = wanted and all(state is WatcherState.FATAL for _, state in wanted)
+        return tuple(watcher for watcher, _ in wanted) if hopeless else ()

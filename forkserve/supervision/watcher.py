@@ -1,110 +1,97 @@
-"""One command and the slots that keep it running: wants against haves.
+"""One command and the wish that so many processes of it run.
 
-Theory of operation. The verbs change the wish (`up`, `target`) or start a replacement, and return at once. What happens
-comes in as events (`exited`, `said`, timers); each event of a slot goes through its table in `lifecycle`, and the
-effects are carried out here. After anything that may matter to whoever waits, `changed` is called.
-
-A slot has an occupant. During a replacement it also has a candidate, which becomes the occupant when it is ready, and
-is dropped when it fails. A process that has been told to stop belongs to no slot any more.
+Theory of operation. The verbs change the wish (`up`, `target`) or start a replacement, and return at once; what then
+happens in the slots is `population`'s. State is plain data: of the slots, of the processes, and the few attributes
+here. There is one timer, for the earliest of all deadlines (`arm`); when it comes, all is done that is due.
 """
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from forkserve.config.model import WatcherOptions
-from forkserve.errors import ForkserveError
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import Command
-from forkserve.supervision.events import (
-    Consequence,
-    Event,
-    ProcessAged,
-    ProcessExited,
-    ProcessReady,
-    ProcessSaid,
-    SpawnFailed,
-)
-from forkserve.supervision.lifecycle import (
-    FINAL,
-    SLOT,
-    Death,
-    Effect,
-    SlotEvent,
-    SlotState,
-    Tally,
-    Verdict,
-    judge,
-    step,
-)
+from forkserve.supervision.deadline import DeadlineKind, earliest
+from forkserve.supervision.events import Event, ProcessAged
+from forkserve.supervision.lifecycle import SlotEvent, SlotState
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.os.spawn import SpawnError
-from forkserve.supervision.plan import SlotSnapshot
-from forkserve.supervision.process import OrphanedGroup, Process
-from forkserve.supervision.slot import Outlook, Slot
-from forkserve.supervision.snapshot import WatcherState, WatcherView, watcher_state
-from forkserve.supervision.spawning import SpawnServices, policy_of, start, stopping_of
-from forkserve.supervision.wording import human_duration
-from forkserve.unix.scoreboard import Scoreboard
+from forkserve.supervision.population import Population
+from forkserve.supervision.process import Process
+from forkserve.supervision.processes import AT_A_TIME, Processes
+from forkserve.supervision.rehearsal import Rehearser
+from forkserve.supervision.slot import Slot
+from forkserve.supervision.spawning import SpawnServices
+from forkserve.supervision.templates import Templates
 
 __all__ = ["Watcher"]
 
-_AT_A_TIME = 0.02
+_STRETCH = 0.01
 """Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
-
-_SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-"""A start that fails so says nothing about the program: it is tried until the machine has what it lacks."""
-
-_CONSEQUENCES: Mapping[SlotEvent, Consequence] = {
-    SlotEvent.LOST: Consequence.RESTART,
-    SlotEvent.LOST_EARLY: Consequence.BACKOFF,
-    SlotEvent.GAVE_UP: Consequence.GIVEN_UP,
-    SlotEvent.FINISHED: Consequence.FINISHED,
-}
 
 
 class Watcher:
-    """The processes of one command. `up` is the wish that it runs, `target` how many of it."""
+    """The processes of one command. `up` is the wish that it runs, `target` how many of it.
+
+    `paused` tells that SIGWINCH has stopped it, `awaits_start` that its turn at the start of all has not come yet,
+    `leaving` that it is no longer configured, `broken` that a bug has kept it from stopping: then the kernel's list of
+    our children counts. `not_before` is the instant of the next start that `warmup_delay` allows, and `warm_at` that
+    at which vacant slots are looked at again.
+    """
 
     def __init__(self, command: Command, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
-        self.command = command
-        self.up = False
+        self.name = command.options.name
+        self.templates = Templates({1: command})
+        self.up = self.awaits_start = self.paused = self.leaving = self.broken = False
         self.target = command.options.numprocesses
-        self.generation = 1
-        self.restarts = 0
-        self.failures = 0
-        """Counts early deaths and failed starts of the present generation, for a reload to notice."""
-        self.last_failure = ""
-        self.slots: dict[int, Slot] = {}
-        self.processes: dict[int, Process] = {}
-        self.leftovers: list[OrphanedGroup] = []
+        self.not_before = 0.0
+        self.warm_at: float | None = None
+        self.population = Population(self.templates, services, self._notify)
+        self.rehearser = Rehearser(services, self.name, self._notify)
         self._services = services
         self._changed = changed
-        self._not_before = 0.0
-        self._warming: Timer | None = None
-        self._board = Scoreboard()
-        self.outlook = Outlook()
+        self._timer: Timer | None = None
 
-    @property
-    def name(self) -> str:
-        """Its name as configured."""
-        return self.options.name
-
-    @property
-    def options(self) -> WatcherOptions:
-        """Its options in force."""
-        return self.command.options
+    def _notify(self) -> None:
+        self._changed(self)
 
     def emit(self, event: Event) -> None:
         """Hand out a fact about it."""
         self._services.emit(event)
 
     @property
+    def slots(self) -> dict[int, Slot]:
+        """Its slots, by number from 1."""
+        return self.population.slots
+
+    @property
+    def processes(self) -> Processes:
+        """Its processes, those included that have been told to stop."""
+        return self.population.processes
+
+    @property
+    def command(self) -> Command:
+        """What its next process is started with."""
+        return self.templates.in_force
+
+    @property
+    def options(self) -> WatcherOptions:
+        """Its options in force."""
+        return self.command.options
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation in force."""
+        return self.templates.generation
+
+    # How it looks.
+
+    @property
     def is_gone(self) -> bool:
         """True when nothing of it runs."""
-        return not (self.processes or self.leftovers)
+        return self.broken or not (self.processes or self.processes.groups)
 
     @property
     def is_settled(self) -> bool:
@@ -113,266 +100,128 @@ class Watcher:
             return self.is_gone
         return len(self.slots) == self.target and all(slot.is_settled for slot in self.slots.values())
 
-    @property
-    def state(self) -> WatcherState:
-        """What it is doing, computed."""
-        slots = self.slots.values()
-        return watcher_state(
-            up=self.up,
-            slots=[(slot.state, slot.is_ready) for slot in slots],
-            processes=len(self.processes) + len(self.leftovers),
-            finished=bool(slots) and all(slot.finished for slot in slots),
-        )
+    def runs_beside(self, wanted: Command) -> bool:
+        """Tell whether processes of another command may run beside the present ones.
 
-    def view(self) -> WatcherView:
-        """Return a picture of now, processes in order of slot and age."""
-        now = self._services.loop.now()
-        restarts = {slot.wid: slot.restarts for slot in self.slots.values()}
-        ordered = sorted(self.processes.values(), key=lambda each: (each.identity.wid, each.started_at))
-        return WatcherView(
-            name=self.name,
-            state=self.state,
-            numprocesses=self.target,
-            restarts=self.restarts,
-            generation=self.generation,
-            processes=tuple(each.view(restarts.get(each.identity.wid, 0)) for each in ordered),
-            slots=tuple(slot.view(now) for _, slot in sorted(self.slots.items())),
-            options=self.options,
-        )
+        They may when they share sockets of ours, or when there are several anyhow. A single process with a port or a
+        folder of its own (a database, a scheduler) would collide with its successor: it is stopped first.
+        """
+        if self.options.singleton or wanted.options.singleton:
+            return False
+        return bool(wanted.all_sockets) or max(self.target, wanted.options.numprocesses) > 1
+
+    # What jobs want.
 
     def raise_up(self) -> None:
         """Run it; slots that had given up, pause or have finished begin afresh."""
-        self.up = True
+        self.up, self.awaits_start, self.paused = True, False, False
         for slot in self.slots.values():
             slot.finished = False
         self.revive()
 
     def revive(self) -> None:
         """Try again at once what had failed."""
-        self.outlook.code = None
+        self.population.outlook.code = None
         for slot in self.slots.values():
             if slot.state in (SlotState.BACKOFF, SlotState.FATAL):
-                self._event(slot, SlotEvent.RESET)
+                self.population.event(slot, SlotEvent.RESET)
         self._fill()
-        self._changed(self)
+        self._notify()
 
     def take_down(self) -> None:
         """Ask all its processes to stop."""
-        self.up = False
-        if self._warming is not None:
-            self._warming.cancel()
-            self._warming = None
-        for slot in self.slots.values():
-            self._event(slot, SlotEvent.WANT_DOWN)
+        self.up = self.awaits_start = False
+        self.warm_at = None
+        slots = tuple(self.slots.values())
         self.slots.clear()
-        self._changed(self)
+        for slot in slots:
+            with Barrier(self.emit, f"the stop of {self.name}[{slot.wid}]"):
+                self.population.event(slot, SlotEvent.WANT_DOWN)
+        for process in self.processes:  # those that belong to no slot any more, and are kept for a queue
+            if not process.is_asked_to_end:
+                self.population.stop(process)
+        self._notify()
 
     def kill(self) -> None:
         """End all its processes now."""
         self.take_down()
-        for process in self.processes.values():
-            process.kill()
-        for each in self.leftovers:
-            each.kill()
+        self.processes.kill_all()
 
     def resize(self, target: int) -> None:
         """Keep this many processes; those of the highest slots stop first."""
         self.target = target
         for wid in sorted(wid for wid in self.slots if wid > target):
-            self._event(self.slots.pop(wid), SlotEvent.WANT_DOWN)
+            self.population.event(self.slots.pop(wid), SlotEvent.WANT_DOWN)
         self._fill()
-        self._changed(self)
+        self._notify()
+
+    def offer(self, command: Command) -> int:
+        """Keep a command for a reload to come; returns its number."""
+        return self.templates.offer(command)
 
     def adopt(self, command: Command) -> None:
         """Take over other options; what runs keeps those that it was started with."""
-        self.command = command
+        self.templates.adopt(command)
 
-    def close(self) -> None:
-        """Give up what it holds, when nothing of it runs any more."""
-        self._board.close()
-
-    def sights(self) -> list[SlotSnapshot]:
-        """Return the slots as a reload sees them."""
-        return [slot.sight() for slot in self.slots.values()]
+    def open_generation(self, offer: int) -> None:
+        """Have the next processes be of what was offered."""
+        self.templates.open(offer, {process.generation for process in self.processes})
 
     def replace(self, wid: int) -> None:
         """Start a candidate for a slot, unless `warmup_delay` lets us wait."""
         slot = self.slots[wid]
         if slot.candidate is None and self._may_spawn():
-            slot.candidate = self._spawn(slot)
+            slot.candidate = self.population.spawn(slot)
+
+    def rehearse(self, offer: int) -> None:
+        """Try whether what was offered could be started."""
+        self.rehearser.begin(self.templates.wanted(offer), offer)
+        self._notify()
 
     def signal(self, signum: int, *, only: Callable[[Process], bool] = lambda _process: True) -> int:
         """Send a signal to its processes, and return how many got it."""
-        chosen = [process for process in self.processes.values() if only(process)]
-        for process in chosen:
-            process.signal(signum)
-        return len(chosen)
+        return self.processes.signal([process for process in self.processes if only(process)], signum)
 
-    def exited(self, exit_: Exit) -> None:
-        """One of its processes has been reaped."""
-        process = self.processes.pop(exit_.pid)
-        killed_by_us, was_ready = process.is_asked_to_end, process.is_ready
-        process.exited()
-        self._end_leftovers(process, killed=killed_by_us and exit_.signum == 9)
-        slot = self.slots.get(process.identity.wid)
-        lost = ProcessExited(
-            **process.names(), how=str(exit_), code=exit_.code, signum=exit_.signum, uptime=process.uptime
-        )
-        if slot is not None and slot.candidate is process:
-            slot.candidate = None
-            self._failed(lost.text(), process.generation)
-            self._tell(lost, Consequence.PREDECESSOR_STAYS)
-        elif slot is not None and slot.occupant is process and slot.makes_way and self.options.respawn:
-            slot.occupant, slot.makes_way = None, False
-            self._tell(lost, Consequence.SUCCESSOR_STARTS)
-            self._event(slot, SlotEvent.LOST)
-        elif slot is not None and slot.occupant is process:
-            slot.occupant = None
-            code = self.outlook.code_of(exit_.code) if self.command.says_ready else None
-            self._lost(slot, lost, Death(was_ready, None if killed_by_us else exit_.signum, code=code))
-        else:
-            self._tell(lost, Consequence.NONE)
-        self._changed(self)
+    def let_go(self, pid: int) -> None:
+        """Stop a process that was kept although another has taken its place."""
+        process = self.processes.find(pid)
+        if process is not None and not process.is_asked_to_end:
+            self.population.stop(process)
 
-    def said(self, process: Process, fields: dict[str, str]) -> None:
-        """One of its processes has sent a message of sd_notify(3)."""
-        process.status = fields.get("STATUS", process.status)
-        self._services.emit(ProcessSaid(**process.names(), fields=tuple(fields.items())))
-        if fields.get("READY") == "1":
-            process.said_ready = True
-            if process.identity.wid in self.slots:
-                self.slots[process.identity.wid].spoke = self.options.cmd
-            self._ready(process)
+    def close(self) -> None:
+        """Give up what it holds, when nothing of it runs any more."""
+        self.rehearser.cancel()
+        self.processes.close()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def look_after_leftovers(self) -> None:
+    # What happens.
+
+    def record(self, exit_: Exit) -> Process | None:
+        """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
+        self.rehearser.record(exit_)
+        return self.processes.record(exit_)
+
+    def look_after_groups(self) -> None:
         """Forget the process groups that have ended; called after every reaping."""
-        gone = [each for each in self.leftovers if each.are_gone]
-        for each in gone:
-            self.leftovers.remove(each)
-            self._services.ended(each.pgid)
-        if gone:
-            self._changed(self)
-
-    def _end_leftovers(self, process: Process, *, killed: bool) -> None:
-        each = OrphanedGroup(
-            process,
-            stopping_of(self.options),
-            killed=killed,
-            loop=self._services.loop,
-            emit=self._services.emit,
-            on_gone=self.look_after_leftovers,
-        )
-        if each.are_gone:
-            self._services.ended(each.pgid)
-        else:
-            self.leftovers.append(each)
-
-    def _ready(self, process: Process) -> None:
-        if not process.became_ready():
-            return
-        self.outlook.was_ready = True
-        self._services.emit(ProcessReady(**process.names(), after=process.uptime, said=process.said_ready))
-        slot = self.slots.get(process.identity.wid)
-        if slot is not None and slot.candidate is process:
-            predecessor, slot.occupant, slot.candidate = slot.occupant, process, None
-            self._event(slot, SlotEvent.REPLACED, predecessor=predecessor)
-        self._changed(self)
-
-    def _tell(self, lost: ProcessExited | SpawnFailed, consequence: Consequence) -> None:
-        self._services.emit(replace(lost, consequence=consequence))
-
-    def _lost(self, slot: Slot, lost: ProcessExited, death: Death) -> None:
-        """Decide what follows when the occupant has died unasked; a candidate that is under way takes its place."""
-        slot.reason = f"{lost.how} after {human_duration(lost.uptime)}"
-        if slot.candidate is not None:
-            slot.occupant, slot.candidate = slot.candidate, None
-            self._tell(lost, Consequence.SUCCESSOR_SERVES)
-            return
-        self._judge(slot, lost, death)
-
-    def _judge(self, slot: Slot, lost: ProcessExited | SpawnFailed, death: Death) -> None:
-        policy = policy_of(self.options)
-        verdict = judge(policy, slot.tally, death)
-        slot.tally = verdict.tally
-        slot.finished = slot.finished or verdict.event is SlotEvent.FINISHED
-        if verdict.event in (SlotEvent.LOST_EARLY, SlotEvent.GAVE_UP):
-            self._failed(lost.text(), lost.generation)
-        # The same end for the same reason that nobody can mend by trying is told once.
-        if verdict.event is not SlotEvent.GAVE_UP or self.outlook.code is None:
-            told = replace(
-                lost,
-                consequence=_CONSEQUENCES[verdict.event],
-                delay=verdict.delay,
-                failed=0 if death.transient else verdict.tally.failed,
-                max_retry=policy.max_retry,
-            )
-            self._services.emit(told)
-        if verdict.event is SlotEvent.GAVE_UP and self.outlook.code is None:
-            self._give_up(death)
-        self._event(slot, verdict.event, verdict=verdict)
-
-    def _give_up(self, death: Death) -> None:
-        """When no other try can help, end those that are on their way to the same end, so that it is told once."""
-        if death.code in FINAL:
-            self.outlook.code = death.code
-            for process in self.processes.values():
-                process.kill()
-
-    def _failed(self, what: str, generation: int) -> None:
-        if generation == self.generation:
-            self.failures += 1
-        if self.outlook.code is None:
-            self.last_failure = what
-        self._changed(self)
-
-    def _event(
-        self, slot: Slot, event: SlotEvent, *, verdict: Verdict | None = None, predecessor: Process | None = None
-    ) -> None:
-        slot.state, effects = step(SLOT, slot.state, event)
-        for effect in effects:
-            if effect is Effect.SPAWN:
-                self._occupy(slot, again=event in (SlotEvent.LOST, SlotEvent.DUE))
-            elif effect is Effect.STOP_OCCUPANT:
-                self._vacate(slot)
-            elif effect is Effect.STOP_PREDECESSOR and predecessor is not None:
-                self._stop(predecessor)
-            elif effect is Effect.ARM and verdict is not None:
-                slot.retry = self._services.loop.call_later(verdict.delay, lambda: self._event(slot, SlotEvent.DUE))
-            elif effect is Effect.DISARM and slot.retry is not None:
-                slot.retry.cancel()
-            elif effect is Effect.CLEAR_TALLY:
-                slot.tally = Tally()
-
-    def _occupy(self, slot: Slot, *, again: bool) -> None:
-        if again:
-            slot.restarts += 1
-            self.restarts += 1
-        slot.occupant = self._spawn(slot)
-
-    def _vacate(self, slot: Slot) -> None:
-        for process in (slot.occupant, slot.candidate):
-            if process is not None:
-                self._stop(process)
-        slot.occupant = slot.candidate = None
-
-    def _stop(self, process: Process) -> None:
-        process.stop(stopping_of(self.options))
+        if self.processes.groups and self.processes.look_after_groups():
+            self._notify()
 
     def _fill(self) -> None:
         """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
         if not self.up:
             return
-        enough = self._services.loop.now() + _AT_A_TIME
+        enough = self._services.loop.now() + _STRETCH
         for wid in range(1, self.target + 1):
             slot = self.slots.get(wid)
             if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
                 continue
-            if self.outlook.code is not None:
+            if self.population.outlook.code is not None:
                 self.slots[wid] = Slot(wid, SlotState.FATAL, reason="not tried, since the first cannot start")
                 continue
             if not self._may_spawn():
                 return
-            self._event(self.slots.setdefault(wid, Slot(wid)), SlotEvent.WANT_UP)
+            self.population.event(self.slots.setdefault(wid, Slot(wid)), SlotEvent.WANT_UP)
             if self._services.loop.now() > enough:
                 self._come_back_at(enough)
                 return
@@ -380,62 +229,91 @@ class Watcher:
     def _may_spawn(self) -> bool:
         """Tell whether it is time for the next start; if not, come back when it is."""
         now = self._services.loop.now()
-        if now >= self._not_before:
-            self._not_before = now + self.options.warmup_delay
+        if now >= self.not_before:
+            self.not_before = now + self.options.warmup_delay
             return True
-        self._come_back_at(self._not_before)
+        self._come_back_at(self.not_before)
         return False
 
     def _come_back_at(self, instant: float) -> None:
-        if self._warming is None:
-            self._warming = self._services.loop.call_at(instant, self._warm)
-
-    def _warm(self) -> None:
-        self._warming = None
-        self._fill()
-        self._changed(self)
-
-    def _spawn(self, slot: Slot) -> Process | None:
-        """Start a process for a slot; when that fails the slot has taken note, and there is none."""
-        try:
-            process = start(self.command, slot.wid, self._services, generation=self.generation, board=self._board)
-        except (ForkserveError, OSError) as error:
-            self._not_started(slot, error)
-            return None
-        self.processes[process.pid] = process
-        slot.runs += 1
-        options = self.options
-        process.listen(lambda fields: self.said(process, fields))
-        if self.command.says_ready:
-            process.must_be_ready_within(options.ready_timeout)
-        else:
-            process.counts_as_ready_after(slot.patience(options), lambda: self._ready(process))
-        if options.max_age > 0:
-            age = options.max_age + self._services.random() * options.max_age_variance
-            process.ages(age, lambda: self._too_old(process))
-        return process
-
-    def _not_started(self, slot: Slot, error: ForkserveError | OSError) -> None:
-        slot.reason = str(error)
-        lost = SpawnFailed(watcher=self.name, wid=slot.wid, pid=0, generation=self.generation, reason=str(error))
-        if slot.occupant is not None:
-            self._failed(lost.text(), self.generation)
-            self._tell(lost, Consequence.PREDECESSOR_STAYS)
-            return
-        number = error.number if isinstance(error, SpawnError) else getattr(error, "errno", 0)
-        transient = number in _SHORT_OF
-        death = Death(was_ready=False, transient=transient, impossible=not transient and slot.runs == 0)
-        self._judge(slot, lost, death)
+        if self.warm_at is None:
+            self.warm_at = instant
 
     def _too_old(self, process: Process) -> None:
         """Replace a process that has reached its age; when the replacement fails, try again later."""
-        slot = self.slots.get(process.identity.wid)
+        slot, now = self.slots.get(process.wid), self._services.loop.now()
         if slot is None or slot.occupant is not process or process.is_asked_to_end:
             return
-        self._services.emit(ProcessAged(**process.names(), uptime=process.uptime))
-        if not self.command.runs_side_by_side:
-            slot.makes_way = True
-            self._stop(process)
+        self.emit(ProcessAged(**process.names(), uptime=now - process.started_at))
+        if not self.runs_beside(self.command):
+            slot.stops_first = True
+            self.population.stop(process)
         else:
+            process.age_at = now + max(self.options.backoff_max, 1.0)
             self.replace(slot.wid)
-            process.ages(max(self.options.backoff_max, 1.0), lambda: self._too_old(process))
+
+    # Time.
+
+    @property
+    def next_instant(self) -> float | None:
+        """The first instant at which something is to be done; None when nothing is."""
+        retries = (slot.retry.instant for slot in self.slots.values() if slot.retry is not None)
+        return earliest((*retries, self.warm_at, self.processes.next_instant, self.rehearser.next_instant))
+
+    def arm(self) -> None:
+        """Have the loop call at the first instant; to be done after every event."""
+        wanted = self.next_instant
+        if wanted is not None:  # what is overdue waits for its next turn, so that others have theirs
+            wanted = max(wanted, self._services.loop.now())
+        if self._timer is not None:
+            if self._timer.deadline == wanted and self._timer.callback is not None:
+                return
+            self._timer.cancel()
+        self._timer = None if wanted is None else self._services.loop.call_at(wanted, self._due)
+
+    def _due(self) -> None:
+        """Do what is due, for as long as others can wait; the rest comes in another turn."""
+        self._timer = None
+        now = self._services.loop.now()
+        for what, act in self._acts(now):
+            with Barrier(self.emit, what):
+                act()
+            if self._services.loop.now() > now + _STRETCH:
+                break
+        self.look_after_groups()
+        self._notify()
+
+    def _acts(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Iterate over what is due; each is forgotten before it is done, so that a bug does not come again at once."""
+        ended = 0
+        for process in self.processes:
+            if process.end_at is not None and process.end_at <= now and ended < AT_A_TIME:
+                ended += 1
+                yield f"the end of {process}", partial(self.processes.end_now, process, by_kill=process.end_by_kill)
+            elif (instant := process.next_instant) is not None and instant <= now and process.end_at is None:
+                yield f"a deadline of {process}", partial(self._due_of, process, now)
+        for group in tuple(self.processes.groups):
+            if group.deadline.is_due(now):
+                yield f"the deadline of what {group.leader} has left", partial(self.processes.miss_group, group)
+        for slot in tuple(self.slots.values()):
+            if slot.retry is not None and slot.retry.is_due(now):
+                slot.retry = None
+                yield f"the retry of {self.name}[{slot.wid}]", partial(self.population.event, slot, SlotEvent.DUE)
+        yield f"the rehearsal of {self.name}", partial(self.rehearser.due, now)
+        if self.warm_at is not None and self.warm_at <= now:
+            self.warm_at = None
+            yield f"the starts of {self.name}", self._fill
+
+    def _due_of(self, process: Process, now: float) -> None:
+        if process.deaf_until is not None and process.deaf_until <= now:
+            self.processes.hear_again(process)
+        if process.age_at is not None and process.age_at <= now:
+            process.age_at = None
+            self._too_old(process)
+        deadline = process.deadline
+        if deadline is not None and deadline.is_due(now):
+            process.deadline = None
+            if deadline.kind is DeadlineKind.SETTLE:
+                self.population.ready(process)
+            else:
+                self.processes.miss(process, deadline)

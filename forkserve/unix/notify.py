@@ -47,6 +47,14 @@ class NotifySocket:
         finally:
             os.umask(previous)
 
+    @classmethod
+    def restore(cls, fd: int, address: str) -> NotifySocket:
+        """Return a socket again that another one held by this descriptor."""
+        restored = cls.__new__(cls)
+        restored.address = address
+        restored._socket = socket.socket(fileno=fd)
+        return restored
+
     def fileno(self) -> int:
         """Return the descriptor that is readable when messages wait."""
         return self._socket.fileno()

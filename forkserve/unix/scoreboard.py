@@ -23,7 +23,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -77,14 +77,37 @@ class Scoreboard:
         self._taken: set[int] = set()
 
     def _open(self) -> None:
-        self.fd = os.memfd_create("forkserve-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.fd, SIZE)
-        # Else a process that shortens it would kill its siblings: SIGBUS (mmap(2)).
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        self._words = memoryview(mmap.mmap(self.fd, SIZE)).cast("q")
+        fd = os.memfd_create("forkserve-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, SIZE)
+            # Else a process that shortens it would kill its siblings: SIGBUS (mmap(2)).
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            words = memoryview(mmap.mmap(fd, SIZE)).cast("q")
+            bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError:
+            os.close(fd)
+            raise
         for place, value in enumerate((MAGIC, VERSION, HEADER * 8, RECORD * 8, CAPACITY, 0)):
-            self._words[place] = value
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            words[place] = value
+        self.fd, self.bell, self._words = fd, bell, words
+
+    @classmethod
+    def restore(cls, fd: int, bell: int, taken: Iterable[int]) -> Scoreboard:
+        """Return a board again that another one held by these descriptors; raises OSError."""
+        board = cls()
+        if bell >= 0:
+            board._words = memoryview(mmap.mmap(fd, SIZE)).cast("q")
+            board.fd, board.bell, board._taken = fd, bell, set(taken)
+        return board
+
+    @property
+    def taken(self) -> frozenset[int]:
+        """The indexes of the records that are in use."""
+        return frozenset(self._taken)
+
+    def place(self, index: int) -> Place:
+        """Return a record that is taken."""
+        return Place(self, index)
 
     def take(self, generation: int) -> Place | None:
         """Return a record for a new process, or None when all are taken; raises OSError when there can be no board."""

@@ -90,7 +90,9 @@ def test_a_pause_never_exceeds_its_bound_and_nothing_is_given_up_before_its_time
 
 @given(st.integers(1, 8), st.data())
 def test_a_roll_ends_and_never_has_two_processes_under_way(count: int, data: st.DataObject) -> None:
-    slots = {wid: SlotSnapshot(wid, SlotState.FILLED, data.draw(st.integers(0, 2)), False) for wid in range(1, count + 1)}
+    slots = {
+        wid: SlotSnapshot(wid, SlotState.FILLED, data.draw(st.integers(0, 2)), False) for wid in range(1, count + 1)
+    }
     for _ in range(3 * count + 1):
         found = next_step(list(slots.values()), 2)
         if found.kind is StepKind.DONE:

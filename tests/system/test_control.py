@@ -116,11 +116,37 @@ def test_every_verb_does_what_it_says(place: Path) -> None:
         assert report["restarts"] == 1
         assert all(each["memory"] > 0 and each["fds"] == 3 for each in report["processes"])
 
-        answer(place, "quit")
+        answer(place, "quit", "--no-wait")
         master.expect("slow: stopping")
         master.send(2)
 
         assert master.wait() == 1
+
+
+def test_quit_waits_until_all_has_ended(place: Path) -> None:
+    with controlled(place) as master:
+        master.expect("slow.*is ready")
+        answer(place, "stop", "slow", "--no-wait")
+        answer(place, "signal", "slow", "KILL")
+
+        assert answer(place, "quit") == "forkserve has stopped\n"
+        assert master.wait() == 0
+
+
+def test_verbs_for_all_leave_alone_what_does_not_start_with_the_others(place: Path) -> None:
+    with controlled(place) as master:
+        master.expect("slow.*is ready")
+        answer(place, "stop", "slow", "--no-wait")
+        answer(place, "signal", "slow", "KILL")
+        answer(place, "stop", "slow")
+
+        assert answer(place, "reload") == "reloaded; slow, off stopped, left alone\n"
+        answer(place, "start")
+
+        assert "stopped" in answer(place, "status", "off")
+        assert "ready" in answer(place, "status", "slow")
+        answer(place, "stop", "slow", "--no-wait")
+        answer(place, "signal", "slow", "KILL")
 
 
 def test_mistakes_are_one_line_and_exit_codes_tell_them_apart(place: Path) -> None:

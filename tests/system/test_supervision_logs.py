@@ -38,7 +38,7 @@ def test_usr1_without_the_folder_of_the_log_leaves_the_master_as_it_is(tmp_path:
 
         def written() -> bool:
             server.send(signal.SIGUSR1)
-            return log.exists() and "log files opened" in log.read_text()
+            return log.exists() and "log files reopened" in log.read_text()
 
         eventually(written)
         assert server.stop() == 0

@@ -52,15 +52,14 @@ def test_a_helper_in_a_session_of_another_process_counts(tmp_path: Path) -> None
 def test_nobody_is_killed_because_its_predecessor_was_ready_by_its_own_word(tmp_path: Path) -> None:
     (tmp_path / "run.sh").write_text(f"[ -e once ] || {HELPER}\ntouch once\necho up\nexec sleep 1000\n")
     config = "[watcher:a]\ncmd = sh run.sh\nready_timeout = 0.3\nready_after = 0.2\n"
-    with running(cwd=tmp_path, config=config) as server:
+    with running("--log-level", "debug", cwd=tmp_path, config=config) as server:
         server.allow("ended by SIGKILL.*restarting")
         first = server.started("a[1]")
         server.expect("is ready")
         server.expect("^up$")
         os.kill(first, signal.SIGKILL)
         second = server.started("a[1]")
-        server.send(signal.SIGHUP)
-        server.expect("configuration read again")
+        server.expect(rf"pid {second} is ready")
 
         assert [each.pid for each in server.children()] == [second]
         assert not any("not ready within" in line for line in server.lines)

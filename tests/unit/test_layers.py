@@ -21,6 +21,7 @@ HOLES = [
     ("serving/http/line.py", "import ssl", "The pure layers do no I/O"),
     ("serving/engine/fairness.py", "import socket", "Decisions of the engine are pure"),
     ("supervision/events/base.py", "import socket", "The pure layers do no I/O"),
+    ("supervision/jobs.py", "import time", "The pure layers do no I/O"),
     ("backends/sync.py", "import forkserve.backends.threads", "Backends are independent of each other"),
     ("backends/adapters/tornado.py", "import forkserve.backends.adapters.waitress", "Backends are independent"),
     ("master.py", "import httptools", "The master stands on the standard library and a small core"),

@@ -13,14 +13,16 @@ import pytest
 
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.proc import members_of
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
+from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 SCRIPT = """
 import os, signal, sys
 from forkserve.supervision.os.guard import Guard
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
+from tests.support.spawning import spawn
 guard = Guard(second_call=60 if sys.argv[1] == "killed" else 0.1)
 signum = None if sys.argv[1] == "untold" else signal.SIGTERM
 for command in sys.argv[2:]:

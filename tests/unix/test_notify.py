@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
 from forkserve.unix.notify import NotifySocket, notify, parse, take_listen_fds
+from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

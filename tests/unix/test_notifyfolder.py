@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
 from forkserve.unix.notify import notify
 from forkserve.unix.notifyfolder import NotifyFolder, places
 from forkserve.unix.privileges import Credentials, become
+from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -10,9 +10,10 @@ import pytest
 
 from forkserve.errors import ConfigError
 from forkserve.supervision.os.proc import children_of, members_of
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
 from forkserve.unix.fds import open_fds
 from forkserve.unix.privileges import Credentials, resolve
+from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

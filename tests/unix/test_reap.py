@@ -10,7 +10,8 @@ import pytest
 
 from forkserve.supervision.os.reap import Exit, reap, reap_one
 from forkserve.supervision.os.signals import SignalQueue
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
+from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -31,16 +32,16 @@ def test_one_sigchld_may_stand_for_many_deaths_and_none_is_missed() -> None:
     found: set[Exit] = set()
     while len(found) < 6:
         assert set(wait_for(queue)) == {signal.SIGCHLD}
-        found |= set(reap())
+        found |= set(reap(10))
     queue.close()
 
     assert found == expected
 
 
 def test_there_is_nothing_to_reap_without_children_or_while_they_live() -> None:
-    assert reap() == []
+    assert reap(10) == []
     pid = shell("sleep 100")
-    assert reap() == []
+    assert reap(10) == []
     assert reap_one(pid) is None
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

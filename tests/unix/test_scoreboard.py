@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from forkserve.config.handover import SCOREBOARD
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
 from forkserve.unix.scoreboard import CAPACITY, RECORD, SIZE, Field, Place, Scoreboard, Seat, State, take_seat
 from tests.support.forkserving import descriptors
+from tests.support.spawning import spawn
 
 
 @pytest.fixture

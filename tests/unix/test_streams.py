@@ -17,7 +17,8 @@ import pytest
 
 from forkserve.config.model import StreamClass, StreamOptions
 from forkserve.logwriter.client import Streams
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
+from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -286,7 +287,8 @@ def test_lines_go_to_syslog_with_severity_and_name(streams: Streams, tmp_path: P
 MASTER = """
 import os, signal, sys
 from forkserve.config.model import StreamOptions
-from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec
+from tests.support.spawning import spawn
 from forkserve.logwriter.client import Streams
 streams = Streams()
 output = streams.open(StreamOptions(filename=sys.argv[1]), None)

@@ -3,6 +3,9 @@
 It sleeps exactly until the next deadline, or for ever. A callback that raises is a bug of ours, logged with its
 traceback, and the loop lives on: it is the fault barrier of every event of the master. Instants are seconds of the
 monotonic clock, so a change of the wall clock moves nothing.
+
+With a limit (FORKSERVE_LOOP_LIMIT, for tests) a callback that holds the loop for longer is logged as an error. What
+counts is the time that the callback ran or slept, not that in which it waited for a processor.
 """
 
 from __future__ import annotations
@@ -10,12 +13,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import os
 import selectors
 import time
 from collections.abc import Callable
 from functools import partial
 
-__all__ = ["Loop", "Timer"]
+__all__ = ["LIMIT", "Loop", "Timer"]
+
+LIMIT = "FORKSERVE_LOOP_LIMIT"
+"""The variable with the seconds that a callback may hold the loop."""
 
 log = logging.getLogger("forkserve.loop")
 
@@ -34,10 +41,38 @@ class Timer:
         self.callback = None
 
 
-class Loop:
-    """Calls back for ready descriptors and due timers, one at a time, from `run` until `stop`."""
+class _Stopwatch:
+    """Measures how long this thread ran or slept, without the time that it waited for a processor."""
 
     def __init__(self) -> None:
+        try:
+            self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # a kernel without it: only the time that it ran can be told
+            self._schedstat = -1
+
+    def now(self) -> float:
+        """Return an instant of that clock, in seconds."""
+        if self._schedstat < 0:
+            return time.thread_time()
+        waited = int(os.pread(self._schedstat, 100, 0).split()[1])  # nanoseconds on a run queue
+        return time.monotonic() - waited / 1e9
+
+    def close(self) -> None:
+        """Give up its descriptor."""
+        if self._schedstat >= 0:
+            os.close(self._schedstat)
+        self._schedstat = -1
+
+
+class Loop:
+    """Calls back for ready descriptors and due timers, one at a time, from `run` until `stop`.
+
+    `limit` are the seconds that a callback may take without being complained about; 0 measures nothing.
+    """
+
+    def __init__(self, *, limit: float = 0.0) -> None:
+        self._limit = limit
+        self._stopwatch = _Stopwatch() if limit > 0 else None
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
@@ -96,6 +131,16 @@ class Loop:
         return max(0.0, self._timers[0][0] - self.now()) if self._timers else None
 
     def _call(self, callback: Callable[[], None]) -> None:
+        if self._stopwatch is None:
+            self._guarded(callback)
+            return
+        begun = self._stopwatch.now()
+        self._guarded(callback)
+        held = self._stopwatch.now() - begun
+        if held > self._limit:
+            log.error("held the loop for %.3f s, limit %g s: %s", held, self._limit, _name(callback))
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
         try:
             callback()
         except Exception:
@@ -105,3 +150,11 @@ class Loop:
         """Forget everything; the descriptors belong to their owners."""
         self._selector.close()
         self._timers.clear()
+        if self._stopwatch is not None:
+            self._stopwatch.close()
+
+
+def _name(callback: Callable[..., object]) -> str:
+    while isinstance(callback, partial):
+        callback = callback.func
+    return getattr(callback, "__qualname__", repr(callback))

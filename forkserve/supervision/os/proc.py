@@ -31,12 +31,15 @@ class Relation:
 
 
 def relations() -> list[Relation]:
-    """Return all processes that can be seen; empty where there is no /proc."""
+    """Return all processes that can be seen; empty where there is no /proc.
+
+    Raises OSError when descriptors or memory have run out, so that nobody is taken for dead.
+    """
     found = []
     with contextlib.suppress(FileNotFoundError):
         for entry in os.listdir("/proc"):
             if entry.isdecimal():
-                with contextlib.suppress(OSError):  # it has ended since
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # it has ended since
                     found.append(_parse(int(entry), Path("/proc", entry, "stat").read_bytes()))
     return found
 

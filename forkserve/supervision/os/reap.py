@@ -1,6 +1,6 @@
 """Collects the dead: every child that has ended, ours or adopted, until there is none (waitpid(2)).
 
-One SIGCHLD may stand for many deaths, so the loop ends only when the kernel has no more to tell.
+One SIGCHLD may stand for many deaths, so whoever reaps goes on until the kernel has no more to tell.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Exit:
         return f"was ended by {name}" + (" (core dumped)" if self.dumped else "")
 
 
-def reap() -> list[Exit]:
-    """Return the exits of all children that have ended since the last call, strangers included; never blocks."""
+def reap(most: int) -> list[Exit]:
+    """Return the exits of children that have ended, strangers included, at most so many; never blocks."""
     exits: list[Exit] = []
-    while (found := reap_one(-1)) is not None:
+    while len(exits) < most and (found := reap_one(-1)) is not None:
         exits.append(found)
     return exits
 

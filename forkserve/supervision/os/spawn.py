@@ -2,8 +2,10 @@
 
 Theory of operation. The master has one thread, so plain `fork` is safe, and what the child does before `exec` is
 straight Python, in the one order that works: session, descriptors, umask, limits, credentials, working directory, death
-signal, signal dispositions, exec. Whatever fails there travels back through a pipe that `exec` closes, so `spawn`
-either returns a pid that runs the program, or raises SpawnError and no process is left.
+signal, signal dispositions, exec. Looking for the program belongs to it: the search path may lead to a dead network
+drive. Whatever fails there travels back through a pipe that `exec` closes. So a start is two things: `fork` returns at
+once with a pid and the pipe, and when the pipe is readable `outcome` says whether the program runs. A child that was
+refused ends by itself, and is reaped like any other. `rehearse` makes the child do everything but execute.
 
 All signals are blocked around the fork. Until `setsid` the child belongs to the master's process group, and until
 `exec` it has the master's handlers, which write to the master's own queue: one Ctrl-C would be counted twice there.
@@ -14,7 +16,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import select
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,13 +27,10 @@ from forkserve.supervision.os.programs import NotFoundError, explain, locate
 from forkserve.unix.fds import arrange, lower_limit
 from forkserve.unix.privileges import Credentials, become
 
-__all__ = ["FIRST_SOCKET", "SpawnError", "SpawnSpec", "Stage", "spawn"]
+__all__ = ["FIRST_SOCKET", "Refusal", "SpawnError", "SpawnSpec", "Spawned", "Stage", "fork", "outcome"]
 
 FIRST_SOCKET = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3): where inherited sockets begin."""
-
-_PATIENCE = 5.0
-"""Seconds that the way to `exec` may take; it needs a few thousandths, but a dead network drive must not hold us."""
 
 _RESETTABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -89,64 +87,79 @@ class SpawnSpec:
     death_signal: int | None = signal.SIGTERM
 
 
-def spawn(spec: SpawnSpec) -> int:
-    """Start the program and return its pid, which is also its session and process group.
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a program does not run: `number` is the errno (0 if there is none), `stage` what was being done."""
 
-    Raises SpawnError, with no process left, when anything before the program's first instruction fails.
+    number: int
+    stage: Stage
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A child on its way to exec; `report` is the pipe for `outcome`, the caller's to close."""
+
+    pid: int
+    report: int
+
+
+def fork(spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
+    """Begin to start a program; the pid is also its session and process group.
+
+    Raises SpawnError, with no process left, when there can be no child. With `rehearse` the child ends before exec.
     """
-    try:
-        program = locate(spec.executable or spec.argv[0], spec.env.get("PATH"), spec.cwd)
-    except NotFoundError as error:
-        raise SpawnError(error.number, Stage.FIND, str(error)) from None
     master = os.getpid()
-    reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        pid = _fork(spec, program, master, writing)
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _no_child(spec, error) from None
+    try:
+        pid = _fork(spec, master, writing, rehearse=rehearse)
     except OSError as error:
         os.close(reading)
-        text = f"cannot {Stage.FORK.value} {program!r}: {error.strerror}"
-        raise SpawnError(error.errno or 0, Stage.FORK, text) from None
+        raise _no_child(spec, error) from None
     finally:
         os.close(writing)
+    return Spawned(pid, reading)
+
+
+def outcome(report: int) -> Refusal | bool:
+    """Read a report: True when the program runs, False while that is open, or why it does not."""
     try:
-        _await_exec(pid, reading, program)
-    finally:
-        os.close(reading)
-    return pid
+        text = os.read(report, 4096)
+    except BlockingIOError:
+        return False
+    if not text:
+        return True
+    stage, number, reason = text.decode(errors="surrogateescape").split("\n", 2)
+    return Refusal(int(number), Stage[stage], reason)
 
 
-def _fork(spec: SpawnSpec, program: str, master: int, report: int) -> int:
+def _no_child(spec: SpawnSpec, error: OSError) -> SpawnError:
+    text = f"cannot {Stage.FORK.value} {spec.executable or spec.argv[0]!r}: {error.strerror}"
+    return SpawnError(error.errno or 0, Stage.FORK, text)
+
+
+def _fork(spec: SpawnSpec, master: int, report: int, *, rehearse: bool) -> int:
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
-            _become(spec, program, master, report)
+            _become(spec, master, report, rehearse=rehearse)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _await_exec(pid: int, reading: int, program: str) -> None:
-    waiting = select.poll()
-    waiting.register(reading, select.POLLIN)
-    if not waiting.poll(_PATIENCE * 1000):
-        os.kill(pid, signal.SIGKILL)  # the reaper collects it: here it could keep us waiting still
-        text = f"cannot {Stage.EXECUTE.value} {program!r}: not done within {_PATIENCE:g} s"
-        raise SpawnError(errno.ETIMEDOUT, Stage.EXECUTE, text)
-    report = os.read(reading, 4096)
-    if not report:
-        return
-    os.waitpid(pid, 0)
-    stage, number, text = report.decode(errors="surrogateescape").split("\n", 2)
-    raise SpawnError(int(number), Stage[stage], text)
-
-
-def _become(spec: SpawnSpec, program: str, master: int, report: int) -> None:
+def _become(spec: SpawnSpec, master: int, report: int, *, rehearse: bool) -> None:
     """Turn the fork into the program. Runs in the child and never returns."""
-    stage = Stage.DESCRIPTORS
+    stage, program = Stage.DESCRIPTORS, spec.executable or spec.argv[0]
     try:
         os.setsid()
         report = arrange(_descriptors(spec), keep=report)
+        stage = Stage.FIND
+        program = locate(program, spec.env.get("PATH"), spec.cwd)
         stage = Stage.LIMITS
         _limit(spec)
         stage = Stage.USER
@@ -160,13 +173,26 @@ def _become(spec: SpawnSpec, program: str, master: int, report: int) -> None:
             _die_with(master, spec.death_signal)
         _reset_signals()
         stage = Stage.EXECUTE
+        if rehearse:
+            _try_out(program)
         os.execve(program, spec.argv, _environment(spec))
     except BaseException as error:  # noqa: BLE001 - the frames below belong to the master and must not run here
-        number = getattr(error, "errno", None) or 0
+        number = getattr(error, "errno", None) or getattr(error, "number", 0)
         text = f"cannot {stage.value} {program!r}: {_reason(stage, spec, program, error)}"
+        if isinstance(error, NotFoundError):
+            text = str(error)
         os.write(report, f"{stage.name}\n{number}\n{text}".encode(errors="surrogateescape")[:4096])
     finally:
         os._exit(127)
+
+
+def _try_out(program: str) -> None:
+    """End the child well where exec would succeed, as far as can be told without it; raises OSError."""
+    if not os.path.exists(program):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if os.path.isdir(program) or not os.access(program, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    os._exit(0)
 
 
 def _reason(stage: Stage, spec: SpawnSpec, program: str, error: BaseException) -> str:

@@ -1,0 +1,78 @@
+"""What the end of a process says: the fact for the log, and the death that `lifecycle` judges.
+
+Rules: pure functions of a process that was reaped, and of the options in force.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from forkserve.config.model import WatcherOptions
+from forkserve.errors import ForkserveError
+from forkserve.supervision.events import ProcessExited, SpawnFailed
+from forkserve.supervision.events.process import ProcessLost
+from forkserve.supervision.lifecycle import Death, Policy
+from forkserve.supervision.os.spawn import SpawnError
+from forkserve.supervision.process import Process, Stopping
+from forkserve.supervision.wording import human_duration
+
+__all__ = ["death_of", "errno_of", "fact_of", "failed_start", "policy_of", "reason_of", "stopping_of"]
+
+_SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""A start that fails so says nothing about the program: it is tried until the machine has what it lacks."""
+
+_SOON = 1.0
+"""Seconds of running, or of having said READY=1, before which a death counts as early."""
+
+
+def fact_of(process: Process, now: float) -> ProcessExited | SpawnFailed:
+    """Return the fact that a process has been reaped: it ended, or its program never ran."""
+    if process.refusal is not None:
+        return SpawnFailed(**process.names(), reason=process.refusal.text)
+    assert process.exit is not None
+    return ProcessExited(
+        **process.names(),
+        how=str(process.exit),
+        code=process.exit.code,
+        signum=process.exit.signum,
+        uptime=now - process.started_at,
+    )
+
+
+def reason_of(lost: ProcessLost) -> str:
+    """Return what a slot says about the loss of its last occupant."""
+    if isinstance(lost, ProcessExited):
+        return f"{lost.how} after {human_duration(lost.uptime)}"
+    return lost.reason if isinstance(lost, SpawnFailed) else lost.text()
+
+
+def death_of(process: Process, *, was_ready: bool, killed_by_us: bool, runs: int, now: float) -> Death:
+    """Return how an occupant was lost; `runs` counts the programs that have run in its slot."""
+    if process.refusal is not None:
+        return failed_start(process.refusal.number, runs)
+    assert process.exit is not None
+    since_ready = process.ready_for(now) if process.said_ready else None
+    early = now - process.started_at < _SOON or (since_ready is not None and since_ready < _SOON)
+    return Death(was_ready, None if killed_by_us else process.exit.signum, early=early)
+
+
+def failed_start(number: int, runs: int) -> Death:
+    """Return the death of a process whose program never ran, for this errno."""
+    transient = number in _SHORT_OF
+    impossible = not transient and number != errno.ETIMEDOUT and runs == 0
+    return Death(was_ready=False, transient=transient, impossible=impossible)
+
+
+def errno_of(error: ForkserveError | OSError) -> int:
+    """Return the errno of a start that failed, 0 when there is none."""
+    return error.number if isinstance(error, SpawnError) else getattr(error, "errno", None) or 0
+
+
+def policy_of(options: WatcherOptions) -> Policy:
+    """Return what a watcher wants done about a death."""
+    return Policy(options.respawn, options.max_retry, options.backoff, options.backoff_max)
+
+
+def stopping_of(options: WatcherOptions) -> Stopping:
+    """Return how a watcher wants its processes to be stopped."""
+    return Stopping(options.stop_signal, options.stop_children, options.graceful_timeout)

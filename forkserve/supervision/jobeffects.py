@@ -1,0 +1,99 @@
+"""What a job wants done to its watcher, as data; `jobqueue` does it.
+
+Rules: pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forkserve.supervision.events import Event
+
+__all__ = [
+    "JobEffect",
+    "OpenGeneration",
+    "PutBack",
+    "Rehearse",
+    "Replace",
+    "Revive",
+    "SendHup",
+    "SetTarget",
+    "TakeDown",
+    "Tell",
+    "Up",
+    "Withdraw",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """Raise the wish that it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeDown:
+    """Lower the wish, and stop what runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """Try again at once what had failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetTarget:
+    """Keep this many processes."""
+
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearse:
+    """Try whether what was offered could be started."""
+
+    offer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Forget an offer that is not taken."""
+
+    offer: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGeneration:
+    """Have the next processes be of what was offered."""
+
+    offer: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Have the next processes be of a former generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Start a successor for the occupant of a slot."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendHup:
+    """Send SIGHUP to all processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """State a fact."""
+
+    event: Event
+
+
+JobEffect = (
+    Up | TakeDown | Revive | SetTarget | Rehearse | Withdraw | OpenGeneration | PutBack | Replace | SendHup | Tell
+)

@@ -1,0 +1,44 @@
+"""What supervision asks of the kernel about processes: start one, read how that went, send a signal.
+
+Rules: thin, and the only place that a test of supervision replaces. A pid given here must not have been reaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from forkserve.supervision.os.spawn import Refusal, Spawned, SpawnSpec, fork, outcome
+
+__all__ = ["Kernel"]
+
+
+class Kernel:
+    """Processes as numbers."""
+
+    def fork(self, spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
+        """Begin to start a program, or only try whether it could be; raises SpawnError."""
+        return fork(spec, rehearse=rehearse)
+
+    def outcome(self, report: int) -> Refusal | bool:
+        """Read the report of a start: True when the program runs, False while that is open, or why it does not."""
+        return outcome(report)
+
+    def close(self, report: int) -> None:
+        """Give up the report of a start."""
+        os.close(report)
+
+    def signal(self, pid: int, signum: int) -> None:
+        """Send a signal to a child; one that has ended, or has become another user's, is no error."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signum)
+
+    def signal_group(self, pgid: int, signum: int) -> bool:
+        """Send a signal to a process group, 0 to ask only; False when there is no such group any more."""
+        try:
+            os.killpg(pgid, signum)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # it lives, under another user
+            return True
+        return True

@@ -1,0 +1,65 @@
+"""How a watcher looks: to a person (`view_of`), to its jobs (`snapshot_of`), and in one word (`state_of`).
+
+Rules: it reads a watcher and changes nothing.
+"""
+
+from __future__ import annotations
+
+from forkserve.supervision.lifecycle import SlotState
+from forkserve.supervision.snapshot import WatcherSnapshot, WatcherState, WatcherView, watcher_state
+from forkserve.supervision.watcher import Watcher
+
+__all__ = ["snapshot_of", "state_of", "view_of"]
+
+
+def state_of(watcher: Watcher) -> WatcherState:
+    """Return what a watcher is doing."""
+    slots = watcher.slots.values()
+    return watcher_state(
+        up=watcher.up,
+        slots=[(slot.state, slot.is_ready) for slot in slots],
+        processes=len(watcher.processes) + len(watcher.processes.groups),
+        finished=bool(slots) and all(slot.finished for slot in slots),
+    )
+
+
+def view_of(watcher: Watcher, now: float) -> WatcherView:
+    """Return a picture of now, processes in order of slot and age."""
+    slots = watcher.slots
+    ordered = sorted(watcher.processes, key=lambda each: (each.wid, each.number))
+    return WatcherView(
+        name=watcher.name,
+        state=state_of(watcher),
+        numprocesses=watcher.target,
+        restarts=watcher.population.restarts,
+        generation=watcher.generation,
+        processes=tuple(each.view(slots[each.wid].restarts if each.wid in slots else 0, now) for each in ordered),
+        slots=tuple(slot.view(now) for _, slot in sorted(slots.items())),
+        options=watcher.options,
+    )
+
+
+def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
+    """Return a watcher as a job sees it that wants what was offered, or with 0 what is in force."""
+    wanted, slots, rehearsal = watcher.templates.wanted(offer), watcher.slots.values(), watcher.rehearser.current
+    return WatcherSnapshot(
+        name=watcher.name,
+        up=watcher.up,
+        target=watcher.target,
+        generation=watcher.generation,
+        newest=watcher.templates.newest,
+        is_gone=watcher.is_gone,
+        is_settled=watcher.is_settled,
+        slots=tuple(slot.snapshot() for slot in slots),
+        ready=sum(slot.is_ready for slot in slots),
+        given_up=tuple((slot.wid, slot.reason) for slot in slots if slot.state is SlotState.FATAL),
+        processes=len(watcher.processes),
+        failures=watcher.population.failures,
+        last_failure=watcher.population.last_failure,
+        singleton=watcher.options.singleton,
+        side_by_side=watcher.runs_beside(wanted),
+        send_hup=wanted.options.send_hup,
+        stop_signal=watcher.options.stop_signal,
+        grace=watcher.options.graceful_timeout,
+        rehearsed=None if rehearsal is None or rehearsal.offer != offer else rehearsal.verdict,
+    )

@@ -1,0 +1,268 @@
+"""The slots of a watcher and the processes in them: who is where, who died, who comes next.
+
+Theory of operation. What happens to a process comes in as an event (an exit, a report, a message, a deadline); what it
+means for its slot goes through the slot's table in `lifecycle`, and the effects are carried out here. After anything
+that a job may wait for, `changed` is called.
+
+A slot has an occupant. During a replacement it also has a candidate, which becomes the occupant when it is ready, and
+is dropped when it fails. A process that has been told to stop belongs to no slot any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from forkserve.config.model import WatcherOptions
+from forkserve.errors import ForkserveError
+from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.deaths import (
+    death_of,
+    errno_of,
+    fact_of,
+    failed_start,
+    policy_of,
+    reason_of,
+    stopping_of,
+)
+from forkserve.supervision.events import Consequence, Event, ProcessReady, ProcessSaid, SpawnFailed
+from forkserve.supervision.events.process import ProcessLost
+from forkserve.supervision.lifecycle import (
+    FINAL,
+    SLOT,
+    Death,
+    Effect,
+    SlotEvent,
+    SlotState,
+    Tally,
+    Verdict,
+    judge,
+    step,
+)
+from forkserve.supervision.process import Process
+from forkserve.supervision.processes import Processes
+from forkserve.supervision.slot import Outlook, Slot
+from forkserve.supervision.spawning import SpawnServices
+from forkserve.supervision.templates import Templates
+
+__all__ = ["Population"]
+
+_CONSEQUENCES: Mapping[SlotEvent, Consequence] = {
+    SlotEvent.LOST: Consequence.RESTART,
+    SlotEvent.LOST_EARLY: Consequence.BACKOFF,
+    SlotEvent.GAVE_UP: Consequence.GIVEN_UP,
+    SlotEvent.FINISHED: Consequence.FINISHED,
+}
+
+
+class Population:
+    """The slots by number, and all processes of a watcher.
+
+    `restarts` counts the processes that were lost and replaced; `failures` early deaths and failed starts of the
+    generation in force, for a reload to notice.
+    """
+
+    def __init__(self, templates: Templates, services: SpawnServices, changed: Callable[[], None]) -> None:
+        self.templates = templates
+        self.slots: dict[int, Slot] = {}
+        self.processes = Processes(services, self)
+        self.restarts = 0
+        self.failures = 0
+        self.last_failure = ""
+        self.outlook = Outlook()
+        self._services = services
+        self._changed = changed
+
+    @property
+    def _options(self) -> WatcherOptions:
+        return self.templates.in_force.options
+
+    def emit(self, event: Event) -> None:
+        """Hand out a fact about them."""
+        self._services.emit(event)
+
+    def exited(self, process: Process) -> None:
+        """One of its processes has been reaped."""
+        now = self._services.loop.now()
+        self.processes.confirm(process)
+        killed_by_us, was_ready = process.is_asked_to_end, process.is_ready
+        self.processes.bury(process, stopping_of(self._options))
+        slot = self.slots.get(process.wid)
+        lost = fact_of(process, now)
+        if slot is not None and slot.candidate is process:
+            slot.candidate = None
+            self._failed(lost.text(), process.generation)
+            self._tell(lost, Consequence.PREDECESSOR_STAYS)
+        elif slot is not None and slot.occupant is process and slot.stops_first and self._options.respawn:
+            slot.occupant, slot.stops_first = None, False
+            self._tell(lost, Consequence.SUCCESSOR_STARTS)
+            self.event(slot, SlotEvent.LOST)
+        elif slot is not None and slot.occupant is process:
+            slot.occupant = None
+            death = death_of(process, was_ready=was_ready, killed_by_us=killed_by_us, runs=slot.runs, now=now)
+            if self.templates.in_force.says_ready and process.exit is not None and process.refusal is None:
+                death = replace(death, code=self.outlook.code_of(process.exit.code))
+            self._lost(slot, lost, death)
+        else:
+            self._tell(lost, Consequence.NONE)
+        self._changed()
+
+    def forget(self, process: Process) -> None:
+        """Go on without a reaped process although a bug has kept its end from being handled."""
+        self.processes.forget(process)
+        slot = self.slots.get(process.wid)
+        if slot is not None:
+            slot.candidate = None if slot.candidate is process else slot.candidate
+            slot.occupant = None if slot.occupant is process else slot.occupant
+            if slot.occupant is None and slot.state is SlotState.FILLED:
+                slot.state = SlotState.BACKOFF
+                slot.retry = self._after(max(self._options.backoff, 1.0), DeadlineKind.RETRY)
+        self._changed()
+
+    def on_started(self, process: Process) -> None:
+        """Called when the program of a process runs: its time to be ready begins."""
+        slot, options = self.slots.get(process.wid), self._options
+        if slot is not None:
+            slot.runs += 1
+        if process.is_asked_to_end:
+            return
+        if self.templates.in_force.says_ready:
+            if options.ready_timeout > 0:
+                process.deadline = self._after(options.ready_timeout, DeadlineKind.READY)
+        else:
+            patience = options.ready_after if slot is None else slot.patience(options)
+            process.deadline = self._after(patience, DeadlineKind.SETTLE)
+        self._changed()
+
+    def on_said(self, process: Process, fields: dict[str, str]) -> None:
+        """Called when a process has sent a message of sd_notify(3)."""
+        process.status = fields.get("STATUS", process.status)
+        self.emit(ProcessSaid(**process.names(), fields=tuple(fields.items())))
+        if fields.get("READY") == "1":
+            process.said_ready = True
+            if process.wid in self.slots:
+                self.slots[process.wid].spoke = self._options.cmd
+            self.ready(process)
+        self._changed()
+
+    def ready(self, process: Process) -> None:
+        """Note that a process serves; a candidate takes its place."""
+        if not self.processes.become_ready(process):
+            return
+        self.outlook.was_ready = True
+        after = self._services.loop.now() - process.started_at
+        self.emit(ProcessReady(**process.names(), after=after, said=process.said_ready))
+        slot = self.slots.get(process.wid)
+        if slot is not None and slot.candidate is process:
+            predecessor, slot.occupant, slot.candidate = slot.occupant, process, None
+            self.event(slot, SlotEvent.REPLACED, predecessor=predecessor)
+        self._changed()
+
+    def _tell(self, lost: ProcessLost, consequence: Consequence) -> None:
+        self.emit(replace(lost, consequence=consequence))
+
+    def _lost(self, slot: Slot, lost: ProcessLost, death: Death) -> None:
+        """Decide what follows when the occupant has died unasked; a candidate that is under way takes its place."""
+        slot.reason = reason_of(lost)
+        if slot.candidate is not None:
+            slot.occupant, slot.candidate = slot.candidate, None
+            self._tell(lost, Consequence.SUCCESSOR_SERVES)
+            return
+        self._judge(slot, lost, death)
+
+    def _judge(self, slot: Slot, lost: ProcessLost, death: Death) -> None:
+        policy = policy_of(self._options)
+        verdict = judge(policy, slot.tally, death)
+        slot.tally = verdict.tally
+        slot.finished = slot.finished or verdict.event is SlotEvent.FINISHED
+        if verdict.event in (SlotEvent.LOST_EARLY, SlotEvent.GAVE_UP):
+            self._failed(lost.text(), lost.generation)
+        # The same end for the same reason that nobody can mend by trying is told once.
+        if verdict.event is not SlotEvent.GAVE_UP or self.outlook.code is None:
+            told = replace(
+                lost,
+                consequence=_CONSEQUENCES[verdict.event],
+                delay=verdict.delay,
+                failed=0 if death.transient else verdict.tally.failed,
+                max_retry=policy.max_retry,
+            )
+            self.emit(told)
+        if verdict.event is SlotEvent.GAVE_UP and self.outlook.code is None:
+            self._give_up(death)
+        self.event(slot, verdict.event, verdict=verdict)
+
+    def _give_up(self, death: Death) -> None:
+        """When no other try can help, end those that are on their way to the same end, so that it is told once."""
+        if death.code in FINAL:
+            self.outlook.code = death.code
+            self.processes.kill_all()
+
+    def _failed(self, what: str, generation: int) -> None:
+        if generation == self.templates.generation:
+            self.failures += 1
+        if self.outlook.code is None:
+            self.last_failure = what
+        self._changed()
+
+    def _not_started(self, slot: Slot, error: ForkserveError | OSError) -> None:
+        lost = SpawnFailed(
+            watcher=self._options.name, wid=slot.wid, pid=0, generation=self.templates.generation, reason=str(error)
+        )
+        slot.reason = reason_of(lost)
+        if slot.occupant is not None:
+            self._failed(lost.text(), self.templates.generation)
+            self._tell(lost, Consequence.PREDECESSOR_STAYS)
+        else:
+            self._judge(slot, lost, failed_start(errno_of(error), slot.runs))
+
+    def event(
+        self, slot: Slot, event: SlotEvent, *, verdict: Verdict | None = None, predecessor: Process | None = None
+    ) -> None:
+        """Take a step of a slot's table and do what it asks for."""
+        slot.state, effects = step(SLOT, slot.state, event)
+        for effect in effects:
+            if effect is Effect.SPAWN:
+                self._occupy(slot, again=event in (SlotEvent.LOST, SlotEvent.DUE))
+            elif effect is Effect.STOP_OCCUPANT:
+                self._vacate(slot)
+            elif effect is Effect.STOP_PREDECESSOR and predecessor is not None:
+                if not self._services.hold(predecessor):
+                    self.stop(predecessor)
+            elif effect is Effect.ARM and verdict is not None:
+                slot.retry = self._after(verdict.delay, DeadlineKind.RETRY)
+            elif effect is Effect.DISARM:
+                slot.retry = None
+            elif effect is Effect.CLEAR_TALLY:
+                slot.tally = Tally()
+
+    def _occupy(self, slot: Slot, *, again: bool) -> None:
+        if again:
+            slot.restarts += 1
+            self.restarts += 1
+        slot.occupant = self.spawn(slot)
+
+    def _vacate(self, slot: Slot) -> None:
+        for process in (slot.occupant, slot.candidate):
+            if process is not None:
+                self.stop(process)
+        slot.occupant = slot.candidate = None
+
+    def stop(self, process: Process) -> None:
+        """Ask a process to stop, as the options in force say."""
+        self.processes.stop(process, stopping_of(self._options))
+
+    def spawn(self, slot: Slot) -> Process | None:
+        """Request a process for a slot; when that fails the slot has taken note, and there is none."""
+        try:
+            process = self.processes.start(self.templates.in_force, slot.wid, self.templates.generation)
+        except (ForkserveError, OSError) as error:
+            self._not_started(slot, error)
+            return None
+        options = self._options
+        if options.max_age > 0:
+            age = options.max_age + self._services.random() * options.max_age_variance
+            process.age_at = self._services.loop.now() + age
+        return process
+
+    def _after(self, timeout: float, kind: DeadlineKind) -> Deadline:
+        return Deadline.after(timeout, kind, self._services.loop.now())

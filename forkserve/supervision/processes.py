@@ -1,0 +1,299 @@
+"""The processes of one watcher, and the groups that they leave behind: kept, heard, told to stop, and reaped.
+
+Theory of operation. `start` forks and returns; whether the program runs comes through its report, and what it says
+through its notify socket. Both are watched here, and told to the owner, a watcher. An exit is `recorded` as soon as
+waitpid(2) has said it, before anything is done about any exit: from then on nothing is sent to that pid, whatever
+fails afterwards. All deadlines are data of the processes; `next_instant` and `due` serve the watcher's one timer.
+
+Rules: what follows from an event is the owner's to decide. State is plain data; sockets and callbacks are made of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import selectors
+import signal
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Protocol
+
+from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.command import Command
+from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
+from forkserve.supervision.events import DeadlineMissed, OrphansRemain, ProcessStarted, StopRequested
+from forkserve.supervision.lifecycle import Effect, ProcessEvent, ProcessState
+from forkserve.supervision.os.reap import Exit
+from forkserve.supervision.os.spawn import Refusal, Stage
+from forkserve.supervision.process import KILL_PATIENCE, OrphanedGroup, Process, Stopping, lateness
+from forkserve.supervision.spawning import Resources, SpawnServices, start
+from forkserve.supervision.wording import signal_name
+from forkserve.unix.notify import PORTION
+from forkserve.unix.scoreboard import Scoreboard
+
+__all__ = ["AT_A_TIME", "Owner", "Processes"]
+
+AT_A_TIME = 25
+"""Processes that are told to end at a stretch; then whatever else has happened has its turn."""
+
+_TURN = 0.05
+"""Seconds without such a signal after which the next is the first of a stretch."""
+
+FLOOD_PAUSE = 0.05
+"""Seconds in which a process that writes messages without end is not listened to."""
+
+
+class Owner(Protocol):
+    """Called with what happens to the processes; each call is an event with a barrier around it."""
+
+    def on_started(self, process: Process) -> None:
+        """Called when the program runs."""
+
+    def on_said(self, process: Process, fields: dict[str, str]) -> None:
+        """Called when a process has sent messages of sd_notify(3)."""
+
+
+class Processes:
+    """All that live or were told to end, by number; `groups` are what ended ones have left."""
+
+    def __init__(self, services: SpawnServices, owner: Owner) -> None:
+        self.by_number: dict[int, Process] = {}
+        self.groups: list[OrphanedGroup] = []
+        self.made = 0
+        self._turn = 0.0
+        self._ended_in_turn = 0
+        self.board = Scoreboard()
+        self._by_pid: dict[int, Process] = {}
+        self._resources: dict[int, Resources] = {}
+        self._services = services
+        self._owner = owner
+
+    def __iter__(self) -> Iterator[Process]:
+        """Iterate over the processes, oldest first; they may be removed meanwhile."""
+        return iter(tuple(self.by_number.values()))
+
+    def __len__(self) -> int:
+        return len(self.by_number)
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The pids that live: children of ours that have not been reaped."""
+        return frozenset(self._by_pid)
+
+    def find(self, pid: int) -> Process | None:
+        """Return the living process of a pid."""
+        return self._by_pid.get(pid)
+
+    def start(self, command: Command, wid: int, generation: int) -> Process:
+        """Request a process; raises ForkserveError or OSError with none left."""
+        self.made += 1
+        process, resources = start(
+            command, wid, self._services, number=self.made, generation=generation, board=self.board
+        )
+        self.keep(process, resources)
+        return process
+
+    def keep(self, process: Process, resources: Resources) -> None:
+        """Take in a process that was started, and listen to it."""
+        self.by_number[process.number] = process
+        self._resources[process.number] = resources
+        if process.is_alive:
+            self._by_pid[process.pid] = process
+        with Barrier(self._services.emit, f"listening to {process}"):  # the report is read at its deadline then
+            if process.report >= 0:
+                self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
+            self._listen(process)
+
+    def _listen(self, process: Process) -> None:
+        if process.notify >= 0 and process.deaf_until is None:
+            self._services.loop.watch(process.notify, selectors.EVENT_READ, partial(self._heard, process))
+
+    def _reported(self, process: Process, _events: int = 0) -> None:
+        with Barrier(self._services.emit, f"the report of {process}"):
+            self.confirm(process)
+
+    def confirm(self, process: Process) -> None:
+        """Read the report of its start, if that is there: it runs, or it was refused and will be reaped.
+
+        The pipe of one that was killed on its way to exec ends as that of a program that runs.
+        """
+        if process.report < 0:
+            return
+        outcome = self._services.kernel.outcome(process.report)
+        if outcome is False:
+            return
+        self._close_report(process)
+        if isinstance(outcome, Refusal):
+            process.refusal = process.refusal or outcome
+        elif process.refusal is None and Effect.ANNOUNCE_START in process.on(
+            ProcessEvent.STARTED, self._services.loop.now()
+        ):
+            self._services.emit(ProcessStarted(**process.names(), argv=process.argv))
+            self._owner.on_started(process)
+
+    def _close_report(self, process: Process) -> None:
+        report, process.report = process.report, -1
+        if report >= 0:
+            self._services.loop.unwatch(report)
+            self._services.kernel.close(report)
+
+    def _heard(self, process: Process, _events: int = 0) -> None:
+        with Barrier(self._services.emit, f"a message of {process}"):
+            self.confirm(process)  # exec comes before the first word, whichever we hear of first
+            notify = self._resources[process.number].notify
+            messages = [] if notify is None else notify.take()
+            if len(messages) >= PORTION:
+                self._services.loop.unwatch(process.notify)
+                process.deaf_until = self._services.loop.now() + FLOOD_PAUSE
+            self._owner.on_said(process, {name: value for message in messages for name, value in message.items()})
+
+    def become_ready(self, process: Process) -> bool:
+        """Note that it serves; True when that is news."""
+        return Effect.ANNOUNCE in self._step(process, ProcessEvent.READY)
+
+    def stop(self, process: Process, stopping: Stopping) -> None:
+        """Ask it to stop; it is killed when it has not in time."""
+        process.stopping = stopping
+        self._end(process, by_kill=False)
+
+    def kill_all(self) -> None:
+        """Kill all processes, and what others have left."""
+        for process in self:
+            self._end(process, by_kill=True)
+        for group in self.groups:
+            self._kill_group(group)
+
+    def _end(self, process: Process, *, by_kill: bool) -> None:
+        """Send the signal now, or when many are ended at once a moment later: a signal may take the kernel long."""
+        now = self._services.loop.now()
+        self._turn, self._ended_in_turn = now, 1 + (self._ended_in_turn if now - self._turn < _TURN else 0)
+        if self._ended_in_turn <= AT_A_TIME:
+            self.end_now(process, by_kill=by_kill)
+        elif by_kill or process.state not in (ProcessState.DRAINING, ProcessState.KILLING):
+            process.end_at, process.end_by_kill = now, by_kill or process.end_by_kill
+
+    def end_now(self, process: Process, *, by_kill: bool) -> None:
+        """Send a process its stop signal, or SIGKILL."""
+        process.end_at, process.end_by_kill = None, False
+        self._step(process, ProcessEvent.KILL if by_kill else ProcessEvent.STOP)
+
+    def signal(self, processes: Iterable[Process], signum: int) -> int:
+        """Send a signal to those that live; returns how many got it."""
+        living = [each for each in processes if each.is_alive]
+        for each in living:
+            self._services.kernel.signal(each.pid, signum)
+        return len(living)
+
+    def record(self, exit_: Exit) -> Process | None:
+        """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
+        process = self._by_pid.pop(exit_.pid, None)
+        if process is not None:
+            process.exit = exit_
+        return process
+
+    def bury(self, process: Process, stopping: Stopping) -> None:
+        """Forget a process that has been reaped, and begin to end what it has left in its group."""
+        now = self._services.loop.now()
+        killed = process.is_asked_to_end and process.exit is not None and process.exit.signum == signal.SIGKILL
+        self.by_number.pop(process.number, None)
+        process.on(ProcessEvent.EXITED, now)
+        process.end_at = process.age_at = None
+        self._release(process)
+        self._add_group(process, stopping, killed=killed, now=now)
+
+    def forget(self, process: Process) -> None:
+        """Forget a reaped process although a bug has kept it from being buried; what it left is ended at the end."""
+        self.by_number.pop(process.number, None)
+        self._release(process)
+        self._services.on_group_ended(process.pid)
+
+    def _release(self, process: Process) -> None:
+        with Barrier(self._services.emit, f"the report of {process}"):
+            self._close_report(process)
+        if process.notify >= 0:
+            self._services.loop.unwatch(process.notify)
+        process.notify = process.record = -1
+        process.deaf_until = None
+        # siblings share the board's memory and bell: the slot must not pay for what one of them does to it
+        with Barrier(self._services.emit, f"the record of {process} on the scoreboard"):
+            self._resources.pop(process.number, Resources()).close()
+
+    def _add_group(self, leader: Process, stopping: Stopping, *, killed: bool, now: float) -> None:
+        kernel = self._services.kernel
+        if not kernel.signal_group(leader.pid, signal.SIGKILL if killed else stopping.signum):
+            self._services.on_group_ended(leader.pid)
+            return
+        kernel.signal_group(leader.pid, signal.SIGCONT)
+        deadline = (
+            Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, now)
+            if killed
+            else Deadline.after(stopping.timeout, DeadlineKind.STOP, now)
+        )
+        self.groups.append(OrphanedGroup(pgid=leader.pid, leader=str(leader), killed=killed, deadline=deadline))
+        self.look_after_groups()
+
+    def look_after_groups(self) -> bool:
+        """Forget the groups that have ended, and those that even SIGKILL does not end; True when there were any."""
+        over = [each for each in self.groups if each.abandoned or not self._services.kernel.signal_group(each.pgid, 0)]
+        for each in over:
+            self.groups.remove(each)
+            self._services.on_group_ended(each.pgid)
+        return bool(over)
+
+    def _kill_group(self, group: OrphanedGroup) -> None:
+        group.killed = True
+        group.deadline = Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, self._services.loop.now())
+        self._services.kernel.signal_group(group.pgid, signal.SIGKILL)
+
+    @property
+    def next_instant(self) -> float | None:
+        """The first instant at which something is to be done about any of them."""
+        groups = (each.deadline.instant for each in self.groups)
+        return earliest((*(each.next_instant for each in self.by_number.values()), *groups))
+
+    def miss(self, process: Process, deadline: Deadline) -> None:
+        """Kill a process that has not done in time what it should."""
+        if deadline.kind is DeadlineKind.EXEC:
+            self.confirm(process)
+            if process.state is not ProcessState.REQUESTED:
+                return
+            text = f"cannot {Stage.EXECUTE.value} {process.argv[0]!r}: not done within {deadline.timeout:g} s"
+            process.refusal = process.refusal or Refusal(errno.ETIMEDOUT, Stage.EXECUTE, text)
+        if Effect.TELL_LATE in self._step(process, ProcessEvent.DEADLINE):
+            self._services.emit(DeadlineMissed(**process.names(), what=lateness(deadline)))
+
+    def hear_again(self, process: Process) -> None:
+        """Listen again to a process that has written messages without end."""
+        process.deaf_until = None
+        self._listen(process)
+
+    def miss_group(self, group: OrphanedGroup) -> None:
+        """Kill a group that has not ended in time, or give it up when it was killed before."""
+        group.deadline = Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, self._services.loop.now())
+        if not self._services.kernel.signal_group(group.pgid, 0):
+            return
+        self._services.emit(OrphansRemain(leader=group.leader, survived=group.killed))
+        if group.killed:
+            group.abandoned = True
+        else:
+            self._kill_group(group)
+
+    def close(self) -> None:
+        """Give up what is held for all, when nothing of it runs any more."""
+        self.board.close()
+
+    def _step(self, process: Process, event: ProcessEvent) -> tuple[Effect, ...]:
+        effects = process.on(event, self._services.loop.now())
+        if Effect.SEND_STOP in effects:
+            how = process.stopping
+            self._services.emit(StopRequested(**process.names(), signal=signal_name(how.signum)))
+            self._send(process, how.signum, group=how.group)
+            # a process that was stopped by SIGSTOP or a terminal would never hear of it
+            self._send(process, signal.SIGCONT, group=how.group)
+        if Effect.SEND_KILL in effects:
+            self._send(process, signal.SIGKILL, group=True)
+        return effects
+
+    def _send(self, process: Process, signum: int, *, group: bool) -> None:
+        """Send a signal; a process that has not come to its own group yet gets it alone."""
+        if process.is_alive and not (group and self._services.kernel.signal_group(process.pid, signum)):
+            self._services.kernel.signal(process.pid, signum)

@@ -1,0 +1,61 @@
+"""The commands that one watcher's processes are made of, by generation, and those offered for the next.
+
+Rules: plain data. A generation is a number, so that a job can name what it came from and go back to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+
+from forkserve.supervision.command import Command
+
+__all__ = ["Templates"]
+
+
+@dataclass(slots=True)
+class Templates:
+    """`generation` is the one in force, `newest` the highest that ever was; `offers` wait for a reload to begin."""
+
+    by_generation: dict[int, Command]
+    generation: int = 1
+    newest: int = 1
+    offers: dict[int, Command] = field(default_factory=dict)
+    offered: int = 0
+
+    @property
+    def in_force(self) -> Command:
+        """The command that the next process is started with."""
+        return self.by_generation[self.generation]
+
+    def offer(self, command: Command) -> int:
+        """Keep a command for a reload to come; returns its number, never 0."""
+        self.offered += 1
+        self.offers[self.offered] = command
+        return self.offered
+
+    def withdraw(self, offer: int) -> None:
+        """Forget an offer that will not be taken."""
+        self.offers.pop(offer, None)
+
+    def wanted(self, offer: int) -> Command:
+        """Return the command of an offer, or the one in force for 0."""
+        return self.offers.get(offer, self.in_force)
+
+    def adopt(self, command: Command) -> None:
+        """Take over other options within this generation."""
+        self.by_generation[self.generation] = command
+
+    def open(self, offer: int, in_use: Container[int]) -> None:
+        """Begin a generation with what was offered; keeps the one before, and those in use."""
+        command = self.wanted(offer)
+        self.withdraw(offer)
+        kept = {number: each for number, each in self.by_generation.items() if number in in_use}
+        self.by_generation = {**kept, self.generation: self.in_force}
+        self.newest += 1
+        self.generation = self.newest
+        self.by_generation[self.generation] = command
+
+    def put_back(self, generation: int) -> None:
+        """Go back to a generation that is still kept."""
+        self.generation = generation

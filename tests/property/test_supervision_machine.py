@@ -1,0 +1,297 @@
+"""Whatever is asked and whatever happens, in whatever order, supervision keeps its promises.
+
+A state machine of verbs and events over a supervisor without processes (tests/support/supervision.py). After each step
+a slot has one occupant, no signal went to a pid that was reaped, the deadlines are armed, no bug was caught. At random
+moments the whole state is written as data, read back, and goes on. At the end everything settles, every promise is
+kept, and a stop ends it all.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from forkserve.config.model import WatcherOptions
+from forkserve.socketpool import SocketPool
+from forkserve.supervision.completion import Completion
+from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.lifecycle import ProcessState, SlotState
+from forkserve.supervision.state import from_data, to_data
+from tests.support.supervision import Child, World, options
+
+NAMES = ("web", "db")
+PROGRAMS = ("good", "dies", "missing", "silent")
+"""What becomes of a process: it serves, ends soon, cannot be executed, or its exec hangs."""
+
+
+def _watcher(name: str, draw: st.DataObject) -> WatcherOptions:
+    return options(
+        name,
+        cmd=draw.draw(st.sampled_from(("good", "good", "good", *PROGRAMS))),
+        numprocesses=draw.draw(st.sampled_from((1, 2, 3, 0))),
+        warmup_delay=draw.draw(st.sampled_from((0.0, 0.0, 0.7))),
+        max_retry=draw.draw(st.sampled_from((-1, 1, 3))),
+        respawn=draw.draw(st.sampled_from((True, True, True, False))),
+        singleton=draw.draw(st.sampled_from((False, False, False, True))),
+        send_hup=draw.draw(st.sampled_from((False, False, False, True))),
+        max_age=draw.draw(st.sampled_from((0.0, 0.0, 20.0))),
+        graceful_timeout=draw.draw(st.sampled_from((0.5, 10.0))),
+    )
+
+
+class Supervision(RuleBasedStateMachine):
+    """Two watchers, and everything that can happen to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.promises: list[Completion] = []
+
+    @initialize(draw=st.data())
+    def begin(self, draw: st.DataObject) -> None:
+        self.world = World(tuple(_watcher(name, draw) for name in NAMES))
+
+    # Verbs.
+
+    def submit(self, name: str, job: Job) -> None:
+        if name in {watcher.name for watcher in self.world.supervisor.watchers}:
+            self.promises.append(self.world.submit(job, name))
+
+    @rule(name=st.sampled_from(NAMES))
+    def start(self, name: str) -> None:
+        self.submit(name, Start())
+
+    @rule(name=st.sampled_from(NAMES))
+    def stop(self, name: str) -> None:
+        self.submit(name, Stop())
+
+    @rule(name=st.sampled_from(NAMES))
+    def restart(self, name: str) -> None:
+        self.submit(name, Restart())
+
+    @rule(name=st.sampled_from(NAMES), number=st.integers(0, 4))
+    def resize(self, name: str, number: int) -> None:
+        self.submit(name, Resize(number))
+
+    @rule(name=st.sampled_from(NAMES))
+    def reload(self, name: str) -> None:
+        self.submit(name, Reload())
+
+    @rule(name=st.sampled_from(NAMES), draw=st.data())
+    def change(self, name: str, draw: st.DataObject) -> None:
+        """A reload of the configuration that has changed the command of a watcher, and perhaps its size."""
+        if name in {watcher.name for watcher in self.world.supervisor.watchers}:
+            wanted = _watcher(name, draw)
+            target = draw.draw(st.sampled_from((None, wanted.numprocesses)))
+            offer = self.world.watcher(name).offer(self.world.command(wanted))
+            self.submit(name, Reload(offer=offer, target=target))
+
+    @rule(name=st.sampled_from(NAMES))
+    def remove(self, name: str) -> None:
+        if name in {watcher.name for watcher in self.world.supervisor.watchers}:
+            self.promises.append(self.world.supervisor.remove(name))
+            self.world.settle()
+
+    @rule(name=st.sampled_from(NAMES), draw=st.data())
+    def put_back(self, name: str, draw: st.DataObject) -> None:
+        known = {watcher.name: watcher for watcher in self.world.supervisor.watchers}
+        if name not in known or known[name].leaving:
+            self.world.supervisor.add(self.world.command(_watcher(name, draw)))
+            self.submit(name, Start())
+
+    # Events.
+
+    def _child(self, draw: st.DataObject) -> Child | None:
+        living = [each for each in self.world.kernel.living if each.ended is None]
+        return draw.draw(st.sampled_from(living)) if living else None
+
+    @rule(draw=st.data())
+    def exec_is_over(self, draw: st.DataObject) -> None:
+        child = self._child(draw)
+        if child is not None and child.outcome is False:
+            self._go_on(child)
+
+    def _go_on(self, child: Child) -> None:
+        if child.argv[0] == "missing":
+            self.world.refuses(child)
+        elif child.rehearse:
+            child.outcome = True
+            self.world.kernel.end(child, code=0)
+            self.world.runs(child)
+        elif child.argv[0] != "silent":
+            self.world.runs(child)
+        self.world.reap()
+        self.world.settle()
+
+    @rule()
+    def all_execs_are_over(self) -> None:
+        for child in self.world.kernel.living:
+            if child.outcome is False and child.ended is None:
+                self._go_on(child)
+
+    @rule(draw=st.data())
+    def says_ready(self, draw: st.DataObject) -> None:
+        child = self._child(draw)
+        if child is not None and child.runs and child.argv[0] == "good":
+            self.world.says(child, READY="1", STATUS="fine")
+
+    @rule(draw=st.data(), signum=st.sampled_from((None, 9, 11, 15)))
+    def dies(self, draw: st.DataObject, signum: int | None) -> None:
+        child = self._child(draw)
+        if child is not None:
+            self.world.dies(child, code=None if signum else 1, signum=signum)
+
+    @rule()
+    def all_die_at_once(self) -> None:
+        for child in self.world.kernel.living:
+            self.world.kernel.end(child, signum=9)
+        self.world.reap()
+
+    @rule(draw=st.data())
+    def becomes_deaf(self, draw: st.DataObject) -> None:
+        child = self._child(draw)
+        if child is not None:
+            child.obeys = False
+            child.others += draw.draw(st.integers(0, 1))
+
+    @rule()
+    def a_group_ends(self) -> None:
+        for child in self.world.kernel.children.values():
+            child.others = 0
+        self.world.supervisor.reaped(())
+        self.world.settle()
+
+    @rule(seconds=st.sampled_from((0.0, 0.1, 0.6, 1.1, 5.5, 40.0)))
+    def time_passes(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule(number=st.sampled_from((0, errno.EAGAIN, errno.EMFILE, errno.EPERM)))
+    def the_machine_is_short(self, number: int) -> None:
+        self.world.kernel.short_of = number
+
+    @precondition(lambda self: self.world.supervisor.watchers)
+    @rule()
+    def the_state_is_written_and_read(self) -> None:
+        world = self.world
+        text = json.dumps(to_data(world.supervisor))
+        watched = set(world.loop.watched)
+        world.loop = type(world.loop)(world.loop.clock)
+        config = world.supervisor.config
+        world.supervisor = from_data(json.loads(text), config, SocketPool(()), world.services(), inherited={})
+        assert json.dumps(to_data(world.supervisor)) == text
+        world.settle()
+        assert set(world.loop.watched) == watched
+        for queue in world.supervisor:
+            underway = [*queue.beside, *queue.waiting, *([queue.current] if queue.current else [])]
+            self.promises = [each for each in self.promises if each.done]
+            self.promises += [each.completion for each in underway]
+
+    # What always holds.
+
+    @invariant()
+    def a_slot_has_one_occupant(self) -> None:
+        for watcher in self.world.supervisor.watchers:
+            placed = []
+            for wid, slot in watcher.slots.items():
+                inside = [each for each in (slot.occupant, slot.candidate) if each is not None]
+                assert all(each.wid == wid and each.number in watcher.processes.by_number for each in inside)
+                assert slot.occupant is None or slot.occupant is not slot.candidate
+                assert (slot.occupant is None) == (slot.state is not SlotState.FILLED)
+                assert (slot.retry is not None) == (slot.state is SlotState.BACKOFF)
+                placed += [each.number for each in inside]
+            assert len(placed) == len(set(placed))
+            strays = [each for each in watcher.processes if each.number not in placed and not each.is_asked_to_end]
+            assert not strays, strays
+            assert watcher.up or not watcher.slots
+            assert len(watcher.slots) <= watcher.target
+
+    @invariant()
+    def no_more_than_one_extra_process_is_under_way(self) -> None:
+        for watcher in self.world.supervisor.watchers:
+            replaced = [slot for slot in watcher.slots.values() if slot.candidate is not None]
+            assert len(replaced) <= 1 or watcher.options.max_age > 0
+
+    @invariant()
+    def two_generations_do_not_stay(self) -> None:
+        if any("cannot be put back" in each for each in self.world.texts()):
+            return
+        for queue in self.world.supervisor:
+            watcher = queue.watcher
+            if queue.is_idle:
+                occupants = [slot.occupant for slot in watcher.slots.values() if slot.occupant is not None]
+                assert {each.generation for each in occupants} <= {watcher.generation}
+
+    @invariant()
+    def nothing_forbidden_was_asked_of_the_kernel(self) -> None:
+        assert not self.world.kernel.faults
+        assert not self.world.bugs(), self.world.bugs()[0]
+
+    @invariant()
+    def every_child_is_known_until_it_is_reaped(self) -> None:
+        known = self.world.supervisor.living
+        for child in self.world.kernel.living:
+            assert child.rehearse or child.pid in known
+        for watcher in self.world.supervisor.watchers:
+            for process in watcher.processes:
+                assert process.exit is None and process.state is not ProcessState.GONE
+
+    @invariant()
+    def every_deadline_is_armed(self) -> None:
+        for watcher in self.world.supervisor.watchers:
+            wanted = watcher.next_instant
+            if wanted is not None:
+                assert self.world.loop.following(float("inf")) <= wanted
+
+    @invariant()
+    def templates_do_not_pile_up(self) -> None:
+        for watcher in self.world.supervisor.watchers:
+            assert len(watcher.templates.by_generation) <= len(watcher.processes) + 3
+
+    def teardown(self) -> None:
+        """Mend the machine, let everything come to rest, then stop all."""
+        world = self.world
+        world.kernel.short_of = 0
+        for _ in range(200):
+            self.all_execs_are_over()
+            for child in world.kernel.living:
+                if child.runs and child.argv[0] == "dies":
+                    world.kernel.end(child, code=1)
+            for child in world.kernel.children.values():
+                child.others = 0
+            world.reap()
+            world.supervisor.reaped(())
+            world.settle()
+            world.pass_time(3.1)
+            if all(each.done for each in self.promises) or self._never_rests():
+                break
+        assert self._never_rests() or all(each.done for each in self.promises), to_data(world.supervisor)
+        promises = [queue.submit(Stop()) for queue in world.supervisor]
+        for _ in range(100):
+            world.settle()
+            world.pass_time(5.1)
+            world.reap()
+        assert all(each.done for each in (*promises, *self.promises))
+        assert not world.kernel.living and world.supervisor.is_gone
+        self.a_slot_has_one_occupant()
+        self.nothing_forbidden_was_asked_of_the_kernel()
+
+    def _never_rests(self) -> bool:
+        """True when a watcher tries a broken program for ever, as it was told."""
+        return any(
+            watcher.up and watcher.options.max_retry < 0 and watcher.options.cmd != "good"
+            for watcher in self.world.supervisor.watchers
+        )
+
+
+TestSupervision = Supervision.TestCase
+TestSupervision.settings = settings(
+    max_examples=200,
+    stateful_step_count=60,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)

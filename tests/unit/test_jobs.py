@@ -1,0 +1,243 @@
+"""Jobs on a watcher, on a manual loop and a kernel of numbers: their order, and the way back of a reload."""
+
+from __future__ import annotations
+
+import signal
+
+from forkserve.supervision.completion import Completion
+from forkserve.supervision.jobs import Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.lifecycle import SlotState
+from tests.support.supervision import World, options
+
+
+def _running(**more: object) -> World:
+    world = World((options(**more),))  # type: ignore[arg-type]
+    world.submit(Start())
+    world.all_ready()
+    return world
+
+
+def _reload(world: World, target: int | None = None, **more: object) -> Completion:
+    offer = world.watcher().offer(world.command(options(**more)))
+    return world.submit(Reload(offer=offer, target=target))
+
+
+def _generations(world: World) -> list[int]:
+    return [slot.occupant.generation for slot in world.watcher().slots.values() if slot.occupant is not None]
+
+
+def _commands(world: World) -> set[str]:
+    return {world.kernel.children[pid].argv[0] for pid in world.pids()}
+
+
+def test_a_reload_replaces_one_process_after_the_other() -> None:
+    world = _running(numprocesses=3)
+    before = world.pids()
+    done = _reload(world, numprocesses=3, cmd="next")
+    assert len(world.pids()) == 4
+    world.all_ready()
+
+    assert done.result == "web: 3 processes replaced"
+    assert _commands(world) == {"next"}
+    assert _generations(world) == [2, 2, 2]
+    assert not set(before) & set(world.pids())
+
+
+def test_a_reload_that_fails_in_the_middle_puts_back_what_it_had_replaced() -> None:
+    world = _running(numprocesses=3)
+    done = _reload(world, numprocesses=3, cmd="next")
+    for wid in (1, 2):
+        world.runs(world.child(wid))
+        world.pass_time(1.0)
+    assert _generations(world) == [2, 2, 1]
+
+    world.dies(world.child(3), code=1)
+    world.all_ready()
+    assert done.error is not None
+    assert "reload of web failed, 1 process kept as before, 2 processes put back: web[3]" in str(done.error)
+    assert _generations(world) == [1, 1, 1]
+    assert _commands(world) == {"prog"}
+    assert world.watcher().options.cmd == "prog"
+
+
+def test_the_generation_after_one_that_was_put_back_has_a_number_of_its_own() -> None:
+    world = _running(numprocesses=2)
+    _reload(world, numprocesses=2, cmd="bad")
+    world.dies(world.child(1), code=1)
+    world.all_ready()
+    done = _reload(world, numprocesses=2, cmd="better")
+    world.all_ready()
+
+    assert done.result == "web: 2 processes replaced"
+    assert _generations(world) == [3, 3]
+
+
+def test_a_single_process_is_stopped_only_after_a_rehearsal_of_the_next() -> None:
+    world = _running(cmd="redis")
+    child = world.child()
+    done = _reload(world, cmd="missing")
+    (rehearsal,) = [each for each in world.kernel.living if each.rehearse]
+    assert child.runs
+    world.refuses(rehearsal)
+    world.settle()
+
+    assert "reload of web failed, 1 process kept as before: cannot execute 'missing'" in str(done.error)
+    assert child.runs
+    assert world.watcher().options.cmd == "redis"
+
+
+def test_a_rehearsal_that_hangs_is_given_up_and_the_process_stays() -> None:
+    world = _running(cmd="redis")
+    done = _reload(world, cmd="next")
+    world.pass_time(5.1)
+
+    assert "not done within 5 s" in str(done.error)
+    assert len(world.pids()) == 1
+    assert not [each for each in world.kernel.living if each.rehearse]
+
+
+def test_a_single_process_whose_successor_fails_comes_back() -> None:
+    world = _running(cmd="redis")
+    done = _reload(world, cmd="next")
+    (rehearsal,) = [each for each in world.kernel.living if each.rehearse]
+    rehearsal.outcome = True
+    world.kernel.end(rehearsal, code=0)
+    world.runs(rehearsal)
+    world.reap()
+    assert _commands(world) == {"next"}
+    world.dies(world.child(), code=1)
+    world.all_ready()
+
+    assert "reload of web failed, 0 processes kept as before, 1 process put back" in str(done.error)
+    assert _commands(world) == {"redis"}
+    assert _generations(world) == [1]
+
+
+def test_a_singleton_becomes_three_processes_and_one_again_in_one_reload_each() -> None:
+    world = _running(singleton=True)
+    done = _reload(world, 3, singleton=False, numprocesses=3)
+    world.all_ready()
+    assert done.result == "web: 3 processes running"
+    assert len(world.pids()) == 3
+
+    done = _reload(world, 1, singleton=True, numprocesses=1)
+    world.all_ready()
+    assert done.result == "web: 1 process running"
+    assert len(world.pids()) == 1
+
+
+def test_a_change_of_size_that_fails_with_its_reload_is_put_back_too() -> None:
+    world = _running(numprocesses=2)
+    done = _reload(world, 4, numprocesses=4, cmd="bad")
+    for child in list(world.kernel.living):
+        if child.argv[0] == "bad":
+            world.dies(child, code=1)
+    world.all_ready()
+
+    assert done.error is not None
+    assert world.watcher().target == 2
+    assert _commands(world) == {"prog"}
+    assert len(world.pids()) == 2
+
+
+def test_send_hup_is_obeyed() -> None:
+    world = _running(send_hup=True)
+    child = world.child()
+    child.obeys = False
+    done = world.submit(Reload())
+
+    assert done.result == "web: SIGHUP sent"
+    assert world.pids() == [child.pid]
+
+
+def test_a_reload_of_what_is_stopped_is_refused_and_its_offer_forgotten() -> None:
+    world = World((options(),))
+    done = _reload(world, cmd="next")
+
+    assert str(done.error) == "web is stopped: start it"
+    assert not world.watcher().templates.offers
+
+
+def test_a_stop_supersedes_what_runs_and_what_waits() -> None:
+    world = _running(numprocesses=2)
+    reload = _reload(world, numprocesses=2, cmd="next")
+    restart = world.submit(Restart())
+    later = _reload(world, numprocesses=2, cmd="later")
+    stop = world.submit(Stop())
+    world.all_ready()
+
+    assert [str(each.error) for each in (reload, restart, later)] == [
+        "web: reload was superseded by stop",
+        "web: restart was superseded by stop",
+        "web: reload was superseded by stop",
+    ]
+    assert stop.result == "web: stopped"
+    assert not world.watcher().templates.offers
+
+
+def test_a_reload_supersedes_a_start_that_may_never_be_over() -> None:
+    world = World((options(numprocesses=2, max_retry=-1),))
+    start = world.submit(Start())
+    for wid in (1, 2):
+        world.dies(world.child(wid), code=1)
+    done = world.submit(Reload())
+    world.all_ready()
+
+    assert str(start.error) == "web: start was superseded by reload"
+    assert done.result == "web: 2 processes replaced"
+
+
+def test_a_size_changes_beside_whatever_else_goes_on() -> None:
+    world = _running(numprocesses=2, graceful_timeout=10.0)
+    for child in world.kernel.living:
+        child.obeys = False
+    stop = world.submit(Stop())
+    size = world.submit(Resize(5))
+
+    assert size.result == "web: 5 processes when it is started"
+    world.pass_time(10.1)
+    assert stop.done
+
+
+def test_a_watcher_that_leaves_stops_in_its_own_time_whatever_else_is_asked() -> None:
+    world = _running(graceful_timeout=20.0)
+    child = world.child()
+    child.obeys = False
+    world.submit(Stop())
+    left = world.supervisor.remove("web")
+    ended = world.submit(Stop())
+    world.pass_time(19.9)
+    assert child.ended is None
+    assert [each.name for each in world.supervisor.watchers] == ["web"]
+    world.pass_time(0.2)
+
+    assert child.ended is not None
+    assert child.ended.signum == signal.SIGKILL
+    assert left.done
+    assert ended.done
+    assert not world.supervisor.watchers
+
+
+def test_a_watcher_that_is_put_back_while_it_leaves_comes_back() -> None:
+    world = _running(graceful_timeout=20.0)
+    world.child().obeys = False
+    world.supervisor.remove("web")
+    assert not world.supervisor.in_force.watchers
+    refused = world.submit(Start())
+    assert str(refused.error) == "web is no longer configured, and is stopping"
+
+    world.supervisor.add(world.command(options(cmd="next")))
+    started = world.submit(Start())
+    world.pass_time(20.1)
+    world.all_ready()
+    assert started.result == "web: 1 process running"
+    assert _commands(world) == {"next"}
+
+
+def test_a_slot_that_was_given_up_fails_the_start_and_names_the_reason() -> None:
+    world = World((options(max_retry=1, numprocesses=1),))
+    start = world.submit(Start())
+    world.dies(world.child(), code=7)
+
+    assert world.watcher().slots[1].state is SlotState.FATAL
+    assert "1 process of 1 given up; web[1] exited with code 7" in str(start.error)
