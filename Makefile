@@ -21,7 +21,7 @@ $(VENV)/.made:
 	@test -e $(VENV) || fresh=yes; \
 	{ $(PYTHON) -m venv $(VENV) && $(PIP) --upgrade "pip>=25.1" && touch $@; } || { test -z "$$fresh" || rm -rf $(VENV); exit 1; }
 
-$(VENV)/.served: $(VENV)/.made pyproject.toml hatch_build.py $(wildcard forkserve/compiled/*.[ch])
+$(VENV)/.served: $(VENV)/.made pyproject.toml hatch_build.py $(wildcard forkserve/serving/native/*.[ch])
 	$(PIP) -e .
 	@touch $@
 

@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.errors import BaseError, CompileError, LinkError
 
-FOLDER = Path("forkserve") / "compiled"
+FOLDER = Path("forkserve") / "serving" / "native"
 FLAGS = ["-O3", "-g0", "-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 
 
@@ -22,7 +22,7 @@ class CompiledHook(BuildHookInterface[Any]):
         root = Path(self.root)
         sources = sorted(str(path.relative_to(root)) for path in (root / FOLDER).glob("*.c"))
         headers = [str(path) for path in (root / FOLDER).glob("*.h")]
-        extension = Extension("forkserve.compiled._hot", sources, depends=headers, extra_compile_args=FLAGS)
+        extension = Extension("forkserve.serving.native._hot", sources, depends=headers, extra_compile_args=FLAGS)
         command = Distribution({"ext_modules": [extension]}).get_command_obj("build_ext")
         command.inplace = True  # type: ignore[attr-defined]
         try:

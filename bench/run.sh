@@ -74,7 +74,7 @@ main() {
   venv=bench/.venv-$version
   bin=$venv/bin
   tools
-  stamp=$(cat bench/requirements.txt bench/constraints.txt pyproject.toml hatch_build.py forkserve/compiled/*.[ch] | cksum)
+  stamp=$(cat bench/requirements.txt bench/constraints.txt pyproject.toml hatch_build.py forkserve/serving/native/*.[ch] | cksum)
   if [ "$(cat "$venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "making $venv with $python (once; one or two minutes)"
     [ -x "$bin/python" ] || "$python" -m venv "$venv"

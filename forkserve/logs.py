@@ -13,7 +13,7 @@ import re
 import socket
 
 from forkserve.errors import ExitCode, UsageError
-from forkserve.loghandlers import DescriptorHandler, FileHandler, LineHandler, SyslogHandler, reopen
+from forkserve.unix.loghandlers import DescriptorHandler, FileHandler, LineHandler, SyslogHandler, reopen
 
 __all__ = ["OURS", "LineFormatter", "adopt", "handler_for", "reopen", "set_up"]
 

@@ -1,7 +1,7 @@
 """The loop and its dispatch: one event, one step. Everything that the master does begins here.
 
-Theory of operation. One thread waits in one place (`unix.loop`) for signals, messages of children (sd_notify), whatever
-else has been registered (the control socket), and the next deadline. Signals mean what Unicorn and nginx mean by them;
+Theory of operation. One thread waits in one place (`supervision.os.loop`) for signals, messages of children
+(sd_notify), whatever else has been registered (the control socket), and the next deadline. Signals mean what Unicorn and nginx mean by them;
 SIGNALS is the table. A stop goes through the watchers in reverse order of priority, a group at a time, and ends when no
 descendant is left; the sockets close last, in `app`.
 
@@ -19,21 +19,21 @@ import signal
 from collections.abc import Callable, Mapping
 
 from forkserve import logs
-from forkserve.attendants import Attendants
 from forkserve.config.load import ConfigSource
 from forkserve.errors import ControlError, ExitCode
-from forkserve.lifecycle import MASTER, Effect, MasterEvent, MasterState, step
-from forkserve.operations import Operation, Queue, Reload, Resize, Restart, Start, Stop
-from forkserve.process import signal_name
-from forkserve.reloading import reload_all, reload_config
-from forkserve.stack import Stack
-from forkserve.sweep import Sweep
-from forkserve.ticket import Ticket, all_of
-from forkserve.unix.loop import Loop
+from forkserve.supervision.auxiliaries import Attendants
+from forkserve.supervision.completion import Ticket, all_of
+from forkserve.supervision.jobs import Operation, Queue, Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.lifecycle import MASTER, Effect, MasterEvent, MasterState, step
+from forkserve.supervision.orphans import Sweep
+from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.reap import reap
+from forkserve.supervision.os.signals import SignalQueue, has_terminal
+from forkserve.supervision.process import signal_name
+from forkserve.supervision.reload import reload_all, reload_config
+from forkserve.supervision.snapshot import WatcherView
+from forkserve.supervision.supervisor import Stack
 from forkserve.unix.notify import notify
-from forkserve.unix.reap import reap
-from forkserve.unix.signals import SignalQueue, has_terminal
-from forkserve.views import WatcherView
 
 __all__ = ["SIGNALS", "Master"]
 

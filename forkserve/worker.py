@@ -22,22 +22,22 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 from forkserve import logs
-from forkserve.application.handlers import Handlers
-from forkserve.application.importing import Loaded, load_application, prepare_path, run_hook
 from forkserve.backends import registry
 from forkserve.backends.base import FOREVER, Run
-from forkserve.backends.foreign.launch import become
+from forkserve.backends.other_python.launch import become
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import Interface, WorkerOptions
 from forkserve.config.options import options_of, slices_of
 from forkserve.config.serving import ServingOptions
-from forkserve.engine.forks import end_child
-from forkserve.engine.stacks import all_stacks
 from forkserve.errors import ApplicationError, BackendError, ExitCode
-from forkserve.failure import log_trace
-from forkserve.listeners import KEPT, Listener, describe, open_listeners
-from forkserve.reloader import Reloader, loads_anew
+from forkserve.serving.application.handlers import Handlers
+from forkserve.serving.application.importing import Loaded, load_application, prepare_path, run_hook
+from forkserve.serving.autoreload import Reloader, loads_anew
+from forkserve.serving.engine.forks import end_child
+from forkserve.serving.engine.stacks import all_stacks
+from forkserve.serving.failure import log_trace
+from forkserve.serving.inherited import KEPT, Listener, describe, open_listeners
 from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, ClassVar
 
-from forkserve.failure import TimedOut, log_failure
-from forkserve.gateway.body import EmptyInput, LazyInput, Spool
-from forkserve.gateway.exchange import BaseExchange
-from forkserve.gateway.files import FileWrapper
-from forkserve.gateway.forwarding import Forwarding
-from forkserve.gateway.transport import NOBODY, Transport
-from forkserve.http.chunked import LAST_CHUNK, encode_chunk
-from forkserve.http.fields import Fields
-from forkserve.http.line import RequestLine
-from forkserve.http.response import JOINED, BadResponse, Framing, Prepared, Responder
+from forkserve.serving.exchange import BaseExchange
+from forkserve.serving.failure import TimedOut, log_failure
+from forkserve.serving.files import FileWrapper
+from forkserve.serving.gateway.body import EmptyInput, LazyInput, Spool
+from forkserve.serving.gateway.forwarding import Forwarding
+from forkserve.serving.http.chunked import LAST_CHUNK, encode_chunk
+from forkserve.serving.http.fields import Fields
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.response import JOINED, BadResponse, Framing, Prepared, Responder
+from forkserve.serving.transport import NOBODY, Transport
 
 __all__ = ["Application", "Exchange", "Site"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from bench.harness.pinning import Pins
-from forkserve import compiled
+from forkserve.serving import native as compiled
 
 __all__ = ["Machine", "inspect", "version_of"]
 

@@ -7,13 +7,13 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 from forkserve.backends.watch import Watch
-from forkserve.engine.driver import Driver
-from forkserve.engine.upkeep import Counted
-from forkserve.failure import OURS
+from forkserve.serving.engine.driver import Driver
+from forkserve.serving.engine.upkeep import Counted
+from forkserve.serving.failure import OURS
 from forkserve.wsgi import Exchange
 
 if TYPE_CHECKING:
-    from forkserve.engine.sockets import Sockets
+    from forkserve.serving.engine.sockets import Sockets
 
 __all__ = ["Alarm", "in_application"]
 

@@ -17,24 +17,24 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
-from forkserve.asgi.exchange import Exchange
-from forkserve.asgi.factory import exchange_factory
-from forkserve.asgi.forwarding import Forwarding
-from forkserve.asgi.lifespan import Lifespan, LifespanMode
-from forkserve.asgi.scope import ScopeTemplate, http_scope
-from forkserve.asgi.site import Site
-from forkserve.asgi.stepping import stepper
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.looping import loop_factory
 from forkserve.backends.serving import HONOURS, open_access_log, settle, tls_of, trusted_by
 from forkserve.backends.watchdog import Watchdog
-from forkserve.engine.driver import LOG_DELAY, Driver
-from forkserve.engine.forks import failing_ends_child
-from forkserve.engine.limits import Limits
-from forkserve.engine.listening import Listening
-from forkserve.failure import log_waiting
-from forkserve.http.fields import ScopeCollector
-from forkserve.http.request import Profile
+from forkserve.serving.asgi.exchange import Exchange
+from forkserve.serving.asgi.factory import exchange_factory
+from forkserve.serving.asgi.forwarding import Forwarding
+from forkserve.serving.asgi.lifespan import Lifespan, LifespanMode
+from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
+from forkserve.serving.asgi.site import Site
+from forkserve.serving.asgi.stepping import stepper
+from forkserve.serving.engine.driver import LOG_DELAY, Driver
+from forkserve.serving.engine.forks import failing_ends_child
+from forkserve.serving.engine.limits import Limits
+from forkserve.serving.engine.listening import Listening
+from forkserve.serving.failure import log_waiting
+from forkserve.serving.http.fields import ScopeCollector
+from forkserve.serving.http.request import Profile
 
 __all__ = ["Asgi"]
 
@@ -127,7 +127,7 @@ class _Serving:
         folders = self._run.options.static.static
         if not folders:
             return self._app
-        from forkserve.asgi.static import Static
+        from forkserve.serving.asgi.static import Static
 
         return Static(self._app, folders)
 
@@ -146,8 +146,8 @@ class _Serving:
         ]
         driver = Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
         settle(driver, tls, options.proxy)
-        failing_ends_child(driver, "forkserve.asgi.exchange", "Exchange._fail")
-        failing_ends_child(driver, "forkserve.asgi.duplex", "Duplex._fail")
+        failing_ends_child(driver, "forkserve.serving.asgi.exchange", "Exchange._fail")
+        failing_ends_child(driver, "forkserve.serving.asgi.duplex", "Duplex._fail")
         return driver
 
     def _turn(self) -> None:

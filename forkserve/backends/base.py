@@ -31,8 +31,8 @@ from typing import Any, ClassVar, Protocol
 from forkserve import __version__
 from forkserve.config.launch import Interface
 from forkserve.config.serving import ServingOptions
-from forkserve.engine.limits import FOREVER
 from forkserve.errors import ExitCode
+from forkserve.serving.engine.limits import FOREVER
 from forkserve.unix.deafness import leave_signals_to_main
 from forkserve.unix.scoreboard import Seat
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
 from forkserve.backends.watchdog import LoopWatch
-from forkserve.engine.driver import LOG_DELAY
-from forkserve.failure import log_overdue
+from forkserve.serving.engine.driver import LOG_DELAY
+from forkserve.serving.failure import log_overdue
 from forkserve.wsgi import Exchange
 
 __all__ = ["Gevent"]

@@ -33,7 +33,7 @@ from gevent import Greenlet, get_hub, getcurrent
 from greenlet import greenlet  # type: ignore[import-untyped]
 
 from forkserve.backends.alarm import in_application
-from forkserve.failure import OURS, TimedOut
+from forkserve.serving.failure import OURS, TimedOut
 from forkserve.wsgi import Exchange
 
 __all__ = ["Pool", "keep_statuses", "where"]

@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from forkserve.gateway.transport import Transport
-from forkserve.http.accesslog import REQUEST_ID
-from forkserve.http.errors import error_response
-from forkserve.http.fields import Fields
-from forkserve.http.line import RequestLine
-from forkserve.http.response import Responder
-from forkserve.http.tracecontext import request_id
+from forkserve.serving.http.accesslog import REQUEST_ID
+from forkserve.serving.http.errors import error_response
+from forkserve.serving.http.fields import Fields
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.response import Responder
+from forkserve.serving.http.tracecontext import request_id
+from forkserve.serving.transport import Transport
 from forkserve.wsgi import Exchange
 
 __all__ = ["IdentifiedExchange", "variable_of"]

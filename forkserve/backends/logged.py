@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from forkserve.gateway.transport import Transport
-from forkserve.http.fields import Fields
-from forkserve.http.line import RequestLine
+from forkserve.serving.http.fields import Fields
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.transport import Transport
 from forkserve.wsgi import Exchange
 
 __all__ = ["LoggedExchange", "TimedExchange"]
@@ -18,7 +18,7 @@ class LoggedExchange(Exchange):
 
     __slots__ = ()
     access: ClassVar[Any]
-    """The `forkserve.engine.access.AccessLog`, set by the backend."""
+    """The `forkserve.serving.engine.access.AccessLog`, set by the backend."""
 
     def note(self, status: int, size: int) -> None:
         """Leave the line."""

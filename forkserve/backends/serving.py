@@ -10,24 +10,24 @@ from typing import Any, Protocol
 from forkserve.backends.base import App, Run
 from forkserve.backends.identified import IdentifiedExchange, variable_of
 from forkserve.backends.logged import LoggedExchange, TimedExchange
-from forkserve.compiled import hot
 from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtocol, ServingOptions, TlsOptions
-from forkserve.engine.access import AccessLog
-from forkserve.engine.driver import Driver, Runner
-from forkserve.engine.forks import contain, failing_ends_child
-from forkserve.engine.limits import Limits
-from forkserve.engine.listening import Listening
-from forkserve.engine.native import Socket
-from forkserve.engine.preface import Preface
 from forkserve.errors import UsageError
-from forkserve.gateway.forwarding import VARIABLES, Forwarding
-from forkserve.gateway.mount import mounted, script_name
-from forkserve.gateway.template import environ_template
-from forkserve.http.fields import EnvironCollector, Fields
-from forkserve.http.forwarded import Style, TrustedProxies
-from forkserve.http.line import RequestLine
-from forkserve.http.request import Profile
-from forkserve.http.response import Prepared
+from forkserve.serving.engine.access import AccessLog
+from forkserve.serving.engine.driver import Driver, Runner
+from forkserve.serving.engine.forks import contain, failing_ends_child
+from forkserve.serving.engine.limits import Limits
+from forkserve.serving.engine.listening import Listening
+from forkserve.serving.engine.native import Socket
+from forkserve.serving.engine.preface import Preface
+from forkserve.serving.gateway.forwarding import VARIABLES, Forwarding
+from forkserve.serving.gateway.mount import mounted, script_name
+from forkserve.serving.gateway.template import environ_template
+from forkserve.serving.http.fields import EnvironCollector, Fields
+from forkserve.serving.http.forwarded import Style, TrustedProxies
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.request import Profile
+from forkserve.serving.http.response import Prepared
+from forkserve.serving.native import hot
 from forkserve.wsgi import Exchange, Site
 
 __all__ = ["HONOURS", "WsgiRunner", "open_access_log", "settle", "tls_of", "trusted_by", "wsgi_driver"]
@@ -181,7 +181,7 @@ def _expect_proxies(driver: Driver, options: ProxyOptions) -> None:
 def _with_files(app: App, folders: tuple[tuple[str, str], ...]) -> App:
     if not folders:
         return app
-    from forkserve.gateway.static import Static
+    from forkserve.serving.static import Static
 
     return Static(app, folders)
 
@@ -191,7 +191,7 @@ def tls_of(options: TlsOptions) -> Callable[[Socket], Any] | None:
     if options.certfile is None:
         return None
     # The ssl module costs three megabytes.
-    from forkserve.engine.tls import TlsSocket, tls_context
+    from forkserve.serving.engine.tls import TlsSocket, tls_context
 
     return functools.partial(TlsSocket, context=tls_context(options))
 

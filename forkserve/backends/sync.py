@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from forkserve.backends.alarm import Alarm
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
-from forkserve.engine.limits import FOREVER
+from forkserve.serving.engine.limits import FOREVER
 from forkserve.wsgi import Exchange
 
 __all__ = ["Sync"]

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
-from forkserve.failure import TimedOut, log_overdue
+from forkserve.serving.failure import TimedOut, log_overdue
 from forkserve.unix.scoreboard import Field
 from forkserve.wsgi import Exchange
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from forkserve.backends.watch import Watch
-from forkserve.engine.sockets import Sockets
-from forkserve.failure import OURS
+from forkserve.serving.engine.sockets import Sockets
+from forkserve.serving.failure import OURS
 
 __all__ = ["LoopWatch", "Watchdog"]
 

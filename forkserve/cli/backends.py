@@ -8,7 +8,7 @@ import textwrap
 from typing import Any
 
 from forkserve.backends.registry import Entry, entries, state_of
-from forkserve.compiled import PURE, hot
+from forkserve.serving.native import PURE, hot
 
 __all__ = ["backends_json", "backends_table"]
 

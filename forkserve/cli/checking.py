@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from forkserve.application.presence import fault_of
 from forkserve.backends.registry import find, state_of
 from forkserve.cli.serving import read_worker_line
 from forkserve.config.document import Findings
@@ -22,9 +21,10 @@ from forkserve.config.placeholders import expand, names_in
 from forkserve.config.serving import ServingOptions
 from forkserve.config.system import find_program
 from forkserve.config.values import is_file, words
-from forkserve.engine.tls import tls_context
 from forkserve.errors import ForkserveError, UsageError
-from forkserve.http.accesslog import LineFormat
+from forkserve.serving.application.presence import fault_of
+from forkserve.serving.engine.tls import tls_context
+from forkserve.serving.http.accesslog import LineFormat
 
 __all__ = ["examine"]
 

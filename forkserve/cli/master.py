@@ -85,7 +85,7 @@ def _run(arguments: list[str]) -> int:
         return _check_line(line, source)
     config = source.read()
     # imported late: --help and check need none of it
-    from forkserve.app import run
+    from forkserve.bootstrap import run
 
     return run(config, source=source)
 

@@ -22,7 +22,7 @@ from forkserve.config.reference import default_text
 from forkserve.config.serving import ServingOptions
 from forkserve.config.values import boolean
 from forkserve.errors import UsageError
-from forkserve.listeners import QUOTING
+from forkserve.serving.inherited import QUOTING
 
 __all__ = ["Order", "parse_worker_line", "read_worker_line"]
 

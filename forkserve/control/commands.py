@@ -34,8 +34,8 @@ from forkserve.control.schema import (
 from forkserve.control.usage import Meter
 from forkserve.errors import ControlError
 from forkserve.master import Master
-from forkserve.ticket import Ticket
-from forkserve.views import ProcessView, WatcherView
+from forkserve.supervision.completion import Ticket
+from forkserve.supervision.snapshot import ProcessView, WatcherView
 
 __all__ = ["COMMANDS", "Command", "Context", "Steps"]
 

@@ -23,7 +23,7 @@ from forkserve.control.server import Respond
 from forkserve.control.usage import Meter
 from forkserve.errors import ControlError, ForkserveError
 from forkserve.master import Master
-from forkserve.ticket import Ticket
+from forkserve.supervision.completion import Ticket
 
 __all__ = ["Routes"]
 

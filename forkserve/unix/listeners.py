@@ -21,7 +21,7 @@ from socket import AddressFamily, SocketKind
 
 from forkserve.config.model import SocketOptions
 from forkserve.errors import BindError, ExitCode
-from forkserve.unix.occupants import why_not
+from forkserve.unix.bind_errors import why_not
 from forkserve.unix.socketfiles import SocketFile, bind_file, change_access, clear_stale
 
 __all__ = ["Listener", "address_of", "adopt", "bind"]

@@ -11,7 +11,7 @@ use lies in costs nothing.
 
 Every process that has the memory can write all of it, and may be broken or hostile. So the master only writes: which
 records are taken it keeps to itself. A worker reads numbers that may be anything, and bounds each before it counts with
-it, by the size of the memory here, by plausibility in `engine.fairness`.
+it, by the size of the memory here, by plausibility in `serving.engine.fairness`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import sniffio
 
-from forkserve.compiled import hot
+from forkserve.serving.native import hot
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]

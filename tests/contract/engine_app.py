@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
 
-from forkserve.compiled import hot
+from forkserve.serving.native import hot
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]

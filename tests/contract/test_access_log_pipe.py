@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.engine.pipes import groups
+from forkserve.serving.engine.pipes import groups
 from tests.support.serving import PATIENCE, Served, bound, start
 
 FOLDER = Path(__file__).parent

@@ -64,7 +64,7 @@ def test_a_failing_application_is_one_line_and_the_users_own_frames() -> None:
     lines = worker.log.decode().splitlines()
     (first,) = [index for index, line in enumerate(lines) if "'/raises' failed: KeyError" in line]
     assert "asgi_app.py" in lines[first + 2]
-    assert "forkserve/asgi" not in worker.log.decode()
+    assert "forkserve/serving/asgi" not in worker.log.decode()
 
 
 def test_clients_that_go_leave_no_error_in_the_log() -> None:

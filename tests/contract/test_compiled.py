@@ -47,7 +47,7 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 def test_the_compiled_part_is_there_where_tests_are_to_be_complete() -> None:
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
     if os.environ.get("FORKSERVE_TESTS_REQUIRE_ALL") or (shutil.which("cc") and headers.exists()):
-        assert find_spec("forkserve.compiled._hot") is not None
+        assert find_spec("forkserve.serving.native._hot") is not None
     else:
         pytest.skip("there is no compiler")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.compiled import hot
+from forkserve.serving.native import hot
 from tests.contract.test_compiled import worker_of
 from tests.support.serving import PATIENCE, Gate, Served, serving
 

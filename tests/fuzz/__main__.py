@@ -1,6 +1,6 @@
 """The fuzzers: `python -m tests.fuzz [TARGET ...] --seconds 30`.
 
-Targets: `parsers` (the readers of requests in Python, led by coverage), `compiled` (the readers in C against those in
+Targets: `parsers` (the readers of requests in Python, led by coverage), `serving.native` (the readers in C against those in
 Python), `workers` (real workers of every backend, over sockets), `allocations` (every allocation of a turn fails once).
 Without one it is the first two. The exit status is 1 when something breaks; what broke it is printed with the seed, and
 `--seed` repeats it.
@@ -13,7 +13,7 @@ import functools
 import random
 import sys
 
-from forkserve.compiled import hot
+from forkserve.serving.native import hot
 from tests.fuzz import allocations
 from tests.fuzz.compiled import fuzz_compiled
 from tests.fuzz.contained import contained

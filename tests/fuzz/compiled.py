@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from time import monotonic
 
-from forkserve.http.fields import EnvironCollector, ScopeCollector
+from forkserve.serving.http.fields import EnvironCollector, ScopeCollector
 from tests.fuzz.contained import Note
 from tests.fuzz.parsers import seeds
 from tests.support.compiled_heads import Both

@@ -31,7 +31,7 @@ def fuzz_parsers(seconds: float, seed: int, note: Note) -> int:
     """Fuzz with our own loop; 1 if an input broke something."""
     chance = random.Random(seed)
     pool, deadline, tried = seeds(), monotonic() + seconds, 0
-    with LineCoverage("forkserve.http") as coverage:
+    with LineCoverage("forkserve.serving.http") as coverage:
         for raw in pool:
             check_invariants(raw)
         print(f"parsers: {len(pool)} seeds reach {coverage.count} lines", flush=True)

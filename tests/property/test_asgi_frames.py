@@ -7,8 +7,8 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserve.asgi.frames import BINARY, TEXT, end_of, frame_head
-from forkserve.asgi.websocket import Handshake, WebSocket, WebSocketLimits
+from forkserve.serving.asgi.frames import BINARY, TEXT, end_of, frame_head
+from forkserve.serving.asgi.websocket import Handshake, WebSocket, WebSocketLimits
 
 MASK = b"\x11\x22\x33\x44"
 SIZES = st.sampled_from([0, 1, 125, 126, 127, 4000, 65_535, 65_536, 70_000])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forkserve.compiled import hot
-from forkserve.http.fields import Collector, EnvironCollector, ScopeCollector
-from forkserve.http.limits import Limits
+from forkserve.serving.http.fields import Collector, EnvironCollector, ScopeCollector
+from forkserve.serving.http.limits import Limits
+from forkserve.serving.native import hot
 from tests.support.compiled_heads import Both
 from tests.support.http_corpus import cases
 from tests.support.http_driving import sliced

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserve.engine.fairness import MOMENT, PATIENCE, Dealer, Queue, Record, part
+from forkserve.serving.engine.fairness import MOMENT, PATIENCE, Dealer, Queue, Record, part
 from forkserve.unix.scoreboard import State
 
 NOW = 1000.0

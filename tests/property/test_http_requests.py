@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forkserve.http.fields import EnvironCollector, ScopeCollector
-from forkserve.http.limits import Limits
-from forkserve.http.llhttp import LlhttpFields
-from forkserve.http.pure import H11Fields
-from forkserve.http.remembered import RememberedFields
-from forkserve.http.request import Profile
+from forkserve.serving.http.fields import EnvironCollector, ScopeCollector
+from forkserve.serving.http.limits import Limits
+from forkserve.serving.http.llhttp import LlhttpFields
+from forkserve.serving.http.pure import H11Fields
+from forkserve.serving.http.remembered import RememberedFields
+from forkserve.serving.http.request import Profile
 from tests.support.http_corpus import cases
 from tests.support.http_driving import Outcome, bytewise, drive, sliced
 from tests.support.http_invariants import check_invariants

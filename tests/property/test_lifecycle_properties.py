@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserve.lifecycle import (
+from forkserve.supervision.lifecycle import (
     PROCESS,
     SLOT,
     Death,
@@ -19,7 +19,7 @@ from forkserve.lifecycle import (
     judge,
     step,
 )
-from forkserve.rollout import Sight, StepKind, next_step
+from forkserve.supervision.plan import Sight, StepKind, next_step
 
 ORDER = [
     ProcessState.SPAWNING,

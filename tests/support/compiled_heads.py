@@ -6,14 +6,14 @@ import contextlib
 import socket
 from typing import Any
 
-from forkserve.compiled import hot
-from forkserve.engine.listening import Listening
-from forkserve.engine.native import epoll
-from forkserve.http.fields import Collector, Fields
-from forkserve.http.limits import Limits
-from forkserve.http.line import RequestLine
-from forkserve.http.refusal import Refusal
-from forkserve.http.request import Profile, RequestReader
+from forkserve.serving.engine.listening import Listening
+from forkserve.serving.engine.native import epoll
+from forkserve.serving.http.fields import Collector, Fields
+from forkserve.serving.http.limits import Limits
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.refusal import Refusal
+from forkserve.serving.http.request import Profile, RequestReader
+from forkserve.serving.native import hot
 
 __all__ = ["Both", "facts"]
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from forkserve.unix.children import Relation, children_of, relations
+from forkserve.supervision.os.proc import Relation, children_of, relations
 
 __all__ = ["Forkserve", "descriptors", "eventually", "running"]
 

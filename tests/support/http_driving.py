@@ -1,4 +1,4 @@
-"""Drives `forkserve.http` over bytes in pieces, as a server that answers each request at once would."""
+"""Drives `forkserve.serving.http` over bytes in pieces, as a server that answers each request at once would."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from forkserve.http.body import BodyReader, body_reader
-from forkserve.http.refusal import Refusal
-from forkserve.http.request import Profile, RequestReader
+from forkserve.serving.http.body import BodyReader, body_reader
+from forkserve.serving.http.refusal import Refusal
+from forkserve.serving.http.request import Profile, RequestReader
 
 __all__ = ["Outcome", "Served", "bytewise", "drive", "sliced"]
 

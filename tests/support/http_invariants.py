@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from forkserve.http.fields import EnvironCollector, ScopeCollector
-from forkserve.http.limits import Limits
-from forkserve.http.llhttp import LlhttpFields
-from forkserve.http.pure import H11Fields
-from forkserve.http.request import Profile
+from forkserve.serving.http.fields import EnvironCollector, ScopeCollector
+from forkserve.serving.http.limits import Limits
+from forkserve.serving.http.llhttp import LlhttpFields
+from forkserve.serving.http.pure import H11Fields
+from forkserve.serving.http.request import Profile
 from tests.support.http_driving import Outcome, drive, sliced
 
 __all__ = ["check_invariants", "listed_difference"]

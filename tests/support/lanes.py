@@ -15,13 +15,13 @@ from typing import Any
 
 from forkserve.backends.base import Run
 from forkserve.config.serving import ServingOptions
-from forkserve.engine.driver import Driver
-from forkserve.engine.lane import Lane
-from forkserve.engine.limits import Limits
-from forkserve.engine.listening import Listening
-from forkserve.http.fields import Collector, Fields
-from forkserve.http.line import RequestLine
-from forkserve.http.request import Profile
+from forkserve.serving.engine.driver import Driver
+from forkserve.serving.engine.lane import Lane
+from forkserve.serving.engine.limits import Limits
+from forkserve.serving.engine.listening import Listening
+from forkserve.serving.http.fields import Collector, Fields
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.request import Profile
 from tests.support.compiled_heads import facts
 
 __all__ = ["BothLanes", "Driven"]

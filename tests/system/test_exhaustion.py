@@ -61,7 +61,7 @@ def assert_all_are_served(backend: str, folder: Path, *words: str, pure: bool = 
     with siblings(backend, folder, *words, pure=pure) as (server, crowd):
         crowd.come(2)
         with half_heads(crowd, 400) as clients:
-            server.expect(r"WARNING forkserve.engine: accepting is paused")
+            server.expect(r"WARNING forkserve.serving.engine: accepting is paused")
             for client in crowd.pids:
                 # Those that were there before are served in the midst of it.
                 client.sendall(HALF + b"\r\n")
@@ -71,7 +71,7 @@ def assert_all_are_served(backend: str, folder: Path, *words: str, pure: bool = 
             pids = {answer(client) for client in clients}
         assert pids == set(crowd.pids.values()), "the workers are still the same"
         server.stop()
-        told = [line for line in server.lines if "forkserve.engine:" in line]
+        told = [line for line in server.lines if "forkserve.serving.engine:" in line]
         assert len(told) <= 2, "one line for each worker"
 
 

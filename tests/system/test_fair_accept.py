@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.engine.fairness import MOMENT
+from forkserve.serving.engine.fairness import MOMENT
 from tests.support.crowd import Crowd, answer, held
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.backends.foreign.launch import interpreter
 from forkserve.backends.meinheld.contract import CHECKS, ContractError, check_build
+from forkserve.backends.other_python.launch import interpreter
 from forkserve.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]

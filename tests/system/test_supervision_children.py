@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.unix.children import relations
+from forkserve.supervision.os.proc import relations
 from tests.support.forkserving import Forkserve, eventually, running
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.unix.children import children_of
+from forkserve.supervision.os.proc import children_of
 from tests.support.forkserving import Forkserve, eventually, running
 from tests.support.serving import COMMAND, bound
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.unix.children import relations
+from forkserve.supervision.os.proc import relations
 from tests.support.forkserving import descriptors, eventually, running
 
 ACCEPT_LOOP = Path(__file__).parent.parent.parent / "examples" / "accept_loop.py"

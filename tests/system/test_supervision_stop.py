@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.unix.children import children_of, members_of, relations
+from forkserve.supervision.os.proc import children_of, members_of, relations
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 
 FORKING = """

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from forkserve.application.importing import LoadError, load_application, load_callable, prepare_path, run_hook
-from forkserve.application.interface import WrongKindError, interface_of
-from forkserve.application.target import Call, Place, parse_target
 from forkserve.config.launch import ApplicationOptions, Interface
 from forkserve.errors import UsageError
+from forkserve.serving.application.importing import LoadError, load_application, load_callable, prepare_path, run_hook
+from forkserve.serving.application.interface import WrongKindError, interface_of
+from forkserve.serving.application.target import Call, Place, parse_target
 
 Write = Callable[[str, str], None]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from forkserve.asgi.forwarding import Forwarding, forwarded_fields
-from forkserve.http.forwarded import Style, TrustedProxies
+from forkserve.serving.asgi.forwarding import Forwarding, forwarded_fields
+from forkserve.serving.http.forwarded import Style, TrustedProxies
 
 ALL = frozenset({"for", "proto", "host", "port"})
 SERVER = ("10.0.0.1", 8000)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from forkserve.asgi.lifespan import Lifespan, LifespanMode
 from forkserve.errors import ApplicationError
+from forkserve.serving.asgi.lifespan import Lifespan, LifespanMode
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from forkserve.asgi.files import file_part
-from forkserve.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
-from forkserve.asgi.stream import Stream
-from forkserve.http.response import BadResponse, Framing, Responder, Start
+from forkserve.serving.asgi.files import file_part
+from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
+from forkserve.serving.asgi.stream import Stream
+from forkserve.serving.http.response import BadResponse, Framing, Responder, Start
 
 RESPONDER = Responder(0.0, "s")
 

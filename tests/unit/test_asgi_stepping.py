@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from forkserve.asgi.bell import Bell
-from forkserve.asgi.stepping import stepper
+from forkserve.serving.asgi.bell import Bell
+from forkserve.serving.asgi.stepping import stepper
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]

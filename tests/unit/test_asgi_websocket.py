@@ -13,7 +13,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, State
 from websockets.uri import parse_uri
 
-from forkserve.asgi.websocket import BadHandshake, Handshake, WebSocket, WebSocketLimits
+from forkserve.serving.asgi.websocket import BadHandshake, Handshake, WebSocket, WebSocketLimits
 
 LIMITS = WebSocketLimits(max_size=1000)
 

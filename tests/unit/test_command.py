@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from forkserve.cli.serving import parse_worker_line
-from forkserve.command import Command, Outputs, prepare
 from forkserve.config.handover import drain_limit
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ConfigError
-from forkserve.unix.spawn import SpawnSpec
+from forkserve.supervision.command import Command, Outputs, prepare
+from forkserve.supervision.os.spawn import SpawnSpec
 
 WEB = WatcherOptions(name="web", cmd="serve --fd $(circus.sockets.web) $(circus.wid)", use_sockets=True)
 INHERITED = {"PATH": "/bin", "NOTIFY_SOCKET": "/systemd", "LISTEN_FDS": "1", "HOME": "/root"}

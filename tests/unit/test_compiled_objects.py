@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from forkserve.compiled import hot
+from forkserve.serving.native import hot
 
 pytestmark = pytest.mark.skipif(hot is None, reason="forkserve goes without its compiled part here")
 

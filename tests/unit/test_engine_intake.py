@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from forkserve.config.serving import ServingOptions
-from forkserve.engine.intake import CREDIT, Intake
-from forkserve.engine.limits import Limits
-from forkserve.http.fields import EnvironCollector
-from forkserve.http.request import Profile, RequestReader
+from forkserve.serving.engine.intake import CREDIT, Intake
+from forkserve.serving.engine.limits import Limits
+from forkserve.serving.http.fields import EnvironCollector
+from forkserve.serving.http.request import Profile, RequestReader
 
 GRACE = 30.0
 LIMITS = dataclasses.replace(Limits.of(ServingOptions()), body=GRACE, min_rate=500)

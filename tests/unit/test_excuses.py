@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 
-from forkserve.engine.excuses import APART, ENOUGH, Excuses
-from forkserve.unix.running import processor_time
+from forkserve.serving.engine.excuses import APART, ENOUGH, Excuses
+from forkserve.serving.engine.running import processor_time
 from tests.support.forkserving import eventually
 
 NOW, TURN = 1000.0, 999.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.backends.foreign.launch import FOLDER, command_line
+from forkserve.backends.other_python.launch import FOLDER, command_line
 from forkserve.config.launch import ApplicationOptions, ProcessOptions, WorkerOptions
 from forkserve.errors import UsageError
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from forkserve.http.accesslog import COMBINED, JSON, REQUEST_ID, LineFormat
-from forkserve.http.fields import Fields
-from forkserve.http.line import RequestLine, parse_line
+from forkserve.serving.http.accesslog import COMBINED, JSON, REQUEST_ID, LineFormat
+from forkserve.serving.http.fields import Fields
+from forkserve.serving.http.line import RequestLine, parse_line
 
 LINE = parse_line(b"GET /a?b=c HTTP/1.1")
 FIELDS = {"referer": "http://r/", "user-agent": "ua", "x-y": "z", "authorization": "Basic dTpw"}

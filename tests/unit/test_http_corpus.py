@@ -9,12 +9,12 @@ from functools import partial
 import h11
 import pytest
 
-from forkserve.http.fields import Collector, EnvironCollector, ScopeCollector
-from forkserve.http.limits import Limits
-from forkserve.http.llhttp import LlhttpFields
-from forkserve.http.pure import H11Fields
-from forkserve.http.remembered import RememberedFields
-from forkserve.http.request import FieldReader, Profile
+from forkserve.serving.http.fields import Collector, EnvironCollector, ScopeCollector
+from forkserve.serving.http.limits import Limits
+from forkserve.serving.http.llhttp import LlhttpFields
+from forkserve.serving.http.pure import H11Fields
+from forkserve.serving.http.remembered import RememberedFields
+from forkserve.serving.http.request import FieldReader, Profile
 from tests.support.http_corpus import Case, cases, valid_cases
 from tests.support.http_driving import Outcome, bytewise, drive, sliced
 

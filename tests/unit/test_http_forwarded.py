@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.http.forwarded import ClientSide, ClientSides, ForwardedFields, Style, TrustedProxies, client_side
+from forkserve.serving.http.forwarded import (
+    ClientSide,
+    ClientSides,
+    ForwardedFields,
+    Style,
+    TrustedProxies,
+    client_side,
+)
 
 TRUSTED = TrustedProxies(["10.0.0.0/8", "::1", "192.0.2.1"])
 ALL = frozenset({"for", "proto", "host", "port"})

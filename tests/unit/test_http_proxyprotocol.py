@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.http.proxyprotocol import ProxyHeader, read_proxy_header
-from forkserve.http.refusal import Refusal
+from forkserve.serving.http.proxyprotocol import ProxyHeader, read_proxy_header
+from forkserve.serving.http.refusal import Refusal
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V2_IPV4 = SIGNATURE + b"\x21\x11\x00\x0c" + bytes([1, 2, 3, 4, 5, 6, 7, 8]) + b"\x1f\x90\x00\x50"

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from forkserve.http.body import body_reader
-from forkserve.http.fields import Collector, EnvironCollector, ScopeCollector
-from forkserve.http.limits import Limits, Underscores
-from forkserve.http.llhttp import LlhttpFields
-from forkserve.http.pure import H11Fields
-from forkserve.http.refusal import Refusal
-from forkserve.http.remembered import RememberedFields
-from forkserve.http.request import FieldReader, Profile, RequestReader
+from forkserve.serving.http.body import body_reader
+from forkserve.serving.http.fields import Collector, EnvironCollector, ScopeCollector
+from forkserve.serving.http.limits import Limits, Underscores
+from forkserve.serving.http.llhttp import LlhttpFields
+from forkserve.serving.http.pure import H11Fields
+from forkserve.serving.http.refusal import Refusal
+from forkserve.serving.http.remembered import RememberedFields
+from forkserve.serving.http.request import FieldReader, Profile, RequestReader
 
 GET = b"GET /a?b HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n"
 

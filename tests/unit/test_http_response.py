@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.http.chunked import encode_chunk, last_chunk
-from forkserve.http.errors import page
-from forkserve.http.response import BadResponse, Framing, Responder, date_text
+from forkserve.serving.http.chunked import encode_chunk, last_chunk
+from forkserve.serving.http.errors import page
+from forkserve.serving.http.response import BadResponse, Framing, Responder, date_text
 
 NOW = 784111777.0
 TAIL = b"Server: s\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.lifecycle import (
+from forkserve.supervision.lifecycle import (
     KILLED_AT_MOST,
     MASTER,
     PROCESS,
@@ -33,7 +33,7 @@ EARLY = Death(was_ready=False)
 
 def test_the_tables_in_the_docs_are_those_in_force() -> None:
     written = Path(__file__).parent.parent.parent / "docs" / "states.md"
-    assert written.read_text() == markdown(), "run: python -m forkserve.lifecycle > docs/states.md"
+    assert written.read_text() == markdown(), "run: python -m forkserve.supervision.lifecycle > docs/states.md"
 
 
 def test_every_state_has_a_row() -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from forkserve.config.model import StreamClass, StreamOptions
-from forkserve.unix.lines import Decoration, LineSplitter
+from forkserve.logwriter.lines import Decoration, LineSplitter
 
 
 def test_a_line_is_passed_on_when_it_is_whole() -> None:

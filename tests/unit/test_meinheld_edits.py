@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.backends.foreign.meinheld_loop import refusal
 from forkserve.backends.meinheld.build import missing_tool
 from forkserve.backends.meinheld.edits import EDITS, LOCAL_VERSION, Edit, apply_edits
+from forkserve.backends.other_python.meinheld_loop import refusal
 from forkserve.errors import BackendError
 
 

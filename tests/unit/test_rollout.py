@@ -9,8 +9,8 @@ import pytest
 
 from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
 from forkserve.config.options import Reload, options_of
-from forkserve.lifecycle import SlotState
-from forkserve.rollout import Plan, Sight, Step, StepKind, next_step, plan
+from forkserve.supervision.lifecycle import SlotState
+from forkserve.supervision.plan import Plan, Sight, Step, StepKind, next_step, plan
 
 WEB = WatcherOptions(name="web", cmd="serve $(circus.sockets.web)")
 REDIS = WatcherOptions(name="redis", cmd="redis-server")

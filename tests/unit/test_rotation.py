@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forkserve.unix.rotation import next_rotation, rotated_name, surplus
+from forkserve.logwriter.rotation import next_rotation, rotated_name, surplus
 
 SATURDAY = calendar.timegm((2024, 3, 30, 10, 20, 30))
 

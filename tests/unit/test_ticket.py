@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forkserve.errors import ForkserveError
-from forkserve.ticket import Ticket, all_of
+from forkserve.supervision.completion import Ticket, all_of
 
 
 def test_a_ticket_tells_before_and_after_it_is_done() -> None:

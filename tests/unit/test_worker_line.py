@@ -16,7 +16,7 @@ from forkserve.config.address import Address
 from forkserve.config.options import options_of, slices_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import UsageError
-from forkserve.listeners import read_fd
+from forkserve.serving.inherited import read_fd
 from forkserve.worker import prepare, unhonoured
 
 KNOWN = {option.name for part in slices_of(ServingOptions) for option in options_of(part)}

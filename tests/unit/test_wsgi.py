@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from forkserve.gateway.body import EMPTY, LazyInput, Spool
-from forkserve.gateway.files import FileWrapper
+from forkserve.serving.files import FileWrapper
+from forkserve.serving.gateway.body import EMPTY, LazyInput, Spool
 
 
 @pytest.mark.parametrize("pieces", [[b"abc"], [b"ab", b"c"], [b"abcdef"], [b"abc", b"def"], [b"a", b"bcdef", b"g"]])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.gateway.static import Folders
+from forkserve.serving.static import Folders
 from forkserve.unix.beneath import open_beneath, openat2, walk
 
 Open = Callable[[int, str, int], int]

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from forkserve.backends.base import Run
-from forkserve.compiled import hot
 from forkserve.config.serving import ServingOptions
-from forkserve.engine.driver import Driver
-from forkserve.engine.lane import Lane
-from forkserve.engine.limits import Limits
-from forkserve.engine.listening import Listening
-from forkserve.http.fields import EnvironCollector, Fields
-from forkserve.http.line import RequestLine
-from forkserve.http.request import Profile
+from forkserve.serving.engine.driver import Driver
+from forkserve.serving.engine.lane import Lane
+from forkserve.serving.engine.limits import Limits
+from forkserve.serving.engine.listening import Listening
+from forkserve.serving.http.fields import EnvironCollector, Fields
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.request import Profile
+from forkserve.serving.native import hot
 from tests.support.serving import PATIENCE, bound
 
 REQUEST = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"

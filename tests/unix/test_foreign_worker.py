@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.backends.foreign.launch import FOLDER, interpreter
+from forkserve.backends.other_python.launch import FOLDER, interpreter
 from forkserve.errors import BackendError, UsageError
 
 APPLICATION = """

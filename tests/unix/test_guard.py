@@ -11,16 +11,16 @@ import time
 
 import pytest
 
-from forkserve.unix.children import members_of
-from forkserve.unix.guard import Guard
-from forkserve.unix.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.guard import Guard
+from forkserve.supervision.os.proc import members_of
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 SCRIPT = """
 import os, signal, sys
-from forkserve.unix.guard import Guard
-from forkserve.unix.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.guard import Guard
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
 guard = Guard(second_call=60 if sys.argv[1] == "killed" else 0.1)
 signum = None if sys.argv[1] == "untold" else signal.SIGTERM
 for command in sys.argv[2:]:

@@ -9,8 +9,8 @@ import pytest
 
 from forkserve.config.model import StreamClass, StreamOptions
 from forkserve.logs import handler_for
+from forkserve.logwriter.files import log_file
 from forkserve.unix.links import open_appending
-from forkserve.unix.logfiles import log_file
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make links of another user")
 STRANGER = 65534

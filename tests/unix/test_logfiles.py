@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from forkserve.config.model import StreamClass, StreamOptions
-from forkserve.unix import logfiles
-from forkserve.unix.logfiles import LogFile, log_file
+from forkserve.logwriter import files as logfiles
+from forkserve.logwriter.files import LogFile, log_file
 from tests.support.forkserving import eventually
 
 KINDS = {

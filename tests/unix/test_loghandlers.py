@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from forkserve import loghandlers
-from forkserve.loghandlers import DescriptorHandler, FileHandler, LineHandler, SyslogHandler, reopen
+from forkserve.unix import loghandlers
+from forkserve.unix.loghandlers import DescriptorHandler, FileHandler, LineHandler, SyslogHandler, reopen
 from forkserve.unix.outlet import Outlet
 from forkserve.unix.privileges import Credentials, become
 from tests.support.forkserving import eventually

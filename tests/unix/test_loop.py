@@ -8,7 +8,7 @@ import selectors
 
 import pytest
 
-from forkserve.unix.loop import Loop
+from forkserve.supervision.os.loop import Loop
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
 from forkserve.unix.notify import NotifySocket, notify, parse, take_listen_fds
-from forkserve.unix.spawn import SpawnSpec, spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
 from forkserve.unix.notify import notify
 from forkserve.unix.notifyfolder import NotifyFolder, places
 from forkserve.unix.privileges import Credentials, become
-from forkserve.unix.spawn import SpawnSpec, spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forkserve.errors import ConfigError, ExitCode
-from forkserve.unix.pidfile import PidFile
+from forkserve.supervision.os.pidfile import PidFile
 
 
 def test_it_holds_the_pid_while_we_live(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from forkserve.errors import ConfigError
-from forkserve.unix.children import children_of, members_of
+from forkserve.supervision.os.proc import children_of, members_of
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
 from forkserve.unix.fds import open_fds
 from forkserve.unix.privileges import Credentials, resolve
-from forkserve.unix.spawn import SpawnSpec, spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -126,9 +126,9 @@ def test_children_and_members_of_a_session_are_found() -> None:
 def test_a_subreaper_adopts_and_reaps_the_orphans_of_its_children() -> None:
     script = """
 import os, select, signal
-from forkserve.unix.prctl import become_subreaper
-from forkserve.unix.reap import reap
-from forkserve.unix.signals import SignalQueue
+from forkserve.supervision.os.prctl import become_subreaper
+from forkserve.supervision.os.reap import reap
+from forkserve.supervision.os.signals import SignalQueue
 become_subreaper()
 queue = SignalQueue([signal.SIGCHLD])
 if os.fork() == 0:

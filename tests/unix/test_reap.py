@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
-from forkserve.unix.reap import Exit, reap, reap_one
-from forkserve.unix.signals import SignalQueue
-from forkserve.unix.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.reap import Exit, reap, reap_one
+from forkserve.supervision.os.signals import SignalQueue
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from forkserve.config.handover import SCOREBOARD
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
 from forkserve.unix.scoreboard import CAPACITY, RECORD, SIZE, Field, Place, Scoreboard, Seat, State, take_seat
-from forkserve.unix.spawn import SpawnSpec, spawn
 from tests.support.forkserving import descriptors
 
 

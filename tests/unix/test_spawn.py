@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from forkserve.supervision.os.reap import Exit
+from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, Stage, spawn
 from forkserve.unix.privileges import Credentials
-from forkserve.unix.reap import Exit
-from forkserve.unix.spawn import SpawnError, SpawnSpec, Stage, spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -130,7 +130,7 @@ def test_the_death_signal_survives_the_change_of_user(tmp_path: Path) -> None:
     script = f"""
 import os, sys
 from forkserve.unix.privileges import Credentials
-from forkserve.unix.spawn import SpawnSpec, spawn
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
 credentials = Credentials({NOBODY}, {NOBODY}, ())
 spawn(SpawnSpec(argv=("/bin/sh", "-c", "echo started; exec sleep 100"), env={{}}, credentials=credentials))
 sys.stdin.read()

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from forkserve.config.model import StreamClass, StreamOptions
-from forkserve.unix.spawn import SpawnSpec, spawn
-from forkserve.unix.streams import Streams
+from forkserve.logwriter.client import Streams
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -286,8 +286,8 @@ def test_lines_go_to_syslog_with_severity_and_name(streams: Streams, tmp_path: P
 MASTER = """
 import os, signal, sys
 from forkserve.config.model import StreamOptions
-from forkserve.unix.spawn import SpawnSpec, spawn
-from forkserve.unix.streams import Streams
+from forkserve.supervision.os.spawn import SpawnSpec, spawn
+from forkserve.logwriter.client import Streams
 streams = Streams()
 output = streams.open(StreamOptions(filename=sys.argv[1]), None)
 argv = ("/bin/sh", "-c", "read x; echo late")

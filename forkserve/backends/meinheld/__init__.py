@@ -1,7 +1,7 @@
 """meinheld 1.0.2, for those who depend on it: only a build that is known to serve, only behind a proxy, never chosen.
 
-Rules: the original serves on Python 3.8 and 3.9 alone (`--python`, see `forkserve.backends.foreign`); here the mended
-build does, which `build.py` makes. What is refused, and why, is decided in `meinheld_loop.refusal`.
+Rules: the original serves on Python 3.8 and 3.9 alone (`--python`, see `forkserve.backends.other_python`); here the
+mended build does, which `build.py` makes. What is refused, and why, is decided in `meinheld_loop.refusal`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
-from forkserve.backends.foreign import meinheld_loop
-from forkserve.backends.foreign.flight import Flight
-from forkserve.backends.foreign.mistakes import Refused
+from forkserve.backends.other_python import meinheld_loop
+from forkserve.backends.other_python.flight import Flight
+from forkserve.backends.other_python.mistakes import Refused
 from forkserve.backends.shim import Shim
 from forkserve.errors import BackendError
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from forkserve.backends.foreign.launch import FOLDER
 from forkserve.backends.meinheld import contract_app
+from forkserve.backends.other_python.launch import FOLDER
 from forkserve.errors import BackendError
 
 __all__ = ["CHECKS", "ContractError", "check_build", "serving"]

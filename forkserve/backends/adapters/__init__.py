@@ -1,0 +1,1 @@
+"""Thin adapters over other servers."""

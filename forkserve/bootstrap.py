@@ -1,0 +1,132 @@
+"""Makes everything of its options and joins it: the only place that knows all parts of the master.
+
+Order matters. Signals are caught before anything else, so that none is lost. Sockets are bound before companions are
+forked, so that a port in use is said by a process without children. The master is in place before anything is spawned.
+At the end it goes back in reverse, and the sockets close last: until then the kernel keeps every connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import forkserve
+from forkserve import logs
+from forkserve.config.load import ConfigSource
+from forkserve.config.model import Config, MasterOptions
+from forkserve.control.place import default_path
+from forkserve.control.routes import Routes
+from forkserve.control.server import ControlServer
+from forkserve.master import SIGNALS, Master
+from forkserve.socketpool import SocketPool
+from forkserve.supervision.auxiliaries import Attendants
+from forkserve.supervision.command import mixed_readers
+from forkserve.supervision.os.daemon import detached
+from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.memory import settle_memory
+from forkserve.supervision.os.pidfile import PidFile
+from forkserve.supervision.os.prctl import become_subreaper
+from forkserve.supervision.os.signals import SignalQueue
+from forkserve.supervision.spawning import Ground
+from forkserve.supervision.supervisor import Stack
+from forkserve.unix.fds import ensure_standard, raise_limit
+from forkserve.unix.notify import take_listen_fds
+from forkserve.unix.notifyfolder import NotifyFolder
+from forkserve.unix.proctitle import set_title
+
+__all__ = ["run"]
+
+log = logging.getLogger("forkserve.master")
+
+
+def run(config: Config, source: ConfigSource) -> int:
+    """Run a configuration until it is told to stop; returns the exit code.
+
+    Raises ForkserveError, with nothing left running and nothing left bound, for what is wrong before the start.
+    """
+    handed_in = take_listen_fds()
+    ensure_standard()
+    raise_limit()
+    options = config.master
+    logs.set_up(options.loglevel, options.logoutput, patience=0.0)
+    if options.umask is not None:
+        os.umask(options.umask)
+    with contextlib.ExitStack() as stack:
+        signals = SignalQueue(SIGNALS)
+        stack.callback(signals.close)
+        pool = SocketPool.open(config.sockets, handed_in)
+        stack.callback(pool.close)
+        if options.daemon and options.logoutput == "-":
+            log.warning("-D without --log-output: what is logged and printed is lost; give --log-output FILE")
+        background = stack.enter_context(detached()) if options.daemon else None
+        if options.pidfile is not None:
+            stack.callback(PidFile(options.pidfile).close)
+        with _master(config, source, pool, signals) as master:
+            _greet(config, master)
+            with _control(options, source, master):
+                settle_memory()
+                if background is not None:
+                    loop = master.loop
+                    loop.watch(background.fileno(), selectors.EVENT_READ, lambda _events: background.relay())
+                    master.on_booted = background.settled
+                return master.run()
+
+
+@contextlib.contextmanager
+def _master(config: Config, source: ConfigSource, pool: SocketPool, signals: SignalQueue) -> Iterator[Master]:
+    """Make the loop, what stands on it, and the master; close them in reverse."""
+    with contextlib.ExitStack() as stack:
+        loop = Loop()
+        stack.callback(loop.close)
+        reports = NotifyFolder()
+        stack.callback(reports.close)
+        become_subreaper()
+        set_title(_title(config.master, source))
+        attendants = Attendants(loop, mark=f"NOTIFY_SOCKET={reports.prefix}")
+        stack.callback(attendants.close)
+        ground = Ground(
+            loop,
+            pool.fds,
+            outputs=attendants.outputs,
+            bound=attendants.bound,
+            began=attendants.began,
+            ended=attendants.ended,
+            reports=lambda command: reports.open(command.credentials, changes_user=command.changes_user),
+        )
+        watchers = Stack(config, pool, ground, inherited=dict(os.environ))
+        yield Master(watchers, loop, signals, attendants=attendants, source=source)
+
+
+@contextlib.contextmanager
+def _control(options: MasterOptions, source: ConfigSource, master: Master) -> Iterator[None]:
+    """Serve control; a place that cannot be written to stops the start only when it was named."""
+    path = default_path(source.path) if options.control == "auto" else Path(options.control)
+    if options.control == "none" or path is None:
+        if options.control != "none":
+            log.warning("no private folder can be written to: running without a control socket (--control PATH)")
+        yield
+        return
+    server = ControlServer(path, master.loop, Routes(master))
+    log.info("control: %s", path)
+    with contextlib.closing(server):
+        yield
+
+
+def _title(options: MasterOptions, source: ConfigSource) -> str:
+    return f"forkserve: master [{options.name or source.description}]"
+
+
+def _greet(config: Config, master: Master) -> None:
+    version = ".".join(map(str, sys.version_info[:3]))
+    log.info("forkserve %s, Python %s, pid %d", forkserve.__version__, version, os.getpid())
+    for warning in (*config.warnings, *mixed_readers((each.command for each in master.stack.watchers), config.sockets)):
+        log.warning("%s", warning)
+    speak_http = {name for each in master.stack.watchers if each.command.says_ready for name in each.command.sockets}
+    for listener in master.stack.pool:
+        scheme = "http://" if listener.name in speak_http and not listener.address.startswith("unix:") else ""
+        log.info("socket %s: listening at %s%s", listener.name, scheme, listener.address)

@@ -1,0 +1,208 @@
+"""The master's side of captured output: it makes the pipes, and hands their reading ends to the writer process.
+
+Not one line passes through the master. It keeps a copy of each reading end, so that a writer that has died is replaced
+without a process ever seeing a broken pipe; what stands in the pipe is read by the next. Without streams there is no
+pipe and no writer, and processes write to the master's own stdout and stderr. The why: docs/adr/0002.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections import deque
+from dataclasses import dataclass, replace
+
+from forkserve.config.model import StreamOptions
+from forkserve.logwriter.protocol import LARGEST, Captured, Order, pack, unpack
+from forkserve.logwriter.server import write_logs
+from forkserve.unix.fork_function import fork_companion
+
+__all__ = ["Output", "Streams"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipe:
+    options: StreamOptions
+    reading: int
+    writing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The pipes for one process that is about to be spawned; ended by `Streams.attach` or `Streams.abandon`."""
+
+    stdout: _Pipe | None
+    stderr: _Pipe | None
+
+    @property
+    def stdout_fd(self) -> int | None:
+        """What to hand the child as stdout; None if it is not captured."""
+        return None if self.stdout is None else self.stdout.writing
+
+    @property
+    def stderr_fd(self) -> int | None:
+        """What to hand the child as stderr; None if it is not captured."""
+        return None if self.stderr is None else self.stderr.writing
+
+
+class Streams:
+    """All captured output. The writer is forked when it is first needed; `fileno` then says when to `take`."""
+
+    def __init__(self) -> None:
+        # Once: a deployment may remove the folder that we were started in, and a writer is started later.
+        self._folder = _working_directory()
+        self.pid: int | None = None
+        """The writer's, None while there is none. When it is reaped, call `lost`, then `restart`."""
+        self._socket: socket.socket | None = None
+        self._held: dict[int, list[tuple[Captured, int]]] = {}
+        self._unsent: deque[tuple[bytes, int | None]] = deque()
+        self._ended: set[int] = set()
+        """Reading ends of processes that have gone before the writer had taken them: closed as soon as it has."""
+
+    def open(self, stdout: StreamOptions | None, stderr: StreamOptions | None) -> Output:
+        """Make the pipes for one process; raises OSError when descriptors or processes have run out.
+
+        Look at `fileno` afterwards: the first call that captures anything forks the writer.
+        """
+        if (stdout or stderr) and self.pid is None:
+            self.restart()
+        out = _pipe(self._placed(stdout))
+        try:
+            return Output(out, _pipe(self._placed(stderr)))
+        except OSError:
+            _close(out)
+            raise
+
+    def _placed(self, options: StreamOptions | None) -> StreamOptions | None:
+        """Return options with a path that means the same whatever becomes of the working directory."""
+        if options is None or options.filename is None:
+            return options
+        return replace(options, filename=os.path.normpath(os.path.join(self._folder, options.filename)))
+
+    def attach(self, output: Output, *, name: str, pid: int) -> None:
+        """Have the output of the process written from now on. `name` is its canonical one, `web[3]`."""
+        held = []
+        for pipe, is_stderr in ((output.stdout, False), (output.stderr, True)):
+            if pipe is not None:
+                os.close(pipe.writing)
+                captured = Captured(name, pid, is_stderr, pipe.options)
+                held.append((captured, pipe.reading))
+                self._send(pack(Order.ADD, captured.facts()), pipe.reading)
+        if held:
+            self._held[pid] = held
+
+    def abandon(self, output: Output) -> None:
+        """Close the pipes of a process that could not be spawned."""
+        _close(output.stdout)
+        _close(output.stderr)
+
+    def forget(self, pid: int) -> None:
+        """Let go of the pipes of a process that has ended; the writer reads them to their end."""
+        self.flush()
+        unsent = {fd for _, fd in self._unsent}
+        for _, reading in self._held.pop(pid, []):
+            if reading in unsent:
+                self._ended.add(reading)
+            else:
+                os.close(reading)
+
+    def reopen(self) -> None:
+        """Have all files opened anew, as logrotate expects after SIGUSR1."""
+        if self.pid is not None:
+            self._send(pack(Order.REOPEN), None)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when the writer has something to say; -1 while there is none."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def take(self) -> list[str]:
+        """Return the warnings of the writer that have come, a line each."""
+        warnings: list[str] = []
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while self._socket is not None and (data := self._socket.recv(LARGEST)):
+                warnings.append(str(unpack(data)[1]["text"]))
+        return warnings
+
+    def lost(self) -> None:
+        """Note that the writer was reaped; output waits in its pipes until `restart`."""
+        self._drop_socket()
+
+    def restart(self) -> None:
+        """Fork another writer, after the old one was reaped, and hand it every pipe; raises OSError.
+
+        If that fails, the next `open` tries again.
+        """
+        self._drop_socket()
+        self._fork()
+        for each in self._held.values():
+            for captured, reading in each:
+                self._send(pack(Order.ADD, captured.facts()), reading)
+
+    def close(self) -> int | None:
+        """Let the writer finish, and return its pid, to be reaped: it writes what is left and ends within 10 s."""
+        pid = self.pid
+        if self._socket is not None:
+            self._send(pack(Order.CLOSE), None)
+        self._drop_socket()
+        for each in self._held.values():
+            for _, reading in each:
+                os.close(reading)
+        self._held.clear()
+        return pid
+
+    def _fork(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.pid = fork_companion(
+                "forkserve: log writer",
+                lambda: write_logs(theirs.fileno()),
+                standard={1: 1, 2: 2},
+                keep=theirs.fileno(),
+            )
+        ours.setblocking(False)
+        self._socket = ours
+
+    def _drop_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self.pid = None
+        self._unsent.clear()
+        for reading in self._ended:
+            os.close(reading)
+        self._ended.clear()
+
+    def _send(self, data: bytes, fd: int | None) -> None:
+        self._unsent.append((data, fd))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what a writer that was stopped or starved could not take before; called with each order."""
+        while self._unsent and self._socket is not None:
+            data, fd = self._unsent[0]
+            try:
+                socket.send_fds(self._socket, [data], [] if fd is None else [fd], socket.MSG_DONTWAIT)
+            except OSError:  # full: later; closed: `restart` sends it again
+                return
+            self._unsent.popleft()
+            if fd in self._ended:
+                self._ended.remove(fd)
+                os.close(fd)
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
+def _pipe(options: StreamOptions | None) -> _Pipe | None:
+    return None if options is None else _Pipe(options, *os.pipe2(os.O_CLOEXEC))
+
+
+def _close(pipe: _Pipe | None) -> None:
+    if pipe is not None:
+        os.close(pipe.reading)
+        os.close(pipe.writing)

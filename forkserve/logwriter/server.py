@@ -1,0 +1,162 @@
+"""The process that writes the output of others: it alone waits for disks, so that the master never does.
+
+It reads the pipes of all captured processes in one loop and hands whole lines to the queue of a sink; the sinks' own
+threads write. It ends when the master has closed its socket and every pipe has come to its end, so it also writes down
+the last words of processes that outlive a killed master for a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import socket
+import time
+from dataclasses import dataclass, field
+
+from forkserve.logwriter.lines import Decoration, LineSplitter
+from forkserve.logwriter.protocol import LARGEST, Captured, Order, captured_from, pack, unpack
+from forkserve.logwriter.sinks import Queue, key_of, sink_for
+from forkserve.logwriter.syslog import Syslog
+
+__all__ = ["LAST_WORDS", "write_logs"]
+
+LAST_WORDS = 5.0
+"""Seconds that remain to read and write the rest, when the master says close."""
+_ORPHANED = 60.0
+"""Seconds that remain when the master has gone without a word; its guardian ends the processes before that."""
+_PAUSE = 0.01
+"""Seconds between two looks at a queue that wanted a pause."""
+_CHUNK = 64 * 1024
+_INFORMATIONAL, _WARNING = 6, 4  # severities of RFC 5424
+
+
+@dataclass(slots=True)
+class _Source:
+    """A pipe, and where its lines go."""
+
+    captured: Captured
+    decoration: Decoration
+    queue: Queue
+    splitter: LineSplitter = field(default_factory=LineSplitter)
+
+    def pass_on(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        options = self.captured.options
+        if key_of(options)[0] == "syslog":
+            tag = f"{self.captured.name}[{self.captured.pid}]"
+            severity = _WARNING if self.captured.is_stderr else _INFORMATIONAL
+            self.queue.put([Syslog.line(options.facility, severity, tag, line) + b"\n" for line in lines])
+        else:
+            self.queue.put(self.decoration.apply(lines, time.time()))
+
+
+def write_logs(fd: int) -> None:
+    """Run until there is nothing left to write. `fd` is the socket to the master. Runs in the writer."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two pipes for each process, which epoll(7) can hold
+    _Writer(socket.socket(fileno=fd)).run()
+
+
+class _Writer:
+    def __init__(self, master: socket.socket) -> None:
+        self._master = master
+        self._sources: dict[int, _Source] = {}
+        self._queues: dict[tuple[str, str], Queue] = {}
+        self._poll = select.epoll()
+        self._poll.register(master, select.EPOLLIN)
+        self._deadline: float | None = None
+        self._paused: set[int] = set()
+
+    def run(self) -> None:
+        while self._deadline is None or (self._sources and time.monotonic() < self._deadline):
+            for fd, _ in self._poll.poll(self._patience()):
+                if fd == self._master.fileno():
+                    self._listen()
+                else:
+                    self._read(fd)
+            self._resume()
+        for fd in tuple(self._sources):
+            self._end(fd)
+        for queue in self._queues.values():
+            queue.close()
+        until = time.monotonic() + LAST_WORDS
+        for queue in self._queues.values():
+            queue.join(max(0.0, until - time.monotonic()))
+
+    def _patience(self) -> float | None:
+        if self._paused:
+            return _PAUSE
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _resume(self) -> None:
+        for fd in tuple(self._paused):
+            if not self._sources[fd].queue.wants_a_pause():
+                self._paused.remove(fd)
+                self._poll.register(fd, select.EPOLLIN)
+
+    def _listen(self) -> None:
+        data, fds, _, _ = socket.recv_fds(self._master, LARGEST, 1)
+        if not data:
+            self._stop(_ORPHANED)
+            return
+        order, facts = unpack(data)
+        if order is Order.ADD and fds:
+            try:
+                self._add(fds[0], captured_from(facts))
+            except Exception as error:  # noqa: BLE001 - all the other outputs must go on
+                self._warn(f"the output of {facts.get('name')} cannot be captured: {error}")
+                os.close(fds[0])
+        elif order is Order.REOPEN:
+            for queue in self._queues.values():
+                queue.reopen()
+        elif order is Order.CLOSE:
+            self._stop(LAST_WORDS)
+
+    def _stop(self, patience: float) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._poll.unregister(self._master)
+        self._deadline = time.monotonic() + patience
+
+    def _add(self, fd: int, captured: Captured) -> None:
+        key = key_of(captured.options)
+        if key not in self._queues:
+            place = key[1] or key[0]
+            self._queues[key] = Queue(sink_for(captured.options, self._warn), place, self._warn)
+        decoration = Decoration.of(captured.options, captured.name, captured.pid)
+        self._sources[fd] = _Source(captured, decoration, self._queues[key])
+        os.set_blocking(fd, False)
+        self._poll.register(fd, select.EPOLLIN)
+
+    def _read(self, fd: int) -> None:
+        source = self._sources[fd]
+        if source.queue.wants_a_pause():
+            self._paused.add(fd)
+            self._poll.unregister(fd)
+            return
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        source.pass_on(source.splitter.feed(data) if data else [])
+        if not data:
+            self._end(fd)
+
+    def _end(self, fd: int) -> None:
+        source = self._sources.pop(fd)
+        source.pass_on(source.splitter.end())
+        if fd in self._paused:
+            self._paused.remove(fd)
+        else:
+            self._poll.unregister(fd)
+        os.close(fd)
+
+    def _warn(self, text: str) -> None:
+        """Have the master log it. Runs in the thread of a sink; a master that does not listen is not waited for."""
+        with contextlib.suppress(OSError, json.JSONDecodeError):
+            self._master.send(pack(Order.WARN, {"text": text}), socket.MSG_DONTWAIT)

@@ -1,0 +1,186 @@
+"""Where lines go, and the queue before each of them that keeps a slow one from holding anybody up.
+
+Each sink has a thread in the writer process, for there is no way to write to a disk that cannot block. Its queue is
+bounded. While the sink gets on, however slowly, a full queue makes its writers wait, as a pipe does; when it has not
+taken a byte for a second, or has failed, the oldest lines go, are counted, and the count is written in their place.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from forkserve.config.model import StreamClass, StreamOptions
+from forkserve.logwriter.files import log_file
+from forkserve.logwriter.syslog import Syslog
+
+__all__ = ["LIMIT", "Queue", "Sink", "key_of", "sink_for"]
+
+LIMIT = 1024 * 1024
+"""Bytes that wait for one sink at most."""
+
+_STUCK = 1.0
+"""Seconds without a byte taken after which a sink counts as stuck."""
+_RETRY = 1.0
+"""Seconds between two tries when nothing can be written."""
+_RECOVERED = 60.0
+"""Seconds without a failure after which the next one is news: a syslog over UDP fails at every other line."""
+_BATCH = 64 * 1024
+
+
+class Sink(Protocol):
+    """What takes bytes made of whole lines. It is used by one thread alone."""
+
+    def write(self, data: bytes) -> int:
+        """Write, and return how many bytes are out; raises OSError."""
+
+    def reopen(self) -> None:
+        """Find the place anew at the next write."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class _Stdout:
+    def write(self, data: bytes) -> int:
+        try:
+            return os.write(1, data)
+        except BlockingIOError:  # somebody who shares the terminal or pipe has made it non-blocking
+            select.select((), (1,), ())
+            return 0
+
+    def reopen(self) -> None:
+        """Stay: it has no name by which it could be found again."""
+
+    close = reopen
+
+
+def key_of(options: StreamOptions) -> tuple[str, str]:
+    """Return what makes two streams share a sink: the same file, the same stdout, the same syslog."""
+    if options.kind in (StreamClass.STDOUT, StreamClass.FANCY_STDOUT):
+        return ("stdout", "")
+    if options.kind is StreamClass.SYSLOG:
+        return ("syslog", options.address)
+    return ("file", os.path.abspath(options.filename or os.devnull))
+
+
+def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
+    """Return a new sink, opened by its first write; `report` is told where else lines go meanwhile."""
+    kind, place = key_of(options)
+    if kind == "stdout":
+        return _Stdout()
+    return Syslog(place) if kind == "syslog" else log_file(options, place, report)
+
+
+class Queue:
+    """Lines that wait for one sink, and the thread that writes them.
+
+    `place` names the sink in messages; `report` is called, in the thread, with one line when writing begins to fail.
+    """
+
+    def __init__(self, sink: Sink, place: str, report: Callable[[str], None], limit: int = LIMIT) -> None:
+        self._sink = sink
+        self._place = place
+        self._report = report
+        self._limit = limit
+        self._lines: deque[bytes] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._progress = time.monotonic()
+        self._changed = threading.Condition()
+        self._reopen = self._closed = self._failing = False
+        self._silent_until = 0.0
+        self._thread = threading.Thread(target=self._run, name=place, daemon=True)
+        self._thread.start()
+
+    def put(self, lines: list[bytes]) -> None:
+        """Queue lines, each with its end; never waits for the sink."""
+        with self._changed:
+            for line in lines:
+                self._lines.append(line)
+                self._size += len(line)
+            while self._size > self._limit and len(self._lines) > 1:
+                self._size -= len(self._lines.popleft())
+                self._dropped += 1
+            self._changed.notify()
+
+    def wants_a_pause(self) -> bool:
+        """True while it is half full of lines that are being written: whoever has more had better wait."""
+        with self._changed:
+            is_stuck = self._failing or time.monotonic() - self._progress > _STUCK
+            return self._size > self._limit // 2 and not is_stuck
+
+    def reopen(self) -> None:
+        """Have the sink find its place anew before the next write."""
+        with self._changed:
+            self._reopen = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Let the thread end when all is written, or at the first failure."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread, at most `timeout` seconds."""
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (batch := self._next()) is not None:
+            self._write(batch)
+        self._sink.close()
+
+    def _next(self) -> bytes | None:
+        """Wait for lines and return some of them, or None when there will be no more."""
+        with self._changed:
+            while not (self._lines or self._closed or self._reopen):
+                self._changed.wait()
+            reopen, self._reopen = self._reopen, False
+            batch = self._take()
+            self._progress = time.monotonic()
+        if reopen:
+            self._sink.reopen()
+        return None if self._closed and not batch else batch
+
+    def _take(self) -> bytes:
+        taken = []
+        if self._dropped and self._lines:
+            taken.append(
+                f"forkserve: {self._dropped} lines dropped here: {self._place} was too slow or full\n".encode()
+            )
+            self._dropped = 0
+        size = 0
+        while self._lines and size < _BATCH:
+            taken.append(self._lines.popleft())
+            size += len(taken[-1])
+        self._size -= size
+        return b"".join(taken)
+
+    def _write(self, batch: bytes) -> None:
+        while batch:
+            try:
+                batch = batch[self._sink.write(batch) :]
+                self._failing = False
+                self._progress = time.monotonic()
+            except OSError as error:
+                self._sink.close()
+                if not self._wait_after(error):
+                    return
+
+    def _wait_after(self, error: OSError) -> bool:
+        """Say so once, wait a while, and return whether to try again."""
+        now = time.monotonic()
+        is_news, self._silent_until = now >= self._silent_until, now + _RECOVERED
+        self._failing = True
+        if is_news:
+            self._report(f"cannot write to {self._place}: {error.strerror or error}; the oldest lines will be dropped")
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._reopen, _RETRY)
+            self._reopen = False
+            return not self._closed

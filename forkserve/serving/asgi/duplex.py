@@ -1,0 +1,400 @@
+"""One WebSocket of an ASGI application: the handshake, then messages both ways until either side closes.
+
+Rules: nothing is accepted before the application says so. A client is read no faster than the application takes its
+messages, and an application that sends faster than its client reads waits. The application is told of an end once. A
+client that answers no ping is given up. When the application ends, its socket is closed: 1000, or 1011 if it raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from enum import Enum, auto
+from typing import Any, ClassVar
+
+from forkserve.serving.asgi.bell import Bell
+from forkserve.serving.asgi.denial import Answer
+from forkserve.serving.asgi.heartbeat import Heartbeat, Keepalive
+from forkserve.serving.asgi.outgoing import field_lines
+from forkserve.serving.asgi.pace import Pace
+from forkserve.serving.asgi.scope import websocket_scope
+from forkserve.serving.asgi.site import Disconnected, Message, Site, Task, Transport
+from forkserve.serving.asgi.websocket import Handshake, WebSocket, WebSocketLimits, disconnect_of, size_of
+from forkserve.serving.exchange import Bodiless
+from forkserve.serving.failure import due_to_loss, log_failure
+from forkserve.serving.http.fields import Fields
+from forkserve.serving.http.line import RequestLine
+
+__all__ = ["Duplex"]
+
+log = logging.getLogger("forkserve.asgi")
+
+QUEUED = 32
+"""Messages that may wait for the application; above that the client is not read."""
+QUEUED_BYTES = 1 << 20
+"""The same in bytes."""
+CLOSING = 5.0
+"""Seconds that a client has to answer a close."""
+
+
+class Stage(Enum):
+    """How far the connection has come."""
+
+    CONNECTING = auto()
+    DENYING = auto()
+    OPEN = auto()
+    CLOSED = auto()
+
+
+CONNECTING, DENYING, OPEN, CLOSED = Stage
+
+
+class Duplex(Bodiless):
+    """A handshake, and the WebSocket that may come of it."""
+
+    early: ClassVar[bool] = True
+    holds: ClassVar[bool] = True
+    site: ClassVar[Site]
+    limits: ClassVar[WebSocketLimits]
+    keepalive: ClassVar[Keepalive]
+    answering: ClassVar[type[Answer]]
+    """Set by the backend on a subclass of its own."""
+
+    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
+        """Raises BadHandshake."""
+        self.conn = conn
+        self.line = line
+        self.fields = fields
+        self.handshake = Handshake.check(fields.headers, line.target.decode("latin-1"), self.limits)
+        self.stage = CONNECTING
+        self.socket: WebSocket | None = None
+        self.answer = self.answering(conn, line, fields)
+        self.messages: deque[Message] = deque([{"type": "websocket.connect"}])
+        self.news = Bell(self.site.loop)
+        self.room = Bell(self.site.loop)
+        self.task: Task | None = None
+        self.heart: Heartbeat | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.pace = Pace(self.site.loop)
+        self.aware = False
+        self.queued = 0
+        self.held = False
+
+    # From the loop.
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of messages that wait for the application, or are not whole."""
+        return self.queued if self.socket is None else self.queued + self.socket.in_memory
+
+    def wake(self) -> None:
+        """Know that the client, before the handshake, will send no more."""
+        if self.stage is CONNECTING and self.conn.half_closed:
+            self.lost()
+
+    def suspended(self) -> None:
+        """Know that the application waits: a denial may have been begun."""
+        if self.stage is DENYING:
+            self.answer.suspended()
+
+    def resume(self) -> None:
+        """Know that the client has read what was queued, or has gone."""
+        self.room.ring()
+        self._read_on()
+
+    def lost(self) -> None:
+        """Know that the client has gone."""
+        if self.stage is CLOSED:
+            return
+        self._tell(self.socket.lost() if self.socket is not None else [disconnect_of(1006)])
+        self._end()
+
+    def abandon(self, code: int) -> None:
+        """Answer in place of an application that does not end."""
+        if self.stage is CONNECTING:
+            self._refuse(code)
+        self._end()
+
+    def interrupt(self, code: int) -> None:
+        """Cancel the application."""
+        self.aware = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def leave(self) -> None:
+        """Close, since serving ends (1012: the service restarts)."""
+        if self.stage is OPEN and self.socket is not None and self.socket.is_open:
+            self.aware = True  # what it does with the last message it may end
+            self.conn.unheard += self.limits.max_size
+            self._tell(self.socket.leave(1012, "service restart"))
+            self._flush()
+            self._await_close()
+
+    def take(self, data: bytes) -> None:
+        """Take bytes off the wire; b"" is their end."""
+        socket = self.socket
+        assert socket is not None
+        if not socket.is_open and not self.conn.drop(data):
+            # Its answer to our close is lost in what it sends: it is no longer waited for.
+            self._end()
+            return
+        assert self.heart is not None
+        self.heart.heard = True
+        messages = socket.receive(data, QUEUED - len(self.messages), QUEUED_BYTES - self.queued)
+        self._took(messages, ended=not data)
+
+    def _took(self, messages: list[Message], *, ended: bool = False) -> None:
+        """Go on with what the socket has made of its bytes."""
+        socket = self.socket
+        assert socket is not None
+        if socket.has_output:
+            self._flush()
+        if messages or socket.behind:
+            self._tell(messages)
+            if not ended and self._is_behind():
+                self._hold()
+        if ended or socket.finished:
+            self._end()
+
+    def _tell(self, messages: list[Message]) -> None:
+        self.messages.extend(messages)
+        self.queued += sum(map(size_of, messages))
+        self.news.ring()
+
+    def _is_behind(self) -> bool:
+        behind = self.socket is not None and self.socket.behind
+        return behind or len(self.messages) >= QUEUED or self.queued >= QUEUED_BYTES
+
+    def _hold(self) -> None:
+        """Read no more until there is room for it."""
+        if not self.held:
+            self.held = True
+            self.conn.hold()
+            if self.heart is not None:
+                self.heart.heard = True
+
+    def _read_on(self) -> None:
+        """Read again if there is room."""
+        if not self._is_behind():
+            self._release()
+
+    def _release(self) -> None:
+        if self.held:
+            self.held = False
+            self.conn.release()
+
+    # The application's side.
+
+    async def run(self) -> None:
+        """Call the application and see to it that its socket ends."""
+        scope = websocket_scope(self.conn, self.line, self.fields, self.site.state, self.handshake.subprotocols)
+        if self.site.noted:
+            self.answer.note_scope(scope)
+        try:
+            await self.site.app(scope, self.receive, self.send)
+        except BaseException as error:  # noqa: BLE001 - the fault barrier of one socket
+            self._fail(error)
+            return
+        if self.stage is DENYING:
+            self.answer.returned()
+        elif self.stage is CONNECTING:
+            log.error("%s %r: the application returned without accepting or closing", *self.name())
+            self._refuse(500)
+        elif self.stage is OPEN:
+            self._close(1000, "")
+
+    async def receive(self) -> Message:
+        """Return the next message, or wait for it; at last, again and again, `websocket.disconnect`."""
+        messages = self.messages
+        while not messages:
+            if self.socket is not None and self.socket.behind:
+                self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
+                self._read_on()
+            else:
+                await self.news.wait()
+        message = messages[0]
+        if message["type"] != "websocket.disconnect":
+            messages.popleft()
+            self.queued -= size_of(message)
+            self._read_on()
+            return message
+        self.aware = True
+        await self.pace.step()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Act on a message; raises OSError when the socket is closed, RuntimeError for what is not expected now."""
+        kind, stage, socket = message["type"], self.stage, self.socket
+        if kind == "websocket.send" and stage is OPEN and socket is not None and socket.is_open:
+            socket.send(message)
+            if not self._write(socket.take()):
+                await self._drained()
+        elif kind == "websocket.accept" and stage is CONNECTING:
+            self._accept(message)
+        elif kind == "websocket.close" and stage is CONNECTING:
+            self._refuse(403)
+            self._tell([disconnect_of(1006)])
+        elif kind == "websocket.close" and stage is OPEN:
+            self._close(message.get("code", 1000), message.get("reason") or "")
+        elif kind.startswith("websocket.http.response.") and stage in (CONNECTING, DENYING):
+            await self._deny(kind.removeprefix("websocket."), message)
+        elif self._is_closed():
+            self.aware = True
+            await self.pace.step()
+            raise Disconnected(f"{kind!r} was sent when the socket was closed")
+        else:
+            raise RuntimeError(f"{kind!r} was sent while the socket is {stage.name.lower()}")
+
+    def _accept(self, message: Message) -> None:
+        """Answer 101 and take the connection over. Raises OSError, BadResponse, ValueError."""
+        responder, handshake = self.site.responder, self.handshake
+        ours = b"".join(b"%b: %b\r\n" % pair for pair in handshake.answer(message.get("subprotocol")))
+        theirs = field_lines(responder, _without_ours(self.answer.fields_of(message.get("headers", ()))))
+        self._write(b"HTTP/1.1 101 Switching Protocols\r\n" + ours + theirs + responder.end)
+        self._note(101)
+        self.stage = OPEN
+        self.socket = WebSocket(handshake, self.limits)
+        self.site.sockets.add(self)
+        self.conn.be_patient()
+        early = self.conn.take_over(self.take)
+        self.heart = Heartbeat(self.site.loop, self.keepalive, ping=self._ping, give_up=self._give_up)
+        if early:
+            self.take(early)
+        if not self.site.keep:
+            self.site.loop.call_soon(self.leave)
+
+    async def _deny(self, kind: str, message: Message) -> None:
+        """Answer the handshake with a response of the application's (extension `websocket.http.response`)."""
+        self.stage = DENYING
+        self.conn.exchange = self.answer
+        self.answer.task = self.task
+        await self.answer.send(message | {"type": kind})
+
+    def _close(self, code: int, reason: str) -> None:
+        socket = self.socket
+        assert socket is not None
+        if socket.is_open:
+            # The client may be within a message; who is closed for a violation has no such time.
+            self.conn.unheard += self.limits.max_size
+            socket.close(code, reason)
+            self._flush()
+            self._await_close()
+
+    def _await_close(self) -> None:
+        """Wait for the client's close, but not for ever."""
+        if self.stage is OPEN and self.socket is not None:
+            self._cancel_timers()
+            self.timer = self.site.loop.call_later(CLOSING, self._end)
+            self._release()
+            if self.socket.behind:
+                # The close may have come; the messages before it have nobody to take them.
+                self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
+
+    # Pings.
+
+    def _ping(self) -> bool:
+        """Ping; False when there is no answer to wait for."""
+        # A client that is not read cannot be heard answering, and one that does not read has its own time limit.
+        if self.held or self.stage is not OPEN or self.socket is None:
+            return False
+        self.socket.ping()
+        self._flush()
+        return True
+
+    def _give_up(self) -> None:
+        """Close, for the client has gone without a word."""
+        if self.stage is OPEN and self.socket is not None:
+            log.info("%s %r: the client answered no ping for %g s", *self.name(), self.keepalive.timeout)
+            self._tell(self.socket.leave(1011, "no answer to a ping"))
+            self._flush()
+            self._end()
+
+    def _cancel_timers(self) -> None:
+        if self.heart is not None:
+            self.heart.stop()
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    # Ends.
+
+    def _write(self, data: bytes) -> bool:
+        """Send, or queue; False when the client is behind. Raises OSError."""
+        try:
+            return self.conn.write(data)
+        except OSError:
+            self.lost()
+            raise
+
+    def _flush(self) -> None:
+        """Send what the protocol has to say; a client that has gone need not hear it."""
+        assert self.socket is not None
+        data = self.socket.take()
+        if data and self.stage is OPEN:
+            try:
+                # Who sends pings and reads no answers is not read either.
+                if not self.conn.write(data) and self.conn.park():
+                    self._hold()
+            except OSError:
+                self.lost()
+
+    async def _drained(self) -> None:
+        if self.conn.park():
+            await self.room.wait()
+        if self.stage is CLOSED:
+            self.aware = True
+            raise Disconnected("the client has gone")
+
+    def _is_closed(self) -> bool:
+        """Tell whether either side has closed, or refused the handshake."""
+        told = bool(self.messages) and self.messages[-1]["type"] == "websocket.disconnect"
+        return told or (self.socket is not None and not self.socket.is_open)
+
+    @property
+    def deserted(self) -> bool:
+        """True for a socket whose client has gone, and whose application cannot know that."""
+        return self.stage is CLOSED and self.socket is not None and not self.aware
+
+    def _refuse(self, code: int) -> None:
+        self.stage = CLOSED
+        payload, _ = self.answer.error(self.site.responder, code)
+        try:
+            self.conn.reply(payload, False)
+        except OSError:
+            self.conn.done(False)
+        self._note(code)
+
+    def _note(self, code: int) -> None:
+        """Leave the handshake's line in the access log, where there is one."""
+        if self.site.noted:
+            self.answer.note(code, 0)
+
+    def _end(self) -> None:
+        """Give the connection up."""
+        if self.stage is not CLOSED:
+            self.stage = CLOSED
+            self._cancel_timers()
+            self.site.sockets.discard(self)
+            self.conn.receive = None
+            self.conn.done(False)
+            self.room.ring()
+
+    def _fail(self, error: BaseException) -> None:
+        """Log what the application raised, and end its socket."""
+        if not isinstance(error, asyncio.CancelledError) and not (self._is_closed() and due_to_loss(error)):
+            log_failure(error, *self.name())
+        if self.stage is DENYING:
+            self.answer.abandon(500)
+        elif self.stage is CONNECTING:
+            self._refuse(500)
+        elif self.stage is OPEN:
+            self._close(1011, "")
+
+    def name(self) -> tuple[str, str]:
+        """Return method and path, as the log calls a request."""
+        return "WebSocket", self.line.path
+
+
+def _without_ours(headers: Any) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in headers if not bytes(name).lower().startswith(b"sec-websocket-")]

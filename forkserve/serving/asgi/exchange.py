@@ -1,0 +1,161 @@
+"""One HTTP request and its response, as ASGI 3 has it.
+
+Rules: `receive` and `send` never wait when they need not, so most applications end in the first step of their task.
+When the client has gone, `receive` says `http.disconnect`; how a response goes out, `response.py` says. The connection
+is free for the next request as soon as the response is whole, whatever the application still does. What an application
+does wrong ends in an exception in its `send`, a response or a closed connection, and one line in the log with the
+user's traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, ClassVar
+
+from forkserve.serving.asgi.bell import Bell
+from forkserve.serving.asgi.incoming import Incoming
+from forkserve.serving.asgi.response import Response
+from forkserve.serving.asgi.site import Message, Site, Transport
+from forkserve.serving.asgi.stream import Stage
+from forkserve.serving.failure import TimedOut, due_to_loss, log_failure
+from forkserve.serving.http.fields import Fields
+from forkserve.serving.http.line import RequestLine
+
+__all__ = ["Exchange"]
+
+log = logging.getLogger("forkserve.asgi")
+
+
+START, BODY, MORE, TRAILERS, OVER, LOST = Stage
+
+
+class Exchange(Response):
+    """A request and the response to it as far as it has come."""
+
+    __slots__ = ("identity", "told")
+    conn: Transport
+    early: ClassVar[bool] = True
+    holds: ClassVar[bool] = True
+    keeper: ClassVar[str] = "incoming"
+    site: ClassVar[Site]
+
+    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
+        self.conn = conn
+        self.line = line
+        self.fields = fields
+        self.stage = START
+        self.aware = False
+        self.told = False
+        self.trailers = False
+        self.incoming = None
+        self.news = None
+        self.pace = None
+        self.room = None
+        self.task = None
+        self.verdict = 0
+        if fields.content_length or fields.chunked:
+            self.incoming = Incoming(conn, expected=fields.expect_continue)
+
+    # From the loop.
+
+    def body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        assert self.incoming is not None
+        self.incoming.add(data)
+        self.wake()
+
+    def body_end(self) -> None:
+        """Know that the body is whole."""
+        assert self.incoming is not None
+        self.incoming.whole = True
+        self.wake()
+
+    def body_held(self) -> None:
+        """Ask for the body when the application first wants it: `Incoming` knows."""
+
+    def lost(self) -> None:
+        """Know that the client has gone."""
+        if self.stage is not OVER and self.stage is not LOST:
+            self.lose()
+
+    def let_go(self) -> bool:
+        """Leave the answer to the driver, if the application has not begun one; it is told that its client has gone."""
+        if self.stage is not START and self.stage is not BODY:
+            return False
+        self.lose()
+        return True
+
+    # The application's side.
+
+    async def run(self) -> None:
+        """Call the application and see to it that its response ends."""
+        site = self.site
+        try:
+            scope = site.scope(self.conn, self.line, self.fields, site.state)
+            if site.noted:
+                self.note_scope(scope)
+            await site.app(scope, self.receive, self.send)
+        except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
+            self.fail(error)
+            return
+        self.returned()
+
+    def returned(self) -> None:
+        """Know that the application has returned: what it left undone is ended."""
+        if self.stage is not OVER and self.stage is not LOST:
+            if self.conn.half_closed or self.site.leaving:
+                # It was told that nobody waits any more.
+                self.abandon(503)
+                return
+            what = "a" if self.stage is START or self.stage is BODY else "ending its"
+            log.error("%s %r: the application returned without %s response", *self.name(), what)
+            self.abandon(500)
+
+    def note_scope(self, scope: dict[str, Any]) -> None:
+        """Know the scope before the application does, where exchanges are noted."""
+
+    async def receive(self) -> Message:
+        """Return the next piece of the body, or wait for the client to go, or the response to end."""
+        if not (self.told or self._deaf()):
+            incoming = self.incoming
+            if incoming is None:
+                self.told = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            if self.stage is START and not incoming.whole:
+                incoming.ask()
+            while not (incoming.ready or self._deaf()):
+                await self._news()
+            if not self._deaf():
+                self.told = incoming.whole
+                return {"type": "http.request", "body": incoming.take(), "more_body": not incoming.whole}
+        while not (self._deaf() or self.conn.half_closed or self.site.leaving):
+            await self._news()
+        self.aware = True
+        await self._pace()
+        return {"type": "http.disconnect"}
+
+    async def _news(self) -> None:
+        self.news = self.news or Bell(self.site.loop)
+        await self.news.wait()
+
+    def _deaf(self) -> bool:
+        """True when nothing more comes from the client for this exchange."""
+        return self.stage is OVER or self.stage is LOST
+
+    # Failures.
+
+    def _fail(self, error: BaseException) -> None:
+        """Log what the application raised, and answer 500, or 504 if it was interrupted."""
+        if isinstance(error, TimedOut) or (self.verdict and isinstance(error, asyncio.CancelledError)):
+            self.abandon(self.verdict or 504)
+            return
+        if not (self.stage is LOST and due_to_loss(error)):
+            log_failure(error, *self.name())
+        self.abandon(500)
+
+    def interrupt(self, code: int) -> None:
+        """Cancel the application; `code` is the answer if it has not begun one."""
+        self.verdict = code
+        if self.task is not None:
+            self.task.cancel()

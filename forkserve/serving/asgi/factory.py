@@ -1,0 +1,96 @@
+"""Which exchange a request gets: a WebSocket for a handshake, where the library for it is installed; else HTTP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from typing import Any
+
+from forkserve.config.serving import AsgiOptions
+from forkserve.serving.asgi.exchange import Exchange
+from forkserve.serving.asgi.identified import IdentifiedExchange
+from forkserve.serving.asgi.logged import LoggedExchange, TimedExchange
+from forkserve.serving.asgi.scope import FORWARDED, MODERN, ScopeTemplate, correct
+from forkserve.serving.asgi.site import Site, Transport
+from forkserve.serving.asgi.stream import Stage
+from forkserve.serving.http.fields import Fields
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.refusal import Refusal
+from forkserve.serving.http.response import Prepared
+from forkserve.serving.native import hot
+
+__all__ = ["exchange_factory"]
+
+log = logging.getLogger("forkserve.asgi")
+
+if hot is not None:
+    # For those who make a task of what `send` returns (asyncio.iscoroutine).
+    Coroutine.register(hot.Done)
+
+Factory = Callable[[Transport, RequestLine, Fields], Any]
+
+
+def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, identity: str = "") -> Factory:
+    """Return what makes the exchange of a request; it raises Refusal for a handshake that is none.
+
+    `access` is the `forkserve.serving.engine.access.AccessLog` that is to have a line of each, if any; `identity`
+    is the field with the id of a request, if any.
+    """
+    site.noted = access is not None or bool(identity)
+    bases: list[type[Exchange]] = [IdentifiedExchange] if identity else []
+    if access is not None:
+        bases.append(TimedExchange if access.timed else LoggedExchange)
+    bound = {"__slots__": (), "site": site, "access": access, "header": identity}
+    http: Any = type("BoundExchange", (*bases, Exchange), bound)
+    if hot is not None:
+        pattern = http(None, None, Fields([], None, True))
+        log = access.write if access is not None and not access.timed else None
+        kinds = RequestLine, Fields, Prepared
+        scopes = site.scope, ScopeTemplate, MODERN, FORWARDED, correct
+        sender = hot.Sender(pattern, Exchange, site, log, Stage, scopes, kinds)
+        http, site.scope = sender.begin, sender.scope
+    upgraded = _websockets(options, bases, bound) if find_spec("websockets") is not None else _refuse
+
+    def exchange_for(conn: Transport, line: RequestLine, fields: Fields) -> Any:
+        if fields.upgrade is not None and line.method == "GET" and fields.upgrade.lower() == b"websocket":
+            return upgraded(conn, line, fields)
+        return http(conn, line, fields)
+
+    return exchange_for
+
+
+def _websockets(options: AsgiOptions, bases: list[type[Exchange]], answering: dict[str, Any]) -> Factory:
+    # These need the library, which is an extra.
+    from forkserve.serving.asgi.denial import Answer
+    from forkserve.serving.asgi.duplex import Duplex
+    from forkserve.serving.asgi.heartbeat import Keepalive
+    from forkserve.serving.asgi.websocket import BadHandshake, WebSocketLimits
+
+    bound = type(
+        "BoundDuplex",
+        (Duplex,),
+        {
+            "site": answering["site"],
+            "answering": type("BoundAnswer", (*bases, Answer), answering),
+            "limits": WebSocketLimits(options.ws_max_size, not options.no_ws_compression),
+            "keepalive": Keepalive(options.ws_ping_interval, options.ws_ping_timeout),
+        },
+    )
+
+    def make(conn: Transport, line: RequestLine, fields: Fields) -> Any:
+        if fields.content_length or fields.chunked:
+            raise Refusal(400, "a WebSocket handshake with a body")
+        try:
+            return bound(conn, line, fields)
+        except BadHandshake as error:
+            # RFC 6455 section 4.4: a client of another version learns which one is spoken here.
+            spoken = (("Sec-WebSocket-Version", "13"),)
+            raise Refusal(error.status, "a bad WebSocket handshake", spoken) from error
+
+    return make
+
+
+def _refuse(conn: Transport, line: RequestLine, fields: Fields) -> Any:
+    log.warning("WebSocket %r refused: websockets is not installed; try: pip install websockets", line.path)
+    raise Refusal(501, "WebSocket is not served here")

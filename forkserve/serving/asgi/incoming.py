@@ -1,0 +1,73 @@
+"""The body of a request on its way to an ASGI application: pieces wait here until `receive()` takes them.
+
+Rules: what waits is bounded: above the mark the connection is not read from until the application has caught up, so a
+client sends no faster than its upload is consumed. A client that holds its body back (`Expect: 100-continue`) is asked
+for it at the first `receive()`.
+"""
+
+from __future__ import annotations
+
+from forkserve.serving.asgi.site import Transport
+
+__all__ = ["HIGH_WATER", "Incoming"]
+
+HIGH_WATER = 65_536
+"""Bytes waiting above which no more are read; one read more can come on top."""
+
+
+class Incoming:
+    """What has come of a body and was not taken yet."""
+
+    __slots__ = ("_blocks", "_conn", "_held", "_size", "expected", "whole")
+
+    def __init__(self, conn: Transport, *, expected: bool) -> None:
+        self._conn = conn
+        self._blocks: list[bytes] = []
+        self._size = 0
+        self._held = False
+        self.whole = False
+        self.expected = expected
+        """Whether the client waits to be asked."""
+
+    @property
+    def ready(self) -> bool:
+        """True when `take` has something to say."""
+        return self.whole or bool(self._blocks)
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes that wait."""
+        return self._size
+
+    def spill(self) -> None:
+        """Keep nothing in a file: what waits is bounded, and soon taken."""
+
+    def add(self, data: bytes) -> None:
+        """Take a piece off the wire."""
+        self._blocks.append(data)
+        self._size += len(data)
+        self.expected = False
+        if self._size >= HIGH_WATER and not self._held:
+            self._held = True
+            self._conn.hold()
+
+    def ask(self) -> None:
+        """Ask the client for its body if it waits for that. Raises OSError."""
+        if self.expected:
+            self.expected = False
+            self._conn.proceed()
+
+    def take(self) -> bytes:
+        """Return what waits."""
+        blocks = self._blocks
+        data = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        self._blocks = []
+        self._size = 0
+        self.release()
+        return data
+
+    def release(self) -> None:
+        """Have the connection read again."""
+        if self._held:
+            self._held = False
+            self._conn.release()

@@ -1,0 +1,56 @@
+"""What an application says in its messages, judged: each function takes a message and raises BadResponse, with a text
+that names what is wrong, for what cannot be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from forkserve.serving.asgi.site import Message
+from forkserve.serving.http.response import BadResponse, Prepared, Responder
+
+__all__ = ["body_bytes", "early_hints", "field_lines", "prepared_head", "trailer_fields"]
+
+_FRAMING = frozenset({b"content-length", b"date", b"server"})
+
+
+def prepared_head(responder: Responder, message: Message) -> Prepared:
+    """Read a `http.response.start`, or its like of WebSocket."""
+    try:
+        prepared = responder.prepare_raw(message["status"], message.get("headers", ()))
+    except KeyError:
+        raise BadResponse(f"{message['type']} has no status") from None
+    except (TypeError, ValueError) as error:
+        if isinstance(error, BadResponse):
+            raise
+        raise BadResponse(f"the headers of {message['type']} are not pairs of bytes: {error}") from error
+    if prepared.code < 200:
+        raise BadResponse(f"the interim status {prepared.code} is the server's to send")
+    return prepared
+
+
+def body_bytes(data: Any) -> bytes:
+    """Read the body of a `http.response.body`."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise BadResponse(f"a body consists of bytes, got {type(data).__name__}")
+    return bytes(data)
+
+
+def early_hints(responder: Responder, message: Message) -> bytes:
+    """Read a `http.response.early_hint`: the whole interim response (RFC 8297)."""
+    links = [(b"link", link) for link in message.get("links", ())]
+    return b"HTTP/1.1 103 Early Hints\r\n" + field_lines(responder, links) + b"\r\n"
+
+
+def trailer_fields(responder: Responder, message: Message) -> bytes:
+    """Read a `http.response.trailers`: its fields as lines; those that would change the framing are left out."""
+    return field_lines(responder, message.get("headers", ()))
+
+
+def field_lines(responder: Responder, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Judge fields as those of a head are; the status line that they are judged under falls away."""
+    try:
+        pairs = [(name, value) for name, value in headers if name.lower() not in _FRAMING]
+        return responder.prepare_raw(200, pairs).head.partition(b"\r\n")[2]
+    except (AttributeError, TypeError) as error:
+        raise BadResponse(f"the fields are not pairs of bytes: {error}") from error

@@ -1,0 +1,380 @@
+"""The response of one exchange, as its application sends it.
+
+Rules: a response goes out in one call when it is of one piece; its head goes first when the application waits before
+the body. When the client reads slowly, `send` waits; when it has gone, `send` raises an OSError: Disconnected, or what
+the socket said. An application that has given a head and then takes too long gets no 504 in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar, NoReturn
+
+from forkserve.serving.asgi.bell import Bell
+from forkserve.serving.asgi.files import FilePart, file_part, watched
+from forkserve.serving.asgi.incoming import Incoming
+from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
+from forkserve.serving.asgi.pace import Pace
+from forkserve.serving.asgi.site import Disconnected, Message, Site, Task, Transport
+from forkserve.serving.asgi.stream import Stage, Stream
+from forkserve.serving.exchange import BaseExchange
+from forkserve.serving.http.response import JOINED, Prepared
+
+__all__ = ["Response"]
+
+log = logging.getLogger("forkserve.asgi")
+
+START, BODY, MORE, TRAILERS, OVER, LOST = Stage
+LATE = frozenset({503, 504})
+"""Answers of ours to an application that does not come to its end."""
+HEAD_DELAY = 0.005
+"""Seconds that a head waits for its body when the application does: most often they go out together."""
+
+
+class Response(BaseExchange):
+    """What has gone out of a response, and what is to be done about the rest."""
+
+    __slots__ = (
+        "aware",
+        "incoming",
+        "news",
+        "pace",
+        "prepared",
+        "room",
+        "stage",
+        "stream",
+        "task",
+        "trailers",
+        "verdict",
+        "__weakref__",
+    )
+    conn: Transport
+    site: ClassVar[Site]
+    stage: Stage
+    stream: Stream
+    trailers: bool
+    incoming: Incoming | None
+    news: Bell | None
+    """Rings when there is something to receive."""
+    room: Bell | None
+    """Rings when the client has read what was queued."""
+    pace: Pace | None
+    task: Task | None
+    verdict: int
+    """What to answer once its application has been cancelled; 0 while it was not."""
+    aware: bool
+    """Whether the application was told that its client has gone."""
+
+    # From the loop.
+
+    def wake(self) -> None:
+        """Look again whether what `receive` waits for has come."""
+        if self.news is not None:
+            self.news.ring()
+
+    def resume(self) -> None:
+        """Know that the client has read what was queued, or has gone."""
+        if self.room is not None:
+            self.room.ring()
+
+    # The application's side.
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the response.
+
+        Raises OSError when the client has gone, RuntimeError or BadResponse for what is wrong.
+        """
+        kind, stage = message["type"], self.stage
+        if kind == "http.response.start" and stage is START:
+            self.prepared: Prepared = self._prepared(message)
+            self.trailers = "trailers" in message and bool(message["trailers"])
+            self.stage = BODY
+            if self.task is not None:
+                self.head_given()
+        elif kind == "http.response.body" and (stage is BODY or stage is MORE):
+            data, more = message.get("body", b""), message.get("more_body", False)
+            if type(data) is not bytes:
+                data = body_bytes(data)
+            if stage is BODY and not more and not self.trailers:
+                self._reply(data)
+            else:
+                await self._piece(data, more)
+        elif stage is LOST:
+            await self._pace()
+            self._raise_lost()
+        else:
+            await self._unusual(kind, message)
+
+    def _prepared(self, message: Message) -> Prepared:
+        responder, headers = self.site.responder, message.get("headers")
+        if type(headers) is not list:  # any iterable will do, also one that can be gone through only once
+            message = message | {"headers": list(headers or ())}
+        try:
+            prepared = responder.known.get((message["status"], tuple(message["headers"])))
+        except (KeyError, TypeError):
+            prepared = None
+        if prepared is None or prepared.code < 200:
+            prepared = prepared_head(responder, message)
+        return prepared
+
+    async def _unusual(self, kind: str, message: Message) -> None:
+        stage = self.stage
+        if kind == "http.response.early_hint" and stage is START:
+            self._write(early_hints(self.site.responder, message) if self.line.modern else b"")
+        elif kind in ("http.response.pathsend", "http.response.zerocopysend") and stage in (BODY, MORE):
+            await self._file(message)
+        elif kind == "http.response.trailers" and stage is TRAILERS:
+            self._trailers(message)
+        elif stage is OVER:
+            raise RuntimeError(f"{kind!r} was sent after the response had ended")
+        else:
+            expected = "http.response.start" if stage is START else "http.response.body"
+            raise RuntimeError(f"{kind!r} was sent where {expected!r} is expected")
+
+    # The response.
+
+    def _reply(self, data: bytes) -> None:
+        """Send a response of one piece."""
+        line, prepared, site, responder = self.line, self.prepared, self.site, self.site.responder
+        if (
+            prepared.plain
+            and prepared.length == len(data) < JOINED
+            and line.plain
+            and self.incoming is None
+            and self.fields.keep_alive
+            and site.keep
+        ):
+            # What `whole` below would say, for the most usual response.
+            payload, keep = prepared.head + responder.end + data, True
+            self.stage = OVER
+            if self.news is not None:
+                self.news.ring()
+        elif len(data) >= JOINED:
+            self._write(self._begin(len(data)))
+            self._write(self.stream.piece(data))
+            self._finish()
+            return
+        else:
+            payload, keep = responder.whole(
+                prepared, data, method=line.method, modern=line.modern, keep=self.may_keep()
+            )
+            self._over()
+        try:
+            self.conn.reply(payload, keep)
+        except OSError:
+            self.lose()
+            raise
+        if site.noted:
+            self.note(prepared.code, len(data))
+
+    def _begin(self, length: int | None) -> bytes:
+        """Frame the response; returns its head."""
+        line = self.line
+        start = self.site.responder.start(
+            self.prepared, method=line.method, modern=line.modern, keep=self.may_keep(), length=length
+        )
+        self.stream = Stream(start)
+        self.stage = MORE
+        # The application has begun to answer in time; how long an answer may last is for the client to say.
+        self.conn.be_patient()
+        return start.head
+
+    async def _piece(self, data: bytes, more: bool) -> None:
+        head = b""
+        if self.stage is BODY:
+            head = self._begin(None if more or self.trailers else len(data))
+        payload = head + self.stream.piece(data)
+        if not payload:
+            await self._pace()
+        elif not self._write(payload):
+            await self._drained()
+        if not more:
+            self._end_body()
+
+    async def _file(self, message: Message) -> None:
+        """Send a file, or a part of one."""
+        part = file_part(message)
+        try:
+            if part.sized:
+                await self._send_file(part)
+            else:
+                await self._read_out(part)
+        finally:
+            part.close()
+        if not part.more:
+            self._end_body()
+
+    async def _send_file(self, part: FilePart) -> None:
+        """Send a file by sendfile(2)."""
+        head, stage = b"", self.stage
+        if stage is BODY:
+            head = self._begin(part.count if not (part.more or self.trailers) else None)
+        before, count, behind = self.stream.file(part.count)
+        if count:
+            self._write_file(part, count, head + before, stage)
+            self._write(behind)
+        else:
+            self._write(head + before)
+        if part.more:
+            await self._drained()
+
+    def _write_file(self, part: FilePart, count: int, head: bytes, stage: Stage) -> None:
+        """Queue the part behind `head`; back to `stage` if there is no descriptor for it. Raises OSError."""
+        try:
+            self.conn.write_file(part.file, part.offset or 0, count, head)
+        except OSError:
+            self.stage = stage
+            if self.conn.lost:
+                self.lose()
+            raise
+
+    async def _read_out(self, part: FilePart) -> None:
+        """Send what reading a file gives, as it comes."""
+        if self.stage is BODY:
+            self.send_head()
+        done = 0
+        while done < part.count:
+            if part.waits:
+                await self._readable(part)
+            block = part.read(done)
+            if block == b"":
+                break
+            if block is not None:
+                done += len(block)
+                await self._piece(block, True)
+
+    async def _readable(self, part: FilePart) -> None:
+        """Wait until a file can be read. Raises OSError when the client has gone."""
+        news = self.news = self.news or Bell(self.site.loop)
+        come: list[bool] = []
+
+        def ready() -> None:
+            come.append(True)
+            news.ring()
+
+        with watched(self.site.loop, part.file, ready) as waits:
+            while waits and not come and self.stage is not LOST:
+                await news.wait()
+                if self.conn.half_closed:
+                    self.lose()
+        if self.stage is LOST:
+            self._raise_lost()
+
+    def _end_body(self) -> None:
+        if self.trailers:
+            self.stage = TRAILERS
+        else:
+            self._finish()
+
+    def _trailers(self, message: Message) -> None:
+        self.stream.trail(trailer_fields(self.site.responder, message))
+        if not message.get("more_trailers"):
+            self._finish()
+
+    def _finish(self) -> None:
+        stream = self.stream
+        self._write(stream.end())
+        if stream.missing:
+            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), stream.missing)
+        self._over()
+        self.conn.done(stream.keep and not stream.missing)
+        if self.site.noted:
+            self.note(self.prepared.code, stream.size)
+
+    def _over(self) -> None:
+        self.stage = OVER
+        if self.incoming is not None:
+            self.incoming.release()
+        if self.news is not None:
+            self.news.ring()
+
+    def may_keep(self) -> bool:
+        """Tell whether the connection can take another request after this one."""
+        incoming = self.incoming
+        # Who holds back a body that we did not ask for may send it or not: the next request cannot be found.
+        return self.fields.keep_alive and self.site.keep and (incoming is None or not incoming.expected)
+
+    def _write(self, data: bytes) -> bool:
+        """Send, or queue; False when the client is behind. Raises OSError."""
+        if not data:
+            return True
+        try:
+            return self.conn.write(data)
+        except OSError:
+            self.lose()
+            self.aware = True
+            raise
+
+    async def _drained(self) -> None:
+        """Wait until the client has read what is queued. Raises OSError."""
+        if self.conn.park():
+            self.room = self.room or Bell(self.site.loop)
+            await self.room.wait()
+        if self.stage is LOST:
+            self._raise_lost()
+
+    def _raise_lost(self) -> NoReturn:
+        self.aware = True
+        raise Disconnected("the client has gone")
+
+    async def _pace(self) -> None:
+        """Let others have a turn, if the application goes on as if nothing had happened."""
+        self.pace = self.pace or Pace(self.site.loop)
+        await self.pace.step()
+
+    # Ends.
+
+    def lose(self) -> None:
+        """Know that the client has gone, and tell the application where it waits."""
+        self.stage = LOST
+        self.conn.done(False)
+        self.wake()
+        self.resume()
+
+    def abandon(self, code: int) -> None:
+        """Answer in place of an application that does not end, or has failed."""
+        if self.stage is BODY and code in LATE:
+            # It has begun to answer: the client learns what it said, and that it is not whole.
+            self.send_head()
+        elif self.stage is START or self.stage is BODY:
+            self._answer(code)
+        self._close()
+
+    def suspended(self) -> None:
+        """Know that the application waits: a head that it has given is sent, unless its body comes very soon."""
+        if self.stage is BODY:
+            self.site.loop.call_later(HEAD_DELAY, self.send_head)
+
+    def head_given(self) -> None:
+        """Know that the application has given its head later than in its first step: look when it waits again."""
+        self.site.look_later(self)
+
+    def send_head(self) -> None:
+        """Send the head, if that was not done."""
+        if self.stage is BODY:
+            try:
+                self.conn.write(self._begin(None))
+            except OSError:
+                self.lose()
+
+    @property
+    def deserted(self) -> bool:
+        """True for a response that was begun, whose client has gone, and whose application cannot know that."""
+        gone = self.stage is LOST or (self.conn.half_closed and (self.stage is MORE or self.stage is TRAILERS))
+        return gone and not self.aware and not self.verdict and hasattr(self, "stream")
+
+    def _answer(self, code: int) -> None:
+        payload, keep = self.error_page(code)
+        self._over()
+        try:
+            self.conn.reply(payload, keep)
+        except OSError:
+            self.lose()
+        if self.site.noted:
+            self.note(code, 0)
+
+    def _close(self) -> None:
+        """Close, if the response has not ended: only that tells the client that it is not whole."""
+        if self.stage is not OVER and self.stage is not LOST:
+            self._over()
+            self.conn.done(False)

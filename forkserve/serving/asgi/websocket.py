@@ -1,0 +1,377 @@
+"""One WebSocket connection without I/O: bytes in, ASGI messages out; ASGI messages in, bytes out.
+
+The `websockets` library does the framing, masking and compression (RFC 6455, RFC 7692); what is added here is the
+shape of ASGI: when a message is whole, which close code the application is told, and what an application may not send.
+A fragmented message is gathered in one buffer, so that a million tiny fragments cost no more than their bytes.
+
+What comes is decoded as far as there is room for messages. The rest waits as it came, and compressed (`deflate.py`):
+nothing that a client sends takes much more memory than it has sent, until the application wants it.
+
+Most frames are a whole, uncompressed message that arrived in one read. Those are taken and made here (`frames.py`), at
+a quarter of the cost; everything else, and every doubt, is the library's, which sees whole frames or the begin of one.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake, InvalidUpgrade, ProtocolError
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from forkserve.serving.asgi.deflate import Deferred, Inflater
+from forkserve.serving.asgi.frames import BINARY, TEXT, end_of, frame_head, simple_payload
+
+__all__ = ["BadHandshake", "Handshake", "Message", "WebSocket", "WebSocketLimits", "disconnect_of", "size_of"]
+
+Message = dict[str, Any]
+"""An ASGI message: a dictionary with a `type`."""
+
+# As websockets recommends: a window of 4 KiB costs 40 kB a connection instead of 300, and compresses nearly as well.
+DEFLATE: Final = ServerPerMessageDeflateFactory(
+    server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
+)
+# The bit that tells the opcodes of control frames, which make no messages (RFC 6455 section 5.5).
+CONTROL: Final = 0x08
+# Codes that stand for something that never travels (RFC 6455 section 7.4.1).
+NEVER_SENT: Final = frozenset({1005, 1006, 1015})
+# A masked continuation of nothing that ends a message.
+_LAST_FRAGMENT: Final = b"\x80\x80\0\0\0\0"
+
+
+class BadHandshake(Exception):
+    """The request is no WebSocket handshake that can be accepted; `status` is the HTTP answer it deserves."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketLimits:
+    """What one client may cost: the largest message in bytes, and whether messages may be compressed."""
+
+    max_size: int = 16 * 1024 * 1024
+    compression: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """A checked opening handshake: what the answer must carry, and what it may choose from."""
+
+    accept: str
+    extensions_header: str | None
+    extensions: Sequence[Any]
+    subprotocols: tuple[str, ...]
+
+    @classmethod
+    def check(cls, headers: Iterable[tuple[bytes, bytes]], target: str, limits: WebSocketLimits) -> Handshake:
+        """Check a GET request for HTTP/1.1 with these headers (RFC 6455 section 4.2.1); raises BadHandshake."""
+        fields = Headers()
+        for name, value in headers:
+            fields[name.decode("latin-1")] = value.decode("latin-1")
+        negotiation = ServerProtocol(
+            extensions=[DEFLATE] if limits.compression else None, select_subprotocol=lambda _self, _offered: None
+        )
+        try:
+            accept, extensions_header, _ = negotiation.process_request(Request(target, fields))
+        except InvalidUpgrade as error:
+            raise BadHandshake(426, str(error)) from None
+        except InvalidHandshake as error:
+            raise BadHandshake(400, str(error)) from None
+        offered = ",".join(fields.get_all("Sec-WebSocket-Protocol"))
+        subprotocols = tuple(part.strip() for part in offered.split(",") if part.strip())
+        return cls(accept, extensions_header, negotiation.extensions, subprotocols)
+
+    def answer(self, subprotocol: str | None) -> list[tuple[bytes, bytes]]:
+        """Return the fields of the 101 answer; raises ValueError when the client did not offer the subprotocol."""
+        fields = [
+            (b"Upgrade", b"websocket"),
+            (b"Connection", b"Upgrade"),
+            (b"Sec-WebSocket-Accept", self.accept.encode()),
+        ]
+        if self.extensions_header is not None:
+            fields.append((b"Sec-WebSocket-Extensions", self.extensions_header.encode()))
+        if subprotocol is not None:
+            if subprotocol not in self.subprotocols:
+                raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
+            fields.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
+        return fields
+
+
+class WebSocket:
+    """The frames of an accepted connection. After each call, `take()` holds what must go out."""
+
+    def __init__(self, handshake: Handshake, limits: WebSocketLimits) -> None:
+        self._protocol = ServerProtocol(state=OPEN, max_size=limits.max_size)
+        self._deferred: Deferred | None = None
+        for negotiated in handshake.extensions:
+            self._inflater = Inflater(negotiated)
+            self._deferred = Deferred(negotiated)
+            self._protocol.extensions = [self._deferred]
+        self._max_size = limits.max_size
+        self._ready: list[bytes] = []
+        self._rest = b""
+        self._room = 0
+        self._inflating = False
+        self._wanted = False
+        self.behind = False
+        """True while something has come that waits for `resume`, since there was no room for it."""
+        self._left = 0
+        self._buffer: bytearray | None = None
+        self._is_text = False
+        self._awaiting_pong = False
+        self.disconnected = False
+
+    @property
+    def is_open(self) -> bool:
+        """True until either side has begun to close."""
+        return self._protocol.state is OPEN
+
+    @property
+    def finished(self) -> bool:
+        """True when the closing handshake is over, or failed, and the TCP connection should end."""
+        return self._protocol.close_expected() or self._protocol.eof_sent
+
+    def take(self) -> bytes:
+        """Return the bytes to send, once; b"" when there are none."""
+        ready, writes = self._ready, self._protocol.writes
+        if not writes and len(ready) == 1:
+            return ready.pop()
+        self._ready = []
+        return b"".join([*ready, *self._protocol.data_to_send()])
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes that have come and are no messages yet."""
+        inflated = 0 if self._deferred is None else self._inflater.in_memory
+        return len(self._rest) + len(self._buffer or b"") + len(self._protocol.reader.buffer) + inflated
+
+    @property
+    def has_output(self) -> bool:
+        """True when `take` has something."""
+        return bool(self._ready or self._protocol.writes)
+
+    def receive(self, data: bytes, count: int = sys.maxsize, size: int = sys.maxsize) -> list[Message]:
+        """Take bytes off the wire; return the ASGI messages they complete, a violation as `websocket.disconnect`.
+
+        There is room for `count` messages of `size` bytes together; the last one may be longer if it is not compressed,
+        for then its bytes are here already. What is beyond waits for `resume`.
+        """
+        messages: list[Message] = []
+        if not data:
+            self._protocol.receive_eof()
+            self._events(messages)
+            return messages
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        if self.behind and self.is_open:
+            self._rest = data
+        else:
+            self._room = size
+            self._decode(data, messages, count)
+        return messages
+
+    def resume(self, count: int, size: int) -> list[Message]:
+        """Go on with what waits, when the application has nothing else to take: the first message may have any size."""
+        messages: list[Message] = []
+        self._room = size
+        self._wanted = True
+        if self._inflating:
+            self._inflate(messages, self._max_size)
+        data, self._rest = self._rest, b""
+        self._decode(data, messages, count)
+        self._wanted = False
+        return messages
+
+    def _decode(self, data: bytes, messages: list[Message], count: int) -> None:
+        at, size = 0, len(data)
+        while at < size:
+            full = len(messages) >= count or self._room <= 0 or self._inflating
+            if full and not data[at] & CONTROL and self.is_open:
+                self._rest = data[at:]
+                self.behind = True
+                return
+            at = self._next(data, at, messages)
+        self.behind = self._inflating
+
+    def _next(self, data: bytes, at: int, messages: list[Message]) -> int:
+        """Take what `data` has of the frame at `at`, or of the one under way; return where that ends."""
+        if self._left or self._protocol.state is not OPEN:
+            end = at + self._left if self._protocol.state is OPEN else len(data)
+        else:
+            end = end_of(data, at)
+            if end <= 0:
+                if end < 0:
+                    self._fail(CloseCode.PROTOCOL_ERROR, "a length in more bytes than it needs", messages)
+                else:
+                    self._rest = data[at:]
+                return len(data)
+            if end <= len(data) and self._buffer is None and end - at <= self._max_size:
+                payload = simple_payload(data, at, end)
+                if payload is not None:
+                    self._is_text = data[at] == TEXT
+                    self._whole(payload, messages)
+                    return end
+            if self._buffer is not None and data[at] & 0x0F == Opcode.CLOSE:
+                self._abandon()
+        here = min(end, len(data))
+        self._left = end - here
+        self._protocol.receive_data(data[at:here])
+        self._events(messages)
+        return here
+
+    def _abandon(self) -> None:
+        """End the message under way, which will never be whole.
+
+        A close may come between fragments (RFC 6455 section 5.4) and is to be answered as any other; the library would
+        call it a violation.
+        """
+        self._buffer = None
+        self._protocol.receive_data(_LAST_FRAGMENT)
+        self._protocol.events_received()
+
+    def _events(self, messages: list[Message]) -> None:
+        """Take what the library has made of its bytes."""
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._frame(event, messages)
+        if not self.disconnected and not self.is_open:
+            messages.append(self._disconnect())
+
+    def _frame(self, frame: Frame, messages: list[Message]) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.PONG:
+            self._awaiting_pong = False
+        if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) or not self.is_open:
+            return
+        if opcode is not Opcode.CONT:
+            self._is_text = opcode is Opcode.TEXT
+            if frame.fin:
+                self._assembled(frame.data, messages)
+                return
+            self._buffer = bytearray(frame.data)
+            return
+        assert self._buffer is not None  # the library refuses a continuation of nothing
+        self._buffer += frame.data
+        if frame.fin:
+            whole, self._buffer = bytes(self._buffer), None
+            self._assembled(whole, messages)
+
+    def _assembled(self, data: Any, messages: list[Message]) -> None:
+        """Take the whole payload of a message."""
+        if self._deferred is None or not self._deferred.compressed:
+            self._whole(data, messages)
+            return
+        self._inflater.begin(bytes(data))
+        self._inflating = True
+        self._inflate(messages, self._max_size if self._wanted else min(self._room, self._max_size))
+
+    def _inflate(self, messages: list[Message], limit: int) -> None:
+        """Inflate the message under way, unless it has more bytes than that: then it waits, or is too long."""
+        try:
+            data = self._inflater.inflate(limit)
+        except zlib.error as error:
+            self._fail(CloseCode.PROTOCOL_ERROR, f"inflating failed: {error}", messages)
+            return
+        if data is not None:
+            self._inflating = False
+            self._whole(data, messages)
+        elif limit >= self._max_size:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, f"over {self._max_size} bytes", messages)
+
+    def _whole(self, data: Any, messages: list[Message]) -> None:
+        self._room -= len(data)
+        self._wanted = False
+        if not self._is_text:
+            messages.append({"type": "websocket.receive", "bytes": bytes(data)})
+            return
+        try:
+            messages.append({"type": "websocket.receive", "text": str(data, "utf-8")})
+        except UnicodeDecodeError:
+            self._fail(CloseCode.INVALID_DATA, "text that is not UTF-8", messages)
+
+    def _fail(self, code: CloseCode, reason: str, messages: list[Message]) -> None:
+        """End the connection for what its client did (RFC 6455 section 7.1.7), and free what waits."""
+        self._protocol.fail(code, _clipped(reason))
+        self._inflating = False
+        self._buffer = None
+        messages.append(self._disconnect())
+
+    def _disconnect(self) -> Message:
+        self.disconnected = True
+        close = self._protocol.close_rcvd or self._protocol.close_sent
+        if close is None:
+            return disconnect_of(CloseCode.ABNORMAL_CLOSURE)
+        return disconnect_of(close.code, close.reason)
+
+    def lost(self) -> list[Message]:
+        """The TCP connection is gone: the application is told 1006, unless it was told of an end already."""
+        return [] if self.disconnected else [self._disconnect()]
+
+    def send(self, message: Message) -> None:
+        """Take a `websocket.send`; raises TypeError when it holds neither or not the right kind of data."""
+        data, text = message.get("bytes"), message.get("text")
+        if text is not None:
+            if not isinstance(text, str):
+                raise TypeError(f"websocket.send: text must be str, not {type(text).__name__}")
+            self._send(TEXT, text.encode())
+        elif isinstance(data, bytes | bytearray | memoryview):
+            self._send(BINARY, bytes(data))
+        else:
+            raise TypeError("websocket.send: one of text (str) and bytes (bytes) must be given")
+
+    def _send(self, kind: int, data: bytes) -> None:
+        if self._deferred is None and self.is_open:
+            self._ready.append(frame_head(kind, len(data)) + data)
+        elif kind == TEXT:
+            self._protocol.send_text(data)
+        else:
+            self._protocol.send_binary(data)
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake, if it has not begun; a code that never travels becomes 1000."""
+        if not self.is_open:
+            return
+        try:
+            self._protocol.send_close(CloseCode.NORMAL_CLOSURE if code in NEVER_SENT else code, _clipped(reason))
+        except ProtocolError as error:
+            raise ValueError(f"websocket.close: {error}") from None
+
+    def leave(self, code: int, reason: str) -> list[Message]:
+        """Close from our side, and tell the application at once rather than when the client answers."""
+        self.close(code, reason)
+        return self.lost()
+
+    def ping(self) -> bool:
+        """Send a ping; False when the one before was never answered, and the client is to be given up."""
+        if self._awaiting_pong:
+            return False
+        if self.is_open:
+            self._protocol.send_ping(b"")
+            self._awaiting_pong = True
+        return True
+
+
+def disconnect_of(code: int, reason: str = "") -> Message:
+    """Return the message that tells an application of the end."""
+    return {"type": "websocket.disconnect", "code": int(code), "reason": reason}
+
+
+def size_of(message: Message) -> int:
+    """Return the bytes of memory that a message takes; a text up to four for each character."""
+    text = message.get("text")
+    return len(message.get("bytes") or b"") if text is None else sys.getsizeof(text)
+
+
+def _clipped(reason: str) -> str:
+    # A control frame carries 125 bytes, two of them the code (RFC 6455 section 5.5).
+    return reason.encode()[:123].decode("utf-8", "ignore")

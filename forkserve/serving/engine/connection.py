@@ -1,0 +1,403 @@
+"""One accepted connection: what was read ahead, what is still to be written, and when its patience ends.
+
+Rules: the loop alone reads, closes and goes on to the next request; whoever runs an application only sends, and ends
+its exchange. What the socket does not take is queued here and goes out by the loop. A connection is in one phase, each
+phase has one time limit, and `deadline` is an instant of the monotonic clock that the driver's sweep compares: so a
+request costs an assignment and no timer.
+
+Threads: `out` turns from None to a queue only by the one who runs the exchange, and back only by the loop, under the
+driver's lock. `exchange` turns to None before `inbox` is looked at, while the loop fills `inbox` before it looks at
+`exchange`: so one of the two sees the other's work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from forkserve.serving.engine.files import FilePart
+from forkserve.serving.engine.intake import Intake
+from forkserve.serving.engine.limits import FOREVER
+from forkserve.serving.engine.native import Socket
+from forkserve.serving.http.request import RequestReader
+from forkserve.serving.native import hot
+
+if TYPE_CHECKING:
+    from forkserve.serving.engine.listening import Listening
+    from forkserve.serving.engine.sockets import Sockets
+    from forkserve.serving.engine.tls import TlsSocket
+
+__all__ = ["FINISHED", "READABLE", "UNHEARD", "WRITABLE", "Connection", "ConnectionLost", "Exchange", "Phase"]
+
+READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
+UNHEARD = 262_144
+"""Bytes that are read from a client after its answer, so that it gets to read that (RFC 9112 section 9.6); as in Go."""
+HIGH_WATER = 262_144
+"""Bytes queued for a client above which its application waits."""
+
+
+class Exchange(Protocol):
+    """One request and its response, as connection and driver see it."""
+
+    early: bool
+    """Whether to start it at the request's head."""
+    holds: bool
+    """Whether it may wait for a body that the client holds back, and is started at its head then."""
+
+    def body(self, data: bytes) -> None:
+        """Take a piece of the request's body."""
+
+    def body_end(self) -> None:
+        """Know that the request's body is whole."""
+
+    def body_held(self) -> None:
+        """Know that the client holds its body back until it is told to proceed."""
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of the request's body that are in memory."""
+
+    def spill(self) -> None:
+        """Keep the body in a file from now on, if it is not whole. Raises Refusal where there is none."""
+
+    def lost(self) -> None:
+        """Know that the client has gone; the exchange may still be running."""
+
+    def let_go(self) -> bool:
+        """Give the connection back, since the body turned out broken; False if it cannot, or has begun to answer."""
+
+    def abandon(self, code: int) -> None:
+        """Answer an error and be done, whatever still runs. Raises ConnectionLost."""
+
+
+class _Finished:
+    """In place of an exchange while its last bytes are queued."""
+
+    early = holds = False
+    in_memory = 0
+
+    def body(self, data: bytes) -> None:
+        """Drop what the application did not read."""
+
+    def body_end(self) -> None:
+        """Nothing waits for it."""
+
+    def body_held(self) -> None:
+        """Nobody asks for it."""
+
+    def spill(self) -> None:
+        """Nothing to keep."""
+
+    def lost(self) -> None:
+        """Nothing to stop."""
+
+    def let_go(self) -> bool:
+        """Nothing to leave to others: it is answered."""
+        return False
+
+    def abandon(self, code: int) -> None:
+        """Nothing to answer."""
+
+
+FINISHED: Exchange = _Finished()
+
+
+class Phase(IntEnum):
+    """What a connection waits for; each has its time limit. Up to BODY it is bytes of a request."""
+
+    FIRST_BYTE = 0
+    IDLE = 1
+    HEAD = 2
+    BODY = 3
+    RUNNING = 4
+    LINGERING = 5
+    CLOSED = 6
+
+
+_IDLE, _CLOSED = Phase.IDLE, Phase.CLOSED
+
+
+class ConnectionLost(OSError):
+    """The client has gone, or does not read: whatever is written goes nowhere."""
+
+
+class Connection:
+    """A client's socket between accept and close."""
+
+    __slots__ = (
+        "body",
+        "close_after",
+        "deadline",
+        "driver",
+        "ends",
+        "events",
+        "exchange",
+        "fd",
+        "half_closed",
+        "inbox",
+        "interrupted",
+        "listening",
+        "out",
+        "out_size",
+        "parked",
+        "patient",
+        "phase",
+        "raw",
+        "reader",
+        "receive",
+        "recv",
+        "refused",
+        "remote",
+        "send",
+        "sock",
+        "unheard",
+    )
+
+    def __init__(self, driver: Sockets, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
+        self.driver = driver
+        self.listening = listening
+        self.sock = sock
+        self.raw = type(sock) is Socket
+        """Whether what the socket says is what the client says, so that C may read and write by `fd`."""
+        self.fd = sock.fileno()
+        self.recv = sock.recv
+        self.send = sock.send
+        self.remote: tuple[str, str] = (peer[0], str(peer[1])) if type(peer) is tuple else ("", "")
+        self.ends: tuple[Any, Any] | None = None
+        """The addresses of both ends as an interface wants them, which fills this in when it first needs them."""
+        self.phase = Phase.FIRST_BYTE
+        self.deadline = driver.now + driver.limits.header
+        self.events = READABLE
+        self.exchange: Exchange | None = None
+        self.interrupted: Exchange | None = None
+        """The exchange that was asked to end, as it took too long; not asked twice."""
+        self.reader: RequestReader | None = None
+        self.body: Intake | None = None
+        self.inbox = b""
+        self.out: deque[Any] | None = None
+        self.out_size = 0
+        self.parked = False
+        self.patient = False
+        self.receive: Callable[[bytes], None] | None = None
+        self.close_after = False
+        self.refused = False
+        self.half_closed = False
+        self.unheard = UNHEARD
+        """Bytes that may still be read of what nobody wants any more."""
+
+    @property
+    def lost(self) -> bool:
+        """True when the client is known to have gone."""
+        return self.phase is _CLOSED
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes in memory of a request that has begun to come."""
+        head = 0 if self.reader is None else self.reader.in_memory
+        return head if self.exchange is None else head + self.exchange.in_memory
+
+    @property
+    def is_unfinished(self) -> bool:
+        """True while a request has begun to come and is not whole."""
+        return self.phase is not _CLOSED and (self.reader is not None or self.body is not None)
+
+    @property
+    def awaits_client(self) -> bool:
+        """True while a running exchange can go on only when bytes come, so that the client is the one who is late."""
+        return self.receive is not None or (self.body is not None and self.body.held_since is None)
+
+    def reply(self, payload: bytes, keep: bool) -> None:
+        """Send a whole response and end the exchange: the hot path of every backend. Raises ConnectionLost."""
+        try:
+            sent = self.send(payload)
+        except OSError as error:
+            sent = self.not_sent(error)
+        if sent == len(payload) and keep and self.body is None:
+            self.phase = _IDLE
+            self.deadline = self.driver.idle_deadline
+            self.exchange = None
+            if self.inbox or self.half_closed:
+                self._hand_back()
+            return
+        self.replied(payload, sent, keep)
+
+    def replied(self, payload: bytes, sent: int, keep: bool) -> None:
+        """Go on with a response of which so many bytes are out, and which may not keep its connection."""
+        if sent != len(payload):
+            self._queue(memoryview(payload)[sent:])
+        self.done(keep)
+
+    def write(self, data: bytes | memoryview) -> bool:
+        """Send, or queue what the socket does not take; False when the writer should stop: see `park`.
+
+        Raises ConnectionLost.
+        """
+        if self.phase is _CLOSED:
+            raise ConnectionLost
+        if self.out is None:
+            try:
+                sent = self.send(data)
+            except OSError as error:
+                sent = self.not_sent(error)
+            if sent == len(data):
+                if not self.patient and self.body is None:
+                    # The limit is one on silence: what is sent moves it.
+                    self.driver.moved = now = time.monotonic()
+                    self.deadline = now + self.driver.limits.run
+                return True
+            data = memoryview(data)[sent:]
+        self._queue(data)
+        return self.out_size < HIGH_WATER
+
+    def write_file(self, file: Any, offset: int, count: int, head: bytes = b"") -> None:
+        """Send `head`, and queue a part of an open file behind it; the file may be closed.
+
+        It goes out by sendfile(2), as fast as the client reads. Raises ConnectionLost; or another OSError when
+        descriptors have run out, and has sent nothing then.
+        """
+        if self.phase is _CLOSED:
+            raise ConnectionLost
+        part = FilePart(os.dup(file.fileno()), offset, count)
+        try:
+            if head:
+                self.write(head)
+            self._queue(part)
+        except BaseException:
+            part.close()
+            raise
+
+    def park(self) -> bool:
+        """Ask to be resumed when the queue is empty; False when it already is."""
+        with self.driver.lock:
+            self.parked = self.out is not None and self.phase is not _CLOSED
+            return self.parked
+
+    def done(self, keep: bool) -> None:
+        """End the exchange: what is queued goes out first, then the next request runs or the connection closes."""
+        self.close_after = not keep
+        self.exchange = FINISHED
+        self.patient = False
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        """Have the loop go on with it, whose exchange has ended."""
+        try:
+            self.driver.later(self)
+        except MemoryError:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """Have the next sweep close it, since nobody else will look at it."""
+        self.phase = _CLOSED
+        self.deadline = self.driver.now
+
+    def proceed(self) -> None:
+        """Send `100 Continue` (RFC 9110 15.2.1). Raises ConnectionLost."""
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def hold(self) -> None:
+        """Read no more of the request's body until `release`: who takes it is behind."""
+        if self.body is not None:
+            self.body.hold(self.driver.now)
+            self.deadline = self.driver.now + self.driver.limits.run
+        self.watch(self.events & ~READABLE)
+
+    def release(self) -> None:
+        """Read on."""
+        if self.body is not None:
+            self.body.release(self.driver.now)
+            self.deadline = self.body.deadline(self.driver.now)
+        self.watch(self.events | READABLE)
+
+    def be_patient(self) -> None:
+        """Let the exchange take as long as its client listens: its response has begun."""
+        self.patient = True
+        if self.body is None and self.out is None:
+            self.deadline = FOREVER
+
+    def take_over(self, receive: Callable[[bytes], None]) -> bytes:
+        """Give all further bytes to `receive`, for another protocol; returns those that were read already."""
+        self.receive = receive
+        data, self.inbox = self.inbox, b""
+        return data
+
+    def not_sent(self, error: OSError) -> int:
+        """Return 0 when the socket would block; else note the loss and raise ConnectionLost."""
+        if isinstance(error, BlockingIOError):
+            return 0
+        self.phase = _CLOSED
+        raise ConnectionLost(error.errno, "the client has gone") from error
+
+    def _queue(self, data: Any) -> None:
+        with self.driver.lock:
+            if self.out is None:
+                self.out = deque()
+                self.out_size = 0
+                self.watch(self.events | WRITABLE)
+                self.deadline = self.driver.now + self.driver.limits.write
+            self.out.append(data)
+            self.out_size += len(data)
+
+    def flush(self) -> bool:
+        """Send what is queued; True when nothing is left. Runs in the loop. Raises ConnectionLost."""
+        with self.driver.lock:
+            while self.out:
+                data = self.out[0]
+                size = len(data)
+                try:
+                    sent = data.send(self) if type(data) is FilePart else self.send(data)
+                except OSError as error:
+                    self.not_sent(error)
+                    return False
+                self.deadline = self.driver.now + self.driver.limits.write
+                self.out_size -= sent
+                if sent < size:
+                    if type(data) is not FilePart:
+                        self.out[0] = data[sent:]
+                    return False
+                self.out.popleft()
+                if type(data) is FilePart:
+                    data.close()
+            self.out = None
+            self.watch(self.events & ~WRITABLE)
+            return True
+
+    def drop(self, data: bytes) -> bool:
+        """Forget bytes that nobody wants; False when there have been too many of them."""
+        self.unheard -= len(data)
+        return self.unheard >= 0
+
+    def reset(self) -> None:
+        """Have the socket's close be a reset (SO_LINGER, socket(7)): what is still on its way is not taken in."""
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    @property
+    def stalled(self) -> bool:
+        """True where TLS has to write before it can read on, as in a handshake (SSL_ERROR_WANT_WRITE)."""
+        return self.out is None and not isinstance(self.sock, Socket) and self.sock.wants_write
+
+    def watch(self, events: int) -> None:
+        """Ask epoll for other events than now."""
+        if events != self.events and self.phase is not _CLOSED:
+            self.events = events
+            self.driver.epoll.modify(self.fd, events)
+
+    def forget_events(self) -> None:
+        """Leave epoll, which cannot be told to keep quiet about a lost connection (epoll_ctl(2): EPOLLHUP)."""
+        if self.events >= 0:
+            self.events = -1
+            self.driver.epoll.unregister(self.fd)
+
+
+if hot is not None:
+    hot.adopt(Connection, Phase)

@@ -1,0 +1,49 @@
+"""Part of a file on its way to a client, by sendfile(2): the bytes never pass through Python."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forkserve.serving.engine.connection import Connection
+
+__all__ = ["FilePart"]
+
+AT_ONCE = 1 << 20
+"""Bytes sent by one call, so that one fast reader does not keep the loop from others."""
+
+BLOCK = 65_536
+"""Bytes read at once where TLS has to see them."""
+
+
+class FilePart:
+    """`count` bytes from `offset` of the file behind a descriptor, which the part owns."""
+
+    __slots__ = ("count", "fd", "offset")
+
+    def __init__(self, fd: int, offset: int, count: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def send(self, conn: Connection) -> int:
+        """Send what the socket takes now and step on; returns how much that was. Raises OSError."""
+        if conn.listening.tls is None:
+            sent = os.sendfile(conn.fd, self.fd, self.offset, min(self.count, AT_ONCE))
+        else:
+            block = os.pread(self.fd, min(self.count, BLOCK), self.offset)
+            sent = conn.send(block) if block else 0
+        if not sent:
+            raise ConnectionAbortedError(errno.EIO, "the file has become shorter while it was sent")
+        self.offset += sent
+        self.count -= sent
+        return sent
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)

@@ -1,0 +1,101 @@
+"""What becomes of a process that the application has forked.
+
+It has copies of our sockets: a client would not see its connection end while one lives, and a child that returns from
+the application would serve beside us. So the copies are closed in the child, and a child that comes back is ended: as
+the interpreter would end it if it comes back by an exception, SystemExit before all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import traceback
+import weakref
+from typing import Any, NoReturn
+
+from forkserve.errors import ExitCode
+from forkserve.serving.engine.connection import Connection
+from forkserve.serving.engine.native import Socket
+from forkserve.serving.engine.share import UNSEEN
+from forkserve.serving.engine.sockets import Sockets
+
+__all__ = ["contain", "end_child", "failing_ends_child"]
+
+log = logging.getLogger("forkserve.engine")
+
+
+def contain(driver: Sockets) -> None:
+    """Have it so for all later forks of this process."""
+    known = weakref.ref(driver)
+
+    def in_child() -> None:
+        owner = known()
+        if owner is None or owner.epoll.closed:
+            return
+        for name in ("reply", "write", "write_file", "done"):
+            setattr(Connection, name, _end)
+        for conn in owner.connections.values():
+            conn.raw = False
+            if isinstance(conn.sock, Socket):
+                conn.sock.close()
+            else:
+                conn.sock.close_in_child()
+        for listening in owner.listenings:
+            listening.sock.close()
+        owner.mark = UNSEEN
+        owner.epoll.close()
+        # Else signals of the child would wake our loop, and be taken for ours.
+        with contextlib.suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+        for act in owner.in_child:
+            act()
+
+    os.register_at_fork(after_in_child=in_child)
+
+
+def failing_ends_child(driver: Sockets, module: str, method: str) -> None:
+    """Have what an application raises in a forked child end that child.
+
+    `method`, as in `Exchange.fail`, is given the error; its module may never be imported.
+    """
+    cls, _, name = method.partition(".")
+
+    def fail(exchange: Any, error: BaseException) -> NoReturn:
+        # Our own, that the connection is closed, is the child's coming back.
+        end_child(None if isinstance(error, OSError) and exchange.conn.lost else error)
+
+    def in_child() -> None:
+        if module in sys.modules:
+            setattr(getattr(sys.modules[module], cls), name, fail)
+
+    driver.in_child.append(in_child)
+
+
+def end_child(error: BaseException | None) -> NoReturn:
+    """End a forked process by what was raised in it, without the exit handlers and files that are its parent's."""
+    code: object = ExitCode.FAILURE
+    if isinstance(error, SystemExit):
+        code = error.code
+        if code is not None and not isinstance(code, int):
+            _write(f"{code}\n")
+    elif error is not None:
+        _write("".join(traceback.format_exception(error)))
+    else:
+        log.error("a process that the application forked came back into the server; it is ended")
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit((code if isinstance(code, int) else int(code is not None)) & 0xFF)
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(Exception):
+        sys.stderr.write(text)
+
+
+def _end(*_: Any) -> NoReturn:
+    end_child(None)

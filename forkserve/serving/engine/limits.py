@@ -1,0 +1,48 @@
+"""What a client may take: the time limits and sizes that the driver works with, read off the options once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forkserve.config.serving import ServingOptions
+from forkserve.serving.http.limits import Limits as HttpLimits
+
+__all__ = ["FOREVER", "Limits"]
+
+FOREVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Timeouts in seconds, infinite where there is none; `tick` is how often deadlines are looked at."""
+
+    http: HttpLimits
+    header: float
+    body: float
+    keep_alive: float
+    write: float
+    run: float
+    min_rate: int
+    tick: float
+
+    @classmethod
+    def of(cls, options: ServingOptions) -> Limits:
+        """Read the options; 0 is no limit, but for keep_alive, where it is no keeping."""
+        times, http = options.timeouts, options.http
+        limited = (times.timeout, times.header_timeout, times.body_timeout, times.keep_alive, times.write_timeout)
+        return cls(
+            http=HttpLimits(
+                request_line=http.limit_request_line or 65_535,
+                fields=http.limit_request_fields,
+                field=http.limit_request_field_size or http.limit_request_head,
+                head=http.limit_request_head,
+                body=http.max_body or 1 << 62,
+            ),
+            header=times.header_timeout or FOREVER,
+            body=times.body_timeout or FOREVER,
+            keep_alive=times.keep_alive,
+            write=times.write_timeout or FOREVER,
+            run=times.timeout or FOREVER,
+            min_rate=times.min_rate,
+            tick=max(0.02, min([1.0, *(each / 8 for each in limited if each)])),
+        )

@@ -1,0 +1,100 @@
+"""How much the unfinished requests of all clients together may hold in memory.
+
+Theory of operation. A connection alone has its limits: a head is 64 KiB at most, a body goes to a file above
+`--body-in-memory`. The sum has one as well. What is received is counted as if nothing were ever given back, which costs
+an addition; when that comes to the limit, all connections are asked what they really hold. Is it too much, bodies go to
+files at once instead of later. If what is left, heads and what has no file, is still too much, the largest are refused
+with 503. So the worker holds the limit and what one turn of the loop receives, and a client that sends a usual request
+is not the one that pays.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from forkserve.serving.engine.connection import Connection
+from forkserve.serving.http.refusal import Refusal
+
+if TYPE_CHECKING:
+    from forkserve.serving.engine.sockets import Sockets
+
+__all__ = ["Memory"]
+
+log = logging.getLogger("forkserve.engine")
+
+QUIET = 60.0
+"""Seconds between two lines in the log."""
+
+
+class Memory:
+    """What the connections of one driver hold of unfinished requests; `limit` in bytes, 0 for none.
+
+    `tight` is true while there is so much that bodies are not kept in memory.
+    """
+
+    def __init__(self, driver: Sockets, limit: int) -> None:
+        self.driver = driver
+        self.limit = limit or 1 << 62
+        self.tight = False
+        self._bound = 0
+        self._told = -QUIET
+
+    def took(self, size: int) -> None:
+        """Count bytes that have come and do not make a request yet."""
+        self._bound += size
+        if self._bound > self.limit:
+            # At the begin of the next turn: now a connection is being served.
+            self.driver.next_sweep = self.driver.now
+
+    def sweep(self) -> None:
+        """Look at what is held, if it may be too much."""
+        if not self.tight and self._bound <= self.limit:
+            return
+        held = [(size, conn) for conn in self.driver.connections.values() if (size := conn.in_memory)]
+        total = sum(size for size, _ in held)
+        if total > self.limit - self.limit // 8:
+            self.tight = True
+            self._relieve(held, total)
+        elif total < self.limit // 2:
+            self.tight = False
+        # Too little rather than too much: the next look comes when an eighth more has come.
+        self._bound = min(total, self.limit - self.limit // 8)
+
+    def _relieve(self, held: list[tuple[int, Connection]], total: int) -> None:
+        """Have bodies kept in files, then refuse the largest of the rest until there is some room."""
+        held.sort(key=lambda each: -each[0])
+        refused = 0
+        for _, conn in held:
+            if not _spill(conn):
+                refused += 1
+        left = [(size, conn) for _, conn in held if conn.is_unfinished and (size := conn.in_memory)]
+        unfinished = sum(size for size, _ in left)
+        if unfinished > self.limit:
+            for size, conn in left:
+                self.driver.refuse(conn, Refusal(503, "too much is held for unfinished requests"))
+                refused += 1
+                unfinished -= size
+                if unfinished <= self.limit - self.limit // 4:
+                    break
+        self._tell(total, refused)
+
+    def _tell(self, total: int, refused: int) -> None:
+        if self.driver.now - self._told >= QUIET:
+            self._told = self.driver.now
+            log.warning(
+                "unfinished requests hold %d bytes (--request-memory): bodies go to files now, %d requests are refused",
+                total, refused,
+            )  # fmt: skip
+
+
+def _spill(conn: Connection) -> bool:
+    """Have a connection's body kept in a file; False when that was not possible, and it is refused."""
+    if conn.exchange is None:
+        return True
+    try:
+        conn.exchange.spill()
+    except Refusal as refusal:
+        conn.driver.refuse(conn, refusal)
+        return False
+    return True

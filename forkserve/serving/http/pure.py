@@ -1,0 +1,57 @@
+"""Header fields by h11: pure Python, about ten times slower than llhttp, for where no C extension may run.
+
+h11 by itself lets bare LF, folded lines and several framing fields through, so the block goes through the grammar of
+`strict` first; then h11 reads it on its own, and the rules see what h11 found. A disagreement refuses the request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h11
+
+from forkserve.serving.http.fields import Collector
+from forkserve.serving.http.refusal import Refusal
+from forkserve.serving.http.strict import split_fields
+
+__all__ = ["H11Fields"]
+
+_LINE = b"GET / HTTP/1.0\r\n"
+"""In 1.0 h11 asks for no Host; whether one is needed is our rule."""
+
+
+class H11Fields:
+    """Reads a block of fields into a collector."""
+
+    __slots__ = ("_collector",)
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def read(self, block: bytes) -> Any:
+        """Give every field of the block, which ends with its empty line, to the collector; raises Refusal."""
+        ours: list[tuple[bytes, bytes]] = []
+        on_header = self._collector.on_header
+        for name, value in split_fields(block):
+            on_header(name, value)
+            ours.append(_as_h11_has_it(name.lower(), value))
+        # h11 knows no coding but chunked.
+        if not self._collector.coded and ours != _read_by_h11(block):
+            raise Refusal(400, "an invalid header")
+        return self._collector.headers.copy()
+
+
+def _as_h11_has_it(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    return (name, value.lower()) if name == b"transfer-encoding" else (name, value)
+
+
+def _read_by_h11(block: bytes) -> list[tuple[bytes, bytes]]:
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(block) + 64)
+    connection.receive_data(_LINE + block)
+    try:
+        event = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise Refusal(400, "an invalid header") from error
+    if not isinstance(event, h11.Request):
+        raise Refusal(400, "an invalid header")
+    return list(event.headers)

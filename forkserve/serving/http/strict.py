@@ -1,0 +1,164 @@
+"""The grammar that both parsers are held to, line by line (RFC 9112 sections 2.2, 3 and 5, RFC 9110 section 5).
+
+A library parser lets some of these through: llhttp several spaces in a request line or leading bare CR and LF, h11
+bare LF and folded lines. What a head may look like is therefore said here once, in regular expressions without
+backtracking, and used three ways: as the check before h11, as the judge of heads that arrive in pieces (refused at the
+first bad line, not at the time limit), and to name the right status when a library only says "error".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from forkserve.serving.http.limits import Limits
+from forkserve.serving.http.line import parse_line
+from forkserve.serving.http.refusal import Refusal
+
+__all__ = ["PartialHead", "TooManyFields", "check_cut", "exceeds", "field_of", "split_fields"]
+
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t -~\x80-\xff]*+)").fullmatch
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)").search
+_NOT_IN_LINE = re.compile(rb"[^ -~\r]|\r.").search
+_METHOD_AND_MORE = 48
+_CR = 13
+_CUT_LINE = re.compile(rb"\r?\Z|[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: [!-~]*( [HTP/0-9.]{0,8})?)?\r?\Z").match
+
+
+def field_of(line: bytes) -> tuple[bytes, bytes]:
+    """Name and value of one field line without its line end; raises Refusal."""
+    match = _FIELD(line)
+    if match is None:
+        raise Refusal(400, _fault_of(line))
+    return match[1], match[2].rstrip(b" \t")
+
+
+def _fault_of(line: bytes) -> str:
+    if line[:1] in (b" ", b"\t"):
+        return "a folded header line"
+    if _CONTROL(line):
+        return "a control character in a header line"
+    if b":" not in line:
+        return "a header line without a colon"
+    return "an invalid header name"
+
+
+def check_cut(piece: bytes, *, first: bool) -> None:
+    """Judge a piece of a field line that has not ended; `first` if the line begins with it. Raises Refusal."""
+    if _CONTROL(piece) or (first and piece[:1] in (b" ", b"\t")):
+        raise Refusal(400, _fault_of(piece))
+
+
+def split_fields(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The fields of a block which ends with an empty line; raises Refusal at the first that is not well-formed."""
+    for line in block[:-4].split(b"\r\n") if len(block) > 2 else ():
+        yield field_of(line)
+
+
+def exceeds(line: bytes, block: bytes, limits: Limits) -> bool:
+    """Tell whether a whole head is beyond a limit of size."""
+    return (
+        len(line) > limits.request_line
+        or len(line) + len(block) + 2 > limits.head
+        or (len(block) > limits.field and max(map(len, block.split(b"\r\n"))) + 2 > limits.field)
+    )
+
+
+class TooManyFields(Refusal):
+    """More field lines than the limit; what is wrong with those up to there goes before it."""
+
+    def __init__(self) -> None:
+        super().__init__(431, "too many header fields")
+
+
+class PartialHead:
+    """A head that comes in pieces: every line is judged when it ends, every limit before that.
+
+    `add` returns the bytes so far once they hold an empty line, else None; it raises Refusal, the same however they
+    are cut. The work is linear in the bytes received, also when they come one by one.
+    """
+
+    __slots__ = ("_buffer", "_fields", "_in_version", "_start", "_started")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._start = 0
+        self._started = False
+        self._in_version = False
+        self._fields = 0
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def so_far(self) -> tuple[bytes, bytes]:
+        """Return the request line and the field lines that were found good, as a block."""
+        line, _, block = bytes(self._buffer[: self._start]).removeprefix(b"\r\n").partition(b"\r\n")
+        return line, block + b"\r\n"
+
+    def add(self, data: bytes, limits: Limits) -> bytes | None:
+        buffer = self._buffer
+        searched = max(self._start, len(buffer) - 1)
+        buffer += data
+        while (end := buffer.find(b"\r\n", searched)) >= 0:
+            if self._line(bytes(buffer[self._start : end]), limits):
+                return bytes(buffer)
+            self._start = searched = end + 2
+        # One byte more than is new, for a CR that ended the piece before.
+        self._cut(bytes(buffer[max(self._start, len(buffer) - len(data) - 1) :]), limits)
+        return None
+
+    def _line(self, line: bytes, limits: Limits) -> bool:
+        if not self._started:
+            if line or self._start > 0:
+                if len(line) > limits.request_line:
+                    raise _too_long(line[: limits.request_line + 1])
+                parse_line(line)
+                self._started = True
+            return False
+        if not line:
+            return True
+        self._count(limits)
+        self._fields += 1
+        self._hold(len(line) + 2, limits)
+        field_of(line)
+        return False
+
+    def _cut(self, new: bytes, limits: Limits) -> None:
+        """Judge a line that has not ended: its limit, and the bytes that are new in it."""
+        size = len(self._buffer) - self._start
+        if not self._started:
+            if size > limits.request_line + 1:
+                raise _too_long(bytes(self._buffer[self._start : self._start + limits.request_line + 1]))
+            # The whole line is looked at only while it is short and where it turns from one part to the next.
+            turns = size - len(new) <= _METHOD_AND_MORE or self._in_version or b" " in new or b"\r" in new
+            if _NOT_IN_LINE(new):
+                raise Refusal(400, "an invalid request line")
+            if turns:
+                match = _CUT_LINE(self._buffer, self._start)
+                if match is None:
+                    raise Refusal(400, "an invalid request line")
+                self._in_version = match[1] is not None
+            return
+        if size > 1 or (size and self._buffer[-1] != _CR):
+            self._count(limits)
+        self._hold(size + 1, limits)
+        check_cut(new, first=size == len(new))
+
+    def _count(self, limits: Limits) -> None:
+        if self._fields >= limits.fields:
+            raise TooManyFields
+
+    def _hold(self, size: int, limits: Limits) -> None:
+        """Hold the field line that has begun, and takes `size` bytes at least, to the limits."""
+        start = self._start
+        if size > limits.field or start + size > limits.head:
+            # What is wrong before the limit goes first, as it does when the bytes come one by one.
+            check_cut(bytes(self._buffer[start : min(start + limits.field, limits.head) - 1]), first=True)
+            raise Refusal(431, "a header field, or the header, is too large")
+
+
+def _too_long(start: bytes) -> Refusal:
+    """What to say of a request line over its limit: 414 speaks of a target, which stands behind a method."""
+    if _NOT_IN_LINE(start) or not _CUT_LINE(start):
+        return Refusal(400, "an invalid request line")
+    return Refusal(414, "the request line is too long")

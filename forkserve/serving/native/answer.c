@@ -1,0 +1,133 @@
+/* Exact shortcuts of `whole` and `prepare` of forkserve.serving.http.response.Responder, for what it remembers. */
+#include "answer.h"
+#include "taken.h"
+
+#define JOINED 65536  /* bytes of body from which on head and body go out apart: forkserve.serving.http.response.JOINED */
+#define LONGEST 65536 /* bytes of a head that is joined with its body here */
+#define MOST_END 4000 /* bytes of Server and Date, which are some hundred */
+#define ON_STACK 4096 /* bytes of an answer that is joined on the stack */
+
+struct answers answers;
+
+int
+learn_answers(PyObject *exchange, PyObject *const kinds[3], PyObject *responder)
+{
+    struct answers *at = &answers;
+    const struct wanted of_exchange[] = {{"conn", &at->conn}, {"fields", &at->fields}, {"line", &at->line}, {NULL, NULL}};
+    const struct wanted of_prepared[] = {
+        {"code", &at->code}, {"head", &at->head}, {"length", &at->length}, {"plain", &at->plain_head}, {NULL, NULL}};
+    const struct wanted of_responder[] = {{"end", &at->end}, {NULL, NULL}};
+    if (learn_requests(kinds[0], kinds[1]) < 0 || find_slots(kinds[2], of_prepared) < 0)
+        return -1;
+    if (find_slots(exchange, of_exchange) < 0)
+        return -1;
+    return find_slots((PyObject *)Py_TYPE(responder), of_responder);
+}
+
+int
+is_plain(PyObject *exchange)
+{
+    return Py_IS_TYPE(SLOT(exchange, answers.conn), connection.type)
+        && SLOT(SLOT(exchange, answers.line), line_at.plain) == Py_True
+        && SLOT(SLOT(exchange, answers.fields), fields_at.plain) == Py_True;
+}
+
+int
+is_whole(PyObject *prepared, PyObject *data)
+{
+    if (prepared == NULL || prepared == Py_None || !PyBytes_CheckExact(data)
+        || SLOT(prepared, answers.plain_head) != Py_True)
+        return 0;
+    PyObject *length = SLOT(prepared, answers.length);
+    Py_ssize_t size = PyBytes_GET_SIZE(data), head = PyBytes_GET_SIZE(SLOT(prepared, answers.head));
+    if (size >= JOINED || head >= LONGEST)
+        return 0;
+    if (length == Py_None)
+        return 1;
+    if (!PyLong_CheckExact(length))
+        return 0;
+    Py_ssize_t promised = PyLong_AsSsize_t(length);
+    if (promised == -1)
+        PyErr_Clear(); /* too large for a size */
+    return promised == size;
+}
+
+static char *
+append(char *at, PyObject *bytes)
+{
+    memcpy(at, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    return at + PyBytes_GET_SIZE(bytes);
+}
+
+int
+reply_whole(PyObject *exchange, PyObject *prepared, PyObject *responder, PyObject *data)
+{
+    PyObject *head = SLOT(prepared, answers.head), *end = SLOT(responder, answers.end);
+    char length[48] = "", on_stack[ON_STACK], *whole = on_stack;
+    if (PyBytes_GET_SIZE(end) > MOST_END) {
+        PyErr_SetString(PyExc_ValueError, "the Server header is too large");
+        return -1;
+    }
+    int more = 0;
+    if (SLOT(prepared, answers.length) == Py_None)
+        more = snprintf(length, sizeof length, "Content-Length: %zd\r\n", PyBytes_GET_SIZE(data));
+    /* Not in a buffer that all share: Python and other threads run where TLS sends, or where not all goes out at once. */
+    Py_ssize_t size = PyBytes_GET_SIZE(head) + more + PyBytes_GET_SIZE(end) + PyBytes_GET_SIZE(data);
+    if (size > ON_STACK && (whole = PyMem_Malloc((size_t)size)) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    char *at = append(whole, head);
+    memcpy(at, length, (size_t)more);
+    append(append(at + more, end), data);
+    times_taken[ANSWER]++;
+    int failed = reply(SLOT(exchange, answers.conn), whole, size, 1);
+    if (whole != on_stack)
+        PyMem_Free(whole);
+    return failed;
+}
+
+/* Note by AccessLog.write. */
+static PyObject *
+note_line(PyObject *exchange, PyObject *log, PyObject *address, PyObject *code, PyObject *count)
+{
+    PyObject *line = Py_NewRef(SLOT(exchange, answers.line)), *fields = Py_NewRef(SLOT(exchange, answers.fields));
+    PyObject *args[] = {address, line, fields, code, count};
+    PyObject *done = PyObject_Vectorcall(log, args, 5, NULL);
+    Py_DECREF(line);
+    Py_DECREF(fields);
+    return done;
+}
+
+int
+note_answer(PyObject *exchange, PyObject *log, PyObject *address, PyObject *prepared, Py_ssize_t size)
+{
+    PyObject *count = PyLong_FromSsize_t(size), *done;
+    if (count == NULL)
+        return -1;
+    PyObject *code = Py_NewRef(SLOT(prepared, answers.code));
+    if (log != Py_None && address != NULL && PyUnicode_CheckExact(address))
+        done = note_line(exchange, log, address, code, count);
+    else
+        done = PyObject_CallMethod(exchange, "note", "OO", code, count);
+    Py_DECREF(code);
+    Py_DECREF(count);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+PyObject *
+remembered(PyObject *known, PyObject *status, PyObject *headers)
+{
+    PyObject *pairs = PyList_AsTuple(headers);
+    PyObject *key = pairs == NULL ? NULL : PyTuple_Pack(2, status, pairs);
+    Py_XDECREF(pairs);
+    if (key == NULL)
+        return NULL;
+    /* Owned before the key goes: comparing and freeing run what the application has put into its headers. */
+    PyObject *prepared = Py_XNewRef(PyDict_GetItemWithError(known, key));
+    if (prepared == NULL && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_Clear(); /* not hashable: the way in Python says what is wrong */
+    Py_DECREF(key);
+    return prepared;
+}

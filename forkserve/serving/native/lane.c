@@ -1,0 +1,359 @@
+/* The way of a ready connection: from epoll through recv to the start of its exchange.
+ *
+ * An exact shortcut of forkserve.serving.engine.lane.Lane. Here go the bytes of a connection that waits for a request. What their
+ * head says is looked up, where it came before byte for byte, or read (head.c), and the exchange is started if the request
+ * is whole. Everything else is the driver's, in Python.
+ */
+#include "connection.h"
+#include "known.h"
+#include "request.h"
+
+#include <errno.h>
+#include <math.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define BATCH 256
+#define RECEIVE 65536
+
+/* `received` and what is remembered are in use while `busy`: an event that comes within, where Python runs, is for the
+ * driver. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *driver, *connections, *handlers;
+    int epoll, count, busy;
+    struct epoll_event events[BATCH];
+    struct heads heads;
+    char received[RECEIVE];
+} Lane;
+
+/* What all requests of one turn have in common; owned. */
+struct turn {
+    PyObject *exchange, *start, *deadline;
+};
+
+/* Interned, made once. */
+static PyObject *EXCHANGE, *RUN_DEADLINE, *START;
+static const struct word spelling[] = {
+    {&EXCHANGE, "exchange"}, {&RUN_DEADLINE, "run_deadline"}, {&START, "start"}, {NULL, NULL}};
+
+/* Start the exchange of a request that is whole with its head. */
+static int
+start(PyObject *conn, const struct request *request, struct turn *turn)
+{
+    struct connection *at = &connection;
+    PyObject *args[] = {conn, request->line, request->fields};
+    PyObject *exchange = PyObject_Vectorcall(turn->exchange, args, 3, NULL);
+    if (exchange == NULL)
+        return -1;
+    set_slot(conn, at->exchange, exchange);
+    set_slot(conn, at->phase, at->running);
+    set_slot(conn, at->deadline, turn->deadline);
+    PyObject *started = PyObject_CallOneArg(turn->start, exchange);
+    Py_DECREF(exchange);
+    Py_XDECREF(started);
+    return started == NULL ? -1 : 0;
+}
+
+/* Have the driver begin with a request that goes on behind its head, or is followed by another. */
+static int
+begin(Lane *lane, PyObject *conn, const struct request *request, PyObject *rest)
+{
+    PyObject *done = PyObject_CallMethod(lane->driver, "begin", "OOOO", conn, request->line, request->fields, rest);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static int
+tell(PyObject *driver, const char *method, PyObject *conn)
+{
+    PyObject *done = PyObject_CallMethod(driver, method, "(O)", conn);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Give the driver what was received of a connection. */
+static int
+take(Lane *lane, PyObject *conn, Py_ssize_t size)
+{
+    PyObject *data = PyBytes_FromStringAndSize(lane->received, size), *taken = NULL;
+    if (data != NULL)
+        taken = PyObject_CallMethod(lane->driver, "take", "OO", conn, data);
+    Py_XDECREF(data);
+    Py_XDECREF(taken);
+    return taken == NULL ? -1 : 0;
+}
+
+/* Understand what was received of a connection that begins a request: as read_head. `rest` is what follows its head, NULL
+ * if nothing does. */
+static int
+understand_all(Lane *lane, PyObject *conn, Py_ssize_t size, struct request *request, PyObject **rest)
+{
+    PyObject *listening = Py_NewRef(SLOT(conn, connection.listening));
+    lane->busy = 1;
+    int found = understand(&lane->heads, listening, lane->received, size, request);
+    *rest = NULL;
+    if (found > 0 && (request->body || request->size < size)) {
+        *rest = PyBytes_FromStringAndSize(lane->received + request->size, size - request->size);
+        if (*rest == NULL) {
+            Py_DECREF(request->line);
+            Py_DECREF(request->fields);
+            found = -1;
+        }
+    }
+    lane->busy = 0;
+    Py_DECREF(listening);
+    return found;
+}
+
+/* Read from a connection that waits for a request. */
+static int
+receive(Lane *lane, PyObject *conn, int fd, struct turn *turn)
+{
+    struct connection *at = &connection;
+    if (SLOT(conn, at->raw) != Py_True || lane->busy)
+        return tell(lane->driver, "receive", conn);
+    Py_ssize_t size = recv(fd, lane->received, RECEIVE, MSG_DONTWAIT);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (size <= 0)
+        return tell(lane->driver, "close_connection", conn);
+    if (SLOT(conn, at->reader) != Py_None)
+        return take(lane, conn, size);
+    struct request request;
+    PyObject *rest;
+    int found = understand_all(lane, conn, size, &request, &rest);
+    if (found <= 0)
+        return found < 0 ? -1 : take(lane, conn, size);
+    int failed = rest == NULL ? start(conn, &request, turn) : begin(lane, conn, &request, rest);
+    Py_XDECREF(rest);
+    Py_DECREF(request.line);
+    Py_DECREF(request.fields);
+    return failed;
+}
+
+static int
+waits_for_request(PyObject *conn)
+{
+    struct connection *at = &connection;
+    if (!Py_IS_TYPE(conn, at->type))
+        return 0;
+    PyObject *phase = SLOT(conn, at->phase);
+    return SLOT(conn, at->exchange) == Py_None && is_empty(SLOT(conn, at->inbox))
+        && (phase == at->idle || phase == at->first_byte || phase == at->head);
+}
+
+/* Call the handler of a descriptor that is no connection's. */
+static int
+call_handler(Lane *lane, PyObject *key)
+{
+    PyObject *handler = Py_XNewRef(PyDict_GetItemWithError(lane->handlers, key));
+    if (handler == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    PyObject *done = PyObject_CallNoArgs(handler);
+    Py_DECREF(handler);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static int
+attend(Lane *lane, const struct epoll_event *event, struct turn *turn)
+{
+    int fd = event->data.fd, failed;
+    PyObject *key = PyLong_FromLong(fd);
+    if (key == NULL)
+        return -1;
+    PyObject *conn = Py_XNewRef(PyDict_GetItemWithError(lane->connections, key));
+    if (conn == NULL)
+        failed = PyErr_Occurred() ? -1 : call_handler(lane, key);
+    else if (event->events == EPOLLIN && waits_for_request(conn))
+        failed = receive(lane, conn, fd, turn);
+    else {
+        PyObject *done = PyObject_CallMethod(lane->driver, "handle", "OI", conn, (unsigned int)event->events);
+        Py_XDECREF(done);
+        failed = done == NULL ? -1 : 0;
+    }
+    Py_XDECREF(conn);
+    Py_DECREF(key);
+    return failed;
+}
+
+/* What all requests of this turn have in common; -1 on error. */
+static int
+begin_turn(Lane *lane, struct turn *turn)
+{
+    return (turn->exchange = PyObject_GetAttr(lane->driver, EXCHANGE)) == NULL
+            || (turn->start = PyObject_GetAttr(lane->driver, START)) == NULL
+            || (turn->deadline = PyObject_GetAttr(lane->driver, RUN_DEADLINE)) == NULL
+        ? -1
+        : 0;
+}
+
+/* One connection pays for an exception: the driver is told of it, and of whose descriptor it was. -1 if it may pass. */
+static int
+fault(Lane *lane, int fd)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    if (error == NULL)
+        return 0;
+    PyObject *done = PyObject_CallMethod(lane->driver, "fault", "iO", fd, error);
+    Py_DECREF(error);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static PyObject *
+lane_serve(Lane *lane, PyObject *Py_UNUSED(unused))
+{
+    if (is_cleared(lane->driver))
+        return NULL;
+    struct epoll_event events[BATCH];
+    int count = lane->count;
+    lane->count = 0;
+    memcpy(events, lane->events, (size_t)count * sizeof *events);
+    struct turn turn = {NULL, NULL, NULL};
+    int failed = begin_turn(lane, &turn);
+    for (int i = 0; i < count && !failed; i++)
+        failed = attend(lane, &events[i], &turn) < 0 && fault(lane, events[i].data.fd) < 0;
+    Py_XDECREF(turn.exchange);
+    Py_XDECREF(turn.start);
+    Py_XDECREF(turn.deadline);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static double
+now(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (double)at.tv_sec + (double)at.tv_nsec * 1e-9;
+}
+
+static PyObject *
+lane_wait(Lane *lane, PyObject *timeout)
+{
+    double seconds = timeout == Py_None ? INFINITY : PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return NULL;
+    double until = seconds > 0.0 ? now() + seconds : 0.0;
+    struct epoll_event events[BATCH]; /* not the lane's, which are read while others may run */
+    for (;;) {
+        /* As select.epoll.poll: rounded up, and gone on with after a signal whose handler raises nothing (PEP 475). */
+        int wait = seconds > 2e6 ? -1 : seconds > 0.0 ? (int)ceil(seconds * 1000.0) : 0, count;
+        if (wait == 0)
+            count = epoll_wait(lane->epoll, events, BATCH, 0);
+        else {
+            Py_BEGIN_ALLOW_THREADS
+            count = epoll_wait(lane->epoll, events, BATCH, wait);
+            Py_END_ALLOW_THREADS
+        }
+        if (count >= 0) {
+            memcpy(lane->events, events, (size_t)count * sizeof *events);
+            lane->count = count;
+            Py_RETURN_NONE;
+        }
+        if (errno != EINTR)
+            return PyErr_SetFromErrno(PyExc_OSError);
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+        if (seconds > 0.0)
+            seconds = fmax(0.0, until - now());
+    }
+}
+
+static int
+lane_traverse(Lane *lane, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(lane));
+    Py_VISIT(lane->driver);
+    Py_VISIT(lane->connections);
+    Py_VISIT(lane->handlers);
+    return visit_heads(&lane->heads, visit, arg);
+}
+
+static int
+lane_clear(Lane *lane)
+{
+    Py_CLEAR(lane->driver);
+    Py_CLEAR(lane->connections);
+    Py_CLEAR(lane->handlers);
+    forget_heads(&lane->heads);
+    return 0;
+}
+
+static void
+lane_dealloc(Lane *lane)
+{
+    PyTypeObject *type = Py_TYPE(lane);
+    PyObject_GC_UnTrack(lane);
+    lane_clear(lane);
+    type->tp_free(lane);
+    Py_DECREF(type);
+}
+
+/* Lane(driver, (RequestLine, Fields)) */
+static int
+lane_fill(PyObject *self, PyObject *args)
+{
+    Lane *lane = (Lane *)self;
+    PyObject *driver, *line, *fields;
+    if (!PyArg_ParseTuple(args, "O(O!O!):Lane", &driver, &PyType_Type, &line, &PyType_Type, &fields)
+        || intern_words(spelling) < 0 || learn_requests(line, fields) < 0)
+        return -1;
+    PyObject *fd = PyObject_CallMethod(driver, "fileno", NULL);
+    if (fd == NULL)
+        return -1;
+    lane->epoll = (int)PyLong_AsLong(fd);
+    Py_DECREF(fd);
+    if (lane->epoll == -1 && PyErr_Occurred())
+        return -1;
+    lane->driver = Py_NewRef(driver);
+    if (take_attribute(&lane->connections, driver, "connections") < 0
+        || take_attribute(&lane->handlers, driver, "handlers") < 0)
+        return -1;
+    if (!PyDict_CheckExact(lane->connections) || !PyDict_CheckExact(lane->handlers)) {
+        PyErr_SetString(PyExc_TypeError, "connections and handlers of a driver are dicts");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+lane_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    return make_whole(type, args, lane_fill);
+}
+
+/* read(listening, data) -> (line, fields, size) or None: what the tests hold against the reader in Python. */
+static PyObject *
+lane_read(Lane *lane, PyObject *args)
+{
+    PyObject *listening;
+    const char *data;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "Oy#:read", &listening, &data, &size))
+        return NULL;
+    struct request request;
+    struct reading *reading = is_cleared(lane->driver) ? NULL : reading_of(&lane->heads.readings, listening);
+    int found = reading == NULL ? -1 : read_head(reading, data, size, &request);
+    if (found > 0)
+        return Py_BuildValue("(NNn)", request.line, request.fields, request.size);
+    return found < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef lane_methods[] = {
+    {"read", (PyCFunction)lane_read, METH_VARARGS, "Line, fields and size of the head that data begins with, None if it is for the reader in Python."},
+    {"wait", (PyCFunction)lane_wait, METH_O, "Wait for events, at most so many seconds (None: for ever)."},
+    {"serve", (PyCFunction)lane_serve, METH_NOARGS, "Do what the events ask for."},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot lane_slots[] = {
+    {Py_tp_doc, "The ready connections of a driver; forkserve.serving.engine.lane.Lane says what it does."},
+    {Py_tp_new, lane_new}, {Py_tp_traverse, lane_traverse}, {Py_tp_clear, lane_clear},
+    {Py_tp_dealloc, lane_dealloc}, {Py_tp_methods, lane_methods}, {0, NULL}};
+
+PyType_Spec lane_spec = {"forkserve.serving.native._hot.Lane", sizeof(Lane), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+                         lane_slots};

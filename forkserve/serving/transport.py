@@ -1,0 +1,57 @@
+"""What a WSGI exchange needs of its connection, and what stands in for it once the exchange was given up."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+__all__ = ["NOBODY", "Transport"]
+
+
+class Transport(Protocol):
+    """What an exchange needs of its connection; `forkserve.serving.engine.connection.Connection` is one."""
+
+    listening: Any
+    remote: tuple[str, str]
+
+    @property
+    def lost(self) -> bool: ...
+    def reply(self, payload: bytes, keep: bool) -> None: ...
+    def write(self, data: bytes) -> bool: ...
+    def write_file(self, file: Any, offset: int, count: int, head: bytes = b"") -> None: ...
+    def done(self, keep: bool) -> None: ...
+    def park(self) -> bool: ...
+    def proceed(self) -> None: ...
+
+
+class _Nobody:
+    """In place of the connection of an exchange that was given up."""
+
+    listening = None
+    remote = ("", "")
+    lost = True
+
+    def reply(self, payload: bytes, keep: bool) -> None:
+        """Refuse."""
+        raise OSError("this request was given up")
+
+    def write(self, data: bytes) -> bool:
+        """Refuse."""
+        raise OSError("this request was given up")
+
+    def write_file(self, file: Any, offset: int, count: int, head: bytes = b"") -> None:
+        """Refuse."""
+        raise OSError("this request was given up")
+
+    def done(self, keep: bool) -> None:
+        """Do nothing: it is done."""
+
+    def park(self) -> bool:
+        """Never wait."""
+        return False
+
+    def proceed(self) -> None:
+        """Refuse."""
+        raise OSError("this request was given up")
+
+
+NOBODY: Transport = _Nobody()

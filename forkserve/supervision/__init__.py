@@ -1,0 +1,1 @@
+"""The supervising program: keeps commands running on sockets that the master owns."""

@@ -1,0 +1,162 @@
+"""The master's two companions, kept alive: the guard that outlives it, and the writer of captured output.
+
+Rules: both are needed, neither is worth dying for. One that has died is replaced and told everything anew; when that
+fails it is said once, and supervision goes on without.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+
+from forkserve.config.handover import Identity
+from forkserve.config.model import WatcherOptions
+from forkserve.logwriter.client import Output, Streams
+from forkserve.supervision.command import Outputs
+from forkserve.supervision.os.guard import Guard
+from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.spawn import SpawnError, Stage
+
+__all__ = ["Attendants"]
+
+log = logging.getLogger("forkserve.master")
+
+BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
+"""Seconds before a companion that has died young is replaced, doubled each time up to the second."""
+YOUNG = 5.0
+"""Seconds up to which it is young."""
+
+
+class Attendants:
+    """Stands between the watchers and the companions; its methods are what `Ground` wants."""
+
+    def __init__(self, loop: Loop, *, mark: str = "") -> None:
+        """`mark` is how a variable begins that our processes alone have, see `Guard`."""
+        self._loop = loop
+        self._mark = mark
+        self._streams = Streams()
+        self._watched = -1
+        self._writer_began = loop.now() - YOUNG
+        self._delay = 0.0
+        self._opened: dict[Identity, Output] = {}
+        self._groups: dict[int, tuple[int, float]] = {}
+        self._guard: Guard | None = None
+        self._closing: set[int] | None = None
+        self._post_guard()
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The pids of the companions that live."""
+        living = {self._streams.pid, None if self._guard is None else self._guard.pid}
+        return frozenset(pid for pid in living if pid is not None) | frozenset(self._closing or ())
+
+    def outputs(self, options: WatcherOptions, identity: Identity) -> Outputs:
+        """Open where a process's output goes; raises SpawnError when descriptors have run out."""
+        stdout = None if options.close_child_stdout else options.stdout_stream
+        stderr = None if options.close_child_stderr else options.stderr_stream
+        try:
+            output = self._opened[identity] = self._streams.open(stdout, stderr)
+        except OSError as error:
+            text = f"cannot capture the output of {identity}: {error.strerror}"
+            raise SpawnError(error.errno or 0, Stage.DESCRIPTORS, text) from None
+        self._watch_streams()
+        return Outputs(
+            _choose(output.stdout_fd, 1, closed=options.close_child_stdout),
+            _choose(output.stderr_fd, 2, closed=options.close_child_stderr),
+        )
+
+    def bound(self, _outputs: Outputs, identity: Identity, pid: int) -> None:
+        """Have the output of a process that was started written; pid 0 says that it was not."""
+        output = self._opened.pop(identity)
+        if pid:
+            self._streams.attach(output, name=str(identity), pid=pid)
+        else:
+            self._streams.abandon(output)
+
+    def began(self, pgid: int, stop_signal: int, grace: float) -> None:
+        """A process group has begun."""
+        self._groups[pgid] = (stop_signal, grace)
+        if self._guard is not None:
+            self._guard.began(pgid, stop_signal, grace)
+
+    def ended(self, pgid: int) -> None:
+        """A process group has ended."""
+        self._groups.pop(pgid, None)
+        self._streams.forget(pgid)
+        if self._guard is not None:
+            self._guard.ended(pgid)
+
+    def reopen(self) -> None:
+        """Have every file of captured output opened anew."""
+        self._streams.reopen()
+
+    def reaped(self, pid: int) -> None:
+        """Replace a companion, if it was one that has died."""
+        if self._closing is not None:
+            self._closing.discard(pid)
+        elif self._guard is not None and pid == self._guard.pid:
+            log.warning("the guard (pid %d) has died: another takes its place", pid)
+            self._guard.close()
+            self._post_guard()
+        elif pid == self._streams.pid:
+            self._unwatch_streams()
+            self._streams.lost()
+            is_young = self._loop.now() - self._writer_began < YOUNG
+            self._delay = min(max(2 * self._delay, BACKOFF), LONGEST_BACKOFF) if is_young else 0.0
+            after = f" in {self._delay:g} s" if is_young else ""
+            log.warning("the writer of logs (pid %d) has died: another takes its place%s", pid, after)
+            self._loop.call_later(self._delay, self._restart_streams)
+
+    def close(self) -> None:
+        """Send both home: they end by themselves, and `pids` is empty when they have been reaped."""
+        if self._closing is not None:
+            return
+        self._closing = set(self.pids)
+        self._unwatch_streams()
+        self._streams.close()
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+
+    def _post_guard(self) -> None:
+        try:
+            self._guard = Guard(mark=self._mark)
+        except OSError as error:
+            self._guard = None
+            log.error("no guard: %s; if the master is killed, its processes may outlive it", error.strerror)
+            return
+        for pgid, (stop_signal, grace) in self._groups.items():
+            self._guard.began(pgid, stop_signal, grace)
+
+    def _restart_streams(self) -> None:
+        if self._closing is not None or self._streams.pid is not None:
+            return
+        self._writer_began = self._loop.now()
+        try:
+            self._streams.restart()
+        except OSError as error:
+            log.error("no writer of logs: %s; captured output waits in its pipes", error.strerror)
+        self._watch_streams()
+
+    def _watch_streams(self) -> None:
+        fd = self._streams.fileno()
+        if fd >= 0 and fd != self._watched:
+            self._watched = fd
+            self._loop.watch(fd, selectors.EVENT_READ, self._hear_writer)
+
+    def _unwatch_streams(self) -> None:
+        if self._watched >= 0:
+            self._loop.unwatch(self._watched)
+        self._watched = -1
+
+    def _hear_writer(self, _events: int) -> None:
+        warnings = self._streams.take()
+        for warning in warnings:
+            log.warning("%s", warning)
+        if not warnings:
+            # end of file: it has died, and is replaced when it is reaped
+            self._unwatch_streams()
+
+
+def _choose(captured: int | None, inherited: int, *, closed: bool) -> int | None:
+    return None if closed else inherited if captured is None else captured

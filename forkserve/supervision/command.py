@@ -1,0 +1,233 @@
+"""Turns the options of a watcher into what starts one of its processes: words, environment, descriptors, credentials.
+
+Rules: users and groups are looked up once, by `prepare`, since a directory service may be slow; the rest is decided at
+each spawn, when the slot is known. A process gets a NOTIFY_SOCKET for itself, never that of whoever started the master.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from forkserve.config.handover import GRACEFUL_TIMEOUT, SCOREBOARD, Identity, drain_limit
+from forkserve.config.model import SocketOptions, WatcherOptions
+from forkserve.config.options import options_of
+from forkserve.config.placeholders import env_values, expand, sockets_for
+from forkserve.config.values import words
+from forkserve.errors import ConfigError
+from forkserve.supervision.os.spawn import FIRST_SOCKET, SpawnSpec
+from forkserve.unix.privileges import Credentials, resolve
+from forkserve.unix.scoreboard import Place
+
+__all__ = ["Command", "Outputs", "mixed_readers", "prepare"]
+
+_NOT_INHERITED = frozenset(
+    {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD}
+)
+"""Said to the master by systemd, or by a master above it, and meant for nobody else."""
+
+_READY_SPEAKERS = frozenset({"forkserve-worker"})
+"""Programs known to say READY=1; any other is found out when it first does."""
+
+_USER_CHANGERS = frozenset(
+    (
+        "capsh",
+        "chpst",
+        "doas",
+        "gosu",
+        "runuser",
+        "s6-setuidgid",
+        "setpriv",
+        "setuidgid",
+        "setuser",
+        "su",
+        "su-exec",
+        "sudo",
+    )
+)
+"""Programs that run another one as a user whom only they know."""
+
+_RELOADING = frozenset({"--use-reloader", "--reload"})
+"""Flags of theirs for development: a broken application is kept waiting, however long it takes to mend it."""
+
+FdsFor = Callable[[Iterable[str]], Mapping[str, int]]
+"""Returns the master's descriptors of sockets, by name, in the order asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where standard output and error of one process go: descriptors of ours, None for /dev/null."""
+
+    stdout: int | None = 1
+    stderr: int | None = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Everything about a watcher's processes that does not depend on the slot."""
+
+    options: WatcherOptions
+    sockets: tuple[str, ...]
+    """Names, in the order in which the child has them at 3, 4, 5 ..."""
+    credentials: Credentials | None
+    inherited: Mapping[str, str]
+    """The master's environment."""
+
+    @property
+    def all_sockets(self) -> tuple[str, ...]:
+        """Names, in lower case, of every socket that a process gets, its standard input included."""
+        also = (self.options.stdin_socket,) if self.options.stdin_socket else ()
+        return tuple(name.lower() for name in (*self.sockets, *also))
+
+    @property
+    def says_ready(self) -> bool:
+        """True for a program that is known to say READY=1, unless it may wait for its source to be mended first."""
+        return self.is_worker and not _RELOADING & set(self._words)
+
+    @property
+    def is_worker(self) -> bool:
+        """True for our own worker, which makes its sockets non-blocking."""
+        return any(os.path.basename(word) in _READY_SPEAKERS for word in self._words)
+
+    @property
+    def _words(self) -> list[str]:
+        return [word.strip("'\"") for word in f"{self.options.cmd} {self.options.args}".split()]
+
+    @property
+    def changes_user(self) -> bool:
+        """True for a program that goes on as another user than the one we start it as."""
+        return any(os.path.basename(word.strip("'\"")) in _USER_CHANGERS for word in self.options.cmd.split())
+
+    @property
+    def runs_side_by_side(self) -> bool:
+        """True when an old and a new process may run at once.
+
+        They may when they share sockets of ours, or when there are several anyhow. A single process with a port or a
+        folder of its own (a database, a scheduler) would collide with its successor: it is stopped first.
+        """
+        options = self.options
+        return not options.singleton and (bool(self.all_sockets) or options.numprocesses > 1)
+
+    def spec(
+        self,
+        wid: int,
+        fds_for: FdsFor,
+        outputs: Outputs,
+        place: Place | None = None,
+        notify_address: str | None = None,
+    ) -> SpawnSpec:
+        """Return how to start the process of one slot; raises ConfigError when its words cannot be split."""
+        options = self.options
+        env = self._environment(wid)
+        if notify_address is not None:
+            env["NOTIFY_SOCKET"] = notify_address
+        memory, bell = FIRST_SOCKET + len(self.sockets), FIRST_SOCKET + len(self.sockets) + 1
+        if place is not None:
+            env[SCOREBOARD] = place.variable(memory, bell)
+        values = self._values(wid, env)
+        cwd = expand(options.working_dir, values) if options.working_dir else None
+        if cwd is not None and "PWD" in env:
+            env["PWD"] = os.path.join(env["PWD"], cwd)
+        stdin = 0 if not options.close_child_stdin else None
+        if options.stdin_socket is not None:
+            stdin = fds_for((options.stdin_socket,))[options.stdin_socket]
+        return SpawnSpec(
+            argv=self._argv(values),
+            env=env,
+            sockets=fds_for(self.sockets),
+            fds={} if place is None else {memory: place.board.fd, bell: place.board.bell},
+            executable=options.executable,
+            cwd=cwd,
+            credentials=self.credentials,
+            umask=options.umask,
+            rlimits={name: _limit(name, value) for name, value in options.rlimits.items()},
+            stdin=stdin,
+            stdout=outputs.stdout,
+            stderr=outputs.stderr,
+            death_signal=options.stop_signal,
+        )
+
+    def _argv(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        options = self.options
+        line = f"{options.cmd} {options.args}".strip()
+        try:
+            if options.shell:
+                more = words(expand(options.shell_args or "", values))
+                return ("/bin/sh", "-c", expand(line, values), *more)
+            return words(expand(line, values))
+        except ValueError as error:
+            raise ConfigError(f"{options.name}: cmd {error}") from None
+
+    def _environment(self, wid: int) -> dict[str, str]:
+        options = self.options
+        env: dict[str, str] = {}
+        if options.copy_env:
+            env = {name: value for name, value in self.inherited.items() if name not in _NOT_INHERITED}
+            if options.copy_path:
+                env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        env.update(options.env)
+        env.update(Identity(options.name, wid).variables())
+        env[GRACEFUL_TIMEOUT] = drain_limit(options.graceful_timeout)
+        return env
+
+    def _values(self, wid: int, env: Mapping[str, str]) -> dict[str, str]:
+        options = self.options
+        values = {each.name: _text(getattr(options, each.name)) for each in options_of(WatcherOptions)}
+        values |= {name.lower(): value for name, value in options.extra.items()}
+        values |= {f"rlimits.{name.removeprefix('RLIMIT_').lower()}": str(n) for name, n in options.rlimits.items()}
+        values |= {"name": options.name, "wid": str(wid), "use_fds": _text(options.use_sockets)}
+        values |= {f"sockets.{name.lower()}": str(FIRST_SOCKET + n) for n, name in enumerate(self.sockets)}
+        # the master's own environment last: what the child sees beats it
+        return {**env_values(self.inherited), **env_values(env), **values}
+
+
+def prepare(
+    options: WatcherOptions,
+    socket_names: Sequence[str],
+    *,
+    inherited: Mapping[str, str],
+) -> Command:
+    """Return the command of a watcher; raises ConfigError for a user, a group or a quotation that is wrong."""
+    try:
+        credentials = resolve(options.uid, options.gid)
+    except ConfigError as error:
+        raise ConfigError(f"[watcher:{options.name}]: {error}") from None
+    sockets = sockets_for(options, socket_names)
+    command = Command(options, sockets, credentials, inherited)
+    if not options.shell:
+        try:
+            shlex.split(f"{options.cmd} {options.args}")
+        except ValueError as error:
+            raise ConfigError(f"[watcher:{options.name}] cmd: {error}") from None
+    return command
+
+
+def mixed_readers(commands: Iterable[Command], sockets: Iterable[SocketOptions]) -> list[str]:
+    """Return a warning for each socket that our worker makes non-blocking for a program that may wait in accept(2)."""
+    commands = tuple(commands)
+    warnings = []
+    for socket in sockets:
+        readers = [each for each in commands if socket.name.lower() in each.all_sockets]
+        others = [each.options.name for each in readers if not each.is_worker]
+        if socket.blocking is None and others and len(others) < len(readers):
+            warnings.append(
+                f"socket {socket.name}: forkserve-worker makes it non-blocking, for {', '.join(others)} too, where "
+                "accept() fails with EAGAIN if it expects to wait: use another socket there, or set blocking = False "
+                "if it does not"
+            )
+    return warnings
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _limit(name: str, value: int) -> int:
+    """Return a limit that can be set: no limit on open files exceeds what this process may have (setrlimit(2))."""
+    if name == "RLIMIT_NOFILE" and value == resource.RLIM_INFINITY:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return value

@@ -1,0 +1,338 @@
+"""The states of supervision as tables: a process, a slot, the master; and when a slot is given up.
+
+Theory of operation. A *process* is one pid, used once. A *slot* is one place with many lives: a watcher has
+`numprocesses` of them, numbered from 1 (the `wid` of Circus). They are two machines, since during a reload the new
+process takes the slot while the old one drains beside it. What a watcher is doing is computed from both, and never
+stored. What is wanted is no state either: it arrives as an event.
+
+Rules: pure. `step(TABLE, state, event)` returns the next state and what is to be done, in order. A cell that is missing
+is a bug of the caller and raises ImpossibleEvent; an event that changes nothing has a cell that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TypeVar
+
+__all__ = [
+    "MASTER",
+    "PROCESS",
+    "SLOT",
+    "Death",
+    "Effect",
+    "ImpossibleEvent",
+    "MasterEvent",
+    "MasterState",
+    "Policy",
+    "ProcessEvent",
+    "ProcessState",
+    "SlotEvent",
+    "SlotState",
+    "Tally",
+    "Verdict",
+    "judge",
+    "markdown",
+    "step",
+]
+
+
+class ImpossibleEvent(Exception):
+    """An event came in a state that does not know it."""
+
+
+class ProcessState(Enum):
+    """What one pid is doing."""
+
+    SPAWNING = "spawning"
+    READY = "ready"
+    DRAINING = "draining"
+    KILLING = "killing"
+    GONE = "gone"
+
+
+class ProcessEvent(Enum):
+    """What may happen to one pid; DEADLINE is that of its state."""
+
+    READY = "ready"
+    STOP = "stop"
+    KILL = "kill"
+    DEADLINE = "deadline"
+    EXITED = "exited"
+
+
+class SlotState(Enum):
+    """What one place of a watcher is doing; BACKOFF mends itself, FATAL needs a person."""
+
+    VACANT = "vacant"
+    FILLED = "filled"
+    BACKOFF = "backoff"
+    FATAL = "fatal"
+
+
+class SlotEvent(Enum):
+    """What may happen to one place of a watcher."""
+
+    WANT_UP = "want up"
+    WANT_DOWN = "want down"
+    LOST = "lost"
+    LOST_EARLY = "lost early"
+    FINISHED = "finished"
+    REPLACED = "replaced"
+    DUE = "due"
+    GAVE_UP = "gave up"
+    RESET = "reset"
+
+
+class MasterState(Enum):
+    """What the master as a whole is doing."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    TERMINATING = "terminating"
+    DOWN = "down"
+
+
+class MasterEvent(Enum):
+    """What may happen to the master as a whole; CHILDLESS is that no process is left."""
+
+    STOP = "stop"
+    TERMINATE = "terminate"
+    CHILDLESS = "childless"
+
+
+class Effect(Enum):
+    """What a step asks for; the value is how the documentation says it."""
+
+    ANNOUNCE = "announce"
+    SEND_STOP = "send stop_signal, arm graceful_timeout"
+    SEND_KILL = "SIGKILL the group"
+    TELL_LATE = "log the missed deadline"
+    REPORT = "report"
+    SPAWN = "spawn"
+    STOP_OCCUPANT = "stop the occupant"
+    STOP_PREDECESSOR = "stop the predecessor"
+    ARM = "arm the back-off"
+    DISARM = "disarm the back-off"
+    CLEAR_TALLY = "clear the tally"
+    ALARM = "alarm"
+    STOP_ALL = "stop all watchers, lowest priority first"
+    KILL_ALL = "SIGKILL all groups"
+    CLOSE = "close the sockets, end"
+
+
+S = TypeVar("S", bound=Enum)
+E = TypeVar("E", bound=Enum)
+Table = Mapping[S, Mapping[E, tuple[S, tuple[Effect, ...]]]]
+
+_P, _PE, _S, _SE, _M, _ME, _E = ProcessState, ProcessEvent, SlotState, SlotEvent, MasterState, MasterEvent, Effect
+
+PROCESS: Table[ProcessState, ProcessEvent] = {
+    _P.SPAWNING: {
+        _PE.READY: (_P.READY, (_E.ANNOUNCE,)),
+        _PE.STOP: (_P.DRAINING, (_E.SEND_STOP,)),
+        _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
+        _PE.DEADLINE: (_P.KILLING, (_E.TELL_LATE, _E.SEND_KILL)),
+        _PE.EXITED: (_P.GONE, (_E.REPORT,)),
+    },
+    _P.READY: {
+        _PE.READY: (_P.READY, ()),
+        _PE.STOP: (_P.DRAINING, (_E.SEND_STOP,)),
+        _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
+        _PE.EXITED: (_P.GONE, (_E.REPORT,)),
+    },
+    _P.DRAINING: {
+        _PE.READY: (_P.DRAINING, ()),
+        _PE.STOP: (_P.DRAINING, ()),
+        _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
+        _PE.DEADLINE: (_P.KILLING, (_E.TELL_LATE, _E.SEND_KILL)),
+        _PE.EXITED: (_P.GONE, (_E.REPORT,)),
+    },
+    _P.KILLING: {
+        _PE.READY: (_P.KILLING, ()),
+        _PE.STOP: (_P.KILLING, ()),
+        _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
+        _PE.DEADLINE: (_P.KILLING, (_E.TELL_LATE, _E.SEND_KILL)),
+        _PE.EXITED: (_P.GONE, (_E.REPORT,)),
+    },
+    _P.GONE: {},
+}
+
+SLOT: Table[SlotState, SlotEvent] = {
+    _S.VACANT: {
+        _SE.WANT_UP: (_S.FILLED, (_E.SPAWN,)),
+        _SE.WANT_DOWN: (_S.VACANT, ()),
+        _SE.RESET: (_S.FILLED, (_E.CLEAR_TALLY, _E.SPAWN)),
+    },
+    _S.FILLED: {
+        _SE.WANT_UP: (_S.FILLED, ()),
+        _SE.WANT_DOWN: (_S.VACANT, (_E.STOP_OCCUPANT,)),
+        _SE.LOST: (_S.FILLED, (_E.SPAWN,)),
+        _SE.LOST_EARLY: (_S.BACKOFF, (_E.ARM,)),
+        _SE.FINISHED: (_S.VACANT, ()),
+        _SE.REPLACED: (_S.FILLED, (_E.STOP_PREDECESSOR,)),
+        _SE.GAVE_UP: (_S.FATAL, (_E.ALARM,)),
+        _SE.RESET: (_S.FILLED, ()),
+    },
+    _S.BACKOFF: {
+        _SE.WANT_UP: (_S.BACKOFF, ()),
+        _SE.WANT_DOWN: (_S.VACANT, (_E.DISARM, _E.CLEAR_TALLY)),
+        _SE.DUE: (_S.FILLED, (_E.SPAWN,)),
+        _SE.RESET: (_S.FILLED, (_E.DISARM, _E.CLEAR_TALLY, _E.SPAWN)),
+    },
+    _S.FATAL: {
+        _SE.WANT_UP: (_S.FATAL, ()),
+        _SE.WANT_DOWN: (_S.VACANT, (_E.CLEAR_TALLY,)),
+        _SE.RESET: (_S.FILLED, (_E.CLEAR_TALLY, _E.SPAWN)),
+    },
+}
+
+MASTER: Table[MasterState, MasterEvent] = {
+    _M.RUNNING: {
+        _ME.STOP: (_M.STOPPING, (_E.STOP_ALL,)),
+        _ME.TERMINATE: (_M.TERMINATING, (_E.KILL_ALL,)),
+    },
+    _M.STOPPING: {
+        _ME.STOP: (_M.STOPPING, ()),
+        _ME.TERMINATE: (_M.TERMINATING, (_E.KILL_ALL,)),
+        _ME.CHILDLESS: (_M.DOWN, (_E.CLOSE,)),
+    },
+    _M.TERMINATING: {
+        _ME.STOP: (_M.TERMINATING, ()),
+        _ME.TERMINATE: (_M.TERMINATING, (_E.KILL_ALL,)),
+        _ME.CHILDLESS: (_M.DOWN, (_E.CLOSE,)),
+    },
+    _M.DOWN: {
+        _ME.STOP: (_M.DOWN, ()),
+        _ME.TERMINATE: (_M.DOWN, ()),
+        _ME.CHILDLESS: (_M.DOWN, ()),
+    },
+}
+
+
+def step(table: Table[S, E], state: S, event: E) -> tuple[S, tuple[Effect, ...]]:
+    """Return the state after `event` and what is to be done; raises ImpossibleEvent."""
+    try:
+        return table[state][event]
+    except KeyError:
+        raise ImpossibleEvent(f"{event} in {state}") from None
+
+
+def markdown() -> str:
+    """Return the tables as the documentation shows them (docs/states.md)."""
+    sections = (
+        _section("Process", "One pid, used once.", PROCESS, tuple(ProcessEvent)),
+        _section("Slot", "One place of a watcher, with many lives.", SLOT, tuple(SlotEvent)),
+        _section("Master", "From the first signal caught to the last socket closed.", MASTER, tuple(MasterEvent)),
+    )
+    return "\n\n".join((_TITLE, *sections)) + "\n"
+
+
+_TITLE = """# States
+
+What supervision is made of; printed by `python -m forkserve.supervision.lifecycle`. What a watcher does (stopped,
+starting, active, stopping, fatal) is computed from its slots and processes, and is no state of its own."""
+
+
+def _section(title: str, about: str, table: Table[S, E], events: Sequence[E]) -> str:
+    lines = [["state", *(event.value for event in events)], ["---"] * (len(events) + 1)]
+    lines += ([state.name, *(_cell(table, state, event) for event in events)] for state in table)
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## {title}\n\n{about} A dot changes nothing; an empty cell cannot happen.\n\n{rows}"
+
+
+def _cell(table: Table[S, E], state: S, event: E) -> str:
+    if event not in table[state]:
+        return ""
+    after, effects = table[state][event]
+    what = ", ".join(effect.value for effect in effects)
+    if after is state:
+        return what or "·"
+    return f"{after.name}: {what}" if what else after.name
+
+
+FROM_OUTSIDE = frozenset({1, 2, 3, 9, 15})
+"""HUP, INT, QUIT, KILL and TERM: somebody, or the kernel short of memory, has ended the process; it did not fail."""
+
+KILLED_AT_MOST = 200
+"""Early deaths from outside in a row before they count as failures: a storm of kills is borne, an endless one not."""
+
+
+FINAL = frozenset({2, 3, 77, 78})
+"""Exit codes by which forkserve-worker says that it can never start (errors.ExitCode): its command line, its
+application, a permission, its backend or configuration. Those of other programs mean whatever they like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a watcher wants done about a death; times in seconds, `max_retry` -1 is for ever."""
+
+    respawn: bool = True
+    max_retry: int = 5
+    backoff: float = 0.5
+    backoff_max: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Early deaths in a row: of its own, and from outside."""
+
+    failed: int = 0
+    killed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How an occupant was lost, or never began.
+
+    `transient` means that the machine was short of something, `impossible` that no such program can be executed, and
+    that the slot has never run one. `code` is the exit code of a program whose codes are known, as long as nothing of
+    its watcher was ever ready: what has served can start.
+    """
+
+    was_ready: bool
+    signum: int | None = None
+    transient: bool = False
+    impossible: bool = False
+    code: int | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """True when another try would end as this one."""
+        return self.impossible or self.code in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows of a death: the slot's event, the new tally, and for LOST_EARLY the pause in seconds."""
+
+    event: SlotEvent
+    tally: Tally
+    delay: float = 0.0
+
+
+def judge(policy: Policy, tally: Tally, death: Death) -> Verdict:
+    """Decide what follows when the occupant of a slot has died unasked.
+
+    A process that had been ready clears the tally and is replaced at once. An early death is retried after a pause that
+    doubles, and after `max_retry` of them in a row the slot is given up; at once when no other try can help.
+    """
+    if not policy.respawn and not death.transient:
+        return Verdict(SlotEvent.FINISHED, Tally())
+    if death.was_ready:
+        return Verdict(SlotEvent.LOST, Tally())
+    if death.signum in FROM_OUTSIDE and tally.killed < KILLED_AT_MOST:
+        return Verdict(SlotEvent.LOST, replace(tally, killed=tally.killed + 1))
+    failed = tally.failed + 1
+    if death.transient:
+        return Verdict(SlotEvent.LOST_EARLY, tally, min(policy.backoff, policy.backoff_max))
+    counted = replace(tally, failed=failed)
+    if 0 <= policy.max_retry <= failed or (death.is_final and policy.max_retry >= 0):
+        return Verdict(SlotEvent.GAVE_UP, counted)
+    # 2 ** 60 seconds is long enough, and a float still
+    return Verdict(SlotEvent.LOST_EARLY, counted, min(policy.backoff * 2.0 ** min(failed - 1, 60), policy.backoff_max))
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,1 @@
+"""What only the master asks of the kernel, one module for each thing."""

@@ -1,0 +1,206 @@
+"""Ends everything when the master is killed with -9.
+
+PR_SET_PDEATHSIG reaches a child, not its grandchildren, and no program that ignores it. So a guardian, a small process
+of our own in a session of its own, holds a pipe from the master, which tells it each process group that begins and
+ends. End of file means that the master is gone without goodbye: the guardian sees to it that every group is stopped as
+the master would have stopped it, leader first, and kills what is left after its grace. It holds no socket of ours, so
+the ports are free at once.
+
+A process may begin in the instant in which the master dies, and a daemon may have left its group: both are known by a
+variable in their environment that no other master's processes have, and end with the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import struct
+import time
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from forkserve.supervision.os.proc import Relation, members_of, relations
+from forkserve.unix.fork_function import fork_companion
+
+__all__ = ["SECOND_CALL", "Guard"]
+
+_RECORD = struct.Struct("=iid")
+"""Process group, stop signal (0: this group has ended), grace in seconds."""
+
+_GOODBYE = _RECORD.pack(0, 0, 0.0)
+"""The master ends in order, and has left nobody behind but those on the list."""
+
+_GRACE = 10.0
+"""Seconds for a process that was found by its mark, whose own grace nobody has told."""
+
+SECOND_CALL = 1.0
+"""Seconds after which a leader that lives is told again.
+
+The kernel has told it once (PR_SET_PDEATHSIG), and some take a second signal at once for haste; but one that has
+changed its user since, as gosu does, was not told (prctl(2)).
+"""
+
+
+class Guard:
+    """The master's end of the pipe; `pid` is the guardian's, a child like any other, to be reaped at the end.
+
+    `mark` begins a variable, `NAME=value`, in the environment of our processes, and only there; empty looks for none.
+    Raises OSError when it cannot be forked. If it dies, make another and tell it of every group anew.
+    """
+
+    def __init__(self, *, mark: str = "", second_call: float = SECOND_CALL) -> None:
+        reading, self._writing = os.pipe2(os.O_CLOEXEC)
+        self._unsent: deque[bytes] = deque()
+        try:
+            self.pid = fork_companion(
+                "forkserve: guard", lambda: _guard(reading, mark, second_call), standard={}, keep=reading
+            )
+        except OSError:
+            os.close(self._writing)
+            raise
+        finally:
+            os.close(reading)
+        os.set_blocking(self._writing, False)
+
+    def began(self, pgid: int, stop_signal: int, grace: float) -> None:
+        """A group that must not outlive us has begun. `grace` is in seconds."""
+        self._tell(pgid, stop_signal, grace)
+
+    def ended(self, pgid: int) -> None:
+        """A group has ended, and its number may be given to strangers."""
+        self._tell(pgid, 0, 0.0)
+
+    def _tell(self, pgid: int, stop_signal: int, grace: float) -> None:
+        self._unsent.append(_RECORD.pack(pgid, stop_signal, grace))
+        with contextlib.suppress(BrokenPipeError):  # it has died; whoever reaps it makes another
+            self.flush()
+
+    def flush(self) -> bool:
+        """Send what a guardian that was stopped could not take; True when it has been told everything.
+
+        Raises BrokenPipeError when it has died.
+        """
+        # Writes of less than PIPE_BUF are whole or not at all (pipe(7)).
+        with contextlib.suppress(BlockingIOError):
+            while self._unsent:
+                os.write(self._writing, self._unsent[0])
+                self._unsent.popleft()
+        return not self._unsent
+
+    def close(self) -> None:
+        """Send the guardian home: with no group left on its list it ends at once."""
+        self._unsent.append(_GOODBYE)
+        with contextlib.suppress(BrokenPipeError):
+            if not self.flush():  # it may hold a group that has ended for alive, and end strangers of that number
+                os.kill(self.pid, signal.SIGKILL)
+        os.close(self._writing)
+
+
+@dataclass(slots=True)
+class _Group:
+    """A session and process group that is to end; `deadline` and `second_call` are instants."""
+
+    pgid: int
+    stop_signal: int
+    grace: float
+    deadline: float = 0.0
+    second_call: float = 0.0
+    leader_told: bool = False
+    rest_told: bool = False
+
+    def step(self, members: list[Relation], now: float) -> None:
+        """Do what is due now. `members` are those that live."""
+        leads = any(each.pid == self.pgid for each in members)
+        if now >= self.deadline:
+            _signal(-self.pgid, signal.SIGKILL)  # at one blow, so that none forks away
+            for each in members:
+                _signal(each.pid, signal.SIGKILL)
+        elif not leads and not self.rest_told:
+            self.rest_told = True
+            for each in members:
+                _signal(each.pid, self.stop_signal)
+        elif leads and not self.leader_told and now >= self.second_call:
+            self.leader_told = True
+            _signal(self.pgid, self.stop_signal)
+
+    def next_step(self, now: float) -> float:
+        """Return the next instant at which something is due."""
+        return self.deadline if self.leader_told or now >= self.second_call else min(self.second_call, self.deadline)
+
+
+def _guard(reading: int, mark: str, second_call: float) -> None:
+    """Keep the list until the master is gone, then clean up. Runs in the guardian."""
+    groups: dict[int, _Group] = {}
+    while record := os.read(reading, _RECORD.size):
+        pgid, stop_signal, grace = _RECORD.unpack(record)
+        if record == _GOODBYE:
+            mark = ""
+        elif stop_signal:
+            groups[pgid] = _Group(pgid, stop_signal, grace)
+        else:
+            groups.pop(pgid, None)
+    longest = max((group.grace for group in groups.values()), default=_GRACE)
+    _end(_strays(mark, longest) | groups if mark else groups, second_call)
+
+
+def _strays(mark: str, grace: float) -> dict[int, _Group]:
+    """Return the sessions of all who bear the mark, as far as we may look (proc_pid_environ(5))."""
+    found: dict[int, _Group] = {}
+    for each in relations():
+        with contextlib.suppress(OSError):
+            variables = Path("/proc", str(each.pid), "environ").read_bytes().split(b"\0")
+            if any(variable.startswith(mark.encode()) for variable in variables):
+                found[each.session] = _Group(each.session, signal.SIGTERM, grace)
+    return found
+
+
+def _end(groups: dict[int, _Group], second_call: float) -> None:
+    """Stop every group, each by its own signal and within its own grace."""
+    begun = time.monotonic()
+    for group in groups.values():
+        group.deadline = begun + group.grace
+        group.second_call = begun + second_call
+        _signal(-group.pgid, signal.SIGCONT)  # one that was stopped could not act on its signal
+    while members := _members(groups):
+        now = time.monotonic()
+        for pgid, group in groups.items():
+            group.step([each for each in members if pgid in (each.group, each.session)], now)
+        living = {each.group for each in members} | {each.session for each in members}
+        groups = {pgid: group for pgid, group in groups.items() if pgid in living and now < group.deadline}
+        if groups:
+            _await_an_end(members, min(group.next_step(now) for group in groups.values()))
+
+
+def _members(groups: Collection[int]) -> list[Relation]:
+    """Return the living. One look at /proc misses the child of a process that forks and ends meanwhile, two do not."""
+    members = members_of(groups)
+    found = {each.group for each in members} | {each.session for each in members}
+    missing = [pgid for pgid in groups if pgid not in found]
+    return members + members_of(missing) if missing else members
+
+
+def _await_an_end(members: Iterable[Relation], deadline: float) -> None:
+    """Return when one of the processes has ended, or at the deadline."""
+    waiting = select.poll()
+    pidfds = []
+    try:
+        for each in members:
+            pidfds.append(os.pidfd_open(each.pid))
+            waiting.register(pidfds[-1], select.POLLIN)
+        waiting.poll(max(0.0, deadline - time.monotonic()) * 1000)
+    except ProcessLookupError:
+        pass
+    except OSError:  # no pidfd_open(2) before Linux 5.3, or no descriptors: look again soon instead
+        select.select((), (), (), min(0.05, max(0.0, deadline - time.monotonic())))
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+
+
+def _signal(pid: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signum)

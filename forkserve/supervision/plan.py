@@ -1,0 +1,153 @@
+"""What a reload has to do: which watchers and sockets differ, and which process is replaced next.
+
+Rules: pure. `plan` compares two configurations whole, before anything is touched. `next_step` is asked after every
+event of a roll, and never lets more than one process of a watcher be under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
+from forkserve.config.options import Reload, options_of
+from forkserve.config.placeholders import sockets_for
+from forkserve.supervision.lifecycle import SlotState
+
+__all__ = ["Change", "Plan", "Sight", "Step", "StepKind", "next_step", "plan", "uses"]
+
+_RESPAWN_FIELDS = ("env", "rlimits", "stdout_stream", "stderr_stream")
+"""What readers derive from several keys, and what only a new process takes over."""
+
+_LIVE_FIELDS = ("hooks", "extra")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A watcher that stays. `live` options are taken over at once, those in `respawn` by new processes only."""
+
+    options: WatcherOptions
+    live: frozenset[str] = frozenset()
+    respawn: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All differences between two configurations; `restart` are options that only a new master can take over."""
+
+    added: tuple[WatcherOptions, ...] = ()
+    removed: tuple[str, ...] = ()
+    kept: tuple[Change, ...] = ()
+    rebound: frozenset[str] = frozenset()
+    restart: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """True when the two configurations ask for the same."""
+        changed = any(each.live or each.respawn for each in self.kept)
+        return not (self.added or self.removed or self.rebound or self.restart or changed)
+
+
+def plan(old: Config, new: Config, *, rebound: frozenset[str] = frozenset()) -> Plan:
+    """Compare two configurations; watchers are matched by name without regard to case, as in Circus.
+
+    `rebound` are sockets, in lower case, that are bound anew though nothing about them differs: a file was removed.
+    """
+    before = {each.name.lower(): each for each in old.watchers}
+    after = {each.name.lower(): each for each in new.watchers}
+    rebound = _rebound(old.sockets, new.sockets) | (rebound & {each.name.lower() for each in old.sockets})
+    return Plan(
+        added=tuple(each for name, each in after.items() if name not in before),
+        removed=tuple(each.name for name, each in before.items() if name not in after),
+        kept=tuple(
+            _change(before[name], each, old=old, new=new, rebound=rebound)
+            for name, each in after.items()
+            if name in before
+        ),
+        rebound=rebound,
+        restart=_restart(old.master, new.master),
+    )
+
+
+def _change(
+    before: WatcherOptions, after: WatcherOptions, *, old: Config, new: Config, rebound: frozenset[str]
+) -> Change:
+    declared = options_of(WatcherOptions)
+    live = {each.name for each in declared if each.reload is Reload.LIVE and _differ(before, after, each.name)}
+    live |= {name for name in _LIVE_FIELDS if _differ(before, after, name)}
+    respawn = {each.name for each in declared if each.reload is not Reload.LIVE and _differ(before, after, each.name)}
+    respawn |= {name for name in _RESPAWN_FIELDS if _differ(before, after, name)}
+    wanted = uses(after, new)
+    if wanted != uses(before, old) or rebound & set(wanted):
+        respawn.add("sockets")
+    return Change(after, frozenset(live), frozenset(respawn))
+
+
+def uses(watcher: WatcherOptions, config: Config) -> tuple[str, ...]:
+    """Return the names, in lower case, of all sockets that the watcher's processes get, in order."""
+    names = sockets_for(watcher, [each.name for each in config.sockets])
+    also = (watcher.stdin_socket,) if watcher.stdin_socket else ()
+    return tuple(name.lower() for name in (*names, *also))
+
+
+def _rebound(old: Sequence[SocketOptions], new: Sequence[SocketOptions]) -> frozenset[str]:
+    before = {each.name.lower(): each for each in old}
+    places = [each.name for each in options_of(SocketOptions) if each.reload is not Reload.LIVE]
+    return frozenset(
+        each.name.lower()
+        for each in new
+        if each.name.lower() in before and any(_differ(before[each.name.lower()], each, name) for name in places)
+    )
+
+
+def _restart(old: MasterOptions, new: MasterOptions) -> tuple[str, ...]:
+    return tuple(
+        each.name
+        for each in options_of(MasterOptions)
+        if each.reload is Reload.RESTART and _differ(old, new, each.name)
+    )
+
+
+def _differ(before: Any, after: Any, name: str) -> bool:
+    return bool(getattr(before, name) != getattr(after, name))
+
+
+class StepKind(Enum):
+    """What a roll does next."""
+
+    REPLACE = "replace"
+    WAIT = "wait"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The next step of a roll; REPLACE names the slot."""
+
+    kind: StepKind
+    wid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One slot as a roll sees it. `generation` is that of its occupant; `starting` that a process is not ready yet."""
+
+    wid: int
+    state: SlotState
+    generation: int
+    starting: bool
+
+
+def next_step(slots: Sequence[Sight], generation: int) -> Step:
+    """Return what is next on the way to have every occupant of `generation`, one slot at a time, lowest first.
+
+    A slot without an occupant needs nothing: what it gets next is of the new generation anyhow.
+    """
+    if any(each.starting for each in slots):
+        return Step(StepKind.WAIT)
+    for each in sorted(slots, key=lambda slot: slot.wid):
+        if each.state is SlotState.FILLED and each.generation < generation:
+            return Step(StepKind.REPLACE, each.wid)
+    return Step(StepKind.DONE)

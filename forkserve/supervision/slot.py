@@ -1,0 +1,86 @@
+"""One place of a watcher: its state, who is in it, and how it looks from outside.
+
+Rules: data and questions only; what happens to a slot is decided by `lifecycle` and done by `watcher`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from forkserve.config.model import WatcherOptions
+from forkserve.supervision.lifecycle import SlotState, Tally
+from forkserve.supervision.os.loop import Timer
+from forkserve.supervision.plan import Sight
+from forkserve.supervision.process import Process
+from forkserve.supervision.snapshot import SlotView
+
+__all__ = ["Outlook", "Slot"]
+
+
+@dataclass(slots=True)
+class Slot:
+    """One place of a watcher. `reason` is how its last occupant was lost, `finished` that it shall not come again,
+    `makes_way` that its occupant has been told to stop so that a younger one may take its place, `spoke` the command
+    that has said READY=1 here."""
+
+    wid: int
+    state: SlotState = SlotState.VACANT
+    tally: Tally = field(default_factory=Tally)
+    occupant: Process | None = None
+    candidate: Process | None = None
+    retry: Timer | None = None
+    reason: str = ""
+    spoke: str = ""
+    runs: int = 0
+    restarts: int = 0
+    finished: bool = False
+    makes_way: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """True when it needs no more time to be what it will be."""
+        if self.state is SlotState.FILLED:
+            return self.candidate is None and self.occupant is not None and self.occupant.is_ready
+        return self.state is SlotState.FATAL or self.finished
+
+    @property
+    def is_ready(self) -> bool:
+        """True while its occupant serves."""
+        return self.occupant is not None and self.occupant.is_ready
+
+    def patience(self, options: WatcherOptions) -> float:
+        """Return the seconds after which a new process that has not said READY=1 counts as ready all the same.
+
+        That its predecessor has said it is a reason to wait longer for it, and none to kill a process that does not.
+        """
+        return max(options.ready_after, options.ready_timeout) if self.spoke == options.cmd else options.ready_after
+
+    def sight(self) -> Sight:
+        """Return it as a reload sees it."""
+        generation = 0 if self.occupant is None else self.occupant.generation
+        starting = self.candidate is not None or (self.occupant is not None and not self.occupant.is_ready)
+        return Sight(self.wid, self.state, generation, starting)
+
+    def view(self, now: float) -> SlotView:
+        """Return a picture of it."""
+        retry_in = None
+        if self.state is SlotState.BACKOFF and self.retry is not None:
+            retry_in = max(0.0, self.retry.deadline - now)
+        return SlotView(
+            self.wid, self.state, None if self.occupant is None else self.occupant.pid, retry_in, self.reason
+        )
+
+
+@dataclass(slots=True)
+class Outlook:
+    """Whether a watcher can ever start: what its first slot has learned counts for all.
+
+    `code` is the exit code by which its program has said that it cannot (`lifecycle.FINAL`).
+    """
+
+    was_ready: bool = False
+    code: int | None = None
+
+    def code_of(self, exit_code: int | None) -> int | None:
+        """Return what an exit code says of the next start; None once something of the watcher has served."""
+        return None if self.was_ready else self.code if self.code is not None else exit_code

@@ -1,0 +1,85 @@
+"""How supervision looks from outside: frozen pictures of watchers and their processes, for control and for people.
+
+Rules: pure data, taken at one instant. What a watcher is doing is computed here from its slots and the wish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from forkserve.config.model import WatcherOptions
+from forkserve.supervision.lifecycle import ProcessState, SlotState
+
+__all__ = ["ProcessView", "SlotView", "WatcherState", "WatcherView", "watcher_state"]
+
+
+class WatcherState(Enum):
+    """What a watcher is doing, in the words of Circus, and FATAL in that of supervisord."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    ACTIVE = "active"
+    STOPPING = "stopping"
+    FATAL = "fatal"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """One pid. `uptime` in seconds; `generation` counts the reloads of its watcher; `restarts` those of its slot."""
+
+    name: str
+    wid: int
+    pid: int
+    state: ProcessState
+    uptime: float
+    generation: int
+    restarts: int
+    status: str
+    """What the process last said of itself by STATUS=, or an empty text."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """One place; `retry_in` is the rest of its pause in seconds, `reason` how its last occupant was lost."""
+
+    wid: int
+    state: SlotState
+    pid: int | None
+    retry_in: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatcherView:
+    """One watcher. `restarts` counts the processes it lost and replaced since it began."""
+
+    name: str
+    state: WatcherState
+    numprocesses: int
+    restarts: int
+    generation: int
+    processes: tuple[ProcessView, ...]
+    slots: tuple[SlotView, ...]
+    options: WatcherOptions
+
+
+def watcher_state(
+    *, up: bool, slots: Iterable[tuple[SlotState, bool]], processes: int, finished: bool = False
+) -> WatcherState:
+    """Compute what a watcher is doing.
+
+    `slots` are pairs of a slot's state and whether its process is ready, `processes` counts all that live, `finished`
+    says that they have ended for good (`respawn` off).
+    """
+    pairs = tuple(slots)
+    if not up:
+        return WatcherState.STOPPING if processes else WatcherState.STOPPED
+    if finished:
+        return WatcherState.STOPPED
+    if pairs and all(state is SlotState.FATAL for state, _ in pairs):
+        return WatcherState.FATAL
+    if not pairs or any(ready for _, ready in pairs):
+        return WatcherState.ACTIVE
+    return WatcherState.STARTING
