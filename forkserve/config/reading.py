@@ -6,6 +6,7 @@ Rules: pure. It knows how options are declared and nothing of any particular one
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import unwrap
 from typing import Any
 
 from forkserve.config.document import Findings, Kind, Section, Value
@@ -86,7 +87,7 @@ def _wrong_type(option: Option, value: Value) -> str | None:
     if value.kind is Kind.INTEGER and option.parse is optional_octal:
         # the number 660 in TOML is decimal, which nobody means who writes a file mode
         return f'write an octal number as a string, such as "0660"; got the number {value.text}'
-    kinds, expected = _KINDS.get(option.parse, ((Kind.STRING,), "a string"))
+    kinds, expected = _KINDS.get(unwrap(option.parse), ((Kind.STRING,), "a string"))
     if value.kind in kinds or (value.kind is Kind.INTEGER and option.name in _NAME_OR_NUMBER):
         return None
     return f"expected {expected}, got the {value.kind.value} {value.text!r}"

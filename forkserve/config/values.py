@@ -12,6 +12,7 @@ import shlex
 import signal
 from collections.abc import Callable
 from enum import Enum
+from functools import wraps
 from socket import AddressFamily, SocketKind
 from typing import Any, TypeVar
 
@@ -224,8 +225,9 @@ def member(kind: type[E]) -> Callable[[str], E]:
 
 
 def optional(parse: Parse) -> Parse:
-    """Make a parser for which empty text means None."""
+    """Make a parser for which empty text means None; `inspect.unwrap` finds the one that it was made of."""
 
+    @wraps(parse)
     def parse_or_none(value: str) -> Any:
         return parse(value) if value.strip() else None
 

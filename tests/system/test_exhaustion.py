@@ -61,7 +61,7 @@ def assert_all_are_served(backend: str, folder: Path, *words: str, pure: bool = 
     with siblings(backend, folder, *words, pure=pure) as (server, crowd):
         crowd.come(2)
         with half_heads(crowd, 400) as clients:
-            server.expect(r"WARNING forkserve.serving.engine: accepting is paused")
+            server.expect(r"WARNING forkserve.engine: accepting is paused")
             for client in crowd.pids:
                 # Those that were there before are served in the midst of it.
                 client.sendall(HALF + b"\r\n")

@@ -131,5 +131,5 @@ def test_hup_after_winch_starts_each_worker_once(tmp_path: Path) -> None:
         eventually(lambda: len(server.children()) == 2)
         server.expect("configuration read again")
         server.send(signal.SIGUSR1)
-        server.expect("log files opened anew")
+        server.expect("log files reopened")
         assert sum(" started: " in line for line in server.lines[before:]) == 2, server.transcript()

@@ -47,6 +47,8 @@ class Listening:
     def __init__(self, sock: socket.socket, environ: Any, profile: Profile) -> None:
         self.sock = sock
         self.fd = sock.fileno()
+        # A master leaves it blocking, and a loop that waited in accept(2) would serve nobody else.
+        os.set_blocking(self.fd, False)
         self._kind = (sock.family, sock.type, sock.proto)
         # gevent's socket is a wrapper around the real one.
         self._accept = functools.partial(Socket._accept, getattr(sock, "_sock", sock))  # type: ignore[attr-defined]
