@@ -101,7 +101,7 @@ def _master(
         stack.callback(auxiliaries.close)
         services = SpawnServices(
             loop,
-            pool.fds,
+            pool.fd,
             emit=bus.emit,
             outputs=auxiliaries.outputs,
             on_spawned=auxiliaries.on_spawned,
@@ -110,7 +110,9 @@ def _master(
             reports=lambda command: reports.open(command.credentials, changes_user=command.changes_user),
         )
         watchers = Supervisor(config, pool, services, inherited=dict(os.environ))
-        yield bus, Master(watchers, loop, signals, auxiliaries=auxiliaries, source=source)
+        master = Master(watchers, loop, signals, auxiliaries=auxiliaries, source=source)
+        services.hold = master.reloader.hold
+        yield bus, master
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
 from forkserve.supervision.os.signals import SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
-from forkserve.supervision.reload import reload_all, reload_config
+from forkserve.supervision.reload import Reloader, reload_all
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
@@ -83,12 +83,10 @@ class Master:
         self.exit_code = ExitCode.OK
         self._signals = signals
         self._auxiliaries = auxiliaries
-        self._source = source
+        self.reloader = Reloader(supervisor, source, loop)
         self._to_start: list[JobQueue] = []
         self._to_stop: list[list[JobQueue]] = []
         self._starts: list[Completion] = []
-        self._reloading: Completion | None = None
-        self._reload_again = False
         self._stopping: list[JobQueue] = []
         self._ended = Completion()
         self._orphans = OrphanReaper(loop, self._go_on_stopping, supervisor.emit)
@@ -130,7 +128,7 @@ class Master:
     @property
     def description(self) -> str:
         """What it runs."""
-        return self._source.path or self._source.description
+        return self.reloader.source.path or self.reloader.source.description
 
     def views(self) -> tuple[WatcherView, ...]:
         """Return a picture of every watcher, in the order of the configuration."""
@@ -163,7 +161,7 @@ class Master:
     def reload_config(self, *, processes: bool = False) -> Completion:
         """Read the configuration again and change what differs."""
         self._refuse_when_stopping()
-        return reload_config(self.supervisor, self._source, processes=processes)
+        return self.reloader.request(processes=processes)
 
     def set_numprocesses(self, name: str, number: int) -> Completion:
         """Keep another number of processes."""
@@ -239,6 +237,7 @@ class Master:
             for each in exits:
                 with self._barrier(f"the end of pid {each.pid}"):
                     self._auxiliaries.reaped(each.pid)
+                    self.reloader.reaped(each.pid)
             if len(exits) == BATCH and self.loop.now() > enough:
                 self.loop.call_at(self.loop.now(), self._reap)
                 break
@@ -250,6 +249,7 @@ class Master:
         return Barrier(self.supervisor.emit, where)
 
     def _settled(self) -> None:
+        self.reloader.look()
         if self.state is not MasterState.RUNNING:
             self._go_on_stopping()
             return
@@ -284,21 +284,16 @@ class Master:
     def _hang_up(self) -> None:
         if self.state is not MasterState.RUNNING:
             return
-        if self._reloading is not None and not self._reloading.done:
-            self._reload_again = True
-            return
         notify(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
-        self._reloading = reload_config(self.supervisor, self._source)
-        self._reloading.when_done(self._reloaded)
+        self.reloader.request().when_done(self._reloaded)
 
     def _reloaded(self, _completion: Completion) -> None:
+        if self.reloader.is_busy or self.state is not MasterState.RUNNING:
+            return
         notify("READY=1")
         for queue in self.supervisor:
-            if queue.watcher.paused and self.state is MasterState.RUNNING:
+            if queue.watcher.paused:
                 queue.submit(Start())
-        if self._reload_again:
-            self._reload_again = False
-            self.loop.call_later(0.0, self._hang_up)
 
     def _web(self) -> list[JobQueue]:
         return [queue for queue in self.supervisor if queue.watcher.command.all_sockets]
@@ -324,6 +319,7 @@ class Master:
             if effect is Effect.STOP_ALL:
                 notify("STOPPING=1")
                 self._to_start.clear()
+                self.reloader.cancel()
                 self._to_stop = self.supervisor.by_priority()
                 self._go_on_stopping()
             elif effect is Effect.KILL_ALL:

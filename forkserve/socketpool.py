@@ -1,11 +1,14 @@
 """The named sockets: bound once by the master, handed to any command, held until the very end.
 
 A connection that the kernel has queued outlives every reader, since the queue belongs to the master. `open` binds all
-sockets or none. A reload is two steps, so that it can be refused: `prepare` binds what is new beside what there is, and
-`Change.commit` swaps; until then nothing has changed.
+sockets or none. Each queue has a number, never used twice; names lead to numbers, and a command keeps the numbers that
+it was made with. So a command of before a reload finds the queue of before, under whatever name.
 
-With `so_reuseport` the master binds one queue as well, and shares it; more queues for one address are more listeners of
-the same name, for which `Listener` and `fds` leave room.
+A reload is `prepare`, which binds what is new beside what there is, then `commit`, which swaps the names, or `abandon`.
+After `commit` the queues that no name leads to are *retired*: still open and still ours, so that `take_back`, or a
+later reload, gives them their names again. `seal` lets them run empty, `discard` closes them.
+
+With `so_reuseport` the master binds one queue as well, and shares its port.
 """
 
 from __future__ import annotations
@@ -13,19 +16,46 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from socket import AddressFamily, inet_pton
+from dataclasses import dataclass, field, replace
 
 from forkserve.config.model import SocketOptions
-from forkserve.config.options import Reload, options_of
+from forkserve.config.places import is_beside, is_ipv6_only, kept_sockets
 from forkserve.errors import BindError
-from forkserve.unix.listeners import Listener, adopt, bind
+from forkserve.unix.listeners import BindTarget, Listener, adopt, bind
 
-__all__ = ["Change", "SocketPool"]
+__all__ = ["SocketChange", "SocketPool"]
 
 log = logging.getLogger(__name__)
 
-_REBIND = tuple(each.name for each in options_of(SocketOptions) if each.reload in (Reload.REBIND, Reload.RESTART))
+Names = Mapping[str, int]
+"""Numbers of queues by lower-case name, in the order of the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketChange:
+    """New sockets, bound and waiting beside the old; exactly one of `commit` and `abandon` ends it. Plain data."""
+
+    before: Names
+    after: Names
+    opened: frozenset[int]
+    """Queues that were bound for it."""
+    options_before: Mapping[int, SocketOptions] = field(default_factory=dict)
+    options_after: Mapping[int, SocketOptions] = field(default_factory=dict)
+
+    @property
+    def rebound(self) -> frozenset[str]:
+        """Names, in lower case, that lead to another queue than before: their readers must be replaced."""
+        return frozenset(name for name, number in self.after.items() if self.before.get(name) != number)
+
+    @property
+    def retired(self) -> frozenset[int]:
+        """Queues that have no name any more."""
+        return frozenset(self.before.values()) - frozenset(self.after.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """True when every name leads where it led before."""
+        return dict(self.before) == dict(self.after)
 
 
 _NAMED_BY_NOBODY = re.compile(r"(unknown|.*\.socket)(-\d+)?")
@@ -36,7 +66,9 @@ class SocketPool:
     """Listeners by name; names compare without regard to case, as in Circus."""
 
     def __init__(self, listeners: Iterable[Listener]) -> None:
-        self._listeners = {listener.name.lower(): listener for listener in listeners}
+        self._queues = dict(enumerate(listeners, 1))
+        self._last = len(self._queues)
+        self.numbers: Names = {listener.name.lower(): number for number, listener in self._queues.items()}
 
     @classmethod
     def open(cls, sockets: Sequence[SocketOptions], handed_in: Mapping[str, int] | None = None) -> SocketPool:
@@ -49,108 +81,170 @@ class SocketPool:
         inherited, left_over = _match(sockets, handed_in or {})
         for name, fd in left_over.items():
             log.warning("descriptor %d (%s) of LISTEN_FDS is wanted by no socket of the configuration", fd, name)
-        return cls(_open(sockets, sockets, inherited))
+        return cls(_open(sockets, _Surroundings(sockets, inherited=inherited)))
 
     def __iter__(self) -> Iterator[Listener]:
-        """Iterate over the listeners in the order of the configuration."""
-        return iter(tuple(self._listeners.values()))
+        """Iterate over the listeners in force, in the order of the configuration."""
+        return iter(tuple(self._queues[number] for number in self.numbers.values()))
 
     def __len__(self) -> int:
-        return len(self._listeners)
+        return len(self.numbers)
 
     def __contains__(self, name: str) -> bool:
-        return name.lower() in self._listeners
+        return name.lower() in self.numbers
 
     def __getitem__(self, name: str) -> Listener:
-        return self._listeners[name.lower()]
+        return self._queues[self.numbers[name.lower()]]
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names, in the order of the configuration."""
-        return tuple(listener.name for listener in self._listeners.values())
+        return tuple(listener.name for listener in self)
+
+    @property
+    def retired(self) -> frozenset[int]:
+        """Queues that no name leads to and that are open still."""
+        return frozenset(self._queues) - frozenset(self.numbers.values())
+
+    def listener(self, number: int) -> Listener:
+        """Return the listener of a queue; raises KeyError once it was discarded."""
+        return self._queues[number]
+
+    def fd(self, number: int) -> int:
+        """Return the descriptor of a queue, which is bound again if it was let go; raises BindError."""
+        listener = self._queues.get(number)
+        if listener is None:
+            raise BindError(f"the socket that was queue {number} is closed")
+        if not listener.is_open:
+            listener = bind(listener.options, listener.target, v6only=listener.v6only)
+            self._queues[number] = listener
+        return listener.fd
 
     def fds(self, names: Iterable[str]) -> dict[str, int]:
         """Return descriptors by the names asked for, in that order; raises KeyError for a name that is not there."""
-        return {name: self[name].fd for name in names}
+        return {name: self.fd(self.numbers[name.lower()]) for name in names}
 
-    def prepare(self, sockets: Sequence[SocketOptions]) -> Change:
+    def let_go(self, number: int) -> None:
+        """Close a queue until `fd` asks for it again, at the same address."""
+        listener = self._queues[number]
+        if listener.is_open and listener.target.address is not None:
+            target = replace(listener.target, address=listener.socket.getsockname())
+            self._queues[number] = replace(listener, target=target)
+        listener.close()
+
+    # A change of the configuration.
+
+    def prepare(self, sockets: Sequence[SocketOptions], targets: Mapping[str, BindTarget]) -> SocketChange:
         """Bind what a new configuration adds or changes, and touch nothing that serves; raises BindError.
 
-        A socket whose address stays is kept as it is, with everything in its queue.
+        `targets` are what the names in the options stand for, by lower-case name. A socket whose address stays keeps
+        its queue, whatever its name, and one that was retired but is still open is taken over again.
         """
         _refuse_same_names(sockets)
-        wanted = {options.name.lower(): options for options in sockets}
-        kept = {
-            name: replace(listener, options=wanted[name])
-            for name, listener in self._listeners.items()
-            if name in wanted and _stays(listener, wanted[name], sockets)
-        }
-        left = [listener for name, listener in self._listeners.items() if name not in kept]
-        opened = _open([options for name, options in wanted.items() if name not in kept], sockets, {}, left)
-        return Change(self, tuple(wanted), kept, {listener.name.lower(): listener for listener in opened})
+        kept = self._kept(sockets)
+        missing = [options for options in sockets if options.name.lower() not in kept]
+        leaving = [listener for number, listener in self._queues.items() if number not in kept.values()]
+        opened = _open(missing, _Surroundings(sockets, targets=targets, leaving=leaving))
+        numbers = dict(enumerate(opened, self._last + 1))
+        self._last += len(numbers)
+        self._queues |= numbers
+        kept |= {listener.name.lower(): number for number, listener in numbers.items()}
+        after = {options.name.lower(): kept[options.name.lower()] for options in sockets}
+        return SocketChange(
+            before=dict(self.numbers),
+            after=after,
+            opened=frozenset(numbers),
+            options_before={number: self._queues[number].options for number in self.numbers.values()},
+            options_after={after[options.name.lower()]: options for options in sockets},
+        )
 
-    def replace_all(self, listeners: Mapping[str, Listener]) -> tuple[Listener, ...]:
-        """Hold these from now on, by lower-case name; returns those that are held no more, still open."""
-        before = self._listeners
-        self._listeners = dict(listeners)
-        sockets = {id(listener.socket) for listener in listeners.values()}
-        return tuple(listener for listener in before.values() if id(listener.socket) not in sockets)
+    def _kept(self, sockets: Sequence[SocketOptions]) -> dict[str, int]:
+        """Return the queues that stay, by lower-case name: those in force first, then the retired."""
+        left = list(sockets)
+        kept: dict[str, int] = {}
+        for numbers in (self.numbers, {f"\0{number}": number for number in sorted(self.retired)}):
+            there = {name: self._queues[number] for name, number in numbers.items()}
+            before = {
+                name: (each.options, each.v6only if each.is_ours else is_ipv6_only(each.options, sockets))
+                for name, each in there.items()
+                if each.is_reachable or not each.is_open
+            }
+            found = kept_sockets(before, left, sockets)
+            kept |= {name: numbers[other] for name, other in found.items()}
+            left = [options for options in left if options.name.lower() not in kept]
+        return kept
+
+    def commit(self, change: SocketChange) -> None:
+        """Make the new names those of the pool."""
+        self._swap(change.after, change.options_after)
+
+    def take_back(self, change: SocketChange) -> None:
+        """Give the names of before their queues again; what was opened for the change is retired."""
+        self._swap(change.before, change.options_before)
+
+    def abandon(self, change: SocketChange) -> None:
+        """Close what was opened for a change that was not committed."""
+        for number in change.opened:
+            self._queues.pop(number).close()
+        self._unshare()
+
+    def seal(self, number: int) -> None:
+        """Let no new connection into a retired queue."""
+        if self._queues[number].is_open:
+            self._queues[number].seal()
+
+    def discard(self, number: int) -> None:
+        """Close a retired queue."""
+        self._queues.pop(number).close()
+        self._unshare()
 
     def close(self) -> None:
         """Close all, and remove the files that are ours."""
-        for listener in self._listeners.values():
+        for listener in self._queues.values():
             listener.close()
-        self._listeners = {}
+        self._queues, self.numbers = {}, {}
+
+    def _swap(self, names: Names, options: Mapping[int, SocketOptions]) -> None:
+        self.numbers = names
+        for number, wanted in options.items():
+            before = self._queues[number]
+            self._queues[number] = replace(before, options=wanted)
+            self._adjust(number)
+
+    def _adjust(self, number: int) -> None:
+        listener = self._queues[number]
+        if listener.is_open:
+            try:
+                listener.adjust()
+            except BindError as error:  # mode and owner were checked with the configuration; the socket itself serves
+                log.warning("%s", error)
+
+    def _unshare(self) -> None:
+        """Let nobody else into ports that were shared for a change alone."""
+        if not self.retired:
+            for number in self.numbers.values():
+                self._adjust(number)
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """New sockets, bound and waiting beside the old; exactly one of `commit` and `abandon` ends it."""
+class _Surroundings:
+    """What is there when sockets are bound: all that will be, descriptors handed in, what leaves and is still there."""
 
-    pool: SocketPool
-    order: tuple[str, ...]
-    kept: Mapping[str, Listener]
-    opened: Mapping[str, Listener]
-
-    @property
-    def rebound(self) -> frozenset[str]:
-        """Names, in lower case, of sockets that will be others than before: their readers must be replaced."""
-        return frozenset(self.opened)
-
-    def commit(self) -> tuple[Listener, ...]:
-        """Make the new sockets those of the pool; returns the ones that were replaced, for the caller to close.
-
-        They stay open until their last readers have gone, so that nothing that waits in them is lost.
-        """
-        for name, listener in self.kept.items():
-            try:
-                if listener.options != self.pool[name].options:
-                    listener.adjust()
-            except BindError as error:  # mode and owner were checked with the configuration; the socket itself serves
-                log.warning("%s", error)
-        both = {**self.kept, **self.opened}
-        return self.pool.replace_all({name: both[name] for name in self.order})
-
-    def abandon(self) -> None:
-        """Close what was opened; the pool stays as it was."""
-        for listener in self.opened.values():
-            listener.close()
+    neighbours: Sequence[SocketOptions]
+    inherited: Mapping[str, int] = field(default_factory=dict)
+    targets: Mapping[str, BindTarget] = field(default_factory=dict)
+    leaving: Sequence[Listener] = ()
 
 
-def _open(
-    sockets: Iterable[SocketOptions],
-    neighbours: Sequence[SocketOptions],
-    inherited: Mapping[str, int],
-    leaving: Sequence[Listener] = (),
-) -> list[Listener]:
-    """Open all of `sockets` or none. `neighbours` are all that will be there, `leaving` those that still are."""
+def _open(sockets: Iterable[SocketOptions], there: _Surroundings) -> list[Listener]:
+    """Open all of `sockets` or none."""
     opened: list[Listener] = []
     taken: set[int] = set()
     try:
         for options in sockets:
-            fd = options.fd if options.fd is not None else inherited.get(options.name)
+            fd = options.fd if options.fd is not None else there.inherited.get(options.name)
             if fd is None:
-                opened.append(_bind(options, neighbours, leaving))
+                opened.append(_bind(options, there))
                 continue
             if fd in taken:
                 raise BindError(f"socket {options.name}: descriptor {fd} was given to another socket already")
@@ -163,21 +257,16 @@ def _open(
     return opened
 
 
-def _bind(options: SocketOptions, neighbours: Sequence[SocketOptions], leaving: Sequence[Listener]) -> Listener:
-    v6only = any(_is_v4_twin(options, other) for other in neighbours if other is not options)
-    in_the_way = [listener for listener in leaving if _same_port(listener.options, options)]
+def _bind(options: SocketOptions, there: _Surroundings) -> Listener:
+    in_the_way = [listener for listener in there.leaving if is_beside(listener.options, options) and listener.is_open]
     for listener in in_the_way:
         listener.share_port()
-    return bind(options, v6only=v6only, beside=bool(in_the_way))
-
-
-def _same_port(one: SocketOptions, other: SocketOptions) -> bool:
-    return one.path is None and other.path is None and one.port == other.port != 0 and one.type == other.type
-
-
-def _is_v4_twin(options: SocketOptions, other: SocketOptions) -> bool:
-    """`[::]:80` takes IPv4 as well, unless a socket of its own has been given to the same port there."""
-    return _same_port(options, other) and ":" not in other.host and other.family is AddressFamily.AF_INET
+    return bind(
+        options,
+        there.targets.get(options.name.lower()),
+        v6only=is_ipv6_only(options, there.neighbours),
+        beside=bool(in_the_way),
+    )
 
 
 def _match(sockets: Sequence[SocketOptions], handed_in: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
@@ -193,28 +282,6 @@ def _match(sockets: Sequence[SocketOptions], handed_in: Mapping[str, int]) -> tu
     for name, stranger in zip((name for name in free if name not in matched), strangers, strict=False):
         matched[name] = left.pop(stranger)
     return matched, left
-
-
-def _stays(listener: Listener, after: SocketOptions, neighbours: Sequence[SocketOptions]) -> bool:
-    """A unix socket is its path and type, while it lies there: whatever else is said of it can be changed in place.
-
-    `[::]` gets IPv4 or not with its bind, so it is bound anew when a neighbour there comes or goes.
-    """
-    names = ("path", "type", "fd") if after.path is not None else _REBIND
-    if any(getattr(listener.options, name) != getattr(after, name) for name in names):
-        return False
-    if listener.file is not None:
-        return not listener.file.is_missing
-    if listener.is_adopted or not _is_any_ipv6(after):
-        return True
-    return listener.takes_ipv4_too is not any(_is_v4_twin(after, other) for other in neighbours if other is not after)
-
-
-def _is_any_ipv6(options: SocketOptions) -> bool:
-    try:
-        return options.path is None and not any(inet_pton(AddressFamily.AF_INET6, options.host.strip("[]")))
-    except OSError:
-        return False
 
 
 def _refuse_same_names(sockets: Iterable[SocketOptions]) -> None:

@@ -150,7 +150,7 @@ class SocketOptions:
         None,
         "umask while a unix socket is bound, octal; `mode` beats it.",
         parse=optional_octal,
-        reload=REBIND,
+        reload=LIVE,
     )
     mode: int | None = option(
         None, "File mode of a unix socket, octal, such as 0660.", parse=optional_octal, reload=LIVE, metavar="OCTAL"
@@ -168,13 +168,24 @@ class SocketOptions:
         None, "Network interface to bind to (SO_BINDTODEVICE).", parse=optional(text), reload=REBIND
     )
     so_reuseport: bool = option(
-        False, "Give each slot a queue of its own (SO_REUSEPORT), held by the master.", parse=boolean, reload=REBIND
+        False,
+        "Set SO_REUSEPORT, so that other programs of the same user may listen at the port as well; all slots share one "
+        "queue.",
+        parse=boolean,
+        reload=LIVE,
     )
     blocking: bool | None = option(
         None,
         "Whether accept(2) waits, for all that share the socket; without it a new socket does, an inherited one stays "
         "as it is, and servers that need O_NONBLOCK, as forkserve-worker does, set it.",
         parse=optional(boolean),
+        reload=LIVE,
+    )
+    keep: bool = option(
+        True,
+        "Keep the socket open while every watcher that uses it is stopped; False closes it then, and binds it again at "
+        "the start.",
+        parse=boolean,
         reload=LIVE,
     )
     fd: int | None = option(

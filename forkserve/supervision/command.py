@@ -10,8 +10,8 @@ import os
 import resource
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from forkserve.config.handover import GRACEFUL_TIMEOUT, SCOREBOARD, Identity, drain_limit
 from forkserve.config.model import SocketOptions, WatcherOptions
@@ -23,7 +23,7 @@ from forkserve.supervision.os.spawn import FIRST_SOCKET, SpawnSpec
 from forkserve.unix.privileges import Credentials, resolve
 from forkserve.unix.scoreboard import Place
 
-__all__ = ["Command", "Outputs", "mixed_readers", "prepare"]
+__all__ = ["Command", "FdFor", "Outputs", "credentials_of", "mixed_readers", "prepare"]
 
 _NOT_INHERITED = frozenset(
     {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD}
@@ -54,8 +54,8 @@ _USER_CHANGERS = frozenset(
 _RELOADING = frozenset({"--use-reloader", "--reload"})
 """Flags of theirs for development: a broken application is kept waiting, however long it takes to mend it."""
 
-FdsFor = Callable[[Iterable[str]], Mapping[str, int]]
-"""Returns the master's descriptors of sockets, by name, in the order asked for."""
+FdFor = Callable[[int], int]
+"""Returns the master's descriptor of a queue; raises BindError when it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,13 @@ class Command:
     credentials: Credentials | None
     inherited: Mapping[str, str]
     """The master's environment."""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """Queues of the pool by the lower-case names of sockets, as of when this was made: it keeps its queues."""
+
+    @property
+    def queues(self) -> tuple[int, ...]:
+        """Numbers of the queues that a process can read from."""
+        return tuple(self.numbers[name] for name in self.all_sockets if name in self.numbers)
 
     @property
     def all_sockets(self) -> tuple[str, ...]:
@@ -115,7 +122,7 @@ class Command:
     def spec(
         self,
         wid: int,
-        fds_for: FdsFor,
+        fd_for: FdFor,
         outputs: Outputs,
         place: Place | None = None,
         notify_address: str | None = None,
@@ -134,11 +141,11 @@ class Command:
             env["PWD"] = os.path.join(env["PWD"], cwd)
         stdin = 0 if not options.close_child_stdin else None
         if options.stdin_socket is not None:
-            stdin = fds_for((options.stdin_socket,))[options.stdin_socket]
+            stdin = fd_for(self.numbers[options.stdin_socket.lower()])
         return SpawnSpec(
             argv=self._argv(values),
             env=env,
-            sockets=fds_for(self.sockets),
+            sockets={name: fd_for(self.numbers[name.lower()]) for name in self.sockets},
             fds={} if place is None else {memory: place.board.fd, bell: place.board.bell},
             executable=options.executable,
             cwd=cwd,
@@ -187,17 +194,19 @@ class Command:
 
 def prepare(
     options: WatcherOptions,
-    socket_names: Sequence[str],
+    numbers: Mapping[str, int],
     *,
     inherited: Mapping[str, str],
+    credentials: Credentials | None,
 ) -> Command:
-    """Return the command of a watcher; raises ConfigError for a user, a group or a quotation that is wrong."""
-    try:
-        credentials = resolve(options.uid, options.gid)
-    except ConfigError as error:
-        raise ConfigError(f"[watcher:{options.name}]: {error}") from None
-    sockets = sockets_for(options, socket_names)
-    command = Command(options, sockets, credentials, inherited)
+    """Return the command of a watcher; raises ConfigError for a quotation that is wrong.
+
+    `numbers` are the queues of all sockets by name, in the order of the configuration; `credentials` are what
+    `credentials_of` has found.
+    """
+    sockets = sockets_for(options, tuple(numbers))
+    by_name = {name.lower(): number for name, number in numbers.items()}
+    command = Command(options, sockets, credentials, inherited, by_name)
     if not options.shell:
         try:
             shlex.split(f"{options.cmd} {options.args}")
@@ -220,6 +229,17 @@ def mixed_readers(commands: Iterable[Command], sockets: Iterable[SocketOptions])
                 "if it does not"
             )
     return warnings
+
+
+def credentials_of(options: WatcherOptions) -> Credentials | None:
+    """Look up the user and the group of a watcher; raises ConfigError for one that this machine does not know.
+
+    It waits for the directory of users, as long as that takes.
+    """
+    try:
+        return resolve(options.uid, options.gid)
+    except ConfigError as error:
+        raise ConfigError(f"[watcher:{options.name}]: {error}") from None
 
 
 def _text(value: object) -> str:

@@ -44,6 +44,13 @@ class Completion:
             self.error = error
             self._call()
 
+    def follow(self, other: Completion) -> None:
+        """Complete it as another one was."""
+        if other.error is not None:
+            self.fail(other.error)
+        elif other.result is not None:
+            self.succeed(other.result)
+
     def _call(self) -> None:
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
+from forkserve.config.model import Config, MasterOptions, WatcherOptions
 from forkserve.config.options import Reload, options_of
 from forkserve.config.placeholders import sockets_for
 from forkserve.supervision.lifecycle import SlotState
 
-__all__ = ["Change", "Plan", "SlotSnapshot", "Step", "StepKind", "next_step", "plan", "uses"]
+__all__ = ["Plan", "SlotSnapshot", "Step", "StepKind", "WatcherChange", "next_step", "plan", "uses"]
 
 _RESPAWN_FIELDS = ("env", "rlimits", "stdout_stream", "stderr_stream")
 """What readers derive from several keys, and what only a new process takes over."""
@@ -25,7 +25,7 @@ _LIVE_FIELDS = ("hooks", "extra")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WatcherChange:
     """A watcher that stays. `live` options are taken over at once, those in `respawn` by new processes only."""
 
     options: WatcherOptions
@@ -39,7 +39,7 @@ class Plan:
 
     added: tuple[WatcherOptions, ...] = ()
     removed: tuple[str, ...] = ()
-    kept: tuple[Change, ...] = ()
+    kept: tuple[WatcherChange, ...] = ()
     rebound: frozenset[str] = frozenset()
     restart: tuple[str, ...] = ()
 
@@ -50,14 +50,13 @@ class Plan:
         return not (self.added or self.removed or self.rebound or self.restart or changed)
 
 
-def plan(old: Config, new: Config, *, rebound: frozenset[str] = frozenset()) -> Plan:
+def plan(old: Config, new: Config, rebound: frozenset[str] = frozenset()) -> Plan:
     """Compare two configurations; watchers are matched by name without regard to case, as in Circus.
 
-    `rebound` are sockets, in lower case, that are bound anew though nothing about them differs: a file was removed.
+    `rebound` are the sockets, by lower-case name, that will be another queue: their readers must be replaced.
     """
     before = {each.name.lower(): each for each in old.watchers}
     after = {each.name.lower(): each for each in new.watchers}
-    rebound = _rebound(old.sockets, new.sockets) | (rebound & {each.name.lower() for each in old.sockets})
     return Plan(
         added=tuple(each for name, each in after.items() if name not in before),
         removed=tuple(each.name for name, each in before.items() if name not in after),
@@ -73,7 +72,7 @@ def plan(old: Config, new: Config, *, rebound: frozenset[str] = frozenset()) -> 
 
 def _change(
     before: WatcherOptions, after: WatcherOptions, *, old: Config, new: Config, rebound: frozenset[str]
-) -> Change:
+) -> WatcherChange:
     declared = options_of(WatcherOptions)
     live = {each.name for each in declared if each.reload is Reload.LIVE and _differ(before, after, each.name)}
     live |= {name for name in _LIVE_FIELDS if _differ(before, after, name)}
@@ -82,7 +81,7 @@ def _change(
     wanted = uses(after, new)
     if wanted != uses(before, old) or rebound & set(wanted):
         respawn.add("sockets")
-    return Change(after, frozenset(live), frozenset(respawn))
+    return WatcherChange(after, frozenset(live), frozenset(respawn))
 
 
 def uses(watcher: WatcherOptions, config: Config) -> tuple[str, ...]:
@@ -90,16 +89,6 @@ def uses(watcher: WatcherOptions, config: Config) -> tuple[str, ...]:
     names = sockets_for(watcher, [each.name for each in config.sockets])
     also = (watcher.stdin_socket,) if watcher.stdin_socket else ()
     return tuple(name.lower() for name in (*names, *also))
-
-
-def _rebound(old: Sequence[SocketOptions], new: Sequence[SocketOptions]) -> frozenset[str]:
-    before = {each.name.lower(): each for each in old}
-    places = [each.name for each in options_of(SocketOptions) if each.reload is not Reload.LIVE]
-    return frozenset(
-        each.name.lower()
-        for each in new
-        if each.name.lower() in before and any(_differ(before[each.name.lower()], each, name) for name in places)
-    )
 
 
 def _restart(old: MasterOptions, new: MasterOptions) -> tuple[str, ...]:

@@ -53,8 +53,8 @@ class Process:
     `number` is unique in the watcher, `pid` 0 until there is one. `end_at` is the instant at which it is told to stop,
     or with `end_by_kill` killed, `age_at` that of `max_age`, `deaf_until` that until which its messages wait. `report`
     is the pipe of its start and `notify` the socket of its messages, as descriptors, -1 when there is none; `record` is
-    the index of its record on the scoreboard. `exit` is what waitpid(2) said, whatever has been done about it yet: a
-    process that has one is never signalled again.
+    the index of its record on the scoreboard, `queues` are the numbers of the queues that it can read from. `exit` is
+    what waitpid(2) said, whatever has been done about it yet: a process that has one is never signalled again.
     """
 
     number: int
@@ -79,6 +79,7 @@ class Process:
     report: int = -1
     notify: int = -1
     notify_address: str = ""
+    queues: tuple[int, ...] = ()
     record: int = -1
 
     def __str__(self) -> str:

@@ -64,7 +64,7 @@ class Rehearser:
 
     def _spec(self, command: Command) -> SpawnSpec:
         # its sockets are left out: a queue that this program is to have may be bound after the rehearsal only
-        return replace(command.spec(1, self._services.fds_for, Outputs(None, None)), sockets={})
+        return replace(command.spec(1, self._services.fd_for, Outputs(None, None)), sockets={})
 
     def watch(self) -> None:
         """Listen for the verdict of the present try."""

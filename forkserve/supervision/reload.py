@@ -1,28 +1,47 @@
-"""Takes over a new configuration: plan, prepare, apply.
+"""Takes over a new configuration as one transaction: plan, prepare, apply, then done or taken back.
 
-Rules: everything that can fail comes first, and leaves everything as it was. Only then sockets are swapped and each
-watcher gets its own job. HUP also replaces processes whose options have not changed, since their code may have.
+Theory of operation. `request` has a helper read the configuration, so that the loop goes on whatever that waits for.
+What can be refused is refused then, with nothing changed. Then sockets get their new names and each watcher its job.
+`look` is called whenever something has happened, and moves the change on: when a watcher fails, everything that was
+changed goes back, sockets included; when all are through, the old queues are run empty (`retirement`), and what is
+configured no more is stopped. One change at a time; what is asked for meanwhile becomes one more.
+
+HUP also replaces processes whose options have not changed, since their code may have. A watcher that is only added and
+fails is tried on by its own rules, and stops nothing else, unless it is given up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 
 from forkserve.config.load import ConfigSource
-from forkserve.config.model import Config
-from forkserve.errors import ConfigErrors, ForkserveError
+from forkserve.errors import ConfigErrors, ControlError, ForkserveError
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import Command, mixed_readers
 from forkserve.supervision.completion import Completion, all_of
-from forkserve.supervision.events import ConfigRead, ConfigRefused, RestartNeeded, Warned
-from forkserve.supervision.jobqueue import JobQueue
-from forkserve.supervision.jobs import Reload, Resize, Start
-from forkserve.supervision.plan import Change, Plan, plan
+from forkserve.supervision.configchange import ConfigChange, change_watcher, plan_change, put_back, summary
+from forkserve.supervision.events import ConfigRead, ConfigRefused, ReloadTakenBack, RestartNeeded, SocketBound, Warned
+from forkserve.supervision.jobs import Reload, Start
+from forkserve.supervision.os.aside import Aside, AsideError, run_aside
+from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.plan import Plan
+from forkserve.supervision.preparation import Preparation, prepare_config
+from forkserve.supervision.process import Process
+from forkserve.supervision.retirement import Retirement
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.wording import listed
-from forkserve.unix.home import enter
 
-__all__ = ["reload_all", "reload_config"]
+__all__ = ["ConfigChange", "Phase", "Reloader", "reload_all"]
+
+READING_TIMEOUT = 10.0
+"""Seconds in which a configuration must have been read and its names looked up."""
+
+_TICK = 0.02
+"""Seconds between two looks at a queue that runs empty; no event tells of that."""
 
 
 def reload_all(supervisor: Supervisor) -> Completion:
@@ -33,81 +52,293 @@ def reload_all(supervisor: Supervisor) -> Completion:
     return all_of([queue.submit(Reload()) for queue in queues if queue.watcher.up], f"reloaded{left_alone}")
 
 
-def reload_config(supervisor: Supervisor, source: ConfigSource, *, processes: bool = True) -> Completion:
-    """Read the configuration again and change what differs; with `processes`, replace the unchanged ones as well.
+class Phase(Enum):
+    """How far a change is."""
 
-    The ticket fails when the configuration is refused, and then nothing has changed; or when a watcher's new processes
-    fail, and then its old ones stay.
-    """
-    enter(os.environ)
-    try:
-        new = source.read()
-        commands = {options.name.lower(): supervisor.command(options, new) for options in new.watchers}
-        change = supervisor.pool.prepare(new.sockets)
-    except ForkserveError as error:
-        refused = Completion()
-        supervisor.emit(ConfigRefused(reason=_in_one_line(error)))
-        refused.fail(error)
-        return refused
-    wanted = plan(supervisor.in_force, new, rebound=change.rebound)
-    for warning in new.warnings:
-        supervisor.emit(Warned(message=warning))
-    retired = change.commit()
-    supervisor.config = new
-    logging.getLogger("forkserve").setLevel(new.master.loglevel.upper())
-    supervisor.retire(retired)
-    _tell(supervisor, wanted)
-    for warning in mixed_readers(commands.values(), new.sockets):
-        supervisor.emit(Warned(message=warning))
-    return all_of(_apply(supervisor, wanted, commands, new, processes=processes), "reloaded")
+    IDLE = "idle"
+    READING = "reading"
+    APPLYING = "applying"
+    DRAINING = "draining"
+    REMOVING = "removing"
+    TAKING_BACK = "taking back"
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What was asked for while a change was under way."""
+
+    processes: bool = False
+    completions: list[Completion] = field(default_factory=list)
+
+
+class Reloader:
+    """The change of the configuration that is under way, if there is one."""
+
+    def __init__(
+        self, supervisor: Supervisor, source: ConfigSource, loop: Loop, *, timeout: float = READING_TIMEOUT
+    ) -> None:
+        self.phase = Phase.IDLE
+        self.change: ConfigChange | None = None
+        self.retirement = Retirement(supervisor.pool, supervisor.processes, supervisor.emit)
+        self._supervisor = supervisor
+        self.source = source
+        self._loop = loop
+        self._timeout = timeout
+        self._completion = Completion()
+        self._processes = False
+        self._aside: Aside[Preparation] | None = None
+        self._tickets: dict[str, Completion] = {}
+        self._commands: Mapping[str, Command] = {}
+        self._why = ""
+        self._next = _Asked()
+        self._timer: Timer | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a change is under way, or asked for."""
+        return self.phase is not Phase.IDLE or bool(self._next.completions)
+
+    def request(self, *, processes: bool = True) -> Completion:
+        """Read the configuration again and change what differs; with `processes`, replace the unchanged ones as well.
+
+        The completion fails when the configuration is refused, or when the change was taken back.
+        """
+        completion = Completion()
+        if self.is_busy:
+            self._next.processes |= processes
+            self._next.completions.append(completion)
+            return completion
+        self._begin(completion, processes=processes)
+        return completion
+
+    def reaped(self, pid: int) -> None:
+        """Note that a pid has been reaped; it may be the helper's."""
+        if self._aside is not None:
+            self._aside.reaped(pid)
+
+    def cancel(self) -> None:
+        """Leave everything where it is, as the master stops: whatever was asked for fails."""
+        if self._aside is not None:
+            self._aside.cancel()
+            self._aside = None
+        asked, self._next = self._next, _Asked()
+        self.phase, self.change = Phase.IDLE, None
+        self._tickets.clear()
+        for completion in (self._completion, *asked.completions):
+            completion.fail(ControlError("forkserve is stopping"))
+
+    def hold(self, process: Process) -> bool:
+        """Tell whether a process that has been replaced must go on reading for a while; see `Retirement`."""
+        return self.phase is not Phase.IDLE and self.retirement.hold(process)
+
+    def look(self) -> None:
+        """Move the change on, if it is time; called after every event."""
+        with self._barrier():
+            self._look()
+
+    @contextlib.contextmanager
+    def _barrier(self) -> Iterator[None]:
+        """Have a bug end the change as it stands, and not all changes to come."""
+        is_through = False
+        with Barrier(self._supervisor.emit, "the change of the configuration"):
+            yield
+            is_through = True
+        if not is_through and self.phase is not Phase.IDLE:
+            self._end(ForkserveError("a bug in forkserve; its log says more"))
+
+    def _look(self) -> None:
+        if self.phase is Phase.APPLYING:
+            self._judge()
+        if self.phase is Phase.DRAINING and self.retirement.is_drained(self._loop.now()):
+            self._remove_the_rest()
+        if self.phase in (Phase.REMOVING, Phase.TAKING_BACK) and all(each.done for each in self._tickets.values()):
+            self._finish()
+        self._let_go()
+        self.retirement.close_unread()
+        if self.phase is Phase.IDLE:
+            self.retirement.let_unwanted_go(self._wanted_queues)
+        if self.phase is Phase.DRAINING or self.retirement.held:
+            self._come_back()
+
+    def _wanted_queues(self) -> Iterator[int]:
+        for watcher in self._supervisor.watchers:
+            if watcher.up or watcher.awaits_start or watcher.paused:
+                yield from watcher.command.queues
+
+    # Reading.
+
+    def _begin(self, completion: Completion, *, processes: bool) -> None:
+        self._completion, self._processes = completion, processes
+        self.phase = Phase.READING
+        source = self.source
+        try:
+            self._aside = run_aside(
+                self._loop,
+                lambda: prepare_config(source),
+                self._take,
+                title="forkserve: reading the configuration",
+                timeout=self._timeout,
+            )
+        except OSError as error:
+            self._refuse(ForkserveError(f"no process can be started to read the configuration: {error.strerror}"))
+
+    def _take(self, outcome: Preparation | Exception) -> None:
+        self._aside = None
+        with self._barrier():
+            self._taken(outcome)
+
+    def _taken(self, outcome: Preparation | Exception) -> None:
+        if isinstance(outcome, AsideError):
+            outcome = ForkserveError(f"reading the configuration {outcome}")
+        if isinstance(outcome, Exception):
+            self._refuse(outcome)
+            return
+        try:
+            change, wanted, commands = plan_change(self._supervisor, outcome)
+        except ForkserveError as error:
+            self._refuse(error)
+            return
+        self._apply(change, wanted, commands)
+
+    def _refuse(self, error: Exception) -> None:
+        refused = error if isinstance(error, ForkserveError) else ForkserveError(f"{type(error).__name__}: {error}")
+        self._supervisor.emit(ConfigRefused(reason=_in_one_line(refused)))
+        self._end(refused)
+
+    # Applying.
+
+    def _apply(self, change: ConfigChange, wanted: Plan, commands: Mapping[str, Command]) -> None:
+        supervisor = self._supervisor
+        self.phase, self.change, self._commands = Phase.APPLYING, change, commands
+        supervisor.pool.commit(change.sockets)
+        supervisor.config = change.new
+        logging.getLogger("forkserve").setLevel(change.new.master.loglevel.upper())
+        self._tell(change, wanted)
+        tickets: dict[str, Completion] = {}
+        for name in wanted.removed:
+            if name not in change.leaving:
+                tickets[name] = supervisor.remove(name)
+        for each in sorted(wanted.kept, key=lambda each: -each.options.priority):
+            name = each.options.name
+            found = change_watcher(supervisor.queue(name), each, commands[name.lower()], processes=self._processes)
+            if found is not None:
+                tickets[name] = found
+        for options in sorted(wanted.added, key=lambda each: -each.priority):
+            queue = supervisor.add(commands[options.name.lower()])
+            if options.autostart:
+                tickets[options.name] = queue.submit(Start())
+        supervisor.arrange([options.name for options in change.new.watchers])
+        self._tickets = tickets
+        self.look()
+
+    def _tell(self, change: ConfigChange, wanted: Plan) -> None:
+        supervisor = self._supervisor
+        is_same = wanted.is_empty and change.sockets.is_empty
+        supervisor.emit(ConfigRead(changes=() if is_same else summary(wanted, change.sockets)))
+        for warning in (*change.new.warnings, *mixed_readers(self._commands.values(), change.new.sockets)):
+            supervisor.emit(Warned(message=warning))
+        for name in wanted.restart:
+            supervisor.emit(RestartNeeded(option=name))
+        for number in change.sockets.opened:
+            listener = supervisor.pool.listener(number)
+            supervisor.emit(SocketBound(socket=listener.name, address=listener.address))
+        self.retirement.begin()
+
+    def _judge(self) -> None:
+        """Decide whether the change has failed, is through, or needs more time."""
+        change = self.change
+        assert change is not None
+        failed = {name: each for name, each in self._tickets.items() if each.error is not None}
+        for name in [name for name in failed if self._was_stopped(name)]:
+            del failed[name]
+        if failed and not change.is_empty:
+            self._why = "\n".join(str(each.error) for each in failed.values())
+            self._take_back(change, frozenset(failed))
+        elif all(each.done or self._goes_on_alone(name) for name, each in self._tickets.items()):
+            self._why = "\n".join(str(each.error) for each in failed.values())
+            self.phase = Phase.DRAINING
+            self.retirement.seal(self._loop.now())
+
+    def _was_stopped(self, name: str) -> bool:
+        """Tell whether somebody has stopped a watcher meanwhile, which is no failure; it gets the new options."""
+        watcher = self._supervisor.queue(name).watcher
+        if watcher.up:
+            return False
+        watcher.adopt(self._commands[name.lower()])
+        return True
+
+    def _goes_on_alone(self, name: str) -> bool:
+        """Tell whether a new watcher is tried again and again: its own rules end that, and nothing waits for it."""
+        assert self.change is not None
+        return name in self.change.added and self._supervisor.queue(name).watcher.population.failures > 0
+
+    def _remove_the_rest(self) -> None:
+        assert self.change is not None
+        self.phase = Phase.REMOVING
+        removed = {name: self._supervisor.remove(name) for name in self.change.leaving}
+        self._tickets = {name: each for name, each in self._tickets.items() if each.done} | removed
+
+    # Taking back.
+
+    def _take_back(self, change: ConfigChange, failed: frozenset[str]) -> None:
+        supervisor = self._supervisor
+        self.phase = Phase.TAKING_BACK
+        supervisor.pool.take_back(change.sockets)
+        supervisor.config = change.old
+        logging.getLogger("forkserve").setLevel(change.old.master.loglevel.upper())
+        self._tickets = {}
+        for name in change.added:
+            self._tickets[name] = supervisor.remove(name)
+        for undo in change.undo:
+            found = put_back(supervisor, undo, has_failed=undo.name in failed)
+            if found is not None:
+                self._tickets[undo.name] = found
+        supervisor.arrange([options.name for options in change.old.watchers])
+        self.retirement.seal(self._loop.now())
+
+    # The end.
+
+    def _finish(self) -> None:
+        change, why = self.change, self._why
+        assert change is not None
+        if self.phase is Phase.TAKING_BACK:
+            back = tuple(each.name for each in change.undo)
+            event = ReloadTakenBack(watchers=back, reason=why.replace("\n", "; "))
+            self._supervisor.emit(event)
+            unsuccessful = [str(each.error) for each in self._tickets.values() if each.error is not None]
+            self._end(ForkserveError("\n".join([why, "the configuration of before is in force", *unsuccessful])))
+        else:
+            self._end(ForkserveError(why) if why else None)
+
+    def _end(self, error: ForkserveError | None) -> None:
+        completion, self._completion = self._completion, Completion()
+        self.phase, self.change, self._why = Phase.IDLE, None, ""
+        self._tickets = {}
+        asked, self._next = self._next, _Asked()
+        if asked.completions:
+            following = Completion()
+            for each in asked.completions:
+                following.when_done(each.follow)
+            self._begin(following, processes=asked.processes)
+        if error is None:
+            completion.succeed("reloaded")
+        else:
+            completion.fail(error)
+
+    def _let_go(self) -> None:
+        undecided = self.phase in (Phase.READING, Phase.APPLYING, Phase.TAKING_BACK)
+        for pid in self.retirement.to_let_go(self._loop.now(), undecided=undecided):
+            for watcher in self._supervisor.watchers:
+                watcher.let_go(pid)
+
+    def _come_back(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(_TICK, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.look()
 
 
 def _in_one_line(error: ForkserveError) -> str:
     return "; ".join(str(each) for each in error.errors) if isinstance(error, ConfigErrors) else str(error)
-
-
-def _tell(supervisor: Supervisor, wanted: Plan) -> None:
-    supervisor.emit(ConfigRead(changes=() if wanted.is_empty else _summary(wanted)))
-    for name in wanted.restart:
-        supervisor.emit(RestartNeeded(option=name))
-
-
-def _summary(wanted: Plan) -> tuple[str, ...]:
-    parts = [f"{each.name} is new" for each in wanted.added]
-    parts += [f"{name} goes" for name in wanted.removed]
-    parts += [
-        f"{each.options.name} changes ({', '.join(sorted(each.live | each.respawn))})"
-        for each in wanted.kept
-        if each.live or each.respawn
-    ]
-    parts += [f"socket {name} is rebound" for name in sorted(wanted.rebound)]
-    return tuple(parts) or ("only the master's own section differs",)
-
-
-def _apply(
-    supervisor: Supervisor, wanted: Plan, commands: dict[str, Command], new: Config, *, processes: bool
-) -> list[Completion]:
-    tickets = [supervisor.remove(name) for name in wanted.removed]
-    by_priority = sorted(wanted.kept, key=lambda each: -each.options.priority)
-    for each in by_priority:
-        tickets += _change(supervisor.queue(each.options.name), each, commands[each.options.name.lower()], processes)
-    for options in sorted(wanted.added, key=lambda each: -each.priority):
-        queue = supervisor.add(commands[options.name.lower()])
-        if options.autostart:
-            tickets.append(queue.submit(Start()))
-    supervisor.arrange([options.name for options in new.watchers])
-    return tickets
-
-
-def _change(queue: JobQueue, change: Change, command: Command, processes: bool) -> list[Completion]:
-    watcher = queue.watcher
-    target = command.options.numprocesses if "numprocesses" in change.live else None
-    if not watcher.up:
-        watcher.adopt(command)
-        resized = [] if target is None else [queue.submit(Resize(target))]
-        return [*resized, queue.submit(Start())] if watcher.paused else resized
-    if change.respawn:
-        return [queue.submit(Reload(offer=watcher.offer(command), target=target))]
-    watcher.adopt(command)
-    resized = [] if target is None else [queue.submit(Resize(target))]
-    return [*resized, queue.submit(Reload())] if processes else resized

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import Command, FdsFor, Outputs
+from forkserve.supervision.command import Command, FdFor, Outputs
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import Event
 from forkserve.supervision.os.kernel import Kernel
@@ -41,7 +41,7 @@ class SpawnServices:
     """What watchers stand on; the composition root makes it, and a test may make a smaller one."""
 
     loop: Loop
-    fds_for: FdsFor
+    fd_for: FdFor
     emit: Callable[[Event], None] = _nobody_listens
     """Hands out an event."""
     outputs: Callable[[WatcherOptions, Identity], Outputs] = lambda _options, _identity: Outputs()
@@ -93,7 +93,7 @@ def start(
     try:
         notify = _open_notify(command, identity, services)
         place = board.take(generation) if command.sockets else None
-        spec = command.spec(wid, services.fds_for, outputs, place, None if notify is None else notify.address)
+        spec = command.spec(wid, services.fd_for, outputs, place, None if notify is None else notify.address)
         enter(os.environ)
         spawned = services.kernel.fork(spec)
     except BaseException:
@@ -118,6 +118,7 @@ def start(
         report=spawned.report,
         notify=-1 if notify is None else notify.fileno(),
         notify_address="" if notify is None else notify.address,
+        queues=command.queues,
         record=-1 if place is None else place.index,
     )
     return process, Resources(place, notify)

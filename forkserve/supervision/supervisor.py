@@ -15,7 +15,7 @@ from forkserve.config.placeholders import nearest
 from forkserve.errors import ControlError
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import Command, prepare
+from forkserve.supervision.command import Command, credentials_of, prepare
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import Event, WatcherRemoved
 from forkserve.supervision.jobqueue import JobQueue
@@ -26,7 +26,7 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.snapshot import WatcherState
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.watcher import Watcher
-from forkserve.unix.listeners import Listener
+from forkserve.unix.privileges import Credentials
 
 __all__ = ["Supervisor"]
 
@@ -54,9 +54,8 @@ class Supervisor:
         self._inherited = inherited
         self._queues: dict[str, JobQueue] = {}
         self._dirty: dict[str, Watcher] = {}
-        self._retired: list[tuple[tuple[Listener, ...], frozenset[int]]] = []
         self.on_settled: Callable[[], None] = lambda: None
-        commands = [self.command(options, config) for options in config.watchers]
+        commands = [self.command(options, config, pool.numbers, credentials_of(options)) for options in config.watchers]
         for command in commands:
             self.add(command)
 
@@ -95,10 +94,12 @@ class Supervisor:
             groups.setdefault(queue.watcher.options.priority, []).append(queue)
         return [groups[priority] for priority in sorted(groups, reverse=True)]
 
-    def command(self, options: WatcherOptions, config: Config) -> Command:
-        """Return the command of a watcher within a configuration; raises ConfigError."""
-        names = [socket.name for socket in config.sockets]
-        return prepare(options, names, inherited=self._inherited)
+    def command(
+        self, options: WatcherOptions, config: Config, numbers: Mapping[str, int], credentials: Credentials | None
+    ) -> Command:
+        """Return the command of a watcher, with the queues that its sockets are; raises ConfigError."""
+        by_name = {socket.name: numbers[socket.name.lower()] for socket in config.sockets}
+        return prepare(options, by_name, inherited=self._inherited, credentials=credentials)
 
     def add(self, command: Command) -> JobQueue:
         """Take in a watcher, stopped; one that is leaving under this name is kept, with the new command."""
@@ -123,6 +124,10 @@ class Supervisor:
         first = {name.lower(): self._queues[name.lower()] for name in names}
         self._queues = {**first, **self._queues}
 
+    def processes(self) -> list[Process]:
+        """Return all processes that have not been reaped."""
+        return [process for watcher in self.watchers for process in watcher.processes if process.is_alive]
+
     @property
     def living(self) -> frozenset[int]:
         """The pids of all processes that have not been reaped."""
@@ -144,8 +149,6 @@ class Supervisor:
         for watcher in self.watchers:
             with self._barrier(f"what {watcher.name} has left"):
                 watcher.look_after_groups()
-        with self._barrier("the sockets that are retired"):
-            self._close_retired()
 
     def _handle_exit(self, watcher: Watcher, process: Process) -> None:
         with self._barrier(f"the end of {process}"):
@@ -156,24 +159,6 @@ class Supervisor:
 
     def _barrier(self, where: str) -> Barrier:
         return Barrier(self._services.emit, where)
-
-    def retire(self, listeners: tuple[Listener, ...]) -> None:
-        """Close sockets that are no longer configured, once all who may read from them have gone."""
-        names = {listener.name.lower() for listener in listeners}
-        reading = (watcher for watcher in self.watchers if names & set(watcher.command.all_sockets))
-        readers = frozenset(pid for watcher in reading for pid in watcher.processes.pids)
-        self._retired.append((listeners, readers))
-        self._close_retired()
-
-    def _close_retired(self) -> None:
-        if not self._retired:
-            return
-        living = self.living
-        over = [pair for pair in self._retired if not pair[1] & living]
-        self._retired = [pair for pair in self._retired if pair[1] & living]
-        for listeners, _readers in over:
-            for listener in listeners:
-                listener.close()
 
     def changed(self, watcher: Watcher) -> None:
         """Note that a watcher's jobs may go on, and that its deadlines may have changed."""

@@ -16,17 +16,32 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from socket import AddressFamily, SocketKind
 
 from forkserve.config.model import SocketOptions
 from forkserve.errors import BindError, ExitCode
 from forkserve.unix.bind_errors import why_not
-from forkserve.unix.socketfiles import SocketFile, bind_file, change_access, clear_stale
+from forkserve.unix.privileges import group_id, user_id
+from forkserve.unix.sealing import is_waiting, seal, unseal
+from forkserve.unix.socketfiles import Owners, SocketFile, bind_file, change_access, clear_stale
 
-__all__ = ["Listener", "address_of", "adopt", "bind"]
+__all__ = ["BindTarget", "Listener", "address_of", "adopt", "bind", "resolve"]
 
 _LISTENING = (SocketKind.SOCK_STREAM, SocketKind.SOCK_SEQPACKET)
+
+
+@dataclass(frozen=True, slots=True)
+class BindTarget:
+    """What the names in a socket's options stand for: numbers, with which nothing has to be looked up any more.
+
+    `address` is what bind(2) takes, None for a path or a descriptor. Plain data, so that a helper can look it up.
+    """
+
+    family: AddressFamily
+    proto: int = 0
+    address: tuple[str, int] | None = None
+    owners: Owners = field(default_factory=Owners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +50,9 @@ class Listener:
 
     options: SocketOptions
     socket: socket.socket
+    target: BindTarget
     file: SocketFile | None = None
-    is_adopted: bool = False
-    """Somebody else has bound it."""
-
-    @property
-    def takes_ipv4_too(self) -> bool:
-        """True for `[::]` that also gets what comes for 0.0.0.0; it is decided before bind (ipv6(7))."""
-        return self.socket.family is AddressFamily.AF_INET6 and not self.socket.getsockopt(
-            socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
-        )
+    v6only: bool = False
 
     @property
     def name(self) -> str:
@@ -59,19 +67,51 @@ class Listener:
     @property
     def address(self) -> str:
         """Its real address: `127.0.0.1:8000`, `[::]:8000`, `unix:/path`, `unix:@abstract`."""
-        return address_of(self.socket)
+        return address_of(self.socket) if self.is_open else _configured(self.options)
+
+    @property
+    def is_ours(self) -> bool:
+        """True when we have bound it; one that was handed over stays as it was bound, whatever the options say."""
+        return self.target.address is not None or self.file is not None
+
+    @property
+    def is_open(self) -> bool:
+        """False after `close`."""
+        return self.socket.fileno() >= 0
+
+    @property
+    def is_reachable(self) -> bool:
+        """True while clients find it; a cleaner of /tmp may have removed the file of a Unix socket."""
+        return self.is_open and (self.file is None or not self.file.is_missing)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while something waits in its queue."""
+        return self.is_open and is_waiting(self.socket)
 
     def adjust(self) -> None:
-        """Apply the options that need no new socket: backlog, blocking, and access to the file; raises BindError."""
+        """Apply the options that need no new socket: backlog, blocking, sharing of the port, and access to the file.
+
+        It lets connections in again if it was sealed. Raises BindError.
+        """
+        unseal(self.socket)
         with _or_bind_error(self.options, self.address):
             _make_ready(self.socket, self.options)
+            if self.target.address is not None:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(self.options.so_reuseport))
             if self.file is not None:
-                change_access(self.options, self.file.path)
+                change_access(self.options, self.file.path, self.target.owners)
 
     def share_port(self) -> None:
         """Let another socket of ours be bound to the same port beside it (SO_REUSEPORT, also after bind)."""
         if self.options.path is None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+    def seal(self) -> None:
+        """Let no new connection in; what waits in its queue can still be accepted."""
+        seal(self.socket)
+        if self.file is not None:
+            self.file.remove()
 
     def close(self) -> None:
         """Close it, and remove its file if that is still ours."""
@@ -86,6 +126,10 @@ def address_of(sock: socket.socket) -> str:
     if sock.family is AddressFamily.AF_UNIX:
         return f"unix:@{os.fsdecode(name[1:])}" if isinstance(name, bytes) else f"unix:{name}"
     return _address_text(name[0], name[1])
+
+
+def _configured(options: SocketOptions) -> str:
+    return f"unix:{options.path}" if options.path is not None else _address_text(options.host, options.port)
 
 
 def _address_text(host: str, port: int) -> str:
@@ -112,7 +156,7 @@ def adopt(options: SocketOptions, fd: int) -> Listener:
     except BindError:
         sock.detach()
         raise
-    return Listener(options, sock, is_adopted=True)
+    return Listener(options, sock, BindTarget(AddressFamily(sock.family)))
 
 
 def _is_bound(sock: socket.socket) -> bool:
@@ -120,17 +164,22 @@ def _is_bound(sock: socket.socket) -> bool:
     return bool(name) if sock.family is AddressFamily.AF_UNIX else bool(name[1])
 
 
-def bind(options: SocketOptions, *, v6only: bool = False, beside: bool = False) -> Listener:
+def bind(
+    options: SocketOptions, target: BindTarget | None = None, *, v6only: bool = False, beside: bool = False
+) -> Listener:
     """Bind what the options say; raises BindError in one line that says what to do, with nothing left open.
 
-    `beside` binds to a port where a socket of ours, prepared by `share_port`, listens still.
+    Without a `target` the names are looked up, which may wait for a name server. `beside` binds to a port where a
+    socket of ours, prepared by `share_port`, listens still.
     """
+    target = target or resolve(options)
     if options.path is not None:
-        return _bind_unix(options, options.path)
-    if options.family is AddressFamily.AF_UNIX:
-        raise BindError(f"socket {options.name}: a unix socket needs a path, such as path = /run/app.sock")
-    family, proto, address = _resolve(options)
-    with _or_bind_error(options, _address_text(address[0], address[1])), _closing(family, options, proto) as sock:
+        return _bind_unix(options, options.path, target)
+    family, address = target.family, target.address or ("", 0)
+    with (
+        _or_bind_error(options, _address_text(address[0], address[1])),
+        _closing(family, options, target.proto) as sock,
+    ):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family is AddressFamily.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6only))
@@ -140,10 +189,22 @@ def bind(options: SocketOptions, *, v6only: bool = False, beside: bool = False) 
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, options.interface.encode() + b"\0")
         sock.bind(address)
         _make_ready(sock, options)
-        return Listener(options, sock)
+        return Listener(options, sock, target, v6only=v6only)
 
 
-def _resolve(options: SocketOptions) -> tuple[AddressFamily, int, tuple[str, int]]:
+def resolve(options: SocketOptions) -> BindTarget:
+    """Look up the names in a socket's options: host, protocol, owner and group; raises BindError or ConfigError.
+
+    It waits for the name server and the directory of users, as long as they take.
+    """
+    owners = Owners(
+        uid=-1 if options.owner is None else user_id(options.owner),
+        gid=-1 if options.group is None else group_id(options.group),
+    )
+    if options.path is not None or options.fd is not None:
+        return BindTarget(AddressFamily.AF_UNIX, owners=owners)
+    if options.family is AddressFamily.AF_UNIX:
+        raise BindError(f"socket {options.name}: a unix socket needs a path, such as path = /run/app.sock")
     host = options.host.strip("[]")
     family = AddressFamily.AF_INET6 if ":" in host else options.family
     try:
@@ -156,7 +217,7 @@ def _resolve(options: SocketOptions) -> tuple[AddressFamily, int, tuple[str, int
         reason = (error.strerror or str(error)).lower()
         raise BindError(f"socket {options.name}: cannot resolve host {options.host!r}: {reason}") from None
     # All of it, since the address of a link such as fe80::1%eth0 is more than host and port.
-    return family, proto, found[0][4]  # type: ignore[return-value]
+    return BindTarget(family, proto, found[0][4], owners)  # type: ignore[arg-type]
 
 
 def _make_ready(sock: socket.socket, options: SocketOptions) -> None:
@@ -168,7 +229,7 @@ def _make_ready(sock: socket.socket, options: SocketOptions) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _bind_unix(options: SocketOptions, path: str) -> Listener:
+def _bind_unix(options: SocketOptions, path: str, target: BindTarget) -> Listener:
     is_abstract = path.startswith("@")
     if not is_abstract:
         clear_stale(options, path)
@@ -176,8 +237,8 @@ def _bind_unix(options: SocketOptions, path: str) -> Listener:
         if is_abstract:
             sock.bind(b"\0" + os.fsencode(path[1:]))
             _make_ready(sock, options)
-            return Listener(options, sock)
-        listener = Listener(options, sock, bind_file(sock, options, path))
+            return Listener(options, sock, target)
+        listener = Listener(options, sock, target, bind_file(sock, options, path, target.owners))
         try:
             _make_ready(sock, options)
         except OSError:

@@ -15,9 +15,21 @@ from dataclasses import dataclass
 
 from forkserve.config.model import SocketOptions
 from forkserve.errors import BindError
-from forkserve.unix.privileges import group_id, user_id
 
-__all__ = ["SocketFile", "bind_file", "change_access", "clear_stale"]
+__all__ = ["Owners", "SocketFile", "bind_file", "change_access", "clear_stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Whom a file shall belong to, by number; -1 leaves it as it is, as in chown(2)."""
+
+    uid: int = -1
+    gid: int = -1
+
+    def give(self, path: str) -> None:
+        """Change the owner of a file; raises OSError."""
+        if self != Owners():
+            os.chown(path, self.uid, self.gid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +45,27 @@ class SocketFile:
         """True when nothing is at the path: a cleaner has removed it, and no client finds the socket any more."""
         return not os.path.lexists(self.path)
 
+    @property
+    def is_there(self) -> bool:
+        """True while the file is where it was made, and nobody has put another in its place."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
+
     def remove(self) -> None:
         """Remove the file, unless somebody has put another in its place or removed it already."""
-        with contextlib.suppress(OSError):  # gone, or read-only by now: nothing is left to do
-            found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+        if self.is_there:
+            with contextlib.suppress(OSError):  # gone, or read-only by now: nothing is left to do
                 os.unlink(self.path)
 
 
-def bind_file(sock: socket.socket, options: SocketOptions, path: str) -> SocketFile:
+def bind_file(sock: socket.socket, options: SocketOptions, path: str, owners: Owners) -> SocketFile:
     """Bind under a umask, so that the file never has a wider mode than it shall, not even for a moment.
 
-    `mode` beats `umask`; without either the master's own umask counts. Raises OSError, and ConfigError for an unknown
-    owner, with no file left.
+    `mode` beats `umask`; without either the master's own umask counts. Raises OSError, with no file left.
     """
-    uid, gid = _owners(options)
     wanted = options.umask if options.mode is None else 0o777 & ~options.mode
     previous = os.umask(0o777)
     os.umask(previous if wanted is None else wanted)
@@ -58,28 +76,20 @@ def bind_file(sock: socket.socket, options: SocketOptions, path: str) -> SocketF
     found = os.lstat(path)
     made = SocketFile(path, found.st_dev, found.st_ino)
     try:
-        if (uid, gid) != (-1, -1):
-            os.chown(path, uid, gid)
+        owners.give(path)
     except OSError:
         made.remove()
         raise
     return made
 
 
-def change_access(options: SocketOptions, path: str) -> None:
-    """Give a file that exists the owner and mode of other options; raises OSError or ConfigError."""
-    uid, gid = _owners(options)
-    if (uid, gid) != (-1, -1):
-        os.chown(path, uid, gid)
+def change_access(options: SocketOptions, path: str, owners: Owners) -> None:
+    """Give a file that exists the owner and mode of other options; raises OSError."""
+    owners.give(path)
     if options.mode is not None:
         os.chmod(path, options.mode)
     elif options.umask is not None:
         os.chmod(path, 0o777 & ~options.umask)
-
-
-def _owners(options: SocketOptions) -> tuple[int, int]:
-    uid = -1 if options.owner is None else user_id(options.owner)
-    return uid, -1 if options.group is None else group_id(options.group)
 
 
 def clear_stale(options: SocketOptions, path: str) -> None:

@@ -102,7 +102,7 @@ class Forkserve:
     def children(self) -> list[Relation]:
         """Return the living processes that it supervises, in order of pid, without its companions."""
         # what has the master's own title is on its way to be a companion or a program
-        companions = ("forkserve: guard", "forkserve: log", "forkserve: master")
+        companions = ("forkserve: guard", "forkserve: log", "forkserve: master", "forkserve: reading")
         return [each for each in children_of(self.pid) if not _title(each.pid).startswith(companions)]
 
     def started(self, name: str) -> int:

@@ -237,7 +237,7 @@ class World:
         return self.supervisor.queue(name).watcher
 
     def command(self, wanted: WatcherOptions) -> Command:
-        return self.supervisor.command(wanted, self.supervisor.config)
+        return self.supervisor.command(wanted, self.supervisor.config, self.supervisor.pool.numbers, None)
 
     def processes(self, name: str = "web") -> list[Process]:
         return list(self.watcher(name).processes)

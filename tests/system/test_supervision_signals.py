@@ -90,7 +90,7 @@ def test_hup_with_a_broken_configuration_is_one_line_and_changes_nothing(tmp_pat
         server.send(signal.SIGHUP)
         server.expect(r"ERROR .* reload refused, everything stays as it is: stack.ini:.* expected an integer, got 'x'")
 
-        assert {each.pid for each in server.children()} == before
+        eventually(lambda: {each.pid for each in server.children()} == before)
         assert "hello" in _ask(address)
         assert len([line for line in server.lines if "ERROR" in line]) == 1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import resource
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -14,30 +13,27 @@ from forkserve.cli.serving import parse_worker_line
 from forkserve.config.handover import drain_limit
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ConfigError
-from forkserve.supervision.command import Command, Outputs, prepare
+from forkserve.supervision.command import Command, Outputs, credentials_of, prepare
 from forkserve.supervision.os.spawn import SpawnSpec
 
 WEB = WatcherOptions(name="web", cmd="serve --fd $(circus.sockets.web) $(circus.wid)", use_sockets=True)
 INHERITED = {"PATH": "/bin", "NOTIFY_SOCKET": "/systemd", "LISTEN_FDS": "1", "HOME": "/root"}
 
 
-def _fds(names: Iterable[str]) -> dict[str, int]:
-    return {name: 10 + number for number, name in enumerate(names)}
-
-
 def _command(options: WatcherOptions, sockets: tuple[str, ...] = ("admin", "web")) -> Command:
-    return prepare(options, sockets, inherited=INHERITED)
+    numbers = {name: number for number, name in enumerate(sockets, 1)}
+    return prepare(options, numbers, inherited=INHERITED, credentials=credentials_of(options))
 
 
 def _spec(options: WatcherOptions) -> SpawnSpec:
-    return _command(options).spec(2, _fds, Outputs(), notify_address="/ours/1")
+    return _command(options).spec(2, lambda number: 10 + number, Outputs(), notify_address="/ours/1")
 
 
 def test_a_socket_named_in_the_command_is_the_first_inherited_descriptor() -> None:
     spec = _spec(WEB)
 
     assert spec.argv == ("serve", "--fd", "3", "2")
-    assert spec.sockets == {"web": 10}
+    assert spec.sockets == {"web": 12}, "the second queue"
 
 
 def test_a_command_that_names_none_gets_all_in_order() -> None:

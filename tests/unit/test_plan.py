@@ -67,16 +67,16 @@ def test_no_field_of_a_watcher_changes_unnoticed(name: str) -> None:
 
 
 def test_a_rebound_socket_needs_new_readers_and_nobody_else() -> None:
-    found = plan(CONFIG, dataclasses.replace(CONFIG, sockets=(dataclasses.replace(SOCKET, port=8001),)))
+    after = dataclasses.replace(CONFIG, sockets=(dataclasses.replace(SOCKET, port=8001),))
+    found = plan(CONFIG, after, frozenset({"web"}))
 
     assert found.rebound == {"web"}
     assert [each.respawn for each in found.kept] == [{"sockets"}, set()]
 
 
-def test_a_socket_of_other_backlog_is_not_rebound() -> None:
+def test_a_socket_that_keeps_its_queue_needs_nobody() -> None:
     found = plan(CONFIG, dataclasses.replace(CONFIG, sockets=(dataclasses.replace(SOCKET, backlog=9),)))
 
-    assert found.rebound == frozenset()
     assert not any(each.respawn for each in found.kept)
 
 

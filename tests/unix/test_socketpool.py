@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import stat
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import pytest
 
 from forkserve.config.model import SocketOptions
 from forkserve.errors import BindError, ConfigError
-from forkserve.socketpool import SocketPool
-from forkserve.unix.listeners import adopt
+from forkserve.socketpool import SocketChange, SocketPool
+from forkserve.unix.listeners import adopt, resolve
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 with_ipv6 = pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")
@@ -305,77 +306,168 @@ def test_a_socket_takes_the_descriptor_of_its_name_and_no_other(
         os.close(fds[name])
 
 
-def test_a_socket_file_that_a_cleaner_has_removed_is_made_again_by_a_reload(tmp_path: Path) -> None:
-    options = unix(tmp_path / "app.sock")
-    pool = SocketPool.open([options])
-    with socket.socket(socket.AF_UNIX) as early:
-        early.connect(options.path or "")
-        os.unlink(options.path or "")
-        change = pool.prepare([options])
-        (retired,) = change.commit()
-        with socket.socket(socket.AF_UNIX) as late:
-            late.connect(options.path or "")
-            pool["app"].socket.accept()[0].close()
-        retired.socket.accept()[0].close()
-    retired.close()
-    there = (tmp_path / "app.sock").exists()
-    change = pool.prepare([options])
-    assert change.commit() == ()
-    pool.close()
-
-    assert there, "the old one must not take the new file along"
-    assert list(tmp_path.iterdir()) == []
+def prepared(pool: SocketPool, *sockets: SocketOptions) -> SocketChange:
+    return pool.prepare(sockets, {each.name.lower(): resolve(each) for each in sockets})
 
 
-def reaches(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=5).close()
-    except OSError:
-        return False
-    return True
+def change(pool: SocketPool, *sockets: SocketOptions) -> SocketChange:
+    made = prepared(pool, *sockets)
+    pool.commit(made)
+    return made
 
 
-@with_ipv6
-def test_ipv4_goes_where_it_belongs_when_its_own_socket_comes_and_goes(pool: SocketPool) -> None:
-    port = port_of(pool, "web")
-    pool.close()
-    any6, any4 = tcp("six", "::", port=port), tcp("four", "0.0.0.0", port=port)
-    pool = SocketPool.open([any6, any4])
-    assert not pool["six"].takes_ipv4_too
-    for listener in pool.prepare([any6]).commit():
-        listener.close()
-    assert reaches("127.0.0.1", port)
-    assert reaches("::1", port)
-    assert pool.prepare([any6]).commit() == ()
-
-    change = pool.prepare([any6, any4])
-    for listener in change.commit():
-        listener.close()
-    assert not pool["six"].takes_ipv4_too
-    assert reaches("127.0.0.1", port)
-    assert reaches("::1", port)
-    pool.close()
+def connected(address: tuple[str, int]) -> bool:
+    with socket.socket() as client:
+        client.settimeout(0.2)
+        try:
+            client.connect(address)
+        except OSError:
+            return False
+        return True
 
 
 def test_a_reload_keeps_a_socket_with_its_queue(pool: SocketPool) -> None:
     with socket.create_connection(pool["web"].socket.getsockname()):
         before = pool["web"].fd
-        change = pool.prepare([tcp(backlog=7, blocking=True), tcp("more")])
-        retired = change.commit()
+        made = change(pool, tcp(backlog=7, blocking=True), tcp("more"))
         accepted, _ = pool["web"].socket.accept()
         accepted.close()
 
-    assert change.rebound == {"more"}
-    assert retired == ()
+    assert made.rebound == {"more"}
+    assert made.retired == pool.retired == frozenset()
     assert pool["web"].fd == before
     assert os.get_blocking(before)
     assert pool.names == ("web", "more")
 
 
+def test_a_socket_that_is_renamed_keeps_its_queue(pool: SocketPool) -> None:
+    with socket.create_connection(pool["web"].socket.getsockname()):
+        made = change(pool, tcp("http"))
+        accepted, _ = pool["http"].socket.accept()
+        accepted.close()
+
+    assert made.opened == pool.retired == frozenset()
+    assert pool.names == ("http",)
+
+
+def test_names_that_are_exchanged_lead_to_each_others_queues(tmp_path: Path) -> None:
+    pool = SocketPool.open([unix(tmp_path / "a", "a"), unix(tmp_path / "b", "b")])
+    before = pool.fds(["a", "b"])
+    made = change(pool, unix(tmp_path / "a", "b"), unix(tmp_path / "b", "a"))
+    after = pool.fds(["a", "b"])
+    pool.close()
+
+    assert made.rebound == {"a", "b"}
+    assert made.opened == frozenset()
+    assert after == {"a": before["b"], "b": before["a"]}
+
+
+@pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
+def test_sharing_of_the_port_is_switched_with_the_same_queue(before: bool, after: bool) -> None:
+    pool = SocketPool.open([tcp(so_reuseport=before)])
+    made = change(pool, tcp(so_reuseport=after))
+    shared = pool["web"].socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+    pool.close()
+
+    assert made.is_empty
+    assert shared == after
+
+
+def test_a_retired_queue_gets_its_name_again(pool: SocketPool) -> None:
+    address = pool["web"].socket.getsockname()
+    number = pool.numbers["web"]
+    made = change(pool, tcp(host="127.0.0.2", port=address[1]))
+    pool.seal(number)
+    sealed = connected(address)
+    pool.take_back(made)
+
+    assert not sealed
+    assert connected(address)
+    assert pool.numbers["web"] == number
+    assert pool.retired == made.opened
+    pool.discard(*pool.retired)
+
+
+def test_a_later_reload_takes_over_what_is_retired_and_not_yet_closed(pool: SocketPool) -> None:
+    address = pool["web"].socket.getsockname()
+    number = pool.numbers["web"]
+    change(pool, tcp())
+    pool.close()
+    pool = SocketPool.open([tcp(port=address[1])])
+    number = pool.numbers["web"]
+    change(pool, tcp(port=0))
+    pool.seal(number)
+    made = change(pool, tcp("other", port=address[1]))
+    found = (connected(address), pool.numbers["other"])
+    pool.close()
+
+    assert found == (True, number)
+    assert made.opened == frozenset()
+
+
+def test_a_sealed_queue_gives_what_it_has_and_gets_no_more(pool: SocketPool) -> None:
+    address = pool["web"].socket.getsockname()
+    with socket.create_connection(address) as client:
+        pool.seal(pool.numbers["web"])
+        waiting = pool["web"].is_waiting
+        accepted, _ = pool["web"].socket.accept()
+        with accepted:
+            client.sendall(b"x")
+            select.select([accepted], [], [], 10)
+            received = accepted.recv(1)
+
+    assert waiting
+    assert received == b"x"
+    assert not pool["web"].is_waiting
+    assert not connected(address)
+
+
+def test_a_socket_file_that_a_cleaner_has_removed_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    pool = SocketPool.open([unix(path)])
+    path.unlink()
+    made = change(pool, unix(path))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    pool.discard(*pool.retired)
+    is_there = path.exists()
+    pool.close()
+
+    assert made.rebound == {"app"}
+    assert is_there, "the file belongs to the new socket"
+
+
+@with_ipv6
+def test_ipv4_stays_when_the_socket_that_had_it_goes(pool: SocketPool) -> None:
+    port = port_of(pool)
+    pool.close()
+    pool = SocketPool.open([tcp("six", "::", port), tcp("four", "0.0.0.0", port)])
+    made = change(pool, tcp("six", "::", port))
+    for number in pool.retired:
+        pool.discard(number)
+    both = [connected((host, port)) for host in ("127.0.0.1", "::1")]
+    pool.close()
+
+    assert made.rebound == {"six"}
+    assert both[0]
+
+
+def test_a_socket_that_is_let_go_is_bound_again_at_its_address(pool: SocketPool) -> None:
+    address = pool["web"].socket.getsockname()
+    pool.let_go(pool.numbers["web"])
+    refused = not connected(address)
+    made = change(pool, tcp(keep=False))
+
+    assert refused
+    assert made.is_empty
+    assert pool.fd(pool.numbers["web"]) >= 0
+    assert connected(address)
+
+
 def test_a_reload_that_fails_leaves_all_as_it_was(pool: SocketPool, tmp_path: Path) -> None:
     before = list(pool)
     with pytest.raises(BindError):
-        pool.prepare([tcp("web", "::"), unix(tmp_path / "app.sock"), tcp("bad", "192.0.2.1")])
+        prepared(pool, tcp("web", "::"), unix(tmp_path / "app.sock"), tcp("bad", "192.0.2.1"))
 
     assert list(pool) == before
     assert list(tmp_path.iterdir()) == []
@@ -385,7 +477,7 @@ def test_a_reload_that_fails_leaves_all_as_it_was(pool: SocketPool, tmp_path: Pa
 
 def test_a_reload_can_be_abandoned(pool: SocketPool) -> None:
     before = list(pool)
-    pool.prepare([tcp("other")]).abandon()
+    pool.abandon(prepared(pool, tcp("other", "127.0.0.2")))
 
     assert list(pool) == before
 
@@ -395,10 +487,11 @@ def test_a_port_is_bound_anew_beside_the_queue_that_drains(pool: SocketPool) -> 
     pool.close()
     pool = SocketPool.open([tcp(host="0.0.0.0", port=port)])
     with socket.create_connection(("127.0.0.1", port)):
-        (old,) = pool.prepare([tcp(host="127.0.0.1", port=port)]).commit()
-        accepted, _ = old.socket.accept()
+        change(pool, tcp(host="127.0.0.1", port=port))
+        (old,) = pool.retired
+        accepted, _ = pool.listener(old).socket.accept()
         accepted.close()
-        old.close()
+        pool.discard(old)
     with socket.create_connection(("127.0.0.1", port)):
         accepted, _ = pool["web"].socket.accept()
         accepted.close()
@@ -409,7 +502,7 @@ def test_a_socket_file_changes_its_mode_where_it_lies(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     pool = SocketPool.open([unix(path, mode=0o600)])
     fd = pool["app"].fd
-    pool.prepare([unix(path, mode=0o666)]).commit()
+    change(pool, unix(path, mode=0o666))
     mode = stat.S_IMODE(path.stat().st_mode)
     kept = pool["app"].fd == fd
     pool.close()
@@ -420,8 +513,8 @@ def test_a_socket_file_changes_its_mode_where_it_lies(tmp_path: Path) -> None:
 
 def test_a_socket_removed_by_a_reload_is_handed_back_and_takes_its_file_along(tmp_path: Path) -> None:
     pool = SocketPool.open([unix(tmp_path / "app.sock")])
-    (retired,) = pool.prepare([]).commit()
-    retired.close()
+    change(pool)
+    pool.discard(*pool.retired)
 
     assert len(pool) == 0
     assert list(tmp_path.iterdir()) == []

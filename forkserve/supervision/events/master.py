@@ -20,6 +20,7 @@ __all__ = [
     "MasterStopped",
     "OrphanFound",
     "OrphansRemain",
+    "ReloadTakenBack",
     "RestartNeeded",
     "SignalReceived",
     "SocketBound",
@@ -101,7 +102,7 @@ class ConfigRead(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigRefused(Event):
-    """A configuration, or its application, was refused, and nothing has changed; or it was taken back."""
+    """A configuration was refused, and nothing has changed."""
 
     kind: ClassVar[str] = "config.refused"
     channel: ClassVar[str] = "reload"
@@ -110,6 +111,21 @@ class ConfigRefused(Event):
 
     def text(self) -> str:
         return f"reload refused, everything stays as it is: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadTakenBack(Event):
+    """A change of the configuration has failed, and everything is as before it: these watchers went back."""
+
+    kind: ClassVar[str] = "reload.taken-back"
+    channel: ClassVar[str] = "reload"
+    severity: ClassVar[int] = logging.ERROR
+    watchers: tuple[str, ...]
+    reason: str
+
+    def text(self) -> str:
+        what = f" ({listed(self.watchers)})" if self.watchers else ""
+        return f"the reload was taken back, the configuration of before is in force{what}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

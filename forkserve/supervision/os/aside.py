@@ -44,6 +44,7 @@ class Aside(Generic[T]):
         self._then = then
         self._data = bytearray()
         self._timer: Timer | None = None
+        self._reaped = False
         loop.watch(reading, selectors.EVENT_READ, lambda _events: self._read())
 
     def expire_in(self, timeout: float) -> None:
@@ -55,6 +56,10 @@ class Aside(Generic[T]):
         if self._reading >= 0:
             self._close()
             self._kill()
+
+    def reaped(self, pid: int) -> None:
+        """Note that a pid has been reaped: if it is the child's, it is never signalled again."""
+        self._reaped = self._reaped or pid == self.pid
 
     def _expire(self, timeout: float) -> None:
         self.cancel()
@@ -82,8 +87,9 @@ class Aside(Generic[T]):
         self._reading = -1
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        if not self._reaped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
 
 def run_aside(

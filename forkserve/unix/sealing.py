@@ -1,0 +1,62 @@
+"""Lets a listening socket run empty: new connections stay out, those that have begun come in.
+
+Theory of operation. Closing a listener resets whatever waits in its queue, and what comes between the last look and
+close(2) as well. So it is sealed first: a socket filter (SO_ATTACH_FILTER, socket(7), classic BPF) drops each SYN and
+nothing else. A client whose SYN was dropped sends it again after a second, and finds who then has the address, or
+hears that nobody has. Handshakes under way end as usual, so that after a moment the queue only gets shorter.
+
+The file of a Unix socket is removed instead. Where there are no such filters nothing is dropped, and a connection that
+comes in the instant of closing may be reset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import select
+import socket
+import struct
+from socket import AddressFamily, SocketKind
+
+__all__ = ["is_waiting", "seal", "unseal"]
+
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+"""asm-generic/socket.h; the module `socket` does not name them."""
+
+_NO_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of the TCP header that has the flags
+    (0x54, 0, 0, 0x12),  # SYN and ACK alone
+    (0x15, 0, 1, 0x02),  # SYN without ACK:
+    (0x06, 0, 0, 0),  # drop it
+    (0x06, 0, 0, 0xFFFFFFFF),  # anything else: keep it whole
+)
+"""struct sock_filter of linux/filter.h: code, jump if true, jump if false, operand."""
+
+
+def seal(sock: socket.socket) -> None:
+    """Let no new connection into the queue of a TCP listener; others stay as they are."""
+    if not _is_tcp(sock):
+        return
+    program = b"".join(struct.pack("=HBBI", *each) for each in _NO_SYN)
+    memory = ctypes.create_string_buffer(program)
+    with contextlib.suppress(OSError):
+        described = struct.pack("@HP", len(_NO_SYN), ctypes.addressof(memory))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+
+
+def unseal(sock: socket.socket) -> None:
+    """Let connections in again; without a seal it does nothing."""
+    if _is_tcp(sock):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def is_waiting(sock: socket.socket) -> bool:
+    """Tell whether something waits in its queue to be accepted, or to be received."""
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _is_tcp(sock: socket.socket) -> bool:
+    return sock.family in (AddressFamily.AF_INET, AddressFamily.AF_INET6) and sock.type is SocketKind.SOCK_STREAM
