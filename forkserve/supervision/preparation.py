@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
-from forkserve.errors import ConfigError
 from forkserve.supervision.command import credentials_of
 from forkserve.unix.home import enter
 from forkserve.unix.listeners import BindTarget, resolve
@@ -31,14 +30,9 @@ class Preparation:
 
 
 def prepare_config(source: ConfigSource) -> Preparation:
-    """Read the source and look up its names; raises ConfigErrors, ConfigError or BindError.
-
-    A configuration without a watcher is refused: a file that was cut short, or is being written, would stop everything.
-    """
+    """Read the source and look up its names; raises ConfigErrors, ConfigError or BindError."""
     enter(os.environ)
     config = source.read()
-    if not config.watchers:
-        raise ConfigError(f"{source.description}: no watcher is left in it, which would stop everything; see `quit`")
     return Preparation(
         config,
         {each.name.lower(): credentials_of(each) for each in config.watchers},

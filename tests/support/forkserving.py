@@ -103,7 +103,8 @@ class Forkserve:
         """Return the living processes that it supervises, in order of pid, without its companions."""
         # what has the master's own title is on its way to be a companion or a program
         companions = ("forkserve: guard", "forkserve: log", "forkserve: master", "forkserve: reading")
-        return [each for each in children_of(self.pid) if not _title(each.pid).startswith(companions)]
+        titles = {each: _title(each.pid) for each in children_of(self.pid)}  # none of one that is just ending
+        return [each for each, title in titles.items() if title and not title.startswith(companions)]
 
     def started(self, name: str) -> int:
         """Wait for the next start of a process such as `web[1]`, and return its pid.

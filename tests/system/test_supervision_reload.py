@@ -248,7 +248,7 @@ def test_a_configuration_without_a_watcher_is_refused(folder: Path) -> None:
         server.allow("reload refused")
         for text in ("", socket_section("web", port)):
             reload(server, text)
-            server.expect("ERROR .*reload refused, everything stays as it is: stack.ini: no watcher is left in it")
+            server.expect("ERROR .*reload refused, everything stays as it is: stack.ini: no watcher, nothing to run")
         assert "hello" in ask(port)
 
 

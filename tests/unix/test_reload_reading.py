@@ -57,7 +57,7 @@ def test_a_configuration_without_a_watcher_is_refused(loop: Loop, tmp_path: Path
     completion = reloader.request()
     finished(loop, completion)
 
-    assert "no watcher is left in it" in str(completion.error)
+    assert "no watcher, nothing to run" in str(completion.error)
 
 
 def test_a_stop_ends_the_reading_and_all_that_was_asked_for(loop: Loop, tmp_path: Path) -> None:
