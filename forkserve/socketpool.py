@@ -66,9 +66,9 @@ class SocketPool:
     """Listeners by name; names compare without regard to case, as in Circus."""
 
     def __init__(self, listeners: Iterable[Listener]) -> None:
-        self._queues = dict(enumerate(listeners, 1))
-        self._last = len(self._queues)
-        self.numbers: Names = {listener.name.lower(): number for number, listener in self._queues.items()}
+        self.queues = dict(enumerate(listeners, 1))
+        self.last = len(self.queues)
+        self.numbers: Names = {listener.name.lower(): number for number, listener in self.queues.items()}
 
     @classmethod
     def open(cls, sockets: Sequence[SocketOptions], handed_in: Mapping[str, int] | None = None) -> SocketPool:
@@ -85,7 +85,7 @@ class SocketPool:
 
     def __iter__(self) -> Iterator[Listener]:
         """Iterate over the listeners in force, in the order of the configuration."""
-        return iter(tuple(self._queues[number] for number in self.numbers.values()))
+        return iter(tuple(self.queues[number] for number in self.numbers.values()))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -94,7 +94,7 @@ class SocketPool:
         return name.lower() in self.numbers
 
     def __getitem__(self, name: str) -> Listener:
-        return self._queues[self.numbers[name.lower()]]
+        return self.queues[self.numbers[name.lower()]]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,20 +104,20 @@ class SocketPool:
     @property
     def retired(self) -> frozenset[int]:
         """Queues that no name leads to and that are open still."""
-        return frozenset(self._queues) - frozenset(self.numbers.values())
+        return frozenset(self.queues) - frozenset(self.numbers.values())
 
     def listener(self, number: int) -> Listener:
         """Return the listener of a queue; raises KeyError once it was discarded."""
-        return self._queues[number]
+        return self.queues[number]
 
     def fd(self, number: int) -> int:
         """Return the descriptor of a queue, which is bound again if it was let go; raises BindError."""
-        listener = self._queues.get(number)
+        listener = self.queues.get(number)
         if listener is None:
             raise BindError(f"the socket that was queue {number} is closed")
         if not listener.is_open:
             listener = bind(listener.options, listener.target, v6only=listener.v6only)
-            self._queues[number] = listener
+            self.queues[number] = listener
         return listener.fd
 
     def fds(self, names: Iterable[str]) -> dict[str, int]:
@@ -126,10 +126,10 @@ class SocketPool:
 
     def let_go(self, number: int) -> None:
         """Close a queue until `fd` asks for it again, at the same address."""
-        listener = self._queues[number]
+        listener = self.queues[number]
         if listener.is_open and listener.target.address is not None:
             target = replace(listener.target, address=listener.socket.getsockname())
-            self._queues[number] = replace(listener, target=target)
+            self.queues[number] = replace(listener, target=target)
         listener.close()
 
     # A change of the configuration.
@@ -143,18 +143,18 @@ class SocketPool:
         _refuse_same_names(sockets)
         kept = self._kept(sockets)
         missing = [options for options in sockets if options.name.lower() not in kept]
-        leaving = [listener for number, listener in self._queues.items() if number not in kept.values()]
+        leaving = [listener for number, listener in self.queues.items() if number not in kept.values()]
         opened = _open(missing, _Surroundings(sockets, targets=targets, leaving=leaving))
-        numbers = dict(enumerate(opened, self._last + 1))
-        self._last += len(numbers)
-        self._queues |= numbers
+        numbers = dict(enumerate(opened, self.last + 1))
+        self.last += len(numbers)
+        self.queues |= numbers
         kept |= {listener.name.lower(): number for number, listener in numbers.items()}
         after = {options.name.lower(): kept[options.name.lower()] for options in sockets}
         return SocketChange(
             before=dict(self.numbers),
             after=after,
             opened=frozenset(numbers),
-            options_before={number: self._queues[number].options for number in self.numbers.values()},
+            options_before={number: self.queues[number].options for number in self.numbers.values()},
             options_after={after[options.name.lower()]: options for options in sockets},
         )
 
@@ -163,7 +163,7 @@ class SocketPool:
         left = list(sockets)
         kept: dict[str, int] = {}
         for numbers in (self.numbers, {f"\0{number}": number for number in sorted(self.retired)}):
-            there = {name: self._queues[number] for name, number in numbers.items()}
+            there = {name: self.queues[number] for name, number in numbers.items()}
             before = {
                 name: (each.options, each.v6only if each.is_ours else is_ipv6_only(each.options, sockets))
                 for name, each in there.items()
@@ -185,34 +185,34 @@ class SocketPool:
     def abandon(self, change: SocketChange) -> None:
         """Close what was opened for a change that was not committed."""
         for number in change.opened:
-            self._queues.pop(number).close()
+            self.queues.pop(number).close()
         self._unshare()
 
     def seal(self, number: int) -> None:
         """Let no new connection into a retired queue."""
-        if self._queues[number].is_open:
-            self._queues[number].seal()
+        if self.queues[number].is_open:
+            self.queues[number].seal()
 
     def discard(self, number: int) -> None:
         """Close a retired queue."""
-        self._queues.pop(number).close()
+        self.queues.pop(number).close()
         self._unshare()
 
     def close(self) -> None:
         """Close all, and remove the files that are ours."""
-        for listener in self._queues.values():
+        for listener in self.queues.values():
             listener.close()
-        self._queues, self.numbers = {}, {}
+        self.queues, self.numbers = {}, {}
 
     def _swap(self, names: Names, options: Mapping[int, SocketOptions]) -> None:
         self.numbers = names
         for number, wanted in options.items():
-            before = self._queues[number]
-            self._queues[number] = replace(before, options=wanted)
+            before = self.queues[number]
+            self.queues[number] = replace(before, options=wanted)
             self._adjust(number)
 
     def _adjust(self, number: int) -> None:
-        listener = self._queues[number]
+        listener = self.queues[number]
         if listener.is_open:
             try:
                 listener.adjust()

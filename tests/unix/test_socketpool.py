@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import select
 import socket
@@ -16,6 +17,13 @@ import pytest
 from forkserve.config.model import SocketOptions
 from forkserve.errors import BindError, ConfigError
 from forkserve.socketpool import SocketChange, SocketPool
+from forkserve.supervision.retirement import Retirement
+from forkserve.supervision.socketstate import (
+    pool_from_data,
+    pool_to_data,
+    retirement_from_data,
+    retirement_to_data,
+)
 from forkserve.unix.listeners import adopt, resolve
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -543,3 +551,32 @@ def test_a_socket_is_bound_to_its_interface() -> None:
     pool.close()
 
     assert device.rstrip(b"\0") == b"lo"
+
+
+def test_the_pool_is_written_as_data_and_read_back_with_its_queues(tmp_path: Path) -> None:
+    pool = SocketPool.open([tcp(backlog=5), unix(tmp_path / "a", mode=0o600), tcp("brief", keep=False)])
+    change(pool, tcp("http", "127.0.0.2"), unix(tmp_path / "a", mode=0o600), tcp("brief", keep=False))
+    retirement = Retirement(pool, list, lambda _event: None)
+    retirement.seal(12.5)
+    retirement.held.add(4711)
+    pool.let_go(pool.numbers["brief"])
+    text = json.dumps([pool_to_data(pool), retirement_to_data(retirement)])
+    queues, pool.queues = pool.queues, {}
+    for each in queues.values():
+        each.socket.detach()
+    of_pool, of_retirement = json.loads(text)
+    pool = pool_from_data(of_pool)
+    retirement = Retirement(pool, list, lambda _event: None)
+    retirement_from_data(of_retirement, retirement)
+    again = json.dumps([pool_to_data(pool), retirement_to_data(retirement)])
+    with socket.create_connection(pool["http"].socket.getsockname()):
+        pool["http"].socket.accept()[0].close()
+    reopened = pool.fd(pool.numbers["brief"])
+    retirement.close_unread()
+    left = pool.retired
+    pool.close()
+
+    assert again == text
+    assert reopened >= 0
+    assert left == frozenset()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,78 @@
+"""The sockets as plain data, and back: queues by number with their descriptors, those that are retired among them.
+
+Rules: as for `state`; descriptors are their numbers, instants those of the monotonic clock. A change of the
+configuration that is under way is not written: an upgrade waits for its end, as a second change does.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from forkserve.config.model import SocketOptions
+from forkserve.socketpool import SocketPool
+from forkserve.supervision.retirement import Retirement
+from forkserve.unix.listeners import BindTarget, Listener
+from forkserve.unix.socketfiles import SocketFile
+
+__all__ = ["pool_from_data", "pool_to_data", "retirement_from_data", "retirement_to_data"]
+
+Data = Mapping[str, Any]
+
+
+def pool_to_data(pool: SocketPool) -> Data:
+    """Return the queues and the names that lead to them."""
+    return {
+        "numbers": dict(pool.numbers),
+        "last": pool.last,
+        "queues": {str(number): _from_listener(each) for number, each in pool.queues.items()},
+    }
+
+
+def pool_from_data(data: Data) -> SocketPool:
+    """Return a pool of the same queues, whose descriptors this process has open."""
+    pool = SocketPool(())
+    pool.queues = {int(number): _to_listener(each) for number, each in data["queues"].items()}
+    pool.numbers, pool.last = dict(data["numbers"]), data["last"]
+    return pool
+
+
+def retirement_to_data(retirement: Retirement) -> Data:
+    """Return which queues run empty since when, and which processes read them."""
+    sealed = {str(number): instant for number, instant in retirement.sealed.items()}
+    return {"sealed": sealed, "held": sorted(retirement.held)}
+
+
+def retirement_from_data(data: Data, retirement: Retirement) -> None:
+    """Go on where another stood."""
+    retirement.sealed = {int(number): instant for number, instant in data["sealed"].items()}
+    retirement.held = set(data["held"])
+
+
+def _from_listener(listener: Listener) -> Data:
+    return {
+        "options": msgspec.to_builtins(listener.options),
+        "target": msgspec.to_builtins(listener.target),
+        "file": msgspec.to_builtins(listener.file),
+        "v6only": listener.v6only,
+        "fd": listener.fd,
+        "kind": (int(listener.socket.family), int(listener.socket.type)),
+    }
+
+
+def _to_listener(data: Data) -> Listener:
+    if data["fd"] >= 0:
+        sock = socket.socket(fileno=data["fd"])
+    else:  # it was let go, and is bound again when somebody asks for it
+        sock = socket.socket(*data["kind"])
+        sock.close()
+    return Listener(
+        msgspec.convert(data["options"], SocketOptions),
+        sock,
+        msgspec.convert(data["target"], BindTarget),
+        msgspec.convert(data["file"], SocketFile | None),
+        data["v6only"],
+    )
