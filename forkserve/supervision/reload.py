@@ -35,7 +35,7 @@ from forkserve.supervision.retirement import Retirement
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.wording import listed
 
-__all__ = ["ConfigChange", "Phase", "Reloader", "reload_all"]
+__all__ = ["ConfigChange", "ChangePhase", "Reloader", "reload_all"]
 
 READING_TIMEOUT = 10.0
 """Seconds in which a configuration must have been read and its names looked up."""
@@ -52,7 +52,7 @@ def reload_all(supervisor: Supervisor) -> Completion:
     return all_of([queue.submit(Reload()) for queue in queues if queue.watcher.up], f"reloaded{left_alone}")
 
 
-class Phase(Enum):
+class ChangePhase(Enum):
     """How far a change is."""
 
     IDLE = "idle"
@@ -77,7 +77,7 @@ class Reloader:
     def __init__(
         self, supervisor: Supervisor, source: ConfigSource, loop: Loop, *, timeout: float = READING_TIMEOUT
     ) -> None:
-        self.phase = Phase.IDLE
+        self.phase = ChangePhase.IDLE
         self.change: ConfigChange | None = None
         self.retirement = Retirement(supervisor.pool, supervisor.processes, supervisor.emit)
         self._supervisor = supervisor
@@ -96,7 +96,7 @@ class Reloader:
     @property
     def is_busy(self) -> bool:
         """True while a change is under way, or asked for."""
-        return self.phase is not Phase.IDLE or bool(self._next.completions)
+        return self.phase is not ChangePhase.IDLE or bool(self._next.completions)
 
     def request(self, *, processes: bool = True) -> Completion:
         """Read the configuration again and change what differs; with `processes`, replace the unchanged ones as well.
@@ -122,14 +122,14 @@ class Reloader:
             self._aside.cancel()
             self._aside = None
         asked, self._next = self._next, _Asked()
-        self.phase, self.change = Phase.IDLE, None
+        self.phase, self.change = ChangePhase.IDLE, None
         self._tickets.clear()
         for completion in (self._completion, *asked.completions):
             completion.fail(ControlError("forkserve is stopping"))
 
     def hold(self, process: Process) -> bool:
         """Tell whether a process that has been replaced must go on reading for a while; see `Retirement`."""
-        return self.phase is not Phase.IDLE and self.retirement.hold(process)
+        return self.phase is not ChangePhase.IDLE and self.retirement.hold(process)
 
     def look(self) -> None:
         """Move the change on, if it is time; called after every event."""
@@ -143,21 +143,23 @@ class Reloader:
         with Barrier(self._supervisor.emit, "the change of the configuration"):
             yield
             is_through = True
-        if not is_through and self.phase is not Phase.IDLE:
+        if not is_through and self.phase is not ChangePhase.IDLE:
             self._end(ForkserveError("a bug in forkserve; its log says more"))
 
     def _look(self) -> None:
-        if self.phase is Phase.APPLYING:
+        if self.phase is ChangePhase.APPLYING:
             self._judge()
-        if self.phase is Phase.DRAINING and self.retirement.is_drained(self._loop.now()):
+        if self.phase is ChangePhase.DRAINING and self.retirement.is_drained(self._loop.now()):
             self._remove_the_rest()
-        if self.phase in (Phase.REMOVING, Phase.TAKING_BACK) and all(each.done for each in self._tickets.values()):
+        if self.phase in (ChangePhase.REMOVING, ChangePhase.TAKING_BACK) and all(
+            each.done for each in self._tickets.values()
+        ):
             self._finish()
         self._let_go()
         self.retirement.close_unread()
-        if self.phase is Phase.IDLE:
+        if self.phase is ChangePhase.IDLE:
             self.retirement.let_unwanted_go(self._wanted_queues)
-        if self.phase is Phase.DRAINING or self.retirement.held:
+        if self.phase is ChangePhase.DRAINING or self.retirement.held:
             self._come_back()
 
     def _wanted_queues(self) -> Iterator[int]:
@@ -169,7 +171,7 @@ class Reloader:
 
     def _begin(self, completion: Completion, *, processes: bool) -> None:
         self._completion, self._processes = completion, processes
-        self.phase = Phase.READING
+        self.phase = ChangePhase.READING
         source = self.source
         try:
             self._aside = run_aside(
@@ -209,7 +211,7 @@ class Reloader:
 
     def _apply(self, change: ConfigChange, wanted: Plan, commands: Mapping[str, Command]) -> None:
         supervisor = self._supervisor
-        self.phase, self.change, self._commands = Phase.APPLYING, change, commands
+        self.phase, self.change, self._commands = ChangePhase.APPLYING, change, commands
         supervisor.pool.commit(change.sockets)
         supervisor.config = change.new
         logging.getLogger("forkserve").setLevel(change.new.master.loglevel.upper())
@@ -256,7 +258,7 @@ class Reloader:
             self._take_back(change, frozenset(failed))
         elif all(each.done or self._goes_on_alone(name) for name, each in self._tickets.items()):
             self._why = "\n".join(str(each.error) for each in failed.values())
-            self.phase = Phase.DRAINING
+            self.phase = ChangePhase.DRAINING
             self.retirement.seal(self._loop.now())
 
     def _was_stopped(self, name: str) -> bool:
@@ -274,7 +276,7 @@ class Reloader:
 
     def _remove_the_rest(self) -> None:
         assert self.change is not None
-        self.phase = Phase.REMOVING
+        self.phase = ChangePhase.REMOVING
         removed = {name: self._supervisor.remove(name) for name in self.change.leaving}
         self._tickets = {name: each for name, each in self._tickets.items() if each.done} | removed
 
@@ -282,7 +284,7 @@ class Reloader:
 
     def _take_back(self, change: ConfigChange, failed: frozenset[str]) -> None:
         supervisor = self._supervisor
-        self.phase = Phase.TAKING_BACK
+        self.phase = ChangePhase.TAKING_BACK
         supervisor.pool.take_back(change.sockets)
         supervisor.config = change.old
         logging.getLogger("forkserve").setLevel(change.old.master.loglevel.upper())
@@ -301,7 +303,7 @@ class Reloader:
     def _finish(self) -> None:
         change, why = self.change, self._why
         assert change is not None
-        if self.phase is Phase.TAKING_BACK:
+        if self.phase is ChangePhase.TAKING_BACK:
             back = tuple(each.name for each in change.undo)
             event = ReloadTakenBack(watchers=back, reason=why.replace("\n", "; "))
             self._supervisor.emit(event)
@@ -312,7 +314,7 @@ class Reloader:
 
     def _end(self, error: ForkserveError | None) -> None:
         completion, self._completion = self._completion, Completion()
-        self.phase, self.change, self._why = Phase.IDLE, None, ""
+        self.phase, self.change, self._why = ChangePhase.IDLE, None, ""
         self._tickets = {}
         asked, self._next = self._next, _Asked()
         if asked.completions:
@@ -326,7 +328,7 @@ class Reloader:
             completion.fail(error)
 
     def _let_go(self) -> None:
-        undecided = self.phase in (Phase.READING, Phase.APPLYING, Phase.TAKING_BACK)
+        undecided = self.phase in (ChangePhase.READING, ChangePhase.APPLYING, ChangePhase.TAKING_BACK)
         for pid in self.retirement.to_let_go(self._loop.now(), undecided=undecided):
             for watcher in self._supervisor.watchers:
                 watcher.let_go(pid)

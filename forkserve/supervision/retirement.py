@@ -20,7 +20,8 @@ from forkserve.supervision.events import Event, SocketClosed, SocketRetired
 __all__ = ["Reader", "Retirement", "is_held"]
 
 QUIET = 0.25
-"""Seconds after the sealing in which handshakes that were under way may still end."""
+"""Seconds for which a sealed queue must have been seen empty: handshakes that were under way have ended by then, and
+what was taken last has been answered by a program that stops at once when it is told to."""
 
 PATIENCE = 10.0
 """Seconds after the sealing in which a queue must be empty; then its last reader is too slow to wait for."""
@@ -47,12 +48,13 @@ def is_held(queues: Iterable[int], pid: int, readers: Mapping[int, Set[int]], un
 
 @dataclass(slots=True)
 class Retirement:
-    """`sealed` has the instant of sealing by queue; `held` are pids."""
+    """`sealed` has the instant of sealing by queue, `filled` that of its last content; `held` are pids."""
 
     pool: SocketPool
     processes: Callable[[], Iterable[Reader]]
     emit: Callable[[Event], None]
     sealed: dict[int, float] = field(default_factory=dict)
+    filled: dict[int, float] = field(default_factory=dict)
     held: set[int] = field(default_factory=set)
 
     def hold(self, process: Reader) -> bool:
@@ -73,7 +75,7 @@ class Retirement:
         """Let every retired queue run empty: the change is decided."""
         for number in self.pool.retired - self.sealed.keys():
             self.pool.seal(number)
-            self.sealed[number] = now
+            self.sealed[number] = self.filled[number] = now
 
     def is_drained(self, now: float) -> bool:
         """True when no sealed queue has anything left in it that somebody will take."""
@@ -101,6 +103,7 @@ class Retirement:
         used = {number for each in self.processes() for number in each.queues} if self.sealed else set()
         for number in [number for number in self.sealed if number not in used]:
             del self.sealed[number]
+            self.filled.pop(number, None)
             if number in self.pool.retired:
                 listener = self.pool.listener(number)
                 closed = SocketClosed(socket=listener.name, address=listener.address)
@@ -128,7 +131,8 @@ class Retirement:
 
     def _is_filled(self, number: int, now: float) -> bool:
         """Tell whether a queue may have something in it that its readers will take."""
-        since = now - self.sealed[number]
-        if number not in self.pool.retired or since > PATIENCE:
+        if number not in self.pool.retired or now - self.sealed[number] > PATIENCE or number not in self._readers():
             return False
-        return number in self._readers() and (since < QUIET or self.pool.listener(number).is_waiting)
+        if self.pool.listener(number).is_waiting:
+            self.filled[number] = now
+        return now - self.filled.get(number, 0.0) < QUIET

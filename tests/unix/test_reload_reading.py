@@ -14,7 +14,7 @@ from forkserve.socketpool import SocketPool
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import ConfigRefused, Event
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.reload import Phase, Reloader
+from forkserve.supervision.reload import ChangePhase, Reloader
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
 
@@ -48,7 +48,7 @@ def test_a_reading_that_takes_too_long_is_refused(loop: Loop, tmp_path: Path) ->
 
     assert str(completion.error) == "reading the configuration took longer than 0.1 s"
     assert events == [ConfigRefused(reason=str(completion.error))]
-    assert reloader.phase is Phase.IDLE
+    assert reloader.phase is ChangePhase.IDLE
 
 
 def test_a_configuration_without_a_watcher_is_refused(loop: Loop, tmp_path: Path) -> None:
