@@ -28,7 +28,25 @@ BROKEN = "raise RuntimeError('this code is broken')\n"
 BIN = Path(sys.executable).parent
 SERVE = f"{BIN}/forkserve-worker --fd $(circus.sockets.NAME) APP:app"
 
-ACCEPT_LOOP = Path(__file__).parent.parent.parent / "examples" / "accept_loop.py"
+ENDS_AT_ONCE = """
+import os, signal, socket, sys
+listener = socket.socket(fileno=int(sys.argv[1]))
+busy = over = False
+def end(*_):
+    global over
+    over = True
+    if not busy:
+        os._exit(0)
+signal.signal(signal.SIGTERM, end)
+while not over:
+    busy = False
+    conn, _ = listener.accept()
+    busy = True
+    with conn:
+        conn.recv(65536)
+        conn.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\nConnection: close\\r\\n\\r\\nhello")
+"""
+"""Ends at SIGTERM with the request that it has in hand, whatever else waits in the queue."""
 
 
 def socket_section(name: str, port: int, *more: str) -> str:
@@ -118,7 +136,8 @@ def test_a_port_that_moves_and_comes_back_under_load_loses_nobody(folder: Path, 
 
 def test_a_program_that_knows_nothing_of_draining_reads_its_old_queue_to_the_end(folder: Path) -> None:
     here, there = free_ports(2)
-    loop = f"[watcher:web]\ncmd = {sys.executable} -S {ACCEPT_LOOP} $(circus.sockets.web)\nready_after = 0.2\n"
+    (folder / "once.py").write_text(ENDS_AT_ONCE)
+    loop = f"[watcher:web]\ncmd = {sys.executable} -S once.py $(circus.sockets.web)\nready_after = 0.2\n"
     with running(cwd=folder, config=socket_section("web", here, "blocking = True") + loop) as server:
         server.started("web[1]")
         with Load(("127.0.0.1", here), clients=8) as load:
