@@ -38,6 +38,7 @@ from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.failure import log_trace
 from forkserve.serving.inherited import KEPT, Listener, describe, open_listeners
+from forkserve.serving.parser import chosen
 from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify
@@ -330,6 +331,8 @@ def prepare(options: WorkerOptions) -> Prepared:
     entry = named or registry.choose(loaded.interface, threads=options.serving.concurrency.threads)
     if loaded.interface not in entry.traits.interfaces:
         raise BackendError(_mismatch(entry, loaded))
+    if "parser" in entry.traits.honours:
+        chosen(options.serving.parser.parser)
     return Prepared(loaded, entry)
 
 

@@ -35,6 +35,7 @@ from forkserve.serving.engine.listening import Listening
 from forkserve.serving.failure import log_waiting
 from forkserve.serving.http.fields import ScopeCollector
 from forkserve.serving.http.request import Profile
+from forkserve.serving.parser import reader_of
 
 __all__ = ["Asgi"]
 
@@ -136,11 +137,12 @@ class _Serving:
         limits = Limits.of(options)
         tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
         forwarding = None if trusted is None else Forwarding(*trusted)
+        parser = reader_of(options.parser.parser)
         listenings = [
             Listening(
                 listener,
                 ScopeTemplate(listener, root_path=options.proxy.root_path, tls=tls is not None, forwarding=forwarding),
-                Profile(limits.http, ScopeCollector),
+                Profile(limits.http, ScopeCollector, parser),
             )
             for listener in self._listeners
         ]

@@ -28,6 +28,7 @@ from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.request import Profile
 from forkserve.serving.http.response import Prepared
 from forkserve.serving.native import hot
+from forkserve.serving.parser import reader_of
 from forkserve.wsgi import Exchange, Site
 
 __all__ = ["HONOURS", "WsgiRunner", "open_access_log", "settle", "tls_of", "trusted_by", "wsgi_driver"]
@@ -60,6 +61,7 @@ HONOURS = frozenset(
         "max_requests_jitter",
         "max_rss",
         "min_rate",
+        "parser",
         "proxy_allow_ips",
         "proxy_protocol",
         "request_id_header",
@@ -94,7 +96,7 @@ def wsgi_driver(
     options = run.options
     limits = Limits.of(options)
     tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
-    root = script_name(options.proxy.root_path)
+    root, parser = script_name(options.proxy.root_path), reader_of(options.parser.parser)
     listenings = [
         Listening(
             listener,
@@ -105,7 +107,7 @@ def wsgi_driver(
                 tls=tls is not None,
                 server=run.server,
             ),
-            Profile(limits.http, EnvironCollector),
+            Profile(limits.http, EnvironCollector, parser),
         )
         for listener in listeners
     ]

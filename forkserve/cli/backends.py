@@ -8,7 +8,9 @@ import textwrap
 from typing import Any
 
 from forkserve.backends.registry import Entry, entries, state_of
+from forkserve.config.serving import Parser
 from forkserve.serving.native import PURE, hot
+from forkserve.serving.parser import chosen
 
 __all__ = ["backends_json", "backends_table"]
 
@@ -30,7 +32,7 @@ def backends_table() -> str:
         lines.append(head.rstrip())
         for text in _notes(row):
             lines += textwrap.wrap(text, columns, initial_indent="    ", subsequent_indent="      ")
-    return "\n".join([*lines, "", *textwrap.wrap(_compiled(), columns)])
+    return "\n".join([*lines, "", *textwrap.wrap(f"{_compiled()} {_parser()}", columns)])
 
 
 def _compiled() -> str:
@@ -38,6 +40,13 @@ def _compiled() -> str:
         return "The hot path of sync, threads, gevent and asgi is the compiled one."
     why = "as FORKSERVE_PURE asks" if PURE else "since no C compiler was there when forkserve was installed"
     return f"The hot path of sync, threads, gevent and asgi is the one in Python, which is slower, {why}."
+
+
+def _parser() -> str:
+    if chosen(Parser.AUTO) is Parser.H11:
+        why = "as FORKSERVE_PURE asks" if PURE else "since httptools cannot be imported"
+        return f"Requests are parsed by h11, which is Python, {why}."
+    return "Requests are parsed by compiled code (llhttp, by httptools); by h11 with --parser h11."
 
 
 def _notes(row: dict[str, Any]) -> list[str]:

@@ -58,6 +58,7 @@ GROUPS = {
     "ProcessOptions": "process",
     "Concurrency": "concurrency",
     "HttpLimits": "limits of a request",
+    "ParserOptions": "parser of requests",
     "Timeouts": "time limits",
     "ProxyOptions": "behind a proxy",
     "AccessLogOptions": "access log",

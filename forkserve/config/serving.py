@@ -22,6 +22,8 @@ __all__ = [
     "HttpLimits",
     "Lifespan",
     "Lifetime",
+    "Parser",
+    "ParserOptions",
     "ProxyOptions",
     "ProxyProtocol",
     "ServingOptions",
@@ -41,6 +43,14 @@ class Lifespan(Enum):
     AUTO = "auto"
     ON = "on"
     OFF = "off"
+
+
+class Parser(Enum):
+    """What reads the header fields of requests: llhttp and our own C, or h11, which is pure Python."""
+
+    AUTO = "auto"
+    C = "c"
+    H11 = "h11"
 
 
 class ProxyProtocol(Enum):
@@ -142,6 +152,20 @@ class HttpLimits:
         1 << 20, "Bytes of a body kept in memory; more goes to a temporary file.", parse=size, check=at_least(0),
         cli=("--body-in-memory",), metavar="BYTES",
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParserOptions:
+    """How the heads of requests are read."""
+
+    parser: Parser = option(
+        Parser.AUTO,
+        "What parses requests: c (compiled), or h11 (Python, slower, the same verdicts); auto is c where it can be "
+        "imported and FORKSERVE_PURE is not set, else h11.",
+        parse=member(Parser),
+        cli=("--parser",),
+        choices=("auto", "c", "h11"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +353,7 @@ class ServingOptions:
 
     concurrency: Concurrency = field(default_factory=Concurrency)
     http: HttpLimits = field(default_factory=HttpLimits)
+    parser: ParserOptions = field(default_factory=ParserOptions)
     timeouts: Timeouts = field(default_factory=Timeouts)
     proxy: ProxyOptions = field(default_factory=ProxyOptions)
     access_log: AccessLogOptions = field(default_factory=AccessLogOptions)

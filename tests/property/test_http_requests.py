@@ -135,6 +135,9 @@ def test_too_many_fields_and_another_fault_are_told_alike(fault: bytes, place: i
     fields = [b"Host: a\r\n"] + [b"X: y\r\n"] * 99
     fields.insert(place, fault)
     raw = b"GET / HTTP/1.1\r\n" + b"".join(fields) + b"\r\n"
-    found = {drive(Profile(Limits(), ScopeCollector), way).refusal for way in ([raw], bytewise(raw), sliced(raw, 1))}
+    found = {
+        drive(Profile(Limits(), ScopeCollector, RememberedFields), way).refusal
+        for way in ([raw], bytewise(raw), sliced(raw, 1))
+    }
     assert len(found) == 1
     assert found <= {400, 417, 431, 501}

@@ -12,6 +12,7 @@ from forkserve.serving.http.fields import Collector, Fields
 from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.refusal import Refusal
+from forkserve.serving.http.remembered import RememberedFields
 from forkserve.serving.http.request import Profile, RequestReader
 from forkserve.serving.native import hot
 
@@ -27,8 +28,8 @@ class Both:
         self.epoll = epoll()
         self.connections: dict[int, Any] = {}
         self.handlers: dict[int, Any] = {}
-        self.listening = Listening(self.sock, {}, Profile(limits, collector))
-        self.python = Profile(limits, collector)
+        self.listening = Listening(self.sock, {}, Profile(limits, collector, RememberedFields))
+        self.python = Profile(limits, collector, RememberedFields)
         self.lane = hot.Lane(self, (RequestLine, Fields))  # type: ignore[union-attr]
 
     def fileno(self) -> int:

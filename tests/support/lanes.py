@@ -21,6 +21,7 @@ from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.http.fields import Collector, Fields
 from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.remembered import RememberedFields
 from forkserve.serving.http.request import Profile
 from tests.support.compiled_heads import facts
 
@@ -94,7 +95,7 @@ class Driven:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.sock.setblocking(False)
         self.recorder = _Recorder()
-        listening = Listening(self.sock, {}, Profile(limits.http, collector))
+        listening = Listening(self.sock, {}, Profile(limits.http, collector, RememberedFields))
         self.run = Run(options)
         self.driver = Driver([listening], limits, exchange=_Recorded, runner=self.recorder, run=self.run)
         if not compiled:

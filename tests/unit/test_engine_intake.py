@@ -8,6 +8,7 @@ from forkserve.config.serving import ServingOptions
 from forkserve.serving.engine.intake import CREDIT, Intake
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.http.fields import EnvironCollector
+from forkserve.serving.http.remembered import RememberedFields
 from forkserve.serving.http.request import Profile, RequestReader
 
 GRACE = 30.0
@@ -15,7 +16,7 @@ LIMITS = dataclasses.replace(Limits.of(ServingOptions()), body=GRACE, min_rate=5
 
 
 def intake(field: str) -> Intake:
-    reader = RequestReader(Profile(LIMITS.http, EnvironCollector))
+    reader = RequestReader(Profile(LIMITS.http, EnvironCollector, RememberedFields))
     assert reader.feed(f"POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n".encode())
     return Intake(reader.fields, LIMITS, 0.0)
 

@@ -19,7 +19,7 @@ GET = b"GET /a?b HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n"
 
 
 def read(raw: bytes, collector: type[Collector] = EnvironCollector, **limits: object) -> RequestReader:
-    reader = RequestReader(Profile(Limits(**limits), collector))  # type: ignore[arg-type]
+    reader = RequestReader(Profile(Limits(**limits), collector, RememberedFields))  # type: ignore[arg-type]
     assert reader.feed(raw)
     return reader
 
@@ -54,7 +54,7 @@ def test_host_of_an_absolute_target_stands_in_both_shapes() -> None:
 
 
 def test_equal_blocks_share_their_fields_and_others_do_not() -> None:
-    reader = RequestReader(Profile(Limits(), EnvironCollector))
+    reader = RequestReader(Profile(Limits(), EnvironCollector, RememberedFields))
     seen = []
     for _ in range(4):
         assert reader.feed(GET)
@@ -65,7 +65,7 @@ def test_equal_blocks_share_their_fields_and_others_do_not() -> None:
 
 
 def test_a_remembered_block_is_judged_again_in_http_1_0() -> None:
-    reader = RequestReader(Profile(Limits(), EnvironCollector))
+    reader = RequestReader(Profile(Limits(), EnvironCollector, RememberedFields))
     for _ in range(3):
         assert reader.feed(GET)
     assert reader.feed(GET.replace(b"1.1", b"1.0"))
@@ -73,7 +73,7 @@ def test_a_remembered_block_is_judged_again_in_http_1_0() -> None:
 
 
 def test_a_remembered_block_is_no_excuse_for_what_follows() -> None:
-    reader = RequestReader(Profile(Limits(), EnvironCollector))
+    reader = RequestReader(Profile(Limits(), EnvironCollector, RememberedFields))
     for _ in range(3):
         assert reader.feed(GET)
     assert reader.feed(GET + b"GET /2 HTTP/1.1\r\n")
@@ -83,14 +83,14 @@ def test_a_remembered_block_is_no_excuse_for_what_follows() -> None:
 
 @pytest.mark.parametrize("collector", [EnvironCollector, ScopeCollector])
 def test_a_line_without_a_colon_is_refused_though_it_is_a_known_name(collector: type[Collector]) -> None:
-    reader = RequestReader(Profile(Limits(), collector))
+    reader = RequestReader(Profile(Limits(), collector, RememberedFields))
     for _ in range(3):
         with pytest.raises(Refusal, match="400"):
             reader.feed(b"GET / HTTP/1.1\r\nHost: h\r\nCookie: " + 300 * b"a" + b"\r\nAccept\r\n\r\n")
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    profile = Profile(Limits(), EnvironCollector)
+    profile = Profile(Limits(), EnvironCollector, RememberedFields)
     reader = RequestReader(profile)
     for number in range(3000):
         raw = b"GET /%d HTTP/1.1\r\nHost: h%d\r\nX-%d: y\r\n\r\n" % (number, number, number)
@@ -140,7 +140,7 @@ def test_body_beyond_its_limit_is_refused_at_the_head() -> None:
 
 
 def test_a_refusal_is_not_remembered_as_good() -> None:
-    reader = RequestReader(Profile(Limits(), EnvironCollector))
+    reader = RequestReader(Profile(Limits(), EnvironCollector, RememberedFields))
     for _ in range(3):
         with pytest.raises(Refusal, match="400 two Hosts"):
             reader.feed(b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n")

@@ -19,6 +19,7 @@ from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.http.fields import EnvironCollector, Fields
 from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.remembered import RememberedFields
 from forkserve.serving.http.request import Profile
 from forkserve.serving.native import hot
 from tests.support.serving import PATIENCE, bound
@@ -92,7 +93,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[Driver, Callable[[]
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(bound())
         sock.setblocking(False)
-        listening = Listening(sock, {}, Profile(limits.http, EnvironCollector))
+        listening = Listening(sock, {}, Profile(limits.http, EnvironCollector, RememberedFields))
         driver = Driver([listening], limits, exchange=Trouble, runner=Runner(), run=Run(ServingOptions()))
         stack.callback(driver.close)
         if not request.param:

@@ -8,7 +8,7 @@ off); when it says no, `strict` is asked for the status, so that both parsers re
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -25,6 +25,7 @@ class LlhttpFields:
     """Reads a block of fields into a collector."""
 
     __slots__ = ("_clean", "_collector", "_feed", "_parser")
+    replaceable: ClassVar[bool] = False
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector

@@ -1,12 +1,14 @@
-"""Header fields by h11: pure Python, about ten times slower than llhttp, for where no C extension may run.
+"""Header fields by h11: the reference parser, and the one for where no compiled extension can be imported.
 
 h11 by itself lets bare LF, folded lines and several framing fields through, so the block goes through the grammar of
-`strict` first; then h11 reads it on its own, and the rules see what h11 found. A disagreement refuses the request.
+`strict` first; then h11 reads it on its own. A disagreement refuses the request. It refuses what llhttp refuses, with
+the same status, and takes about ten times as long.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, ClassVar
 
 import h11
 
@@ -18,12 +20,15 @@ __all__ = ["H11Fields"]
 
 _LINE = b"GET / HTTP/1.0\r\n"
 """In 1.0 h11 asks for no Host; whether one is needed is our rule."""
+_TAB_BEHIND_CODING = re.compile(rb"^transfer-encoding:[ \t]*chunked[ ]*\t", re.IGNORECASE | re.MULTILINE).search
+"""RFC 9110 section 5.6.3 allows the tab, llhttp refuses it, and a head shall not depend on its parser."""
 
 
 class H11Fields:
     """Reads a block of fields into a collector."""
 
     __slots__ = ("_collector",)
+    replaceable: ClassVar[bool] = False
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -35,6 +40,8 @@ class H11Fields:
         for name, value in split_fields(block):
             on_header(name, value)
             ours.append(_as_h11_has_it(name.lower(), value))
+        if b"\t" in block and _TAB_BEHIND_CODING(block):
+            raise Refusal(400, "an invalid Transfer-Encoding")
         # h11 knows no coding but chunked.
         if not self._collector.coded and ours != _read_by_h11(block):
             raise Refusal(400, "an invalid header")

@@ -9,7 +9,7 @@ the end of its request hard to find, goes through llhttp from the beginning of t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from forkserve.serving.http.fields import USUAL_RULES, Collector
 from forkserve.serving.http.llhttp import LlhttpFields
@@ -29,6 +29,7 @@ class RememberedFields:
     """Reads a block of fields for a collector, by memory where it can."""
 
     __slots__ = ("_collector", "_most", "_pair_of", "_read_all", "_short")
+    replaceable: ClassVar[bool] = True
 
     def __init__(self, collector: Collector, short: int = _SHORT) -> None:
         """Leave blocks of fewer bytes than `short` to llhttp."""

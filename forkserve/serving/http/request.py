@@ -20,13 +20,12 @@ pass over it took as long (1.0 to 1.1), so the one pass is for the sake of less 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 from forkserve.serving.http.fields import Collector, Fields
 from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.line import RequestLine, parse_line
 from forkserve.serving.http.refusal import Refusal
-from forkserve.serving.http.remembered import RememberedFields
 from forkserve.serving.http.strict import PartialHead, TooManyFields, exceeds
 
 __all__ = ["FieldReader", "Profile", "RequestReader"]
@@ -38,7 +37,9 @@ _REMEMBERED_BLOCK = 2048
 
 
 class FieldReader(Protocol):
-    """What a parser has to do for us."""
+    """What a parser has to do for us. `replaceable`: our own compiled reader may take usual heads in place of it."""
+
+    replaceable: ClassVar[bool]
 
     def read(self, block: bytes) -> Any:
         """Return the headers of a block of fields, having told the collector what decides; raises Refusal."""
@@ -47,19 +48,19 @@ class FieldReader(Protocol):
 class Profile:
     """What all connections of one loop share: limits, the parser, and what it remembers. Belongs to one thread."""
 
-    __slots__ = ("blocks", "collector", "few", "last", "limits", "lines", "read", "small", "usual")
+    __slots__ = ("blocks", "collector", "few", "last", "limits", "lines", "read", "replaceable", "small")
 
     def __init__(
         self,
         limits: Limits,
         collector: type[Collector],
-        parser: Callable[[Collector], FieldReader] = RememberedFields,
+        parser: Callable[[Collector], FieldReader],
     ) -> None:
         self.limits = limits
         self.collector = collector(limits)
-        self.read = parser(self.collector).read
-        # Whether the compiled way may read heads in place of this parser.
-        self.usual = parser is RememberedFields
+        reader = parser(self.collector)
+        self.read = reader.read
+        self.replaceable = reader.replaceable
         self.lines: dict[bytes, RequestLine] = {}
         self.blocks: dict[bytes, Fields] = {}
         self.last = b""
