@@ -24,11 +24,12 @@ from typing import NoReturn
 from forkserve import logs
 from forkserve.backends import registry
 from forkserve.backends.base import FOREVER, Run
+from forkserve.backends.fitting import require, require_fit, unhonoured
 from forkserve.backends.other_python.launch import become
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
-from forkserve.config.launch import Interface, WorkerOptions
-from forkserve.config.options import options_of, slices_of
+from forkserve.config.launch import WorkerOptions
+from forkserve.config.options import options_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.serving.application.handlers import Handlers
@@ -38,14 +39,13 @@ from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.failure import log_trace
 from forkserve.serving.inherited import KEPT, Listener, describe, open_listeners
-from forkserve.serving.parser import chosen
 from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import Seat, take_seat
 
-__all__ = ["Worker", "check", "patch", "unhonoured"]
+__all__ = ["Worker", "check", "patch"]
 
 log = logging.getLogger("forkserve.worker")
 
@@ -324,15 +324,12 @@ def prepare(options: WorkerOptions) -> Prepared:
     """Choose the backend, patch what it wants patched, load the application; raises ForkserveError."""
     named = registry.find(options.process.backend) if options.process.backend else None
     if named is not None:
-        _require(named)
+        require(named)
         if named.traits.monkey_patches and not options.process.no_monkey:
             patch()
     loaded = load_application(options.application)
     entry = named or registry.choose(loaded.interface, threads=options.serving.concurrency.threads)
-    if loaded.interface not in entry.traits.interfaces:
-        raise BackendError(_mismatch(entry, loaded))
-    if "parser" in entry.traits.honours:
-        chosen(options.serving.parser.parser)
+    require_fit(entry, loaded, options)
     return Prepared(loaded, entry)
 
 
@@ -357,36 +354,6 @@ def patch() -> None:
     from gevent import monkey
 
     monkey.patch_all()
-
-
-def unhonoured(entry: Entry, options: WorkerOptions) -> list[str]:
-    """Return a warning for each option that was given but that the backend does not obey."""
-    known = {option.name: option for part in slices_of(ServingOptions) for option in options_of(part)}
-    return [
-        f"backend {entry.name} does not know {known[name].cli[-1]}; it is ignored"
-        for name in sorted(options.given & known.keys() - entry.traits.honours)
-    ]
-
-
-def _require(entry: Entry) -> None:
-    state = registry.state_of(entry.traits)
-    if not state.usable:
-        cure = f"; try: {state.cure}" if state.cure else ""
-        raise BackendError(f"backend {entry.name} cannot serve here: {state.reason}{cure}")
-
-
-def _mismatch(entry: Entry, loaded: Loaded) -> str:
-    kind = loaded.interface.value.upper()
-    fitting = [
-        each.name
-        for each in registry.entries()
-        if loaded.interface in each.traits.interfaces and registry.state_of(each.traits).usable
-    ]
-    other = "wsgi" if loaded.interface is Interface.ASGI else "asgi"
-    return (
-        f"application {loaded.name!r} is {kind}, which backend {entry.name} does not serve; "
-        f"{', '.join(fitting) or 'none here'} would (--interface {other} if it was misjudged)"
-    )
 
 
 def _hook(text: str | None, role: str, namespace: SimpleNamespace) -> None:

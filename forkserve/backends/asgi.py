@@ -21,6 +21,8 @@ from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.looping import loop_factory
 from forkserve.backends.serving import HONOURS, open_access_log, settle, tls_of, trusted_by
 from forkserve.backends.watchdog import Watchdog
+from forkserve.config.options import names_of
+from forkserve.config.serving import AsgiOptions
 from forkserve.serving.asgi.exchange import Exchange
 from forkserve.serving.asgi.factory import exchange_factory
 from forkserve.serving.asgi.forwarding import Forwarding
@@ -230,12 +232,8 @@ class Asgi:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.ASGI}),
         concurrency="a task for each request",
-        honours=(HONOURS - {"body_in_memory"})
-        | {
-            "lifespan", "loop", "no_ws_compression", "timeout", "ws_max_size", "ws_ping_interval",
-            "ws_ping_timeout",
-        },
-    )  # fmt: skip
+        honours=(HONOURS - {"body_in_memory"}) | names_of(AsgiOptions),
+    )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
         """Serve until drained; raises ApplicationError if the application's lifespan fails to start."""

@@ -86,7 +86,7 @@ class Gevent:
         interfaces=frozenset({Interface.WSGI}),
         concurrency="a greenlet for each request that runs",
         monkey_patches=True,
-        honours=HONOURS | {"spawn", "timeout"},
+        honours=HONOURS | {"spawn"},
         requires=("gevent",),
         install="pip install gevent",
     )

@@ -10,7 +10,19 @@ from typing import Any, Protocol
 from forkserve.backends.base import App, Run
 from forkserve.backends.identified import IdentifiedExchange, variable_of
 from forkserve.backends.logged import LoggedExchange, TimedExchange
-from forkserve.config.serving import AccessLogOptions, ProxyOptions, ProxyProtocol, ServingOptions, TlsOptions
+from forkserve.config.options import names_of
+from forkserve.config.serving import (
+    AccessLogOptions,
+    HttpLimits,
+    Lifetime,
+    ParserOptions,
+    ProxyOptions,
+    ProxyProtocol,
+    ServingOptions,
+    StaticOptions,
+    Timeouts,
+    TlsOptions,
+)
 from forkserve.errors import UsageError
 from forkserve.serving.engine.access import AccessLog
 from forkserve.serving.engine.driver import Driver, Runner
@@ -33,42 +45,8 @@ from forkserve.wsgi import Exchange, Site
 
 __all__ = ["HONOURS", "WsgiRunner", "open_access_log", "settle", "tls_of", "trusted_by", "wsgi_driver"]
 
-HONOURS = frozenset(
-    {
-        "access_log",
-        "access_log_format",
-        "body_in_memory",
-        "ca_certs",
-        "certfile",
-        "ciphers",
-        "keyfile",
-        "static",
-        "body_timeout",
-        "forwarded_allow_ips",
-        "forwarded_fields",
-        "forwarded_style",
-        "graceful_timeout",
-        "header_timeout",
-        "keep_alive",
-        "limit_request_field_size",
-        "limit_request_fields",
-        "limit_request_head",
-        "limit_request_line",
-        "max_body",
-        "max_connections",
-        "max_lifetime",
-        "max_requests",
-        "max_requests_jitter",
-        "max_rss",
-        "min_rate",
-        "parser",
-        "proxy_allow_ips",
-        "proxy_protocol",
-        "request_id_header",
-        "request_memory",
-        "root_path",
-        "write_timeout",
-    }
+HONOURS = names_of(
+    HttpLimits, ParserOptions, Timeouts, ProxyOptions, AccessLogOptions, Lifetime, TlsOptions, StaticOptions
 )
 """Options that the engine obeys under every backend."""
 

@@ -72,7 +72,7 @@ class Sync:
     """The loop calls the application."""
 
     traits: ClassVar[Traits] = Traits(
-        interfaces=frozenset({Interface.WSGI}), concurrency="one request at a time", honours=HONOURS | {"timeout"}
+        interfaces=frozenset({Interface.WSGI}), concurrency="one request at a time", honours=HONOURS
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

@@ -185,7 +185,7 @@ class Threads:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.WSGI}),
         concurrency="--threads N requests at a time",
-        honours=HONOURS | {"threads", "timeout"},
+        honours=HONOURS | {"threads"},
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

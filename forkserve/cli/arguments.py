@@ -116,10 +116,7 @@ class _WorkerFlag(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if self.nargs != 0:
             try:
-                parsed = self.option.parse(values)
-                wrong = self.option.check(parsed) if self.option.check else None
-                if wrong:
-                    raise ValueError(wrong)
+                self.option.read(values)
             except ValueError as error:
                 raise UsageError(f"{option_string}: {error}") from None
         namespace.worker = [*namespace.worker, option_string, *([] if self.nargs == 0 else [values])]

@@ -18,9 +18,9 @@ from forkserve.config.address import Address, parse_address
 from forkserve.config.document import Kind, Section, Value
 from forkserve.config.load import ConfigSource, FileSource, LineSource
 from forkserve.config.model import SocketOptions
-from forkserve.config.options import Option, Origin, options_of
+from forkserve.config.options import Option, Origin, options_of, read_value
 from forkserve.config.placeholders import nearest, sockets_in
-from forkserve.config.values import integer, is_file
+from forkserve.config.values import at_least, integer, is_file
 from forkserve.errors import UsageError
 from forkserve.unix.home import typed
 
@@ -199,8 +199,7 @@ def _workers(line: Line, environ: Mapping[str, str], cpus: Callable[[], int]) ->
     if text == "auto":
         return Value(str(cpus()), origin)
     try:
-        if integer(text) < 1:
-            raise ValueError(f"must be at least 1, got {text}")
+        read_value(text, integer, at_least(1))
     except ValueError as error:
         raise UsageError(f"{str(origin).removeprefix('argument ')}: {error}; or `auto`") from None
     return Value(text, origin)

@@ -190,17 +190,9 @@ def _values(cls: Any, given: Mapping[str, Any], environ: Mapping[str, str], faul
             continue
         label = next((flag for flag in option.cli if flag.startswith("--")), label) if option.name in given else label
         try:
-            parsed = [_parsed(option, text) for text in (raw if option.many else [raw])]
+            parsed = [option.read(text) for text in (raw if option.many else [raw])]
         except ValueError as error:
             faults.append(f"{label}: {error}")
             continue
         values[option.name] = tuple(parsed) if option.many else parsed[0]
     return values
-
-
-def _parsed(option: Option, text: str) -> Any:
-    value = option.parse(text)
-    wrong = option.check(value) if option.check else None
-    if wrong:
-        raise ValueError(wrong)
-    return value

@@ -25,8 +25,10 @@ __all__ = [
     "Origin",
     "Parse",
     "Reload",
+    "names_of",
     "option",
     "options_of",
+    "read_value",
     "slices_of",
     "with_bare_values",
 ]
@@ -85,6 +87,19 @@ class Option:
         """True when the option has no default."""
         return self.default is MISSING
 
+    def read(self, text: str) -> Any:
+        """Return the value of one text, parsed and checked; raises ValueError that says what is wrong with it."""
+        return read_value(text, self.parse, self.check)
+
+
+def read_value(text: str, parse: Parse, check: Check | None) -> Any:
+    """Return the value of a text, parsed and checked; raises ValueError that says what is wrong with it."""
+    value = parse(text)
+    wrong = check(value) if check else None
+    if wrong:
+        raise ValueError(wrong)
+    return value
+
 
 def option(  # noqa: PLR0913 - a declaration has as many parts as it has
     default: Any,
@@ -123,6 +138,11 @@ def options_of(cls: type[Any]) -> tuple[Option, ...]:
         for field in dataclasses.fields(cls)
         if "option" in field.metadata
     )
+
+
+def names_of(*classes: type[Any]) -> frozenset[str]:
+    """Return the names of all options that these dataclasses, and those that their fields are made of, declare."""
+    return frozenset(each.name for cls in classes for part in slices_of(cls) for each in options_of(part))
 
 
 def slices_of(cls: type[Any]) -> tuple[type[Any], ...]:

@@ -57,24 +57,16 @@ def read_options(
             continue
         unset = unset_text(value.text)
         try:
-            given[option.name] = _parsed(option, value)
+            wrong = _wrong_type(option, value)
+            if wrong:
+                raise ValueError(wrong)
+            given[option.name] = option.read(value.text)
         except ValueError as error:
             findings.error(value.origin, unset or str(error), label=label, key=prefix + key)
         else:
             if unset:
                 findings.failure(value.origin, unset, label=label, key=prefix + key)
     return given, rest
-
-
-def _parsed(option: Option, value: Value) -> Any:
-    wrong = _wrong_type(option, value)
-    if wrong:
-        raise ValueError(wrong)
-    parsed = option.parse(value.text)
-    wrong = option.check(parsed) if option.check else None
-    if wrong:
-        raise ValueError(wrong)
-    return parsed
 
 
 def _wrong_type(option: Option, value: Value) -> str | None:

@@ -7,7 +7,9 @@ limit is a count, a size or a time.
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import sys
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -35,6 +37,8 @@ __all__ = [
 
 
 FORWARDED_NAMES = ("for", "proto", "host", "port")
+LINE = 8190
+"""RFC 9112 section 3 asks for 8000 bytes of a request line at least; Gunicorn and Apache have this for each line."""
 
 
 class Lifespan(Enum):
@@ -117,18 +121,18 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """What a request may measure; more is refused with 414, 431 or 413."""
+    """What a request may measure; more is refused with 414, 431 or 413, as soon as it has come."""
 
     limit_request_line: int = option(
-        8190, "Bytes of a request line.", parse=size, check=between(0, 65536), cli=("--limit-request-line",),
-        metavar="BYTES",
+        LINE, "Bytes of a request line; 0 for as many as --limit-request-head.", parse=size, check=between(0, 65536),
+        cli=("--limit-request-line",), metavar="BYTES",
     )  # fmt: skip
     limit_request_fields: int = option(
         100, "Header fields of a request.", parse=integer, check=between(1, 32768), cli=("--limit-request-fields",),
         metavar="N",
     )  # fmt: skip
     limit_request_field_size: int = option(
-        8190, "Bytes of one header field.", parse=size, check=at_least(0),
+        LINE, "Bytes of one header field; 0 for as many as --limit-request-head.", parse=size, check=at_least(0),
         cli=("--limit-request-field-size", "--limit-request-field_size"), metavar="BYTES",
     )  # fmt: skip
     limit_request_head: int = option(
@@ -152,6 +156,15 @@ class HttpLimits:
         1 << 20, "Bytes of a body kept in memory; more goes to a temporary file.", parse=size, check=at_least(0),
         cli=("--body-in-memory",), metavar="BYTES",
     )  # fmt: skip
+
+    def effective(self) -> HttpLimits:
+        """Return them with what stands behind each 0 in its place, so that they can be compared with."""
+        return dataclasses.replace(
+            self,
+            limit_request_line=self.limit_request_line or self.limit_request_head,
+            limit_request_field_size=self.limit_request_field_size or self.limit_request_head,
+            max_body=self.max_body or sys.maxsize,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

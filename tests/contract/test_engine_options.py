@@ -357,3 +357,9 @@ def test_the_root_path_goes_from_the_path_to_the_script_name(backend: str) -> No
             # What only begins alike is no part of the tree.
             found = json.loads(one(worker, "/shop/%C3%A4facts")[1])
             assert found["PATH_INFO"].encode("latin-1") == "/shop/äfacts".encode()
+
+
+def test_a_line_without_a_limit_has_that_of_the_head() -> None:
+    with worker_of("sync", "--limit-request-line", "0", "--limit-request-head", "200k") as worker:
+        assert one(worker, "/several?" + "a" * 150_000)[1] == b"abc"
+        assert one(worker, "/several?" + "a" * 300_000)[0].startswith(b"HTTP/1.1 414")

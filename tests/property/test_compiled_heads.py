@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forkserve.config.serving import HttpLimits
 from forkserve.serving.http.fields import Collector, EnvironCollector, ScopeCollector
-from forkserve.serving.http.limits import Limits
 from forkserve.serving.native import hot
 from tests.support.compiled_heads import Both
 from tests.support.http_corpus import cases
@@ -125,7 +125,12 @@ def test_fields_of_all_kinds_mean_the_same(both: Both, fields: bytes) -> None:
 
 def test_a_head_over_a_limit_is_left_to_python() -> None:
     for collector in COLLECTORS:
-        ways = Both(collector, Limits(fields=3, field=40, request_line=30, head=80))
+        ways = Both(
+            collector,
+            HttpLimits(
+                limit_request_fields=3, limit_request_field_size=40, limit_request_line=30, limit_request_head=80
+            ),
+        )
         head = b"GET /%s HTTP/1.1\r\nHost: h\r\n%s\r\n"
         for path, fields in (
             (b"", b""),

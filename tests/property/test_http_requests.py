@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forkserve.config.serving import HttpLimits
 from forkserve.serving.http.fields import EnvironCollector, ScopeCollector
-from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.llhttp import LlhttpFields
 from forkserve.serving.http.pure import H11Fields
 from forkserve.serving.http.remembered import RememberedFields
@@ -110,7 +110,7 @@ LINES = tuple(
         b"GET /" + b"a" * 46 + b" HTTP/1.1", b"GET /" + b"a" * 47 + b" HTTP/1.1", b"CONNECT a:1 HTTP/1.1",
     )
 )  # fmt: skip
-SMALL = Limits(request_line=60, field=42, fields=6, head=160)
+SMALL = HttpLimits(limit_request_line=60, limit_request_field_size=42, limit_request_fields=6, limit_request_head=160)
 
 
 @given(
@@ -136,7 +136,7 @@ def test_too_many_fields_and_another_fault_are_told_alike(fault: bytes, place: i
     fields.insert(place, fault)
     raw = b"GET / HTTP/1.1\r\n" + b"".join(fields) + b"\r\n"
     found = {
-        drive(Profile(Limits(), ScopeCollector, RememberedFields), way).refusal
+        drive(Profile(HttpLimits(), ScopeCollector, RememberedFields), way).refusal
         for way in ([raw], bytewise(raw), sliced(raw, 1))
     }
     assert len(found) == 1

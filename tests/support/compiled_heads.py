@@ -6,10 +6,10 @@ import contextlib
 import socket
 from typing import Any
 
+from forkserve.config.serving import HttpLimits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.native import epoll
 from forkserve.serving.http.fields import Collector, Fields
-from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.remembered import RememberedFields
@@ -22,8 +22,8 @@ __all__ = ["Both", "facts"]
 class Both:
     """Both ways to read the heads that come by one listener."""
 
-    def __init__(self, collector: type[Collector], limits: Limits | None = None) -> None:
-        limits = limits or Limits()
+    def __init__(self, collector: type[Collector], limits: HttpLimits | None = None) -> None:
+        limits = limits or HttpLimits()
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.epoll = epoll()
         self.connections: dict[int, Any] = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from forkserve.config.serving import HttpLimits
 from forkserve.serving.http.fields import EnvironCollector, ScopeCollector
-from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.llhttp import LlhttpFields
 from forkserve.serving.http.pure import H11Fields
 from forkserve.serving.http.remembered import RememberedFields
@@ -18,21 +18,21 @@ __all__ = ["check_invariants"]
 
 def check_invariants(raw: bytes, seed: int = 0) -> Outcome:
     """Raises AssertionError, or whatever the parser let escape besides a Refusal."""
-    outcome = drive(Profile(Limits(), ScopeCollector, RememberedFields), [raw])
+    outcome = drive(Profile(HttpLimits(), ScopeCollector, RememberedFields), [raw])
     assert_is_sound(outcome)
     same_in_pieces(raw, outcome, sliced(raw, seed))
-    pure = drive(Profile(Limits(), ScopeCollector, H11Fields), [raw])
+    pure = drive(Profile(HttpLimits(), ScopeCollector, H11Fields), [raw])
     assert pure == outcome, f"parsers differ on {raw!r}"
-    environ = drive(Profile(Limits(), EnvironCollector, RememberedFields), [raw])
+    environ = drive(Profile(HttpLimits(), EnvironCollector, RememberedFields), [raw])
     assert (environ.refusal, environ.waiting, environ.rest) == (outcome.refusal, outcome.waiting, outcome.rest)
-    warm = Profile(Limits(), ScopeCollector, RememberedFields)
+    warm = Profile(HttpLimits(), ScopeCollector, RememberedFields)
     for _ in range(3):
         assert drive(warm, [raw]) == outcome, "an outcome depends on what came before"
     return outcome
 
 
 def same_in_pieces(raw: bytes, whole: Outcome, pieces: Iterable[bytes]) -> None:
-    outcome = drive(Profile(Limits(), ScopeCollector, LlhttpFields), pieces)
+    outcome = drive(Profile(HttpLimits(), ScopeCollector, LlhttpFields), pieces)
     assert (outcome.served, outcome.refusal, outcome.waiting) == (whole.served, whole.refusal, whole.waiting), repr(raw)
 
 

@@ -9,8 +9,8 @@ from functools import partial
 import h11
 import pytest
 
+from forkserve.config.serving import HttpLimits
 from forkserve.serving.http.fields import Collector, EnvironCollector, ScopeCollector
-from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.llhttp import LlhttpFields
 from forkserve.serving.http.pure import H11Fields
 from forkserve.serving.http.remembered import RememberedFields
@@ -29,7 +29,7 @@ WAYS: dict[str, Callable[[bytes], Iterable[bytes]]] = {
 
 
 def outcome_of(case: Case, way: str, parser: Parser, collector: type[Collector] = ScopeCollector) -> Outcome:
-    return drive(Profile(Limits(), collector, parser), WAYS[way](case.raw))
+    return drive(Profile(HttpLimits(), collector, parser), WAYS[way](case.raw))
 
 
 @pytest.mark.parametrize("case", cases(), ids=str)

@@ -200,7 +200,7 @@ class Driver(Sockets):
         data, conn.inbox = conn.inbox, b""
         held = fields.expect_continue and exchange.holds
         length = fields.content_length
-        if length and length <= len(data) and length <= self.limits.http.body and not held:
+        if length and length <= len(data) and length <= self.limits.http.max_body and not held:
             # All of it has come with the head.
             conn.inbox = data[length:]
             exchange.body(data[:length])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forkserve.config.serving import ServingOptions
-from forkserve.serving.http.limits import Limits as HttpLimits
+from forkserve.config.serving import HttpLimits, ServingOptions
 
 __all__ = ["FOREVER", "Limits"]
 
@@ -28,16 +27,10 @@ class Limits:
     @classmethod
     def of(cls, options: ServingOptions) -> Limits:
         """Read the options; 0 is no limit, but for keep_alive, where it is no keeping."""
-        times, http = options.timeouts, options.http
+        times = options.timeouts
         limited = (times.timeout, times.header_timeout, times.body_timeout, times.keep_alive, times.write_timeout)
         return cls(
-            http=HttpLimits(
-                request_line=http.limit_request_line or 65_535,
-                fields=http.limit_request_fields,
-                field=http.limit_request_field_size or http.limit_request_head,
-                head=http.limit_request_head,
-                body=http.max_body or 1 << 62,
-            ),
+            http=options.http.effective(),
             header=times.header_timeout or FOREVER,
             body=times.body_timeout or FOREVER,
             keep_alive=times.keep_alive,

@@ -2,7 +2,7 @@
 
 How a driver uses it (WSGI; for ASGI take `ScopeCollector` and its `headers` list):
 
-    profile = Profile(Limits(), EnvironCollector, H11Fields) # one per loop thread
+    profile = Profile(HttpLimits().effective(), EnvironCollector, H11Fields)  # one per loop thread
     reader = RequestReader(profile)                          # one per connection
 
     try:

@@ -10,13 +10,19 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
+from forkserve.config.serving import LINE, HttpLimits
 from forkserve.serving.http.fields import Fields
-from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.strict import check_cut, field_of
 
 __all__ = ["BodyReader", "ChunkedBody", "LengthBody", "body_reader"]
 
+_TRAILERS = LINE
+"""Bytes of all trailer fields together; beyond it 431."""
+_CHUNK_LINE_SIZE = 256
+"""Bytes of a chunk size with its extensions; beyond it 400."""
+_CHUNK_OVERHEAD = 65_536
+"""Bytes of all chunk extensions of a message; beyond it 400 (Go's rule against paying much for little data)."""
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t !-~\x80-\xff])*"'
 _CHUNK_LINE = re.compile(
@@ -69,7 +75,7 @@ class ChunkedBody:
 
     __slots__ = (
         "_left",
-        "_limits",
+        "_most",
         "_overhead",
         "_pending",
         "_state",
@@ -80,8 +86,8 @@ class ChunkedBody:
         "trailers",
     )
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: HttpLimits) -> None:
+        self._most = limits.max_body
         self._state = _State.SIZE
         self._pending = b""
         self._left = 0
@@ -118,8 +124,8 @@ class ChunkedBody:
 
     def _line_limit(self) -> int:
         if self._state is _State.TRAILERS:
-            return self._limits.trailers - self._trailers
-        return self._limits.chunk_line if self._state is _State.SIZE else 0
+            return _TRAILERS - self._trailers
+        return _CHUNK_LINE_SIZE if self._state is _State.SIZE else 0
 
     def _line(self, line: bytes) -> None:
         if self._state is _State.SIZE:
@@ -138,9 +144,9 @@ class ChunkedBody:
         size = int(match[1], 16)
         self._overhead += len(line) - len(match[1])
         self._total += size
-        if self._overhead > self._limits.chunk_overhead:
+        if self._overhead > _CHUNK_OVERHEAD:
             raise Refusal(400, "too many chunk extensions")
-        if self._total > self._limits.body:
+        if self._total > self._most:
             raise Refusal(413, "the body is too large")
         self._left = size
         self._state = _State.DATA if size else _State.TRAILERS
@@ -175,12 +181,12 @@ class ChunkedBody:
 BodyReader = LengthBody | ChunkedBody
 
 
-def body_reader(fields: Fields, limits: Limits) -> BodyReader | None:
+def body_reader(fields: Fields, limits: HttpLimits) -> BodyReader | None:
     """The reader for what follows this head, or None when the message ends with it; raises Refusal 413."""
     if fields.chunked:
         return ChunkedBody(limits)
     if not fields.content_length:
         return None
-    if fields.content_length > limits.body:
+    if fields.content_length > limits.max_body:
         raise Refusal(413, "the body is too large")
     return LengthBody(fields.content_length)

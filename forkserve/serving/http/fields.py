@@ -15,8 +15,8 @@ import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from forkserve.config.serving import HttpLimits
 from forkserve.serving.http.host import check_host
-from forkserve.serving.http.limits import Limits, Underscores
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.refusal import Refusal
 
@@ -81,9 +81,8 @@ class Collector:
     text_values: ClassVar[bool]
     """Whether values become str."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
-        self._underscores = limits.underscores
         self.hosts: set[bytes] = set()
         self.headers: Any = self._empty()
         self.on_header = self._bind()
@@ -170,11 +169,8 @@ class Collector:
         elif b"_" not in lower:
             self._learn(name, lower)
             self._store(name, lower, value)
-        elif self._underscores is Underscores.REFUSE:
-            raise Refusal(400, "an underscore in a header name")
-        elif self._underscores is Underscores.KEEP and lower.replace(b"_", b"-") not in _RULES:
-            self._store(name, lower, value)
         else:
+            # In an environ X_Y cannot be told from X-Y, which a proxy may have set or removed (CVE-2015-0219).
             self._unseen += 1
 
     def gather(self, pairs: list[Any]) -> Any:

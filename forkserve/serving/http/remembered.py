@@ -38,7 +38,7 @@ class RememberedFields:
         # A bound method of the dictionary itself: a hit runs no Python code.
         self._pair_of: Callable[[bytes], Any] = _Pairs(collector).__getitem__
         self._short = short
-        self._most = collector.limits.fields
+        self._most = collector.limits.limit_request_fields
 
     def read(self, block: bytes) -> Any:
         """Return the headers of the block, which ends with its empty line, in the collector's shape; raises Refusal."""

@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn, Protocol
 
+from forkserve.config.serving import HttpLimits
 from forkserve.serving.http.fields import Collector, Fields
-from forkserve.serving.http.limits import Limits
 from forkserve.serving.http.line import RequestLine, parse_line
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.strict import PartialHead, TooManyFields, exceeds
@@ -52,7 +52,7 @@ class Profile:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: HttpLimits,
         collector: type[Collector],
         parser: Callable[[Collector], FieldReader],
     ) -> None:
@@ -65,8 +65,8 @@ class Profile:
         self.blocks: dict[bytes, Fields] = {}
         self.last = b""
         # A head below these sizes cannot break a limit: the shortest field line has four bytes, `a:` CR LF.
-        self.few = limits.fields * 4
-        self.small = min(limits.request_line, limits.field, limits.head)
+        self.few = limits.limit_request_fields * 4
+        self.small = min(limits.limit_request_line, limits.limit_request_field_size, limits.limit_request_head)
 
     def recall(self, data: bytes) -> tuple[RequestLine, Fields] | None:
         """Return line and fields of a whole head, if nothing follows and both are remembered."""
@@ -102,7 +102,7 @@ class Profile:
         collector.begin()
         headers = self.read(block)
         fields = collector.finish(line, headers)
-        if len(block) > self.few and collector.count() > self.limits.fields:
+        if len(block) > self.few and collector.count() > self.limits.limit_request_fields:
             raise TooManyFields
         if len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             if block == self.last:
@@ -179,7 +179,7 @@ class RequestReader:
         except Refusal as found:
             refusal = found
         try:
-            if block.count(b"\r\n") > profile.limits.fields + 1:
+            if block.count(b"\r\n") > profile.limits.limit_request_fields + 1:
                 self._refuse(data[:end])
             raise refusal
         finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from forkserve.serving.http.limits import Limits
+from forkserve.config.serving import HttpLimits
 from forkserve.serving.http.line import parse_line
 from forkserve.serving.http.refusal import Refusal
 
@@ -55,12 +55,13 @@ def split_fields(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield field_of(line)
 
 
-def exceeds(line: bytes, block: bytes, limits: Limits) -> bool:
+def exceeds(line: bytes, block: bytes, limits: HttpLimits) -> bool:
     """Tell whether a whole head is beyond a limit of size."""
+    longest = limits.limit_request_field_size
     return (
-        len(line) > limits.request_line
-        or len(line) + len(block) + 2 > limits.head
-        or (len(block) > limits.field and max(map(len, block.split(b"\r\n"))) + 2 > limits.field)
+        len(line) > limits.limit_request_line
+        or len(line) + len(block) + 2 > limits.limit_request_head
+        or (len(block) > longest and max(map(len, block.split(b"\r\n"))) + 2 > longest)
     )
 
 
@@ -95,7 +96,7 @@ class PartialHead:
         line, _, block = bytes(self._buffer[: self._start]).removeprefix(b"\r\n").partition(b"\r\n")
         return line, block + b"\r\n"
 
-    def add(self, data: bytes, limits: Limits) -> bytes | None:
+    def add(self, data: bytes, limits: HttpLimits) -> bytes | None:
         buffer = self._buffer
         searched = max(self._start, len(buffer) - 1)
         buffer += data
@@ -107,11 +108,11 @@ class PartialHead:
         self._cut(bytes(buffer[max(self._start, len(buffer) - len(data) - 1) :]), limits)
         return None
 
-    def _line(self, line: bytes, limits: Limits) -> bool:
+    def _line(self, line: bytes, limits: HttpLimits) -> bool:
         if not self._started:
             if line or self._start > 0:
-                if len(line) > limits.request_line:
-                    raise _too_long(line[: limits.request_line + 1])
+                if len(line) > limits.limit_request_line:
+                    raise _too_long(line[: limits.limit_request_line + 1])
                 parse_line(line)
                 self._started = True
             return False
@@ -123,12 +124,12 @@ class PartialHead:
         field_of(line)
         return False
 
-    def _cut(self, new: bytes, limits: Limits) -> None:
+    def _cut(self, new: bytes, limits: HttpLimits) -> None:
         """Judge a line that has not ended: its limit, and the bytes that are new in it."""
         size = len(self._buffer) - self._start
         if not self._started:
-            if size > limits.request_line + 1:
-                raise _too_long(bytes(self._buffer[self._start : self._start + limits.request_line + 1]))
+            if size > limits.limit_request_line + 1:
+                raise _too_long(bytes(self._buffer[self._start : self._start + limits.limit_request_line + 1]))
             # The whole line is looked at only while it is short and where it turns from one part to the next.
             turns = size - len(new) <= _METHOD_AND_MORE or self._in_version or b" " in new or b"\r" in new
             if _NOT_IN_LINE(new):
@@ -144,16 +145,16 @@ class PartialHead:
         self._hold(size + 1, limits)
         check_cut(new, first=size == len(new))
 
-    def _count(self, limits: Limits) -> None:
-        if self._fields >= limits.fields:
+    def _count(self, limits: HttpLimits) -> None:
+        if self._fields >= limits.limit_request_fields:
             raise TooManyFields
 
-    def _hold(self, size: int, limits: Limits) -> None:
+    def _hold(self, size: int, limits: HttpLimits) -> None:
         """Hold the field line that has begun, and takes `size` bytes at least, to the limits."""
-        start = self._start
-        if size > limits.field or start + size > limits.head:
+        start, longest, head = self._start, limits.limit_request_field_size, limits.limit_request_head
+        if size > longest or start + size > head:
             # What is wrong before the limit goes first, as it does when the bytes come one by one.
-            check_cut(bytes(self._buffer[start : min(start + limits.field, limits.head) - 1]), first=True)
+            check_cut(bytes(self._buffer[start : min(start + longest, head) - 1]), first=True)
             raise Refusal(431, "a header field, or the header, is too large")
 
 

@@ -1,0 +1,53 @@
+"""Whether a backend fits what a worker was told: this environment, the application, the options."""
+
+from __future__ import annotations
+
+from forkserve.backends import registry
+from forkserve.backends.registry import Entry
+from forkserve.config.launch import Interface, WorkerOptions
+from forkserve.config.options import options_of, slices_of
+from forkserve.config.serving import ServingOptions
+from forkserve.errors import BackendError
+from forkserve.serving.application.importing import Loaded
+from forkserve.serving.parser import chosen
+
+__all__ = ["require", "require_fit", "unhonoured"]
+
+
+def require(entry: Entry) -> None:
+    """Raise BackendError with the cure if the backend cannot serve in this environment."""
+    state = registry.state_of(entry.traits)
+    if not state.usable:
+        cure = f"; try: {state.cure}" if state.cure else ""
+        raise BackendError(f"backend {entry.name} cannot serve here: {state.reason}{cure}")
+
+
+def require_fit(entry: Entry, loaded: Loaded, options: WorkerOptions) -> None:
+    """Raise BackendError if the backend cannot serve this application with these options."""
+    if loaded.interface not in entry.traits.interfaces:
+        raise BackendError(_mismatch(entry, loaded))
+    if "parser" in entry.traits.honours:
+        chosen(options.serving.parser.parser)
+
+
+def unhonoured(entry: Entry, options: WorkerOptions) -> list[str]:
+    """Return a warning for each option that was given but that the backend does not obey."""
+    known = {option.name: option for part in slices_of(ServingOptions) for option in options_of(part)}
+    return [
+        f"backend {entry.name} does not know {known[name].cli[-1]}; it is ignored"
+        for name in sorted(options.given & known.keys() - entry.traits.honours)
+    ]
+
+
+def _mismatch(entry: Entry, loaded: Loaded) -> str:
+    kind = loaded.interface.value.upper()
+    fitting = [
+        each.name
+        for each in registry.entries()
+        if loaded.interface in each.traits.interfaces and registry.state_of(each.traits).usable
+    ]
+    other = "wsgi" if loaded.interface is Interface.ASGI else "asgi"
+    return (
+        f"application {loaded.name!r} is {kind}, which backend {entry.name} does not serve; "
+        f"{', '.join(fitting) or 'none here'} would (--interface {other} if it was misjudged)"
+    )
