@@ -20,7 +20,6 @@ __all__ = [
     "ControlError",
     "ExitCode",
     "ForkserveError",
-    "GaveUpError",
     "UsageError",
 ]
 
@@ -74,12 +73,6 @@ class BindError(ForkserveError):
     """A listening socket cannot be had."""
 
     exit_code = ExitCode.CANNOT_BIND
-
-
-class GaveUpError(ForkserveError):
-    """Everything that was to be kept running has failed for good."""
-
-    exit_code = ExitCode.GAVE_UP
 
 
 class ApplicationError(ForkserveError):

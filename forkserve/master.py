@@ -37,8 +37,8 @@ from forkserve.supervision.reload import Reloader, reload_all
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
-from forkserve.supervision.wording import signal_name
 from forkserve.unix.notify import notify
+from forkserve.wording import signal_name
 
 __all__ = ["SIGNALS", "Master"]
 

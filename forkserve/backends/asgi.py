@@ -26,7 +26,7 @@ from forkserve.config.serving import AsgiOptions
 from forkserve.serving.asgi.exchange import Exchange
 from forkserve.serving.asgi.factory import exchange_factory
 from forkserve.serving.asgi.forwarding import Forwarding
-from forkserve.serving.asgi.lifespan import Lifespan, LifespanMode
+from forkserve.serving.asgi.lifespan import Lifespan
 from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
 from forkserve.serving.asgi.site import Site
 from forkserve.serving.asgi.stepping import stepper
@@ -100,7 +100,7 @@ class _Serving:
 
     async def serve(self) -> None:
         """Serve until drained; raises ApplicationError if the application fails to start."""
-        lifespan = Lifespan(self._app, LifespanMode(self._run.options.asgi.lifespan.value))
+        lifespan = Lifespan(self._app, self._run.options.asgi.lifespan)
         await lifespan.start()
         self.driver = driver = self._driver()
         self.site = site = Site(self._with_files(), driver.responder, self._loop, lifespan.state, http_scope)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from forkserve.backends.base import Backend, Interface, Traits
-from forkserve.config.placeholders import nearest
 from forkserve.errors import BackendError, UsageError
+from forkserve.suggest import nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -16,10 +16,10 @@ from forkserve.cli.helptext import HelpFormatter, Parser
 from forkserve.cli.peers import advice
 from forkserve.config.model import MasterOptions
 from forkserve.config.options import Option, options_of, with_bare_values
-from forkserve.config.placeholders import nearest
 from forkserve.config.reference import default_text
 from forkserve.config.values import boolean
 from forkserve.errors import UsageError
+from forkserve.suggest import nearest
 
 __all__ = ["Line", "parse_line", "worker_flags"]
 

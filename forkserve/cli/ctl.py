@@ -23,11 +23,12 @@ from forkserve.cli.helptext import Parser
 from forkserve.cli.instances import chosen
 from forkserve.cli.progress import progress
 from forkserve.cli.screens import has_failed, status_screen
-from forkserve.cli.tables import duration, render, size
-from forkserve.config.placeholders import nearest
+from forkserve.cli.tables import render, size
 from forkserve.control.client import Client
 from forkserve.control.printable import printable, printable_answer
 from forkserve.errors import ControlError, ExitCode, UsageError
+from forkserve.suggest import nearest
+from forkserve.wording import exact_duration
 
 __all__ = ["main"]
 
@@ -120,7 +121,7 @@ def _show_stats(answer: Answer) -> str:
             "-" if process.get("cpu") is None else f"{process['cpu']:.1f}%",
             "-" if process.get("memory") is None else size(process["memory"]),
             *("-" if process.get(key) is None else str(process[key]) for key in keys),
-            duration(process["uptime"]),
+            exact_duration(process["uptime"]),
         ]
         for watcher in answer
         for process in watcher["processes"]
@@ -135,7 +136,7 @@ def _show_sockets(answer: Answer) -> str:
 
 def _show_version(answer: Answer) -> str:
     name = f" {answer['name']}" if answer["name"] else ""
-    who = f"forkserve {answer['version']}{name}, master pid {answer['pid']}, up {duration(answer['uptime'])}"
+    who = f"forkserve {answer['version']}{name}, master pid {answer['pid']}, up {exact_duration(answer['uptime'])}"
     return f"{who}, runs {answer['source']}"
 
 

@@ -19,9 +19,10 @@ from forkserve.config.document import Kind, Section, Value
 from forkserve.config.load import ConfigSource, FileSource, LineSource
 from forkserve.config.model import SocketOptions
 from forkserve.config.options import Option, Origin, options_of, read_value
-from forkserve.config.placeholders import nearest, sockets_in
+from forkserve.config.placeholders import sockets_in
 from forkserve.config.values import at_least, integer, is_file
 from forkserve.errors import UsageError
+from forkserve.suggest import nearest
 from forkserve.unix.home import typed
 
 __all__ = ["address_section", "source_of"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from forkserve.cli.tables import duration, render, size
+from forkserve.cli.tables import render, size
+from forkserve.wording import exact_duration
 
 __all__ = ["has_failed", "status_screen"]
 
@@ -67,7 +68,7 @@ def _process_row(process: Answer, newest: int) -> list[str]:
         str(process["pid"]),
         str(process["wid"]),
         f"{process['generation']}{old}",
-        duration(process["uptime"]),
+        exact_duration(process["uptime"]),
         "",
         "-" if cpu is None else f"{cpu:.1f}%",
         "-" if memory is None else size(memory),
@@ -75,7 +76,7 @@ def _process_row(process: Answer, newest: int) -> list[str]:
 
 
 def _reason(slot: Answer) -> str:
-    again = "" if slot["retry_in"] is None else f"; next try in {duration(slot['retry_in'])}"
+    again = "" if slot["retry_in"] is None else f"; next try in {exact_duration(slot['retry_in'])}"
     return f"{slot['reason'] or 'no reason is known'}{again}"
 
 

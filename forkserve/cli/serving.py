@@ -17,12 +17,12 @@ from forkserve.cli.helptext import HelpFormatter, Parser
 from forkserve.cli.peers import advice
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.options import Option, options_of, slices_of, with_bare_values
-from forkserve.config.placeholders import nearest
 from forkserve.config.reference import default_text
 from forkserve.config.serving import ServingOptions
 from forkserve.config.values import boolean
 from forkserve.errors import UsageError
 from forkserve.serving.inherited import QUOTING
+from forkserve.suggest import nearest
 
 __all__ = ["Order", "parse_worker_line", "read_worker_line"]
 

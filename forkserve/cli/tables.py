@@ -1,10 +1,10 @@
-"""Tables, sizes and durations as a person at a terminal reads them."""
+"""Tables and sizes as a person at a terminal reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-__all__ = ["duration", "render", "size"]
+__all__ = ["render", "size"]
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
@@ -18,21 +18,6 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Colle
         ).rstrip()
         for line in lines
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in at most two units: `4s`, `3m 12s`, `5h 02m`, `12d 3h`."""
-    whole = int(seconds)
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days}d {hour}h"
-    if hours:
-        return f"{hours}h {minute:02d}m"
-    if minutes:
-        return f"{minutes}m {second:02d}s"
-    return f"{second}s"
 
 
 def size(count: int) -> str:

@@ -18,9 +18,10 @@ from forkserve.config.document import Findings, Kind, Section, Value, merge
 from forkserve.config.environment import environment_of, global_environment
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin, options_of
-from forkserve.config.placeholders import env_values, expand, nearest, unset_text
+from forkserve.config.placeholders import env_values, expand, unset_text
 from forkserve.config.reading import read_options, refuse_unknown
 from forkserve.config.values import integer
+from forkserve.suggest import nearest
 
 __all__ = ["build", "expanded"]
 

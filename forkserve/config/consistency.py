@@ -11,8 +11,9 @@ from socket import AddressFamily
 
 from forkserve.config.document import Findings, Section, Value
 from forkserve.config.model import Config, SocketOptions, StreamClass, StreamOptions, WatcherOptions
-from forkserve.config.placeholders import nearest, sockets_for, sockets_in, unknown_names
+from forkserve.config.placeholders import sockets_for, sockets_in, unknown_names
 from forkserve.config.values import words
+from forkserve.suggest import nearest
 
 __all__ = ["check_consistency"]
 

@@ -6,9 +6,8 @@ that nobody knows is left in place as it is, since a shell command may mean it.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from forkserve.config.model import WatcherOptions
 from forkserve.config.options import options_of
@@ -17,7 +16,6 @@ __all__ = [
     "env_values",
     "expand",
     "names_in",
-    "nearest",
     "sockets_for",
     "sockets_in",
     "unknown_names",
@@ -77,10 +75,3 @@ def unknown_names(text: str) -> tuple[str, ...]:
     return tuple(
         name for name in names_in(text) if name not in known and not name.startswith(("sockets.", "env.", "rlimits."))
     )
-
-
-def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return `; did you mean 'x'?` for the most alike of the known names, or an empty text."""
-    by_lower = {each.lower(): each for each in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
-    return f"; did you mean {by_lower[found[0]]!r}?" if found else ""

@@ -11,7 +11,7 @@ from typing import Any
 
 from forkserve.config.document import Findings, Kind, Section, Value
 from forkserve.config.options import Option, Parse, options_of
-from forkserve.config.placeholders import nearest, unset_text
+from forkserve.config.placeholders import unset_text
 from forkserve.config.values import (
     boolean,
     integer,
@@ -23,6 +23,7 @@ from forkserve.config.values import (
     signal_name,
     size,
 )
+from forkserve.suggest import nearest
 
 __all__ = ["read_options", "refuse_unknown"]
 

@@ -6,7 +6,6 @@ Rules: pure; there is no text about an option but the one it was declared with.
 from __future__ import annotations
 
 import shutil
-import signal
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from forkserve.config import later
 from forkserve.config.launch import ListenOptions, WorkerOptions
 from forkserve.config.model import MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Option, options_of, slices_of
-from forkserve.config.placeholders import nearest
 from forkserve.config.values import signal_name, size
 from forkserve.errors import UsageError
+from forkserve.suggest import nearest
+from forkserve.wording import signal_name as signal_text
 
 __all__ = ["default_text", "markdown", "render", "worker_options"]
 
@@ -136,7 +136,7 @@ def _scalar_text(option: Option, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if option.parse is signal_name:
-        return signal.Signals(value).name
+        return signal_text(value)
     if option.parse is size:
         return size_text(value)
     if isinstance(value, AddressFamily | SocketKind):

@@ -22,7 +22,7 @@ __all__ = [
     "AsgiOptions",
     "Concurrency",
     "HttpLimits",
-    "Lifespan",
+    "LifespanMode",
     "Lifetime",
     "Parser",
     "ParserOptions",
@@ -37,11 +37,13 @@ __all__ = [
 
 
 FORWARDED_NAMES = ("for", "proto", "host", "port")
+COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+"""The access log's format in Gunicorn's atoms, of the fields that Apache calls combined."""
 LINE = 8190
 """RFC 9112 section 3 asks for 8000 bytes of a request line at least; Gunicorn and Apache have this for each line."""
 
 
-class Lifespan(Enum):
+class LifespanMode(Enum):
     """Whether an ASGI application is told of start and end; `auto` goes on if it knows no lifespan."""
 
     AUTO = "auto"
@@ -276,7 +278,7 @@ class AccessLogOptions:
         cli=("--access-log", "--access-logfile"), metavar="WHERE",
     )  # fmt: skip
     access_log_format: str = option(
-        '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"', "Gunicorn's atoms, or `json`.",
+        COMBINED, "Gunicorn's atoms, or `json`.",
         cli=("--access-log-format", "--access-logformat"), metavar="FORMAT",
     )  # fmt: skip
 
@@ -307,8 +309,8 @@ class Lifetime:
 class AsgiOptions:
     """What only ASGI applications know."""
 
-    lifespan: Lifespan = option(
-        Lifespan.AUTO, "Tell the application of start and end.", parse=member(Lifespan), cli=("--lifespan",),
+    lifespan: LifespanMode = option(
+        LifespanMode.AUTO, "Tell the application of start and end.", parse=member(LifespanMode), cli=("--lifespan",),
         choices=("auto", "on", "off"),
     )  # fmt: skip
     loop: str = option(

@@ -17,8 +17,9 @@ from typing import Any
 from forkserve.config.document import Findings
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin
-from forkserve.config.placeholders import names_in, nearest
+from forkserve.config.placeholders import names_in
 from forkserve.config.values import is_file, words
+from forkserve.suggest import nearest
 
 __all__ = ["find_program", "verify"]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from forkserve.config.document import Findings, Kind, Section, Value
 from forkserve.config.options import Origin
-from forkserve.config.placeholders import nearest
+from forkserve.suggest import nearest
 
 __all__ = ["read_toml"]
 

@@ -16,7 +16,6 @@ from typing import Any
 import forkserve
 from forkserve.config.model import WatcherOptions
 from forkserve.config.options import Reload, options_of
-from forkserve.config.placeholders import nearest
 from forkserve.config.values import signal_name
 from forkserve.control.http import Stream
 from forkserve.control.schema import (
@@ -39,6 +38,7 @@ from forkserve.control.stream import KEPT, EventHistory
 from forkserve.control.usage import Meter
 from forkserve.errors import ControlError
 from forkserve.master import Master
+from forkserve.suggest import nearest
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.snapshot import ProcessView, WatcherView
 

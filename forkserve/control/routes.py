@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from forkserve.config.placeholders import nearest
 from forkserve.control.commands import COMMANDS, Command, Context, Steps
 from forkserve.control.http import Reply, Request, Stream
 from forkserve.control.printable import printable
@@ -24,6 +23,7 @@ from forkserve.control.stream import EventHistory
 from forkserve.control.usage import Meter
 from forkserve.errors import ControlError, ForkserveError
 from forkserve.master import Master
+from forkserve.suggest import nearest
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.os.loop import Loop
 

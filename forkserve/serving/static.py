@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from forkserve.serving.files import FileWrapper
 from forkserve.serving.http.conditional import Conditions, Selection, etag_of, select
-from forkserve.serving.http.response import date_text
+from forkserve.serving.http.dates import date_text
 from forkserve.unix.beneath import open_beneath
 
 __all__ = ["Folders", "Found", "Static"]

@@ -14,7 +14,7 @@ from forkserve.supervision.events.process import ProcessLost
 from forkserve.supervision.lifecycle import Death, Policy
 from forkserve.supervision.os.spawn import SpawnError
 from forkserve.supervision.process import Process, Stopping
-from forkserve.supervision.wording import human_duration
+from forkserve.wording import human_duration
 
 __all__ = ["death_of", "errno_of", "fact_of", "failed_start", "policy_of", "reason_of", "stopping_of"]
 

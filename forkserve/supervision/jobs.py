@@ -42,7 +42,7 @@ from forkserve.supervision.jobeffects import (
 )
 from forkserve.supervision.plan import StepKind, next_step
 from forkserve.supervision.snapshot import WatcherSnapshot
-from forkserve.supervision.wording import count_of, signal_name
+from forkserve.wording import count_of, signal_name
 
 __all__ = ["Advance", "Job", "JobPhase", "Reload", "Resize", "Restart", "Start", "Stop", "advance"]
 

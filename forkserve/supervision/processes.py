@@ -26,9 +26,9 @@ from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, Stage
 from forkserve.supervision.process import KILL_PATIENCE, OrphanedGroup, Process, Stopping, lateness
 from forkserve.supervision.spawning import Resources, SpawnServices, start
-from forkserve.supervision.wording import signal_name
 from forkserve.unix.notify import PORTION
 from forkserve.unix.scoreboard import Scoreboard
+from forkserve.wording import signal_name
 
 __all__ = ["AT_A_TIME", "Owner", "Processes"]
 

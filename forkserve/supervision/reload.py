@@ -33,7 +33,7 @@ from forkserve.supervision.preparation import Preparation, prepare_config
 from forkserve.supervision.process import Process
 from forkserve.supervision.retirement import Retirement
 from forkserve.supervision.supervisor import Supervisor
-from forkserve.supervision.wording import listed
+from forkserve.wording import listed
 
 __all__ = ["ConfigChange", "ChangePhase", "Reloader", "reload_all"]
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from forkserve.config.model import Config, WatcherOptions
-from forkserve.config.placeholders import nearest
 from forkserve.errors import ControlError
 from forkserve.socketpool import SocketPool
+from forkserve.suggest import nearest
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import Command, credentials_of, prepare
 from forkserve.supervision.completion import Completion

@@ -1,4 +1,4 @@
-"""File descriptors of this process: which are open, which go where, and closing the rest.
+"""File descriptors of this process: which go where, and closing the rest.
 
 Rules: everything here acts on the calling process alone. Numbers are all there is; nothing is owned.
 """
@@ -11,25 +11,16 @@ import os
 import resource
 from collections.abc import Collection, Mapping
 
-__all__ = ["arrange", "close_all_but", "ensure_standard", "lower_limit", "open_fds", "raise_limit"]
+__all__ = ["arrange", "close_all_but", "ensure_standard", "lower_limit", "raise_limit"]
 
 _given: list[tuple[int, int]] = []
 """The limits before `raise_limit`."""
 
 
-def open_fds() -> tuple[int, ...]:
-    """Return the numbers of all open descriptors, in order."""
-    folder = os.open("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        return tuple(sorted(int(name) for name in os.listdir(folder) if int(name) != folder and _is_open(int(name))))
-    finally:
-        os.close(folder)
-
-
 def _is_open(fd: int) -> bool:
     try:
         fcntl.fcntl(fd, fcntl.F_GETFD)
-    except OSError:  # the one that listdir itself had
+    except OSError:
         return False
     return True
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from forkserve.config.serving import LifespanMode
 from forkserve.errors import ApplicationError
-from forkserve.serving.asgi.lifespan import Lifespan, LifespanMode
+from forkserve.serving.asgi.lifespan import Lifespan
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]

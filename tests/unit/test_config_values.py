@@ -11,7 +11,8 @@ import pytest
 from forkserve.config import values
 from forkserve.config.address import Address, parse_address
 from forkserve.config.model import SocketOptions, WatcherOptions
-from forkserve.config.placeholders import env_values, expand, names_in, nearest, sockets_for, sockets_in, unknown_names
+from forkserve.config.placeholders import env_values, expand, names_in, sockets_for, sockets_in, unknown_names
+from forkserve.suggest import nearest
 
 
 @pytest.mark.parametrize(

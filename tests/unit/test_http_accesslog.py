@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from forkserve.serving.http.accesslog import COMBINED, JSON, REQUEST_ID, LineFormat
+from forkserve.config.serving import COMBINED
+from forkserve.serving.http.accesslog import JSON, REQUEST_ID, LineFormat
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine, parse_line
 

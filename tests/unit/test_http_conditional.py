@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.serving.http.conditional import Conditions, Selection, etag_of, parse_date, select
-from forkserve.serving.http.response import date_text
+from forkserve.serving.http.conditional import Conditions, Selection, etag_of, select
+from forkserve.serving.http.dates import date_text, parse_date
 
 MODIFIED = 784111777
 ETAG = etag_of(MODIFIED * 10**9, 100)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.serving.http.chunked import encode_chunk, last_chunk
+from forkserve.serving.http.chunked import encode_chunk
+from forkserve.serving.http.dates import date_text
 from forkserve.serving.http.errors import page
-from forkserve.serving.http.response import BadResponse, Framing, Responder, date_text
+from forkserve.serving.http.response import BadResponse, Framing, Responder
 
 NOW = 784111777.0
 TAIL = b"Server: s\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
@@ -192,8 +193,6 @@ def test_memory_of_heads_is_bounded(responder: Responder) -> None:
 def test_chunks_are_encoded() -> None:
     assert encode_chunk(b"0123456789abcdef") == b"10\r\n0123456789abcdef\r\n"
     assert encode_chunk(b"") == b""
-    assert last_chunk() == b"0\r\n\r\n"
-    assert last_chunk([(b"a", b"b")]) == b"0\r\na: b\r\n\r\n"
 
 
 @pytest.mark.parametrize("status", [400, 408, 413, 414, 417, 421, 431, 500, 501, 503, 505, 599])

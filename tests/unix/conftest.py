@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forkserve.unix.fds import open_fds
+from tests.support.descriptors import open_fds
 
 
 @pytest.fixture

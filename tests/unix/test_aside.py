@@ -12,7 +12,7 @@ import pytest
 from forkserve.errors import ConfigError, ConfigErrors
 from forkserve.supervision.os.aside import AsideError, run_aside
 from forkserve.supervision.os.loop import Loop
-from forkserve.unix.fds import open_fds
+from tests.support.descriptors import open_fds
 
 
 @pytest.fixture

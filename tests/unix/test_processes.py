@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
 from forkserve.errors import ConfigError
 from forkserve.supervision.os.proc import children_of, members_of
 from forkserve.supervision.os.spawn import SpawnSpec
-from forkserve.unix.fds import open_fds
 from forkserve.unix.privileges import Credentials, resolve
+from tests.support.descriptors import open_fds
 from tests.support.spawning import spawn
 
+ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def in_a_child(script: str, **more: object) -> str:
     """Run Python code in a process of its own and return what it prints."""
     reading, writing = os.pipe()
-    spec = {"argv": (sys.executable, "-c", script), "env": os.environ, "stdout": writing, **more}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    spec = {"argv": (sys.executable, "-c", script), "env": env, "stdout": writing, **more}
     pid = spawn(SpawnSpec(**spec))  # type: ignore[arg-type]
     os.close(writing)
     with open(reading) as file:
@@ -43,7 +46,8 @@ def test_open_descriptors_are_counted_without_the_one_that_counts() -> None:
 def test_all_other_descriptors_are_closed() -> None:
     script = """
 import os
-from forkserve.unix.fds import close_all_but, open_fds
+from forkserve.unix.fds import close_all_but
+from tests.support.descriptors import open_fds
 for _ in range(20): os.open("/dev/null", 0)
 os.dup2(1, 500)
 close_all_but([1, 7, 500])
@@ -55,7 +59,8 @@ print(open_fds())
 def test_descriptors_can_change_places() -> None:
     script = """
 import os
-from forkserve.unix.fds import arrange, open_fds
+from forkserve.unix.fds import arrange
+from tests.support.descriptors import open_fds
 a, b = os.pipe(), os.pipe()
 os.write(a[1], b"a"); os.write(b[1], b"b")
 kept = arrange({1: 1, a[0]: b[0], b[0]: a[0]}, keep=2)
@@ -67,7 +72,8 @@ print(os.read(a[0], 1), os.read(b[0], 1), open_fds() == (1, a[0], b[0], kept), o
 def test_missing_standard_descriptors_are_opened() -> None:
     script = """
 import os
-from forkserve.unix.fds import ensure_standard, open_fds
+from forkserve.unix.fds import ensure_standard
+from tests.support.descriptors import open_fds
 os.close(0); os.close(2)
 ensure_standard()
 print(open_fds(), os.get_inheritable(0), os.get_inheritable(2))

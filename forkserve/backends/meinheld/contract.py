@@ -19,6 +19,7 @@ from typing import IO
 from forkserve.backends.meinheld import contract_app
 from forkserve.backends.other_python.launch import FOLDER
 from forkserve.errors import BackendError
+from forkserve.wording import signal_name
 
 __all__ = ["CHECKS", "ContractError", "check_build", "serving"]
 
@@ -249,5 +250,5 @@ def _death(process: subprocess.Popen[bytes]) -> str:
     """Say how the server died, if it did."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         status = process.wait(1.0)
-        return f" (the server died of {signal.Signals(-status).name})" if status < 0 else f" (exit status {status})"
+        return f" (the server died of {signal_name(-status)})" if status < 0 else f" (exit status {status})"
     return ""

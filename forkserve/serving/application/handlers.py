@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
+from forkserve.wording import signal_name
+
 __all__ = ["Handlers"]
 
 log = logging.getLogger("forkserve.worker")
@@ -62,7 +64,7 @@ class Handlers:
                 return
             # The application's handler may call the one that it has found: ours.
             if number not in self._calling:
-                act(signal.Signals(number).name)
+                act(signal_name(number))
                 self._call(number, frame)
 
         return handle
@@ -75,8 +77,8 @@ class Handlers:
         try:
             theirs(number, frame)
         except BaseException as error:  # noqa: BLE001 - SystemExit too: the process ends when it has drained
-            name = signal.Signals(number).name
-            log.warning("the application's handler of %s raised %s, which is ignored", name, type(error).__name__)
+            name = type(error).__name__
+            log.warning("the application's handler of %s raised %s, which is ignored", signal_name(number), name)
         finally:
             self._calling.discard(number)
 

@@ -23,6 +23,7 @@ from forkserve.config.launch import ApplicationOptions, Interface
 from forkserve.errors import ApplicationError, UsageError
 from forkserve.serving.application.interface import WrongKindError, interface_of
 from forkserve.serving.application.target import Call, Place, Target, parse_target
+from forkserve.suggest import nearest
 from forkserve.unix.home import here
 
 __all__ = ["LoadError", "Loaded", "load_application", "load_callable", "prepare_path", "run_hook", "user_traceback"]
@@ -218,15 +219,14 @@ def _attribute(module: ModuleType, path: tuple[str, ...], text: str) -> Any:
             found = getattr(found, name)
         except AttributeError:
             where = ".".join((module.__name__, *path[:index]))
-            raise LoadError(f"{where!r} has no attribute {name!r}, from {text!r}{_nearest(name, found)}") from None
+            raise LoadError(f"{where!r} has no attribute {name!r}, from {text!r}{_hint(name, found)}") from None
     return found
 
 
-def _nearest(name: str, owner: Any) -> str:
+def _hint(name: str, owner: Any) -> str:
     names = [each for each in dir(owner) if not each.startswith("_")]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean {near[0]!r}?"
+    if near := nearest(name, names):
+        return near
     own = [each for each in names if callable(getattr(owner, each, None)) and _belongs(getattr(owner, each), owner)]
     return f"; callable there: {', '.join(own[:8])}" if own else ""
 
@@ -249,7 +249,7 @@ def _by_convention(module: ModuleType, target: Target, *, factory: bool) -> Any:
         return alike[0]
     raise LoadError(
         f"module {module.__name__!r} has neither 'application' nor 'app'; "
-        f"name what to serve, as in {target.text}:NAME{_nearest('application', module)}"
+        f"name what to serve, as in {target.text}:NAME{_hint('application', module)}"
     )
 
 

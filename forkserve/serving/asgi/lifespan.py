@@ -11,12 +11,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from enum import Enum
 from typing import Any
 
+from forkserve.config.serving import LifespanMode
 from forkserve.errors import ApplicationError
 
-__all__ = ["Lifespan", "LifespanMode"]
+__all__ = ["Lifespan"]
 
 log = logging.getLogger("forkserve.asgi")
 
@@ -24,14 +24,6 @@ ENDING = 0.5
 """Seconds that an application has to return after its last answer, or after it was cancelled."""
 Message = dict[str, Any]
 Application = Callable[..., Awaitable[None]]
-
-
-class LifespanMode(Enum):
-    """Whether the application is asked."""
-
-    AUTO = "auto"
-    ON = "on"
-    OFF = "off"
 
 
 class Lifespan:

@@ -25,15 +25,15 @@ from operator import itemgetter
 from time import gmtime
 from typing import Any, NamedTuple
 
+from forkserve.serving.http.dates import MONTHS
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.tracecontext import trace_id
 
-__all__ = ["COMBINED", "JSON", "REQUEST_ID", "LineFormat", "Own", "Stem"]
+__all__ = ["JSON", "REQUEST_ID", "LineFormat", "Own", "Stem"]
 
 REQUEST_ID = "forkserve.request_id"
 """The variable that holds the id of a request, where it has one."""
-COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 JSON = "json"
 """The format that is one JSON object, ASCII only."""
 REMEMBERED = 256
@@ -41,7 +41,6 @@ REMEMBERED = 256
 FEW = 4
 _ATOM = re.compile(r"%(?:\((\{[^{}]+\}[ioe]|[^(){}]+)\)s|(%)|(\([^()]*\).?|.?))", re.DOTALL)
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 Own = tuple[float, float, Fields, Mapping[str, Any], bytes]
@@ -99,7 +98,7 @@ def _json(text: object) -> str:
 @functools.lru_cache(4)
 def _bracketed(second: int) -> str:
     at = gmtime(second)
-    day = f"{at.tm_mday:02}/{_MONTHS[at.tm_mon - 1]}/{at.tm_year}"
+    day = f"{at.tm_mday:02}/{MONTHS[at.tm_mon - 1]}/{at.tm_year}"
     return f"[{day}:{at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} +0000]"
 
 

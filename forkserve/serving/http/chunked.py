@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-__all__ = ["LAST_CHUNK", "encode_chunk", "last_chunk"]
+__all__ = ["LAST_CHUNK", "encode_chunk"]
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -12,8 +10,3 @@ LAST_CHUNK = b"0\r\n\r\n"
 def encode_chunk(block: bytes) -> bytes:
     """One chunk; nothing for an empty block, which would end the body."""
     return b"%x\r\n%b\r\n" % (len(block), block) if block else b""
-
-
-def last_chunk(trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """The end of a body, with trailer fields that were judged as header fields are."""
-    return b"0\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in trailers) + b"\r\n"

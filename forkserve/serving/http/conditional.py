@@ -9,22 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-__all__ = ["Conditions", "Selection", "etag_of", "parse_date", "select"]
+from forkserve.serving.http.dates import parse_date
+
+__all__ = ["Conditions", "Selection", "etag_of", "select"]
 
 _ETAG = re.compile(r'[ \t]*,*[ \t]*((?:W/)?"[!#-~\x80-\xff]*")[ \t]*(?=,|\Z)')
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE).fullmatch
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
-_DATES = tuple(
-    re.compile(pattern, re.ASCII).fullmatch
-    for pattern in (
-        rf"[A-Z][a-z]{{2}}, (?P<day>\d\d) (?P<month>[A-Z][a-z]{{2}}) (?P<year>\d{{4}}) {_TIME} GMT",
-        rf"[A-Z][a-z]{{5,8}}, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{{2}})-(?P<year>\d\d) {_TIME} GMT",
-        rf"[A-Z][a-z]{{2}} (?P<month>[A-Z][a-z]{{2}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +48,6 @@ class Selection:
 def etag_of(mtime_ns: int, size: int) -> str:
     """A strong validator of a file, from its time of change in nanoseconds and its size in bytes."""
     return f'"{mtime_ns:x}-{size:x}"'
-
-
-def parse_date(text: str) -> int | None:
-    """Seconds since the epoch of an HTTP date in any of its three forms, else None (RFC 9110 section 5.6.7)."""
-    match = next((found for form in _DATES if (found := form(text))), None)
-    if match is None or match["month"] not in _MONTHS:
-        return None
-    month = _MONTHS.index(match["month"]) + 1
-    year = int(match["year"])
-    if year < 100:
-        year += 1900 if year >= 70 else 2000
-    clock = (int(match["hour"]), int(match["minute"]), min(int(match["second"]), 59))
-    try:
-        return int(datetime(year, month, int(match["day"]), *clock, tzinfo=UTC).timestamp())
-    except ValueError:
-        return None
 
 
 def _listed(value: str, etag: str, *, weak: bool) -> bool:

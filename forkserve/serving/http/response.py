@@ -17,9 +17,10 @@ import re
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from http import HTTPStatus
-from time import gmtime
 
-__all__ = ["JOINED", "BadResponse", "Framing", "Prepared", "Responder", "Start", "date_text"]
+from forkserve.serving.http.dates import date_text
+
+__all__ = ["JOINED", "BadResponse", "Framing", "Prepared", "Responder", "Start"]
 
 JOINED = 65_536
 """Bytes of body from which on head and body go out apart: to join them would copy the body for each client, and keep
@@ -34,8 +35,6 @@ _HOP_BY_HOP = frozenset(
 )
 _REMEMBERED = 256
 _PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class BadResponse(ValueError):
@@ -83,15 +82,6 @@ class Start:
         self.framing = framing
         self.length = length
         self.keep_alive = keep_alive
-
-
-def date_text(now: float) -> str:
-    """Seconds since the epoch as an HTTP date, e.g. `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7)."""
-    at = gmtime(now)
-    return (
-        f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04}"
-        f" {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
-    )
 
 
 class Responder:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from forkserve.supervision.events.base import Event
-from forkserve.supervision.wording import listed
+from forkserve.wording import listed
 
 __all__ = [
     "AuxiliaryFailed",

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import ClassVar
 
 from forkserve.supervision.events.base import WatcherEvent
-from forkserve.supervision.wording import human_duration
+from forkserve.wording import human_duration
 
 __all__ = [
     "Consequence",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from forkserve.supervision.events.base import WatcherEvent
-from forkserve.supervision.wording import count_of
+from forkserve.wording import count_of
 
 __all__ = [
     "ReloadBegun",

@@ -6,8 +6,9 @@ One SIGCHLD may stand for many deaths, so whoever reaps goes on until the kernel
 from __future__ import annotations
 
 import os
-import signal
 from dataclasses import dataclass
+
+from forkserve.wording import signal_name
 
 __all__ = ["Exit", "reap", "reap_one"]
 
@@ -24,11 +25,7 @@ class Exit:
     def __str__(self) -> str:
         if self.signum is None:
             return f"exited with code {self.code}"
-        try:
-            name = signal.Signals(self.signum).name
-        except ValueError:  # a real-time signal has no name of its own
-            name = f"signal {self.signum}"
-        return f"was ended by {name}" + (" (core dumped)" if self.dumped else "")
+        return f"was ended by {signal_name(self.signum)}" + (" (core dumped)" if self.dumped else "")
 
 
 def reap(most: int) -> list[Exit]:

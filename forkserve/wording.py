@@ -1,11 +1,11 @@
-"""How supervision says numbers and times to a person."""
+"""How numbers, times and signals are said to a person."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
 
-__all__ = ["count_of", "human_duration", "listed", "signal_name"]
+__all__ = ["count_of", "exact_duration", "human_duration", "listed", "signal_name"]
 
 _UNITS = (
     (0.1, 1, "s", 3),
@@ -17,11 +17,26 @@ _UNITS = (
 
 
 def human_duration(seconds: float) -> str:
-    """Return a time as a person says it: 0.02 s, 3.1 s, 17 min, 4.0 h, 12 d."""
+    """Return a time as a person says it, in one unit: 0.02 s, 3.1 s, 17 min, 4.0 h, 12.0 d."""
     for limit, unit, name, digits in _UNITS:
         if seconds < limit:
             return f"{seconds / unit:.{digits}f} {name}"
     return f"{seconds / 86400:.1f} d"
+
+
+def exact_duration(seconds: float) -> str:
+    """Return a time to the second while it is short, in at most two units: `4s`, `3m 12s`, `5h 02m`, `12d 3h`."""
+    whole = int(seconds)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour}h"
+    if hours:
+        return f"{hours}h {minute:02d}m"
+    if minutes:
+        return f"{minutes}m {second:02d}s"
+    return f"{second}s"
 
 
 def count_of(number: int) -> str:

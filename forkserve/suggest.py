@@ -1,0 +1,15 @@
+"""What to say of a name that is unknown: the one that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["nearest"]
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return `; did you mean 'x'?` for the most alike of the known names, or an empty text."""
+    by_lower = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
