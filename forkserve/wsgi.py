@@ -18,10 +18,10 @@ from forkserve.serving.failure import TimedOut, log_failure
 from forkserve.serving.files import FileWrapper
 from forkserve.serving.gateway.body import EmptyInput, LazyInput, Spool
 from forkserve.serving.gateway.forwarding import Forwarding
-from forkserve.serving.http.chunked import LAST_CHUNK, encode_chunk
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
-from forkserve.serving.http.response import JOINED, BadResponse, Framing, Prepared, Responder
+from forkserve.serving.http.response import JOINED, BadResponse, Prepared, Responder
+from forkserve.serving.stream import Stream
 from forkserve.serving.transport import NOBODY, Transport
 
 __all__ = ["Application", "Exchange", "Site"]
@@ -76,14 +76,11 @@ class Exchange(BaseExchange):
     __slots__ = (
         "context",
         "environ",
-        "framing",
         "iterator",
-        "keep",
-        "left",
         "prepared",
         "result",
-        "sent",
         "spool",
+        "stream",
         "whole",
     )
     context: Any
@@ -100,7 +97,7 @@ class Exchange(BaseExchange):
         self.fields = fields
         self.prepared: Prepared | None = None
         self.spool: Spool | None = None
-        self.framing: Framing | None = None
+        self.stream: Stream | None = None
         memo = fields.memo
         base = memo.get(line) if memo else None
         if base is None:
@@ -156,7 +153,7 @@ class Exchange(BaseExchange):
     def _fetch(self) -> Any:
         """Ask for the body that the client holds back (RFC 9110 10.1.1), and wait until it is whole."""
         if not self._is_whole():
-            if self.framing is None and self.spool is None:
+            if self.stream is None and self.spool is None:
                 self.conn.proceed()
             self.site.wait(self.conn, lambda: self._is_whole() or self.conn.lost)
         if not self._is_whole():
@@ -178,7 +175,7 @@ class Exchange(BaseExchange):
     def answer(self, result: Iterable[bytes]) -> None:
         """Send what the application has returned."""
         site, prepared = self.site, self.prepared
-        if (type(result) is list or type(result) is tuple) and prepared is not None and self.framing is None:
+        if (type(result) is list or type(result) is tuple) and prepared is not None and self.stream is None:
             data = result[0] if len(result) == 1 else b"".join(result)
             if (
                 type(data) is bytes
@@ -215,7 +212,7 @@ class Exchange(BaseExchange):
         """Take status and headers; raises BadResponse for what cannot be sent, or the error of `exc_info`."""
         if exc_info is not None:
             try:
-                if self.framing is not None:
+                if self.stream is not None:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None
@@ -247,7 +244,7 @@ class Exchange(BaseExchange):
         line = self.line
         assert self.prepared is not None
         if len(data) >= JOINED:
-            self.conn.write(self._begin(len(data)))
+            self.conn.write(self._begin(len(data))[1])
             self._send(data)
             self._finish()
             return
@@ -271,32 +268,24 @@ class Exchange(BaseExchange):
             and (not fields.expect_continue or self._is_whole())
         )
 
-    def _begin(self, length: int | None = None) -> bytes:
-        """Frame the response; returns its head."""
+    def _begin(self, length: int | None = None) -> tuple[Stream, bytes]:
+        """Frame the response; returns its stream, and its head."""
         if self.prepared is None:
             raise BadResponse("start_response was not called")
         line = self.line
         start = self.site.responder.start(
             self.prepared, method=line.method, modern=line.modern, keep=self.may_keep(), length=length
         )
-        self.framing = start.framing
-        self.left = start.length or 0
-        self.sent = 0
-        self.keep = start.keep_alive
-        return start.head
+        self.stream = stream = Stream(start)
+        return stream, start.head
 
     def _send(self, data: bytes) -> bool:
-        head = b"" if self.framing is not None else self._begin()
-        framing = self.framing
-        if framing is Framing.LENGTH:
-            data = data[: self.left]
-            self.left -= len(data)
-        elif framing is Framing.NONE:
-            data = b""
-        self.sent += len(data)
-        if framing is Framing.CHUNKED:
-            data = encode_chunk(data)
-        payload = head + data if head else data
+        stream = self.stream
+        if stream is None:
+            stream, head = self._begin()
+            payload = head + stream.piece(data)
+        else:
+            payload = stream.piece(data)
         return not payload or self.conn.write(payload)
 
     def _pump(self) -> None:
@@ -306,7 +295,7 @@ class Exchange(BaseExchange):
             if data:
                 if not self._send(data) and self._parked():
                     return
-                if self.framing is Framing.NONE:
+                if self.stream is not None and self.stream.bodiless:
                     break
         self._finish()
 
@@ -318,36 +307,34 @@ class Exchange(BaseExchange):
 
     def _finish(self) -> None:
         """Mark the end of the response."""
-        if self.framing is None:
+        stream, head = self.stream, b""
+        if stream is None:
             # An empty response; for HEAD nobody knows how long GET's would have been.
-            head = self._begin(None if self.line.method == "HEAD" else 0)
-            self.conn.write(head)
-        elif self.framing is Framing.CHUNKED:
-            self.conn.write(LAST_CHUNK)
-        if self.framing is Framing.LENGTH and self.left:
-            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), self.left)
-            self.keep = False
-        self._end(self.keep)
-        self.note(self.prepared.code, self.sent)  # type: ignore[union-attr]
+            stream, head = self._begin(None if self.line.method == "HEAD" else 0)
+        payload = head + stream.end()
+        if payload:
+            self.conn.write(payload)
+        if stream.missing:
+            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), stream.missing)
+        self._end(stream.keep and not stream.missing)
+        self.note(self.prepared.code, stream.size)  # type: ignore[union-attr]
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         part = wrapper.part()
         if part is None or self.prepared is None or self._begun():
             return False
         offset, size = part
-        head = self._begin(size)
-        count = min(self.left, size) if self.framing is Framing.LENGTH else 0
+        stream, head = self._begin(size)
+        before, count, behind = stream.file(size)
         if count:
             try:
-                self.conn.write_file(wrapper.filelike, offset, count, head)
+                self.conn.write_file(wrapper.filelike, offset, count, head + before)
             except OSError:
                 # Nothing is sent yet if descriptors have run out: there can be another answer.
-                self.framing = None
+                self.stream = None
                 raise
-            self.left -= count
-            self.sent += count
-        else:
-            self.conn.write(head)
+        if not count or behind:
+            self.conn.write(behind or head)
         self._finish()
         return True
 
@@ -375,14 +362,14 @@ class Exchange(BaseExchange):
     def refuse(self, code: int) -> None:
         """Answer an error if nothing was sent; else only closing tells the client that the response is not whole."""
         keep = False
-        if self.framing is None and not self.conn.lost:
+        if self.stream is None and not self.conn.lost:
             payload, keep = self.error_page(code)
             try:
                 self.conn.write(payload)
             except OSError:
                 keep = False
         self._end(keep)
-        self.note(code, getattr(self, "sent", 0))
+        self.note(code, 0 if self.stream is None else self.stream.size)
 
     def let_go(self) -> bool:
         """Keep the connection: the application has to learn on it that its client is broken."""
@@ -391,10 +378,10 @@ class Exchange(BaseExchange):
     def abandon(self, code: int) -> None:
         """Answer in place of an application that cannot be ended, from the loop; nothing of it reaches the client."""
         conn, self.conn = self.conn, NOBODY
-        if self.framing is None:
+        if self.stream is None:
             conn.write(self.error(self.site.responder, code)[0])
         conn.done(False)
         self.note(code, 0)
 
     def _begun(self) -> bool:
-        return self.framing is not None
+        return self.stream is not None

@@ -9,8 +9,8 @@ import pytest
 
 from forkserve.serving.asgi.files import file_part
 from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
-from forkserve.serving.asgi.stream import Stream
 from forkserve.serving.http.response import BadResponse, Framing, Responder, Start
+from forkserve.serving.stream import Stream
 
 RESPONDER = Responder(0.0, "s")
 

@@ -17,7 +17,7 @@ from forkserve.serving.asgi.bell import Bell
 from forkserve.serving.asgi.incoming import Incoming
 from forkserve.serving.asgi.response import Response
 from forkserve.serving.asgi.site import Message, Site, Transport
-from forkserve.serving.asgi.stream import Stage
+from forkserve.serving.asgi.stage import Stage
 from forkserve.serving.failure import TimedOut, due_to_loss, log_failure
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine

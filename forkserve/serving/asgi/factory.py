@@ -13,7 +13,7 @@ from forkserve.serving.asgi.identified import IdentifiedExchange
 from forkserve.serving.asgi.logged import LoggedExchange, TimedExchange
 from forkserve.serving.asgi.scope import FORWARDED, MODERN, ScopeTemplate, correct
 from forkserve.serving.asgi.site import Site, Transport
-from forkserve.serving.asgi.stream import Stage
+from forkserve.serving.asgi.stage import Stage
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.refusal import Refusal

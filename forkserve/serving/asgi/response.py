@@ -16,9 +16,10 @@ from forkserve.serving.asgi.incoming import Incoming
 from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.site import Disconnected, Message, Site, Task, Transport
-from forkserve.serving.asgi.stream import Stage, Stream
+from forkserve.serving.asgi.stage import Stage
 from forkserve.serving.exchange import BaseExchange
 from forkserve.serving.http.response import JOINED, Prepared
+from forkserve.serving.stream import Stream
 
 __all__ = ["Response"]
 

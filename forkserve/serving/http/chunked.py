@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LAST_CHUNK", "encode_chunk"]
-
-LAST_CHUNK = b"0\r\n\r\n"
+__all__ = ["encode_chunk"]
 
 
 def encode_chunk(block: bytes) -> bytes:

@@ -1,24 +1,11 @@
-"""How far a response has come; one that goes out in pieces: how each is framed, and what is left at the end."""
+"""A response that goes out in pieces: how each is framed, and what is left at the end; for both interfaces."""
 
 from __future__ import annotations
-
-from enum import Enum, auto
 
 from forkserve.serving.http.chunked import encode_chunk
 from forkserve.serving.http.response import Framing, Start
 
-__all__ = ["Stage", "Stream"]
-
-
-class Stage(Enum):
-    """What is expected of the application."""
-
-    START = auto()
-    BODY = auto()
-    MORE = auto()
-    TRAILERS = auto()
-    OVER = auto()
-    LOST = auto()
+__all__ = ["Stream"]
 
 
 class Stream:
@@ -32,6 +19,11 @@ class Stream:
         self._trailers = b""
         self.keep = start.keep_alive
         self.size = 0
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether no byte of a body goes out, as for HEAD, 204 and 304."""
+        return self._framing is Framing.NONE
 
     @property
     def missing(self) -> int:

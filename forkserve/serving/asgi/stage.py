@@ -1,0 +1,18 @@
+"""How far an ASGI response has come."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+__all__ = ["Stage"]
+
+
+class Stage(Enum):
+    """What is expected of the application."""
+
+    START = auto()
+    BODY = auto()
+    MORE = auto()
+    TRAILERS = auto()
+    OVER = auto()
+    LOST = auto()
