@@ -371,6 +371,15 @@ class Exchange(BaseExchange):
         self._end(keep)
         self.note(code, 0 if self.stream is None else self.stream.size)
 
+    def client(self) -> str:
+        """Return the client's address, which the application may have changed in its environ."""
+        address = self.environ.get("REMOTE_ADDR", "")
+        return address if type(address) is str else str(address)
+
+    def variables(self) -> dict[str, Any]:
+        """Return the environ."""
+        return self.environ
+
     def let_go(self) -> bool:
         """Keep the connection: the application has to learn on it that its client is broken."""
         return False

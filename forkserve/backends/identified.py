@@ -1,51 +1,41 @@
-"""WSGI exchanges whose request has an id, its own or a new one; the other kind pays nothing for it.
-
-The id is a variable of the environ and the header field there, and goes out in the response, also in that of an error.
-"""
+"""WSGI exchanges whose request has an id: a variable of the environ, `forkserve.request_id`, and the field there."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from forkserve.serving.http.accesslog import REQUEST_ID
-from forkserve.serving.http.errors import error_response
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
-from forkserve.serving.http.response import Responder
-from forkserve.serving.http.tracecontext import request_id
+from forkserve.serving.identified import IdentifiedExchange, identity_for
 from forkserve.serving.transport import Transport
 from forkserve.wsgi import Exchange
 
-__all__ = ["IdentifiedExchange", "variable_of"]
+__all__ = ["WsgiIdentified", "variable_of"]
 
 
-class IdentifiedExchange(Exchange):
+class WsgiIdentified(IdentifiedExchange, Exchange):
     """An exchange with an id."""
 
     __slots__ = ()
-    header: ClassVar[str]
-    """The field that carries it, set by the backend; `variable` is its name in the environ."""
     variable: ClassVar[str]
+    """What the field that carries it is called in the environ, set by the backend."""
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
         super().__init__(conn, line, fields)
         get = self.environ.get
-        identity = request_id(get(self.variable), get("HTTP_TRACEPARENT"), os.urandom(16))
+        identity = identity_for(get(self.variable), get("HTTP_TRACEPARENT"))
         self.environ[self.variable] = self.environ[REQUEST_ID] = identity
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., None]:
         """Take status and headers, and add the id, if the application has not."""
         if isinstance(headers, list) and not any(self._is_mine(pair) for pair in headers):
-            headers = [*headers, *self._more()]
+            headers = [*headers, *self.identity_fields()]
         return super().start_response(status, headers, exc_info)
 
-    def error(self, responder: Responder, code: int, **framing: Any) -> tuple[bytes, bool]:
-        """Return an error response with the id."""
-        return error_response(responder, code, more=self._more(), **framing)
-
-    def _more(self) -> list[tuple[str, str]]:
+    def identity_fields(self) -> list[tuple[str, str]]:
+        """Return the field with the id that the environ has now."""
         return [(self.header, self.environ[self.variable])] if self.variable in self.environ else []
 
     def _is_mine(self, pair: Any) -> bool:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from forkserve.backends.base import App, Run
-from forkserve.backends.identified import IdentifiedExchange, variable_of
-from forkserve.backends.logged import LoggedExchange, TimedExchange
+from forkserve.backends.identified import WsgiIdentified, variable_of
 from forkserve.config.options import names_of
 from forkserve.config.serving import (
     AccessLogOptions,
@@ -39,6 +38,7 @@ from forkserve.serving.http.forwarded import Style, TrustedProxies
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.request import Profile
 from forkserve.serving.http.response import Prepared
+from forkserve.serving.logged import logging_by
 from forkserve.serving.native import hot
 from forkserve.serving.parser import reader_of
 from forkserve.wsgi import Exchange, Site
@@ -112,19 +112,20 @@ def _bind(driver: Driver, site: Site, options: ServingOptions, *, holds: bool, a
     Where waiting is no greenlet's business (`holds` is False), it would hold a thread or the worker.
     """
     bound: dict[str, Any] = {"__slots__": (), "site": site, "holds": holds}
-    base: type[Exchange] = Exchange
+    bases: list[type[Any]] = []
     log = None
     if options.access_log.access_log is not None:
         site.noted = True
-        bound["access"] = access = open_access_log(driver, options.access_log)
-        base = TimedExchange if access.timed else LoggedExchange
+        access = open_access_log(driver, options.access_log)
+        logged, more = logging_by(access)
+        bases.append(logged)
+        bound |= more
         log = None if access.timed else access.write
-    bases: tuple[type[Exchange], ...] = (base,)
     if options.proxy.request_id_header:
         bound["header"] = options.proxy.request_id_header
         bound["variable"] = variable_of(options.proxy.request_id_header)
-        bases = (IdentifiedExchange, base) if base is not Exchange else (IdentifiedExchange,)
-    driver.exchange = exchange = type("BoundExchange", bases, bound)
+        bases.insert(0, WsgiIdentified)
+    driver.exchange = exchange = type("BoundExchange", (*bases, Exchange), bound)
     if hot is not None:
         caller = hot.Caller(exchange, Exchange, site, alarm, log, VARIABLES, (RequestLine, Fields, Prepared))
         driver.exchange = caller.begin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from forkserve.serving.http.errors import error_response
@@ -87,6 +87,14 @@ class BaseExchange:
 
     def note(self, status: int, size: int) -> None:
         """Know that the response is out, `size` bytes of body; for exchanges that are logged."""
+
+    def client(self) -> str:
+        """Return the client's address, as the access log has it; empty where it is unknown."""
+        raise NotImplementedError
+
+    def variables(self) -> Mapping[str, Any]:
+        """Return what the access log may tell besides."""
+        raise NotImplementedError
 
     def name(self) -> tuple[str, str]:
         """Return method and path, as the log calls a request."""

@@ -19,6 +19,7 @@ from forkserve.serving.asgi.response import Response
 from forkserve.serving.asgi.site import Message, Site, Transport
 from forkserve.serving.asgi.stage import Stage
 from forkserve.serving.failure import TimedOut, due_to_loss, log_failure
+from forkserve.serving.http.accesslog import REQUEST_ID
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 
@@ -33,7 +34,9 @@ START, BODY, MORE, TRAILERS, OVER, LOST = Stage
 class Exchange(Response):
     """A request and the response to it as far as it has come."""
 
-    __slots__ = ("identity", "told")
+    __slots__ = ("address", "identity", "told")
+    address: str
+    """The client's, where exchanges are noted."""
     conn: Transport
     early: ClassVar[bool] = True
     holds: ClassVar[bool] = True
@@ -113,7 +116,17 @@ class Exchange(Response):
             self.abandon(500)
 
     def note_scope(self, scope: dict[str, Any]) -> None:
-        """Know the scope before the application does, where exchanges are noted."""
+        """Called with the scope before the application has it, where exchanges are noted."""
+        client = scope["client"]
+        self.address = client[0] if client is not None else ""
+
+    def client(self) -> str:
+        """Return the client's address."""
+        return self.address
+
+    def variables(self) -> dict[str, Any]:
+        """Return the id of the request, if it has one."""
+        return {REQUEST_ID: self.identity} if hasattr(self, "identity") else {}
 
     async def receive(self) -> Message:
         """Return the next piece of the body, or wait for the client to go, or the response to end."""

@@ -9,8 +9,7 @@ from typing import Any
 
 from forkserve.config.serving import AsgiOptions
 from forkserve.serving.asgi.exchange import Exchange
-from forkserve.serving.asgi.identified import IdentifiedExchange
-from forkserve.serving.asgi.logged import LoggedExchange, TimedExchange
+from forkserve.serving.asgi.identified import AsgiIdentified
 from forkserve.serving.asgi.scope import FORWARDED, MODERN, ScopeTemplate, correct
 from forkserve.serving.asgi.site import Site, Transport
 from forkserve.serving.asgi.stage import Stage
@@ -18,6 +17,7 @@ from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Prepared
+from forkserve.serving.logged import logging_by
 from forkserve.serving.native import hot
 
 __all__ = ["exchange_factory"]
@@ -38,10 +38,12 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
     is the field with the id of a request, if any.
     """
     site.noted = access is not None or bool(identity)
-    bases: list[type[Exchange]] = [IdentifiedExchange] if identity else []
+    bases: list[type[Any]] = [AsgiIdentified] if identity else []
+    bound: dict[str, Any] = {"__slots__": (), "site": site, "header": identity}
     if access is not None:
-        bases.append(TimedExchange if access.timed else LoggedExchange)
-    bound = {"__slots__": (), "site": site, "access": access, "header": identity}
+        logged, more = logging_by(access)
+        bases.append(logged)
+        bound |= more
     http: Any = type("BoundExchange", (*bases, Exchange), bound)
     if hot is not None:
         pattern = http(None, None, Fields([], None, True))
@@ -60,7 +62,7 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
     return exchange_for
 
 
-def _websockets(options: AsgiOptions, bases: list[type[Exchange]], answering: dict[str, Any]) -> Factory:
+def _websockets(options: AsgiOptions, bases: list[type[Any]], answering: dict[str, Any]) -> Factory:
     # These need the library, which is an extra.
     from forkserve.serving.asgi.denial import Answer
     from forkserve.serving.asgi.duplex import Duplex

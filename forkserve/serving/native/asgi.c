@@ -9,7 +9,7 @@
 #include "taken.h"
 
 static struct {
-    Py_ssize_t address, news, prepared, stage, task, trailers; /* `address` of LoggedExchange alone */
+    Py_ssize_t address, news, prepared, stage, task, trailers; /* `address` is set where there is a log */
 } exchange_at;
 
 /* Interned, made once. */
@@ -277,7 +277,7 @@ learn_stages(Sender *sender, PyObject *stages)
         : 0;
 }
 
-/* The layout of all classes that are read here; an exchange has an address only where there is a log. */
+/* The layout of all classes that are read here; an exchange's address is set only where there is a log. */
 static int
 learn(Sender *sender, PyObject *const kinds[3])
 {
