@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from forkserve.serving.exchange import BaseExchange
 from forkserve.serving.failure import TimedOut, log_failure
 from forkserve.serving.files import FileWrapper
-from forkserve.serving.gateway.body import EmptyInput, LazyInput, Spool
+from forkserve.serving.gateway.body import BodyBuffer, EmptyInput, LazyInput
 from forkserve.serving.gateway.forwarding import Forwarding
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
@@ -79,7 +79,7 @@ class Exchange(BaseExchange):
         "iterator",
         "prepared",
         "result",
-        "spool",
+        "buffer",
         "stream",
         "whole",
     )
@@ -88,7 +88,7 @@ class Exchange(BaseExchange):
     conn: Transport
     early: ClassVar[bool] = False
     holds: ClassVar[bool] = False
-    keeper: ClassVar[str] = "spool"
+    keeper: ClassVar[str] = "buffer"
     site: ClassVar[Site]
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
@@ -96,7 +96,7 @@ class Exchange(BaseExchange):
         self.line = line
         self.fields = fields
         self.prepared: Prepared | None = None
-        self.spool: Spool | None = None
+        self.buffer: BodyBuffer | None = None
         self.stream: Stream | None = None
         memo = fields.memo
         base = memo.get(line) if memo else None
@@ -127,18 +127,18 @@ class Exchange(BaseExchange):
 
     def body(self, data: bytes) -> None:
         """Take a piece of the body."""
-        if self.spool is None:
-            self.spool = Spool(self.site.body_in_memory)
-        self.spool.write(data)
+        if self.buffer is None:
+            self.buffer = BodyBuffer(self.site.body_in_memory)
+        self.buffer.write(data)
 
     def body_end(self) -> None:
         """Know that the body is whole."""
         self.whole = True
-        if self.spool is not None and not (self.holds and self.fields.expect_continue):
-            self.environ["wsgi.input"] = self.spool.open()
+        if self.buffer is not None and not (self.holds and self.fields.expect_continue):
+            self.environ["wsgi.input"] = self.buffer.open()
             if self.fields.chunked:
                 # The coding is undone; many an application reads nothing without a length, the one that PEP 3333 knows.
-                self.environ["CONTENT_LENGTH"] = str(self.spool.size)
+                self.environ["CONTENT_LENGTH"] = str(self.buffer.size)
                 self.environ.pop("HTTP_TRANSFER_ENCODING", None)
 
     def body_held(self) -> None:
@@ -147,18 +147,18 @@ class Exchange(BaseExchange):
 
     def lost(self) -> None:
         """Know that the client has gone. A body that is whole is the application's, which may be reading it."""
-        if self.spool is not None and not self._is_whole() and not (self.holds and self.fields.expect_continue):
-            self.spool.close()
+        if self.buffer is not None and not self._is_whole() and not (self.holds and self.fields.expect_continue):
+            self.buffer.close()
 
     def _fetch(self) -> Any:
         """Ask for the body that the client holds back (RFC 9110 10.1.1), and wait until it is whole."""
         if not self._is_whole():
-            if self.stream is None and self.spool is None:
+            if self.stream is None and self.buffer is None:
                 self.conn.proceed()
             self.site.wait(self.conn, lambda: self._is_whole() or self.conn.lost)
         if not self._is_whole():
             raise ConnectionAbortedError("the client went before its body was whole")
-        return self.spool.open() if self.spool is not None else EmptyInput()
+        return self.buffer.open() if self.buffer is not None else EmptyInput()
 
     def _is_whole(self) -> bool:
         return getattr(self, "whole", False)
@@ -183,7 +183,7 @@ class Exchange(BaseExchange):
                 and prepared.length == len(data) < JOINED
                 and self.line.plain
                 and self.fields.plain
-                and self.spool is None
+                and self.buffer is None
                 and site.keep
             ):
                 # What `whole` below would say, for the most usual response.
@@ -251,8 +251,8 @@ class Exchange(BaseExchange):
         payload, keep = self.site.responder.whole(
             self.prepared, data, method=line.method, modern=line.modern, keep=self.may_keep()
         )
-        if self.spool is not None:
-            self.spool.close()
+        if self.buffer is not None:
+            self.buffer.close()
         self.conn.reply(payload, keep)
         self.note(self.prepared.code, len(payload) - payload.index(b"\r\n\r\n") - 4)
 
@@ -346,8 +346,8 @@ class Exchange(BaseExchange):
                 close()
         except BaseException as error:  # noqa: BLE001 - the response is out; whatever close() does is only logged
             log_failure(error, *self.name())
-        if self.spool is not None:
-            self.spool.close()
+        if self.buffer is not None:
+            self.buffer.close()
         self.conn.done(keep)
 
     def _fail(self, error: BaseException) -> None:

@@ -23,13 +23,13 @@ from forkserve.backends.serving import HONOURS, open_access_log, settle, tls_of,
 from forkserve.backends.watchdog import Watchdog
 from forkserve.config.options import names_of
 from forkserve.config.serving import AsgiOptions
+from forkserve.serving.asgi.eager_tasks import eager_task_factory
 from forkserve.serving.asgi.exchange import Exchange
 from forkserve.serving.asgi.factory import exchange_factory
 from forkserve.serving.asgi.forwarding import Forwarding
 from forkserve.serving.asgi.lifespan import Lifespan
 from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
 from forkserve.serving.asgi.site import Site
-from forkserve.serving.asgi.stepping import stepper
 from forkserve.serving.engine.driver import LOG_DELAY, Driver
 from forkserve.serving.engine.forks import failing_ends_child
 from forkserve.serving.engine.limits import Limits
@@ -56,7 +56,7 @@ class _Tasks:
     wakes = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._step = stepper(loop)
+        self._step = eager_task_factory(loop)
         self.running: set[Any] = set()
 
     def start(self, exchange: Any) -> None:
@@ -151,7 +151,7 @@ class _Serving:
         driver = Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
         settle(driver, tls, options.proxy)
         failing_ends_child(driver, "forkserve.serving.asgi.exchange", "Exchange._fail")
-        failing_ends_child(driver, "forkserve.serving.asgi.duplex", "Duplex._fail")
+        failing_ends_child(driver, "forkserve.serving.asgi.websocket_session", "WebSocketSession._fail")
         return driver
 
     def _turn(self) -> None:

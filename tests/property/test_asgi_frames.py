@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkserve.serving.asgi.frames import BINARY, TEXT, end_of, frame_head
-from forkserve.serving.asgi.websocket import Handshake, WebSocket, WebSocketLimits
+from forkserve.serving.asgi.websocket_protocol import Handshake, WebSocketLimits, WebSocketProtocol
 
 MASK = b"\x11\x22\x33\x44"
 SIZES = st.sampled_from([0, 1, 125, 126, 127, 4000, 65_535, 65_536, 70_000])
@@ -54,7 +54,7 @@ def test_messages_do_not_depend_on_how_their_bytes_arrive(
 ) -> None:
     wire, messages = sent
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=8)))
-    socket = WebSocket(Handshake("", None, [], ()), WebSocketLimits())
+    socket = WebSocketProtocol(Handshake("", None, [], ()), WebSocketLimits())
     got: list[str | bytes] = []
     for begin, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
         if begin < end:

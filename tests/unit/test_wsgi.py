@@ -11,22 +11,22 @@ from typing import Any
 import pytest
 
 from forkserve.serving.files import FileWrapper
-from forkserve.serving.gateway.body import EMPTY, LazyInput, Spool
+from forkserve.serving.gateway.body import EMPTY, BodyBuffer, LazyInput
 
 
 @pytest.mark.parametrize("pieces", [[b"abc"], [b"ab", b"c"], [b"abcdef"], [b"abc", b"def"], [b"a", b"bcdef", b"g"]])
 def test_a_spool_gives_back_what_it_got_in_memory_or_not(pieces: list[bytes]) -> None:
-    spool = Spool(4)
+    buffer = BodyBuffer(4)
     for piece in pieces:
-        spool.write(piece)
-    body = spool.open()
+        buffer.write(piece)
+    body = buffer.open()
     assert isinstance(body, io.BytesIO) == (sum(map(len, pieces)) <= 4)
     assert body.read() == b"".join(pieces)
-    spool.close()
+    buffer.close()
 
 
 def test_an_empty_spool_is_the_empty_input() -> None:
-    assert Spool(4).open() is EMPTY
+    assert BodyBuffer(4).open() is EMPTY
     assert (EMPTY.read(), EMPTY.readline(5), EMPTY.readlines(), list(EMPTY)) == (b"", b"", [], [])
 
 

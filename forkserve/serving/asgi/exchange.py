@@ -13,8 +13,8 @@ import asyncio
 import logging
 from typing import Any, ClassVar
 
-from forkserve.serving.asgi.bell import Bell
-from forkserve.serving.asgi.incoming import Incoming
+from forkserve.serving.asgi.body_queue import BodyQueue
+from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.response import Response
 from forkserve.serving.asgi.site import Message, Site, Transport
 from forkserve.serving.asgi.stage import Stage
@@ -58,7 +58,7 @@ class Exchange(Response):
         self.task = None
         self.verdict = 0
         if fields.content_length or fields.chunked:
-            self.incoming = Incoming(conn, expected=fields.expect_continue)
+            self.incoming = BodyQueue(conn, expected=fields.expect_continue)
 
     # From the loop.
 
@@ -75,7 +75,7 @@ class Exchange(Response):
         self.wake()
 
     def body_held(self) -> None:
-        """Ask for the body when the application first wants it: `Incoming` knows."""
+        """Ask for the body when the application first wants it: `BodyQueue` knows."""
 
     def lost(self) -> None:
         """Know that the client has gone."""
@@ -149,7 +149,7 @@ class Exchange(Response):
         return {"type": "http.disconnect"}
 
     async def _news(self) -> None:
-        self.news = self.news or Bell(self.site.loop)
+        self.news = self.news or Notifier(self.site.loop)
         await self.news.wait()
 
     def _deaf(self) -> bool:

@@ -65,13 +65,13 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
 def _websockets(options: AsgiOptions, bases: list[type[Any]], answering: dict[str, Any]) -> Factory:
     # These need the library, which is an extra.
     from forkserve.serving.asgi.denial import Answer
-    from forkserve.serving.asgi.duplex import Duplex
     from forkserve.serving.asgi.heartbeat import Keepalive
-    from forkserve.serving.asgi.websocket import BadHandshake, WebSocketLimits
+    from forkserve.serving.asgi.websocket_protocol import BadHandshake, WebSocketLimits
+    from forkserve.serving.asgi.websocket_session import WebSocketSession
 
     bound = type(
-        "BoundDuplex",
-        (Duplex,),
+        "BoundSession",
+        (WebSocketSession,),
         {
             "site": answering["site"],
             "answering": type("BoundAnswer", (*bases, Answer), answering),

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 from typing import ClassVar, NoReturn
 
-from forkserve.serving.asgi.bell import Bell
+from forkserve.serving.asgi.body_queue import BodyQueue
 from forkserve.serving.asgi.files import FilePart, file_part, watched
-from forkserve.serving.asgi.incoming import Incoming
+from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.site import Disconnected, Message, Site, Task, Transport
@@ -54,11 +54,11 @@ class Response(BaseExchange):
     stage: Stage
     stream: Stream
     trailers: bool
-    incoming: Incoming | None
-    news: Bell | None
-    """Rings when there is something to receive."""
-    room: Bell | None
-    """Rings when the client has read what was queued."""
+    incoming: BodyQueue | None
+    news: Notifier | None
+    """Notified when there is something to receive."""
+    room: Notifier | None
+    """Notified when the client has read what was queued."""
     pace: Pace | None
     task: Task | None
     verdict: int
@@ -71,12 +71,12 @@ class Response(BaseExchange):
     def wake(self) -> None:
         """Look again whether what `receive` waits for has come."""
         if self.news is not None:
-            self.news.ring()
+            self.news.notify()
 
     def resume(self) -> None:
         """Know that the client has read what was queued, or has gone."""
         if self.room is not None:
-            self.room.ring()
+            self.room.notify()
 
     # The application's side.
 
@@ -149,7 +149,7 @@ class Response(BaseExchange):
             payload, keep = prepared.head + responder.end + data, True
             self.stage = OVER
             if self.news is not None:
-                self.news.ring()
+                self.news.notify()
         elif len(data) >= JOINED:
             self._write(self._begin(len(data)))
             self._write(self.stream.piece(data))
@@ -246,12 +246,12 @@ class Response(BaseExchange):
 
     async def _readable(self, part: FilePart) -> None:
         """Wait until a file can be read. Raises OSError when the client has gone."""
-        news = self.news = self.news or Bell(self.site.loop)
+        news = self.news = self.news or Notifier(self.site.loop)
         come: list[bool] = []
 
         def ready() -> None:
             come.append(True)
-            news.ring()
+            news.notify()
 
         with watched(self.site.loop, part.file, ready) as waits:
             while waits and not come and self.stage is not LOST:
@@ -287,7 +287,7 @@ class Response(BaseExchange):
         if self.incoming is not None:
             self.incoming.release()
         if self.news is not None:
-            self.news.ring()
+            self.news.notify()
 
     def may_keep(self) -> bool:
         """Tell whether the connection can take another request after this one."""
@@ -309,7 +309,7 @@ class Response(BaseExchange):
     async def _drained(self) -> None:
         """Wait until the client has read what is queued. Raises OSError."""
         if self.conn.park():
-            self.room = self.room or Bell(self.site.loop)
+            self.room = self.room or Notifier(self.site.loop)
             await self.room.wait()
         if self.stage is LOST:
             self._raise_lost()

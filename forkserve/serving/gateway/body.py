@@ -16,7 +16,7 @@ from typing import IO
 
 from forkserve.serving.http.refusal import Refusal
 
-__all__ = ["EMPTY", "EmptyInput", "LazyInput", "Spool"]
+__all__ = ["EMPTY", "EmptyInput", "LazyInput", "BodyBuffer"]
 
 log = logging.getLogger("forkserve.engine")
 
@@ -113,7 +113,7 @@ class LazyInput(BufferedIOBase):
         super().close()
 
 
-class Spool:
+class BodyBuffer:
     """A body on its way in: in memory up to `limit` bytes, then in an unnamed temporary file."""
 
     __slots__ = ("_file", "_is_read", "_limit", "_size")

@@ -48,7 +48,17 @@ class FieldReader(Protocol):
 class Profile:
     """What all connections of one loop share: limits, the parser, and what it remembers. Belongs to one thread."""
 
-    __slots__ = ("blocks", "collector", "few", "last", "limits", "lines", "read", "replaceable", "small")
+    __slots__ = (
+        "blocks",
+        "collector",
+        "block_below_limits",
+        "last",
+        "limits",
+        "lines",
+        "read",
+        "replaceable",
+        "size_below_limits",
+    )
 
     def __init__(
         self,
@@ -65,8 +75,10 @@ class Profile:
         self.blocks: dict[bytes, Fields] = {}
         self.last = b""
         # A head below these sizes cannot break a limit: the shortest field line has four bytes, `a:` CR LF.
-        self.few = limits.limit_request_fields * 4
-        self.small = min(limits.limit_request_line, limits.limit_request_field_size, limits.limit_request_head)
+        self.block_below_limits = limits.limit_request_fields * 4
+        self.size_below_limits = min(
+            limits.limit_request_line, limits.limit_request_field_size, limits.limit_request_head
+        )
 
     def recall(self, data: bytes) -> tuple[RequestLine, Fields] | None:
         """Return line and fields of a whole head, if nothing follows and both are remembered."""
@@ -102,7 +114,7 @@ class Profile:
         collector.begin()
         headers = self.read(block)
         fields = collector.finish(line, headers)
-        if len(block) > self.few and collector.count() > self.limits.limit_request_fields:
+        if len(block) > self.block_below_limits and collector.count() > self.limits.limit_request_fields:
             raise TooManyFields
         if len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             if block == self.last:
@@ -170,7 +182,7 @@ class RequestReader:
         profile = self.profile
         self.rest = data[end:]
         raw, _, block = (data[:end] if self.rest else data).partition(b"\r\n")
-        if end > profile.small and exceeds(raw, block, profile.limits):
+        if end > profile.size_below_limits and exceeds(raw, block, profile.limits):
             self._refuse(data[:end])
         self.line = line = profile.lines.get(raw) or profile.line(raw)
         try:

@@ -9,7 +9,7 @@
 #include "taken.h"
 
 static struct {
-    Py_ssize_t context, environ, prepared, spool, stream;
+    Py_ssize_t buffer, context, environ, prepared, stream;
 } exchange_at;
 static struct {
     Py_ssize_t armed, current;
@@ -151,7 +151,7 @@ caller_begin(Caller *caller, PyObject *const *args, Py_ssize_t count)
         SLOT(exchange, answers.line) = Py_NewRef(args[1]);
         SLOT(exchange, answers.fields) = Py_NewRef(args[2]);
         SLOT(exchange, exchange_at.prepared) = Py_NewRef(Py_None);
-        SLOT(exchange, exchange_at.spool) = Py_NewRef(Py_None);
+        SLOT(exchange, exchange_at.buffer) = Py_NewRef(Py_None);
         SLOT(exchange, exchange_at.stream) = Py_NewRef(Py_None);
         SLOT(exchange, exchange_at.environ) = Py_NewRef(environ);
     }
@@ -170,7 +170,7 @@ usual(Caller *caller, PyObject *exchange, PyObject *result)
         data = PyTuple_GET_ITEM(result, 0);
     else
         return NULL;
-    int usual = SLOT(exchange, exchange_at.stream) == Py_None && SLOT(exchange, exchange_at.spool) == Py_None
+    int usual = SLOT(exchange, exchange_at.stream) == Py_None && SLOT(exchange, exchange_at.buffer) == Py_None
         && is_plain(exchange) && SLOT(caller->site, caller->keep) == Py_True
         && is_whole(SLOT(exchange, exchange_at.prepared), data);
     return usual ? Py_NewRef(data) : NULL;
@@ -324,7 +324,7 @@ learn(Caller *caller, PyObject *const kinds[3])
 {
     const struct wanted of_exchange[] = {
         {"context", &exchange_at.context}, {"environ", &exchange_at.environ}, {"stream", &exchange_at.stream},
-        {"prepared", &exchange_at.prepared}, {"spool", &exchange_at.spool}, {NULL, NULL}};
+        {"prepared", &exchange_at.prepared}, {"buffer", &exchange_at.buffer}, {NULL, NULL}};
     const struct wanted of_alarm[] = {{"armed", &alarm_at.armed}, {"current", &alarm_at.current}, {NULL, NULL}};
     const struct wanted of_site[] = {{"keep", &caller->keep}, {NULL, NULL}};
     if (find_slots(caller->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(caller->site), of_site) < 0

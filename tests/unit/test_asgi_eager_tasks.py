@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from forkserve.serving.asgi.bell import Bell
-from forkserve.serving.asgi.stepping import stepper
+from forkserve.serving.asgi.eager_tasks import eager_task_factory
+from forkserve.serving.asgi.notifier import Notifier
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -49,7 +49,7 @@ def test_the_first_step_runs_at_once_as_a_task_in_its_own_context(
         seen.append((asyncio.current_task(), variable.get()))
 
     def act(loop: asyncio.AbstractEventLoop) -> None:
-        start = stepper(loop)
+        start = eager_task_factory(loop)
         first = start(work())
         second = start(work())
         assert seen == [(first, "unset"), (second, "unset")]
@@ -67,28 +67,28 @@ def test_what_never_waits_is_done_when_the_call_returns(factory: Callable[[], as
         return None
 
     def act(loop: asyncio.AbstractEventLoop) -> None:
-        assert stepper(loop)(work()).done()
+        assert eager_task_factory(loop)(work()).done()
 
     run_in(factory, act)
 
 
 @pytest.mark.parametrize("factory", LOOPS)
-def test_a_bell_wakes_all_who_wait_and_survives_one_who_gives_up(
+def test_a_notifier_wakes_all_that_wait_and_survives_one_who_gives_up(
     factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     woken: list[str] = []
 
     def act(loop: asyncio.AbstractEventLoop) -> None:
-        bell, start = Bell(loop), stepper(loop)
+        notifier, start = Notifier(loop), eager_task_factory(loop)
 
         async def wait(name: str) -> None:
-            await bell.wait()
+            await notifier.wait()
             woken.append(name)
 
         start(wait("one"))
         start(wait("two")).cancel()
         start(wait("three"))
-        bell.ring()
+        notifier.notify()
 
     run_in(factory, act)
     assert woken == ["one", "three"]

@@ -19,12 +19,12 @@ from typing import Any
 
 from forkserve.serving.asgi.site import Task
 
-__all__ = ["stepper"]
+__all__ = ["eager_task_factory"]
 
 Starter = Callable[[Coroutine[Any, Any, None]], Task]
 
 
-def stepper(loop: asyncio.AbstractEventLoop) -> Starter:
+def eager_task_factory(loop: asyncio.AbstractEventLoop) -> Starter:
     """Return a function that makes a task and runs its first step; call it from the loop, outside of any task."""
     if sys.version_info >= (3, 12):
         return partial(asyncio.Task, loop=loop, eager_start=True)

@@ -13,12 +13,12 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, State
 from websockets.uri import parse_uri
 
-from forkserve.serving.asgi.websocket import BadHandshake, Handshake, WebSocket, WebSocketLimits
+from forkserve.serving.asgi.websocket_protocol import BadHandshake, Handshake, WebSocketLimits, WebSocketProtocol
 
 LIMITS = WebSocketLimits(max_size=1000)
 
 
-def joined(limits: WebSocketLimits = LIMITS, *, compress: bool = False) -> tuple[ClientProtocol, WebSocket]:
+def joined(limits: WebSocketLimits = LIMITS, *, compress: bool = False) -> tuple[ClientProtocol, WebSocketProtocol]:
     client = ClientProtocol(parse_uri("ws://localhost/chat"))
     if compress:
         client.available_extensions = [ClientPerMessageDeflateFactory()]
@@ -32,14 +32,14 @@ def joined(limits: WebSocketLimits = LIMITS, *, compress: bool = False) -> tuple
     client.events_received()
 
     assert client.state is OPEN
-    return client, WebSocket(handshake, limits)
+    return client, WebSocketProtocol(handshake, limits)
 
 
-def to_server(client: ClientProtocol, server: WebSocket) -> list[dict[str, object]]:
+def to_server(client: ClientProtocol, server: WebSocketProtocol) -> list[dict[str, object]]:
     return [message for data in client.data_to_send() for message in server.receive(data)]
 
 
-def to_client(server: WebSocket, client: ClientProtocol) -> list[Frame]:
+def to_client(server: WebSocketProtocol, client: ClientProtocol) -> list[Frame]:
     client.receive_data(server.take())
     return [event for event in client.events_received() if isinstance(event, Frame)]
 

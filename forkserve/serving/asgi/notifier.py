@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-__all__ = ["Bell"]
+__all__ = ["Notifier"]
 
 
-class Bell:
-    """`ring` wakes all that `wait`, and is not remembered: who waits looks first, and again after it was woken."""
+class Notifier:
+    """`notify` wakes all that `wait`, and is not remembered: look before each wait, and again after it."""
 
     __slots__ = ("_loop", "_waiters")
 
@@ -17,7 +17,7 @@ class Bell:
         self._waiters: list[asyncio.Future[None]] = []
 
     async def wait(self) -> None:
-        """Wait for the next ring."""
+        """Wait for the next `notify`."""
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
         try:
@@ -25,8 +25,8 @@ class Bell:
         finally:
             self._waiters.remove(waiter)
 
-    def ring(self) -> None:
-        """Wake whoever waits."""
+    def notify(self) -> None:
+        """Wake all that wait."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

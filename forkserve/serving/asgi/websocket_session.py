@@ -13,20 +13,26 @@ from collections import deque
 from enum import Enum, auto
 from typing import Any, ClassVar
 
-from forkserve.serving.asgi.bell import Bell
 from forkserve.serving.asgi.denial import Answer
 from forkserve.serving.asgi.heartbeat import Heartbeat, Keepalive
+from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.outgoing import field_lines
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.scope import websocket_scope
 from forkserve.serving.asgi.site import Disconnected, Message, Site, Task, Transport
-from forkserve.serving.asgi.websocket import Handshake, WebSocket, WebSocketLimits, disconnect_of, size_of
+from forkserve.serving.asgi.websocket_protocol import (
+    Handshake,
+    WebSocketLimits,
+    WebSocketProtocol,
+    disconnect_of,
+    size_of,
+)
 from forkserve.serving.exchange import Bodiless
 from forkserve.serving.failure import due_to_loss, log_failure
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 
-__all__ = ["Duplex"]
+__all__ = ["WebSocketSession"]
 
 log = logging.getLogger("forkserve.asgi")
 
@@ -50,7 +56,7 @@ class Stage(Enum):
 CONNECTING, DENYING, OPEN, CLOSED = Stage
 
 
-class Duplex(Bodiless):
+class WebSocketSession(Bodiless):
     """A handshake, and the WebSocket that may come of it."""
 
     early: ClassVar[bool] = True
@@ -68,11 +74,11 @@ class Duplex(Bodiless):
         self.fields = fields
         self.handshake = Handshake.check(fields.headers, line.target.decode("latin-1"), self.limits)
         self.stage = CONNECTING
-        self.socket: WebSocket | None = None
+        self.socket: WebSocketProtocol | None = None
         self.answer = self.answering(conn, line, fields)
         self.messages: deque[Message] = deque([{"type": "websocket.connect"}])
-        self.news = Bell(self.site.loop)
-        self.room = Bell(self.site.loop)
+        self.news = Notifier(self.site.loop)
+        self.room = Notifier(self.site.loop)
         self.task: Task | None = None
         self.heart: Heartbeat | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -100,7 +106,7 @@ class Duplex(Bodiless):
 
     def resume(self) -> None:
         """Know that the client has read what was queued, or has gone."""
-        self.room.ring()
+        self.room.notify()
         self._read_on()
 
     def lost(self) -> None:
@@ -160,7 +166,7 @@ class Duplex(Bodiless):
     def _tell(self, messages: list[Message]) -> None:
         self.messages.extend(messages)
         self.queued += sum(map(size_of, messages))
-        self.news.ring()
+        self.news.notify()
 
     def _is_behind(self) -> bool:
         behind = self.socket is not None and self.socket.behind
@@ -254,7 +260,7 @@ class Duplex(Bodiless):
         self._write(b"HTTP/1.1 101 Switching Protocols\r\n" + ours + theirs + responder.end)
         self._note(101)
         self.stage = OPEN
-        self.socket = WebSocket(handshake, self.limits)
+        self.socket = WebSocketProtocol(handshake, self.limits)
         self.site.sockets.add(self)
         self.conn.be_patient()
         early = self.conn.take_over(self.take)
@@ -378,7 +384,7 @@ class Duplex(Bodiless):
             self.site.sockets.discard(self)
             self.conn.receive = None
             self.conn.done(False)
-            self.room.ring()
+            self.room.notify()
 
     def _fail(self, error: BaseException) -> None:
         """Log what the application raised, and end its socket."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from forkserve.serving.asgi.site import Transport
 
-__all__ = ["HIGH_WATER", "Incoming"]
+__all__ = ["HIGH_WATER", "BodyQueue"]
 
 HIGH_WATER = 65_536
 """Bytes waiting above which no more are read; one read more can come on top."""
 
 
-class Incoming:
+class BodyQueue:
     """What has come of a body and was not taken yet."""
 
     __slots__ = ("_blocks", "_conn", "_held", "_size", "expected", "whole")

@@ -30,7 +30,7 @@ from websockets.server import ServerProtocol
 from forkserve.serving.asgi.deflate import Deferred, Inflater
 from forkserve.serving.asgi.frames import BINARY, TEXT, end_of, frame_head, simple_payload
 
-__all__ = ["BadHandshake", "Handshake", "Message", "WebSocket", "WebSocketLimits", "disconnect_of", "size_of"]
+__all__ = ["BadHandshake", "Handshake", "Message", "WebSocketProtocol", "WebSocketLimits", "disconnect_of", "size_of"]
 
 Message = dict[str, Any]
 """An ASGI message: a dictionary with a `type`."""
@@ -107,7 +107,7 @@ class Handshake:
         return fields
 
 
-class WebSocket:
+class WebSocketProtocol:
     """The frames of an accepted connection. After each call, `take()` holds what must go out."""
 
     def __init__(self, handshake: Handshake, limits: WebSocketLimits) -> None:
