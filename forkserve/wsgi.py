@@ -295,7 +295,7 @@ class Exchange(BaseExchange):
             if data:
                 if not self._send(data) and self._parked():
                     return
-                if self.stream is not None and self.stream.bodiless:
+                if self.stream.bodiless:  # type: ignore[union-attr]  # set by the first `_send`
                     break
         self._finish()
 
@@ -314,9 +314,10 @@ class Exchange(BaseExchange):
         payload = head + stream.end()
         if payload:
             self.conn.write(payload)
-        if stream.missing:
-            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), stream.missing)
-        self._end(stream.keep and not stream.missing)
+        missing = stream.missing
+        if missing:
+            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), missing)
+        self._end(stream.keep and not missing)
         self.note(self.prepared.code, stream.size)  # type: ignore[union-attr]
 
     def _send_file(self, wrapper: FileWrapper) -> bool:

@@ -2,55 +2,63 @@
 
 from __future__ import annotations
 
-from forkserve.serving.http.chunked import encode_chunk
 from forkserve.serving.http.response import Framing, Start
 
 __all__ = ["Stream"]
 
+# As names of the module: an attribute of an enum takes three times as long, and each piece asks for one.
+NONE, LENGTH, CHUNKED = Framing.NONE, Framing.LENGTH, Framing.CHUNKED
+LAST_CHUNK = b"0\r\n\r\n"
+
 
 class Stream:
-    """`size` counts body bytes, `missing` those that were promised and did not come; `keep` is the head's promise."""
+    """`size` counts body bytes, `missing` those that were promised and did not come; `keep` is the head's promise.
 
-    __slots__ = ("_framing", "_left", "_trailers", "keep", "size")
+    `bodiless` is true where no byte of a body goes out, as for HEAD, 204 and 304. Chunks are those of RFC 9112 section
+    7.1; requests are decoded in `http.body`.
+    """
+
+    __slots__ = ("_framing", "_left", "_trailers", "bodiless", "keep", "size")
 
     def __init__(self, start: Start) -> None:
         self._framing = start.framing
         self._left = start.length or 0
         self._trailers = b""
+        self.bodiless = start.framing is NONE
         self.keep = start.keep_alive
         self.size = 0
 
     @property
-    def bodiless(self) -> bool:
-        """Whether no byte of a body goes out, as for HEAD, 204 and 304."""
-        return self._framing is Framing.NONE
-
-    @property
     def missing(self) -> int:
         """Bytes of the Content-Length that are still to come."""
-        return self._left if self._framing is Framing.LENGTH else 0
+        return self._left if self._framing is LENGTH else 0
 
     def piece(self, data: bytes) -> bytes:
         """Return what goes out for a piece of the body; more than the Content-Length is cut."""
         framing = self._framing
-        if framing is Framing.NONE:
+        if framing is CHUNKED:
+            size = len(data)
+            self.size += size
+            # An empty chunk would end the body.
+            return b"%x\r\n%b\r\n" % (size, data) if size else b""
+        if framing is NONE:
             return b""
-        if framing is Framing.LENGTH:
+        if framing is LENGTH:
             data = data[: self._left]
             self._left -= len(data)
         self.size += len(data)
-        return encode_chunk(data) if framing is Framing.CHUNKED else data
+        return data
 
     def file(self, count: int) -> tuple[bytes, int, bytes]:
         """Return what goes before and behind `count` bytes of a file, and how many of them go out."""
         framing = self._framing
-        if framing is Framing.NONE or not count:
+        if framing is NONE or not count:
             return b"", 0, b""
-        if framing is Framing.LENGTH:
+        if framing is LENGTH:
             count = min(count, self._left)
             self._left -= count
         self.size += count
-        return (b"%x\r\n" % count, count, b"\r\n") if framing is Framing.CHUNKED else (b"", count, b"")
+        return (b"%x\r\n" % count, count, b"\r\n") if framing is CHUNKED else (b"", count, b"")
 
     def trail(self, lines: bytes) -> None:
         """Note trailer fields, as lines."""
@@ -58,4 +66,6 @@ class Stream:
 
     def end(self) -> bytes:
         """Return what marks the end."""
-        return b"0\r\n" + self._trailers + b"\r\n" if self._framing is Framing.CHUNKED else b""
+        if self._framing is not CHUNKED:
+            return b""
+        return b"0\r\n" + self._trailers + b"\r\n" if self._trailers else LAST_CHUNK

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.serving.http.chunked import encode_chunk
 from forkserve.serving.http.dates import date_text
 from forkserve.serving.http.errors import page
-from forkserve.serving.http.response import BadResponse, Framing, Responder
+from forkserve.serving.http.response import BadResponse, Framing, Responder, Start
+from forkserve.serving.stream import Stream
 
 NOW = 784111777.0
 TAIL = b"Server: s\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
@@ -191,8 +191,20 @@ def test_memory_of_heads_is_bounded(responder: Responder) -> None:
 
 
 def test_chunks_are_encoded() -> None:
-    assert encode_chunk(b"0123456789abcdef") == b"10\r\n0123456789abcdef\r\n"
-    assert encode_chunk(b"") == b""
+    stream = Stream(Start(b"", Framing.CHUNKED, None, True))
+    assert stream.piece(b"0123456789abcdef") == b"10\r\n0123456789abcdef\r\n"
+    assert stream.piece(b"") == b""
+    assert (stream.end(), stream.size, stream.missing) == (b"0\r\n\r\n", 16, 0)
+
+
+def test_no_more_than_the_length_goes_out() -> None:
+    stream = Stream(Start(b"", Framing.LENGTH, 5, True))
+    assert (stream.piece(b"abc"), stream.missing) == (b"abc", 2)
+    assert (stream.piece(b"def"), stream.missing, stream.size) == (b"de", 0, 5)
+    assert stream.file(9) == (b"", 0, b"")
+    assert stream.end() == b""
+    silent = Stream(Start(b"", Framing.NONE, None, True))
+    assert (silent.bodiless, silent.piece(b"abc"), silent.file(3), silent.size) == (True, b"", (b"", 0, b""), 0)
 
 
 @pytest.mark.parametrize("status", [400, 408, 413, 414, 417, 421, 431, 500, 501, 503, 505, 599])

@@ -88,8 +88,10 @@ learn_profile(struct reading *reading, PyObject *profile)
 {
     PyObject *collector = NULL, *limits = NULL;
     int failed = take_attribute(&collector, profile, "collector") < 0 || take_attribute(&limits, profile, "limits") < 0
-        || (reading->able = is_true(profile, "replaceable")) < 0 || take_number(&reading->small, profile, "size_below_limits") < 0
-        || take_number(&reading->most, limits, "limit_request_fields") < 0 || (reading->text = is_true(collector, "text_values")) < 0
+        || (reading->able = is_true(profile, "replaceable")) < 0
+        || take_number(&reading->small, profile, "size_below_limits") < 0
+        || take_number(&reading->most, limits, "limit_request_fields") < 0
+        || (reading->text = is_true(collector, "text_values")) < 0
         || take_attribute(&reading->names, collector, "names") < 0
         || take_attribute(&reading->hosts, collector, "hosts") < 0
         || take_attribute(&reading->form_of, collector, "form_of") < 0 || check_kinds(reading) < 0;
