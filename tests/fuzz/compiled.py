@@ -1,6 +1,6 @@
 """Fuzzes the readers of requests in C against those in Python: the same verdict, the same fields.
 
-Each input is read by `Lane.read`, and goes through two drivers on real sockets: whole, again (what comes again is
+Each input is read by `ReadyQueue.read`, and goes through two drivers on real sockets: whole, again (what comes again is
 looked up), and in pieces. Inputs are spoilt requests of the corpus, and of the usual kind, which C reads by itself. No
 coverage of C leads: an input that C takes joins the pool, so that it is spoilt further.
 """

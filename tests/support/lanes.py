@@ -15,13 +15,15 @@ from typing import Any
 
 from forkserve.backends.base import Run
 from forkserve.config.serving import ServingOptions
-from forkserve.serving.engine.driver import Driver
-from forkserve.serving.engine.lane import Lane
+from forkserve.serving.engine.dispatch import ReadyQueue, ready_queue
+from forkserve.serving.engine.driver import Driver, Service
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
+from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.http.fields import Collector, Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.request import Profile
+from forkserve.serving.http.response import Responder
 from tests.support.compiled_heads import facts
 
 __all__ = ["BothLanes", "Driven"]
@@ -96,9 +98,9 @@ class Driven:
         self.recorder = _Recorder()
         listening = Listening(self.sock, {}, Profile(limits.http, collector))
         self.run = Run(options)
-        self.driver = Driver([listening], limits, exchange=_Recorded, runner=self.recorder, run=self.run)
-        if not compiled:
-            self.driver.lane = Lane(self.driver)
+        service = Service(exchange=_Recorded, responder=Responder(0.0, "test"), wakeup=Wakeup())
+        make = ready_queue if compiled else ReadyQueue
+        self.driver = Driver([listening], limits, service, self.recorder, self.run, make)
 
     def close(self) -> None:
         self.driver.close()
