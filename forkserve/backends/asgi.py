@@ -191,7 +191,7 @@ class _Serving:
     def _begin_drain(self) -> None:
         """Close WebSockets one after another, so that their clients do not all come back at once; set the last call."""
         self.site.keep = False
-        grace = max(0.0, self._run.drain_deadline - time.monotonic())
+        grace = self._run.time_left()
         spread = min(SPREAD, grace / 4)
         self._margin = margin = min(MARGIN, grace / 4)
         later = self._loop.call_later
