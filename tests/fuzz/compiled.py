@@ -16,7 +16,7 @@ from tests.fuzz.parsers import seeds
 from tests.support.compiled_heads import Both
 from tests.support.http_driving import sliced
 from tests.support.http_mutation import mutate
-from tests.support.lanes import BothLanes
+from tests.support.ready_queues import BothQueues
 
 __all__ = ["fuzz_compiled"]
 
@@ -37,10 +37,10 @@ class Readers:
 
     def __init__(self) -> None:
         self.both = [Both(EnvironCollector), Both(ScopeCollector)]
-        self.lanes = [BothLanes(EnvironCollector), BothLanes(ScopeCollector)]
+        self.queues = [BothQueues(EnvironCollector), BothQueues(ScopeCollector)]
 
     def close(self) -> None:
-        for each in (*self.both, *self.lanes):
+        for each in (*self.both, *self.queues):
             each.close()
 
     def learn(self) -> None:
@@ -56,12 +56,12 @@ class Readers:
             for _ in range(2):
                 taken = both.check(raw) or taken
         way = number % 8
-        lanes = self.lanes[way % 2]
+        queues = self.queues[way % 2]
         if way < 2:
             for _ in range(3):
-                lanes.check([raw])
+                queues.check([raw])
         elif way < 4:
-            lanes.check(list(sliced(raw, number)))
+            queues.check(list(sliced(raw, number)))
         return taken
 
 

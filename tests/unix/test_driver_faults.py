@@ -27,7 +27,7 @@ from tests.support.serving import PATIENCE, bound
 
 REQUEST = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-LANES = [
+QUEUES = [
     pytest.param(False, id="pure"),
     pytest.param(True, id="compiled", marks=pytest.mark.skipif(hot is None, reason="the C is not built here")),
 ]
@@ -88,7 +88,7 @@ class Runner:
         return True
 
 
-@pytest.fixture(params=LANES)
+@pytest.fixture(params=QUEUES)
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[Driver, Callable[[], socket.socket]]]:
     limits = Limits.of(ServingOptions())
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Two drivers on real sockets, one with the lane in C and one with the lane in Python, given the same bytes.
+"""Two drivers on real sockets, one with the ready queue in C, one with that in Python, given the same bytes.
 
 Rules: everything happens in the calling thread, turn by turn, so the same pieces give the same outcome. What counts is
 what reaches the exchanges (line, fields, body) and what comes back over the socket.
@@ -26,7 +26,7 @@ from forkserve.serving.http.request import Profile
 from forkserve.serving.http.response import Responder
 from tests.support.compiled_heads import facts
 
-__all__ = ["BothLanes", "Driven"]
+__all__ = ["BothQueues", "Driven"]
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TURNS = 400
@@ -145,8 +145,8 @@ class Driven:
         raise AssertionError("a connection stays though its client has closed it")
 
 
-class BothLanes:
-    """The same for both lanes."""
+class BothQueues:
+    """The same for both queues."""
 
     def __init__(self, collector: type[Collector]) -> None:
         self.compiled = Driven(collector, compiled=True)
@@ -157,6 +157,8 @@ class BothLanes:
         self.python.close()
 
     def check(self, pieces: Sequence[bytes]) -> None:
-        """Hold one lane against the other."""
+        """Hold one ready queue against the other."""
         compiled, python = self.compiled.play(pieces), self.python.play(pieces)
-        assert compiled == python, f"the lanes differ on {list(pieces)!r}:\n  C {compiled!r}\n  Python {python!r}"
+        assert compiled == python, (
+            f"the ready queues differ on {list(pieces)!r}:\n  C {compiled!r}\n  Python {python!r}"
+        )
