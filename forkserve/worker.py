@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -193,7 +192,7 @@ class Worker:
     def _watch_deadline(self, run: Run) -> None:
         """Wait until the graceful timeout is over; the process has normally ended by then, and this thread with it."""
         leave_signals_to_main()
-        poll().poll(max(0.0, run.drain_deadline - time.monotonic()) * 1000)
+        poll().poll(run.time_left() * 1000)
         if self.anew:
             self._execute_anew()
         threads = ", ".join(map(repr, _lingering()))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING
 
 from forkserve.backends.watch import Watch
 from forkserve.serving.engine.driver import Driver
-from forkserve.serving.engine.upkeep import Counted
+from forkserve.serving.engine.http1 import Http1
+from forkserve.serving.engine.lifetime import Counted
 from forkserve.serving.failure import OURS
 from forkserve.wsgi import Exchange
-
-if TYPE_CHECKING:
-    from forkserve.serving.engine.sockets import Sockets
 
 __all__ = ["Alarm", "in_application"]
 
@@ -28,7 +25,7 @@ class Alarm(Watch):
 
     def __init__(self, timeout: float, give_up: Callable[[str], object]) -> None:
         self.current: Exchange | None = None
-        self.driver: Sockets | None = None
+        self.driver: Driver | None = None
         super().__init__(timeout, CHECKS, state=self._progress, place=self._where, give_up=give_up)
 
     def _progress(self) -> object:
@@ -55,7 +52,7 @@ _CALLERS = frozenset(
     each.__code__
     for each in (
         *(Exchange.run, Exchange.answer, Exchange._pump, Exchange._end),
-        *(Driver.ready, Driver.begin, Driver._begin_body, Driver._take_body, Counted.__call__),
+        *(Driver.ready, Http1.begin, Http1._begin_body, Http1._take_body, Counted.__call__),
     )
 )
 """Which of our functions call the application, and which call the C that does."""

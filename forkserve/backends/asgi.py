@@ -19,24 +19,25 @@ from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.looping import loop_factory
-from forkserve.backends.serving import HONOURS, open_access_log, settle, tls_of, trusted_by
+from forkserve.backends.serving import HONOURS, open_access_log, prepare_listenings, tls_of, trusted_by
 from forkserve.backends.watchdog import Watchdog
 from forkserve.config.options import names_of
 from forkserve.config.serving import AsgiOptions
 from forkserve.serving.asgi.eager_tasks import eager_task_factory
-from forkserve.serving.asgi.exchange import Exchange
 from forkserve.serving.asgi.factory import exchange_factory
 from forkserve.serving.asgi.forwarding import Forwarding
 from forkserve.serving.asgi.lifespan import Lifespan
 from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
 from forkserve.serving.asgi.site import Site
-from forkserve.serving.engine.driver import LOG_DELAY, Driver
-from forkserve.serving.engine.forks import failing_ends_child
+from forkserve.serving.engine.driver import LOG_DELAY, Driver, Service
+from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
+from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.failure import log_waiting
 from forkserve.serving.http.fields import ScopeCollector
 from forkserve.serving.http.request import Profile
+from forkserve.serving.http.response import Responder
 from forkserve.serving.parser import reader_of
 
 __all__ = ["Asgi"]
@@ -102,13 +103,9 @@ class _Serving:
         """Serve until drained; raises ApplicationError if the application fails to start."""
         lifespan = Lifespan(self._app, self._run.options.asgi.lifespan)
         await lifespan.start()
+        responder = Responder(time.time(), self._run.server)
+        self.site = Site(self._with_files(), responder, self._loop, lifespan.state, http_scope)
         self.driver = driver = self._driver()
-        self.site = site = Site(self._with_files(), driver.responder, self._loop, lifespan.state, http_scope)
-        options = self._run.options
-        access = None if options.access_log.access_log is None else open_access_log(driver, options.access_log)
-        identity = options.proxy.request_id_header
-        driver.exchange = exchange_factory(site, options.asgi, access=access, identity=identity)
-        driver.upkeep.on_drain.append(self._begin_drain)
         self._loop.add_reader(driver.fileno(), self._turn)
         watchdog = Watchdog(self._loop, driver, self._run.give_up)
         self._run.ready()
@@ -148,11 +145,24 @@ class _Serving:
             )
             for listener in self._listeners
         ]
-        driver = Driver(listenings, limits, exchange=Exchange, runner=self._tasks, run=self._run)
-        settle(driver, tls, options.proxy)
+        prepare_listenings(listenings, tls, options.proxy)
+        driver = Driver(listenings, limits, self._service(), self._tasks, self._run)
+        isolate_forked_children(driver)
         failing_ends_child(driver, "forkserve.serving.asgi.exchange", "Exchange._fail")
         failing_ends_child(driver, "forkserve.serving.asgi.websocket_session", "WebSocketSession._fail")
         return driver
+
+    def _service(self) -> Service:
+        options, wakeup = self._run.options, Wakeup()
+        access = open_access_log(options.access_log, wakeup)
+        identity = options.proxy.request_id_header
+        return Service(
+            exchange=exchange_factory(self.site, options.asgi, access=access, identity=identity),
+            responder=self.site.responder,
+            wakeup=wakeup,
+            access=access,
+            on_drain=self._begin_drain,
+        )
 
     def _turn(self) -> None:
         driver = self.driver
@@ -162,7 +172,7 @@ class _Serving:
         if driver.noted and not self._writing:
             self._writing = True
             self._loop.call_later(LOG_DELAY, self._write)
-        if driver.draining:
+        if driver.acceptor.draining:
             self._release_deserted()
             if driver.drained:
                 self._drained.set()
@@ -185,7 +195,7 @@ class _Serving:
     def _begin_drain(self) -> None:
         """Close WebSockets one after another, so that their clients do not all come back at once; set the last call."""
         self.site.keep = False
-        grace = max(0.0, self._run.drain_deadline - time.monotonic())
+        grace = self._run.time_left()
         spread = min(SPREAD, grace / 4)
         self._margin = margin = min(MARGIN, grace / 4)
         later = self._loop.call_later
@@ -222,7 +232,7 @@ class _Serving:
     def _hang_up(self) -> None:
         """Close what clients still hold open."""
         for conn in list(self.driver.connections.values()):
-            self.driver.lose(conn)
+            self.driver.connections.lose(conn)
         self._turn()
 
 

@@ -142,6 +142,10 @@ class Run:
         self.draining = True
         os.write(self._drain_end, b"\0")
 
+    def time_left(self) -> float:
+        """Return the seconds until `drain_deadline`, at least 0; infinite until draining begins."""
+        return max(0.0, self.drain_deadline - time.monotonic())
+
     def on_drain(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when draining begins, on a thread of its own: for servers whose stop() may block.
 

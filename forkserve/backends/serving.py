@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -24,12 +25,13 @@ from forkserve.config.serving import (
 )
 from forkserve.errors import UsageError
 from forkserve.serving.engine.access import AccessLog
-from forkserve.serving.engine.driver import Driver, Runner
-from forkserve.serving.engine.forks import contain, failing_ends_child
+from forkserve.serving.engine.driver import Driver, Runner, Service
+from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.native import Socket
-from forkserve.serving.engine.preface import Preface
+from forkserve.serving.engine.proxy_header import ProxyHeader
+from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.gateway.forwarding import VARIABLES, Forwarding
 from forkserve.serving.gateway.mount import mounted, script_name
 from forkserve.serving.gateway.template import environ_template
@@ -37,13 +39,13 @@ from forkserve.serving.http.fields import EnvironCollector, Fields
 from forkserve.serving.http.forwarded import Style, TrustedProxies
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.request import Profile
-from forkserve.serving.http.response import Prepared
+from forkserve.serving.http.response import Prepared, Responder
 from forkserve.serving.logged import logging_by
 from forkserve.serving.native import hot
 from forkserve.serving.parser import reader_of
 from forkserve.wsgi import Exchange, Site
 
-__all__ = ["HONOURS", "WsgiRunner", "open_access_log", "settle", "tls_of", "trusted_by", "wsgi_driver"]
+__all__ = ["HONOURS", "WsgiRunner", "open_access_log", "prepare_listenings", "tls_of", "trusted_by", "wsgi_driver"]
 
 HONOURS = names_of(
     HttpLimits, ParserOptions, Timeouts, ProxyOptions, AccessLogOptions, Lifetime, TlsOptions, StaticOptions
@@ -89,34 +91,46 @@ def wsgi_driver(
         )
         for listener in listeners
     ]
-    driver = Driver(listenings, limits, exchange=Exchange, runner=runner, run=run)
+    prepare_listenings(listenings, tls, options.proxy)
     served = _with_files(app, options.static.static)
     site = Site(
         mounted(served, root) if root else served,
-        driver.responder,
+        Responder(time.time(), run.server),
         wait=runner.wait,
         parks=runner.parks,
         body_in_memory=options.http.body_in_memory,
         forwarding=None if trusted is None else Forwarding(*trusted),
     )
-    settle(driver, tls, options.proxy)
-    _bind(driver, site, options, holds=not runner.parks, alarm=alarm)
-    driver.upkeep.on_drain.append(site.close_connections)
+    wakeup = Wakeup()
+    access = open_access_log(options.access_log, wakeup if runner.wakes else None)
+    exchange, start = _bind(site, options, access, holds=not runner.parks, alarm=alarm)
+    service = Service(
+        exchange=exchange,
+        responder=site.responder,
+        wakeup=wakeup,
+        start=start,
+        access=access,
+        on_drain=site.close_connections,
+    )
+    driver = Driver(listenings, limits, service, runner, run)
+    isolate_forked_children(driver)
     failing_ends_child(driver, "forkserve.wsgi", "Exchange.fail")
     return driver
 
 
-def _bind(driver: Driver, site: Site, options: ServingOptions, *, holds: bool, alarm: Any) -> None:
-    """Have the driver make exchanges of this site, of the class that the options ask for, in C where that is there.
+def _bind(
+    site: Site, options: ServingOptions, access: AccessLog | None, *, holds: bool, alarm: Any
+) -> tuple[Any, Callable[[Any], None] | None]:
+    """Return what makes exchanges of this site, of the class that the options ask for, and what runs one on the spot.
 
-    Where waiting is no greenlet's business (`holds` is False), it would hold a thread or the worker.
+    In C where that is there; None where the runner starts it. Where waiting is no greenlet's business (`holds` is
+    False), it would hold a thread or the worker.
     """
     bound: dict[str, Any] = {"__slots__": (), "site": site, "holds": holds}
     bases: list[type[Any]] = []
     log = None
-    if options.access_log.access_log is not None:
+    if access is not None:
         site.noted = True
-        access = open_access_log(driver, options.access_log)
         logged, more = logging_by(access)
         bases.append(logged)
         bound |= more
@@ -125,38 +139,37 @@ def _bind(driver: Driver, site: Site, options: ServingOptions, *, holds: bool, a
         bound["header"] = options.proxy.request_id_header
         bound["variable"] = variable_of(options.proxy.request_id_header)
         bases.insert(0, WsgiIdentified)
-    driver.exchange = exchange = type("BoundExchange", (*bases, Exchange), bound)
-    if hot is not None:
-        caller = hot.Caller(exchange, Exchange, site, alarm, log, VARIABLES, (RequestLine, Fields, Prepared))
-        driver.exchange = caller.begin
-        if alarm is not None:
-            driver.start = driver.upkeep.counted(caller.start)
+    exchange = type("BoundExchange", (*bases, Exchange), bound)
+    if hot is None:
+        return exchange, None
+    caller = hot.Caller(exchange, Exchange, site, alarm, log, VARIABLES, (RequestLine, Fields, Prepared))
+    return caller.begin, None if alarm is None else caller.start
 
 
-def open_access_log(driver: Driver, options: AccessLogOptions) -> AccessLog:
-    """Return the access log, of which the driver sees to it that it is written; raises UsageError."""
-    access = AccessLog(options, wake=driver.wake if driver.runner.wakes else None)
-    driver.log_to(access)
-    return access
+def open_access_log(options: AccessLogOptions, wakeup: Wakeup | None) -> AccessLog | None:
+    """Return the access log, if there is to be one; `wakeup` is needed where requests may end while the loop waits.
+
+    Raises UsageError.
+    """
+    if options.access_log is None:
+        return None
+    return AccessLog(options, wake=None if wakeup is None else wakeup.ring)
 
 
-def settle(driver: Driver, tls: Callable[[Socket], Any] | None, options: ProxyOptions) -> None:
-    """Tell a driver what its connections begin with, and keep it to this process; raises UsageError."""
-    for listening in driver.listenings:
+def prepare_listenings(
+    listenings: Sequence[Listening], tls: Callable[[Socket], Any] | None, options: ProxyOptions
+) -> None:
+    """Tell listeners what their connections begin with; raises UsageError."""
+    for listening in listenings:
         listening.tls = tls
-    _expect_proxies(driver, options)
-    contain(driver)
-
-
-def _expect_proxies(driver: Driver, options: ProxyOptions) -> None:
     if options.proxy_protocol is ProxyProtocol.OFF:
         return
     try:
-        preface = Preface(options.proxy_protocol, TrustedProxies(options.proxy_allow_ips))
+        header = ProxyHeader(options.proxy_protocol, TrustedProxies(options.proxy_allow_ips))
     except ValueError as error:
         raise UsageError(f"--proxy-allow-from: {error}") from None
-    for listening in driver.listenings:
-        listening.preface = preface
+    for listening in listenings:
+        listening.proxy_header = header
 
 
 def _with_files(app: App, folders: tuple[tuple[str, str], ...]) -> App:

@@ -63,7 +63,7 @@ class _Inline:
         exchange, alarm.current = alarm.current, None
         self.waiting = conn
         while not until():
-            conn.driver.pump(conn)
+            conn.owner.pump(conn)
         self.waiting = None
         alarm.current = exchange
 

@@ -200,6 +200,5 @@ class Threads:
             driver.run()
         finally:
             pool.close()
-            if driver.access is not None:
-                # A thread notes its request after the answer is out, which may be all that the loop waited for.
-                driver.access.flush()
+            # A thread notes its request after the answer is out, which may be all that the loop waited for.
+            driver.flush()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from forkserve.backends.watch import Watch
-from forkserve.serving.engine.sockets import Sockets
+from forkserve.serving.engine.driver import Driver
 from forkserve.serving.failure import OURS
 
 __all__ = ["LoopWatch", "Watchdog"]
@@ -30,7 +30,7 @@ class LoopWatch(Watch):
 
     def __init__(
         self,
-        driver: Sockets,
+        driver: Driver,
         *,
         ask: Callable[[Callable[[], None]], object],
         place: Callable[[FrameType | None], tuple[str, str] | None],
@@ -60,7 +60,7 @@ class Watchdog(LoopWatch):
 
     __slots__ = ()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, driver: Sockets, give_up: Callable[[str], object]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, driver: Driver, give_up: Callable[[str], object]) -> None:
         super().__init__(driver, ask=loop.call_soon_threadsafe, place=_where, give_up=give_up)
         self.arm()
 

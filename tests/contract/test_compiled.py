@@ -20,7 +20,7 @@ from tests.support.serving import PATIENCE, Served, serving
 
 FOLDER = Path(__file__).parent
 TIMES = 7
-"""How often each request is made: the lane knows a head by its third time, an answer by its second."""
+"""How often each request is made: the ready queue knows a head by its third time, an answer by its second."""
 WSGI = [
     "facts", "facts?a=b", "echo", "lines", "stream", "closed", "empty", "large", "several", "write", "shorter",
     "longer", "raising", "late", "retracted", "twice", "text", "nonsense", "never_started", "injected", "hop",

@@ -1,6 +1,6 @@
 """Fuzzes the readers of requests in C against those in Python: the same verdict, the same fields.
 
-Each input is read by `Lane.read`, and goes through two drivers on real sockets: whole, again (what comes again is
+Each input is read by `ReadyQueue.read`, and goes through two drivers on real sockets: whole, again (what comes again is
 looked up), and in pieces. Inputs are spoilt requests of the corpus, and of the usual kind, which C reads by itself. No
 coverage of C leads: an input that C takes joins the pool, so that it is spoilt further.
 """
@@ -16,7 +16,7 @@ from tests.fuzz.parsers import seeds
 from tests.support.compiled_heads import Both
 from tests.support.http_driving import sliced
 from tests.support.http_mutation import mutate
-from tests.support.lanes import BothLanes
+from tests.support.ready_queues import BothQueues
 
 __all__ = ["fuzz_compiled"]
 
@@ -37,10 +37,10 @@ class Readers:
 
     def __init__(self) -> None:
         self.both = [Both(EnvironCollector), Both(ScopeCollector)]
-        self.lanes = [BothLanes(EnvironCollector), BothLanes(ScopeCollector)]
+        self.queues = [BothQueues(EnvironCollector), BothQueues(ScopeCollector)]
 
     def close(self) -> None:
-        for each in (*self.both, *self.lanes):
+        for each in (*self.both, *self.queues):
             each.close()
 
     def learn(self) -> None:
@@ -56,12 +56,12 @@ class Readers:
             for _ in range(2):
                 taken = both.check(raw) or taken
         way = number % 8
-        lanes = self.lanes[way % 2]
+        queues = self.queues[way % 2]
         if way < 2:
             for _ in range(3):
-                lanes.check([raw])
+                queues.check([raw])
         elif way < 4:
-            lanes.check(list(sliced(raw, number)))
+            queues.check(list(sliced(raw, number)))
         return taken
 
 

@@ -16,7 +16,7 @@ from tests.support.compiled_heads import Both
 from tests.support.http_corpus import cases
 from tests.support.http_driving import sliced
 from tests.support.http_mutation import TOKENS, mutate
-from tests.support.lanes import BothLanes
+from tests.support.ready_queues import BothQueues
 
 pytestmark = pytest.mark.skipif(hot is None, reason="forkserve goes without its compiled part here")
 LIGHT = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -165,9 +165,9 @@ def test_every_case_of_the_corpus_means_the_same(both: Both) -> None:
 
 
 @pytest.mark.parametrize("collector", COLLECTORS)
-def test_every_case_of_the_corpus_comes_to_the_same_by_both_lanes(collector: type[Collector]) -> None:
-    lanes = BothLanes(collector)
+def test_every_case_of_the_corpus_comes_to_the_same_by_both_ready_queues(collector: type[Collector]) -> None:
+    queues = BothQueues(collector)
     for number, case in enumerate(cases()):
         for pieces in ([case.raw], [case.raw], [case.raw], list(sliced(case.raw, number))):
-            lanes.check(pieces[:200])
-    lanes.close()
+            queues.check(pieces[:200])
+    queues.close()

@@ -26,14 +26,10 @@ class Both:
         limits = limits or HttpLimits()
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.epoll = epoll()
-        self.connections: dict[int, Any] = {}
-        self.handlers: dict[int, Any] = {}
         self.listening = Listening(self.sock, {}, Profile(limits, collector, RememberedFields))
         self.python = Profile(limits, collector, RememberedFields)
-        self.lane = hot.Lane(self, (RequestLine, Fields))  # type: ignore[union-attr]
-
-    def fileno(self) -> int:
-        return self.epoll.fileno()
+        fd, kinds = self.epoll.fileno(), (RequestLine, Fields)
+        self.queue = hot.ReadyQueue(self, fd, {}, {}, print, kinds)  # type: ignore[union-attr]
 
     def close(self) -> None:
         self.epoll.close()
@@ -47,7 +43,7 @@ class Both:
 
     def check(self, data: bytes) -> bool:
         """Hold one reading against the other; return whether C took the head."""
-        read = self.lane.read(self.listening, data)
+        read = self.queue.read(self.listening, data)
         if read is None:
             self.learn(data)
             return False

@@ -67,12 +67,12 @@ class Order:
 def _starve(order: Order) -> None:
     from _testcapi import remove_mem_hooks, set_nomemory  # type: ignore[import-not-found,unused-ignore]
 
-    from forkserve.serving.engine import gate
+    from forkserve.serving.engine import acceptor
     from forkserve.serving.engine.driver import Driver
     from forkserve.serving.engine.listening import Listening
     from forkserve.serving.engine.native import poll
 
-    gate.PAUSE = 0.02  # seconds until it accepts again; half a second each would make minutes
+    acceptor.PAUSE = 0.02  # seconds until it accepts again; half a second each would make minutes
     ready = Driver.ready
 
     def starved(driver: Driver, timeout: float | None = 0.0) -> None:

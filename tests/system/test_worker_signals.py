@@ -166,6 +166,35 @@ def test_signals_that_come_while_the_process_executes_itself_anew_are_not_lost(t
         assert worker.ended() == 0
 
 
+CLEANED = """\
+import asyncio, os
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError("no lifespan")
+    os.write(2, b"waiting\\n")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        os.write(2, b"cleaned up\\n")
+"""
+
+
+@pytest.mark.parametrize("backend", ["asgi", "hypercorn"])
+def test_a_reload_for_development_lets_requests_clean_up_before_its_end(tmp_path: Path, backend: str) -> None:
+    (tmp_path / "site_s.py").write_text(CLEANED)
+    words = ["-k", backend, "--reload", "--graceful-timeout", "60", "site_s:app"]
+    with serving(words, folder=tmp_path) as worker, contextlib.closing(worker.connect()) as client:
+        worker.await_line("watching")
+        client.request("GET", "/")
+        worker.await_line("waiting")
+        (tmp_path / "site_s.py").write_text(CLEANED + "\n")
+        worker.await_line("cleaned up")
+        await_fresh(worker)
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+
+
 @pytest.mark.parametrize("backend", ["sync", "threads", "gevent"])
 def test_a_reload_for_development_waits_three_seconds_at_most(tmp_path: Path, backend: str) -> None:
     (tmp_path / "site_s.py").write_text(COMMON)

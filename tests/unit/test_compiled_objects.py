@@ -33,7 +33,7 @@ def writer() -> Any:
     return hot.Writer(Log(), lambda key: stem, None, LINES)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", ["Lane", "Caller", "Sender", "Writer"])
+@pytest.mark.parametrize("name", ["ReadyQueue", "Caller", "Sender", "Writer"])
 def test_none_is_made_that_is_not_whole(name: str) -> None:
     kind = getattr(hot, name)
     with pytest.raises(TypeError):

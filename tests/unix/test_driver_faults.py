@@ -13,20 +13,22 @@ import pytest
 
 from forkserve.backends.base import Run
 from forkserve.config.serving import ServingOptions
-from forkserve.serving.engine.driver import Driver
-from forkserve.serving.engine.lane import Lane
+from forkserve.serving.engine.dispatch import ReadyQueue, ready_queue
+from forkserve.serving.engine.driver import Driver, Service
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
+from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.http.fields import EnvironCollector, Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.remembered import RememberedFields
 from forkserve.serving.http.request import Profile
+from forkserve.serving.http.response import Responder
 from forkserve.serving.native import hot
 from tests.support.serving import PATIENCE, bound
 
 REQUEST = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-LANES = [
+QUEUES = [
     pytest.param(False, id="pure"),
     pytest.param(True, id="compiled", marks=pytest.mark.skipif(hot is None, reason="the C is not built here")),
 ]
@@ -70,7 +72,7 @@ class Runner:
         exchange.at("/started")
         exchange.at("/ends")
         if exchange.path == "/late":
-            exchange.conn.driver.later(exchange.conn)
+            exchange.conn.owner.later(exchange.conn)
             # As a connection that cannot be gone on with.
             exchange.conn.inbox = 7
             exchange.conn.exchange = None
@@ -87,17 +89,17 @@ class Runner:
         return True
 
 
-@pytest.fixture(params=LANES)
+@pytest.fixture(params=QUEUES)
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[Driver, Callable[[], socket.socket]]]:
     limits = Limits.of(ServingOptions())
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(bound())
         sock.setblocking(False)
         listening = Listening(sock, {}, Profile(limits.http, EnvironCollector, RememberedFields))
-        driver = Driver([listening], limits, exchange=Trouble, runner=Runner(), run=Run(ServingOptions()))
+        service = Service(exchange=Trouble, responder=Responder(0.0, "test"), wakeup=Wakeup())
+        make = ready_queue if request.param else ReadyQueue
+        driver = Driver([listening], limits, service, Runner(), Run(ServingOptions()), make)
         stack.callback(driver.close)
-        if not request.param:
-            driver.lane = Lane(driver)
 
         def connect() -> socket.socket:
             client = stack.enter_context(socket.create_connection(sock.getsockname(), PATIENCE))
@@ -146,7 +148,7 @@ def test_a_fault_while_a_connection_is_given_up_closes_it_all_the_same(served: A
     driver.ready(0.05)
     client.sendall(b"x")
     conn = next(iter(driver.connections.values()))
-    driver.fault(conn.fd, RuntimeError("a fault while it runs"))
+    driver.faults.of(conn.fd, RuntimeError("a fault while it runs"))
     assert not driver.connections
     with contextlib.suppress(ConnectionResetError):
         assert client.recv(1) == b""
@@ -168,7 +170,7 @@ def test_a_loop_that_only_fails_ends(served: Any) -> None:
         def wait(self, timeout: float | None) -> None:
             raise OSError("epoll is no more")
 
-    driver.lane = Broken()
+    driver.ready_queue = Broken()
     with pytest.raises(OSError, match="no more"):
         for _ in range(1000):
             driver.ready(0)

@@ -36,13 +36,18 @@ class Cheroot:
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
         """Serve until drained."""
         server = _server(Shim(app, self.traits.repairs, listeners, run), listeners[0], run)
-        run.on_drain(server.stop)
+
+        def stop() -> None:
+            server.shutdown_timeout = run.time_left()
+            server.stop()
+
+        run.on_drain(stop)
         # cheroot would take descriptor 3, as IPv4, whenever the variable is there at all.
         os.environ.pop("LISTEN_PID", None)
         server.prepare()
         run.ready()
         server.serve()
-        server.requests.stop(run.options.timeouts.graceful_timeout)
+        server.requests.stop(run.time_left())
 
 
 def _server(app: App, listener: socket.socket, run: Run) -> Any:
@@ -65,7 +70,6 @@ def _server(app: App, listener: socket.socket, run: Run) -> Any:
     address = listener.getsockname()[:2]
     server = Server(address, app, numthreads=threads, server_name=run.server, timeout=int(serving.timeouts.keep_alive))
     server.gateway = Gateway
-    server.shutdown_timeout = serving.timeouts.graceful_timeout
     server.max_request_body_size = serving.http.max_body
     server.max_request_header_size = serving.http.limit_request_head
     return server

@@ -89,7 +89,6 @@ def _config(kind: str, run: Run) -> Any:
         "threads": serving.concurrency.threads,
         "worker_connections": serving.concurrency.spawn or 1000,
         "timeout": int(serving.timeouts.timeout),
-        "graceful_timeout": int(serving.timeouts.graceful_timeout),
         "keepalive": int(serving.timeouts.keep_alive),
         "limit_request_line": min(serving.http.limit_request_line, 8190),
         "limit_request_fields": serving.http.limit_request_fields,
@@ -131,8 +130,13 @@ def _chained(worker_class: type[Any], run: Run) -> type[Any]:
             theirs = signal.getsignal(signal.SIGTERM)
             for number, handler in ours.items():
                 signal.signal(number, handler)
-            run.on_drain(lambda: os.kill(os.getpid(), signal.SIGUSR2))
             signal.signal(signal.SIGUSR2, _as_term(theirs))
+            run.on_drain(self.begin_drain)
+
+        def begin_drain(self) -> None:
+            # Whole seconds, as the setting has them.
+            self.cfg.set("graceful_timeout", round(run.time_left()))
+            os.kill(os.getpid(), signal.SIGUSR2)
 
         def run(self) -> None:
             run.ready()

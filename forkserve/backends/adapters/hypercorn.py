@@ -18,6 +18,9 @@ from forkserve.serving.inherited import backlog_of
 
 __all__ = ["Hypercorn"]
 
+MARGIN = 1.0
+"""Seconds before the end of the graceful timeout in which requests are cancelled; as in our own `asgi`."""
+
 
 class Hypercorn:
     """hypercorn.asyncio.serve on inherited sockets."""
@@ -63,7 +66,6 @@ async def _serve(app: App, listeners: Sequence[socket.socket], run: Run) -> None
     config = Config()
     config.bind = [f"fd://{os.dup(each.fileno())}" for each in listeners]
     config.backlog = min(backlog_of(each) for each in listeners)
-    config.graceful_timeout = serving.timeouts.graceful_timeout
     config.keep_alive_timeout = serving.timeouts.keep_alive
     config.websocket_max_message_size = serving.asgi.ws_max_size
     config.root_path = serving.proxy.root_path
@@ -73,15 +75,18 @@ async def _serve(app: App, listeners: Sequence[socket.socket], run: Run) -> None
     if tls.certfile:
         config.certfile, config.keyfile, config.ca_certs = tls.certfile, tls.keyfile or tls.certfile, tls.ca_certs
         config.ciphers = tls.ciphers or config.ciphers
-    await serve(app, config, shutdown_trigger=_trigger(run), mode="asgi")
+    await serve(app, config, shutdown_trigger=_trigger(run, config), mode="asgi")
 
 
-def _trigger(run: Run) -> Any:
+def _trigger(run: Run, config: Any) -> Any:
     """Return what hypercorn awaits once it serves."""
 
     async def wait() -> None:
         draining = drain_event(run)
         run.ready()
         await draining.wait()
+        # hypercorn reads it from now on; what it cancels then still has time to clean up.
+        left = run.time_left()
+        config.graceful_timeout = left - min(MARGIN, left / 4)
 
     return wait

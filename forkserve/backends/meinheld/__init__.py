@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import socket
-import time
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -48,7 +47,7 @@ class _Stop:
 
     @property
     def graceful(self) -> float:
-        return max(self.run.drain_deadline - time.monotonic(), 0.0)
+        return self.run.time_left()
 
     def listen(self) -> None:
         for number in _STOPPING:

@@ -2,11 +2,11 @@
 
 Rules: the loop alone reads, closes and goes on to the next request; whoever runs an application only sends, and ends
 its exchange. What the socket does not take is queued here and goes out by the loop. A connection is in one phase, each
-phase has one time limit, and `deadline` is an instant of the monotonic clock that the driver's sweep compares: so a
+phase has one time limit, and `deadline` is an instant of the monotonic clock that the sweep compares: so a
 request costs an assignment and no timer.
 
 Threads: `out` turns from None to a queue only by the one who runs the exchange, and back only by the loop, under the
-driver's lock. `exchange` turns to None before `inbox` is looked at, while the loop fills `inbox` before it looks at
+owner's lock. `exchange` turns to None before `inbox` is looked at, while the loop fills `inbox` before it looks at
 `exchange`: so one of the two sees the other's work.
 """
 
@@ -14,119 +14,33 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from forkserve.serving.engine.body_receiver import BodyReceiver
 from forkserve.serving.engine.files import FilePart
-from forkserve.serving.engine.intake import Intake
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.native import Socket
+from forkserve.serving.engine.phases import READABLE, UNHEARD, WRITABLE, ConnectionLost, Phase
+from forkserve.serving.engine.protocols import FINISHED, Exchange, Owner
 from forkserve.serving.http.request import RequestReader
 from forkserve.serving.native import hot
 
 if TYPE_CHECKING:
     from forkserve.serving.engine.listening import Listening
-    from forkserve.serving.engine.sockets import Sockets
     from forkserve.serving.engine.tls import TlsSocket
 
-__all__ = ["FINISHED", "READABLE", "UNHEARD", "WRITABLE", "Connection", "ConnectionLost", "Exchange", "Phase"]
+__all__ = ["Connection"]
 
-READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
-UNHEARD = 262_144
-"""Bytes that are read from a client after its answer, so that it gets to read that (RFC 9112 section 9.6); as in Go."""
 HIGH_WATER = 262_144
 """Bytes queued for a client above which its application waits."""
 
 
-class Exchange(Protocol):
-    """One request and its response, as connection and driver see it."""
-
-    early: bool
-    """Whether to start it at the request's head."""
-    holds: bool
-    """Whether it may wait for a body that the client holds back, and is started at its head then."""
-
-    def body(self, data: bytes) -> None:
-        """Take a piece of the request's body."""
-
-    def body_end(self) -> None:
-        """Know that the request's body is whole."""
-
-    def body_held(self) -> None:
-        """Know that the client holds its body back until it is told to proceed."""
-
-    @property
-    def in_memory(self) -> int:
-        """Bytes of the request's body that are in memory."""
-
-    def spill(self) -> None:
-        """Keep the body in a file from now on, if it is not whole. Raises Refusal where there is none."""
-
-    def lost(self) -> None:
-        """Know that the client has gone; the exchange may still be running."""
-
-    def let_go(self) -> bool:
-        """Give the connection back, since the body turned out broken; False if it cannot, or has begun to answer."""
-
-    def abandon(self, code: int) -> None:
-        """Answer an error and be done, whatever still runs. Raises ConnectionLost."""
-
-
-class _Finished:
-    """In place of an exchange while its last bytes are queued."""
-
-    early = holds = False
-    in_memory = 0
-
-    def body(self, data: bytes) -> None:
-        """Drop what the application did not read."""
-
-    def body_end(self) -> None:
-        """Nothing waits for it."""
-
-    def body_held(self) -> None:
-        """Nobody asks for it."""
-
-    def spill(self) -> None:
-        """Nothing to keep."""
-
-    def lost(self) -> None:
-        """Nothing to stop."""
-
-    def let_go(self) -> bool:
-        """Nothing to leave to others: it is answered."""
-        return False
-
-    def abandon(self, code: int) -> None:
-        """Nothing to answer."""
-
-
-FINISHED: Exchange = _Finished()
-
-
-class Phase(IntEnum):
-    """What a connection waits for; each has its time limit. Up to BODY it is bytes of a request."""
-
-    FIRST_BYTE = 0
-    IDLE = 1
-    HEAD = 2
-    BODY = 3
-    RUNNING = 4
-    LINGERING = 5
-    CLOSED = 6
-
-
 _IDLE, _CLOSED = Phase.IDLE, Phase.CLOSED
-
-
-class ConnectionLost(OSError):
-    """The client has gone, or does not read: whatever is written goes nowhere."""
 
 
 class Connection:
@@ -136,7 +50,6 @@ class Connection:
         "body",
         "close_after",
         "deadline",
-        "driver",
         "ends",
         "events",
         "exchange",
@@ -147,6 +60,7 @@ class Connection:
         "listening",
         "out",
         "out_size",
+        "owner",
         "parked",
         "patient",
         "phase",
@@ -161,8 +75,8 @@ class Connection:
         "unheard",
     )
 
-    def __init__(self, driver: Sockets, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
-        self.driver = driver
+    def __init__(self, owner: Owner, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
+        self.owner = owner
         self.listening = listening
         self.sock = sock
         self.raw = type(sock) is Socket
@@ -174,13 +88,13 @@ class Connection:
         self.ends: tuple[Any, Any] | None = None
         """The addresses of both ends as an interface wants them, which fills this in when it first needs them."""
         self.phase = Phase.FIRST_BYTE
-        self.deadline = driver.now + driver.limits.header
+        self.deadline = owner.now + owner.limits.header
         self.events = READABLE
         self.exchange: Exchange | None = None
         self.interrupted: Exchange | None = None
         """The exchange that was asked to end, as it took too long; not asked twice."""
         self.reader: RequestReader | None = None
-        self.body: Intake | None = None
+        self.body: BodyReceiver | None = None
         self.inbox = b""
         self.out: deque[Any] | None = None
         self.out_size = 0
@@ -222,7 +136,7 @@ class Connection:
             sent = self.not_sent(error)
         if sent == len(payload) and keep and self.body is None:
             self.phase = _IDLE
-            self.deadline = self.driver.idle_deadline
+            self.deadline = self.owner.idle_deadline
             self.exchange = None
             if self.inbox or self.half_closed:
                 self._hand_back()
@@ -250,8 +164,8 @@ class Connection:
             if sent == len(data):
                 if not self.patient and self.body is None:
                     # The limit is one on silence: what is sent moves it.
-                    self.driver.moved = now = time.monotonic()
-                    self.deadline = now + self.driver.limits.run
+                    self.owner.moved = now = time.monotonic()
+                    self.deadline = now + self.owner.limits.run
                 return True
             data = memoryview(data)[sent:]
         self._queue(data)
@@ -276,7 +190,7 @@ class Connection:
 
     def park(self) -> bool:
         """Ask to be resumed when the queue is empty; False when it already is."""
-        with self.driver.lock:
+        with self.owner.lock:
             self.parked = self.out is not None and self.phase is not _CLOSED
             return self.parked
 
@@ -290,7 +204,7 @@ class Connection:
     def _hand_back(self) -> None:
         """Have the loop go on with it, whose exchange has ended."""
         try:
-            self.driver.later(self)
+            self.owner.later(self)
         except MemoryError:
             self.give_up()
             raise
@@ -298,7 +212,7 @@ class Connection:
     def give_up(self) -> None:
         """Have the next sweep close it, since nobody else will look at it."""
         self.phase = _CLOSED
-        self.deadline = self.driver.now
+        self.deadline = self.owner.now
 
     def proceed(self) -> None:
         """Send `100 Continue` (RFC 9110 15.2.1). Raises ConnectionLost."""
@@ -307,15 +221,15 @@ class Connection:
     def hold(self) -> None:
         """Read no more of the request's body until `release`: who takes it is behind."""
         if self.body is not None:
-            self.body.hold(self.driver.now)
-            self.deadline = self.driver.now + self.driver.limits.run
+            self.body.hold(self.owner.now)
+            self.deadline = self.owner.now + self.owner.limits.run
         self.watch(self.events & ~READABLE)
 
     def release(self) -> None:
         """Read on."""
         if self.body is not None:
-            self.body.release(self.driver.now)
-            self.deadline = self.body.deadline(self.driver.now)
+            self.body.release(self.owner.now)
+            self.deadline = self.body.deadline(self.owner.now)
         self.watch(self.events | READABLE)
 
     def be_patient(self) -> None:
@@ -338,27 +252,27 @@ class Connection:
         raise ConnectionLost(error.errno, "the client has gone") from error
 
     def _queue(self, data: Any) -> None:
-        with self.driver.lock:
+        with self.owner.lock:
             if self.out is None:
                 self.out = deque()
                 self.out_size = 0
                 self.watch(self.events | WRITABLE)
-                self.deadline = self.driver.now + self.driver.limits.write
+                self.deadline = self.owner.now + self.owner.limits.write
             self.out.append(data)
             self.out_size += len(data)
 
     def flush(self) -> bool:
         """Send what is queued; True when nothing is left. Runs in the loop. Raises ConnectionLost."""
-        with self.driver.lock:
+        with self.owner.lock:
             while self.out:
                 data = self.out[0]
                 size = len(data)
                 try:
-                    sent = data.send(self) if type(data) is FilePart else self.send(data)
+                    sent = self._send_file(data) if type(data) is FilePart else self.send(data)
                 except OSError as error:
                     self.not_sent(error)
                     return False
-                self.deadline = self.driver.now + self.driver.limits.write
+                self.deadline = self.owner.now + self.owner.limits.write
                 self.out_size -= sent
                 if sent < size:
                     if type(data) is not FilePart:
@@ -370,6 +284,9 @@ class Connection:
             self.out = None
             self.watch(self.events & ~WRITABLE)
             return True
+
+    def _send_file(self, part: FilePart) -> int:
+        return part.send(self.fd, None if self.listening.tls is None else self.send)
 
     def drop(self, data: bytes) -> bool:
         """Forget bytes that nobody wants; False when there have been too many of them."""
@@ -390,13 +307,13 @@ class Connection:
         """Ask epoll for other events than now."""
         if events != self.events and self.phase is not _CLOSED:
             self.events = events
-            self.driver.epoll.modify(self.fd, events)
+            self.owner.epoll.modify(self.fd, events)
 
     def forget_events(self) -> None:
         """Leave epoll, which cannot be told to keep quiet about a lost connection (epoll_ctl(2): EPOLLHUP)."""
         if self.events >= 0:
             self.events = -1
-            self.driver.epoll.unregister(self.fd)
+            self.owner.epoll.unregister(self.fd)
 
 
 if hot is not None:

@@ -1,18 +1,20 @@
-"""The one epoll driver under every backend: it owns accept, reading, writing, time limits, draining and closing.
+"""The one epoll driver under every backend: the turns of a loop, and the parts that they are made of.
 
 How a backend plugs in
 ----------------------
-`Driver(listenings, limits, exchange=..., runner=..., run=...)`, where
+`Driver(listenings, limits, service, runner, run)`, where
 
 * each of `listenings` has a profile, which says in which shape header fields are wanted (`forkserve.serving.http`);
-* `exchange(conn, line, fields)` makes the object of one request (`Exchange` in `connection.py`): it is given the body
-  by `body(data)` and `body_end()`, and is told by `lost()` that the client has gone while it runs;
-* `runner` (`Runner` in `sockets.py`) says how an exchange is run: at once (sync), on a thread, in a greenlet, as the
+* `service.exchange(conn, line, fields)` makes the object of one request (`Exchange` in `protocols.py`): it is given the
+  body by `body(data)` and `body_end()`, and is told by `lost()` that the client has gone while it runs;
+* `runner` (`Runner` in `protocols.py`) says how an exchange is run: at once (sync), on a thread, in a greenlet, as the
   first step of a coroutine. It is the only thing in which backends differ.
 
-An exchange is started when its request is whole. It is started at its head if `exchange.early` is true, or if the
-client expects `100 Continue` and `exchange.holds`; then the body arrives while it runs, and `conn.proceed()` asks such
-a client for it. Else the driver asks: who runs in place must not wait for a client.
+What it is made of
+------------------
+`connections` (open ones, and how they end), `acceptor` (listeners), `http1` (bytes become exchanges), `upkeep` (time
+limits, draining), `faults` (exceptions), and the queue of ready descriptors, which calls them. Each knows those before
+it, and the loop by a protocol. `http1.py` says when an exchange is started.
 
 What an exchange does with its connection: `conn.reply(payload, keep)` sends a whole response and ends the exchange in
 one call; or any number of `conn.write(data)` and `conn.write_file(part)`, then `conn.done(keep)`. When `write` returns
@@ -37,58 +39,120 @@ the connection's exchange; what remains to be done is handed to the loop by `lat
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from forkserve.serving.engine.acceptor import Acceptor
 from forkserve.serving.engine.access import AccessLog
-from forkserve.serving.engine.connection import FINISHED, READABLE, UNHEARD, WRITABLE, Connection, ConnectionLost, Phase
-from forkserve.serving.engine.intake import Intake
-from forkserve.serving.engine.lane import lane_of
-from forkserve.serving.engine.limits import FOREVER, Limits
+from forkserve.serving.engine.connection import Connection
+from forkserve.serving.engine.connections import Connections
+from forkserve.serving.engine.dispatch import ready_queue
+from forkserve.serving.engine.faults import Faults
+from forkserve.serving.engine.gate import cap_of
+from forkserve.serving.engine.http1 import Factory, Http1
+from forkserve.serving.engine.lifetime import Counted
+from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
-from forkserve.serving.engine.share import TURN
-from forkserve.serving.engine.sockets import Runner, Sockets
-from forkserve.serving.engine.upkeep import Serving
-from forkserve.serving.http.errors import error_response
-from forkserve.serving.http.fields import Fields
-from forkserve.serving.http.line import RequestLine
-from forkserve.serving.http.refusal import Refusal
-from forkserve.serving.http.request import RequestReader
+from forkserve.serving.engine.memory import Memory
+from forkserve.serving.engine.native import epoll, poll
+from forkserve.serving.engine.phases import READABLE
+from forkserve.serving.engine.protocols import Runner
+from forkserve.serving.engine.queue_policy import TURN
+from forkserve.serving.engine.upkeep import Parts, Serving, Upkeep
+from forkserve.serving.engine.wakeup import Wakeup
+from forkserve.serving.http.response import Responder
 
-__all__ = ["Driver", "Runner"]
+__all__ = ["LOG_DELAY", "Driver", "Runner", "Service"]
 
-RECEIVE = 65_536
-"""Bytes read at once, and all that a client can make us keep beyond the request that runs."""
 LOG_DELAY = 0.05
 """Seconds that lines of the access log wait for others."""
-IDLE, HEAD, BODY, RUNNING, LINGERING, CLOSED = list(Phase)[1:]
-GONE = select.EPOLLHUP | select.EPOLLERR
 
 
-class Driver(Sockets):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What a driver serves.
+
+    `exchange` makes the object of one request. `start` runs it, by default `runner.start`. `wakeup` is what the access
+    log wakes the loop by, as far as it has to. `on_drain` is called when draining begins.
+    """
+
+    exchange: Factory
+    responder: Responder
+    wakeup: Wakeup
+    start: Callable[[Any], None] | None = None
+    access: AccessLog | None = None
+    on_drain: Callable[[], object] = lambda: None
+
+
+class Driver:
     """Serves the listeners until drained; see the module's docstring for how a backend takes part."""
 
     def __init__(
         self,
         listenings: Sequence[Listening],
         limits: Limits,
-        *,
-        exchange: Callable[[Connection, RequestLine, Fields], Any],
+        service: Service,
         runner: Runner,
         run: Serving,
+        queue: Callable[..., Any] = ready_queue,
     ) -> None:
-        super().__init__(listenings, limits, runner, run)
-        self.exchange = exchange
-        self.start = self.upkeep.counted(runner.start)
-        self.run_deadline = self.now + limits.run
-        self.access: AccessLog | None = None
-        self.noted: list[str] | tuple[()] = ()
-        self.write_at = self.now
-        self.lane = lane_of(self)
+        self.epoll = epoll()
+        self.limits = limits
+        self.lock = runner.lock
+        self.handlers: dict[int, Callable[[], None]] = {}
+        self.in_child: list[Callable[[], object]] = []
+        """What is to be done in a process that the application forks."""
+        self.moved = 0.0
+        self.now = time.monotonic()
+        self.idle_deadline = self.now + limits.keep_alive
+        self._next_sweep = self.now
+        self._todo: deque[Connection] = deque()
+        self._runner = runner
+        self._wakeup = service.wakeup
+        self._watch(service.wakeup.fd, service.wakeup.clear)
+        self._compose(listenings, service, run)
+        self.ready_queue = queue(self, self._http1, self.connections.by_fd, self.faults.of)
+        self._watch(run.drain_fd, self._upkeep.begin_drain)
+        self._access = service.access
+        self.noted: list[str] | tuple[()] = () if service.access is None else service.access.lines
+        """Lines of the access log that are to be written in some turn."""
+        self._write_at = self.now
+
+    def _compose(self, listenings: Sequence[Listening], service: Service, run: Serving) -> None:
+        """Make the parts, each of those before it."""
+        runner, http, life = self._runner, run.options.http, run.options.lifetime
+        start = service.start or runner.start
+        self.connections = connections = Connections(self, runner, service.responder)
+        memory = Memory(self, connections, http.request_memory)
+        self._http1 = http1 = Http1(
+            self,
+            connections,
+            memory,
+            exchange=service.exchange,
+            runner=runner,
+            start=Counted(life, start, self._leave) if life.max_requests else start,
+        )
+        self.acceptor = acceptor = Acceptor(
+            self, connections, listenings, cap=cap_of(http.max_connections), seat=run.seat, begin=http1.take
+        )
+        self._policy = acceptor.policy
+        self.faults = faults = Faults(connections, acceptor, runner)
+        parts = Parts(
+            connections=connections,
+            acceptor=acceptor,
+            memory=memory,
+            faults=faults,
+            runner=runner,
+            responder=service.responder,
+        )
+        self._upkeep = Upkeep(self, run, parts, service.on_drain)
+
+    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
+        self.handlers[fd] = handler
+        self.epoll.register(fd, READABLE)
 
     def fileno(self) -> int:
         """Return the descriptor that an outer loop watches for reading."""
@@ -101,301 +165,86 @@ class Driver(Sockets):
         self.close()
 
     def close(self) -> None:
-        """Give up what is left."""
-        super().close()
-        if self.access is not None:
-            self.access.flush()
+        """Give up what is left, and close what is the driver's own."""
+        self.connections.lose_all()
+        self.acceptor.close()
+        self.epoll.close()
+        self._wakeup.close()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the lines of the access log that are left."""
+        if self._access is not None:
+            self._access.flush()
 
     def ready(self, timeout: float | None = 0.0) -> None:
         """Serve one batch of everything that is ready; wait for it at most `timeout` seconds (None: for ever)."""
-        lane = self.lane
+        queue, policy = self.ready_queue, self._policy
         now = self.now
         try:
-            lane.wait(timeout)
+            queue.wait(timeout)
             self.now = now = time.monotonic()
-            self.mark[TURN] = now
-            if now >= self.next_sweep:
-                self.next_sweep = self.upkeep.sweep(now)
+            policy.turn_clock[TURN] = now
+            if now >= self._next_sweep:
+                self._next_sweep = self._upkeep.sweep(now, now - self._next_sweep)
             self.idle_deadline = now + self.limits.keep_alive
-            self.run_deadline = now + self.limits.run
-            lane.serve()
-            if self.todo or self.unsettled or (self.noted and now >= self.write_at):
+            self._http1.run_deadline = now + self.limits.run
+            queue.serve()
+            if self._todo or policy.unsettled or (self.noted and now >= self._write_at):
                 self._end_turn()
         except BaseException as error:  # noqa: BLE001 - the fault barrier of the loop
             self.faults.of_turn(error)
-        self.mark[TURN] = -now
-
-    def fault(self, number: int, error: BaseException) -> None:
-        """Called when `error` was raised in the service of the descriptor `number`; raises what is to end the loop."""
-        self.faults.of(number, error)
-
-    def receive(self, conn: Connection) -> None:
-        """Read from a connection that waits for a request."""
-        try:
-            data = conn.recv(RECEIVE)
-        except BlockingIOError:
-            if conn.stalled:
-                conn.watch(WRITABLE)
-            return
-        except OSError:
-            data = b""
-        if data:
-            self.take(conn, data)
-        else:
-            self.part(conn)
+        policy.turn_clock[TURN] = -now
 
     def timeout(self) -> float | None:
         """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""
         if self.noted:
             return LOG_DELAY
-        if self.connections or self.upkeep.busy:
-            return max(0.0, self.next_sweep - time.monotonic())
+        if self.connections.by_fd or self._upkeep.busy:
+            return max(0.0, self._next_sweep - time.monotonic())
         return None
 
-    def take(self, conn: Connection, data: bytes) -> None:
-        """Take bytes of a request; run it when it is whole, or when its interface wants it early."""
-        reader = conn.reader or conn.listening.spare
-        try:
-            if not reader.feed(data):
-                self._keep_reader(conn, reader)
-                self.memory.took(len(data))
-                return
-        except BaseException as error:
-            # What the reader holds of this request must not meet the next one, which may be another client's.
-            reader.drop()
-            if not isinstance(error, Refusal):
-                raise
-            self.refuse(conn, error)
-            return
-        conn.reader = None
-        self.begin(conn, reader.line, reader.fields, reader.take_rest())
+    def sweep_by(self, instant: float) -> None:
+        """Have the next sweep no later than this."""
+        self._next_sweep = min(self._next_sweep, instant)
 
-    def begin(self, conn: Connection, line: RequestLine, fields: Fields, rest: bytes) -> None:
-        """Begin with a request whose head was read; `rest` came behind it."""
-        try:
-            conn.exchange = exchange = self.exchange(conn, line, fields)
-            if rest:
-                conn.inbox = rest
-            if fields.content_length or fields.chunked:
-                self._begin_body(conn, fields)
-                return
-        except Refusal as refusal:
-            self.refuse(conn, refusal)
-            return
-        conn.phase = RUNNING
-        conn.deadline = self.run_deadline
-        self.start(exchange)
-
-    def _keep_reader(self, conn: Connection, reader: RequestReader) -> None:
-        """A head has begun and not ended: the reader stays with its connection until it has."""
-        if conn.reader is None:
-            conn.reader = reader
-            conn.listening.renew()
-            conn.phase = HEAD
-            conn.deadline = self.now + self.limits.header
-
-    def _begin_body(self, conn: Connection, fields: Fields) -> None:
-        exchange = conn.exchange
-        assert exchange is not None
-        data, conn.inbox = conn.inbox, b""
-        held = fields.expect_continue and exchange.holds
-        length = fields.content_length
-        if length and length <= len(data) and length <= self.limits.http.max_body and not held:
-            # All of it has come with the head.
-            conn.inbox = data[length:]
-            exchange.body(data[:length])
-            exchange.body_end()
-            conn.phase = RUNNING
-            conn.deadline = self.run_deadline
-            self.start(exchange)
-            return
-        conn.body = Intake(fields, self.limits, self.now)
-        conn.phase = BODY
-        conn.deadline = conn.body.deadline(self.now)
-        if held:
-            # Before the body, which may have come with the head and start the exchange at once.
-            exchange.body_held()
-        elif fields.expect_continue and not data:
-            with contextlib.suppress(ConnectionLost):
-                conn.proceed()
-        if data:
-            self._take_body(conn, data)
-        if conn.phase is BODY and (exchange.early or held):
-            conn.phase = RUNNING
-            self.start(exchange)
-
-    def _take_body(self, conn: Connection, data: bytes) -> None:
-        """Pass the bytes of a body on, and start the exchange when it is whole. Raises Refusal."""
-        intake, exchange = conn.body, conn.exchange
-        assert intake is not None
-        assert exchange is not None
-        if exchange is FINISHED and not conn.drop(data):
-            # Its request is answered, and reading so much is not worth the connection.
-            conn.body = None
-            conn.close_after = True
-            conn.watch(conn.events & ~READABLE)
-            self._advance(conn)
-            return
-        block = intake.feed(data)
-        if block:
-            exchange.body(block)
-            self.memory.took(len(block))
-            if self.memory.tight:
-                exchange.spill()
-        if not intake.done:
-            conn.deadline = intake.deadline(self.now)
-            return
-        conn.body = None
-        conn.inbox = intake.rest
-        conn.deadline = FOREVER if conn.patient else self.run_deadline
-        started = conn.phase is RUNNING
-        conn.phase = RUNNING
-        exchange.body_end()
-        if exchange is FINISHED:
-            conn.unheard = UNHEARD
-            self._advance(conn)
-        elif started:
-            self.runner.notify(exchange)
-        else:
-            self.start(exchange)
-
-    def handle(self, conn: Connection, event: int) -> None:
-        """Whatever is not "bytes for a connection that waits for a request"."""
-        if event & GONE:
-            self.lose(conn)
-            return
-        if event & WRITABLE and conn.stalled:
-            conn.watch(READABLE)
-            event = READABLE
-        if event & WRITABLE:
-            try:
-                flushed = conn.flush()
-            except ConnectionLost:
-                self.lose(conn)
-                return
-            if flushed:
-                self._flushed(conn)
-        if event & READABLE and conn.phase is not CLOSED:
-            self._read(conn)
-
-    def _flushed(self, conn: Connection) -> None:
-        if conn.patient:
-            conn.deadline = FOREVER
-        else:
-            conn.deadline = self.run_deadline if conn.body is None else conn.body.deadline(self.now)
-        if conn.exchange is FINISHED:
-            self._advance(conn)
-        elif conn.parked:
-            conn.parked = False
-            self.runner.resume(conn.exchange)
-
-    def _read(self, conn: Connection) -> None:
-        """Read from a connection whose request runs, whose body comes, or that is being closed."""
-        try:
-            data = conn.recv(RECEIVE)
-        except BlockingIOError:
-            if conn.stalled:
-                conn.watch(WRITABLE)
-            return
-        except OSError:
-            self.lose(conn)
-            return
-        if conn.receive is not None:
-            conn.receive(data)
-        elif conn.phase is LINGERING or (not data and conn.phase is BODY):
-            if not data:
-                self.lose(conn)
-            elif not conn.drop(data):
-                conn.reset()
-                self.lose(conn)
-        elif data and conn.body is not None:
-            try:
-                self._take_body(conn, data)
-            except Refusal as refusal:
-                self.refuse(conn, refusal)
-        else:
-            self._read_ahead(conn, data)
-
-    def _read_ahead(self, conn: Connection, data: bytes) -> None:
-        """Keep what a client sends while its request runs, up to one read; leave the rest to the kernel."""
-        if not data:
-            conn.half_closed = True
-            if conn.body is not None:
-                self.lose(conn)
-                return
-        conn.inbox += data
-        if conn.half_closed or len(conn.inbox) >= RECEIVE:
-            conn.watch(conn.events & ~READABLE)
-        exchange = conn.exchange
-        if exchange is None:
-            self._advance(conn)
-        elif conn.half_closed and exchange is not FINISHED:
-            self.runner.notify(exchange)
-
-    def log_to(self, access: AccessLog) -> None:
-        """Write at the end of each turn what exchanges leave in this log."""
-        self.access = access
-        self.noted = access.lines
+    def later(self, conn: Connection) -> None:
+        """Have the loop go on with a connection whose exchange has ended; may be called from a thread."""
+        self._todo.append(conn)
+        if self._runner.wakes:
+            self._wakeup.ring()
 
     def _end_turn(self) -> None:
         """Go on with connections whose exchange has ended; one round, so that no pipeline starves others."""
-        if self.access is not None and self.now >= self.write_at:
-            self.write_at = self.now + LOG_DELAY
-            self.access.flush()
-        for _ in range(len(self.todo)):
-            conn = self.todo.popleft()
+        if self._access is not None and self.now >= self._write_at:
+            self._write_at = self.now + LOG_DELAY
+            self._access.flush()
+        for _ in range(len(self._todo)):
+            conn = self._todo.popleft()
             try:
-                self._advance(conn)
+                self._http1.advance(conn)
             except BaseException as error:  # noqa: BLE001 - the fault barrier of one connection
                 self.faults.of(conn.fd, error)
-        if self.unsettled and self.share is not None:
-            self.share.settle()
-        if self.todo:
-            os.eventfd_write(self.wakeup, 1)
+        if self._policy.unsettled:
+            self._policy.rebalance()
+        if self._todo:
+            self._wakeup.ring()
 
-    def _advance(self, conn: Connection) -> None:
-        """Go on with a connection whose exchange has ended: send the rest, then close, or take the next request."""
-        if conn.exchange is FINISHED and conn.phase is not CLOSED:
-            if conn.out is not None:
-                return
-            if conn.close_after:
-                self.linger(conn)
-                return
-            if conn.body is not None:
-                conn.phase = BODY
-                return
-            conn.phase = IDLE
-            conn.deadline = self.idle_deadline
-            conn.exchange = None
-        if conn.phase is CLOSED and conn.exchange in (FINISHED, None):
-            self.close_connection(conn)
-        elif conn.exchange is None:
-            self._next(conn)
-
-    def _next(self, conn: Connection) -> None:
-        if conn.inbox:
-            data, conn.inbox = conn.inbox, b""
-            if not conn.half_closed:
-                conn.watch(conn.events | READABLE)
-            self.take(conn, data)
-            if conn.half_closed and (conn.phase is HEAD or conn.body is not None):
-                # The rest will never come.
-                self.lose(conn)
-        elif conn.half_closed:
-            self.close_connection(conn)
-
-    def refuse(self, conn: Connection, refusal: Refusal) -> None:
-        """Answer what is not HTTP, or too much of it, and close; nothing behind it is read as a request."""
-        exchange = conn.exchange
-        conn.reader = conn.body = None
-        conn.inbox = b""
-        if exchange is not None and conn.phase is RUNNING and not exchange.let_go():
-            self.lose(conn)
+    def pump(self, conn: Connection) -> None:
+        """Wait for the next event of this connection and serve it, while the application keeps the loop."""
+        poller = poll()
+        poller.register(conn.fd, conn.events)
+        for _, event in poller.poll(max(0, min(conn.deadline - self.now, 3600)) * 1000):
+            self._http1.handle(conn, event)
             return
-        conn.exchange = FINISHED
-        conn.close_after = conn.refused = True
-        if exchange is not FINISHED:
-            # Else this is the end of a body that nobody read: its request has its answer.
-            with contextlib.suppress(ConnectionLost):
-                conn.write(error_response(self.responder, refusal.status, more=refusal.fields)[0])
-        self._advance(conn)
+        self.now = time.monotonic()
+        if conn.deadline <= self.now:
+            self.connections.lose(conn)
+
+    def _leave(self, reason: str) -> None:
+        self._upkeep.leave(reason)
+
+    @property
+    def drained(self) -> bool:
+        """True when draining was asked for and nothing is left to answer."""
+        return self.acceptor.draining and not self.connections.by_fd

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING
 
-from forkserve.serving.engine.connection import Connection, Phase
+from forkserve.serving.engine.acceptor import Acceptor
+from forkserve.serving.engine.connection import Connection
+from forkserve.serving.engine.connections import Connections
+from forkserve.serving.engine.phases import Phase
+from forkserve.serving.engine.protocols import Runner
 from forkserve.serving.http.refusal import Refusal
-
-if TYPE_CHECKING:
-    from forkserve.serving.engine.sockets import Sockets
 
 __all__ = ["Faults"]
 
@@ -33,8 +33,10 @@ PATIENCE = 100
 class Faults:
     """The fault barrier of one driver."""
 
-    def __init__(self, driver: Sockets) -> None:
-        self.driver = driver
+    def __init__(self, connections: Connections, acceptor: Acceptor, runner: Runner) -> None:
+        self._connections = connections
+        self._acceptor = acceptor
+        self._runner = runner
         self._told: dict[tuple[type, int], float] = {}
         self._turns: list[float] = []
 
@@ -42,15 +44,15 @@ class Faults:
         """Give up the connection with this descriptor, in whose service `error` was raised; raises what may pass."""
         if isinstance(error, PASS):
             raise error
-        driver = self.driver
         self._tell(error)
-        conn = driver.connections.get(number)
+        conn = self._connections.by_fd.get(number)
         if conn is not None:
             self._give_up(conn)
             return
-        for listening in driver.listenings:
-            if listening.fd == number and not driver.draining:
-                driver.gate.pause(listening)
+        acceptor = self._acceptor
+        for listening in acceptor.listenings:
+            if listening.fd == number and not acceptor.draining:
+                acceptor.pause(listening)
 
     def of_turn(self, error: BaseException) -> None:
         """Note an error that belongs to no connection; raises it if it may pass, or if nothing but errors comes."""
@@ -65,20 +67,20 @@ class Faults:
 
     def _give_up(self, conn: Connection) -> None:
         """Close a connection, with 500 if its request has not begun to run."""
-        driver = self.driver
+        connections, runner = self._connections, self._runner
         if conn.phase < Phase.RUNNING and conn.out is None:
             with contextlib.suppress(Exception):
-                driver.refuse(conn, Refusal(500, "a fault of the server"))
+                connections.refuse(conn, Refusal(500, "a fault of the server"))
                 return
         exchange, conn.phase = conn.exchange, Phase.CLOSED
         with contextlib.suppress(Exception):
             if exchange is not None:
                 exchange.lost()
                 # A response that waits for its client ends here; one that runs ends when it next sends.
-                (driver.runner.resume if conn.parked else driver.runner.notify)(exchange)
+                (runner.resume if conn.parked else runner.notify)(exchange)
         with contextlib.suppress(Exception):
-            driver.close_connection(conn)
-        driver.connections.pop(conn.fd, None)
+            connections.close(conn)
+        connections.by_fd.pop(conn.fd, None)
 
     def _tell(self, error: BaseException) -> None:
         # Where memory is short, so it may be for the log.

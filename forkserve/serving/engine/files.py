@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from forkserve.serving.engine.connection import Connection
+from collections.abc import Callable
 
 __all__ = ["FilePart"]
 
@@ -31,13 +28,16 @@ class FilePart:
     def __len__(self) -> int:
         return self.count
 
-    def send(self, conn: Connection) -> int:
-        """Send what the socket takes now and step on; returns how much that was. Raises OSError."""
-        if conn.listening.tls is None:
-            sent = os.sendfile(conn.fd, self.fd, self.offset, min(self.count, AT_ONCE))
+    def send(self, fd: int, encrypt: Callable[[bytes], int] | None = None) -> int:
+        """Send what the socket `fd` takes now and step on; returns how much that was. Raises OSError.
+
+        `encrypt` sends bytes under TLS, which has to see them; then sendfile(2) is no way.
+        """
+        if encrypt is None:
+            sent = os.sendfile(fd, self.fd, self.offset, min(self.count, AT_ONCE))
         else:
             block = os.pread(self.fd, min(self.count, BLOCK), self.offset)
-            sent = conn.send(block) if block else 0
+            sent = encrypt(block) if block else 0
         if not sent:
             raise ConnectionAbortedError(errno.EIO, "the file has become shorter while it was sent")
         self.offset += sent

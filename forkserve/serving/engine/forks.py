@@ -18,17 +18,16 @@ from typing import Any, NoReturn
 
 from forkserve.errors import ExitCode
 from forkserve.serving.engine.connection import Connection
+from forkserve.serving.engine.driver import Driver
 from forkserve.serving.engine.native import Socket
-from forkserve.serving.engine.share import UNSEEN
-from forkserve.serving.engine.sockets import Sockets
 
-__all__ = ["contain", "end_child", "failing_ends_child"]
+__all__ = ["end_child", "failing_ends_child", "isolate_forked_children"]
 
 log = logging.getLogger("forkserve.engine")
 
 
-def contain(driver: Sockets) -> None:
-    """Have it so for all later forks of this process."""
+def isolate_forked_children(driver: Driver) -> None:
+    """Install the at-fork handler."""
     known = weakref.ref(driver)
 
     def in_child() -> None:
@@ -43,9 +42,9 @@ def contain(driver: Sockets) -> None:
                 conn.sock.close()
             else:
                 conn.sock.close_in_child()
-        for listening in owner.listenings:
+        for listening in owner.acceptor.listenings:
             listening.sock.close()
-        owner.mark = UNSEEN
+        owner.acceptor.policy.on_fork()
         owner.epoll.close()
         # Else signals of the child would wake our loop, and be taken for ours.
         with contextlib.suppress(ValueError):
@@ -56,7 +55,7 @@ def contain(driver: Sockets) -> None:
     os.register_at_fork(after_in_child=in_child)
 
 
-def failing_ends_child(driver: Sockets, module: str, method: str) -> None:
+def failing_ends_child(driver: Driver, module: str, method: str) -> None:
     """Have what an application raises in a forked child end that child.
 
     `method`, as in `Exchange.fail`, is given the error; its module may never be imported.

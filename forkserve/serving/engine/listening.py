@@ -37,8 +37,8 @@ class Listening:
         "environ",
         "fd",
         "paused_until",
-        "preface",
         "profile",
+        "proxy_header",
         "sock",
         "spare",
         "tls",
@@ -61,7 +61,7 @@ class Listening:
         self.profile = profile
         self.spare = RequestReader(profile)
         self.paused_until = 0.0
-        self.preface: Any = None
+        self.proxy_header: Any = None
         self.tls: Callable[[Socket], Any] | None = None
 
     def renew(self) -> None:

@@ -11,13 +11,11 @@ is not the one that pays.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from forkserve.serving.engine.connection import Connection
+from forkserve.serving.engine.connections import Connections
+from forkserve.serving.engine.protocols import Loop
 from forkserve.serving.http.refusal import Refusal
-
-if TYPE_CHECKING:
-    from forkserve.serving.engine.sockets import Sockets
 
 __all__ = ["Memory"]
 
@@ -33,8 +31,9 @@ class Memory:
     `tight` is true while there is so much that bodies are not kept in memory.
     """
 
-    def __init__(self, driver: Sockets, limit: int) -> None:
-        self.driver = driver
+    def __init__(self, loop: Loop, connections: Connections, limit: int) -> None:
+        self._loop = loop
+        self._connections = connections
         self.limit = limit or 1 << 62
         self.tight = False
         self._bound = 0
@@ -45,13 +44,13 @@ class Memory:
         self._bound += size
         if self._bound > self.limit:
             # At the begin of the next turn: now a connection is being served.
-            self.driver.next_sweep = self.driver.now
+            self._loop.sweep_by(self._loop.now)
 
     def sweep(self) -> None:
         """Look at what is held, if it may be too much."""
         if not self.tight and self._bound <= self.limit:
             return
-        held = [(size, conn) for conn in self.driver.connections.values() if (size := conn.in_memory)]
+        held = [(size, conn) for conn in self._connections.values() if (size := conn.in_memory)]
         total = sum(size for size, _ in held)
         if total > self.limit - self.limit // 8:
             self.tight = True
@@ -66,35 +65,34 @@ class Memory:
         held.sort(key=lambda each: -each[0])
         refused = 0
         for _, conn in held:
-            if not _spill(conn):
+            if not self._spill(conn):
                 refused += 1
         left = [(size, conn) for _, conn in held if conn.is_unfinished and (size := conn.in_memory)]
         unfinished = sum(size for size, _ in left)
         if unfinished > self.limit:
             for size, conn in left:
-                self.driver.refuse(conn, Refusal(503, "too much is held for unfinished requests"))
+                self._connections.refuse(conn, Refusal(503, "too much is held for unfinished requests"))
                 refused += 1
                 unfinished -= size
                 if unfinished <= self.limit - self.limit // 4:
                     break
         self._tell(total, refused)
 
+    def _spill(self, conn: Connection) -> bool:
+        """Have a connection's body kept in a file; False when that was not possible, and it is refused."""
+        if conn.exchange is None:
+            return True
+        try:
+            conn.exchange.spill()
+        except Refusal as refusal:
+            self._connections.refuse(conn, refusal)
+            return False
+        return True
+
     def _tell(self, total: int, refused: int) -> None:
-        if self.driver.now - self._told >= QUIET:
-            self._told = self.driver.now
+        if self._loop.now - self._told >= QUIET:
+            self._told = self._loop.now
             log.warning(
                 "unfinished requests hold %d bytes (--request-memory): bodies go to files now, %d requests are refused",
                 total, refused,
             )  # fmt: skip
-
-
-def _spill(conn: Connection) -> bool:
-    """Have a connection's body kept in a file; False when that was not possible, and it is refused."""
-    if conn.exchange is None:
-        return True
-    try:
-        conn.exchange.spill()
-    except Refusal as refusal:
-        conn.driver.refuse(conn, refusal)
-        return False
-    return True

@@ -63,8 +63,8 @@ static int
 end_exchange(PyObject *conn)
 {
     struct connection *at = &connection;
-    PyObject *driver = Py_NewRef(SLOT(conn, at->driver)), *done = NULL;
-    PyObject *deadline = PyObject_GetAttr(driver, IDLE_DEADLINE);
+    PyObject *owner = Py_NewRef(SLOT(conn, at->owner)), *done = NULL;
+    PyObject *deadline = PyObject_GetAttr(owner, IDLE_DEADLINE);
     times_taken[REPLY]++;
     if (deadline != NULL) {
         set_slot(conn, at->phase, at->idle);
@@ -74,9 +74,9 @@ end_exchange(PyObject *conn)
         if (is_empty(SLOT(conn, at->inbox)) && SLOT(conn, at->half_closed) == Py_False)
             done = Py_NewRef(Py_None);
         else
-            done = PyObject_CallMethod(driver, "later", "(O)", conn);
+            done = PyObject_CallMethod(owner, "later", "(O)", conn);
     }
-    Py_DECREF(driver);
+    Py_DECREF(owner);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -100,7 +100,7 @@ give_up(PyObject *conn)
 {
     PyObject *error = PyErr_GetRaisedException();
     set_slot(conn, connection.phase, connection.closed);
-    PyObject *now = PyObject_GetAttr(SLOT(conn, connection.driver), NOW);
+    PyObject *now = PyObject_GetAttr(SLOT(conn, connection.owner), NOW);
     if (now != NULL)
         Py_XSETREF(SLOT(conn, connection.deadline), now);
     else
@@ -167,9 +167,9 @@ adopt(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "O!O:adopt", &PyType_Type, &type, &phases))
         return NULL;
     const struct wanted wanted[] = {
-        {"body", &at->body},   {"deadline", &at->deadline}, {"driver", &at->driver}, {"ends", &at->ends}, {"exchange", &at->exchange},
+        {"body", &at->body},   {"deadline", &at->deadline}, {"ends", &at->ends}, {"exchange", &at->exchange},
         {"fd", &at->fd},       {"half_closed", &at->half_closed},
-        {"inbox", &at->inbox}, {"listening", &at->listening}, {"phase", &at->phase}, {"raw", &at->raw},
+        {"inbox", &at->inbox}, {"listening", &at->listening}, {"phase", &at->phase}, {"owner", &at->owner}, {"raw", &at->raw},
         {"reader", &at->reader}, {"remote", &at->remote}, {NULL, NULL}};
     if (intern_words(spelling) < 0 || find_slots(type, wanted) < 0)
         return NULL;

@@ -7,7 +7,7 @@
 /* Offsets of its slots, and the phases it can be in; filled by `adopt`. */
 struct connection {
     PyTypeObject *type;
-    Py_ssize_t body, deadline, driver, ends, exchange, fd, half_closed, inbox, listening, phase, raw, reader, remote;
+    Py_ssize_t body, deadline, ends, exchange, fd, half_closed, inbox, listening, owner, phase, raw, reader, remote;
     PyObject *first_byte, *idle, *head, *running, *closed;
 };
 extern struct connection connection;

@@ -4,7 +4,7 @@
 
 #include "slots.h"
 
-/* What is known of one listener's requests; a lane keeps a list of them. */
+/* What is known of one listener's requests; a ready queue keeps a list of them. */
 struct reading;
 
 /* The reading of a listener, made at its first request: borrowed from the list; NULL on error. */

@@ -16,7 +16,7 @@ struct head {
     PyObject *listening, *line, *fields;
 };
 
-/* The heads of one lane. */
+/* The heads of one ready queue. */
 struct heads {
     struct head known[HEADS];
     struct reading *readings;

@@ -4,7 +4,7 @@
 #include "line.h"
 #include "taken.h"
 
-extern PyType_Spec lane_spec, caller_spec, sender_spec, writer_spec;
+extern PyType_Spec queue_spec, caller_spec, sender_spec, writer_spec;
 int wsgi_ready(PyObject *module), asgi_ready(PyObject *module);
 
 static int
@@ -30,7 +30,7 @@ PyInit__hot(void)
 {
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL
-        && (add_type(module, &lane_spec) < 0 || add_type(module, &caller_spec) < 0 || add_type(module, &sender_spec) < 0
+        && (add_type(module, &queue_spec) < 0 || add_type(module, &caller_spec) < 0 || add_type(module, &sender_spec) < 0
             || add_type(module, &writer_spec) < 0 || head_ready() < 0 || line_ready() < 0 || wsgi_ready(module) < 0
             || asgi_ready(module) < 0))
         Py_CLEAR(module);

@@ -9,25 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from forkserve.config.serving import ProxyProtocol
-from forkserve.serving.engine.connection import FINISHED, Connection, Phase
+from forkserve.serving.engine.connection import Connection
+from forkserve.serving.engine.connections import Connections
+from forkserve.serving.engine.phases import Phase
+from forkserve.serving.engine.protocols import FINISHED
 from forkserve.serving.http.forwarded import TrustedProxies
 from forkserve.serving.http.proxyprotocol import read_proxy_header
 from forkserve.serving.http.refusal import Refusal
 
-__all__ = ["Preface"]
+__all__ = ["ProxyHeader"]
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
 V1 = b"PROXY "
 
 
-class Preface:
+class ProxyHeader:
     """The rule of one listener."""
 
     def __init__(self, kind: ProxyProtocol, trusted: TrustedProxies) -> None:
         self.kind = kind
         self.trusted = trusted
 
-    def begin(self, conn: Connection, go_on: Callable[[Connection, bytes], None]) -> bool:
+    def begin(self, conn: Connection, connections: Connections, go_on: Callable[[Connection, bytes], None]) -> bool:
         """Take the bytes of a new connection until its header is whole, then `go_on`; False if it must be closed."""
         if not self.trusted.trusts(conn.remote[0] or None):
             return self.kind is ProxyProtocol.AUTO
@@ -37,13 +40,13 @@ class Preface:
             nonlocal received
             received += data
             if not data:
-                conn.driver.lose(conn)
+                connections.lose(conn)
                 return
             try:
                 rest = self.read(conn, received)
             except Refusal as refusal:
                 conn.receive = conn.exchange = None
-                conn.driver.refuse(conn, refusal)
+                connections.refuse(conn, refusal)
                 return
             if rest is not None:
                 conn.receive = None

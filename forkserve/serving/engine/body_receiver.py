@@ -6,13 +6,13 @@ from forkserve.serving.engine.limits import Limits
 from forkserve.serving.http.body import BodyReader, body_reader
 from forkserve.serving.http.fields import Fields
 
-__all__ = ["Intake"]
+__all__ = ["BodyReceiver"]
 
 CREDIT = 10
 """How many times the limit on silence a fast body may be slow afterwards."""
 
 
-class Intake:
+class BodyReceiver:
     """Bytes become body bytes; raises Refusal like the reader beneath."""
 
     __slots__ = ("_due", "_limits", "_reader", "held_since")
@@ -41,11 +41,11 @@ class Intake:
         return block
 
     def hold(self, now: float) -> None:
-        """Know that no more is read for now: the client is not to blame for what does not come."""
+        """Called when no more is read for now: the client is not to blame for what does not come."""
         self.held_since = now
 
     def release(self, now: float) -> None:
-        """Know that more is read again."""
+        """Called when more is read again."""
         if self.held_since is not None:
             self._due += now - self.held_since
             self.held_since = None

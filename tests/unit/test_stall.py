@@ -6,37 +6,37 @@ import signal
 import subprocess
 import sys
 
-from forkserve.serving.engine.excuses import APART, ENOUGH, Excuses
 from forkserve.serving.engine.running import processor_time
+from forkserve.serving.engine.stall import APART, ENOUGH, StallDetector
 from tests.support.forkserving import eventually
 
 NOW, TURN = 1000.0, 999.0
 
 
 def test_who_sleeps_is_stuck_in_this_turn() -> None:
-    excuses = Excuses(lambda pid: None)
+    detector = StallDetector(lambda pid: None)
 
-    assert excuses.is_stuck(3, 1, TURN, NOW)
-    assert excuses.stuck == {3: TURN}
+    assert detector.is_stuck(3, 1, TURN, NOW)
+    assert detector.stuck == {3: TURN}
 
 
 def test_who_gets_no_processor_is_excused_for_a_while() -> None:
-    excuses = Excuses(lambda pid: 5.0)
+    detector = StallDetector(lambda pid: 5.0)
 
-    assert not excuses.is_stuck(3, 1, TURN, NOW)
-    assert not excuses.is_stuck(3, 1, TURN, NOW + APART)
-    assert not excuses.is_stuck(3, 1, TURN, NOW + 2 * APART)
-    assert excuses.is_stuck(3, 1, TURN, NOW + ENOUGH)
-    assert not excuses.is_stuck(3, 1, TURN + 0.1, NOW + ENOUGH + 0.01)
+    assert not detector.is_stuck(3, 1, TURN, NOW)
+    assert not detector.is_stuck(3, 1, TURN, NOW + APART)
+    assert not detector.is_stuck(3, 1, TURN, NOW + 2 * APART)
+    assert detector.is_stuck(3, 1, TURN, NOW + ENOUGH)
+    assert not detector.is_stuck(3, 1, TURN + 0.1, NOW + ENOUGH + 0.01)
 
 
 def test_who_has_had_the_processor_is_stuck() -> None:
     used = iter([5.0, 5.0 + 2 * APART])
-    excuses = Excuses(lambda pid: next(used))
+    detector = StallDetector(lambda pid: next(used))
 
-    assert not excuses.is_stuck(3, 1, TURN, NOW)
-    assert not excuses.is_stuck(3, 1, TURN, NOW + 0.001)
-    assert excuses.is_stuck(3, 1, TURN, NOW + 2 * APART)
+    assert not detector.is_stuck(3, 1, TURN, NOW)
+    assert not detector.is_stuck(3, 1, TURN, NOW + 0.001)
+    assert detector.is_stuck(3, 1, TURN, NOW + 2 * APART)
 
 
 def test_a_process_that_sleeps_or_is_gone_wants_no_processor() -> None:

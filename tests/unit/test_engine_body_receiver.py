@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from forkserve.config.serving import ServingOptions
-from forkserve.serving.engine.intake import CREDIT, Intake
+from forkserve.serving.engine.body_receiver import CREDIT, BodyReceiver
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.http.fields import EnvironCollector
 from forkserve.serving.http.remembered import RememberedFields
@@ -15,13 +15,13 @@ GRACE = 30.0
 LIMITS = dataclasses.replace(Limits.of(ServingOptions()), body=GRACE, min_rate=500)
 
 
-def intake(field: str) -> Intake:
+def receiver(field: str) -> BodyReceiver:
     reader = RequestReader(Profile(LIMITS.http, EnvironCollector, RememberedFields))
     assert reader.feed(f"POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n".encode())
-    return Intake(reader.fields, LIMITS, 0.0)
+    return BodyReceiver(reader.fields, LIMITS, 0.0)
 
 
-def cut_at(body: Intake, block: bytes, every: float) -> float:
+def cut_at(body: BodyReceiver, block: bytes, every: float) -> float:
     """Return when a body is too late that comes in such blocks."""
     now, until = 0.0, body.deadline(0.0)
     while now + every < until and not body.done:
@@ -33,33 +33,33 @@ def cut_at(body: Intake, block: bytes, every: float) -> float:
 
 def test_a_megabyte_that_drips_takes_half_an_hour_at_most() -> None:
     for size in (1, 100, 1000, 10_000):
-        assert cut_at(intake("Content-Length: 1000000"), b"x" * size, 29.0) <= GRACE + 1_000_000 / 500
+        assert cut_at(receiver("Content-Length: 1000000"), b"x" * size, 29.0) <= GRACE + 1_000_000 / 500
 
 
 def test_a_large_body_at_the_rate_is_never_too_late() -> None:
-    assert cut_at(intake("Content-Length: 100000000"), b"x" * 15_000, 29.0) == float("inf")
+    assert cut_at(receiver("Content-Length: 100000000"), b"x" * 15_000, 29.0) == float("inf")
 
 
 def test_stalls_of_a_fast_body_are_forgiven() -> None:
-    body = intake("Content-Length: 100000000")
+    body = receiver("Content-Length: 100000000")
     body.feed(b"x" * 10_000_000)
     body.deadline(1.0)
     assert cut_at(body, b"x", 29.0) > 5 * GRACE
 
 
 def test_a_fast_begin_buys_no_hours() -> None:
-    body = intake("Content-Length: 1000000000")
+    body = receiver("Content-Length: 1000000000")
     body.feed(b"x" * 900_000_000)
     body.deadline(0.0)
     assert cut_at(body, b"x", 29.0) <= CREDIT * GRACE + GRACE
 
 
 def test_the_framing_of_chunks_is_no_progress() -> None:
-    assert cut_at(intake("Transfer-Encoding: chunked"), b"1\r\nx\r\n", 0.05) < 2 * GRACE
+    assert cut_at(receiver("Transfer-Encoding: chunked"), b"1\r\nx\r\n", 0.05) < 2 * GRACE
 
 
 def test_time_in_which_the_application_holds_the_client_back_does_not_count() -> None:
-    body = intake("Content-Length: 1000000")
+    body = receiver("Content-Length: 1000000")
     body.hold(10.0)
     body.release(1000.0)
     assert body.deadline(1000.0) == 1000.0 + 20.0

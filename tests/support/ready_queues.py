@@ -1,4 +1,4 @@
-"""Two drivers on real sockets, one with the lane in C and one with the lane in Python, given the same bytes.
+"""Two drivers on real sockets, one with the ready queue in C, one with that in Python, given the same bytes.
 
 Rules: everything happens in the calling thread, turn by turn, so the same pieces give the same outcome. What counts is
 what reaches the exchanges (line, fields, body) and what comes back over the socket.
@@ -15,17 +15,19 @@ from typing import Any
 
 from forkserve.backends.base import Run
 from forkserve.config.serving import ServingOptions
-from forkserve.serving.engine.driver import Driver
-from forkserve.serving.engine.lane import Lane
+from forkserve.serving.engine.dispatch import ReadyQueue, ready_queue
+from forkserve.serving.engine.driver import Driver, Service
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
+from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.http.fields import Collector, Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.remembered import RememberedFields
 from forkserve.serving.http.request import Profile
+from forkserve.serving.http.response import Responder
 from tests.support.compiled_heads import facts
 
-__all__ = ["BothLanes", "Driven"]
+__all__ = ["BothQueues", "Driven"]
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TURNS = 400
@@ -97,9 +99,9 @@ class Driven:
         self.recorder = _Recorder()
         listening = Listening(self.sock, {}, Profile(limits.http, collector, RememberedFields))
         self.run = Run(options)
-        self.driver = Driver([listening], limits, exchange=_Recorded, runner=self.recorder, run=self.run)
-        if not compiled:
-            self.driver.lane = Lane(self.driver)
+        service = Service(exchange=_Recorded, responder=Responder(0.0, "test"), wakeup=Wakeup())
+        make = ready_queue if compiled else ReadyQueue
+        self.driver = Driver([listening], limits, service, self.recorder, self.run, make)
 
     def close(self) -> None:
         self.driver.close()
@@ -144,8 +146,8 @@ class Driven:
         raise AssertionError("a connection stays though its client has closed it")
 
 
-class BothLanes:
-    """The same for both lanes."""
+class BothQueues:
+    """The same for both queues."""
 
     def __init__(self, collector: type[Collector]) -> None:
         self.compiled = Driven(collector, compiled=True)
@@ -156,6 +158,8 @@ class BothLanes:
         self.python.close()
 
     def check(self, pieces: Sequence[bytes]) -> None:
-        """Hold one lane against the other."""
+        """Hold one ready queue against the other."""
         compiled, python = self.compiled.play(pieces), self.python.play(pieces)
-        assert compiled == python, f"the lanes differ on {list(pieces)!r}:\n  C {compiled!r}\n  Python {python!r}"
+        assert compiled == python, (
+            f"the ready queues differ on {list(pieces)!r}:\n  C {compiled!r}\n  Python {python!r}"
+        )

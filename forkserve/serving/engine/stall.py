@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from forkserve.serving.engine.running import processor_time
 
-__all__ = ["Excuses"]
+__all__ = ["StallDetector"]
 
 APART = 0.01
 """Seconds between the looks: the kernel counts by ticks of up to 10 ms."""
@@ -28,8 +28,8 @@ class _Look(NamedTuple):
     latest: float
 
 
-class Excuses:
-    """What is known of late siblings, by number of record; each turn of theirs is judged anew, as `Judge` says."""
+class StallDetector:
+    """What is known of late siblings, by number of record; each turn of theirs is judged by itself, as `Judge` says."""
 
     def __init__(self, look: Callable[[int], float | None] = processor_time) -> None:
         self._look = look

@@ -1,0 +1,128 @@
+"""The connections of a driver, and the ways in which one ends.
+
+Rules: a connection is closed here and nowhere else. After a response that closes its connection, what the client still
+sends is read for a while, so that the response is not lost to a reset (RFC 9112 section 9.6).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, ValuesView
+
+from forkserve.serving.engine.connection import Connection
+from forkserve.serving.engine.files import FilePart
+from forkserve.serving.engine.phases import READABLE, ConnectionLost, Phase
+from forkserve.serving.engine.protocols import FINISHED, Owner, Runner
+from forkserve.serving.http.errors import error_response
+from forkserve.serving.http.refusal import Refusal
+from forkserve.serving.http.response import Responder
+
+__all__ = ["Connections"]
+
+LINGER = 2.0
+"""Seconds in which a client may still read the reply that closes its connection."""
+IDLE, RUNNING, LINGERING, CLOSED = Phase.IDLE, Phase.RUNNING, Phase.LINGERING, Phase.CLOSED
+
+
+class Connections:
+    """The open connections by descriptor; `on_close` are called after each that is closed."""
+
+    def __init__(self, owner: Owner, runner: Runner, responder: Responder) -> None:
+        self.by_fd: dict[int, Connection] = {}
+        self.on_close: list[Callable[[], None]] = []
+        self._owner = owner
+        self._runner = runner
+        self._responder = responder
+
+    def __len__(self) -> int:
+        return len(self.by_fd)
+
+    def values(self) -> ValuesView[Connection]:
+        """Return a view of them; closing one changes it."""
+        return self.by_fd.values()
+
+    def linger(self, conn: Connection) -> None:
+        """Close so that the reply is not lost: a reset follows unread bytes, so read them first (RFC 9112 9.6)."""
+        conn.phase = LINGERING
+        conn.deadline = self._owner.now + LINGER
+        if conn.half_closed or (not conn.refused and _is_read_up(conn)):
+            self.part(conn)
+            return
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+            conn.watch(READABLE)
+        except OSError:
+            self.close(conn)
+
+    def part(self, conn: Connection) -> None:
+        """Close where all is said; under TLS the client is told, or it takes the end for a cut (RFC 8446 6.1)."""
+        if not conn.raw:
+            with contextlib.suppress(OSError):
+                conn.sock.shutdown(socket.SHUT_WR)
+        self.close(conn)
+
+    def lose(self, conn: Connection) -> None:
+        """Give a connection up; an exchange that runs is told, and ends first."""
+        if conn.phase is IDLE and conn.exchange is None:
+            self.part(conn)
+            return
+        running = conn.phase is RUNNING or conn.phase is CLOSED
+        conn.phase = CLOSED
+        exchange = conn.exchange
+        if exchange is not None:
+            exchange.lost()
+        if exchange is None or exchange is FINISHED or not running:
+            self.close(conn)
+            return
+        conn.forget_events()
+        if conn.parked:
+            conn.parked = False
+            self._runner.resume(exchange)
+        else:
+            self._runner.notify(exchange)
+
+    def refuse(self, conn: Connection, refusal: Refusal) -> None:
+        """Answer what is not HTTP, or too much of it, and close; nothing behind it is read as a request."""
+        exchange = conn.exchange
+        conn.reader = conn.body = None
+        conn.inbox = b""
+        if exchange is not None and conn.phase is RUNNING and not exchange.let_go():
+            self.lose(conn)
+            return
+        conn.exchange = FINISHED
+        conn.close_after = conn.refused = True
+        if exchange is not FINISHED:
+            # Else this is the end of a body that nobody read: its request has its answer.
+            with contextlib.suppress(ConnectionLost):
+                conn.write(error_response(self._responder, refusal.status, more=refusal.fields)[0])
+        if conn.phase is CLOSED:
+            self.close(conn)
+        elif conn.out is None:
+            self.linger(conn)
+
+    def close(self, conn: Connection) -> None:
+        """Close and forget."""
+        conn.phase = CLOSED
+        if self.by_fd.get(conn.fd) is conn:
+            del self.by_fd[conn.fd]
+            for act in self.on_close:
+                act()
+        for data in conn.out or ():
+            if type(data) is FilePart:
+                data.close()
+        conn.reader = conn.body = conn.out = conn.exchange = conn.interrupted = conn.receive = None
+        conn.sock.close()
+
+    def lose_all(self) -> None:
+        """Give all up."""
+        for conn in list(self.by_fd.values()):
+            self.lose(conn)
+
+
+def _is_read_up(conn: Connection) -> bool:
+    """Tell whether nothing more has come: then closing resets nothing."""
+    try:
+        return not conn.inbox and not conn.recv(1)
+    except OSError:
+        return True

@@ -1,0 +1,68 @@
+"""When a worker leaves by itself, for another to take its place: its age, its size and its count of requests."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+from forkserve.config.serving import Lifetime
+from forkserve.serving.engine.limits import FOREVER
+
+__all__ = ["Counted", "LifetimeWatch"]
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class LifetimeWatch:
+    """The limits of one worker that began at `now`, an instant of the monotonic clock."""
+
+    def __init__(self, options: Lifetime, now: float) -> None:
+        self._options = options
+        # Not all workers of one start together: up to a tenth later.
+        seconds = options.max_lifetime * random.uniform(1.0, 1.1)
+        self._leave_at = now + seconds if options.max_lifetime else FOREVER
+        self.limited = bool(options.max_lifetime or options.max_rss)
+        """Whether `reason` can ever be something else than ""."""
+
+    def reason(self, now: float) -> str:
+        """Return why the worker has to leave; "" if it need not."""
+        options = self._options
+        if now >= self._leave_at:
+            return f"it has served for {options.max_lifetime:g} s"
+        if options.max_rss and resident() > options.max_rss:
+            return f"it has more than {options.max_rss} bytes resident"
+        return ""
+
+
+class Counted:
+    """Starts exchanges; at the last that may be, `leave` is called first, so that it can close its connection."""
+
+    __slots__ = ("_leave", "_left", "_limit", "_start")
+
+    def __init__(self, options: Lifetime, start: Callable[[Any], None], leave: Callable[[str], None]) -> None:
+        self._limit = options.max_requests + random.randint(0, options.max_requests_jitter)
+        self._left = itertools.count(self._limit - 1, -1)
+        self._start = start
+        self._leave = leave
+
+    def __call__(self, exchange: Any) -> None:
+        """Start one."""
+        if next(self._left) == 0:
+            self._leave(f"{self._limit} requests served")
+        self._start(exchange)
+
+
+def resident() -> int:
+    """Return the bytes of this process that are in memory: second in /proc/self/statm, in pages (proc(5)).
+
+    0 when it cannot be read.
+    """
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE
+    except OSError:
+        # Descriptors have run out; there is a next time.
+        return 0

@@ -1,0 +1,133 @@
+"""What the parts of the engine ask of each other and of a backend.
+
+Rules: a part names its neighbours above it only by these, so imports within the engine point one way: connection,
+connections, acceptor, upkeep, driver.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from forkserve.serving.engine.limits import Limits
+
+__all__ = ["FINISHED", "Exchange", "Loop", "Owner", "Runner"]
+
+
+class Exchange(Protocol):
+    """One request and its response, as the engine sees it."""
+
+    early: bool
+    """Whether to start it at the request's head."""
+    holds: bool
+    """Whether it may wait for a body that the client holds back, and is started at its head then."""
+
+    def body(self, data: bytes) -> None:
+        """Take a piece of the request's body."""
+
+    def body_end(self) -> None:
+        """Called when the request's body is whole."""
+
+    def body_held(self) -> None:
+        """Called when the client sent `Expect: 100-continue` and is waiting."""
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of the request's body that are in memory."""
+
+    def spill(self) -> None:
+        """Keep the body in a file from now on, if it is not whole. Raises Refusal where there is none."""
+
+    def lost(self) -> None:
+        """Called when the client has gone; the exchange may still be running."""
+
+    def let_go(self) -> bool:
+        """Give the connection back, since the body turned out broken; False if it cannot, or has begun to answer."""
+
+    def abandon(self, code: int) -> None:
+        """Answer an error and be done, whatever still runs. Raises ConnectionLost."""
+
+
+class _Finished:
+    """In place of an exchange while its last bytes are queued."""
+
+    early = holds = False
+    in_memory = 0
+
+    def body(self, data: bytes) -> None:
+        """Drop what the application did not read."""
+
+    def body_end(self) -> None:
+        """Nothing waits for it."""
+
+    def body_held(self) -> None:
+        """Nobody asks for it."""
+
+    def spill(self) -> None:
+        """Nothing to keep."""
+
+    def lost(self) -> None:
+        """Nothing to stop."""
+
+    def let_go(self) -> bool:
+        """Nothing to leave to others: it is answered."""
+        return False
+
+    def abandon(self, code: int) -> None:
+        """Nothing to answer."""
+
+
+FINISHED: Exchange = _Finished()
+
+
+class Runner(Protocol):
+    """How a backend runs exchanges."""
+
+    lock: AbstractContextManager[Any]
+    """Guards the queue of a connection; a real lock only where threads write."""
+    wakes: bool
+    """Whether exchanges may end while the loop waits."""
+
+    def start(self, exchange: Any) -> None:
+        """Run an exchange."""
+
+    def resume(self, exchange: Any) -> None:
+        """Go on with an exchange that is parked: its client has read, or has gone."""
+
+    def notify(self, exchange: Any) -> None:
+        """Called when a running exchange was given the end of its body, or was lost: it may wait for that."""
+
+    def interrupt(self, exchange: Any) -> bool:
+        """End an exchange that takes too long; False when it cannot be ended, so that the worker has to be replaced."""
+
+
+class Owner(Protocol):
+    """What a connection needs of the loop that serves it."""
+
+    now: float
+    """When the turn of the loop began (monotonic)."""
+    moved: float
+    """Changes whenever a response that has begun goes on."""
+    idle_deadline: float
+    """The deadline of a connection that becomes idle in this turn."""
+    limits: Limits
+    lock: AbstractContextManager[Any]
+    epoll: select.epoll
+
+    def later(self, conn: Any) -> None:
+        """Have the loop go on with a connection whose exchange has ended; may be called from a thread."""
+
+    def pump(self, conn: Any) -> None:
+        """Wait for the next event of this connection and serve it, while the application keeps the loop."""
+
+
+class Loop(Owner, Protocol):
+    """What the other parts need of the loop."""
+
+    handlers: dict[int, Callable[[], None]]
+    """By descriptor, what is called when one that is no connection's is ready."""
+
+    def sweep_by(self, instant: float) -> None:
+        """Have the next sweep no later than this."""
