@@ -133,6 +133,12 @@ class Supervision(RuleBasedStateMachine):
             if child.outcome is False and child.ended is None:
                 self._go_on(child)
 
+    @rule(rounds=st.sampled_from((1, 3, 9)))
+    def all_goes_well_for_a_while(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.all_execs_are_over()
+            self.world.pass_time(1.1)
+
     @rule(draw=st.data())
     def says_ready(self, draw: st.DataObject) -> None:
         child = self._child(draw)
