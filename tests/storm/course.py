@@ -43,8 +43,10 @@ def blow(
         storm = Storm(folder, seed, echo)
         try:
             storm.start()
-            with storm.load.running():
-                _blow(storm, monotonic() + seconds, count, only or list(DEEDS))
+            storm.load.start()
+            _blow(storm, monotonic() + seconds, count, only or list(DEEDS))
+            storm.load.stop()
+            storm.check()
             _end(storm)
         except Failure as failure:
             raise Broken(_account(storm, failure)) from None

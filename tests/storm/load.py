@@ -12,13 +12,11 @@ The excuses, and no others:
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import random
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -108,21 +106,17 @@ class Load:
             for number, kept in enumerate((True, True, True, False, False))
         ]
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[Load]:
-        """Have the clients ask, and stop them at the end."""
+    def start(self) -> None:
+        """Have the clients ask."""
         for thread in self._threads:
             thread.start()
-        try:
-            yield self
-        finally:
-            self.stop()
 
     def stop(self) -> None:
         """Let the clients finish what they have asked, and wait for it; a second time does nothing."""
         self._end.set()
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def _client(self, site: Site, keeps: bool, chance: random.Random) -> None:
         connection: _Kept | None = None

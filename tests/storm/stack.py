@@ -41,7 +41,7 @@ _SPOILT = {
 _HELPERS = {
     "ticker.py": "import time\nwhile True:\n    time.sleep(0.05)\n    print('tick', flush=True)\n",
     "stubborn.py": "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(10000)\n",
-    "flaky.py": "import random, select\nselect.select([], [], [], random.random())\nraise SystemExit(1)\n",
+    "flaky.py": "import random, select\nselect.select([], [], [], random.uniform(0.5, 5))\nraise SystemExit(1)\n",
     "family.sh": "sleep 10000 &\nsleep 10000 &\nwait\n",
 }
 

@@ -1,4 +1,4 @@
-"""Five hundred processes: started, asked about, left alone and stopped, at little cost and with no pause of the loop."""
+"""500 processes: started, asked about, left alone and stopped, at little cost and without a pause of the loop."""
 
 from __future__ import annotations
 
