@@ -141,7 +141,8 @@ def _kill(storm: Storm, watcher: str, pids: list[int]) -> None:
 
 
 def _workers(storm: Storm, site: Site) -> list[int]:
-    return storm.victim.children(of=site.options)
+    """Return the processes of a site: those that have just begun, and those that have given themselves a title."""
+    return storm.victim.children(site.options, f"forkserve: worker {site.watcher}[")
 
 
 def kill_workers(storm: Storm) -> str:
@@ -155,7 +156,7 @@ def kill_workers(storm: Storm) -> str:
 
 def kill_helper(storm: Storm) -> str:
     name = storm.chance.choice(("ticker", "stubborn", "flaky", "family"))
-    found = storm.victim.children(of=f"{name}.")
+    found = storm.victim.children(f"{name}.")
     _kill(storm, name, found)
     return f"KILL of all {len(found)} processes of {name}"
 

@@ -182,14 +182,14 @@ class Victim:
             found += [other.pid for other in everyone if other.parent == each]
         return found[1:]
 
-    def children(self, *, of: str | None = None) -> list[int]:
-        """Return the living children whose command line contains `of`."""
-        found = [each.pid for each in children_of(self.pid) if not each.is_dead]
-        return [pid for pid in found if of is None or of in _command_line(pid)]
+    def children(self, *called: str) -> list[int]:
+        """Return the living children whose command line or title contains one of these."""
+        found = [each.pid for each in children_of(self.pid)]
+        return [pid for pid in found if not called or any(each in _command_line(pid) for each in called)]
 
     def companions(self) -> list[int]:
         """Return the guard and the log writer."""
-        return self.children(of="forkserve: ")
+        return self.children("forkserve: guard", "forkserve: log")
 
     def notify_folders(self) -> set[Path]:
         """Return the folders of the notify sockets, as the processes are told them."""
