@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import selectors
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -72,3 +75,29 @@ def test_a_bug_in_one_callback_is_logged_and_the_loop_lives_on(loop: Loop, caplo
     loop.close()
 
     assert "a bug" in caplog.text
+
+
+def busy(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("callback", "is_charged"),
+    [
+        pytest.param(lambda: busy(0.2), True, id="busy"),
+        pytest.param(lambda: select.select([], [], [], 0.2), True, id="asleep"),
+        pytest.param(lambda: None, False, id="nothing"),
+    ],
+)
+def test_a_callback_that_holds_the_loop_is_told(
+    callback: Callable[[], None], is_charged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = Loop(limit=0.15)
+    loop.call_at(0.0, callback)
+    with caplog.at_level(logging.ERROR, "forkserve.loop"):
+        loop.run_once()
+    loop.close()
+
+    assert ("held the loop" in caplog.text) == is_charged
