@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -29,7 +30,8 @@ LOOP_LIMIT = 0.05
 PIPE = 4096
 """Bytes that the pipe on stderr holds: few, so that it is soon full."""
 
-_FAULTS = re.compile(r"a bug in forkserve|^Traceback |held the loop|CRITICAL")
+_FAULTS = re.compile(r"a bug in forkserve|a fault of the server|held the loop| CRITICAL ")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d ")
 _HELD = re.compile(r"held the loop for ([\d.]+) s")
 _OURS = re.compile(r"there_is_no_such_module|SystemExit")
 
@@ -55,7 +57,7 @@ class _Control(http.client.HTTPConnection):
 class Victim:
     """One running master, and a thread that reads its log; the log can be left unread for a while."""
 
-    def __init__(self, folder: Path, file: Path, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, file: Path) -> None:
         self.folder = folder
         self.control = folder / "control.sock"
         self.pidfile = folder / "storm.pid"
@@ -68,11 +70,9 @@ class Victim:
         self.ended = threading.Event()
         self._block: list[str] | None = None
         reading, writing = os.pipe()
-        with contextlib.suppress(OSError, AttributeError):
-            import fcntl
-
+        with contextlib.suppress(OSError):
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)
-        more = {"FORKSERVE_LOOP_LIMIT": str(LOOP_LIMIT), "TMPDIR": str(folder / "tmp"), **(environment or {})}
+        more = {"FORKSERVE_LOOP_LIMIT": str(LOOP_LIMIT), "TMPDIR": str(folder / "tmp")}
         (folder / "tmp").mkdir(exist_ok=True)
         arguments = ["-c", str(file), "--control", str(self.control), "--pidfile", str(self.pidfile)]
         self.process = subprocess.Popen(
@@ -107,16 +107,19 @@ class Victim:
         self.ended.set()
 
     def _look(self, line: str) -> None:
-        """Keep a line, and what is a fault of forkserve; tracebacks of applications that were spoilt are none."""
+        """Keep a line, and what is a fault of forkserve; tracebacks of applications that were spoilt are none.
+
+        Others may write lines between those of a traceback; its last line names the exception.
+        """
         self.lines.append(line)
-        if self._block is not None:
+        if line.startswith("Traceback "):
+            self._block = [line]
+        elif self._block is not None and not _STAMP.match(line):
             self._block.append(line)
             if line[:1] not in (" ", ""):
                 block, self._block = self._block, None
                 if not _OURS.search(line):
                     self.faults.append("\n".join(block))
-        elif line.startswith("Traceback "):
-            self._block = [line]
         elif _FAULTS.search(line) and not self._is_excused(line):
             self.faults.append(line)
 
