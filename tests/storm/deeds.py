@@ -321,7 +321,7 @@ def bad_file(storm: Storm) -> str:
     kind = storm.chance.choice(("empty", "half", "no watcher", "nonsense", "bad value", "gone"))
     text = {
         "empty": "",
-        "half": good[: len(good) // 2],
+        "half": good[: good.rindex("cmd = ")],
         "no watcher": good[: good.index("[watcher:")],
         "nonsense": "\0\xff[[[",
         "bad value": good.replace("numprocesses = ", "numprocesses = x", 1),
