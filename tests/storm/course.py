@@ -14,6 +14,7 @@ from time import monotonic
 from forkserve.supervision.os.proc import children_of, relations
 from tests.storm.deeds import DEEDS
 from tests.storm.storm import Failure, Storm
+from tests.storm.victim import LOOP_LIMIT
 
 __all__ = ["Broken", "blow"]
 
@@ -174,5 +175,6 @@ def _summary(storm: Storm) -> str:
     deeds, seconds = sum(storm.did.values()), monotonic() - storm.begun
     return (
         f"seed {storm.seed}: {deeds} deeds in {seconds:.0f} s, requests: {requests}; "
-        f"{sum(storm.verbs.values())} verbs, the slowest answered after {storm.slowest:.1f} s; nothing broke"
+        f"{sum(storm.verbs.values())} verbs, the slowest answered after {storm.slowest:.1f} s; "
+        f"{len(storm.victim.holds)} callbacks held the loop for longer than {LOOP_LIMIT:g} s; nothing broke"
     )

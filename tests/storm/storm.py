@@ -140,6 +140,8 @@ class Storm:
         """Raise Failure when something does not hold."""
         if self.victim.faults:
             raise Failure(f"in the log: {self.victim.faults[0]}")
+        if len(self.victim.holds) > 2 + sum(self.did.values()) // 25:
+            raise Failure(f"the loop was held too often, for {self.victim.holds} seconds")
         if self.load.losses:
             raise Failure(f"lost: {self.load.losses[0].text}")
         for ticket in list(self.tickets):

@@ -40,7 +40,7 @@ exec sleep 100000
 
 @contextlib.contextmanager
 def crowd(folder: Path) -> Iterator[Victim]:
-    """Run five hundred processes, all ready; nothing may be left, and no callback may have held the loop."""
+    """Run five hundred processes, all ready; nothing may be left, and the loop may not have been held."""
     (folder / "sleeper.sh").write_text(SLEEPER)
     config = folder / "many.ini"
     config.write_text("".join(CONFIG.format(name=f"w{n}", count=COUNT // WATCHERS) for n in range(WATCHERS)))
@@ -53,6 +53,7 @@ def crowd(folder: Path) -> Iterator[Victim]:
         assert master.process.wait(PATIENCE) == 0
         assert master.ended.wait(PATIENCE), "a process is left"
         assert not master.faults
+        assert len(master.holds) <= 1, master.holds
     finally:
         master.kill_everything()
 
