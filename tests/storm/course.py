@@ -46,8 +46,6 @@ def blow(
             storm.start()
             storm.load.start()
             _blow(storm, monotonic() + seconds, count, only or list(DEEDS))
-            storm.load.stop()
-            storm.check()
             _end(storm)
         except Failure as failure:
             raise Broken(_account(storm, failure)) from None
@@ -76,6 +74,8 @@ def _blow(storm: Storm, end: float, count: int | None, names: list[str]) -> None
     storm.calm()
     _check_descriptors(storm, descriptors)
     _check_closings(storm)
+    storm.load.stop()
+    storm.check()
     for name in storm.chance.choices(names, weights, k=3):  # the end comes in the middle of something
         storm.do(name, DEEDS[name][0])
 
