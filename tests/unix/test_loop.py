@@ -101,3 +101,27 @@ def test_a_callback_that_holds_the_loop_is_told(
     loop.close()
 
     assert ("held the loop" in caplog.text) == is_charged
+
+
+def test_a_number_that_was_closed_and_given_again_in_one_batch_calls_nobody_by_mistake(loop: Loop) -> None:
+    called: list[str] = []
+    pipes = [os.pipe() for _ in range(2)]
+
+    def replace_other(mine: int, other: int) -> None:
+        called.append("first")
+        loop.unwatch(mine)
+        loop.unwatch(other)
+        os.dup2(mine, other)  # another open file under the same number, with nothing to read
+        loop.watch(other, selectors.EVENT_READ, lambda _events: called.append("new"))
+
+    numbers = [reading for reading, _ in pipes]
+    for mine, other in (numbers, numbers[::-1]):
+        loop.watch(mine, selectors.EVENT_READ, lambda _events, mine=mine, other=other: replace_other(mine, other))
+    for _, writing in pipes:
+        os.write(writing, b".")
+    loop.run_once()
+    loop.close()
+    for fd in (fd for pipe in pipes for fd in pipe):
+        os.close(fd)
+
+    assert called == ["first"]

@@ -132,7 +132,8 @@ class Loop:
     def run_once(self) -> None:
         """Wait for the next event or deadline, and serve what is there."""
         for key, events in self._selector.select(self._timeout()):
-            if key.fd in self._selector.get_map():  # an earlier callback of this batch may have closed it
+            # an earlier callback of this batch may have closed it, and another descriptor may have its number since
+            if self._selector.get_map().get(key.fd) is key:
                 self._call(partial(key.data, events))
         now = self.now()
         while self._timers and self._timers[0][0] <= now:
