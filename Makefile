@@ -4,12 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS   ?= 2
+STORM_SECONDS ?= 600
 SECONDS_EACH ?= 20
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help environment serve test test-all check lint types layers fix fuzz fuzz-workers sanitize conformance bench clean
+.PHONY: help environment serve test test-all check lint types layers fix fuzz fuzz-workers storm sanitize conformance bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ fuzz-workers: $(STAMP) ## feed real workers of each backend mutated requests ove
 
 sanitize: $(STAMP) ## build the compiled part with ASan and UBSan, run contract, property and fuzz tests with it
 	$(BIN)/python -m tests.fuzz.sanitize --seconds $(SECONDS_EACH) $(SANITIZE)
+
+storm: $(STAMP) ## have a master weather faults, verbs and changes of its file under load for ten minutes
+	$(BIN)/python -m tests.storm --seconds $(STORM_SECONDS) $(STORM)
 
 check: lint types layers ## lint, types and layers; no tests
 

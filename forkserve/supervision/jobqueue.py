@@ -1,9 +1,9 @@
 """The jobs of one watcher: what runs, what runs beside it, what waits, and what happens when two ask at once.
 
-Rules: a stop supersedes what runs and what waits, and a reload a start; anything else waits for its turn; a change of
-size runs beside. After every event of the watcher each job is asked how it goes on (`jobs.advance`), and its effects
-are carried out here. Nothing blocks, so the stop of one watcher that takes ten minutes holds up nothing but the
-commands to that watcher.
+Rules: a stop supersedes what runs and what waits; a start, which may never be done, gives way to a reload or a restart
+that waits behind it; anything else waits for its turn; a change of size runs beside. After every event of the watcher
+each job is asked how it goes on (`jobs.advance`), and its effects are carried out here. Nothing blocks, so the stop of
+one watcher that takes ten minutes holds up nothing but the commands to that watcher.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from forkserve.supervision.jobeffects import (
     Up,
     Withdraw,
 )
-from forkserve.supervision.jobs import Job, Reload, Resize, Start, Stop, advance
+from forkserve.supervision.jobs import Job, JobPhase, Reload, Resize, Restart, Start, Stop, advance
 from forkserve.supervision.picture import snapshot_of
 from forkserve.supervision.snapshot import WatcherSnapshot
 from forkserve.supervision.watcher import Watcher
@@ -73,16 +73,26 @@ class JobQueue:
         if isinstance(job, Resize):
             self.beside.append(underway)
         else:
-            if isinstance(job, Stop) or (isinstance(job, Reload) and self._is_starting):
+            if isinstance(job, Stop):
                 self._supersede(job.name)
             self.waiting.append(underway)
         self.advance()
         return underway.completion
 
-    @property
-    def _is_starting(self) -> bool:
-        """True while a start is all there is: a reload need not wait for what may never be ready."""
-        return self.current is not None and isinstance(self.current.job, Start) and not self.waiting
+    def _give_way(self) -> bool:
+        """Drop a start that is not done when what waits would replace its processes; it could wait for ever."""
+        current = self.current
+        if (
+            current is None
+            or not isinstance(current.job, Start | Restart)
+            or current.job.phase is not JobPhase.STARTING
+        ):
+            return False
+        follower = next((each.job for each in self.waiting if isinstance(each.job, Reload | Restart)), None)
+        if follower is not None:
+            self.current = None
+            self._drop(current, follower.name)
+        return follower is not None
 
     def _supersede(self, name: str) -> None:
         dropped = list(self.waiting)
@@ -91,9 +101,12 @@ class JobQueue:
             self.current = None
         self.waiting.clear()
         for each in dropped:
-            if isinstance(each.job, Reload):
-                self.watcher.templates.withdraw(each.job.offer)
-            each.completion.fail(ControlError(f"{self.watcher.name}: {each.job.name} was superseded by {name}"))
+            self._drop(each, name)
+
+    def _drop(self, underway: Underway, name: str) -> None:
+        if isinstance(underway.job, Reload):
+            self.watcher.templates.withdraw(underway.job.offer)
+        underway.completion.fail(ControlError(f"{self.watcher.name}: {underway.job.name} was superseded by {name}"))
 
     def advance(self) -> None:
         """Go on with everything that can; called after every event of the watcher, and safe within itself."""
@@ -109,6 +122,8 @@ class JobQueue:
                     self.current = self.waiting.popleft()
                 current = self.current
                 if not self._is_over(current):
+                    if self._give_way():
+                        continue
                     return
                 if self.current is current:
                     self.current = None

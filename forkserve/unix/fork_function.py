@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import traceback
 from collections.abc import Callable, Mapping
@@ -60,12 +61,7 @@ def _become(title: str, main: Callable[[], None], standard: Mapping[int, int | N
             signal.signal(signum, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        null = os.open(os.devnull, os.O_RDWR)
-        for number in (0, 1, 2):
-            ours = standard.get(number)
-            if ours != number:
-                os.dup2(null if ours is None else ours, number)
-        close_all_but({0, 1, 2, keep})
+        _arrange(standard, keep)
         gc.freeze()  # a collection would write to every page that is shared with the master
         set_title(title)
         main()
@@ -74,3 +70,16 @@ def _become(title: str, main: Callable[[], None], standard: Mapping[int, int | N
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _arrange(standard: Mapping[int, int | None], keep: int) -> None:
+    """Leave open what is handed over, and nothing else; with some descriptors to spare, whatever the master has."""
+    close_all_but({0, 1, 2, keep, *(fd for fd in standard.values() if fd is not None)})
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        ours = standard.get(number)
+        if ours != number:
+            os.dup2(null if ours is None else ours, number)
+    close_all_but({0, 1, 2, keep})

@@ -5,6 +5,9 @@ processes. A pipe or a terminal is opened once more by /proc instead, which give
 be told with each call. Where neither is possible (a pipe that another user has made), poll(2) says that a page is free,
 and what is written then is at most PIPE_BUF, which fits.
 
+A line may be logged where gevent cannot switch, as in a signal handler that has interrupted its hub. So poll(2) and
+the socket are those from before a monkey patch, bound when this module is imported.
+
 A background job that writes to its terminal under `stty tostop` would get SIGTTOU, and the write would begin again
 after each handler, for ever: the signal is blocked meanwhile, and then the line is written (termios(3)).
 """
@@ -13,11 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
-import socket
 import stat
 import time
+from select import PIPE_BUF, POLLOUT, poll
+from socket import MSG_DONTWAIT, MSG_NOSIGNAL
+from socket import socket as Socket
 
 __all__ = ["Outlet"]
 
@@ -34,7 +38,7 @@ class Outlet:
         self._stuck = False
         self._identity: tuple[int, int] | None = None
         self._own = -1
-        self._socket: socket.socket | None = None
+        self._socket: Socket | None = None
         self._waits = self._is_terminal = False
 
     def write(self, data: bytes) -> int:
@@ -71,7 +75,7 @@ class Outlet:
         self._waits = stat.S_ISFIFO(kind) or stat.S_ISCHR(kind) or stat.S_ISSOCK(kind)
         self._is_terminal = stat.S_ISCHR(kind) and os.isatty(self._fd)
         if stat.S_ISSOCK(kind):
-            self._socket = socket.socket(fileno=os.dup(self._fd))
+            self._socket = Socket(fileno=os.dup(self._fd))
         elif self._waits:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             with contextlib.suppress(OSError):
@@ -79,14 +83,14 @@ class Outlet:
         self._identity = found.st_dev, found.st_ino
 
     def _portion(self, data: bytes, start: int) -> bytes:
-        if not self._waits or len(data) - start <= select.PIPE_BUF:
+        if not self._waits or len(data) - start <= PIPE_BUF:
             return data[start:]
-        end = data.rfind(b"\n", start, start + select.PIPE_BUF) + 1
-        return data[start : end or start + select.PIPE_BUF]
+        end = data.rfind(b"\n", start, start + PIPE_BUF) + 1
+        return data[start : end or start + PIPE_BUF]
 
     def _write(self, data: bytes) -> int:
         if self._socket is not None:
-            return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            return self._socket.send(data, MSG_DONTWAIT | MSG_NOSIGNAL)
         if self._own < 0 and self._waits and not self._has_room(0.0):
             raise BlockingIOError
         if not self._is_terminal:
@@ -98,6 +102,6 @@ class Outlet:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _has_room(self, seconds: float) -> bool:
-        waiting = select.poll()
-        waiting.register(self._fd, select.POLLOUT)
+        waiting = poll()
+        waiting.register(self._fd, POLLOUT)
         return bool(waiting.poll(seconds * 1000))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobs import Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import SlotState
@@ -185,6 +187,30 @@ def test_a_reload_supersedes_a_start_that_may_never_be_over() -> None:
 
     assert str(start.error) == "web: start was superseded by reload"
     assert done.result == "web: 2 processes replaced"
+
+
+@pytest.mark.parametrize("before", [(Start(), Start()), (Restart(),), (Start(), Restart())])
+def test_a_mended_command_is_not_kept_waiting_by_starts_that_are_never_over(
+    before: tuple[Start | Restart, ...],
+) -> None:
+    world = World((options(numprocesses=2, max_retry=-1),))
+    earlier = []
+    for job in (*before, Reload()):
+        earlier.append(world.submit(job))
+        for child in world.kernel.living:
+            world.dies(child, code=1)
+    mended = _reload(world, numprocesses=2, cmd="mended")
+    for _ in range(20):
+        for child in world.kernel.living:
+            if child.argv != ("mended",):
+                world.dies(child, code=1)
+            elif child.outcome is False:
+                world.runs(child)
+        world.pass_time(1.0)
+
+    assert all(each.done for each in earlier)
+    assert mended.result == "web: 2 processes replaced"
+    assert world.child().argv == ("mended",)
 
 
 def test_a_size_changes_beside_whatever_else_goes_on() -> None:

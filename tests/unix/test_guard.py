@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.proc import members_of
 from forkserve.supervision.os.spawn import SpawnSpec
+from forkserve.unix.fork_function import fork_companion
 from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -22,6 +24,7 @@ SCRIPT = """
 import os, signal, sys
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.spawn import SpawnSpec
+from forkserve.unix.fork_function import fork_companion
 from tests.support.spawning import spawn
 guard = Guard(second_call=60 if sys.argv[1] == "killed" else 0.1)
 signum = None if sys.argv[1] == "untold" else signal.SIGTERM
@@ -138,6 +141,21 @@ def test_the_guardian_holds_nothing_but_its_pipe() -> None:
 
     assert targets[:3] == [os.devnull] * 3
     assert targets[3].startswith("pipe:")
+
+
+def test_a_guardian_begins_where_the_master_has_no_descriptor_left(capfd: pytest.CaptureFixture[str]) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reading, writing = os.pipe()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (reading, limits[1]))
+    try:
+        pid = fork_companion("nobody", lambda: None, standard={2: 2}, keep=reading)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    status = os.waitpid(pid, 0)[1]
+    os.close(reading)
+    os.close(writing)
+
+    assert status == 0, capfd.readouterr().err
 
 
 def test_a_guardian_that_is_stopped_does_not_stop_the_master_and_forgets_nothing() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import selectors
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -72,3 +75,53 @@ def test_a_bug_in_one_callback_is_logged_and_the_loop_lives_on(loop: Loop, caplo
     loop.close()
 
     assert "a bug" in caplog.text
+
+
+def busy(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("callback", "is_charged"),
+    [
+        pytest.param(lambda: busy(0.2), True, id="busy"),
+        pytest.param(lambda: select.select([], [], [], 0.2), True, id="asleep"),
+        pytest.param(lambda: None, False, id="nothing"),
+    ],
+)
+def test_a_callback_that_holds_the_loop_is_told(
+    callback: Callable[[], None], is_charged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = Loop(limit=0.15)
+    loop.call_at(0.0, callback)
+    with caplog.at_level(logging.ERROR, "forkserve.loop"):
+        loop.run_once()
+    loop.close()
+
+    assert ("held the loop" in caplog.text) == is_charged
+
+
+def test_a_number_that_was_closed_and_given_again_in_one_batch_calls_nobody_by_mistake(loop: Loop) -> None:
+    called: list[str] = []
+    pipes = [os.pipe() for _ in range(2)]
+
+    def replace_other(mine: int, other: int) -> None:
+        called.append("first")
+        loop.unwatch(mine)
+        loop.unwatch(other)
+        os.dup2(mine, other)  # another open file under the same number, with nothing to read
+        loop.watch(other, selectors.EVENT_READ, lambda _events: called.append("new"))
+
+    numbers = [reading for reading, _ in pipes]
+    for mine, other in (numbers, numbers[::-1]):
+        loop.watch(mine, selectors.EVENT_READ, lambda _events, mine=mine, other=other: replace_other(mine, other))
+    for _, writing in pipes:
+        os.write(writing, b".")
+    loop.run_once()
+    loop.close()
+    for fd in (fd for pipe in pipes for fd in pipe):
+        os.close(fd)
+
+    assert called == ["first"]

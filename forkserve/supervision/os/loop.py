@@ -14,6 +14,7 @@ import heapq
 import itertools
 import logging
 import os
+import resource
 import selectors
 import time
 from collections.abc import Callable
@@ -42,20 +43,34 @@ class Timer:
 
 
 class _Stopwatch:
-    """Measures how long this thread ran or slept, without the time that it waited for a processor."""
+    """Measures how long this thread ran or slept, without the time that it waited for a processor.
+
+    Whoever has not given up the processor by itself has not slept: what is missing then was taken by a hypervisor.
+    """
 
     def __init__(self) -> None:
+        self._begun = (0.0, 0.0, 0)
         try:
             self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # a kernel without it: only the time that it ran can be told
             self._schedstat = -1
 
-    def now(self) -> float:
-        """Return an instant of that clock, in seconds."""
+    def start(self) -> None:
+        """Measure from now on."""
+        self._begun = self._now()
+
+    def held(self) -> float:
+        """Return the seconds since `start`."""
+        wall, ran, slept = (now - begun for now, begun in zip(self._now(), self._begun, strict=True))
+        return wall if slept else ran
+
+    def _now(self) -> tuple[float, float, int]:
+        """Return the time without that on a run queue, the time on a processor, and how often it was given up."""
+        ran = time.thread_time()
         if self._schedstat < 0:
-            return time.thread_time()
+            return ran, ran, 0
         waited = int(os.pread(self._schedstat, 100, 0).split()[1])  # nanoseconds on a run queue
-        return time.monotonic() - waited / 1e9
+        return time.monotonic() - waited / 1e9, ran, resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
     def close(self) -> None:
         """Give up its descriptor."""
@@ -117,7 +132,8 @@ class Loop:
     def run_once(self) -> None:
         """Wait for the next event or deadline, and serve what is there."""
         for key, events in self._selector.select(self._timeout()):
-            if key.fd in self._selector.get_map():  # an earlier callback of this batch may have closed it
+            # an earlier callback of this batch may have closed it, and another descriptor may have its number since
+            if self._selector.get_map().get(key.fd) is key:
                 self._call(partial(key.data, events))
         now = self.now()
         while self._timers and self._timers[0][0] <= now:
@@ -134,9 +150,9 @@ class Loop:
         if self._stopwatch is None:
             self._guarded(callback)
             return
-        begun = self._stopwatch.now()
+        self._stopwatch.start()
         self._guarded(callback)
-        held = self._stopwatch.now() - begun
+        held = self._stopwatch.held()
         if held > self._limit:
             log.error("held the loop for %.3f s, limit %g s: %s", held, self._limit, _name(callback))
 
