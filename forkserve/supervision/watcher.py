@@ -245,7 +245,7 @@ class Watcher:
         if slot is None or slot.occupant is not process or process.is_asked_to_end:
             return
         if not process.is_ready:  # it would never serve, where it takes longer to be ready than it may live
-            process.age_at = now + max(self.options.backoff_max, 1.0)
+            process.age_at = now + min(self.options.max_age, 1.0)
             return
         self.emit(ProcessAged(**process.names(), uptime=now - process.started_at))
         if not self.runs_beside(self.command):
