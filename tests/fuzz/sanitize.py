@@ -53,7 +53,7 @@ class Sanitized:
         shutil.rmtree(self.reports, ignore_errors=True)
         shutil.copytree(ROOT, self.tree, ignore=LEFT_OUT, symlinks=True)
         self.reports.mkdir(parents=True)
-        compiled = self.tree / "forkserve" / "compiled"
+        compiled = self.tree / "forkserve" / "serving" / "native"
         self.compile(sorted(compiled.glob("*.c")), compiled / ("_hot" + str(sysconfig.get_config_var("EXT_SUFFIX"))))
 
     def compile(self, sources: Sequence[Path], target: Path) -> None:
