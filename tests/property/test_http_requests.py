@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from forkserve.config.serving import HttpLimits
@@ -110,6 +110,8 @@ LINES = tuple(
         b"GET /" + b"a" * 46 + b" HTTP/1.1", b"GET /" + b"a" * 47 + b" HTTP/1.1", b"CONNECT a:1 HTTP/1.1",
     )
 )  # fmt: skip
+FULL = [b"Host: b\r\n", *[b"Transfer-Encoding: gzip, chunked\r\n"] * 2, b"X: y\r\n", b"Host: b\r\n", b"X: y\r\n"]
+"""As many fields as SMALL allows, which two Hosts make a 400; with a line of 60 bytes the head is full as well."""
 SMALL = HttpLimits(limit_request_line=60, limit_request_field_size=42, limit_request_fields=6, limit_request_head=160)
 
 
@@ -119,6 +121,8 @@ SMALL = HttpLimits(limit_request_line=60, limit_request_field_size=42, limit_req
     st.integers(0, 9),
     st.integers(0, 99),
 )
+@example(b"GET /" + b"a" * 46 + b" HTTP/1.1\r\n", FULL, 6, 0)
+@example(b"GET /" + b"a" * 45 + b" HTTP/1.1\r\n", [*FULL, b"\rX: y\r\n"], 9, 0)
 @settings(LIGHT, max_examples=1500)
 def test_a_refusal_is_the_same_whole_and_in_pieces(line: bytes, fields: list[bytes], host: int, seed: int) -> None:
     fields.insert(min(host, len(fields)), b"Host: a\r\n")

@@ -146,7 +146,10 @@ class PartialHead:
         check_cut(new, first=size == len(new))
 
     def _count(self, limits: HttpLimits) -> None:
+        """Count the field line that has begun."""
         if self._fields >= limits.limit_request_fields:
+            # A CR may still be the empty line. Before it is known to be a field, the head may have become too large.
+            self._hold(2 if self._buffer[self._start] == _CR else 1, limits)
             raise TooManyFields
 
     def _hold(self, size: int, limits: HttpLimits) -> None:
