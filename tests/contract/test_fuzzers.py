@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def test_an_input_that_kills_the_process_is_told(capfd: pytest.CaptureFixture[st
     def dies(note: Note) -> int:
         note(b"harmless")
         note(b"the end\r\n")
+        faulthandler.disable()  # of pytest, which would put a dump into the output of the suite
         os.abort()
 
     assert contained(dies) == 1
