@@ -42,7 +42,7 @@ from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
-from forkserve.unix.scoreboard import Seat, take_seat
+from forkserve.unix.scoreboard import OwnRecord, take_seat
 
 __all__ = ["Worker", "check", "patch"]
 
@@ -76,7 +76,7 @@ class Worker:
         self.listeners: tuple[Listener, ...] = ()
         self.handed: list[socket.socket] = []
         """What the backend was given of the listeners."""
-        self.seat: Seat | None = None
+        self.seat: OwnRecord | None = None
         self.anew = False
         """Whether the process is to execute itself anew once it has drained."""
         self.stopping = False

@@ -34,7 +34,7 @@ from forkserve.config.serving import ServingOptions
 from forkserve.errors import ExitCode
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.unix.deafness import leave_signals_to_main
-from forkserve.unix.scoreboard import Seat
+from forkserve.unix.scoreboard import OwnRecord
 
 __all__ = ["FOREVER", "App", "Backend", "Interface", "Repair", "Run", "Traits"]
 
@@ -109,7 +109,7 @@ class Run:
         """Requests that the backend has ended itself, as the time to finish them was up."""
         self.alone: Callable[[], bool] = lambda: False
         """Whether nobody else accepts from the listeners, so that what waits in their queues is lost with us."""
-        self.seat: Seat | None = None
+        self.seat: OwnRecord | None = None
         """Where this process sees its siblings, and they see it; None when there can be none."""
         self.is_ready = False
         self._begun = False

@@ -149,9 +149,9 @@ def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
 def _refuse_verb(words: Sequence[str]) -> None:
     """Tell somebody who types a verb of forkservectl, or mistypes one of ours, where it belongs."""
     # imported late: only a line that is wrong, or names a module and nothing else, needs it
-    from forkserve.control.commands import COMMANDS
+    from forkserve.control.commands import VERBS
 
-    if words[0] in COMMANDS:
+    if words[0] in VERBS:
         line = " ".join(("forkservectl", *words))
         raise UsageError(f"{words[0]} is a verb of forkservectl: {line} (an application is given as {words[0]}:app)")
     if len(words) > 1 and (hint := nearest(words[0], ("check", "options"))):

@@ -19,7 +19,7 @@ from forkserve.config.model import StreamClass, StreamOptions
 from forkserve.logwriter.files import log_file
 from forkserve.logwriter.syslog import Syslog
 
-__all__ = ["LIMIT", "Queue", "Sink", "key_of", "sink_for"]
+__all__ = ["LIMIT", "SinkQueue", "Sink", "key_of", "sink_for"]
 
 LIMIT = 1024 * 1024
 """Bytes that wait for one sink at most."""
@@ -77,7 +77,7 @@ def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
     return Syslog(place) if kind == "syslog" else log_file(options, place, report)
 
 
-class Queue:
+class SinkQueue:
     """Lines that wait for one sink, and the thread that writes them.
 
     `place` names the sink in messages; `report` is called, in the thread, with one line when writing begins to fail.

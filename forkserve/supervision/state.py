@@ -19,7 +19,7 @@ import msgspec
 
 from forkserve.config.model import Config
 from forkserve.socketpool import SocketPool
-from forkserve.supervision.command import Command
+from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobqueue import JobQueue, Underway
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
@@ -110,7 +110,7 @@ def _to_templates(data: Data, inherited: Mapping[str, str]) -> Templates:
     )
 
 
-def _with(command: Command, inherited: Mapping[str, str]) -> Command:
+def _with(command: ProcessTemplate, inherited: Mapping[str, str]) -> ProcessTemplate:
     return replace(command, inherited=inherited)
 
 

@@ -19,7 +19,7 @@ from forkserve.serving.engine.listening import ACCEPTS, Listening
 from forkserve.serving.engine.phases import READABLE
 from forkserve.serving.engine.protocols import Loop
 from forkserve.serving.engine.queue_policy import AcceptAll, QueuePolicy
-from forkserve.unix.scoreboard import Seat
+from forkserve.unix.scoreboard import OwnRecord
 
 __all__ = ["Acceptor"]
 
@@ -42,7 +42,7 @@ class Acceptor:
         listenings: Sequence[Listening],
         *,
         cap: int,
-        seat: Seat | None,
+        seat: OwnRecord | None,
         begin: Callable[[Connection, bytes], None],
     ) -> None:
         self.loop = loop

@@ -25,7 +25,7 @@ from forkserve.serving.engine.listening import ACCEPTS, Listening
 from forkserve.serving.engine.phases import READABLE
 from forkserve.serving.engine.queue_policy import TURN, UNSEEN, Queues
 from forkserve.serving.engine.stall import StallDetector
-from forkserve.unix.scoreboard import Field, Seat, State
+from forkserve.unix.scoreboard import Field, OwnRecord, RecordState
 
 __all__ = ["FairShare"]
 
@@ -39,7 +39,7 @@ DOUBT = 0.1
 class FairShare:
     """One worker's part in its queues; a `QueuePolicy`."""
 
-    def __init__(self, queues: Queues, seat: Seat) -> None:
+    def __init__(self, queues: Queues, seat: OwnRecord) -> None:
         self.turn_clock = UNSEEN
         self.unsettled = 0
         self._queues = queues
@@ -59,12 +59,12 @@ class FairShare:
         loop.handlers[seat.bell] = self._look
         loop.epoll.register(seat.bell, READABLE | select.EPOLLET)
         seat.reals[TURN] = -loop.now
-        seat.words[_STATE] = State.ACCEPTING
+        seat.words[_STATE] = RecordState.ACCEPTING
 
     def events(self) -> int:
         """Return how listeners are to be watched; also the sign that one is watched again after a pause."""
-        if self._seat.words[_STATE] == State.PAUSED:
-            self._seat.words[_STATE] = State.ACCEPTING
+        if self._seat.words[_STATE] == RecordState.PAUSED:
+            self._seat.words[_STATE] = RecordState.ACCEPTING
         return READABLE | (select.EPOLLET if self._aside else select.EPOLLEXCLUSIVE)
 
     def on_arrival(self, listening: Listening) -> None:
@@ -98,7 +98,7 @@ class FairShare:
 
     def on_drain(self) -> None:
         """Take no part any more, and leave what we were woken for to those that stay."""
-        self._seat.words[_STATE] = State.DRAINING
+        self._seat.words[_STATE] = RecordState.DRAINING
         self._seat.ring()
 
     def on_fork(self) -> None:
@@ -129,7 +129,7 @@ class FairShare:
         self._queues.accept(listening, limit)
         words[_CONNECTIONS] = len(self._held)
         if listening.paused_until:
-            words[_STATE] = State.PAUSED
+            words[_STATE] = RecordState.PAUSED
             self._seat.ring()
         self.unsettled = 2
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from forkserve.unix.scoreboard import State
+from forkserve.unix.scoreboard import RecordState
 
 __all__ = ["MOMENT", "PATIENCE", "Dealer", "Judge", "Queue", "Record", "part"]
 
@@ -25,7 +25,7 @@ AHEAD = 1.0
 SLACK = 32
 """A sibling with this many connections counts as having one more, with twice as many as two: where thousands come and
 go, workers that are equal but for accident all accept, and none has to be told each time."""
-_ACCEPTING = int(State.ACCEPTING)
+_ACCEPTING = int(RecordState.ACCEPTING)
 
 Record = tuple[int, int, int, int, float, float]
 """State, generation, pid, connections, turn, full: as in docs/scoreboard.md."""

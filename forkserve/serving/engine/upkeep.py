@@ -26,7 +26,7 @@ from forkserve.serving.engine.protocols import FINISHED, Loop, Runner
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Responder
-from forkserve.unix.scoreboard import Seat
+from forkserve.unix.scoreboard import OwnRecord
 
 __all__ = ["GRACE", "Parts", "Serving", "Upkeep"]
 
@@ -48,7 +48,7 @@ class Serving(Protocol):
     drain_fd: int
     drain_deadline: float
     alone: Callable[[], bool]
-    seat: Seat | None
+    seat: OwnRecord | None
 
     def drain(self, reason: str) -> None: ...
 
