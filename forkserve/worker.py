@@ -33,11 +33,11 @@ from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.serving.application.handlers import Handlers
 from forkserve.serving.application.importing import Loaded, load_application, prepare_path, run_hook
-from forkserve.serving.autoreload import Reloader, loads_anew
+from forkserve.serving.autoreload import CodeReloader, loads_anew
 from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.failure import log_trace
-from forkserve.serving.inherited import KEPT, Listener, describe, open_listeners
+from forkserve.serving.inherited import KEPT, InheritedListener, describe, open_listeners
 from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify
@@ -55,7 +55,7 @@ LAST_WORDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedApp:
     """An application, and the backend that is to serve it."""
 
     loaded: Loaded
@@ -73,7 +73,7 @@ class Worker:
         self.name = str(identity) if identity is not None else "worker"
         self.pid = os.getpid()
         self.run_: Run | None = None
-        self.listeners: tuple[Listener, ...] = ()
+        self.listeners: tuple[InheritedListener, ...] = ()
         self.handed: list[socket.socket] = []
         """What the backend was given of the listeners."""
         self.seat: OwnRecord | None = None
@@ -107,7 +107,7 @@ class Worker:
         for blocked in ((HELD | self.handlers.numbers) - {signal.SIGHUP}, {signal.SIGHUP}):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
         os.register_at_fork(after_in_child=self._in_child)
-        reloader = Reloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
+        reloader = CodeReloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
         try:
             prepared = prepare(self.options)
         except ApplicationError as error:
@@ -126,7 +126,7 @@ class Worker:
         process, application = self.options.process, self.options.application
         become(self.options, fds, f"forkserve: worker{label} {process.backend} {application.application}")
 
-    def _serve(self, prepared: Prepared) -> int:
+    def _serve(self, prepared: PreparedApp) -> int:
         entry, loaded = prepared.entry, prepared.loaded
         self._check_listeners(entry)
         for warning in unhonoured(entry, self.options):
@@ -174,7 +174,7 @@ class Worker:
         if not entry.traits.unix and any(each.family == socket.AF_UNIX for each in self.listeners):
             raise BackendError(f"backend {entry.name} does not serve unix sockets")
 
-    def _ready(self, prepared: Prepared) -> None:
+    def _ready(self, prepared: PreparedApp) -> None:
         where = ", ".join(describe(each) for each in self.listeners)
         loaded, entry = prepared.loaded, prepared.entry
         if not entry.traits.handles_signals:
@@ -268,7 +268,7 @@ class Worker:
         self.anew = True
         self.run_.drain(f"{path} changed", self._grace())
 
-    def _await_change(self, reloader: Reloader, error: ApplicationError) -> NoReturn:
+    def _await_change(self, reloader: CodeReloader, error: ApplicationError) -> NoReturn:
         """Keep the socket while the application is broken, until its source changes."""
         log_trace(log, getattr(error, "traceback", ""), "%s", error)
         log.info("%s: waiting for a change", self.name)
@@ -319,7 +319,7 @@ def _lingering() -> list[str]:
     return [each.name for each in threads if not each.daemon and each is not threading.main_thread()]
 
 
-def prepare(options: WorkerOptions) -> Prepared:
+def prepare(options: WorkerOptions) -> PreparedApp:
     """Choose the backend, patch what it wants patched, load the application; raises ForkserveError."""
     named = registry.find(options.process.backend) if options.process.backend else None
     if named is not None:
@@ -329,7 +329,7 @@ def prepare(options: WorkerOptions) -> Prepared:
     loaded = load_application(options.application)
     entry = named or registry.choose(loaded.interface, threads=options.serving.concurrency.threads)
     require_fit(entry, loaded, options)
-    return Prepared(loaded, entry)
+    return PreparedApp(loaded, entry)
 
 
 def check(options: WorkerOptions) -> str:

@@ -25,10 +25,10 @@ from forkserve.config.options import names_of
 from forkserve.config.serving import AsgiOptions
 from forkserve.serving.asgi.eager_tasks import eager_task_factory
 from forkserve.serving.asgi.factory import exchange_factory
-from forkserve.serving.asgi.forwarding import Forwarding
+from forkserve.serving.asgi.forwarding import AsgiForwarding
 from forkserve.serving.asgi.lifespan import Lifespan
 from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
-from forkserve.serving.asgi.site import Site
+from forkserve.serving.asgi.site import AsgiSite
 from forkserve.serving.engine.driver import LOG_DELAY, Driver, Service
 from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
 from forkserve.serving.engine.limits import Limits
@@ -104,7 +104,7 @@ class _Serving:
         lifespan = Lifespan(self._app, self._run.options.asgi.lifespan)
         await lifespan.start()
         responder = Responder(time.time(), self._run.server)
-        self.site = Site(self._with_files(), responder, self._loop, lifespan.state, http_scope)
+        self.site = AsgiSite(self._with_files(), responder, self._loop, lifespan.state, http_scope)
         self.driver = driver = self._driver()
         self._loop.add_reader(driver.fileno(), self._turn)
         watchdog = Watchdog(self._loop, driver, self._run.give_up)
@@ -127,15 +127,15 @@ class _Serving:
         folders = self._run.options.static.static
         if not folders:
             return self._app
-        from forkserve.serving.asgi.static import Static
+        from forkserve.serving.asgi.static import AsgiStatic
 
-        return Static(self._app, folders)
+        return AsgiStatic(self._app, folders)
 
     def _driver(self) -> Driver:
         options = self._run.options
         limits = Limits.of(options)
         tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
-        forwarding = None if trusted is None else Forwarding(*trusted)
+        forwarding = None if trusted is None else AsgiForwarding(*trusted)
         parser = reader_of(options.parser.parser)
         listenings = [
             Listening(
@@ -148,7 +148,7 @@ class _Serving:
         prepare_listenings(listenings, tls, options.proxy)
         driver = Driver(listenings, limits, self._service(), self._tasks, self._run)
         isolate_forked_children(driver)
-        failing_ends_child(driver, "forkserve.serving.asgi.exchange", "Exchange._fail")
+        failing_ends_child(driver, "forkserve.serving.asgi.exchange", "AsgiExchange._fail")
         failing_ends_child(driver, "forkserve.serving.asgi.websocket_session", "WebSocketSession._fail")
         return driver
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from forkserve import __version__
-from forkserve.cli.helptext import HelpFormatter, Parser
+from forkserve.cli.helptext import CommandLineParser, HelpFormatter
 from forkserve.cli.peers import advice
 from forkserve.config.model import MasterOptions
 from forkserve.config.options import Option, options_of, with_bare_values
@@ -93,7 +93,7 @@ class Line:
     command: list[str] | None = None
 
 
-class _Parser(Parser):
+class _Parser(CommandLineParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see forkserve --help)")
 

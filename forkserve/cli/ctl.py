@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from forkserve import __version__
 from forkserve.cli.ending import ended, say, tell
-from forkserve.cli.helptext import Parser
+from forkserve.cli.helptext import CommandLineParser
 from forkserve.cli.instances import chosen
 from forkserve.cli.progress import progress
 from forkserve.cli.screens import has_failed, status_screen
@@ -140,7 +140,7 @@ def _show_version(answer: Answer) -> str:
     return f"{who}, runs {answer['source']}"
 
 
-class _Parser(Parser):
+class _Parser(CommandLineParser):
     """Says what is wrong in one line, with the nearest verb."""
 
     def error(self, message: str) -> NoReturn:

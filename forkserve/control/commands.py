@@ -1,7 +1,7 @@
 """The verbs: one typed function each, over the master. No bytes here, and nothing of HTTP.
 
 A verb takes validated parameters and returns its answer, a Completion for work that takes time, or Steps, which are
-taken a few at a time, so that a question about hundreds of processes holds up no event. COMMANDS is the one table that
+taken a few at a time, so that a question about hundreds of processes holds up no event. VERBS is the one table that
 the server, its index and the tests read.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import forkserve
 from forkserve.config.model import WatcherOptions
-from forkserve.config.options import options_of
+from forkserve.config.options import ReloadCost, options_of
 from forkserve.config.values import signal_name
 from forkserve.control.http import StreamReply
 from forkserve.control.schema import (

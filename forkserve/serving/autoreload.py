@@ -26,7 +26,7 @@ from forkserve.config.launch import ReloadOptions
 from forkserve.unix.deafness import leave_signals_to_main
 from forkserve.unix.home import START, here
 
-__all__ = ["Reloader", "loads_anew", "own_files"]
+__all__ = ["CodeReloader", "loads_anew", "own_files"]
 
 log = logging.getLogger("forkserve.reloader")
 
@@ -36,7 +36,7 @@ BY_TIME = "FORKSERVE_RELOADER"
 SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "env"})
 
 
-class Reloader:
+class CodeReloader:
     """Watches the application's source; `changed` is called once, on the reloader's own thread."""
 
     def __init__(self, options: ReloadOptions, changed: Callable[[str], None]) -> None:

@@ -23,7 +23,7 @@ from forkserve.unix.listeners import address_of, bind
 from forkserve.unix.notify import take_listen_fds
 from forkserve.unix.socketfiles import SocketFile
 
-__all__ = ["KEPT", "Listener", "backlog_of", "describe", "inherited", "open_listeners", "read_fd"]
+__all__ = ["KEPT", "InheritedListener", "backlog_of", "describe", "inherited", "open_listeners", "read_fd"]
 
 KEPT = "FORKSERVE_KEPT_FDS"
 """Variable in which a worker that executes itself anew names the sockets it goes on with."""
@@ -32,7 +32,7 @@ ALONE = "or bind one here: --bind :8000"
 SO_ACCEPTCONN = getattr(socket, "SO_ACCEPTCONN", 30)
 
 
-class Listener(socket.socket):
+class InheritedListener(socket.socket):
     """A socket that listens already: listen() is for whoever bound it, so here it does nothing."""
 
     file: SocketFile | None = None
@@ -44,7 +44,7 @@ class Listener(socket.socket):
         """Keep the backlog as it is."""
 
 
-def open_listeners(options: ListenOptions, environ: MutableMapping[str, str]) -> tuple[Listener, ...]:
+def open_listeners(options: ListenOptions, environ: MutableMapping[str, str]) -> tuple[InheritedListener, ...]:
     """Return what is to be served on, non-blocking; raises UsageError for a bad --fd, BindError for a bad --bind.
 
     What `environ` says of descriptors is taken out of it, since it is not meant for the application's own children.
@@ -85,7 +85,7 @@ def read_fd(text: str) -> int:
     )
 
 
-def inherited(fd: int, source: str) -> Listener:
+def inherited(fd: int, source: str) -> InheritedListener:
     """Rebuild the socket of an inherited descriptor; raises UsageError that says what it is instead."""
     label = f"{source} {fd}" if source == "--fd" else f"{source} (descriptor {fd})"
     try:
@@ -98,7 +98,7 @@ def inherited(fd: int, source: str) -> Listener:
     if not stat.S_ISSOCK(mode):
         raise UsageError(f"{label}: descriptor {fd} is {_kind(mode)}, not a socket")
     os.set_inheritable(fd, False)
-    listener = Listener(fileno=fd)
+    listener = InheritedListener(fileno=fd)
     if listener.type != socket.SOCK_STREAM:
         raise UsageError(f"{label}: is a {_name(listener.type)} socket; HTTP needs SOCK_STREAM")
     if not listener.getsockopt(socket.SOL_SOCKET, SO_ACCEPTCONN):
@@ -148,13 +148,13 @@ def _address(text: str) -> Address:
         raise UsageError(f"--host: {error}") from None
 
 
-def _bind(address: Address, backlog: int) -> Listener:
+def _bind(address: Address, backlog: int) -> InheritedListener:
     family = socket.AF_UNIX if address.path is not None else socket.AF_INET
     options = SocketOptions(
         name="web", host=address.host, port=address.port, family=family, path=address.path, backlog=backlog
     )
     made = bind(options)
-    listener = Listener(fileno=made.socket.detach())
+    listener = InheritedListener(fileno=made.socket.detach())
     # The object must know it too: its duplicates are made to block otherwise, and with them the one socket beneath.
     listener.setblocking(False)
     listener.file = made.file
@@ -162,7 +162,7 @@ def _bind(address: Address, backlog: int) -> Listener:
     return listener
 
 
-def _kept(fd: int, options: ListenOptions) -> Listener:
+def _kept(fd: int, options: ListenOptions) -> InheritedListener:
     """Take over a socket from this same process before it executed itself anew, and its file if it had made one."""
     listener = inherited(fd, KEPT)
     name = listener.getsockname()
@@ -176,7 +176,7 @@ def _kept(fd: int, options: ListenOptions) -> Listener:
     return listener
 
 
-def _check(listener: Listener, options: ListenOptions) -> None:
+def _check(listener: InheritedListener, options: ListenOptions) -> None:
     if options.address_family not in (None, listener.family):
         raise UsageError(f"--address-family {_name(options.address_family)}: the socket is {_name(listener.family)}")
     if options.socket_type not in (None, listener.type):

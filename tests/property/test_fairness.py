@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserve.serving.engine.fairness import MOMENT, PATIENCE, Dealer, Queue, Record, part
+from forkserve.serving.engine.fairness import MOMENT, PATIENCE, AcceptQueue, Dealer, Record, part
 from forkserve.unix.scoreboard import RecordState
 
 NOW = 1000.0
@@ -44,7 +44,7 @@ def ours(
 ) -> tuple[int, Dealer]:
     """Return the part of the worker of the first record."""
     dealer = Dealer(0, records[0][1], limit, judge or Strict())
-    return dealer.part(records, records[0][3], Queue(waiting, NOW, since)), dealer
+    return dealer.part(records, records[0][3], AcceptQueue(waiting, NOW, since)), dealer
 
 
 @given(own=COUNTS, others=OTHERS, waiting=st.integers(0, 100), limit=st.integers(1, 16))
@@ -165,8 +165,8 @@ RECORDS = st.tuples(WORDS | st.just(int(RecordState.ACCEPTING)), WORDS, WORDS, W
 def test_whatever_the_records_say_something_is_taken_in_the_end(records: list[Record], own: int, waiting: int) -> None:
     dealer = Dealer(0, 1, 16, Strict(excused=frozenset(range(8))))
 
-    assert 0 <= dealer.part(records, own, Queue(waiting, NOW, NOW)) <= min(waiting, 16)
-    assert dealer.part(records, own, Queue(waiting, NOW, NOW - PATIENCE - 0.1)) > 0
+    assert 0 <= dealer.part(records, own, AcceptQueue(waiting, NOW, NOW)) <= min(waiting, 16)
+    assert dealer.part(records, own, AcceptQueue(waiting, NOW, NOW - PATIENCE - 0.1)) > 0
 
 
 @pytest.mark.parametrize(

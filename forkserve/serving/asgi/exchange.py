@@ -15,35 +15,35 @@ from typing import Any, ClassVar
 
 from forkserve.serving.asgi.body_queue import BodyQueue
 from forkserve.serving.asgi.notifier import Notifier
-from forkserve.serving.asgi.response import Response
-from forkserve.serving.asgi.site import Message, Site, Transport
-from forkserve.serving.asgi.stage import Stage
+from forkserve.serving.asgi.response import AsgiResponse
+from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Message
+from forkserve.serving.asgi.stage import ResponseStage
 from forkserve.serving.failure import TimedOut, due_to_loss, log_failure
 from forkserve.serving.http.accesslog import REQUEST_ID
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 
-__all__ = ["Exchange"]
+__all__ = ["AsgiExchange"]
 
 log = logging.getLogger("forkserve.asgi")
 
 
-START, BODY, MORE, TRAILERS, OVER, LOST = Stage
+START, BODY, MORE, TRAILERS, OVER, LOST = ResponseStage
 
 
-class Exchange(Response):
+class AsgiExchange(AsgiResponse):
     """A request and the response to it as far as it has come."""
 
     __slots__ = ("address", "identity", "told")
     address: str
     """The client's, where exchanges are noted."""
-    conn: Transport
+    conn: AsgiTransport
     early: ClassVar[bool] = True
     holds: ClassVar[bool] = True
     keeper: ClassVar[str] = "incoming"
-    site: ClassVar[Site]
+    site: ClassVar[AsgiSite]
 
-    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
+    def __init__(self, conn: AsgiTransport, line: RequestLine, fields: Fields) -> None:
         self.conn = conn
         self.line = line
         self.fields = fields

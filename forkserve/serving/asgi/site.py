@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from forkserve.serving.http.response import Responder
 from forkserve.serving.transport import Transport as Sending
 
-__all__ = ["Application", "Disconnected", "Message", "Site", "Task", "Transport"]
+__all__ = ["Application", "Disconnected", "Message", "AsgiSite", "Task", "AsgiTransport"]
 
 Message = dict[str, Any]
 """An ASGI message: a dictionary with a `type`."""
@@ -25,7 +25,7 @@ class Disconnected(OSError):
     WebSocket part)."""
 
 
-class Transport(Sending, Protocol):
+class AsgiTransport(Sending, Protocol):
     """What an exchange needs of its connection; `forkserve.serving.engine.connection.Connection` is one."""
 
     sock: Any
@@ -44,7 +44,7 @@ class Transport(Sending, Protocol):
 
 
 @dataclass(slots=True)
-class Site:
+class AsgiSite:
     """The application and what its exchanges have in common.
 
     `state` is what the lifespan has left, copied into each scope; `scope` makes a request's scope: `http_scope`, or

@@ -19,7 +19,7 @@ from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.outgoing import field_lines
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.scope import websocket_scope
-from forkserve.serving.asgi.site import Disconnected, Message, Site, Task, Transport
+from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Disconnected, Message, Task
 from forkserve.serving.asgi.websocket_protocol import (
     Handshake,
     WebSocketLimits,
@@ -44,7 +44,7 @@ CLOSING = 5.0
 """Seconds that a client has to answer a close."""
 
 
-class Stage(Enum):
+class SessionStage(Enum):
     """How far the connection has come."""
 
     CONNECTING = auto()
@@ -53,7 +53,7 @@ class Stage(Enum):
     CLOSED = auto()
 
 
-CONNECTING, DENYING, OPEN, CLOSED = Stage
+CONNECTING, DENYING, OPEN, CLOSED = SessionStage
 
 
 class WebSocketSession(Bodiless):
@@ -61,13 +61,13 @@ class WebSocketSession(Bodiless):
 
     early: ClassVar[bool] = True
     holds: ClassVar[bool] = True
-    site: ClassVar[Site]
+    site: ClassVar[AsgiSite]
     limits: ClassVar[WebSocketLimits]
     keepalive: ClassVar[Keepalive]
     answering: ClassVar[type[Answer]]
     """Set by the backend on a subclass of its own."""
 
-    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
+    def __init__(self, conn: AsgiTransport, line: RequestLine, fields: Fields) -> None:
         """Raises BadHandshake."""
         self.conn = conn
         self.line = line

@@ -17,7 +17,7 @@ from forkserve.serving.engine.gate import Gate
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.listening import ACCEPTS, Listening
 from forkserve.serving.engine.phases import READABLE
-from forkserve.serving.engine.protocols import Loop
+from forkserve.serving.engine.protocols import EngineLoop
 from forkserve.serving.engine.queue_policy import AcceptAll, QueuePolicy
 from forkserve.unix.scoreboard import OwnRecord
 
@@ -37,7 +37,7 @@ class Acceptor:
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EngineLoop,
         connections: Connections,
         listenings: Sequence[Listening],
         *,

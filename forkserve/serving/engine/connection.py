@@ -26,7 +26,7 @@ from forkserve.serving.engine.files import FilePart
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.native import Socket
 from forkserve.serving.engine.phases import READABLE, UNHEARD, WRITABLE, ConnectionLost, Phase
-from forkserve.serving.engine.protocols import FINISHED, Exchange, Owner
+from forkserve.serving.engine.protocols import FINISHED, ConnectionOwner, Exchange
 from forkserve.serving.http.request import RequestReader
 from forkserve.serving.native import hot
 
@@ -75,7 +75,7 @@ class Connection:
         "unheard",
     )
 
-    def __init__(self, owner: Owner, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
+    def __init__(self, owner: ConnectionOwner, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
         self.owner = owner
         self.listening = listening
         self.sock = sock

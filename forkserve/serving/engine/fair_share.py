@@ -20,7 +20,7 @@ import select
 import time
 
 from forkserve.serving.engine import timerfd
-from forkserve.serving.engine.fairness import PATIENCE, Dealer, Queue, Record
+from forkserve.serving.engine.fairness import PATIENCE, AcceptQueue, Dealer, Record
 from forkserve.serving.engine.listening import ACCEPTS, Listening
 from forkserve.serving.engine.phases import READABLE
 from forkserve.serving.engine.queue_policy import TURN, UNSEEN, Queues
@@ -111,7 +111,7 @@ class FairShare:
         if self.unsettled or self._queues.draining:
             return
         now = time.monotonic()
-        aside = not self._deal(list(self._seat.board()), Queue(1, now, now))
+        aside = not self._deal(list(self._seat.board()), AcceptQueue(1, now, now))
         if aside is not self._aside:
             self._stand(aside=aside)
             if aside and self._left:
@@ -140,9 +140,9 @@ class FairShare:
         waiting = listening.waiting()
         if not waiting:
             return 0, 0
-        return waiting, self._deal(records, Queue(waiting, now, self._left.get(listening.fd, now)))
+        return waiting, self._deal(records, AcceptQueue(waiting, now, self._left.get(listening.fd, now)))
 
-    def _deal(self, records: list[Record], queue: Queue) -> int:
+    def _deal(self, records: list[Record], queue: AcceptQueue) -> int:
         dealer = self._dealer
         taking = dealer.part(records, len(self._held), queue)
         if dealer.in_doubt and taking:

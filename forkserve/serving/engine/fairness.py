@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from forkserve.unix.scoreboard import RecordState
 
-__all__ = ["MOMENT", "PATIENCE", "Dealer", "Judge", "Queue", "Record", "part"]
+__all__ = ["MOMENT", "PATIENCE", "Dealer", "Judge", "AcceptQueue", "Record", "part"]
 
 MOMENT = 0.005
 """Seconds for which a sibling may be busy, or may not have come, and is still expected to accept in time."""
@@ -40,7 +40,7 @@ class Judge(Protocol):
         """Tell whether a sibling, which is late in this turn of its, is stuck."""
 
 
-class Queue(NamedTuple):
+class AcceptQueue(NamedTuple):
     """What a worker sees of a queue: how many wait, now, and since when it has left some of them to others."""
 
     waiting: int
@@ -85,7 +85,7 @@ class Dealer:
         self.in_doubt = False
         self._judge = judge
 
-    def part(self, records: Sequence[Record], own: int, queue: Queue) -> int:
+    def part(self, records: Sequence[Record], own: int, queue: AcceptQueue) -> int:
         """Return how many of those that wait are ours: a fair part, else one if nobody else is free for it.
 
         None while our threads are all taken and another's are not. Old generations, which are to leave, hold nobody
@@ -114,7 +114,7 @@ class Dealer:
             return min(queue.waiting, self.limit)
         return part(own, counts, queue.waiting, self.limit) or self._spare(fewer, own, queue, full=full > 0)
 
-    def _has_free_sibling(self, records: Sequence[Record], queue: Queue) -> bool:
+    def _has_free_sibling(self, records: Sequence[Record], queue: AcceptQueue) -> bool:
         for number, record in enumerate(records):
             state, generation, _, _, turn, full = record
             if number == self.number or state != _ACCEPTING or generation < self.generation or full:
@@ -125,7 +125,7 @@ class Dealer:
                 return True
         return False
 
-    def _spare(self, fewer: Iterable[tuple[int, Record]], own: int, queue: Queue, *, full: bool) -> int:
+    def _spare(self, fewer: Iterable[tuple[int, Record]], own: int, queue: AcceptQueue, *, full: bool) -> int:
         """Return 1 if all who have fewer are busy for longer than a moment, with a turn or with all their threads."""
         now, judge = queue.now, self._judge
         for number, (_, _, pid, count, turn, taken) in fewer:
@@ -146,6 +146,6 @@ def _is_possible(record: Record, now: float) -> bool:
     return record[3] >= 0 and -now - AHEAD <= record[4] <= now + AHEAD
 
 
-def _is_late(turn: float, queue: Queue) -> bool:
+def _is_late(turn: float, queue: AcceptQueue) -> bool:
     """Tell whether a loop is in its turn for too long, or has not begun one since a connection was left to it."""
     return queue.now - turn > MOMENT if turn > 0 else -turn < queue.since < queue.now - MOMENT

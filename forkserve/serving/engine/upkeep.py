@@ -22,7 +22,7 @@ from forkserve.serving.engine.lifetime import LifetimeWatch
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.memory import Memory
 from forkserve.serving.engine.phases import Phase
-from forkserve.serving.engine.protocols import FINISHED, Loop, Runner
+from forkserve.serving.engine.protocols import FINISHED, EngineLoop, Runner
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Responder
@@ -68,7 +68,7 @@ class Parts:
 class Upkeep:
     """The regular work of one driver; `on_drain` is called when draining begins."""
 
-    def __init__(self, loop: Loop, run: Serving, parts: Parts, on_drain: Callable[[], object]) -> None:
+    def __init__(self, loop: EngineLoop, run: Serving, parts: Parts, on_drain: Callable[[], object]) -> None:
         self._loop = loop
         self._run = run
         self._parts = parts
