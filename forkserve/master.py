@@ -187,7 +187,7 @@ class Master:
         return f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes)}"
 
     def reopen_logs(self) -> None:
-        """Open every log file anew: ours, those of captured output, and those of the workers that can."""
+        """Reopen every log file: ours, those of captured output, and those of the workers that can."""
         logs.reopen()
         self._auxiliaries.reopen()
         for watcher in self.supervisor.watchers:

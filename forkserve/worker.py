@@ -33,7 +33,7 @@ from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.serving.application.handlers import Handlers
 from forkserve.serving.application.importing import Loaded, load_application, prepare_path, run_hook
-from forkserve.serving.autoreload import CodeReloader, loads_anew
+from forkserve.serving.autoreload import CodeReloader, can_load
 from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.failure import log_trace
@@ -77,8 +77,8 @@ class Worker:
         self.handed: list[socket.socket] = []
         """What the backend was given of the listeners."""
         self.seat: OwnRecord | None = None
-        self.anew = False
-        """Whether the process is to execute itself anew once it has drained."""
+        self.reexec = False
+        """Whether the process executes itself again once it has drained."""
         self.stopping = False
         """Whether it was told to end, for good."""
         self.drained = False
@@ -102,7 +102,7 @@ class Worker:
         self.handlers.install()
         prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
-        # What came while this process executed itself anew has waited. SIGHUP last: handlers run by number, and what
+        # What came while this process executed itself again has waited. SIGHUP last: handlers run by number, and what
         # comes with it would be lost in another exec. A parent may have left them blocked, too, which exec keeps.
         for blocked in ((HELD | self.handlers.numbers) - {signal.SIGHUP}, {signal.SIGHUP}):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
@@ -142,7 +142,7 @@ class Worker:
         )
         # A queue that we have bound ourselves has no other reader, whatever the board says.
         run.seat = None if any(each.own for each in self.listeners) else self.seat
-        run.alone = lambda: not self.anew and all(each.own for each in self.listeners)
+        run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
         namespace = _namespace(self.options)
         _hook(self.options.application.pre_hook, "--pre-hook", namespace)
         self.run_ = run
@@ -159,8 +159,8 @@ class Worker:
         if not run.draining:
             log.error("%s: backend %s stopped serving without being asked to", self.name, entry.name)
             return ExitCode.FAILURE
-        if self.anew:
-            self._execute_anew()
+        if self.reexec:
+            self._reexecute()
         self.drained = True
         # The interpreter's end restores the default action, by which a second SIGTERM would spoil the exit code.
         self.handlers.ignore()
@@ -193,8 +193,8 @@ class Worker:
         """Wait until the graceful timeout is over; the process has normally ended by then, and this thread with it."""
         leave_signals_to_main()
         poll().poll(run.time_left() * 1000)
-        if self.anew:
-            self._execute_anew()
+        if self.reexec:
+            self._reexecute()
         threads = ", ".join(map(repr, _lingering()))
         if self.drained:
             what = f"thread {threads}" if threads else "the interpreter's exit"
@@ -234,7 +234,7 @@ class Worker:
     def _on_drain(self, name: str) -> None:
         if self.run_ is None:
             self._leave(ExitCode.OK)
-        self.anew, self.stopping = False, True
+        self.reexec, self.stopping = False, True
         self.run_.drain(name)
 
     def _on_quick(self, name: str) -> None:
@@ -243,18 +243,18 @@ class Worker:
 
     def _on_reload(self, name: str) -> None:
         if self.run_ is None:
-            self._execute_anew()
+            self._reexecute()
         if not self.run_.draining:
             start_new_thread(self._rehearse, (name,))
 
     def _rehearse(self, name: str) -> None:
-        """Begin to load the code anew, unless it is broken: then what serves goes on serving."""
+        """Begin to load the code again, unless it is broken: then the old code goes on serving."""
         leave_signals_to_main()
         assert self.run_ is not None
-        if not loads_anew(self.folder):
+        if not can_load(self.folder):
             log.error("%s: the new code cannot be loaded, serving the old one (%s)", self.name, name)
         elif not self.run_.draining:
-            self.anew = True
+            self.reexec = True
             self.run_.drain(name, self._grace())
 
     def _grace(self) -> float:
@@ -262,10 +262,10 @@ class Worker:
 
     def _changed(self, path: str) -> None:
         """React to a changed source file; called by the reloader's thread."""
-        log.info("%s: %s changed, loading anew", self.name, path)
+        log.info("%s: %s changed, loading the code again", self.name, path)
         if self.run_ is None:
-            self._execute_anew()
-        self.anew = True
+            self._reexecute()
+        self.reexec = True
         self.run_.drain(f"{path} changed", self._grace())
 
     def _await_change(self, reloader: CodeReloader, error: ApplicationError) -> NoReturn:
@@ -273,10 +273,10 @@ class Worker:
         log_trace(log, getattr(error, "traceback", ""), "%s", error)
         log.info("%s: waiting for a change", self.name)
         path = reloader.wait()
-        log.info("%s: %s changed, loading anew", self.name, path)
-        self._execute_anew()
+        log.info("%s: %s changed, loading the code again", self.name, path)
+        self._reexecute()
 
-    def _execute_anew(self) -> NoReturn:
+    def _reexecute(self) -> NoReturn:
         """Become a fresh process of the same pid, on the same sockets, whose queues go on filling meanwhile."""
         # Timers live through exec and handlers do not, so that one of the application's would kill us (execve(2)).
         # Its other threads run on until then, and signals are ours again only once the fresh process has handlers.

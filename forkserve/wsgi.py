@@ -84,7 +84,7 @@ class WsgiExchange(BaseExchange):
         "whole",
     )
     context: Any
-    """For the backend, which may run it in a context of its own."""
+    """For the backend, which may run it in a new context."""
     conn: Transport
     early: ClassVar[bool] = False
     holds: ClassVar[bool] = False
@@ -132,7 +132,7 @@ class WsgiExchange(BaseExchange):
         self.buffer.write(data)
 
     def body_end(self) -> None:
-        """Know that the body is whole."""
+        """Called when the body is whole."""
         self.whole = True
         if self.buffer is not None and not (self.holds and self.fields.expect_continue):
             self.environ["wsgi.input"] = self.buffer.open()
@@ -146,7 +146,7 @@ class WsgiExchange(BaseExchange):
         self.environ["wsgi.input"] = LazyInput(self._fetch)
 
     def lost(self) -> None:
-        """Know that the client has gone. A body that is whole is the application's, which may be reading it."""
+        """Called when the client has gone. A body that is whole is the application's, which may be reading it."""
         if self.buffer is not None and not self._is_whole() and not (self.holds and self.fields.expect_continue):
             self.buffer.close()
 

@@ -3,7 +3,7 @@
 Rules: the loop watches one descriptor, the driver's epoll, so that one callback serves all connections that are ready.
 The sockets stay as the master made them: asyncio never sees them, so their backlog is not replaced. Since the loop has
 so little to do, asyncio's own measures faster here than uvloop (CPU of a hello world: 30 to 35), and is what
-`--loop auto` means; an application that does much network I/O of its own may gain by `--loop uvloop`.
+`--loop auto` means; an application that does much network I/O may gain by `--loop uvloop`.
 """
 
 from __future__ import annotations

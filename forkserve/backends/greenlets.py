@@ -1,4 +1,4 @@
-"""Greenlets that run one exchange after another, each as if it had a greenlet of its own.
+"""Greenlets that run one exchange after another, each as if it had its own greenlet.
 
 A greenlet costs more than a small request: mapping its stack and giving it back are two system calls. So one that has
 ended its exchange waits for the next, in a bounded pool. What one request might leave to the next, and does not:
@@ -7,7 +7,7 @@ ended its exchange waits for the next, in a bounded pool. What one request might
 * `gevent.local`, and `threading.local` and the current thread where they are patched: gevent forgets them by a link
   to the greenlet's end. For these links the exchange's end is that end.
 * Any other link, a name, an attribute, a weak reference: the greenlet ends with its exchange.
-* Whoever still holds the greenlet itself may mean to act on it, as a `gevent.Timeout` that was not cancelled or
+* A reference to the greenlet itself may be there to act on it, as that of a `gevent.Timeout` that was not cancelled or
   a `kill` on its way. It shows as one reference too many when the greenlet is to be used again; then it ends.
 
 They are real `gevent.Greenlet` objects, as applications know them from Gunicorn. This module imports gevent, so it is

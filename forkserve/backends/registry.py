@@ -69,8 +69,8 @@ _LEFT_OUT = {
     "fastpysgi": "it cannot take an inherited socket; use sync",
     "socketify": "it cannot take an inherited socket; use asgi",
     "robyn": "it cannot take an inherited socket; use asgi",
-    "uwsgi": "it has a master of its own and loses requests in flight; use threads",
-    "pyuwsgi": "it has a master of its own and loses requests in flight; use threads",
+    "uwsgi": "it has its own master and loses requests in flight; use threads",
+    "pyuwsgi": "it has its own master and loses requests in flight; use threads",
     "mod-wsgi": "it cannot take an inherited socket; use threads",
 }
 

@@ -29,7 +29,7 @@ class _Inline:
         self.waiting: Any = None
 
     def start(self, exchange: WsgiExchange) -> None:
-        """Run it in a context of its own, as another may run before it ends."""
+        """Run it in a new context, as another may run before it ends."""
         alarm = self.alarm
         if not alarm.armed:
             alarm.arm()

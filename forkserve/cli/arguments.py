@@ -212,7 +212,7 @@ def _add_sockets(group: Any) -> None:
         help="The same, named web, web2, ...; 127.0.0.1:8000 if the short form gets none",
     )
     group.add_argument("--backlog", metavar="N", help="Connections that may wait to be accepted (2048)")
-    group.add_argument("--reuse-port", action="store_true", help="Give each process a queue of its own (SO_REUSEPORT)")
+    group.add_argument("--reuse-port", action="store_true", help="Give each process its own queue (SO_REUSEPORT)")
 
 
 def _add_processes(group: Any) -> None:

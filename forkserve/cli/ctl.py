@@ -212,7 +212,7 @@ def _add_running(verbs: Verbs) -> None:
         verbs, "reloadconfig", "Read the configuration again and change only what differs.", _verb("reloadconfig")
     )
     parser.set_defaults(waiting=True)
-    _add(verbs, "reopenlogs", "Open every log file anew, after they have been moved.", _verb("reopenlogs"))
+    _add(verbs, "reopenlogs", "Reopen every log file, after they have been moved.", _verb("reopenlogs"))
     _no_wait(_add(verbs, "quit", "Stop everything and end forkserve.", _verb("quit", "waiting")))
 
 

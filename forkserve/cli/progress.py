@@ -1,6 +1,6 @@
 """Tells how far a verb has come while its answer is awaited: a line on stderr whenever something has changed.
 
-Rules: it asks for the status over a connection of its own, and keeps quiet about what it cannot get.
+Rules: it asks for the status over a separate connection, and keeps quiet about what it cannot get.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ forkserve-worker --fd '$(circus.sockets.web)' [OPTIONS] APPLICATION
 
 DESCRIPTION = """\
 Serves a WSGI or ASGI application on a socket that forkserve, circusd or systemd
-hands over, or on one of its own.
+hands over, or on one that it binds.
 
   forkserve-worker --bind :8000 --reload myapp:app
   forkserve --fd-socket web=:8000 -- \\
@@ -47,7 +47,7 @@ PasteDeploy."""
 
 EPILOG = """\
 signals: TERM and QUIT finish what is in flight and end; INT ends at once; HUP
-loads the code anew on the same socket; USR1 reopens the log files
+loads the code again on the same socket; USR1 reopens the log files
 exit codes: 0 ordered stop, 2 usage, 3 application, 69 cannot bind, 75 requests
 cut at the graceful timeout, 77 no permission, 78 backend"""
 

@@ -108,7 +108,7 @@ class Streams:
                 os.close(reading)
 
     def reopen(self) -> None:
-        """Have all files opened anew, as logrotate expects after SIGUSR1."""
+        """Have all files reopened, as logrotate expects after SIGUSR1."""
         if self.pid is not None:
             self._send(pack(LogOrder.REOPEN), None)
 

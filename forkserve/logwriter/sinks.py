@@ -40,7 +40,7 @@ class Sink(Protocol):
         """Write, and return how many bytes are out; raises OSError."""
 
     def reopen(self) -> None:
-        """Find the place anew at the next write."""
+        """Open the destination again at the next write."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -110,13 +110,13 @@ class SinkQueue:
             self._changed.notify()
 
     def wants_a_pause(self) -> bool:
-        """True while it is half full of lines that are being written: whoever has more had better wait."""
+        """True while it is half full of lines that are being written: producers should wait."""
         with self._changed:
             is_stuck = self._failing or time.monotonic() - self._progress > _STUCK
             return self._size > self._limit // 2 and not is_stuck
 
     def reopen(self) -> None:
-        """Have the sink find its place anew before the next write."""
+        """Have the sink open its destination again before the next write."""
         with self._changed:
             self._reopen = True
             self._changed.notify()

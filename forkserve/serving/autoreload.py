@@ -26,7 +26,7 @@ from forkserve.config.launch import ReloadOptions
 from forkserve.unix.deafness import leave_signals_to_main
 from forkserve.unix.home import START, here
 
-__all__ = ["CodeReloader", "loads_anew", "own_files"]
+__all__ = ["CodeReloader", "can_load", "own_files"]
 
 log = logging.getLogger("forkserve.reloader")
 
@@ -97,7 +97,7 @@ class CodeReloader:
         return found
 
 
-def loads_anew(folder: str | None) -> bool:
+def can_load(folder: str | None) -> bool:
     """Return whether the command of this process could load its application now, in a process that starts in `folder`.
 
     What is wrong with it goes to stderr. The answer is what it prints, not its exit status: in a process with libev,

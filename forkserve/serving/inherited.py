@@ -26,14 +26,14 @@ from forkserve.unix.socketfiles import SocketFile
 __all__ = ["KEPT", "InheritedListener", "backlog_of", "describe", "inherited", "open_listeners", "read_fd"]
 
 KEPT = "FORKSERVE_KEPT_FDS"
-"""Variable in which a worker that executes itself anew names the sockets it goes on with."""
+"""Variable in which a worker that executes itself again names the sockets it goes on with."""
 QUOTING = "quote it: --fd '$(circus.sockets.web)'"
 ALONE = "or bind one here: --bind :8000"
 SO_ACCEPTCONN = getattr(socket, "SO_ACCEPTCONN", 30)
 
 
 class InheritedListener(socket.socket):
-    """A socket that listens already: listen() is for whoever bound it, so here it does nothing."""
+    """A socket that listens already: listen() was called where it was bound, and does nothing here."""
 
     file: SocketFile | None = None
     """What is to be removed at the end, if it was bound here."""
@@ -163,7 +163,7 @@ def _bind(address: Address, backlog: int) -> InheritedListener:
 
 
 def _kept(fd: int, options: ListenOptions) -> InheritedListener:
-    """Take over a socket from this same process before it executed itself anew, and its file if it had made one."""
+    """Take over a socket from this same process before it executed itself again, and its file if it had made one."""
     listener = inherited(fd, KEPT)
     name = listener.getsockname()
     addresses = _addresses(options)

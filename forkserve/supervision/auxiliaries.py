@@ -92,7 +92,7 @@ class AuxiliaryProcesses:
             self._guard.ended(pgid)
 
     def reopen(self) -> None:
-        """Have every file of captured output opened anew."""
+        """Have every file of captured output reopened."""
         self._streams.reopen()
 
     def reaped(self, pid: int) -> None:

@@ -1,7 +1,8 @@
 """Turns the options of a watcher into what starts one of its processes: words, environment, descriptors, credentials.
 
 Rules: users and groups are looked up once, by `prepare`, since a directory service may be slow; the rest is decided at
-each spawn, when the slot is known. A process gets a NOTIFY_SOCKET for itself, never that of whoever started the master.
+each spawn, when the slot is known. A process gets a NOTIFY_SOCKET for itself, never the one
+that the master was started with.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ class ProcessTemplate:
     def runs_side_by_side(self) -> bool:
         """True when an old and a new process may run at once.
 
-        They may when they share sockets of ours, or when there are several anyhow. A single process with a port or a
-        folder of its own (a database, a scheduler) would collide with its successor: it is stopped first.
+        They may when they share sockets of ours, or when there are several anyhow. A single process that owns a port
+        or a folder (a database, a scheduler) would collide with its successor: it is stopped first.
         """
         options = self.options
         return not options.singleton and (bool(self.all_sockets) or options.numprocesses > 1)

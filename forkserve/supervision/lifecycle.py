@@ -243,7 +243,7 @@ def markdown() -> str:
 _TITLE = """# States
 
 What supervision is made of; printed by `python -m forkserve.supervision.lifecycle`. What a watcher does (stopped,
-starting, active, stopping, fatal) is computed from its slots and processes, and is no state of its own."""
+starting, active, stopping, fatal) is computed from its slots and processes, and is not a state."""
 
 
 def _section(title: str, about: str, table: Table[S, E], events: Sequence[E]) -> str:
@@ -287,7 +287,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Early deaths in a row: of its own, and from outside."""
+    """Early deaths in a row: those by itself, and those by a signal from outside."""
 
     failed: int = 0
     killed: int = 0

@@ -1,6 +1,6 @@
 """One process and what it leaves behind, as data: state, deadlines, and the pure steps between them.
 
-A process is a session and a process group of its own, so that its end can be the end of all it started. It may have
+Each process leads its own session and process group, so that its end can be the end of all it started. It may have
 been spawned by us or by somebody on our behalf: a pid that becomes our child is all that is needed, and it may come
 later than the wish for it.
 

@@ -51,7 +51,7 @@ def check_backend(name: str, *, suites: tuple[str, ...] = tuple(SUITES)) -> list
 
 
 def run_suite(backend: str, interface: Interface, name: str) -> SuiteReport:
-    """Run one suite of `SUITES` over a worker of its own."""
+    """Run one suite of `SUITES` over its own worker."""
     suite = SUITES[name]
     with contextlib.closing(listening()) as listener:
         site = WorkerUnderTest(backend, interface, attribute=suite.attribute, listener=listener)

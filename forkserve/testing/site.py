@@ -76,7 +76,7 @@ class WorkerUnderTest:
         return ClientConnection(self.address, patience=patience, receive_buffer=receive_buffer)
 
     def ask(self, path: str = "/", *, method: str = "GET", fields: str = "", body: bytes = b"") -> Response:
-        """Make one request on a connection of its own."""
+        """Make one request on a new connection."""
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{length}{fields}\r\n"
         with self.connect() as connection:

@@ -1,6 +1,6 @@
 """Makes one listening socket ready: bound, listening, without delay, closed on exec.
 
-O_NONBLOCK belongs to the open file that all processes share, so whoever sets it sets it for all. Unless told otherwise
+O_NONBLOCK belongs to the open file that all processes share, so setting it sets it for all. Unless told otherwise
 a socket is left as it was made, blocking: a program that waits in accept(2) works then, and those that need O_NONBLOCK
 set it themselves (ours, asyncio, Gunicorn). TCP_NODELAY is
 inherited by accepted sockets (tcp(7)); without it servers that write head and body apart wait for delayed

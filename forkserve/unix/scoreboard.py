@@ -1,10 +1,10 @@
 """The scoreboard: a page of shared memory in which the processes of one watcher see how busy the others are.
 
 Theory of operation. The master makes one board for each watcher that has sockets, and hands each process the memory (a
-memfd), a bell (an eventfd that nobody reads: each write wakes, once, whoever watches it edge-triggered) and the number
+memfd), a bell (an eventfd that nobody reads: each write wakes, once, all that watch it edge-triggered) and the number
 of a record. A record has one writer: the master while it has no process, then that process until the master has reaped
-it. All fields are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. Whoever does
-not take part leaves its record as the master made it, `STARTING`, and counts for nobody.
+it. All fields are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. A process
+that does not take part leaves its record as the master made it, `STARTING`, and counts for nobody.
 
 The layout is documented in docs/scoreboard.md, for programs in any language. Memory is sparse: a page that no record in
 use lies in costs nothing.

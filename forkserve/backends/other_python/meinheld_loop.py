@@ -78,7 +78,7 @@ def serve(
 ) -> None:
     """Serve until stopped; `keep_alive` in seconds, `max_body` in bytes, 0 for no limit.
 
-    meinheld puts C handlers of its own in place for TERM and INT, which leave one second; so greenlets of its loop
+    meinheld installs C handlers for TERM and INT, which leave one second; so greenlets of its loop
     take the signals back, wait for the order to stop and give the requests in flight their time.
     """
     server = import_server()

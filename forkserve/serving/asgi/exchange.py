@@ -69,7 +69,7 @@ class AsgiExchange(AsgiResponse):
         self.wake()
 
     def body_end(self) -> None:
-        """Know that the body is whole."""
+        """Called when the body is whole."""
         assert self.incoming is not None
         self.incoming.whole = True
         self.wake()
@@ -78,7 +78,7 @@ class AsgiExchange(AsgiResponse):
         """Ask for the body when the application first wants it: `BodyQueue` knows."""
 
     def lost(self) -> None:
-        """Know that the client has gone."""
+        """Called when the client has gone."""
         if self.stage is not OVER and self.stage is not LOST:
             self.lose()
 
@@ -105,7 +105,7 @@ class AsgiExchange(AsgiResponse):
         self.returned()
 
     def returned(self) -> None:
-        """Know that the application has returned: what it left undone is ended."""
+        """Called when the application has returned: what it left undone is ended."""
         if self.stage is not OVER and self.stage is not LOST:
             if self.conn.half_closed or self.site.leaving:
                 # It was told that nobody waits any more.

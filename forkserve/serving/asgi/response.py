@@ -74,7 +74,7 @@ class AsgiResponse(BaseExchange):
             self.news.notify()
 
     def resume(self) -> None:
-        """Know that the client has read what was queued, or has gone."""
+        """Called when the client has read what was queued, or has gone."""
         if self.room is not None:
             self.room.notify()
 
@@ -326,7 +326,7 @@ class AsgiResponse(BaseExchange):
     # Ends.
 
     def lose(self) -> None:
-        """Know that the client has gone, and tell the application where it waits."""
+        """Called when the client has gone: tell the application where it waits."""
         self.stage = LOST
         self.conn.done(False)
         self.wake()
@@ -342,12 +342,12 @@ class AsgiResponse(BaseExchange):
         self._close()
 
     def suspended(self) -> None:
-        """Know that the application waits: a head that it has given is sent, unless its body comes very soon."""
+        """Called when the application waits: a head that it has given is sent, unless its body comes very soon."""
         if self.stage is BODY:
             self.site.loop.call_later(HEAD_DELAY, self.send_head)
 
     def head_given(self) -> None:
-        """Know that the application has given its head later than in its first step: look when it waits again."""
+        """Called when the head came later than in the first step: look when the application waits again."""
         self.site.look_later(self)
 
     def send_head(self) -> None:

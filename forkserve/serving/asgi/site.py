@@ -21,7 +21,7 @@ Task = asyncio.Task[None]
 
 
 class Disconnected(OSError):
-    """The connection is closed, whoever has closed it: nothing can be sent (ASGI 3, since version 2.4 of its HTTP and
+    """The connection is closed, by either side: nothing can be sent (ASGI 3, since version 2.4 of its HTTP and
     WebSocket part)."""
 
 

@@ -65,7 +65,7 @@ class WebSocketSession(Bodiless):
     limits: ClassVar[WebSocketLimits]
     keepalive: ClassVar[Keepalive]
     answering: ClassVar[type[Answer]]
-    """Set by the backend on a subclass of its own."""
+    """Set by the backend on its subclass."""
 
     def __init__(self, conn: AsgiTransport, line: RequestLine, fields: Fields) -> None:
         """Raises BadHandshake."""
@@ -95,22 +95,22 @@ class WebSocketSession(Bodiless):
         return self.queued if self.socket is None else self.queued + self.socket.in_memory
 
     def wake(self) -> None:
-        """Know that the client, before the handshake, will send no more."""
+        """Called when the client will send no more: before the handshake it is lost."""
         if self.stage is CONNECTING and self.conn.half_closed:
             self.lost()
 
     def suspended(self) -> None:
-        """Know that the application waits: a denial may have been begun."""
+        """Called when the application waits: a denial may have been begun."""
         if self.stage is DENYING:
             self.answer.suspended()
 
     def resume(self) -> None:
-        """Know that the client has read what was queued, or has gone."""
+        """Called when the client has read what was queued, or has gone."""
         self.room.notify()
         self._read_on()
 
     def lost(self) -> None:
-        """Know that the client has gone."""
+        """Called when the client has gone."""
         if self.stage is CLOSED:
             return
         self._tell(self.socket.lost() if self.socket is not None else [disconnect_of(1006)])

@@ -149,7 +149,7 @@ class Acceptor:
             if not self._accept(listening, ACCEPTS):
                 break
         with contextlib.suppress(OSError):
-            # Closing would not do, since the worker has a descriptor of its own; on Linux this ends listening.
+            # Closing would not do, since the worker has another descriptor; on Linux this ends listening.
             listening.sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
 """One accepted connection: what was read ahead, what is still to be written, and when its patience ends.
 
-Rules: the loop alone reads, closes and goes on to the next request; whoever runs an application only sends, and ends
-its exchange. What the socket does not take is queued here and goes out by the loop. A connection is in one phase, each
-phase has one time limit, and `deadline` is an instant of the monotonic clock that the sweep compares: so a
-request costs an assignment and no timer.
+Rules: the loop alone reads, closes and goes on to the next request; the code that runs an application only sends, and
+ends its exchange. What the socket does not take is queued here and goes out by the loop. A connection is in one phase,
+each phase has one time limit, and `deadline` is an instant of the monotonic clock that the sweep compares: so a request
+costs an assignment and no timer.
 
 Threads: `out` turns from None to a queue only by the one who runs the exchange, and back only by the loop, under the
 owner's lock. `exchange` turns to None before `inbox` is looked at, while the loop fills `inbox` before it looks at

@@ -10,7 +10,7 @@ The kernel may wake who should not accept: siblings have lost connections since 
 the bell, so that all look. The master rings when a process has begun or ended: what was woken may have died of it.
 
 Rules: `fairness` decides. Where we stand is looked at when our number of connections has changed, and one turn later
-when it has risen: a connection that is closed by then, as where each request has one of its own, moves nobody.
+when it has risen: connections that live for one request do not trigger a rebalance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How many of the connections that wait in a shared queue one worker may take: the rule, and nothing else.
 
-Rules: pure. The connections that wait are dealt out one at a time, each to whoever has the fewest. Each worker deals
-for itself and takes its own part; of several with equally few, whoever looks first takes what is not enough for all.
+Rules: pure. The connections that wait are dealt out one at a time, each to the worker with the fewest. Each worker
+deals for itself and takes its own part; of several with equally few, the first to look takes what does not suffice
+for all.
 
 What the records say is written by other processes, which may be broken. A record whose numbers cannot be is passed
 over, and what has been left to others for longer than PATIENCE is taken, whatever they say.

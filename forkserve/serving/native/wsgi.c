@@ -247,7 +247,7 @@ run_method(PyObject *exchange, PyObject *Py_UNUSED(unused))
 
 static PyMethodDef run_definition = {"run", run_method, METH_NOARGS, "Call the application and send what it answers."};
 
-/* start(exchange): run it on the spot, in a context of its own, under the eyes of the alarm. */
+/* start(exchange): run it on the spot, in a new context, under the eyes of the alarm. */
 static PyObject *
 caller_start(Caller *caller, PyObject *exchange)
 {
