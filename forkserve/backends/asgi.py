@@ -207,13 +207,13 @@ class _Serving:
         ]
 
     def _release_deserted(self) -> None:
-        """Cancel who has begun to answer a client that has gone, and waits for something else than it."""
+        """Cancel tasks that have begun to answer a client that has gone, and wait for something else."""
         for each in list(self._tasks.running):
             if each.deserted:
                 each.interrupt(503)
 
     def _last_call(self) -> None:
-        """Tell those who wait for their client's end that it has come."""
+        """Tell the tasks that wait for their client's end that it has come."""
         self.site.leaving = True
         for each in self._tasks.running:
             each.wake()

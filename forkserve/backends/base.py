@@ -129,7 +129,7 @@ class Run:
         """Begin to drain; the second call does nothing. Safe in a signal handler and from any thread.
 
         A backend calls it to leave by itself, e.g. after `max_requests`. `grace`, in seconds, shortens
-        the graceful timeout; `drain_deadline` is set here and nowhere else, and all who enforce it read it.
+        the graceful timeout; `drain_deadline` is set here and nowhere else, and all that enforce it read it.
         """
         if self._begun:
             return

@@ -50,7 +50,7 @@ class _Inline:
         alarm.current = None
 
     def notify(self, exchange: WsgiExchange) -> None:
-        """Nothing: who waits here looks by itself."""
+        """Nothing: the thread that waits here looks by itself."""
 
     def interrupt(self, exchange: WsgiExchange) -> bool:
         """Nothing: an exchange that the loop can see does not run."""

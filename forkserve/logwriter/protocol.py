@@ -29,7 +29,7 @@ class LogOrder(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One output of one process: who writes it, and what becomes of it."""
+    """One output of one process: which one writes it, and what becomes of it."""
 
     name: str
     pid: int

@@ -50,7 +50,7 @@ class _Stdout:
     def write(self, data: bytes) -> int:
         try:
             return os.write(1, data)
-        except BlockingIOError:  # somebody who shares the terminal or pipe has made it non-blocking
+        except BlockingIOError:  # another process that shares the terminal or pipe made it non-blocking
             select.select((), (1,), ())
             return 0
 

@@ -1,4 +1,4 @@
-"""The slots of a watcher and the processes in them: who is where, who died, who comes next.
+"""The slots of a watcher and the processes in them: which is where, which died, which comes next.
 
 Theory of operation. What happens to a process comes in as an event (an exit, a report, a message, a deadline); what it
 means for its slot goes through the slot's table in `lifecycle`, and the effects are carried out here. After anything

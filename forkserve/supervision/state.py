@@ -5,8 +5,8 @@ left behind, templates, jobs. `to_data` writes it as dictionaries, lists, texts 
 monotonic clock, which exec(2) does not touch, and descriptors are their numbers. `from_data` makes a supervisor of it
 that goes on where the other stood: it listens to the same descriptors and arms the same deadlines.
 
-What is not state is not written: who waits for a job (their connections do not survive), pictures, and what the
-configuration says about sockets, which is read before.
+What is not state is not written: the clients that wait for a job (their connections do not survive), pictures, and what
+the configuration says about sockets, which is read before.
 """
 
 from __future__ import annotations

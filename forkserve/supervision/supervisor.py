@@ -134,7 +134,7 @@ class Supervisor:
         return frozenset(pid for watcher in self.watchers for pid in watcher.processes.pids)
 
     def reaped(self, exits: Sequence[Exit]) -> None:
-        """Tell the watchers who has died; strangers, which we have adopted, pass without a word.
+        """Tell the watchers which process has died; strangers, which we have adopted, pass without a word.
 
         All exits are recorded before anything is done about one: the kernel says each only once.
         """

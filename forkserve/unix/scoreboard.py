@@ -45,7 +45,7 @@ _MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE = range(6)
 
 
 class RecordState(IntEnum):
-    """What a process is to its siblings; only who is ACCEPTING counts."""
+    """What a process is to its siblings; only one that is ACCEPTING counts."""
 
     VACANT = 0
     STARTING = 1

@@ -25,7 +25,7 @@ __all__ = ["exchange_factory"]
 log = logging.getLogger("forkserve.asgi")
 
 if hot is not None:
-    # For those who make a task of what `send` returns (asyncio.iscoroutine).
+    # For applications that make a task of what `send` returns (asyncio.iscoroutine).
     Coroutine.register(hot.Done)
 
 Factory = Callable[[AsgiTransport, RequestLine, Fields], Any]

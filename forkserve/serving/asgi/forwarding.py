@@ -28,7 +28,7 @@ def forwarded_fields(headers: list[tuple[bytes, bytes]]) -> ForwardedFields | No
 
 
 class AsgiForwarding:
-    """Who is trusted, in which style they speak, and what of it is believed."""
+    """Which proxies are trusted, in which style they speak, and what of it is believed."""
 
     __slots__ = ("_sides",)
 

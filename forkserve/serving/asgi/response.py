@@ -292,7 +292,7 @@ class AsgiResponse(BaseExchange):
     def may_keep(self) -> bool:
         """Tell whether the connection can take another request after this one."""
         incoming = self.incoming
-        # Who holds back a body that we did not ask for may send it or not: the next request cannot be found.
+        # A client that holds back a body that we did not ask for may send it or not: the next request cannot be found.
         return self.fields.keep_alive and self.site.keep and (incoming is None or not incoming.expected)
 
     def _write(self, data: bytes) -> bool:

@@ -281,7 +281,7 @@ class WebSocketSession(Bodiless):
         socket = self.socket
         assert socket is not None
         if socket.is_open:
-            # The client may be within a message; who is closed for a violation has no such time.
+            # The client may be within a message; one that is closed for a violation has no such time.
             self.conn.unheard += self.limits.max_size
             socket.close(code, reason)
             self._flush()
@@ -339,7 +339,7 @@ class WebSocketSession(Bodiless):
         data = self.socket.take()
         if data and self.stage is OPEN:
             try:
-                # Who sends pings and reads no answers is not read either.
+                # A client that sends pings and reads no answers is not read either.
                 if not self.conn.write(data) and self.conn.park():
                     self._hold()
             except OSError:

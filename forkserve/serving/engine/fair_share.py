@@ -1,13 +1,14 @@
 """Accepting from a queue that others accept from, too, so that connections are spread evenly.
 
 Theory of operation. A worker with no more connections than its siblings stands at the queue: its listeners are watched
-with EPOLLEXCLUSIVE, level-triggered, and the kernel wakes one of those who stand there and wait. A worker with more
+with EPOLLEXCLUSIVE, level-triggered, and the kernel wakes one of those that wait there. A worker with more
 stands aside: edge-triggered and not exclusive, so each arrival wakes it, once. It looks at the scoreboard, and leaves
 what others are free to take; only then it sets a timer, and looks again. So nothing waits behind a worker that is
 stuck, and nobody wakes up without an arrival.
 
-The kernel may wake who should not accept: siblings have lost connections since it looked. It leaves the queue and rings
-the bell, so that all look. The master rings when a process has begun or ended: what was woken may have died of it.
+The kernel may wake a worker that should not accept: siblings have lost connections since it looked. It leaves the
+queue and rings the bell, so that all look. The master rings when a process has begun or ended: what was woken may have
+died of it.
 
 Rules: `fairness` decides. Where we stand is looked at when our number of connections has changed, and one turn later
 when it has risen: connections that live for one request do not trigger a rebalance.
@@ -33,7 +34,7 @@ _STATE, _CONNECTIONS = int(Field.STATE), int(Field.CONNECTIONS)
 TICK = 0.002
 """Seconds until a worker looks again at what it has left to others."""
 DOUBT = 0.1
-"""Seconds between rings for those who seem to be stuck and may not be."""
+"""Seconds between rings for workers that seem to be stuck and may not be."""
 
 
 class FairShare:
@@ -135,7 +136,7 @@ class FairShare:
 
     def _part(self, listening: Listening, now: float) -> tuple[int, int]:
         """Return how many connections wait, and how many of them are ours."""
-        # In this order: who accepts meanwhile makes too little of what waits, not too much.
+        # In this order: a sibling that accepts meanwhile makes too little of what waits, not too much.
         records = list(self._seat.board())
         waiting = listening.waiting()
         if not waiting:
@@ -158,7 +159,7 @@ class FairShare:
         if self._aside:
             self._arm()
         elif not self.unsettled:
-            # We are told again in the next turn: if that is no better, we should not be the one who is told.
+            # We are told again in the next turn: if that is no better, another worker should be told.
             self.unsettled = 2
 
     def _arm(self) -> None:

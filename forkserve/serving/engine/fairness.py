@@ -33,7 +33,7 @@ Record = tuple[int, int, int, int, float, float]
 
 
 class Judge(Protocol):
-    """Tells who is stuck, of those that are late; `stuck` has, by number of record, the turns in which some are."""
+    """Tells which of the late workers are stuck; `stuck` has, by number of record, the turns in which some are."""
 
     stuck: dict[int, float]
 
@@ -102,7 +102,7 @@ class Dealer:
         number = -1
         for record in records:
             number += 1
-            # Who has as many as we can come to have makes no difference.
+            # A worker with as many as we can come to have makes no difference.
             if (
                 record[3] < ceiling
                 and record[0] == _ACCEPTING
@@ -127,7 +127,7 @@ class Dealer:
         return False
 
     def _spare(self, fewer: Iterable[tuple[int, Record]], own: int, queue: AcceptQueue, *, full: bool) -> int:
-        """Return 1 if all who have fewer are busy for longer than a moment, with a turn or with all their threads."""
+        """Return 1 if all workers with fewer are busy for longer than a moment: in a turn or in all their threads."""
         now, judge = queue.now, self._judge
         for number, (_, _, pid, count, turn, taken) in fewer:
             if count >= own or number == self.number:

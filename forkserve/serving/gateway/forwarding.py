@@ -24,7 +24,7 @@ PORTS = {"http": "80", "https": "443"}
 
 
 class WsgiForwarding:
-    """Who is trusted, in which style they speak, and what of it is believed."""
+    """Which proxies are trusted, in which style they speak, and what of it is believed."""
 
     def __init__(self, trusted: TrustedProxies, style: Style, believed: frozenset[str] = BELIEVED) -> None:
         self._sides = ClientSides(trusted, style, believed)

@@ -148,7 +148,7 @@ def _guard(reading: int, mark: str, second_call: float) -> None:
 
 
 def _strays(mark: str, grace: float) -> dict[int, _Group]:
-    """Return the sessions of all who bear the mark, as far as we may look (proc_pid_environ(5))."""
+    """Return the sessions of all processes with the mark, as far as we may look (proc_pid_environ(5))."""
     found: dict[int, _Group] = {}
     for each in relations():
         with contextlib.suppress(OSError):
