@@ -1,6 +1,9 @@
 """Names of classes stand once in the package, and words to be avoided nowhere; the check itself finds both."""
 
+import re
 from pathlib import Path
+
+import pytest
 
 from tests import names
 
@@ -33,3 +36,15 @@ def test_a_word_to_be_avoided_is_found_but_not_the_verb(tmp_path: Path) -> None:
         "It cannot know that.\nKnow that it is so.\nWhoever reads it.\nIt is opened anew.\nA house of its own.\n"
     )
     assert [line.split(":")[1] for line in names.worded([text])] == ["2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(("heading", "folder"), [("Supervision", "supervision"), ("Serving", "serving")])
+def test_the_architecture_page_lists_the_modules_that_exist(heading: str, folder: str) -> None:
+    page = (names.ROOT / "docs" / "architecture.md").read_text()
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    listed = {name.rstrip("/") for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    package = names.ROOT / "forkserve" / folder
+    parts = [package, package / "engine"] if folder == "serving" else [package]
+    there = {entry.stem for part in parts for entry in part.glob("[a-z]*") if entry.is_dir() or entry.suffix == ".py"}
+    assert listed == there
