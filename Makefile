@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help environment serve test test-all check lint types layers fix fuzz fuzz-workers storm sanitize conformance bench clean
+.PHONY: help environment serve test test-all check lint types layers names fix fuzz fuzz-workers storm sanitize conformance bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ sanitize: $(STAMP) ## build the compiled part with ASan and UBSan, run contract,
 storm: $(STAMP) ## have a master weather faults, verbs and changes of its file under load for ten minutes
 	$(BIN)/python -m tests.storm --seconds $(STORM_SECONDS) $(STORM)
 
-check: lint types layers ## lint, types and layers; no tests
+check: lint types layers names ## lint, types, layers and names; no tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -65,6 +65,9 @@ types: $(STAMP)
 
 layers: $(STAMP)
 	$(BIN)/lint-imports
+
+names: $(STAMP)
+	$(BIN)/python -m tests.names
 
 fix: $(STAMP) ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .

@@ -31,7 +31,7 @@ _LINE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 PATIENCE = 1.0
-"""Seconds for which a line of a worker may wait for whoever reads it."""
+"""Seconds for which a line of a worker may wait for its reader."""
 
 
 def set_up(level: str, output: str, *, patience: float = PATIENCE) -> None:

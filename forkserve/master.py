@@ -27,7 +27,7 @@ from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage, Warned
 from forkserve.supervision.jobqueue import JobQueue
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
-from forkserve.supervision.lifecycle import MASTER, Effect, MasterEvent, MasterState, step
+from forkserve.supervision.lifecycle import MASTER, Effect, MasterState, MasterTrigger, step
 from forkserve.supervision.orphans import OrphanReaper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
@@ -187,7 +187,7 @@ class Master:
         return f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes)}"
 
     def reopen_logs(self) -> None:
-        """Open every log file anew: ours, those of captured output, and those of the workers that can."""
+        """Reopen every log file: ours, those of captured output, and those of the workers that can."""
         logs.reopen()
         self._auxiliaries.reopen()
         for watcher in self.supervisor.watchers:
@@ -196,7 +196,7 @@ class Master:
 
     def quit(self) -> Completion:
         """Stop everything in order, then end; done when nothing is left."""
-        self._on(MasterEvent.STOP)
+        self._on(MasterTrigger.STOP)
         return self._ended
 
     def _submit(self, name: str | None, job: Job, result: str) -> Completion:
@@ -258,7 +258,7 @@ class Master:
             self.supervisor.emit(GaveUp(reasons=tuple(each.population.last_failure for each in hopeless)))
             codes = {each.population.outlook.code for each in hopeless}
             self.exit_code = ExitCode(codes.pop() or ExitCode.GAVE_UP) if len(codes) == 1 else ExitCode.GAVE_UP
-            self._on(MasterEvent.STOP)
+            self._on(MasterTrigger.STOP)
 
     def _start_next(self) -> None:
         delay = self.supervisor.config.master.warmup_delay
@@ -279,7 +279,7 @@ class Master:
             self.on_booted()
 
     def _interrupted(self) -> None:
-        self._on(MasterEvent.STOP if self.state is MasterState.RUNNING else MasterEvent.TERMINATE)
+        self._on(MasterTrigger.STOP if self.state is MasterState.RUNNING else MasterTrigger.TERMINATE)
 
     def _hang_up(self) -> None:
         if self.state is not MasterState.RUNNING:
@@ -313,7 +313,7 @@ class Master:
 
     # The end.
 
-    def _on(self, event: MasterEvent) -> None:
+    def _on(self, event: MasterTrigger) -> None:
         self.state, effects = step(MASTER, self.state, event)
         for effect in effects:
             if effect is Effect.STOP_ALL:
@@ -354,7 +354,7 @@ class Master:
         if self._orphans.is_over(spared=self._auxiliaries.pids, quick=quick):
             self._auxiliaries.close()
             if not self._auxiliaries.pids:
-                self._on(MasterEvent.CHILDLESS)
+                self._on(MasterTrigger.CHILDLESS)
 
 
 def _is_meant(watcher: Watcher, job: Job) -> bool:

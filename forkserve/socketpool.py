@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from forkserve.config.model import SocketOptions
 from forkserve.config.places import is_beside, is_ipv6_only, kept_sockets
 from forkserve.errors import BindError
-from forkserve.unix.listeners import BindTarget, Listener, adopt, bind
+from forkserve.unix.listeners import BindTarget, BoundListener, adopt, bind
 
 __all__ = ["SocketChange", "SocketPool"]
 
@@ -65,7 +65,7 @@ _NAMED_BY_NOBODY = re.compile(r"(unknown|.*\.socket)(-\d+)?")
 class SocketPool:
     """Listeners by name; names compare without regard to case, as in Circus."""
 
-    def __init__(self, listeners: Iterable[Listener]) -> None:
+    def __init__(self, listeners: Iterable[BoundListener]) -> None:
         self.queues = dict(enumerate(listeners, 1))
         self.last = len(self.queues)
         self.numbers: Names = {listener.name.lower(): number for number, listener in self.queues.items()}
@@ -83,7 +83,7 @@ class SocketPool:
             log.warning("descriptor %d (%s) of LISTEN_FDS is wanted by no socket of the configuration", fd, name)
         return cls(_open(sockets, _Surroundings(sockets, inherited=inherited)))
 
-    def __iter__(self) -> Iterator[Listener]:
+    def __iter__(self) -> Iterator[BoundListener]:
         """Iterate over the listeners in force, in the order of the configuration."""
         return iter(tuple(self.queues[number] for number in self.numbers.values()))
 
@@ -93,7 +93,7 @@ class SocketPool:
     def __contains__(self, name: str) -> bool:
         return name.lower() in self.numbers
 
-    def __getitem__(self, name: str) -> Listener:
+    def __getitem__(self, name: str) -> BoundListener:
         return self.queues[self.numbers[name.lower()]]
 
     @property
@@ -106,7 +106,7 @@ class SocketPool:
         """Queues that no name leads to and that are open still."""
         return frozenset(self.queues) - frozenset(self.numbers.values())
 
-    def listener(self, number: int) -> Listener:
+    def listener(self, number: int) -> BoundListener:
         """Return the listener of a queue; raises KeyError once it was discarded."""
         return self.queues[number]
 
@@ -233,12 +233,12 @@ class _Surroundings:
     neighbours: Sequence[SocketOptions]
     inherited: Mapping[str, int] = field(default_factory=dict)
     targets: Mapping[str, BindTarget] = field(default_factory=dict)
-    leaving: Sequence[Listener] = ()
+    leaving: Sequence[BoundListener] = ()
 
 
-def _open(sockets: Iterable[SocketOptions], there: _Surroundings) -> list[Listener]:
+def _open(sockets: Iterable[SocketOptions], there: _Surroundings) -> list[BoundListener]:
     """Open all of `sockets` or none."""
-    opened: list[Listener] = []
+    opened: list[BoundListener] = []
     taken: set[int] = set()
     try:
         for options in sockets:
@@ -257,7 +257,7 @@ def _open(sockets: Iterable[SocketOptions], there: _Surroundings) -> list[Listen
     return opened
 
 
-def _bind(options: SocketOptions, there: _Surroundings) -> Listener:
+def _bind(options: SocketOptions, there: _Surroundings) -> BoundListener:
     in_the_way = [listener for listener in there.leaving if is_beside(listener.options, options) and listener.is_open]
     for listener in in_the_way:
         listener.share_port()

@@ -33,16 +33,16 @@ from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
 from forkserve.serving.application.handlers import Handlers
 from forkserve.serving.application.importing import Loaded, load_application, prepare_path, run_hook
-from forkserve.serving.autoreload import Reloader, loads_anew
+from forkserve.serving.autoreload import CodeReloader, can_load
 from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.failure import log_trace
-from forkserve.serving.inherited import KEPT, Listener, describe, open_listeners
+from forkserve.serving.inherited import KEPT, InheritedListener, describe, open_listeners
 from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
-from forkserve.unix.scoreboard import Seat, take_seat
+from forkserve.unix.scoreboard import OwnRecord, take_seat
 
 __all__ = ["Worker", "check", "patch"]
 
@@ -55,7 +55,7 @@ LAST_WORDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedApp:
     """An application, and the backend that is to serve it."""
 
     loaded: Loaded
@@ -73,12 +73,12 @@ class Worker:
         self.name = str(identity) if identity is not None else "worker"
         self.pid = os.getpid()
         self.run_: Run | None = None
-        self.listeners: tuple[Listener, ...] = ()
+        self.listeners: tuple[InheritedListener, ...] = ()
         self.handed: list[socket.socket] = []
         """What the backend was given of the listeners."""
-        self.seat: Seat | None = None
-        self.anew = False
-        """Whether the process is to execute itself anew once it has drained."""
+        self.seat: OwnRecord | None = None
+        self.reexec = False
+        """Whether the process executes itself again once it has drained."""
         self.stopping = False
         """Whether it was told to end, for good."""
         self.drained = False
@@ -102,12 +102,12 @@ class Worker:
         self.handlers.install()
         prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
-        # What came while this process executed itself anew has waited. SIGHUP last: handlers run by number, and what
+        # What came while this process executed itself again has waited. SIGHUP last: handlers run by number, and what
         # comes with it would be lost in another exec. A parent may have left them blocked, too, which exec keeps.
         for blocked in ((HELD | self.handlers.numbers) - {signal.SIGHUP}, {signal.SIGHUP}):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
         os.register_at_fork(after_in_child=self._in_child)
-        reloader = Reloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
+        reloader = CodeReloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
         try:
             prepared = prepare(self.options)
         except ApplicationError as error:
@@ -126,7 +126,7 @@ class Worker:
         process, application = self.options.process, self.options.application
         become(self.options, fds, f"forkserve: worker{label} {process.backend} {application.application}")
 
-    def _serve(self, prepared: Prepared) -> int:
+    def _serve(self, prepared: PreparedApp) -> int:
         entry, loaded = prepared.entry, prepared.loaded
         self._check_listeners(entry)
         for warning in unhonoured(entry, self.options):
@@ -142,7 +142,7 @@ class Worker:
         )
         # A queue that we have bound ourselves has no other reader, whatever the board says.
         run.seat = None if any(each.own for each in self.listeners) else self.seat
-        run.alone = lambda: not self.anew and all(each.own for each in self.listeners)
+        run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
         namespace = _namespace(self.options)
         _hook(self.options.application.pre_hook, "--pre-hook", namespace)
         self.run_ = run
@@ -159,8 +159,8 @@ class Worker:
         if not run.draining:
             log.error("%s: backend %s stopped serving without being asked to", self.name, entry.name)
             return ExitCode.FAILURE
-        if self.anew:
-            self._execute_anew()
+        if self.reexec:
+            self._reexecute()
         self.drained = True
         # The interpreter's end restores the default action, by which a second SIGTERM would spoil the exit code.
         self.handlers.ignore()
@@ -174,7 +174,7 @@ class Worker:
         if not entry.traits.unix and any(each.family == socket.AF_UNIX for each in self.listeners):
             raise BackendError(f"backend {entry.name} does not serve unix sockets")
 
-    def _ready(self, prepared: Prepared) -> None:
+    def _ready(self, prepared: PreparedApp) -> None:
         where = ", ".join(describe(each) for each in self.listeners)
         loaded, entry = prepared.loaded, prepared.entry
         if not entry.traits.handles_signals:
@@ -193,8 +193,8 @@ class Worker:
         """Wait until the graceful timeout is over; the process has normally ended by then, and this thread with it."""
         leave_signals_to_main()
         poll().poll(run.time_left() * 1000)
-        if self.anew:
-            self._execute_anew()
+        if self.reexec:
+            self._reexecute()
         threads = ", ".join(map(repr, _lingering()))
         if self.drained:
             what = f"thread {threads}" if threads else "the interpreter's exit"
@@ -234,7 +234,7 @@ class Worker:
     def _on_drain(self, name: str) -> None:
         if self.run_ is None:
             self._leave(ExitCode.OK)
-        self.anew, self.stopping = False, True
+        self.reexec, self.stopping = False, True
         self.run_.drain(name)
 
     def _on_quick(self, name: str) -> None:
@@ -243,18 +243,18 @@ class Worker:
 
     def _on_reload(self, name: str) -> None:
         if self.run_ is None:
-            self._execute_anew()
+            self._reexecute()
         if not self.run_.draining:
             start_new_thread(self._rehearse, (name,))
 
     def _rehearse(self, name: str) -> None:
-        """Begin to load the code anew, unless it is broken: then what serves goes on serving."""
+        """Begin to load the code again, unless it is broken: then the old code goes on serving."""
         leave_signals_to_main()
         assert self.run_ is not None
-        if not loads_anew(self.folder):
+        if not can_load(self.folder):
             log.error("%s: the new code cannot be loaded, serving the old one (%s)", self.name, name)
         elif not self.run_.draining:
-            self.anew = True
+            self.reexec = True
             self.run_.drain(name, self._grace())
 
     def _grace(self) -> float:
@@ -262,21 +262,21 @@ class Worker:
 
     def _changed(self, path: str) -> None:
         """React to a changed source file; called by the reloader's thread."""
-        log.info("%s: %s changed, loading anew", self.name, path)
+        log.info("%s: %s changed, loading the code again", self.name, path)
         if self.run_ is None:
-            self._execute_anew()
-        self.anew = True
+            self._reexecute()
+        self.reexec = True
         self.run_.drain(f"{path} changed", self._grace())
 
-    def _await_change(self, reloader: Reloader, error: ApplicationError) -> NoReturn:
+    def _await_change(self, reloader: CodeReloader, error: ApplicationError) -> NoReturn:
         """Keep the socket while the application is broken, until its source changes."""
         log_trace(log, getattr(error, "traceback", ""), "%s", error)
         log.info("%s: waiting for a change", self.name)
         path = reloader.wait()
-        log.info("%s: %s changed, loading anew", self.name, path)
-        self._execute_anew()
+        log.info("%s: %s changed, loading the code again", self.name, path)
+        self._reexecute()
 
-    def _execute_anew(self) -> NoReturn:
+    def _reexecute(self) -> NoReturn:
         """Become a fresh process of the same pid, on the same sockets, whose queues go on filling meanwhile."""
         # Timers live through exec and handlers do not, so that one of the application's would kill us (execve(2)).
         # Its other threads run on until then, and signals are ours again only once the fresh process has handlers.
@@ -319,7 +319,7 @@ def _lingering() -> list[str]:
     return [each.name for each in threads if not each.daemon and each is not threading.main_thread()]
 
 
-def prepare(options: WorkerOptions) -> Prepared:
+def prepare(options: WorkerOptions) -> PreparedApp:
     """Choose the backend, patch what it wants patched, load the application; raises ForkserveError."""
     named = registry.find(options.process.backend) if options.process.backend else None
     if named is not None:
@@ -329,7 +329,7 @@ def prepare(options: WorkerOptions) -> Prepared:
     loaded = load_application(options.application)
     entry = named or registry.choose(loaded.interface, threads=options.serving.concurrency.threads)
     require_fit(entry, loaded, options)
-    return Prepared(loaded, entry)
+    return PreparedApp(loaded, entry)
 
 
 def check(options: WorkerOptions) -> str:

@@ -17,14 +17,14 @@ from forkserve.serving.exchange import BaseExchange
 from forkserve.serving.failure import TimedOut, log_failure
 from forkserve.serving.files import FileWrapper
 from forkserve.serving.gateway.body import BodyBuffer, EmptyInput, LazyInput
-from forkserve.serving.gateway.forwarding import Forwarding
+from forkserve.serving.gateway.forwarding import WsgiForwarding
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
-from forkserve.serving.http.response import JOINED, BadResponse, Prepared, Responder
+from forkserve.serving.http.response import JOINED, BadResponse, PreparedHead, Responder
 from forkserve.serving.stream import Stream
 from forkserve.serving.transport import NOBODY, Transport
 
-__all__ = ["Application", "Exchange", "Site"]
+__all__ = ["Application", "WsgiExchange", "WsgiSite"]
 
 log = logging.getLogger("forkserve.wsgi")
 
@@ -32,7 +32,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-class Site:
+class WsgiSite:
     """What all exchanges of one serving share.
 
     `wait(conn, until)` blocks the caller until `until()` holds, and raises OSError if the client goes; where `parks`,
@@ -50,7 +50,7 @@ class Site:
         wait: Callable[[Any, Callable[[], bool]], None],
         parks: bool,
         body_in_memory: int,
-        forwarding: Forwarding | None = None,
+        forwarding: WsgiForwarding | None = None,
     ) -> None:
         self.app = app
         self.responder = responder
@@ -70,7 +70,7 @@ MEMO = 8
 """Request lines for which the environ of shared header fields is kept."""
 
 
-class Exchange(BaseExchange):
+class WsgiExchange(BaseExchange):
     """A request and the response to it as far as it has come."""
 
     __slots__ = (
@@ -84,18 +84,18 @@ class Exchange(BaseExchange):
         "whole",
     )
     context: Any
-    """For the backend, which may run it in a context of its own."""
+    """For the backend, which may run it in a new context."""
     conn: Transport
     early: ClassVar[bool] = False
     holds: ClassVar[bool] = False
     keeper: ClassVar[str] = "buffer"
-    site: ClassVar[Site]
+    site: ClassVar[WsgiSite]
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
         self.conn = conn
         self.line = line
         self.fields = fields
-        self.prepared: Prepared | None = None
+        self.prepared: PreparedHead | None = None
         self.buffer: BodyBuffer | None = None
         self.stream: Stream | None = None
         memo = fields.memo
@@ -132,7 +132,7 @@ class Exchange(BaseExchange):
         self.buffer.write(data)
 
     def body_end(self) -> None:
-        """Know that the body is whole."""
+        """Called when the body is whole."""
         self.whole = True
         if self.buffer is not None and not (self.holds and self.fields.expect_continue):
             self.environ["wsgi.input"] = self.buffer.open()
@@ -146,7 +146,7 @@ class Exchange(BaseExchange):
         self.environ["wsgi.input"] = LazyInput(self._fetch)
 
     def lost(self) -> None:
-        """Know that the client has gone. A body that is whole is the application's, which may be reading it."""
+        """Called when the client has gone. A body that is whole is the application's, which may be reading it."""
         if self.buffer is not None and not self._is_whole() and not (self.holds and self.fields.expect_continue):
             self.buffer.close()
 

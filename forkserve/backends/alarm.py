@@ -10,7 +10,7 @@ from forkserve.serving.engine.driver import Driver
 from forkserve.serving.engine.http1 import Http1
 from forkserve.serving.engine.lifetime import Counted
 from forkserve.serving.failure import OURS
-from forkserve.wsgi import Exchange
+from forkserve.wsgi import WsgiExchange
 
 __all__ = ["Alarm", "in_application"]
 
@@ -24,7 +24,7 @@ class Alarm(Watch):
     __slots__ = ("current", "driver")
 
     def __init__(self, timeout: float, give_up: Callable[[str], object]) -> None:
-        self.current: Exchange | None = None
+        self.current: WsgiExchange | None = None
         self.driver: Driver | None = None
         super().__init__(timeout, CHECKS, state=self._progress, place=self._where, give_up=give_up)
 
@@ -51,7 +51,7 @@ def in_application(frame: FrameType | None, *callers: CodeType) -> bool:
 _CALLERS = frozenset(
     each.__code__
     for each in (
-        *(Exchange.run, Exchange.answer, Exchange._pump, Exchange._end),
+        *(WsgiExchange.run, WsgiExchange.answer, WsgiExchange._pump, WsgiExchange._end),
         *(Driver.ready, Http1.begin, Http1._begin_body, Http1._take_body, Counted.__call__),
     )
 )

@@ -3,7 +3,7 @@
 Rules: the loop watches one descriptor, the driver's epoll, so that one callback serves all connections that are ready.
 The sockets stay as the master made them: asyncio never sees them, so their backlog is not replaced. Since the loop has
 so little to do, asyncio's own measures faster here than uvloop (CPU of a hello world: 30 to 35), and is what
-`--loop auto` means; an application that does much network I/O of its own may gain by `--loop uvloop`.
+`--loop auto` means; an application that does much network I/O may gain by `--loop uvloop`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from forkserve.config.options import names_of
 from forkserve.config.serving import AsgiOptions
 from forkserve.serving.asgi.eager_tasks import eager_task_factory
 from forkserve.serving.asgi.factory import exchange_factory
-from forkserve.serving.asgi.forwarding import Forwarding
+from forkserve.serving.asgi.forwarding import AsgiForwarding
 from forkserve.serving.asgi.lifespan import Lifespan
 from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
-from forkserve.serving.asgi.site import Site
+from forkserve.serving.asgi.site import AsgiSite
 from forkserve.serving.engine.driver import LOG_DELAY, Driver, Service
 from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
 from forkserve.serving.engine.limits import Limits
@@ -104,7 +104,7 @@ class _Serving:
         lifespan = Lifespan(self._app, self._run.options.asgi.lifespan)
         await lifespan.start()
         responder = Responder(time.time(), self._run.server)
-        self.site = Site(self._with_files(), responder, self._loop, lifespan.state, http_scope)
+        self.site = AsgiSite(self._with_files(), responder, self._loop, lifespan.state, http_scope)
         self.driver = driver = self._driver()
         self._loop.add_reader(driver.fileno(), self._turn)
         watchdog = Watchdog(self._loop, driver, self._run.give_up)
@@ -127,15 +127,15 @@ class _Serving:
         folders = self._run.options.static.static
         if not folders:
             return self._app
-        from forkserve.serving.asgi.static import Static
+        from forkserve.serving.asgi.static import AsgiStatic
 
-        return Static(self._app, folders)
+        return AsgiStatic(self._app, folders)
 
     def _driver(self) -> Driver:
         options = self._run.options
         limits = Limits.of(options)
         tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
-        forwarding = None if trusted is None else Forwarding(*trusted)
+        forwarding = None if trusted is None else AsgiForwarding(*trusted)
         parser = reader_of(options.parser.parser)
         listenings = [
             Listening(
@@ -148,7 +148,7 @@ class _Serving:
         prepare_listenings(listenings, tls, options.proxy)
         driver = Driver(listenings, limits, self._service(), self._tasks, self._run)
         isolate_forked_children(driver)
-        failing_ends_child(driver, "forkserve.serving.asgi.exchange", "Exchange._fail")
+        failing_ends_child(driver, "forkserve.serving.asgi.exchange", "AsgiExchange._fail")
         failing_ends_child(driver, "forkserve.serving.asgi.websocket_session", "WebSocketSession._fail")
         return driver
 
@@ -207,13 +207,13 @@ class _Serving:
         ]
 
     def _release_deserted(self) -> None:
-        """Cancel who has begun to answer a client that has gone, and waits for something else than it."""
+        """Cancel tasks that have begun to answer a client that has gone, and wait for something else."""
         for each in list(self._tasks.running):
             if each.deserted:
                 each.interrupt(503)
 
     def _last_call(self) -> None:
-        """Tell those who wait for their client's end that it has come."""
+        """Tell the tasks that wait for their client's end that it has come."""
         self.site.leaving = True
         for each in self._tasks.running:
             each.wake()

@@ -2,7 +2,7 @@
 
 Rules: a backend's module imports its server library only inside `serve`, so that its traits can be read where the
 library is absent. A backend does not know where its listeners come from, installs no signal handler that it can avoid,
-and learns from `Run` when to drain. Whoever runs a backend does all else: sockets, signals, loading, logging set-up,
+and learns from `Run` when to drain. The caller does all else: sockets, signals, loading, logging set-up,
 the forced end at the deadline.
 
     class Mine:
@@ -34,7 +34,7 @@ from forkserve.config.serving import ServingOptions
 from forkserve.errors import ExitCode
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.unix.deafness import leave_signals_to_main
-from forkserve.unix.scoreboard import Seat
+from forkserve.unix.scoreboard import OwnRecord
 
 __all__ = ["FOREVER", "App", "Backend", "Interface", "Repair", "Run", "Traits"]
 
@@ -109,7 +109,7 @@ class Run:
         """Requests that the backend has ended itself, as the time to finish them was up."""
         self.alone: Callable[[], bool] = lambda: False
         """Whether nobody else accepts from the listeners, so that what waits in their queues is lost with us."""
-        self.seat: Seat | None = None
+        self.seat: OwnRecord | None = None
         """Where this process sees its siblings, and they see it; None when there can be none."""
         self.is_ready = False
         self._begun = False
@@ -128,8 +128,8 @@ class Run:
     def drain(self, reason: str, grace: float = FOREVER) -> None:
         """Begin to drain; the second call does nothing. Safe in a signal handler and from any thread.
 
-        A backend calls it itself to leave of its own accord, e.g. after `max_requests`. `grace`, in seconds, shortens
-        the graceful timeout; `drain_deadline` is set here and nowhere else, and all who enforce it read it.
+        A backend calls it to leave by itself, e.g. after `max_requests`. `grace`, in seconds, shortens
+        the graceful timeout; `drain_deadline` is set here and nowhere else, and all that enforce it read it.
         """
         if self._begun:
             return
@@ -147,7 +147,7 @@ class Run:
         return max(0.0, self.drain_deadline - time.monotonic())
 
     def on_drain(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once when draining begins, on a thread of its own: for servers whose stop() may block.
+        """Call `callback` once when draining begins, on a new thread: for servers whose stop() may block.
 
         A server with a loop that can watch a descriptor watches `drain_fd` instead.
         """
@@ -164,7 +164,7 @@ class Run:
 
 
 class Backend(Protocol):
-    """One way to serve; made anew for each worker, without arguments."""
+    """One way to serve; one instance for each worker, made without arguments."""
 
     traits: ClassVar[Traits]
 

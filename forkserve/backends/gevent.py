@@ -16,7 +16,7 @@ from forkserve.backends.serving import HONOURS, wsgi_driver
 from forkserve.backends.watchdog import LoopWatch
 from forkserve.serving.engine.driver import LOG_DELAY
 from forkserve.serving.failure import log_overdue
-from forkserve.wsgi import Exchange
+from forkserve.wsgi import WsgiExchange
 
 __all__ = ["Gevent"]
 
@@ -41,7 +41,7 @@ class _Greenlets:
         self.wakes = True
         self.waiting: dict[Any, Any] = {}
 
-    def resume(self, exchange: Exchange) -> None:
+    def resume(self, exchange: WsgiExchange) -> None:
         """Wake the greenlet, if it waits for its client."""
         if exchange.conn in self.waiting:
             self.hub.loop.run_callback(self._wake, exchange.conn)
@@ -68,7 +68,7 @@ class _Greenlets:
         self.waiting.clear()
         self.pool.hold_still()
 
-    def interrupt(self, exchange: Exchange) -> bool:
+    def interrupt(self, exchange: WsgiExchange) -> bool:
         """Raise TimedOut where the greenlet waits, or answer for a request that no greenlet has taken."""
         if self.pool.withdraw(exchange):
             exchange.refuse(503)

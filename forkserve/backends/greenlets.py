@@ -1,4 +1,4 @@
-"""Greenlets that run one exchange after another, each as if it had a greenlet of its own.
+"""Greenlets that run one exchange after another, each as if it had its own greenlet.
 
 A greenlet costs more than a small request: mapping its stack and giving it back are two system calls. So one that has
 ended its exchange waits for the next, in a bounded pool. What one request might leave to the next, and does not:
@@ -7,7 +7,7 @@ ended its exchange waits for the next, in a bounded pool. What one request might
 * `gevent.local`, and `threading.local` and the current thread where they are patched: gevent forgets them by a link
   to the greenlet's end. For these links the exchange's end is that end.
 * Any other link, a name, an attribute, a weak reference: the greenlet ends with its exchange.
-* Whoever still holds the greenlet itself may mean to act on it, as a `gevent.Timeout` that was not cancelled or
+* A reference to the greenlet itself may be there to act on it, as that of a `gevent.Timeout` that was not cancelled or
   a `kill` on its way. It shows as one reference too many when the greenlet is to be used again; then it ends.
 
 They are real `gevent.Greenlet` objects, as applications know them from Gunicorn. This module imports gevent, so it is
@@ -34,7 +34,7 @@ from greenlet import greenlet  # type: ignore[import-untyped]
 
 from forkserve.backends.alarm import in_application
 from forkserve.serving.failure import OURS, TimedOut
-from forkserve.wsgi import Exchange
+from forkserve.wsgi import WsgiExchange
 
 __all__ = ["Pool", "keep_statuses", "where"]
 
@@ -147,10 +147,10 @@ class Pool:
         self.held: list[greenlet] = []
         self.limit = limit
         self.running = 0
-        self.backlog: deque[Exchange] = deque()
+        self.backlog: deque[WsgiExchange] = deque()
         self.start = self._start_within_limit if limit else self._start
 
-    def _start_within_limit(self, exchange: Exchange) -> None:
+    def _start_within_limit(self, exchange: WsgiExchange) -> None:
         if self.running >= self.limit or self.backlog:
             exchange.context = None
             self.backlog.append(exchange)
@@ -169,14 +169,14 @@ class Pool:
             self.running += 1
             self._start(self.backlog.popleft())
 
-    def withdraw(self, exchange: Exchange) -> bool:
+    def withdraw(self, exchange: WsgiExchange) -> bool:
         """Take an exchange out of the backlog; False when it was not in it."""
         with suppress(ValueError):
             self.backlog.remove(exchange)
             return True
         return False
 
-    def _start(self, exchange: Exchange) -> None:
+    def _start(self, exchange: WsgiExchange) -> None:
         """Run the exchange until it first waits."""
         idle = self.idle
         while idle:
@@ -200,7 +200,7 @@ class Pool:
         self.references = getrefcount(green)
         return green
 
-    def interrupt(self, exchange: Exchange) -> None:
+    def interrupt(self, exchange: WsgiExchange) -> None:
         """Raise TimedOut where the exchange waits, unless it ends before."""
         self.hub.loop.run_callback(_throw, exchange)
 

@@ -10,12 +10,12 @@ from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.identified import IdentifiedExchange, identity_for
 from forkserve.serving.transport import Transport
-from forkserve.wsgi import Exchange
+from forkserve.wsgi import WsgiExchange
 
 __all__ = ["WsgiIdentified", "variable_of"]
 
 
-class WsgiIdentified(IdentifiedExchange, Exchange):
+class WsgiIdentified(IdentifiedExchange, WsgiExchange):
     """An exchange with an id."""
 
     __slots__ = ()

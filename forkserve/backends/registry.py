@@ -20,7 +20,7 @@ from forkserve.suggest import nearest
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["ENTRY_POINTS", "Entry", "State", "choose", "entries", "find", "state_of"]
+__all__ = ["ENTRY_POINTS", "Entry", "BackendState", "choose", "entries", "find", "state_of"]
 
 log = logging.getLogger("forkserve.backends")
 
@@ -69,8 +69,8 @@ _LEFT_OUT = {
     "fastpysgi": "it cannot take an inherited socket; use sync",
     "socketify": "it cannot take an inherited socket; use asgi",
     "robyn": "it cannot take an inherited socket; use asgi",
-    "uwsgi": "it has a master of its own and loses requests in flight; use threads",
-    "pyuwsgi": "it has a master of its own and loses requests in flight; use threads",
+    "uwsgi": "it has its own master and loses requests in flight; use threads",
+    "pyuwsgi": "it has its own master and loses requests in flight; use threads",
     "mod-wsgi": "it cannot take an inherited socket; use threads",
 }
 
@@ -90,7 +90,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class BackendState:
     """Whether a backend can serve in this environment: `reason` says why not, `cure` is the command that mends it."""
 
     usable: bool
@@ -143,7 +143,7 @@ def choose(interface: Interface, *, threads: int = 1) -> Entry:
     raise BackendError("no backend here serves ASGI: pip install uvicorn")
 
 
-def state_of(traits: Traits) -> State:
+def state_of(traits: Traits) -> BackendState:
     """Judge whether a backend can serve in this environment."""
     versions = []
     for requirement in traits.requires:
@@ -151,12 +151,12 @@ def state_of(traits: Traits) -> State:
         if version is None:
             missing = requirement.partition("|")[0]
             cure = traits.install or f"pip install {missing}"
-            return State(usable=False, reason=f"{missing} is not installed", cure=cure)
+            return BackendState(usable=False, reason=f"{missing} is not installed", cure=cure)
         versions.append(version)
     reason = traits.probe()
     if reason:
-        return State(usable=False, version=" ".join(versions), reason=reason, cure=traits.install)
-    return State(usable=True, version=" ".join(versions))
+        return BackendState(usable=False, version=" ".join(versions), reason=reason, cure=traits.install)
+    return BackendState(usable=True, version=" ".join(versions))
 
 
 def _version(requirement: str) -> str | None:

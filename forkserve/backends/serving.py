@@ -30,20 +30,20 @@ from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_ch
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.native import Socket
-from forkserve.serving.engine.proxy_header import ProxyHeader
+from forkserve.serving.engine.proxy_header import ProxyHeaderRule
 from forkserve.serving.engine.wakeup import Wakeup
-from forkserve.serving.gateway.forwarding import VARIABLES, Forwarding
+from forkserve.serving.gateway.forwarding import VARIABLES, WsgiForwarding
 from forkserve.serving.gateway.mount import mounted, script_name
 from forkserve.serving.gateway.template import environ_template
 from forkserve.serving.http.fields import EnvironCollector, Fields
 from forkserve.serving.http.forwarded import Style, TrustedProxies
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.request import Profile
-from forkserve.serving.http.response import Prepared, Responder
+from forkserve.serving.http.response import PreparedHead, Responder
 from forkserve.serving.logged import logging_by
 from forkserve.serving.native import hot
 from forkserve.serving.parser import reader_of
-from forkserve.wsgi import Exchange, Site
+from forkserve.wsgi import WsgiExchange, WsgiSite
 
 __all__ = ["HONOURS", "WsgiRunner", "open_access_log", "prepare_listenings", "tls_of", "trusted_by", "wsgi_driver"]
 
@@ -93,13 +93,13 @@ def wsgi_driver(
     ]
     prepare_listenings(listenings, tls, options.proxy)
     served = _with_files(app, options.static.static)
-    site = Site(
+    site = WsgiSite(
         mounted(served, root) if root else served,
         Responder(time.time(), run.server),
         wait=runner.wait,
         parks=runner.parks,
         body_in_memory=options.http.body_in_memory,
-        forwarding=None if trusted is None else Forwarding(*trusted),
+        forwarding=None if trusted is None else WsgiForwarding(*trusted),
     )
     wakeup = Wakeup()
     access = open_access_log(options.access_log, wakeup if runner.wakes else None)
@@ -114,12 +114,12 @@ def wsgi_driver(
     )
     driver = Driver(listenings, limits, service, runner, run)
     isolate_forked_children(driver)
-    failing_ends_child(driver, "forkserve.wsgi", "Exchange.fail")
+    failing_ends_child(driver, "forkserve.wsgi", "WsgiExchange.fail")
     return driver
 
 
 def _bind(
-    site: Site, options: ServingOptions, access: AccessLog | None, *, holds: bool, alarm: Any
+    site: WsgiSite, options: ServingOptions, access: AccessLog | None, *, holds: bool, alarm: Any
 ) -> tuple[Any, Callable[[Any], None] | None]:
     """Return what makes exchanges of this site, of the class that the options ask for, and what runs one on the spot.
 
@@ -139,10 +139,10 @@ def _bind(
         bound["header"] = options.proxy.request_id_header
         bound["variable"] = variable_of(options.proxy.request_id_header)
         bases.insert(0, WsgiIdentified)
-    exchange = type("BoundExchange", (*bases, Exchange), bound)
+    exchange = type("BoundExchange", (*bases, WsgiExchange), bound)
     if hot is None:
         return exchange, None
-    caller = hot.Caller(exchange, Exchange, site, alarm, log, VARIABLES, (RequestLine, Fields, Prepared))
+    caller = hot.Caller(exchange, WsgiExchange, site, alarm, log, VARIABLES, (RequestLine, Fields, PreparedHead))
     return caller.begin, None if alarm is None else caller.start
 
 
@@ -165,7 +165,7 @@ def prepare_listenings(
     if options.proxy_protocol is ProxyProtocol.OFF:
         return
     try:
-        header = ProxyHeader(options.proxy_protocol, TrustedProxies(options.proxy_allow_ips))
+        header = ProxyHeaderRule(options.proxy_protocol, TrustedProxies(options.proxy_allow_ips))
     except ValueError as error:
         raise UsageError(f"--proxy-allow-from: {error}") from None
     for listening in listenings:
@@ -175,9 +175,9 @@ def prepare_listenings(
 def _with_files(app: App, folders: tuple[tuple[str, str], ...]) -> App:
     if not folders:
         return app
-    from forkserve.serving.static import Static
+    from forkserve.serving.static import WsgiStatic
 
-    return Static(app, folders)
+    return WsgiStatic(app, folders)
 
 
 def tls_of(options: TlsOptions) -> Callable[[Socket], Any] | None:

@@ -12,7 +12,7 @@ from forkserve.backends.alarm import Alarm
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
 from forkserve.serving.engine.limits import FOREVER
-from forkserve.wsgi import Exchange
+from forkserve.wsgi import WsgiExchange
 
 __all__ = ["Sync"]
 
@@ -28,8 +28,8 @@ class _Inline:
         self.alarm = alarm
         self.waiting: Any = None
 
-    def start(self, exchange: Exchange) -> None:
-        """Run it in a context of its own, as another may run before it ends."""
+    def start(self, exchange: WsgiExchange) -> None:
+        """Run it in a new context, as another may run before it ends."""
         alarm = self.alarm
         if not alarm.armed:
             alarm.arm()
@@ -38,7 +38,7 @@ class _Inline:
         context.run(exchange.run)
         alarm.current = None
 
-    def resume(self, exchange: Exchange) -> None:
+    def resume(self, exchange: WsgiExchange) -> None:
         """Go on where it stopped, unless it waits by itself."""
         if exchange.conn is self.waiting:
             return
@@ -49,10 +49,10 @@ class _Inline:
         exchange.context.run(exchange.resume)
         alarm.current = None
 
-    def notify(self, exchange: Exchange) -> None:
-        """Nothing: who waits here looks by itself."""
+    def notify(self, exchange: WsgiExchange) -> None:
+        """Nothing: the thread that waits here looks by itself."""
 
-    def interrupt(self, exchange: Exchange) -> bool:
+    def interrupt(self, exchange: WsgiExchange) -> bool:
         """Nothing: an exchange that the loop can see does not run."""
         return False
 

@@ -24,7 +24,7 @@ from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS, wsgi_driver
 from forkserve.serving.failure import TimedOut, log_overdue
 from forkserve.unix.scoreboard import Field
-from forkserve.wsgi import Exchange
+from forkserve.wsgi import WsgiExchange
 
 __all__ = ["Threads"]
 
@@ -41,15 +41,15 @@ class _Thread:
 
     def __init__(self, pool: _Pool, number: int) -> None:
         self.pool = pool
-        self.inbox: SimpleQueue[Exchange | None] = SimpleQueue()
-        self.own: deque[Exchange] = deque()
-        self.exchange: Exchange | None = None
+        self.inbox: SimpleQueue[WsgiExchange | None] = SimpleQueue()
+        self.own: deque[WsgiExchange] = deque()
+        self.exchange: WsgiExchange | None = None
         self.thread = threading.Thread(target=self.work, name=f"forkserve-{number}", daemon=True)
 
     def work(self) -> None:
         """Run what comes until None comes."""
         while (exchange := self.inbox.get()) is not None:
-            following: Exchange | None = exchange
+            following: WsgiExchange | None = exchange
             while following is not None:
                 self.exchange = following
                 try:
@@ -64,7 +64,7 @@ class _Thread:
                         log.exception("a fault of the server ended one connection")
                 following = self.pool.next_for(self)
 
-    def serve(self, exchange: Exchange) -> None:
+    def serve(self, exchange: WsgiExchange) -> None:
         """Run an exchange, or go on with it."""
         if exchange.context is None:
             exchange.context = (copy_context(), self)
@@ -85,12 +85,12 @@ class _Pool:
         self.threads: list[_Thread] = []
         self.mutex = threading.Lock()
         self.idle: list[_Thread] = []
-        self.backlog: deque[Exchange] = deque()
+        self.backlog: deque[WsgiExchange] = deque()
         self.waiting: dict[Any, threading.Event] = {}
         self.record: memoryview[float] | None = None
         """Where siblings see, since when all threads are taken."""
 
-    def start(self, exchange: Exchange) -> None:
+    def start(self, exchange: WsgiExchange) -> None:
         """Give an exchange to an idle thread, a new one, or whichever is free first."""
         exchange.context = None
         with self.mutex:
@@ -110,7 +110,7 @@ class _Pool:
         if self.record is not None and not self.idle and len(self.threads) == self.size:
             self.record[FULL] = time.monotonic()
 
-    def resume(self, exchange: Exchange) -> None:
+    def resume(self, exchange: WsgiExchange) -> None:
         """Give an exchange back to the thread that began it."""
         waiting = self.waiting.get(exchange.conn)
         if waiting is not None:
@@ -125,13 +125,13 @@ class _Pool:
             self._note_full()
         thread.inbox.put(exchange)
 
-    def notify(self, exchange: Exchange) -> None:
+    def notify(self, exchange: WsgiExchange) -> None:
         """Wake the thread if it waits for its client."""
         waiting = self.waiting.get(exchange.conn)
         if waiting is not None:
             waiting.set()
 
-    def next_for(self, thread: _Thread) -> Exchange | None:
+    def next_for(self, thread: _Thread) -> WsgiExchange | None:
         """Return what a thread does next; None when it is idle now."""
         with self.mutex:
             thread.exchange = None
@@ -154,7 +154,7 @@ class _Pool:
         finally:
             del self.waiting[conn]
 
-    def interrupt(self, exchange: Exchange) -> bool:
+    def interrupt(self, exchange: WsgiExchange) -> bool:
         """Raise TimedOut where the application is, or answer for a request that no thread has taken."""
         with self.mutex:
             if exchange in self.backlog:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from forkserve import __version__
-from forkserve.cli.helptext import HelpFormatter, Parser
+from forkserve.cli.helptext import CommandLineParser, HelpFormatter
 from forkserve.cli.peers import advice
 from forkserve.config.model import MasterOptions
 from forkserve.config.options import Option, options_of, with_bare_values
@@ -93,7 +93,7 @@ class Line:
     command: list[str] | None = None
 
 
-class _Parser(Parser):
+class _Parser(CommandLineParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see forkserve --help)")
 
@@ -149,9 +149,9 @@ def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
 def _refuse_verb(words: Sequence[str]) -> None:
     """Tell somebody who types a verb of forkservectl, or mistypes one of ours, where it belongs."""
     # imported late: only a line that is wrong, or names a module and nothing else, needs it
-    from forkserve.control.commands import COMMANDS
+    from forkserve.control.commands import VERBS
 
-    if words[0] in COMMANDS:
+    if words[0] in VERBS:
         line = " ".join(("forkservectl", *words))
         raise UsageError(f"{words[0]} is a verb of forkservectl: {line} (an application is given as {words[0]}:app)")
     if len(words) > 1 and (hint := nearest(words[0], ("check", "options"))):
@@ -212,7 +212,7 @@ def _add_sockets(group: Any) -> None:
         help="The same, named web, web2, ...; 127.0.0.1:8000 if the short form gets none",
     )
     group.add_argument("--backlog", metavar="N", help="Connections that may wait to be accepted (2048)")
-    group.add_argument("--reuse-port", action="store_true", help="Give each process a queue of its own (SO_REUSEPORT)")
+    group.add_argument("--reuse-port", action="store_true", help="Give each process its own queue (SO_REUSEPORT)")
 
 
 def _add_processes(group: Any) -> None:

@@ -19,12 +19,12 @@ from typing import Any, NoReturn
 
 from forkserve import __version__
 from forkserve.cli.ending import ended, say, tell
-from forkserve.cli.helptext import Parser
+from forkserve.cli.helptext import CommandLineParser
 from forkserve.cli.instances import chosen
 from forkserve.cli.progress import progress
 from forkserve.cli.screens import has_failed, status_screen
 from forkserve.cli.tables import render, size
-from forkserve.control.client import Client
+from forkserve.control.client import ControlClient
 from forkserve.control.printable import printable, printable_answer
 from forkserve.errors import ControlError, ExitCode, UsageError
 from forkserve.suggest import nearest
@@ -48,7 +48,7 @@ def _ask(arguments: Arguments) -> int:
     path = Path(arguments.socket) if arguments.socket else chosen(arguments.name, arguments.config)
     telling = progress(path) if getattr(arguments, "waiting", False) and not arguments.json else nullcontext()
     try:
-        with telling, Client(path, timeout=arguments.timeout) as client:
+        with telling, ControlClient(path, timeout=arguments.timeout) as client:
             answer = arguments.call(client, arguments)
     except KeyboardInterrupt:
         tell("forkservectl: interrupted; what was asked for goes on\n")
@@ -69,19 +69,19 @@ def _print(answer: Answer, arguments: Arguments) -> int:
     return code
 
 
-def _verb(name: str, *parameters: str) -> Callable[[Client, Arguments], Answer]:
-    def call(client: Client, arguments: Arguments) -> Answer:
+def _verb(name: str, *parameters: str) -> Callable[[ControlClient, Arguments], Answer]:
+    def call(client: ControlClient, arguments: Arguments) -> Answer:
         return client.call(name, **{parameter: getattr(arguments, parameter) for parameter in parameters})
 
     return call
 
 
-def _call_set(client: Client, arguments: Arguments) -> Answer:
+def _call_set(client: ControlClient, arguments: Arguments) -> Answer:
     options = dict(pair.split("=", 1) for pair in arguments.options)
     return client.call("set", watcher=arguments.watcher, options=options, waiting=arguments.waiting)
 
 
-def _call_events(client: Client, arguments: Arguments) -> Answer:
+def _call_events(client: ControlClient, arguments: Arguments) -> Answer:
     """Print events as they come."""
     last = arguments.lines if arguments.lines is not None else 0 if arguments.follow else 1000
     for event in client.follow("events", watcher=arguments.watcher, follow=arguments.follow, last=last):
@@ -93,7 +93,7 @@ def _call_events(client: Client, arguments: Arguments) -> Answer:
     return PRINTED
 
 
-def _call_signal(client: Client, arguments: Arguments) -> Answer:
+def _call_signal(client: ControlClient, arguments: Arguments) -> Answer:
     signal = int(arguments.signal) if arguments.signal.isdigit() else arguments.signal
     return client.call("signal", watcher=arguments.watcher, signal=signal, pid=arguments.pid, wid=arguments.wid)
 
@@ -140,7 +140,7 @@ def _show_version(answer: Answer) -> str:
     return f"{who}, runs {answer['source']}"
 
 
-class _Parser(Parser):
+class _Parser(CommandLineParser):
     """Says what is wrong in one line, with the nearest verb."""
 
     def error(self, message: str) -> NoReturn:
@@ -173,7 +173,9 @@ Verbs = Any
 """argparse's own, unnamed type of what `add_subparsers` returns."""
 
 
-def _add(verbs: Verbs, name: str, help: str, call: Callable[[Client, Arguments], Answer]) -> argparse.ArgumentParser:
+def _add(
+    verbs: Verbs, name: str, help: str, call: Callable[[ControlClient, Arguments], Answer]
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=help)
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the answer as JSON")
     parser.set_defaults(call=call, show=_show_done, code=lambda _answer: ExitCode.OK)
@@ -210,7 +212,7 @@ def _add_running(verbs: Verbs) -> None:
         verbs, "reloadconfig", "Read the configuration again and change only what differs.", _verb("reloadconfig")
     )
     parser.set_defaults(waiting=True)
-    _add(verbs, "reopenlogs", "Open every log file anew, after they have been moved.", _verb("reopenlogs"))
+    _add(verbs, "reopenlogs", "Reopen every log file, after they have been moved.", _verb("reopenlogs"))
     _no_wait(_add(verbs, "quit", "Stop everything and end forkserve.", _verb("quit", "waiting")))
 
 

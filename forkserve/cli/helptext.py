@@ -9,7 +9,7 @@ from typing import Any
 
 from forkserve.cli.ending import say, tell
 
-__all__ = ["HelpFormatter", "Parser"]
+__all__ = ["HelpFormatter", "CommandLineParser"]
 
 WIDEST = 110
 
@@ -28,7 +28,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return ("" if short else "    ") + ", ".join(short + long) + value
 
 
-class Parser(argparse.ArgumentParser):
+class CommandLineParser(argparse.ArgumentParser):
     """Prints as the commands do; argparse itself swallows some errors of standard output and leaves others to exit."""
 
     def _print_message(self, message: str, file: Any = None) -> None:

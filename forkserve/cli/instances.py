@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from forkserve.cli.tables import render
-from forkserve.control.client import Client
+from forkserve.control.client import ControlClient
 from forkserve.control.place import find, live_sockets
 from forkserve.control.printable import printable_answer
 from forkserve.errors import ControlError
@@ -39,7 +39,7 @@ def chosen(name: str | None, configuration: str | None) -> Path:
 def _asked(path: Path) -> dict[str, Any]:
     """Ask a master who it is; one that does not answer is listed by its socket alone."""
     try:
-        with Client(path, timeout=PATIENCE) as client:
+        with ControlClient(path, timeout=PATIENCE) as client:
             answer = client.call("version")
     except ControlError:
         return {}

@@ -16,7 +16,7 @@ _STATSD = "statsd is not served; `forkservectl stats --json` has the figures of 
 _STRICT = "requests are read strictly, without a switch; leave it out"
 _TLS = "it is not needed: TLS 1.2 and newer are served; leave it out"
 _HTTP2 = "HTTP/2 is not served; put nginx in front of it"
-_DIRTY = "dirty workers are not served; run the program as a watcher of its own in a configuration file"
+_DIRTY = "dirty workers are not served; make the program another watcher in a configuration file"
 _ADDRESS = "give the address as -b HOST:PORT, -b unix:PATH or -b fd://N"
 _WORKERS = "the number of processes is the master's: forkserve -w N"
 _NOT_NEEDED = "it is not needed; leave it out"
@@ -88,7 +88,7 @@ _EVERYWHERE: Mapping[str, str] = {
     "--use-colors": _NOT_NEEDED,
     "--no-use-colors": _NOT_NEEDED,
     "--env-file": "give variables by --env NAME=VALUE, or in [env] of a configuration file",
-    "--reset-contextvars": "each request has a context of its own; leave it out",
+    "--reset-contextvars": "each request has its own context; leave it out",
     "--timeout-worker-healthcheck": "a worker that hangs is found by --timeout; leave it out",
     "--dirty-app": _DIRTY,
     "--dirty-workers": _DIRTY,

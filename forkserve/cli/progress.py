@@ -1,6 +1,6 @@
 """Tells how far a verb has come while its answer is awaited: a line on stderr whenever something has changed.
 
-Rules: it asks for the status over a connection of its own, and keeps quiet about what it cannot get.
+Rules: it asks for the status over a separate connection, and keeps quiet about what it cannot get.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from forkserve.cli.ending import tell
-from forkserve.control.client import Client
+from forkserve.control.client import ControlClient
 from forkserve.control.printable import printable_answer
 from forkserve.errors import ControlError
 
@@ -39,7 +39,7 @@ def _tell_until(over: threading.Event, path: Path) -> None:
     said: dict[str, str] = {}
     while not over.wait(INTERVAL):
         try:
-            with Client(path, timeout=INTERVAL) as client:
+            with ControlClient(path, timeout=INTERVAL) as client:
                 watchers = printable_answer(client.call("status"))
         except ControlError:
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from forkserve import __version__
-from forkserve.cli.helptext import HelpFormatter, Parser
+from forkserve.cli.helptext import CommandLineParser, HelpFormatter
 from forkserve.cli.peers import advice
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.options import Option, options_of, slices_of, with_bare_values
@@ -24,7 +24,7 @@ from forkserve.errors import UsageError
 from forkserve.serving.inherited import QUOTING
 from forkserve.suggest import nearest
 
-__all__ = ["Order", "parse_worker_line", "read_worker_line"]
+__all__ = ["WorkerInvocation", "parse_worker_line", "read_worker_line"]
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ forkserve-worker --fd '$(circus.sockets.web)' [OPTIONS] APPLICATION
 
 DESCRIPTION = """\
 Serves a WSGI or ASGI application on a socket that forkserve, circusd or systemd
-hands over, or on one of its own.
+hands over, or on one that it binds.
 
   forkserve-worker --bind :8000 --reload myapp:app
   forkserve --fd-socket web=:8000 -- \\
@@ -47,7 +47,7 @@ PasteDeploy."""
 
 EPILOG = """\
 signals: TERM and QUIT finish what is in flight and end; INT ends at once; HUP
-loads the code anew on the same socket; USR1 reopens the log files
+loads the code again on the same socket; USR1 reopens the log files
 exit codes: 0 ordered stop, 2 usage, 3 application, 69 cannot bind, 75 requests
 cut at the graceful timeout, 77 no permission, 78 backend"""
 
@@ -70,7 +70,7 @@ GROUPS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class WorkerInvocation:
     """What one call of the command asks for: to serve, unless one of the others is set."""
 
     options: WorkerOptions
@@ -80,14 +80,14 @@ class Order:
     check: bool = False
 
 
-class _Parser(Parser):
+class _Parser(CommandLineParser):
     def error(self, message: str) -> NoReturn:
         if message == "argument --fd: expected one argument":
             message = f"--fd has no number: if the shell has taken the placeholder for itself, {QUOTING}"
         raise UsageError(f"{message} (see forkserve-worker --help)")
 
 
-def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> Order:
+def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> WorkerInvocation:
     """Understand the arguments; raises UsageError, and SystemExit for --help and --version."""
     order, faults = read_worker_line(argv, environ)
     if faults:
@@ -95,7 +95,7 @@ def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> Order:
     return order
 
 
-def read_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Order, list[str]]:
+def read_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[WorkerInvocation, list[str]]:
     """Return what the arguments mean, and all that is wrong with them, defaults standing in for it.
 
     Raises UsageError for a flag without its value, and SystemExit for --help and --version.
@@ -117,7 +117,7 @@ def read_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[O
     own = {name: given.pop(name) for name in ("list_backends", "json", "install_backend", "check")}
     if words:
         given["application"] = words[-1]
-    return Order(options=_build(given, environ, faults), **own), faults
+    return WorkerInvocation(options=_build(given, environ, faults), **own), faults
 
 
 def _parser() -> argparse.ArgumentParser:

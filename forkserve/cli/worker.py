@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from forkserve.backends.registry import find, state_of
 from forkserve.cli.backends import backends_json, backends_table
 from forkserve.cli.ending import ended, say
-from forkserve.cli.serving import Order, parse_worker_line
+from forkserve.cli.serving import WorkerInvocation, parse_worker_line
 from forkserve.errors import ExitCode, UsageError
 from forkserve.unix.home import return_to_start
 from forkserve.worker import Worker, check
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ended("forkserve-worker", lambda: _obey(parse_worker_line(arguments, os.environ)))
 
 
-def _obey(order: Order) -> int:
+def _obey(order: WorkerInvocation) -> int:
     if order.list_backends:
         say(f"{backends_json() if order.json else backends_table()}\n")
         return ExitCode.OK

@@ -1,5 +1,5 @@
-"""What a process is told by its master through the environment, beside the protocols of systemd: who it is, how long
-it may drain, and where it sees its siblings.
+"""What a process is told by its master through the environment, beside the protocols of systemd: which one it is, how
+long it may drain, and where it sees its siblings.
 
 Rules: pure. Both sides, which never import each other, take the names from here. LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES
 and NOTIFY_SOCKET are sd_listen_fds(3) and sd_notify(3) and are not repeated.
@@ -36,7 +36,7 @@ class Identity:
 
 
 def identity_from(environ: Mapping[str, str]) -> Identity | None:
-    """Return who this process is, or None when no forkserve has started it."""
+    """Return which process this is, or None when no forkserve has started it."""
     watcher, wid = environ.get(WATCHER, ""), environ.get(WID, "")
     return Identity(watcher, int(wid)) if watcher and wid.isdecimal() else None
 

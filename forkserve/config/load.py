@@ -44,7 +44,7 @@ class ConfigSource(Protocol):
         """The absolute path of the main file, if there is one."""
 
     def read(self) -> Config:
-        """Read it anew; raises ConfigErrors with everything that is wrong."""
+        """Read it again; raises ConfigErrors with everything that is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

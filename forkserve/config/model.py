@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from socket import AddressFamily, SocketKind
 
-from forkserve.config.options import MISSING, Origin, Reload, option
+from forkserve.config.options import MISSING, Origin, ReloadCost, option
 from forkserve.config.values import (
     at_least,
     between,
@@ -39,7 +39,7 @@ from forkserve.config.values import (
 
 __all__ = ["Config", "MasterOptions", "SocketOptions", "StreamClass", "StreamOptions", "WatcherOptions"]
 
-LIVE, RESPAWN, REBIND, RESTART = Reload.LIVE, Reload.RESPAWN, Reload.REBIND, Reload.RESTART
+LIVE, RESPAWN, REBIND, RESTART = ReloadCost.LIVE, ReloadCost.RESPAWN, ReloadCost.REBIND, ReloadCost.RESTART
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

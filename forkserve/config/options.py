@@ -24,7 +24,7 @@ __all__ = [
     "Option",
     "Origin",
     "Parse",
-    "Reload",
+    "ReloadCost",
     "names_of",
     "option",
     "options_of",
@@ -42,7 +42,7 @@ Check = Callable[[Any], str | None]
 MISSING: Any = dataclasses.MISSING
 
 
-class Reload(Enum):
+class ReloadCost(Enum):
     """What a change of an option's value costs at a reload, from cheapest to dearest."""
 
     LIVE = "applied at once"
@@ -71,7 +71,7 @@ class Option:
     help: str
     parse: Parse
     check: Check | None
-    reload: Reload
+    reload: ReloadCost
     cli: tuple[str, ...]
     aliases: tuple[str, ...]
     env: str | None
@@ -107,7 +107,7 @@ def option(  # noqa: PLR0913 - a declaration has as many parts as it has
     *,
     parse: Parse = str,
     check: Check | None = None,
-    reload: Reload = Reload.RESPAWN,
+    reload: ReloadCost = ReloadCost.RESPAWN,
     cli: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
     env: str | None = None,

@@ -78,7 +78,7 @@ def _wrong_type(option: Option, value: Value) -> str | None:
         fits = option.name in _TAKES_A_LIST or option.parse is paths
         return None if fits else "expected one value, got a list"
     if value.kind is Kind.INTEGER and option.parse is optional_octal:
-        # the number 660 in TOML is decimal, which nobody means who writes a file mode
+        # the number 660 in TOML is decimal, which no writer of a file mode means
         return f'write an octal number as a string, such as "0660"; got the number {value.text}'
     kinds, expected = _KINDS.get(unwrap(option.parse), ((Kind.STRING,), "a string"))
     if value.kind in kinds or (value.kind is Kind.INTEGER and option.name in _NAME_OR_NUMBER):

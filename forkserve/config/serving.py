@@ -221,7 +221,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyOptions:
-    """What is believed of those who stand between the client and us."""
+    """What is believed of the proxies between the client and the worker."""
 
     forwarded_allow_ips: tuple[str, ...] = option(
         ("127.0.0.1", "::1", "unix"),

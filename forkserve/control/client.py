@@ -21,7 +21,7 @@ from typing import Any, Self
 from forkserve.control.printable import printable
 from forkserve.errors import ControlError, ExitCode
 
-__all__ = ["Client", "TimedOutError"]
+__all__ = ["ControlClient", "TimedOutError"]
 
 
 class TimedOutError(ControlError):
@@ -60,7 +60,7 @@ def _refuse_stranger(path: Path, what: str, uid: int) -> None:
     raise ControlError(f"{path}: {what} belongs to {user}; run forkservectl as the user that runs forkserve")
 
 
-class Client:
+class ControlClient:
     """Calls verbs of one master. `timeout` in seconds bounds each answer; None waits for as long as the work takes."""
 
     def __init__(self, path: Path, *, timeout: float | None = None) -> None:

@@ -1,7 +1,7 @@
 """The verbs: one typed function each, over the master. No bytes here, and nothing of HTTP.
 
 A verb takes validated parameters and returns its answer, a Completion for work that takes time, or Steps, which are
-taken a few at a time, so that a question about hundreds of processes holds up no event. COMMANDS is the one table that
+taken a few at a time, so that a question about hundreds of processes holds up no event. VERBS is the one table that
 the server, its index and the tests read.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 
 import forkserve
 from forkserve.config.model import WatcherOptions
-from forkserve.config.options import Reload, options_of
+from forkserve.config.options import ReloadCost, options_of
 from forkserve.config.values import signal_name
-from forkserve.control.http import Stream
+from forkserve.control.http import StreamReply
 from forkserve.control.schema import (
     Amount,
     Done,
@@ -30,7 +30,7 @@ from forkserve.control.schema import (
     SignalTo,
     SlotReport,
     SocketReport,
-    Stopping,
+    StopTarget,
     Version,
     WatcherReport,
 )
@@ -42,7 +42,7 @@ from forkserve.suggest import nearest
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.snapshot import ProcessView, WatcherView
 
-__all__ = ["COMMANDS", "Command", "Context", "Steps"]
+__all__ = ["VERBS", "Verb", "Context", "Steps"]
 
 Steps = Generator[None, None, list[WatcherReport]]
 """Looks at one process in each step, and returns the answer."""
@@ -58,7 +58,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class Verb:
     """One verb: the structure its parameters must fit, whether it only reads, and the function that does it."""
 
     parameters: type[Any]
@@ -69,9 +69,7 @@ class Command:
 def _version(context: Context, _asked: Nothing) -> Version:
     master = context.master
     uptime = master.loop.now() - master.started_at
-    return Version(
-        forkserve.__version__, os.getpid(), round(uptime, 3), list(COMMANDS), master.name, master.description
-    )
+    return Version(forkserve.__version__, os.getpid(), round(uptime, 3), list(VERBS), master.name, master.description)
 
 
 def _list(context: Context, _asked: Nothing) -> list[str]:
@@ -149,26 +147,26 @@ def _listsockets(context: Context, _asked: Nothing) -> list[SocketReport]:
     ]
 
 
-def _events(context: Context, asked: Events) -> Stream:
+def _events(context: Context, asked: Events) -> StreamReply:
     watcher = "" if asked.watcher is None else context.master.view(asked.watcher).name
     last = KEPT if asked.after and not asked.last else asked.last
     first = context.events.past(watcher=watcher, last=last, after=asked.after)
-    return Stream(first, partial(context.events.follow, watcher=watcher) if asked.follow else None)
+    return StreamReply(first, partial(context.events.follow, watcher=watcher) if asked.follow else None)
 
 
-def _start(context: Context, asked: Stopping) -> Completion:
+def _start(context: Context, asked: StopTarget) -> Completion:
     return context.master.start(asked.watcher)
 
 
-def _stop(context: Context, asked: Stopping) -> Completion:
+def _stop(context: Context, asked: StopTarget) -> Completion:
     return context.master.stop(asked.watcher)
 
 
-def _restart(context: Context, asked: Stopping) -> Completion:
+def _restart(context: Context, asked: StopTarget) -> Completion:
     return context.master.restart(asked.watcher)
 
 
-def _reload(context: Context, asked: Stopping) -> Completion:
+def _reload(context: Context, asked: StopTarget) -> Completion:
     return context.master.reload(asked.watcher)
 
 
@@ -206,7 +204,7 @@ def _cannot_set(name: str) -> str:
         return f"unknown option {name!r}{nearest(name, known)}"
     cost = known[name].reload
     how = "change it in the configuration, then `forkservectl reloadconfig`"
-    return f"{name} cannot be set while running{'' if cost is Reload.LIVE else f' ({cost.value})'}: {how}"
+    return f"{name} cannot be set while running{'' if cost is ReloadCost.LIVE else f' ({cost.value})'}: {how}"
 
 
 def _signal(context: Context, asked: SignalTo) -> Done:
@@ -226,22 +224,22 @@ def _quit(context: Context, _asked: Quitting) -> Completion:
     return context.master.quit()
 
 
-COMMANDS: dict[str, Command] = {
-    "version": Command(Nothing, True, _version),
-    "list": Command(Nothing, True, _list),
-    "status": Command(Selected, True, _status),
-    "stats": Command(Selected, True, _stats),
-    "listsockets": Command(Nothing, True, _listsockets),
-    "events": Command(Events, True, _events),
-    "start": Command(Stopping, False, _start),
-    "stop": Command(Stopping, False, _stop),
-    "restart": Command(Stopping, False, _restart),
-    "reload": Command(Stopping, False, _reload),
-    "reloadconfig": Command(Nothing, False, _reloadconfig),
-    "incr": Command(Amount, False, _incr),
-    "decr": Command(Amount, False, _decr),
-    "set": Command(SetOptions, False, _set),
-    "signal": Command(SignalTo, False, _signal),
-    "reopenlogs": Command(Nothing, False, _reopenlogs),
-    "quit": Command(Quitting, False, _quit),
+VERBS: dict[str, Verb] = {
+    "version": Verb(Nothing, True, _version),
+    "list": Verb(Nothing, True, _list),
+    "status": Verb(Selected, True, _status),
+    "stats": Verb(Selected, True, _stats),
+    "listsockets": Verb(Nothing, True, _listsockets),
+    "events": Verb(Events, True, _events),
+    "start": Verb(StopTarget, False, _start),
+    "stop": Verb(StopTarget, False, _stop),
+    "restart": Verb(StopTarget, False, _restart),
+    "reload": Verb(StopTarget, False, _reload),
+    "reloadconfig": Verb(Nothing, False, _reloadconfig),
+    "incr": Verb(Amount, False, _incr),
+    "decr": Verb(Amount, False, _decr),
+    "set": Verb(SetOptions, False, _set),
+    "signal": Verb(SignalTo, False, _signal),
+    "reopenlogs": Verb(Nothing, False, _reopenlogs),
+    "quit": Verb(Quitting, False, _quit),
 }

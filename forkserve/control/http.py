@@ -13,13 +13,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import h11
 
-__all__ = ["BODY_LIMIT", "Exchange", "Refused", "Reply", "Request", "Stream"]
+__all__ = ["BODY_LIMIT", "ControlExchange", "RequestRefused", "Reply", "Request", "StreamReply"]
 
 BODY_LIMIT = 64 * 1024
 HEAD_LIMIT = 16 * 1024
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request cannot be taken; `reply` says why, and the connection ends after it."""
 
     def __init__(self, status: HTTPStatus, text: str) -> None:
@@ -47,7 +47,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamReply:
     """A reply without an end: `first` is sent at once, then what `follow` pushes; None ends it after `first`.
 
     `follow` is called with a function that sends bytes, and returns what is called when the client has gone.
@@ -57,7 +57,7 @@ class Stream:
     follow: Callable[[Callable[[bytes], None]], Callable[[], None]] | None
 
 
-class Exchange:
+class ControlExchange:
     """The requests and replies of one connection, in turn."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Exchange:
         try:
             return self._advance()
         except h11.RemoteProtocolError as error:
-            raise Refused(HTTPStatus(error.error_status_hint), str(error)) from None
+            raise RequestRefused(HTTPStatus(error.error_status_hint), str(error)) from None
 
     def _advance(self) -> Request | None:
         while True:
@@ -92,7 +92,7 @@ class Exchange:
             elif isinstance(event, h11.Data):
                 self._body += event.data
                 if len(self._body) > BODY_LIMIT:
-                    raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body is at most {BODY_LIMIT} bytes")
+                    raise RequestRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body is at most {BODY_LIMIT} bytes")
             elif isinstance(event, h11.EndOfMessage) and self._head is not None:
                 return _request(self._head, bytes(self._body))
 
@@ -152,5 +152,5 @@ def _request(head: h11.Request, body: bytes) -> Request:
     try:
         split = urlsplit(head.target.decode("ascii", "replace"))
     except ValueError as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"the target is no address: {error}") from None
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, f"the target is no address: {error}") from None
     return Request(head.method.decode("ascii"), unquote(split.path), dict(parse_qsl(split.query)), body)

@@ -49,7 +49,7 @@ def default_path(configuration: str | None, *, shared: tuple[str, str] = _SHARED
     """Return where this master's socket goes, its folder made and proven to be ours; None where no folder can be had.
 
     `shared` are the folders of the system in which root, and in which anybody, may have one of his own. One
-    that another user owns or may write to is passed over: whoever owns it could put a socket of his own there.
+    that another user owns or may write to is passed over, since that user could put another socket there.
     """
     name = _file_name(configuration, os.getpid())
     for folder in _candidates(shared):

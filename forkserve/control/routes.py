@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from forkserve.control.commands import COMMANDS, Command, Context, Steps
-from forkserve.control.http import Reply, Request, Stream
+from forkserve.control.commands import VERBS, Context, Steps, Verb
+from forkserve.control.http import Reply, Request, StreamReply
 from forkserve.control.printable import printable
 from forkserve.control.schema import Done
 from forkserve.control.server import Respond
@@ -68,7 +68,7 @@ class Routes:
         if not command.reads:
             asked = request.body[:LONGEST].decode("utf-8", "replace").replace("\n", " ")
             log.info("control: %s %s", printable(request.path.removeprefix(_PREFIX)), printable(asked))
-        if isinstance(answer, Stream):
+        if isinstance(answer, StreamReply):
             respond(answer)
         elif isinstance(answer, Generator):
             self._take_steps(answer, respond)
@@ -105,19 +105,19 @@ class _Mistake(ControlError):
         self.headers = headers
 
 
-def _find(request: Request) -> Command:
+def _find(request: Request) -> Verb:
     path = request.path.rstrip("/")
     verb = "version" if path == "/v1" else path.removeprefix(_PREFIX)
-    if (path != "/v1" and not path.startswith(_PREFIX)) or verb not in COMMANDS:
-        raise _Mistake(HTTPStatus.NOT_FOUND, f"no verb {verb!r}{nearest(verb, COMMANDS)}; GET /v1 lists them")
-    command = COMMANDS[verb]
+    if (path != "/v1" and not path.startswith(_PREFIX)) or verb not in VERBS:
+        raise _Mistake(HTTPStatus.NOT_FOUND, f"no verb {verb!r}{nearest(verb, VERBS)}; GET /v1 lists them")
+    command = VERBS[verb]
     if request.method == "POST" or (command.reads and request.method in ("GET", "HEAD")):
         return command
     allowed = "GET, HEAD, POST" if command.reads else "POST"
     raise _Mistake(HTTPStatus.METHOD_NOT_ALLOWED, f"{verb} is asked by {allowed}", (("Allow", allowed),))
 
 
-def _parameters(command: Command, request: Request) -> Any:
+def _parameters(command: Verb, request: Request) -> Any:
     try:
         given = msgspec.json.decode(request.body) if request.body.strip() else {}
         if not isinstance(given, dict):

@@ -21,7 +21,7 @@ __all__ = [
     "SetOptions",
     "SignalTo",
     "SocketReport",
-    "Stopping",
+    "StopTarget",
     "Version",
     "WatcherReport",
 ]
@@ -39,7 +39,7 @@ class Selected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watcher: str | None = None
 
 
-class Stopping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StopTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher, or all; with `waiting` false the answer comes at once, and not when the work is done."""
 
     watcher: str | None = None

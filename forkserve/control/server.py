@@ -26,11 +26,11 @@ from typing import Protocol
 
 import msgspec
 
-from forkserve.control.http import Exchange, Refused, Reply, Request, Stream
+from forkserve.control.http import ControlExchange, Reply, Request, RequestRefused, StreamReply
 from forkserve.control.place import is_live
 from forkserve.errors import BindError, ExitCode
 
-__all__ = ["ControlServer", "Handler", "Loop", "Respond", "Timer"]
+__all__ = ["ControlServer", "Handler", "ControlLoop", "Respond", "ControlTimer"]
 
 log = logging.getLogger("forkserve.control")
 
@@ -44,14 +44,14 @@ STREAM_LIMIT = 1024 * 1024
 """Bytes that wait for a client which follows the events; one that reads no faster is dropped."""
 
 
-class Timer(Protocol):
+class ControlTimer(Protocol):
     """An appointment with the loop that can be called off."""
 
     def cancel(self) -> None:
         """Call it off; a second time does nothing."""
 
 
-class Loop(Protocol):
+class ControlLoop(Protocol):
     """What this server needs of the master's loop."""
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
@@ -60,11 +60,11 @@ class Loop(Protocol):
     def unwatch(self, fd: int) -> None:
         """Forget a descriptor."""
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, delay: float, callback: Callable[[], None]) -> ControlTimer:
         """Call back once, `delay` seconds from now."""
 
 
-Respond = Callable[[Reply | Stream], None]
+Respond = Callable[[Reply | StreamReply], None]
 """Give the reply; may be called later, and is harmless when the client has gone."""
 
 Handler = Callable[[Request, Respond], None]
@@ -75,7 +75,7 @@ class ControlServer:
     """Listens on a Unix socket at `path` and hands each request to `handler`."""
 
     def __init__(
-        self, path: Path, loop: Loop, handler: Handler, *, mode: int = 0o600, uids: Collection[int] = ()
+        self, path: Path, loop: ControlLoop, handler: Handler, *, mode: int = 0o600, uids: Collection[int] = ()
     ) -> None:
         self.path = path
         self._loop = loop
@@ -84,7 +84,7 @@ class ControlServer:
         self._connections: set[_Connection] = set()
         self._listener = _listen(path, mode)
         self._inode = os.stat(path).st_ino
-        self._paused: Timer | None = None
+        self._paused: ControlTimer | None = None
         loop.watch(self._listener.fileno(), selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
@@ -126,21 +126,21 @@ class _Connection:
     """One client: reads a request, waits for its reply, writes it, and so on until either side ends it."""
 
     def __init__(
-        self, client: socket.socket, loop: Loop, handler: Handler, forget: Callable[[_Connection], None]
+        self, client: socket.socket, loop: ControlLoop, handler: Handler, forget: Callable[[_Connection], None]
     ) -> None:
         client.setblocking(False)
         self._socket = client
         self._loop = loop
         self._handler = handler
         self._forget = forget
-        self._exchange = Exchange()
+        self._exchange = ControlExchange()
         self._outgoing = bytearray()
         self._busy = False
         self._closing = False
         self._closed = False
         self._streaming = False
         self._unfollow: Callable[[], None] = _nothing
-        self._timer: Timer | None = None
+        self._timer: ControlTimer | None = None
         self._expect()
         loop.watch(client.fileno(), selectors.EVENT_READ, self._ready)
 
@@ -201,7 +201,7 @@ class _Connection:
         while not (self._busy or self._closing or self._closed):
             try:
                 request = self._exchange.next_request()
-            except Refused as error:
+            except RequestRefused as error:
                 self.refuse(error.status, str(error))
                 return
             if request is None:
@@ -212,10 +212,10 @@ class _Connection:
             self._at_ease()
             self._handler(request, self._respond)
 
-    def _respond(self, reply: Reply | Stream) -> None:
+    def _respond(self, reply: Reply | StreamReply) -> None:
         if self._closed:
             return
-        if isinstance(reply, Stream):
+        if isinstance(reply, StreamReply):
             self._stream(reply)
             return
         self._busy = False
@@ -227,7 +227,7 @@ class _Connection:
         self._expect()
         self._advance()
 
-    def _stream(self, stream: Stream) -> None:
+    def _stream(self, stream: StreamReply) -> None:
         self._streaming = True
         self._send(self._exchange.begin_stream() + self._exchange.piece(stream.first))
         if stream.follow is not None:

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from forkserve.config.model import StreamOptions
-from forkserve.logwriter.protocol import LARGEST, Captured, Order, pack, unpack
+from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, pack, unpack
 from forkserve.logwriter.server import write_logs
 from forkserve.unix.fork_function import fork_companion
 
@@ -88,7 +88,7 @@ class Streams:
                 os.close(pipe.writing)
                 captured = Captured(name, pid, is_stderr, pipe.options)
                 held.append((captured, pipe.reading))
-                self._send(pack(Order.ADD, captured.facts()), pipe.reading)
+                self._send(pack(LogOrder.ADD, captured.facts()), pipe.reading)
         if held:
             self._held[pid] = held
 
@@ -108,9 +108,9 @@ class Streams:
                 os.close(reading)
 
     def reopen(self) -> None:
-        """Have all files opened anew, as logrotate expects after SIGUSR1."""
+        """Have all files reopened, as logrotate expects after SIGUSR1."""
         if self.pid is not None:
-            self._send(pack(Order.REOPEN), None)
+            self._send(pack(LogOrder.REOPEN), None)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when the writer has something to say; -1 while there is none."""
@@ -137,13 +137,13 @@ class Streams:
         self._fork()
         for each in self._held.values():
             for captured, reading in each:
-                self._send(pack(Order.ADD, captured.facts()), reading)
+                self._send(pack(LogOrder.ADD, captured.facts()), reading)
 
     def close(self) -> int | None:
         """Let the writer finish, and return its pid, to be reaped: it writes what is left and ends within 10 s."""
         pid = self.pid
         if self._socket is not None:
-            self._send(pack(Order.CLOSE), None)
+            self._send(pack(LogOrder.CLOSE), None)
         self._drop_socket()
         for each in self._held.values():
             for _, reading in each:

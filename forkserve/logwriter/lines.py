@@ -1,7 +1,7 @@
 """Cuts what a process writes into lines, and puts its name before each of them. Pure: bytes in, lines out.
 
 A line is passed on when it is whole, so that the lines of two processes never mix. One that is longer than the cap is
-passed on in pieces, each a line of its own, since waiting for its end might take all memory.
+passed on in pieces, each a separate line, since waiting for its end might take all memory.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Decoration:
 
     @classmethod
     def of(cls, options: StreamOptions, name: str, pid: int) -> Decoration:
-        """Return what the options ask for; without a colour of its own a fancy stream has one by its watcher's name."""
+        """Return what the options ask for; a fancy stream has one by its watcher's name."""
         if options.kind is not StreamClass.FANCY_STDOUT:
             return cls(name, pid, options.time_format, options.prefix)
         by_name = _COLORS[zlib.crc32(name.partition("[")[0].encode()) % len(_COLORS)]

@@ -12,13 +12,13 @@ from typing import Any
 
 from forkserve.config.model import StreamClass, StreamOptions
 
-__all__ = ["LARGEST", "Captured", "Order", "captured_from", "pack", "unpack"]
+__all__ = ["LARGEST", "Captured", "LogOrder", "captured_from", "pack", "unpack"]
 
 LARGEST = 16 * 1024
 """Bytes of one datagram at most."""
 
 
-class Order(Enum):
+class LogOrder(Enum):
     """The word by which each datagram begins."""
 
     ADD = "add"
@@ -29,7 +29,7 @@ class Order(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One output of one process: who writes it, and what becomes of it."""
+    """One output of one process: which one writes it, and what becomes of it."""
 
     name: str
     pid: int
@@ -50,12 +50,12 @@ def captured_from(facts: dict[str, Any]) -> Captured:
     return Captured(facts["name"], facts["pid"], facts["is_stderr"], StreamOptions(**options))
 
 
-def pack(order: Order, facts: dict[str, Any] | None = None) -> bytes:
+def pack(order: LogOrder, facts: dict[str, Any] | None = None) -> bytes:
     """Return one datagram."""
     return json.dumps([order.value, facts or {}]).encode()
 
 
-def unpack(data: bytes) -> tuple[Order, dict[str, Any]]:
+def unpack(data: bytes) -> tuple[LogOrder, dict[str, Any]]:
     """Return what one datagram says."""
     word, facts = json.loads(data)
-    return Order(word), facts
+    return LogOrder(word), facts

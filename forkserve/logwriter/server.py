@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass, field
 
 from forkserve.logwriter.lines import Decoration, LineSplitter
-from forkserve.logwriter.protocol import LARGEST, Captured, Order, captured_from, pack, unpack
-from forkserve.logwriter.sinks import Queue, key_of, sink_for
+from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, captured_from, pack, unpack
+from forkserve.logwriter.sinks import SinkQueue, key_of, sink_for
 from forkserve.logwriter.syslog import Syslog
 
 __all__ = ["LAST_WORDS", "write_logs"]
@@ -39,7 +39,7 @@ class _Source:
 
     captured: Captured
     decoration: Decoration
-    queue: Queue
+    queue: SinkQueue
     splitter: LineSplitter = field(default_factory=LineSplitter)
 
     def pass_on(self, lines: list[bytes]) -> None:
@@ -65,7 +65,7 @@ class _Writer:
     def __init__(self, master: socket.socket) -> None:
         self._master = master
         self._sources: dict[int, _Source] = {}
-        self._queues: dict[tuple[str, str], Queue] = {}
+        self._queues: dict[tuple[str, str], SinkQueue] = {}
         self._poll = select.epoll()
         self._poll.register(master, select.EPOLLIN)
         self._deadline: float | None = None
@@ -104,16 +104,16 @@ class _Writer:
             self._stop(_ORPHANED)
             return
         order, facts = unpack(data)
-        if order is Order.ADD and fds:
+        if order is LogOrder.ADD and fds:
             try:
                 self._add(fds[0], captured_from(facts))
             except Exception as error:  # noqa: BLE001 - all the other outputs must go on
                 self._warn(f"the output of {facts.get('name')} cannot be captured: {error}")
                 os.close(fds[0])
-        elif order is Order.REOPEN:
+        elif order is LogOrder.REOPEN:
             for queue in self._queues.values():
                 queue.reopen()
-        elif order is Order.CLOSE:
+        elif order is LogOrder.CLOSE:
             self._stop(LAST_WORDS)
 
     def _stop(self, patience: float) -> None:
@@ -125,7 +125,7 @@ class _Writer:
         key = key_of(captured.options)
         if key not in self._queues:
             place = key[1] or key[0]
-            self._queues[key] = Queue(sink_for(captured.options, self._warn), place, self._warn)
+            self._queues[key] = SinkQueue(sink_for(captured.options, self._warn), place, self._warn)
         decoration = Decoration.of(captured.options, captured.name, captured.pid)
         self._sources[fd] = _Source(captured, decoration, self._queues[key])
         os.set_blocking(fd, False)
@@ -159,4 +159,4 @@ class _Writer:
     def _warn(self, text: str) -> None:
         """Have the master log it. Runs in the thread of a sink; a master that does not listen is not waited for."""
         with contextlib.suppress(OSError, json.JSONDecodeError):
-            self._master.send(pack(Order.WARN, {"text": text}), socket.MSG_DONTWAIT)
+            self._master.send(pack(LogOrder.WARN, {"text": text}), socket.MSG_DONTWAIT)

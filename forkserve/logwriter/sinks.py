@@ -19,7 +19,7 @@ from forkserve.config.model import StreamClass, StreamOptions
 from forkserve.logwriter.files import log_file
 from forkserve.logwriter.syslog import Syslog
 
-__all__ = ["LIMIT", "Queue", "Sink", "key_of", "sink_for"]
+__all__ = ["LIMIT", "SinkQueue", "Sink", "key_of", "sink_for"]
 
 LIMIT = 1024 * 1024
 """Bytes that wait for one sink at most."""
@@ -40,7 +40,7 @@ class Sink(Protocol):
         """Write, and return how many bytes are out; raises OSError."""
 
     def reopen(self) -> None:
-        """Find the place anew at the next write."""
+        """Open the destination again at the next write."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -50,7 +50,7 @@ class _Stdout:
     def write(self, data: bytes) -> int:
         try:
             return os.write(1, data)
-        except BlockingIOError:  # somebody who shares the terminal or pipe has made it non-blocking
+        except BlockingIOError:  # another process that shares the terminal or pipe made it non-blocking
             select.select((), (1,), ())
             return 0
 
@@ -77,7 +77,7 @@ def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
     return Syslog(place) if kind == "syslog" else log_file(options, place, report)
 
 
-class Queue:
+class SinkQueue:
     """Lines that wait for one sink, and the thread that writes them.
 
     `place` names the sink in messages; `report` is called, in the thread, with one line when writing begins to fail.
@@ -110,13 +110,13 @@ class Queue:
             self._changed.notify()
 
     def wants_a_pause(self) -> bool:
-        """True while it is half full of lines that are being written: whoever has more had better wait."""
+        """True while it is half full of lines that are being written: producers should wait."""
         with self._changed:
             is_stuck = self._failing or time.monotonic() - self._progress > _STUCK
             return self._size > self._limit // 2 and not is_stuck
 
     def reopen(self) -> None:
-        """Have the sink find its place anew before the next write."""
+        """Have the sink open its destination again before the next write."""
         with self._changed:
             self._reopen = True
             self._changed.notify()

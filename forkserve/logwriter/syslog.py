@@ -49,7 +49,7 @@ class Syslog:
         return sock
 
     def reopen(self) -> None:
-        """Connect anew before the next line."""
+        """Reconnect before the next line."""
         sock, self._socket = self._socket, None
         if sock is not None:
             with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ from forkserve.config.launch import ReloadOptions
 from forkserve.unix.deafness import leave_signals_to_main
 from forkserve.unix.home import START, here
 
-__all__ = ["Reloader", "loads_anew", "own_files"]
+__all__ = ["CodeReloader", "can_load", "own_files"]
 
 log = logging.getLogger("forkserve.reloader")
 
@@ -36,7 +36,7 @@ BY_TIME = "FORKSERVE_RELOADER"
 SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "env"})
 
 
-class Reloader:
+class CodeReloader:
     """Watches the application's source; `changed` is called once, on the reloader's own thread."""
 
     def __init__(self, options: ReloadOptions, changed: Callable[[str], None]) -> None:
@@ -97,7 +97,7 @@ class Reloader:
         return found
 
 
-def loads_anew(folder: str | None) -> bool:
+def can_load(folder: str | None) -> bool:
     """Return whether the command of this process could load its application now, in a process that starts in `folder`.
 
     What is wrong with it goes to stderr. The answer is what it prints, not its exit status: in a process with libev,

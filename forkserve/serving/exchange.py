@@ -45,7 +45,7 @@ class BaseExchange:
     keeper: ClassVar[str]
     """Name of the attribute that keeps the request's body, or is None."""
     site: ClassVar[Any]
-    """Set by the backend on a subclass of its own."""
+    """Set by the backend on its subclass."""
     error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)
 
     @property
@@ -86,7 +86,7 @@ class BaseExchange:
         return self.error(self.site.responder, code, method=line.method, modern=line.modern, keep=self.may_keep())
 
     def note(self, status: int, size: int) -> None:
-        """Know that the response is out, `size` bytes of body; for exchanges that are logged."""
+        """Called when the response is out, with `size` bytes of body; for exchanges that are logged."""
 
     def client(self) -> str:
         """Return the client's address, as the access log has it; empty where it is unknown."""

@@ -23,17 +23,17 @@ from forkserve.unix.listeners import address_of, bind
 from forkserve.unix.notify import take_listen_fds
 from forkserve.unix.socketfiles import SocketFile
 
-__all__ = ["KEPT", "Listener", "backlog_of", "describe", "inherited", "open_listeners", "read_fd"]
+__all__ = ["KEPT", "InheritedListener", "backlog_of", "describe", "inherited", "open_listeners", "read_fd"]
 
 KEPT = "FORKSERVE_KEPT_FDS"
-"""Variable in which a worker that executes itself anew names the sockets it goes on with."""
+"""Variable in which a worker that executes itself again names the sockets it goes on with."""
 QUOTING = "quote it: --fd '$(circus.sockets.web)'"
 ALONE = "or bind one here: --bind :8000"
 SO_ACCEPTCONN = getattr(socket, "SO_ACCEPTCONN", 30)
 
 
-class Listener(socket.socket):
-    """A socket that listens already: listen() is for whoever bound it, so here it does nothing."""
+class InheritedListener(socket.socket):
+    """A socket that listens already: listen() was called where it was bound, and does nothing here."""
 
     file: SocketFile | None = None
     """What is to be removed at the end, if it was bound here."""
@@ -44,7 +44,7 @@ class Listener(socket.socket):
         """Keep the backlog as it is."""
 
 
-def open_listeners(options: ListenOptions, environ: MutableMapping[str, str]) -> tuple[Listener, ...]:
+def open_listeners(options: ListenOptions, environ: MutableMapping[str, str]) -> tuple[InheritedListener, ...]:
     """Return what is to be served on, non-blocking; raises UsageError for a bad --fd, BindError for a bad --bind.
 
     What `environ` says of descriptors is taken out of it, since it is not meant for the application's own children.
@@ -85,7 +85,7 @@ def read_fd(text: str) -> int:
     )
 
 
-def inherited(fd: int, source: str) -> Listener:
+def inherited(fd: int, source: str) -> InheritedListener:
     """Rebuild the socket of an inherited descriptor; raises UsageError that says what it is instead."""
     label = f"{source} {fd}" if source == "--fd" else f"{source} (descriptor {fd})"
     try:
@@ -98,7 +98,7 @@ def inherited(fd: int, source: str) -> Listener:
     if not stat.S_ISSOCK(mode):
         raise UsageError(f"{label}: descriptor {fd} is {_kind(mode)}, not a socket")
     os.set_inheritable(fd, False)
-    listener = Listener(fileno=fd)
+    listener = InheritedListener(fileno=fd)
     if listener.type != socket.SOCK_STREAM:
         raise UsageError(f"{label}: is a {_name(listener.type)} socket; HTTP needs SOCK_STREAM")
     if not listener.getsockopt(socket.SOL_SOCKET, SO_ACCEPTCONN):
@@ -148,13 +148,13 @@ def _address(text: str) -> Address:
         raise UsageError(f"--host: {error}") from None
 
 
-def _bind(address: Address, backlog: int) -> Listener:
+def _bind(address: Address, backlog: int) -> InheritedListener:
     family = socket.AF_UNIX if address.path is not None else socket.AF_INET
     options = SocketOptions(
         name="web", host=address.host, port=address.port, family=family, path=address.path, backlog=backlog
     )
     made = bind(options)
-    listener = Listener(fileno=made.socket.detach())
+    listener = InheritedListener(fileno=made.socket.detach())
     # The object must know it too: its duplicates are made to block otherwise, and with them the one socket beneath.
     listener.setblocking(False)
     listener.file = made.file
@@ -162,12 +162,12 @@ def _bind(address: Address, backlog: int) -> Listener:
     return listener
 
 
-def _kept(fd: int, options: ListenOptions) -> Listener:
-    """Take over a socket from this same process before it executed itself anew, and its file if it had made one."""
+def _kept(fd: int, options: ListenOptions) -> InheritedListener:
+    """Take over a socket from this same process before it executed itself again, and its file if it had made one."""
     listener = inherited(fd, KEPT)
     name = listener.getsockname()
     addresses = _addresses(options)
-    # Where both kinds were given it is not told apart, and nobody is harmed who is taken for a sibling.
+    # Where both kinds were given it is not told apart, and it does no harm to take one for the other.
     listener.own = bool(addresses) and not options.fd and all(each.fd is None for each in addresses)
     if listener.family == socket.AF_UNIX and name in {each.path for each in addresses}:
         with contextlib.suppress(OSError):
@@ -176,7 +176,7 @@ def _kept(fd: int, options: ListenOptions) -> Listener:
     return listener
 
 
-def _check(listener: Listener, options: ListenOptions) -> None:
+def _check(listener: InheritedListener, options: ListenOptions) -> None:
     if options.address_family not in (None, listener.family):
         raise UsageError(f"--address-family {_name(options.address_family)}: the socket is {_name(listener.family)}")
     if options.socket_type not in (None, listener.type):

@@ -20,7 +20,7 @@ from forkserve.serving.http.conditional import Conditions, Selection, etag_of, s
 from forkserve.serving.http.dates import date_text
 from forkserve.unix.beneath import open_beneath
 
-__all__ = ["Folders", "Found", "Static"]
+__all__ = ["Folders", "Found", "WsgiStatic"]
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
@@ -92,7 +92,7 @@ class Folders:
         return [*headers, ("Content-Encoding", coding)] if coding else headers
 
 
-class Static:
+class WsgiStatic:
     """A WSGI application in front of another; serves what lies in its folders."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], folders: Sequence[tuple[str, str]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkserve.serving.http.response import Framing, Start
+from forkserve.serving.http.response import Framing, ResponseStart
 
 __all__ = ["Stream"]
 
@@ -20,7 +20,7 @@ class Stream:
 
     __slots__ = ("_framing", "_left", "_trailers", "bodiless", "keep", "size")
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: ResponseStart) -> None:
         self._framing = start.framing
         self._left = start.length or 0
         self._trailers = b""

@@ -16,7 +16,7 @@ from forkserve.supervision.command import Outputs
 from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event, Warned
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.os.spawn import SpawnError, Stage
+from forkserve.supervision.os.spawn import SpawnError, SpawnStage
 
 __all__ = ["AuxiliaryProcesses"]
 
@@ -61,7 +61,7 @@ class AuxiliaryProcesses:
             output = self._opened[identity] = self._streams.open(stdout, stderr)
         except OSError as error:
             text = f"cannot capture the output of {identity}: {error.strerror}"
-            raise SpawnError(error.errno or 0, Stage.DESCRIPTORS, text) from None
+            raise SpawnError(error.errno or 0, SpawnStage.DESCRIPTORS, text) from None
         self._watch_streams()
         return Outputs(
             _choose(output.stdout_fd, 1, closed=options.close_child_stdout),
@@ -92,7 +92,7 @@ class AuxiliaryProcesses:
             self._guard.ended(pgid)
 
     def reopen(self) -> None:
-        """Have every file of captured output opened anew."""
+        """Have every file of captured output reopened."""
         self._streams.reopen()
 
     def reaped(self, pid: int) -> None:

@@ -1,7 +1,8 @@
 """Turns the options of a watcher into what starts one of its processes: words, environment, descriptors, credentials.
 
 Rules: users and groups are looked up once, by `prepare`, since a directory service may be slow; the rest is decided at
-each spawn, when the slot is known. A process gets a NOTIFY_SOCKET for itself, never that of whoever started the master.
+each spawn, when the slot is known. A process gets a NOTIFY_SOCKET for itself, never the one
+that the master was started with.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from forkserve.config.values import words
 from forkserve.errors import ConfigError
 from forkserve.supervision.os.spawn import FIRST_SOCKET, SpawnSpec
 from forkserve.unix.privileges import Credentials, resolve
-from forkserve.unix.scoreboard import Place
+from forkserve.unix.scoreboard import RecordHandle
 
-__all__ = ["Command", "FdFor", "Outputs", "credentials_of", "mixed_readers", "prepare"]
+__all__ = ["ProcessTemplate", "FdFor", "Outputs", "credentials_of", "mixed_readers", "prepare"]
 
 _NOT_INHERITED = frozenset(
     {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD}
@@ -67,7 +68,7 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ProcessTemplate:
     """Everything about a watcher's processes that does not depend on the slot."""
 
     options: WatcherOptions
@@ -113,8 +114,8 @@ class Command:
     def runs_side_by_side(self) -> bool:
         """True when an old and a new process may run at once.
 
-        They may when they share sockets of ours, or when there are several anyhow. A single process with a port or a
-        folder of its own (a database, a scheduler) would collide with its successor: it is stopped first.
+        They may when they share sockets of ours, or when there are several anyhow. A single process that owns a port
+        or a folder (a database, a scheduler) would collide with its successor: it is stopped first.
         """
         options = self.options
         return not options.singleton and (bool(self.all_sockets) or options.numprocesses > 1)
@@ -124,7 +125,7 @@ class Command:
         wid: int,
         fd_for: FdFor,
         outputs: Outputs,
-        place: Place | None = None,
+        place: RecordHandle | None = None,
         notify_address: str | None = None,
     ) -> SpawnSpec:
         """Return how to start the process of one slot; raises ConfigError when its words cannot be split."""
@@ -198,7 +199,7 @@ def prepare(
     *,
     inherited: Mapping[str, str],
     credentials: Credentials | None,
-) -> Command:
+) -> ProcessTemplate:
     """Return the command of a watcher; raises ConfigError for a quotation that is wrong.
 
     `numbers` are the queues of all sockets by name, in the order of the configuration; `credentials` are what
@@ -206,7 +207,7 @@ def prepare(
     """
     sockets = sockets_for(options, tuple(numbers))
     by_name = {name.lower(): number for name, number in numbers.items()}
-    command = Command(options, sockets, credentials, inherited, by_name)
+    command = ProcessTemplate(options, sockets, credentials, inherited, by_name)
     if not options.shell:
         try:
             shlex.split(f"{options.cmd} {options.args}")
@@ -215,7 +216,7 @@ def prepare(
     return command
 
 
-def mixed_readers(commands: Iterable[Command], sockets: Iterable[SocketOptions]) -> list[str]:
+def mixed_readers(commands: Iterable[ProcessTemplate], sockets: Iterable[SocketOptions]) -> list[str]:
     """Return a warning for each socket that our worker makes non-blocking for a program that may wait in accept(2)."""
     commands = tuple(commands)
     warnings = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from forkserve.config.model import Config
 from forkserve.socketpool import SocketChange
-from forkserve.supervision.command import Command
+from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.jobqueue import JobQueue
 from forkserve.supervision.jobs import Reload, Resize, Start
@@ -26,7 +26,7 @@ class Undo:
     """How a watcher was before a change: its command, number of processes, whether it ran, whether it was removed."""
 
     name: str
-    command: Command
+    command: ProcessTemplate
     target: int
     up: bool
     removed: bool = False
@@ -53,7 +53,7 @@ class ConfigChange:
         return not (self.undo or self.added) and self.sockets.is_empty and self.old.sockets == self.new.sockets
 
 
-def plan_change(supervisor: Supervisor, prepared: Preparation) -> tuple[ConfigChange, Plan, dict[str, Command]]:
+def plan_change(supervisor: Supervisor, prepared: Preparation) -> tuple[ConfigChange, Plan, dict[str, ProcessTemplate]]:
     """Bind what is new and compare the rest; raises ForkserveError with nothing changed."""
     new = prepared.config
     sockets = supervisor.pool.prepare(new.sockets, prepared.targets)
@@ -92,7 +92,9 @@ def _before(supervisor: Supervisor, name: str, *, removed: bool = False, replace
     return Undo(name, watcher.command, watcher.target, watcher.up, removed, replaced)
 
 
-def change_watcher(queue: JobQueue, change: WatcherChange, command: Command, *, processes: bool) -> Completion | None:
+def change_watcher(
+    queue: JobQueue, change: WatcherChange, command: ProcessTemplate, *, processes: bool
+) -> Completion | None:
     """Give a watcher its new options, and replace its processes where that takes it; None when it is done."""
     watcher = queue.watcher
     target = command.options.numprocesses if "numprocesses" in change.live else None

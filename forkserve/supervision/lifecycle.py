@@ -23,12 +23,12 @@ __all__ = [
     "Death",
     "Effect",
     "ImpossibleEvent",
-    "MasterEvent",
+    "MasterTrigger",
     "MasterState",
     "Policy",
-    "ProcessEvent",
+    "ProcessTrigger",
     "ProcessState",
-    "SlotEvent",
+    "SlotTrigger",
     "SlotState",
     "Tally",
     "Verdict",
@@ -53,7 +53,7 @@ class ProcessState(Enum):
     GONE = "gone"
 
 
-class ProcessEvent(Enum):
+class ProcessTrigger(Enum):
     """What may happen to one pid; DEADLINE is that of its state."""
 
     STARTED = "started"
@@ -73,7 +73,7 @@ class SlotState(Enum):
     FATAL = "fatal"
 
 
-class SlotEvent(Enum):
+class SlotTrigger(Enum):
     """What may happen to one place of a watcher."""
 
     WANT_UP = "want up"
@@ -96,7 +96,7 @@ class MasterState(Enum):
     DOWN = "down"
 
 
-class MasterEvent(Enum):
+class MasterTrigger(Enum):
     """What may happen to the master as a whole; CHILDLESS is that no process is left."""
 
     STOP = "stop"
@@ -127,9 +127,9 @@ S = TypeVar("S", bound=Enum)
 E = TypeVar("E", bound=Enum)
 Table = Mapping[S, Mapping[E, tuple[S, tuple[Effect, ...]]]]
 
-_P, _PE, _S, _SE, _M, _ME, _E = ProcessState, ProcessEvent, SlotState, SlotEvent, MasterState, MasterEvent, Effect
+_P, _PE, _S, _SE, _M, _ME, _E = ProcessState, ProcessTrigger, SlotState, SlotTrigger, MasterState, MasterTrigger, Effect
 
-PROCESS: Table[ProcessState, ProcessEvent] = {
+PROCESS: Table[ProcessState, ProcessTrigger] = {
     _P.REQUESTED: {
         _PE.STARTED: (_P.SPAWNING, (_E.ANNOUNCE_START,)),
         _PE.READY: (_P.REQUESTED, ()),
@@ -170,7 +170,7 @@ PROCESS: Table[ProcessState, ProcessEvent] = {
     _P.GONE: {},
 }
 
-SLOT: Table[SlotState, SlotEvent] = {
+SLOT: Table[SlotState, SlotTrigger] = {
     _S.VACANT: {
         _SE.WANT_UP: (_S.FILLED, (_E.SPAWN,)),
         _SE.WANT_DOWN: (_S.VACANT, ()),
@@ -199,7 +199,7 @@ SLOT: Table[SlotState, SlotEvent] = {
     },
 }
 
-MASTER: Table[MasterState, MasterEvent] = {
+MASTER: Table[MasterState, MasterTrigger] = {
     _M.RUNNING: {
         _ME.STOP: (_M.STOPPING, (_E.STOP_ALL,)),
         _ME.TERMINATE: (_M.TERMINATING, (_E.KILL_ALL,)),
@@ -233,9 +233,9 @@ def step(table: Table[S, E], state: S, event: E) -> tuple[S, tuple[Effect, ...]]
 def markdown() -> str:
     """Return the tables as the documentation shows them (docs/states.md)."""
     sections = (
-        _section("Process", "One pid, used once.", PROCESS, tuple(ProcessEvent)),
-        _section("Slot", "One place of a watcher, with many lives.", SLOT, tuple(SlotEvent)),
-        _section("Master", "From the first signal caught to the last socket closed.", MASTER, tuple(MasterEvent)),
+        _section("Process", "One pid, used once.", PROCESS, tuple(ProcessTrigger)),
+        _section("Slot", "One place of a watcher, with many lives.", SLOT, tuple(SlotTrigger)),
+        _section("Master", "From the first signal caught to the last socket closed.", MASTER, tuple(MasterTrigger)),
     )
     return "\n\n".join((_TITLE, *sections)) + "\n"
 
@@ -243,7 +243,7 @@ def markdown() -> str:
 _TITLE = """# States
 
 What supervision is made of; printed by `python -m forkserve.supervision.lifecycle`. What a watcher does (stopped,
-starting, active, stopping, fatal) is computed from its slots and processes, and is no state of its own."""
+starting, active, stopping, fatal) is computed from its slots and processes, and is not a state."""
 
 
 def _section(title: str, about: str, table: Table[S, E], events: Sequence[E]) -> str:
@@ -287,7 +287,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Early deaths in a row: of its own, and from outside."""
+    """Early deaths in a row: those by itself, and those by a signal from outside."""
 
     failed: int = 0
     killed: int = 0
@@ -320,7 +320,7 @@ class Death:
 class Verdict:
     """What follows of a death: the slot's event, the new tally, and for LOST_EARLY the pause in seconds."""
 
-    event: SlotEvent
+    event: SlotTrigger
     tally: Tally
     delay: float = 0.0
 
@@ -333,19 +333,21 @@ def judge(policy: Policy, tally: Tally, death: Death) -> Verdict:
     help.
     """
     if not policy.respawn and not death.transient:
-        return Verdict(SlotEvent.FINISHED, Tally())
+        return Verdict(SlotTrigger.FINISHED, Tally())
     if death.was_ready and not death.early:
-        return Verdict(SlotEvent.LOST, Tally())
+        return Verdict(SlotTrigger.LOST, Tally())
     if death.signum in FROM_OUTSIDE and tally.killed < KILLED_AT_MOST:
-        return Verdict(SlotEvent.LOST, replace(tally, killed=tally.killed + 1))
+        return Verdict(SlotTrigger.LOST, replace(tally, killed=tally.killed + 1))
     failed = tally.failed + 1
     if death.transient:
-        return Verdict(SlotEvent.LOST_EARLY, tally, min(policy.backoff, policy.backoff_max))
+        return Verdict(SlotTrigger.LOST_EARLY, tally, min(policy.backoff, policy.backoff_max))
     counted = replace(tally, failed=failed)
     if 0 <= policy.max_retry <= failed or (death.is_final and policy.max_retry >= 0):
-        return Verdict(SlotEvent.GAVE_UP, counted)
+        return Verdict(SlotTrigger.GAVE_UP, counted)
     # 2 ** 60 seconds is long enough, and a float still
-    return Verdict(SlotEvent.LOST_EARLY, counted, min(policy.backoff * 2.0 ** min(failed - 1, 60), policy.backoff_max))
+    return Verdict(
+        SlotTrigger.LOST_EARLY, counted, min(policy.backoff * 2.0 ** min(failed - 1, 60), policy.backoff_max)
+    )
 
 
 if __name__ == "__main__":

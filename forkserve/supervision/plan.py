@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from forkserve.config.model import Config, MasterOptions, WatcherOptions
-from forkserve.config.options import Reload, options_of
+from forkserve.config.options import ReloadCost, options_of
 from forkserve.config.placeholders import sockets_for
 from forkserve.supervision.lifecycle import SlotState
 
@@ -74,9 +74,11 @@ def _change(
     before: WatcherOptions, after: WatcherOptions, *, old: Config, new: Config, rebound: frozenset[str]
 ) -> WatcherChange:
     declared = options_of(WatcherOptions)
-    live = {each.name for each in declared if each.reload is Reload.LIVE and _differ(before, after, each.name)}
+    live = {each.name for each in declared if each.reload is ReloadCost.LIVE and _differ(before, after, each.name)}
     live |= {name for name in _LIVE_FIELDS if _differ(before, after, name)}
-    respawn = {each.name for each in declared if each.reload is not Reload.LIVE and _differ(before, after, each.name)}
+    respawn = {
+        each.name for each in declared if each.reload is not ReloadCost.LIVE and _differ(before, after, each.name)
+    }
     respawn |= {name for name in _RESPAWN_FIELDS if _differ(before, after, name)}
     wanted = uses(after, new)
     if wanted != uses(before, old) or rebound & set(wanted):
@@ -95,7 +97,7 @@ def _restart(old: MasterOptions, new: MasterOptions) -> tuple[str, ...]:
     return tuple(
         each.name
         for each in options_of(MasterOptions)
-        if each.reload is Reload.RESTART and _differ(old, new, each.name)
+        if each.reload is ReloadCost.RESTART and _differ(old, new, each.name)
     )
 
 

@@ -1,4 +1,4 @@
-"""The slots of a watcher and the processes in them: who is where, who died, who comes next.
+"""The slots of a watcher and the processes in them: which is where, which died, which comes next.
 
 Theory of operation. What happens to a process comes in as an event (an exit, a report, a message, a deadline); what it
 means for its slot goes through the slot's table in `lifecycle`, and the effects are carried out here. After anything
@@ -32,8 +32,8 @@ from forkserve.supervision.lifecycle import (
     SLOT,
     Death,
     Effect,
-    SlotEvent,
     SlotState,
+    SlotTrigger,
     Tally,
     Verdict,
     judge,
@@ -47,11 +47,11 @@ from forkserve.supervision.templates import Templates
 
 __all__ = ["Population"]
 
-_CONSEQUENCES: Mapping[SlotEvent, Consequence] = {
-    SlotEvent.LOST: Consequence.RESTART,
-    SlotEvent.LOST_EARLY: Consequence.BACKOFF,
-    SlotEvent.GAVE_UP: Consequence.GIVEN_UP,
-    SlotEvent.FINISHED: Consequence.FINISHED,
+_CONSEQUENCES: Mapping[SlotTrigger, Consequence] = {
+    SlotTrigger.LOST: Consequence.RESTART,
+    SlotTrigger.LOST_EARLY: Consequence.BACKOFF,
+    SlotTrigger.GAVE_UP: Consequence.GIVEN_UP,
+    SlotTrigger.FINISHED: Consequence.FINISHED,
 }
 
 
@@ -96,7 +96,7 @@ class Population:
         elif slot is not None and slot.occupant is process and slot.stops_first and self._options.respawn:
             slot.occupant, slot.stops_first = None, False
             self._tell(lost, Consequence.SUCCESSOR_STARTS)
-            self.event(slot, SlotEvent.LOST)
+            self.event(slot, SlotTrigger.LOST)
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
             death = death_of(process, was_ready=was_ready, killed_by_us=killed_by_us, runs=slot.runs, now=now)
@@ -155,7 +155,7 @@ class Population:
         slot = self.slots.get(process.wid)
         if slot is not None and slot.candidate is process:
             predecessor, slot.occupant, slot.candidate = slot.occupant, process, None
-            self.event(slot, SlotEvent.REPLACED, predecessor=predecessor)
+            self.event(slot, SlotTrigger.REPLACED, predecessor=predecessor)
         self._changed()
 
     def _tell(self, lost: ProcessLost, consequence: Consequence) -> None:
@@ -174,11 +174,11 @@ class Population:
         policy = policy_of(self._options)
         verdict = judge(policy, slot.tally, death)
         slot.tally = verdict.tally
-        slot.finished = slot.finished or verdict.event is SlotEvent.FINISHED
-        if verdict.event in (SlotEvent.LOST_EARLY, SlotEvent.GAVE_UP):
+        slot.finished = slot.finished or verdict.event is SlotTrigger.FINISHED
+        if verdict.event in (SlotTrigger.LOST_EARLY, SlotTrigger.GAVE_UP):
             self._failed(lost.text(), lost.generation)
         # The same end for the same reason that nobody can mend by trying is told once.
-        if verdict.event is not SlotEvent.GAVE_UP or self.outlook.code is None:
+        if verdict.event is not SlotTrigger.GAVE_UP or self.outlook.code is None:
             told = replace(
                 lost,
                 consequence=_CONSEQUENCES[verdict.event],
@@ -187,7 +187,7 @@ class Population:
                 max_retry=policy.max_retry,
             )
             self.emit(told)
-        if verdict.event is SlotEvent.GAVE_UP and self.outlook.code is None:
+        if verdict.event is SlotTrigger.GAVE_UP and self.outlook.code is None:
             self._give_up(death)
         self.event(slot, verdict.event, verdict=verdict)
 
@@ -216,13 +216,13 @@ class Population:
             self._judge(slot, lost, failed_start(errno_of(error), slot.runs))
 
     def event(
-        self, slot: Slot, event: SlotEvent, *, verdict: Verdict | None = None, predecessor: Process | None = None
+        self, slot: Slot, event: SlotTrigger, *, verdict: Verdict | None = None, predecessor: Process | None = None
     ) -> None:
         """Take a step of a slot's table and do what it asks for."""
         slot.state, effects = step(SLOT, slot.state, event)
         for effect in effects:
             if effect is Effect.SPAWN:
-                self._occupy(slot, again=event in (SlotEvent.LOST, SlotEvent.DUE))
+                self._occupy(slot, again=event in (SlotTrigger.LOST, SlotTrigger.DUE))
             elif effect is Effect.STOP_OCCUPANT:
                 self._vacate(slot)
             elif effect is Effect.STOP_PREDECESSOR and predecessor is not None:

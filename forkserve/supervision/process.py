@@ -1,6 +1,6 @@
 """One process and what it leaves behind, as data: state, deadlines, and the pure steps between them.
 
-A process is a session and a process group of its own, so that its end can be the end of all it started. It may have
+Each process leads its own session and process group, so that its end can be the end of all it started. It may have
 been spawned by us or by somebody on our behalf: a pid that becomes our child is all that is needed, and it may come
 later than the wish for it.
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
-from forkserve.supervision.lifecycle import PROCESS, Effect, ProcessEvent, ProcessState, step
+from forkserve.supervision.lifecycle import PROCESS, Effect, ProcessState, ProcessTrigger, step
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal
 from forkserve.supervision.snapshot import ProcessView
@@ -114,7 +114,7 @@ class Process:
         """Return the seconds since it was ready, None when it never was."""
         return None if self.ready_at is None else now - self.ready_at
 
-    def on(self, event: ProcessEvent, now: float) -> tuple[Effect, ...]:
+    def on(self, event: ProcessTrigger, now: float) -> tuple[Effect, ...]:
         """Take a step of its table, and set the deadline of the new state; returns what is to be done."""
         before = self.state
         self.state, effects = step(PROCESS, before, event)

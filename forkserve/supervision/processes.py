@@ -18,19 +18,19 @@ from functools import partial
 from typing import Protocol
 
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import Command
+from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.events import DeadlineMissed, OrphansRemain, ProcessStarted, StopRequested
-from forkserve.supervision.lifecycle import Effect, ProcessEvent, ProcessState
+from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.os.spawn import SpawnRefusal, Stage
+from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import KILL_PATIENCE, OrphanedGroup, Process, Stopping, lateness
 from forkserve.supervision.spawning import Resources, SpawnServices, start
 from forkserve.unix.notify import PORTION
 from forkserve.unix.scoreboard import Scoreboard
 from forkserve.wording import signal_name
 
-__all__ = ["AT_A_TIME", "Owner", "Processes"]
+__all__ = ["AT_A_TIME", "ProcessesOwner", "Processes"]
 
 AT_A_TIME = 25
 """Processes that are told to end at a stretch; then whatever else has happened has its turn."""
@@ -42,7 +42,7 @@ FLOOD_PAUSE = 0.05
 """Seconds in which a process that writes messages without end is not listened to."""
 
 
-class Owner(Protocol):
+class ProcessesOwner(Protocol):
     """Called with what happens to the processes; each call is an event with a barrier around it."""
 
     def on_started(self, process: Process) -> None:
@@ -55,7 +55,7 @@ class Owner(Protocol):
 class Processes:
     """All that live or were told to end, by number; `groups` are what ended ones have left."""
 
-    def __init__(self, services: SpawnServices, owner: Owner) -> None:
+    def __init__(self, services: SpawnServices, owner: ProcessesOwner) -> None:
         self.by_number: dict[int, Process] = {}
         self.groups: list[OrphanedGroup] = []
         self.made = 0
@@ -83,7 +83,7 @@ class Processes:
         """Return the living process of a pid."""
         return self._by_pid.get(pid)
 
-    def start(self, command: Command, wid: int, generation: int) -> Process:
+    def start(self, command: ProcessTemplate, wid: int, generation: int) -> Process:
         """Request a process; raises ForkserveError or OSError with none left."""
         self.made += 1
         process, resources = start(
@@ -125,7 +125,7 @@ class Processes:
         if isinstance(outcome, SpawnRefusal):
             process.refusal = process.refusal or outcome
         elif process.refusal is None and Effect.ANNOUNCE_START in process.on(
-            ProcessEvent.STARTED, self._services.loop.now()
+            ProcessTrigger.STARTED, self._services.loop.now()
         ):
             self._services.emit(ProcessStarted(**process.names(), argv=process.argv))
             self._owner.on_started(process)
@@ -148,7 +148,7 @@ class Processes:
 
     def become_ready(self, process: Process) -> bool:
         """Note that it serves; True when that is news."""
-        return Effect.ANNOUNCE in self._step(process, ProcessEvent.READY)
+        return Effect.ANNOUNCE in self._step(process, ProcessTrigger.READY)
 
     def stop(self, process: Process, stopping: Stopping) -> None:
         """Ask it to stop; it is killed when it has not in time."""
@@ -174,7 +174,7 @@ class Processes:
     def end_now(self, process: Process, *, by_kill: bool) -> None:
         """Send a process its stop signal, or SIGKILL."""
         process.end_at, process.end_by_kill = None, False
-        self._step(process, ProcessEvent.KILL if by_kill else ProcessEvent.STOP)
+        self._step(process, ProcessTrigger.KILL if by_kill else ProcessTrigger.STOP)
 
     def signal(self, processes: Iterable[Process], signum: int) -> int:
         """Send a signal to those that live; returns how many got it."""
@@ -195,7 +195,7 @@ class Processes:
         now = self._services.loop.now()
         killed = process.is_asked_to_end and process.exit is not None and process.exit.signum == signal.SIGKILL
         self.by_number.pop(process.number, None)
-        process.on(ProcessEvent.EXITED, now)
+        process.on(ProcessTrigger.EXITED, now)
         process.end_at = process.age_at = None
         self._release(process)
         self._add_group(process, stopping, killed=killed, now=now)
@@ -256,9 +256,9 @@ class Processes:
             self.confirm(process)
             if process.state is not ProcessState.REQUESTED:
                 return
-            text = f"cannot {Stage.EXECUTE.value} {process.argv[0]!r}: not done within {deadline.timeout:g} s"
-            process.refusal = process.refusal or SpawnRefusal(errno.ETIMEDOUT, Stage.EXECUTE, text)
-        if Effect.TELL_LATE in self._step(process, ProcessEvent.DEADLINE):
+            text = f"cannot {SpawnStage.EXECUTE.value} {process.argv[0]!r}: not done within {deadline.timeout:g} s"
+            process.refusal = process.refusal or SpawnRefusal(errno.ETIMEDOUT, SpawnStage.EXECUTE, text)
+        if Effect.TELL_LATE in self._step(process, ProcessTrigger.DEADLINE):
             self._services.emit(DeadlineMissed(**process.names(), what=lateness(deadline)))
 
     def hear_again(self, process: Process) -> None:
@@ -281,7 +281,7 @@ class Processes:
         """Give up what is held for all, when nothing of it runs any more."""
         self.board.close()
 
-    def _step(self, process: Process, event: ProcessEvent) -> tuple[Effect, ...]:
+    def _step(self, process: Process, event: ProcessTrigger) -> tuple[Effect, ...]:
         effects = process.on(event, self._services.loop.now())
         if Effect.SEND_STOP in effects:
             how = process.stopping

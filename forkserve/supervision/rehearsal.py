@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import Command, Outputs
+from forkserve.supervision.command import Outputs, ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnSpec
@@ -49,7 +49,7 @@ class Rehearser:
         deadline = None if self.current is None else self.current.deadline
         return None if deadline is None else deadline.instant
 
-    def begin(self, command: Command, offer: int) -> None:
+    def begin(self, command: ProcessTemplate, offer: int) -> None:
         """Begin a try; a former one is given up."""
         self.cancel()
         rehearsal = self.current = Rehearsal(offer)
@@ -62,7 +62,7 @@ class Rehearser:
         rehearsal.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, self._services.loop.now())
         self.watch()
 
-    def _spec(self, command: Command) -> SpawnSpec:
+    def _spec(self, command: ProcessTemplate) -> SpawnSpec:
         # its sockets are left out: a queue that this program is to have may be bound after the rehearsal only
         return replace(command.spec(1, self._services.fd_for, Outputs(None, None)), sockets={})
 

@@ -21,7 +21,7 @@ from enum import Enum
 from forkserve.config.load import ConfigSource
 from forkserve.errors import ConfigErrors, ControlError, ForkserveError
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import Command, mixed_readers
+from forkserve.supervision.command import ProcessTemplate, mixed_readers
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.configchange import ConfigChange, change_watcher, plan_change, put_back, summary
 from forkserve.supervision.events import ConfigRead, ConfigRefused, ReloadTakenBack, RestartNeeded, SocketBound, Warned
@@ -88,7 +88,7 @@ class Reloader:
         self._processes = False
         self._aside: Aside[Preparation] | None = None
         self._tickets: dict[str, Completion] = {}
-        self._commands: Mapping[str, Command] = {}
+        self._commands: Mapping[str, ProcessTemplate] = {}
         self._why = ""
         self._next = _Asked()
         self._timer: Timer | None = None
@@ -209,7 +209,7 @@ class Reloader:
 
     # Applying.
 
-    def _apply(self, change: ConfigChange, wanted: Plan, commands: Mapping[str, Command]) -> None:
+    def _apply(self, change: ConfigChange, wanted: Plan, commands: Mapping[str, ProcessTemplate]) -> None:
         supervisor = self._supervisor
         self.phase, self.change, self._commands = ChangePhase.APPLYING, change, commands
         supervisor.pool.commit(change.sockets)

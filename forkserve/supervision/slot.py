@@ -1,4 +1,4 @@
-"""One place of a watcher: its state, who is in it, and how it looks from outside.
+"""One place of a watcher: its state, its process, and how it looks from outside.
 
 Rules: data and questions only; what happens to a slot is decided by `lifecycle` and done by `watcher`.
 """

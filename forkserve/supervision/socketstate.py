@@ -15,7 +15,7 @@ import msgspec
 from forkserve.config.model import SocketOptions
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.retirement import Retirement
-from forkserve.unix.listeners import BindTarget, Listener
+from forkserve.unix.listeners import BindTarget, BoundListener
 from forkserve.unix.socketfiles import SocketFile
 
 __all__ = ["pool_from_data", "pool_to_data", "retirement_from_data", "retirement_to_data"]
@@ -52,7 +52,7 @@ def retirement_from_data(data: Data, retirement: Retirement) -> None:
     retirement.held = set(data["held"])
 
 
-def _from_listener(listener: Listener) -> Data:
+def _from_listener(listener: BoundListener) -> Data:
     return {
         "options": msgspec.to_builtins(listener.options),
         "target": msgspec.to_builtins(listener.target),
@@ -63,13 +63,13 @@ def _from_listener(listener: Listener) -> Data:
     }
 
 
-def _to_listener(data: Data) -> Listener:
+def _to_listener(data: Data) -> BoundListener:
     if data["fd"] >= 0:
         sock = socket.socket(fileno=data["fd"])
     else:  # it was let go, and is bound again when somebody asks for it
         sock = socket.socket(*data["kind"])
         sock.close()
-    return Listener(
+    return BoundListener(
         msgspec.convert(data["options"], SocketOptions),
         sock,
         msgspec.convert(data["target"], BindTarget),

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import Command, FdFor, Outputs
+from forkserve.supervision.command import FdFor, Outputs, ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import Event
 from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.os.spawn import SpawnError, Stage
+from forkserve.supervision.os.spawn import SpawnError, SpawnStage
 from forkserve.supervision.process import EXEC_PATIENCE, Process
 from forkserve.unix.home import enter
 from forkserve.unix.notify import NotifySocket
-from forkserve.unix.scoreboard import Place, Scoreboard
+from forkserve.unix.scoreboard import RecordHandle, Scoreboard
 
 __all__ = ["Resources", "SpawnServices", "start"]
 
@@ -52,7 +52,7 @@ class SpawnServices:
     """Called with a process group that has begun, its stop signal and its grace in seconds."""
     on_group_ended: Callable[[int], None] = _nothing_to_tell
     """Called with a process group of which nothing is left."""
-    reports: Callable[[Command], NotifySocket | None] = lambda _command: None
+    reports: Callable[[ProcessTemplate], NotifySocket | None] = lambda _command: None
     """Opens where a process of a command reports to; raises OSError."""
     restore_notify: Callable[[int, str], NotifySocket] = NotifySocket.restore
     """Returns the notify socket of a descriptor and its address."""
@@ -66,7 +66,7 @@ class SpawnServices:
 class Resources:
     """What the master holds for one process: its record on the scoreboard, and the socket of its messages."""
 
-    place: Place | None = None
+    place: RecordHandle | None = None
     notify: NotifySocket | None = None
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Resources:
 
 
 def start(
-    command: Command, wid: int, services: SpawnServices, *, number: int, generation: int, board: Scoreboard
+    command: ProcessTemplate, wid: int, services: SpawnServices, *, number: int, generation: int, board: Scoreboard
 ) -> tuple[Process, Resources]:
     """Request the process of a slot; raises ForkserveError or OSError with no process left.
 
@@ -124,9 +124,9 @@ def start(
     return process, Resources(place, notify)
 
 
-def _open_notify(command: Command, identity: Identity, services: SpawnServices) -> NotifySocket | None:
+def _open_notify(command: ProcessTemplate, identity: Identity, services: SpawnServices) -> NotifySocket | None:
     try:
         return services.reports(command)
     except OSError as error:
         text = f"cannot make a notify socket for {identity}: {error.strerror}"
-        raise SpawnError(error.errno or 0, Stage.DESCRIPTORS, text) from None
+        raise SpawnError(error.errno or 0, SpawnStage.DESCRIPTORS, text) from None

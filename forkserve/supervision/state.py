@@ -5,8 +5,8 @@ left behind, templates, jobs. `to_data` writes it as dictionaries, lists, texts 
 monotonic clock, which exec(2) does not touch, and descriptors are their numbers. `from_data` makes a supervisor of it
 that goes on where the other stood: it listens to the same descriptors and arms the same deadlines.
 
-What is not state is not written: who waits for a job (their connections do not survive), pictures, and what the
-configuration says about sockets, which is read before.
+What is not state is not written: the clients that wait for a job (their connections do not survive), pictures, and what
+the configuration says about sockets, which is read before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 
 from forkserve.config.model import Config
 from forkserve.socketpool import SocketPool
-from forkserve.supervision.command import Command
+from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobqueue import JobQueue, Underway
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
@@ -110,7 +110,7 @@ def _to_templates(data: Data, inherited: Mapping[str, str]) -> Templates:
     )
 
 
-def _with(command: Command, inherited: Mapping[str, str]) -> Command:
+def _with(command: ProcessTemplate, inherited: Mapping[str, str]) -> ProcessTemplate:
     return replace(command, inherited=inherited)
 
 

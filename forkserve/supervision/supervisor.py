@@ -15,7 +15,7 @@ from forkserve.errors import ControlError
 from forkserve.socketpool import SocketPool
 from forkserve.suggest import nearest
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import Command, credentials_of, prepare
+from forkserve.supervision.command import ProcessTemplate, credentials_of, prepare
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import Event, WatcherRemoved
 from forkserve.supervision.jobqueue import JobQueue
@@ -96,12 +96,12 @@ class Supervisor:
 
     def command(
         self, options: WatcherOptions, config: Config, numbers: Mapping[str, int], credentials: Credentials | None
-    ) -> Command:
+    ) -> ProcessTemplate:
         """Return the command of a watcher, with the queues that its sockets are; raises ConfigError."""
         by_name = {socket.name: numbers[socket.name.lower()] for socket in config.sockets}
         return prepare(options, by_name, inherited=self._inherited, credentials=credentials)
 
-    def add(self, command: Command) -> JobQueue:
+    def add(self, command: ProcessTemplate) -> JobQueue:
         """Take in a watcher, stopped; one that is leaving under this name is kept, with the new command."""
         name = command.options.name.lower()
         queue = self._queues.get(name)
@@ -134,7 +134,7 @@ class Supervisor:
         return frozenset(pid for watcher in self.watchers for pid in watcher.processes.pids)
 
     def reaped(self, exits: Sequence[Exit]) -> None:
-        """Tell the watchers who has died; strangers, which we have adopted, pass without a word.
+        """Tell the watchers which process has died; strangers, which we have adopted, pass without a word.
 
         All exits are recorded before anything is done about one: the kernel says each only once.
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from forkserve.supervision.command import Command
+from forkserve.supervision.command import ProcessTemplate
 
 __all__ = ["Templates"]
 
@@ -17,18 +17,18 @@ __all__ = ["Templates"]
 class Templates:
     """`generation` is the one in force, `newest` the highest that ever was; `offers` wait for a reload to begin."""
 
-    by_generation: dict[int, Command]
+    by_generation: dict[int, ProcessTemplate]
     generation: int = 1
     newest: int = 1
-    offers: dict[int, Command] = field(default_factory=dict)
+    offers: dict[int, ProcessTemplate] = field(default_factory=dict)
     offered: int = 0
 
     @property
-    def in_force(self) -> Command:
+    def in_force(self) -> ProcessTemplate:
         """The command that the next process is started with."""
         return self.by_generation[self.generation]
 
-    def offer(self, command: Command) -> int:
+    def offer(self, command: ProcessTemplate) -> int:
         """Keep a command for a reload to come; returns its number, never 0."""
         self.offered += 1
         self.offers[self.offered] = command
@@ -38,11 +38,11 @@ class Templates:
         """Forget an offer that will not be taken."""
         self.offers.pop(offer, None)
 
-    def wanted(self, offer: int) -> Command:
+    def wanted(self, offer: int) -> ProcessTemplate:
         """Return the command of an offer, or the one in force for 0."""
         return self.offers.get(offer, self.in_force)
 
-    def adopt(self, command: Command) -> None:
+    def adopt(self, command: ProcessTemplate) -> None:
         """Take over other options within this generation."""
         self.by_generation[self.generation] = command
 

@@ -12,10 +12,10 @@ from functools import partial
 
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import Command
+from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import DeadlineKind, earliest
 from forkserve.supervision.events import Event, ProcessAged
-from forkserve.supervision.lifecycle import SlotEvent, SlotState
+from forkserve.supervision.lifecycle import SlotState, SlotTrigger
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.population import Population
@@ -41,7 +41,7 @@ class Watcher:
     at which vacant slots are looked at again.
     """
 
-    def __init__(self, command: Command, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
+    def __init__(self, command: ProcessTemplate, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
         self.name = command.options.name
         self.templates = Templates({1: command})
         self.up = self.awaits_start = self.paused = self.leaving = self.broken = False
@@ -72,7 +72,7 @@ class Watcher:
         return self.population.processes
 
     @property
-    def command(self) -> Command:
+    def command(self) -> ProcessTemplate:
         """What its next process is started with."""
         return self.templates.in_force
 
@@ -100,11 +100,11 @@ class Watcher:
             return self.is_gone
         return len(self.slots) == self.target and all(slot.is_settled for slot in self.slots.values())
 
-    def runs_beside(self, wanted: Command) -> bool:
+    def runs_beside(self, wanted: ProcessTemplate) -> bool:
         """Tell whether processes of another command may run beside the present ones.
 
-        They may when they share sockets of ours, or when there are several anyhow. A single process with a port or a
-        folder of its own (a database, a scheduler) would collide with its successor: it is stopped first.
+        They may when they share sockets of ours, or when there are several anyhow. A single process that owns a port
+        or a folder (a database, a scheduler) would collide with its successor: it is stopped first.
         """
         if self.options.singleton or wanted.options.singleton:
             return False
@@ -124,7 +124,7 @@ class Watcher:
         self.population.outlook.code = None
         for slot in self.slots.values():
             if slot.state in (SlotState.BACKOFF, SlotState.FATAL):
-                self.population.event(slot, SlotEvent.RESET)
+                self.population.event(slot, SlotTrigger.RESET)
         self._fill()
         self._notify()
 
@@ -136,7 +136,7 @@ class Watcher:
         self.slots.clear()
         for slot in slots:
             with Barrier(self.emit, f"the stop of {self.name}[{slot.wid}]"):
-                self.population.event(slot, SlotEvent.WANT_DOWN)
+                self.population.event(slot, SlotTrigger.WANT_DOWN)
         for process in self.processes:  # those that belong to no slot any more, and are kept for a queue
             if not process.is_asked_to_end:
                 self.population.stop(process)
@@ -151,15 +151,15 @@ class Watcher:
         """Keep this many processes; those of the highest slots stop first."""
         self.target = target
         for wid in sorted(wid for wid in self.slots if wid > target):
-            self.population.event(self.slots.pop(wid), SlotEvent.WANT_DOWN)
+            self.population.event(self.slots.pop(wid), SlotTrigger.WANT_DOWN)
         self._fill()
         self._notify()
 
-    def offer(self, command: Command) -> int:
+    def offer(self, command: ProcessTemplate) -> int:
         """Keep a command for a reload to come; returns its number."""
         return self.templates.offer(command)
 
-    def adopt(self, command: Command) -> None:
+    def adopt(self, command: ProcessTemplate) -> None:
         """Take over other options; what runs keeps those that it was started with."""
         self.templates.adopt(command)
 
@@ -221,7 +221,7 @@ class Watcher:
                 continue
             if not self._may_spawn():
                 return
-            self.population.event(self.slots.setdefault(wid, Slot(wid)), SlotEvent.WANT_UP)
+            self.population.event(self.slots.setdefault(wid, Slot(wid)), SlotTrigger.WANT_UP)
             if self._services.loop.now() > enough:
                 self._come_back_at(enough)
                 return
@@ -301,7 +301,7 @@ class Watcher:
         for slot in tuple(self.slots.values()):
             if slot.retry is not None and slot.retry.is_due(now):
                 slot.retry = None
-                yield f"the retry of {self.name}[{slot.wid}]", partial(self.population.event, slot, SlotEvent.DUE)
+                yield f"the retry of {self.name}[{slot.wid}]", partial(self.population.event, slot, SlotTrigger.DUE)
         yield f"the rehearsal of {self.name}", partial(self.rehearser.due, now)
         if self.warm_at is not None and self.warm_at <= now:
             self.warm_at = None

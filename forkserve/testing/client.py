@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Connection", "Failed", "Fault", "Response", "expect"]
+__all__ = ["ClientConnection", "Failed", "Fault", "Response", "expect"]
 
 
 class Fault(Enum):
@@ -49,7 +49,7 @@ class Response:
         return next((value for key, value in self.fields if key == name), None)
 
 
-class Connection:
+class ClientConnection:
     """One connection; every wait ends with Failed after `patience` seconds."""
 
     def __init__(self, address: tuple[str, int], *, patience: float = 10.0, receive_buffer: int | None = None) -> None:
@@ -67,7 +67,7 @@ class Connection:
             self.sock.close()
             raise Failed(f"no connection: {error}") from None
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> ClientConnection:
         return self
 
     def __exit__(self, *exc: object) -> None:

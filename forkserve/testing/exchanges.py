@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from forkserve.testing.application import BIG
 from forkserve.testing.client import Failed, Fault, Response, expect
 from forkserve.testing.outcome import Check
-from forkserve.testing.site import Site
+from forkserve.testing.site import WorkerUnderTest
 
 __all__ = ["exchanges"]
 
@@ -26,7 +26,7 @@ def exchanges() -> Iterator[Check]:
             yield Check(function.__doc__.rstrip("."), function)
 
 
-def check_head(site: Site) -> None:
+def check_head(site: WorkerUnderTest) -> None:
     """The answer to HEAD has the length of GET and no body."""
     with site.connect() as connection:
         connection.send(b"HEAD /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -35,7 +35,7 @@ def check_head(site: Site) -> None:
         expect(connection.rest() == b"", "a body came")
 
 
-def check_kept(site: Site) -> None:
+def check_kept(site: WorkerUnderTest) -> None:
     """A connection is kept for the next request."""
     with site.connect() as connection:
         for _ in range(3):
@@ -43,7 +43,7 @@ def check_kept(site: Site) -> None:
             expect(connection.response().status == 200, "not served")
 
 
-def check_close(site: Site) -> None:
+def check_close(site: WorkerUnderTest) -> None:
     """Connection: close is honoured."""
     with site.connect() as connection:
         connection.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -51,7 +51,7 @@ def check_close(site: Site) -> None:
         expect(connection.closed(), "kept open")
 
 
-def check_old_client(site: Site) -> None:
+def check_old_client(site: WorkerUnderTest) -> None:
     """HTTP/1.0 gets no chunks and a close."""
     with site.connect() as connection:
         connection.send(b"GET /stream HTTP/1.0\r\n\r\n")
@@ -60,7 +60,7 @@ def check_old_client(site: Site) -> None:
         expect(answer.body == STREAM, f"got {answer.body!r}")
 
 
-def check_pipelined_gets(site: Site) -> None:
+def check_pipelined_gets(site: WorkerUnderTest) -> None:
     """Pipelined requests are answered one by one, in order."""
     with site.connect(patience=5) as connection:
         connection.send(b"".join(GET % (b"/%d" % number) for number in range(5)))
@@ -68,7 +68,7 @@ def check_pipelined_gets(site: Site) -> None:
             expect(json.loads(connection.response().body)["path"] == f"/{number}", "out of order")
 
 
-def check_pipelined_posts(site: Site) -> None:
+def check_pipelined_posts(site: WorkerUnderTest) -> None:
     """Pipelined bodies go to their own requests."""
     bodies = [b"GET /evil HTTP/1.1\r\n\r\n", b"", b"x" * 70_000]
     with site.connect(patience=5) as connection:
@@ -78,7 +78,7 @@ def check_pipelined_posts(site: Site) -> None:
             expect(json.loads(connection.response().body)["body"].encode() == body, "another body")
 
 
-def check_chunked(site: Site) -> None:
+def check_chunked(site: WorkerUnderTest) -> None:
     """A chunked body arrives whole, its trailers do no harm, and the connection goes on."""
     with site.connect(patience=5) as connection:
         head = b"POST /digest HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -89,7 +89,7 @@ def check_chunked(site: Site) -> None:
         expect(json.loads(connection.response().body)["path"] == "/next", "the next request is lost")
 
 
-def check_bytewise(site: Site) -> None:
+def check_bytewise(site: WorkerUnderTest) -> None:
     """A request that comes byte by byte is the same request."""
     with site.connect(patience=5) as connection:
         for byte in b"POST /a?b=c HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nxyz":
@@ -98,7 +98,7 @@ def check_bytewise(site: Site) -> None:
         expect((seen["path"], seen["query"], seen["body"]) == ("/a", "b=c", "xyz"), f"got {seen}")
 
 
-def check_continue(site: Site) -> None:
+def check_continue(site: WorkerUnderTest) -> None:
     """Expect: 100-continue is answered before the body is sent."""
     with site.connect(patience=5) as connection:
         connection.send(b"POST /digest HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
@@ -107,7 +107,7 @@ def check_continue(site: Site) -> None:
         _expect_digest(connection.response(), b"hello")
 
 
-def check_stream(site: Site) -> None:
+def check_stream(site: WorkerUnderTest) -> None:
     """A response without a length comes in chunks, and the connection goes on."""
     with site.connect() as connection:
         for _ in range(2):
@@ -117,17 +117,17 @@ def check_stream(site: Site) -> None:
             expect(answer.body == STREAM, f"got {answer.body!r}")
 
 
-def check_empty(site: Site) -> None:
+def check_empty(site: WorkerUnderTest) -> None:
     """204 has no body, no length and no coding, and the connection goes on."""
     _bodiless(site, b"/empty", 204)
 
 
-def check_unmodified(site: Site) -> None:
+def check_unmodified(site: WorkerUnderTest) -> None:
     """304 has no body, and the connection goes on."""
     _bodiless(site, b"/unmodified", 304)
 
 
-def _bodiless(site: Site, path: bytes, status: int) -> None:
+def _bodiless(site: WorkerUnderTest, path: bytes, status: int) -> None:
     with site.connect(patience=5) as connection:
         connection.send(GET % path)
         answer = connection.response()
@@ -139,30 +139,30 @@ def _bodiless(site: Site, path: bytes, status: int) -> None:
             expect(connection.response().status == 200, "the next request is lost")
 
 
-def check_slow_reader(site: Site) -> None:
+def check_slow_reader(site: WorkerUnderTest) -> None:
     """A client with a small window gets a large response whole."""
     with site.connect(receive_buffer=4096) as connection:
         connection.send(b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         expect(len(connection.response().body) == BIG, "cut off")
 
 
-def check_upload(site: Site) -> None:
+def check_upload(site: WorkerUnderTest) -> None:
     """Eight megabytes arrive whole."""
     body = random.Random(1).randbytes(1 << 20) * 8
     _expect_digest(site.ask("/digest", method="POST", body=body), body)
 
 
-def check_broken_length(site: Site) -> None:
+def check_broken_length(site: WorkerUnderTest) -> None:
     """A body that breaks off before its length is no whole one to the application."""
     _broken(site, b"Content-Length: 1000\r\n\r\n" + b"x" * 500)
 
 
-def check_broken_chunk(site: Site) -> None:
+def check_broken_chunk(site: WorkerUnderTest) -> None:
     """A body that breaks off between chunks is no whole one to the application."""
     _broken(site, b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
 
 
-def _broken(site: Site, rest: bytes) -> None:
+def _broken(site: WorkerUnderTest, rest: bytes) -> None:
     before = json.loads(site.ask("/counted").body)["whole"]
     with site.connect(patience=5) as connection:
         connection.send(b"POST /digest HTTP/1.1\r\nHost: a\r\n" + rest)
@@ -172,7 +172,7 @@ def _broken(site: Site, rest: bytes) -> None:
         raise Failed("the application took a part for the whole", Fault.TRUNCATION)
 
 
-def check_raise(site: Site) -> None:
+def check_raise(site: WorkerUnderTest) -> None:
     """An exception becomes a 500 that tells nothing of the inside, and serving goes on."""
     answer = site.ask("/raise")
     expect(answer.status == 500, f"status {answer.status}")
@@ -180,7 +180,7 @@ def check_raise(site: Site) -> None:
     expect(site.ask("/").status == 200, "serves no more")
 
 
-def check_leaver(site: Site) -> None:
+def check_leaver(site: WorkerUnderTest) -> None:
     """Clients that leave within a response do no harm."""
     for _ in range(5):
         with site.connect(receive_buffer=4096) as connection:
@@ -189,7 +189,7 @@ def check_leaver(site: Site) -> None:
     expect(site.ask("/").status == 200, "serves no more")
 
 
-def check_fields(site: Site) -> None:
+def check_fields(site: WorkerUnderTest) -> None:
     """Fields that come twice are joined, and a name with an underscore is not taken for one with a hyphen."""
     seen = site.facts(fields="X-Two: 1\r\nX-Two: 2\r\nX_User: root\r\n")["fields"]
     # ASGI hands every line on; only WSGI has to join them.
@@ -197,13 +197,13 @@ def check_fields(site: Site) -> None:
     expect(seen.get("x-user") is None, "X_User became X-User")
 
 
-def check_target(site: Site) -> None:
+def check_target(site: WorkerUnderTest) -> None:
     """The path is decoded, the query is not."""
     seen = site.facts("/a%20b%2Fc?d=%20&e")
     expect((seen["path"], seen["query"]) == ("/a b/c", "d=%20&e"), f"got {seen['path']!r} {seen['query']!r}")
 
 
-def check_date(site: Site) -> None:
+def check_date(site: WorkerUnderTest) -> None:
     """Responses are dated."""
     expect(site.ask("/").field("date"), "no Date")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from forkserve.testing.client import expect
 from forkserve.testing.outcome import Check
-from forkserve.testing.site import PATIENCE, Site
+from forkserve.testing.site import PATIENCE, WorkerUnderTest
 
 __all__ = ["asgi_checks", "wsgi_checks"]
 
@@ -32,7 +32,9 @@ def wsgi_checks() -> Iterator[Check]:
     """Yield the checks of an application that wsgiref.validate watches: what it finds wrong is a 500."""
     for name, (path, method, body, status, answer) in _WSGI.items():
 
-        def run(site: Site, facts: tuple[str, str, bytes, int, bytes] = (path, method, body, status, answer)) -> None:
+        def run(
+            site: WorkerUnderTest, facts: tuple[str, str, bytes, int, bytes] = (path, method, body, status, answer)
+        ) -> None:
             path, method, body, status, expected = facts
             seen = site.ask(path, method=method, body=body)
             expect((seen.status, seen.body) == (status, expected), f"{seen.status} {seen.body[:60]!r}")
@@ -42,7 +44,7 @@ def wsgi_checks() -> Iterator[Check]:
     yield Check("the validator has nothing to complain of", _quiet)
 
 
-def _closes(site: Site) -> None:
+def _closes(site: WorkerUnderTest) -> None:
     before = _counted(site, "closed")
     for _ in range(3):
         site.ask("/stream")
@@ -50,7 +52,7 @@ def _closes(site: Site) -> None:
     expect(after - before == 4, f"{after - before} of 4")
 
 
-def _quiet(site: Site) -> None:
+def _quiet(site: WorkerUnderTest) -> None:
     log = site.log
     for complaint in ("AssertionError:", "garbage collected without being closed", "WSGIWarning:"):
         _, found, text = log.partition(complaint)
@@ -65,12 +67,12 @@ def asgi_checks() -> Iterator[Check]:
     yield Check("a WebSocket echoes", _websocket)
 
 
-def _lifespan(site: Site) -> None:
+def _lifespan(site: WorkerUnderTest) -> None:
     answer = site.ask("/lifespan").body
     expect(answer == b"begun yes", answer.decode("latin-1"))
 
 
-def _disconnect(site: Site) -> None:
+def _disconnect(site: WorkerUnderTest) -> None:
     before = _counted(site, "gone")
     with site.connect() as connection:
         connection.send(b"GET /gone HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -80,7 +82,7 @@ def _disconnect(site: Site) -> None:
         select.select([], [], [], 0.01)
 
 
-def _websocket(site: Site) -> None:
+def _websocket(site: WorkerUnderTest) -> None:
     key = base64.b64encode(bytes(16)).decode()
     with site.connect() as connection:
         connection.send(
@@ -95,5 +97,5 @@ def _websocket(site: Site) -> None:
         expect(frame == b"\x81\x07echo hi", f"got {frame!r}")
 
 
-def _counted(site: Site, name: str) -> int:
+def _counted(site: WorkerUnderTest, name: str) -> int:
     return int(json.loads(site.ask("/counted").body)[name])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from forkserve.testing.client import Fault
 
 if TYPE_CHECKING:
-    from forkserve.testing.site import Site
+    from forkserve.testing.site import WorkerUnderTest
 
 __all__ = ["Check", "Fault", "Outcome", "SuiteReport"]
 
@@ -19,7 +19,7 @@ class Check:
     """One thing that holds of a backend or not; `run` raises Failed. `name` is a sentence."""
 
     name: str
-    run: Callable[[Site], Any]
+    run: Callable[[WorkerUnderTest], Any]
 
 
 @dataclass(frozen=True, slots=True)

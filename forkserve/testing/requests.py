@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
-from forkserve.testing.client import Connection, Failed, Response, expect
+from forkserve.testing.client import ClientConnection, Failed, Response, expect
 from forkserve.testing.corpus import Case, invalid_cases, valid_cases
 from forkserve.testing.outcome import Check, Fault
-from forkserve.testing.site import Site
+from forkserve.testing.site import WorkerUnderTest
 
 __all__ = ["invalid_requests", "valid_requests"]
 
@@ -33,14 +33,14 @@ def _name(case: Case) -> str:
     return f"{case.name} [{case.rfc}]"
 
 
-def _serves(case: Case, site: Site) -> None:
+def _serves(case: Case, site: WorkerUnderTest) -> None:
     with site.connect(patience=PATIENCE) as connection:
         connection.send(case.raw)
         for fact in case.served:
             _compare(connection.response(fact.get("method", _method(case))), fact)
 
 
-def _refuses(case: Case, site: Site) -> None:
+def _refuses(case: Case, site: WorkerUnderTest) -> None:
     with site.connect(patience=PATIENCE) as connection:
         connection.send(case.raw)
         for fact in case.served:
@@ -51,7 +51,7 @@ def _refuses(case: Case, site: Site) -> None:
         raise Failed(f"served with {answer.status}", fault)
 
 
-def _answer(connection: Connection) -> Response | None:
+def _answer(connection: ClientConnection) -> Response | None:
     """Return what comes of an invalid request; None if the connection is closed or broken off without a word."""
     if connection.closed():
         return None

@@ -13,7 +13,7 @@ from forkserve.testing.exchanges import exchanges
 from forkserve.testing.interfaces import asgi_checks, wsgi_checks
 from forkserve.testing.outcome import Check, Outcome, SuiteReport
 from forkserve.testing.requests import invalid_requests, valid_requests
-from forkserve.testing.site import Site, listening
+from forkserve.testing.site import WorkerUnderTest, listening
 from forkserve.testing.stopping import stops
 
 __all__ = ["SUITES", "Suite", "check_backend", "run_suite"]
@@ -51,10 +51,10 @@ def check_backend(name: str, *, suites: tuple[str, ...] = tuple(SUITES)) -> list
 
 
 def run_suite(backend: str, interface: Interface, name: str) -> SuiteReport:
-    """Run one suite of `SUITES` over a worker of its own."""
+    """Run one suite of `SUITES` over its own worker."""
     suite = SUITES[name]
     with contextlib.closing(listening()) as listener:
-        site = Site(backend, interface, attribute=suite.attribute, listener=listener)
+        site = WorkerUnderTest(backend, interface, attribute=suite.attribute, listener=listener)
         try:
             site.ask("/counted")
             outcomes = [_outcome(site, check) for check in suite.checks()]
@@ -65,7 +65,7 @@ def run_suite(backend: str, interface: Interface, name: str) -> SuiteReport:
     return SuiteReport(backend, interface.value, name, tuple(outcomes))
 
 
-def _outcome(site: Site, check: Check) -> Outcome:
+def _outcome(site: WorkerUnderTest, check: Check) -> Outcome:
     try:
         check.run(site)
     except Failed as failed:

@@ -14,9 +14,9 @@ import tempfile
 from typing import IO, Any
 
 from forkserve.backends.base import Interface
-from forkserve.testing.client import Connection, Failed, Response, expect
+from forkserve.testing.client import ClientConnection, Failed, Response, expect
 
-__all__ = ["PATIENCE", "Site", "listening"]
+__all__ = ["PATIENCE", "WorkerUnderTest", "listening"]
 
 PATIENCE = 20.0
 """Seconds for what should come at once."""
@@ -32,7 +32,7 @@ def listening() -> socket.socket:
     return listener
 
 
-class Site:
+class WorkerUnderTest:
     """One worker of one backend, with the application of an interface or another attribute of the same module."""
 
     def __init__(self, backend: str, interface: Interface, *, attribute: str = "", listener: socket.socket) -> None:
@@ -71,12 +71,12 @@ class Site:
         self._log.seek(0)
         return self._log.read().decode("utf-8", "replace")
 
-    def connect(self, *, patience: float = PATIENCE, receive_buffer: int | None = None) -> Connection:
+    def connect(self, *, patience: float = PATIENCE, receive_buffer: int | None = None) -> ClientConnection:
         """Open a connection."""
-        return Connection(self.address, patience=patience, receive_buffer=receive_buffer)
+        return ClientConnection(self.address, patience=patience, receive_buffer=receive_buffer)
 
     def ask(self, path: str = "/", *, method: str = "GET", fields: str = "", body: bytes = b"") -> Response:
-        """Make one request on a connection of its own."""
+        """Make one request on a new connection."""
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{length}{fields}\r\n"
         with self.connect() as connection:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from forkserve.testing.client import expect
 from forkserve.testing.outcome import Check
-from forkserve.testing.site import Site
+from forkserve.testing.site import WorkerUnderTest
 
 __all__ = ["stops"]
 
@@ -18,7 +18,7 @@ def stops() -> Iterator[Check]:
     yield Check("what waits in the queue is served by the next worker", _queued)
 
 
-def _in_flight(site: Site) -> None:
+def _in_flight(site: WorkerUnderTest) -> None:
     with site.connect() as connection:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
         site.entered()
@@ -29,7 +29,7 @@ def _in_flight(site: Site) -> None:
     expect(site.ended() == 0, f"exit code {site.process.returncode}")
 
 
-def _idle(site: Site) -> None:
+def _idle(site: WorkerUnderTest) -> None:
     site.restart()
     expect(site.ask("/").status == 200, "not served")
     with site.connect() as connection:
@@ -39,7 +39,7 @@ def _idle(site: Site) -> None:
         expect(site.ended() == 0, f"exit code {site.process.returncode}")
 
 
-def _queued(site: Site) -> None:
+def _queued(site: WorkerUnderTest) -> None:
     site.restart()
     expect(site.ask("/").status == 200, "not served")
     site.terminate()

@@ -1,6 +1,6 @@
 """Forks a small process of our own beside the master: the guardian, and the writer of logs.
 
-A companion runs one function of ours and never returns to the master's code. It leads a session of its own, so no
+The child runs one function of ours and never returns to the master's code. It leads its own session, so no
 signal meant for a group reaches it, and it ignores those that a whole control group may get (systemd, docker stop):
 it ends when its work has ended, which it learns from its pipe. It has no descriptor but those it is given.
 

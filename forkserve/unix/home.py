@@ -14,7 +14,7 @@ from collections.abc import Mapping, MutableMapping
 __all__ = ["START", "enter", "here", "remember", "return_to_start", "typed", "typed_folder"]
 
 START = "FORKSERVE_START_FOLDER"
-"""Variable that names the folder in which a worker that executes itself anew was started."""
+"""Variable that names the folder in which a worker that executes itself again was started."""
 
 
 def typed_folder(environ: Mapping[str, str]) -> str | None:
@@ -65,7 +65,7 @@ def typed(path: str, environ: Mapping[str, str]) -> str:
 
 
 def return_to_start(environ: MutableMapping[str, str]) -> None:
-    """Change to the folder in which a worker was started that has executed itself anew, if this is one."""
+    """Change to the folder in which a worker was started that has executed itself again, if this is one."""
     start = environ.pop(START, None)
     if start:
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
 """Makes one listening socket ready: bound, listening, without delay, closed on exec.
 
-O_NONBLOCK belongs to the open file that all processes share, so whoever sets it sets it for all. Unless told otherwise
+O_NONBLOCK belongs to the open file that all processes share, so setting it sets it for all. Unless told otherwise
 a socket is left as it was made, blocking: a program that waits in accept(2) works then, and those that need O_NONBLOCK
 set it themselves (ours, asyncio, Gunicorn). TCP_NODELAY is
 inherited by accepted sockets (tcp(7)); without it servers that write head and body apart wait for delayed
@@ -26,7 +26,7 @@ from forkserve.unix.privileges import group_id, user_id
 from forkserve.unix.sealing import is_waiting, seal, unseal
 from forkserve.unix.socketfiles import Owners, SocketFile, bind_file, change_access, clear_stale
 
-__all__ = ["BindTarget", "Listener", "address_of", "adopt", "bind", "resolve"]
+__all__ = ["BindTarget", "BoundListener", "address_of", "adopt", "bind", "resolve"]
 
 _LISTENING = (SocketKind.SOCK_STREAM, SocketKind.SOCK_SEQPACKET)
 
@@ -45,7 +45,7 @@ class BindTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class BoundListener:
     """A named socket that is bound. Its owner closes it; `file` is what then must be removed."""
 
     options: SocketOptions
@@ -136,7 +136,7 @@ def _address_text(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def adopt(options: SocketOptions, fd: int) -> Listener:
+def adopt(options: SocketOptions, fd: int) -> BoundListener:
     """Take over a descriptor that somebody else bound; raises BindError when it is no such socket.
 
     The descriptor is ours from here on, and closed on exec. A file that belongs to it is not ours to remove.
@@ -156,7 +156,7 @@ def adopt(options: SocketOptions, fd: int) -> Listener:
     except BindError:
         sock.detach()
         raise
-    return Listener(options, sock, BindTarget(AddressFamily(sock.family)))
+    return BoundListener(options, sock, BindTarget(AddressFamily(sock.family)))
 
 
 def _is_bound(sock: socket.socket) -> bool:
@@ -166,7 +166,7 @@ def _is_bound(sock: socket.socket) -> bool:
 
 def bind(
     options: SocketOptions, target: BindTarget | None = None, *, v6only: bool = False, beside: bool = False
-) -> Listener:
+) -> BoundListener:
     """Bind what the options say; raises BindError in one line that says what to do, with nothing left open.
 
     Without a `target` the names are looked up, which may wait for a name server. `beside` binds to a port where a
@@ -189,7 +189,7 @@ def bind(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, options.interface.encode() + b"\0")
         sock.bind(address)
         _make_ready(sock, options)
-        return Listener(options, sock, target, v6only=v6only)
+        return BoundListener(options, sock, target, v6only=v6only)
 
 
 def resolve(options: SocketOptions) -> BindTarget:
@@ -229,7 +229,7 @@ def _make_ready(sock: socket.socket, options: SocketOptions) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _bind_unix(options: SocketOptions, path: str, target: BindTarget) -> Listener:
+def _bind_unix(options: SocketOptions, path: str, target: BindTarget) -> BoundListener:
     is_abstract = path.startswith("@")
     if not is_abstract:
         clear_stale(options, path)
@@ -237,8 +237,8 @@ def _bind_unix(options: SocketOptions, path: str, target: BindTarget) -> Listene
         if is_abstract:
             sock.bind(b"\0" + os.fsencode(path[1:]))
             _make_ready(sock, options)
-            return Listener(options, sock, target)
-        listener = Listener(options, sock, target, bind_file(sock, options, path, target.owners))
+            return BoundListener(options, sock, target)
+        listener = BoundListener(options, sock, target, bind_file(sock, options, path, target.owners))
         try:
             _make_ready(sock, options)
         except OSError:

@@ -1,4 +1,4 @@
-"""Writes to a descriptor that others share, without waiting for whoever reads it.
+"""Writes to a descriptor that others share, without waiting for its reader.
 
 O_NONBLOCK belongs to the open file, so to set it on an inherited stderr would change it for the shell and for all our
 processes. A pipe or a terminal is opened once more by /proc instead, which gives an open file of our own; a socket can

@@ -1,10 +1,10 @@
 """The scoreboard: a page of shared memory in which the processes of one watcher see how busy the others are.
 
 Theory of operation. The master makes one board for each watcher that has sockets, and hands each process the memory (a
-memfd), a bell (an eventfd that nobody reads: each write wakes, once, whoever watches it edge-triggered) and the number
+memfd), a bell (an eventfd that nobody reads: each write wakes, once, all that watch it edge-triggered) and the number
 of a record. A record has one writer: the master while it has no process, then that process until the master has reaped
-it. All fields are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. Whoever does
-not take part leaves its record as the master made it, `STARTING`, and counts for nobody.
+it. All fields are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. A process
+that does not take part leaves its record as the master made it, `STARTING`, and counts for nobody.
 
 The layout is documented in docs/scoreboard.md, for programs in any language. Memory is sparse: a page that no record in
 use lies in costs nothing.
@@ -29,7 +29,7 @@ from enum import IntEnum
 
 from forkserve.config.handover import SCOREBOARD
 
-__all__ = ["CAPACITY", "RECORD", "Field", "Place", "Scoreboard", "Seat", "State", "take_seat"]
+__all__ = ["CAPACITY", "RECORD", "Field", "RecordHandle", "Scoreboard", "OwnRecord", "RecordState", "take_seat"]
 
 log = logging.getLogger("forkserve.scoreboard")
 
@@ -44,8 +44,8 @@ _SEEN = struct.Struct("=qqqqdd16x")
 _MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE = range(6)
 
 
-class State(IntEnum):
-    """What a process is to its siblings; only who is ACCEPTING counts."""
+class RecordState(IntEnum):
+    """What a process is to its siblings; only one that is ACCEPTING counts."""
 
     VACANT = 0
     STARTING = 1
@@ -105,11 +105,11 @@ class Scoreboard:
         """The indexes of the records that are in use."""
         return frozenset(self._taken)
 
-    def place(self, index: int) -> Place:
+    def place(self, index: int) -> RecordHandle:
         """Return a record that is taken."""
-        return Place(self, index)
+        return RecordHandle(self, index)
 
-    def take(self, generation: int) -> Place | None:
+    def take(self, generation: int) -> RecordHandle | None:
         """Return a record for a new process, or None when all are taken; raises OSError when there can be no board."""
         if self.bell < 0:
             self._open()
@@ -122,9 +122,9 @@ class Scoreboard:
         self._words[base + Field.GENERATION] = generation
         self._words[_IN_USE] = max(self._taken) + 1
         # The state comes last: it is what makes the others look at the record.
-        self._words[base + Field.STATE] = State.STARTING
+        self._words[base + Field.STATE] = RecordState.STARTING
         self.ring()
-        return Place(self, index)
+        return RecordHandle(self, index)
 
     def clear(self, index: int) -> None:
         """Clear a record, and have the others look: what its process was woken for may wait in the queue."""
@@ -150,7 +150,7 @@ class Scoreboard:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RecordHandle:
     """A record that is one process's, as the master sees it."""
 
     board: Scoreboard
@@ -165,7 +165,7 @@ class Place:
         self.board.clear(self.index)
 
 
-class Seat:
+class OwnRecord:
     """The record of this process, and sight of the others. Runs in the worker; the record is cleared by the master.
 
     `words` and `reals` are this process's own record as int64 and as doubles, to be indexed by `Field`.
@@ -188,12 +188,12 @@ class Seat:
         base = HEADER + index * RECORD
         self.words = words[base : base + RECORD]
         self.reals = memoryview(self._memory).cast("d")[base : base + RECORD]
-        if self.words[Field.STATE] == State.VACANT or self.words[Field.PID] not in (0, os.getpid()):
+        if self.words[Field.STATE] == RecordState.VACANT or self.words[Field.PID] not in (0, os.getpid()):
             raise ValueError(f"its record {index} is another process's")
         if not _is_eventfd(bell):
             raise ValueError(f"descriptor {bell} is no eventfd")
         self.words[Field.PID] = os.getpid()
-        self.words[Field.STATE] = State.STARTING
+        self.words[Field.STATE] = RecordState.STARTING
         self.words[Field.CONNECTIONS] = 0
         self.reals[Field.TURN] = self.reals[Field.FULL] = 0.0
         self.look()
@@ -205,7 +205,7 @@ class Seat:
         """
         in_use = min(max(self._words[_IN_USE], self.index + 1), len(self._words) // RECORD - 1)
         self._board = memoryview(self._memory)[HEADER * 8 : (HEADER + in_use * RECORD) * 8]
-        return sum(record[0] != State.VACANT and place != self.index for place, record in enumerate(self.board()))
+        return sum(record[0] != RecordState.VACANT and place != self.index for place, record in enumerate(self.board()))
 
     def board(self) -> Iterator[tuple[int, int, int, int, float, float]]:
         """Iterate over the records in use: state, generation, pid, connections, turn, full."""
@@ -222,7 +222,7 @@ class Seat:
         return {SCOREBOARD: f"{self.fd}:{self.bell}:{self.index}"}
 
 
-def take_seat(environ: MutableMapping[str, str]) -> Seat | None:
+def take_seat(environ: MutableMapping[str, str]) -> OwnRecord | None:
     """Take what the environment says of a scoreboard out of it, and the seat; None without one.
 
     What is wrong with it costs a warning: a worker serves without a board as well.
@@ -236,7 +236,7 @@ def take_seat(environ: MutableMapping[str, str]) -> Seat | None:
         log.warning("%s=%s is ignored: it must be FD:BELL:INDEX", SCOREBOARD, text)
         return None
     try:
-        seat = Seat(fd, bell, index)
+        seat = OwnRecord(fd, bell, index)
     except (ValueError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         log.warning("%s=%s is ignored: %s", SCOREBOARD, text, reason)

@@ -2,8 +2,8 @@
 
 Theory of operation. Closing a listener resets whatever waits in its queue, and what comes between the last look and
 close(2) as well. So it is sealed first: a socket filter (SO_ATTACH_FILTER, socket(7), classic BPF) drops each SYN and
-nothing else. A client whose SYN was dropped sends it again after a second, and finds who then has the address, or
-hears that nobody has. Handshakes under way end as usual, so that after a moment the queue only gets shorter.
+nothing else. A client whose SYN was dropped sends it again after a second, and finds the program that then has the
+address, or hears that nobody has. Handshakes under way end as usual, so after a moment the queue only gets shorter.
 
 The file of a Unix socket is removed instead. Where there are no such filters nothing is dropped, and a connection that
 comes in the instant of closing may be reset.

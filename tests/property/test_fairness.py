@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkserve.serving.engine.fairness import MOMENT, PATIENCE, Dealer, Queue, Record, part
-from forkserve.unix.scoreboard import State
+from forkserve.serving.engine.fairness import MOMENT, PATIENCE, AcceptQueue, Dealer, Record, part
+from forkserve.unix.scoreboard import RecordState
 
 NOW = 1000.0
 COUNTS = st.integers(0, 40)
@@ -29,7 +29,12 @@ class Strict:
 
 
 def sibling(
-    connections: int = 0, *, state: State = State.ACCEPTING, generation: int = 1, turn: float = -NOW, full: float = 0.0
+    connections: int = 0,
+    *,
+    state: RecordState = RecordState.ACCEPTING,
+    generation: int = 1,
+    turn: float = -NOW,
+    full: float = 0.0,
 ) -> Record:
     return (state, generation, 1, connections, turn, full)
 
@@ -39,7 +44,7 @@ def ours(
 ) -> tuple[int, Dealer]:
     """Return the part of the worker of the first record."""
     dealer = Dealer(0, records[0][1], limit, judge or Strict())
-    return dealer.part(records, records[0][3], Queue(waiting, NOW, since)), dealer
+    return dealer.part(records, records[0][3], AcceptQueue(waiting, NOW, since)), dealer
 
 
 @given(own=COUNTS, others=OTHERS, waiting=st.integers(0, 100), limit=st.integers(1, 16))
@@ -94,8 +99,8 @@ def test_what_waits_is_left_to_who_has_fewer() -> None:
     assert ours(sibling(3))[0] == 1
 
 
-@pytest.mark.parametrize("state", [State.VACANT, State.STARTING, State.PAUSED, State.DRAINING])
-def test_who_does_not_accept_does_not_count(state: State) -> None:
+@pytest.mark.parametrize("state", [RecordState.VACANT, RecordState.STARTING, RecordState.PAUSED, RecordState.DRAINING])
+def test_who_does_not_accept_does_not_count(state: RecordState) -> None:
     assert ours(sibling(3), sibling(0, state=state))[0] == 1
 
 
@@ -153,15 +158,15 @@ def test_who_has_no_thread_free_leaves_all_to_who_has_one() -> None:
 
 WORDS = st.integers(-(2**63), 2**63 - 1)
 INSTANTS = st.floats(allow_nan=True, allow_infinity=True)
-RECORDS = st.tuples(WORDS | st.just(int(State.ACCEPTING)), WORDS, WORDS, WORDS, INSTANTS, INSTANTS)
+RECORDS = st.tuples(WORDS | st.just(int(RecordState.ACCEPTING)), WORDS, WORDS, WORDS, INSTANTS, INSTANTS)
 
 
 @given(records=st.lists(RECORDS, min_size=1, max_size=8), own=COUNTS, waiting=st.integers(1, 100))
 def test_whatever_the_records_say_something_is_taken_in_the_end(records: list[Record], own: int, waiting: int) -> None:
     dealer = Dealer(0, 1, 16, Strict(excused=frozenset(range(8))))
 
-    assert 0 <= dealer.part(records, own, Queue(waiting, NOW, NOW)) <= min(waiting, 16)
-    assert dealer.part(records, own, Queue(waiting, NOW, NOW - PATIENCE - 0.1)) > 0
+    assert 0 <= dealer.part(records, own, AcceptQueue(waiting, NOW, NOW)) <= min(waiting, 16)
+    assert dealer.part(records, own, AcceptQueue(waiting, NOW, NOW - PATIENCE - 0.1)) > 0
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from forkserve.supervision.lifecycle import (
     Death,
     Effect,
     Policy,
-    ProcessEvent,
     ProcessState,
-    SlotEvent,
+    ProcessTrigger,
     SlotState,
+    SlotTrigger,
     Tally,
     judge,
     step,
@@ -30,8 +30,8 @@ ORDER = [
 ]
 
 
-@given(st.lists(st.sampled_from(ProcessEvent)))
-def test_a_process_never_goes_back_and_is_asked_to_stop_at_most_once(events: list[ProcessEvent]) -> None:
+@given(st.lists(st.sampled_from(ProcessTrigger)))
+def test_a_process_never_goes_back_and_is_asked_to_stop_at_most_once(events: list[ProcessTrigger]) -> None:
     state, stops = ProcessState.SPAWNING, 0
     for event in events:
         if event not in PROCESS[state]:
@@ -43,8 +43,8 @@ def test_a_process_never_goes_back_and_is_asked_to_stop_at_most_once(events: lis
     assert stops <= 1
 
 
-@given(st.lists(st.sampled_from(SlotEvent)))
-def test_a_slot_is_filled_by_a_spawn_and_by_nothing_else(events: list[SlotEvent]) -> None:
+@given(st.lists(st.sampled_from(SlotTrigger)))
+def test_a_slot_is_filled_by_a_spawn_and_by_nothing_else(events: list[SlotTrigger]) -> None:
     state = SlotState.VACANT
     for event in events:
         if event not in SLOT[state]:
@@ -53,7 +53,7 @@ def test_a_slot_is_filled_by_a_spawn_and_by_nothing_else(events: list[SlotEvent]
         if after is SlotState.FILLED and state is not SlotState.FILLED:
             assert Effect.SPAWN in effects
         if state is SlotState.BACKOFF and after is not SlotState.BACKOFF:
-            assert Effect.DISARM in effects or event is SlotEvent.DUE
+            assert Effect.DISARM in effects or event is SlotTrigger.DUE
         state = after
 
 
@@ -84,7 +84,7 @@ def test_a_pause_never_exceeds_its_bound_and_nothing_is_given_up_before_its_time
         failed = 0 if death.was_ready else failed + 1
         assert 0 <= verdict.delay <= policy.backoff_max
         assert verdict.event in SLOT[SlotState.FILLED]
-        if verdict.event is SlotEvent.GAVE_UP:
+        if verdict.event is SlotTrigger.GAVE_UP:
             assert 0 <= policy.max_retry <= max(failed, 0)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.socketpool import SocketPool
-from forkserve.supervision.command import Command
+from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import BugCaught, Event
 from forkserve.supervision.jobqueue import JobQueue
@@ -22,7 +22,7 @@ from forkserve.supervision.jobs import Job
 from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.os.spawn import Spawned, SpawnError, SpawnRefusal, SpawnSpec, Stage
+from forkserve.supervision.os.spawn import Spawned, SpawnError, SpawnRefusal, SpawnSpec, SpawnStage
 from forkserve.supervision.process import Process
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
@@ -112,7 +112,7 @@ class FakeKernel(Kernel):
 
     def fork(self, spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
         if self.short_of:
-            raise SpawnError(self.short_of, Stage.FORK, "cannot fork: short of something")
+            raise SpawnError(self.short_of, SpawnStage.FORK, "cannot fork: short of something")
         pid, report = next(self._pids), next(self._fds)
         self.children[pid] = self._reports[report] = Child(pid, spec.argv, report, rehearse)
         return Spawned(pid, report)
@@ -156,7 +156,7 @@ class FakeKernel(Kernel):
 
     def refuse(self, child: Child, number: int = errno.ENOENT) -> None:
         """Have exec fail, and the child end of it."""
-        child.outcome = SpawnRefusal(number, Stage.EXECUTE, f"cannot execute {child.argv[0]!r}")
+        child.outcome = SpawnRefusal(number, SpawnStage.EXECUTE, f"cannot execute {child.argv[0]!r}")
         self.end(child, code=127)
 
     def reap(self) -> list[Exit]:
@@ -236,7 +236,7 @@ class World:
     def watcher(self, name: str = "web") -> Watcher:
         return self.supervisor.queue(name).watcher
 
-    def command(self, wanted: WatcherOptions) -> Command:
+    def command(self, wanted: WatcherOptions) -> ProcessTemplate:
         return self.supervisor.command(wanted, self.supervisor.config, self.supervisor.pool.numbers, None)
 
     def processes(self, name: str = "web") -> list[Process]:

@@ -14,7 +14,7 @@ from forkserve.config.launch import ApplicationOptions, Interface
 from forkserve.errors import UsageError
 from forkserve.serving.application.importing import LoadError, load_application, load_callable, prepare_path, run_hook
 from forkserve.serving.application.interface import WrongKindError, interface_of
-from forkserve.serving.application.target import Call, Place, parse_target
+from forkserve.serving.application.target import Call, TargetKind, parse_target
 
 Write = Callable[[str, str], None]
 
@@ -49,19 +49,19 @@ WSGI = "def app(environ, start_response): ...\n"
 @pytest.mark.parametrize(
     ("text", "place", "where", "attributes", "call"),
     [
-        ("m:app", Place.MODULE, "m", ("app",), None),
-        ("a.b:c.d", Place.MODULE, "a.b", ("c", "d"), None),
-        ("m:make()", Place.MODULE, "m", ("make",), Call()),
-        ("m:make(1, x='y')", Place.MODULE, "m", ("make",), Call((1,), {"x": "y"})),
-        ("a.b.c", Place.DOTTED, "a.b.c", (), None),
-        ("x/y.py", Place.FILE, "x/y.py", (), None),
-        ("y.py:app", Place.FILE, "y.py", ("app",), None),
-        ("paste:p.ini#name", Place.PASTE, "p.ini", ("name",), None),
-        ("p.ini", Place.PASTE, "p.ini", (), None),
+        ("m:app", TargetKind.MODULE, "m", ("app",), None),
+        ("a.b:c.d", TargetKind.MODULE, "a.b", ("c", "d"), None),
+        ("m:make()", TargetKind.MODULE, "m", ("make",), Call()),
+        ("m:make(1, x='y')", TargetKind.MODULE, "m", ("make",), Call((1,), {"x": "y"})),
+        ("a.b.c", TargetKind.DOTTED, "a.b.c", (), None),
+        ("x/y.py", TargetKind.FILE, "x/y.py", (), None),
+        ("y.py:app", TargetKind.FILE, "y.py", ("app",), None),
+        ("paste:p.ini#name", TargetKind.PASTE, "p.ini", ("name",), None),
+        ("p.ini", TargetKind.PASTE, "p.ini", (), None),
     ],
 )
 def test_every_form_of_a_name_is_read(
-    text: str, place: Place, where: str, attributes: tuple[str, ...], call: Call | None
+    text: str, place: TargetKind, where: str, attributes: tuple[str, ...], call: Call | None
 ) -> None:
     target = parse_target(text)
     assert (target.place, target.where, target.attributes) == (place, where, attributes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forkserve.serving.asgi.forwarding import Forwarding, forwarded_fields
+from forkserve.serving.asgi.forwarding import AsgiForwarding, forwarded_fields
 from forkserve.serving.http.forwarded import Style, TrustedProxies
 
 ALL = frozenset({"for", "proto", "host", "port"})
@@ -27,7 +27,7 @@ def applied(
     }
     fields = forwarded_fields(scope["headers"])
     if fields is not None:
-        Forwarding(TrustedProxies(["127.0.0.1"]), style, ALL).apply(scope, fields, peer)
+        AsgiForwarding(TrustedProxies(["127.0.0.1"]), style, ALL).apply(scope, fields, peer)
     return scope
 
 

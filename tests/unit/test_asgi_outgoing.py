@@ -9,14 +9,14 @@ import pytest
 
 from forkserve.serving.asgi.files import file_part
 from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
-from forkserve.serving.http.response import BadResponse, Framing, Responder, Start
+from forkserve.serving.http.response import BadResponse, Framing, Responder, ResponseStart
 from forkserve.serving.stream import Stream
 
 RESPONDER = Responder(0.0, "s")
 
 
 def stream(framing: Framing, length: int | None = None) -> Stream:
-    return Stream(Start(b"", framing, length, True))
+    return Stream(ResponseStart(b"", framing, length, True))
 
 
 @pytest.mark.parametrize(

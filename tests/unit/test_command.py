@@ -13,14 +13,14 @@ from forkserve.cli.serving import parse_worker_line
 from forkserve.config.handover import drain_limit
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ConfigError
-from forkserve.supervision.command import Command, Outputs, credentials_of, prepare
+from forkserve.supervision.command import Outputs, ProcessTemplate, credentials_of, prepare
 from forkserve.supervision.os.spawn import SpawnSpec
 
 WEB = WatcherOptions(name="web", cmd="serve --fd $(circus.sockets.web) $(circus.wid)", use_sockets=True)
 INHERITED = {"PATH": "/bin", "NOTIFY_SOCKET": "/systemd", "LISTEN_FDS": "1", "HOME": "/root"}
 
 
-def _command(options: WatcherOptions, sockets: tuple[str, ...] = ("admin", "web")) -> Command:
+def _command(options: WatcherOptions, sockets: tuple[str, ...] = ("admin", "web")) -> ProcessTemplate:
     numbers = {name: number for number, name in enumerate(sockets, 1)}
     return prepare(options, numbers, inherited=INHERITED, credentials=credentials_of(options))
 

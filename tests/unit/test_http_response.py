@@ -6,7 +6,7 @@ import pytest
 
 from forkserve.serving.http.dates import date_text
 from forkserve.serving.http.errors import page
-from forkserve.serving.http.response import BadResponse, Framing, Responder, Start
+from forkserve.serving.http.response import BadResponse, Framing, Responder, ResponseStart
 from forkserve.serving.stream import Stream
 
 NOW = 784111777.0
@@ -191,19 +191,19 @@ def test_memory_of_heads_is_bounded(responder: Responder) -> None:
 
 
 def test_chunks_are_encoded() -> None:
-    stream = Stream(Start(b"", Framing.CHUNKED, None, True))
+    stream = Stream(ResponseStart(b"", Framing.CHUNKED, None, True))
     assert stream.piece(b"0123456789abcdef") == b"10\r\n0123456789abcdef\r\n"
     assert stream.piece(b"") == b""
     assert (stream.end(), stream.size, stream.missing) == (b"0\r\n\r\n", 16, 0)
 
 
 def test_no_more_than_the_length_goes_out() -> None:
-    stream = Stream(Start(b"", Framing.LENGTH, 5, True))
+    stream = Stream(ResponseStart(b"", Framing.LENGTH, 5, True))
     assert (stream.piece(b"abc"), stream.missing) == (b"abc", 2)
     assert (stream.piece(b"def"), stream.missing, stream.size) == (b"de", 0, 5)
     assert stream.file(9) == (b"", 0, b"")
     assert stream.end() == b""
-    silent = Stream(Start(b"", Framing.NONE, None, True))
+    silent = Stream(ResponseStart(b"", Framing.NONE, None, True))
     assert (silent.bodiless, silent.piece(b"abc"), silent.file(3), silent.size) == (True, b"", (b"", 0, b""), 0)
 
 

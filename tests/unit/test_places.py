@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forkserve.config.model import SocketOptions
-from forkserve.config.options import Reload, options_of
+from forkserve.config.options import ReloadCost, options_of
 from forkserve.config.places import is_ipv6_only, kept_sockets
 from forkserve.supervision.retirement import is_held
 
@@ -34,7 +34,7 @@ def test_a_queue_stays_unless_its_place_is_another(option: Any, socket: SocketOp
     changed = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else "other"
     after = other(socket, **{option.name: changed})
     of_a_path = {"path", "type", "fd"}
-    moves = option.name in of_a_path if socket is UNIX else option.reload is not Reload.LIVE
+    moves = option.name in of_a_path if socket is UNIX else option.reload is not ReloadCost.LIVE
 
     assert kept([socket], after) == ({} if moves else {socket.name: socket.name})
 

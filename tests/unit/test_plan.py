@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
-from forkserve.config.options import Reload, options_of
+from forkserve.config.options import ReloadCost, options_of
 from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.plan import Plan, SlotSnapshot, Step, StepKind, next_step, plan
 
@@ -49,7 +49,7 @@ def test_a_changed_option_is_live_or_needs_new_processes_as_declared(option: Any
 
     change = plan(CONFIG, dataclasses.replace(CONFIG, watchers=(after, REDIS))).kept[0]
 
-    if option.reload is Reload.LIVE:
+    if option.reload is ReloadCost.LIVE:
         assert (change.live, change.respawn) == ({option.name}, set())
     else:
         assert change.live == set()

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from forkserve.control.client import Client, TimedOutError
-from forkserve.control.http import BODY_LIMIT, Reply, Request, Stream
+from forkserve.control.client import ControlClient, TimedOutError
+from forkserve.control.http import BODY_LIMIT, Reply, Request, StreamReply
 from forkserve.control.server import MOST_CONNECTIONS, STREAM_LIMIT, ControlServer, Respond
 from forkserve.errors import BindError, ControlError
 
@@ -100,7 +100,7 @@ def handler(request: Request, respond: Respond) -> None:
         respond(Reply(HTTPStatus.CONFLICT, b'{"error": "not now"}'))
         return
     if request.path == "/v1/stream":
-        respond(Stream(b"data: first\n\n", _pour))
+        respond(StreamReply(b"data: first\n\n", _pour))
         return
     answer = {"path": request.path, "query": request.query, "body": request.body.decode()}
     respond(Reply(HTTPStatus.OK, json.dumps(answer).encode()))
@@ -120,7 +120,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_call_carries_its_parameters_and_brings_back_the_answer(path: Path) -> None:
-    with Client(path) as client:
+    with ControlClient(path) as client:
         first = client.call("stop", watcher="web", waiting=False, pid=None)
         second = client.call("list")
 
@@ -158,13 +158,13 @@ def test_the_socket_is_for_its_owner_alone(path: Path) -> None:
 
 
 def test_a_refusal_comes_as_the_masters_own_words(path: Path) -> None:
-    with Client(path) as client, pytest.raises(ControlError, match="not now"):
+    with ControlClient(path) as client, pytest.raises(ControlError, match="not now"):
         client.call("refuse")
 
 
 def test_a_reply_that_waits_holds_up_nobody_else(path: Path) -> None:
     answers: list[object] = []
-    with Client(path) as waiting, Client(path) as other:
+    with ControlClient(path) as waiting, ControlClient(path) as other:
         thread = threading.Thread(target=lambda: answers.append(waiting.call("hold")))
         thread.start()
         while thread.is_alive():  # each answered request lets go of whoever waits
@@ -178,13 +178,13 @@ def test_a_client_that_leaves_while_it_waits_does_no_harm(path: Path) -> None:
     leaving.connect(str(path))
     leaving.sendall(b"GET /v1/hold HTTP/1.1\r\nHost: x\r\n\r\n")
     leaving.close()
-    with Client(path) as client:
+    with ControlClient(path) as client:
         assert client.call("list")["path"] == "/v1/list"
         assert client.call("list")["path"] == "/v1/list"
 
 
 def test_no_answer_in_time_is_its_own_error(path: Path) -> None:
-    with Client(path, timeout=0.05) as client, pytest.raises(TimedOutError):
+    with ControlClient(path, timeout=0.05) as client, pytest.raises(TimedOutError):
         client.call("hold")
     held.clear()
 

@@ -16,7 +16,17 @@ import pytest
 
 from forkserve.config.handover import SCOREBOARD
 from forkserve.supervision.os.spawn import SpawnSpec
-from forkserve.unix.scoreboard import CAPACITY, RECORD, SIZE, Field, Place, Scoreboard, Seat, State, take_seat
+from forkserve.unix.scoreboard import (
+    CAPACITY,
+    RECORD,
+    SIZE,
+    Field,
+    OwnRecord,
+    RecordHandle,
+    RecordState,
+    Scoreboard,
+    take_seat,
+)
 from tests.support.forkserving import descriptors
 from tests.support.spawning import spawn
 
@@ -30,7 +40,7 @@ def board() -> Iterator[Scoreboard]:
     assert descriptors(os.getpid()) == before
 
 
-def taken(board: Scoreboard, generation: int = 1) -> Place:
+def taken(board: Scoreboard, generation: int = 1) -> RecordHandle:
     place = board.take(generation)
     assert place is not None
     return place
@@ -42,7 +52,7 @@ def record(board: Scoreboard, index: int) -> tuple[int, int, int, int, float, fl
 
 
 @contextlib.contextmanager
-def seated(board: Scoreboard, place: Place) -> Iterator[Seat]:
+def seated(board: Scoreboard, place: RecordHandle) -> Iterator[OwnRecord]:
     """Sit down, with descriptors of our own."""
     fd, bell = os.dup(board.fd), os.dup(board.bell)
     seat = take_seat({SCOREBOARD: place.variable(fd, bell)})
@@ -68,7 +78,7 @@ def test_a_record_is_written_by_the_master_then_by_the_process(board: Scoreboard
     assert record(board, place.index) == (1, 7, 0, 0, 0.0, 0.0)
 
     with seated(board, place) as seat:
-        seat.words[Field.STATE] = State.ACCEPTING
+        seat.words[Field.STATE] = RecordState.ACCEPTING
         seat.words[Field.CONNECTIONS] = 3
         seat.reals[Field.TURN] = -1.5
         assert record(board, place.index) == (2, 7, os.getpid(), 3, -1.5, 0.0)
@@ -101,7 +111,7 @@ def test_siblings_are_counted_and_seen(board: Scoreboard) -> None:
         taken(board, generation=2)
 
         assert seat.look() == 1
-        assert [each[:2] for each in seat.board()] == [(State.STARTING, 1), (State.STARTING, 2)]
+        assert [each[:2] for each in seat.board()] == [(RecordState.STARTING, 1), (RecordState.STARTING, 2)]
 
 
 def test_the_bell_wakes_everyone_once_for_each_ring(board: Scoreboard) -> None:
@@ -145,9 +155,9 @@ def test_the_seat_is_taken_out_of_the_environment_and_kept_from_children(board: 
 def test_who_executes_itself_anew_sits_in_its_old_seat(board: Scoreboard) -> None:
     place = taken(board)
     with seated(board, place) as seat:
-        seat.words[Field.STATE], seat.words[Field.CONNECTIONS] = State.ACCEPTING, 5
+        seat.words[Field.STATE], seat.words[Field.CONNECTIONS] = RecordState.ACCEPTING, 5
     with seated(board, place):
-        assert record(board, place.index) == (State.STARTING, 1, os.getpid(), 0, 0.0, 0.0)
+        assert record(board, place.index) == (RecordState.STARTING, 1, os.getpid(), 0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +227,7 @@ os.write(bell, struct.pack("=Q", 1))
     )
     os.waitpid(pid, 0)
 
-    assert record(board, place.index)[:4] == (State.ACCEPTING, 1, 0, 11)
+    assert record(board, place.index)[:4] == (RecordState.ACCEPTING, 1, 0, 11)
 
 
 WORDS = [-(2**63), -(10**12), -1, 0, CAPACITY, CAPACITY + 1, 10**12, 2**63 - 1]
@@ -238,7 +248,7 @@ def test_the_master_believes_nothing_in_the_memory(board: Scoreboard, value: int
     places[1].release()
     assert record(board, 1) == (0, 0, 0, 0, 0.0, 0.0)
     assert taken(board, generation=5).index == 1
-    assert record(board, 1) == (State.STARTING, 5, 0, 0, 0.0, 0.0)
+    assert record(board, 1) == (RecordState.STARTING, 5, 0, 0, 0.0, 0.0)
     assert struct.unpack("=q", os.pread(board.fd, 8, 40)) == (4,)
 
 

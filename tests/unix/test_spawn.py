@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, Stage
+from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, SpawnStage
 from forkserve.unix.privileges import Credentials
 from tests.support.spawning import spawn
 
@@ -166,7 +166,7 @@ def test_own_programs_are_found_beside_the_running_python() -> None:
 def test_a_missing_program_is_named_with_its_path() -> None:
     error = failure_of(argv=("no-such-program",))
 
-    assert (error.number, error.stage) == (errno.ENOENT, Stage.FIND)
+    assert (error.number, error.stage) == (errno.ENOENT, SpawnStage.FIND)
     assert str(error) == "command 'no-such-program' not found on its PATH"
 
 
@@ -177,7 +177,7 @@ def test_a_missing_program_without_any_path_hints_at_copy_env() -> None:
 def test_a_missing_directory_is_named() -> None:
     error = failure_of(cwd="/no/such/directory")
 
-    assert (error.number, error.stage) == (errno.ENOENT, Stage.DIRECTORY)
+    assert (error.number, error.stage) == (errno.ENOENT, SpawnStage.DIRECTORY)
     assert "/no/such/directory: No such file or directory" in str(error)
 
 
@@ -195,21 +195,21 @@ def test_a_file_that_cannot_be_executed_says_why(tmp_path: Path, first_line: str
     program.chmod(mode)
     error = failure_of(argv=(str(program),))
 
-    assert error.stage is Stage.EXECUTE
+    assert error.stage is SpawnStage.EXECUTE
     assert reason in str(error)
 
 
 def test_an_impossible_limit_is_named() -> None:
     error = failure_of(rlimits={"RLIMIT_NOFILE": 2**40})
 
-    assert error.stage is Stage.LIMITS
+    assert error.stage is SpawnStage.LIMITS
     assert "RLIMIT_NOFILE=1099511627776" in str(error)
 
 
 def test_a_descriptor_that_is_not_open_is_an_error_of_its_own() -> None:
     error = failure_of(sockets={"web": 999})
 
-    assert (error.number, error.stage) == (errno.EBADF, Stage.DESCRIPTORS)
+    assert (error.number, error.stage) == (errno.EBADF, SpawnStage.DESCRIPTORS)
 
 
 @as_root
@@ -221,7 +221,7 @@ def test_a_user_nobody_may_become_is_an_error() -> None:
         try:
             spawn(SpawnSpec(argv=("/bin/true",), env={}, credentials=Credentials(0, 0, ())))
         except SpawnError as error:
-            os._exit(0 if error.stage is Stage.USER and error.number == errno.EPERM else 1)
+            os._exit(0 if error.stage is SpawnStage.USER and error.number == errno.EPERM else 1)
         os._exit(2)
 
     assert os.waitpid(pid, 0)[1] == 0
@@ -238,7 +238,7 @@ def test_a_fork_that_fails_is_an_error_and_harms_nothing() -> None:
         try:
             spawn(SpawnSpec(argv=("/bin/true",), env={}))
         except SpawnError as error:
-            os._exit(0 if error.stage is Stage.FORK and error.number == errno.EAGAIN else 1)
+            os._exit(0 if error.stage is SpawnStage.FORK and error.number == errno.EAGAIN else 1)
         os._exit(2)
 
     assert os.waitpid(pid, 0)[1] == 0

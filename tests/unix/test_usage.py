@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from forkserve.control.client import Client
+from forkserve.control.client import ControlClient
 from forkserve.control.usage import Meter
 from tests.support.forkserving import eventually, running
 
@@ -59,7 +59,7 @@ def test_a_status_costs_the_master_little_for_each_process(tmp_path: Path) -> No
     config = f"[watcher:a]\ncmd = sleep 1000\nnumprocesses = {processes}\nready_after = 0.1\n"
     with running("--control", str(path), cwd=tmp_path, config=config) as server:
         eventually(lambda: len(server.children()) == processes)
-        with Client(path) as client:
+        with ControlClient(path) as client:
             before = sum(psutil.Process(server.pid).cpu_times()[:2])
             answers = [client.call("status") for _ in range(questions)]
             used = sum(psutil.Process(server.pid).cpu_times()[:2]) - before

@@ -34,7 +34,7 @@ class Varied(Both):
     reading = (
         "The other loads of wrk are the same bytes again and again, and a server that remembers heads it has seen "
         "gains from that what it would not gain in life. Behind a proxy that gives out request ids, life is like this "
-        "table. The client writes each request anew here, which shows in `client CPU`."
+        "table. The client builds each request here, which shows in `client CPU`."
     )
     short_servers = (*CHOSEN, "gunicorn-sync", "gunicorn-gevent")
     works = {

@@ -60,7 +60,7 @@ def _server(app: App, listener: socket.socket, run: Run) -> Any:
                 del headers[name]
             return super().get_environ()
 
-    class Server(wsgi.Server):
+    class CherootServer(wsgi.Server):
         def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:
             self.socket = listener
             return listener
@@ -68,7 +68,9 @@ def _server(app: App, listener: socket.socket, run: Run) -> Any:
     serving = run.options
     threads = serving.concurrency.threads if serving.concurrency.threads > 1 else 10
     address = listener.getsockname()[:2]
-    server = Server(address, app, numthreads=threads, server_name=run.server, timeout=int(serving.timeouts.keep_alive))
+    server = CherootServer(
+        address, app, numthreads=threads, server_name=run.server, timeout=int(serving.timeouts.keep_alive)
+    )
     server.gateway = Gateway
     server.max_request_body_size = serving.http.max_body
     server.max_request_header_size = serving.http.limit_request_head

@@ -122,7 +122,7 @@ def _wrapped(listener: socket.socket, cfg: Any, log: Any) -> Any:
 
 
 def _chained(worker_class: type[Any], run: Run) -> type[Any]:
-    class Worker(worker_class):
+    class AdaptedWorker(worker_class):
         def init_signals(self) -> None:
             stops = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1)
             ours = {number: signal.getsignal(number) for number in stops}
@@ -142,7 +142,7 @@ def _chained(worker_class: type[Any], run: Run) -> type[Any]:
             run.ready()
             super().run()
 
-    return Worker
+    return AdaptedWorker
 
 
 def _as_term(handler: Any) -> Callable[[int, FrameType | None], None]:

@@ -50,7 +50,7 @@ def _server(app: App, listeners: Sequence[socket.socket], run: Run) -> Any:
 
     serving, tls = run.options, run.options.tls
 
-    class Server(uvicorn.Server):
+    class UvicornServer(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield
@@ -83,4 +83,4 @@ def _server(app: App, listeners: Sequence[socket.socket], run: Run) -> Any:
         ssl_ciphers=tls.ciphers or "TLSv1",
     )
     adopt("uvicorn", "uvicorn.error", "uvicorn.asgi")
-    return Server(config)
+    return UvicornServer(config)

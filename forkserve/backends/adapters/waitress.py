@@ -85,11 +85,11 @@ def _wake_at_drain(fd: int, channels: dict[int, Any]) -> None:
     """Wake the loop when `fd` becomes readable."""
     from waitress import wasyncore
 
-    class Drain(wasyncore.file_dispatcher):
+    class WaitressDrain(wasyncore.file_dispatcher):
         def writable(self) -> bool:
             return False
 
         def handle_read(self) -> None:
             self.del_channel()
 
-    Drain(fd, map=channels)
+    WaitressDrain(fd, map=channels)

@@ -16,7 +16,7 @@ from typing import ClassVar
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.other_python import meinheld_loop
 from forkserve.backends.other_python.flight import Flight
-from forkserve.backends.other_python.mistakes import Refused
+from forkserve.backends.other_python.mistakes import UserError
 from forkserve.backends.shim import Shim
 from forkserve.errors import BackendError
 
@@ -29,7 +29,7 @@ def _probe() -> str | None:
     """Return why the installed meinheld cannot serve, None if it can."""
     try:
         meinheld_loop.import_server()
-    except (ImportError, Refused) as error:
+    except (ImportError, UserError) as error:
         return str(error)
     return None
 
@@ -92,5 +92,5 @@ class Meinheld:
             meinheld_loop.serve(flight, listeners, stop, keep_alive=timeouts.keep_alive, max_body=http.max_body)
         except ImportError as error:
             raise BackendError(f"meinheld cannot be imported: {error}; {self.traits.install}") from None
-        except Refused as error:
+        except UserError as error:
             raise BackendError(str(error)) from None

@@ -1,6 +1,6 @@
 """`forkserve-worker --install-backend meinheld`: fetch the source, mend it, build it, test it, only then install it.
 
-Rules: everything happens in a temporary folder with an environment of its own, until the contract is kept; the last
+Rules: everything happens in a temporary folder with its own environment, until the contract is kept; the last
 step alone touches the environment of this interpreter. The source comes from the package index that pip is set up for,
 and its setup.py runs only after its sha256 was found right. The index is asked for nothing but meinheld, greenlet and
 setuptools.

@@ -75,7 +75,7 @@ class Drain:
             select(self.fds, [], [])
 
     def call(self, stop: Callable[[], object]) -> None:
-        """Call `stop` in a thread of its own once a stop is asked for."""
+        """Call `stop` in a new thread once a stop is asked for."""
 
         def waiting() -> None:
             self.wait()

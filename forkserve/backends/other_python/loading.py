@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .mistakes import APPLICATION, Refused
+from .mistakes import APPLICATION, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,17 +24,17 @@ def load(spec: str, factory: bool) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name is None or not (place + ".").startswith(error.name + "."):
             raise
-        raise Refused(f"no module named {error.name!r} on {sys.executable}'s path", APPLICATION) from None
+        raise UserError(f"no module named {error.name!r} on {sys.executable}'s path", APPLICATION) from None
     called, name = name.endswith("()"), name[:-2] if name.endswith("()") else name
     target: Any = module
     for part in name.split(".") if name else [next((n for n in ("application", "app") if hasattr(module, n)), "app")]:
         if not hasattr(target, part):
-            raise Refused("{!r} has no {!r}".format(place, name or "application or app"), APPLICATION)
+            raise UserError("{!r} has no {!r}".format(place, name or "application or app"), APPLICATION)
         target = getattr(target, part)
     if called or factory:
         target = target()
     if not callable(target):
-        raise Refused(f"{spec!r} is not callable: {type(target).__name__!r}", APPLICATION)
+        raise UserError(f"{spec!r} is not callable: {type(target).__name__!r}", APPLICATION)
     found: Callable[..., Any] = target
     return found
 
@@ -42,12 +42,12 @@ def load(spec: str, factory: bool) -> Callable[..., Any]:
 def import_file(path: str) -> Any:
     """Import the file at `path` under its own name, with its folder on the path."""
     if not os.path.exists(path):
-        raise Refused(f"no such file: {path}", APPLICATION)
+        raise UserError(f"no such file: {path}", APPLICATION)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     name = os.path.basename(path)[:-3]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise Refused(f"cannot import {path}", APPLICATION)
+        raise UserError(f"cannot import {path}", APPLICATION)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -8,7 +8,7 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .mistakes import Refused
+from .mistakes import UserError
 
 if TYPE_CHECKING:
     import socket
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from .flight import Flight
 
-__all__ = ["Stop", "import_server", "refusal", "serve"]
+__all__ = ["StopRequest", "import_server", "refusal", "serve"]
 
 
-class Stop(Protocol):
+class StopRequest(Protocol):
     """When to stop: `take` is asked whenever one of `fds` is readable; `graceful` seconds are left from then on."""
 
     fds: list[int]
@@ -54,7 +54,7 @@ def refusal(python: tuple[int, int], version: str, greenlet: str, with_greenlet:
 
 
 def import_server() -> Any:
-    """Return the module `meinheld.server`; raises ImportError if it is missing, `Refused` if it must not be used."""
+    """Return the module `meinheld.server`; raises ImportError if it is missing, `UserError` if it must not be used."""
     from importlib.metadata import version
 
     import meinheld.server as server  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -66,17 +66,19 @@ def import_server() -> Any:
         green = False
     why = refusal(sys.version_info[:2], version("meinheld"), version("greenlet") if green else "", green)
     if why is not None:
-        raise Refused(
+        raise UserError(
             f"{why}. Two ways out: `forkserve-worker --install-backend meinheld` builds a mended one, and "
             "`--python /path/to/python3.9` serves the original under an interpreter that it was written for"
         )
     return server
 
 
-def serve(app: Flight, listeners: Sequence[socket.socket], stop: Stop, *, keep_alive: float, max_body: int) -> None:
+def serve(
+    app: Flight, listeners: Sequence[socket.socket], stop: StopRequest, *, keep_alive: float, max_body: int
+) -> None:
     """Serve until stopped; `keep_alive` in seconds, `max_body` in bytes, 0 for no limit.
 
-    meinheld puts C handlers of its own in place for TERM and INT, which leave one second; so greenlets of its loop
+    meinheld installs C handlers for TERM and INT, which leave one second; so greenlets of its loop
     take the signals back, wait for the order to stop and give the requests in flight their time.
     """
     server = import_server()

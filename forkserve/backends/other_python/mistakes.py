@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION", "CONFIG", "OK", "TIMED_OUT", "Refused"]
+__all__ = ["APPLICATION", "CONFIG", "OK", "TIMED_OUT", "UserError"]
 
 OK, APPLICATION, TIMED_OUT, CONFIG = 0, 3, 75, 78
 
 
-class Refused(Exception):
+class UserError(Exception):
     """A mistake of the user's: one line for stderr, and the exit code."""
 
     def __init__(self, text: str, code: int = CONFIG) -> None:

@@ -14,7 +14,7 @@ from . import meinheld_loop
 from .drain import Drain
 from .flight import Flight
 from .loading import load, load_hook
-from .mistakes import CONFIG, OK, Refused
+from .mistakes import CONFIG, OK, UserError
 from .servers import BACKENDS, missing
 
 __all__ = ["main"]
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         elif args.backend != "wsgiref":
             importlib.import_module(args.backend)
     except ImportError as error:
-        raise Refused(missing(args.backend, error)) from None
+        raise UserError(missing(args.backend, error)) from None
     listeners = [socket.socket(fileno=fd) for fd in args.fd]
     app = Flight(load(args.application, args.factory), listeners[0])
     if args.title and importlib.util.find_spec("setproctitle"):
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
         run(arguments(sys.argv[1:] if argv is None else argv))
-    except Refused as error:
+    except UserError as error:
         print(f"forkserve-worker: {error}", file=sys.stderr)
         return error.code
     except OSError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import meinheld_loop
 from .drain import notify
-from .mistakes import OK, Refused
+from .mistakes import OK, UserError
 
 if TYPE_CHECKING:
     import argparse
@@ -36,12 +36,12 @@ def serve_wsgiref(app: Flight, listeners: Listeners, drain: Drain, args: argpars
         def address_string(self) -> str:
             return str(self.client_address[0]) if self.client_address else ""
 
-    class Server(WSGIServer):
+    class WsgirefServer(WSGIServer):
         def server_bind(self) -> None:
             self.server_name, self.server_port = app.address.get("SERVER_NAME", ""), 0
             self.setup_environ()
 
-    server = Server(("", 0), Quiet, bind_and_activate=False)
+    server = WsgirefServer(("", 0), Quiet, bind_and_activate=False)
     server.socket.close()
     server.socket = only(listeners)
     server.server_bind()
@@ -99,7 +99,7 @@ def serve_bjoern(app: Flight, listeners: Listeners, drain: Drain, args: argparse
 def only(listeners: Listeners) -> socket.socket:
     """Return the one listener of a backend that takes no more."""
     if len(listeners) != 1:
-        raise Refused(f"this backend serves one socket, not {len(listeners)}")
+        raise UserError(f"this backend serves one socket, not {len(listeners)}")
     return listeners[0]
 
 

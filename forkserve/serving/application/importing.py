@@ -22,7 +22,7 @@ from typing import Any
 from forkserve.config.launch import ApplicationOptions, Interface
 from forkserve.errors import ApplicationError, UsageError
 from forkserve.serving.application.interface import WrongKindError, interface_of
-from forkserve.serving.application.target import Call, Place, Target, parse_target
+from forkserve.serving.application.target import Call, Target, TargetKind, parse_target
 from forkserve.suggest import nearest
 from forkserve.unix.home import here
 
@@ -80,7 +80,7 @@ def load_application(options: ApplicationOptions) -> Loaded:
         target = parse_target(text)
     except ValueError as error:
         raise UsageError(f"application: {error}") from None
-    app = _from_paste(target) if target.place is Place.PASTE else _from_module(target, factory=options.factory)
+    app = _from_paste(target) if target.place is TargetKind.PASTE else _from_module(target, factory=options.factory)
     try:
         interface = interface_of(app)
     except WrongKindError as error:
@@ -145,9 +145,9 @@ def _from_module(target: Target, *, factory: bool) -> Any:
 
 
 def _module(target: Target) -> tuple[ModuleType, tuple[str, ...]]:
-    if target.place is Place.FILE:
+    if target.place is TargetKind.FILE:
         return _import_file(target), ()
-    if target.place is Place.MODULE:
+    if target.place is TargetKind.MODULE:
         return _import(target.where, target), ()
     parts = target.where.split(".")
     for count in range(len(parts), 1, -1):

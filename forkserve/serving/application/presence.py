@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from forkserve.serving.application.target import Place, Target, parse_target
+from forkserve.serving.application.target import Target, TargetKind, parse_target
 
 __all__ = ["fault_of"]
 
@@ -30,17 +30,17 @@ def fault_of(application: str, folder: Path, path: Sequence[str]) -> str | None:
         target = parse_target(application)
     except ValueError as error:
         return str(error)
-    if target.place in (Place.FILE, Place.PASTE):
+    if target.place in (TargetKind.FILE, TargetKind.PASTE):
         file = folder / target.where
         if not file.is_file():
             return f"application {application!r}: {file} {'is no file' if file.exists() else 'does not exist'}"
-        return None if target.place is Place.PASTE else _fault_in(file, target)
+        return None if target.place is TargetKind.PASTE else _fault_in(file, target)
     return _fault_of_module(target, [str(folder), *path])
 
 
 def _fault_of_module(target: Target, path: Sequence[str]) -> str | None:
     parts = target.where.split(".")
-    least = len(parts) if target.place is Place.MODULE else 1
+    least = len(parts) if target.place is TargetKind.MODULE else 1
     places: Sequence[str] | None = path
     spec: ModuleSpec | None = None
     for count in range(1, len(parts) + 1):
@@ -57,7 +57,7 @@ def _fault_of_module(target: Target, path: Sequence[str]) -> str | None:
             break
     if spec is None or not spec.has_location or spec.origin is None or not spec.origin.endswith(".py"):
         return None
-    return _fault_in(Path(spec.origin), target) if target.place is Place.MODULE else None
+    return _fault_in(Path(spec.origin), target) if target.place is TargetKind.MODULE else None
 
 
 def _spec(name: str, places: Sequence[str] | None) -> ModuleSpec | None:

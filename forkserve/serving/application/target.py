@@ -19,10 +19,10 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["Call", "Place", "Target", "parse_target"]
+__all__ = ["Call", "TargetKind", "Target", "parse_target"]
 
 
-class Place(Enum):
+class TargetKind(Enum):
     """Where an application is looked for."""
 
     MODULE = "module"
@@ -44,7 +44,7 @@ class Target:
     """One application: `where` is a module's name or a file's path, `attributes` the way from there to it."""
 
     text: str
-    place: Place
+    place: TargetKind
     where: str
     attributes: tuple[str, ...] = ()
     call: Call | None = None
@@ -55,7 +55,7 @@ def parse_target(text: str) -> Target:
     text = text.strip()
     if text.startswith("paste:") or text.partition("#")[0].endswith(".ini"):
         path, _, name = text.removeprefix("paste:").partition("#")
-        return Target(text, Place.PASTE, path, (name,) if name else ())
+        return Target(text, TargetKind.PASTE, path, (name,) if name else ())
     where, colon, expression = text.partition(":")
     if not where:
         raise ValueError(f"no module before the colon in {text!r}; expected MODULE:ATTRIBUTE")
@@ -63,10 +63,10 @@ def parse_target(text: str) -> Target:
         raise ValueError(f"nothing after the colon in {text!r}; expected MODULE:ATTRIBUTE")
     attributes, call = _expression(expression) if colon else ((), None)
     if where.endswith(".py") or "/" in where:
-        return Target(text, Place.FILE, where, attributes, call)
+        return Target(text, TargetKind.FILE, where, attributes, call)
     if not all(part.isidentifier() for part in where.split(".")):
         raise ValueError(f"{where!r} is neither a module's name nor a file that ends with .py")
-    return Target(text, Place.MODULE if colon else Place.DOTTED, where, attributes, call)
+    return Target(text, TargetKind.MODULE if colon else TargetKind.DOTTED, where, attributes, call)
 
 
 def _expression(text: str) -> tuple[tuple[str, ...], Call | None]:

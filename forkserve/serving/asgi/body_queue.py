@@ -7,7 +7,7 @@ for it at the first `receive()`.
 
 from __future__ import annotations
 
-from forkserve.serving.asgi.site import Transport
+from forkserve.serving.asgi.site import AsgiTransport
 
 __all__ = ["HIGH_WATER", "BodyQueue"]
 
@@ -20,7 +20,7 @@ class BodyQueue:
 
     __slots__ = ("_blocks", "_conn", "_held", "_size", "expected", "whole")
 
-    def __init__(self, conn: Transport, *, expected: bool) -> None:
+    def __init__(self, conn: AsgiTransport, *, expected: bool) -> None:
         self._conn = conn
         self._blocks: list[bytes] = []
         self._size = 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkserve.serving.asgi.exchange import Exchange
+from forkserve.serving.asgi.exchange import AsgiExchange
 
 __all__ = ["Answer"]
 
 
-class Answer(Exchange):
+class Answer(AsgiExchange):
     """The handshake as a HTTP exchange: what is known of it, and the response that an application may give instead.
 
     It is the last on its connection, since the client's next bytes may be no HTTP.

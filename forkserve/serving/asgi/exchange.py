@@ -15,35 +15,35 @@ from typing import Any, ClassVar
 
 from forkserve.serving.asgi.body_queue import BodyQueue
 from forkserve.serving.asgi.notifier import Notifier
-from forkserve.serving.asgi.response import Response
-from forkserve.serving.asgi.site import Message, Site, Transport
-from forkserve.serving.asgi.stage import Stage
+from forkserve.serving.asgi.response import AsgiResponse
+from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Message
+from forkserve.serving.asgi.stage import ResponseStage
 from forkserve.serving.failure import TimedOut, due_to_loss, log_failure
 from forkserve.serving.http.accesslog import REQUEST_ID
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 
-__all__ = ["Exchange"]
+__all__ = ["AsgiExchange"]
 
 log = logging.getLogger("forkserve.asgi")
 
 
-START, BODY, MORE, TRAILERS, OVER, LOST = Stage
+START, BODY, MORE, TRAILERS, OVER, LOST = ResponseStage
 
 
-class Exchange(Response):
+class AsgiExchange(AsgiResponse):
     """A request and the response to it as far as it has come."""
 
     __slots__ = ("address", "identity", "told")
     address: str
     """The client's, where exchanges are noted."""
-    conn: Transport
+    conn: AsgiTransport
     early: ClassVar[bool] = True
     holds: ClassVar[bool] = True
     keeper: ClassVar[str] = "incoming"
-    site: ClassVar[Site]
+    site: ClassVar[AsgiSite]
 
-    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
+    def __init__(self, conn: AsgiTransport, line: RequestLine, fields: Fields) -> None:
         self.conn = conn
         self.line = line
         self.fields = fields
@@ -69,7 +69,7 @@ class Exchange(Response):
         self.wake()
 
     def body_end(self) -> None:
-        """Know that the body is whole."""
+        """Called when the body is whole."""
         assert self.incoming is not None
         self.incoming.whole = True
         self.wake()
@@ -78,7 +78,7 @@ class Exchange(Response):
         """Ask for the body when the application first wants it: `BodyQueue` knows."""
 
     def lost(self) -> None:
-        """Know that the client has gone."""
+        """Called when the client has gone."""
         if self.stage is not OVER and self.stage is not LOST:
             self.lose()
 
@@ -105,7 +105,7 @@ class Exchange(Response):
         self.returned()
 
     def returned(self) -> None:
-        """Know that the application has returned: what it left undone is ended."""
+        """Called when the application has returned: what it left undone is ended."""
         if self.stage is not OVER and self.stage is not LOST:
             if self.conn.half_closed or self.site.leaving:
                 # It was told that nobody waits any more.

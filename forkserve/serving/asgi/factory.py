@@ -8,15 +8,15 @@ from importlib.util import find_spec
 from typing import Any
 
 from forkserve.config.serving import AsgiOptions
-from forkserve.serving.asgi.exchange import Exchange
+from forkserve.serving.asgi.exchange import AsgiExchange
 from forkserve.serving.asgi.identified import AsgiIdentified
 from forkserve.serving.asgi.scope import FORWARDED, MODERN, ScopeTemplate, correct
-from forkserve.serving.asgi.site import Site, Transport
-from forkserve.serving.asgi.stage import Stage
+from forkserve.serving.asgi.site import AsgiSite, AsgiTransport
+from forkserve.serving.asgi.stage import ResponseStage
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.refusal import Refusal
-from forkserve.serving.http.response import Prepared
+from forkserve.serving.http.response import PreparedHead
 from forkserve.serving.logged import logging_by
 from forkserve.serving.native import hot
 
@@ -25,13 +25,13 @@ __all__ = ["exchange_factory"]
 log = logging.getLogger("forkserve.asgi")
 
 if hot is not None:
-    # For those who make a task of what `send` returns (asyncio.iscoroutine).
+    # For applications that make a task of what `send` returns (asyncio.iscoroutine).
     Coroutine.register(hot.Done)
 
-Factory = Callable[[Transport, RequestLine, Fields], Any]
+Factory = Callable[[AsgiTransport, RequestLine, Fields], Any]
 
 
-def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, identity: str = "") -> Factory:
+def exchange_factory(site: AsgiSite, options: AsgiOptions, *, access: Any = None, identity: str = "") -> Factory:
     """Return what makes the exchange of a request; it raises Refusal for a handshake that is none.
 
     `access` is the `forkserve.serving.engine.access.AccessLog` that is to have a line of each, if any; `identity`
@@ -44,17 +44,17 @@ def exchange_factory(site: Site, options: AsgiOptions, *, access: Any = None, id
         logged, more = logging_by(access)
         bases.append(logged)
         bound |= more
-    http: Any = type("BoundExchange", (*bases, Exchange), bound)
+    http: Any = type("BoundExchange", (*bases, AsgiExchange), bound)
     if hot is not None:
         pattern = http(None, None, Fields([], None, True))
         log = access.write if access is not None and not access.timed else None
-        kinds = RequestLine, Fields, Prepared
+        kinds = RequestLine, Fields, PreparedHead
         scopes = site.scope, ScopeTemplate, MODERN, FORWARDED, correct
-        sender = hot.Sender(pattern, Exchange, site, log, Stage, scopes, kinds)
+        sender = hot.Sender(pattern, AsgiExchange, site, log, ResponseStage, scopes, kinds)
         http, site.scope = sender.begin, sender.scope
     upgraded = _websockets(options, bases, bound) if find_spec("websockets") is not None else _refuse
 
-    def exchange_for(conn: Transport, line: RequestLine, fields: Fields) -> Any:
+    def exchange_for(conn: AsgiTransport, line: RequestLine, fields: Fields) -> Any:
         if fields.upgrade is not None and line.method == "GET" and fields.upgrade.lower() == b"websocket":
             return upgraded(conn, line, fields)
         return http(conn, line, fields)
@@ -80,7 +80,7 @@ def _websockets(options: AsgiOptions, bases: list[type[Any]], answering: dict[st
         },
     )
 
-    def make(conn: Transport, line: RequestLine, fields: Fields) -> Any:
+    def make(conn: AsgiTransport, line: RequestLine, fields: Fields) -> Any:
         if fields.content_length or fields.chunked:
             raise Refusal(400, "a WebSocket handshake with a body")
         try:
@@ -93,6 +93,6 @@ def _websockets(options: AsgiOptions, bases: list[type[Any]], answering: dict[st
     return make
 
 
-def _refuse(conn: Transport, line: RequestLine, fields: Fields) -> Any:
+def _refuse(conn: AsgiTransport, line: RequestLine, fields: Fields) -> Any:
     log.warning("WebSocket %r refused: websockets is not installed; try: pip install websockets", line.path)
     raise Refusal(501, "WebSocket is not served here")

@@ -17,14 +17,14 @@ from typing import IO, Any
 
 from forkserve.serving.asgi.site import Message
 
-__all__ = ["FilePart", "file_part", "watched"]
+__all__ = ["AsgiFilePart", "file_part", "watched"]
 
 BLOCK = 65_536
 """Bytes read at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class FilePart:
+class AsgiFilePart:
     """`count` bytes from `offset` of an open file; with `sized` False at most so many, and how many reading tells.
 
     `offset` is None for the place where the file stands.
@@ -53,7 +53,7 @@ class FilePart:
             return None
 
 
-def file_part(message: Message) -> FilePart:
+def file_part(message: Message) -> AsgiFilePart:
     """Read a `http.response.pathsend` or `http.response.zerocopysend`. Raises OSError for a path that is no file."""
     if message["type"] == "http.response.pathsend":
         # The opening of a pipe would wait for its writer.
@@ -79,15 +79,15 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _part(file: Any, offset: int | None, count: int | None, more: bool, own: IO[bytes] | None = None) -> FilePart:
+def _part(file: Any, offset: int | None, count: int | None, more: bool, own: IO[bytes] | None = None) -> AsgiFilePart:
     status = os.fstat(file.fileno())
     regular = stat.S_ISREG(status.st_mode)
     if not regular or not status.st_size or not status.st_blocks or offset is None:
         seeks = regular and offset is not None
         limit = sys.maxsize if count is None else count
-        return FilePart(file, offset if seeks else None, limit, more, sized=False, waits=not regular, own=own)
+        return AsgiFilePart(file, offset if seeks else None, limit, more, sized=False, waits=not regular, own=own)
     rest = max(0, status.st_size - offset)
-    return FilePart(file, offset, rest if count is None else min(count, rest), more, own=own)
+    return AsgiFilePart(file, offset, rest if count is None else min(count, rest), more, own=own)
 
 
 def _tell(file: Any) -> int | None:

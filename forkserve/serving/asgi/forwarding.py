@@ -10,7 +10,7 @@ from typing import Any
 
 from forkserve.serving.http.forwarded import BELIEVED, ClientSides, ForwardedFields, Style, TrustedProxies
 
-__all__ = ["Forwarding", "forwarded_fields"]
+__all__ = ["AsgiForwarding", "forwarded_fields"]
 
 PORTS = {"http": 80, "https": 443}
 NAMES = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded")
@@ -27,8 +27,8 @@ def forwarded_fields(headers: list[tuple[bytes, bytes]]) -> ForwardedFields | No
     return ForwardedFields(*map(found.get, NAMES)) if found else None
 
 
-class Forwarding:
-    """Who is trusted, in which style they speak, and what of it is believed."""
+class AsgiForwarding:
+    """Which proxies are trusted, in which style they speak, and what of it is believed."""
 
     __slots__ = ("_sides",)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkserve.serving.asgi.exchange import Exchange
+from forkserve.serving.asgi.exchange import AsgiExchange
 from forkserve.serving.asgi.site import Message
 from forkserve.serving.http.accesslog import REQUEST_ID
-from forkserve.serving.http.response import Prepared
+from forkserve.serving.http.response import PreparedHead
 from forkserve.serving.identified import IdentifiedExchange, identity_for
 
 __all__ = ["AsgiIdentified"]
 
 
-class AsgiIdentified(IdentifiedExchange, Exchange):
+class AsgiIdentified(IdentifiedExchange, AsgiExchange):
     """An exchange with an id."""
 
     __slots__ = ()
@@ -38,7 +38,7 @@ class AsgiIdentified(IdentifiedExchange, Exchange):
             fields.append((self.header.encode(), self.identity.encode()))
         return fields
 
-    def _prepared(self, message: Message) -> Prepared:
+    def _prepared(self, message: Message) -> PreparedHead:
         return super()._prepared({**message, "headers": self.fields_of(message.get("headers", ()))})
 
 

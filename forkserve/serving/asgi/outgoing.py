@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from forkserve.serving.asgi.site import Message
-from forkserve.serving.http.response import BadResponse, Prepared, Responder
+from forkserve.serving.http.response import BadResponse, PreparedHead, Responder
 
 __all__ = ["body_bytes", "early_hints", "field_lines", "prepared_head", "trailer_fields"]
 
 _FRAMING = frozenset({b"content-length", b"date", b"server"})
 
 
-def prepared_head(responder: Responder, message: Message) -> Prepared:
+def prepared_head(responder: Responder, message: Message) -> PreparedHead:
     """Read a `http.response.start`, or its like of WebSocket."""
     try:
         prepared = responder.prepare_raw(message["status"], message.get("headers", ()))

@@ -11,28 +11,28 @@ import logging
 from typing import ClassVar, NoReturn
 
 from forkserve.serving.asgi.body_queue import BodyQueue
-from forkserve.serving.asgi.files import FilePart, file_part, watched
+from forkserve.serving.asgi.files import AsgiFilePart, file_part, watched
 from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
 from forkserve.serving.asgi.pace import Pace
-from forkserve.serving.asgi.site import Disconnected, Message, Site, Task, Transport
-from forkserve.serving.asgi.stage import Stage
+from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Disconnected, Message, Task
+from forkserve.serving.asgi.stage import ResponseStage
 from forkserve.serving.exchange import BaseExchange
-from forkserve.serving.http.response import JOINED, Prepared
+from forkserve.serving.http.response import JOINED, PreparedHead
 from forkserve.serving.stream import Stream
 
-__all__ = ["Response"]
+__all__ = ["AsgiResponse"]
 
 log = logging.getLogger("forkserve.asgi")
 
-START, BODY, MORE, TRAILERS, OVER, LOST = Stage
+START, BODY, MORE, TRAILERS, OVER, LOST = ResponseStage
 LATE = frozenset({503, 504})
 """Answers of ours to an application that does not come to its end."""
 HEAD_DELAY = 0.005
 """Seconds that a head waits for its body when the application does: most often they go out together."""
 
 
-class Response(BaseExchange):
+class AsgiResponse(BaseExchange):
     """What has gone out of a response, and what is to be done about the rest."""
 
     __slots__ = (
@@ -49,9 +49,9 @@ class Response(BaseExchange):
         "verdict",
         "__weakref__",
     )
-    conn: Transport
-    site: ClassVar[Site]
-    stage: Stage
+    conn: AsgiTransport
+    site: ClassVar[AsgiSite]
+    stage: ResponseStage
     stream: Stream
     trailers: bool
     incoming: BodyQueue | None
@@ -74,7 +74,7 @@ class Response(BaseExchange):
             self.news.notify()
 
     def resume(self) -> None:
-        """Know that the client has read what was queued, or has gone."""
+        """Called when the client has read what was queued, or has gone."""
         if self.room is not None:
             self.room.notify()
 
@@ -87,7 +87,7 @@ class Response(BaseExchange):
         """
         kind, stage = message["type"], self.stage
         if kind == "http.response.start" and stage is START:
-            self.prepared: Prepared = self._prepared(message)
+            self.prepared: PreparedHead = self._prepared(message)
             self.trailers = "trailers" in message and bool(message["trailers"])
             self.stage = BODY
             if self.task is not None:
@@ -106,7 +106,7 @@ class Response(BaseExchange):
         else:
             await self._unusual(kind, message)
 
-    def _prepared(self, message: Message) -> Prepared:
+    def _prepared(self, message: Message) -> PreparedHead:
         responder, headers = self.site.responder, message.get("headers")
         if type(headers) is not list:  # any iterable will do, also one that can be gone through only once
             message = message | {"headers": list(headers or ())}
@@ -205,7 +205,7 @@ class Response(BaseExchange):
         if not part.more:
             self._end_body()
 
-    async def _send_file(self, part: FilePart) -> None:
+    async def _send_file(self, part: AsgiFilePart) -> None:
         """Send a file by sendfile(2)."""
         head, stage = b"", self.stage
         if stage is BODY:
@@ -219,7 +219,7 @@ class Response(BaseExchange):
         if part.more:
             await self._drained()
 
-    def _write_file(self, part: FilePart, count: int, head: bytes, stage: Stage) -> None:
+    def _write_file(self, part: AsgiFilePart, count: int, head: bytes, stage: ResponseStage) -> None:
         """Queue the part behind `head`; back to `stage` if there is no descriptor for it. Raises OSError."""
         try:
             self.conn.write_file(part.file, part.offset or 0, count, head)
@@ -229,7 +229,7 @@ class Response(BaseExchange):
                 self.lose()
             raise
 
-    async def _read_out(self, part: FilePart) -> None:
+    async def _read_out(self, part: AsgiFilePart) -> None:
         """Send what reading a file gives, as it comes."""
         if self.stage is BODY:
             self.send_head()
@@ -244,7 +244,7 @@ class Response(BaseExchange):
                 done += len(block)
                 await self._piece(block, True)
 
-    async def _readable(self, part: FilePart) -> None:
+    async def _readable(self, part: AsgiFilePart) -> None:
         """Wait until a file can be read. Raises OSError when the client has gone."""
         news = self.news = self.news or Notifier(self.site.loop)
         come: list[bool] = []
@@ -292,7 +292,7 @@ class Response(BaseExchange):
     def may_keep(self) -> bool:
         """Tell whether the connection can take another request after this one."""
         incoming = self.incoming
-        # Who holds back a body that we did not ask for may send it or not: the next request cannot be found.
+        # A client that holds back a body that we did not ask for may send it or not: the next request cannot be found.
         return self.fields.keep_alive and self.site.keep and (incoming is None or not incoming.expected)
 
     def _write(self, data: bytes) -> bool:
@@ -326,7 +326,7 @@ class Response(BaseExchange):
     # Ends.
 
     def lose(self) -> None:
-        """Know that the client has gone, and tell the application where it waits."""
+        """Called when the client has gone: tell the application where it waits."""
         self.stage = LOST
         self.conn.done(False)
         self.wake()
@@ -342,12 +342,12 @@ class Response(BaseExchange):
         self._close()
 
     def suspended(self) -> None:
-        """Know that the application waits: a head that it has given is sent, unless its body comes very soon."""
+        """Called when the application waits: a head that it has given is sent, unless its body comes very soon."""
         if self.stage is BODY:
             self.site.loop.call_later(HEAD_DELAY, self.send_head)
 
     def head_given(self) -> None:
-        """Know that the application has given its head later than in its first step: look when it waits again."""
+        """Called when the head came later than in the first step: look when the application waits again."""
         self.site.look_later(self)
 
     def send_head(self) -> None:

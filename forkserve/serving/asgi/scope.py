@@ -9,8 +9,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from forkserve.serving.asgi.forwarding import Forwarding, forwarded_fields
-from forkserve.serving.asgi.site import Transport
+from forkserve.serving.asgi.forwarding import AsgiForwarding, forwarded_fields
+from forkserve.serving.asgi.site import AsgiTransport
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 
@@ -31,7 +31,7 @@ class ScopeTemplate:
     __slots__ = ("base", "forwarding", "root")
 
     def __init__(
-        self, listener: socket.socket, *, root_path: str, tls: bool = False, forwarding: Forwarding | None = None
+        self, listener: socket.socket, *, root_path: str, tls: bool = False, forwarding: AsgiForwarding | None = None
     ) -> None:
         name = listener.getsockname()
         unix = listener.family == socket.AF_UNIX
@@ -52,7 +52,7 @@ class ScopeTemplate:
         }
 
 
-def http_scope(conn: Transport, line: RequestLine, fields: Fields, state: dict[str, Any]) -> dict[str, Any]:
+def http_scope(conn: AsgiTransport, line: RequestLine, fields: Fields, state: dict[str, Any]) -> dict[str, Any]:
     """Return a scope of type `http` that is the application's own."""
     memo = fields.memo
     base: dict[str, Any] | None = memo.get(line) if memo else None
@@ -73,21 +73,21 @@ def http_scope(conn: Transport, line: RequestLine, fields: Fields, state: dict[s
     return scope
 
 
-def correct(scope: dict[str, Any], conn: Transport) -> None:
+def correct(scope: dict[str, Any], conn: AsgiTransport) -> None:
     """Put what proxies say about the client where an application looks for it."""
     forwarded = forwarded_fields(scope["headers"])
     if forwarded is not None:
         conn.listening.environ.forwarding.apply(scope, forwarded, conn.remote[0] or None)
 
 
-def _ends(conn: Transport, *, several: bool) -> tuple[Any, Any]:
+def _ends(conn: AsgiTransport, *, several: bool) -> tuple[Any, Any]:
     """Return the addresses of client and server; the server's only where its listener has several."""
     host, port = conn.remote
     return ((host, int(port)) if port else None), (conn.sock.getsockname()[:2] if several else None)
 
 
 def websocket_scope(
-    conn: Transport, line: RequestLine, fields: Fields, state: dict[str, Any], subprotocols: tuple[str, ...]
+    conn: AsgiTransport, line: RequestLine, fields: Fields, state: dict[str, Any], subprotocols: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return a scope of type `websocket`."""
     scope = http_scope(conn, line, fields, state)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from forkserve.serving.http.response import Responder
 from forkserve.serving.transport import Transport as Sending
 
-__all__ = ["Application", "Disconnected", "Message", "Site", "Task", "Transport"]
+__all__ = ["Application", "Disconnected", "Message", "AsgiSite", "Task", "AsgiTransport"]
 
 Message = dict[str, Any]
 """An ASGI message: a dictionary with a `type`."""
@@ -21,11 +21,11 @@ Task = asyncio.Task[None]
 
 
 class Disconnected(OSError):
-    """The connection is closed, whoever has closed it: nothing can be sent (ASGI 3, since version 2.4 of its HTTP and
+    """The connection is closed, by either side: nothing can be sent (ASGI 3, since version 2.4 of its HTTP and
     WebSocket part)."""
 
 
-class Transport(Sending, Protocol):
+class AsgiTransport(Sending, Protocol):
     """What an exchange needs of its connection; `forkserve.serving.engine.connection.Connection` is one."""
 
     sock: Any
@@ -44,12 +44,12 @@ class Transport(Sending, Protocol):
 
 
 @dataclass(slots=True)
-class Site:
+class AsgiSite:
     """The application and what its exchanges have in common.
 
     `state` is what the lifespan has left, copied into each scope; `scope` makes a request's scope: `http_scope`, or
     the same in C. `keep` is False once connections are to be closed. `sockets` are the open WebSockets, to be told when
-    serving ends; `leaving` is True when little time is left, so that who waits for a client's end is told of it.
+    serving ends; `leaving` is True when little time is left, so that tasks that wait for a client's end are told.
     `noted` is True if exchanges leave lines in an access log, or have ids. `begun` are the exchanges that are told in
     the next turn of the loop that their applications wait.
     """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-__all__ = ["Stage"]
+__all__ = ["ResponseStage"]
 
 
-class Stage(Enum):
+class ResponseStage(Enum):
     """What is expected of the application."""
 
     START = auto()

@@ -8,12 +8,12 @@ from typing import Any
 from forkserve.serving.asgi.site import Application, Message
 from forkserve.serving.static import Folders, Found
 
-__all__ = ["Static"]
+__all__ = ["AsgiStatic"]
 
 Send = Callable[[Message], Awaitable[None]]
 
 
-class Static:
+class AsgiStatic:
     """An application that serves what lies in its folders, and leaves the rest to another."""
 
     def __init__(self, app: Application, folders: Sequence[tuple[str, str]]) -> None:

@@ -19,7 +19,7 @@ from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.outgoing import field_lines
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.scope import websocket_scope
-from forkserve.serving.asgi.site import Disconnected, Message, Site, Task, Transport
+from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Disconnected, Message, Task
 from forkserve.serving.asgi.websocket_protocol import (
     Handshake,
     WebSocketLimits,
@@ -44,7 +44,7 @@ CLOSING = 5.0
 """Seconds that a client has to answer a close."""
 
 
-class Stage(Enum):
+class SessionStage(Enum):
     """How far the connection has come."""
 
     CONNECTING = auto()
@@ -53,7 +53,7 @@ class Stage(Enum):
     CLOSED = auto()
 
 
-CONNECTING, DENYING, OPEN, CLOSED = Stage
+CONNECTING, DENYING, OPEN, CLOSED = SessionStage
 
 
 class WebSocketSession(Bodiless):
@@ -61,13 +61,13 @@ class WebSocketSession(Bodiless):
 
     early: ClassVar[bool] = True
     holds: ClassVar[bool] = True
-    site: ClassVar[Site]
+    site: ClassVar[AsgiSite]
     limits: ClassVar[WebSocketLimits]
     keepalive: ClassVar[Keepalive]
     answering: ClassVar[type[Answer]]
-    """Set by the backend on a subclass of its own."""
+    """Set by the backend on its subclass."""
 
-    def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
+    def __init__(self, conn: AsgiTransport, line: RequestLine, fields: Fields) -> None:
         """Raises BadHandshake."""
         self.conn = conn
         self.line = line
@@ -95,22 +95,22 @@ class WebSocketSession(Bodiless):
         return self.queued if self.socket is None else self.queued + self.socket.in_memory
 
     def wake(self) -> None:
-        """Know that the client, before the handshake, will send no more."""
+        """Called when the client will send no more: before the handshake it is lost."""
         if self.stage is CONNECTING and self.conn.half_closed:
             self.lost()
 
     def suspended(self) -> None:
-        """Know that the application waits: a denial may have been begun."""
+        """Called when the application waits: a denial may have been begun."""
         if self.stage is DENYING:
             self.answer.suspended()
 
     def resume(self) -> None:
-        """Know that the client has read what was queued, or has gone."""
+        """Called when the client has read what was queued, or has gone."""
         self.room.notify()
         self._read_on()
 
     def lost(self) -> None:
-        """Know that the client has gone."""
+        """Called when the client has gone."""
         if self.stage is CLOSED:
             return
         self._tell(self.socket.lost() if self.socket is not None else [disconnect_of(1006)])
@@ -281,7 +281,7 @@ class WebSocketSession(Bodiless):
         socket = self.socket
         assert socket is not None
         if socket.is_open:
-            # The client may be within a message; who is closed for a violation has no such time.
+            # The client may be within a message; one that is closed for a violation has no such time.
             self.conn.unheard += self.limits.max_size
             socket.close(code, reason)
             self._flush()
@@ -339,7 +339,7 @@ class WebSocketSession(Bodiless):
         data = self.socket.take()
         if data and self.stage is OPEN:
             try:
-                # Who sends pings and reads no answers is not read either.
+                # A client that sends pings and reads no answers is not read either.
                 if not self.conn.write(data) and self.conn.park():
                     self._hold()
             except OSError:

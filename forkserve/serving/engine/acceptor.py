@@ -17,9 +17,9 @@ from forkserve.serving.engine.gate import Gate
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.listening import ACCEPTS, Listening
 from forkserve.serving.engine.phases import READABLE
-from forkserve.serving.engine.protocols import Loop
+from forkserve.serving.engine.protocols import EngineLoop
 from forkserve.serving.engine.queue_policy import AcceptAll, QueuePolicy
-from forkserve.unix.scoreboard import Seat
+from forkserve.unix.scoreboard import OwnRecord
 
 __all__ = ["Acceptor"]
 
@@ -37,12 +37,12 @@ class Acceptor:
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EngineLoop,
         connections: Connections,
         listenings: Sequence[Listening],
         *,
         cap: int,
-        seat: Seat | None,
+        seat: OwnRecord | None,
         begin: Callable[[Connection, bytes], None],
     ) -> None:
         self.loop = loop
@@ -149,7 +149,7 @@ class Acceptor:
             if not self._accept(listening, ACCEPTS):
                 break
         with contextlib.suppress(OSError):
-            # Closing would not do, since the worker has a descriptor of its own; on Linux this ends listening.
+            # Closing would not do, since the worker has another descriptor; on Linux this ends listening.
             listening.sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:

@@ -115,7 +115,7 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what was noted."""
-        # Before the lines are taken: who notes one after that rouses the loop again.
+        # Before the lines are taken: a line that is noted after that rouses the loop again.
         self.roused = self._wake is None
         lines = self.lines[:]
         del self.lines[: len(lines)]

@@ -1,12 +1,12 @@
 """One accepted connection: what was read ahead, what is still to be written, and when its patience ends.
 
-Rules: the loop alone reads, closes and goes on to the next request; whoever runs an application only sends, and ends
-its exchange. What the socket does not take is queued here and goes out by the loop. A connection is in one phase, each
-phase has one time limit, and `deadline` is an instant of the monotonic clock that the sweep compares: so a
-request costs an assignment and no timer.
+Rules: the loop alone reads, closes and goes on to the next request; the code that runs an application only sends, and
+ends its exchange. What the socket does not take is queued here and goes out by the loop. A connection is in one phase,
+each phase has one time limit, and `deadline` is an instant of the monotonic clock that the sweep compares: so a request
+costs an assignment and no timer.
 
-Threads: `out` turns from None to a queue only by the one who runs the exchange, and back only by the loop, under the
-owner's lock. `exchange` turns to None before `inbox` is looked at, while the loop fills `inbox` before it looks at
+Threads: `out` turns from None to a queue only by the thread that runs the exchange, and back only by the loop, under
+the owner's lock. `exchange` turns to None before `inbox` is looked at, while the loop fills `inbox` before it looks at
 `exchange`: so one of the two sees the other's work.
 """
 
@@ -26,7 +26,7 @@ from forkserve.serving.engine.files import FilePart
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.native import Socket
 from forkserve.serving.engine.phases import READABLE, UNHEARD, WRITABLE, ConnectionLost, Phase
-from forkserve.serving.engine.protocols import FINISHED, Exchange, Owner
+from forkserve.serving.engine.protocols import FINISHED, ConnectionOwner, Exchange
 from forkserve.serving.http.request import RequestReader
 from forkserve.serving.native import hot
 
@@ -75,7 +75,7 @@ class Connection:
         "unheard",
     )
 
-    def __init__(self, owner: Owner, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
+    def __init__(self, owner: ConnectionOwner, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
         self.owner = owner
         self.listening = listening
         self.sock = sock
@@ -125,7 +125,7 @@ class Connection:
 
     @property
     def awaits_client(self) -> bool:
-        """True while a running exchange can go on only when bytes come, so that the client is the one who is late."""
+        """True while a running exchange can go on only when bytes come, so that the client is the late one."""
         return self.receive is not None or (self.body is not None and self.body.held_since is None)
 
     def reply(self, payload: bytes, keep: bool) -> None:
@@ -219,7 +219,7 @@ class Connection:
         self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def hold(self) -> None:
-        """Read no more of the request's body until `release`: who takes it is behind."""
+        """Read no more of the request's body until `release`: its reader is behind."""
         if self.body is not None:
             self.body.hold(self.owner.now)
             self.deadline = self.owner.now + self.owner.limits.run

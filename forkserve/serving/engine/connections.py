@@ -13,7 +13,7 @@ from collections.abc import Callable, ValuesView
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.files import FilePart
 from forkserve.serving.engine.phases import READABLE, ConnectionLost, Phase
-from forkserve.serving.engine.protocols import FINISHED, Owner, Runner
+from forkserve.serving.engine.protocols import FINISHED, ConnectionOwner, Runner
 from forkserve.serving.http.errors import error_response
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Responder
@@ -28,7 +28,7 @@ IDLE, RUNNING, LINGERING, CLOSED = Phase.IDLE, Phase.RUNNING, Phase.LINGERING, P
 class Connections:
     """The open connections by descriptor; `on_close` are called after each that is closed."""
 
-    def __init__(self, owner: Owner, runner: Runner, responder: Responder) -> None:
+    def __init__(self, owner: ConnectionOwner, runner: Runner, responder: Responder) -> None:
         self.by_fd: dict[int, Connection] = {}
         self.on_close: list[Callable[[], None]] = []
         self._owner = owner

@@ -13,7 +13,7 @@ from typing import Any
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.http1 import Http1
 from forkserve.serving.engine.phases import READABLE, Phase
-from forkserve.serving.engine.protocols import Loop
+from forkserve.serving.engine.protocols import EngineLoop
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.native import hot
@@ -32,7 +32,7 @@ class ReadyQueue:
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EngineLoop,
         http1: Http1,
         connections: dict[int, Connection],
         on_fault: Callable[[int, BaseException], None],
@@ -67,7 +67,7 @@ class ReadyQueue:
 
 
 def ready_queue(
-    loop: Loop, http1: Http1, connections: dict[int, Connection], on_fault: Callable[[int, BaseException], None]
+    loop: EngineLoop, http1: Http1, connections: dict[int, Connection], on_fault: Callable[[int, BaseException], None]
 ) -> Any:
     """Return the queue of a loop: in C where it is there."""
     if hot is None:

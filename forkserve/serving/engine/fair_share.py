@@ -1,16 +1,17 @@
 """Accepting from a queue that others accept from, too, so that connections are spread evenly.
 
 Theory of operation. A worker with no more connections than its siblings stands at the queue: its listeners are watched
-with EPOLLEXCLUSIVE, level-triggered, and the kernel wakes one of those who stand there and wait. A worker with more
+with EPOLLEXCLUSIVE, level-triggered, and the kernel wakes one of those that wait there. A worker with more
 stands aside: edge-triggered and not exclusive, so each arrival wakes it, once. It looks at the scoreboard, and leaves
 what others are free to take; only then it sets a timer, and looks again. So nothing waits behind a worker that is
 stuck, and nobody wakes up without an arrival.
 
-The kernel may wake who should not accept: siblings have lost connections since it looked. It leaves the queue and rings
-the bell, so that all look. The master rings when a process has begun or ended: what was woken may have died of it.
+The kernel may wake a worker that should not accept: siblings have lost connections since it looked. It leaves the
+queue and rings the bell, so that all look. The master rings when a process has begun or ended: what was woken may have
+died of it.
 
 Rules: `fairness` decides. Where we stand is looked at when our number of connections has changed, and one turn later
-when it has risen: a connection that is closed by then, as where each request has one of its own, moves nobody.
+when it has risen: connections that live for one request do not trigger a rebalance.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import select
 import time
 
 from forkserve.serving.engine import timerfd
-from forkserve.serving.engine.fairness import PATIENCE, Dealer, Queue, Record
+from forkserve.serving.engine.fairness import PATIENCE, AcceptQueue, Dealer, Record
 from forkserve.serving.engine.listening import ACCEPTS, Listening
 from forkserve.serving.engine.phases import READABLE
 from forkserve.serving.engine.queue_policy import TURN, UNSEEN, Queues
 from forkserve.serving.engine.stall import StallDetector
-from forkserve.unix.scoreboard import Field, Seat, State
+from forkserve.unix.scoreboard import Field, OwnRecord, RecordState
 
 __all__ = ["FairShare"]
 
@@ -33,13 +34,13 @@ _STATE, _CONNECTIONS = int(Field.STATE), int(Field.CONNECTIONS)
 TICK = 0.002
 """Seconds until a worker looks again at what it has left to others."""
 DOUBT = 0.1
-"""Seconds between rings for those who seem to be stuck and may not be."""
+"""Seconds between rings for workers that seem to be stuck and may not be."""
 
 
 class FairShare:
     """One worker's part in its queues; a `QueuePolicy`."""
 
-    def __init__(self, queues: Queues, seat: Seat) -> None:
+    def __init__(self, queues: Queues, seat: OwnRecord) -> None:
         self.turn_clock = UNSEEN
         self.unsettled = 0
         self._queues = queues
@@ -59,12 +60,12 @@ class FairShare:
         loop.handlers[seat.bell] = self._look
         loop.epoll.register(seat.bell, READABLE | select.EPOLLET)
         seat.reals[TURN] = -loop.now
-        seat.words[_STATE] = State.ACCEPTING
+        seat.words[_STATE] = RecordState.ACCEPTING
 
     def events(self) -> int:
         """Return how listeners are to be watched; also the sign that one is watched again after a pause."""
-        if self._seat.words[_STATE] == State.PAUSED:
-            self._seat.words[_STATE] = State.ACCEPTING
+        if self._seat.words[_STATE] == RecordState.PAUSED:
+            self._seat.words[_STATE] = RecordState.ACCEPTING
         return READABLE | (select.EPOLLET if self._aside else select.EPOLLEXCLUSIVE)
 
     def on_arrival(self, listening: Listening) -> None:
@@ -98,7 +99,7 @@ class FairShare:
 
     def on_drain(self) -> None:
         """Take no part any more, and leave what we were woken for to those that stay."""
-        self._seat.words[_STATE] = State.DRAINING
+        self._seat.words[_STATE] = RecordState.DRAINING
         self._seat.ring()
 
     def on_fork(self) -> None:
@@ -111,7 +112,7 @@ class FairShare:
         if self.unsettled or self._queues.draining:
             return
         now = time.monotonic()
-        aside = not self._deal(list(self._seat.board()), Queue(1, now, now))
+        aside = not self._deal(list(self._seat.board()), AcceptQueue(1, now, now))
         if aside is not self._aside:
             self._stand(aside=aside)
             if aside and self._left:
@@ -129,20 +130,20 @@ class FairShare:
         self._queues.accept(listening, limit)
         words[_CONNECTIONS] = len(self._held)
         if listening.paused_until:
-            words[_STATE] = State.PAUSED
+            words[_STATE] = RecordState.PAUSED
             self._seat.ring()
         self.unsettled = 2
 
     def _part(self, listening: Listening, now: float) -> tuple[int, int]:
         """Return how many connections wait, and how many of them are ours."""
-        # In this order: who accepts meanwhile makes too little of what waits, not too much.
+        # In this order: a sibling that accepts meanwhile makes too little of what waits, not too much.
         records = list(self._seat.board())
         waiting = listening.waiting()
         if not waiting:
             return 0, 0
-        return waiting, self._deal(records, Queue(waiting, now, self._left.get(listening.fd, now)))
+        return waiting, self._deal(records, AcceptQueue(waiting, now, self._left.get(listening.fd, now)))
 
-    def _deal(self, records: list[Record], queue: Queue) -> int:
+    def _deal(self, records: list[Record], queue: AcceptQueue) -> int:
         dealer = self._dealer
         taking = dealer.part(records, len(self._held), queue)
         if dealer.in_doubt and taking:
@@ -158,7 +159,7 @@ class FairShare:
         if self._aside:
             self._arm()
         elif not self.unsettled:
-            # We are told again in the next turn: if that is no better, we should not be the one who is told.
+            # We are told again in the next turn: if that is no better, another worker should be told.
             self.unsettled = 2
 
     def _arm(self) -> None:

@@ -1,7 +1,8 @@
 """How many of the connections that wait in a shared queue one worker may take: the rule, and nothing else.
 
-Rules: pure. The connections that wait are dealt out one at a time, each to whoever has the fewest. Each worker deals
-for itself and takes its own part; of several with equally few, whoever looks first takes what is not enough for all.
+Rules: pure. The connections that wait are dealt out one at a time, each to the worker with the fewest. Each worker
+deals for itself and takes its own part; of several with equally few, the first to look takes what does not suffice
+for all.
 
 What the records say is written by other processes, which may be broken. A record whose numbers cannot be is passed
 over, and what has been left to others for longer than PATIENCE is taken, whatever they say.
@@ -12,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from forkserve.unix.scoreboard import State
+from forkserve.unix.scoreboard import RecordState
 
-__all__ = ["MOMENT", "PATIENCE", "Dealer", "Judge", "Queue", "Record", "part"]
+__all__ = ["MOMENT", "PATIENCE", "Dealer", "Judge", "AcceptQueue", "Record", "part"]
 
 MOMENT = 0.005
 """Seconds for which a sibling may be busy, or may not have come, and is still expected to accept in time."""
@@ -25,14 +26,14 @@ AHEAD = 1.0
 SLACK = 32
 """A sibling with this many connections counts as having one more, with twice as many as two: where thousands come and
 go, workers that are equal but for accident all accept, and none has to be told each time."""
-_ACCEPTING = int(State.ACCEPTING)
+_ACCEPTING = int(RecordState.ACCEPTING)
 
 Record = tuple[int, int, int, int, float, float]
 """State, generation, pid, connections, turn, full: as in docs/scoreboard.md."""
 
 
 class Judge(Protocol):
-    """Tells who is stuck, of those that are late; `stuck` has, by number of record, the turns in which some are."""
+    """Tells which of the late workers are stuck; `stuck` has, by number of record, the turns in which some are."""
 
     stuck: dict[int, float]
 
@@ -40,7 +41,7 @@ class Judge(Protocol):
         """Tell whether a sibling, which is late in this turn of its, is stuck."""
 
 
-class Queue(NamedTuple):
+class AcceptQueue(NamedTuple):
     """What a worker sees of a queue: how many wait, now, and since when it has left some of them to others."""
 
     waiting: int
@@ -85,7 +86,7 @@ class Dealer:
         self.in_doubt = False
         self._judge = judge
 
-    def part(self, records: Sequence[Record], own: int, queue: Queue) -> int:
+    def part(self, records: Sequence[Record], own: int, queue: AcceptQueue) -> int:
         """Return how many of those that wait are ours: a fair part, else one if nobody else is free for it.
 
         None while our threads are all taken and another's are not. Old generations, which are to leave, hold nobody
@@ -101,7 +102,7 @@ class Dealer:
         number = -1
         for record in records:
             number += 1
-            # Who has as many as we can come to have makes no difference.
+            # A worker with as many as we can come to have makes no difference.
             if (
                 record[3] < ceiling
                 and record[0] == _ACCEPTING
@@ -114,7 +115,7 @@ class Dealer:
             return min(queue.waiting, self.limit)
         return part(own, counts, queue.waiting, self.limit) or self._spare(fewer, own, queue, full=full > 0)
 
-    def _has_free_sibling(self, records: Sequence[Record], queue: Queue) -> bool:
+    def _has_free_sibling(self, records: Sequence[Record], queue: AcceptQueue) -> bool:
         for number, record in enumerate(records):
             state, generation, _, _, turn, full = record
             if number == self.number or state != _ACCEPTING or generation < self.generation or full:
@@ -125,8 +126,8 @@ class Dealer:
                 return True
         return False
 
-    def _spare(self, fewer: Iterable[tuple[int, Record]], own: int, queue: Queue, *, full: bool) -> int:
-        """Return 1 if all who have fewer are busy for longer than a moment, with a turn or with all their threads."""
+    def _spare(self, fewer: Iterable[tuple[int, Record]], own: int, queue: AcceptQueue, *, full: bool) -> int:
+        """Return 1 if all workers with fewer are busy for longer than a moment: in a turn or in all their threads."""
         now, judge = queue.now, self._judge
         for number, (_, _, pid, count, turn, taken) in fewer:
             if count >= own or number == self.number:
@@ -146,6 +147,6 @@ def _is_possible(record: Record, now: float) -> bool:
     return record[3] >= 0 and -now - AHEAD <= record[4] <= now + AHEAD
 
 
-def _is_late(turn: float, queue: Queue) -> bool:
+def _is_late(turn: float, queue: AcceptQueue) -> bool:
     """Tell whether a loop is in its turn for too long, or has not begun one since a connection was left to it."""
     return queue.now - turn > MOMENT if turn > 0 else -turn < queue.since < queue.now - MOMENT

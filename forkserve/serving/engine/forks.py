@@ -58,7 +58,7 @@ def isolate_forked_children(driver: Driver) -> None:
 def failing_ends_child(driver: Driver, module: str, method: str) -> None:
     """Have what an application raises in a forked child end that child.
 
-    `method`, as in `Exchange.fail`, is given the error; its module may never be imported.
+    `method`, as in `WsgiExchange.fail`, is given the error; its module may never be imported.
     """
     cls, _, name = method.partition(".")
 

@@ -21,7 +21,7 @@ from forkserve.serving.engine.connections import Connections
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.native import poll
 from forkserve.serving.engine.phases import Phase
-from forkserve.serving.engine.protocols import Loop
+from forkserve.serving.engine.protocols import EngineLoop
 
 __all__ = ["Gate", "cap_of"]
 
@@ -63,7 +63,7 @@ def cap_of(wanted: int | None) -> int:
 class Gate:
     """Keeps the number of connections of one loop below `cap`."""
 
-    def __init__(self, loop: Loop, connections: Connections, cap: int) -> None:
+    def __init__(self, loop: EngineLoop, connections: Connections, cap: int) -> None:
         self._loop = loop
         self._connections = connections
         self._cap = self._limit = cap

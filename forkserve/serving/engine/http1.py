@@ -18,7 +18,7 @@ from forkserve.serving.engine.connections import Connections
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.memory import Memory
 from forkserve.serving.engine.phases import READABLE, UNHEARD, WRITABLE, ConnectionLost, Phase
-from forkserve.serving.engine.protocols import FINISHED, Loop, Runner
+from forkserve.serving.engine.protocols import FINISHED, EngineLoop, Runner
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.refusal import Refusal
@@ -43,7 +43,7 @@ class Http1:
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EngineLoop,
         connections: Connections,
         memory: Memory,
         *,

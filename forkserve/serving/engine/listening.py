@@ -25,8 +25,8 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 class Listening:
     """One listener; `environ` is what every request that came by it has in common.
 
-    It has a profile of its own, so that what an interface keeps with shared fields may depend on the listener. `spare`
-    is the reader of whoever begins a request; who has not finished one keeps it, and a new one is made.
+    It has its own profile, so that what an interface keeps with shared fields may depend on the listener. `spare`
+    is the reader for the next request; a connection whose head is incomplete keeps it, and a new one is made.
     """
 
     __slots__ = (

@@ -14,7 +14,7 @@ import logging
 
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.connections import Connections
-from forkserve.serving.engine.protocols import Loop
+from forkserve.serving.engine.protocols import EngineLoop
 from forkserve.serving.http.refusal import Refusal
 
 __all__ = ["Memory"]
@@ -31,7 +31,7 @@ class Memory:
     `tight` is true while there is so much that bodies are not kept in memory.
     """
 
-    def __init__(self, loop: Loop, connections: Connections, limit: int) -> None:
+    def __init__(self, loop: EngineLoop, connections: Connections, limit: int) -> None:
         self._loop = loop
         self._connections = connections
         self.limit = limit or 1 << 62

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from forkserve.serving.engine.limits import Limits
 
-__all__ = ["FINISHED", "Exchange", "Loop", "Owner", "Runner"]
+__all__ = ["FINISHED", "Exchange", "EngineLoop", "ConnectionOwner", "Runner"]
 
 
 class Exchange(Protocol):
@@ -103,7 +103,7 @@ class Runner(Protocol):
         """End an exchange that takes too long; False when it cannot be ended, so that the worker has to be replaced."""
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """What a connection needs of the loop that serves it."""
 
     now: float
@@ -123,7 +123,7 @@ class Owner(Protocol):
         """Wait for the next event of this connection and serve it, while the application keeps the loop."""
 
 
-class Loop(Owner, Protocol):
+class EngineLoop(ConnectionOwner, Protocol):
     """What the other parts need of the loop."""
 
     handlers: dict[int, Callable[[], None]]

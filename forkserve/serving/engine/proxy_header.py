@@ -17,13 +17,13 @@ from forkserve.serving.http.forwarded import TrustedProxies
 from forkserve.serving.http.proxyprotocol import read_proxy_header
 from forkserve.serving.http.refusal import Refusal
 
-__all__ = ["ProxyHeader"]
+__all__ = ["ProxyHeaderRule"]
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
 V1 = b"PROXY "
 
 
-class ProxyHeader:
+class ProxyHeaderRule:
     """The rule of one listener."""
 
     def __init__(self, kind: ProxyProtocol, trusted: TrustedProxies) -> None:

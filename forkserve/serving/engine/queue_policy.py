@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.phases import READABLE
-from forkserve.serving.engine.protocols import Loop
+from forkserve.serving.engine.protocols import EngineLoop
 from forkserve.unix.scoreboard import RECORD, Field
 
 __all__ = ["TURN", "UNSEEN", "AcceptAll", "QueuePolicy", "Queues"]
@@ -21,7 +21,7 @@ UNSEEN: MutableSequence[float] | memoryview[float] = [0.0] * RECORD
 class Queues(Protocol):
     """What a policy needs of the acceptor."""
 
-    loop: Loop
+    loop: EngineLoop
     listenings: tuple[Listening, ...]
     draining: bool
 

@@ -22,11 +22,11 @@ from forkserve.serving.engine.lifetime import LifetimeWatch
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.memory import Memory
 from forkserve.serving.engine.phases import Phase
-from forkserve.serving.engine.protocols import FINISHED, Loop, Runner
+from forkserve.serving.engine.protocols import FINISHED, EngineLoop, Runner
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Responder
-from forkserve.unix.scoreboard import Seat
+from forkserve.unix.scoreboard import OwnRecord
 
 __all__ = ["GRACE", "Parts", "Serving", "Upkeep"]
 
@@ -48,7 +48,7 @@ class Serving(Protocol):
     drain_fd: int
     drain_deadline: float
     alone: Callable[[], bool]
-    seat: Seat | None
+    seat: OwnRecord | None
 
     def drain(self, reason: str) -> None: ...
 
@@ -68,7 +68,7 @@ class Parts:
 class Upkeep:
     """The regular work of one driver; `on_drain` is called when draining begins."""
 
-    def __init__(self, loop: Loop, run: Serving, parts: Parts, on_drain: Callable[[], object]) -> None:
+    def __init__(self, loop: EngineLoop, run: Serving, parts: Parts, on_drain: Callable[[], object]) -> None:
         self._loop = loop
         self._run = run
         self._parts = parts

@@ -10,7 +10,7 @@ from typing import Any
 
 from forkserve.serving.http.forwarded import BELIEVED, ClientSides, ForwardedFields, Style, TrustedProxies
 
-__all__ = ["VARIABLES", "Forwarding"]
+__all__ = ["VARIABLES", "WsgiForwarding"]
 
 VARIABLES = (
     "HTTP_X_FORWARDED_FOR",
@@ -23,8 +23,8 @@ VARIABLES = (
 PORTS = {"http": "80", "https": "443"}
 
 
-class Forwarding:
-    """Who is trusted, in which style they speak, and what of it is believed."""
+class WsgiForwarding:
+    """Which proxies are trusted, in which style they speak, and what of it is believed."""
 
     def __init__(self, trusted: TrustedProxies, style: Style, believed: frozenset[str] = BELIEVED) -> None:
         self._sides = ClientSides(trusted, style, believed)

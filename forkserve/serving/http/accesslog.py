@@ -5,7 +5,7 @@ as \\xHH, quotes and backslashes get a backslash (CVE-2020-7694 is what happens 
 unknown atom is found then, not at the first request. Times are UTC.
 
 A line is made in three stages, for much of it comes again: what header fields, client and second decide (a stem); what
-request line, status and size decide; and what each request has of its own, where a format asks for that.
+request line, status and size decide; and what differs with each request, where a format asks for that.
 
 Atoms: h client address, l `-`, u user, t time, r request line, m method, U path, q query, H protocol, s status,
 B body bytes, b body bytes or `-`, f Referer, a User-Agent, T seconds, M milliseconds, D microseconds, L seconds with
@@ -44,7 +44,7 @@ _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
 
 
 Own = tuple[float, float, Fields, Mapping[str, Any], bytes]
-"""What a request has of its own: seconds since the epoch when it began, seconds until its response was sent, its
+"""What differs with each request: seconds since the epoch when it began, seconds until its response was sent, its
 fields, the variables of its environ and the head of its response. A bare tuple, for there is one for each request."""
 
 
@@ -290,7 +290,7 @@ class LineFormat:
 
     def stem(self, fields: Fields, address: str, second: int) -> Stem:
         """Return the lines for these fields from this address in this second."""
-        # A template is filled once for request line and answer, and once more if there is something of its own.
+        # A template is filled once for request line and answer, and once more for what differs with each request.
         percent = "%%%%" if self.own else "%%"
         texts = []
         for part in self._parts:

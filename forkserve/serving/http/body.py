@@ -1,8 +1,8 @@
 """The body of a request: how much of the bytes behind a head belongs to it (RFC 9112 sections 6 and 7).
 
 Both framings have one face: `feed(data)` returns the body bytes that data holds (maybe none) and raises Refusal;
-when `done` is true, `rest` has what follows the message. Both parsers share this code, so a message ends at one place
-whoever read its head.
+when `done` is true, `rest` has what follows the message. Both parsers share this code, so a message ends at the
+same place with either.
 """
 
 from __future__ import annotations

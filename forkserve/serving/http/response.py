@@ -20,7 +20,7 @@ from http import HTTPStatus
 
 from forkserve.serving.http.dates import date_text
 
-__all__ = ["JOINED", "BadResponse", "Framing", "Prepared", "Responder", "Start"]
+__all__ = ["JOINED", "BadResponse", "Framing", "PreparedHead", "Responder", "ResponseStart"]
 
 JOINED = 65_536
 """Bytes of body from which on head and body go out apart: to join them would copy the body for each client, and keep
@@ -50,7 +50,7 @@ class Framing(Enum):
     CLOSE = auto()
 
 
-class Prepared:
+class PreparedHead:
     """A judged head, shared between responses: never write to it.
 
     `head` holds the status line and the application's fields, each line ended. `length` is the application's
@@ -69,7 +69,7 @@ class Prepared:
         self.plain = False
 
 
-class Start:
+class ResponseStart:
     """How a response begins: `head` are all bytes up to and with the empty line.
 
     `length` is the number of body bytes to send for Framing.LENGTH, else None; `keep_alive` is what the head promises.
@@ -95,7 +95,7 @@ class Responder:
 
     def __init__(self, now: float, server: str = "forkserve") -> None:
         self._server = b"Server: " + server.encode("ascii") + b"\r\n" if server else b""
-        self.known: dict[object, Prepared] = {}
+        self.known: dict[object, PreparedHead] = {}
         self._last: object = None
         self._second = -1
         self.date = b""
@@ -110,7 +110,7 @@ class Responder:
             self.date = b"Date: " + date_text(now).encode("ascii") + b"\r\n"
             self.end = self._server + self.date + b"\r\n"
 
-    def prepare(self, status: str, headers: Sequence[tuple[str, str]]) -> Prepared:
+    def prepare(self, status: str, headers: Sequence[tuple[str, str]]) -> PreparedHead:
         """Judge what a WSGI application gave to start_response; raises BadResponse."""
         if not isinstance(headers, list | tuple):
             # PEP 3333 wants a list; an iterator may have been gone through already.
@@ -125,7 +125,7 @@ class Responder:
             self._remember(key, prepared)
         return prepared
 
-    def prepare_raw(self, code: int, headers: Iterable[tuple[bytes, bytes]]) -> Prepared:
+    def prepare_raw(self, code: int, headers: Iterable[tuple[bytes, bytes]]) -> PreparedHead:
         """Judge what an ASGI application sent in `http.response.start`; raises BadResponse."""
         pairs = [(bytes(name), bytes(value)) for name, value in headers]
         key = (code, tuple(pairs))
@@ -137,14 +137,16 @@ class Responder:
             self._remember(key, prepared)
         return prepared
 
-    def _remember(self, key: object, prepared: Prepared) -> None:
+    def _remember(self, key: object, prepared: PreparedHead) -> None:
         if key == self._last and len(prepared.head) < 2048:
             if len(self.known) >= _REMEMBERED:
                 self.known.clear()
             self.known[key] = prepared
         self._last = key
 
-    def whole(self, prepared: Prepared, body: bytes, *, method: str, modern: bool, keep: bool) -> tuple[bytes, bool]:
+    def whole(
+        self, prepared: PreparedHead, body: bytes, *, method: str, modern: bool, keep: bool
+    ) -> tuple[bytes, bool]:
         """A response whose body is at hand, head and body in one piece, and whether the connection stays.
 
         A body longer than the Content-Length is cut; a shorter one closes the connection, so that the client sees it.
@@ -159,7 +161,9 @@ class Responder:
         length = start.length or 0
         return start.head + (body if len(body) <= length else body[:length]), start.keep_alive and len(body) >= length
 
-    def start(self, prepared: Prepared, *, method: str, modern: bool, keep: bool, length: int | None = None) -> Start:
+    def start(
+        self, prepared: PreparedHead, *, method: str, modern: bool, keep: bool, length: int | None = None
+    ) -> ResponseStart:
         """Frame a response: `keep` is what the request and the driver allow, `length` the body's size if known."""
         parts = [prepared.head]
         framing, size = Framing.NONE, None
@@ -187,7 +191,7 @@ class Responder:
             stamped = prepared.stamped
             parts.append(b"" if b"server" in stamped else self._server)
             parts.append(b"\r\n" if b"date" in stamped else self.date + b"\r\n")
-        return Start(b"".join(parts), framing, size, keep)
+        return ResponseStart(b"".join(parts), framing, size, keep)
 
 
 def _status_of(status: str) -> tuple[int, bytes]:
@@ -205,10 +209,10 @@ def _encoded(pair: tuple[str, str]) -> tuple[bytes, bytes]:
         raise BadResponse(f"the header {pair!r} is not a (name, value) tuple of latin-1 str") from error
 
 
-def _build(code: int, status: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> Prepared:
+def _build(code: int, status: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> PreparedHead:
     if code < 200:
         raise BadResponse(f"the interim status {code} is the server's to send")
-    prepared = Prepared(code)
+    prepared = PreparedHead(code)
     lines = [b"HTTP/1.1 ", status, b"\r\n"]
     for name, value in pairs:
         if not _NAME(name):
@@ -231,7 +235,7 @@ def _build(code: int, status: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> Pr
     return prepared
 
 
-def _takes_length(prepared: Prepared, value: bytes) -> bool:
+def _takes_length(prepared: PreparedHead, value: bytes) -> bool:
     """Note a Content-Length; false where it must not be sent (RFC 9110 sections 8.6, 15.3.6)."""
     value = value.strip(b" \t")
     if not _DIGITS(value):

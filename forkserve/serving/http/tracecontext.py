@@ -1,7 +1,7 @@
 """Ids that follow a request through services: X-Request-ID and W3C Trace Context (traceparent).
 
 An id from outside is taken only if it is harmless in a log, a header and a shell; else a new one is made. Randomness
-comes in as bytes, so that this stays pure. A server that measures no spans of its own passes a traceparent on as it
+comes in as bytes, so that this stays pure. A server that measures no spans passes a traceparent on as it
 came (W3C Trace Context, section 3.4), so none is written here.
 """
 

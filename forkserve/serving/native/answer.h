@@ -7,12 +7,12 @@
 
 struct answers {
     Py_ssize_t conn, fields, line;             /* of BaseExchange */
-    Py_ssize_t code, head, length, plain_head; /* of Prepared */
+    Py_ssize_t code, head, length, plain_head; /* of PreparedHead */
     Py_ssize_t end;                            /* of Responder */
 };
 extern struct answers answers;
 
-/* Learn the layout of an exchange, of (RequestLine, Fields, Prepared) and of the responder; -1 on error. */
+/* Learn the layout of an exchange, of (RequestLine, Fields, PreparedHead) and of the responder; -1 on error. */
 int learn_answers(PyObject *exchange, PyObject *const kinds[3], PyObject *responder);
 
 /* Whether nothing is special about a request: no body, HTTP/1.1, not HEAD, and its client keeps the connection. */

@@ -1,4 +1,4 @@
-/* An ASGI exchange without surprises: an exact shortcut of forkserve.serving.asgi.exchange.Exchange and of http_scope.
+/* An ASGI exchange without surprises: an exact shortcut of forkserve.serving.asgi.exchange.AsgiExchange and of http_scope.
  *
  * `begin` is __init__ for a request without a body, `scope` makes its scope (scope.c), `send` takes a response of one
  * piece. Everything else is left to the methods of the same exchange in Python.
@@ -29,7 +29,7 @@ typedef struct {
     PyObject *type, *pattern, *site, *responder, *known, *send, *scope, *log;
     PyObject *stage_start, *stage_body, *stage_over;
     Py_ssize_t keep;           /* of the site */
-    int begins, starts, noted; /* whether the class has Exchange's own __init__ and _prepared; whether it notes */
+    int begins, starts, noted; /* whether the class has AsgiExchange's own __init__ and _prepared; whether it notes */
 } Sender;
 
 /* A value of a message: a new reference; NULL if there is none, or on error. The keys of an application may run Python. */
@@ -292,8 +292,8 @@ learn(Sender *sender, PyObject *const kinds[3])
         : 0;
 }
 
-/* Sender(exchange, Exchange, site, log, Stage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct),
- * (RequestLine, Fields, Prepared)): the first is a new one, the pattern; `log` is AccessLog.write if it may be called in
+/* Sender(exchange, AsgiExchange, site, log, ResponseStage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct),
+ * (RequestLine, Fields, PreparedHead)): the first is a new one, the pattern; `log` is AccessLog.write if it may be called in
  * place of the method `note`, else None. */
 static int
 sender_fill(PyObject *self, PyObject *args)

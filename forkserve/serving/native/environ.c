@@ -1,4 +1,4 @@
-/* The environ of a request: an exact shortcut of Exchange.__init__ and _environ of forkserve.wsgi. */
+/* The environ of a request: an exact shortcut of WsgiExchange.__init__ and _environ of forkserve.wsgi. */
 #include "environ.h"
 #include "connection.h"
 #include "request.h"
@@ -60,7 +60,7 @@ fill(PyObject *environ, PyObject *remote, PyObject *line_environ, PyObject *fiel
     return 0;
 }
 
-/* Exchange._environ for fields without a memo, whose headers are a dict; NULL on error. */
+/* WsgiExchange._environ for fields without a memo, whose headers are a dict; NULL on error. */
 static PyObject *
 new_environ(PyObject *conn, PyObject *remote, PyObject *line, PyObject *fields, PyObject *forwarding)
 {

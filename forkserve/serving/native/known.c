@@ -49,7 +49,7 @@ recall(PyObject *listening, const char *data, Py_ssize_t size, struct request *r
     return found;
 }
 
-/* The place of the head that was received. It may be another's who is used. */
+/* The place of the head that was received. Another's may be used. */
 static struct head *
 place_of(struct heads *heads, PyObject *listening, const char *data, Py_ssize_t size)
 {

@@ -1,7 +1,7 @@
 /* Reading and writing the slots of Python classes from C.
  *
  * A class with __slots__ keeps each value at a fixed offset, which its member descriptor tells (descriptor protocol,
- * descrobject.h). So the classes stay Python's, and C needs no types of its own for them. Owned references throughout.
+ * descrobject.h). So the classes stay Python's, and C needs no types for them. Owned references throughout.
  */
 #ifndef FORKSERVE_SLOTS_H
 #define FORKSERVE_SLOTS_H

@@ -1,4 +1,4 @@
-/* A WSGI exchange without surprises: an exact shortcut of forkserve.wsgi.Exchange.
+/* A WSGI exchange without surprises: an exact shortcut of forkserve.wsgi.WsgiExchange.
  *
  * `begin` is __init__ with its environ (environ.c), `start_response` takes a status and headers that are remembered, `run`
  * sends an answer of one piece of bytes to a client that stays. Everything else is left to the methods of the same exchange
@@ -25,7 +25,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *type, *app, *site, *responder, *known, *forwarding, *alarm, *log;
     Py_ssize_t keep;           /* of the site */
-    int begins, starts, noted; /* whether the class has Exchange's own __init__ and start_response; whether it notes */
+    int begins, starts, noted; /* whether the class has WsgiExchange's own __init__ and start_response; whether it notes */
 } Caller;
 
 /* What the application gets as start_response. */
@@ -247,7 +247,7 @@ run_method(PyObject *exchange, PyObject *Py_UNUSED(unused))
 
 static PyMethodDef run_definition = {"run", run_method, METH_NOARGS, "Call the application and send what it answers."};
 
-/* start(exchange): run it on the spot, in a context of its own, under the eyes of the alarm. */
+/* start(exchange): run it on the spot, in a new context, under the eyes of the alarm. */
 static PyObject *
 caller_start(Caller *caller, PyObject *exchange)
 {
@@ -333,7 +333,7 @@ learn(Caller *caller, PyObject *const kinds[3])
     return caller->alarm == Py_None ? 0 : find_slots((PyObject *)Py_TYPE(caller->alarm), of_alarm);
 }
 
-/* Caller(type, Exchange, site, alarm, log, VARIABLES, (RequestLine, Fields, Prepared)): `log` is AccessLog.write if it may be
+/* Caller(type, WsgiExchange, site, alarm, log, VARIABLES, (RequestLine, Fields, PreparedHead)): `log` is AccessLog.write if it may be
  * called in place of the method `note`, else None, like `alarm` where requests are not run on the spot. */
 static int
 caller_fill(PyObject *self, PyObject *args)
@@ -375,7 +375,7 @@ static PyMethodDef caller_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot caller_slots[] = {
-    {Py_tp_doc, "How the exchanges of one serving are made and run; forkserve.wsgi.Exchange says what that is."},
+    {Py_tp_doc, "How the exchanges of one serving are made and run; forkserve.wsgi.WsgiExchange says what that is."},
     {Py_tp_new, caller_new}, {Py_tp_traverse, caller_traverse}, {Py_tp_clear, caller_clear},
     {Py_tp_dealloc, caller_dealloc}, {Py_tp_methods, caller_methods}, {0, NULL}};
 

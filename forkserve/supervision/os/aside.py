@@ -6,7 +6,7 @@ has been killed at its deadline or has died. A read of a FIFO, of a hung network
 be interrupted otherwise; a thread that waits in one would outlive every deadline.
 
 Rules: the child is a fork and executes nothing, so the function must not rely on descriptors (all but standard error
-and the pipe are closed) nor change anything that lasts. It is reaped by whoever reaps the children of this process.
+and the pipe are closed) nor change anything that lasts. It is reaped with the other children of this process.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Detached:
         os.dup2(null, 1)
         os.dup2(null, 2)
         os.close(null)
-        with contextlib.suppress(BrokenPipeError):  # whoever waited has been killed
+        with contextlib.suppress(BrokenPipeError):  # the process that waited has been killed
             os.write(self._settling, b"\0")
         os.close(self._settling)
         os.close(self._errors)

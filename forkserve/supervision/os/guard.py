@@ -1,7 +1,7 @@
 """Ends everything when the master is killed with -9.
 
 PR_SET_PDEATHSIG reaches a child, not its grandchildren, and no program that ignores it. So a guardian, a small process
-of our own in a session of its own, holds a pipe from the master, which tells it each process group that begins and
+of ours in a separate session, holds a pipe from the master, which tells it each process group that begins and
 ends. End of file means that the master is gone without goodbye: the guardian sees to it that every group is stopped as
 the master would have stopped it, leader first, and kills what is left after its grace. It holds no socket of ours, so
 the ports are free at once.
@@ -49,7 +49,7 @@ class Guard:
     """The master's end of the pipe; `pid` is the guardian's, a child like any other, to be reaped at the end.
 
     `mark` begins a variable, `NAME=value`, in the environment of our processes, and only there; empty looks for none.
-    Raises OSError when it cannot be forked. If it dies, make another and tell it of every group anew.
+    Raises OSError when it cannot be forked. If it dies, make another and tell it of every group again.
     """
 
     def __init__(self, *, mark: str = "", second_call: float = SECOND_CALL) -> None:
@@ -76,7 +76,7 @@ class Guard:
 
     def _tell(self, pgid: int, stop_signal: int, grace: float) -> None:
         self._unsent.append(_RECORD.pack(pgid, stop_signal, grace))
-        with contextlib.suppress(BrokenPipeError):  # it has died; whoever reaps it makes another
+        with contextlib.suppress(BrokenPipeError):  # it has died; another is made when it is reaped
             self.flush()
 
     def flush(self) -> bool:
@@ -148,7 +148,7 @@ def _guard(reading: int, mark: str, second_call: float) -> None:
 
 
 def _strays(mark: str, grace: float) -> dict[int, _Group]:
-    """Return the sessions of all who bear the mark, as far as we may look (proc_pid_environ(5))."""
+    """Return the sessions of all processes with the mark, as far as we may look (proc_pid_environ(5))."""
     found: dict[int, _Group] = {}
     for each in relations():
         with contextlib.suppress(OSError):

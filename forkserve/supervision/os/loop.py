@@ -45,7 +45,7 @@ class Timer:
 class _Stopwatch:
     """Measures how long this thread ran or slept, without the time that it waited for a processor.
 
-    Whoever has not given up the processor by itself has not slept: what is missing then was taken by a hypervisor.
+    A thread that has not given up the processor by itself has not slept: a hypervisor took the time that is missing.
     """
 
     def __init__(self) -> None:

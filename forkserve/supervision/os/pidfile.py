@@ -62,7 +62,7 @@ class PidFile:
                 f"pidfile {path}: it holds something else than a pid and is left as it is; name another file, "
                 "or remove it if it is not needed"
             )
-        # In a container that was started anew, the last master had our own pid.
+        # In a container that was restarted, the last master had our own pid.
         if pid is not None and pid != os.getpid() and _is_alive(pid):
             failure = ConfigError(
                 f"pidfile {self._path}: process {pid} is alive; stop it, name another file, "

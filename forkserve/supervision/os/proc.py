@@ -1,4 +1,4 @@
-"""Which processes there are, from /proc: our own children, and the members of a session, whoever their parent is."""
+"""Which processes there are, from /proc: our own children, and the members of a session, whatever their parent."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Collects the dead: every child that has ended, ours or adopted, until there is none (waitpid(2)).
 
-One SIGCHLD may stand for many deaths, so whoever reaps goes on until the kernel has no more to tell.
+One SIGCHLD may stand for many deaths, so a caller reaps until the kernel has no more to tell.
 """
 
 from __future__ import annotations

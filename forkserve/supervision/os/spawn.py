@@ -27,7 +27,7 @@ from forkserve.supervision.os.programs import NotFoundError, explain, locate
 from forkserve.unix.fds import arrange, lower_limit
 from forkserve.unix.privileges import Credentials, become
 
-__all__ = ["FIRST_SOCKET", "SpawnRefusal", "SpawnError", "SpawnSpec", "Spawned", "Stage", "fork", "outcome"]
+__all__ = ["FIRST_SOCKET", "SpawnRefusal", "SpawnError", "SpawnSpec", "Spawned", "SpawnStage", "fork", "outcome"]
 
 FIRST_SOCKET = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3): where inherited sockets begin."""
@@ -35,7 +35,7 @@ FIRST_SOCKET = 3
 _RESETTABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
-class Stage(Enum):
+class SpawnStage(Enum):
     """How far a start had come when it failed; the value completes "cannot ...".
 
     The program itself is named after it, so each value ends where that fits.
@@ -54,7 +54,7 @@ class Stage(Enum):
 class SpawnError(ForkserveError):
     """A program cannot be started: `number` is the errno (0 if there is none), `stage` what was being done."""
 
-    def __init__(self, number: int, stage: Stage, text: str) -> None:
+    def __init__(self, number: int, stage: SpawnStage, text: str) -> None:
         super().__init__(text)
         self.number = number
         self.stage = stage
@@ -92,7 +92,7 @@ class SpawnRefusal:
     """Why a program does not run: `number` is the errno (0 if there is none), `stage` what was being done."""
 
     number: int
-    stage: Stage
+    stage: SpawnStage
     text: str
 
 
@@ -133,12 +133,12 @@ def outcome(report: int) -> SpawnRefusal | bool:
     if not text:
         return True
     stage, number, reason = text.decode(errors="surrogateescape").split("\n", 2)
-    return SpawnRefusal(int(number), Stage[stage], reason)
+    return SpawnRefusal(int(number), SpawnStage[stage], reason)
 
 
 def _no_child(spec: SpawnSpec, error: OSError) -> SpawnError:
-    text = f"cannot {Stage.FORK.value} {spec.executable or spec.argv[0]!r}: {error.strerror}"
-    return SpawnError(error.errno or 0, Stage.FORK, text)
+    text = f"cannot {SpawnStage.FORK.value} {spec.executable or spec.argv[0]!r}: {error.strerror}"
+    return SpawnError(error.errno or 0, SpawnStage.FORK, text)
 
 
 def _fork(spec: SpawnSpec, master: int, report: int, *, rehearse: bool) -> int:
@@ -154,25 +154,25 @@ def _fork(spec: SpawnSpec, master: int, report: int, *, rehearse: bool) -> int:
 
 def _become(spec: SpawnSpec, master: int, report: int, *, rehearse: bool) -> None:
     """Turn the fork into the program. Runs in the child and never returns."""
-    stage, program = Stage.DESCRIPTORS, spec.executable or spec.argv[0]
+    stage, program = SpawnStage.DESCRIPTORS, spec.executable or spec.argv[0]
     try:
         os.setsid()
         report = arrange(_descriptors(spec), keep=report)
-        stage = Stage.FIND
+        stage = SpawnStage.FIND
         program = locate(program, spec.env.get("PATH"), spec.cwd)
-        stage = Stage.LIMITS
+        stage = SpawnStage.LIMITS
         _limit(spec)
-        stage = Stage.USER
+        stage = SpawnStage.USER
         if spec.credentials is not None:
             become(spec.credentials)
-        stage = Stage.DIRECTORY
+        stage = SpawnStage.DIRECTORY
         if spec.cwd is not None:  # as the new user: it may be a folder that root cannot enter, on a network drive
             os.chdir(spec.cwd)
-        stage = Stage.PREPARE
+        stage = SpawnStage.PREPARE
         if spec.death_signal is not None:
             _die_with(master, spec.death_signal)
         _reset_signals()
-        stage = Stage.EXECUTE
+        stage = SpawnStage.EXECUTE
         if rehearse:
             _try_out(program)
         os.execve(program, spec.argv, _environment(spec))
@@ -195,12 +195,12 @@ def _try_out(program: str) -> None:
     os._exit(0)
 
 
-def _reason(stage: Stage, spec: SpawnSpec, program: str, error: BaseException) -> str:
+def _reason(stage: SpawnStage, spec: SpawnSpec, program: str, error: BaseException) -> str:
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-        if stage is Stage.EXECUTE:
+        if stage is SpawnStage.EXECUTE:
             return explain(program, error.errno or 0, reason)
-        return f"{spec.cwd}: {reason}" if stage is Stage.DIRECTORY else reason
+        return f"{spec.cwd}: {reason}" if stage is SpawnStage.DIRECTORY else reason
     return str(error) or type(error).__name__
 
 
