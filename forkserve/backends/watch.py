@@ -107,20 +107,19 @@ class Watch:
         with contextlib.suppress(RuntimeError):  # it is rung already
             self._bell.release()
 
-    def _pause(self, seconds: float) -> bool:
-        """Wait so long, -1 for ever, or until `arm` or `close` is called; False when the watch is over."""
-        self._bell.acquire(timeout=seconds)
-        return not self._closed
-
     def _watch(self) -> None:
         leave_signals_to_main()
         seen: object = None
         times = 0
         seconds = self._interval
-        while self._pause(seconds):
+        while True:
+            rung = self._bell.acquire(timeout=seconds)
+            if self._closed:
+                return
             state = self._state()
             if state is None or state != seen:
-                idle = state is None and seen is None
+                # What rang is often over by now. To disarm at once would have each request wake this thread.
+                idle = state is None and seen is None and not rung
                 # Once more after it is disarmed: an exchange may have begun after a look at `armed`.
                 seconds = self._interval if self.armed or not idle else -1
                 self.armed = not idle

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 from forkserve import __version__
 from forkserve.cli.helptext import CommandLineParser, HelpFormatter
 from forkserve.cli.peers import advice
+from forkserve.config.defaults import default_text
 from forkserve.config.model import MasterOptions
 from forkserve.config.options import Option, options_of, with_bare_values
-from forkserve.config.reference import default_text
 from forkserve.config.values import boolean
 from forkserve.errors import UsageError
 from forkserve.suggest import nearest

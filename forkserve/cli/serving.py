@@ -15,9 +15,9 @@ from typing import Any, NoReturn, TypeVar
 from forkserve import __version__
 from forkserve.cli.helptext import CommandLineParser, HelpFormatter
 from forkserve.cli.peers import advice
+from forkserve.config.defaults import default_text
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.options import Option, options_of, slices_of, with_bare_values
-from forkserve.config.reference import default_text
 from forkserve.config.serving import ServingOptions
 from forkserve.config.values import boolean
 from forkserve.errors import UsageError

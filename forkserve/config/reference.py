@@ -9,20 +9,16 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from socket import AddressFamily, SocketKind
-from typing import Any
 
 from forkserve.config import later
+from forkserve.config.defaults import default_text
 from forkserve.config.launch import ListenOptions, WorkerOptions
 from forkserve.config.model import MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Option, options_of, slices_of
-from forkserve.config.values import signal_name, size
 from forkserve.errors import UsageError
 from forkserve.suggest import nearest
-from forkserve.wording import signal_name as signal_text
 
-__all__ = ["default_text", "markdown", "render", "worker_options"]
+__all__ = ["markdown", "render", "worker_options"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,40 +114,6 @@ def _entry(option: Option, section: str) -> str:
     ]
     rows = "".join(f"    {name:<9}{text}\n" for name, text in facts if text)
     return f"{option.name}\n    {option.help}\n{rows}"
-
-
-def default_text(option: Option) -> str:
-    """Return an option's default as a file would say it; `none` and `required` where there is none."""
-    value: Any = option.default
-    if option.required:
-        return "required"
-    if value is None or value in ("", ()):
-        return "none"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return _scalar_text(option, value)
-
-
-def _scalar_text(option: Option, value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if option.parse is signal_name:
-        return signal_text(value)
-    if option.parse is size:
-        return size_text(value)
-    if isinstance(value, AddressFamily | SocketKind):
-        return value.name
-    if isinstance(value, Enum):
-        return str(value.value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def size_text(value: int) -> str:
-    """Return a number of bytes with the largest unit that divides it: 1073741824 is `1G`."""
-    for unit, factor in (("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10)):
-        if value and value % factor == 0:
-            return f"{value // factor}{unit}"
-    return str(value)
 
 
 def markdown() -> str:

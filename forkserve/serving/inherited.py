@@ -17,7 +17,7 @@ from collections.abc import MutableMapping, Sequence
 
 from forkserve.config.address import Address, parse_address
 from forkserve.config.launch import ListenOptions
-from forkserve.config.model import SocketOptions
+from forkserve.config.sockets import SocketOptions
 from forkserve.errors import UsageError
 from forkserve.unix.listeners import address_of, bind
 from forkserve.unix.notify import take_listen_fds

@@ -10,7 +10,7 @@ import errno
 import os
 from socket import SocketKind
 
-from forkserve.config.model import SocketOptions
+from forkserve.config.sockets import SocketOptions
 
 __all__ = ["occupant", "why_not"]
 

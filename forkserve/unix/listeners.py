@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from socket import AddressFamily, SocketKind
 
-from forkserve.config.model import SocketOptions
+from forkserve.config.sockets import SocketOptions
 from forkserve.errors import BindError, ExitCode
 from forkserve.unix.bind_errors import why_not
 from forkserve.unix.privileges import group_id, user_id

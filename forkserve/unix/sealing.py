@@ -11,8 +11,8 @@ comes in the instant of closing may be reset.
 
 from __future__ import annotations
 
+import array
 import contextlib
-import ctypes
 import select
 import socket
 import struct
@@ -38,9 +38,9 @@ def seal(sock: socket.socket) -> None:
     if not _is_tcp(sock):
         return
     program = b"".join(struct.pack("=HBBI", *each) for each in _NO_SYN)
-    memory = ctypes.create_string_buffer(program)
+    memory = array.array("B", program)
     with contextlib.suppress(OSError):
-        described = struct.pack("@HP", len(_NO_SYN), ctypes.addressof(memory))
+        described = struct.pack("@HP", len(_NO_SYN), memory.buffer_info()[0])
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
 
 

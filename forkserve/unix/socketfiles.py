@@ -13,7 +13,7 @@ import socket
 import stat
 from dataclasses import dataclass
 
-from forkserve.config.model import SocketOptions
+from forkserve.config.sockets import SocketOptions
 from forkserve.errors import BindError
 
 __all__ = ["Owners", "SocketFile", "bind_file", "change_access", "clear_stale"]

@@ -97,3 +97,20 @@ def test_a_process_that_was_stopped_is_not_late(backend: str) -> None:
         response = client.getresponse()
         assert (response.status, response.read()) == (200, b"went on")
     assert b"too long" not in worker.log
+
+
+@pytest.mark.parametrize("backend", ["sync", "gevent", "asgi"])
+def test_the_thread_that_watches_does_not_wake_for_each_request(backend: str) -> None:
+    requests = 200
+    with worker_of(backend, "--timeout", "30") as worker, contextlib.closing(worker.connect()) as client:
+        for _ in range(requests):
+            client.request("GET", "/pid")
+            assert client.getresponse().read() == str(worker.process.pid).encode()
+        assert 1 <= _wakes_of_other_threads(worker.process.pid) < requests // 10
+
+
+def _wakes_of_other_threads(pid: int) -> int:
+    """Return how often threads other than the main one have gone to sleep (proc_pid_status(5))."""
+    threads = [each for each in Path(f"/proc/{pid}/task").iterdir() if each.name != str(pid)]
+    lines = [line for each in threads for line in (each / "status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from forkserve.config import later
+from forkserve.config.defaults import default_text
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.model import MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Option, options_of, slices_of
-from forkserve.config.reference import default_text, markdown, render
+from forkserve.config.reference import markdown, render
 from forkserve.errors import UsageError
 
 DECLARED = [
