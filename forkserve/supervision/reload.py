@@ -27,6 +27,7 @@ from forkserve.supervision.command import Command, mixed_readers
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.configchange import ConfigChange, change_watcher, insist, plan_change, put_back, summary
 from forkserve.supervision.events import ConfigRead, ConfigRefused, ReloadTakenBack, RestartNeeded, SocketBound, Warned
+from forkserve.supervision.jobqueue import Superseded
 from forkserve.supervision.jobs import Reload, Start
 from forkserve.supervision.os.aside import Aside, AsideError, run_aside
 from forkserve.supervision.os.loop import Loop, Timer
@@ -267,8 +268,9 @@ class Reloader:
         change = self.change
         assert change is not None
         failed = {name: each for name, each in self._tickets.items() if each.error is not None}
-        for name in [name for name in failed if self._was_stopped(name)]:
-            del failed[name]
+        for name, each in tuple(failed.items()):
+            if self._was_stopped(name) or (name in change.added and isinstance(each.error, Superseded)):
+                del failed[name]
         vetoes = {name: each for name, each in failed.items() if change.has_veto(name)}
         if vetoes:
             self._why = "\n".join(str(each.error) for each in vetoes.values())

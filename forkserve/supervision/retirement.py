@@ -162,7 +162,7 @@ class Retirement:
         """Tell whether a queue may have something in it that its readers will take."""
         if number not in self.pool.retired:
             return False
-        if number not in self._readers():
+        if number not in self._used():
             self.sealed[number] = self.filled[number] = now  # its time begins with its readers
             return False
         if now - self.sealed[number] > PATIENCE:

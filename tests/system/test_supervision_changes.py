@@ -63,6 +63,22 @@ def test_a_watcher_in_a_crash_loop_is_no_veto(folder: Path, more: str) -> None:
         assert "taken back" not in server.transcript()
 
 
+def test_a_change_waits_for_no_start_of_what_never_gets_ready(folder: Path) -> None:
+    (port,) = free_ports(1)
+    good = socket_section("web", port) + watcher("web", "max_retry = -1", "backoff = 0.1", "backoff_max = 0.1")
+    bad = good.replace("app:app", "broken:app")
+    with running("--control", str(folder / "control"), cwd=folder, config=bad) as server:
+        server.allow("broken", r"web\[1\]", "Traceback")
+        server.expect(r"web\[1\] pid \d+ exited with code 3")
+        for words in (("start", "web"), ("restart", "web"), ("start", "web")):
+            ctl(folder, *words, "--no-wait")
+        server.expect(r"web\[1\] pid \d+ exited with code 3")
+        reload(server, good)
+
+        server.expect(r"web\[1\] pid \d+ is ready")
+        assert "hello" in ask(port)
+
+
 def test_an_unchanged_watcher_whose_code_is_broken_fails_alone(folder: Path) -> None:
     one, two = free_ports(2)
     (folder / "other.py").write_text(APP)
