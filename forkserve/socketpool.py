@@ -6,7 +6,8 @@ it was made with. So a command of before a reload finds the queue of before, und
 
 A reload is `prepare`, which binds what is new beside what there is, then `commit`, which swaps the names, or `abandon`.
 After `commit` the queues that no name leads to are *retired*: still open and still ours, so that `take_back`, or a
-later reload, gives them their names again. `seal` lets them run empty, `discard` closes them.
+later reload, gives them their names again. `seal` lets them run empty, `discard` closes them. What was opened is hidden
+from clients until `show`, so that nobody is in a queue that is taken back.
 
 With `so_reuseport` the master binds one queue as well, and shares its port.
 """
@@ -69,6 +70,7 @@ class SocketPool:
         self.queues = dict(enumerate(listeners, 1))
         self.last = len(self.queues)
         self.numbers: Names = {listener.name.lower(): number for number, listener in self.queues.items()}
+        self.hidden: set[int] = set()
 
     @classmethod
     def open(cls, sockets: Sequence[SocketOptions], handed_in: Mapping[str, int] | None = None) -> SocketPool:
@@ -144,10 +146,11 @@ class SocketPool:
         kept = self._kept(sockets)
         missing = [options for options in sockets if options.name.lower() not in kept]
         leaving = [listener for number, listener in self.queues.items() if number not in kept.values()]
-        opened = _open(missing, _Surroundings(sockets, targets=targets, leaving=leaving))
+        opened = _open(missing, _Surroundings(sockets, targets=targets, leaving=leaving, hidden=True))
         numbers = dict(enumerate(opened, self.last + 1))
         self.last += len(numbers)
         self.queues |= numbers
+        self.hidden |= numbers.keys()
         kept |= {listener.name.lower(): number for number, listener in numbers.items()}
         after = {options.name.lower(): kept[options.name.lower()] for options in sockets}
         return SocketChange(
@@ -178,6 +181,16 @@ class SocketPool:
         """Make the new names those of the pool."""
         self._swap(change.after, change.options_after)
 
+    def show(self) -> None:
+        """Let clients into the queues in force that they do not find yet."""
+        for number in self.hidden.intersection(self.numbers.values()):
+            self.hidden.discard(number)
+            listener = self.queues[number]
+            try:
+                self.queues[number] = listener.shown() if listener.is_open else listener
+            except BindError as error:
+                log.error("socket %s: %s", listener.name, error)
+
     def take_back(self, change: SocketChange) -> None:
         """Give the names of before their queues again; what was opened for the change is retired."""
         self._swap(change.before, change.options_before)
@@ -185,7 +198,7 @@ class SocketPool:
     def abandon(self, change: SocketChange) -> None:
         """Close what was opened for a change that was not committed."""
         for number in change.opened:
-            self.queues.pop(number).close()
+            self._close(number)
         self._unshare()
 
     def seal(self, number: int) -> None:
@@ -195,14 +208,19 @@ class SocketPool:
 
     def discard(self, number: int) -> None:
         """Close a retired queue."""
-        self.queues.pop(number).close()
+        self._close(number)
         self._unshare()
+
+    def _close(self, number: int) -> None:
+        self.hidden.discard(number)
+        self.queues.pop(number).close()
 
     def close(self) -> None:
         """Close all, and remove the files that are ours."""
         for listener in self.queues.values():
             listener.close()
         self.queues, self.numbers = {}, {}
+        self.hidden.clear()
 
     def _swap(self, names: Names, options: Mapping[int, SocketOptions]) -> None:
         self.numbers = names
@@ -215,7 +233,7 @@ class SocketPool:
         listener = self.queues[number]
         if listener.is_open:
             try:
-                listener.adjust()
+                listener.adjust(lets_in=number not in self.hidden)
             except BindError as error:  # mode and owner were checked with the configuration; the socket itself serves
                 log.warning("%s", error)
 
@@ -234,6 +252,7 @@ class _Surroundings:
     inherited: Mapping[str, int] = field(default_factory=dict)
     targets: Mapping[str, BindTarget] = field(default_factory=dict)
     leaving: Sequence[BoundListener] = ()
+    hidden: bool = False
 
 
 def _open(sockets: Iterable[SocketOptions], there: _Surroundings) -> list[BoundListener]:
@@ -266,6 +285,7 @@ def _bind(options: SocketOptions, there: _Surroundings) -> BoundListener:
         there.targets.get(options.name.lower()),
         v6only=is_ipv6_only(options, there.neighbours),
         beside=bool(in_the_way),
+        hidden=there.hidden,
     )
 
 

@@ -5,20 +5,21 @@ Rules: `plan_change` changes nothing but that it binds new sockets; the others s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from forkserve.config.model import Config
 from forkserve.socketpool import SocketChange
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.jobqueue import JobQueue
-from forkserve.supervision.jobs import Reload, Resize, Start
+from forkserve.supervision.jobs import Reload, Resize, Start, Stop
 from forkserve.supervision.plan import Plan, WatcherChange, plan
 from forkserve.supervision.preparation import Preparation
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.watcher import Watcher
 
-__all__ = ["ConfigChange", "Undo", "change_watcher", "plan_change", "put_back", "summary"]
+__all__ = ["ConfigChange", "Stand", "Undo", "change_watcher", "insist", "plan_change", "put_back", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,14 @@ class Undo:
 
 
 @dataclass(frozen=True, slots=True)
+class Stand:
+    """How a watcher stood before a change: whether it served, and the failures that it had counted."""
+
+    served: bool = False
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigChange:
     """One change under way: what it leads from and to, and all there is to know for taking it back."""
 
@@ -45,12 +54,28 @@ class ConfigChange:
     added: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
     """Watchers that are stopped once the others are through: somebody reads from their sockets until then."""
-    warnings: tuple[str, ...] = ()
+    stood: Mapping[str, Stand] = field(default_factory=dict)
+    """By lower-case name; one that is not there is new."""
 
     @property
     def is_empty(self) -> bool:
         """True when there is nothing to take back: the same options, and only their code is run again."""
         return not (self.undo or self.added) and self.sockets.is_empty and self.old.sockets == self.new.sockets
+
+    def stand(self, name: str) -> Stand:
+        """Return how a watcher stood before."""
+        return self.stood.get(name.lower(), Stand())
+
+    def has_veto(self, name: str) -> bool:
+        """Tell whether the change is taken back when a watcher fails: it is new, or is changed and served before.
+
+        What the change does not touch fails for itself, and what did not serve has nothing to lose.
+        """
+        return name in self.added or (self.stand(name).served and any(each.name == name for each in self.undo))
+
+    def before(self, name: str) -> Undo | None:
+        """Return what a watcher goes back to, None for one that is not changed."""
+        return next((each for each in self.undo if each.name.lower() == name.lower()), None)
 
 
 def plan_change(supervisor: Supervisor, prepared: Preparation) -> tuple[ConfigChange, Plan, dict[str, ProcessTemplate]]:
@@ -74,6 +99,10 @@ def plan_change(supervisor: Supervisor, prepared: Preparation) -> tuple[ConfigCh
         sockets=sockets,
         undo=tuple(_undo(supervisor, wanted)),
         added=tuple(each.name for each in wanted.added),
+        stood={
+            each.name.lower(): Stand(any(process.is_ready for process in each.processes), each.population.failures)
+            for each in supervisor.watchers
+        },
         leaving=tuple(name for name in wanted.removed if supervisor.queue(name).watcher.command.all_sockets),
     )
     return change, wanted, commands
@@ -117,10 +146,32 @@ def put_back(supervisor: Supervisor, undo: Undo, *, has_failed: bool) -> Complet
         return queue.submit(Start()) if undo.up and not queue.watcher.up else None
     queue = supervisor.queue(undo.name)
     watcher = queue.watcher
-    if undo.replaced and watcher.up and not has_failed:
+    # one that has failed has put its processes back itself, if it could
+    if undo.replaced and watcher.up and (not has_failed or _is_mixed(watcher)):
         return queue.submit(Reload(offer=watcher.offer(undo.command), target=undo.target))
     watcher.adopt(undo.command)
     return queue.submit(Resize(undo.target)) if watcher.target != undo.target else None
+
+
+def _is_mixed(watcher: Watcher) -> bool:
+    processes = (slot.occupant for slot in watcher.slots.values())
+    return any(each is not None and each.generation != watcher.generation for each in processes)
+
+
+def insist(queue: JobQueue, command: ProcessTemplate, target: int) -> Completion | None:
+    """Have a watcher run a command when replacing its processes has failed: stop them all, and start it by its rules.
+
+    The completion is done when they are stopped; None when there is nothing to stop.
+    """
+    watcher = queue.watcher
+    was_up = watcher.up
+    watcher.adopt(command)
+    watcher.target = target
+    if not was_up:
+        return None
+    stopped = queue.submit(Stop())
+    queue.submit(Start())
+    return stopped
 
 
 def summary(wanted: Plan, sockets: SocketChange) -> tuple[str, ...]:

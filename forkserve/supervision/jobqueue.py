@@ -35,10 +35,14 @@ from forkserve.supervision.picture import snapshot_of
 from forkserve.supervision.snapshot import WatcherSnapshot
 from forkserve.supervision.watcher import Watcher
 
-__all__ = ["JobQueue", "Underway"]
+__all__ = ["JobQueue", "Superseded", "Underway"]
 
 STEPS = 1000
 """Steps that a job may take at a stretch, far more than any needs."""
+
+
+class Superseded(ControlError):
+    """Another job has taken the place of one."""
 
 
 @dataclass(slots=True)
@@ -106,7 +110,7 @@ class JobQueue:
     def _drop(self, underway: Underway, name: str) -> None:
         if isinstance(underway.job, Reload):
             self.watcher.templates.withdraw(underway.job.offer)
-        underway.completion.fail(ControlError(f"{self.watcher.name}: {underway.job.name} was superseded by {name}"))
+        underway.completion.fail(Superseded(f"{self.watcher.name}: {underway.job.name} was superseded by {name}"))
 
     def advance(self) -> None:
         """Go on with everything that can; called after every event of the watcher, and safe within itself."""

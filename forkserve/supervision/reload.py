@@ -3,10 +3,12 @@
 Theory of operation. `request` has a helper read the configuration, so that the loop goes on whatever that waits for.
 What can be refused is refused then, with nothing changed. Then sockets get their new names and each watcher its job.
 `look` is called whenever something has happened, and moves the change on: when a watcher fails, everything that was
-changed goes back, sockets included; when all are through, the old queues are run empty (`retirement`), and what is
+changed goes back, sockets included, and the next change waits for that; when all are through, new sockets are shown to
+clients, the old queues are run empty (`retirement`), and what is
 configured no more is stopped. One change at a time; what is asked for meanwhile becomes one more.
 
-HUP also replaces processes whose options have not changed, since their code may have. A watcher that is only added and
+HUP also replaces processes whose options have not changed, since their code may have. A watcher of these that fails
+keeps what it has, and takes nothing back; neither does one that did not serve before. A watcher that is only added and
 fails is tried on by its own rules, and stops nothing else, unless it is given up.
 """
 
@@ -23,14 +25,16 @@ from forkserve.errors import ConfigErrors, ControlError, ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate, mixed_readers
 from forkserve.supervision.completion import Completion, all_of
-from forkserve.supervision.configchange import ConfigChange, change_watcher, plan_change, put_back, summary
+from forkserve.supervision.configchange import ConfigChange, change_watcher, insist, plan_change, put_back, summary
 from forkserve.supervision.events import ConfigRead, ConfigRefused, ReloadTakenBack, RestartNeeded, SocketBound, Warned
+from forkserve.supervision.jobqueue import Superseded
 from forkserve.supervision.jobs import Reload, Start
 from forkserve.supervision.os.aside import Aside, AsideError, run_aside
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.plan import Plan
 from forkserve.supervision.preparation import Preparation, prepare_config
 from forkserve.supervision.process import Process
+from forkserve.supervision.rereading import Rereading
 from forkserve.supervision.retirement import Retirement
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.wording import listed
@@ -80,6 +84,7 @@ class Reloader:
         self.phase = ChangePhase.IDLE
         self.change: ConfigChange | None = None
         self.retirement = Retirement(supervisor.pool, supervisor.processes, supervisor.emit)
+        self._rereading = Rereading(supervisor, self.retirement)
         self._supervisor = supervisor
         self.source = source
         self._loop = loop
@@ -92,6 +97,8 @@ class Reloader:
         self._why = ""
         self._next = _Asked()
         self._timer: Timer | None = None
+        self._leftovers: dict[str, Completion] = {}
+        self._insisted = False
 
     @property
     def is_busy(self) -> bool:
@@ -124,6 +131,7 @@ class Reloader:
         asked, self._next = self._next, _Asked()
         self.phase, self.change = ChangePhase.IDLE, None
         self._tickets.clear()
+        self._leftovers.clear()
         for completion in (self._completion, *asked.completions):
             completion.fail(ControlError("forkserve is stopping"))
 
@@ -151,16 +159,24 @@ class Reloader:
             self._judge()
         if self.phase is ChangePhase.DRAINING and self.retirement.is_drained(self._loop.now()):
             self._remove_the_rest()
-        if self.phase in (ChangePhase.REMOVING, ChangePhase.TAKING_BACK) and all(
-            each.done for each in self._tickets.values()
-        ):
+        if self.phase is ChangePhase.TAKING_BACK and self._is_through and not self._insisted:
+            self._insist()
+        if self.phase in (ChangePhase.REMOVING, ChangePhase.TAKING_BACK) and self._is_through:
             self._finish()
         self._let_go()
-        self.retirement.close_unread()
+        again = self._rereading.read_on(self._loop.now())
+        self.retirement.close_unread(self._rereading.needed)
         if self.phase is ChangePhase.IDLE:
             self.retirement.let_unwanted_go(self._wanted_queues)
         if self.phase is ChangePhase.DRAINING or self.retirement.held:
-            self._come_back()
+            self._come_back(_TICK)
+        elif again is not None:
+            self._come_back(again)
+
+    @property
+    def _is_through(self) -> bool:
+        underway = (*self._tickets.items(), *self._leftovers.items())
+        return all(each.done or self._goes_on_alone(name) for name, each in underway)
 
     def _wanted_queues(self) -> Iterator[int]:
         for watcher in self._supervisor.watchers:
@@ -212,6 +228,7 @@ class Reloader:
     def _apply(self, change: ConfigChange, wanted: Plan, commands: Mapping[str, ProcessTemplate]) -> None:
         supervisor = self._supervisor
         self.phase, self.change, self._commands = ChangePhase.APPLYING, change, commands
+        self.retirement.remember(watcher.command for watcher in supervisor.watchers)
         supervisor.pool.commit(change.sockets)
         supervisor.config = change.new
         logging.getLogger("forkserve").setLevel(change.new.master.loglevel.upper())
@@ -251,15 +268,28 @@ class Reloader:
         change = self.change
         assert change is not None
         failed = {name: each for name, each in self._tickets.items() if each.error is not None}
-        for name in [name for name in failed if self._was_stopped(name)]:
-            del failed[name]
-        if failed and not change.is_empty:
-            self._why = "\n".join(str(each.error) for each in failed.values())
+        for name, each in tuple(failed.items()):
+            if self._was_stopped(name) or (name in change.added and isinstance(each.error, Superseded)):
+                del failed[name]
+        vetoes = {name: each for name, each in failed.items() if change.has_veto(name)}
+        if vetoes:
+            self._why = "\n".join(str(each.error) for each in vetoes.values())
             self._take_back(change, frozenset(failed))
-        elif all(each.done or self._goes_on_alone(name) for name, each in self._tickets.items()):
+        elif self._is_through:
             self._why = "\n".join(str(each.error) for each in failed.values())
             self.phase = ChangePhase.DRAINING
+            for name in failed:
+                self._go_on_with(change, name)
+            self._supervisor.pool.show()
             self.retirement.seal(self._loop.now())
+
+    def _go_on_with(self, change: ConfigChange, name: str) -> None:
+        """Have a watcher that has failed without a veto run its new command, by its own rules."""
+        before, command = change.before(name), self._commands[name.lower()]
+        if before is not None and before.replaced:
+            wanted = command.options.numprocesses
+            is_resized = before.command.options.numprocesses != wanted
+            insist(self._supervisor.queue(name), command, wanted if is_resized else before.target)
 
     def _was_stopped(self, name: str) -> bool:
         """Tell whether somebody has stopped a watcher meanwhile, which is no failure; it gets the new options."""
@@ -270,9 +300,12 @@ class Reloader:
         return True
 
     def _goes_on_alone(self, name: str) -> bool:
-        """Tell whether a new watcher is tried again and again: its own rules end that, and nothing waits for it."""
+        """Tell whether a watcher that did not serve is tried again and again: its rules end that, and nothing waits."""
         assert self.change is not None
-        return name in self.change.added and self._supervisor.queue(name).watcher.population.failures > 0
+        stood = self.change.stand(name)
+        watchers = {each.name.lower(): each for each in self._supervisor.watchers}
+        watcher = watchers.get(name.lower())
+        return watcher is not None and not stood.served and watcher.population.failures > stood.failures
 
     def _remove_the_rest(self) -> None:
         assert self.change is not None
@@ -285,10 +318,13 @@ class Reloader:
     def _take_back(self, change: ConfigChange, failed: frozenset[str]) -> None:
         supervisor = self._supervisor
         self.phase = ChangePhase.TAKING_BACK
+        self._insisted = False
+        self.retirement.remember(self._commands.values())
         supervisor.pool.take_back(change.sockets)
         supervisor.config = change.old
         logging.getLogger("forkserve").setLevel(change.old.master.loglevel.upper())
-        self._tickets = {}
+        # what goes on still of the change is waited for as well: the next change finds nothing of it
+        self._leftovers, self._tickets = self._tickets, {}
         for name in change.added:
             self._tickets[name] = supervisor.remove(name)
         for undo in change.undo:
@@ -297,6 +333,19 @@ class Reloader:
                 self._tickets[undo.name] = found
         supervisor.arrange([options.name for options in change.old.watchers])
         self.retirement.seal(self._loop.now())
+
+    def _insist(self) -> None:
+        """Stop and start those whose processes could not be replaced by those of before."""
+        assert self.change is not None
+        self._insisted = True
+        for undo in self.change.undo:
+            ticket = self._tickets.get(undo.name)
+            if undo.removed or ticket is None or ticket.error is None:
+                continue
+            self._why = f"{self._why}\n{ticket.error}"
+            stopped = insist(self._supervisor.queue(undo.name), undo.command, undo.target)
+            if stopped is not None:
+                self._tickets[undo.name] = stopped
 
     # The end.
 
@@ -307,15 +356,15 @@ class Reloader:
             back = tuple(each.name for each in change.undo)
             event = ReloadTakenBack(watchers=back, reason=why.replace("\n", "; "))
             self._supervisor.emit(event)
-            unsuccessful = [str(each.error) for each in self._tickets.values() if each.error is not None]
-            self._end(ForkserveError("\n".join([why, "the configuration of before is in force", *unsuccessful])))
+            self._end(ForkserveError(f"{why}\nthe configuration of before is in force"))
         else:
             self._end(ForkserveError(why) if why else None)
 
     def _end(self, error: ForkserveError | None) -> None:
         completion, self._completion = self._completion, Completion()
         self.phase, self.change, self._why = ChangePhase.IDLE, None, ""
-        self._tickets = {}
+        self._tickets, self._leftovers = {}, {}
+        self._supervisor.pool.show()
         asked, self._next = self._next, _Asked()
         if asked.completions:
             following = Completion()
@@ -333,9 +382,12 @@ class Reloader:
             for watcher in self._supervisor.watchers:
                 watcher.let_go(pid)
 
-    def _come_back(self) -> None:
+    def _come_back(self, delay: float) -> None:
+        if self._timer is not None and self._timer.deadline > self._loop.now() + delay:
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
-            self._timer = self._loop.call_later(_TICK, self._tick)
+            self._timer = self._loop.call_later(delay, self._tick)
 
     def _tick(self) -> None:
         self._timer = None

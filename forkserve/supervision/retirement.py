@@ -2,19 +2,22 @@
 
 Theory of operation. While a change is undecided, its old queues have to be served, since it may be taken back: the last
 reader of each is *held*, that is, not told to stop although it has been replaced. When the change is decided, the
-queues without a name are sealed, so that they can only get shorter; the held readers empty them, and are let go. A
-queue is closed when nothing that can read from it is left.
+queues without a name are sealed, so that they can only get shorter; the held readers empty them, and are let go.
+
+A queue is closed when nothing reads from it and nothing waits in it. One whose readers were stopped keeps what waits:
+when its watcher serves again, one more process is started for it (`reading`), which is held like the others.
 
 Rules: `is_held` decides, purely; the rest does it. All state is numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from forkserve.socketpool import SocketPool
+from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.events import Event, SocketClosed, SocketRetired
 
 __all__ = ["Reader", "Retirement", "is_held"]
@@ -48,7 +51,9 @@ def is_held(queues: Iterable[int], pid: int, readers: Mapping[int, Set[int]], un
 
 @dataclass(slots=True)
 class Retirement:
-    """`sealed` has the instant of sealing by queue, `filled` that of its last content; `held` are pids."""
+    """`sealed` has the instant by queue since when it has readers and is to be read empty, `filled` that of its last
+    content; `held` are pids. `origins` are the watchers that a queue was made for, each with its name of the socket.
+    """
 
     pool: SocketPool
     processes: Callable[[], Iterable[Reader]]
@@ -56,6 +61,7 @@ class Retirement:
     sealed: dict[int, float] = field(default_factory=dict)
     filled: dict[int, float] = field(default_factory=dict)
     held: set[int] = field(default_factory=set)
+    origins: dict[int, frozenset[tuple[str, str]]] = field(default_factory=dict)
 
     def hold(self, process: Reader) -> bool:
         """Hold a process that is to be stopped as it has been replaced, if it is the last reader of a retired queue."""
@@ -63,6 +69,14 @@ class Retirement:
             self.held.add(process.pid)
             return True
         return False
+
+    def remember(self, commands: Iterable[ProcessTemplate]) -> None:
+        """Note who reads from which queue."""
+        for command in commands:
+            for name, number in command.numbers.items():
+                if name in command.all_sockets:
+                    pair = (command.options.name.lower(), name)
+                    self.origins[number] = self.origins.get(number, frozenset()) | {pair}
 
     def begin(self) -> None:
         """Say which queues have just been retired; those that have a name again are no longer sealed."""
@@ -94,15 +108,30 @@ class Retirement:
             unread = self.pool.retired | frozenset(self.pool.numbers.values())
         else:
             unread = frozenset(number for number in self.sealed if self._is_filled(number, now))
-        going = {pid for pid in self.held if pid not in living or not is_held(living[pid].queues, pid, readers, unread)}
+        going = {
+            pid
+            for pid in self.held
+            if pid not in living or (living[pid].is_ready and not is_held(living[pid].queues, pid, readers, unread))
+        }
         self.held -= going
         return going & living.keys()
 
-    def close_unread(self) -> None:
-        """Close the sealed queues from which nobody can read any more."""
-        used = {number for each in self.processes() for number in each.queues} if self.sealed else set()
-        for number in [number for number in self.sealed if number not in used]:
+    def unread(self) -> Iterator[int]:
+        """Iterate over the sealed queues from which nothing reads although something waits in them."""
+        used = self._used()
+        for number in self.sealed.keys() & self.pool.retired:
+            if number not in used and self.pool.listener(number).is_waiting:
+                yield number
+
+    def _used(self) -> set[int]:
+        return {number for each in self.processes() for number in each.queues} if self.sealed else set()
+
+    def close_unread(self, needed: Callable[[], Set[int]]) -> None:
+        """Close the sealed queues from which nothing reads any more, but those that are `needed`."""
+        unused = self.sealed.keys() - self._used()
+        for number in sorted(unused - needed() if unused else ()):
             del self.sealed[number]
+            self.origins.pop(number, None)
             self.filled.pop(number, None)
             if number in self.pool.retired:
                 listener = self.pool.listener(number)
@@ -131,7 +160,12 @@ class Retirement:
 
     def _is_filled(self, number: int, now: float) -> bool:
         """Tell whether a queue may have something in it that its readers will take."""
-        if number not in self.pool.retired or now - self.sealed[number] > PATIENCE or number not in self._readers():
+        if number not in self.pool.retired:
+            return False
+        if number not in self._used():
+            self.sealed[number] = self.filled[number] = now  # its time begins with its readers
+            return False
+        if now - self.sealed[number] > PATIENCE:
             return False
         if self.pool.listener(number).is_waiting:
             self.filled[number] = now

@@ -43,13 +43,17 @@ def pool_from_data(data: Data) -> SocketPool:
 def retirement_to_data(retirement: Retirement) -> Data:
     """Return which queues run empty since when, and which processes read them."""
     sealed = {str(number): instant for number, instant in retirement.sealed.items()}
-    return {"sealed": sealed, "held": sorted(retirement.held)}
+    origins = {str(number): sorted(pairs) for number, pairs in retirement.origins.items()}
+    return {"sealed": sealed, "held": sorted(retirement.held), "origins": origins}
 
 
 def retirement_from_data(data: Data, retirement: Retirement) -> None:
     """Go on where another stood."""
     retirement.sealed = {int(number): instant for number, instant in data["sealed"].items()}
     retirement.held = set(data["held"])
+    retirement.origins = {
+        int(number): frozenset((watcher, name) for watcher, name in pairs) for number, pairs in data["origins"].items()
+    }
 
 
 def _from_listener(listener: BoundListener) -> Data:

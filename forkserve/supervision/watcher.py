@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from forkserve.config.model import WatcherOptions
+from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import DeadlineKind, earliest
-from forkserve.supervision.events import Event, ProcessAged
+from forkserve.supervision.events import Event, ProcessAged, Warned
 from forkserve.supervision.lifecycle import SlotState, SlotTrigger
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
@@ -187,6 +188,14 @@ class Watcher:
         process = self.processes.find(pid)
         if process is not None and not process.is_asked_to_end:
             self.population.stop(process)
+
+    def start_beside(self, command: ProcessTemplate) -> Process | None:
+        """Request a process that belongs to no slot; None when that fails, which has been told."""
+        try:
+            return self.processes.start(command, 1, self.generation)
+        except (ForkserveError, OSError) as error:
+            self.emit(Warned(message=f"{self.name}: no process can be started for a queue of before: {error}"))
+            return None
 
     def close(self) -> None:
         """Give up what it holds, when nothing of it runs any more."""

@@ -16,7 +16,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from socket import AddressFamily, SocketKind
 
 from forkserve.config.sockets import SocketOptions
@@ -89,12 +89,13 @@ class BoundListener:
         """True while something waits in its queue."""
         return self.is_open and is_waiting(self.socket)
 
-    def adjust(self) -> None:
+    def adjust(self, *, lets_in: bool = True) -> None:
         """Apply the options that need no new socket: backlog, blocking, sharing of the port, and access to the file.
 
-        It lets connections in again if it was sealed. Raises BindError.
+        It lets connections in again if it was sealed, unless told otherwise. Raises BindError.
         """
-        unseal(self.socket)
+        if lets_in:
+            unseal(self.socket)
         with _or_bind_error(self.options, self.address):
             _make_ready(self.socket, self.options)
             if self.target.address is not None:
@@ -106,6 +107,13 @@ class BoundListener:
         """Let another socket of ours be bound to the same port beside it (SO_REUSEPORT, also after bind)."""
         if self.options.path is None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+    def shown(self) -> BoundListener:
+        """Let clients find what was bound hidden; raises BindError."""
+        unseal(self.socket)
+        if self.file is None or self.options.path is None:
+            return self
+        return replace(self, file=self.file.shown(self.options.path))
 
     def seal(self) -> None:
         """Let no new connection in; what waits in its queue can still be accepted."""
@@ -165,16 +173,22 @@ def _is_bound(sock: socket.socket) -> bool:
 
 
 def bind(
-    options: SocketOptions, target: BindTarget | None = None, *, v6only: bool = False, beside: bool = False
+    options: SocketOptions,
+    target: BindTarget | None = None,
+    *,
+    v6only: bool = False,
+    beside: bool = False,
+    hidden: bool = False,
 ) -> BoundListener:
     """Bind what the options say; raises BindError in one line that says what to do, with nothing left open.
 
     Without a `target` the names are looked up, which may wait for a name server. `beside` binds to a port where a
-    socket of ours, prepared by `share_port`, listens still.
+    socket of ours, prepared by `share_port`, listens still. `hidden` lets no client in until `shown`, but at a shared
+    port, where clients would be kept from the other socket, and at an abstract address, which nothing hides.
     """
     target = target or resolve(options)
     if options.path is not None:
-        return _bind_unix(options, options.path, target)
+        return _bind_unix(options, options.path, target, hidden=hidden)
     family, address = target.family, target.address or ("", 0)
     with (
         _or_bind_error(options, _address_text(address[0], address[1])),
@@ -188,6 +202,8 @@ def bind(
         if options.interface is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, options.interface.encode() + b"\0")
         sock.bind(address)
+        if hidden and not beside:
+            seal(sock)
         _make_ready(sock, options)
         return BoundListener(options, sock, target, v6only=v6only)
 
@@ -229,7 +245,7 @@ def _make_ready(sock: socket.socket, options: SocketOptions) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _bind_unix(options: SocketOptions, path: str, target: BindTarget) -> BoundListener:
+def _bind_unix(options: SocketOptions, path: str, target: BindTarget, *, hidden: bool) -> BoundListener:
     is_abstract = path.startswith("@")
     if not is_abstract:
         clear_stale(options, path)
@@ -238,7 +254,8 @@ def _bind_unix(options: SocketOptions, path: str, target: BindTarget) -> BoundLi
             sock.bind(b"\0" + os.fsencode(path[1:]))
             _make_ready(sock, options)
             return BoundListener(options, sock, target)
-        listener = BoundListener(options, sock, target, bind_file(sock, options, path, target.owners))
+        file = bind_file(sock, options, path, target.owners)
+        listener = BoundListener(options, sock, target, file.hidden() if hidden else file)
         try:
             _make_ready(sock, options)
         except OSError:

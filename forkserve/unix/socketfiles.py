@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forkserve.config.sockets import SocketOptions
 from forkserve.errors import BindError
@@ -53,6 +53,29 @@ class SocketFile:
         except OSError:
             return False
         return (found.st_dev, found.st_ino) == (self.device, self.inode)
+
+    def hidden(self) -> SocketFile:
+        """Give it a name that no client knows; one that cannot be renamed stays where it is."""
+        folder, name = os.path.split(self.path)
+        return self._renamed(os.path.join(folder, f".{name}.{os.getpid()}"))
+
+    def shown(self, path: str) -> SocketFile:
+        """Give a hidden file its name, and take no other's place; raises BindError."""
+        if path == self.path:
+            return self
+        if os.path.lexists(path):
+            raise BindError(f"cannot show unix:{path}: another program has made a file there meanwhile")
+        moved = self._renamed(path)
+        if moved is self:
+            raise BindError(f"cannot show unix:{path}: {self.path} cannot be renamed")
+        return moved
+
+    def _renamed(self, path: str) -> SocketFile:
+        try:
+            os.rename(self.path, path)
+        except OSError:
+            return self
+        return replace(self, path=path)
 
     def remove(self) -> None:
         """Remove the file, unless somebody has put another in its place or removed it already."""

@@ -435,6 +435,7 @@ def test_a_socket_file_that_a_cleaner_has_removed_is_made_again(tmp_path: Path) 
     pool = SocketPool.open([unix(path)])
     path.unlink()
     made = change(pool, unix(path))
+    pool.show()
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     pool.discard(*pool.retired)
@@ -443,6 +444,36 @@ def test_a_socket_file_that_a_cleaner_has_removed_is_made_again(tmp_path: Path) 
 
     assert made.rebound == {"app"}
     assert is_there, "the file belongs to the new socket"
+
+
+def test_a_socket_of_a_change_is_found_by_nobody_until_it_is_shown(pool: SocketPool, tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    change(pool, tcp(host="127.0.0.2"), unix(path))
+    address = pool["web"].socket.getsockname()
+    found = connected(address), path.exists()
+    named = pool["app"].address
+    pool.show()
+    shown = connected(address), path.exists()
+    pool.close()
+
+    assert found == (False, False)
+    assert named == f"unix:{path}"
+    assert shown == (True, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hidden_socket_takes_no_place_of_a_file_that_was_made_meanwhile(
+    pool: SocketPool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "app.sock"
+    change(pool, tcp(), unix(path))
+    path.write_text("of somebody else")
+    pool.show()
+    pool.close()
+
+    assert "another program has made a file there meanwhile" in caplog.text
+    assert path.read_text() == "of somebody else"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @with_ipv6
@@ -556,9 +587,11 @@ def test_a_socket_is_bound_to_its_interface() -> None:
 def test_the_pool_is_written_as_data_and_read_back_with_its_queues(tmp_path: Path) -> None:
     pool = SocketPool.open([tcp(backlog=5), unix(tmp_path / "a", mode=0o600), tcp("brief", keep=False)])
     change(pool, tcp("http", "127.0.0.2"), unix(tmp_path / "a", mode=0o600), tcp("brief", keep=False))
+    pool.show()
     retirement = Retirement(pool, list, lambda _event: None)
     retirement.seal(12.5)
     retirement.held.add(4711)
+    retirement.origins[1] = frozenset({("web", "web")})
     pool.let_go(pool.numbers["brief"])
     text = json.dumps([pool_to_data(pool), retirement_to_data(retirement)])
     queues, pool.queues = pool.queues, {}
@@ -572,7 +605,7 @@ def test_the_pool_is_written_as_data_and_read_back_with_its_queues(tmp_path: Pat
     with socket.create_connection(pool["http"].socket.getsockname()):
         pool["http"].socket.accept()[0].close()
     reopened = pool.fd(pool.numbers["brief"])
-    retirement.close_unread()
+    retirement.close_unread(frozenset)
     left = pool.retired
     pool.close()
 
