@@ -31,7 +31,7 @@ from forkserve.config.launch import WorkerOptions
 from forkserve.config.options import options_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode
-from forkserve.serving.application.handlers import Handlers
+from forkserve.serving.application.handlers import Handlers, disarm_timers
 from forkserve.serving.application.importing import Loaded, load_application, prepare_path, run_hook
 from forkserve.serving.autoreload import CodeReloader, can_load
 from forkserve.serving.engine.forks import end_child
@@ -149,12 +149,12 @@ class Worker:
         try:
             # Duplicates, since libraries close what they are given, and a process that is to go on needs its sockets.
             self.handed = [each.dup() for each in self.listeners]
-            self.handlers.install()
+            self.handlers.reinstall()
             entry.backend().serve(loaded.app, self.handed, run)
         finally:
             if os.getpid() != self.pid:
                 end_child(sys.exception())
-            self.handlers.install()
+            self.handlers.reinstall()
             _hook(self.options.application.post_hook, "--post-hook", namespace)
         if not run.draining:
             log.error("%s: backend %s stopped serving without being asked to", self.name, entry.name)
@@ -162,8 +162,10 @@ class Worker:
         if self.reexec:
             self._reexecute()
         self.drained = True
-        # The interpreter's end restores the default action, by which a second SIGTERM would spoil the exit code.
+        # The interpreter's end restores the default action, by which a second SIGTERM, or a timer of the application,
+        # would spoil the exit code.
         self.handlers.ignore()
+        disarm_timers()
         log.info("%s: drained, ending", self.name)
         self._remove_files()
         return ExitCode.TIMED_OUT if run.cut else ExitCode.OK
@@ -178,7 +180,7 @@ class Worker:
         where = ", ".join(describe(each) for each in self.listeners)
         loaded, entry = prepared.loaded, prepared.entry
         if not entry.traits.handles_signals:
-            self.handlers.install()
+            self.handlers.reinstall()
         log.info("%s: serving %s (%s) by %s at %s", self.name, loaded.name, loaded.interface.value, entry.name, where)
         notify("READY=1", self.environ, patience=READY_PATIENCE)
 
@@ -281,8 +283,7 @@ class Worker:
         # Timers live through exec and handlers do not, so that one of the application's would kill us (execve(2)).
         # Its other threads run on until then, and signals are ours again only once the fresh process has handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
-        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-            signal.setitimer(timer, 0.0)
+        disarm_timers()
         if self.stopping:
             self._leave(ExitCode.OK)
         for each in self.listeners:

@@ -49,6 +49,17 @@ earlier = signal.signal(signal.SIGTERM, handler)
 """
 )
 IGNORED = COMMON + "\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.write(2, b'theirs was called\\n')\n"
+BLOCKED = (
+    COMMON + "\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\nos.write(2, b'theirs was called\\n')\n"
+)
+TICKING = (
+    COMMON
+    + """
+os.write(2, b"theirs was called\\n")
+signal.signal(signal.SIGALRM, lambda number, frame: None)
+signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+"""
+)
 LIFESPAN = (
     COMMON
     + """
@@ -81,7 +92,9 @@ def stop_with_a_request_under_way(folder: Path, words: list[str]) -> bytes:
     return worker.log
 
 
-@pytest.mark.parametrize("source", [AT_IMPORT, CHAINED, IGNORED], ids=["exits", "chained", "ignored"])
+@pytest.mark.parametrize(
+    "source", [AT_IMPORT, CHAINED, IGNORED, BLOCKED, TICKING], ids=["exits", "chained", "ignored", "blocked", "ticking"]
+)
 @pytest.mark.parametrize("backend", ["sync", "threads", "gevent", "wsgiref", "waitress"])
 def test_a_handler_that_the_application_installs_at_import_breaks_no_stop(
     tmp_path: Path, backend: str, source: str

@@ -16,11 +16,17 @@ from typing import Any
 
 from forkserve.wording import signal_name
 
-__all__ = ["Handlers"]
+__all__ = ["Handlers", "disarm_timers"]
 
 log = logging.getLogger("forkserve.worker")
 
 Handler = Callable[[int, FrameType | None], Any]
+
+
+def disarm_timers() -> None:
+    """Stop the interval timers: those of the application outlive its handlers, at exec and at the interpreter's end."""
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 0.0)
 
 
 class Handlers:
@@ -39,7 +45,7 @@ class Handlers:
         return frozenset(self._ours)
 
     def install(self) -> None:
-        """Install them, again after code of the application has run that may have put its own in their place.
+        """Put them in the place of whatever handlers there are.
 
         Always, since a handler of C code (libev, faulthandler) is not seen here. Does nothing in another thread than
         the main one (signal.signal).
@@ -51,6 +57,12 @@ class Handlers:
             if before is not ours and callable(before) and before is not signal.default_int_handler:
                 self._theirs[number] = before
             signal.signal(number, ours)
+
+    def reinstall(self) -> None:
+        """Install them after code of the application has run, which may have blocked their signals as well."""
+        self.install()
+        if get_ident() == self._main:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.numbers)
 
     def ignore(self) -> None:
         """Have all of these signals do nothing any more."""
