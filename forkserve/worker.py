@@ -24,7 +24,6 @@ from forkserve import logs
 from forkserve.backends import registry
 from forkserve.backends.base import FOREVER, Run
 from forkserve.backends.fitting import require, require_fit, unhonoured
-from forkserve.backends.other_python.launch import become
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import WorkerOptions
@@ -120,6 +119,9 @@ class Worker:
 
     def _become_foreign(self) -> NoReturn:
         """Let the interpreter that `--python` names serve in this process's place."""
+        # imported late: a worker starts sooner without it, and few name another interpreter
+        from forkserve.backends.other_python.launch import become
+
         label = "" if self.name == "worker" else f" {self.name}"
         listeners = open_listeners(self.options.listen, self.environ)
         fds = [each.fileno() for each in listeners]

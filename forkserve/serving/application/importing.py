@@ -6,7 +6,6 @@ the first of the user's own frames on. What is missing is told apart: the user's
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -175,6 +174,9 @@ def _import(name: str, target: Target) -> ModuleType:
 
 
 def _missing(name: str, target: Target) -> str:
+    # imported late: only for this message
+    import difflib
+
     root = name.partition(".")[0]
     files = [path.stem for folder in sys.path[:3] for path in Path(folder).glob("*.py")] if "." not in name else []
     near = difflib.get_close_matches(root, files, n=1)
