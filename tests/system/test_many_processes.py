@@ -66,6 +66,7 @@ def states(master: Victim) -> list[str]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow  # half a minute on two cores
 def test_five_hundred_processes_cost_little(tmp_path: Path) -> None:
     with crowd(tmp_path) as master:
         before = master.cpu()

@@ -134,6 +134,7 @@ def test_a_port_that_moves_and_comes_back_under_load_loses_nobody(folder: Path, 
     assert load.lost == old.lost == []
 
 
+@pytest.mark.slow  # a program may die in the middle of an answer, which is the program's own loss
 def test_a_program_that_knows_nothing_of_draining_reads_its_old_queue_to_the_end(folder: Path) -> None:
     here, there = free_ports(2)
     (folder / "once.py").write_text(ENDS_AT_ONCE)
