@@ -48,6 +48,9 @@ __all__ = ["run"]
 
 log = logging.getLogger("forkserve.master")
 
+SETTLED_AFTER = 30.0
+"""Seconds after which `-D` returns though something is not ready yet, since some may never be, or be tried for ever."""
+
 
 def run(config: Config, source: ConfigSource) -> int:
     """Run a configuration until it is told to stop; returns the exit code.
@@ -80,6 +83,7 @@ def run(config: Config, source: ConfigSource) -> int:
                     loop = master.loop
                     loop.watch(background.fileno(), selectors.EVENT_READ, lambda _events: background.relay())
                     master.on_booted = background.settled
+                    loop.call_later(SETTLED_AFTER, background.settled)
                 return master.run()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from forkserve.config.options import Origin
-from forkserve.errors import ConfigError, ConfigErrors
+from forkserve.errors import ConfigError, ConfigErrors, ExitCode
 
 __all__ = ["Findings", "Kind", "Section", "Value", "merge"]
 
@@ -93,9 +93,13 @@ class Findings:
         (self.error if self.judging else self.warning)(origin, message, label=label, key=key)
 
     def raise_errors(self) -> None:
-        """Raise ConfigErrors if any mistake was noted."""
-        if self._errors:
-            raise ConfigErrors(tuple(map(ConfigError, self.errors)), self.warnings)
+        """Raise ConfigErrors if any mistake was noted: with the exit code of bad usage if all of them were typed."""
+        if not self._errors:
+            return
+        error = ConfigErrors(tuple(map(ConfigError, self.errors)), self.warnings)
+        if all(origin.is_argument for origin, _ in self._errors):
+            error.exit_code = ExitCode.USAGE
+        raise error
 
 
 def _in_order(notes: list[tuple[Origin, str]]) -> tuple[str, ...]:
@@ -105,7 +109,9 @@ def _in_order(notes: list[tuple[Origin, str]]) -> tuple[str, ...]:
 
 
 def _line(origin: Origin, message: str, *, label: str, key: str) -> str:
-    place = " ".join(part for part in (str(origin), f"[{label}]" if label else "", key) if part)
+    # A flag says by itself which option it is.
+    named = () if origin.is_argument else (f"[{label}]" if label else "", key)
+    place = " ".join(part for part in (str(origin), *named) if part)
     return f"{place}: {message}"
 
 
@@ -120,7 +126,7 @@ def merge(sections: Iterable[Section], findings: Findings) -> tuple[Section, ...
         values = dict(first.values)
         for key, value in section.values.items():
             kept = values.setdefault(key, value)
-            if kept.text != value.text and not kept.origin.source.startswith("argument"):
+            if kept.text != value.text and not kept.origin.is_argument:
                 findings.warning(value.origin, f"already set at {kept.origin}, ignored", label=section.label, key=key)
         merged[section.title] = Section(first.title, values, first.origin, first.label, first.strict)
     return tuple(merged.values())

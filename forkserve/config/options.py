@@ -61,6 +61,11 @@ class Origin:
     def __str__(self) -> str:
         return self.source if self.line is None else f"{self.source}:{self.line}"
 
+    @property
+    def is_argument(self) -> bool:
+        """True for what was typed on a command line."""
+        return self.source.startswith("argument ")
+
 
 @dataclass(frozen=True, slots=True)
 class Option:

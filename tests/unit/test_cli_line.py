@@ -262,7 +262,7 @@ def test_backlog_holds_for_every_bind_that_names_none() -> None:
 
 def test_only_root_may_ask_for_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
-    assert refusal("-u", "root", "a:b").startswith("argument --user [watcher:web] uid: only root may run processes as")
+    assert refusal("-u", "root", "a:b").startswith("argument --user: only root may run processes as")
     assert config("-u", "65534", "a:b").watchers[0].uid == "65534"
 
 
@@ -325,7 +325,7 @@ def test_an_empty_argument_is_fine_where_no_socket_is_asked_for() -> None:
         (["--fd-socket", "web=x", "--", "x"], "--fd-socket: expected HOST:PORT"),
         (["--fd-socket", "web=:1,mod=1", "--", "x"], "--fd-socket: unknown option 'mod' of a socket; did you mean"),
         (["--fd-socket", "a=:1", "--fd-socket", "A=:2", "--", "x"], "two sockets are called 'a'"),
-        (["-b", ":1", "-b", ":1", "a:b"], "argument --bind [socket:web2]: the same address as [socket:web]"),
+        (["-b", ":1", "-b", ":1", "a:b"], "argument --bind: the same address as [socket:web]"),
         (["-w", "x", "a:b"], "--workers: expected an integer, got 'x'"),
         (["-w", "-1", "a:b"], "--workers: must be at least 1, got -1"),
         (["--threads", "x", "a:b"], "--threads: expected an integer, got 'x'"),
@@ -337,8 +337,8 @@ def test_an_empty_argument_is_fine_where_no_socket_is_asked_for() -> None:
         (["-c", "x.ini", "-k", "gevent"], "-k does not go with -c: it belongs into a cmd of x.ini"),
         (["-c", "/no/such/x.ini"], "/no/such/x.ini: cannot be read: No such file or directory"),
         (["--env", "A", "a:b"], "--env: expected NAME=VALUE, got 'A'"),
-        (["--user", "no-such-user-x", "a:b"], "argument --user [watcher:web] uid: unknown user 'no-such-user-x'"),
-        (["--log-level", "loud", "a:b"], "argument --log-level [forkserve] loglevel: expected debug, info"),
+        (["--user", "no-such-user-x", "a:b"], "argument --user: unknown user 'no-such-user-x'"),
+        (["--log-level", "loud", "a:b"], "argument --log-level: expected debug, info"),
         (["--fd-socket", "web=:1", "--", "x", "$(circus.sockets.wbe)"],
          "command line [watcher:x] cmd: unknown socket 'wbe'; did you mean 'web'?"),
     ],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 
 __all__ = ["Detached", "detached"]
@@ -84,15 +85,24 @@ def _leave() -> int:
     reading, writing = os.pipe()
     between = os.fork()
     if between > 0:
+        _end_by_signals()
         os.close(writing)  # else the end of the daemon would never be the end of the pipe
         os._exit(_code_of(between))
     os.setsid()
     daemon = os.fork()
     if daemon > 0:
+        _end_by_signals()
         os.close(writing)
         os._exit(0 if os.read(reading, 1) else _code_of(daemon))
     os.close(reading)
     return writing
+
+
+def _end_by_signals() -> None:
+    """Let a process that only waits be ended at the terminal; the master's handlers only note what has come."""
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _code_of(pid: int) -> int:
