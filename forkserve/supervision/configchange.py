@@ -100,12 +100,20 @@ def plan_change(supervisor: Supervisor, prepared: Preparation) -> tuple[ConfigCh
         undo=tuple(_undo(supervisor, wanted)),
         added=tuple(each.name for each in wanted.added),
         stood={
-            each.name.lower(): Stand(any(process.is_ready for process in each.processes), each.population.failures)
+            each.name.lower(): Stand(_serves(each), each.population.failures)
             for each in supervisor.watchers
         },
         leaving=tuple(name for name in wanted.removed if supervisor.queue(name).watcher.command.all_sockets),
     )
     return change, wanted, commands
+
+
+def _serves(watcher: Watcher) -> bool:
+    """Tell whether a watcher has something to lose: a process that is ready, or that starts where none has failed."""
+    if any(process.is_ready for process in watcher.processes):
+        return True
+    slots = watcher.slots.values()
+    return any(slot.occupant is not None for slot in slots) and not any(slot.tally.failed for slot in slots)
 
 
 def _undo(supervisor: Supervisor, wanted: Plan) -> Iterator[Undo]:
