@@ -61,10 +61,10 @@ priority = 5
         pids = {name: server.started(f"{name}[1]") for name in ("high", "middle", "low")}
 
         assert server.stop() == 0
-        ends = [_position(server, f"{name}[1] pid {pids[name]} ") for name in pids]
         stops = [_position(server, f"{name}: stopping") for name in ("low", "middle", "high")]
         gone = [_position(server, f"{name}[1] pid {pids[name]} was") for name in ("low", "middle")]
-        assert ends == sorted(ends)
+        # by their forks: which of them has executed its program first is the kernel's affair
+        assert list(pids.values()) == sorted(pids.values())
         assert stops[0] < gone[0] < stops[1] < gone[1] < stops[2]
 
 
