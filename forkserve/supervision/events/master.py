@@ -143,7 +143,7 @@ class RestartNeeded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned(Event):
-    """Something is worth a warning. `channel_name` is the logger's, behind `forkserve.`."""
+    """Something is worth a warning, and is no fact of another kind."""
 
     kind: ClassVar[str] = "warning"
     severity: ClassVar[int] = logging.WARNING
