@@ -149,7 +149,7 @@ def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
 def _refuse_verb(words: Sequence[str]) -> None:
     """Tell somebody who types a verb of forkservectl, or mistypes one of ours, where it belongs."""
     # imported late: only a line that is wrong, or names a module and nothing else, needs it
-    from forkserve.control.commands import VERBS
+    from forkserve.control.verbs import VERBS
 
     if words[0] in VERBS:
         line = " ".join(("forkservectl", *words))

@@ -14,13 +14,15 @@ from typing import Any
 
 import msgspec
 
-from forkserve.control.commands import VERBS, Context, Steps, Verb
+from forkserve.control.commands import COMMANDS
+from forkserve.control.context import Context, Steps
 from forkserve.control.http import Reply, Request, StreamReply
 from forkserve.control.printable import printable
 from forkserve.control.schema import Done
 from forkserve.control.server import Respond
 from forkserve.control.stream import EventHistory
 from forkserve.control.usage import Meter
+from forkserve.control.verbs import VERBS, Verb
 from forkserve.errors import ControlError, ForkserveError
 from forkserve.master import Master
 from forkserve.suggest import nearest
@@ -62,10 +64,10 @@ class Routes:
             respond(_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
 
     def _answer(self, request: Request, respond: Respond) -> None:
-        command = _find(request)
-        parameters = _parameters(command, request)
-        answer = command.run(self._context, parameters)
-        if not command.reads:
+        verb = _find(request)
+        parameters = _parameters(verb, request)
+        answer = COMMANDS[verb.name](self._context, parameters)
+        if not verb.reads:
             asked = request.body[:LONGEST].decode("utf-8", "replace").replace("\n", " ")
             log.info("control: %s %s", printable(request.path.removeprefix(_PREFIX)), printable(asked))
         if isinstance(answer, StreamReply):
@@ -107,23 +109,23 @@ class _Mistake(ControlError):
 
 def _find(request: Request) -> Verb:
     path = request.path.rstrip("/")
-    verb = "version" if path == "/v1" else path.removeprefix(_PREFIX)
-    if (path != "/v1" and not path.startswith(_PREFIX)) or verb not in VERBS:
-        raise _Mistake(HTTPStatus.NOT_FOUND, f"no verb {verb!r}{nearest(verb, VERBS)}; GET /v1 lists them")
-    command = VERBS[verb]
-    if request.method == "POST" or (command.reads and request.method in ("GET", "HEAD")):
-        return command
-    allowed = "GET, HEAD, POST" if command.reads else "POST"
-    raise _Mistake(HTTPStatus.METHOD_NOT_ALLOWED, f"{verb} is asked by {allowed}", (("Allow", allowed),))
+    name = "version" if path == "/v1" else path.removeprefix(_PREFIX)
+    if (path != "/v1" and not path.startswith(_PREFIX)) or name not in VERBS:
+        raise _Mistake(HTTPStatus.NOT_FOUND, f"no verb {name!r}{nearest(name, VERBS)}; GET /v1 lists them")
+    verb = VERBS[name]
+    if request.method == "POST" or (verb.reads and request.method in ("GET", "HEAD")):
+        return verb
+    allowed = "GET, HEAD, POST" if verb.reads else "POST"
+    raise _Mistake(HTTPStatus.METHOD_NOT_ALLOWED, f"{name} is asked by {allowed}", (("Allow", allowed),))
 
 
-def _parameters(command: Verb, request: Request) -> Any:
+def _parameters(verb: Verb, request: Request) -> Any:
     try:
         given = msgspec.json.decode(request.body) if request.body.strip() else {}
         if not isinstance(given, dict):
             raise _Mistake(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
         # A query, and forkservectl's NAME=VALUE, are text; so numbers and truth are accepted as text too.
-        return msgspec.convert({**request.query, **given}, command.parameters, strict=False)
+        return msgspec.convert({**request.query, **given}, verb.parameters, strict=False)
     except RecursionError:
         raise _Mistake(HTTPStatus.BAD_REQUEST, "parameters: nested too deeply") from None
     except (msgspec.DecodeError, ValueError, OverflowError) as error:

@@ -82,8 +82,9 @@ class SignalTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     watcher: str
     signal: str | int
-    pid: int | None = None
-    wid: int | None = None
+    """A name (HUP, SIGHUP) or a number."""
+    pid: Annotated[int | None, msgspec.Meta(description="only to this process")] = None
+    wid: Annotated[int | None, msgspec.Meta(description="only to the process of this slot")] = None
 
 
 class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,145 @@
+"""The command line of forkservectl, made of the declarations of the verbs.
+
+A parameter that a verb takes by place is a word, any other a flag: a truth that is false unless asked for is `--name`,
+one that is true is `--no-name`. Flags with an underscore, as circusctl spells them, are taken too.
+
+Rules: it knows how parameters are declared, and nothing of any particular one but `waiting`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import msgspec
+
+from forkserve import __version__
+from forkserve.cli.helptext import CommandLineParser
+from forkserve.control.verbs import VERBS, Verb
+from forkserve.errors import UsageError
+from forkserve.suggest import nearest
+
+__all__ = ["ctl_parser", "parameters_of"]
+
+Arguments = argparse.Namespace
+
+
+def ctl_parser() -> argparse.ArgumentParser:
+    """Return the parser; `arguments.verb` is the declaration of the verb that was typed."""
+    parser = _Parser(
+        prog="forkservectl",
+        description="Control a running forkserve.",
+        epilog="Exit codes: 0 done, 1 refused (status: something is fatal), 2 bad usage, 75 no answer in time.",
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file of the forkserve to talk to")
+    parser.add_argument("-n", "--name", dest="instance", metavar="NAME", help="the forkserve with this --name")
+    parser.add_argument("--socket", metavar="PATH", help="its control socket, when it is not in the default place")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="wait no longer than this for an answer")
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    parser.add_argument("--version", action="version", version=f"forkservectl {__version__}")
+    parsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for verb in VERBS.values():
+        _add(parsers, verb)
+    return parser
+
+
+def parameters_of(arguments: Arguments) -> dict[str, Any]:
+    """Return the parameters of the verb that was typed, those left out as None."""
+    return {each.name: getattr(arguments, each.name, None) for each in _fields(arguments.verb)}
+
+
+class _Parser(CommandLineParser):
+    """Says what is wrong in one line, with the nearest verb."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("argument VERB: invalid choice"):
+            word, verbs = message.split("'")[1], message.partition("choose from")[2]
+            message = f"there is no verb {word!r}{nearest(word, re.findall('[a-z]+', verbs))}"
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _add(parsers: Any, verb: Verb) -> None:
+    parser: argparse.ArgumentParser = parsers.add_parser(verb.name, help=verb.summary, description=verb.summary)
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the answer as JSON")
+    parser.set_defaults(verb=verb)
+    fields = {each.name: each for each in _fields(verb)}
+    for name in verb.words:
+        _add_word(parser, fields.pop(name))
+    if verb.name == "events":
+        _add_events(parser)
+        return
+    for field in fields.values():
+        _add_flag(parser, field)
+
+
+def _fields(verb: Verb) -> tuple[msgspec.inspect.Field, ...]:
+    info = msgspec.inspect.type_info(verb.parameters)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return info.fields
+
+
+def _add_word(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> None:
+    kind, help = _kind(field)
+    if isinstance(kind, msgspec.inspect.DictType):
+        parser.add_argument(field.name, nargs="+", metavar="NAME=VALUE", type=_pair, help=help)
+        return
+    nargs = None if field.required else "?"
+    default = None if field.required else _default(field)
+    parser.add_argument(field.name, nargs=nargs, default=default, type=_reader(kind), help=help)
+
+
+def _add_flag(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> None:
+    kind, help = _kind(field)
+    flags = list(dict.fromkeys((f"--{field.name.replace('_', '-')}", f"--{field.name}")))
+    if field.name == "waiting":
+        parser.add_argument(
+            "--no-wait", dest="waiting", action="store_false", default=True, help="do not wait until the work is done"
+        )
+        parser.add_argument("--waiting", action="store_true", help="wait until it is done, as it does anyhow")
+    elif isinstance(kind, msgspec.inspect.BoolType) and field.default is True:
+        off = [f"--no-{each.removeprefix('--')}" for each in flags]
+        parser.add_argument(*off, dest=field.name, action="store_false", default=None, help=help)
+    elif isinstance(kind, msgspec.inspect.BoolType):
+        parser.add_argument(*flags, dest=field.name, action="store_true", default=None, help=help)
+    else:
+        metavar = "N" if _reader(kind) is int else "SECONDS" if _reader(kind) is float else field.name.upper()
+        parser.add_argument(*flags, dest=field.name, type=_reader(kind), metavar=metavar, help=help)
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
+    parser.add_argument("-n", "--lines", type=int, metavar="N", help="the last N events kept (all, or none with -f)")
+
+
+def _kind(field: msgspec.inspect.Field) -> tuple[msgspec.inspect.Type, str]:
+    """Return the type of a parameter, without the leave to leave it out, and its help text."""
+    kind, help = field.type, ""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        help = str((kind.extra_json_schema or {}).get("description", ""))
+        kind = kind.type
+    if isinstance(kind, msgspec.inspect.UnionType):
+        kinds = [each for each in kind.types if not isinstance(each, msgspec.inspect.NoneType)]
+        kind = kinds[0] if len(kinds) == 1 else msgspec.inspect.StrType()
+    return kind, help
+
+
+def _default(field: msgspec.inspect.Field) -> Any:
+    return None if field.default is msgspec.NODEFAULT else field.default
+
+
+_READERS: Mapping[type[msgspec.inspect.Type], type] = {
+    msgspec.inspect.IntType: int,
+    msgspec.inspect.FloatType: float,
+}
+
+
+def _reader(kind: msgspec.inspect.Type) -> type:
+    return _READERS.get(type(kind), str)
+
+
+def _pair(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return text

@@ -1,0 +1,96 @@
+"""The verbs of the control interface, declared once: what each takes, what it answers, and what it is for.
+
+`commands` has a function for each. The HTTP interface, forkservectl and the description of the API are made of these
+declarations, so that a parameter has one name, one type and one help text, wherever it is given.
+
+Rules: pure data; nothing of the master is imported, so that a client starts quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from forkserve.control.schema import (
+    Amount,
+    Done,
+    Events,
+    Nothing,
+    Quitting,
+    Selected,
+    SetOptions,
+    SignalTo,
+    SocketReport,
+    StopTarget,
+    Version,
+    WatcherReport,
+)
+
+__all__ = ["VERBS", "Verb"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb. `reads` says that it changes nothing, and may be asked by GET.
+
+    `words` are the parameters that forkservectl takes by their place on the line; the others are flags.
+    """
+
+    name: str
+    summary: str
+    parameters: type[Any] = Nothing
+    answer: Any = Done
+    reads: bool = False
+    words: tuple[str, ...] = ()
+
+
+def _by_name(verbs: Iterable[Verb]) -> dict[str, Verb]:
+    return {each.name: each for each in verbs}
+
+
+VERBS: dict[str, Verb] = _by_name(
+    (
+        Verb("version", "Say which forkserve answers.", answer=Version, reads=True),
+        Verb("list", "Name the watchers.", answer=list[str], reads=True),
+        Verb(
+            "status",
+            "Show every process, or those of one watcher.",
+            Selected,
+            list[WatcherReport],
+            reads=True,
+            words=("watcher",),
+        ),
+        Verb("stats", "Show what every process uses.", Selected, list[WatcherReport], reads=True, words=("watcher",)),
+        Verb("listsockets", "Show the listening sockets.", answer=list[SocketReport], reads=True),
+        Verb(
+            "events",
+            "Print what has happened, or with -f what happens, an event a line.",
+            Events,
+            reads=True,
+            words=("watcher",),
+        ),
+        Verb("start", "Start one watcher, or all.", StopTarget, words=("watcher",)),
+        Verb("stop", "Stop one watcher, or all; the sockets stay open.", StopTarget, words=("watcher",)),
+        Verb("restart", "Stop and start one watcher, or all.", StopTarget, words=("watcher",)),
+        Verb(
+            "reload",
+            "Replace the processes of one watcher, or of all, one by one; the old go when the new are ready.",
+            StopTarget,
+            words=("watcher",),
+        ),
+        Verb("reloadconfig", "Read the configuration again and change only what differs."),
+        Verb("incr", "Run more processes of a watcher.", Amount, words=("watcher", "count")),
+        Verb("decr", "Run fewer processes of a watcher.", Amount, words=("watcher", "count")),
+        Verb(
+            "set",
+            "Change numprocesses of a running watcher: set web numprocesses=4; any other option by reloadconfig.",
+            SetOptions,
+            words=("watcher", "options"),
+        ),
+        Verb("signal", "Send a signal to the processes of a watcher.", SignalTo, words=("watcher", "signal")),
+        Verb("reopenlogs", "Reopen every log file, after they have been moved."),
+        Verb("quit", "Stop everything and end forkserve.", Quitting),
+    )
+)
+"""Every verb by its name, in the order in which help lists them."""
