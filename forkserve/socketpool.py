@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from forkserve.config.model import SocketOptions
+from forkserve.config.options import differing
 from forkserve.config.places import is_beside, is_ipv6_only, kept_sockets
 from forkserve.errors import BindError
 from forkserve.unix.listeners import BindTarget, BoundListener, adopt, bind
@@ -54,9 +55,15 @@ class SocketChange:
         return frozenset(self.before.values()) - frozenset(self.after.values())
 
     @property
-    def is_empty(self) -> bool:
-        """True when every name leads where it led before."""
-        return dict(self.before) == dict(self.after)
+    def adjusted(self) -> dict[str, tuple[str, ...]]:
+        """Return, by lower-case name, which options differ of the sockets that keep their queue."""
+        pairs = {
+            name: (self.options_before[number], self.options_after[number])
+            for name, number in self.after.items()
+            if number in self.options_before and number in self.options_after
+        }
+        found = {name: differing(before, after) for name, (before, after) in pairs.items()}
+        return {name: options for name, options in found.items() if options}
 
 
 _NAMED_BY_NOBODY = re.compile(r"(unknown|.*\.socket)(-\d+)?")

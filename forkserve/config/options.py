@@ -19,12 +19,13 @@ from itertools import pairwise
 from typing import Any
 
 __all__ = [
-    "MISSING",
     "Check",
+    "MISSING",
     "Option",
     "Origin",
     "Parse",
     "ReloadCost",
+    "differing",
     "names_of",
     "option",
     "options_of",
@@ -143,6 +144,12 @@ def options_of(cls: type[Any]) -> tuple[Option, ...]:
         for field in dataclasses.fields(cls)
         if "option" in field.metadata
     )
+
+
+def differing(before: object, after: object) -> tuple[str, ...]:
+    """Return the names of the options that differ in two objects of one such dataclass."""
+    names = (each.name for each in options_of(type(before)))
+    return tuple(name for name in names if getattr(before, name) != getattr(after, name))
 
 
 def names_of(*classes: type[Any]) -> frozenset[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from forkserve.config.model import Config
+from forkserve.config.options import differing
 from forkserve.socketpool import SocketChange
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion, all_of
@@ -56,11 +57,6 @@ class ConfigChange:
     """Watchers that are stopped once the others are through: somebody reads from their sockets until then."""
     stood: Mapping[str, Stand] = field(default_factory=dict)
     """By lower-case name; one that is not there is new."""
-
-    @property
-    def is_empty(self) -> bool:
-        """True when there is nothing to take back: the same options, and only their code is run again."""
-        return not (self.undo or self.added) and self.sockets.is_empty and self.old.sockets == self.new.sockets
 
     def stand(self, name: str) -> Stand:
         """Return how a watcher stood before."""
@@ -179,8 +175,9 @@ def insist(queue: JobQueue, command: ProcessTemplate, target: int) -> Completion
     return stopped
 
 
-def summary(wanted: Plan, sockets: SocketChange) -> tuple[str, ...]:
-    """Return what a change is about, a part for each difference."""
+def summary(wanted: Plan, change: ConfigChange) -> tuple[str, ...]:
+    """Return what a change is about, a part for each difference; nothing when there is none."""
+    sockets = change.sockets
     parts = [f"{each.name} is new" for each in wanted.added]
     parts += [f"{name} goes" for name in wanted.removed]
     parts += [
@@ -189,7 +186,17 @@ def summary(wanted: Plan, sockets: SocketChange) -> tuple[str, ...]:
         if each.live or each.respawn
     ]
     parts += [f"socket {name} is {_how(name, sockets)}" for name in sorted(sockets.rebound)]
-    return tuple(parts) or ("only the master's own section differs",)
+    parts += [f"socket {name} goes" for name in _gone(sockets)]
+    parts += [f"socket {name} changes ({', '.join(options)})" for name, options in sorted(sockets.adjusted.items())]
+    of_master = differing(change.old.master, change.new.master)
+    return (*parts, *([f"the master's own section changes ({', '.join(of_master)})"] if of_master else []))
+
+
+def _gone(sockets: SocketChange) -> list[str]:
+    """Return the names that no socket has any more; one that was renamed is told under its new name."""
+    return sorted(
+        name for name, number in sockets.before.items() if name not in sockets.after and number in sockets.retired
+    )
 
 
 def _how(name: str, sockets: SocketChange) -> str:

@@ -43,12 +43,6 @@ class Plan:
     rebound: frozenset[str] = frozenset()
     restart: tuple[str, ...] = ()
 
-    @property
-    def is_empty(self) -> bool:
-        """True when the two configurations ask for the same."""
-        changed = any(each.live or each.respawn for each in self.kept)
-        return not (self.added or self.removed or self.rebound or self.restart or changed)
-
 
 def plan(old: Config, new: Config, rebound: frozenset[str] = frozenset()) -> Plan:
     """Compare two configurations; watchers are matched by name without regard to case, as in Circus.

@@ -34,7 +34,7 @@ from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.plan import Plan
 from forkserve.supervision.preparation import Preparation, prepare_config
 from forkserve.supervision.process import Process
-from forkserve.supervision.rereading import Rereading
+from forkserve.supervision.rereading import Rereading, queues_awaited, queues_wanted
 from forkserve.supervision.retirement import Retirement
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.wording import listed
@@ -83,7 +83,7 @@ class Reloader:
     ) -> None:
         self.phase = ChangePhase.IDLE
         self.change: ConfigChange | None = None
-        self.retirement = Retirement(supervisor.pool, supervisor.processes, supervisor.emit)
+        self.retirement = Retirement(supervisor.pool, supervisor.processes, supervisor.emit, awaited=self._awaited)
         self._rereading = Rereading(supervisor, self.retirement)
         self._supervisor = supervisor
         self.source = source
@@ -167,7 +167,7 @@ class Reloader:
         again = self._rereading.read_on(self._loop.now())
         self.retirement.close_unread(self._rereading.needed)
         if self.phase is ChangePhase.IDLE:
-            self.retirement.let_unwanted_go(self._wanted_queues)
+            self.retirement.let_unwanted_go(queues_wanted(self._supervisor))
         if self.phase is ChangePhase.DRAINING or self.retirement.held:
             self._come_back(_TICK)
         elif again is not None:
@@ -178,10 +178,8 @@ class Reloader:
         underway = (*self._tickets.items(), *self._leftovers.items())
         return all(each.done or self._goes_on_alone(name) for name, each in underway)
 
-    def _wanted_queues(self) -> Iterator[int]:
-        for watcher in self._supervisor.watchers:
-            if watcher.up or watcher.awaits_start or watcher.paused:
-                yield from watcher.command.queues
+    def _awaited(self) -> frozenset[int]:
+        return frozenset() if self.change is None else queues_awaited(self._supervisor, self.change.leaving)
 
     # Reading.
 
@@ -252,8 +250,7 @@ class Reloader:
 
     def _tell(self, change: ConfigChange, wanted: Plan) -> None:
         supervisor = self._supervisor
-        is_same = wanted.is_empty and change.sockets.is_empty
-        supervisor.emit(ConfigRead(changes=() if is_same else summary(wanted, change.sockets)))
+        supervisor.emit(ConfigRead(changes=summary(wanted, change)))
         for warning in (*change.new.warnings, *mixed_readers(self._commands.values(), change.new.sockets)):
             supervisor.emit(Warned(message=warning))
         for name in wanted.restart:

@@ -8,7 +8,7 @@ queue is empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from forkserve.supervision.command import ProcessTemplate
@@ -17,7 +17,7 @@ from forkserve.supervision.retirement import Retirement
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 
-__all__ = ["Rereading"]
+__all__ = ["Rereading", "queues_awaited", "queues_wanted"]
 
 _AGAIN = 1.0
 """Seconds after which a process for a queue of before is tried again."""
@@ -86,3 +86,15 @@ def queues_needed(supervisor: Supervisor) -> frozenset[int]:
             commands.append(templates.by_generation[job.before])
         needed.update(number for command in commands for number in command.queues)
     return frozenset(needed)
+
+
+def queues_wanted(supervisor: Supervisor) -> frozenset[int]:
+    """Return the queues of the watchers that run, or will without being asked to."""
+    wanted = (each for each in supervisor.watchers if each.up or each.awaits_start or each.paused)
+    return frozenset(number for watcher in wanted for number in watcher.command.queues)
+
+
+def queues_awaited(supervisor: Supervisor, names: Collection[str]) -> frozenset[int]:
+    """Return the queues of those watchers that still try to run, although they may have no process at the moment."""
+    trying = (each for each in supervisor.watchers if each.name in names and each.up and not each.is_hopeless)
+    return frozenset(number for watcher in trying for number in watcher.command.queues)

@@ -62,6 +62,8 @@ class Retirement:
     filled: dict[int, float] = field(default_factory=dict)
     held: set[int] = field(default_factory=set)
     origins: dict[int, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    awaited: Callable[[], Set[int]] = frozenset
+    """Called for the queues whose last readers have died, and are being started again."""
 
     def hold(self, process: Reader) -> bool:
         """Hold a process that is to be stopped as it has been replaced, if it is the last reader of a retired queue."""
@@ -139,12 +141,12 @@ class Retirement:
                 self.pool.discard(number)
                 self.emit(closed)
 
-    def let_unwanted_go(self, wanted: Callable[[], Iterable[int]]) -> None:
+    def let_unwanted_go(self, wanted: Set[int]) -> None:
         """Close the sockets with `keep = False` that no watcher wants which runs; the next start binds them again."""
         brief = {number for number in self.pool.numbers.values() if not self.pool.listener(number).options.keep}
         if not brief:
             return
-        for number in brief - {number for each in self.processes() for number in each.queues} - set(wanted()):
+        for number in brief - {number for each in self.processes() for number in each.queues} - wanted:
             listener = self.pool.listener(number)
             if listener.is_open:
                 closed = SocketClosed(socket=listener.name, address=listener.address)
@@ -162,7 +164,7 @@ class Retirement:
         """Tell whether a queue may have something in it that its readers will take."""
         if number not in self.pool.retired:
             return False
-        if number not in self._used():
+        if number not in self._used() and number not in self.awaited():
             self.sealed[number] = self.filled[number] = now  # its time begins with its readers
             return False
         if now - self.sealed[number] > PATIENCE:

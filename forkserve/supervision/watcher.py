@@ -101,6 +101,11 @@ class Watcher:
             return self.is_gone
         return len(self.slots) == self.target and all(slot.is_settled for slot in self.slots.values())
 
+    @property
+    def is_hopeless(self) -> bool:
+        """True when no slot will have a process again, unless somebody asks for it."""
+        return all(slot.state is SlotState.FATAL or slot.finished for slot in self.slots.values())
+
     def runs_beside(self, wanted: ProcessTemplate) -> bool:
         """Tell whether processes of another command may run beside the present ones.
 

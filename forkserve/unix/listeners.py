@@ -24,7 +24,7 @@ from forkserve.errors import BindError, ExitCode
 from forkserve.unix.bind_errors import why_not
 from forkserve.unix.privileges import group_id, user_id
 from forkserve.unix.sealing import is_waiting, seal, unseal
-from forkserve.unix.socketfiles import Owners, SocketFile, bind_file, change_access, clear_stale
+from forkserve.unix.socketfiles import Owners, SocketFile, bind_file, change_access, clear_stale, sweep_hidden
 
 __all__ = ["BindTarget", "BoundListener", "address_of", "adopt", "bind", "resolve"]
 
@@ -249,6 +249,7 @@ def _bind_unix(options: SocketOptions, path: str, target: BindTarget, *, hidden:
     is_abstract = path.startswith("@")
     if not is_abstract:
         clear_stale(options, path)
+        sweep_hidden(path, options.type)
     with _or_bind_error(options, f"unix:{path}"), _closing(AddressFamily.AF_UNIX, options, 0) as sock:
         if is_abstract:
             sock.bind(b"\0" + os.fsencode(path[1:]))

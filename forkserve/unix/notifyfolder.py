@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from forkserve.unix.notify import NotifySocket
 from forkserve.unix.privileges import Credentials
 
-__all__ = ["NotifyFolder", "places"]
+__all__ = ["NotifyFolder", "places", "remove_left"]
 
 log = logging.getLogger("forkserve.master")
 
@@ -140,7 +140,14 @@ def _sweep(place: str) -> None:
     with contextlib.suppress(OSError):
         for each in os.scandir(place):
             if each.name.startswith(_PREFIX) and each.stat(follow_symlinks=False).st_uid == os.geteuid():
-                with contextlib.suppress(OSError):  # it is in use, or gone
-                    fd = _lock(each.path)
-                    shutil.rmtree(each.path, ignore_errors=True)
-                    os.close(fd)
+                remove_left(each.path)
+
+
+def remove_left(path: str) -> None:
+    """Remove the folder of a master that was killed; one that is in use, and what is no such folder, stays."""
+    path = path.rstrip("/")
+    if path.startswith("/") and os.path.basename(path).startswith(_PREFIX):
+        with contextlib.suppress(OSError):
+            fd = _lock(path)
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(fd)

@@ -9,14 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import stat
+import time
 from dataclasses import dataclass, replace
 
 from forkserve.config.sockets import SocketOptions
 from forkserve.errors import BindError
 
-__all__ = ["Owners", "SocketFile", "bind_file", "change_access", "clear_stale"]
+__all__ = ["Owners", "SocketFile", "bind_file", "change_access", "clear_stale", "sweep_hidden"]
+
+
+_YOUNG = 60.0
+"""Seconds within which a program that has hidden a file has certainly begun to listen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class SocketFile:
     def hidden(self) -> SocketFile:
         """Give it a name that no client knows; one that cannot be renamed stays where it is."""
         folder, name = os.path.split(self.path)
-        return self._renamed(os.path.join(folder, f".{name}.{os.getpid()}"))
+        return self._renamed(os.path.join(folder, f".{name}.{os.getpid()}"))  # `sweep_hidden` knows it by this
 
     def shown(self, path: str) -> SocketFile:
         """Give a hidden file its name, and take no other's place; raises BindError."""
@@ -127,6 +133,36 @@ def clear_stale(options: SocketOptions, path: str) -> None:
         raise BindError(f"{place}: another program listens there; stop it, choose another path, or set replace = True")
     with contextlib.suppress(OSError):  # bind(2) will say it
         os.unlink(path)
+
+
+def sweep_hidden(path: str, kind: int) -> None:
+    """Remove the files that were hidden by programs that were killed before they could show or remove them.
+
+    A living program has bound its file an instant before it listens, so a young file of a pid that lives is left alone.
+    """
+    folder, name = os.path.split(path)
+    hidden = re.compile(rf"\.{re.escape(name)}\.([1-9][0-9]*)")
+    with contextlib.suppress(OSError), os.scandir(folder or ".") as found:
+        for each in found:
+            matched = hidden.fullmatch(each.name)
+            if matched is not None and _is_abandoned(each, int(matched[1]), kind):
+                os.unlink(each.path)
+
+
+def _is_abandoned(entry: os.DirEntry[str], pid: int, kind: int) -> bool:
+    status = entry.stat(follow_symlinks=False)
+    is_young = time.time() - status.st_ctime < _YOUNG
+    return stat.S_ISSOCK(status.st_mode) and not (is_young and _lives(pid)) and not _answers(entry.path, kind)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _answers(path: str, kind: int) -> bool:

@@ -189,3 +189,26 @@ def test_who_waits_for_a_stopped_watcher_is_answered_although_its_socket_has_mov
         assert not path.exists()
 
         assert b"hello" in answer
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_who_waits_for_a_watcher_in_back_off_is_answered_before_it_is_removed(folder: Path, kind: str) -> None:
+    here, other = free_ports(2)
+    path = folder / "web.sock"
+    (folder / "fails.py").write_text("import os\nassert os.path.exists('mended')\n" + APP)
+    stays = socket_section("other", other) + watcher("other", sock="other")
+    goes = socket_section("web", here) if kind == "tcp" else f"[socket:web]\npath = {path}\n"
+    goes += watcher("web", "max_retry = -1", "backoff = 1", "backoff_max = 1", app="fails")
+    with running(cwd=folder, config=stays + goes) as server:
+        server.allow("AssertionError|Traceback|fails|os.path", r"web\[1\]")
+        server.expect(r"web\[1\].*restart in")
+        with socket.socket(socket.AF_INET if kind == "tcp" else socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(("127.0.0.1", here) if kind == "tcp" else str(path))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            reload(server, stays)
+            server.expect("web goes")
+            (folder / "mended").touch()
+            answer = client.makefile("rb").read()
+        eventually(lambda: not is_open(here) and not path.exists())
+        assert b"hello" in answer

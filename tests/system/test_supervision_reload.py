@@ -188,10 +188,29 @@ def test_sharing_of_the_port_is_switched_under_load_without_losing_anybody(folde
         with Load(("127.0.0.1", port)) as load:
             for value in ("True", "False"):
                 reload(server, socket_section("web", port, f"so_reuseport = {value}") + web)
+                server.expect(r"configuration read again: socket web changes \(so_reuseport\)$")
                 server.expect("web: 2 processes replaced")
                 load.more(50)
     assert load.lost == []
     assert load.refused == 0
+
+
+def test_what_is_changed_of_a_socket_or_the_master_itself_is_told(folder: Path) -> None:
+    (port,) = free_ports(1)
+    web = socket_section("web", port) + watcher("web")
+    with running(cwd=folder, config=web) as server:
+        server.expect(r"web\[1\] pid \d+ is ready")
+        reload(server, socket_section("web", port, "backlog = 7", "keep = False") + watcher("web"))
+        server.expect(r"configuration read again: socket web changes \(backlog, keep\)$")
+        reload(server, "[circus]\nwarmup_delay = 1\n" + web + "[socket:more]\npath = more.sock\n")
+        server.expect(
+            r"configuration read again: socket more is new; socket web changes \(backlog, keep\); "
+            r"the master's own section changes \(warmup_delay\)$"
+        )
+        reload(server, web)
+        server.expect(r"configuration read again: socket more goes; the master's own section changes \(warmup_delay\)$")
+        reload(server, web)
+        server.expect("nothing has changed")
 
 
 def test_a_changed_port_goes_back_when_the_application_is_broken(folder: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -16,6 +17,7 @@ from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.proc import members_of
 from forkserve.supervision.os.spawn import SpawnSpec
 from forkserve.unix.fork_function import fork_companion
+from tests.support.forkserving import eventually
 from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -77,6 +79,25 @@ def test_nothing_outlives_a_killed_master(command: str) -> None:
 
 def test_the_last_words_of_a_process_are_heard() -> None:
     assert run("killed", "trap 'echo bye; exit' TERM; echo >&3; sleep 100 & wait").stdout == "bye\n"
+
+
+def test_the_folder_of_the_notify_sockets_goes_with_a_killed_master() -> None:
+    script = """
+import os, signal, sys
+from forkserve.supervision.os.guard import Guard
+from forkserve.unix.notifyfolder import NotifyFolder
+folder = NotifyFolder(sys.argv[1:])
+folder.open()
+Guard(mark=f"NOTIFY_SOCKET={folder.prefix}")
+print(folder.prefix, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # short enough for a socket
+        command = [sys.executable, "-c", script, place]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=20)
+
+        assert done.stdout.startswith(f"{place}/forkserve-notify-")
+        eventually(lambda: not os.listdir(place))
 
 
 def test_a_leader_hears_its_stop_signal_once_and_may_end_its_children_itself() -> None:

@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from socket import AddressFamily, SocketKind
@@ -191,6 +192,38 @@ def test_a_stale_file_is_replaced(tmp_path: Path) -> None:
     pool.close()
 
     assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_file_that_was_hidden_by_a_killed_program_goes(tmp_path: Path, kind: socket.SocketKind) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dead, lives, another = (tmp_path / name for name in (f".app.sock.{gone.pid}", ".app.sock.1", ".app.sock.x"))
+    another.touch()
+    held = []
+    for path in (dead, lives):
+        held.append(socket.socket(socket.AF_UNIX, kind))
+        held[-1].bind(str(path))
+    held[0].close()
+    pool = SocketPool.open([unix(tmp_path / "app.sock", type=kind)])
+    left = set(tmp_path.iterdir())
+    pool.close()
+    held[1].close()
+
+    assert left == {lives, another, tmp_path / "app.sock"}
+
+
+def test_a_file_that_is_hidden_by_a_living_program_stays(tmp_path: Path) -> None:
+    path = tmp_path / "app.sock"
+    pool = SocketPool.open([])
+    change(pool, unix(path))
+    hidden = set(tmp_path.iterdir())
+    SocketPool.open([unix(path)]).close()
+    left = set(tmp_path.iterdir())
+    pool.close()
+
+    assert len(hidden) == 1
+    assert left == hidden
 
 
 def test_a_file_on_which_somebody_listens_is_taken_only_with_replace(tmp_path: Path) -> None:
@@ -377,7 +410,8 @@ def test_sharing_of_the_port_is_switched_with_the_same_queue(before: bool, after
     shared = pool["web"].socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
     pool.close()
 
-    assert made.is_empty
+    assert made.rebound == made.opened == frozenset()
+    assert made.adjusted == {"web": ("so_reuseport",)}
     assert shared == after
 
 
@@ -498,7 +532,7 @@ def test_a_socket_that_is_let_go_is_bound_again_at_its_address(pool: SocketPool)
     made = change(pool, tcp(keep=False))
 
     assert refused
-    assert made.is_empty
+    assert made.rebound == made.opened == frozenset()
     assert pool.fd(pool.numbers["web"]) >= 0
     assert connected(address)
 

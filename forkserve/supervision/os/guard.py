@@ -25,6 +25,7 @@ from pathlib import Path
 
 from forkserve.supervision.os.proc import Relation, members_of, relations
 from forkserve.unix.fork_function import fork_companion
+from forkserve.unix.notifyfolder import remove_left
 
 __all__ = ["SECOND_CALL", "Guard"]
 
@@ -48,7 +49,9 @@ changed its user since, as gosu does, was not told (prctl(2)).
 class Guard:
     """The master's end of the pipe; `pid` is the guardian's, a child like any other, to be reaped at the end.
 
-    `mark` begins a variable, `NAME=value`, in the environment of our processes, and only there; empty looks for none.
+    `mark` begins a variable in the environment of our processes, and only there: `NOTIFY_SOCKET=`, and what their
+    addresses begin with (`NotifyFolder`). The folder is removed at the end, which the master could not do any more. An
+    empty mark looks for nothing.
     Raises OSError when it cannot be forked. If it dies, make another and tell it of every group again.
     """
 
@@ -145,6 +148,7 @@ def _guard(reading: int, mark: str, second_call: float) -> None:
             groups.pop(pgid, None)
     longest = max((group.grace for group in groups.values()), default=_GRACE)
     _end(_strays(mark, longest) | groups if mark else groups, second_call)
+    remove_left(mark.partition("=")[2])
 
 
 def _strays(mark: str, grace: float) -> dict[int, _Group]:
