@@ -114,6 +114,8 @@ def _one_verb(storm: Storm) -> str:
     storm.ask(verb, **parameters)
     if verb in ("stop", "restart", "decr", "set"):
         storm.owe(storm.chance.uniform(0.3, 2.0), "start", lambda: _start(storm))
+    if verb == "decr":  # perhaps to none, which nobody but an operator puts right
+        storm.owe(storm.chance.uniform(0.3, 2.0), "sizes", storm.put_sizes_right)
     return f"{verb} {parameters or ''}".rstrip()
 
 

@@ -108,6 +108,11 @@ class Storm:
         """Have the configuration read again."""
         self.victim.send(signal.SIGHUP)
 
+    def put_sizes_right(self) -> None:
+        """Have each site keep as many processes as its file says; no change of the file undoes `decr`."""
+        for site in self.stack.sites:
+            self.ask("set", watcher=site.watcher, options={"numprocesses": site.numprocesses})
+
     # The course of it.
 
     def do(self, name: str, deed: Callable[[Storm], str]) -> None:
@@ -185,6 +190,7 @@ class Storm:
             answer = self.victim.call(verb, timeout=BOUND)
             if answer.status != 200:
                 raise Failure(f"in a calm, {verb}: {answer.status} {answer.body}")
+        self.put_sizes_right()
         self._until_settled(monotonic() + BOUND)
 
     def _until_settled(self, deadline: float) -> None:
