@@ -39,6 +39,7 @@ from forkserve.supervision.os.prctl import become_subreaper
 from forkserve.supervision.os.signals import SignalQueue
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.systemd import tell_systemd
 from forkserve.unix.fds import ensure_standard, raise_limit
 from forkserve.unix.notify import take_listen_fds
 from forkserve.unix.notifyfolder import NotifyFolder
@@ -95,6 +96,7 @@ def _master(
     with contextlib.ExitStack() as stack:
         bus = EventBus()
         bus.subscribe(log_event)
+        bus.subscribe(tell_systemd)
         loop = Loop(limit=_loop_limit())
         stack.callback(loop.close)
         reports = NotifyFolder()
@@ -115,7 +117,7 @@ def _master(
         )
         watchers = Supervisor(config, pool, services, inherited=dict(os.environ))
         master = Master(watchers, loop, signals, auxiliaries=auxiliaries, source=source)
-        services.hold = master.reloader.hold
+        services.hold, services.seal = master.reloader.hold, master.seal
         yield bus, master
 
 

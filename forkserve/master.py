@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import selectors
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from forkserve import logs
@@ -23,6 +23,7 @@ from forkserve.config.load import ConfigSource
 from forkserve.errors import ControlError, ExitCode
 from forkserve.supervision.auxiliaries import AuxiliaryProcesses
 from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.closing import QueueCloser
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage, Warned
 from forkserve.supervision.jobqueue import JobQueue
@@ -43,8 +44,8 @@ from forkserve.wording import signal_name
 __all__ = ["SIGNALS", "Master"]
 
 SIGNALS: Mapping[int, str] = {
-    signal.SIGTERM: "stop",
-    signal.SIGQUIT: "stop",
+    signal.SIGTERM: "stop; a second time: shorten what delays it",
+    signal.SIGQUIT: "stop; a second time: shorten what delays it",
     signal.SIGINT: "stop; a second time: end at once",
     signal.SIGHUP: "read the configuration again, replace processes one by one",
     signal.SIGUSR1: "reopen log files",
@@ -90,6 +91,7 @@ class Master:
         self._stopping: list[JobQueue] = []
         self._ended = Completion()
         self._orphans = OrphanReaper(loop, self._go_on_stopping, supervisor.emit)
+        self._closer = QueueCloser(supervisor.pool, loop, supervisor.processes, supervisor.emit)
         supervisor.on_settled = self._settled
         self.on_booted: Callable[[], None] = lambda: None
         """Called when all that is to be started has become ready, or has been given up, and something runs."""
@@ -322,6 +324,9 @@ class Master:
                 self.reloader.cancel()
                 self._to_stop = self.supervisor.by_priority()
                 self._go_on_stopping()
+            elif effect is Effect.HURRY:
+                for watcher in self.supervisor.watchers:
+                    watcher.hurry()
             elif effect is Effect.KILL_ALL:
                 self.exit_code = self.exit_code or ExitCode.FAILURE
                 self._to_stop.clear()
@@ -332,6 +337,11 @@ class Master:
                 self.supervisor.emit(MasterStopped())
                 self._ended.succeed("forkserve has stopped")
                 self.loop.call_later(0.0, self.loop.stop)
+
+    def seal(self, name: str, queues: Sequence[int]) -> None:
+        """Let nothing new into the queues of a watcher that stops for good, those that another still reads excepted."""
+        others = [each for each in self.supervisor.watchers if each.up and each.name != name]
+        self._closer.seal(set(queues) - {number for each in others for number in each.command.queues})
 
     def _end(self, watcher: Watcher, how: Callable[[], object]) -> None:
         """Have a watcher end; one that a bug keeps from it counts as gone, and its processes end with the orphans."""
@@ -347,7 +357,7 @@ class Master:
             self._stopping = self._to_stop.pop()
             self.supervisor.emit(StopStage(watchers=tuple(queue.watcher.name for queue in self._stopping)))
             for queue in self._stopping:
-                self._end(queue.watcher, partial(queue.submit, Stop()))
+                self._end(queue.watcher, partial(queue.submit, Stop(closing=True)))
         if self._to_stop or not self.supervisor.is_gone or self.state is MasterState.DOWN:
             return
         quick = self.state is MasterState.TERMINATING

@@ -144,6 +144,7 @@ class Worker:
         )
         # A queue that we have bound ourselves has no other reader, whatever the board says.
         run.seat = None if any(each.own for each in self.listeners) else self.seat
+        run.say = lambda status: notify(f"STATUS={status}", self.environ)
         run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
         namespace = _namespace(self.options)
         _hook(self.options.application.pre_hook, "--pre-hook", namespace)
@@ -238,6 +239,8 @@ class Worker:
     def _on_drain(self, name: str) -> None:
         if self.run_ is None:
             self._leave(ExitCode.OK)
+        if self.stopping:
+            self.run_.hurry()
         self.reexec, self.stopping = False, True
         self.run_.drain(name)
 

@@ -61,9 +61,9 @@ class WsgiSite:
         self.keep = True
         self.noted = False
 
-    def close_connections(self) -> None:
-        """From now on, no response keeps its connection."""
-        self.keep = False
+    def keep_connections(self, wanted: bool) -> None:
+        """From now on, responses keep their connections, or do not."""
+        self.keep = wanted
 
 
 MEMO = 8

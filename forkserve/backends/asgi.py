@@ -33,6 +33,7 @@ from forkserve.serving.engine.driver import LOG_DELAY, Driver, Service
 from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
+from forkserve.serving.engine.upkeep import Turns
 from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.failure import log_waiting
 from forkserve.serving.http.fields import ScopeCollector
@@ -44,8 +45,10 @@ __all__ = ["Asgi"]
 
 log = logging.getLogger("forkserve.asgi")
 
-SPREAD = 5.0
-"""Seconds over which WebSockets are closed when draining."""
+SPREAD = 10.0
+"""Seconds over which WebSockets are closed when draining, or half of the time left if that is less."""
+RATE = 20.0
+"""WebSockets closed in a second, where there is time for it: their clients come back to others at once."""
 MARGIN = 1.0
 """Seconds before the end of the graceful timeout in which requests are cancelled, to be able to clean up."""
 
@@ -161,7 +164,7 @@ class _Serving:
             responder=self.site.responder,
             wakeup=wakeup,
             access=access,
-            on_drain=self._begin_drain,
+            turns=Turns(keep=self._keep, drain=self._begin_drain, hurry=self._hurry),
         )
 
     def _turn(self) -> None:
@@ -192,19 +195,41 @@ class _Serving:
         self._timer = None
         self._turn()
 
+    def _keep(self, wanted: bool) -> None:
+        self.site.keep = wanted
+
     def _begin_drain(self) -> None:
-        """Close WebSockets one after another, so that their clients do not all come back at once; set the last call."""
-        self.site.keep = False
+        """Close WebSockets one after another, so that their clients do not all come back at once; set the last call.
+
+        Streams of events have more time, since many end by themselves.
+        """
         grace = self._run.time_left()
-        spread = min(SPREAD, grace / 4)
         self._margin = margin = min(MARGIN, grace / 4)
-        later = self._loop.call_later
+        later, last_call = self._loop.call_later, grace - 2 * margin
+        sockets = list(self.site.sockets)
         self._drain_timers = [
-            *(later(random.uniform(0, spread), duplex.leave) for duplex in self.site.sockets),
-            later(grace - 2 * margin, self._last_call),
+            *(later(at, each.leave) for each, at in _spread(sockets, min(SPREAD, grace / 2, len(sockets) / RATE))),
+            later(min(grace * 3 / 4, last_call), self._dismiss, last_call),
+            later(last_call, self._last_call),
             later(grace - margin, self._cut),
             later(grace - margin / 2, self._hang_up),
         ]
+
+    def _hurry(self) -> None:
+        """Tell all at once."""
+        for each in list(self.site.sockets):
+            each.leave()
+        self._last_call()
+
+    def _dismiss(self, until: float) -> None:
+        """Tell streams of events, one after another, that their client's end has come."""
+        streams = [each for each in self._tasks.running if each.streams_events]
+        left = max(0.0, until - (self._run.grace - self._run.time_left()))
+        self._drain_timers += [self._loop.call_later(at, self._tell_end, each) for each, at in _spread(streams, left)]
+
+    def _tell_end(self, exchange: Any) -> None:
+        self.site.dismissed.add(exchange)
+        exchange.wake()
 
     def _release_deserted(self) -> None:
         """Cancel tasks that have begun to answer a client that has gone, and wait for something else."""
@@ -221,11 +246,10 @@ class _Serving:
     def _cut(self) -> None:
         """Cancel what still runs, while there is time for it to clean up."""
         running = list(self._tasks.running)
-        self._run.cut = len(running)
-        if running:
-            log.warning(
-                "%s: %d requests were cancelled at the end of the graceful timeout", self._run.name, len(running)
-            )
+        # A stream of events may be endless, and its client knows how to come back.
+        self._run.cut = cut = sum(not each.streams_events for each in running)
+        if cut:
+            log.warning("%s: %d requests were cancelled at the end of the graceful timeout", self._run.name, cut)
         for each in running:
             each.interrupt(503)
 
@@ -234,6 +258,12 @@ class _Serving:
         for conn in list(self.driver.connections.values()):
             self.driver.connections.lose(conn)
         self._turn()
+
+
+def _spread(items: Sequence[Any], seconds: float) -> list[tuple[Any, float]]:
+    """Return each with its instant, spread over so many seconds, not quite regularly."""
+    part = seconds / max(1, len(items))
+    return [(each, (number + random.random()) * part) for number, each in enumerate(items)]
 
 
 class Asgi:

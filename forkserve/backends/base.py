@@ -100,6 +100,8 @@ class Run:
         self.name = name
         self.server = server
         self.draining = False
+        self.hurried = False
+        """Whether it was told a second time to end: what may last is told so at once."""
         self.drain_reason = ""
         self.drain_deadline = float("inf")
         """The instant (monotonic) at which the process is ended by force; infinite until draining begins."""
@@ -117,6 +119,8 @@ class Run:
         self._on_begin = on_begin
         self.give_up = on_give_up
         """Ends the process at once, given the reason: what keeps it cannot be ended. May be called from any thread."""
+        self.say: Callable[[str], object] = lambda _status: None
+        """Tells the supervisor, in a line, how far draining has come."""
         self.drain_fd, self._drain_end = os.pipe()
 
     def ready(self) -> None:
@@ -141,6 +145,10 @@ class Run:
         self._on_begin()
         self.draining = True
         os.write(self._drain_end, b"\0")
+
+    def hurry(self) -> None:
+        """Be told a second time to end; safe in a signal handler."""
+        self.hurried = True
 
     def time_left(self) -> float:
         """Return the seconds until `drain_deadline`, at least 0; infinite until draining begins."""

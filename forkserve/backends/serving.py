@@ -31,6 +31,7 @@ from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.native import Socket
 from forkserve.serving.engine.proxy_header import ProxyHeaderRule
+from forkserve.serving.engine.upkeep import Turns
 from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.gateway.forwarding import VARIABLES, WsgiForwarding
 from forkserve.serving.gateway.mount import mounted, script_name
@@ -110,7 +111,7 @@ def wsgi_driver(
         wakeup=wakeup,
         start=start,
         access=access,
-        on_drain=site.close_connections,
+        turns=Turns(keep=site.keep_connections),
     )
     driver = Driver(listenings, limits, service, runner, run)
     isolate_forked_children(driver)

@@ -78,6 +78,7 @@ class Line:
     user: str | None = None
     group: str | None = None
     graceful_timeout: str | None = None
+    drain_delay: str | None = None
     log_file: str | None = None
     """Where the master and the workers log, in one place."""
     paste: str | None = None
@@ -231,6 +232,7 @@ def _add_processes(group: Any) -> None:
     )
     group.add_argument("--chdir", metavar="DIR", help="Directory to change to before anything starts, also with -c")
     group.add_argument(*_GRACE, metavar="SECONDS", help="Seconds from stop signal to SIGKILL (30)")
+    group.add_argument("--drain-delay", metavar="SECONDS", help="Seconds to serve on, not ready, before a stop (0)")
     group.add_argument(
         *_LOG_OF_ALL, metavar="WHERE", help="Where the master and the workers log, in one place: - (stderr), a file"
     )

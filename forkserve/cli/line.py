@@ -37,6 +37,7 @@ _FILE_FLAGS = {
     "user": "--user",
     "group": "--group",
     "graceful_timeout": "--graceful-timeout",
+    "drain_delay": "--drain-delay",
     "log_file": "--log-file",
     "paste": "--paste",
     "reuse_port": "--reuse-port",
@@ -225,6 +226,7 @@ def _watcher(line: Line, command: Sequence[str], workers: Value) -> Section:
     }
     given = {"uid": ("--user", line.user), "gid": ("--group", line.group)}
     given["graceful_timeout"] = ("--graceful-timeout", line.graceful_timeout)
+    given["drain_delay"] = ("--drain-delay", line.drain_delay)
     for key, (flag, text) in given.items():
         if text is not None:
             values[key] = Value(text, Origin(f"argument {flag}"))

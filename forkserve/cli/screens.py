@@ -31,6 +31,11 @@ def status_screen(answer: Answer, *, colour: bool, columns: int = 80) -> str:
     reasons: dict[int, str] = {}
     for watcher in answer:
         lines = [*(_process_row(each, watcher["generation"]) for each in watcher["processes"])]
+        for number, each in enumerate(watcher["processes"], 1):
+            if each.get("status"):
+                reasons[len(rows) + number] = f"{each['name']}: {each['status']}"
+        if watcher["state"] == "delayed":
+            reasons[len(rows) + max(1, len(lines))] = f"{watcher['name']}: serves on for its drain_delay, then stops"
         for slot in watcher["slots"]:
             if slot["state"] in ("fatal", "backoff"):
                 lines.append(["", slot["state"], "-", str(slot["wid"]), "-", "-", "", "-", "-"])

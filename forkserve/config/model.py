@@ -221,6 +221,15 @@ class WatcherOptions:
         cli=("--graceful-timeout",),
         metavar="SECONDS",
     )
+    drain_delay: float = option(
+        0.0,
+        "Seconds for which a watcher that is to stop serves on while it counts as not ready, for load balancers.",
+        parse=seconds,
+        check=at_least(0),
+        reload=LIVE,
+        cli=("--drain-delay",),
+        metavar="SECONDS",
+    )
     max_retry: int = option(
         5,
         "Failed starts in a row before a slot is given up as FATAL; -1 tries for ever.",

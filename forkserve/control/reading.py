@@ -94,6 +94,7 @@ def _process(context: Context, process: ProcessView, *, closely: bool) -> Proces
         threads=usage.threads if usage and closely else None,
         fds=usage.fds if usage else None,
         children=usage.children if usage else None,
+        status=process.status,
     )
 
 

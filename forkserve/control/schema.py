@@ -101,6 +101,8 @@ class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
     threads: int | None = None
     fds: int | None = None
     children: int | None = None
+    status: str = ""
+    """What it last said of itself by STATUS= (sd_notify(3))."""
 
 
 class SlotReport(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from forkserve.supervision.events import Event
 
 __all__ = [
+    "Delay",
     "JobEffect",
     "OpenGeneration",
     "PutBack",
@@ -32,7 +33,18 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class TakeDown:
-    """Lower the wish, and stop what runs."""
+    """Lower the wish, and stop what runs; with `finish` it first takes what waits in its queues, with `closing` nothing
+    new comes into those that no other watcher reads."""
+
+    finish: bool = False
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Go on serving for so many seconds, and count as not ready."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +107,16 @@ class Tell:
 
 
 JobEffect = (
-    Up | TakeDown | Revive | SetTarget | Rehearse | Withdraw | OpenGeneration | PutBack | Replace | SendHup | Tell
+    Up
+    | TakeDown
+    | Delay
+    | Revive
+    | SetTarget
+    | Rehearse
+    | Withdraw
+    | OpenGeneration
+    | PutBack
+    | Replace
+    | SendHup
+    | Tell
 )

@@ -17,6 +17,7 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import SignalSent
 from forkserve.supervision.jobeffects import (
+    Delay,
     JobEffect,
     OpenGeneration,
     PutBack,
@@ -164,8 +165,10 @@ class JobQueue:
         match effect:
             case Up():
                 watcher.raise_up()
-            case TakeDown():
-                watcher.take_down()
+            case TakeDown(finish, closing):
+                watcher.take_down(finish=finish, closing=closing)
+            case Delay(seconds):
+                watcher.delay(seconds)
             case Revive():
                 watcher.revive()
             case SetTarget(target):

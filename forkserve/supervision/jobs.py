@@ -23,10 +23,12 @@ from forkserve.supervision.events import (
     ReloadDone,
     ReloadFailed,
     ReloadStep,
+    WatcherDelayed,
     WatcherResized,
     WatcherStopped,
 )
 from forkserve.supervision.jobeffects import (
+    Delay,
     JobEffect,
     OpenGeneration,
     PutBack,
@@ -52,6 +54,7 @@ class JobPhase(Enum):
 
     NEW = "new"
     REHEARSING = "rehearsing"
+    DELAYING = "delaying"
     STOPPING = "stopping"
     STARTING = "starting"
     ROLLING = "rolling"
@@ -70,10 +73,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Stop a watcher, and be done when nothing of it is left."""
+    """Stop a watcher, and be done when nothing of it is left; `closing` tells that its sockets close behind it."""
 
     name: ClassVar[str] = "stop"
     phase: JobPhase = JobPhase.NEW
+    closing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +160,20 @@ def _start(job: Start, seen: WatcherSnapshot) -> Advance:
     return _running(job, seen)
 
 
-def _taking_down(seen: WatcherSnapshot) -> tuple[JobEffect, ...]:
+_DOWN = TakeDown()
+
+
+def _delaying(job: Stop | Restart, seen: WatcherSnapshot) -> Advance | None:
+    """Return how a job waits before it takes its watcher down; None when it is time."""
+    if job.phase is JobPhase.NEW and seen.drain_delay > 0 and seen.up and seen.processes:
+        told = WatcherDelayed(watcher=seen.name, seconds=seen.drain_delay)
+        return Advance(replace(job, phase=JobPhase.DELAYING), (Tell(told), Delay(seen.drain_delay)))
+    return Advance(job) if job.phase is JobPhase.DELAYING and seen.delayed else None
+
+
+def _taking_down(seen: WatcherSnapshot, how: TakeDown = _DOWN) -> tuple[JobEffect, ...]:
     if not (seen.processes and seen.up):
-        return (TakeDown(),)
+        return (how,)
     begun = WatcherStopped(
         watcher=seen.name,
         done=False,
@@ -166,17 +181,24 @@ def _taking_down(seen: WatcherSnapshot) -> tuple[JobEffect, ...]:
         signal=signal_name(seen.stop_signal),
         grace=seen.grace,
     )
-    return (Tell(begun), TakeDown())
+    return (Tell(begun), how)
 
 
 def _stop(job: Stop, seen: WatcherSnapshot) -> Advance:
-    if job.phase is JobPhase.NEW:
-        return Advance(Stop(JobPhase.STOPPING), _taking_down(seen))
+    delayed = _delaying(job, seen)
+    if delayed is not None:
+        return delayed
+    if job.phase is not JobPhase.STOPPING:
+        how = TakeDown(finish=True, closing=job.closing)
+        return Advance(replace(job, phase=JobPhase.STOPPING), _taking_down(seen, how))
     return Advance(job, done=f"{seen.name}: stopped") if seen.is_gone else Advance(job)
 
 
 def _restart(job: Restart, seen: WatcherSnapshot) -> Advance:
-    if job.phase is JobPhase.NEW:
+    delayed = _delaying(job, seen)
+    if delayed is not None:
+        return delayed
+    if job.phase in (JobPhase.NEW, JobPhase.DELAYING):
         return Advance(Restart(JobPhase.STOPPING), _taking_down(seen))
     if job.phase is JobPhase.STOPPING:
         return Advance(Restart(JobPhase.STARTING), (OpenGeneration(0), Up())) if seen.is_gone else Advance(job)

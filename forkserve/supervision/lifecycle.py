@@ -119,6 +119,7 @@ class Effect(Enum):
     DISARM = "disarm the back-off"
     CLEAR_TALLY = "clear the tally"
     STOP_ALL = "stop all watchers, lowest priority first"
+    HURRY = "shorten what delays the stop"
     KILL_ALL = "SIGKILL all groups"
     CLOSE = "close the sockets, end"
 
@@ -205,7 +206,7 @@ MASTER: Table[MasterState, MasterTrigger] = {
         _ME.TERMINATE: (_M.TERMINATING, (_E.KILL_ALL,)),
     },
     _M.STOPPING: {
-        _ME.STOP: (_M.STOPPING, ()),
+        _ME.STOP: (_M.STOPPING, (_E.HURRY,)),
         _ME.TERMINATE: (_M.TERMINATING, (_E.KILL_ALL,)),
         _ME.CHILDLESS: (_M.DOWN, (_E.CLOSE,)),
     },

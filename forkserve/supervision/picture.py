@@ -20,6 +20,7 @@ def state_of(watcher: Watcher) -> WatcherState:
         slots=[(slot.state, slot.is_ready) for slot in slots],
         processes=len(watcher.processes) + len(watcher.processes.groups),
         finished=bool(slots) and all(slot.finished for slot in slots),
+        delayed=watcher.drain_until is not None,
     )
 
 
@@ -61,5 +62,7 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         send_hup=wanted.options.send_hup,
         stop_signal=watcher.options.stop_signal,
         grace=watcher.options.graceful_timeout,
+        drain_delay=watcher.options.drain_delay,
+        delayed=watcher.drain_until is not None,
         rehearsed=None if rehearsal is None or rehearsal.offer != offer else rehearsal.verdict,
     )

@@ -138,6 +138,7 @@ class Population:
         """Called when a process has sent a message of sd_notify(3)."""
         process.status = fields.get("STATUS", process.status)
         self.emit(ProcessSaid(**process.names(), fields=tuple(fields.items())))
+        process.said_stopping = process.said_stopping or fields.get("STOPPING") == "1"
         if fields.get("READY") == "1":
             process.said_ready = True
             if process.wid in self.slots:

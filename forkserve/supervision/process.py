@@ -69,6 +69,7 @@ class Process:
     stopping: Stopping = field(default_factory=Stopping)
     ready_at: float | None = None
     said_ready: bool = False
+    said_stopping: bool = False
     status: str = ""
     end_at: float | None = None
     end_by_kill: bool = False

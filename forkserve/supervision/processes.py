@@ -27,7 +27,7 @@ from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import KILL_PATIENCE, OrphanedGroup, Process, Stopping, lateness
 from forkserve.supervision.spawning import Resources, SpawnServices, start
 from forkserve.unix.notify import PORTION
-from forkserve.unix.scoreboard import Scoreboard
+from forkserve.unix.scoreboard import Order, Scoreboard
 from forkserve.wording import signal_name
 
 __all__ = ["AT_A_TIME", "ProcessesOwner", "Processes"]
@@ -175,6 +175,12 @@ class Processes:
         """Send a process its stop signal, or SIGKILL."""
         process.end_at, process.end_by_kill = None, False
         self._step(process, ProcessTrigger.KILL if by_kill else ProcessTrigger.STOP)
+
+    def order(self, process: Process, wanted: Order) -> None:
+        """Write on the scoreboard what is wanted of a process; it looks when it is told to stop, or when it is rung."""
+        place = self._resources[process.number].place if process.number in self._resources else None
+        if place is not None and process.is_alive:
+            place.order(wanted)
 
     def signal(self, processes: Iterable[Process], signum: int) -> int:
         """Send a signal to those that live; returns how many got it."""

@@ -22,6 +22,8 @@ class WatcherState(Enum):
     STOPPED = "stopped"
     STARTING = "starting"
     ACTIVE = "active"
+    DELAYED = "delayed"
+    """It is to stop, and serves on for `drain_delay`; it counts as not ready."""
     STOPPING = "stopping"
     FATAL = "fatal"
 
@@ -74,7 +76,7 @@ class WatcherSnapshot:
     `given_up` has the number and reason of each slot that is FATAL. `failures` counts early deaths and failed starts
     of the generation in force. `side_by_side` tells whether the processes of what is wanted next may run beside the
     present ones, `send_hup` whether SIGHUP replaces both; `rehearsed` is the verdict of a rehearsal: None while open,
-    "" for yes.
+    "" for yes. `delayed` is true while its stop waits for `drain_delay`, in seconds.
     """
 
     name: str
@@ -95,20 +97,24 @@ class WatcherSnapshot:
     send_hup: bool = False
     stop_signal: int = 15
     grace: float = 30.0
+    drain_delay: float = 0.0
+    delayed: bool = False
     rehearsed: str | None = None
 
 
 def watcher_state(
-    *, up: bool, slots: Iterable[tuple[SlotState, bool]], processes: int, finished: bool = False
+    *, up: bool, slots: Iterable[tuple[SlotState, bool]], processes: int, finished: bool = False, delayed: bool = False
 ) -> WatcherState:
     """Compute what a watcher is doing.
 
     `slots` are pairs of a slot's state and whether its process is ready, `processes` counts all that live, `finished`
-    says that they have ended for good (`respawn` off).
+    says that they have ended for good (`respawn` off), `delayed` that a stop waits for `drain_delay`.
     """
     pairs = tuple(slots)
     if not up:
         return WatcherState.STOPPING if processes else WatcherState.STOPPED
+    if delayed:
+        return WatcherState.DELAYED
     if finished:
         return WatcherState.STOPPED
     if pairs and all(state is SlotState.FATAL for state, _ in pairs):

@@ -58,6 +58,8 @@ class SpawnServices:
     """Returns the notify socket of a descriptor and its address."""
     hold: Callable[[Process], bool] = lambda _process: False
     """Tells whether a process whose place another has taken must go on, since nobody else reads a queue yet."""
+    seal: Callable[[str, tuple[int, ...]], None] = lambda _watcher, _queues: None
+    """Lets nothing new into the queues of a watcher that stops for good, those that another reads excepted."""
     kernel: Kernel = field(default_factory=Kernel)
     random: Callable[[], float] = random.random
 

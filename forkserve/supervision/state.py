@@ -42,7 +42,7 @@ Data = dict[str, Any]
 
 _JOBS: Mapping[str, type[Job]] = {job.name: job for job in (Start, Stop, Restart, Reload, Resize)}
 
-_WISHES = ("up", "target", "not_before", "warm_at", "awaits_start", "paused", "leaving", "broken")
+_WISHES = ("up", "target", "not_before", "warm_at", "drain_until", "awaits_start", "paused", "leaving", "broken")
 """Attributes of a watcher."""
 
 _COUNTERS = ("restarts", "failures", "last_failure")

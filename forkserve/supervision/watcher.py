@@ -16,7 +16,7 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import DeadlineKind, earliest
 from forkserve.supervision.events import Event, ProcessAged, Warned
-from forkserve.supervision.lifecycle import SlotState, SlotTrigger
+from forkserve.supervision.lifecycle import ProcessState, SlotState, SlotTrigger
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.population import Population
@@ -26,6 +26,7 @@ from forkserve.supervision.rehearsal import Rehearser
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.templates import Templates
+from forkserve.unix.scoreboard import Order
 
 __all__ = ["Watcher"]
 
@@ -39,7 +40,8 @@ class Watcher:
     `paused` tells that SIGWINCH has stopped it, `awaits_start` that its turn at the start of all has not come yet,
     `leaving` that it is no longer configured, `broken` that a bug has kept it from stopping: then the kernel's list of
     our children counts. `not_before` is the instant of the next start that `warmup_delay` allows, and `warm_at` that
-    at which vacant slots are looked at again.
+    at which vacant slots are looked at again. `drain_until` is the end of the time for which it
+    serves on before it stops.
     """
 
     def __init__(self, command: ProcessTemplate, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
@@ -49,6 +51,7 @@ class Watcher:
         self.target = command.options.numprocesses
         self.not_before = 0.0
         self.warm_at: float | None = None
+        self.drain_until: float | None = None
         self.population = Population(self.templates, services, self._notify)
         self.rehearser = Rehearser(services, self.name, self._notify)
         self._services = services
@@ -134,10 +137,29 @@ class Watcher:
         self._fill()
         self._notify()
 
-    def take_down(self) -> None:
-        """Ask all its processes to stop."""
+    def delay(self, seconds: float) -> None:
+        """Serve on for so long before a stop that has been asked for."""
+        if self.drain_until is None:
+            self.drain_until = self._services.loop.now() + seconds
+        self._notify()
+
+    def hurry(self) -> None:
+        """Shorten a stop: serve on no longer, and have our own workers, told to stop, tell those that may last."""
+        if self.drain_until is not None:
+            self.drain_until = None
+            self._notify()
+        elif self.command.is_worker:
+            stopping = [each for each in self.processes if each.state is ProcessState.DRAINING]
+            self.processes.signal([each for each in stopping if each.end_at is None], self.options.stop_signal)
+
+    def take_down(self, *, finish: bool = False, closing: bool = False) -> None:
+        """Ask all its processes to stop; see `TakeDown`."""
         self.up = self.awaits_start = False
-        self.warm_at = None
+        self.warm_at = self.drain_until = None
+        if closing:
+            self._services.seal(self.name, self.command.queues)
+        for process in self.processes if finish else ():
+            self.processes.order(process, Order.FINISH)
         slots = tuple(self.slots.values())
         self.slots.clear()
         for slot in slots:
@@ -275,7 +297,8 @@ class Watcher:
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done; None when nothing is."""
         retries = (slot.retry.instant for slot in self.slots.values() if slot.retry is not None)
-        return earliest((*retries, self.warm_at, self.processes.next_instant, self.rehearser.next_instant))
+        pauses = (self.warm_at, self.drain_until)
+        return earliest((*retries, *pauses, self.processes.next_instant, self.rehearser.next_instant))
 
     def arm(self) -> None:
         """Have the loop call at the first instant; to be done after every event."""
@@ -316,6 +339,8 @@ class Watcher:
             if slot.retry is not None and slot.retry.is_due(now):
                 slot.retry = None
                 yield f"the retry of {self.name}[{slot.wid}]", partial(self.population.event, slot, SlotTrigger.DUE)
+        if self.drain_until is not None and self.drain_until <= now:
+            self.drain_until = None
         yield f"the rehearsal of {self.name}", partial(self.rehearser.due, now)
         if self.warm_at is not None and self.warm_at <= now:
             self.warm_at = None

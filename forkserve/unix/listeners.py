@@ -121,6 +121,11 @@ class BoundListener:
         if self.file is not None:
             self.file.remove()
 
+    def refuse(self) -> None:
+        """End listening for all that share it: clients are refused; on Linux shutdown(2) of a listener does it."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         """Close it, and remove its file if that is still ours."""
         if self.file is not None:

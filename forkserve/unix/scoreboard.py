@@ -3,15 +3,16 @@
 Theory of operation. The master makes one board for each watcher that has sockets, and hands each process the memory (a
 memfd), a bell (an eventfd that nobody reads: each write wakes, once, all that watch it edge-triggered) and the number
 of a record. A record has one writer: the master while it has no process, then that process until the master has reaped
-it. All fields are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. A process
-that does not take part leaves its record as the master made it, `STARTING`, and counts for nobody.
+it. Beside each record is an order, which the master alone writes and its process reads: whether to accept. All fields
+are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. A process that does not
+take part leaves its record as the master made it, `STARTING`, and counts for nobody.
 
 The layout is documented in docs/scoreboard.md, for programs in any language. Memory is sparse: a page that no record in
 use lies in costs nothing.
 
-Every process that has the memory can write all of it, and may be broken or hostile. So the master only writes: which
-records are taken it keeps to itself. A worker reads numbers that may be anything, and bounds each before it counts with
-it, by the size of the memory here, by plausibility in `serving.engine.fairness`.
+Every process that has the memory can write all of it, and may be broken or hostile. So supervision depends on nothing
+in it: which records are taken the master keeps to itself. A worker reads numbers that may be anything, and bounds each
+before it counts with it, by the size of the memory here, by plausibility in `serving.engine.fairness`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,17 @@ from enum import IntEnum
 
 from forkserve.config.handover import SCOREBOARD
 
-__all__ = ["CAPACITY", "RECORD", "Field", "RecordHandle", "Scoreboard", "OwnRecord", "RecordState", "take_seat"]
+__all__ = [
+    "CAPACITY",
+    "RECORD",
+    "Field",
+    "Order",
+    "OwnRecord",
+    "RecordHandle",
+    "RecordState",
+    "Scoreboard",
+    "take_seat",
+]
 
 log = logging.getLogger("forkserve.scoreboard")
 
@@ -39,9 +50,11 @@ HEADER = RECORD = 8
 """Words of eight bytes: the header is as long as a record, which is one line of the processor's cache."""
 CAPACITY = 4095
 """Records of a board: with the header 256 KiB of address space; processes beyond them share without looking."""
-SIZE = (HEADER + CAPACITY * RECORD) * 8
+ORDERS = HEADER + CAPACITY * RECORD
+"""Where the orders begin, in words: behind the last record."""
+SIZE = (ORDERS + CAPACITY) * 8
 _SEEN = struct.Struct("=qqqqdd16x")
-_MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE = range(6)
+_MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE, _ORDERS = range(7)
 
 
 class RecordState(IntEnum):
@@ -53,6 +66,19 @@ class RecordState(IntEnum):
     PAUSED = 3
     """It cannot accept for now, since descriptors or memory ran out."""
     DRAINING = 4
+
+
+class Order(IntEnum):
+    """What the master wants of a process beside its signals; any number that is none of these means ACCEPT.
+
+    They are no small numbers, since what a broken program writes over the board often is one.
+    """
+
+    ACCEPT = 0
+    HOLD = int.from_bytes(b"fks hold", "little")
+    """Accept no more, answer what is in flight, and stay."""
+    FINISH = int.from_bytes(b"fks last", "little")
+    """When told to stop, first take what waits in the queues: nobody comes after it who would."""
 
 
 class Field(IntEnum):
@@ -87,7 +113,7 @@ class Scoreboard:
         except OSError:
             os.close(fd)
             raise
-        for place, value in enumerate((MAGIC, VERSION, HEADER * 8, RECORD * 8, CAPACITY, 0)):
+        for place, value in enumerate((MAGIC, VERSION, HEADER * 8, RECORD * 8, CAPACITY, 0, ORDERS * 8)):
             words[place] = value
         self.fd, self.bell, self._words = fd, bell, words
 
@@ -118,7 +144,7 @@ class Scoreboard:
         index = next(number for number in range(CAPACITY) if number not in self._taken)
         self._taken.add(index)
         base = HEADER + index * RECORD
-        self._wipe(base)
+        self._wipe(index)
         self._words[base + Field.GENERATION] = generation
         self._words[_IN_USE] = max(self._taken) + 1
         # The state comes last: it is what makes the others look at the record.
@@ -126,15 +152,25 @@ class Scoreboard:
         self.ring()
         return RecordHandle(self, index)
 
+    def order(self, index: int, wanted: Order) -> None:
+        """Write what is wanted of the process of a record; it looks when the bell rings, and when it is to stop."""
+        self._words[ORDERS + index] = wanted
+
+    def takes_part(self, index: int) -> bool:
+        """Tell whether the process of a record has said that it accepts, or no longer does."""
+        state = self._words[HEADER + index * RECORD + Field.STATE]
+        return state in (RecordState.ACCEPTING, RecordState.PAUSED, RecordState.DRAINING)
+
     def clear(self, index: int) -> None:
         """Clear a record, and have the others look: what its process was woken for may wait in the queue."""
         self._taken.discard(index)
-        self._wipe(HEADER + index * RECORD)
+        self._wipe(index)
         self._words[_IN_USE] = max(self._taken, default=-1) + 1
         self.ring()
 
-    def _wipe(self, base: int) -> None:
-        for place in range(base, base + RECORD):
+    def _wipe(self, index: int) -> None:
+        base = HEADER + index * RECORD
+        for place in (*range(base, base + RECORD), ORDERS + index):
             self._words[place] = 0
 
     def ring(self) -> None:
@@ -160,6 +196,10 @@ class RecordHandle:
         """Return what the process finds in its environment, given where it has the two descriptors."""
         return f"{memory}:{bell}:{self.index}"
 
+    def order(self, wanted: Order) -> None:
+        """Write what is wanted of its process."""
+        self.board.order(self.index, wanted)
+
     def release(self) -> None:
         """Give it back; its process has been reaped, or was not started."""
         self.board.clear(self.index)
@@ -183,7 +223,8 @@ class OwnRecord:
             raise ValueError(f"descriptor {fd} is no scoreboard")
         if (words[_VERSION], words[_HEADER_SIZE], words[_RECORD_SIZE]) != (VERSION, HEADER * 8, RECORD * 8):
             raise ValueError(f"its layout is version {words[_VERSION]}, and this is a program for version {VERSION}")
-        if not 0 <= index < min(words[_CAPACITY], len(words) // RECORD - 1):
+        self._records = min(words[_CAPACITY], len(words) // RECORD - 1)
+        if not 0 <= index < self._records:
             raise ValueError(f"it has no record {index}")
         base = HEADER + index * RECORD
         self.words = words[base : base + RECORD]
@@ -192,18 +233,24 @@ class OwnRecord:
             raise ValueError(f"its record {index} is another process's")
         if not _is_eventfd(bell):
             raise ValueError(f"descriptor {bell} is no eventfd")
+        self._order = words[_ORDERS] // 8 + index if HEADER * 8 <= words[_ORDERS] < len(words) * 8 else len(words)
         self.words[Field.PID] = os.getpid()
         self.words[Field.STATE] = RecordState.STARTING
         self.words[Field.CONNECTIONS] = 0
         self.reals[Field.TURN] = self.reals[Field.FULL] = 0.0
         self.look()
 
+    @property
+    def order(self) -> int:
+        """What the master wants: an `Order`, or what somebody else has written over it."""
+        return self._words[self._order] if self._order < len(self._words) else Order.ACCEPT
+
     def look(self) -> int:
         """Bring `board` up to the records in use; returns how many of them are taken by others.
 
         Our own is always among them, whatever the header says.
         """
-        in_use = min(max(self._words[_IN_USE], self.index + 1), len(self._words) // RECORD - 1)
+        in_use = min(max(self._words[_IN_USE], self.index + 1), self._records)
         self._board = memoryview(self._memory)[HEADER * 8 : (HEADER + in_use * RECORD) * 8]
         return sum(record[0] != RecordState.VACANT and place != self.index for place, record in enumerate(self.board()))
 

@@ -55,6 +55,18 @@ def test_at_the_end_of_the_graceful_timeout_waiters_are_told_and_the_rest_is_can
     assert b"1 requests were cancelled" in worker.log
 
 
+def test_a_second_signal_tells_those_that_wait_for_their_client_at_once() -> None:
+    with (
+        worker_of("--graceful-timeout", "1000") as worker,
+        raw_request(worker, b"GET /until_disconnect HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ):
+        body_of(worker, "/report?waiting")
+        worker.signal(signal.SIGTERM)
+        worker.await_line("draining")
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+
+
 def test_a_failing_application_is_one_line_and_the_users_own_frames() -> None:
     with worker_of() as worker:
         body_of(worker, "/raises")

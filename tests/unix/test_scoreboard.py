@@ -66,11 +66,11 @@ def test_the_header_is_as_documented(board: Scoreboard) -> None:
     taken(board)
     taken(board)
 
-    magic, *numbers = struct.unpack("=8s5q", os.pread(board.fd, 48, 0))
+    magic, *numbers = struct.unpack("=8s6q", os.pread(board.fd, 56, 0))
 
     assert magic == b"fksboard"
-    assert numbers == [1, 64, 64, CAPACITY, 2]
-    assert os.fstat(board.fd).st_size == 64 + CAPACITY * 64
+    assert numbers == [1, 64, 64, CAPACITY, 2, 64 + CAPACITY * 64]
+    assert os.fstat(board.fd).st_size == 64 + CAPACITY * 64 + CAPACITY * 8
 
 
 def test_a_record_is_written_by_the_master_then_by_the_process(board: Scoreboard) -> None:

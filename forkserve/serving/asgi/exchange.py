@@ -107,7 +107,7 @@ class AsgiExchange(AsgiResponse):
     def returned(self) -> None:
         """Called when the application has returned: what it left undone is ended."""
         if self.stage is not OVER and self.stage is not LOST:
-            if self.conn.half_closed or self.site.leaving:
+            if self.conn.half_closed or self._is_dismissed():
                 # It was told that nobody waits any more.
                 self.abandon(503)
                 return
@@ -142,7 +142,7 @@ class AsgiExchange(AsgiResponse):
             if not self._deaf():
                 self.told = incoming.whole
                 return {"type": "http.request", "body": incoming.take(), "more_body": not incoming.whole}
-        while not (self._deaf() or self.conn.half_closed or self.site.leaving):
+        while not (self._deaf() or self.conn.half_closed or self._is_dismissed()):
             await self._news()
         self.aware = True
         await self._pace()
@@ -151,6 +151,10 @@ class AsgiExchange(AsgiResponse):
     async def _news(self) -> None:
         self.news = self.news or Notifier(self.site.loop)
         await self.news.wait()
+
+    def _is_dismissed(self) -> bool:
+        """Tell whether the application is to be told that its client has gone, since serving ends."""
+        return self.site.leaving or self in self.site.dismissed
 
     def _deaf(self) -> bool:
         """True when nothing more comes from the client for this exchange."""

@@ -7,6 +7,7 @@ the socket said. An application that has given a head and then takes too long ge
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import ClassVar, NoReturn
 
@@ -28,6 +29,7 @@ log = logging.getLogger("forkserve.asgi")
 START, BODY, MORE, TRAILERS, OVER, LOST = ResponseStage
 LATE = frozenset({503, 504})
 """Answers of ours to an application that does not come to its end."""
+EVENTS = b"\r\ncontent-type: text/event-stream"
 HEAD_DELAY = 0.005
 """Seconds that a head waits for its body when the application does: most often they go out together."""
 
@@ -364,6 +366,11 @@ class AsgiResponse(BaseExchange):
         gone = self.stage is LOST or (self.conn.half_closed and (self.stage is MORE or self.stage is TRAILERS))
         return gone and not self.aware and not self.verdict and hasattr(self, "stream")
 
+    @property
+    def streams_events(self) -> bool:
+        """True while it sends server-sent events (text/event-stream)."""
+        return self.stage is MORE and EVENTS in self.prepared.head.lower()
+
     def _answer(self, code: int) -> None:
         payload, keep = self.error_page(code)
         self._over()
@@ -375,7 +382,13 @@ class AsgiResponse(BaseExchange):
             self.note(code, 0)
 
     def _close(self) -> None:
-        """Close, if the response has not ended: only that tells the client that it is not whole."""
+        """Close, if the response has not ended: only that tells the client that it is not whole.
+
+        A stream of events never is, and its client comes back: it ends as any body does when serving ends.
+        """
+        if self.streams_events and not self.site.keep:
+            with contextlib.suppress(OSError):
+                self._write(self.stream.end())
         if self.stage is not OVER and self.stage is not LOST:
             self._over()
             self.conn.done(False)

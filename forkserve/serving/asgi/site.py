@@ -49,7 +49,8 @@ class AsgiSite:
 
     `state` is what the lifespan has left, copied into each scope; `scope` makes a request's scope: `http_scope`, or
     the same in C. `keep` is False once connections are to be closed. `sockets` are the open WebSockets, to be told when
-    serving ends; `leaving` is True when little time is left, so that tasks that wait for a client's end are told.
+    serving ends; `leaving` is True when little time is left, so that tasks that wait for a client's end are told;
+    `dismissed` are exchanges that are told before.
     `noted` is True if exchanges leave lines in an access log, or have ids. `begun` are the exchanges that are told in
     the next turn of the loop that their applications wait.
     """
@@ -61,6 +62,7 @@ class AsgiSite:
     scope: Callable[..., dict[str, Any]]
     keep: bool = True
     leaving: bool = False
+    dismissed: set[Any] = field(default_factory=set)
     noted: bool = False
     sockets: set[Any] = field(default_factory=set)
     begun: list[Any] = field(default_factory=list)

@@ -61,6 +61,7 @@ class WebSocketSession(Bodiless):
 
     early: ClassVar[bool] = True
     holds: ClassVar[bool] = True
+    streams_events: ClassVar[bool] = False
     site: ClassVar[AsgiSite]
     limits: ClassVar[WebSocketLimits]
     keepalive: ClassVar[Keepalive]

@@ -1,5 +1,9 @@
 """Accepting from the listeners: as far as there is room, and as the policy of their queues says.
 
+Theory of operation. A worker that leaves because another takes its place stops accepting at once: what waits is the
+other's. One that leaves for good (`stop(finish=True)`) first takes what waited in each queue when it began to leave,
+a batch in each turn, beside its siblings that do the same; what comes later does not keep it.
+
 Rules: a listener on pause is out of epoll, and comes back when a connection is closed or at a sweep.
 """
 
@@ -19,7 +23,7 @@ from forkserve.serving.engine.listening import ACCEPTS, Listening
 from forkserve.serving.engine.phases import READABLE
 from forkserve.serving.engine.protocols import EngineLoop
 from forkserve.serving.engine.queue_policy import AcceptAll, QueuePolicy
-from forkserve.unix.scoreboard import OwnRecord
+from forkserve.unix.scoreboard import Order, OwnRecord
 
 __all__ = ["Acceptor"]
 
@@ -49,16 +53,24 @@ class Acceptor:
         self.listenings = tuple(listenings)
         self.held = connections.by_fd
         self.draining = False
+        self.on_hold = False
+        """Whether nothing is accepted for now, since the master wants it so."""
         self.paused = False
         """Whether a listener is on pause."""
+        self._rest: dict[Listening, int] = {}
+        """What is still to be taken from queues before the worker leaves, at most."""
         self._connections = connections
         self._begin = begin
         self._gate = Gate(loop, connections, cap)
         self.policy: QueuePolicy = AcceptAll(self.accept) if seat is None else FairShare(self, seat)
+        self.on_order: Callable[[bool], object] = lambda _on_hold: None
+        """Called when the master has told us to accept nothing (true), or to accept again."""
         connections.on_close.append(self._on_close)
         for listening in self.listenings:
             loop.handlers[listening.fd] = functools.partial(self.policy.on_arrival, listening)
             self.watch(listening)
+        if seat is not None:
+            self.obey(seat.order)
 
     def watch(self, listening: Listening) -> None:
         """Have epoll tell of arrivals, in the way that the policy says."""
@@ -66,7 +78,10 @@ class Acceptor:
 
     def accept(self, listening: Listening, limit: int = ACCEPTS) -> None:
         """Take at most so many connections from a listener's queue, as far as there is room."""
-        if listening.paused_until:
+        if listening.paused_until or self.on_hold:
+            return
+        if self.draining:
+            self._finish(listening, limit)
             return
         room = self._gate.room()
         if room:
@@ -118,10 +133,10 @@ class Acceptor:
             self._resume(FOREVER)
 
     def _resume(self, now: float) -> None:
-        if self.draining:
+        if self.on_hold:
             return
         self.paused = False
-        for listening in self.listenings:
+        for listening in self._rest if self.draining else self.listenings:
             if listening.paused_until > now:
                 self.paused = True
             elif listening.paused_until:
@@ -133,13 +148,68 @@ class Acceptor:
         self.draining = True
         self.policy.on_drain()
 
-    def stop(self, *, alone: bool) -> None:
-        """Accept no more; what waits is taken if nobody else will accept it (`alone`)."""
+    def obey(self, order: int) -> None:
+        """Do what the master wants: accept nothing for now, or accept again."""
+        wanted = order == Order.HOLD
+        if wanted is self.on_hold or self.draining:
+            return
+        self.on_hold = wanted
+        for listening in self.listenings:
+            if listening.paused_until:
+                continue
+            if wanted:
+                self.loop.epoll.unregister(listening.fd)
+            else:
+                self.watch(listening)
+        self.on_order(wanted)
+
+    def stop(self, *, alone: bool, finish: bool) -> None:
+        """Accept no more; before, what waits is taken, at once if nobody else can accept it (`alone`)."""
         for listening in self.listenings:
             if alone:
                 self._take_last(listening)
-            if not listening.paused_until:
+            if not (listening.paused_until or self.on_hold):
                 self.loop.epoll.unregister(listening.fd)
+            waiting = listening.in_queue() if finish and not alone else 0
+            if waiting:
+                self._rest[listening] = waiting
+                self.watch(listening)
+            listening.paused_until = 0.0
+        self.on_hold = self.paused = False
+
+    @property
+    def finishing(self) -> bool:
+        """True while something waits that is to be taken before the worker leaves; what siblings took is forgotten."""
+        for listening in tuple(self._rest):
+            if not listening.waiting():
+                self._end(listening)
+        return bool(self._rest)
+
+    def abandon(self) -> None:
+        """Leave what still waits: the time is up."""
+        for listening in tuple(self._rest):
+            self._end(listening)
+
+    def _finish(self, listening: Listening, limit: int) -> None:
+        """Take some of what waited when the worker began to leave."""
+        rest, waiting, room = self._rest.get(listening, 0), listening.waiting(), self._gate.room()
+        if not waiting or not rest:
+            self._end(listening)
+        elif not room:
+            self._gate.on_full()
+            self.pause(listening)
+        else:
+            taking = min(limit, rest, room, waiting if listening.counts else limit)
+            if not self._accept(listening, taking):
+                return
+            if rest == taking:
+                self._end(listening)
+            else:
+                self._rest[listening] = rest - taking
+
+    def _end(self, listening: Listening) -> None:
+        if self._rest.pop(listening, 0) and not listening.paused_until:
+            self.loop.epoll.unregister(listening.fd)
 
     def _take_last(self, listening: Listening) -> None:
         """Take what the kernel has queued, cap or not, and have it refuse the next: nobody else would accept them."""

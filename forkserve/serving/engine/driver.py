@@ -42,7 +42,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from forkserve.serving.engine.acceptor import Acceptor
@@ -61,7 +61,7 @@ from forkserve.serving.engine.native import epoll, poll
 from forkserve.serving.engine.phases import READABLE
 from forkserve.serving.engine.protocols import Runner
 from forkserve.serving.engine.queue_policy import TURN
-from forkserve.serving.engine.upkeep import Parts, Serving, Upkeep
+from forkserve.serving.engine.upkeep import Parts, Serving, Turns, Upkeep
 from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.http.response import Responder
 
@@ -76,7 +76,7 @@ class Service:
     """What a driver serves.
 
     `exchange` makes the object of one request. `start` runs it, by default `runner.start`. `wakeup` is what the access
-    log wakes the loop by, as far as it has to. `on_drain` is called when draining begins.
+    log wakes the loop by, as far as it has to. `turns` is called when serving begins to end.
     """
 
     exchange: Factory
@@ -84,7 +84,7 @@ class Service:
     wakeup: Wakeup
     start: Callable[[Any], None] | None = None
     access: AccessLog | None = None
-    on_drain: Callable[[], object] = lambda: None
+    turns: Turns = field(default_factory=Turns)
 
 
 class Driver:
@@ -148,7 +148,7 @@ class Driver:
             runner=runner,
             responder=service.responder,
         )
-        self._upkeep = Upkeep(self, run, parts, service.on_drain)
+        self._upkeep = Upkeep(self, run, parts, service.turns)
 
     def _watch(self, fd: int, handler: Callable[[], None]) -> None:
         self.handlers[fd] = handler
@@ -247,4 +247,5 @@ class Driver:
     @property
     def drained(self) -> bool:
         """True when draining was asked for and nothing is left to answer."""
-        return self.acceptor.draining and not self.connections.by_fd
+        acceptor = self.acceptor
+        return acceptor.draining and not self.connections.by_fd and not acceptor.finishing

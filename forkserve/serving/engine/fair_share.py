@@ -64,13 +64,15 @@ class FairShare:
 
     def events(self) -> int:
         """Return how listeners are to be watched; also the sign that one is watched again after a pause."""
+        if self._queues.draining:
+            return READABLE | select.EPOLLEXCLUSIVE
         if self._seat.words[_STATE] == RecordState.PAUSED:
             self._seat.words[_STATE] = RecordState.ACCEPTING
         return READABLE | (select.EPOLLET if self._aside else select.EPOLLEXCLUSIVE)
 
     def on_arrival(self, listening: Listening) -> None:
         """Take our part of what waits in a queue."""
-        if listening.paused_until:
+        if listening.paused_until or self._queues.on_hold:
             return
         if not self._siblings or self._queues.draining:
             self._queues.accept(listening)
@@ -109,7 +111,7 @@ class FairShare:
     def rebalance(self) -> None:
         """Stand at the queues or aside, as our number of connections has it by now."""
         self.unsettled -= 1
-        if self.unsettled or self._queues.draining:
+        if self.unsettled or self._queues.draining or self._queues.on_hold:
             return
         now = time.monotonic()
         aside = not self._deal(list(self._seat.board()), AcceptQueue(1, now, now))
@@ -179,6 +181,12 @@ class FairShare:
         """Called when the bell was rung: see which siblings there are, and what waits."""
         queues, seat = self._queues, self._seat
         if queues.draining:
+            return
+        queues.obey(seat.order)
+        if queues.on_hold:
+            if seat.words[_STATE] != RecordState.PAUSED:
+                seat.words[_STATE] = RecordState.PAUSED
+                seat.ring()
             return
         self._siblings = seat.look()
         if not self._siblings:

@@ -18,6 +18,8 @@ __all__ = ["ACCEPTS", "EXHAUSTED", "Listening"]
 
 ACCEPTS = 16
 """Connections taken at one wake-up: a burst is cheap, and a sibling on the same queue still gets its part."""
+UNCOUNTED = 4096
+"""What may wait in the queue of a Unix socket, for all we know: the kernel's own limit (net.core.somaxconn)."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What accept(2) says when the process or the system can take no more."""
 
@@ -78,6 +80,11 @@ class Listening:
         if self._poll is not None:
             return len(self._poll.poll(0))
         return int.from_bytes(self._info()[24:28], sys.byteorder)
+
+    def in_queue(self) -> int:
+        """Return how many connections may be waiting at most; 0 only if none is."""
+        waiting = self.waiting()
+        return waiting if self.counts or not waiting else UNCOUNTED
 
     def accept(self, limit: int) -> Iterator[tuple[Any, Any]]:
         """Yield what waits in the queue, at most `limit`; raises an OSError of EXHAUSTED when no more can be taken."""

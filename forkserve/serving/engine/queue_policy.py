@@ -24,6 +24,7 @@ class Queues(Protocol):
     loop: EngineLoop
     listenings: tuple[Listening, ...]
     draining: bool
+    on_hold: bool
 
     @property
     def held(self) -> Sized:
@@ -34,6 +35,9 @@ class Queues(Protocol):
 
     def watch(self, listening: Listening) -> None:
         """Have epoll tell of arrivals, in the way that the policy says."""
+
+    def obey(self, order: int) -> None:
+        """Do what the master wants: accept nothing for now, or accept again."""
 
 
 class QueuePolicy(Protocol):

@@ -26,9 +26,9 @@ from forkserve.serving.engine.protocols import FINISHED, EngineLoop, Runner
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Responder
-from forkserve.unix.scoreboard import OwnRecord
+from forkserve.unix.scoreboard import Order, OwnRecord
 
-__all__ = ["GRACE", "Parts", "Serving", "Upkeep"]
+__all__ = ["GRACE", "Parts", "Serving", "Turns", "Upkeep"]
 
 log = logging.getLogger("forkserve.engine")
 
@@ -49,8 +49,20 @@ class Serving(Protocol):
     drain_deadline: float
     alone: Callable[[], bool]
     seat: OwnRecord | None
+    hurried: bool
+    say: Callable[[str], object]
 
     def drain(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """What is done when serving turns: `keep` is told whether responses keep their connections, `drain` is called when
+    draining begins, `hurry` when little time is left to it."""
+
+    keep: Callable[[bool], object] = lambda _wanted: None
+    drain: Callable[[], object] = lambda: None
+    hurry: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,21 +78,25 @@ class Parts:
 
 
 class Upkeep:
-    """The regular work of one driver; `on_drain` is called when draining begins."""
+    """The regular work of one driver."""
 
-    def __init__(self, loop: EngineLoop, run: Serving, parts: Parts, on_drain: Callable[[], object]) -> None:
+    def __init__(self, loop: EngineLoop, run: Serving, parts: Parts, turns: Turns) -> None:
         self._loop = loop
         self._run = run
         self._parts = parts
         self._connections = parts.connections
         self._acceptor = parts.acceptor
-        self._on_drain = on_drain
+        self._turns = turns
+        self._hurried = False
+        self._said = ""
+        parts.acceptor.on_order = self._on_order
         self._lifetime = LifetimeWatch(run.options.lifetime, loop.now)
 
     @property
     def busy(self) -> bool:
         """True when there is something to do though there is no connection."""
-        return self._acceptor.paused or self._acceptor.draining or self._lifetime.limited
+        acceptor = self._acceptor
+        return acceptor.paused or acceptor.draining or acceptor.on_hold or self._lifetime.limited
 
     def sweep(self, now: float, late: float) -> float:
         """Do what is due, so many seconds late; returns the instant of the next time."""
@@ -96,9 +112,14 @@ class Upkeep:
         parts.memory.sweep()
         if not self._acceptor.draining and (reason := self._lifetime.reason(now)):
             self.leave(reason)
-        if self._acceptor.draining:
+        if self._acceptor.draining or self._acceptor.on_hold:
             self._last_call(now)
+            self._tell()
+        if self._run.hurried and not self._hurried:
+            self._hurried = True
+            self._turns.hurry()
         if now >= self._run.drain_deadline:
+            self._acceptor.abandon()
             self._connections.lose_all()
         return now + self._loop.limits.tick
 
@@ -140,15 +161,38 @@ class Upkeep:
 
     def begin_drain(self) -> None:
         """Stop accepting; what was accepted is answered, kept connections get a last call."""
-        loop = self._loop
+        loop, run = self._loop, self._run
         if self._acceptor.draining:
             return
         self._acceptor.begin_drain()
-        self._on_drain()
-        loop.epoll.unregister(self._run.drain_fd)
-        self._acceptor.stop(alone=self._run.alone())
+        self._turns.keep(False)
+        self._turns.drain()
+        loop.epoll.unregister(run.drain_fd)
+        self._acceptor.stop(alone=run.alone(), finish=run.seat is not None and run.seat.order == Order.FINISH)
         self._last_call(loop.now)
+        self._tell()
         loop.sweep_by(loop.now)
+
+    def _on_order(self, on_hold: bool) -> None:
+        """Called when the master has told us to accept nothing, or to accept again."""
+        self._turns.keep(not on_hold)
+        if on_hold:
+            self._last_call(self._loop.now)
+        self._tell()
+        self._loop.sweep_by(self._loop.now)
+
+    def _tell(self) -> None:
+        """Say how far draining has come, where that is news."""
+        held = len(self._connections)
+        if self._acceptor.draining:
+            status = "draining, takes what waits in the queue first" if self._acceptor.finishing else "draining"
+        else:
+            status = "accepts nothing" if self._acceptor.on_hold else ""
+        if status and held:
+            status = f"{status}, {held} connections open"
+        if status != self._said:
+            self._said = status
+            self._run.say(status)
 
     def _last_call(self, now: float) -> None:
         """Let no idle connection stay; again at each sweep, since one may have become idle on a thread meanwhile."""

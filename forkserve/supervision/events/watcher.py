@@ -16,6 +16,7 @@ __all__ = [
     "ReloadStep",
     "SignalSent",
     "WatcherAdded",
+    "WatcherDelayed",
     "WatcherRemoved",
     "WatcherResized",
     "WatcherStopped",
@@ -54,6 +55,17 @@ class WatcherResized(WatcherEvent):
 
     def text(self) -> str:
         return f"{self.watcher}: {count_of(self.after)} wanted, was {self.before}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherDelayed(WatcherEvent):
+    """A watcher is to stop, and serves on for so many seconds (`drain_delay`) while it counts as not ready."""
+
+    kind: ClassVar[str] = "watcher.delayed"
+    seconds: float
+
+    def text(self) -> str:
+        return f"{self.watcher}: not ready any more, serves on for {self.seconds:g} s (drain_delay), then stops"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

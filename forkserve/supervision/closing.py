@@ -1,0 +1,75 @@
+"""The queues that close as the whole stack stops: nothing new comes in, what waits is taken, then clients are refused.
+
+Theory of operation. When the last watcher that reads a queue is told to stop, the queue is sealed: it can only get
+shorter, and the workers take what waits in it. Once it has been empty for a while, and all its readers have said
+STOPPING=1, listening ends (shutdown(2)), so that a client is refused at once instead of waiting for the slowest request
+in flight. A program that says nothing is not disturbed: its queue stays sealed to the end.
+
+Rules: only queues that we have bound. One that systemd has handed over is its own, and goes on queueing for the next
+start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from forkserve.socketpool import SocketPool
+from forkserve.supervision.events import Event, SocketClosed
+from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.process import Process
+
+__all__ = ["QueueCloser"]
+
+QUIET = 0.25
+"""Seconds for which a queue must have been seen empty: handshakes that were under way have ended by then."""
+
+_TICK = 0.05
+"""Seconds between two looks."""
+
+
+@dataclass(slots=True)
+class QueueCloser:
+    """`filled` has the instant at which each sealed queue was last seen with something in it, or a reader at work."""
+
+    pool: SocketPool
+    loop: Loop
+    processes: Callable[[], Iterable[Process]]
+    emit: Callable[[Event], None]
+    filled: dict[int, float] = field(default_factory=dict)
+    _timer: Timer | None = None
+
+    def seal(self, queues: Iterable[int]) -> None:
+        """Let nothing new into these queues."""
+        for number in queues:
+            listener = self.pool.queues.get(number)
+            if listener is not None and listener.is_ours and listener.is_open and number not in self.filled:
+                listener.seal()
+                self.filled[number] = self.loop.now()
+        self._arm()
+
+    def close(self) -> None:
+        """Look no more."""
+        self.filled.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        if self.filled and self._timer is None:
+            self._timer = self.loop.call_later(_TICK, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self.loop.now()
+        serving = {number for each in self.processes() if not each.said_stopping for number in each.queues}
+        for number, since in tuple(self.filled.items()):
+            listener = self.pool.queues.get(number)
+            if listener is None or not listener.is_open:
+                del self.filled[number]
+            elif number in serving or listener.is_waiting:
+                self.filled[number] = now
+            elif now - since >= QUIET:
+                del self.filled[number]
+                listener.refuse()
+                self.emit(SocketClosed(socket=listener.name, address=listener.address))
+        self._arm()
