@@ -8,6 +8,7 @@ application's; what it configures for itself does not silence our loggers.
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import socket
@@ -111,7 +112,10 @@ def handler_for(where: str, option: str, *, fd: int = 2, patience: float = PATIE
             return DescriptorHandler(fd, patience=patience)
         return _syslog(where) if where.startswith("syslog:") else FileHandler(where, patience=patience)
     except (OSError, ValueError) as error:
-        failure = UsageError(f"{option} {where}: {getattr(error, 'strerror', None) or error}")
+        reason = getattr(error, "strerror", None) or error
+        if getattr(error, "errno", None) == errno.ENXIO:  # open(2) of a FIFO for writing, with O_NONBLOCK
+            reason = "nobody reads from it"
+        failure = UsageError(f"{option} {where}: {reason}")
         if isinstance(error, PermissionError):
             failure.exit_code = ExitCode.NO_PERMISSION
         raise failure from None

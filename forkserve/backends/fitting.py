@@ -5,7 +5,7 @@ from __future__ import annotations
 from forkserve.backends import registry
 from forkserve.backends.registry import Entry
 from forkserve.config.launch import Interface, WorkerOptions
-from forkserve.config.options import options_of, slices_of
+from forkserve.config.options import names_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import BackendError
 from forkserve.serving.application.importing import Loaded
@@ -23,19 +23,24 @@ def require(entry: Entry) -> None:
 
 
 def require_fit(entry: Entry, loaded: Loaded, options: WorkerOptions) -> None:
-    """Raise BackendError if the backend cannot serve this application with these options."""
+    """Raise BackendError if the backend cannot serve this application, or UsageError if not with these options."""
     if loaded.interface not in entry.traits.interfaces:
         raise BackendError(_mismatch(entry, loaded))
     if "parser" in entry.traits.honours:
         chosen(options.serving.parser.parser)
+    if "access_log_format" in options.given and "access_log_format" in entry.traits.honours:
+        # imported late: few give one
+        from forkserve.serving.engine.access import require_format
+
+        require_format(options.serving.access_log.access_log_format)
 
 
 def unhonoured(entry: Entry, options: WorkerOptions) -> list[str]:
     """Return a warning for each option that was given but that the backend does not obey."""
-    known = {option.name: option for part in slices_of(ServingOptions) for option in options_of(part)}
+    known = names_of(ServingOptions)
     return [
-        f"backend {entry.name} does not know {known[name].cli[-1]}; it is ignored"
-        for name in sorted(options.given & known.keys() - entry.traits.honours)
+        f"backend {entry.name} does not know {options.given[name]}; it is ignored"
+        for name in sorted((options.given.keys() & known) - entry.traits.honours)
     ]
 
 

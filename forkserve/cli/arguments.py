@@ -80,7 +80,8 @@ class Line:
     graceful_timeout: str | None = None
     drain_delay: str | None = None
     log_file: str | None = None
-    """Where the master and the workers log, in one place."""
+    """Where the master and the workers log, in one place; `log_flag` is how that was said."""
+    log_flag: str = "--log-file"
     paste: str | None = None
     reuse_port: bool = False
     capture_output: bool = False
@@ -107,6 +108,13 @@ class _MasterFlag(argparse.Action):
         namespace.master = {**namespace.master, self.dest: (option_string, text)}
 
 
+class _LogFlag(argparse.Action):
+    """Keeps the place of all logs, and the flag by which it was given."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        namespace.log_file, namespace.log_flag = values, option_string
+
+
 class _WorkerFlag(argparse.Action):
     """Keeps a flag for forkserve-worker, with its value, in the order given; a bad value is refused right here."""
 
@@ -131,7 +139,9 @@ def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
         before, command = before[:cut], before[cut + 1 :]
     before = with_bare_values(before, worker_options)
     parser = _parser(worker_options)
-    namespace, unknown = parser.parse_known_args(before, argparse.Namespace(master={}, worker=[]))
+    namespace, unknown = parser.parse_known_args(
+        before, argparse.Namespace(master={}, worker=[], log_flag="--log-file")
+    )
     for flag in unknown:
         if hint := advice(flag):
             raise UsageError(f"{flag.partition('=')[0]}: {hint}")
@@ -234,7 +244,11 @@ def _add_processes(group: Any) -> None:
     group.add_argument(*_GRACE, metavar="SECONDS", help="Seconds from stop signal to SIGKILL (30)")
     group.add_argument("--drain-delay", metavar="SECONDS", help="Seconds to serve on, not ready, before a stop (0)")
     group.add_argument(
-        *_LOG_OF_ALL, metavar="WHERE", help="Where the master and the workers log, in one place: - (stderr), a file"
+        *_LOG_OF_ALL,
+        dest="log_file",
+        action=_LogFlag,
+        metavar="WHERE",
+        help="Where the master and the workers log, in one place: - (stderr), a file",
     )
     group.add_argument(
         "--capture-output", action="store_true", help="Write what the processes print to the file of --log-file, too"

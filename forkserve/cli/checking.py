@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from forkserve.backends.registry import find, state_of
-from forkserve.cli.serving import read_worker_line
+from forkserve.cli.serving import flags_of, read_worker_line
+from forkserve.cli.spellings import as_typed
 from forkserve.config.document import Findings
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.model import Config, WatcherOptions
@@ -23,8 +24,8 @@ from forkserve.config.system import find_program
 from forkserve.config.values import is_file, words
 from forkserve.errors import ForkserveError, UsageError
 from forkserve.serving.application.presence import fault_of
+from forkserve.serving.engine.access import require_format
 from forkserve.serving.engine.tls import tls_context
-from forkserve.serving.http.accesslog import LineFormat
 
 __all__ = ["examine"]
 
@@ -55,7 +56,8 @@ def _faults(watcher: WatcherOptions, environ: Mapping[str, str]) -> list[str]:
         return faults
     path = env.get("PATH", os.defpath)
     ours = order.options.process.python is None and _is_ours(find_program(program, path))
-    return faults + _worker_faults(order.options, watcher, env, ours=ours)
+    found = _worker_faults(order.options, watcher, env, ours=ours)
+    return faults + [as_typed(fault, flags_of(order.options)) for fault in found]
 
 
 def _worker_line(watcher: WatcherOptions) -> tuple[str, list[str]] | None:
@@ -87,7 +89,7 @@ def _worker_faults(options: WorkerOptions, watcher: WatcherOptions, env: Mapping
         return [f"--chdir: no such directory: {folder}"]
     checks: list[Callable[[], str | None]] = [
         lambda: _application_fault(options, folder, env, ours=ours),
-        lambda: _log_fault("--log-file", options.process.log_output, start),
+        lambda: _log_fault("--log-output", options.process.log_output, start),
         *_serving_checks(options.serving, folder),
     ]
     if ours and options.process.backend is not None:
@@ -149,10 +151,7 @@ def _static_fault(static: Sequence[tuple[str, str]], folder: Path) -> str | None
 
 
 def _format_fault(text: str) -> str | None:
-    try:
-        LineFormat(text, os.getpid())
-    except ValueError as error:
-        return f"--access-log-format: {error}"
+    require_format(text)
     return None
 
 

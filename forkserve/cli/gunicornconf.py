@@ -11,6 +11,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from forkserve.config.userfiles import read_text
+
 __all__ = ["is_python", "translation"]
 
 _FLAGS: Mapping[str, str] = {
@@ -58,7 +60,7 @@ def _translated(path: Path) -> tuple[list[str], str, list[str]]:
     words: list[str] = []
     left: list[str] = []
     application = "MODULE:APP"
-    for name, node in _settings(ast.parse(path.read_text("utf-8"))):
+    for name, node in _settings(ast.parse(read_text(path))):
         flag = _FLAGS.get(name) or (f"--{name.replace('_', '-')}" if name in _SAME else None)
         value = _literal(node)
         if name == "wsgi_app" and isinstance(value, str):

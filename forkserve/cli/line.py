@@ -20,6 +20,7 @@ from forkserve.config.load import ConfigSource, FileSource, LineSource
 from forkserve.config.model import SocketOptions
 from forkserve.config.options import Option, Origin, options_of, read_value
 from forkserve.config.placeholders import sockets_in
+from forkserve.config.userfiles import read_file
 from forkserve.config.values import at_least, integer, is_file
 from forkserve.errors import UsageError
 from forkserve.suggest import nearest
@@ -89,7 +90,7 @@ def _refuse_contradictions(line: Line) -> None:
     if line.application is not None and _is_configuration(line.application):
         raise UsageError(f"{line.application} is a configuration file; run it with: forkserve -c {line.application}")
     if line.command:
-        own = (*line.worker[:1], *(["--log-file"] if line.log_file is not None else []))
+        own = (*line.worker[:1], *([line.log_flag] if line.log_file is not None else []))
         for flag in own:
             raise UsageError(f"{flag} belongs to forkserve-worker: put it into the command after --")
 
@@ -109,7 +110,7 @@ def _is_configuration(application: str) -> bool:
     """Tell a stack's file from a PasteDeploy file, which is an application."""
     path = Path(application)
     try:
-        return path.suffix == ".toml" or (path.suffix == ".ini" and "[watcher:" in path.read_text("utf-8", "replace"))
+        return path.suffix == ".toml" or (path.suffix == ".ini" and b"[watcher:" in read_file(path))
     except OSError:
         return False
 
@@ -127,7 +128,7 @@ def _nothing_to_run(line: Line) -> str:
 def _master(line: Line) -> tuple[Section, ...]:
     given = dict(line.master)
     if line.log_file is not None:
-        given.setdefault("logoutput", ("--log-file", line.log_file))
+        given.setdefault("logoutput", (line.log_flag, line.log_file))
     values = {name: Value(text, Origin(f"argument {flag}")) for name, (flag, text) in given.items()}
     return (Section("circus", values, _HERE, "forkserve", strict=True),) if values else ()
 
@@ -211,7 +212,7 @@ def _worker_command(line: Line, names: Sequence[str], worker_options: Sequence[O
     fds = [word for name in names for word in ("--fd", f"$(circus.sockets.{name})")]
     level = line.master.get("loglevel", ("", ""))[1]
     also = ["--log-level", level] if level and any("--log-level" in each.cli for each in worker_options) else []
-    also += [] if line.log_file is None else ["--log-file", line.log_file]
+    also += [] if line.log_file is None else [line.log_flag, line.log_file]
     return ["forkserve-worker", *fds, *also, *line.worker, line.application or ""]
 
 

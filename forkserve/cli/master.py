@@ -11,9 +11,11 @@ from forkserve.cli.arguments import Line, parse_line
 from forkserve.cli.cpus import usable_cpus
 from forkserve.cli.ending import ended, print_warnings, say
 from forkserve.cli.line import source_of
+from forkserve.cli.spellings import in_typed_words, spellings
 from forkserve.config.document import Findings
 from forkserve.config.load import ConfigSource, FileSource, LineSource
-from forkserve.config.model import Config
+from forkserve.config.model import Config, MasterOptions
+from forkserve.config.options import options_of
 from forkserve.config.reference import markdown, render, worker_options
 from forkserve.config.writing import as_toml
 from forkserve.errors import ExitCode, UsageError
@@ -87,7 +89,20 @@ def _run(arguments: list[str]) -> int:
     # imported late: --help and check need none of it
     from forkserve.bootstrap import run
 
-    return run(config, source=source)
+    with in_typed_words(_spellings(config)):
+        return run(config, source=source)
+
+
+def _spellings(config: Config) -> dict[str, str]:
+    """Return by what the master's options were given, a flag or a line of a file, by the flags that messages name."""
+    said = {
+        each.name: str(origin).removeprefix("argument ")
+        if origin.source.startswith("argument ")
+        else f"{origin} {each.name}"
+        for each in options_of(MasterOptions)
+        if (origin := config.origins.get(("circus", each.name))) is not None
+    }
+    return spellings(options_of(MasterOptions), said)
 
 
 def _print_config(source: ConfigSource) -> int:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from forkserve import __version__
 from forkserve.cli.helptext import CommandLineParser, HelpFormatter
 from forkserve.cli.peers import advice
+from forkserve.cli.spellings import as_typed, spellings
 from forkserve.config.defaults import default_text
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.options import Option, options_of, slices_of, with_bare_values
@@ -24,7 +25,7 @@ from forkserve.errors import UsageError
 from forkserve.serving.inherited import QUOTING
 from forkserve.suggest import nearest
 
-__all__ = ["WorkerInvocation", "parse_worker_line", "read_worker_line"]
+__all__ = ["WorkerInvocation", "flags_of", "parse_worker_line", "read_worker_line"]
 
 T = TypeVar("T")
 
@@ -80,6 +81,19 @@ class WorkerInvocation:
     check: bool = False
 
 
+class _Flag(argparse.Action):
+    """Keeps the text of an option, or its texts in order, and the flag that it was given by."""
+
+    def __init__(self, *, many: bool, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.many = many
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        text = self.const if self.nargs == 0 else values
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest, ()), text] if self.many else text)
+        namespace.typed[self.dest] = option_string
+
+
 class _Parser(CommandLineParser):
     def error(self, message: str) -> NoReturn:
         if message == "argument --fd: expected one argument":
@@ -103,7 +117,7 @@ def read_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[W
     faults: list[str] = []
     parser = _parser()
     options = [each for part in slices_of(WorkerOptions) for each in options_of(part)]
-    namespace, rest = parser.parse_known_args(with_bare_values(argv, options))
+    namespace, rest = parser.parse_known_args(with_bare_values(argv, options), argparse.Namespace(typed={}))
     known = [flag for action in parser._actions for flag in action.option_strings]
     flags = [word for word in rest if word.startswith("-")]
     for flag in flags:
@@ -111,13 +125,28 @@ def read_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[W
         hint = advice(flag, worker=True)
         faults.append(f"{name}: {hint}" if hint else f"unknown option {flag}{nearest(name, known)}")
     given = vars(namespace)
+    typed = _long(given.pop("typed"), options)
     words = [word for word in (*given.pop("positional"), *rest) if word not in flags]
     if len(words) > 1 and not flags:  # else one of them may be the value of an unknown flag
         faults.append(f"one application is served, got {' '.join(words)}")
     own = {name: given.pop(name) for name in ("list_backends", "json", "install_backend", "check")}
     if words:
         given["application"] = words[-1]
-    return WorkerInvocation(options=_build(given, environ, faults), **own), faults
+    built = _build(given, environ, faults)
+    flags_given = {name: typed.get(name, name) for name in given}
+    faults = [as_typed(fault, spellings(options, typed)) for fault in faults]
+    return WorkerInvocation(options=dataclasses.replace(built, given=flags_given), **own), faults
+
+
+def _long(typed: Mapping[str, str], options: Sequence[Option]) -> dict[str, str]:
+    """Return the flags that were typed by the names of their options, a letter replaced by the word it stands for."""
+    words = {each.name: next((flag for flag in each.cli if flag.startswith("--")), "") for each in options}
+    return {name: flag if flag.startswith("--") else words[name] for name, flag in typed.items()}
+
+
+def flags_of(options: WorkerOptions) -> dict[str, str]:
+    """Return how the flags that messages name were typed."""
+    return spellings((each for part in slices_of(WorkerOptions) for each in options_of(part)), options.given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -154,9 +183,9 @@ def _add_verbs(group: Any) -> None:
 
 
 def _add(group: Any, option: Option) -> None:
-    takes: dict[str, Any] = {"action": "append"} if option.many else {}
+    takes: dict[str, Any] = {"action": _Flag, "many": option.many}
     if option.parse is boolean:
-        takes = {"action": "store_const", "const": "true"}
+        takes |= {"nargs": 0, "const": "true"}
     else:
         takes["metavar"] = option.metavar or "|".join(option.choices)
     default = default_text(option)
@@ -175,7 +204,7 @@ def _build(given: Mapping[str, Any], environ: Mapping[str, str], faults: list[st
         for field in dataclasses.fields(WorkerOptions)
         if field.name not in ("given", "serving")
     }
-    return WorkerOptions(**rest, serving=ServingOptions(**serving), given=frozenset(given))
+    return WorkerOptions(**rest, serving=ServingOptions(**serving))
 
 
 def _values(cls: Any, given: Mapping[str, Any], environ: Mapping[str, str], faults: list[str]) -> dict[str, Any]:

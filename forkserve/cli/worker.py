@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from forkserve.backends.registry import find, state_of
 from forkserve.cli.backends import backends_json, backends_table
 from forkserve.cli.ending import ended, say
-from forkserve.cli.serving import WorkerInvocation, parse_worker_line
+from forkserve.cli.serving import WorkerInvocation, flags_of, parse_worker_line
+from forkserve.cli.spellings import in_typed_words
 from forkserve.errors import ExitCode, UsageError
 from forkserve.unix.home import return_to_start
 from forkserve.worker import Worker, check
@@ -30,10 +31,11 @@ def _obey(order: WorkerInvocation) -> int:
         return ExitCode.OK
     if order.install_backend is not None:
         return _install(order.install_backend)
-    if order.check:
-        say(f"{check(order.options)}\n")
-        return ExitCode.OK
-    return Worker(order.options, os.environ).run()
+    with in_typed_words(flags_of(order.options)):
+        if order.check:
+            say(f"{check(order.options)}\n")
+            return ExitCode.OK
+        return Worker(order.options, os.environ).run()
 
 
 def _install(name: str) -> int:

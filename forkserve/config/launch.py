@@ -6,6 +6,7 @@ a field. A flag that does something else than serve (`--list-backends`) belongs 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from socket import AddressFamily, SocketKind
@@ -164,11 +165,11 @@ class ProcessOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """Everything a worker was told; `given` names the options that were given at all."""
+    """Everything a worker was told; `given` has the options that were given at all, by name, with their flags."""
 
     application: ApplicationOptions = field(default_factory=ApplicationOptions)
     listen: ListenOptions = field(default_factory=ListenOptions)
     process: ProcessOptions = field(default_factory=ProcessOptions)
     reload: ReloadOptions = field(default_factory=ReloadOptions)
     serving: ServingOptions = field(default_factory=ServingOptions)
-    given: frozenset[str] = frozenset()
+    given: Mapping[str, str] = field(default_factory=dict)

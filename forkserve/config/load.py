@@ -1,8 +1,8 @@
 """Reads configuration files, and reads them again for a reload.
 
-Rules: the only module of this package that opens files. A file that ends in `.toml` is TOML; `.ini`, `.cfg` and `.conf`
-are Circus's grammar; any other is judged by its content. `include` and `include_dir` count in the main file only and
-are relative to its folder. The first value met wins: the command line beats the main file, and that its includes.
+Rules: a file that ends in `.toml` is TOML; `.ini`, `.cfg` and `.conf` are Circus's grammar; any other is judged by its
+content. `include` and `include_dir` count in the main file only and are relative to its folder. The first value met
+wins: the command line beats the main file, and that its includes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from forkserve.config.model import Config
 from forkserve.config.options import Origin
 from forkserve.config.system import verify
 from forkserve.config.toml import read_toml
+from forkserve.config.userfiles import read_text
 from forkserve.config.values import paths
 
 __all__ = ["ConfigSource", "Examine", "FileSource", "LineSource", "load"]
@@ -139,7 +140,7 @@ def _with_env(config: Config, env: Mapping[str, str]) -> Config:
 
 def _read(path: Path, shown: str, findings: Findings) -> list[Section]:
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         findings.error(Origin(shown), f"cannot be read: {error.strerror}")
         return []

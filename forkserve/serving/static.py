@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from forkserve.errors import UsageError
 from forkserve.serving.files import FileWrapper
 from forkserve.serving.http.conditional import Conditions, Selection, etag_of, select
 from forkserve.serving.http.dates import date_text
@@ -46,6 +47,10 @@ class Folders:
     """Folders by URL; finds what lies in them."""
 
     def __init__(self, folders: Sequence[tuple[str, str]]) -> None:
+        """Take `(url, folder)` pairs; raises UsageError where there is no such folder."""
+        for url, folder in folders:
+            if not os.path.isdir(folder):
+                raise UsageError(f"--static {url}={folder}: no such directory")
         # The longest prefix first; each ends with a slash, so that /static does not hold /statics.
         self.folders = sorted(
             ((url.rstrip("/") + "/", os.path.realpath(folder)) for url, folder in folders),

@@ -166,7 +166,7 @@ def command(*argv: str) -> str:
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        ("--access-logfile - --error-logfile - a:b", "--log-file - --access-logfile - a:b"),
+        ("--access-logfile - --error-logfile - a:b", "--error-logfile - --access-logfile - a:b"),
         ("--log-file /tmp/x.log a:b", "--log-file /tmp/x.log a:b"),
         ("--paste site.ini", "paste:site.ini"),
         ("--paste site.ini admin", "'paste:site.ini#admin'"),

@@ -33,7 +33,10 @@ def test_the_flags_of_chaussette_gunicorn_and_uvicorn_mean_the_same() -> None:
     assert options.listen.bind == (Address("0.0.0.0", 8000), Address(path="/x"))
     assert (options.serving.timeouts.timeout, options.serving.timeouts.keep_alive) == (5.0, 2.0)
     assert options.application.application == "m:app"
-    assert {"backend", "bind", "timeout", "keep_alive", "application"} == options.given
+    assert options.given == {
+        "backend": "--backend", "bind": "--bind", "timeout": "--timeout", "keep_alive": "--keepalive",
+        "application": "application",
+    }  # fmt: skip
 
 
 def test_options_may_follow_the_application() -> None:
@@ -118,7 +121,9 @@ def test_a_backend_without_its_library_says_how_to_get_it() -> None:
 
 def test_each_option_that_a_backend_ignores_is_warned_of() -> None:
     entry = find("bjoern")
-    options = dataclasses.replace(parse("m:app"), given=frozenset({"threads", "graceful_timeout", "backend"}))
+    options = dataclasses.replace(
+        parse("m:app"), given={"threads": "--threads", "graceful_timeout": "--graceful-timeout", "backend": "-k"}
+    )
     assert unhonoured(entry, options) == ["backend bjoern does not know --threads; it is ignored"]
 
 

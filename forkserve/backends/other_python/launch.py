@@ -81,8 +81,8 @@ def become(options: WorkerOptions, fds: Sequence[int], title: str) -> NoReturn:
     """
     python = interpreter(options.process.python or sys.executable)
     words = command_line(python, options, fds, title)
-    for name in sorted(options.given - HONOURED):
-        log.warning("option %s has no effect under another interpreter (--python)", name)
+    for name in sorted(options.given.keys() - HONOURED):
+        log.warning("%s has no effect under another interpreter (--python)", options.given[name])
     for fd in fds:
         os.set_inheritable(fd, True)
     sys.stdout.flush()

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from forkserve.config.userfiles import read_file
 from forkserve.serving.application.target import Target, TargetKind, parse_target
 
 __all__ = ["fault_of"]
@@ -76,7 +77,7 @@ def _spec(name: str, places: Sequence[str] | None) -> ModuleSpec | None:
 def _fault_in(file: Path, target: Target) -> str | None:
     """Judge the source by its syntax, and by whether it gives the first attribute a value anywhere."""
     try:
-        tree = ast.parse(file.read_bytes(), str(file))
+        tree = ast.parse(read_file(file), str(file))
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
         return f"application {target.text!r}: {file}{line}: {getattr(error, 'msg', error)}"

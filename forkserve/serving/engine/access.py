@@ -24,10 +24,18 @@ from forkserve.serving.http.line import RequestLine
 from forkserve.serving.native import hot
 from forkserve.unix.loghandlers import LineHandler
 
-__all__ = ["AccessLog"]
+__all__ = ["AccessLog", "require_format"]
 
 STEMS = 512
 """Kinds of requests (fields and address) of one second that are remembered."""
+
+
+def require_format(text: str) -> LineFormat:
+    """Return the format that a text is; raises UsageError."""
+    try:
+        return LineFormat(text, os.getpid())
+    except ValueError as error:
+        raise UsageError(f"--access-log-format: {error}") from None
 
 
 class AccessLog:
@@ -44,10 +52,7 @@ class AccessLog:
         self._handler = handler_for(where, "--access-log", fd=1)
         self._handler.counts = False
         self._each = where.startswith("syslog:")
-        try:
-            self._format = LineFormat(options.access_log_format, os.getpid())
-        except ValueError as error:
-            raise UsageError(f"--access-log-format: {error}") from None
+        self._format = require_format(options.access_log_format)
         self._wake = wake
         self.roused = wake is None
         self._second = 0

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 from forkserve.config.serving import TlsOptions
+from forkserve.config.userfiles import read_file
 from forkserve.errors import UsageError
 
 __all__ = ["load_certificates"]
@@ -46,7 +47,7 @@ def _no_password() -> str:
 def _holding(marks: tuple[bytes, ...], what: str, flag: str, path: Path, hint: str = "") -> Path:
     """Return the path of a file in which one of these marks stands; raises UsageError."""
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise UsageError(f"{flag} {path}: {error.strerror}") from None
     if not any(mark in data for mark in marks):

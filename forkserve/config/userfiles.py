@@ -1,0 +1,41 @@
+"""Reads files that a user has named: configurations, certificates, sources.
+
+Rules: a name may be mistyped, or be that of a FIFO or a device, whose reader would wait for ever or never come to an
+end. So only a regular file is read, and no more of it than such a file can have. /dev/stdin and the shell's `<(...)`
+are refused alike: a reload would find them empty.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+__all__ = ["read_file", "read_text"]
+
+_MOST = 16 * 1024 * 1024
+"""Bytes; the largest known configurations, and bundles of certificates, have some hundred thousand."""
+
+
+def read_file(path: str | Path, most: int = _MOST) -> bytes:
+    """Return what is in a regular file.
+
+    Raises OSError, whose `strerror` says as well if it is no regular file, or has more than `most` bytes.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most >> 20} MiB", str(path))
+    return data
+
+
+def read_text(path: str | Path) -> str:
+    """Return what is in a file of UTF-8, its line ends as Python has them; raises OSError and UnicodeDecodeError."""
+    return read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
