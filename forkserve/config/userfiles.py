@@ -14,6 +14,7 @@ from pathlib import Path
 
 __all__ = ["read_file", "read_text"]
 
+_READ = os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC
 _MOST = 16 * 1024 * 1024
 """Bytes; the largest known configurations, and bundles of certificates, have some hundred thousand."""
 
@@ -23,7 +24,10 @@ def read_file(path: str | Path, most: int = _MOST) -> bytes:
 
     Raises OSError, whose `strerror` says as well if it is no regular file, or has more than `most` bytes.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, _READ | os.O_NONBLOCK)
+    except BlockingIOError:  # a lease is to be given back first (fcntl(2)), which only a regular file can have
+        fd = os.open(path, _READ)
     with os.fdopen(fd, "rb") as file:
         mode = os.fstat(fd).st_mode
         if stat.S_ISDIR(mode):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.forkserving import Forkserve, eventually, running
+from tests.support.leases import unreadable
 from tests.support.load import Load
 
 APP = """
@@ -298,17 +299,15 @@ def test_a_configuration_that_cannot_be_read_to_its_end_holds_nobody_up(folder: 
         pid = server.started("web[1]")
         server.expect(r"web\[1\] pid \d+ is ready")
         server.allow("ended by SIGKILL.*restarting")
-        (folder / "stack.ini").rename(folder / "old.ini")
-        os.mkfifo(folder / "stack.ini")
-        server.send(signal.SIGHUP)
-        server.expect("SIGHUP: ")
-        os.kill(pid, signal.SIGKILL)
-        assert server.started("web[1]") != pid
-        server.expect(r"web\[1\] pid \d+ is ready")
-        server.send(signal.SIGHUP)
-        server.expect("SIGHUP: ")
+        with unreadable(folder / "stack.ini"):
+            server.send(signal.SIGHUP)
+            server.expect("SIGHUP: ")
+            os.kill(pid, signal.SIGKILL)
+            assert server.started("web[1]") != pid
+            server.expect(r"web\[1\] pid \d+ is ready")
+            server.send(signal.SIGHUP)
+            server.expect("SIGHUP: ")
         for _ in range(2):
-            (folder / "stack.ini").write_text(config)
             server.expect("configuration read again: nothing has changed")
             server.expect("web: 1 process replaced")
 
@@ -316,12 +315,11 @@ def test_a_configuration_that_cannot_be_read_to_its_end_holds_nobody_up(folder: 
 def test_a_stop_ends_a_master_that_waits_for_its_configuration(folder: Path) -> None:
     with running(cwd=folder, config="[watcher:a]\ncmd = sleep 1000\n") as server:
         server.started("a[1]")
-        (folder / "stack.ini").unlink()
-        os.mkfifo(folder / "stack.ini")
-        server.send(signal.SIGHUP)
-        server.expect("SIGHUP: ")
+        with unreadable(folder / "stack.ini"):
+            server.send(signal.SIGHUP)
+            server.expect("SIGHUP: ")
 
-        assert server.stop() == 0
+            assert server.stop() == 0
 
 
 def test_a_host_that_cannot_be_resolved_is_refused_and_changes_nothing(folder: Path) -> None:

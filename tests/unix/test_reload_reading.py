@@ -17,6 +17,7 @@ from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.reload import ChangePhase, Reloader
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
+from tests.support.leases import unreadable
 
 
 @pytest.fixture
@@ -40,11 +41,12 @@ def finished(loop: Loop, *completions: Completion) -> None:
 
 
 def test_a_reading_that_takes_too_long_is_refused(loop: Loop, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.ini")
+    (tmp_path / "a.ini").touch()
     events: list[Event] = []
     reloader = reloader_of(loop, tmp_path / "a.ini", events, 0.1)
-    completion = reloader.request()
-    finished(loop, completion)
+    with unreadable(tmp_path / "a.ini"):
+        completion = reloader.request()
+        finished(loop, completion)
 
     assert str(completion.error) == "reading the configuration took longer than 0.1 s"
     assert events == [ConfigRefused(reason=str(completion.error))]
@@ -61,11 +63,12 @@ def test_a_configuration_without_a_watcher_is_refused(loop: Loop, tmp_path: Path
 
 
 def test_a_stop_ends_the_reading_and_all_that_was_asked_for(loop: Loop, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.ini")
+    (tmp_path / "a.ini").touch()
     reloader = reloader_of(loop, tmp_path / "a.ini", [], 20)
-    completions = [reloader.request(), reloader.request(), reloader.request(processes=False)]
-    reloader.cancel()
-    finished(loop, *completions)
+    with unreadable(tmp_path / "a.ini"):
+        completions = [reloader.request(), reloader.request(), reloader.request(processes=False)]
+        reloader.cancel()
+        finished(loop, *completions)
 
     assert {str(each.error) for each in completions} == {"forkserve is stopping"}
     assert not reloader.is_busy
