@@ -219,12 +219,14 @@ class WsgiExchange(BaseExchange):
         elif self.prepared is not None:
             raise BadResponse("start_response was called twice without exc_info")
         responder = self.site.responder
+        # As they are now: to look them up may run code of the application that changes the list.
+        pairs = tuple(headers) if type(headers) is list else headers
         try:
-            prepared = responder.known.get((status, tuple(headers)))
+            prepared = responder.known.get((status, pairs))
         except TypeError:
             prepared = None
         if prepared is None:
-            prepared = responder.prepare(status, headers)
+            prepared = responder.prepare(status, pairs)
             if prepared.code < 200:
                 raise BadResponse(f"the interim status {status!r} is the server's to send")
         self.prepared = prepared

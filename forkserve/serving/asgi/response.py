@@ -49,7 +49,6 @@ class AsgiResponse(BaseExchange):
         "task",
         "trailers",
         "verdict",
-        "__weakref__",
     )
     conn: AsgiTransport
     site: ClassVar[AsgiSite]

@@ -121,7 +121,7 @@ class Responder:
         except TypeError as error:
             raise BadResponse("the headers are not a list of (name, value) tuples of str") from error
         if prepared is None:
-            prepared = _build(*_status_of(status), map(_encoded, headers))
+            prepared = _build(*_status_of(status), map(_encoded, key[1]))
             self._remember(key, prepared)
         return prepared
 

@@ -116,18 +116,66 @@ note_answer(PyObject *exchange, PyObject *log, PyObject *address, PyObject *prep
     return done == NULL ? -1 : 0;
 }
 
+/* The status and headers that were found last, and where: most applications give the same objects each time. All owned. */
+static struct last {
+    PyObject *known, *status, *pairs, *prepared;
+} last;
+
+/* Whether these are the last ones, by address. */
+static int
+is_last(PyObject *known, PyObject *status, PyObject *headers)
+{
+    if (last.status != status || last.known != known || PyTuple_GET_SIZE(last.pairs) != PyList_GET_SIZE(headers))
+        return 0;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++)
+        if (PyTuple_GET_ITEM(last.pairs, i) != PyList_GET_ITEM(headers, i))
+            return 0;
+    return 1;
+}
+
+static int
+is_constant(PyObject *object)
+{
+    return PyUnicode_CheckExact(object) || PyBytes_CheckExact(object) || PyLong_CheckExact(object);
+}
+
+/* Whether neither the status nor anything in its headers can change, or runs Python when it is looked at. */
+static int
+are_constant(PyObject *status, PyObject *headers)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++) {
+        PyObject *pair = PyList_GET_ITEM(headers, i);
+        if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2 || !is_constant(PyTuple_GET_ITEM(pair, 0))
+            || !is_constant(PyTuple_GET_ITEM(pair, 1)))
+            return 0;
+    }
+    return is_constant(status);
+}
+
+static void
+note_last(PyObject *known, PyObject *status, PyObject *pairs, PyObject *prepared)
+{
+    struct last old = last;
+    last = (struct last){Py_NewRef(known), Py_NewRef(status), Py_NewRef(pairs), Py_NewRef(prepared)};
+    Py_XDECREF(old.known);
+    Py_XDECREF(old.status);
+    Py_XDECREF(old.pairs);
+    Py_XDECREF(old.prepared);
+}
+
 PyObject *
 remembered(PyObject *known, PyObject *status, PyObject *headers)
 {
+    if (is_last(known, status, headers))
+        return Py_NewRef(last.prepared);
+    if (!are_constant(status, headers))
+        return NULL;
     PyObject *pairs = PyList_AsTuple(headers);
     PyObject *key = pairs == NULL ? NULL : PyTuple_Pack(2, status, pairs);
+    PyObject *prepared = key == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(known, key));
+    Py_XDECREF(key);
+    if (prepared != NULL)
+        note_last(known, status, pairs, prepared);
     Py_XDECREF(pairs);
-    if (key == NULL)
-        return NULL;
-    /* Owned before the key goes: comparing and freeing run what the application has put into its headers. */
-    PyObject *prepared = Py_XNewRef(PyDict_GetItemWithError(known, key));
-    if (prepared == NULL && PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_TypeError))
-        PyErr_Clear(); /* not hashable: the way in Python says what is wrong */
-    Py_DECREF(key);
     return prepared;
 }

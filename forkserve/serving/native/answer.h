@@ -29,7 +29,8 @@ int reply_whole(PyObject *exchange, PyObject *prepared, PyObject *responder, PyO
  * of the exchange. -1 on error. */
 int note_answer(PyObject *exchange, PyObject *log, PyObject *address, PyObject *prepared, Py_ssize_t size);
 
-/* What the responder remembers of a status and its headers, a list: a new reference; NULL if nothing, or with an error. */
+/* What the responder remembers of a status and its headers, a list: a new reference; NULL if nothing, or with an error. It
+ * asks only where no comparison runs Python; else that is for the way in Python too. */
 PyObject *remembered(PyObject *known, PyObject *status, PyObject *headers);
 
 #endif

@@ -14,13 +14,13 @@ static struct {
 
 /* Interned, made once. */
 static struct {
-    PyObject *type, *status, *headers, *body, *more_body, *trailers;
+    PyObject *type, *status, *headers, *body, *more_body;
     PyObject *start, *response_body, *sender, *head_given;
 } words;
 
 static const struct word spelling[] = {
     {&words.type, "type"}, {&words.status, "status"}, {&words.headers, "headers"}, {&words.body, "body"},
-    {&words.more_body, "more_body"}, {&words.trailers, "trailers"}, {&words.start, "http.response.start"},
+    {&words.more_body, "more_body"}, {&words.start, "http.response.start"},
     {&words.response_body, "http.response.body"}, {&words.sender, "sender"}, {&words.head_given, "head_given"}, {NULL, NULL}};
 
 /* How the exchanges of one serving are begun, and what their `send` needs. */
@@ -32,24 +32,69 @@ typedef struct {
     int begins, starts, noted; /* whether the class has AsgiExchange's own __init__ and _prepared; whether it notes */
 } Sender;
 
-/* A value of a message: a new reference; NULL if there is none, or on error. The keys of an application may run Python. */
-static PyObject *
-part_of(PyObject *message, PyObject *word)
+/* The values of a message that are looked at; owned, NULL where there is none. */
+struct message {
+    PyObject *type, *status, *headers, *body, *more_body;
+};
+
+/* Take a message apart: 1, or 0 if it has other keys, or some that are not interned, which literals of a program are. To
+ * compare them by address runs no Python. */
+static int
+take_apart(PyObject *dict, struct message *message)
 {
-    return Py_XNewRef(PyDict_GetItemWithError(message, word));
+    Py_ssize_t at = 0;
+    PyObject *key, *value;
+    *message = (struct message){NULL};
+    while (PyDict_Next(dict, &at, &key, &value)) {
+        PyObject **part = key == words.type ? &message->type
+            : key == words.status ? &message->status
+            : key == words.headers ? &message->headers
+            : key == words.body ? &message->body
+            : key == words.more_body ? &message->more_body
+            : NULL;
+        if (part == NULL)
+            return 0;
+        *part = value;
+    }
+    Py_XINCREF(message->type);
+    Py_XINCREF(message->status);
+    Py_XINCREF(message->headers);
+    Py_XINCREF(message->body);
+    Py_XINCREF(message->more_body);
+    return 1;
 }
 
-/* `http.response.start` with status and headers: 1 if taken, 0 if it is for the way in Python, -1 on error. */
-static int
-take_head(Sender *sender, PyObject *exchange, PyObject *message, PyObject *status, PyObject *headers)
+static void
+let_go(struct message *message)
 {
-    int trailers = PyDict_Contains(message, words.trailers);
-    if (trailers != 0 || !PyList_CheckExact(headers))
-        return trailers < 0 ? -1 : 0;
-    PyObject *prepared = remembered(sender->known, status, headers);
+    Py_XDECREF(message->type);
+    Py_XDECREF(message->status);
+    Py_XDECREF(message->headers);
+    Py_XDECREF(message->body);
+    Py_XDECREF(message->more_body);
+}
+
+/* Whether an object is a string with the text of a word, which is ASCII. */
+static int
+is_word(PyObject *text, PyObject *word)
+{
+    return text == word
+        || (text != NULL && PyUnicode_CheckExact(text) && PyUnicode_IS_COMPACT_ASCII(text)
+            && PyUnicode_GET_LENGTH(text) == PyUnicode_GET_LENGTH(word)
+            && memcmp(PyUnicode_DATA(text), PyUnicode_DATA(word), (size_t)PyUnicode_GET_LENGTH(word)) == 0);
+}
+
+/* `http.response.start`: 1 if taken, 0 if it is for the way in Python, -1 on error. */
+static int
+take_start(Sender *sender, PyObject *exchange, const struct message *message)
+{
+    if (!sender->starts || SLOT(exchange, exchange_at.stage) != sender->stage_start || message->status == NULL
+        || message->headers == NULL || !PyList_CheckExact(message->headers))
+        return 0;
+    PyObject *prepared = remembered(sender->known, message->status, message->headers);
     if (prepared == NULL)
         return PyErr_Occurred() ? -1 : 0;
-    /* Only now, for to look it up has run Python. */
+    /* The collector may have run meanwhile. */
     int expected = SLOT(exchange, exchange_at.stage) == sender->stage_start;
     if (expected) {
         set_slot(exchange, exchange_at.prepared, prepared);
@@ -64,21 +109,6 @@ take_head(Sender *sender, PyObject *exchange, PyObject *message, PyObject *statu
     }
     Py_DECREF(prepared);
     return expected;
-}
-
-/* `http.response.start`: as above. */
-static int
-take_start(Sender *sender, PyObject *exchange, PyObject *message)
-{
-    if (!sender->starts || SLOT(exchange, exchange_at.stage) != sender->stage_start)
-        return 0;
-    PyObject *status = part_of(message, words.status), *headers = NULL;
-    if (status != NULL)
-        headers = part_of(message, words.headers);
-    int verdict = headers == NULL ? 0 : take_head(sender, exchange, message, status, headers);
-    Py_XDECREF(status);
-    Py_XDECREF(headers);
-    return PyErr_Occurred() ? -1 : verdict;
 }
 
 /* Whether the data are the whole body of a response without surprises. */
@@ -125,35 +155,28 @@ send_whole(Sender *sender, PyObject *exchange, PyObject *data)
 
 /* `http.response.body` that is the whole body: as above. */
 static int
-take_body(Sender *sender, PyObject *exchange, PyObject *message)
+take_body(Sender *sender, PyObject *exchange, const struct message *message)
 {
-    PyObject *data = part_of(message, words.body), *more = NULL;
-    if (data != NULL)
-        more = part_of(message, words.more_body);
-    int verdict = 0;
-    if (data != NULL && (more == NULL || more == Py_False) && !PyErr_Occurred() && is_usual(sender, exchange, data))
-        verdict = send_whole(sender, exchange, data) < 0 ? -1 : 1;
-    Py_XDECREF(data);
-    Py_XDECREF(more);
-    return PyErr_Occurred() ? -1 : verdict;
+    PyObject *data = message->body, *more = message->more_body;
+    if (data == NULL || (more != NULL && more != Py_False) || !is_usual(sender, exchange, data))
+        return 0;
+    return send_whole(sender, exchange, data) < 0 ? -1 : 1;
 }
 
 /* A message: as above. */
 static int
-take_message(Sender *sender, PyObject *exchange, PyObject *message)
+take_message(Sender *sender, PyObject *exchange, PyObject *dict)
 {
-    if (!PyDict_CheckExact(message))
+    struct message message;
+    if (!PyDict_CheckExact(dict) || !take_apart(dict, &message))
         return 0;
-    PyObject *type = part_of(message, words.type);
     int verdict = 0;
-    if (type != NULL && PyUnicode_CheckExact(type)) {
-        if (PyUnicode_Compare(type, words.start) == 0)
-            verdict = take_start(sender, exchange, message);
-        else if (PyUnicode_Compare(type, words.response_body) == 0)
-            verdict = take_body(sender, exchange, message);
-    }
-    Py_XDECREF(type);
-    return PyErr_Occurred() ? -1 : verdict;
+    if (is_word(message.type, words.start))
+        verdict = take_start(sender, exchange, &message);
+    else if (is_word(message.type, words.response_body))
+        verdict = take_body(sender, exchange, &message);
+    let_go(&message);
+    return verdict;
 }
 
 static PyObject *
@@ -212,10 +235,9 @@ sender_begin(Sender *sender, PyObject *const *args, Py_ssize_t count)
     PyObject *exchange = type->tp_alloc(type, 0);
     if (exchange == NULL)
         return NULL;
-    /* Behind its head an object of a class with slots alone is an array of references, but for its list of weak ones. */
+    /* Behind its head an object of a class with slots alone is an array of references. */
     for (Py_ssize_t at = sizeof(PyObject); at < type->tp_basicsize; at += sizeof(PyObject *))
-        if (at != type->tp_weaklistoffset)
-            SLOT(exchange, at) = Py_XNewRef(SLOT(sender->pattern, at));
+        SLOT(exchange, at) = Py_XNewRef(SLOT(sender->pattern, at));
     set_slot(exchange, answers.conn, args[0]);
     set_slot(exchange, answers.line, args[1]);
     set_slot(exchange, answers.fields, args[2]);
@@ -316,6 +338,10 @@ sender_fill(PyObject *self, PyObject *args)
         || (sender->starts = inherits(sender->type, base, "_prepared")) < 0
         || (sender->noted = is_true(site, "noted")) < 0)
         return -1;
+    if (Py_TYPE(pattern)->tp_weaklistoffset != 0) {
+        PyErr_SetString(PyExc_TypeError, "the class of exchanges has more than slots");
+        return -1;
+    }
     if (!PyDict_CheckExact(sender->known)) {
         PyErr_SetString(PyExc_TypeError, "what the responder knows is no dict");
         return -1;
