@@ -27,7 +27,7 @@ $(VENV)/.served: $(VENV)/.made pyproject.toml hatch_build.py $(wildcard forkserv
 	@touch $@
 
 $(STAMP): $(VENV)/.served
-	$(PIP) -e ".[gevent,uvloop,websocket,paste,reload]" --group test --group check
+	$(PIP) -e ".[gevent,uvloop,websocket,paste,reload,circus]" --group test --group check
 	@touch $@
 
 environment: $(STAMP) ## set up what serving and testing need, nothing more

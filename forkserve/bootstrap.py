@@ -13,6 +13,7 @@ import os
 import selectors
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import forkserve
@@ -37,6 +38,7 @@ from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.prctl import become_subreaper
 from forkserve.supervision.os.signals import SignalQueue
+from forkserve.supervision.sidecar import Sidecar
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.systemd import tell_systemd
@@ -78,8 +80,9 @@ def run(config: Config, source: ConfigSource) -> int:
         with _master(config, source, pool, signals) as (bus, master):
             history = EventHistory(bus)
             _greet(config, master)
-            with _control(options, source, Routes(master, history)):
+            with _control(options, source, Routes(master, history)) as control:
                 settle_memory()
+                _run_sidecars(options, control, master)
                 if background is not None:
                     loop = master.loop
                     loop.watch(background.fileno(), selectors.EVENT_READ, lambda _events: background.relay())
@@ -122,18 +125,37 @@ def _master(
 
 
 @contextlib.contextmanager
-def _control(options: MasterOptions, source: ConfigSource, routes: Routes) -> Iterator[None]:
-    """Serve control; a place that cannot be written to stops the start only when it was named."""
+def _control(options: MasterOptions, source: ConfigSource, routes: Routes) -> Iterator[Path | None]:
+    """Serve control at the path that is handed out; an unusable place stops the start only when it was named."""
     path = default_path(source.path) if options.control == "auto" else Path(options.control)
     if options.control == "none" or path is None:
         if options.control != "none":
             log.warning("no private folder can be written to: running without a control socket (--control PATH)")
-        yield
+        yield None
         return
     server = ControlServer(path, routes.loop, routes)
     log.info("control: %s", path)
     with contextlib.closing(server):
-        yield
+        yield path
+
+
+def _run_sidecars(options: MasterOptions, control: Path | None, master: Master) -> None:
+    """Start Circus's endpoints, if they are asked for and can be had; the configuration's warnings say if not."""
+    if options.endpoint is None or find_spec("zmq") is None:
+        return
+    if control is None:
+        log.warning("endpoint: not served without a control socket (--control PATH)")
+        return
+    flags = {
+        "--control": str(control),
+        "--endpoint": options.endpoint,
+        "--owner": options.endpoint_owner,
+        "--log-level": options.loglevel,
+        "--log-output": options.logoutput,
+    }
+    words = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+    argv = (sys.executable, "-P", "-m", "forkserve.sidecars.circus", *words)
+    master.keep_running(Sidecar("circus endpoint", argv, master.loop, master.supervisor.emit))
 
 
 def _loop_limit() -> float:

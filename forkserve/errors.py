@@ -20,6 +20,7 @@ __all__ = [
     "ControlError",
     "ExitCode",
     "ForkserveError",
+    "UnknownNameError",
     "UsageError",
 ]
 
@@ -88,4 +89,14 @@ class BackendError(ForkserveError):
 
 
 class ControlError(ForkserveError):
-    """The master refused a command, or cannot be reached."""
+    """The master refused a command, or cannot be reached; `code` says why in a word that a program can read."""
+
+    code = "refused"
+
+
+class UnknownNameError(ControlError):
+    """There is no watcher or socket of that name, or no process of that number."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code

@@ -24,7 +24,7 @@ SYSLOG_PATHS = ("/dev/log", "/var/run/syslog")
 OURS = logging.getLogger("forkserve")
 """What all our loggers are below; it has our handler once `set_up` was called."""
 PARTS = (
-    "application", "asgi", "backends", "control", "engine", "loop", "master", "process", "reload", "reloader",
+    "application", "asgi", "backends", "circus", "control", "engine", "loop", "master", "process", "reload", "reloader",
     "scoreboard", "socketpool", "threads", "watcher", "worker", "wsgi",
 )  # fmt: skip
 """Our loggers, all of them: `logging.config` switches off each existing one that it is not told of."""

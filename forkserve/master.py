@@ -20,7 +20,7 @@ from functools import partial
 
 from forkserve import logs
 from forkserve.config.load import ConfigSource
-from forkserve.errors import ControlError, ExitCode
+from forkserve.errors import ControlError, ExitCode, UnknownNameError
 from forkserve.supervision.auxiliaries import AuxiliaryProcesses
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.closing import QueueCloser
@@ -35,6 +35,7 @@ from forkserve.supervision.os.reap import reap
 from forkserve.supervision.os.signals import SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
 from forkserve.supervision.reload import Reloader, reload_all
+from forkserve.supervision.sidecar import Sidecar
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
@@ -120,6 +121,10 @@ class Master:
         self.loop.run()
         return self.exit_code
 
+    def keep_running(self, sidecar: Sidecar) -> None:
+        """Run a sidecar until all watchers have stopped."""
+        self._auxiliaries.keep_running(sidecar)
+
     # What control asks.
 
     @property
@@ -141,19 +146,19 @@ class Master:
         """Return a picture of one watcher; raises ControlError for an unknown name."""
         return view_of(self.supervisor.queue(name).watcher, self.loop.now())
 
-    # Verbs. `name` None means all watchers; an unknown one raises ControlError.
+    # Verbs. `names` None means all watchers; an unknown one raises ControlError with nothing done.
 
-    def start(self, name: str | None = None) -> Completion:
+    def start(self, names: Sequence[str] | None = None) -> Completion:
         """Start; done when the processes are ready."""
-        return self._submit(name, Start(), "started")
+        return self._submit(names, Start(), "started")
 
-    def stop(self, name: str | None = None) -> Completion:
+    def stop(self, names: Sequence[str] | None = None) -> Completion:
         """Stop; done when nothing of it is left. The sockets stay open."""
-        return self._submit(name, Stop(), "stopped")
+        return self._submit(names, Stop(), "stopped")
 
-    def restart(self, name: str | None = None) -> Completion:
+    def restart(self, names: Sequence[str] | None = None) -> Completion:
         """Stop, then start."""
-        return self._submit(name, Restart(), "restarted")
+        return self._submit(names, Restart(), "restarted")
 
     def reload(self, name: str | None = None) -> Completion:
         """Replace the processes: one by one, or where two may not run at once, after stopping the old one."""
@@ -185,7 +190,7 @@ class Master:
         watcher = self.supervisor.queue(name).watcher
         count = watcher.signal(signum, only=lambda each: pid in (None, each.pid) and wid in (None, each.wid))
         if not count:
-            raise ControlError(f"{watcher.name}: no such process")
+            raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
         return f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes)}"
 
     def reopen_logs(self) -> None:
@@ -201,10 +206,12 @@ class Master:
         self._on(MasterTrigger.STOP)
         return self._ended
 
-    def _submit(self, name: str | None, job: Job, result: str) -> Completion:
+    def _submit(self, names: Sequence[str] | None, job: Job, result: str) -> Completion:
         self._refuse_when_stopping()
-        if name is not None:
-            return self.supervisor.queue(name).submit(job)
+        if names is not None:
+            named = [self.supervisor.queue(name) for name in names]
+            completions = [queue.submit(job) for queue in named]
+            return completions[0] if len(completions) == 1 else all_of(completions, result)
         queues = [queue for group in self.supervisor.by_priority() for queue in group if _is_meant(queue.watcher, job)]
         return all_of([queue.submit(job) for queue in queues], result)
 

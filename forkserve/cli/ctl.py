@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _ask(arguments: Arguments) -> int:
     path = Path(arguments.socket) if arguments.socket else chosen(arguments.instance, arguments.config)
-    waits = getattr(arguments, "waiting", arguments.verb.name == "reloadconfig")
+    waits = getattr(arguments, "waiting", False)
     telling = progress(path) if waits and not arguments.json else nullcontext()
     try:
         with telling, ControlClient(path, timeout=arguments.timeout) as client:

@@ -15,8 +15,6 @@ _NEVER = "never had an effect in Circus either, ignored"
 _WEB = "the circus-web package is for Python 2 only, ignored"
 
 MASTER = {
-    "endpoint": _NOT_YET,
-    "endpoint_owner": _NOT_YET,
     "pubsub_endpoint": _NOT_YET,
     "stats_endpoint": _NOT_YET,
     "statsd": _NOT_YET,

@@ -16,6 +16,7 @@ from forkserve.config.sockets import SocketOptions
 from forkserve.config.values import (
     at_least,
     boolean,
+    endpoint,
     integer,
     log_level,
     log_output,
@@ -100,6 +101,20 @@ class MasterOptions:
         parse=boolean,
         reload=RESTART,
         cli=("-D", "--daemon"),
+    )
+    endpoint: str | None = option(
+        None,
+        "ZeroMQ address at which circusctl and Circus's clients are served, such as tcp://127.0.0.1:5555 or ipc:///PATH.",
+        parse=endpoint,
+        reload=RESTART,
+        metavar="ADDRESS",
+    )
+    endpoint_owner: str | None = option(
+        None,
+        "User that owns the file of an ipc:// endpoint; `add` then takes only watchers that run as this user.",
+        parse=optional(text),
+        reload=RESTART,
+        metavar="USER",
     )
     check_delay: float = option(
         5.0,

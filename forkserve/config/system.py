@@ -11,6 +11,7 @@ import pwd
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class _Verifier:
             self.folder_of("logoutput", master.logoutput)
         if master.control not in ("auto", "none"):
             self.folder_of("control", master.control)
+        self._endpoints(master)
 
     def socket(self, socket: SocketOptions) -> None:
         self._user("owner", socket.owner)
@@ -94,6 +96,16 @@ class _Verifier:
         folder = Path(path).parent
         if not folder.is_dir():
             self._error(key, f"no such directory: {folder}")
+
+    def _endpoints(self, master: MasterOptions) -> None:
+        self._user("endpoint_owner", master.endpoint_owner)
+        if master.endpoint is None:
+            return
+        if master.endpoint.startswith("ipc://"):
+            self.folder_of("endpoint", master.endpoint.removeprefix("ipc://"))
+        if find_spec("zmq") is None:
+            missing = "not served, since pyzmq is missing: pip install 'forkserve[circus]'"
+            self._note(self.findings.warning, "endpoint", missing)
 
     def _identity(self, watcher: WatcherOptions) -> None:
         """Only root becomes another user; anybody may name himself."""

@@ -24,6 +24,7 @@ __all__ = [
     "at_least",
     "between",
     "boolean",
+    "endpoint",
     "family",
     "integer",
     "is_file",
@@ -205,6 +206,17 @@ def log_output(value: str) -> str:
     """Read where a log goes; Circus's `stdout` is its stderr, and so `-` here."""
     word = value.strip()
     return "-" if word in ("", "stdout") else word
+
+
+def endpoint(value: str) -> str | None:
+    """Read a ZeroMQ address that can be listened at, `tcp://HOST:PORT` or `ipc://PATH`, or nothing from empty text."""
+    word = value.strip()
+    if not word:
+        return None
+    is_tcp = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:/\s]+):(\d+|\*)", word)
+    if not (is_tcp or re.fullmatch(r"ipc://.+", word)):
+        raise ValueError(f"expected tcp://HOST:PORT or ipc://PATH, got {value!r}")
+    return word
 
 
 def is_file(place: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, Self
 from forkserve.control.printable import printable
 from forkserve.errors import ControlError, ExitCode
 
-__all__ = ["ControlClient", "TimedOutError"]
+__all__ = ["ControlClient", "TimedOutError", "refuse_strangers", "refused"]
 
 
 class TimedOutError(ControlError):
@@ -36,18 +36,26 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        _refuse_strangers(self._path)
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
-        credentials = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _refuse_stranger(self._path, "the program that listens there", struct.unpack("3i", credentials)[1])
+        refuse_strangers(self._path, self.sock)
 
 
-def _refuse_strangers(path: Path) -> None:
+def refuse_strangers(path: Path, connection: socket.socket) -> None:
     """Raise ControlError for a socket that another user could have placed: what answers there is no master of ours."""
     _refuse_stranger(path, "its folder", os.stat(path.parent).st_uid)
     _refuse_stranger(path, "it", os.stat(path).st_uid)
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _refuse_stranger(path, "the program that listens there", struct.unpack("3i", credentials)[1])
+
+
+def refused(answer: Any) -> ControlError:
+    """Return the error that an answer with a status of 400 or more stands for."""
+    known = answer if isinstance(answer, dict) else {}
+    error = ControlError(printable(str(known.get("error", "refused"))))
+    error.code = str(known.get("code", error.code))
+    return error
 
 
 def _refuse_stranger(path: Path, what: str, uid: int) -> None:
@@ -102,8 +110,7 @@ class ControlClient:
     def _answer(self, response: http.client.HTTPResponse) -> Any:
         answer = json.loads(response.read() or b"null")
         if response.status >= 400:
-            told = answer.get("error", response.reason) if isinstance(answer, dict) else response.reason
-            raise ControlError(printable(str(told)))
+            raise refused(answer if isinstance(answer, dict) else {"error": response.reason})
         return answer
 
     @contextlib.contextmanager

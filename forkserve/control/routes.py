@@ -23,7 +23,7 @@ from forkserve.control.server import Respond
 from forkserve.control.stream import EventHistory
 from forkserve.control.usage import Meter
 from forkserve.control.verbs import VERBS, Verb
-from forkserve.errors import ControlError, ForkserveError
+from forkserve.errors import ControlError, ForkserveError, UnknownNameError
 from forkserve.master import Master
 from forkserve.suggest import nearest
 from forkserve.supervision.completion import Completion
@@ -58,7 +58,7 @@ class Routes:
         except _Mistake as mistake:
             respond(_error(mistake.status, str(mistake)[:LONGEST], mistake.headers))
         except ForkserveError as error:
-            respond(_error(HTTPStatus.CONFLICT, str(error)))
+            respond(_refused(error))
         except Exception:
             log.exception("a bug in forkserve, please report it: %s %s", request.method, request.path)
             respond(_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
@@ -134,12 +134,19 @@ def _parameters(verb: Verb, request: Request) -> Any:
 
 def _outcome(completion: Completion) -> Reply:
     if completion.error is not None:
-        return _error(HTTPStatus.CONFLICT, str(completion.error))
+        return _refused(completion.error)
     return _json(HTTPStatus.OK, Done(True, completion.result or "done"))
 
 
 def _json(status: HTTPStatus, answer: Any) -> Reply:
     return Reply(status, msgspec.json.encode(answer) + b"\n")
+
+
+def _refused(error: ForkserveError) -> Reply:
+    """Tell why, in words and by a code; a name that is not there is 404, anything else 409."""
+    status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownNameError) else HTTPStatus.CONFLICT
+    body = {"error": str(error), "code": error.code if isinstance(error, ControlError) else ControlError.code}
+    return Reply(status, msgspec.json.encode(body) + b"\n")
 
 
 def _error(status: HTTPStatus, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Reply:

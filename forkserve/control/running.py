@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from forkserve.config.values import signal_name
 from forkserve.control.context import Context
-from forkserve.control.schema import Amount, Done, Nothing, Quitting, SignalTo, StopTarget
+from forkserve.control.schema import Amount, Done, Nothing, ReloadTarget, SignalTo, StopTarget, Waiting
 from forkserve.errors import ControlError
 from forkserve.supervision.completion import Completion
 
 __all__ = ["decr", "incr", "quit", "reload", "reloadconfig", "reopenlogs", "restart", "signal", "start", "stop"]
 
 
+def _named(asked: StopTarget) -> list[str] | None:
+    return asked.watchers if asked.watcher is None else [asked.watcher]
+
+
 def start(context: Context, asked: StopTarget) -> Completion:
-    return context.master.start(asked.watcher)
+    return context.master.start(_named(asked))
 
 
 def stop(context: Context, asked: StopTarget) -> Completion:
-    return context.master.stop(asked.watcher)
+    return context.master.stop(_named(asked))
 
 
 def restart(context: Context, asked: StopTarget) -> Completion:
-    return context.master.restart(asked.watcher)
+    return context.master.restart(_named(asked))
 
 
-def reload(context: Context, asked: StopTarget) -> Completion:
+def reload(context: Context, asked: ReloadTarget) -> Completion:
     return context.master.reload(asked.watcher)
 
 
-def reloadconfig(context: Context, _asked: Nothing) -> Completion:
+def reloadconfig(context: Context, _asked: Waiting) -> Completion:
     return context.master.reload_config()
 
 
@@ -52,5 +56,5 @@ def reopenlogs(context: Context, _asked: Nothing) -> Done:
     return Done(True, "log files reopened")
 
 
-def quit(context: Context, _asked: Quitting) -> Completion:
+def quit(context: Context, _asked: Waiting) -> Completion:
     return context.master.quit()

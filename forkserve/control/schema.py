@@ -16,13 +16,14 @@ __all__ = [
     "Events",
     "Nothing",
     "ProcessReport",
-    "Quitting",
+    "ReloadTarget",
     "Selected",
     "SetOptions",
     "SignalTo",
     "SocketReport",
     "StopTarget",
     "Version",
+    "Waiting",
     "WatcherReport",
 ]
 
@@ -40,9 +41,23 @@ class Selected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StopTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A watcher, or all; with `waiting` false the answer comes at once, and not when the work is done."""
+    """A watcher, several, or all; with `waiting` false the answer comes at once, and not when the work is done."""
 
     watcher: str | None = None
+    watchers: list[str] | None = None
+    waiting: bool = True
+
+
+class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A watcher, or all."""
+
+    watcher: str | None = None
+    waiting: bool = True
+
+
+class Waiting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Only whether to answer when the work is done, or at once."""
+
     waiting: bool = True
 
 
@@ -60,12 +75,6 @@ class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     watcher: str
     count: Count = 1
-    waiting: bool = True
-
-
-class Quitting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The end of forkserve; `waiting` says whether to answer when all has ended, or at once."""
-
     waiting: bool = True
 
 

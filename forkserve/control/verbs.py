@@ -17,13 +17,14 @@ from forkserve.control.schema import (
     Done,
     Events,
     Nothing,
-    Quitting,
+    ReloadTarget,
     Selected,
     SetOptions,
     SignalTo,
     SocketReport,
     StopTarget,
     Version,
+    Waiting,
     WatcherReport,
 )
 
@@ -76,10 +77,10 @@ VERBS: dict[str, Verb] = _by_name(
         Verb(
             "reload",
             "Replace the processes of one watcher, or of all, one by one; the old go when the new are ready.",
-            StopTarget,
+            ReloadTarget,
             words=("watcher",),
         ),
-        Verb("reloadconfig", "Read the configuration again and change only what differs."),
+        Verb("reloadconfig", "Read the configuration again and change only what differs.", Waiting),
         Verb("incr", "Run more processes of a watcher.", Amount, words=("watcher", "count")),
         Verb("decr", "Run fewer processes of a watcher.", Amount, words=("watcher", "count")),
         Verb(
@@ -90,7 +91,7 @@ VERBS: dict[str, Verb] = _by_name(
         ),
         Verb("signal", "Send a signal to the processes of a watcher.", SignalTo, words=("watcher", "signal")),
         Verb("reopenlogs", "Reopen every log file, after they have been moved."),
-        Verb("quit", "Stop everything and end forkserve.", Quitting),
+        Verb("quit", "Stop everything and end forkserve.", Waiting),
     )
 )
 """Every verb by its name, in the order in which help lists them."""

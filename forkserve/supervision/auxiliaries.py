@@ -1,7 +1,7 @@
-"""The master's two companions, kept alive: the guard that outlives it, and the writer of captured output.
+"""The master's companions, kept alive: the guard that outlives it, the writer of captured output, and sidecars.
 
-Rules: both are needed, neither is worth dying for. One that has died is replaced and told everything again; when that
-fails it is said, and supervision goes on without until a later start tries again.
+Rules: the first two are needed, none is worth dying for. One that has died is replaced and told everything again; when
+that fails it is said, and supervision goes on without until a later start tries again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Eve
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
+from forkserve.supervision.sidecar import Sidecar
 
 __all__ = ["AuxiliaryProcesses"]
 
@@ -40,6 +41,7 @@ class AuxiliaryProcesses:
         self._watched = -1
         self._writer_began = loop.now() - YOUNG
         self._delay = 0.0
+        self._sidecars: list[Sidecar] = []
         self._opened: dict[Identity, Output] = {}
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
@@ -51,7 +53,13 @@ class AuxiliaryProcesses:
     def pids(self) -> frozenset[int]:
         """The pids of the companions that live."""
         living = {self._streams.pid, None if self._guard is None else self._guard.pid}
+        living |= {each.pid for each in self._sidecars}
         return frozenset(pid for pid in living if pid is not None) | frozenset(self._closing or ())
+
+    def keep_running(self, sidecar: Sidecar) -> None:
+        """Start a sidecar, and look after it to the end."""
+        self._sidecars.append(sidecar)
+        sidecar.start()
 
     def outputs(self, options: WatcherOptions, identity: Identity) -> Outputs:
         """Open where a process's output goes; raises SpawnError when descriptors have run out."""
@@ -96,7 +104,9 @@ class AuxiliaryProcesses:
         self._streams.reopen()
 
     def reaped(self, pid: int) -> None:
-        """Replace a companion, if it was one that has died."""
+        """Replace a companion or a sidecar, if it was one that has died."""
+        for sidecar in self._sidecars:
+            sidecar.reaped(pid)
         if self._closing is not None:
             self._closing.discard(pid)
         elif self._guard is not None and pid == self._guard.pid:
@@ -112,10 +122,12 @@ class AuxiliaryProcesses:
             self._loop.call_later(self._delay, self._restart_streams)
 
     def close(self) -> None:
-        """Send both home: they end by themselves, and `pids` is empty when they have been reaped."""
+        """Send all home: they end by themselves, and `pids` is empty when they have been reaped."""
         if self._closing is not None:
             return
         self._closing = set(self.pids)
+        for sidecar in self._sidecars:
+            sidecar.close()
         self._unwatch_streams()
         self._streams.close()
         if self._guard is not None:

@@ -24,9 +24,9 @@ from forkserve.supervision.os.spawn import FIRST_SOCKET, SpawnSpec
 from forkserve.unix.privileges import Credentials, resolve
 from forkserve.unix.scoreboard import RecordHandle
 
-__all__ = ["ProcessTemplate", "FdFor", "Outputs", "credentials_of", "mixed_readers", "prepare"]
+__all__ = ["NOT_INHERITED", "ProcessTemplate", "FdFor", "Outputs", "credentials_of", "mixed_readers", "prepare"]
 
-_NOT_INHERITED = frozenset(
+NOT_INHERITED = frozenset(
     {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD}
 )
 """Said to the master by systemd, or by a master above it, and meant for nobody else."""
@@ -174,7 +174,7 @@ class ProcessTemplate:
         options = self.options
         env: dict[str, str] = {}
         if options.copy_env:
-            env = {name: value for name, value in self.inherited.items() if name not in _NOT_INHERITED}
+            env = {name: value for name, value in self.inherited.items() if name not in NOT_INHERITED}
             if options.copy_path:
                 env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         env.update(options.env)

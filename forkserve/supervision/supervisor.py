@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from forkserve.config.model import Config, WatcherOptions
-from forkserve.errors import ControlError
+from forkserve.errors import UnknownNameError
 from forkserve.socketpool import SocketPool
 from forkserve.suggest import nearest
 from forkserve.supervision.barrier import Barrier
@@ -85,7 +85,7 @@ class Supervisor:
         except KeyError:
             known = [each.name for each in self.watchers]
             hint = nearest(name, known) or f"; there is {', '.join(known) or 'none'}"
-            raise ControlError(f"no watcher {name!r}{hint}") from None
+            raise UnknownNameError(f"no watcher {name!r}{hint}", "no-such-watcher") from None
 
     def by_priority(self) -> list[list[JobQueue]]:
         """Return the queues in groups of one priority each, highest first."""

@@ -211,7 +211,7 @@ def test_curl_reads_and_changes_and_is_told_its_mistakes(place: Path) -> None:
         assert curl(place, "/v1/incr", "-d", '{"watcher": "sleeper", "coutn": 1}')[0] == 400
         assert curl(place, "/v1/incr", "-d", "[1]")[0] == 400
         assert curl(place, "/v1/incr", "-d", "{")[0] == 400
-        assert curl(place, "/v1/stop", "-d", '{"watcher": "nobody"}')[0] == 409
+        assert curl(place, "/v1/stop", "-d", '{"watcher": "nobody"}')[0] == 404
         assert curl(place, "/v1/list", "--request-target", "//[")[0] == 400
 
         interrupt_twice(master)

@@ -1,0 +1,64 @@
+"""ZeroMQ sockets with bounds: on the size of a message, on what waits for a peer, and on who may reach a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from urllib.parse import urlsplit
+
+import zmq
+import zmq.asyncio
+
+from forkserve.errors import BindError
+from forkserve.unix.privileges import user_id
+
+__all__ = ["bound", "is_loopback"]
+
+log = logging.getLogger("forkserve.circus")
+
+LARGEST_MESSAGE = 256 * 1024
+"""Bytes of one frame; libzmq ends the connection of a peer that sends more."""
+QUEUE = 1000
+"""Messages that wait for one peer; what comes when there are so many is dropped for that peer."""
+
+
+def bound(context: zmq.asyncio.Context, kind: int, endpoint: str, *, owner: str | None = None) -> zmq.asyncio.Socket:
+    """Return a socket that listens; raises BindError.
+
+    The file of an `ipc://` endpoint is for its owner alone: the user we run as, or `owner`.
+    """
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 500)
+    socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE)
+    socket.setsockopt(zmq.SNDHWM, QUEUE)
+    socket.setsockopt(zmq.RCVHWM, QUEUE)
+    socket.setsockopt(zmq.IPV6, 1)
+    previous = os.umask(0o177)
+    try:
+        socket.bind(endpoint)
+        if owner is not None and endpoint.startswith("ipc://"):
+            os.chown(endpoint.removeprefix("ipc://"), user_id(owner), -1)
+    except (zmq.ZMQError, OSError) as error:
+        socket.close(0)
+        raise BindError(f"{endpoint}: {error.strerror or error}") from None
+    finally:
+        os.umask(previous)
+    _tell(endpoint)
+    return socket
+
+
+def _tell(endpoint: str) -> None:
+    if endpoint.startswith("ipc://"):
+        log.info("listening at %s", endpoint)
+    elif is_loopback(endpoint):
+        log.info("listening at %s, which has no password: every user of this machine may use it", endpoint)
+    else:
+        log.warning("listening at %s, which has no password: whoever reaches it may run commands here", endpoint)
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Tell whether only programs of this machine reach an endpoint."""
+    if not endpoint.startswith("tcp://"):
+        return True
+    host = urlsplit(endpoint).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")

@@ -1,0 +1,164 @@
+"""Circus's control endpoint: its own programs drive forkserve, and what is no request of theirs hurts nobody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from tests.support.circusing import circusctl, circusd_like, endpoint
+from tests.support.forkserving import eventually, running
+
+WATCHERS = """
+[watcher:web]
+cmd = sleep 1000
+numprocesses = 2
+ready_after = 0.05
+
+[watcher:Beat]
+cmd = sleep 1000
+autostart = False
+ready_after = 0.05
+"""
+
+
+@contextmanager
+def dealer(place: Path, kind: int = zmq.DEALER) -> Iterator[zmq.Socket[bytes]]:
+    with zmq.Context() as context, context.socket(kind) as client:
+        client.setsockopt(zmq.LINGER, 0)
+        client.setsockopt(zmq.RCVTIMEO, 15_000)
+        client.connect(endpoint(place))
+        yield client
+
+
+def ask(client: zmq.Socket[bytes], **message: Any) -> dict[str, Any]:
+    client.send(json.dumps(message).encode())
+    answer: dict[str, Any] = json.loads(client.recv())
+    return answer
+
+
+def test_circusctl_drives_watchers_and_waits_for_the_end(tmp_path: Path) -> None:
+    with circusd_like(tmp_path, WATCHERS) as master:
+        assert circusctl(tmp_path, "list").stdout == "beat,web\n"
+        assert circusctl(tmp_path, "status").stdout == "Beat: stopped\nweb: active\n"
+        assert circusctl(tmp_path, "start", "B*", "--waiting").stdout == "ok\n"
+        assert circusctl(tmp_path, "incr", "web", "--waiting").stdout == "3\n"
+        assert circusctl(tmp_path, "stop", "WEB", "--waiting").stdout == "ok\n"
+        assert circusctl(tmp_path, "status").stdout == "Beat: active\nweb: stopped\n"
+
+        unknown = circusctl(tmp_path, "list", "nosuch")
+
+        assert (unknown.returncode, unknown.stderr) == (3, "error: program nosuch not found\n")
+
+        ended = circusctl(tmp_path, "quit", "--waiting")
+
+        assert (ended.returncode, ended.stdout) == (0, "ok\n"), ended.stderr
+        assert master.wait() == 0
+
+
+def test_what_is_no_request_is_refused_and_the_client_goes_on(tmp_path: Path) -> None:
+    garbage = (b"", b"  ", b"{", b"\xff\xfe", b"[]", b'"x"', b'{"id": "a"}', b'{"command": 5}', b"[" * 50_000)
+
+    with circusd_like(tmp_path, WATCHERS), dealer(tmp_path) as client:
+        for each in garbage:
+            client.send(each)
+            answer = json.loads(client.recv())
+
+            assert answer["status"] == "error" and answer["errno"] in (1, 3), each
+
+        client.send_multipart([b"one", b"two", b"three"])
+        cases = (
+            ({"command": "nosuch", "id": 1}, 2),
+            ({"command": "start", "properties": [], "id": 1}, 3),
+            ({"command": "list", "properties": {"name": 7}, "id": 1}, 3),
+            ({"command": "incr", "properties": {"name": "web", "nb": "x"}, "id": 1}, 3),
+            ({"command": "incr", "id": 1}, 3),
+            ({"command": "stop", "properties": {"name": "((a+)+)+", "match": "regex"}, "id": 1}, 3),
+            ({"command": "stop", "properties": {"name": "(", "match": "regex"}, "id": 1}, 3),
+        )
+        for message, errno in cases:
+            answer = ask(client, **message)
+
+            assert (answer["status"], answer["errno"], answer["id"]) == ("error", errno, 1), (message, answer)
+
+        assert ask(client, command="LIST", id="x")["watchers"] == ["beat", "web"]
+
+
+def test_a_cast_is_not_answered_and_a_slow_command_holds_up_no_other(tmp_path: Path) -> None:
+    stubborn = "\n[watcher:stubborn]\ncmd = /bin/sh -c \"trap '' TERM; echo on; while :; do sleep 1000; done\"\n"
+    slow = f"{stubborn}copy_env = True\ngraceful_timeout = 2\nready_after = 0.05\n"
+
+    with circusd_like(tmp_path, WATCHERS + slow) as master, dealer(tmp_path) as client:
+        master.allow("SIGKILL", "killed$")
+        eventually(lambda: "on" in "\n".join(master.lines) or not master.expect("^on$"))
+        client.send(
+            json.dumps({"command": "stop", "properties": {"name": "stubborn", "waiting": True}, "id": 1}).encode()
+        )
+        client.send(json.dumps({"command": "incr", "properties": {"name": "web"}, "msg_type": "cast"}).encode())
+
+        assert ask(client, command="status", properties={"name": "stubborn"}, id=2)["status"] == "stopping"
+        assert json.loads(client.recv())["id"] == 1
+
+        with dealer(tmp_path, zmq.REQ) as request:
+            assert ask(request, command="numwatchers", id=3)["numwatchers"] == 3
+
+
+def test_half_a_frame_or_a_stranger_on_the_socket_hurts_nobody(tmp_path: Path) -> None:
+    strangers = (b"", b"\xff", b"GET / HTTP/1.1\r\n\r\n", b"\xff\0\0\0\0\0\0\0\x01\x7f\x03", os.urandom(4096))
+
+    with circusd_like(tmp_path, WATCHERS):
+        opened = []
+        for each in strangers:
+            stranger = socket.socket(socket.AF_UNIX)
+            stranger.connect(endpoint(tmp_path).removeprefix("ipc://"))
+            stranger.sendall(each)
+            opened.append(stranger)
+
+        assert circusctl(tmp_path, "numprocesses").stdout == "2\n"
+        for stranger in opened:
+            stranger.close()
+
+
+def test_an_endpoint_that_dies_is_served_again(tmp_path: Path) -> None:
+    with circusd_like(tmp_path, WATCHERS) as master:
+        os.kill(_endpoint_pid(master.pid), signal.SIGKILL)
+        master.expect("the circus endpoint .* has died: another takes its place")
+        master.expect("forkserve.circus: listening at")
+
+        assert circusctl(tmp_path, "numprocesses").stdout == "2\n"
+
+
+def test_the_file_of_an_endpoint_is_for_its_owner_alone(tmp_path: Path) -> None:
+    with circusd_like(tmp_path, WATCHERS):
+        assert os.stat(endpoint(tmp_path).removeprefix("ipc://")).st_mode & 0o077 == 0
+
+
+def test_without_pyzmq_one_line_says_what_to_install_and_the_rest_runs(tmp_path: Path) -> None:
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sitecustomize.py").write_text("import sys\nsys.modules['zmq'] = None\n")
+    env = {"PYTHONPATH": str(tmp_path / "without")}
+    config = f"[circus]\nendpoint = {endpoint(tmp_path)}\n{WATCHERS}"
+
+    with running("--control", str(tmp_path / "control"), cwd=tmp_path, config=config, env=env) as master:
+        master.expect(r"stack.ini:2 \[circus\] endpoint: not served.*: pip install 'forkserve\[circus\]'")
+        master.expect(r"web\[2\] .* started")
+
+    command = [sys.executable, "-m", "forkserve", "check", "stack.ini"]
+    checked = subprocess.run(command, cwd=tmp_path, env={**os.environ, **env}, capture_output=True, text=True)
+
+    assert "pip install 'forkserve[circus]'" in checked.stderr + checked.stdout
+
+
+def _endpoint_pid(master: int) -> int:
+    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    (pid,) = [int(each) for each in children if b"circus endpoint" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return pid
