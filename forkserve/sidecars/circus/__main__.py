@@ -1,7 +1,7 @@
 """The program that serves Circus's endpoints: `python -m forkserve.sidecars.circus --control PATH --endpoint ADDRESS`.
 
 forkserve starts it when an endpoint is configured, and replaces it when it has died. It ends by SIGTERM, which
-forkserve sends when all watchers have stopped; whoever waits for that is answered first.
+forkserve sends when all watchers have stopped; clients that wait for that are answered first.
 """
 
 from __future__ import annotations
