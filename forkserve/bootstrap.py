@@ -23,6 +23,7 @@ from forkserve.config.model import Config, MasterOptions
 from forkserve.control.place import default_path
 from forkserve.control.routes import Routes
 from forkserve.control.server import ControlServer
+from forkserve.control.status import StatusService
 from forkserve.control.stream import EventHistory
 from forkserve.errors import ConfigError
 from forkserve.master import SIGNALS, Master
@@ -80,7 +81,11 @@ def run(config: Config, source: ConfigSource) -> int:
         with _master(config, source, pool, signals) as (bus, master):
             history = EventHistory(bus)
             _greet(config, master)
-            with _control(options, source, Routes(master, history)) as control:
+            bus.subscribe(master.observatory.on_event)
+            with (
+                _status(options, bus, master),
+                _control(options, source, Routes(master, history)) as control,
+            ):
                 settle_memory()
                 _run_sidecars(options, control, master)
                 if background is not None:
@@ -122,6 +127,16 @@ def _master(
         master = Master(watchers, loop, signals, auxiliaries=auxiliaries, source=source)
         services.hold, services.seal = master.reloader.hold, master.seal
         yield bus, master
+
+
+@contextlib.contextmanager
+def _status(options: MasterOptions, bus: EventBus, master: Master) -> Iterator[None]:
+    """Answer probes and scrapes; raises BindError."""
+    status = StatusService(master)
+    status.open(options.status_bind)
+    bus.subscribe(status.on_event)
+    with contextlib.closing(status):
+        yield
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, Si
 from forkserve.supervision.jobqueue import JobQueue
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import MASTER, Effect, MasterState, MasterTrigger, step
+from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.orphans import OrphanReaper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
@@ -86,6 +87,9 @@ class Master:
         self._signals = signals
         self._auxiliaries = auxiliaries
         self.reloader = Reloader(supervisor, source, loop)
+        self.observatory = Observatory(supervisor, loop)
+        self.is_booted = False
+        """Whether all that is to be started has once become ready, or was given up."""
         self._to_start: list[JobQueue] = []
         self._to_stop: list[list[JobQueue]] = []
         self._starts: list[Completion] = []
@@ -247,6 +251,7 @@ class Master:
                 with self._barrier(f"the end of pid {each.pid}"):
                     self._auxiliaries.reaped(each.pid)
                     self.reloader.reaped(each.pid)
+                    self.observatory.reaped(each.pid)
             if len(exits) == BATCH and self.loop.now() > enough:
                 self.loop.call_at(self.loop.now(), self._reap)
                 break
@@ -284,6 +289,7 @@ class Master:
 
     def _booted(self) -> None:
         if self.state is MasterState.RUNNING and not self.supervisor.hopeless:
+            self.is_booted = True
             notify("READY=1")
             self.on_booted()
 
@@ -329,6 +335,7 @@ class Master:
                 notify("STOPPING=1")
                 self._to_start.clear()
                 self.reloader.cancel()
+                self.observatory.close()
                 self._to_stop = self.supervisor.by_priority()
                 self._go_on_stopping()
             elif effect is Effect.HURRY:

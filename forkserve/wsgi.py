@@ -36,11 +36,11 @@ class WsgiSite:
     """What all exchanges of one serving share.
 
     `wait(conn, until)` blocks the caller until `until()` holds, and raises OSError if the client goes; where `parks`,
-    an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed, `noted`
-    says that responses go to the access log.
+    an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed, `logged`
+    says that responses go to the access log, `noted` that they do or are counted.
     """
 
-    __slots__ = ("app", "body_in_memory", "forwarding", "keep", "noted", "parks", "responder", "wait")
+    __slots__ = ("app", "body_in_memory", "forwarding", "keep", "logged", "noted", "parks", "responder", "wait")
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class WsgiSite:
         self.body_in_memory = body_in_memory
         self.forwarding = forwarding
         self.keep = True
+        self.logged = False
         self.noted = False
 
     def keep_connections(self, wanted: bool) -> None:

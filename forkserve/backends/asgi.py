@@ -29,9 +29,10 @@ from forkserve.serving.asgi.forwarding import AsgiForwarding
 from forkserve.serving.asgi.lifespan import Lifespan
 from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
 from forkserve.serving.asgi.site import AsgiSite
+from forkserve.serving.engine.counting import counter_of
 from forkserve.serving.engine.driver import LOG_DELAY, Driver, Service
 from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
-from forkserve.serving.engine.limits import Limits
+from forkserve.serving.engine.limits import FOREVER, Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.upkeep import Turns
 from forkserve.serving.engine.wakeup import Wakeup
@@ -158,12 +159,16 @@ class _Serving:
     def _service(self) -> Service:
         options, wakeup = self._run.options, Wakeup()
         access = open_access_log(options.access_log, wakeup)
-        identity = options.proxy.request_id_header
+        identity, counter = (
+            options.proxy.request_id_header,
+            counter_of(self._run.seat, capacity=0, limit=options.timeouts.timeout or FOREVER),
+        )
         return Service(
-            exchange=exchange_factory(self.site, options.asgi, access=access, identity=identity),
+            exchange=exchange_factory(self.site, options.asgi, access=access, counter=counter, identity=identity),
             responder=self.site.responder,
             wakeup=wakeup,
             access=access,
+            counter=counter,
             turns=Turns(keep=self._keep, drain=self._begin_drain, hurry=self._hurry),
         )
 

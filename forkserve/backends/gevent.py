@@ -26,6 +26,7 @@ class _Greenlets:
 
     lock: AbstractContextManager[Any] = nullcontext()
     parks = False
+    capacity = 0
 
     def __init__(self, limit: int) -> None:
         # These import gevent.

@@ -24,7 +24,9 @@ from forkserve.config.serving import (
     TlsOptions,
 )
 from forkserve.errors import UsageError
+from forkserve.serving.counted import CountedExchange, counting
 from forkserve.serving.engine.access import AccessLog
+from forkserve.serving.engine.counting import counter_of
 from forkserve.serving.engine.driver import Driver, Runner, Service
 from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
 from forkserve.serving.engine.limits import Limits
@@ -59,6 +61,8 @@ class WsgiRunner(Runner, Protocol):
 
     parks: bool
     """Whether an exchange whose client reads slowly is left and resumed, or waits by `wait`."""
+    capacity: int
+    """How many exchanges can run at once; 0 where there is no bound."""
 
     def wait(self, conn: Any, until: Callable[[], bool]) -> None:
         """Block the calling application until `until()` holds; returns also when the client has gone."""
@@ -104,13 +108,15 @@ def wsgi_driver(
     )
     wakeup = Wakeup()
     access = open_access_log(options.access_log, wakeup if runner.wakes else None)
-    exchange, start = _bind(site, options, access, holds=not runner.parks, alarm=alarm)
+    counter = counter_of(run.seat, capacity=runner.capacity, limit=limits.run)
+    exchange, start = _bind(site, options, access, counter, holds=not runner.parks, alarm=alarm)
     service = Service(
         exchange=exchange,
         responder=site.responder,
         wakeup=wakeup,
         start=start,
         access=access,
+        counter=counter,
         turns=Turns(keep=site.keep_connections),
     )
     driver = Driver(listenings, limits, service, runner, run)
@@ -120,7 +126,7 @@ def wsgi_driver(
 
 
 def _bind(
-    site: WsgiSite, options: ServingOptions, access: AccessLog | None, *, holds: bool, alarm: Any
+    site: WsgiSite, options: ServingOptions, access: AccessLog | None, counter: Any, *, holds: bool, alarm: Any
 ) -> tuple[Any, Callable[[Any], None] | None]:
     """Return what makes exchanges of this site, of the class that the options ask for, and what runs one on the spot.
 
@@ -131,19 +137,25 @@ def _bind(
     bases: list[type[Any]] = []
     log = None
     if access is not None:
-        site.noted = True
+        site.logged = True
         logged, more = logging_by(access)
         bases.append(logged)
         bound |= more
         log = None if access.timed else access.write
+    if counter is not None:
+        bases.append(CountedExchange)
+        bound["counter"] = counter
+    site.noted = site.logged or counter is not None
     if options.proxy.request_id_header:
         bound["header"] = options.proxy.request_id_header
         bound["variable"] = variable_of(options.proxy.request_id_header)
         bases.insert(0, WsgiIdentified)
     exchange = type("BoundExchange", (*bases, WsgiExchange), bound)
     if hot is None:
-        return exchange, None
-    caller = hot.Caller(exchange, WsgiExchange, site, alarm, log, VARIABLES, (RequestLine, Fields, PreparedHead))
+        return (exchange if counter is None else counting(counter, exchange)), None
+    caller = hot.Caller(
+        exchange, WsgiExchange, site, alarm, log, counter, VARIABLES, (RequestLine, Fields, PreparedHead)
+    )
     return caller.begin, None if alarm is None else caller.start
 
 

@@ -23,6 +23,7 @@ class _Inline:
     lock: AbstractContextManager[Any] = nullcontext()
     wakes = False
     parks = True
+    capacity = 1
 
     def __init__(self, alarm: Alarm) -> None:
         self.alarm = alarm

@@ -81,7 +81,7 @@ class _Pool:
 
     def __init__(self, size: int) -> None:
         self.lock: AbstractContextManager[Any] = threading.Lock()
-        self.size = size
+        self.size = self.capacity = size
         self.threads: list[_Thread] = []
         self.mutex = threading.Lock()
         self.idle: list[_Thread] = []

@@ -19,9 +19,8 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from forkserve.serving.engine.limits import FOREVER
+from forkserve.serving.engine.limits import FOREVER, GRACE
 from forkserve.serving.engine.native import allocate_lock, get_ident, start_new_thread
-from forkserve.serving.engine.upkeep import GRACE
 from forkserve.serving.failure import TimedOut, log_overdue
 from forkserve.unix.deafness import leave_signals_to_main
 

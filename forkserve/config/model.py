@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from forkserve.config.address import Address
 from forkserve.config.options import MISSING, Origin, ReloadCost, option
 from forkserve.config.sockets import SocketOptions
 from forkserve.config.values import (
@@ -18,6 +19,7 @@ from forkserve.config.values import (
     boolean,
     endpoint,
     integer,
+    local_address,
     log_level,
     log_output,
     member,
@@ -94,6 +96,14 @@ class MasterOptions:
         reload=RESTART,
         cli=("--control",),
         metavar="PATH|none",
+    )
+    status_bind: Address | None = option(
+        None,
+        "Where the master answers /livez, /readyz, /startupz, /metrics: IP:PORT, unix:PATH, or a port of 127.0.0.1.",
+        parse=optional(local_address),
+        reload=LIVE,
+        cli=("--status-bind",),
+        metavar="ADDRESS",
     )
     daemon: bool = option(
         False,

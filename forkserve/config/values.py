@@ -6,11 +6,13 @@ came. A check takes the parsed value and returns what is wrong with it, or None.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 import shlex
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from functools import wraps
 from socket import AddressFamily, SocketKind
@@ -28,6 +30,7 @@ __all__ = [
     "family",
     "integer",
     "is_file",
+    "local_address",
     "log_level",
     "log_output",
     "member",
@@ -173,6 +176,25 @@ def paths(value: str) -> tuple[str, ...]:
 def address(value: str) -> Address:
     """Read an address to listen at; see `forkserve.config.address`."""
     return parse_address(value)
+
+
+def local_address(value: str) -> Address:
+    """Read an address that is for few: a port alone is one of 127.0.0.1, and no name but localhost is looked up."""
+    word = value.strip()
+    found = parse_address(f"127.0.0.1:{word.removeprefix(':')}" if word.removeprefix(":").isdecimal() else word)
+    if found.host == "localhost":
+        found = replace(found, host="127.0.0.1")
+    if found.fd is not None or (found.path is None and not _is_ip(found.host)):
+        raise ValueError(f"expected IP:PORT, [IPV6]:PORT, PORT, unix:PATH or unix:@NAME, got {value!r}")
+    return found
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def family(value: str) -> AddressFamily:

@@ -29,21 +29,26 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request: `path` is decoded, `query` holds the last value of each name, `body` is raw JSON or empty."""
+    """A whole request: `path` is decoded, `query` holds the last value of each name, `body` is raw JSON or empty.
+
+    `accept` is the field of this name, or empty.
+    """
 
     method: str
     path: str
     query: dict[str, str]
     body: bytes
+    accept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply; `body` is JSON."""
+    """A whole reply; `body` is JSON, unless `media_type` says otherwise."""
 
     status: HTTPStatus
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    media_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ class ControlExchange:
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return b""
         headers = [
-            ("Content-Type", "application/json"),
+            ("Content-Type", reply.media_type),
             ("Content-Length", str(len(reply.body))),
             ("Cache-Control", "no-store"),
             *reply.headers,
@@ -153,4 +158,5 @@ def _request(head: h11.Request, body: bytes) -> Request:
         split = urlsplit(head.target.decode("ascii", "replace"))
     except ValueError as error:
         raise RequestRefused(HTTPStatus.BAD_REQUEST, f"the target is no address: {error}") from None
-    return Request(head.method.decode("ascii"), unquote(split.path), dict(parse_qsl(split.query)), body)
+    accept = b",".join(value for name, value in head.headers if name == b"accept").decode("latin-1")
+    return Request(head.method.decode("ascii"), unquote(split.path), dict(parse_qsl(split.query)), body, accept)

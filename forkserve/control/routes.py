@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 
 from forkserve.control.commands import COMMANDS
+from forkserve.control.connection import Respond
 from forkserve.control.context import Context, Steps
 from forkserve.control.http import Reply, Request, StreamReply
 from forkserve.control.printable import printable
 from forkserve.control.schema import Done
-from forkserve.control.server import Respond
 from forkserve.control.stream import EventHistory
 from forkserve.control.usage import Meter
 from forkserve.control.verbs import VERBS, Verb

@@ -37,11 +37,13 @@ class Bodiless:
 class BaseExchange:
     """A request on a connection, for a site: what all exchanges of one serving share."""
 
-    __slots__ = ("conn", "fields", "line")
+    __slots__ = ("conn", "fields", "line", "since")
     conn: Any
     """The `Transport` of the interface."""
     line: RequestLine
     fields: Fields
+    since: float
+    """The instant at which the loop found its head, where requests are counted."""
     keeper: ClassVar[str]
     """Name of the attribute that keeps the request's body, or is None."""
     site: ClassVar[Any]

@@ -21,11 +21,13 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.events import DeadlineMissed, OrphansRemain, ProcessStarted, StopRequested
+from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import KILL_PATIENCE, OrphanedGroup, Process, Stopping, lateness
 from forkserve.supervision.spawning import Resources, SpawnServices, start
+from forkserve.unix.counters import PageReading
 from forkserve.unix.notify import PORTION
 from forkserve.unix.scoreboard import Order, Scoreboard
 from forkserve.wording import signal_name
@@ -62,6 +64,7 @@ class Processes:
         self._turn = 0.0
         self._ended_in_turn = 0
         self.board = Scoreboard()
+        self.figures = WatcherFigures()
         self._by_pid: dict[int, Process] = {}
         self._resources: dict[int, Resources] = {}
         self._services = services
@@ -217,6 +220,9 @@ class Processes:
             self._close_report(process)
         if process.notify >= 0:
             self._services.loop.unwatch(process.notify)
+        with Barrier(self._services.emit, f"the counters of {process}"):
+            self.count(process)
+        self.figures.forget(process.number)
         process.notify = process.record = -1
         process.deaf_until = None
         # siblings share the board's memory and bell: the slot must not pay for what one of them does to it
@@ -236,6 +242,15 @@ class Processes:
         )
         self.groups.append(OrphanedGroup(pgid=leader.pid, leader=str(leader), killed=killed, deadline=deadline))
         self.look_after_groups()
+
+    def count(self, process: Process) -> PageReading | None:
+        """Take what a process has counted into the totals of its generation; returns the reading, if there is one."""
+        if process.record < 0:
+            return None
+        reading = self.board.page(process.record)
+        now = self._services.loop.now()
+        self.figures.take(process.number, process.generation, reading, begun=process.started_at, now=now)
+        return reading
 
     def look_after_groups(self) -> bool:
         """Forget the groups that have ended, and those that even SIGKILL does not end; True when there were any."""

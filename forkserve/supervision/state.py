@@ -21,6 +21,7 @@ from forkserve.config.model import Config
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.jobqueue import JobQueue, Underway
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.process import OrphanedGroup, Process
@@ -87,6 +88,7 @@ def _from_queue(queue: JobQueue) -> Data:
         "groups": [_plain(group) for group in watcher.processes.groups],
         "outlook": _plain(population.outlook),
         "board": _from_board(watcher.processes.board),
+        "figures": _plain(watcher.processes.figures),
         "rehearsal": _plain(watcher.rehearser.current),
         "jobs": _from_jobs(queue),
     }
@@ -166,6 +168,7 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
     processes = watcher.processes
     processes.made = data["made"]
     processes.board = Scoreboard.restore(**data["board"])
+    processes.figures = msgspec.convert(data["figures"], WatcherFigures, str_keys=True)
     for each in data["processes"]:
         process = msgspec.convert(each, Process)
         processes.keep(process, _resources_of(process, processes.board, services))

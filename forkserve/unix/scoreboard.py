@@ -7,12 +7,15 @@ it. Beside each record is an order, which the master alone writes and its proces
 are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. A process that does not
 take part leaves its record as the master made it, `STARTING`, and counts for nobody.
 
+Behind the records each of them has a page of counters (`counters`), which the process writes and the master reads.
+
 The layout is documented in docs/scoreboard.md, for programs in any language. Memory is sparse: a page that no record in
 use lies in costs nothing.
 
 Every process that has the memory can write all of it, and may be broken or hostile. So supervision depends on nothing
-in it: which records are taken the master keeps to itself. A worker reads numbers that may be anything, and bounds each
-before it counts with it, by the size of the memory here, by plausibility in `serving.engine.fairness`.
+in it: which records are taken the master keeps to itself, and what it reads it bounds, as `supervision.figures` says. A
+worker reads numbers that may be anything, and bounds each before it counts with it, by the size of the memory here, by
+plausibility in `serving.engine.fairness`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from forkserve.config.handover import SCOREBOARD
+from forkserve.unix.counters import PAGE, PageReading, read_page
 
 __all__ = [
     "CAPACITY",
@@ -52,9 +56,12 @@ CAPACITY = 4095
 """Records of a board: with the header 256 KiB of address space; processes beyond them share without looking."""
 ORDERS = HEADER + CAPACITY * RECORD
 """Where the orders begin, in words: behind the last record."""
-SIZE = (ORDERS + CAPACITY) * 8
+MAPPED = (ORDERS + CAPACITY) * 8
+"""Bytes that all look at; the pages of counters begin at the next multiple of their size."""
+PAGES = -(-MAPPED // PAGE) * PAGE
+SIZE = PAGES + CAPACITY * PAGE
 _SEEN = struct.Struct("=qqqqdd16x")
-_MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE, _ORDERS = range(7)
+_MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE, _ORDERS, _PAGES = range(8)
 
 
 class RecordState(IntEnum):
@@ -108,12 +115,12 @@ class Scoreboard:
             os.ftruncate(fd, SIZE)
             # Else a process that shortens it would kill its siblings: SIGBUS (mmap(2)).
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-            words = memoryview(mmap.mmap(fd, SIZE)).cast("q")
+            words = memoryview(mmap.mmap(fd, MAPPED)).cast("q")
             bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         except OSError:
             os.close(fd)
             raise
-        for place, value in enumerate((MAGIC, VERSION, HEADER * 8, RECORD * 8, CAPACITY, 0, ORDERS * 8)):
+        for place, value in enumerate((MAGIC, VERSION, HEADER * 8, RECORD * 8, CAPACITY, 0, ORDERS * 8, PAGES)):
             words[place] = value
         self.fd, self.bell, self._words = fd, bell, words
 
@@ -122,7 +129,7 @@ class Scoreboard:
         """Return a board again that another one held by these descriptors; raises OSError."""
         board = cls()
         if bell >= 0:
-            board._words = memoryview(mmap.mmap(fd, SIZE)).cast("q")
+            board._words = memoryview(mmap.mmap(fd, MAPPED)).cast("q")
             board.fd, board.bell, board._taken = fd, bell, set(taken)
         return board
 
@@ -172,6 +179,15 @@ class Scoreboard:
         base = HEADER + index * RECORD
         for place in (*range(base, base + RECORD), ORDERS + index):
             self._words[place] = 0
+        os.pwrite(self.fd, bytes(PAGE), PAGES + index * PAGE)
+
+    def record(self, index: int) -> tuple[int, int, int, int, float, float]:
+        """Return state, generation, pid, connections, turn and full of a record, as its process has written them."""
+        return _SEEN.unpack_from(self._words.cast("B"), (HEADER + index * RECORD) * 8)
+
+    def page(self, index: int) -> PageReading:
+        """Return the counters of a record that is taken."""
+        return read_page(os.pread(self.fd, PAGE, PAGES + index * PAGE))
 
     def ring(self) -> None:
         """Have all processes look."""
@@ -217,7 +233,9 @@ class OwnRecord:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size < HEADER * 8 or status.st_size % 8:
             raise ValueError(f"descriptor {fd} is no scoreboard")
-        self._memory = mmap.mmap(fd, 0)
+        (pages,) = struct.unpack_from("=q", os.pread(fd, HEADER * 8, 0), _PAGES * 8)
+        has_pages = pages >= MAPPED and not pages % 8 and 0 <= index < (status.st_size - pages) // PAGE
+        self._memory = mmap.mmap(fd, pages if has_pages else 0)
         self._words = words = memoryview(self._memory).cast("q")
         if words[_MAGIC] != MAGIC:
             raise ValueError(f"descriptor {fd} is no scoreboard")
@@ -234,6 +252,10 @@ class OwnRecord:
         if not _is_eventfd(bell):
             raise ValueError(f"descriptor {bell} is no eventfd")
         self._order = words[_ORDERS] // 8 + index if HEADER * 8 <= words[_ORDERS] < len(words) * 8 else len(words)
+        self.page: memoryview | None = None
+        """This process's own counters; None where the board has none."""
+        if has_pages:
+            self.page = _map(fd, pages + index * PAGE, PAGE)
         self.words[Field.PID] = os.getpid()
         self.words[Field.STATE] = RecordState.STARTING
         self.words[Field.CONNECTIONS] = 0
@@ -267,6 +289,12 @@ class OwnRecord:
         os.set_inheritable(self.fd, True)
         os.set_inheritable(self.bell, True)
         return {SCOREBOARD: f"{self.fd}:{self.bell}:{self.index}"}
+
+
+def _map(fd: int, at: int, size: int) -> memoryview:
+    """Map a part of a file; where it begins need not be where a page of the machine does."""
+    more = at % mmap.ALLOCATIONGRANULARITY
+    return memoryview(mmap.mmap(fd, more + size, offset=at - more))[more : more + size]
 
 
 def take_seat(environ: MutableMapping[str, str]) -> OwnRecord | None:

@@ -102,7 +102,13 @@ class Forkserve:
     def children(self) -> list[Relation]:
         """Return the living processes that it supervises, in order of pid, without its companions."""
         # what has the master's own title is on its way to be a companion or a program
-        companions = ("forkserve: guard", "forkserve: log", "forkserve: master", "forkserve: reading")
+        companions = (
+            "forkserve: guard",
+            "forkserve: log",
+            "forkserve: master",
+            "forkserve: reading",
+            "forkserve: measures",
+        )
         titles = {each: _title(each.pid) for each in children_of(self.pid)}  # none of one that is just ending
         return [each for each, title in titles.items() if title and not title.startswith(companions)]
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from forkserve.control.client import ControlClient, TimedOutError
+from forkserve.control.connection import STREAM_LIMIT, Respond
 from forkserve.control.http import BODY_LIMIT, Reply, Request, StreamReply
-from forkserve.control.server import MOST_CONNECTIONS, STREAM_LIMIT, ControlServer, Respond
+from forkserve.control.server import MOST_CONNECTIONS, ControlServer
 from forkserve.errors import BindError, ControlError
 
 

@@ -16,8 +16,10 @@ import pytest
 
 from forkserve.config.handover import SCOREBOARD
 from forkserve.supervision.os.spawn import SpawnSpec
+from forkserve.unix.counters import PAGE, PageReading
 from forkserve.unix.scoreboard import (
     CAPACITY,
+    PAGES,
     RECORD,
     SIZE,
     Field,
@@ -66,11 +68,12 @@ def test_the_header_is_as_documented(board: Scoreboard) -> None:
     taken(board)
     taken(board)
 
-    magic, *numbers = struct.unpack("=8s6q", os.pread(board.fd, 56, 0))
+    magic, *numbers = struct.unpack("=8s7q", os.pread(board.fd, 64, 0))
 
     assert magic == b"fksboard"
-    assert numbers == [1, 64, 64, CAPACITY, 2, 64 + CAPACITY * 64]
-    assert os.fstat(board.fd).st_size == 64 + CAPACITY * 64 + CAPACITY * 8
+    assert numbers == [1, 64, 64, CAPACITY, 2, 64 + CAPACITY * 64, PAGES]
+    assert PAGES >= 64 + CAPACITY * 64 + CAPACITY * 8
+    assert os.fstat(board.fd).st_size == PAGES + CAPACITY * 8192
 
 
 def test_a_record_is_written_by_the_master_then_by_the_process(board: Scoreboard) -> None:
@@ -233,7 +236,11 @@ os.write(bell, struct.pack("=Q", 1))
 WORDS = [-(2**63), -(10**12), -1, 0, CAPACITY, CAPACITY + 1, 10**12, 2**63 - 1]
 
 
-def scribble(board: Scoreboard, value: int, *, first: int = 0, last: int = SIZE // 8) -> None:
+WRITTEN = 64 + CAPACITY * 64 + 8 * PAGE
+"""Bytes of the memory that a test writes over: all records, and some pages of counters."""
+
+
+def scribble(board: Scoreboard, value: int, *, first: int = 0, last: int = WRITTEN // 8) -> None:
     """Write one value over words of the memory, as a process that shares it can."""
     with mmap.mmap(board.fd, SIZE) as memory:
         memory[first * 8 : last * 8] = struct.pack("=q", value) * (last - first)
@@ -250,6 +257,29 @@ def test_the_master_believes_nothing_in_the_memory(board: Scoreboard, value: int
     assert taken(board, generation=5).index == 1
     assert record(board, 1) == (RecordState.STARTING, 5, 0, 0, 0.0, 0.0)
     assert struct.unpack("=q", os.pread(board.fd, 8, 40)) == (4,)
+
+
+@pytest.mark.parametrize("value", WORDS)
+def test_a_worker_maps_no_counters_where_the_header_lies(board: Scoreboard, value: int) -> None:
+    for word in (7,):
+        place = taken(board)
+        with mmap.mmap(board.fd, SIZE) as memory:
+            before = memory[word * 8 : word * 8 + 8]
+            memory[word * 8 : word * 8 + 8] = struct.pack("=q", value)
+            seat = take_seat({SCOREBOARD: place.variable(board.fd, board.bell)})
+            memory[word * 8 : word * 8 + 8] = before
+        assert seat is None or seat.page is None
+
+
+@pytest.mark.parametrize("value", WORDS)
+def test_counters_of_any_content_are_read_and_cleared_with_the_record(board: Scoreboard, value: int) -> None:
+    place = taken(board)
+    scribble(board, value)
+
+    page = board.page(place.index)
+    assert page.begun >= 0 <= page.beat
+    place.release()
+    assert board.page(place.index) == PageReading()
 
 
 @pytest.mark.parametrize("value", WORDS)

@@ -96,7 +96,7 @@ class AsgiExchange(AsgiResponse):
         site = self.site
         try:
             scope = site.scope(self.conn, self.line, self.fields, site.state)
-            if site.noted:
+            if site.logged:
                 self.note_scope(scope)
             await site.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request

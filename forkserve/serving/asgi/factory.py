@@ -13,6 +13,7 @@ from forkserve.serving.asgi.identified import AsgiIdentified
 from forkserve.serving.asgi.scope import FORWARDED, MODERN, ScopeTemplate, correct
 from forkserve.serving.asgi.site import AsgiSite, AsgiTransport
 from forkserve.serving.asgi.stage import ResponseStage
+from forkserve.serving.counted import CountedExchange, counting
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.refusal import Refusal
@@ -31,27 +32,35 @@ if hot is not None:
 Factory = Callable[[AsgiTransport, RequestLine, Fields], Any]
 
 
-def exchange_factory(site: AsgiSite, options: AsgiOptions, *, access: Any = None, identity: str = "") -> Factory:
+def exchange_factory(
+    site: AsgiSite, options: AsgiOptions, *, access: Any = None, counter: Any = None, identity: str = ""
+) -> Factory:
     """Return what makes the exchange of a request; it raises Refusal for a handshake that is none.
 
     `access` is the `forkserve.serving.engine.access.AccessLog` that is to have a line of each, if any; `identity`
-    is the field with the id of a request, if any.
+    is the field with the id of a request, if any; `counter` is what counts them, if anything does.
     """
-    site.noted = access is not None or bool(identity)
+    site.logged = access is not None or bool(identity)
+    site.noted = site.logged or counter is not None
     bases: list[type[Any]] = [AsgiIdentified] if identity else []
     bound: dict[str, Any] = {"__slots__": (), "site": site, "header": identity}
     if access is not None:
         logged, more = logging_by(access)
         bases.append(logged)
         bound |= more
+    if counter is not None:
+        bases.append(CountedExchange)
+        bound["counter"] = counter
     http: Any = type("BoundExchange", (*bases, AsgiExchange), bound)
     if hot is not None:
         pattern = http(None, None, Fields([], None, True))
         log = access.write if access is not None and not access.timed else None
         kinds = RequestLine, Fields, PreparedHead
         scopes = site.scope, ScopeTemplate, MODERN, FORWARDED, correct
-        sender = hot.Sender(pattern, AsgiExchange, site, log, ResponseStage, scopes, kinds)
+        sender = hot.Sender(pattern, AsgiExchange, site, log, counter, ResponseStage, scopes, kinds)
         http, site.scope = sender.begin, sender.scope
+    elif counter is not None:
+        http = counting(counter, http)
     upgraded = _websockets(options, bases, bound) if find_spec("websockets") is not None else _refuse
 
     def exchange_for(conn: AsgiTransport, line: RequestLine, fields: Fields) -> Any:
@@ -84,11 +93,14 @@ def _websockets(options: AsgiOptions, bases: list[type[Any]], answering: dict[st
         if fields.content_length or fields.chunked:
             raise Refusal(400, "a WebSocket handshake with a body")
         try:
-            return bound(conn, line, fields)
+            session = bound(conn, line, fields)
         except BadHandshake as error:
             # RFC 6455 section 4.4: a client of another version learns which one is spoken here.
             spoken = (("Sec-WebSocket-Version", "13"),)
             raise Refusal(error.status, "a bad WebSocket handshake", spoken) from error
+        if "counter" in answering:
+            answering["counter"].begin(session.answer)
+        return session
 
     return make
 

@@ -196,7 +196,7 @@ class WebSocketSession(Bodiless):
     async def run(self) -> None:
         """Call the application and see to it that its socket ends."""
         scope = websocket_scope(self.conn, self.line, self.fields, self.site.state, self.handshake.subprotocols)
-        if self.site.noted:
+        if self.site.logged:
             self.answer.note_scope(scope)
         try:
             await self.site.app(scope, self.receive, self.send)

@@ -165,6 +165,7 @@ class Connection:
                 if not self.patient and self.body is None:
                     # The limit is one on silence: what is sent moves it.
                     self.owner.moved = now = time.monotonic()
+                    self.owner.counter.beat(now)
                     self.deadline = now + self.owner.limits.run
                 return True
             data = memoryview(data)[sent:]

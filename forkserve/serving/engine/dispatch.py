@@ -8,6 +8,7 @@ same in C, which besides reads most heads, and starts requests that are whole wi
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from forkserve.serving.engine.connection import Connection
@@ -43,9 +44,10 @@ class ReadyQueue:
         self._on_fault = on_fault
         self._events: list[tuple[int, int]] = []
 
-    def wait(self, timeout: float | None) -> None:
-        """Wait for events, at most `timeout` seconds (None: for ever)."""
+    def wait(self, timeout: float | None) -> float:
+        """Wait for events, at most `timeout` seconds (None: for ever); returns the instant after it (monotonic)."""
         self._events = self._loop.epoll.poll(timeout, BATCH)
+        return monotonic()
 
     def serve(self) -> None:
         """Do what the events ask for."""

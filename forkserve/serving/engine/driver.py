@@ -45,10 +45,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from forkserve.serving.counted import RequestCounter
 from forkserve.serving.engine.acceptor import Acceptor
 from forkserve.serving.engine.access import AccessLog
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.connections import Connections
+from forkserve.serving.engine.counting import Uncounted
 from forkserve.serving.engine.dispatch import ready_queue
 from forkserve.serving.engine.faults import Faults
 from forkserve.serving.engine.gate import cap_of
@@ -69,6 +71,8 @@ __all__ = ["LOG_DELAY", "Driver", "Runner", "Service"]
 
 LOG_DELAY = 0.05
 """Seconds that lines of the access log wait for others."""
+PULSE = 1.0
+"""Seconds at most between two signs of life of a loop that waits for one client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,8 @@ class Service:
     """What a driver serves.
 
     `exchange` makes the object of one request. `start` runs it, by default `runner.start`. `wakeup` is what the access
-    log wakes the loop by, as far as it has to. `turns` is called when serving begins to end.
+    log wakes the loop by, as far as it has to; `counter` counts requests, if anything does.
+    `turns` is called when serving begins to end.
     """
 
     exchange: Factory
@@ -84,6 +89,7 @@ class Service:
     wakeup: Wakeup
     start: Callable[[Any], None] | None = None
     access: AccessLog | None = None
+    counter: RequestCounter | None = None
     turns: Turns = field(default_factory=Turns)
 
 
@@ -111,6 +117,8 @@ class Driver:
         self._next_sweep = self.now
         self._todo: deque[Connection] = deque()
         self._runner = runner
+        self.counter: RequestCounter = service.counter or Uncounted()
+        self.in_child.append(self.counter.close)
         self._wakeup = service.wakeup
         self._watch(service.wakeup.fd, service.wakeup.clear)
         self._compose(listenings, service, run)
@@ -182,8 +190,7 @@ class Driver:
         queue, policy = self.ready_queue, self._policy
         now = self.now
         try:
-            queue.wait(timeout)
-            self.now = now = time.monotonic()
+            self.now = self.counter.turn = now = queue.wait(timeout)
             policy.turn_clock[TURN] = now
             if now >= self._next_sweep:
                 self._next_sweep = self._upkeep.sweep(now, now - self._next_sweep)
@@ -202,6 +209,7 @@ class Driver:
             return LOG_DELAY
         if self.connections.by_fd or self._upkeep.busy:
             return max(0.0, self._next_sweep - time.monotonic())
+        self.counter.settle(0)
         return None
 
     def sweep_by(self, instant: float) -> None:
@@ -234,10 +242,11 @@ class Driver:
         """Wait for the next event of this connection and serve it, while the application keeps the loop."""
         poller = poll()
         poller.register(conn.fd, conn.events)
-        for _, event in poller.poll(max(0, min(conn.deadline - self.now, 3600)) * 1000):
+        for _, event in poller.poll(max(0, min(conn.deadline - self.now, PULSE)) * 1000):
             self._http1.handle(conn, event)
             return
         self.now = time.monotonic()
+        self.counter.beat(self.now)
         if conn.deadline <= self.now:
             self.connections.lose(conn)
 

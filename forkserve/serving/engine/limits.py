@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from forkserve.config.serving import HttpLimits, ServingOptions
 
-__all__ = ["FOREVER", "Limits"]
+__all__ = ["FOREVER", "GRACE", "Limits"]
 
 FOREVER = float("inf")
+GRACE = 2.0
+"""Seconds in which an interrupted request has to end."""
 
 
 @dataclass(frozen=True, slots=True)

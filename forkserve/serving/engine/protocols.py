@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from forkserve.serving.counted import RequestCounter
 from forkserve.serving.engine.limits import Limits
 
 __all__ = ["FINISHED", "Exchange", "EngineLoop", "ConnectionOwner", "Runner"]
@@ -105,6 +106,8 @@ class Runner(Protocol):
 
 class ConnectionOwner(Protocol):
     """What a connection needs of the loop that serves it."""
+
+    counter: RequestCounter
 
     now: float
     """When the turn of the loop began (monotonic)."""

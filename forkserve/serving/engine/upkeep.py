@@ -19,7 +19,7 @@ from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.connections import Connections
 from forkserve.serving.engine.faults import Faults
 from forkserve.serving.engine.lifetime import LifetimeWatch
-from forkserve.serving.engine.limits import FOREVER
+from forkserve.serving.engine.limits import FOREVER, GRACE
 from forkserve.serving.engine.memory import Memory
 from forkserve.serving.engine.phases import Phase
 from forkserve.serving.engine.protocols import FINISHED, EngineLoop, Runner
@@ -28,12 +28,10 @@ from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Responder
 from forkserve.unix.scoreboard import Order, OwnRecord
 
-__all__ = ["GRACE", "Parts", "Serving", "Turns", "Upkeep"]
+__all__ = ["Parts", "Serving", "Turns", "Upkeep"]
 
 log = logging.getLogger("forkserve.engine")
 
-GRACE = 2.0
-"""Seconds in which an interrupted request has to end."""
 LATE = 0.1
 """Seconds by which a look may be late without an effect on deadlines."""
 LAST_CALL = 1.0
@@ -108,6 +106,7 @@ class Upkeep:
                 self._expire(conn)
             except BaseException as error:  # noqa: BLE001 - the fault barrier of one connection
                 parts.faults.of(conn.fd, error)
+        self._loop.counter.settle(sum(_runs(conn) for conn in self._connections.values()))
         self._acceptor.sweep(now)
         parts.memory.sweep()
         if not self._acceptor.draining and (reason := self._lifetime.reason(now)):
@@ -199,3 +198,8 @@ class Upkeep:
         for conn in self._connections.values():
             if conn.phase in (Phase.IDLE, Phase.FIRST_BYTE):
                 conn.deadline = min(conn.deadline, now + LAST_CALL)
+
+
+def _runs(conn: Connection) -> bool:
+    """Tell whether a request runs on a connection; a WebSocket is none any more."""
+    return conn.exchange is not None and conn.exchange is not FINISHED and conn.receive is None

@@ -1,5 +1,6 @@
 /* Exact shortcuts of `whole` and `prepare` of forkserve.serving.http.response.Responder, for what it remembers. */
 #include "answer.h"
+#include "counter.h"
 #include "taken.h"
 
 #define JOINED 65536  /* bytes of body from which on head and body go out apart: forkserve.serving.http.response.JOINED */
@@ -13,7 +14,7 @@ int
 learn_answers(PyObject *exchange, PyObject *const kinds[3], PyObject *responder)
 {
     struct answers *at = &answers;
-    const struct wanted of_exchange[] = {{"conn", &at->conn}, {"fields", &at->fields}, {"line", &at->line}, {NULL, NULL}};
+    const struct wanted of_exchange[] = {{"conn", &at->conn}, {"fields", &at->fields}, {"line", &at->line}, {"since", &at->since}, {NULL, NULL}};
     const struct wanted of_prepared[] = {
         {"code", &at->code}, {"head", &at->head}, {"length", &at->length}, {"plain", &at->plain_head}, {NULL, NULL}};
     const struct wanted of_responder[] = {{"end", &at->end}, {NULL, NULL}};
@@ -100,14 +101,16 @@ note_line(PyObject *exchange, PyObject *log, PyObject *address, PyObject *code, 
 }
 
 int
-note_answer(PyObject *exchange, PyObject *log, PyObject *address, PyObject *prepared, Py_ssize_t size)
+note_answer(PyObject *exchange, PyObject *counter, PyObject *log, PyObject *address, PyObject *prepared, Py_ssize_t size)
 {
     PyObject *count = PyLong_FromSsize_t(size), *done;
     if (count == NULL)
         return -1;
     PyObject *code = Py_NewRef(SLOT(prepared, answers.code));
-    if (log != Py_None && address != NULL && PyUnicode_CheckExact(address))
+    if (log != Py_None && address != NULL && PyUnicode_CheckExact(address)) {
+        count_end(counter, exchange, code);
         done = note_line(exchange, log, address, code, count);
+    }
     else
         done = PyObject_CallMethod(exchange, "note", "OO", code, count);
     Py_DECREF(code);

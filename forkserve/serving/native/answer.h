@@ -6,7 +6,7 @@
 #include "request.h"
 
 struct answers {
-    Py_ssize_t conn, fields, line;             /* of BaseExchange */
+    Py_ssize_t conn, fields, line, since;      /* of BaseExchange; `since` is set where requests are counted */
     Py_ssize_t code, head, length, plain_head; /* of PreparedHead */
     Py_ssize_t end;                            /* of Responder */
 };
@@ -25,9 +25,9 @@ int is_whole(PyObject *prepared, PyObject *data);
  * meanwhile: the caller owns all four. */
 int reply_whole(PyObject *exchange, PyObject *prepared, PyObject *responder, PyObject *data);
 
-/* Note an answer of so many bytes: by `log`, AccessLog.write, if there is one and an address; else by the method `note`
- * of the exchange. -1 on error. */
-int note_answer(PyObject *exchange, PyObject *log, PyObject *address, PyObject *prepared, Py_ssize_t size);
+/* Note an answer of so many bytes: by `counter` and `log`, AccessLog.write, if there is one and an address; else by the
+ * method `note` of the exchange, which counts as well. -1 on error. */
+int note_answer(PyObject *exchange, PyObject *counter, PyObject *log, PyObject *address, PyObject *prepared, Py_ssize_t size);
 
 /* What the responder remembers of a status and its headers, a list: a new reference; NULL if nothing, or with an error. It
  * asks only where no comparison runs Python; else that is for the way in Python too. */

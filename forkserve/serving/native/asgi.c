@@ -4,6 +4,7 @@
  * piece. Everything else is left to the methods of the same exchange in Python.
  */
 #include "answer.h"
+#include "counter.h"
 #include "done.h"
 #include "scope.h"
 #include "taken.h"
@@ -26,10 +27,10 @@ static const struct word spelling[] = {
 /* How the exchanges of one serving are begun, and what their `send` needs. */
 typedef struct {
     PyObject_HEAD
-    PyObject *type, *pattern, *site, *responder, *known, *send, *scope, *log;
+    PyObject *type, *pattern, *site, *responder, *known, *send, *scope, *log, *counter;
     PyObject *stage_start, *stage_body, *stage_over;
     Py_ssize_t keep;           /* of the site */
-    int begins, starts, noted; /* whether the class has AsgiExchange's own __init__ and _prepared; whether it notes */
+    int begins, starts, noted; /* whether the class has AsgiExchange's own __init__ and _prepared; whether it is logged */
 } Sender;
 
 /* The values of a message that are looked at; owned, NULL where there is none. */
@@ -146,9 +147,11 @@ send_whole(Sender *sender, PyObject *exchange, PyObject *data)
         lose(exchange);
     else if (sender->noted) {
         PyObject *address = sender->log == Py_None ? NULL : Py_XNewRef(SLOT(exchange, exchange_at.address));
-        failed = note_answer(exchange, sender->log, address, prepared, PyBytes_GET_SIZE(data));
+        failed = note_answer(exchange, sender->counter, sender->log, address, prepared, PyBytes_GET_SIZE(data));
         Py_XDECREF(address);
     }
+    else
+        count_end(sender->counter, exchange, SLOT(prepared, answers.code));
     Py_DECREF(prepared);
     return failed;
 }
@@ -229,8 +232,12 @@ sender_begin(Sender *sender, PyObject *const *args, Py_ssize_t count)
 {
     if (is_cleared(sender->type))
         return NULL;
-    if (count != 3 || !sender->begins || !is_request(args) || SLOT(args[2], fields_at.plain) != Py_True)
-        return PyObject_Vectorcall(sender->type, args, (size_t)count, NULL);
+    if (count != 3 || !sender->begins || !is_request(args) || SLOT(args[2], fields_at.plain) != Py_True) {
+        PyObject *made = PyObject_Vectorcall(sender->type, args, (size_t)count, NULL);
+        if (made != NULL)
+            count_begin(sender->counter, made);
+        return made;
+    }
     PyTypeObject *type = (PyTypeObject *)sender->type;
     PyObject *exchange = type->tp_alloc(type, 0);
     if (exchange == NULL)
@@ -241,6 +248,7 @@ sender_begin(Sender *sender, PyObject *const *args, Py_ssize_t count)
     set_slot(exchange, answers.conn, args[0]);
     set_slot(exchange, answers.line, args[1]);
     set_slot(exchange, answers.fields, args[2]);
+    count_begin(sender->counter, exchange);
     return exchange;
 }
 
@@ -256,6 +264,7 @@ sender_traverse(Sender *sender, visitproc visit, void *arg)
     Py_VISIT(sender->send);
     Py_VISIT(sender->scope);
     Py_VISIT(sender->log);
+    Py_VISIT(sender->counter);
     Py_VISIT(sender->stage_start);
     Py_VISIT(sender->stage_body);
     Py_VISIT(sender->stage_over);
@@ -273,6 +282,7 @@ sender_clear(Sender *sender)
     Py_CLEAR(sender->send);
     Py_CLEAR(sender->scope);
     Py_CLEAR(sender->log);
+    Py_CLEAR(sender->counter);
     Py_CLEAR(sender->stage_start);
     Py_CLEAR(sender->stage_body);
     Py_CLEAR(sender->stage_over);
@@ -314,15 +324,15 @@ learn(Sender *sender, PyObject *const kinds[3])
         : 0;
 }
 
-/* Sender(exchange, AsgiExchange, site, log, ResponseStage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct),
+/* Sender(exchange, AsgiExchange, site, log, counter, ResponseStage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct),
  * (RequestLine, Fields, PreparedHead)): the first is a new one, the pattern; `log` is AccessLog.write if it may be called in
- * place of the method `note`, else None. */
+ * place of the method `note`, else None; so is `counter` where requests are not counted. */
 static int
 sender_fill(PyObject *self, PyObject *args)
 {
     Sender *sender = (Sender *)self;
-    PyObject *pattern, *base, *site, *log, *stages, *scope, *scopes[4], *kinds[3];
-    if (!PyArg_ParseTuple(args, "OOOOO(OOOOO)(OOO):Sender", &pattern, &base, &site, &log, &stages, &scope, &scopes[0],
+    PyObject *pattern, *base, *site, *log, *counter, *stages, *scope, *scopes[4], *kinds[3];
+    if (!PyArg_ParseTuple(args, "OOOOOO(OOOOO)(OOO):Sender", &pattern, &base, &site, &log, &counter, &stages, &scope, &scopes[0],
                           &scopes[1], &scopes[2], &scopes[3], &kinds[0], &kinds[1], &kinds[2])
         || learn_scopes(scopes) < 0)
         return -1;
@@ -331,12 +341,13 @@ sender_fill(PyObject *self, PyObject *args)
     sender->site = Py_NewRef(site);
     sender->scope = Py_NewRef(scope);
     sender->log = Py_NewRef(log);
+    sender->counter = Py_NewRef(counter);
     if (take_attribute(&sender->send, sender->type, "send") < 0
         || take_attribute(&sender->responder, site, "responder") < 0
         || take_attribute(&sender->known, sender->responder, "known") < 0 || learn_stages(sender, stages) < 0
         || (sender->begins = inherits(sender->type, base, "__init__")) < 0
         || (sender->starts = inherits(sender->type, base, "_prepared")) < 0
-        || (sender->noted = is_true(site, "noted")) < 0)
+        || (sender->noted = is_true(site, "logged")) < 0)
         return -1;
     if (Py_TYPE(pattern)->tp_weaklistoffset != 0) {
         PyErr_SetString(PyExc_TypeError, "the class of exchanges has more than slots");

@@ -1,5 +1,6 @@
 /* The module: what of it Python sees. */
 #include "connection.h"
+#include "counter.h"
 #include "head.h"
 #include "line.h"
 #include "taken.h"
@@ -31,7 +32,7 @@ PyInit__hot(void)
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL
         && (add_type(module, &queue_spec) < 0 || add_type(module, &caller_spec) < 0 || add_type(module, &sender_spec) < 0
-            || add_type(module, &writer_spec) < 0 || head_ready() < 0 || line_ready() < 0 || wsgi_ready(module) < 0
+            || add_type(module, &writer_spec) < 0 || counter_ready(module) < 0 || head_ready() < 0 || line_ready() < 0 || wsgi_ready(module) < 0
             || asgi_ready(module) < 0))
         Py_CLEAR(module);
     return module;

@@ -253,7 +253,7 @@ queue_wait(ReadyQueue *queue, PyObject *timeout)
         if (count >= 0) {
             memcpy(queue->events, events, (size_t)count * sizeof *events);
             queue->count = count;
-            Py_RETURN_NONE;
+            return PyFloat_FromDouble(now());
         }
         if (errno != EINTR)
             return PyErr_SetFromErrno(PyExc_OSError);
@@ -338,7 +338,7 @@ queue_read(ReadyQueue *queue, PyObject *args)
 
 static PyMethodDef queue_methods[] = {
     {"read", (PyCFunction)queue_read, METH_VARARGS, "Line, fields and size of the head that data begins with, None if it is for the reader in Python."},
-    {"wait", (PyCFunction)queue_wait, METH_O, "Wait for events, at most so many seconds (None: for ever)."},
+    {"wait", (PyCFunction)queue_wait, METH_O, "Wait for events, at most so many seconds (None: for ever); the instant after it."},
     {"serve", (PyCFunction)queue_serve, METH_NOARGS, "Do what the events ask for."},
     {NULL, NULL, 0, NULL}};
 

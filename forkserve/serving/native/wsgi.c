@@ -5,6 +5,7 @@
  * in Python.
  */
 #include "answer.h"
+#include "counter.h"
 #include "environ.h"
 #include "taken.h"
 
@@ -23,9 +24,9 @@ static const struct word spelling[] = {
 /* How the exchanges of one serving are begun and run. */
 typedef struct {
     PyObject_HEAD
-    PyObject *type, *app, *site, *responder, *known, *forwarding, *alarm, *log;
+    PyObject *type, *app, *site, *responder, *known, *forwarding, *alarm, *log, *counter;
     Py_ssize_t keep;           /* of the site */
-    int begins, starts, noted; /* whether the class has WsgiExchange's own __init__ and start_response; whether it notes */
+    int begins, starts, noted; /* whether the class has WsgiExchange's own __init__ and start_response; whether it is logged */
 } Caller;
 
 /* What the application gets as start_response. */
@@ -142,8 +143,12 @@ caller_begin(Caller *caller, PyObject *const *args, Py_ssize_t count)
         if (environ == NULL && PyErr_Occurred())
             return NULL;
     }
-    if (environ == NULL)
-        return PyObject_Vectorcall(caller->type, args, (size_t)count, NULL);
+    if (environ == NULL) {
+        PyObject *made = PyObject_Vectorcall(caller->type, args, (size_t)count, NULL);
+        if (made != NULL)
+            count_begin(caller->counter, made);
+        return made;
+    }
     PyTypeObject *type = (PyTypeObject *)caller->type;
     PyObject *exchange = type->tp_alloc(type, 0);
     if (exchange != NULL) {
@@ -154,6 +159,7 @@ caller_begin(Caller *caller, PyObject *const *args, Py_ssize_t count)
         SLOT(exchange, exchange_at.buffer) = Py_NewRef(Py_None);
         SLOT(exchange, exchange_at.stream) = Py_NewRef(Py_None);
         SLOT(exchange, exchange_at.environ) = Py_NewRef(environ);
+        count_begin(caller->counter, exchange);
     }
     Py_DECREF(environ);
     return exchange;
@@ -185,7 +191,7 @@ note(Caller *caller, PyObject *exchange, PyObject *prepared, Py_ssize_t size)
     if (address == NULL && PyErr_Occurred())
         return -1;
     Py_XINCREF(address);
-    int failed = note_answer(exchange, caller->log, address, prepared, size);
+    int failed = note_answer(exchange, caller->counter, caller->log, address, prepared, size);
     Py_XDECREF(address);
     return failed;
 }
@@ -203,6 +209,8 @@ answer(Caller *caller, PyObject *exchange, PyObject *result)
     int failed = reply_whole(exchange, prepared, caller->responder, data);
     if (failed == 0 && caller->noted)
         failed = note(caller, exchange, prepared, PyBytes_GET_SIZE(data));
+    else if (failed == 0)
+        count_end(caller->counter, exchange, SLOT(prepared, answers.code));
     Py_DECREF(prepared);
     Py_DECREF(data);
     return failed;
@@ -291,6 +299,7 @@ caller_traverse(Caller *caller, visitproc visit, void *arg)
     Py_VISIT(caller->forwarding);
     Py_VISIT(caller->alarm);
     Py_VISIT(caller->log);
+    Py_VISIT(caller->counter);
     return 0;
 }
 
@@ -305,6 +314,7 @@ caller_clear(Caller *caller)
     Py_CLEAR(caller->forwarding);
     Py_CLEAR(caller->alarm);
     Py_CLEAR(caller->log);
+    Py_CLEAR(caller->counter);
     return 0;
 }
 
@@ -333,24 +343,26 @@ learn(Caller *caller, PyObject *const kinds[3])
     return caller->alarm == Py_None ? 0 : find_slots((PyObject *)Py_TYPE(caller->alarm), of_alarm);
 }
 
-/* Caller(type, WsgiExchange, site, alarm, log, VARIABLES, (RequestLine, Fields, PreparedHead)): `log` is AccessLog.write if it may be
- * called in place of the method `note`, else None, like `alarm` where requests are not run on the spot. */
+/* Caller(type, WsgiExchange, site, alarm, log, counter, VARIABLES, (RequestLine, Fields, PreparedHead)): `log` is AccessLog.write if
+ * it may be called in place of the method `note`, else None, like `alarm` where requests are not run on the spot, and
+ * `counter` where they are not counted. */
 static int
 caller_fill(PyObject *self, PyObject *args)
 {
     Caller *caller = (Caller *)self;
-    PyObject *type, *base, *site, *alarm, *log, *variables, *kinds[3];
-    if (!PyArg_ParseTuple(args, "O!OOOOO!(OOO):Caller", &PyType_Type, &type, &base, &site, &alarm, &log, &PyTuple_Type,
-                          &variables, &kinds[0], &kinds[1], &kinds[2])
+    PyObject *type, *base, *site, *alarm, *log, *counter, *variables, *kinds[3];
+    if (!PyArg_ParseTuple(args, "O!OOOOOO!(OOO):Caller", &PyType_Type, &type, &base, &site, &alarm, &log, &counter,
+                          &PyTuple_Type, &variables, &kinds[0], &kinds[1], &kinds[2])
         || learn_environs(variables) < 0)
         return -1;
     caller->type = Py_NewRef(type);
     caller->site = Py_NewRef(site);
     caller->alarm = Py_NewRef(alarm);
     caller->log = Py_NewRef(log);
+    caller->counter = Py_NewRef(counter);
     if (take_attribute(&caller->app, site, "app") < 0 || take_attribute(&caller->responder, site, "responder") < 0
         || take_attribute(&caller->known, caller->responder, "known") < 0
-        || take_attribute(&caller->forwarding, site, "forwarding") < 0 || (caller->noted = is_true(site, "noted")) < 0
+        || take_attribute(&caller->forwarding, site, "forwarding") < 0 || (caller->noted = is_true(site, "logged")) < 0
         || (caller->begins = inherits(type, base, "__init__")) < 0
         || (caller->starts = inherits(type, base, "start_response")) < 0)
         return -1;

@@ -1,0 +1,220 @@
+"""One client of an HTTP interface of the master, served in the master's own loop.
+
+No call here blocks, and no client can cost the master more than a bounded amount: so large a request, so long to send
+it, so many bytes that wait for it. A reply that waits for work to be done holds nothing but its connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol
+
+import msgspec
+
+from forkserve.control.http import ControlExchange, Reply, Request, RequestRefused, StreamReply
+
+__all__ = ["ServedClient", "ControlLoop", "ControlTimer", "Handler", "Respond", "error_reply"]
+
+log = logging.getLogger("forkserve.control")
+
+REQUEST_TIMEOUT = 10.0
+RECEIVE_SIZE = 16 * 1024
+SEND_LIMIT = 8 * 1024 * 1024
+STREAM_LIMIT = 1024 * 1024
+"""Bytes that wait for a client which follows the events; one that reads no faster is dropped."""
+
+
+class ControlTimer(Protocol):
+    """An appointment with the loop that can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off; a second time does nothing."""
+
+
+class ControlLoop(Protocol):
+    """What this server needs of the master's loop."""
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Call back with the ready events whenever `fd` is ready for `events`; a second call changes the events."""
+
+    def unwatch(self, fd: int) -> None:
+        """Forget a descriptor."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> ControlTimer:
+        """Call back once, `delay` seconds from now."""
+
+
+Respond = Callable[[Reply | StreamReply], None]
+"""Give the reply; may be called later, and is harmless when the client has gone."""
+
+Handler = Callable[[Request, Respond], None]
+"""Answers one request by calling `respond` once, now or when the work is done."""
+
+
+class ServedClient:
+    """One client: reads a request, waits for its reply, writes it, and so on until either side ends it.
+
+    `forget` is called when it has ended.
+    """
+
+    def __init__(
+        self, client: socket.socket, loop: ControlLoop, handler: Handler, forget: Callable[[ServedClient], None]
+    ) -> None:
+        client.setblocking(False)
+        self._socket = client
+        self._loop = loop
+        self._handler = handler
+        self._forget = forget
+        self._exchange = ControlExchange()
+        self._outgoing = bytearray()
+        self._busy = False
+        self._closing = False
+        self._closed = False
+        self._streaming = False
+        self._unfollow: Callable[[], None] = _nothing
+        self._timer: ControlTimer | None = None
+        self._expect()
+        loop.watch(client.fileno(), selectors.EVENT_READ, self._ready)
+
+    def close(self) -> None:
+        """End the connection; what was not sent yet is lost."""
+        if self._closed:
+            return
+        self._closed = True
+        self._unfollow()
+        self._at_ease()
+        self._loop.unwatch(self._socket.fileno())
+        self._socket.close()
+        self._forget(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """True while nothing is asked, or waits to be sent."""
+        return not (self._busy or self._outgoing or self._streaming)
+
+    def refuse(self, status: HTTPStatus, text: str) -> None:
+        """Answer whatever comes with an error, and end the connection."""
+        self._closing = True
+        self._send(self._exchange.send(error_reply(status, text), close=True))
+
+    def _expect(self) -> None:
+        self._at_ease()
+        self._timer = self._loop.call_later(REQUEST_TIMEOUT, self.close)
+
+    def _at_ease(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ready(self, events: int) -> None:
+        try:
+            if events & selectors.EVENT_WRITE:
+                self._flush()
+            if events & selectors.EVENT_READ and not self._closed:
+                self._receive()
+        except OSError:  # reset by the client
+            self.close()
+
+    def _receive(self) -> None:
+        data = self._socket.recv(RECEIVE_SIZE)
+        if self._streaming:
+            if not data:
+                self.close()
+            return
+        if not data and (self._busy or self._outgoing):
+            # Half-closed, or gone; the reply will find out. Read on, and end-of-file would wake the loop without end.
+            if self._outgoing:
+                self._loop.watch(self._socket.fileno(), selectors.EVENT_WRITE, self._ready)
+            else:
+                self._loop.unwatch(self._socket.fileno())
+            return
+        if not data:
+            self.close()
+            return
+        self._exchange.receive(data)
+        self._advance()
+
+    def _advance(self) -> None:
+        while not (self._busy or self._closing or self._closed):
+            try:
+                request = self._exchange.next_request()
+            except RequestRefused as error:
+                self.refuse(error.status, str(error))
+                return
+            if request is None:
+                if self._exchange.wants_continue:
+                    self._send(self._exchange.informational())
+                return
+            self._busy = True
+            self._at_ease()
+            self._handler(request, self._respond)
+
+    def _respond(self, reply: Reply | StreamReply) -> None:
+        if self._closed:
+            return
+        if isinstance(reply, StreamReply):
+            self._stream(reply)
+            return
+        self._busy = False
+        self._send(self._exchange.send(reply))
+        self._closing = self._exchange.finished
+        if self._closing and not self._outgoing:
+            self.close()
+            return
+        self._expect()
+        self._advance()
+
+    def _stream(self, stream: StreamReply) -> None:
+        self._streaming = True
+        self._send(self._exchange.begin_stream() + self._exchange.piece(stream.first))
+        if stream.follow is not None:
+            self._unfollow = stream.follow(self._push)
+            return
+        self._closing = True
+        self._send(self._exchange.end_stream())
+
+    def _push(self, data: bytes) -> None:
+        if self._closed:
+            return
+        if len(self._outgoing) > STREAM_LIMIT:
+            log.warning("control: a client that does not read its events is dropped")
+            self.close()
+            return
+        self._send(self._exchange.piece(data))
+
+    def _send(self, data: bytes) -> None:
+        self._outgoing += data
+        if len(self._outgoing) > SEND_LIMIT:  # a client that asks and never reads
+            self.close()
+            return
+        with contextlib.suppress(BlockingIOError):
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._outgoing:
+                del self._outgoing[: self._socket.send(self._outgoing)]
+        except BlockingIOError:
+            self._loop.watch(self._socket.fileno(), selectors.EVENT_READ | selectors.EVENT_WRITE, self._ready)
+            return
+        except OSError:
+            self.close()
+            return
+        if self._closing:
+            self.close()
+        else:
+            self._loop.watch(self._socket.fileno(), selectors.EVENT_READ, self._ready)
+
+
+def _nothing() -> None:
+    """Stand in for what ends a stream, where there is none."""
+
+
+def error_reply(status: HTTPStatus, text: str) -> Reply:
+    """Return what tells a client in JSON what is wrong."""
+    return Reply(status, msgspec.json.encode({"error": text}))

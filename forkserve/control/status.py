@@ -1,0 +1,166 @@
+"""What the status server answers: health as text, metrics as OpenMetrics or in Prometheus's older format.
+
+GET /livez      200 as long as the master's loop runs
+GET /startupz   200 once everything that is to be started has been ready
+GET /readyz     200 while every watcher serves, else 503, with the reasons
+GET /metrics    the format by Accept
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import forkserve
+from forkserve.config.address import Address
+from forkserve.control.connection import Respond
+from forkserve.control.health import not_ready, not_started
+from forkserve.control.http import Reply, Request
+from forkserve.control.statusserver import StatusServer
+from forkserve.errors import BindError
+from forkserve.master import Master
+from forkserve.supervision.events import ConfigRead, Event, ReloadTakenBack, Warned
+from forkserve.supervision.metrics.exposition import OPENMETRICS, PROMETHEUS, MetricFamily, openmetrics, prometheus
+from forkserve.supervision.metrics.report import MasterFacts, families
+
+__all__ = ["StatusRoutes", "StatusService", "wants_openmetrics"]
+
+log = logging.getLogger("forkserve.status")
+
+AT_A_TIME = 0.005
+"""Seconds of collecting metrics at a stretch."""
+_TEXT = "text/plain; charset=utf-8"
+
+
+class StatusRoutes:
+    """Handles the requests of the status server over one master."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._started_at = time.time()
+
+    def __call__(self, request: Request, respond: Respond) -> None:
+        """Answer one request, now or when it has been collected; never raises."""
+        try:
+            self._answer(request, respond)
+        except Exception:
+            log.exception("a bug in forkserve, please report it: %s %s", request.method, request.path)
+            respond(_text(HTTPStatus.INTERNAL_SERVER_ERROR, ("a bug in forkserve; its log says more",)))
+
+    def _answer(self, request: Request, respond: Respond) -> None:
+        path = request.path.rstrip("/") or "/"
+        if path not in ("/livez", "/readyz", "/startupz", "/metrics"):
+            respond(_text(HTTPStatus.NOT_FOUND, ("there is /livez, /readyz, /startupz and /metrics",)))
+        elif request.method not in ("GET", "HEAD"):
+            respond(_text(HTTPStatus.METHOD_NOT_ALLOWED, ("ask by GET or HEAD",), (("Allow", "GET, HEAD"),)))
+        elif path == "/livez":
+            respond(_text(HTTPStatus.OK, ("ok",)))
+        elif path == "/metrics" and request.method == "HEAD":
+            respond(Reply(HTTPStatus.OK, b"", media_type=_media_type(request)))
+        elif path == "/metrics":
+            self._collect(self.families(), [], _media_type(request), respond)
+        else:
+            reasons = not_ready(self._master) if path == "/readyz" else not_started(self._master)
+            respond(_text(HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK, reasons or ("ok",)))
+
+    def families(self) -> Iterator[MetricFamily | None]:
+        """Return all metrics, to be collected in steps."""
+        master = self._master
+        master.observatory.attend()
+        facts = MasterFacts(forkserve.__version__, master.name, self._started_at, not not_ready(master))
+        return families(master.supervisor, master.observatory, facts, master.loop.now())
+
+    def _collect(
+        self, steps: Iterator[MetricFamily | None], done: list[MetricFamily], media_type: str, respond: Respond
+    ) -> None:
+        """Collect for a moment, then let the loop serve others first."""
+        loop = self._master.loop
+        enough = loop.now() + AT_A_TIME
+        for step in steps:
+            if step is not None:
+                done.append(step)
+            elif loop.now() > enough:
+                loop.call_later(0.0, lambda: self._collect(steps, done, media_type, respond))
+                return
+        text = openmetrics(done) if media_type == OPENMETRICS else prometheus(done)
+        respond(Reply(HTTPStatus.OK, text, media_type=media_type))
+
+
+class StatusService:
+    """The status server of one master, moved to another address when the configuration says so."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._routes = StatusRoutes(master)
+        self._address: Address | None = None
+        self._server: StatusServer | None = None
+
+    def open(self, address: Address | None) -> None:
+        """Listen there, or with None nowhere; raises BindError, and stays where it is then."""
+        if address == self._address:
+            return
+        if address is not None and self._server is not None:
+            _refuse_taken(address)
+        server = None if address is None else StatusServer(address, self._master.loop, self._routes)
+        self.close()
+        self._address, self._server = address, server
+        if server is not None:
+            self._master.observatory.begin()
+            log.info("status: %s", server.address)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.close()
+        self._server = self._address = None
+
+    def on_event(self, event: Event) -> None:
+        """Follow the configuration; subscribed to the bus."""
+        if isinstance(event, (ConfigRead, ReloadTakenBack)):
+            try:
+                self.open(self._master.supervisor.config.master.status_bind)
+            except BindError as error:
+                stays = "nothing answers probes" if self._server is None else f"{self._server.address} stays"
+                self._master.supervisor.emit(Warned(message=f"status_bind: {error}; {stays}"))
+
+
+def _refuse_taken(address: Address) -> None:
+    """Raise BindError for a port in use; to find out by whom, as at the start, would hold the loop."""
+    if address.path is not None:
+        return
+    with socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address.host, address.port))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise BindError(f"cannot bind {address}: {reason}") from None
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Tell whether OpenMetrics is what a client prefers, by its Accept (RFC 9110 section 12.5.1)."""
+    ranks = {"application/openmetrics-text": -1.0, "text/plain": -1.0, "*/*": -1.0}
+    for part in accept.split(","):
+        kind, *parameters = (word.strip().lower() for word in part.split(";"))
+        weight = next((word[2:] for word in parameters if word.startswith("q=")), "1")
+        if kind in ranks:
+            ranks[kind] = max(ranks[kind], _weight(weight))
+    return ranks["text/plain"] <= max(ranks["application/openmetrics-text"], ranks["*/*"], 0.0)
+
+
+def _weight(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), 1.0)
+    except ValueError:
+        return 0.0
+
+
+def _media_type(request: Request) -> str:
+    return OPENMETRICS if wants_openmetrics(request.accept) else PROMETHEUS
+
+
+def _text(status: HTTPStatus, lines: tuple[str, ...], headers: tuple[tuple[str, str], ...] = ()) -> Reply:
+    return Reply(status, ("\n".join(lines) + "\n").encode(), headers, _TEXT)

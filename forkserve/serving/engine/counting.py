@@ -1,0 +1,130 @@
+"""Counts requests in this process's page of the scoreboard; `serving.native` has the same in C.
+
+Rules: a request costs two looks at memory, and one at the clock. Its time begins with the turn of the loop that found
+its head, so what waited for others of the same turn is in it, and ends when the last of its answer was given to the
+connection. Threads count without a lock, since each step on a word is whole where there is an interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from typing import Any
+
+from forkserve.serving.counted import RequestCounter
+from forkserve.serving.engine.limits import FOREVER, GRACE
+from forkserve.serving.native import hot
+from forkserve.unix.counters import (
+    BOUNDS,
+    BUCKETS,
+    METHODS,
+    PAGE,
+    SERIES,
+    SERIES_AT,
+    SERIES_MOST,
+    CounterField,
+)
+from forkserve.unix.scoreboard import OwnRecord
+
+__all__ = ["PageCounter", "Uncounted", "counter_of"]
+
+_BEGUN, _ENDED, _USED, _BEAT = (
+    int(each) for each in (CounterField.BEGUN, CounterField.ENDED, CounterField.SERIES_USED, CounterField.BEAT)
+)
+_METHODS = {name: number for number, name in enumerate(METHODS) if number}
+
+
+class PageCounter:
+    """The counters of this process in a page of writable memory; `turn` is when the turn of the loop began."""
+
+    __slots__ = ("_places", "_reals", "_words", "turn")
+
+    def __init__(self, page: memoryview, turn: float) -> None:
+        self.turn = turn
+        whole = page.cast("B")[:PAGE]
+        self._words = whole.cast("q")
+        self._reals = whole.cast("d")
+        used = min(max(self._words[_USED], 0), SERIES_MOST)
+        keys = [self._words[SERIES_AT + number * SERIES] for number in range(used)]
+        self._places = {key: SERIES_AT + number * SERIES for number, key in enumerate(keys) if key}
+
+    def begin(self, exchange: Any) -> None:
+        """Note that the head of a request was read; the exchange keeps the instant as `since`."""
+        self._words[_BEGUN] += 1
+        exchange.since = self.turn
+
+    def end(self, method: str, status: int, since: float) -> None:
+        """Note that it was answered."""
+        now = time.monotonic()
+        seconds = max(now - since, 0.0)
+        place = self._places.get(_METHODS.get(method, 0) * 1000 + status) or self._place(method, status)
+        words, reals = self._words, self._reals
+        words[place + 1 + bisect_left(BOUNDS, seconds)] += 1
+        reals[place + 1 + BUCKETS] += seconds
+        words[_ENDED] += 1
+        reals[_BEAT] = now
+
+    def _place(self, method: str, status: int) -> int:
+        """Return where a series that was not there begins; the last one is for all that find no room."""
+        words, key = self._words, _METHODS.get(method, 0) * 1000 + status
+        used = min(max(words[_USED], 0), SERIES_MOST)
+        number = min(used, SERIES_MOST - 1)
+        place = self._places[key] = SERIES_AT + number * SERIES
+        if number == used:
+            words[place] = 0 if number == SERIES_MOST - 1 else key
+            words[_USED] = number + 1
+        return place
+
+    def beat(self, now: float) -> None:
+        """Note that the process goes on, between two turns of its loop."""
+        self._reals[_BEAT] = now
+
+    def settle(self, running: int) -> None:
+        """Note how many requests run: some end without an answer, since their clients have gone."""
+        self._words[_ENDED] = self._words[_BEGUN] - running
+
+    def close(self) -> None:
+        """Count no more: what is counted from now on goes nowhere."""
+        nowhere = memoryview(bytearray(PAGE))
+        self._words, self._reals = nowhere.cast("q"), nowhere.cast("d")
+        self._places = {}
+
+
+class Uncounted:
+    """In place of a counter where nobody reads it."""
+
+    __slots__ = ("turn",)
+    turn: float
+
+    def begin(self, exchange: Any) -> None:
+        """Never called."""
+
+    def end(self, method: str, status: int, since: float) -> None:
+        """Never called."""
+
+    def beat(self, now: float) -> None:
+        """Nobody looks."""
+
+    def settle(self, running: int) -> None:
+        """Nobody looks."""
+
+    def close(self) -> None:
+        """Nothing is shared."""
+
+
+def counter_of(seat: OwnRecord | None, *, capacity: int, limit: float) -> RequestCounter | None:
+    """Return what counts requests in the page of this process's record; None without a page.
+
+    `capacity` is how many requests the process can run at once, 0 where there is no bound. `limit` are the seconds of
+    silence that a request is allowed: the loop is silent for no longer, or is stuck.
+    """
+    if seat is None or seat.page is None:
+        return None
+    now = time.monotonic()
+    seat.page.cast("q")[CounterField.CAPACITY] = capacity
+    seat.page.cast("d")[CounterField.PATIENCE] = 0.0 if limit == FOREVER else limit + 2 * GRACE
+    seat.page.cast("d")[CounterField.BEAT] = now
+    counter: RequestCounter = PageCounter(seat.page, now) if hot is None else hot.Counter(seat.page, now)
+    # This process may have executed itself again, and what ran before the exec does not run any more.
+    counter.settle(0)
+    return counter

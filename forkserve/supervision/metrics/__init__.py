@@ -1,0 +1,1 @@
+"""What the master counts and measures: of requests, of processes, of itself."""

@@ -1,0 +1,279 @@
+"""Looks at processes, queues and the loop several times a second while somebody wants to know.
+
+Theory of operation. A timer takes the samples: requests in flight and how busy each worker is, from the pages of the
+scoreboard; how long the queues are, from the kernel; how late the timer itself comes, which is the lag of the master's
+loop. PSS takes the kernel long, so a helper reads it (`os.aside`), and only while metrics are read. Facts that events
+state (a process was lost, a reload has ended) are counted as they come.
+
+Rules: a look costs microseconds for each worker. Nothing that a worker has written is believed: see `figures`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.events import (
+    ConfigRefused,
+    Consequence,
+    DeadlineMissed,
+    Event,
+    ProcessAged,
+    ProcessExited,
+    ReloadDone,
+    ReloadFailed,
+    ReloadTakenBack,
+    SpawnFailed,
+)
+from forkserve.supervision.events.base import WatcherEvent
+from forkserve.supervision.figures import GenerationFigures, WatcherFigures
+from forkserve.supervision.metrics.sampling import Mean, Peak
+from forkserve.supervision.os.aside import Aside, run_aside
+from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.os.queues import oldest_in, queue_length
+from forkserve.supervision.os.usage import processor_seconds, proportional
+from forkserve.supervision.process import Process
+from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.watcher import Watcher
+from forkserve.unix.counters import PageReading
+
+__all__ = ["Observatory", "QueueWatch", "WatcherWatch"]
+
+INTERVAL = 0.25
+"""Seconds between two looks."""
+PROCESSOR_INTERVAL = 1.0
+"""Seconds over which the processor time of a worker is measured, which the kernel counts in hundredths."""
+AGE_INTERVAL = 1.0
+"""Seconds between two questions for the age of a queue's oldest connection, which may take the kernel a millisecond."""
+MEMORY_INTERVAL = 10.0
+"""Seconds between two measurements of PSS."""
+MEMORY_TIMEOUT = 30.0
+ATTENTION = 120.0
+"""Seconds after a reading of the metrics for which PSS goes on being measured."""
+MOST_IN_FLIGHT = 1_000_000
+"""Requests in flight that one worker is believed to have."""
+
+
+class WatcherWatch:
+    """What is sampled of one watcher."""
+
+    def __init__(self) -> None:
+        self.active = Peak()
+        self.busy = Mean()
+
+
+class QueueWatch:
+    """What is sampled of one listening socket: how many connections wait of those that can, and how long the oldest
+    does, as far as the kernel tells."""
+
+    def __init__(self) -> None:
+        self.depth = Peak()
+        self.oldest = Peak()
+        self.bound = 0
+        self.is_known = False
+        self.knows_age = False
+        self.asked_at = 0.0
+
+
+class Observatory:
+    """The samples of one master. `begin` starts looking; before that nothing is measured."""
+
+    def __init__(self, supervisor: Supervisor, loop: Loop) -> None:
+        self.watchers: dict[str, WatcherWatch] = defaultdict(WatcherWatch)
+        self.queues: dict[str, QueueWatch] = defaultdict(QueueWatch)
+        self.lag = Peak()
+        self.pss: Mapping[int, int] = {}
+        """Bytes by pid, as last measured."""
+        self.refused_configs = 0
+        self._supervisor = supervisor
+        self._loop = loop
+        self._timer: Timer | None = None
+        self._processor: dict[int, tuple[float, float, float]] = {}
+        self._aside: Aside[Mapping[int, int]] | None = None
+        self._measured_at = float("-inf")
+        self._read_at = float("-inf")
+        self._told: set[int] = set()
+
+    def begin(self) -> None:
+        """Look from now on; a second call does nothing."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(INTERVAL, self._look)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._read_at = float("-inf")
+        if self._aside is not None:
+            self._aside.cancel()
+            self._aside = None
+
+    def reaped(self, pid: int) -> None:
+        """Note that a pid has been reaped, which may be the helper's."""
+        if self._aside is not None:
+            self._aside.reaped(pid)
+
+    def attend(self) -> None:
+        """Note that the metrics are being read."""
+        self._read_at = self._loop.now()
+
+    def collect(self) -> Iterator[None]:
+        """Take in what all processes have counted, a process in each step."""
+        for watcher in self._supervisor.watchers:
+            for process in watcher.processes:
+                with Barrier(self._supervisor.emit, f"the counters of {process}"):
+                    watcher.processes.count(process)
+                yield
+
+    def figures_of(self, watcher: Watcher, generation: int) -> GenerationFigures:
+        """Return a picture of one generation of a watcher, as it is now."""
+        processes = [each for each in watcher.processes if each.generation == generation]
+        for process in processes:
+            watcher.processes.count(process)
+        known = [self.pss[each.pid] for each in processes if each.pid in self.pss]
+        return watcher.processes.figures.of(
+            generation,
+            now=self._loop.now(),
+            processes=len(processes),
+            memory=sum(known) // len(known) if known else 0,
+        )
+
+    # What events state.
+
+    def on_event(self, event: Event) -> None:
+        """Count what an event states; subscribed to the bus."""
+        if isinstance(event, ConfigRefused):
+            self.refused_configs += 1
+        elif isinstance(event, ReloadTakenBack):
+            for name in event.watchers:
+                self._count_deploy(name, "taken back")
+        elif isinstance(event, WatcherEvent):
+            figures = self._figures(event.watcher)
+            if figures is not None:
+                self._count(event, figures)
+
+    def _count_deploy(self, name: str, result: str) -> None:
+        figures = self._figures(name)
+        if figures is not None:
+            figures.count_deploy(result)
+
+    def _figures(self, name: str) -> WatcherFigures | None:
+        found = (each for each in self._supervisor.watchers if each.name == name)
+        return next((each.processes.figures for each in found), None)
+
+    def _count(self, event: WatcherEvent, figures: WatcherFigures) -> None:
+        if isinstance(event, ReloadDone):
+            figures.count_deploy("done")
+        elif isinstance(event, ReloadFailed):
+            figures.count_deploy("failed")
+        elif isinstance(event, ProcessAged):
+            figures.count_restart("max_age")
+        elif isinstance(event, DeadlineMissed):
+            self._told.add(event.pid)
+            figures.count_restart("late")
+        elif isinstance(event, SpawnFailed):
+            figures.count_restart("spawn")
+        elif isinstance(event, ProcessExited):
+            self._count_end(event, figures)
+
+    def _count_end(self, event: ProcessExited, figures: WatcherFigures) -> None:
+        told = event.pid in self._told
+        self._told.discard(event.pid)
+        if event.consequence in (Consequence.NONE, Consequence.FINISHED, Consequence.SUCCESSOR_STARTS):
+            return
+        if event.code != 0:
+            figures.totals(event.generation).crashes += 1
+        if not told:
+            figures.count_restart("signal" if event.signum is not None else "exit" if event.code else "ended")
+
+    # Samples.
+
+    def _look(self) -> None:
+        now = self._loop.now()
+        self.lag.set(max(0.0, now - self._timer.deadline) if self._timer is not None else 0.0)
+        self._timer = self._loop.call_later(INTERVAL, self._look)
+        for watcher in self._supervisor.watchers:
+            with Barrier(self._supervisor.emit, f"the samples of {watcher.name}"):
+                self._sample(watcher, now)
+        for listener in self._supervisor.pool:
+            with Barrier(self._supervisor.emit, f"the queue of socket {listener.name}"):
+                self._sample_queue(self.queues[listener.name], listener.socket, now)
+        if now - self._read_at < ATTENTION and now - self._measured_at >= MEMORY_INTERVAL:
+            self._measure(now)
+        self._forget()
+
+    def _sample(self, watcher: Watcher, now: float) -> None:
+        active, shares = 0, []
+        for process in watcher.processes:
+            if process.record < 0 or not process.is_ready:
+                continue
+            reading = watcher.processes.board.page(process.record)
+            if reading.patience or reading.begun:
+                running = min(max(reading.begun - reading.ended, 0), MOST_IN_FLIGHT)
+                active += running
+                shares.append(self._share(process, reading, running, now))
+        watch = self.watchers[watcher.name]
+        watch.active.set(active)
+        if shares:
+            watch.busy.add(sum(shares) / len(shares))
+
+    def _share(self, process: Process, reading: PageReading, running: int, now: float) -> float:
+        """Return how busy a worker is: by the places that are taken, or where they have no number, by its processor."""
+        if reading.capacity:
+            return min(running / reading.capacity, 1.0)
+        then, used, share = self._processor.get(process.pid, (now, -1.0, 0.0))
+        if used < 0 or now - then >= PROCESSOR_INTERVAL:
+            seconds = processor_seconds(process.pid)
+            if seconds is not None:
+                share = min(max(seconds - used, 0.0) / (now - then), 1.0) if used >= 0 else 0.0
+                self._processor[process.pid] = (now, seconds, share)
+        return share
+
+    def _sample_queue(self, watch: QueueWatch, listener: socket.socket, now: float) -> None:
+        length = queue_length(listener)
+        watch.is_known = length is not None
+        watch.knows_age = watch.is_known and listener.family != socket.AF_UNIX
+        watch.depth.set(0 if length is None else length.waiting)
+        watch.bound = 0 if length is None else length.bound
+        if not watch.depth.now or not watch.knows_age:
+            watch.oldest.set(0.0)
+        elif now - watch.asked_at >= AGE_INTERVAL:
+            watch.asked_at = now
+            watch.oldest.set(oldest_in(listener) or 0.0)
+
+    def _forget(self) -> None:
+        names = {each.name for each in self._supervisor.watchers}
+        for name in [each for each in self.watchers if each not in names]:
+            del self.watchers[name]
+        sockets = {each.name for each in self._supervisor.pool}
+        for name in [each for each in self.queues if each not in sockets]:
+            del self.queues[name]
+        if len(self._processor) > 2 * len(self._supervisor.living) + 16:
+            living = self._supervisor.living
+            self._processor = {pid: each for pid, each in self._processor.items() if pid in living}
+
+    # Memory.
+
+    def _measure(self, now: float) -> None:
+        self._measured_at = now
+        pids = sorted(self._supervisor.living)
+        if self._aside is not None or not pids:
+            return
+        try:
+            self._aside = run_aside(
+                self._loop,
+                partial(proportional, pids),
+                self._measured,
+                title="forkserve: measures memory",
+                timeout=MEMORY_TIMEOUT,
+            )
+        except OSError:  # short of processes or descriptors: the values of before stay
+            return
+
+    def _measured(self, answer: Mapping[int, int] | Exception) -> None:
+        self._aside = None
+        if not isinstance(answer, Exception):
+            self.pss = answer

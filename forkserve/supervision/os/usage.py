@@ -1,0 +1,49 @@
+"""What processes use of memory and processor, from /proc (proc_pid_stat(5), proc_pid_smaps(5)).
+
+Rules: `resident` and `processor_seconds` read one small file each. `proportional` has the kernel walk all pages of a
+process while it holds its map, which takes milliseconds: it is called aside.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+__all__ = ["processor_seconds", "proportional", "resident"]
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident(pid: int) -> int | None:
+    """Return the resident set of a process in bytes; None when it has gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def processor_seconds(pid: int) -> float | None:
+    """Return the seconds that a process has run on any processor; None when it has gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def proportional(pids: Iterable[int]) -> Mapping[int, int]:
+    """Return the proportional set size of each process in bytes: what it shares is divided by those that share it.
+
+    Processes that have gone, or are not ours to look at, are left out.
+    """
+    found = {}
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                found[pid] = next(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:"))
+        except (OSError, ValueError, IndexError, StopIteration):
+            continue
+    return found

@@ -1,0 +1,105 @@
+"""What a request leaves in memory: the same by the way in C as by that in Python."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from forkserve.serving.engine.counting import PageCounter
+from forkserve.serving.native import hot
+from forkserve.unix.counters import BOUNDS, METHODS, PAGE, SERIES_MOST, PageReading, read_page
+
+KINDS = [pytest.param(PageCounter, id="python")]
+if hot is not None:
+    KINDS.append(pytest.param(hot.Counter, id="c"))
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def page_of(memory: bytearray) -> PageReading:
+    return read_page(bytes(memory))
+
+
+def test_a_request_is_counted_where_it_belongs(kind: Any) -> None:
+    memory, now = bytearray(PAGE), time.monotonic()
+    counter, exchange = kind(memoryview(memory), now - 3.0), SimpleNamespace(since=0.0)
+    counter.begin(exchange)
+
+    assert exchange.since == now - 3.0
+    assert (page_of(memory).begun, page_of(memory).ended) == (1, 0)
+    counter.end("GET", 200, exchange.since)
+    page = page_of(memory)
+    assert (page.begun, page.ended) == (1, 1)
+    assert page.series["GET", 200].counts == (0,) * BOUNDS.index(5.0) + (1,) + (0,) * (len(BOUNDS) - BOUNDS.index(5.0))
+    assert page.series["GET", 200].seconds == pytest.approx(3.0, abs=2.0)
+    assert page.beat >= now
+
+
+def test_methods_that_clients_make_up_are_one(kind: Any) -> None:
+    memory = bytearray(PAGE)
+    counter = kind(memoryview(memory), 1.0)
+    for method in (*METHODS, "get", "GETX", "PROPFIND", "PO", "ÄPFEL"):
+        counter.end(method, 404, time.monotonic())
+
+    series = page_of(memory).series
+    assert {method for method, _ in series} == set(METHODS)
+    assert sum(series["_OTHER", 404].counts) == 6
+
+
+def test_too_many_series_are_one(kind: Any) -> None:
+    memory = bytearray(PAGE)
+    counter = kind(memoryview(memory), 1.0)
+    for status in range(100, 400):
+        counter.end("POST", status, time.monotonic())
+
+    series = page_of(memory).series
+    assert len(series) == SERIES_MOST
+    assert sum(series["_OTHER", 0].counts) == 300 - (SERIES_MOST - 1)
+    assert sum(sum(each.counts) for each in series.values()) == 300
+
+
+def test_a_counter_goes_on_with_what_is_there(kind: Any) -> None:
+    memory = bytearray(PAGE)
+    for _ in range(2):
+        counter = kind(memoryview(memory), 1.0)
+        counter.begin(SimpleNamespace())
+        counter.settle(0)
+        counter.end("PUT", 204, time.monotonic())
+        counter.end("GET", 200, time.monotonic())
+
+    page = page_of(memory)
+    assert {key: sum(each.counts) for key, each in page.series.items()} == {("PUT", 204): 2, ("GET", 200): 2}
+
+
+def test_a_closed_counter_writes_nothing(kind: Any) -> None:
+    memory = bytearray(PAGE)
+    counter = kind(memoryview(memory), 1.0)
+    counter.close()
+    counter.begin(SimpleNamespace())
+    counter.end("GET", 200, 1.0)
+    counter.beat(5.0)
+    counter.settle(1)
+    counter.close()
+
+    assert memory == bytearray(PAGE)
+
+
+def test_a_clock_that_is_behind_and_a_status_that_is_none(kind: Any) -> None:
+    memory = bytearray(PAGE)
+    counter = kind(memoryview(memory), 1.0)
+    counter.end("GET", 200, time.monotonic() + 100)
+
+    assert page_of(memory).series["GET", 200].seconds == 0.0
+
+
+@pytest.mark.skipif(hot is None, reason="there is no compiled part")
+def test_what_is_no_page_is_refused() -> None:
+    assert hot is not None
+    with pytest.raises(ValueError, match="no page"):
+        hot.Counter(bytearray(100), 1.0)
