@@ -128,6 +128,8 @@ def change_watcher(
     """Give a watcher its new options, and replace its processes where that takes it; None when it is done."""
     watcher = queue.watcher
     target = command.options.numprocesses if "numprocesses" in change.live else None
+    if command.options.singleton and watcher.target > 1:  # `incr` may have asked for more than the file did
+        target = min(command.options.numprocesses, 1)
     if watcher.up and change.respawn:
         return queue.submit(Reload(offer=watcher.offer(command), target=target))
     watcher.adopt(command)

@@ -73,6 +73,7 @@ class JobQueue:
         """Take a job; its completion is done when it is."""
         underway = Underway(job, Completion())
         if self.watcher.leaving and not isinstance(job, Stop):
+            self._withdraw(job)
             underway.completion.fail(ControlError(f"{self.watcher.name} is no longer configured, and is stopping"))
             return underway.completion
         if isinstance(job, Resize):
@@ -109,9 +110,12 @@ class JobQueue:
             self._drop(each, name)
 
     def _drop(self, underway: Underway, name: str) -> None:
-        if isinstance(underway.job, Reload):
-            self.watcher.templates.withdraw(underway.job.offer)
+        self._withdraw(underway.job)
         underway.completion.fail(Superseded(f"{self.watcher.name}: {underway.job.name} was superseded by {name}"))
+
+    def _withdraw(self, job: Job) -> None:
+        if isinstance(job, Reload):
+            self.watcher.templates.withdraw(job.offer)
 
     def advance(self) -> None:
         """Go on with everything that can; called after every event of the watcher, and safe within itself."""

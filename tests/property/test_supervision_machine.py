@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -18,9 +19,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from forkserve.config.model import WatcherOptions
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.jobqueue import Superseded
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import ProcessState, SlotState
+from forkserve.supervision.process import Process
+from forkserve.supervision.slot import Slot
 from forkserve.supervision.state import from_data, to_data
+from forkserve.supervision.watcher import Watcher
 from tests.support.supervision import Child, World, options
 
 NAMES = ("web", "db")
@@ -29,14 +34,15 @@ PROGRAMS = ("good", "dies", "missing", "silent")
 
 
 def _watcher(name: str, draw: st.DataObject) -> WatcherOptions:
+    singleton = draw.draw(st.sampled_from((False, False, False, True)))
     return options(
         name,
         cmd=draw.draw(st.sampled_from(("good", "good", "good", *PROGRAMS))),
-        numprocesses=draw.draw(st.sampled_from((1, 2, 3, 0))),
+        numprocesses=draw.draw(st.sampled_from((1, 0) if singleton else (2, 3, 1, 0))),
         warmup_delay=draw.draw(st.sampled_from((0.0, 0.0, 0.7))),
         max_retry=draw.draw(st.sampled_from((-1, 1, 3))),
         respawn=draw.draw(st.sampled_from((True, True, True, False))),
-        singleton=draw.draw(st.sampled_from((False, False, False, True))),
+        singleton=singleton,
         send_hup=draw.draw(st.sampled_from((False, False, False, True))),
         max_age=draw.draw(st.sampled_from((0.0, 0.0, 20.0))),
         graceful_timeout=draw.draw(st.sampled_from((0.5, 10.0))),
@@ -50,16 +56,27 @@ class Supervision(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.promises: list[Completion] = []
+        self.in_force: dict[str, list[WatcherOptions]] = {}
+        """The options that a watcher may have now: one, or two when a change was cut short."""
+        self.offers: dict[tuple[str, int], WatcherOptions] = {}
+        self.successes_of_the_given_up: list[Slot] = []
+        self.alone: dict[tuple[str, int], bool] = {}
+        """By watcher and number: whether a process was started as that of a singleton."""
 
     @initialize(draw=st.data())
     def begin(self, draw: st.DataObject) -> None:
-        self.world = World(tuple(_watcher(name, draw) for name in NAMES))
+        watchers = tuple(_watcher(name, draw) for name in NAMES)
+        self.world = World(watchers)
+        self.in_force = {each.name: [each] for each in watchers}
 
     # Verbs.
 
     def submit(self, name: str, job: Job) -> None:
         if name in {watcher.name for watcher in self.world.supervisor.watchers}:
-            self.promises.append(self.world.submit(job, name))
+            completion = self.world.queue(name).submit(job)
+            self.promises.append(completion)
+            self._heed(name, job, completion)
+            self.world.settle()
 
     @rule(name=st.sampled_from(NAMES))
     def start(self, name: str) -> None:
@@ -86,9 +103,29 @@ class Supervision(RuleBasedStateMachine):
         """A reload of the configuration that has changed the command of a watcher, and perhaps its size."""
         if name in {watcher.name for watcher in self.world.supervisor.watchers}:
             wanted = _watcher(name, draw)
-            target = draw.draw(st.sampled_from((None, wanted.numprocesses)))
+            target = draw.draw(st.sampled_from((wanted.numprocesses, *(() if wanted.singleton else (None,)))))
             offer = self.world.watcher(name).offer(self.world.command(wanted))
+            self.offers[name, offer] = wanted
             self.submit(name, Reload(offer=offer, target=target))
+
+    def _heed(self, name: str, job: Job, completion: Completion) -> None:
+        """Look at what is said to be done, and note which options are in force after a change."""
+        offered = self.offers.get((name, job.offer)) if isinstance(job, Reload) else None
+
+        def note(over: Completion) -> None:
+            if over.error is None and not isinstance(job, Stop):
+                self._is_served(name)
+            if offered is not None and over.error is None:
+                self.in_force[name] = [offered]
+            elif offered is not None and isinstance(over.error, Superseded):  # before it began, or while it went on
+                self.in_force[name] = [*self.in_force[name], offered]
+
+        completion.when_done(note)
+
+    def _is_served(self, name: str) -> None:
+        watcher = self.world.watcher(name)
+        if watcher.up and not watcher.options.send_hup:
+            self.successes_of_the_given_up += [each for each in watcher.slots.values() if each.state is SlotState.FATAL]
 
     @rule(name=st.sampled_from(NAMES))
     def remove(self, name: str) -> None:
@@ -100,7 +137,9 @@ class Supervision(RuleBasedStateMachine):
     def put_back(self, name: str, draw: st.DataObject) -> None:
         known = {watcher.name: watcher for watcher in self.world.supervisor.watchers}
         if name not in known or known[name].leaving:
-            self.world.supervisor.add(self.world.command(_watcher(name, draw)))
+            wanted = _watcher(name, draw)
+            self.world.supervisor.add(self.world.command(wanted))
+            self.in_force[name] = [wanted]
             self.submit(name, Start())
 
     # Events.
@@ -195,6 +234,8 @@ class Supervision(RuleBasedStateMachine):
             underway = [*queue.beside, *queue.waiting, *([queue.current] if queue.current else [])]
             self.promises = [each for each in self.promises if each.done]
             self.promises += [each.completion for each in underway]
+            for each in underway:
+                self._heed(queue.watcher.name, each.job, each.completion)
 
     # What always holds.
 
@@ -230,6 +271,35 @@ class Supervision(RuleBasedStateMachine):
             if queue.is_idle:
                 occupants = [slot.occupant for slot in watcher.slots.values() if slot.occupant is not None]
                 assert {each.generation for each in occupants} <= {watcher.generation}
+
+    @invariant()
+    def a_change_is_taken_whole_or_not_at_all(self) -> None:
+        for queue in self.world.supervisor:
+            if queue.is_idle:
+                name, options = queue.watcher.name, queue.watcher.options
+                assert options in self.in_force[name]
+                self.in_force[name] = [options]
+
+    @invariant()
+    def nothing_is_kept_of_offers_that_were_not_taken(self) -> None:
+        assert all(not queue.watcher.templates.offers for queue in self.world.supervisor if queue.is_idle)
+
+    @invariant()
+    def what_has_been_given_up_is_no_success(self) -> None:
+        assert not self.successes_of_the_given_up
+
+    def _is_single(self, watcher: Watcher, process: Process) -> bool:
+        return watcher.templates.by_generation[process.generation].options.singleton
+
+    @invariant()
+    def a_singleton_is_alone(self) -> None:
+        for watcher in self.world.supervisor.watchers:
+            singles = [
+                each
+                for each in watcher.processes
+                if self.alone.setdefault((watcher.name, each.number), self._is_single(watcher, each))
+            ]
+            assert len(singles) <= 1, singles
 
     @invariant()
     def nothing_forbidden_was_asked_of_the_kernel(self) -> None:
@@ -272,9 +342,9 @@ class Supervision(RuleBasedStateMachine):
             world.supervisor.reaped(())
             world.settle()
             world.pass_time(3.1)
-            if all(each.done for each in self.promises) or self._never_rests():
+            if self._is_at_rest() or self._never_rests():
                 break
-        assert self._never_rests() or all(each.done for each in self.promises), to_data(world.supervisor)
+        assert self._never_rests() or self._is_at_rest(), to_data(world.supervisor)
         promises = [queue.submit(Stop()) for queue in world.supervisor]
         for _ in range(100):
             world.settle()
@@ -285,6 +355,11 @@ class Supervision(RuleBasedStateMachine):
         self.a_slot_has_one_occupant()
         self.nothing_forbidden_was_asked_of_the_kernel()
 
+    def _is_at_rest(self) -> bool:
+        """True when every promise is kept, and each watcher with a good program has what it wants."""
+        good = [each for each in self.world.supervisor.watchers if each.up and each.options.cmd == "good"]
+        return all(each.done for each in self.promises) and all(each.is_settled for each in good)
+
     def _never_rests(self) -> bool:
         """True when a watcher tries a broken program for ever, as it was told."""
         return any(
@@ -294,6 +369,7 @@ class Supervision(RuleBasedStateMachine):
 
 
 TestSupervision = Supervision.TestCase
+TestSupervision.pytestmark = [pytest.mark.timeout(300)]  # it is all computing, and machines may be busy
 TestSupervision.settings = settings(
     max_examples=200,
     stateful_step_count=60,

@@ -119,6 +119,16 @@ def test_a_single_process_whose_successor_fails_comes_back_with_its_old_command(
         server.expect("reload of db failed, 0 processes kept as before, 1 process put back")
 
 
+def test_what_becomes_a_singleton_keeps_one_process_of_those_that_were_asked_for(tmp_path: Path) -> None:
+    with running("--control", "c.sock", cwd=tmp_path, config=DB) as server:
+        server.started("db[1]")
+        _ctl(tmp_path, "incr", "db", "2")
+        server.started("db[3]")
+        (tmp_path / "stack.ini").write_text(DB + "singleton = True\n")
+        _ctl(tmp_path, "reloadconfig")
+        eventually(lambda: len(server.children()) == 1)
+
+
 def test_a_singleton_becomes_three_processes_in_one_reload(tmp_path: Path) -> None:
     with running(cwd=tmp_path, config=DB + "singleton = True\n") as server:
         server.started("db[1]")
