@@ -30,7 +30,7 @@ from forkserve.unix.scoreboard import Order
 
 __all__ = ["Watcher"]
 
-_STRETCH = 0.01
+_STRETCH = 0.005
 """Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
 
 

@@ -17,6 +17,11 @@ FAULTS = [name for name in DEEDS if name not in SOCKETS]
 
 
 @pytest.mark.timeout(240)
+def test_a_squall(tmp_path: Path) -> None:
+    blow(tmp_path, 22, count=3, only=["rename", "move", "kill_workers"])
+
+
+@pytest.mark.timeout(240)
 @pytest.mark.slow  # a storm is as long as its dice want it: `make storm` is its own command
 @pytest.mark.parametrize("deeds", [SOCKETS, FAULTS], ids=["sockets", "faults"])
 def test_a_short_storm_loses_nothing_and_leaves_nothing(deeds: list[str], tmp_path: Path) -> None:
