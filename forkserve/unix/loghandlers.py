@@ -150,6 +150,7 @@ class SyslogHandler(LineHandler):
 
     def __init__(self, address: str | tuple[str, int], facility: int) -> None:
         super().__init__()
+        self._socket: socket.socket | None = None
         self._facility = facility
         self._family, self._target = socket.AF_UNIX, address
         if not isinstance(address, str):
@@ -157,7 +158,7 @@ class SyslogHandler(LineHandler):
             found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
             self._family, self._target = found[0], found[4]  # type: ignore[assignment]
         self._not_before = 0.0
-        self._socket: socket.socket | None = self._connect()
+        self._socket = self._connect()
 
     def _send(self, text: str, record: logging.LogRecord) -> bool:
         severity = SEVERITIES.get(record.levelname, 6)

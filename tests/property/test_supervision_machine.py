@@ -96,7 +96,11 @@ class Supervision(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def reload(self, name: str) -> None:
+        known = {queue.watcher.name: queue for queue in self.world.supervisor}
+        hangs_up = name in known and known[name].is_idle and known[name].watcher.options.send_hup
+        forked = len(self.world.kernel.children)
         self.submit(name, Reload())
+        assert not hangs_up or len(self.world.kernel.children) == forked, "SIGHUP is enough"
 
     @rule(name=st.sampled_from(NAMES), draw=st.data())
     def change(self, name: str, draw: st.DataObject) -> None:
@@ -202,6 +206,11 @@ class Supervision(RuleBasedStateMachine):
         if child is not None:
             child.obeys = False
             child.others += draw.draw(st.integers(0, 1))
+
+    @rule()
+    def all_become_deaf(self) -> None:
+        for child in self.world.kernel.living:
+            child.obeys = False
 
     @rule()
     def a_group_ends(self) -> None:
@@ -336,6 +345,8 @@ class Supervision(RuleBasedStateMachine):
             for child in world.kernel.living:
                 if child.runs and child.argv[0] == "dies":
                     world.kernel.end(child, code=1)
+                elif child.runs and child.argv[0] == "good":  # what has said it once is waited for
+                    world.says(child, READY="1")
             for child in world.kernel.children.values():
                 child.others = 0
             world.reap()

@@ -315,6 +315,16 @@ def test_a_syslog_that_nobody_reads_costs_lines_and_says_how_many(folder: Path) 
         handler.close()
 
 
+def test_a_syslog_of_another_kind_is_refused_and_nothing_fails_at_the_exit(folder: Path) -> None:
+    handler = SyslogHandler.__new__(SyslogHandler)  # logging keeps it, and closes it at the exit
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as syslog:
+        syslog.bind(str(folder / "log"))
+        syslog.listen()
+        with pytest.raises(OSError, match="wrong type"):
+            handler.__init__(str(folder / "log"), 3)  # type: ignore[misc]
+        handler.close()
+
+
 def test_a_syslog_that_is_started_again_is_found_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loghandlers, "RETRY", 0.0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
