@@ -276,6 +276,8 @@ def _roll(job: Reload, seen: WatcherSnapshot) -> Advance:
         return Advance(going_on, (*told, Replace(step.wid)))
     if step.kind is StepKind.WAIT or not seen.is_settled:
         return Advance(going_on, told)
+    if seen.given_up:  # for failures of processes from before the roll, which say nothing of the new ones
+        return Advance(going_on, (*told, Revive()))
     done = ReloadDone(watcher=seen.name, generation=seen.generation, processes=len(seen.slots))
     return Advance(going_on, (*told, Tell(done)), done=f"{seen.name}: {count_of(len(seen.slots))} replaced")
 

@@ -294,6 +294,12 @@ class Supervision(RuleBasedStateMachine):
         assert all(not queue.watcher.templates.offers for queue in self.world.supervisor if queue.is_idle)
 
     @invariant()
+    def what_was_removed_is_forgotten_when_it_is_gone(self) -> None:
+        for queue in self.world.supervisor:
+            watcher = queue.watcher
+            assert not (watcher.leaving and queue.is_idle and watcher.is_gone and not watcher.up)
+
+    @invariant()
     def what_has_been_given_up_is_no_success(self) -> None:
         assert not self.successes_of_the_given_up
 
@@ -320,6 +326,7 @@ class Supervision(RuleBasedStateMachine):
         known = self.world.supervisor.living
         for child in self.world.kernel.living:
             assert child.rehearse or child.pid in known
+        assert known <= {child.pid for child in self.world.kernel.living}
         for watcher in self.world.supervisor.watchers:
             for process in watcher.processes:
                 assert process.exit is None and process.state is not ProcessState.GONE

@@ -32,17 +32,16 @@ SERVE = f"{BIN}/forkserve-worker --fd $(circus.sockets.NAME) APP:app"
 ENDS_AT_ONCE = """
 import os, signal, socket, sys
 listener = socket.socket(fileno=int(sys.argv[1]))
-busy = over = False
+known = len(os.listdir("/proc/self/fd"))
+over = False
 def end(*_):
     global over
     over = True
-    if not busy:
+    if len(os.listdir("/proc/self/fd")) == known:  # nothing is in hand, nor on its way out of accept(2)
         os._exit(0)
 signal.signal(signal.SIGTERM, end)
 while not over:
-    busy = False
     conn, _ = listener.accept()
-    busy = True
     with conn:
         conn.recv(65536)
         conn.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\nConnection: close\\r\\n\\r\\nhello")

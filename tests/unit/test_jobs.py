@@ -62,6 +62,20 @@ def test_a_reload_that_fails_in_the_middle_puts_back_what_it_had_replaced() -> N
     assert world.watcher().options.cmd == "prog"
 
 
+def test_a_reload_starts_the_new_where_those_of_before_are_given_up_meanwhile() -> None:
+    world = World((options(numprocesses=2, max_retry=1, cmd="missing"),))
+    world.submit(Start())
+    done = _reload(world, numprocesses=2, max_retry=1, cmd="next")
+    for wid in (1, 2):
+        world.refuses(world.child(wid))
+    assert not done.done
+    world.all_ready()
+
+    assert done.result == "web: 2 processes replaced"
+    assert _commands(world) == {"next"}
+    assert _generations(world) == [2, 2]
+
+
 def test_the_generation_after_one_that_was_put_back_has_a_number_of_its_own() -> None:
     world = _running(numprocesses=2)
     _reload(world, numprocesses=2, cmd="bad")
