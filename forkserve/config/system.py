@@ -150,7 +150,10 @@ class _Verifier:
             return
         inherited = environ.get("PATH") if watcher.copy_env else None
         path = watcher.env.get("PATH", inherited or os.defpath)
-        if find_program(program, path) is None:
+        found = find_program(program, path)
+        if found is not None:
+            self._interpreter_of(Path(found))
+        else:
             cure = "" if watcher.copy_env else "; copy_env is off, so set PATH in an env section or copy_env = True"
             self._note(self.findings.failure, "cmd", f"{program!r} is not found on the PATH{cure}")
 
@@ -159,11 +162,24 @@ class _Verifier:
             return
         path = Path(working_dir or ".") / program
         if path.is_file() and os.access(path, os.X_OK):
+            self._interpreter_of(path)
             return
         reason = "is not executable" if path.is_file() else "is no file" if path.exists() else "does not exist"
         elsewhere = working_dir and not os.path.isabs(program) and Path(program).exists()
         hint = f"; it is taken from working_dir, so write {Path(program).absolute()}" if elsewhere else ""
         self._note(self.findings.failure, "cmd", f"{path} {reason}{hint}")
+
+    def _interpreter_of(self, script: Path) -> None:
+        """Look at the program that the first line of a script names (execve(2))."""
+        try:
+            with script.open("rb") as file:
+                first = file.readline(256)
+        except OSError:  # it may be executed and not read
+            return
+        words = first[2:].split() if first.startswith(b"#!") else []
+        if words and not os.path.exists(words[0]):
+            named = os.fsdecode(words[0])
+            self._note(self.findings.failure, "cmd", f"{script} names an interpreter that does not exist: {named}")
 
     def _error(self, key: str, message: str) -> None:
         self._note(self.findings.error, key, message)

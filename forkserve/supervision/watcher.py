@@ -33,6 +33,9 @@ __all__ = ["Watcher"]
 _STRETCH = 0.005
 """Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
 
+_ALONE = 0.1
+"""Seconds between two looks whether the process of a singleton that stops has ended."""
+
 
 class Watcher:
     """The processes of one command. `up` is the wish that it runs, `target` how many of it.
@@ -265,6 +268,9 @@ class Watcher:
     def _may_spawn(self) -> bool:
         """Tell whether it is time for the next start; if not, come back when it is."""
         now = self._services.loop.now()
+        if self.options.singleton and self.processes:  # `decr` has told it to stop, and `incr` wants it again
+            self._come_back_at(now + _ALONE)
+            return False
         if now >= self.not_before:
             self.not_before = now + self.options.warmup_delay
             return True

@@ -173,6 +173,19 @@ def test_what_is_sure_to_fail_is_an_error(keys: str, said: str, folder: Path) ->
     assert [line.partition("[watcher:a] ")[2] for line in lines] == [said.replace("{}", str(folder))]
 
 
+@pytest.mark.parametrize("more", ["", "[env]\nPATH = {}\n"], ids=["by its path", "on the PATH"])
+def test_a_script_whose_interpreter_is_not_there_is_an_error(more: str, folder: Path) -> None:
+    script = folder / "run"
+    script.write_text("#! /nonexistent/python -u\n")
+    script.chmod(0o755)
+    cmd = "run" if more else str(script)
+    code, lines = check(folder, f"[watcher:a]\ncmd = {cmd}\n{more.format(folder)}")
+    said = f"cmd: {script} names an interpreter that does not exist: /nonexistent/python"
+    assert (code, lines) == (78, [f"error: a.ini:2 [watcher:a] {said}"])
+    script.write_text("#!/bin/sh\n")
+    assert check(folder, f"[watcher:a]\ncmd = {cmd}\n{more.format(folder)}") == (0, [])
+
+
 def test_what_the_master_or_the_file_gives_is_set(folder: Path) -> None:
     text = "[watcher:a]\ncmd = sleep $(circus.env.FORKSERVE_WID) $(circus.env.MINE)"
     text += " $(circus.env.theirs)\n[env]\nMINE = 1\n"

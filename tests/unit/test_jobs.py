@@ -227,6 +227,21 @@ def test_a_mended_command_is_not_kept_waiting_by_starts_that_are_never_over(
     assert world.child().argv == ("mended",)
 
 
+def test_a_singleton_waits_for_the_end_of_the_one_that_stops() -> None:
+    world = _running(singleton=True)
+    before = world.child()
+    before.obeys = False
+    world.submit(Resize(0))
+    done = world.submit(Resize(1))
+    world.pass_time(5.0)
+    assert world.pids() == [before.pid]
+
+    world.dies(before, code=0)
+    world.all_ready()
+    assert done.result == "web: 1 process running"
+    assert before.pid not in world.pids()
+
+
 def test_a_size_changes_beside_whatever_else_goes_on() -> None:
     world = _running(numprocesses=2, graceful_timeout=10.0)
     for child in world.kernel.living:
