@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -197,6 +198,41 @@ def test_a_client_that_floods_without_reading_is_read_no_more(served: Served) ->
                 sent += sock.send(block)
         assert sent < 48 << 20
         assert int(body_of(served, "/memory")) - before < 24 << 20
+
+
+def overtakes(served: Served, sent: bytes, opening: bytes) -> bool:
+    """Tell whether a request behind so many frames of another client is answered before all of them are."""
+    with socket.create_connection(served.address, PATIENCE) as flood:
+        flood.sendall(opening + b"\r\n")
+        assert flood.recv(13, socket.MSG_WAITALL) == b"HTTP/1.1 101 "
+        while select.select([flood], [], [], 0)[0]:
+            flood.recv(65536)
+        # The close behind them is answered last.
+        flood.sendall(sent + frame(8, b"\x03\xe8"))
+        body_of(served, "/hello")
+        flood.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while part := flood.recv(65536):
+                if part.endswith(frame(8, b"\x03\xe8", masked=False)):
+                    return False
+        flood.settimeout(PATIENCE)
+        while flood.recv(65536):
+            pass
+    return True
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(9, b"") * 10_000,
+        frame(1, b"", fin=False) + frame(0, b"", fin=False) * 10_000,
+        (frame(1, b"", fin=False) + frame(0, b"a")) * 5_000,
+        frame(0x42, b"\0") * 8_000,
+    ],
+)
+def test_many_small_frames_of_one_client_let_others_be_served(served: Served, sent: bytes) -> None:
+    opening = OPENING + DEFLATED * (sent[0] >> 6 & 1)
+    assert any(overtakes(served, sent, opening) for _ in range(5))
 
 
 DEFLATED = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"

@@ -13,7 +13,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, State
 from websockets.uri import parse_uri
 
-from forkserve.serving.asgi.websocket_protocol import BadHandshake, Handshake, WebSocketLimits, WebSocketProtocol
+from forkserve.serving.asgi.websocket_protocol import (
+    AT_ONCE,
+    BadHandshake,
+    Handshake,
+    WebSocketLimits,
+    WebSocketProtocol,
+)
 
 LIMITS = WebSocketLimits(max_size=1000)
 
@@ -318,3 +324,32 @@ def test_only_an_offered_subprotocol_may_be_chosen() -> None:
     assert (b"Sec-WebSocket-Protocol", b"chat") in handshake.answer("chat")
     with pytest.raises(ValueError, match="did not offer"):
         handshake.answer("other")
+
+
+@pytest.mark.parametrize("closing", [False, True])
+@pytest.mark.parametrize(
+    "before, frame",
+    [
+        (b"", framed(b"", opcode=9)),
+        (b"", framed(b"", opcode=10)),
+        (framed(b"", fin=False), framed(b"", fin=False, opcode=0)),
+        (framed(b"a", fin=False), framed(b"a", fin=False, opcode=0)),
+        (b"", framed(b"")),
+        (b"", framed(b"", fin=False) + framed(b"a", opcode=0)),
+    ],
+)
+def test_of_many_frames_in_one_read_some_are_decoded_at_once(before: bytes, frame: bytes, closing: bool) -> None:
+    _, server = joined()
+    if before:
+        server.receive(before)
+    if closing:
+        server.close(1000, "")
+    many = 900
+    messages = server.receive(frame * many + framed(b"\x03\xe8", opcode=8))
+    calls = 1
+    while server.unfinished:
+        messages += server.go_on(2 * many, 1 << 20)
+        calls += 1
+    assert calls > many / AT_ONCE
+    assert messages[-1] == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
+    assert server.finished

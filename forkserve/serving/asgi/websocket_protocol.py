@@ -5,7 +5,8 @@ shape of ASGI: when a message is whole, which close code the application is told
 A fragmented message is gathered in one buffer, so that a million tiny fragments cost no more than their bytes.
 
 What comes is decoded as far as there is room for messages. The rest waits as it came, and compressed (`deflate.py`):
-nothing that a client sends takes much more memory than it has sent, until the application wants it.
+nothing that a client sends takes much more memory than it has sent, until the application wants it. Nor does it take
+much time at once: of what came in one read, so many frames are decoded in a call, and the rest when the caller goes on.
 
 Most frames are a whole, uncompressed message that arrived in one read. Those are taken and made here (`frames.py`), at
 a quarter of the cost; everything else, and every doubt, is the library's, which sees whole frames or the begin of one.
@@ -30,7 +31,16 @@ from websockets.server import ServerProtocol
 from forkserve.serving.asgi.deflate import Deferred, Inflater
 from forkserve.serving.asgi.frames import BINARY, TEXT, end_of, frame_head, simple_payload
 
-__all__ = ["BadHandshake", "Handshake", "Message", "WebSocketProtocol", "WebSocketLimits", "disconnect_of", "size_of"]
+__all__ = [
+    "AT_ONCE",
+    "BadHandshake",
+    "Handshake",
+    "Message",
+    "WebSocketProtocol",
+    "WebSocketLimits",
+    "disconnect_of",
+    "size_of",
+]
 
 Message = dict[str, Any]
 """An ASGI message: a dictionary with a `type`."""
@@ -43,6 +53,8 @@ DEFLATE: Final = ServerPerMessageDeflateFactory(
 CONTROL: Final = 0x08
 # Codes that stand for something that never travels (RFC 6455 section 7.4.1).
 NEVER_SENT: Final = frozenset({1005, 1006, 1015})
+# Frames that are decoded in one call: each may cost the library a tenth of a millisecond, and a read have 10,000.
+AT_ONCE: Final = 64
 # A masked continuation of nothing that ends a message.
 _LAST_FRAGMENT: Final = b"\x80\x80\0\0\0\0"
 
@@ -125,6 +137,8 @@ class WebSocketProtocol:
         self._wanted = False
         self.behind = False
         """True while something has come that waits for `resume`, since there was no room for it."""
+        self.unfinished = False
+        """True while something has come that waits for `go_on`, since there were many frames before it."""
         self._left = 0
         self._buffer: bytearray | None = None
         self._is_text = False
@@ -164,7 +178,8 @@ class WebSocketProtocol:
         """Take bytes off the wire; return the ASGI messages they complete, a violation as `websocket.disconnect`.
 
         There is room for `count` messages of `size` bytes together; the last one may be longer if it is not compressed,
-        for then its bytes are here already. What is beyond waits for `resume`.
+        for then its bytes are here already. What is beyond waits for `resume`; or for `go_on`, if it is
+        many frames away.
         """
         messages: list[Message] = []
         if not data:
@@ -178,6 +193,14 @@ class WebSocketProtocol:
         else:
             self._room = size
             self._decode(data, messages, count)
+        return messages
+
+    def go_on(self, count: int, size: int) -> list[Message]:
+        """Go on with what is unfinished; as `receive`."""
+        messages: list[Message] = []
+        self._room = size
+        data, self._rest = self._rest, b""
+        self._decode(data, messages, count)
         return messages
 
     def resume(self, count: int, size: int) -> list[Message]:
@@ -194,19 +217,25 @@ class WebSocketProtocol:
 
     def _decode(self, data: bytes, messages: list[Message], count: int) -> None:
         at, size = 0, len(data)
-        while at < size:
+        for _ in range(AT_ONCE):
+            if at == size:
+                break
             full = len(messages) >= count or self._room <= 0 or self._inflating
             if full and not data[at] & CONTROL and self.is_open:
                 self._rest = data[at:]
-                self.behind = True
+                self.behind, self.unfinished = True, False
                 return
             at = self._next(data, at, messages)
-        self.behind = self._inflating
+        self.behind, self.unfinished = self._inflating, at < size
+        if at < size:
+            self._rest = data[at:]
 
     def _next(self, data: bytes, at: int, messages: list[Message]) -> int:
         """Take what `data` has of the frame at `at`, or of the one under way; return where that ends."""
-        if self._left or self._protocol.state is not OPEN:
-            end = at + self._left if self._protocol.state is OPEN else len(data)
+        if self._protocol.eof_sent:
+            end = len(data)  # the library discards all
+        elif self._left:
+            end = at + self._left
         else:
             end = end_of(data, at)
             if end <= 0:
@@ -218,8 +247,9 @@ class WebSocketProtocol:
             if end <= len(data) and self._buffer is None and end - at <= self._max_size:
                 payload = simple_payload(data, at, end)
                 if payload is not None:
-                    self._is_text = data[at] == TEXT
-                    self._whole(payload, messages)
+                    if self.is_open:
+                        self._is_text = data[at] == TEXT
+                        self._whole(payload, messages)
                     return end
             if self._buffer is not None and data[at] & 0x0F == Opcode.CLOSE:
                 self._abandon()
@@ -304,7 +334,7 @@ class WebSocketProtocol:
         self._protocol.fail(code, _clipped(reason))
         self._inflating = False
         self._buffer = None
-        messages.append(self._disconnect())
+        messages.extend(self.lost())
 
     def _disconnect(self) -> Message:
         self.disconnected = True

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from enum import Enum, auto
 from typing import Any, ClassVar
 
 from forkserve.serving.asgi.denial import Answer
 from forkserve.serving.asgi.heartbeat import Heartbeat, Keepalive
+from forkserve.serving.asgi.message_queue import QUEUED, QUEUED_BYTES, MessageQueue
 from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.outgoing import field_lines
 from forkserve.serving.asgi.pace import Pace
@@ -25,7 +25,6 @@ from forkserve.serving.asgi.websocket_protocol import (
     WebSocketLimits,
     WebSocketProtocol,
     disconnect_of,
-    size_of,
 )
 from forkserve.serving.exchange import Bodiless
 from forkserve.serving.failure import due_to_loss, log_failure
@@ -36,10 +35,6 @@ __all__ = ["WebSocketSession"]
 
 log = logging.getLogger("forkserve.asgi")
 
-QUEUED = 32
-"""Messages that may wait for the application; above that the client is not read."""
-QUEUED_BYTES = 1 << 20
-"""The same in bytes."""
 CLOSING = 5.0
 """Seconds that a client has to answer a close."""
 
@@ -77,23 +72,20 @@ class WebSocketSession(Bodiless):
         self.stage = CONNECTING
         self.socket: WebSocketProtocol | None = None
         self.answer = self.answering(conn, line, fields)
-        self.messages: deque[Message] = deque([{"type": "websocket.connect"}])
-        self.news = Notifier(self.site.loop)
+        self.messages = MessageQueue(conn, Notifier(self.site.loop), {"type": "websocket.connect"})
         self.room = Notifier(self.site.loop)
         self.task: Task | None = None
         self.heart: Heartbeat | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.pace = Pace(self.site.loop)
         self.aware = False
-        self.queued = 0
-        self.held = False
 
     # From the loop.
 
     @property
     def in_memory(self) -> int:
         """Bytes of messages that wait for the application, or are not whole."""
-        return self.queued if self.socket is None else self.queued + self.socket.in_memory
+        return self.messages.size + (0 if self.socket is None else self.socket.in_memory)
 
     def wake(self) -> None:
         """Called when the client will send no more: before the handshake it is lost."""
@@ -114,7 +106,7 @@ class WebSocketSession(Bodiless):
         """Called when the client has gone."""
         if self.stage is CLOSED:
             return
-        self._tell(self.socket.lost() if self.socket is not None else [disconnect_of(1006)])
+        self.messages.add(self.socket.lost() if self.socket is not None else [disconnect_of(1006)])
         self._end()
 
     def abandon(self, code: int) -> None:
@@ -134,7 +126,7 @@ class WebSocketSession(Bodiless):
         if self.stage is OPEN and self.socket is not None and self.socket.is_open:
             self.aware = True  # what it does with the last message it may end
             self.conn.unheard += self.limits.max_size
-            self._tell(self.socket.leave(1012, "service restart"))
+            self.messages.add(self.socket.leave(1012, "service restart"))
             self._flush()
             self._await_close()
 
@@ -148,8 +140,7 @@ class WebSocketSession(Bodiless):
             return
         assert self.heart is not None
         self.heart.heard = True
-        messages = socket.receive(data, QUEUED - len(self.messages), QUEUED_BYTES - self.queued)
-        self._took(messages, ended=not data)
+        self._took(socket.receive(data, *self.messages.room), ended=not data)
 
     def _took(self, messages: list[Message], *, ended: bool = False) -> None:
         """Go on with what the socket has made of its bytes."""
@@ -157,39 +148,39 @@ class WebSocketSession(Bodiless):
         assert socket is not None
         if socket.has_output:
             self._flush()
-        if messages or socket.behind:
-            self._tell(messages)
+        if socket.unfinished:
+            self.site.loop.call_soon(self._go_on)
+        if messages or socket.behind or socket.unfinished:
+            self.messages.add(messages)
             if not ended and self._is_behind():
                 self._hold()
         if ended or socket.finished:
             self._end()
 
-    def _tell(self, messages: list[Message]) -> None:
-        self.messages.extend(messages)
-        self.queued += sum(map(size_of, messages))
-        self.news.notify()
+    def _go_on(self) -> None:
+        """Go on with what has come, after a turn for others."""
+        if self.stage is OPEN and self.socket is not None and self.socket.unfinished:
+            self._took(self.socket.go_on(*self.messages.room))
+            self._read_on()
 
     def _is_behind(self) -> bool:
-        behind = self.socket is not None and self.socket.behind
-        return behind or len(self.messages) >= QUEUED or self.queued >= QUEUED_BYTES
+        """Tell whether the client is to be read no further; once closing has begun, its close alone is waited for."""
+        socket = self.socket
+        if socket is not None and (socket.unfinished or not socket.is_open):
+            return socket.unfinished
+        return self.messages.is_full or (socket is not None and socket.behind)
 
     def _hold(self) -> None:
         """Read no more until there is room for it."""
-        if not self.held:
-            self.held = True
-            self.conn.hold()
+        if not self.messages.held:
+            self.messages.hold()
             if self.heart is not None:
                 self.heart.heard = True
 
     def _read_on(self) -> None:
         """Read again if there is room."""
         if not self._is_behind():
-            self._release()
-
-    def _release(self) -> None:
-        if self.held:
-            self.held = False
-            self.conn.release()
+            self.messages.release()
 
     # The application's side.
 
@@ -216,14 +207,15 @@ class WebSocketSession(Bodiless):
         messages = self.messages
         while not messages:
             if self.socket is not None and self.socket.behind:
-                self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
-                self._read_on()
+                # Others have a turn: what waits may be ten thousand messages.
+                await asyncio.sleep(0)
+                if self.socket.behind and not messages:
+                    self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
+                    self._read_on()
             else:
-                await self.news.wait()
-        message = messages[0]
+                await messages.news.wait()
+        message = messages.take()
         if message["type"] != "websocket.disconnect":
-            messages.popleft()
-            self.queued -= size_of(message)
             self._read_on()
             return message
         self.aware = True
@@ -241,7 +233,7 @@ class WebSocketSession(Bodiless):
             self._accept(message)
         elif kind == "websocket.close" and stage is CONNECTING:
             self._refuse(403)
-            self._tell([disconnect_of(1006)])
+            self.messages.add([disconnect_of(1006)])
         elif kind == "websocket.close" and stage is OPEN:
             self._close(message.get("code", 1000), message.get("reason") or "")
         elif kind.startswith("websocket.http.response.") and stage in (CONNECTING, DENYING):
@@ -293,7 +285,7 @@ class WebSocketSession(Bodiless):
         if self.stage is OPEN and self.socket is not None:
             self._cancel_timers()
             self.timer = self.site.loop.call_later(CLOSING, self._end)
-            self._release()
+            self._read_on()
             if self.socket.behind:
                 # The close may have come; the messages before it have nobody to take them.
                 self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
@@ -303,7 +295,7 @@ class WebSocketSession(Bodiless):
     def _ping(self) -> bool:
         """Ping; False when there is no answer to wait for."""
         # A client that is not read cannot be heard answering, and one that does not read has its own time limit.
-        if self.held or self.stage is not OPEN or self.socket is None:
+        if self.messages.held or self.stage is not OPEN or self.socket is None:
             return False
         self.socket.ping()
         self._flush()
@@ -313,7 +305,7 @@ class WebSocketSession(Bodiless):
         """Close, for the client has gone without a word."""
         if self.stage is OPEN and self.socket is not None:
             log.info("%s %r: the client answered no ping for %g s", *self.name(), self.keepalive.timeout)
-            self._tell(self.socket.leave(1011, "no answer to a ping"))
+            self.messages.add(self.socket.leave(1011, "no answer to a ping"))
             self._flush()
             self._end()
 
@@ -355,8 +347,7 @@ class WebSocketSession(Bodiless):
 
     def _is_closed(self) -> bool:
         """Tell whether either side has closed, or refused the handshake."""
-        told = bool(self.messages) and self.messages[-1]["type"] == "websocket.disconnect"
-        return told or (self.socket is not None and not self.socket.is_open)
+        return self.messages.has_end or (self.socket is not None and not self.socket.is_open)
 
     @property
     def deserted(self) -> bool:
