@@ -145,6 +145,7 @@ class Worker:
         # A queue that we have bound ourselves has no other reader, whatever the board says.
         run.seat = None if any(each.own for each in self.listeners) else self.seat
         run.say = lambda status: notify(f"STATUS={status}", self.environ)
+        run.hold_signals = self.handlers.reinstall
         run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
         namespace = _namespace(self.options)
         _hook(self.options.application.pre_hook, "--pre-hook", namespace)

@@ -121,6 +121,11 @@ class Run:
         """Ends the process at once, given the reason: what keeps it cannot be ended. May be called from any thread."""
         self.say: Callable[[str], object] = lambda _status: None
         """Tells the supervisor, in a line, how far draining has come."""
+        self.hold_signals: Callable[[], object] = lambda: None
+        """Takes the signals of a stop back from the application, which may take them over in any request.
+
+        Called in the main thread, now and then while serving.
+        """
         self.drain_fd, self._drain_end = os.pipe()
 
     def ready(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.serving import Gate, Served, serving
+from tests.support.serving import PATIENCE, Gate, Served, serving
 
 COMMON = """\
 import asyncio, os, select, signal, sys, threading
@@ -114,6 +116,95 @@ def test_a_handler_that_the_application_installs_in_its_lifespan_breaks_no_stop(
     (tmp_path / "site_s.py").write_text(LIFESPAN.replace("INSTALL", install))
     log = stop_with_a_request_under_way(tmp_path, ["-k", *words, "site_s:asgi"])
     assert log.count(b"theirs was called") == 1
+
+
+TAKING = (
+    COMMON
+    + """
+import faulthandler
+
+def take(way):
+    if way == "signal":
+        signal.signal(signal.SIGTERM, handler)
+    elif way == "ignored":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    elif way == "default":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    elif way == "blocked":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    elif way == "faulthandler":
+        faulthandler.register(signal.SIGTERM, chain=False)
+    elif way == "wakeup":
+        signal.set_wakeup_fd(-1)
+    elif way in ("added", "removed"):
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, os.write, 2, b"theirs was called\\n")
+        if way == "removed":
+            loop.remove_signal_handler(signal.SIGTERM)
+
+one = app
+
+def app(environ, start_response):
+    take(environ["QUERY_STRING"])
+    return one(environ, start_response)
+
+async def asgi(scope, receive, send):
+    take(scope["query_string"].decode())
+    await answer(scope, receive, send)
+"""
+)
+WSGI = ["signal", "ignored", "default", "blocked", "faulthandler", "wakeup"]
+TAKEN = [
+    *(("sync", way) for way in WSGI),
+    *(("gevent", way) for way in WSGI),
+    ("threads", "blocked"),
+    ("threads", "faulthandler"),
+    *((backend, way) for backend in ("asgi", "asgi --loop uvloop") for way in [*WSGI, "added", "removed"]),
+]
+
+
+@pytest.mark.parametrize(("backend", "way"), TAKEN)
+def test_signals_that_a_request_takes_over_are_taken_back(tmp_path: Path, backend: str, way: str) -> None:
+    (tmp_path / "site_s.py").write_text(TAKING)
+    app = ["--lifespan", "off", "site_s:asgi"] if backend.startswith("asgi") else ["site_s:app"]
+    words = ["-k", *backend.split(), "--keep-alive", "0.3", *app]
+    with contextlib.closing(Gate()) as gate, serving(words, folder=tmp_path, gate=gate) as worker:
+        with contextlib.closing(worker.connect()) as client:
+            client.request("GET", f"/?{way}")
+            assert client.getresponse().read() == b"one"
+            # An idle connection is closed by the look that takes them back.
+            assert client.sock.recv(1) == b""
+        with contextlib.closing(worker.connect()) as client:
+            client.request("GET", "/slow")
+            gate.entered()
+            worker.signal(signal.SIGTERM)
+            worker.await_line("draining (SIGTERM)")
+            gate.open()
+            assert client.getresponse().read() == b"one"
+        assert worker.ended() == 0
+    assert worker.log.count(b"theirs was called") == (way in ("signal", "added"))
+
+
+@pytest.mark.parametrize("backend", ["sync", "threads", "gevent", "asgi"])
+def test_signals_are_taken_back_though_no_other_request_comes(tmp_path: Path, backend: str) -> None:
+    (tmp_path / "site_s.py").write_text(TAKING)
+    app = ["--lifespan", "off", "site_s:asgi"] if backend == "asgi" else ["site_s:app"]
+    way = "blocked" if backend == "threads" else "ignored"
+    with serving(["-k", backend, "--keep-alive", "0.3", *app], folder=tmp_path) as worker:
+        assert worker.request("GET", f"/?{way}")[1] == b"one"
+        deadline = time.monotonic() + PATIENCE
+        while ignores(worker.process.pid, signal.SIGTERM):
+            assert time.monotonic() < deadline
+            select.select([], [], [], 0.02)
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Tell whether a process ignores a signal (proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 @pytest.mark.parametrize("backend", ["sync", "threads", "gevent"])

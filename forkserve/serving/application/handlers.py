@@ -1,7 +1,8 @@
 """Signal handlers of the process beside those of the application, which may install its own for the same signals.
 
 Rules: ours run first, and theirs are called as well; whatever theirs raise is logged, since it would end a loop that
-drains. A process that the application forks has its own handlers, or the default action.
+drains. The application may install one at any time, in a request too, so ours are put back now and then. A process that
+the application forks has its own handlers, or the default action.
 """
 
 from __future__ import annotations
@@ -54,8 +55,11 @@ class Handlers:
             return
         for number, ours in self._ours.items():
             before = signal.getsignal(number)
-            if before is not ours and callable(before) and before is not signal.default_int_handler:
-                self._theirs[number] = before
+            if callable(before) and before is not signal.default_int_handler:
+                if before is not ours:
+                    self._theirs[number] = before
+            else:
+                self._theirs.pop(number, None)
             signal.signal(number, ours)
 
     def reinstall(self) -> None:

@@ -114,7 +114,7 @@ class Driver:
         self.moved = 0.0
         self.now = time.monotonic()
         self.idle_deadline = self.now + limits.keep_alive
-        self._next_sweep = self.now
+        self._next_sweep = self._swept = self.now
         self._todo: deque[Connection] = deque()
         self._runner = runner
         self.counter: RequestCounter = service.counter or Uncounted()
@@ -194,6 +194,7 @@ class Driver:
             policy.turn_clock[TURN] = now
             if now >= self._next_sweep:
                 self._next_sweep = self._upkeep.sweep(now, now - self._next_sweep)
+                self._swept = now
             self.idle_deadline = now + self.limits.keep_alive
             self._http1.run_deadline = now + self.limits.run
             queue.serve()
@@ -204,10 +205,13 @@ class Driver:
         policy.turn_clock[TURN] = -now
 
     def timeout(self) -> float | None:
-        """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit."""
+        """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit.
+
+        After each turn one more look is due, for what the application may have done in it.
+        """
         if self.noted:
             return LOG_DELAY
-        if self.connections.by_fd or self._upkeep.busy:
+        if self.connections.by_fd or self._upkeep.busy or self.now > self._swept:
             return max(0.0, self._next_sweep - time.monotonic())
         self.counter.settle(0)
         return None

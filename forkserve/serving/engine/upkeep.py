@@ -49,6 +49,7 @@ class Serving(Protocol):
     seat: OwnRecord | None
     hurried: bool
     say: Callable[[str], object]
+    hold_signals: Callable[[], object]
 
     def drain(self, reason: str) -> None: ...
 
@@ -99,6 +100,7 @@ class Upkeep:
     def sweep(self, now: float, late: float) -> float:
         """Do what is due, so many seconds late; returns the instant of the next time."""
         parts = self._parts
+        self._run.hold_signals()
         parts.responder.tick(time.time())
         self._excuse(late)
         for conn in [conn for conn in self._connections.values() if conn.deadline <= now]:
