@@ -375,6 +375,15 @@ def test_the_root_path_is_in_front_of_the_path_once() -> None:
         assert scope_of(worker, "/api/show")["path"] == "/api/show"
 
 
+def test_a_root_path_is_escaped_in_the_raw_path() -> None:
+    with worker_of("--root-path", "/a b/é%?") as worker:
+        scope = json.loads(body_of(worker, "/show"))
+        assert (scope["path"], scope["raw_path"]) == ("/a b/é%?/show", "/a%20b/%C3%A9%25%3F/show")
+        raw = "/a%20b/%C3%A9%25%3F/%73how"
+        scope = json.loads(body_of(worker, raw))
+        assert (scope["path"], scope["raw_path"]) == ("/a b/é%?/show", raw)
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_request_that_takes_too_long_is_cancelled_and_answered_504(loop: str) -> None:
     with worker_of("--timeout", "0.4", "--loop", loop) as worker:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from typing import Any
+from urllib.parse import quote
 
 from forkserve.serving.asgi.forwarding import AsgiForwarding, forwarded_fields
 from forkserve.serving.asgi.site import AsgiTransport
@@ -16,6 +17,8 @@ from forkserve.serving.http.line import RequestLine
 
 __all__ = ["FORWARDED", "MODERN", "ScopeTemplate", "correct", "http_scope", "websocket_scope"]
 
+UNESCAPED = "/!$&'()*+,;=:@~"
+"""What stands for itself in a path besides letters, digits and -._ (RFC 3986 section 3.3)."""
 MEMO = 8
 """Request lines for which the scope of shared header fields is kept."""
 _EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
@@ -28,7 +31,7 @@ _WEBSOCKET: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
 class ScopeTemplate:
     """What every request that comes by one listener has in common; `server` is None if its address says nothing."""
 
-    __slots__ = ("base", "forwarding", "root")
+    __slots__ = ("base", "forwarding", "raw_root", "root")
 
     def __init__(
         self, listener: socket.socket, *, root_path: str, tls: bool = False, forwarding: AsgiForwarding | None = None
@@ -36,6 +39,7 @@ class ScopeTemplate:
         name = listener.getsockname()
         unix = listener.family == socket.AF_UNIX
         self.root = root_path.rstrip("/")
+        self.raw_root = quote(self.root, safe=UNESCAPED, errors="surrogateescape").encode()
         self.forwarding = forwarding
         wildcard = not unix and name[0] in ("0.0.0.0", "::")
         server = (_text(name), None) if unix else tuple(name[:2])
@@ -104,7 +108,7 @@ def _base(template: ScopeTemplate, line: RequestLine, fields: Fields) -> dict[st
     path, raw_path, root = line.text_path, line.raw_path, template.root
     if root and not (path == root or path.startswith(root + "/")):
         # The proxy has cut the root path off; in ASGI the path is the whole one (spec 2.3, as frameworks expect).
-        path, raw_path = root + path, root.encode() + raw_path
+        path, raw_path = root + path, template.raw_root + raw_path
     base = template.base | {
         "http_version": line.version,
         "method": line.method,
