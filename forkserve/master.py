@@ -197,6 +197,11 @@ class Master:
             raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
         return f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes)}"
 
+    def hold(self, name: str, *, wid: int | None = None, wanted: bool) -> str:
+        """Have workers accept nothing for now, or accept again; returns what was done."""
+        self._refuse_when_stopping()
+        return self.supervisor.queue(name).watcher.hold(wid=wid, wanted=wanted).text()
+
     def reopen_logs(self) -> None:
         """Reopen every log file: ours, those of captured output, and those of the workers that can."""
         logs.reopen()

@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "stop": running.stop,
     "restart": running.restart,
     "reload": running.reload,
+    "drain": running.drain,
+    "undrain": running.undrain,
     "reloadconfig": running.reloadconfig,
     "incr": running.incr,
     "decr": running.decr,

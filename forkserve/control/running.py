@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from forkserve.config.values import signal_name
 from forkserve.control.context import Context
-from forkserve.control.schema import Amount, Done, Nothing, ReloadTarget, SignalTo, StopTarget, Waiting
+from forkserve.control.schema import Amount, Done, HoldTarget, Nothing, ReloadTarget, SignalTo, StopTarget, Waiting
 from forkserve.errors import ControlError
 from forkserve.supervision.completion import Completion
 
-__all__ = ["decr", "incr", "quit", "reload", "reloadconfig", "reopenlogs", "restart", "signal", "start", "stop"]
+__all__ = [
+    "decr",
+    "drain",
+    "incr",
+    "quit",
+    "reload",
+    "reloadconfig",
+    "reopenlogs",
+    "restart",
+    "signal",
+    "start",
+    "stop",
+    "undrain",
+]
 
 
 def _named(asked: StopTarget) -> list[str] | None:
@@ -29,6 +42,14 @@ def restart(context: Context, asked: StopTarget) -> Completion:
 
 def reload(context: Context, asked: ReloadTarget) -> Completion:
     return context.master.reload(asked.watcher)
+
+
+def drain(context: Context, asked: HoldTarget) -> Done:
+    return Done(True, context.master.hold(asked.watcher, wid=asked.wid, wanted=True))
+
+
+def undrain(context: Context, asked: HoldTarget) -> Done:
+    return Done(True, context.master.hold(asked.watcher, wid=asked.wid, wanted=False))
 
 
 def reloadconfig(context: Context, _asked: Waiting) -> Completion:

@@ -14,6 +14,7 @@ __all__ = [
     "Amount",
     "Done",
     "Events",
+    "HoldTarget",
     "Nothing",
     "ProcessReport",
     "ReloadTarget",
@@ -76,6 +77,13 @@ class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watcher: str
     count: Count = 1
     waiting: bool = True
+
+
+class HoldTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All processes of a watcher, or the one of a slot."""
+
+    watcher: str
+    wid: Annotated[int | None, msgspec.Meta(description="only the process of this slot")] = None
 
 
 class SetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

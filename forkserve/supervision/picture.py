@@ -21,6 +21,7 @@ def state_of(watcher: Watcher) -> WatcherState:
         processes=len(watcher.processes) + len(watcher.processes.groups),
         finished=bool(slots) and all(slot.finished for slot in slots),
         delayed=watcher.drain_until is not None,
+        held=watcher.population.held,
     )
 
 

@@ -59,7 +59,7 @@ class Population:
     """The slots by number, and all processes of a watcher.
 
     `restarts` counts the processes that were lost and replaced; `failures` early deaths and failed starts of the
-    generation in force, for a reload to notice.
+    generation in force, for a reload to notice; `held` tells that its processes are to accept nothing for now.
     """
 
     def __init__(self, templates: Templates, services: SpawnServices, changed: Callable[[], None]) -> None:
@@ -70,6 +70,7 @@ class Population:
         self.failures = 0
         self.last_failure = ""
         self.outlook = Outlook()
+        self.held = False
         self._services = services
         self._changed = changed
 
@@ -259,6 +260,8 @@ class Population:
         except (ForkserveError, OSError) as error:
             self._not_started(slot, error)
             return None
+        if self.held:
+            self.processes.hold(process, wanted=True)
         options = self._options
         if options.max_age > 0:
             age = options.max_age + self._services.random() * options.max_age_variance

@@ -53,8 +53,9 @@ class Process:
     `number` is unique in the watcher, `pid` 0 until there is one. `end_at` is the instant at which it is told to stop,
     or with `end_by_kill` killed, `age_at` that of `max_age`, `deaf_until` that until which its messages wait. `report`
     is the pipe of its start and `notify` the socket of its messages, as descriptors, -1 when there is none; `record` is
-    the index of its record on the scoreboard, `queues` are the numbers of the queues that it can read from. `exit` is
-    what waitpid(2) said, whatever has been done about it yet: a process that has one is never signalled again.
+    the index of its record on the scoreboard, `queues` are the numbers of the queues that it can read from. `held`
+    tells that it is to accept nothing. `exit` is what waitpid(2) said, whatever has been done about it yet: a process
+    that has one is never signalled again.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Process:
     ready_at: float | None = None
     said_ready: bool = False
     said_stopping: bool = False
+    held: bool = False
     status: str = ""
     end_at: float | None = None
     end_by_kill: bool = False

@@ -185,6 +185,15 @@ class Processes:
         if place is not None and process.is_alive:
             place.order(wanted)
 
+    def takes_part(self, process: Process) -> bool:
+        """Tell whether a process has claimed its record on the scoreboard."""
+        return process.record >= 0 and self.board.takes_part(process.record)
+
+    def hold(self, process: Process, *, wanted: bool) -> None:
+        """Have a process accept nothing for now, or accept again, when the board's bell rings."""
+        process.held = wanted
+        self.order(process, Order.HOLD if wanted else Order.ACCEPT)
+
     def signal(self, processes: Iterable[Process], signum: int) -> int:
         """Send a signal to those that live; returns how many got it."""
         living = [each for each in processes if each.is_alive]

@@ -22,6 +22,8 @@ class WatcherState(Enum):
     STOPPED = "stopped"
     STARTING = "starting"
     ACTIVE = "active"
+    HELD = "held"
+    """It runs, and accepts nothing."""
     DELAYED = "delayed"
     """It is to stop, and serves on for `drain_delay`; it counts as not ready."""
     STOPPING = "stopping"
@@ -103,12 +105,19 @@ class WatcherSnapshot:
 
 
 def watcher_state(
-    *, up: bool, slots: Iterable[tuple[SlotState, bool]], processes: int, finished: bool = False, delayed: bool = False
+    *,
+    up: bool,
+    slots: Iterable[tuple[SlotState, bool]],
+    processes: int,
+    finished: bool = False,
+    delayed: bool = False,
+    held: bool = False,
 ) -> WatcherState:
     """Compute what a watcher is doing.
 
     `slots` are pairs of a slot's state and whether its process is ready, `processes` counts all that live, `finished`
-    says that they have ended for good (`respawn` off), `delayed` that a stop waits for `drain_delay`.
+    says that they have ended for good (`respawn` off), `delayed` that a stop waits for `drain_delay`,
+    `held` that none of them accepts.
     """
     pairs = tuple(slots)
     if not up:
@@ -120,5 +129,5 @@ def watcher_state(
     if pairs and all(state is SlotState.FATAL for state, _ in pairs):
         return WatcherState.FATAL
     if not pairs or any(ready for _, ready in pairs):
-        return WatcherState.ACTIVE
+        return WatcherState.HELD if held else WatcherState.ACTIVE
     return WatcherState.STARTING

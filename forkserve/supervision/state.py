@@ -46,7 +46,7 @@ _JOBS: Mapping[str, type[Job]] = {job.name: job for job in (Start, Stop, Restart
 _WISHES = ("up", "target", "not_before", "warm_at", "drain_until", "awaits_start", "paused", "leaving", "broken")
 """Attributes of a watcher."""
 
-_COUNTERS = ("restarts", "failures", "last_failure")
+_COUNTERS = ("restarts", "failures", "last_failure", "held")
 """Attributes of its population."""
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from forkserve.config.model import WatcherOptions
-from forkserve.errors import ForkserveError
+from forkserve.errors import ControlError, ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import DeadlineKind, earliest
-from forkserve.supervision.events import Event, ProcessAged, Warned
+from forkserve.supervision.events import Event, ProcessAged, Warned, WatcherHeld
 from forkserve.supervision.lifecycle import ProcessState, SlotState, SlotTrigger
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
@@ -157,7 +157,7 @@ class Watcher:
 
     def take_down(self, *, finish: bool = False, closing: bool = False) -> None:
         """Ask all its processes to stop; see `TakeDown`."""
-        self.up = self.awaits_start = False
+        self.up = self.awaits_start = self.population.held = False
         self.warm_at = self.drain_until = None
         if closing:
             self._services.seal(self.name, self.command.queues)
@@ -208,6 +208,28 @@ class Watcher:
         """Try whether what was offered could be started."""
         self.rehearser.begin(self.templates.wanted(offer), offer)
         self._notify()
+
+    def hold(self, *, wid: int | None, wanted: bool) -> WatcherHeld:
+        """Have its processes, or that of one slot, accept nothing for now, or accept again.
+
+        Raises ControlError where there is none that would obey.
+        """
+        if not (self.command.is_worker and self.command.all_sockets):
+            raise ControlError(f"{self.name} cannot be drained: only forkserve-worker on sockets of ours can")
+        if wid is None:
+            self.population.held = wanted
+        meant = [each for each in self.processes if wid in (None, each.wid) and not each.is_asked_to_end]
+        if not meant:
+            raise ControlError(f"{self.name}{'' if wid is None else f'[{wid}]'} does not run")
+        deaf = next((each for each in meant if each.is_ready and not self.processes.takes_part(each)), None)
+        if deaf is not None:
+            raise ControlError(f"{deaf} cannot be drained: its backend does not take part in the scoreboard")
+        for each in meant:
+            self.processes.hold(each, wanted=wanted)
+        self.processes.board.ring()
+        told = WatcherHeld(watcher=self.name, held=wanted, processes=len(meant), wid=wid)
+        self.emit(told)
+        return told
 
     def signal(self, signum: int, *, only: Callable[[Process], bool] = lambda _process: True) -> int:
         """Send a signal to its processes, and return how many got it."""

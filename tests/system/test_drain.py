@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from forkserve.control.client import ControlClient
 from tests.support.forkserving import Forkserve, eventually, running
 from tests.support.serving import PATIENCE
 
@@ -147,6 +148,42 @@ def test_a_stopped_watcher_answers_what_has_waited_too(tmp_path: Path) -> None:
         late = connected(address)  # the socket stays open: what comes now waits for the next start
         server.send(signal.SIGHUP)
         late.close()
+
+
+def test_a_drained_worker_accepts_nothing_and_answers_what_it_has(tmp_path: Path) -> None:
+    control = str(tmp_path / "control.sock")
+    os.mkfifo(tmp_path / "go")
+    with stack(tmp_path, "threads", argv=["--control", control]) as server, ControlClient(Path(control)) as ctl:
+        address = address_of(server)
+        workers(server)
+        waiting = connected(address, "/wait")
+        go = os.open(tmp_path / "go", os.O_WRONLY)
+        assert ctl.call("drain", watcher="web")["message"] == "web: 2 processes accept nothing more"
+        clients = [connected(address) for _ in range(5)]
+        eventually(lambda: _statuses(ctl) == {"accepts nothing, 1 connections open", "accepts nothing"})
+        os.close(go)
+        assert answer(waiting).endswith(b"ok")  # and says Connection: close, or this would not end
+        eventually(lambda: _statuses(ctl) == {"accepts nothing"})
+        for client in clients:
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+            client.setblocking(True)
+
+        assert ctl.call("undrain", watcher="web", wid=2)["message"] == "web[2]: 1 process accepts again"
+        assert all(client.recv(12) == b"HTTP/1.1 200" for client in clients)
+        assert ctl.call("drain", watcher="web")["done"]
+        ctl.call("reload", watcher="web")
+        late = connected(address)
+        eventually(lambda: _statuses(ctl) == {"accepts nothing"})
+        server.send(signal.SIGTERM)
+        assert answered([late]) == 1
+        for client in clients:
+            client.close()
+
+
+def _statuses(ctl: ControlClient) -> set[str]:
+    return {each.get("status", "") for each in ctl.call("status")[0]["processes"]}
 
 
 def test_clients_are_refused_once_the_queue_is_empty_and_requests_in_flight_end(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ class Upkeep:
         self._said = ""
         parts.acceptor.on_order = self._on_order
         self._lifetime = LifetimeWatch(run.options.lifetime, loop.now)
+        if parts.acceptor.on_hold:
+            self._on_order(True)
 
     @property
     def busy(self) -> bool:

@@ -17,6 +17,7 @@ __all__ = [
     "SignalSent",
     "WatcherAdded",
     "WatcherDelayed",
+    "WatcherHeld",
     "WatcherRemoved",
     "WatcherResized",
     "WatcherStopped",
@@ -66,6 +67,22 @@ class WatcherDelayed(WatcherEvent):
 
     def text(self) -> str:
         return f"{self.watcher}: not ready any more, serves on for {self.seconds:g} s (drain_delay), then stops"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherHeld(WatcherEvent):
+    """All its processes, or with `wid` the one of a slot, are to accept nothing for now, or to accept again."""
+
+    kind: ClassVar[str] = "watcher.held"
+    held: bool
+    processes: int
+    wid: int | None = None
+
+    def text(self) -> str:
+        who = self.watcher if self.wid is None else f"{self.watcher}[{self.wid}]"
+        many = self.processes != 1
+        what = f"accept{'' if many else 's'} nothing more" if self.held else f"accept{'' if many else 's'} again"
+        return f"{who}: {count_of(self.processes)} {what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
