@@ -136,6 +136,8 @@ def _check_command(watcher: WatcherOptions, place: _Place) -> None:
 def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
     if watcher.singleton and watcher.numprocesses > 1:
         place.error("numprocesses", f"a singleton has one process at most, got {watcher.numprocesses}")
+    if watcher.watchdog and any(word.endswith("forkserve-worker") for word in watcher.cmd.split()):
+        place.error("watchdog", "forkserve-worker does not say WATCHDOG=1; its own --timeout ends what is stuck")
     if watcher.copy_path and not watcher.copy_env:
         place.warning("copy_path", "needs copy_env, ignored")
     if watcher.shell_args and not watcher.shell:

@@ -299,6 +299,20 @@ class WatcherOptions:
         reload=LIVE,
     )
 
+    watchdog: float = option(
+        0.0,
+        "Seconds within which a process that is ready must say WATCHDOG=1 (sd_notify), or be replaced; 0 is never.",
+        parse=seconds,
+        check=at_least(0),
+    )
+    fdstore_max: int = option(
+        0,
+        "Descriptors that a process may leave for its successor by FDSTORE=1 (sd_notify); it gets them by LISTEN_FDS.",
+        parse=integer,
+        check=at_least(0),
+        reload=LIVE,
+    )
+
     env: Mapping[str, str] = field(default_factory=dict)
     """What the env sections give this watcher; the master's own environment is not in it."""
     rlimits: Mapping[str, int] = field(default_factory=dict)

@@ -20,11 +20,21 @@ from forkserve.config.options import options_of
 from forkserve.config.placeholders import env_values, expand, sockets_for
 from forkserve.config.values import words
 from forkserve.errors import ConfigError
+from forkserve.supervision.fdstore import StoredFd
 from forkserve.supervision.os.spawn import FIRST_SOCKET, SpawnSpec
 from forkserve.unix.privileges import Credentials, resolve
 from forkserve.unix.scoreboard import RecordHandle
 
-__all__ = ["NOT_INHERITED", "ProcessTemplate", "FdFor", "Outputs", "credentials_of", "mixed_readers", "prepare"]
+__all__ = [
+    "NOT_INHERITED",
+    "FdFor",
+    "Handover",
+    "Outputs",
+    "ProcessTemplate",
+    "credentials_of",
+    "mixed_readers",
+    "prepare",
+]
 
 NOT_INHERITED = frozenset(
     {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD}
@@ -65,6 +75,18 @@ class Outputs:
 
     stdout: int | None = 1
     stderr: int | None = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What one process gets for itself: its record on the scoreboard, its notify socket, what was stored for it."""
+
+    place: RecordHandle | None = None
+    notify_address: str | None = None
+    stored: tuple[StoredFd, ...] = ()
+
+
+_NOTHING = Handover()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +147,17 @@ class ProcessTemplate:
         wid: int,
         fd_for: FdFor,
         outputs: Outputs,
-        place: RecordHandle | None = None,
-        notify_address: str | None = None,
+        given: Handover = _NOTHING,
     ) -> SpawnSpec:
         """Return how to start the process of one slot; raises ConfigError when its words cannot be split."""
-        options = self.options
+        options, place = self.options, given.place
         env = self._environment(wid)
-        if notify_address is not None:
-            env["NOTIFY_SOCKET"] = notify_address
-        memory, bell = FIRST_SOCKET + len(self.sockets), FIRST_SOCKET + len(self.sockets) + 1
+        if given.notify_address is not None:
+            env["NOTIFY_SOCKET"] = given.notify_address
+        if options.watchdog > 0:
+            env["WATCHDOG_USEC"] = str(int(options.watchdog * 1e6))
+        memory = FIRST_SOCKET + len(self.sockets) + len(given.stored)
+        bell = memory + 1
         if place is not None:
             env[SCOREBOARD] = place.variable(memory, bell)
         values = self._values(wid, env)
@@ -147,6 +171,7 @@ class ProcessTemplate:
             argv=self._argv(values),
             env=env,
             sockets={name: fd_for(self.numbers[name.lower()]) for name in self.sockets},
+            stored=tuple((each.name, each.fd) for each in given.stored),
             fds={} if place is None else {memory: place.board.fd, bell: place.board.bell},
             executable=options.executable,
             cwd=cwd,

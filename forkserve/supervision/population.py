@@ -25,7 +25,7 @@ from forkserve.supervision.deaths import (
     reason_of,
     stopping_of,
 )
-from forkserve.supervision.events import Consequence, Event, ProcessReady, ProcessSaid, SpawnFailed
+from forkserve.supervision.events import Consequence, Event, ProcessReady, ProcessSaid, SpawnFailed, Warned
 from forkserve.supervision.events.process import ProcessLost
 from forkserve.supervision.lifecycle import (
     FINAL,
@@ -41,9 +41,11 @@ from forkserve.supervision.lifecycle import (
 )
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes import Processes
+from forkserve.supervision.said import begin_watchdog, hear, read
 from forkserve.supervision.slot import Outlook, Slot
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.templates import Templates
+from forkserve.unix.notify import Message
 
 __all__ = ["Population"]
 
@@ -135,12 +137,15 @@ class Population:
             process.deadline = self._after(patience, DeadlineKind.SETTLE)
         self._changed()
 
-    def on_said(self, process: Process, fields: dict[str, str]) -> None:
+    def on_said(self, process: Process, message: Message) -> None:
         """Called when a process has sent a message of sd_notify(3)."""
-        process.status = fields.get("STATUS", process.status)
-        self.emit(ProcessSaid(**process.names(), fields=tuple(fields.items())))
-        process.said_stopping = process.said_stopping or fields.get("STOPPING") == "1"
-        if fields.get("READY") == "1":
+        self.emit(ProcessSaid(**process.names(), fields=tuple(message.items())))
+        said = read(message)
+        hear(process, said, self._services.loop.now())
+        refused = self.processes.store.take(process.wid, message, message.fds, self._options.fdstore_max)
+        if refused:
+            self.emit(Warned(message=f"{process} {refused}"))
+        if said.ready:
             process.said_ready = True
             if process.wid in self.slots:
                 self.slots[process.wid].spoke = self._options.cmd
@@ -152,6 +157,7 @@ class Population:
         if not self.processes.become_ready(process):
             return
         self.outlook.was_ready = True
+        begin_watchdog(process, self._options.watchdog, self._services.loop.now())
         after = self._services.loop.now() - process.started_at
         self.emit(ProcessReady(**process.names(), after=after, said=process.said_ready))
         slot = self.slots.get(process.wid)

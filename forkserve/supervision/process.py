@@ -72,6 +72,9 @@ class Process:
     said_ready: bool = False
     said_stopping: bool = False
     held: bool = False
+    reloading: bool = False
+    watchdog: float = 0.0
+    watchdog_at: float | None = None
     status: str = ""
     end_at: float | None = None
     end_by_kill: bool = False
@@ -111,7 +114,7 @@ class Process:
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done about it."""
         deadline = None if self.deadline is None else self.deadline.instant
-        return earliest((deadline, self.end_at, self.age_at, self.deaf_until))
+        return earliest((deadline, self.end_at, self.age_at, self.deaf_until, self.watchdog_at))
 
     def ready_for(self, now: float) -> float | None:
         """Return the seconds since it was ready, None when it never was."""

@@ -21,14 +21,15 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.events import DeadlineMissed, OrphansRemain, ProcessStarted, StopRequested
+from forkserve.supervision.fdstore import FdStore
 from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import KILL_PATIENCE, OrphanedGroup, Process, Stopping, lateness
-from forkserve.supervision.spawning import Resources, SpawnServices, start
+from forkserve.supervision.spawning import Legacy, Resources, SpawnServices, start
 from forkserve.unix.counters import PageReading
-from forkserve.unix.notify import PORTION
+from forkserve.unix.notify import PORTION, Message
 from forkserve.unix.scoreboard import Order, Scoreboard
 from forkserve.wording import signal_name
 
@@ -36,6 +37,9 @@ __all__ = ["AT_A_TIME", "ProcessesOwner", "Processes"]
 
 AT_A_TIME = 25
 """Processes that are told to end at a stretch; then whatever else has happened has its turn."""
+
+ABORT_PATIENCE = 10.0
+"""Seconds that a process has to end by SIGABRT, which may write a core."""
 
 _TURN = 0.05
 """Seconds without such a signal after which the next is the first of a stretch."""
@@ -50,8 +54,8 @@ class ProcessesOwner(Protocol):
     def on_started(self, process: Process) -> None:
         """Called when the program runs."""
 
-    def on_said(self, process: Process, fields: dict[str, str]) -> None:
-        """Called when a process has sent messages of sd_notify(3)."""
+    def on_said(self, process: Process, message: Message) -> None:
+        """Called when a process has sent a message of sd_notify(3)."""
 
 
 class Processes:
@@ -64,6 +68,7 @@ class Processes:
         self._turn = 0.0
         self._ended_in_turn = 0
         self.board = Scoreboard()
+        self.store = FdStore()
         self.figures = WatcherFigures()
         self._by_pid: dict[int, Process] = {}
         self._resources: dict[int, Resources] = {}
@@ -89,9 +94,9 @@ class Processes:
     def start(self, command: ProcessTemplate, wid: int, generation: int) -> Process:
         """Request a process; raises ForkserveError or OSError with none left."""
         self.made += 1
-        process, resources = start(
-            command, wid, self._services, number=self.made, generation=generation, board=self.board
-        )
+        stored = self.store.handed_out(wid)
+        legacy = Legacy(number=self.made, generation=generation, board=self.board, stored=stored)
+        process, resources = start(command, wid, self._services, legacy)
         self.keep(process, resources)
         return process
 
@@ -143,11 +148,14 @@ class Processes:
         with Barrier(self._services.emit, f"a message of {process}"):
             self.confirm(process)  # exec comes before the first word, whichever we hear of first
             notify = self._resources[process.number].notify
-            messages = [] if notify is None else notify.take()
-            if len(messages) >= PORTION:
+            heard = 0
+            for message in () if notify is None else notify.take():
+                heard += 1
+                with Barrier(self._services.emit, f"what {process} says"):
+                    self._owner.on_said(process, message)
+            if heard >= PORTION:
                 self._services.loop.unwatch(process.notify)
                 process.deaf_until = self._services.loop.now() + FLOOD_PAUSE
-            self._owner.on_said(process, {name: value for message in messages for name, value in message.items()})
 
     def become_ready(self, process: Process) -> bool:
         """Note that it serves; True when that is news."""
@@ -291,6 +299,15 @@ class Processes:
         if Effect.TELL_LATE in self._step(process, ProcessTrigger.DEADLINE):
             self._services.emit(DeadlineMissed(**process.names(), what=lateness(deadline)))
 
+    def miss_watchdog(self, process: Process) -> None:
+        """End a process that sends no WATCHDOG=1 any more, or says that it is stuck, by SIGABRT, as systemd does."""
+        process.watchdog_at = None
+        if process.is_ready:
+            what = f"sent no WATCHDOG=1 for {process.watchdog:g} s (watchdog), or has said that it is stuck"
+            self._services.emit(DeadlineMissed(**process.names(), what=what))
+            process.stopping = Stopping(signal.SIGABRT, group=False, timeout=ABORT_PATIENCE)
+            self._step(process, ProcessTrigger.STOP)
+
     def hear_again(self, process: Process) -> None:
         """Listen again to a process that has written messages without end."""
         process.deaf_until = None
@@ -310,6 +327,7 @@ class Processes:
     def close(self) -> None:
         """Give up what is held for all, when nothing of it runs any more."""
         self.board.close()
+        self.store.close()
 
     def _step(self, process: Process, event: ProcessTrigger) -> tuple[Effect, ...]:
         effects = process.on(event, self._services.loop.now())

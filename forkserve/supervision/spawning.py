@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import FdFor, Outputs, ProcessTemplate
+from forkserve.supervision.command import FdFor, Handover, Outputs, ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import Event
+from forkserve.supervision.fdstore import StoredFd
 from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
@@ -25,7 +26,7 @@ from forkserve.unix.home import enter
 from forkserve.unix.notify import NotifySocket
 from forkserve.unix.scoreboard import RecordHandle, Scoreboard
 
-__all__ = ["Resources", "SpawnServices", "start"]
+__all__ = ["Legacy", "Resources", "SpawnServices", "start"]
 
 
 def _nothing_to_tell(_pgid: int, _signum: int = 0, _grace: float = 0.0) -> None:
@@ -81,9 +82,17 @@ class Resources:
                 self.place.release()
 
 
-def start(
-    command: ProcessTemplate, wid: int, services: SpawnServices, *, number: int, generation: int, board: Scoreboard
-) -> tuple[Process, Resources]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legacy:
+    """What a new process finds: its number, its generation, the board, and what its predecessors have stored."""
+
+    number: int
+    generation: int
+    board: Scoreboard
+    stored: tuple[StoredFd, ...] = ()
+
+
+def start(command: ProcessTemplate, wid: int, services: SpawnServices, legacy: Legacy) -> tuple[Process, Resources]:
     """Request the process of a slot; raises ForkserveError or OSError with no process left.
 
     It gets a record of the watcher's board if it shares sockets.
@@ -94,8 +103,9 @@ def start(
     place = notify = None
     try:
         notify = _open_notify(command, identity, services)
-        place = board.take(generation) if command.sockets else None
-        spec = command.spec(wid, services.fd_for, outputs, place, None if notify is None else notify.address)
+        place = legacy.board.take(legacy.generation) if command.sockets else None
+        address = None if notify is None else notify.address
+        spec = command.spec(wid, services.fd_for, outputs, Handover(place, address, legacy.stored))
         enter(os.environ)
         spawned = services.kernel.fork(spec)
     except BaseException:
@@ -109,10 +119,10 @@ def start(
         services.on_group_started(spawned.pid, options.stop_signal, options.graceful_timeout)
     now = services.loop.now()
     process = Process(
-        number=number,
+        number=legacy.number,
         watcher=options.name,
         wid=wid,
-        generation=generation,
+        generation=legacy.generation,
         pid=spawned.pid,
         started_at=now,
         argv=spec.argv,

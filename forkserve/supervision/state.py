@@ -21,6 +21,7 @@ from forkserve.config.model import Config
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.fdstore import FdStore
 from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.jobqueue import JobQueue, Underway
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
@@ -87,6 +88,7 @@ def _from_queue(queue: JobQueue) -> Data:
         "made": watcher.processes.made,
         "groups": [_plain(group) for group in watcher.processes.groups],
         "outlook": _plain(population.outlook),
+        "store": _plain(watcher.processes.store),
         "board": _from_board(watcher.processes.board),
         "figures": _plain(watcher.processes.figures),
         "rehearsal": _plain(watcher.rehearser.current),
@@ -167,6 +169,7 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
     watcher.population.outlook = msgspec.convert(data["outlook"], Outlook)
     processes = watcher.processes
     processes.made = data["made"]
+    processes.store = msgspec.convert(data["store"], FdStore, str_keys=True)
     processes.board = Scoreboard.restore(**data["board"])
     processes.figures = msgspec.convert(data["figures"], WatcherFigures, str_keys=True)
     for each in data["processes"]:

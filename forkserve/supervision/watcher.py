@@ -161,6 +161,8 @@ class Watcher:
         self.warm_at = self.drain_until = None
         if closing:
             self._services.seal(self.name, self.command.queues)
+        if finish:
+            self.processes.store.close()
         for process in self.processes if finish else ():
             self.processes.order(process, Order.FINISH)
         slots = tuple(self.slots.values())
@@ -181,7 +183,9 @@ class Watcher:
     def resize(self, target: int) -> None:
         """Keep this many processes; those of the highest slots stop first."""
         self.target = target
-        for wid in sorted(wid for wid in self.slots if wid > target):
+        surplus = sorted(wid for wid in self.slots if wid > target)
+        self.processes.store.close(surplus)
+        for wid in surplus:
             self.population.event(self.slots.pop(wid), SlotTrigger.WANT_DOWN)
         self._fill()
         self._notify()
@@ -377,6 +381,8 @@ class Watcher:
     def _due_of(self, process: Process, now: float) -> None:
         if process.deaf_until is not None and process.deaf_until <= now:
             self.processes.hear_again(process)
+        if process.watchdog_at is not None and process.watchdog_at <= now:
+            self.processes.miss_watchdog(process)
         if process.age_at is not None and process.age_at <= now:
             process.age_at = None
             self._too_old(process)

@@ -10,15 +10,17 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 
-__all__ = ["PORTION", "READY_PATIENCE", "NotifySocket", "notify", "parse", "take_listen_fds"]
+__all__ = ["PORTION", "READY_PATIENCE", "Message", "NotifySocket", "notify", "parse", "take_listen_fds"]
 
 PORTION = 64
 """Messages taken at a time; a sender that fills it is writing without end."""
 READY_PATIENCE = 5.0
 """Seconds for which a process that is ready waits for room to say so."""
 _LARGEST = 4096
+_FDS = 16
+"""Descriptors taken of one message; more find no room, and the kernel closes them."""
 _FIRST_FD = 3
 
 
@@ -26,6 +28,19 @@ def parse(data: bytes) -> dict[str, str]:
     """Return the assignments of a datagram; lines that are none are passed over, as systemd does."""
     lines = data.decode("utf-8", "replace").split("\n")
     return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+class Message(dict[str, str]):
+    """The assignments of one message; `fds` are descriptors that came along, to be closed by `close`."""
+
+    def __init__(self, assignments: dict[str, str], fds: list[int]) -> None:
+        super().__init__(assignments)
+        self.fds = fds
+
+    def close(self) -> None:
+        """Close what nobody has kept; of BARRIER=1 that is the answer."""
+        while self.fds:
+            os.close(self.fds.pop())
 
 
 class NotifySocket:
@@ -59,16 +74,21 @@ class NotifySocket:
         """Return the descriptor that is readable when messages wait."""
         return self._socket.fileno()
 
-    def take(self) -> list[dict[str, str]]:
-        """Return the assignments of the messages that have come, oldest first, at most PORTION messages.
+    def take(self) -> Iterator[Message]:
+        """Iterate over the messages that have come, oldest first, at most PORTION; each is closed before the next.
 
-        Descriptors sent along (FDSTORE=1, BARRIER=1) find no room, so that the kernel closes them at once.
+        So a sender that waits for its BARRIER=1 knows that all that it has said before was taken in.
         """
-        messages: list[dict[str, str]] = []
-        with contextlib.suppress(BlockingIOError):
-            while len(messages) < PORTION:
-                messages.append(parse(self._socket.recv(_LARGEST)))
-        return messages
+        for _ in range(PORTION):
+            try:
+                data, fds, _, _ = socket.recv_fds(self._socket, _LARGEST, _FDS, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            message = Message(parse(data), list(fds))
+            try:
+                yield message
+            finally:
+                message.close()
 
     def close(self) -> None:
         """Stop listening, and remove the file."""

@@ -27,7 +27,7 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
-from forkserve.unix.notify import NotifySocket
+from forkserve.unix.notify import Message, NotifySocket
 
 __all__ = ["Child", "FakeKernel", "ManualLoop", "World", "options"]
 
@@ -183,9 +183,9 @@ class FakeNotify(NotifySocket):
     def fileno(self) -> int:
         return self.number
 
-    def take(self) -> list[dict[str, str]]:
+    def take(self) -> Iterator[Message]:
         taken, self.messages = self.messages, []
-        return taken
+        return iter([Message(each, []) for each in taken])
 
     def close(self) -> None:
         """Nothing is open."""

@@ -136,3 +136,120 @@ def test_a_process_that_writes_without_end_holds_nobody_up(tmp_path: Path) -> No
         os.kill(server.rewound().started("b[1]"), signal.SIGKILL)
         server.expect(r"b\[1\] pid \d+ is ready")
         assert server.stop() == 0
+
+
+SPEAKER = """
+import array, os, socket, sys, time
+
+def tell(text, *fds):
+    address = os.environ["NOTIFY_SOCKET"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect("\\0" + address[1:] if address.startswith("@") else address)
+        socket.send_fds(sock, [text.encode()], list(fds))
+
+def barrier():
+    reading, writing = os.pipe()
+    tell("BARRIER=1", writing)
+    os.close(writing)
+    assert os.read(reading, 1) == b""
+
+def given():
+    assert os.environ.get("LISTEN_PID", "") in ("", str(os.getpid()))
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":") if os.environ.get("LISTEN_FDS") else []
+    return [(name, 3 + number) for number, name in enumerate(names)]
+"""
+"""What sd_notify(3) and sd_listen_fds(3) do, written down once for the programs of these tests."""
+
+
+def speaking(folder: Path, program: str) -> str:
+    (folder / "speaker.py").write_text(SPEAKER)
+    (folder / "program.py").write_text(f"from speaker import *\n{program}")
+    return f"{sys.executable} program.py"
+
+
+def test_a_process_that_sends_no_watchdog_message_any_more_is_replaced(tmp_path: Path) -> None:
+    cmd = speaking(
+        tmp_path,
+        """
+assert os.environ["WATCHDOG_USEC"] == "300000" and os.environ["WATCHDOG_PID"] == str(os.getpid())
+tell("READY=1")
+for _ in range(4):
+    time.sleep(0.15)
+    tell("WATCHDOG=1")
+time.sleep(1000)
+""",
+    )
+    with running(
+        cwd=tmp_path, config=f"[watcher:a]\ncmd = {cmd}\nwatchdog = 0.3\nbackoff = 0\nmax_retry = -1\n"
+    ) as server:
+        server.allow("watchdog.*killed$")
+        server.expect(r"a\[1\] pid \d+ is ready")
+        server.expect(r"a\[1\] pid \d+ sent no WATCHDOG=1 for 0.3 s \(watchdog\)")
+        ended = server.expect(r"a\[1\] pid \d+ .*SIGABRT after (\d+\.?\d*) s; restart")
+        assert float(ended[1]) >= 0.8  # the messages have counted
+        server.expect(r"a\[1\] pid \d+ is ready")
+
+
+def test_a_process_that_says_that_it_is_stuck_is_replaced_at_once(tmp_path: Path) -> None:
+    cmd = speaking(tmp_path, "tell('READY=1')\ntell('WATCHDOG=trigger')\ntime.sleep(1000)\n")
+    with running(cwd=tmp_path, config=f"[watcher:a]\ncmd = {cmd}\nmax_retry = -1\n") as server:
+        server.allow("watchdog.*killed$")
+        server.expect(r"a\[1\] pid \d+ .*has said that it is stuck")
+
+
+def test_a_process_may_ask_for_more_time_to_stop(tmp_path: Path) -> None:
+    cmd = speaking(
+        tmp_path,
+        """
+import signal
+def stop(*_):
+    tell("STOPPING=1\\nEXTEND_TIMEOUT_USEC=15000000")
+    barrier()
+    time.sleep(0.6)
+    print("done", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+tell("READY=1")
+signal.pause()
+""",
+    )
+    with running(cwd=tmp_path, config=f"[watcher:a]\ncmd = {cmd}\ngraceful_timeout = 0.4\n") as server:
+        server.expect(r"a\[1\] pid \d+ is ready")
+        assert server.stop() == 0
+        assert "done" in server.lines
+
+
+def test_descriptors_that_a_process_stores_are_its_successors(tmp_path: Path) -> None:
+    cmd = speaking(
+        tmp_path,
+        """
+stored = given()
+for name, fd in stored:
+    print(name, os.pread(fd, 100, 0), flush=True)
+if not stored:
+    for name, text in (("one", b"1"), ("two", b"2"), ("gone", b"3"), ("more", b"4")):
+        fd = os.memfd_create(name)
+        os.write(fd, text)
+        tell(f"FDSTORE=1\\nFDNAME={name}", fd)
+    tell("FDSTOREREMOVE=1\\nFDNAME=gone")
+    reading, writing = os.pipe()
+    tell("FDSTORE=1\\nFDNAME=dead", reading)
+barrier()
+tell("READY=1\\nSTATUS=fine\\nERRNO=2")
+time.sleep(1000)
+""",
+    )
+    config = f"[watcher:a]\ncmd = {cmd}\nfdstore_max = 4\nbackoff = 0\nmax_retry = -1\n"
+    with running(cwd=tmp_path, config=config) as server:
+        first = server.started("a[1]")
+        server.expect(r"a\[1\] pid \d+ is ready")
+        os.kill(first, signal.SIGKILL)
+        server.allow("SIGKILL")
+        server.expect("^one b'1'$")
+        server.expect("^two b'2'$")
+        server.expect("^more b'4'$")
+        server.send(signal.SIGHUP)
+        server.expect("^one b'1'$")
+        server.expect(r"1 process.* replaced")
+    assert "gone b" not in server.transcript()
+    assert "dead" not in server.transcript()

@@ -13,7 +13,7 @@ from forkserve.cli.serving import parse_worker_line
 from forkserve.config.handover import drain_limit
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ConfigError
-from forkserve.supervision.command import Outputs, ProcessTemplate, credentials_of, prepare
+from forkserve.supervision.command import Handover, Outputs, ProcessTemplate, credentials_of, prepare
 from forkserve.supervision.os.spawn import SpawnSpec
 
 WEB = WatcherOptions(name="web", cmd="serve --fd $(circus.sockets.web) $(circus.wid)", use_sockets=True)
@@ -26,7 +26,7 @@ def _command(options: WatcherOptions, sockets: tuple[str, ...] = ("admin", "web"
 
 
 def _spec(options: WatcherOptions) -> SpawnSpec:
-    return _command(options).spec(2, lambda number: 10 + number, Outputs(), notify_address="/ours/1")
+    return _command(options).spec(2, lambda number: 10 + number, Outputs(), Handover(notify_address="/ours/1"))
 
 
 def test_a_socket_named_in_the_command_is_the_first_inherited_descriptor() -> None:

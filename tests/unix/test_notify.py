@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from forkserve.supervision.os.spawn import SpawnSpec
-from forkserve.unix.notify import NotifySocket, notify, parse, take_listen_fds
+from forkserve.unix.notify import Message, NotifySocket, notify, parse, take_listen_fds
 from tests.support.spawning import spawn
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -32,7 +32,7 @@ def test_a_message_comes_although_its_sender_has_gone(kind: str, tmp_path: Path)
     pid = spawn(SpawnSpec(argv=(sys.executable, "-c", script), env=os.environ | {"NOTIFY_SOCKET": server.address}))
     os.waitpid(pid, 0)
     assert select.select([server], [], [], 10)[0]
-    messages = server.take()
+    messages = list(server.take())
     server.close()
 
     assert messages == [{"READY": "1", "STATUS": "fine"}]
@@ -48,7 +48,7 @@ def test_who_is_ready_waits_for_room() -> None:
 
     with ThreadPoolExecutor() as pool:
         told = pool.submit(notify, "READY=1", environ, patience=20.0)
-        messages: list[dict[str, str]] = []
+        messages: list[Message] = []
         while {"READY": "1"} not in messages:
             assert select.select([server], [], [], 20)[0]
             messages += server.take()
@@ -63,7 +63,7 @@ def test_messages_come_in_order_and_a_flood_in_portions() -> None:
     while notify(f"STATUS={sent}", environ):
         sent += 1
     messages = []
-    while portion := server.take():
+    while portion := list(server.take()):
         assert len(portion) <= 64
         messages += portion
     server.close()
@@ -76,7 +76,7 @@ def test_a_descriptor_sent_along_does_not_stay() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client, open(os.devnull) as file:
         client.connect(f"\0{server.address[1:]}")
         socket.send_fds(client, [b"FDSTORE=1"], [file.fileno()])
-    (message,) = server.take()
+    (message,) = list(server.take())
     server.close()
 
     assert message == {"FDSTORE": "1"}

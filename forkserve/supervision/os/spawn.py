@@ -65,7 +65,8 @@ class SpawnSpec:
     """All there is to say about a new process; every descriptor that it does not name is closed in the child.
 
     `sockets` are descriptors of ours, by name; the child has them at 3, 4, 5 ... in this order, and also finds them by
-    LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID unless `listen_fds` is false. `fds` are more descriptors, theirs to ours,
+    LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID unless `listen_fds` is false; `stored` are more of them, names and
+    descriptors, and a name may come again. `fds` are more descriptors, theirs to ours,
     with numbers past those. `stdin`, `stdout`, `stderr` are descriptors of ours, or None for /dev/null. `rlimits` maps
     names such as RLIMIT_NOFILE to the soft and hard limit; -1 is no limit. `death_signal` is sent to the child if the
     master dies; None sends nothing.
@@ -75,6 +76,7 @@ class SpawnSpec:
     env: Mapping[str, str]
     sockets: Mapping[str, int] = field(default_factory=dict)
     listen_fds: bool = True
+    stored: tuple[tuple[str, int], ...] = ()
     fds: Mapping[int, int] = field(default_factory=dict)
     executable: str | None = None
     cwd: str | None = None
@@ -208,7 +210,7 @@ def _descriptors(spec: SpawnSpec) -> dict[int, int]:
     null = os.open(os.devnull, os.O_RDWR)
     wanted = {0: spec.stdin, 1: spec.stdout, 2: spec.stderr}
     theirs = {number: null if ours is None else ours for number, ours in wanted.items()}
-    theirs |= dict(enumerate(spec.sockets.values(), FIRST_SOCKET))
+    theirs |= dict(enumerate((*spec.sockets.values(), *(fd for _, fd in spec.stored)), FIRST_SOCKET))
     if theirs.keys() & spec.fds.keys():
         raise ValueError(f"two descriptors at the same number in {sorted(spec.fds)}")
     return theirs | dict(spec.fds)
@@ -233,10 +235,13 @@ def _die_with(master: int, signum: int) -> None:
 
 def _environment(spec: SpawnSpec) -> dict[str, str]:
     env = dict(spec.env)
-    if spec.sockets and spec.listen_fds:
-        env["LISTEN_FDS"] = str(len(spec.sockets))
-        env["LISTEN_FDNAMES"] = ":".join(spec.sockets)
+    names = (*spec.sockets, *(name for name, _ in spec.stored))
+    if names and spec.listen_fds:
+        env["LISTEN_FDS"] = str(len(names))
+        env["LISTEN_FDNAMES"] = ":".join(names)
         env["LISTEN_PID"] = str(os.getpid())
+    if "WATCHDOG_USEC" in env:
+        env["WATCHDOG_PID"] = str(os.getpid())
     return env
 
 

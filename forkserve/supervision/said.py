@@ -1,0 +1,97 @@
+"""What a process says by sd_notify(3), read and taken in: readiness, reloads, its watchdog, more time, its errno.
+
+Rules: pure. Whatever is no number where one is due is passed over, as systemd does. Descriptors that come along are
+`fdstore`'s business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.process import Process
+
+__all__ = ["Said", "begin_watchdog", "hear", "read"]
+
+_DIGITS = 18
+"""Of a number at most, so that it fits into 64 bits."""
+_USEC = 1e-6
+_EXTENDABLE = frozenset({DeadlineKind.READY, DeadlineKind.SETTLE, DeadlineKind.STOP})
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message. `watchdog` is "1" or "trigger"; `interval` and `extend` are seconds, None where nothing was said."""
+
+    ready: bool = False
+    reloading: bool = False
+    stopping: bool = False
+    status: str | None = None
+    watchdog: str = ""
+    interval: float | None = None
+    extend: float | None = None
+    main_pid: int | None = None
+    errno: int | None = None
+
+
+def read(fields: Mapping[str, str]) -> Said:
+    """Return what the assignments of a message mean."""
+    return Said(
+        ready=fields.get("READY") == "1",
+        reloading=fields.get("RELOADING") == "1",
+        stopping=fields.get("STOPPING") == "1",
+        status=fields.get("STATUS"),
+        watchdog=fields.get("WATCHDOG", ""),
+        interval=_seconds(fields.get("WATCHDOG_USEC")),
+        extend=_seconds(fields.get("EXTEND_TIMEOUT_USEC")),
+        main_pid=_number(fields.get("MAINPID")),
+        errno=_number(fields.get("ERRNO")),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    if not text or len(text) > _DIGITS or not (text.isascii() and text.isdecimal()):
+        return None
+    return int(text)
+
+
+def _seconds(text: str | None) -> float | None:
+    number = _number(text)
+    return None if number is None else number * _USEC
+
+
+def hear(process: Process, said: Said, now: float) -> None:
+    """Take in what a process has said; whether it is ready then is for its slot to say."""
+    if said.status is not None:
+        process.status = said.status
+    if said.errno:
+        process.status = f"{process.status} ({os.strerror(said.errno)})".strip()
+    process.reloading = (process.reloading or said.reloading) and not said.ready
+    process.said_stopping = process.said_stopping or said.stopping
+    if said.interval is not None:
+        process.watchdog = said.interval
+        process.watchdog_at = now + said.interval if said.interval and process.is_ready else None
+    if said.watchdog == "1" and process.watchdog_at is not None:
+        process.watchdog_at = now + process.watchdog
+    elif said.watchdog == "trigger" and process.is_ready:
+        process.watchdog_at = now
+    if said.extend is not None:
+        _extend(process, now + said.extend)
+
+
+def begin_watchdog(process: Process, interval: float, now: float) -> None:
+    """Expect WATCHDOG=1 from now on: a process is ready."""
+    process.watchdog = process.watchdog or interval
+    if process.watchdog and process.watchdog_at is None:
+        process.watchdog_at = now + process.watchdog
+
+
+def _extend(process: Process, instant: float) -> None:
+    """Let it have until then at least for what it is about: the start, its life, or its stop."""
+    deadline = process.deadline
+    if deadline is not None and deadline.kind in _EXTENDABLE and deadline.instant < instant:
+        process.deadline = Deadline(instant, deadline.kind, deadline.timeout + instant - deadline.instant)
+    if process.age_at is not None and process.age_at < instant:
+        process.age_at = instant
