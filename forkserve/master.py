@@ -26,6 +26,7 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.closing import QueueCloser
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage, Warned
+from forkserve.supervision.holding import hold
 from forkserve.supervision.jobqueue import JobQueue
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import MASTER, Effect, MasterState, MasterTrigger, step
@@ -116,7 +117,7 @@ class Master:
         """Start what is to be started, and serve until all is over; returns what the exit status means."""
         self.loop.watch(self._signals.fileno(), selectors.EVENT_READ, lambda _events: self._take_signals())
         self._to_start = [
-            queue for group in self.supervisor.by_priority() for queue in group if queue.watcher.options.autostart
+            queue for group in self.supervisor.in_order() for queue in group if queue.watcher.options.autostart
         ]
         for queue in self._to_start:
             queue.watcher.awaits_start = True
@@ -200,7 +201,7 @@ class Master:
     def hold(self, name: str, *, wid: int | None = None, wanted: bool) -> str:
         """Have workers accept nothing for now, or accept again; returns what was done."""
         self._refuse_when_stopping()
-        return self.supervisor.queue(name).watcher.hold(wid=wid, wanted=wanted).text()
+        return hold(self.supervisor.queue(name).watcher, wid=wid, wanted=wanted).text()
 
     def reopen_logs(self) -> None:
         """Reopen every log file: ours, those of captured output, and those of the workers that can."""
@@ -221,7 +222,7 @@ class Master:
             named = [self.supervisor.queue(name) for name in names]
             completions = [queue.submit(job) for queue in named]
             return completions[0] if len(completions) == 1 else all_of(completions, result)
-        queues = [queue for group in self.supervisor.by_priority() for queue in group if _is_meant(queue.watcher, job)]
+        queues = [queue for group in self.supervisor.in_order() for queue in group if _is_meant(queue.watcher, job)]
         return all_of([queue.submit(job) for queue in queues], result)
 
     def _refuse_when_stopping(self) -> None:
@@ -341,7 +342,7 @@ class Master:
                 self._to_start.clear()
                 self.reloader.cancel()
                 self.observatory.close()
-                self._to_stop = self.supervisor.by_priority()
+                self._to_stop = self.supervisor.in_order()
                 self._go_on_stopping()
             elif effect is Effect.HURRY:
                 for watcher in self.supervisor.watchers:

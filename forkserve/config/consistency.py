@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from socket import AddressFamily
 
 from forkserve.config.document import Findings, Section, Value
-from forkserve.config.model import Config, SocketOptions, StreamClass, StreamOptions, WatcherOptions
+from forkserve.config.model import Config, OnDependency, SocketOptions, StreamClass, StreamOptions, WatcherOptions
+from forkserve.config.order import cycle
 from forkserve.config.placeholders import sockets_for, sockets_in, unknown_names
 from forkserve.config.values import words
 from forkserve.suggest import nearest
@@ -60,6 +61,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
         _check_stream("stdout_stream", watcher.stdout_stream, place)
         _check_stream("stderr_stream", watcher.stderr_stream, place)
     _check_same_name(config.watchers, sections, findings)
+    _check_order(config.watchers, sections, findings)
     _check_use_of_sockets(config, sections, findings)
 
 
@@ -94,6 +96,24 @@ def _check_same_name(watchers: Sequence[WatcherOptions], sections: Mapping[str, 
             section = sections[f"watcher:{watcher.name}"]
             message = f"names know no case, and [{sections[f'watcher:{other}'].label}] exists; choose another name"
             findings.error(section.origin, message, label=section.label)
+
+
+def _check_order(watchers: Sequence[WatcherOptions], sections: Mapping[str, Section], findings: Findings) -> None:
+    """Refuse a watcher that comes after one that there is not, or in the end after itself."""
+    by_name = {each.name.lower(): each.name for each in watchers}
+    after: dict[str, tuple[str, ...]] = {}
+    for watcher in watchers:
+        place = _Place(sections[f"watcher:{watcher.name}"], findings)
+        for name in watcher.after:
+            if name.lower() not in by_name:
+                place.error("after", f"unknown watcher {name!r}{nearest(name, by_name.values())}")
+        if watcher.on_dependency is not OnDependency.KEEP and not watcher.after:
+            place.warning("on_dependency", "needs after, ignored")
+        after[watcher.name.lower()] = tuple(name.lower() for name in watcher.after if name.lower() in by_name)
+    way = cycle(after)
+    if way:
+        place = _Place(sections[f"watcher:{by_name[way[0]]}"], findings)
+        place.error("after", f"a cycle: {' after '.join(by_name[name] for name in way)}")
 
 
 def _check_use_of_sockets(config: Config, sections: Mapping[str, Section], findings: Findings) -> None:

@@ -23,6 +23,7 @@ from forkserve.config.values import (
     log_level,
     log_output,
     member,
+    names,
     not_empty,
     number,
     one_of,
@@ -36,7 +37,7 @@ from forkserve.config.values import (
     text,
 )
 
-__all__ = ["Config", "MasterOptions", "SocketOptions", "StreamClass", "StreamOptions", "WatcherOptions"]
+__all__ = ["Config", "MasterOptions", "OnDependency", "SocketOptions", "StreamClass", "StreamOptions", "WatcherOptions"]
 
 LIVE, RESPAWN, REBIND, RESTART = ReloadCost.LIVE, ReloadCost.RESPAWN, ReloadCost.REBIND, ReloadCost.RESTART
 
@@ -138,6 +139,14 @@ class MasterOptions:
     include_dir: tuple[str, ...] = option(
         (), "Folders of which every *.ini and *.toml is read as with include.", parse=paths, reload=LIVE
     )
+
+
+class OnDependency(Enum):
+    """What becomes of a watcher when one that it comes after is lost."""
+
+    KEEP = "keep"
+    RESTART = "restart"
+    STOP = "stop"
 
 
 class StreamClass(Enum):
@@ -269,6 +278,19 @@ class WatcherOptions:
         30.0, "Random seconds, up to this many, added to max_age.", parse=seconds, check=at_least(0), reload=LIVE
     )
     priority: int = option(0, "Higher starts earlier and stops later.", parse=integer, reload=LIVE)
+    after: tuple[str, ...] = option(
+        (),
+        "Watchers that must be ready before this one starts, and that stop after it: redis, db.",
+        parse=names,
+        reload=LIVE,
+    )
+    on_dependency: OnDependency = option(
+        OnDependency.KEEP,
+        "What to do when a watcher of `after` is no longer ready: keep, restart (once that is ready again), or stop.",
+        parse=member(OnDependency),
+        reload=LIVE,
+        choices=tuple(each.value for each in OnDependency),
+    )
     close_child_stdin: bool = option(True, "Point standard input to /dev/null.", parse=boolean)
     close_child_stdout: bool = option(False, "Point standard output to /dev/null.", parse=boolean)
     close_child_stderr: bool = option(False, "Point standard error to /dev/null.", parse=boolean)

@@ -34,6 +34,7 @@ __all__ = [
     "log_level",
     "log_output",
     "member",
+    "names",
     "not_empty",
     "number",
     "octal",
@@ -63,6 +64,11 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 def text(value: str) -> str:
     """Take the text as it is."""
     return value
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Read names that are separated by commas or blanks, each once."""
+    return tuple(dict.fromkeys(value.replace(",", " ").split()))
 
 
 def integer(value: str) -> int:

@@ -23,6 +23,7 @@ from forkserve.supervision.events import (
     ReloadDone,
     ReloadFailed,
     ReloadStep,
+    WatcherAwaits,
     WatcherDelayed,
     WatcherResized,
     WatcherStopped,
@@ -56,6 +57,7 @@ class JobPhase(Enum):
     REHEARSING = "rehearsing"
     DELAYING = "delaying"
     STOPPING = "stopping"
+    AWAITING = "awaiting"
     STARTING = "starting"
     ROLLING = "rolling"
     BACK_ROLLING = "back, rolling"
@@ -154,10 +156,23 @@ def _running(job: Job, seen: WatcherSnapshot) -> Advance:
     return Advance(job, done=f"{seen.name}: {count_of(seen.ready)} running")
 
 
+def _awaiting(job: Start | Restart, seen: WatcherSnapshot) -> Advance:
+    """Return how a job waits until all is ready that its watcher comes after, and then starts it."""
+    if not seen.awaits:
+        afresh: tuple[JobEffect, ...] = (OpenGeneration(0),) if isinstance(job, Restart) else ()
+        return Advance(replace(job, phase=JobPhase.STARTING), (*afresh, Up()))
+    if job.phase is JobPhase.AWAITING:
+        return Advance(job)
+    told = WatcherAwaits(watcher=seen.name, awaited=seen.awaits)
+    return Advance(replace(job, phase=JobPhase.AWAITING), (Tell(told),))
+
+
 def _start(job: Start, seen: WatcherSnapshot) -> Advance:
-    if job.phase is JobPhase.NEW:
-        return Advance(Start(JobPhase.STARTING), (Up(),))
-    return _running(job, seen)
+    if job.phase is JobPhase.STARTING:
+        return _running(job, seen)
+    if seen.unmet and not seen.up:
+        return Advance(job, failed=f"{seen.name} starts after {seen.unmet}")
+    return _awaiting(job, seen) if not seen.up else Advance(replace(job, phase=JobPhase.STARTING), (Up(),))
 
 
 _DOWN = TakeDown()
@@ -200,8 +215,8 @@ def _restart(job: Restart, seen: WatcherSnapshot) -> Advance:
         return delayed
     if job.phase in (JobPhase.NEW, JobPhase.DELAYING):
         return Advance(Restart(JobPhase.STOPPING), _taking_down(seen))
-    if job.phase is JobPhase.STOPPING:
-        return Advance(Restart(JobPhase.STARTING), (OpenGeneration(0), Up())) if seen.is_gone else Advance(job)
+    if job.phase in (JobPhase.STOPPING, JobPhase.AWAITING):
+        return _awaiting(job, seen) if seen.is_gone else Advance(job)
     return _running(job, seen)
 
 

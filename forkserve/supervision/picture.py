@@ -43,6 +43,7 @@ def view_of(watcher: Watcher, now: float) -> WatcherView:
 
 def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
     """Return a watcher as a job sees it that wants what was offered, or with 0 what is in force."""
+    awaited = watcher.awaited()
     wanted, slots, rehearsal = watcher.templates.wanted(offer), watcher.slots.values(), watcher.rehearser.current
     return WatcherSnapshot(
         name=watcher.name,
@@ -65,5 +66,7 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         grace=watcher.options.graceful_timeout,
         drain_delay=watcher.options.drain_delay,
         delayed=watcher.drain_until is not None,
+        awaits=awaited.names,
+        unmet=awaited.unmet,
         rehearsed=None if rehearsal is None or rehearsal.offer != offer else rehearsal.verdict,
     )

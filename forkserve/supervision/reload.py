@@ -50,7 +50,7 @@ _TICK = 0.02
 
 def reload_all(supervisor: Supervisor) -> Completion:
     """Replace the processes of every watcher that runs; the answer names the others."""
-    queues = [queue for group in supervisor.by_priority() for queue in group]
+    queues = [queue for group in supervisor.in_order() for queue in group]
     stopped = [queue.watcher.name for queue in queues if not queue.watcher.up]
     left_alone = f"; {listed(stopped)} stopped, left alone" if stopped else ""
     return all_of([queue.submit(Reload()) for queue in queues if queue.watcher.up], f"reloaded{left_alone}")

@@ -13,7 +13,7 @@ from forkserve.config.model import WatcherOptions
 from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.plan import SlotSnapshot
 
-__all__ = ["ProcessView", "SlotView", "WatcherSnapshot", "WatcherState", "WatcherView", "watcher_state"]
+__all__ = ["Awaited", "ProcessView", "SlotView", "WatcherSnapshot", "WatcherState", "WatcherView", "watcher_state"]
 
 
 class WatcherState(Enum):
@@ -78,7 +78,8 @@ class WatcherSnapshot:
     `given_up` has the number and reason of each slot that is FATAL. `failures` counts early deaths and failed starts
     of the generation in force. `side_by_side` tells whether the processes of what is wanted next may run beside the
     present ones, `send_hup` whether SIGHUP replaces both; `rehearsed` is the verdict of a rehearsal: None while open,
-    "" for yes. `delayed` is true while its stop waits for `drain_delay`, in seconds.
+    "" for yes. `delayed` is true while its stop waits for `drain_delay`, in seconds. `awaits`
+    are the watchers that it comes after and that are not ready, `unmet` says why one of them will not be.
     """
 
     name: str
@@ -101,7 +102,17 @@ class WatcherSnapshot:
     grace: float = 30.0
     drain_delay: float = 0.0
     delayed: bool = False
+    awaits: tuple[str, ...] = ()
+    unmet: str = ""
     rehearsed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """The watchers that one comes after and that are not ready, and why one of them will not be, or ""."""
+
+    names: tuple[str, ...] = ()
+    unmet: str = ""
 
 
 def watcher_state(

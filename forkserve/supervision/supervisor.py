@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from forkserve.config.model import Config, WatcherOptions
+from forkserve.config.order import groups
 from forkserve.errors import UnknownNameError
 from forkserve.socketpool import SocketPool
 from forkserve.suggest import nearest
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate, credentials_of, prepare
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.dependencies import Dependencies
 from forkserve.supervision.events import Event, WatcherRemoved
 from forkserve.supervision.jobqueue import JobQueue
 from forkserve.supervision.jobs import Stop
@@ -54,6 +57,7 @@ class Supervisor:
         self._inherited = inherited
         self._queues: dict[str, JobQueue] = {}
         self._dirty: dict[str, Watcher] = {}
+        self._dependencies = Dependencies(self._queues, services.emit)
         self.on_settled: Callable[[], None] = lambda: None
         commands = [self.command(options, config, pool.numbers, credentials_of(options)) for options in config.watchers]
         for command in commands:
@@ -87,12 +91,10 @@ class Supervisor:
             hint = nearest(name, known) or f"; there is {', '.join(known) or 'none'}"
             raise UnknownNameError(f"no watcher {name!r}{hint}", "no-such-watcher") from None
 
-    def by_priority(self) -> list[list[JobQueue]]:
-        """Return the queues in groups of one priority each, highest first."""
-        groups: dict[int, list[JobQueue]] = {}
-        for queue in self:
-            groups.setdefault(queue.watcher.options.priority, []).append(queue)
-        return [groups[priority] for priority in sorted(groups, reverse=True)]
+    def in_order(self) -> list[list[JobQueue]]:
+        """Return the queues in groups that start together, by what they come after and by priority."""
+        priorities = {name: queue.watcher.options.priority for name, queue in self._queues.items()}
+        return [[self._queues[name] for name in names] for names in groups(priorities, self._dependencies.after())]
 
     def command(
         self, options: WatcherOptions, config: Config, numbers: Mapping[str, int], credentials: Credentials | None
@@ -110,7 +112,9 @@ class Supervisor:
             queue.watcher.adopt(command)
             queue.watcher.target = command.options.numprocesses
             return queue
-        queue = self._queues[name] = JobQueue(Watcher(command, self._services, self.changed))
+        watcher = Watcher(command, self._services, self.changed)
+        watcher.awaited = partial(self._dependencies.awaited_by, watcher)
+        queue = self._queues[name] = JobQueue(watcher)
         return queue
 
     def remove(self, name: str) -> Completion:
@@ -122,7 +126,9 @@ class Supervisor:
     def arrange(self, names: Sequence[str]) -> None:
         """Bring the watchers into this order; others follow."""
         first = {name.lower(): self._queues[name.lower()] for name in names}
-        self._queues = {**first, **self._queues}
+        ordered = {**first, **self._queues}
+        self._queues.clear()  # others hold the same dictionary
+        self._queues.update(ordered)
 
     def processes(self) -> list[Process]:
         """Return all processes that have not been reaped."""
@@ -189,6 +195,9 @@ class Supervisor:
                 queue.advance()
             with self._barrier(f"the deadlines of {watcher.name}"):
                 watcher.arm()
+            with self._barrier(f"what comes after {watcher.name}"):
+                for each in self._dependencies.settled(watcher):
+                    self.changed(each)
 
     def _forget_gone(self) -> None:
         for name, queue in tuple(self._queues.items()):

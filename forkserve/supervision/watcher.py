@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from forkserve.config.model import WatcherOptions
-from forkserve.errors import ControlError, ForkserveError
+from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import DeadlineKind, earliest
-from forkserve.supervision.events import Event, ProcessAged, Warned, WatcherHeld
+from forkserve.supervision.events import Event, ProcessAged, Warned
 from forkserve.supervision.lifecycle import ProcessState, SlotState, SlotTrigger
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
@@ -24,6 +24,7 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.processes import AT_A_TIME, Processes
 from forkserve.supervision.rehearsal import Rehearser
 from forkserve.supervision.slot import Slot
+from forkserve.supervision.snapshot import Awaited
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.templates import Templates
 from forkserve.unix.scoreboard import Order
@@ -57,6 +58,8 @@ class Watcher:
         self.drain_until: float | None = None
         self.population = Population(self.templates, services, self._notify)
         self.rehearser = Rehearser(services, self.name, self._notify)
+        self.awaited: Callable[[], Awaited] = Awaited
+        """Tells what it has to wait for before it starts."""
         self._services = services
         self._changed = changed
         self._timer: Timer | None = None
@@ -121,6 +124,21 @@ class Watcher:
         if self.options.singleton or wanted.options.singleton:
             return False
         return bool(wanted.all_sockets) or max(self.target, wanted.options.numprocesses) > 1
+
+    @property
+    def is_serving(self) -> bool:
+        """True while some process of it is ready, or it has nothing to run, or all has ended that was to run once."""
+        return self.up and (not self.slots or any(slot.is_ready for slot in self.slots.values()) or self._has_finished)
+
+    @property
+    def is_complete(self) -> bool:
+        """True when all of its processes are ready, or have ended and are not to come again."""
+        slots = self.slots.values()
+        return self.up and len(slots) == self.target and all(slot.is_ready or slot.finished for slot in slots)
+
+    @property
+    def _has_finished(self) -> bool:
+        return all(slot.finished for slot in self.slots.values())
 
     # What jobs want.
 
@@ -212,28 +230,6 @@ class Watcher:
         """Try whether what was offered could be started."""
         self.rehearser.begin(self.templates.wanted(offer), offer)
         self._notify()
-
-    def hold(self, *, wid: int | None, wanted: bool) -> WatcherHeld:
-        """Have its processes, or that of one slot, accept nothing for now, or accept again.
-
-        Raises ControlError where there is none that would obey.
-        """
-        if not (self.command.is_worker and self.command.all_sockets):
-            raise ControlError(f"{self.name} cannot be drained: only forkserve-worker on sockets of ours can")
-        if wid is None:
-            self.population.held = wanted
-        meant = [each for each in self.processes if wid in (None, each.wid) and not each.is_asked_to_end]
-        if not meant:
-            raise ControlError(f"{self.name}{'' if wid is None else f'[{wid}]'} does not run")
-        deaf = next((each for each in meant if each.is_ready and not self.processes.takes_part(each)), None)
-        if deaf is not None:
-            raise ControlError(f"{deaf} cannot be drained: its backend does not take part in the scoreboard")
-        for each in meant:
-            self.processes.hold(each, wanted=wanted)
-        self.processes.board.ring()
-        told = WatcherHeld(watcher=self.name, held=wanted, processes=len(meant), wid=wid)
-        self.emit(told)
-        return told
 
     def signal(self, signum: int, *, only: Callable[[Process], bool] = lambda _process: True) -> int:
         """Send a signal to its processes, and return how many got it."""

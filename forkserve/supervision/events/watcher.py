@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from forkserve.supervision.events.base import WatcherEvent
-from forkserve.wording import count_of
+from forkserve.wording import count_of, listed
 
 __all__ = [
     "ReloadBegun",
@@ -15,7 +15,9 @@ __all__ = [
     "ReloadFailed",
     "ReloadStep",
     "SignalSent",
+    "DependencyLost",
     "WatcherAdded",
+    "WatcherAwaits",
     "WatcherDelayed",
     "WatcherHeld",
     "WatcherRemoved",
@@ -67,6 +69,30 @@ class WatcherDelayed(WatcherEvent):
 
     def text(self) -> str:
         return f"{self.watcher}: not ready any more, serves on for {self.seconds:g} s (drain_delay), then stops"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherAwaits(WatcherEvent):
+    """A watcher is to start, and waits for those that it comes after."""
+
+    kind: ClassVar[str] = "watcher.awaits"
+    awaited: tuple[str, ...]
+
+    def text(self) -> str:
+        return f"{self.watcher}: waits for {listed(self.awaited)} to be ready (after)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependencyLost(WatcherEvent):
+    """A watcher that this one comes after is no longer ready; `action` is what is done about it (`on_dependency`)."""
+
+    kind: ClassVar[str] = "watcher.dependency-lost"
+    severity: ClassVar[int] = logging.WARNING
+    dependency: str
+    action: str
+
+    def text(self) -> str:
+        return f"{self.watcher}: {self.dependency} is no longer ready: {self.action} (on_dependency)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,39 @@
+"""In which order watchers start and stop: by what they come after, then by priority.
+
+Rules: pure; names know no case. `groups` is for starts, and backwards for stops. `cycle` finds what can have no order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["cycle", "groups"]
+
+
+def groups(priorities: Mapping[str, int], after: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """Return the names in groups that start together, first those of the highest priority that come after nothing.
+
+    `priorities` has all of them in the order of the configuration; what is to come after an unknown one comes after
+    nothing. In a cycle those of the highest priority go first.
+    """
+    waiting = list(priorities)
+    before = {name: {each for each in after.get(name, ()) if each in priorities} for name in waiting}
+    found: list[list[str]] = []
+    while waiting:
+        free = [name for name in waiting if not before[name] & set(waiting)] or waiting
+        highest = max(priorities[name] for name in free)
+        found.append([name for name in free if priorities[name] == highest])
+        waiting = [name for name in waiting if name not in found[-1]]
+    return found
+
+
+def cycle(after: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return a way that leads back to where it began, as `web, db, web`; empty when there is none."""
+    left = {name: [each for each in names if each in after] for name, names in after.items()}
+    while free := {name for name, names in left.items() if not names}:
+        left = {name: [each for each in names if each not in free] for name, names in left.items() if name not in free}
+    # Each that is left comes after another that is left: whichever way is taken ends in a cycle.
+    way: list[str] = [] if not left else [next(iter(left))]
+    while way and (following := left[way[-1]][0]) not in way:
+        way.append(following)
+    return (*way[way.index(following) :], following) if way else ()
