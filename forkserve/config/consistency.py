@@ -13,6 +13,7 @@ from forkserve.config.document import Findings, Section, Value
 from forkserve.config.model import Config, OnDependency, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.order import cycle
 from forkserve.config.placeholders import sockets_for, sockets_in, unknown_names
+from forkserve.config.probes import ProbeKind, probe
 from forkserve.config.values import words
 from forkserve.suggest import nearest
 
@@ -58,6 +59,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
         _check_sockets_of(watcher, names, place)
         _check_command(watcher, place)
         _check_watcher(watcher, place)
+        _check_probe(watcher, config.sockets, place)
         _check_stream("stdout_stream", watcher.stdout_stream, place)
         _check_stream("stderr_stream", watcher.stderr_stream, place)
     _check_same_name(config.watchers, sections, findings)
@@ -164,6 +166,19 @@ def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
         place.warning("shell_args", "needs shell, ignored")
     if watcher.backoff > watcher.backoff_max:
         place.error("backoff", f"must not exceed backoff_max ({watcher.backoff_max}), got {watcher.backoff}")
+
+
+def _check_probe(watcher: WatcherOptions, sockets: Sequence[SocketOptions], place: _Place) -> None:
+    """Refuse to connect to a socket of ours: any process that shares it may accept."""
+    if watcher.ready is None or "$(" in watcher.ready or "((" in watcher.ready:
+        return
+    wanted = probe(watcher.ready)
+    for socket in sockets:
+        is_shared = wanted.kind is ProbeKind.TCP and wanted.port == socket.port
+        if is_shared or (wanted.kind is ProbeKind.UNIX and wanted.path == socket.path):
+            place.error(
+                "ready", f"[socket:{socket.name}] is shared, so that any process may answer: use http://, or READY=1"
+            )
 
 
 def _check_stream(name: str, stream: StreamOptions | None, place: _Place) -> None:

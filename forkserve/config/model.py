@@ -13,6 +13,7 @@ from enum import Enum
 
 from forkserve.config.address import Address
 from forkserve.config.options import MISSING, Origin, ReloadCost, option
+from forkserve.config.probes import probe_text
 from forkserve.config.sockets import SocketOptions
 from forkserve.config.values import (
     at_least,
@@ -321,6 +322,14 @@ class WatcherOptions:
         reload=LIVE,
     )
 
+    ready: str | None = option(
+        None,
+        "How a new process is asked whether it serves, instead of by READY=1: tcp://HOST:PORT, unix:PATH, "
+        "http://HOST:PORT/PATH, exec:COMMAND, or seconds of staying up.",
+        parse=probe_text,
+        reload=LIVE,
+        metavar="PROBE",
+    )
     watchdog: float = option(
         0.0,
         "Seconds within which a process that is ready must say WATCHDOG=1 (sd_notify), or be replaced; 0 is never.",

@@ -33,6 +33,8 @@ def _waits(view: WatcherView) -> str:
     """Return why a watcher does not serve, or nothing."""
     if view.state in (WatcherState.DELAYED, WatcherState.STOPPING):
         return f"{view.name}: draining"
+    if view.state is WatcherState.HELD:
+        return f"{view.name}: drained, accepts nothing"
     if view.state is WatcherState.STOPPED or not view.numprocesses:
         return ""
     if any(process.state is ProcessState.READY for process in view.processes):

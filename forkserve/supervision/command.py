@@ -184,6 +184,10 @@ class ProcessTemplate:
             death_signal=options.stop_signal,
         )
 
+    def probe_of(self, wid: int) -> str:
+        """Return how the process of a slot is asked whether it serves (`ready`), placeholders replaced."""
+        return expand(self.options.ready or "", self._values(wid, self._environment(wid)))
+
     def _argv(self, values: Mapping[str, str]) -> tuple[str, ...]:
         options = self.options
         line = f"{options.cmd} {options.args}".strip()

@@ -39,6 +39,7 @@ from forkserve.supervision.lifecycle import (
     judge,
     step,
 )
+from forkserve.supervision.probing import Prober
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes import Processes
 from forkserve.supervision.said import begin_watchdog, hear, read
@@ -71,6 +72,7 @@ class Population:
         self.restarts = 0
         self.failures = 0
         self.last_failure = ""
+        self.prober = Prober(services, self.ready, changed)
         self.outlook = Outlook()
         self.held = False
         self._services = services
@@ -88,6 +90,7 @@ class Population:
         """One of its processes has been reaped."""
         now = self._services.loop.now()
         self.processes.confirm(process)
+        self.prober.forget(process)
         killed_by_us, was_ready = process.is_asked_to_end, process.is_ready
         self.processes.bury(process, stopping_of(self._options))
         slot = self.slots.get(process.wid)
@@ -129,7 +132,10 @@ class Population:
             slot.runs += 1
         if process.is_asked_to_end:
             return
-        if self.templates.in_force.says_ready:
+        command = self.templates.in_force
+        if command.options.ready is not None and (wrong := self.prober.begin(process, command.probe_of(process.wid))):
+            self.emit(Warned(message=f"{process} will not be ready: {wrong}"))
+        if command.says_ready or command.options.ready is not None:
             if options.ready_timeout > 0:
                 process.deadline = self._after(options.ready_timeout, DeadlineKind.READY)
         else:
@@ -145,7 +151,7 @@ class Population:
         refused = self.processes.store.take(process.wid, message, message.fds, self._options.fdstore_max)
         if refused:
             self.emit(Warned(message=f"{process} {refused}"))
-        if said.ready:
+        if said.ready and self._options.ready is None:
             process.said_ready = True
             if process.wid in self.slots:
                 self.slots[process.wid].spoke = self._options.cmd
@@ -257,6 +263,7 @@ class Population:
 
     def stop(self, process: Process) -> None:
         """Ask a process to stop, as the options in force say."""
+        self.prober.forget(process)
         self.processes.stop(process, stopping_of(self._options))
 
     def spawn(self, slot: Slot) -> Process | None:

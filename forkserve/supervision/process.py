@@ -73,6 +73,10 @@ class Process:
     said_stopping: bool = False
     held: bool = False
     reloading: bool = False
+    probe: str = ""
+    probe_at: float | None = None
+    probe_pause: float = 0.0
+    probe_reason: str = ""
     watchdog: float = 0.0
     watchdog_at: float | None = None
     status: str = ""
@@ -114,7 +118,7 @@ class Process:
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done about it."""
         deadline = None if self.deadline is None else self.deadline.instant
-        return earliest((deadline, self.end_at, self.age_at, self.deaf_until, self.watchdog_at))
+        return earliest((deadline, self.end_at, self.age_at, self.deaf_until, self.watchdog_at, self.probe_at))
 
     def ready_for(self, now: float) -> float | None:
         """Return the seconds since it was ready, None when it never was."""

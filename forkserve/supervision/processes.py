@@ -297,7 +297,8 @@ class Processes:
             text = f"cannot {SpawnStage.EXECUTE.value} {process.argv[0]!r}: not done within {deadline.timeout:g} s"
             process.refusal = process.refusal or SpawnRefusal(errno.ETIMEDOUT, SpawnStage.EXECUTE, text)
         if Effect.TELL_LATE in self._step(process, ProcessTrigger.DEADLINE):
-            self._services.emit(DeadlineMissed(**process.names(), what=lateness(deadline)))
+            why = f": {process.probe_reason}" if process.probe_reason and deadline.kind is DeadlineKind.READY else ""
+            self._services.emit(DeadlineMissed(**process.names(), what=f"{lateness(deadline)}{why}"))
 
     def miss_watchdog(self, process: Process) -> None:
         """End a process that sends no WATCHDOG=1 any more, or says that it is stuck, by SIGABRT, as systemd does."""

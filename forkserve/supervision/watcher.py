@@ -261,6 +261,7 @@ class Watcher:
     def record(self, exit_: Exit) -> Process | None:
         """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
         self.rehearser.record(exit_)
+        self.population.prober.reaped(exit_.pid)
         return self.processes.record(exit_)
 
     def look_after_groups(self) -> None:
@@ -377,6 +378,8 @@ class Watcher:
     def _due_of(self, process: Process, now: float) -> None:
         if process.deaf_until is not None and process.deaf_until <= now:
             self.processes.hear_again(process)
+        if process.probe_at is not None and process.probe_at <= now:
+            self.population.prober.due(process)
         if process.watchdog_at is not None and process.watchdog_at <= now:
             self.processes.miss_watchdog(process)
         if process.age_at is not None and process.age_at <= now:

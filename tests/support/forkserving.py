@@ -108,6 +108,7 @@ class Forkserve:
             "forkserve: master",
             "forkserve: reading",
             "forkserve: measures",
+            "forkserve: probe",
         )
         titles = {each: _title(each.pid) for each in children_of(self.pid)}  # none of one that is just ending
         return [each for each, title in titles.items() if title and not title.startswith(companions)]

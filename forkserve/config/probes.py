@@ -1,0 +1,88 @@
+"""How a program is asked whether it serves: the values of `ready`.
+
+`tcp://HOST:PORT`, `unix:PATH` and `http://HOST[:PORT]/PATH` connect, `exec:COMMAND` runs a command, a number is seconds
+of staying up.
+
+Rules: pure. Placeholders are replaced before, for each process.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import urlsplit
+
+__all__ = ["Probe", "ProbeKind", "probe", "probe_text"]
+
+
+class ProbeKind(Enum):
+    """What is done."""
+
+    TCP = "tcp"
+    UNIX = "unix"
+    HTTP = "http"
+    EXEC = "exec"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One way to ask. `path` is that of a socket's file, or of an URL; `words` are a command, `seconds` a pause."""
+
+    kind: ProbeKind
+    text: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    words: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def probe(text: str) -> Probe:
+    """Read the value of `ready`; raises ValueError that says what was expected."""
+    if text.startswith("exec:"):
+        words = tuple(shlex.split(text.removeprefix("exec:")))
+        if not words:
+            raise ValueError("expected exec:COMMAND, got no command")
+        return Probe(ProbeKind.EXEC, text, words=words)
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith(("/", "@")):
+            raise ValueError(f"expected unix:/PATH, got {text!r}")
+        return Probe(ProbeKind.UNIX, text, path=path)
+    if "://" in text:
+        return _address(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError(
+            f"expected tcp://HOST:PORT, unix:PATH, http://..., exec:COMMAND or seconds, got {text!r}"
+        ) from None
+    if not 0 <= seconds < 1e9:
+        raise ValueError(f"expected seconds, got {text!r}")
+    return Probe(ProbeKind.PAUSE, text, seconds=seconds)
+
+
+def _address(text: str) -> Probe:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None
+    host = parts.hostname
+    if parts.scheme == "http" and host:
+        path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        return Probe(ProbeKind.HTTP, text, host, port or 80, path)
+    if parts.scheme == "tcp" and host and port and not parts.path:
+        return Probe(ProbeKind.TCP, text, host, port)
+    raise ValueError(f"expected tcp://HOST:PORT or http://HOST:PORT/PATH, got {text!r}")
+
+
+def probe_text(value: str) -> str | None:
+    """Take a probe as text, since placeholders may be in it; raises ValueError for one that is wrong as it stands."""
+    if not value:
+        return None
+    if "$(" not in value and "((" not in value:
+        probe(value)
+    return value
