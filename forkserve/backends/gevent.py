@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Run, Traits
-from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.backends.serving import HONOURS
 from forkserve.backends.watchdog import LoopWatch
+from forkserve.backends.wsgi_driver import wsgi_driver
 from forkserve.serving.engine.driver import LOG_DELAY
 from forkserve.serving.failure import log_overdue
 from forkserve.wsgi import WsgiExchange

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from forkserve.backends.alarm import Alarm
 from forkserve.backends.base import App, Interface, Run, Traits
-from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.backends.serving import HONOURS
+from forkserve.backends.wsgi_driver import wsgi_driver
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.wsgi import WsgiExchange
 

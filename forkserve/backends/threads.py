@@ -21,7 +21,8 @@ from queue import SimpleQueue
 from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Run, Traits
-from forkserve.backends.serving import HONOURS, wsgi_driver
+from forkserve.backends.serving import HONOURS
+from forkserve.backends.wsgi_driver import wsgi_driver
 from forkserve.serving.failure import TimedOut, log_overdue
 from forkserve.unix.scoreboard import Field
 from forkserve.wsgi import WsgiExchange

@@ -1,0 +1,156 @@
+"""How a driver is made for a WSGI application and its listeners; backends differ in how it runs exchanges."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from forkserve.backends.base import App, Run
+from forkserve.backends.identified import WsgiIdentified, variable_of
+from forkserve.backends.serving import open_access_log, prepare_listenings, tls_of, trusted_by
+from forkserve.config.serving import ServingOptions
+from forkserve.serving.counted import CountedExchange, counting
+from forkserve.serving.engine.access import AccessLog
+from forkserve.serving.engine.counting import counter_of
+from forkserve.serving.engine.driver import Driver, Runner, Service
+from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
+from forkserve.serving.engine.limits import Limits
+from forkserve.serving.engine.listening import Listening
+from forkserve.serving.engine.upkeep import Turns
+from forkserve.serving.engine.wakeup import Wakeup
+from forkserve.serving.gateway.forwarding import VARIABLES, WsgiForwarding
+from forkserve.serving.gateway.mount import mounted, script_name
+from forkserve.serving.gateway.template import environ_template
+from forkserve.serving.http.fields import EnvironCollector, Fields
+from forkserve.serving.http.line import RequestLine
+from forkserve.serving.http.request import Profile
+from forkserve.serving.http.response import PreparedHead, Responder
+from forkserve.serving.logged import logging_by
+from forkserve.serving.native import hot
+from forkserve.serving.parser import reader_of
+from forkserve.wsgi import WsgiExchange, WsgiSite
+
+__all__ = ["WsgiRunner", "wsgi_driver"]
+
+
+class WsgiRunner(Runner, Protocol):
+    """How a backend runs WSGI exchanges."""
+
+    parks: bool
+    """Whether an exchange whose client reads slowly is left and resumed, or waits by `wait`."""
+    capacity: int
+    """How many exchanges can run at once; 0 where there is no bound."""
+
+    def wait(self, conn: Any, until: Callable[[], bool]) -> None:
+        """Block the calling application until `until()` holds; returns also when the client has gone."""
+
+
+def wsgi_driver(
+    app: App,
+    listeners: Sequence[socket.socket],
+    run: Run,
+    runner: WsgiRunner,
+    *,
+    multithread: bool = False,
+    alarm: Any = None,
+) -> Driver:
+    """Return a driver that runs the application as `runner` says; with an `alarm`, it is run on the spot."""
+    options = run.options
+    limits = Limits.of(options)
+    listenings = _listenings(listeners, run, limits, multithread=multithread)
+    site = _site(app, run, runner)
+    wakeup = Wakeup()
+    access = open_access_log(options.access_log, wakeup if runner.wakes else None)
+    counter = counter_of(run.seat, capacity=runner.capacity, limit=limits.run)
+    exchange, start = _bind(site, options, access, counter, holds=not runner.parks, alarm=alarm)
+    service = Service(
+        exchange=exchange,
+        responder=site.responder,
+        wakeup=wakeup,
+        start=start,
+        access=access,
+        counter=counter,
+        turns=Turns(keep=site.keep_connections),
+    )
+    driver = Driver(listenings, limits, service, runner, run)
+    isolate_forked_children(driver)
+    failing_ends_child(driver, "forkserve.wsgi", "WsgiExchange.fail")
+    return driver
+
+
+def _listenings(listeners: Sequence[socket.socket], run: Run, limits: Limits, *, multithread: bool) -> list[Listening]:
+    """Return the listeners with what all requests that come by them have in common; raises UsageError."""
+    options = run.options
+    tls, parser = tls_of(options.tls), reader_of(options.parser.parser)
+    root = script_name(options.proxy.root_path)
+    listenings = [
+        Listening(
+            listener,
+            environ_template(
+                listener, script_name=root, multithread=multithread, tls=tls is not None, server=run.server
+            ),
+            Profile(limits.http, EnvironCollector, parser),
+        )
+        for listener in listeners
+    ]
+    prepare_listenings(listenings, tls, options.proxy)
+    return listenings
+
+
+def _site(app: App, run: Run, runner: WsgiRunner) -> WsgiSite:
+    """Return the application with what its exchanges have in common; raises UsageError."""
+    options = run.options
+    trusted, root = trusted_by(options.proxy), script_name(options.proxy.root_path)
+    served = _with_files(app, options.static.static)
+    return WsgiSite(
+        mounted(served, root) if root else served,
+        Responder(time.time(), run.server),
+        wait=runner.wait,
+        parks=runner.parks,
+        body_in_memory=options.http.body_in_memory,
+        forwarding=None if trusted is None else WsgiForwarding(*trusted),
+    )
+
+
+def _bind(
+    site: WsgiSite, options: ServingOptions, access: AccessLog | None, counter: Any, *, holds: bool, alarm: Any
+) -> tuple[Any, Callable[[Any], None] | None]:
+    """Return what makes exchanges of this site, of the class that the options ask for, and what runs one on the spot.
+
+    In C where that is there; None where the runner starts it. Where waiting is no greenlet's business (`holds` is
+    False), it would hold a thread or the worker.
+    """
+    bound: dict[str, Any] = {"__slots__": (), "site": site, "holds": holds}
+    bases: list[type[Any]] = []
+    log = None
+    if access is not None:
+        site.logged = True
+        logged, more = logging_by(access)
+        bases.append(logged)
+        bound |= more
+        log = None if access.timed else access.write
+    if counter is not None:
+        bases.append(CountedExchange)
+        bound["counter"] = counter
+    site.noted = site.logged or counter is not None
+    if options.proxy.request_id_header:
+        bound["header"] = options.proxy.request_id_header
+        bound["variable"] = variable_of(options.proxy.request_id_header)
+        bases.insert(0, WsgiIdentified)
+    exchange = type("BoundExchange", (*bases, WsgiExchange), bound)
+    if hot is None:
+        return (exchange if counter is None else counting(counter, exchange)), None
+    caller = hot.Caller(
+        exchange, WsgiExchange, site, alarm, log, counter, VARIABLES, (RequestLine, Fields, PreparedHead)
+    )
+    return caller.begin, None if alarm is None else caller.start
+
+
+def _with_files(app: App, folders: tuple[tuple[str, str], ...]) -> App:
+    if not folders:
+        return app
+    from forkserve.serving.static import WsgiStatic
+
+    return WsgiStatic(app, folders)
