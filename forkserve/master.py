@@ -20,9 +20,10 @@ from functools import partial
 
 from forkserve import logs
 from forkserve.config.load import ConfigSource
-from forkserve.errors import ControlError, ExitCode, UnknownNameError
-from forkserve.supervision.auxiliaries import AuxiliaryProcesses
+from forkserve.errors import ControlError, ExitCode
+from forkserve.supervision.auxiliaries import Attendant, AuxiliaryProcesses
 from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.changerequests import ChangeRequest
 from forkserve.supervision.closing import QueueCloser
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage, Warned
@@ -36,13 +37,13 @@ from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
 from forkserve.supervision.os.signals import SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
-from forkserve.supervision.reload import Reloader, reload_all
-from forkserve.supervision.sidecar import Sidecar
+from forkserve.supervision.reload import Reloader
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.turns import JobTurns
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.notify import notify
-from forkserve.wording import signal_name
+from forkserve.wording import listed, signal_name
 
 __all__ = ["SIGNALS", "Master"]
 
@@ -91,6 +92,7 @@ class Master:
         self.observatory = Observatory(supervisor, loop)
         self.is_booted = False
         """Whether all that is to be started has once become ready, or was given up."""
+        self._turns = JobTurns(loop)
         self._to_start: list[JobQueue] = []
         self._to_stop: list[list[JobQueue]] = []
         self._starts: list[Completion] = []
@@ -126,9 +128,14 @@ class Master:
         self.loop.run()
         return self.exit_code
 
-    def keep_running(self, sidecar: Sidecar) -> None:
-        """Run a sidecar until all watchers have stopped."""
-        self._auxiliaries.keep_running(sidecar)
+    def keep_running(self, attendant: Attendant) -> None:
+        """Run a process beside this one until all watchers have stopped."""
+        self._auxiliaries.keep_running(attendant)
+
+    @property
+    def companions(self) -> dict[int, str]:
+        """The processes beside this one that are no watcher's, by pid."""
+        return self._auxiliaries.names
 
     # What control asks.
 
@@ -167,36 +174,29 @@ class Master:
 
     def reload(self, name: str | None = None) -> Completion:
         """Replace the processes: one by one, or where two may not run at once, after stopping the old one."""
+        if name is not None:
+            return self.submit(name, Reload())
         self._refuse_when_stopping()
-        return reload_all(self.supervisor) if name is None else self.supervisor.queue(name).submit(Reload())
+        queues = [queue for group in self.supervisor.in_order() for queue in group]
+        stopped = [queue.watcher.name for queue in queues if not queue.watcher.up]
+        left_alone = f"; {listed(stopped)} stopped, left alone" if stopped else ""
+        running = [queue for queue in queues if queue.watcher.up]
+        return self._turns.submit_all(running, Reload(), f"reloaded{left_alone}")
 
     def reload_config(self, *, processes: bool = False) -> Completion:
         """Read the configuration again and change what differs."""
         self._refuse_when_stopping()
         return self.reloader.request(processes=processes)
 
-    def set_numprocesses(self, name: str, number: int) -> Completion:
-        """Keep another number of processes."""
+    def change(self, wanted: ChangeRequest) -> Completion:
+        """Change the configuration in force."""
         self._refuse_when_stopping()
-        if number < 0:
-            raise ControlError(f"numprocesses must be at least 0, got {number}")
-        return self.supervisor.queue(name).submit(Resize(number))
+        return self.reloader.ask(wanted)
 
-    def incr(self, name: str, number: int = 1) -> Completion:
-        """Run so many more."""
-        return self.set_numprocesses(name, self.supervisor.queue(name).watcher.target + number)
-
-    def decr(self, name: str, number: int = 1) -> Completion:
-        """Run so many fewer, down to none."""
-        return self.set_numprocesses(name, max(0, self.supervisor.queue(name).watcher.target - number))
-
-    def signal(self, name: str, signum: int, *, pid: int | None = None, wid: int | None = None) -> str:
-        """Send a signal to all processes of a watcher, or to the one of a pid or wid; returns what was done."""
-        watcher = self.supervisor.queue(name).watcher
-        count = watcher.signal(signum, only=lambda each: pid in (None, each.pid) and wid in (None, each.wid))
-        if not count:
-            raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
-        return f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes)}"
+    def submit(self, name: str, job: Job) -> Completion:
+        """Have one watcher do a job."""
+        self._refuse_when_stopping()
+        return self._turns.submit(self.supervisor.queue(name), job)
 
     def hold(self, name: str, *, wid: int | None = None, wanted: bool) -> str:
         """Have workers accept nothing for now, or accept again; returns what was done."""
@@ -220,10 +220,10 @@ class Master:
         self._refuse_when_stopping()
         if names is not None:
             named = [self.supervisor.queue(name) for name in names]
-            completions = [queue.submit(job) for queue in named]
+            completions = [self._turns.submit(queue, job) for queue in named]
             return completions[0] if len(completions) == 1 else all_of(completions, result)
         queues = [queue for group in self.supervisor.in_order() for queue in group if _is_meant(queue.watcher, job)]
-        return all_of([queue.submit(job) for queue in queues], result)
+        return self._turns.submit_all(queues, job, result)
 
     def _refuse_when_stopping(self) -> None:
         if self.state is not MasterState.RUNNING:
@@ -340,6 +340,7 @@ class Master:
             if effect is Effect.STOP_ALL:
                 notify("STOPPING=1")
                 self._to_start.clear()
+                self._turns.clear()
                 self.reloader.cancel()
                 self.observatory.close()
                 self._to_stop = self.supervisor.in_order()
@@ -350,6 +351,7 @@ class Master:
             elif effect is Effect.KILL_ALL:
                 self.exit_code = self.exit_code or ExitCode.FAILURE
                 self._to_stop.clear()
+                self._turns.clear()
                 for watcher in self.supervisor.watchers:
                     self._end(watcher, watcher.kill)
                 self._go_on_stopping()
@@ -371,14 +373,19 @@ class Master:
             ended = True
         watcher.broken = watcher.broken or not ended
 
+    @property
+    def _is_stage_over(self) -> bool:
+        return not self._turns.is_busy and all(queue.watcher.is_gone for queue in self._stopping)
+
     def _go_on_stopping(self) -> None:
         """Stop the next group when the one before has gone; when all have, end whatever else descends from us."""
-        while self._to_stop and all(queue.watcher.is_gone for queue in self._stopping):
+        while self._to_stop and self._is_stage_over:
             self._stopping = self._to_stop.pop()
             self.supervisor.emit(StopStage(watchers=tuple(queue.watcher.name for queue in self._stopping)))
-            for queue in self._stopping:
-                self._end(queue.watcher, partial(queue.submit, Stop(closing=True)))
-        if self._to_stop or not self.supervisor.is_gone or self.state is MasterState.DOWN:
+            self._turns.each(
+                self._stopping, lambda queue: self._end(queue.watcher, partial(queue.submit, Stop(closing=True)))
+            )
+        if self._to_stop or self._turns.is_busy or not self.supervisor.is_gone or self.state is MasterState.DOWN:
             return
         quick = self.state is MasterState.TERMINATING
         if self._orphans.is_over(spared=self._auxiliaries.pids, quick=quick):

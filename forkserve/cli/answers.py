@@ -31,21 +31,43 @@ def _status(answer: Answer) -> str:
 
 
 def _stats(answer: Answer) -> str:
-    header = ["PROCESS", "PID", "CPU", "MEMORY", "THREADS", "FDS", "CHILDREN", "UPTIME"]
-    keys = ("threads", "fds", "children")
+    header = ["PROCESS", "PID", "CPU", "MEMORY", "PSS", "THREADS", "FDS", "CHILDREN", "UPTIME"]
     rows = [
-        [
-            process["name"],
-            str(process["pid"]),
-            "-" if process.get("cpu") is None else f"{process['cpu']:.1f}%",
-            "-" if process.get("memory") is None else size(process["memory"]),
-            *("-" if process.get(key) is None else str(process[key]) for key in keys),
-            exact_duration(process["uptime"]),
-        ]
+        [process["name"], *_figures(process), _count(process.get("children")), exact_duration(process["uptime"])]
         for watcher in answer
         for process in watcher["processes"]
     ]
+    return render(header, rows, right=set(range(1, 9)))
+
+
+def _figures(process: Answer) -> list[str]:
+    sizes = ("-" if process.get(key) is None else size(process[key]) for key in ("memory", "pss"))
+    cpu = "-" if process.get("cpu") is None else f"{process['cpu']:.1f}%"
+    return [str(process["pid"]), cpu, *sizes, _count(process.get("threads")), _count(process.get("fds"))]
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _dstats(answer: Answer) -> str:
+    header = ["PROCESS", "PID", "CPU", "MEMORY", "PSS", "THREADS", "FDS", "AGE"]
+    rows = [[each["name"], *_figures(each), exact_duration(each["age"])] for each in answer]
     return render(header, rows, right=set(range(1, 8)))
+
+
+def _options(answer: Answer) -> str:
+    """Return a line for each option, as circusctl prints them; a table as `NAME=VALUE,...`."""
+    lines = []
+    for name, value in answer.items():
+        if isinstance(value, dict):
+            value = ",".join(f"{key}={each}" for key, each in sorted(value.items()))
+        lines.append(f"{name}: {'' if value is None else value}".rstrip())
+    return "\n".join(lines)
+
+
+def _names(answer: Answer) -> str:
+    return "\n".join(map(str, answer))
 
 
 def _sockets(answer: Answer) -> str:
@@ -60,7 +82,13 @@ def _version(answer: Answer) -> str:
 
 
 SHOWN: Mapping[str, Callable[[Answer], str]] = {
-    "list": "\n".join,
+    "list": _names,
+    "numwatchers": str,
+    "numprocesses": str,
+    "dstats": _dstats,
+    "options": _options,
+    "get": _options,
+    "globaloptions": _options,
     "status": _status,
     "stats": _stats,
     "listsockets": _sockets,

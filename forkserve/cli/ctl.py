@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from forkserve.cli.answers import SHOWN, done
-from forkserve.cli.ctlparser import ctl_parser, parameters_of
+from forkserve.cli.ctlparser import ctl_parser, options_of, parameters_of
 from forkserve.cli.ending import ended, say, tell
 from forkserve.cli.instances import chosen
 from forkserve.cli.progress import progress
 from forkserve.cli.screens import has_failed
 from forkserve.control.client import ControlClient
+from forkserve.control.matching import matching
 from forkserve.control.printable import printable, printable_answer
-from forkserve.errors import ControlError, ExitCode
+from forkserve.errors import ControlError, ExitCode, UsageError
 
 __all__ = ["main"]
 
@@ -72,9 +74,36 @@ def _call(client: ControlClient, arguments: Arguments) -> Answer:
     return client.call(arguments.verb.name, **parameters_of(arguments))
 
 
-def _call_set(client: ControlClient, arguments: Arguments) -> Answer:
-    options = dict(pair.split("=", 1) for pair in arguments.options)
-    return client.call("set", watcher=arguments.watcher, options=options, waiting=arguments.waiting)
+def _call_with_options(client: ControlClient, arguments: Arguments) -> Answer:
+    options = options_of(arguments.options or ())
+    return client.call(arguments.verb.name, **{**parameters_of(arguments), "options": options})
+
+
+def _call_add(client: ControlClient, arguments: Arguments) -> Answer:
+    words = arguments.cmd
+    cmd = words[0] if len(words) == 1 else shlex.join(words)
+    options = options_of(arguments.options or ())
+    return client.call("add", **{**parameters_of(arguments), "cmd": cmd, "options": options})
+
+
+def _call_matching(client: ControlClient, arguments: Arguments) -> Answer:
+    """Start, stop or restart the watchers that a pattern means; a name that none has is the master's to refuse."""
+    name, parameters = arguments.watcher, parameters_of(arguments)
+    if name is not None and (arguments.match == "regex" or set(name) & set("*?[")):
+        meant = matching(client.call("list"), name, arguments.match)
+        if meant:
+            parameters |= {"watcher": None, "watchers": meant}
+    return client.call(arguments.verb.name, **parameters)
+
+
+def _call_signal(client: ControlClient, arguments: Arguments) -> Answer:
+    """`signal NAME SIGNAL`, or as circusctl has it `signal NAME PID SIGNAL`."""
+    parameters = {**parameters_of(arguments), "pid": arguments.pid}
+    if arguments.more is not None:
+        if not arguments.signal.isdigit():
+            raise UsageError(f"signal NAME PID SIGNAL: expected a pid, got {arguments.signal!r}")
+        parameters |= {"pid": int(arguments.signal), "signal": arguments.more}
+    return client.call("signal", **parameters)
 
 
 def _call_events(client: ControlClient, arguments: Arguments) -> Answer:
@@ -90,7 +119,14 @@ def _call_events(client: ControlClient, arguments: Arguments) -> Answer:
 
 
 _CALLS: Mapping[str, Callable[[ControlClient, Arguments], Answer]] = {
-    "set": _call_set,
+    "set": _call_with_options,
+    "addsocket": _call_with_options,
+    "setsocket": _call_with_options,
+    "add": _call_add,
+    "start": _call_matching,
+    "stop": _call_matching,
+    "restart": _call_matching,
+    "signal": _call_signal,
     "events": _call_events,
 }
 """The verbs whose parameters are not simply what was typed, or whose answer is no single one."""

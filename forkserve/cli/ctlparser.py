@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
 
 from forkserve import __version__
 from forkserve.cli.helptext import CommandLineParser
+from forkserve.control.matching import MATCHES
 from forkserve.control.verbs import VERBS, Verb
 from forkserve.errors import UsageError
 from forkserve.suggest import nearest
 
-__all__ = ["ctl_parser", "parameters_of"]
+__all__ = ["ctl_parser", "options_of", "parameters_of"]
 
 Arguments = argparse.Namespace
+
+
+_JSON = {"--json": "print the answer as JSON", "--prettify": "with --json, as it does anyhow (Circus)"}
 
 
 def ctl_parser() -> argparse.ArgumentParser:
@@ -37,7 +41,8 @@ def ctl_parser() -> argparse.ArgumentParser:
     parser.add_argument("-n", "--name", dest="instance", metavar="NAME", help="the forkserve with this --name")
     parser.add_argument("--socket", metavar="PATH", help="its control socket, when it is not in the default place")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="wait no longer than this for an answer")
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    for flag, help in _JSON.items():
+        parser.add_argument(flag, action="store_true", help=help)
     parser.add_argument("--version", action="version", version=f"forkservectl {__version__}")
     parsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in VERBS.values():
@@ -48,6 +53,15 @@ def ctl_parser() -> argparse.ArgumentParser:
 def parameters_of(arguments: Arguments) -> dict[str, Any]:
     """Return the parameters of the verb that was typed, those left out as None."""
     return {each.name: getattr(arguments, each.name, None) for each in _fields(arguments.verb)}
+
+
+def options_of(words: Sequence[str]) -> dict[str, str]:
+    """Return options of `NAME=VALUE` words, or of pairs of words, NAME VALUE, as circusctl has them."""
+    if all("=" in word for word in words):
+        return dict(word.split("=", 1) for word in words)
+    if len(words) % 2:
+        raise UsageError(f"expected NAME=VALUE, or NAME VALUE, got {' '.join(words)!r}")
+    return dict(zip(words[::2], words[1::2], strict=True))
 
 
 class _Parser(CommandLineParser):
@@ -62,14 +76,16 @@ class _Parser(CommandLineParser):
 
 def _add(parsers: Any, verb: Verb) -> None:
     parser: argparse.ArgumentParser = parsers.add_parser(verb.name, help=verb.summary, description=verb.summary)
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the answer as JSON")
+    for flag in ("--json", "--prettify"):
+        parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=_JSON[flag])
     parser.set_defaults(verb=verb)
     fields = {each.name: each for each in _fields(verb)}
     for name in verb.words:
         _add_word(parser, fields.pop(name))
-    if verb.name == "events":
-        _add_events(parser)
-        return
+    if verb.name in _WRITTEN_OUT:
+        _WRITTEN_OUT[verb.name](parser)
+    for name in _NOT_TYPED.get(verb.name, ()):
+        del fields[name]
     for field in fields.values():
         _add_flag(parser, field)
 
@@ -82,8 +98,12 @@ def _fields(verb: Verb) -> tuple[msgspec.inspect.Field, ...]:
 
 def _add_word(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> None:
     kind, help = _kind(field)
-    if isinstance(kind, msgspec.inspect.DictType):
-        parser.add_argument(field.name, nargs="+", metavar="NAME=VALUE", type=_pair, help=help)
+    if isinstance(kind, msgspec.inspect.DictType | msgspec.inspect.ListType):
+        metavar = "NAME=VALUE" if isinstance(kind, msgspec.inspect.DictType) else field.name.upper()
+        parser.add_argument(field.name, nargs="+", metavar=metavar, help=help)
+        return
+    if field.name == "cmd":  # the words of a command, or one that is quoted
+        parser.add_argument(field.name, nargs="+", metavar="CMD", help=help)
         return
     nargs = None if field.required else "?"
     default = None if field.required else _default(field)
@@ -98,6 +118,10 @@ def _add_flag(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> 
             "--no-wait", dest="waiting", action="store_false", default=True, help="do not wait until the work is done"
         )
         parser.add_argument("--waiting", action="store_true", help="wait until it is done, as it does anyhow")
+    elif isinstance(kind, msgspec.inspect.DictType):
+        parser.add_argument(
+            "-o", "--option", dest=field.name, action="append", metavar="NAME=VALUE", help=help, default=None
+        )
     elif isinstance(kind, msgspec.inspect.BoolType) and field.default is True:
         off = [f"--no-{each.removeprefix('--')}" for each in flags]
         parser.add_argument(*off, dest=field.name, action="store_false", default=None, help=help)
@@ -111,6 +135,16 @@ def _add_flag(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> 
 def _add_events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
     parser.add_argument("-n", "--lines", type=int, metavar="N", help="the last N events kept (all, or none with -f)")
+
+
+def _add_match(parser: argparse.ArgumentParser) -> None:
+    help = "what NAME is: glob (a name, or a pattern such as 'web*'), regex, or simple (a name)"
+    parser.add_argument("--match", choices=MATCHES, default="glob", metavar="HOW", help=help)
+
+
+def _add_signal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pid", type=int, metavar="N", help="only to this process")
+    parser.add_argument("more", nargs="?", metavar="SIGNAL", help="the signal, when a pid stands before it (Circus)")
 
 
 def _kind(field: msgspec.inspect.Field) -> tuple[msgspec.inspect.Type, str]:
@@ -139,7 +173,20 @@ def _reader(kind: msgspec.inspect.Type) -> type:
     return _READERS.get(type(kind), str)
 
 
-def _pair(text: str) -> str:
-    if "=" not in text:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    return text
+_WRITTEN_OUT: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
+    "events": _add_events,
+    "start": _add_match,
+    "stop": _add_match,
+    "restart": _add_match,
+    "signal": _add_signal,
+}
+"""Verbs with more on their line than their parameters."""
+
+_NOT_TYPED: Mapping[str, tuple[str, ...]] = {
+    "events": ("follow", "last", "after"),
+    "start": ("watchers",),
+    "stop": ("watchers",),
+    "restart": ("watchers",),
+    "signal": ("pid",),
+}
+"""Parameters for which a verb has something else on its line."""

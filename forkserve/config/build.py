@@ -11,6 +11,7 @@ import re
 import resource
 from collections.abc import Mapping, Sequence
 from socket import AddressFamily
+from typing import Any
 
 from forkserve.config import later
 from forkserve.config.consistency import check_consistency
@@ -23,7 +24,7 @@ from forkserve.config.reading import read_options, refuse_unknown
 from forkserve.config.values import integer
 from forkserve.suggest import nearest
 
-__all__ = ["build", "expanded"]
+__all__ = ["build", "expanded", "read_socket", "read_watcher"]
 
 _TABLES = ("stdout_stream", "stderr_stream", "hooks")
 _NAMED = ("watcher", "socket", "plugin")
@@ -39,6 +40,16 @@ def build(sections: Sequence[Section], environ: Mapping[str, str], findings: Fin
     What does not fit is replaced by its default, so that further checks can find further mistakes.
     """
     return _Builder(merge(sections, findings), environ, findings).config()
+
+
+def read_watcher(section: Section, known: Mapping[str, str], findings: Findings) -> dict[str, Any]:
+    """Return the fields of a watcher that one section alone gives; `known` are the variables for its values."""
+    return _Builder([section], known, findings).fields(section, known)
+
+
+def read_socket(section: Section, known: Mapping[str, str], findings: Findings) -> SocketOptions | None:
+    """Return the socket that one section alone describes."""
+    return _Builder([section], known, findings).socket(section)
 
 
 def expanded(values: Mapping[str, Value], known: Mapping[str, str]) -> dict[str, Value]:
@@ -70,7 +81,7 @@ class _Builder:
         self._judge_sections()
         config = Config(
             master=self._master(),
-            sockets=tuple(filter(None, map(self._socket, self._of_kind("socket")))),
+            sockets=tuple(filter(None, map(self.socket, self._of_kind("socket")))),
             watchers=tuple(filter(None, map(self._watcher, self._of_kind("watcher")))),
             origins=self.origins,
         )
@@ -112,7 +123,8 @@ class _Builder:
                 self.findings.warning(value.origin, reasons[key], label=section.label, key=prefix + key)
         return {key: value for key, value in rest.items() if key not in reasons}
 
-    def _socket(self, section: Section) -> SocketOptions | None:
+    def socket(self, section: Section) -> SocketOptions | None:
+        """Return the socket that a section describes; None for one without a name."""
         values = expanded(section.values, self.globals)
         given, rest = read_options(SocketOptions, values, self.findings, label=section.label)
         refuse_unknown(SocketOptions, rest, section, findings=self.findings)
@@ -124,13 +136,7 @@ class _Builder:
 
     def _watcher(self, section: Section) -> WatcherOptions | None:
         env = environment_of(section.name, self.sections, self.environ)
-        values = expanded(section.values, {**self.environ, **env})
-        given, rest = read_options(WatcherOptions, values, self.findings, label=section.label)
-        given["rlimits"] = self._rlimits(_family(rest, "rlimit_"), section)
-        for stream in ("stdout_stream", "stderr_stream"):
-            given[stream] = self._stream(stream, _family(rest, f"{stream}."), section)
-        given["hooks"] = self._hooks(_family(rest, "hooks."), section)
-        given["extra"] = self._extra(rest, section)
+        given = self.fields(section, {**self.environ, **env})
         if "cmd" not in given:
             if "cmd" not in section.values:
                 message = "cmd is missing: give the command to run"
@@ -138,6 +144,17 @@ class _Builder:
             # its other mistakes are found all the same
             given["cmd"] = "false"
         return WatcherOptions(name=section.name, env=env, **given) if section.name else None
+
+    def fields(self, section: Section, known: Mapping[str, str]) -> dict[str, Any]:
+        """Return the fields of a watcher that its section gives; `known` are the variables for its values."""
+        values = expanded(section.values, known)
+        given, rest = read_options(WatcherOptions, values, self.findings, label=section.label)
+        given["rlimits"] = self._rlimits(_family(rest, "rlimit_"), section)
+        for stream in ("stdout_stream", "stderr_stream"):
+            given[stream] = self._stream(stream, _family(rest, f"{stream}."), section)
+        given["hooks"] = self._hooks(_family(rest, "hooks."), section)
+        given["extra"] = self._extra(rest, section)
+        return given
 
     def _rlimits(self, values: Mapping[str, Value], section: Section) -> dict[str, int]:
         known = [name for name in dir(resource) if name.startswith("RLIMIT_")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from forkserve.control import changing, reading, running
+from forkserve.control import changing, optionviews, reading, running
 from forkserve.control.context import Context
 
 __all__ = ["COMMANDS"]
@@ -17,9 +17,15 @@ __all__ = ["COMMANDS"]
 COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "version": reading.version,
     "list": reading.list_,
+    "numwatchers": reading.numwatchers,
+    "numprocesses": reading.numprocesses,
     "status": reading.status,
     "stats": reading.stats,
+    "dstats": reading.dstats,
     "listsockets": reading.listsockets,
+    "options": optionviews.options,
+    "get": optionviews.get,
+    "globaloptions": optionviews.globaloptions,
     "events": reading.events,
     "start": running.start,
     "stop": running.stop,
@@ -31,7 +37,13 @@ COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "incr": running.incr,
     "decr": running.decr,
     "set": changing.set_,
+    "add": changing.add,
+    "rm": changing.rm,
+    "addsocket": changing.addsocket,
+    "setsocket": changing.setsocket,
+    "rmsocket": changing.rmsocket,
     "signal": running.signal,
+    "kill": running.kill,
     "reopenlogs": running.reopenlogs,
     "quit": running.quit,
 }

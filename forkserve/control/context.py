@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
-from forkserve.control.schema import WatcherReport
+from forkserve.control.sampler import Measure, Sampler, Usages
 from forkserve.control.stream import EventHistory
-from forkserve.control.usage import Meter
 from forkserve.master import Master
 
 __all__ = ["Context", "Steps"]
 
-Steps = Generator[None, None, list[WatcherReport]]
-"""Looks at one process in each step, and returns the answer."""
+Steps = Generator[Measure | None, Usages, Any]
+"""Looks at one watcher in each step, and returns the answer; a step that yields a question gets the figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,5 +24,5 @@ class Context:
     """What a verb works on."""
 
     master: Master
-    meter: Meter
+    sampler: Sampler
     events: EventHistory

@@ -7,26 +7,38 @@ processes holds up no event.
 from __future__ import annotations
 
 import os
+import socket
+import struct
+from dataclasses import asdict
 from functools import partial
 
 import forkserve
 from forkserve.control.context import Context, Steps
 from forkserve.control.http import StreamReply
+from forkserve.control.sampler import Measure, Usages
 from forkserve.control.schema import (
     Events,
     Nothing,
     ProcessReport,
     Selected,
+    SelectedProcess,
     SlotReport,
     SocketReport,
+    UsageReport,
     Version,
     WatcherReport,
 )
 from forkserve.control.stream import KEPT
+from forkserve.control.usage import Usage
 from forkserve.control.verbs import VERBS
+from forkserve.errors import UnknownNameError
 from forkserve.supervision.snapshot import ProcessView, WatcherView
+from forkserve.unix.listeners import BoundListener
 
-__all__ = ["events", "list_", "listsockets", "stats", "status", "version"]
+__all__ = ["dstats", "events", "list_", "listsockets", "numprocesses", "numwatchers", "stats", "status", "version"]
+
+_UNACKED = 24
+"""Offset in struct tcp_info, where a listening socket has how many wait to be accepted (tcp(7))."""
 
 
 def version(context: Context, _asked: Nothing) -> Version:
@@ -35,35 +47,59 @@ def version(context: Context, _asked: Nothing) -> Version:
     return Version(forkserve.__version__, os.getpid(), round(uptime, 3), list(VERBS), master.name, master.description)
 
 
-def list_(context: Context, _asked: Nothing) -> list[str]:
-    return [view.name for view in context.master.views()]
+def list_(context: Context, asked: Selected) -> list[str] | list[int]:
+    if asked.watcher is None:
+        return [watcher.name for watcher in context.master.supervisor.watchers]
+    processes = context.master.supervisor.queue(asked.watcher).watcher.processes
+    return [process.pid for process in processes if process.is_alive and not process.is_asked_to_end]
+
+
+def numwatchers(context: Context, _asked: Nothing) -> int:
+    return len(context.master.supervisor.watchers)
+
+
+def numprocesses(context: Context, asked: Selected) -> int:
+    supervisor = context.master.supervisor
+    if asked.watcher is not None:
+        return len(supervisor.queue(asked.watcher).watcher.processes)
+    return sum(len(watcher.processes) for watcher in supervisor.watchers)
 
 
 def status(context: Context, asked: Selected) -> Steps:
-    return _reports(context, _views(context, asked), closely=False)
+    return _reports(context, _names(context, asked.watcher), closely=False)
 
 
-def stats(context: Context, asked: Selected) -> Steps:
-    return _reports(context, _views(context, asked), closely=True)
+def stats(context: Context, asked: SelectedProcess) -> Steps:
+    names = _names(context, asked.watcher)
+    if asked.pid is not None:
+        pids = [pid for name in names for pid in context.master.supervisor.queue(name).watcher.processes.pids]
+        if asked.pid not in pids:
+            where = "" if asked.watcher is None else f" in {asked.watcher!r}"
+            raise UnknownNameError(f"process {asked.pid} not found{where}", "no-such-process")
+    return _reports(context, names, closely=True, only=asked.pid)
 
 
-def _reports(context: Context, views: tuple[WatcherView, ...], *, closely: bool) -> Steps:
+def _names(context: Context, name: str | None) -> list[str]:
+    supervisor = context.master.supervisor
+    watchers = supervisor.watchers if name is None else (supervisor.queue(name).watcher,)
+    return [watcher.name for watcher in watchers]
+
+
+def _reports(context: Context, names: list[str], *, closely: bool, only: int | None = None) -> Steps:
+    supervisor = context.master.supervisor
+    pids: frozenset[int] = frozenset()
+    for name in names:
+        pids |= supervisor.queue(name).watcher.processes.pids
+    usages = yield Measure(pids if only is None else pids & {only}, closely)
     reports = []
-    for view in views:
-        processes = []
-        for process in view.processes:
-            processes.append(_process(context, process, closely=closely))
-            yield
-        reports.append(_report(view, processes))
+    known = {watcher.name for watcher in supervisor.watchers}
+    for name in names:
+        if name in known:  # it may have gone while others were looked at
+            view = context.master.view(name)
+            found = [each for each in view.processes if only in (None, each.pid)]
+            reports.append(_report(view, [_process(each, usages, closely=closely) for each in found]))
+        yield None
     return reports
-
-
-def _views(context: Context, asked: Selected) -> tuple[WatcherView, ...]:
-    master = context.master
-    views = master.views() if asked.watcher is None else (master.view(asked.watcher),)
-    if asked.watcher is None:
-        context.meter.forget_all_but(process.pid for view in views for process in view.processes)
-    return views
 
 
 def _report(view: WatcherView, processes: list[ProcessReport]) -> WatcherReport:
@@ -80,8 +116,8 @@ def _report(view: WatcherView, processes: list[ProcessReport]) -> WatcherReport:
     )
 
 
-def _process(context: Context, process: ProcessView, *, closely: bool) -> ProcessReport:
-    usage = context.meter.measure(process.pid, closely=closely)
+def _process(process: ProcessView, usages: Usages, *, closely: bool) -> ProcessReport:
+    usage = usages.get(process.pid)
     return ProcessReport(
         name=process.name,
         wid=process.wid,
@@ -92,10 +128,24 @@ def _process(context: Context, process: ProcessView, *, closely: bool) -> Proces
         cpu=usage.cpu if usage else None,
         memory=usage.memory if usage else None,
         threads=usage.threads if usage and closely else None,
-        fds=usage.fds if usage else None,
-        children=usage.children if usage else None,
+        fds=usage.fds if usage and closely else None,
+        children=len(usage.children) if usage and closely and usage.children is not None else None,
         status=process.status,
+        pss=usage.pss if usage and closely else None,
+        usage=_usage(usage) if usage and closely else None,
     )
+
+
+def _usage(usage: Usage) -> UsageReport:
+    children = [_usage(each) for each in usage.children or ()]
+    return UsageReport(**{**asdict(usage), "children": children})
+
+
+def dstats(context: Context, _asked: Nothing) -> Steps:
+    names = {os.getpid(): "master", **context.master.companions}
+    usages = yield Measure(frozenset(names), closely=True)
+    found = [(name, usages[pid]) for pid, name in names.items() if pid in usages]
+    return [UsageReport(**{**asdict(usage), "children": [], "name": name}) for name, usage in found]
 
 
 def listsockets(context: Context, _asked: Nothing) -> list[SocketReport]:
@@ -106,9 +156,21 @@ def listsockets(context: Context, _asked: Nothing) -> list[SocketReport]:
             address=listener.address,
             family=listener.socket.family.name,
             type=listener.socket.type.name,
+            backlog=listener.options.backlog,
+            queued=_queued(listener),
         )
         for listener in context.master.supervisor.pool
     ]
+
+
+def _queued(listener: BoundListener) -> int | None:
+    if listener.socket.family not in (socket.AF_INET, socket.AF_INET6) or listener.socket.type != socket.SOCK_STREAM:
+        return None
+    try:
+        info = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    except OSError:  # it is closed while nobody needs it
+        return None
+    return int(struct.unpack_from("I", info, _UNACKED)[0])
 
 
 def events(context: Context, asked: Events) -> StreamReply:

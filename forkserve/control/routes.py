@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Generator
 from http import HTTPStatus
 from typing import Any
@@ -18,12 +19,13 @@ from forkserve.control.commands import COMMANDS
 from forkserve.control.connection import Respond
 from forkserve.control.context import Context, Steps
 from forkserve.control.http import Reply, Request, StreamReply
+from forkserve.control.openapi import document
 from forkserve.control.printable import printable
+from forkserve.control.sampler import Sampler, Usages
 from forkserve.control.schema import Done
 from forkserve.control.stream import EventHistory
-from forkserve.control.usage import Meter
 from forkserve.control.verbs import VERBS, Verb
-from forkserve.errors import ControlError, ForkserveError, UnknownNameError
+from forkserve.errors import ConfigError, ControlError, ForkserveError, UnknownNameError
 from forkserve.master import Master
 from forkserve.suggest import nearest
 from forkserve.supervision.completion import Completion
@@ -44,7 +46,9 @@ class Routes:
     """Handles the requests of the control server over one master."""
 
     def __init__(self, master: Master, events: EventHistory) -> None:
-        self._context = Context(master, Meter(), events)
+        sampler = Sampler(master.loop)
+        master.keep_running(sampler)
+        self._context = Context(master, sampler, events)
 
     @property
     def loop(self) -> Loop:
@@ -64,6 +68,9 @@ class Routes:
             respond(_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
 
     def _answer(self, request: Request, respond: Respond) -> None:
+        if request.path == "/v1/openapi.json" and request.method in ("GET", "HEAD"):
+            respond(_json(HTTPStatus.OK, document()))
+            return
         verb = _find(request)
         parameters = _parameters(verb, request)
         answer = COMMANDS[verb.name](self._context, parameters)
@@ -83,13 +90,17 @@ class Routes:
         else:
             respond(_json(HTTPStatus.ACCEPTED, Done(False, "begun")))
 
-    def _take_steps(self, steps: Steps, respond: Respond) -> None:
-        """Take steps for a moment, then let the loop serve others first."""
+    def _take_steps(self, steps: Steps, respond: Respond, figures: Usages | None = None) -> None:
+        """Take steps for a moment, then let the loop serve others first; a step may want figures of processes."""
         loop = self._context.master.loop
         enough = loop.now() + AT_A_TIME
         try:
             while loop.now() < enough:
-                next(steps)
+                wanted = next(steps) if figures is None else steps.send(figures)
+                figures = None
+                if wanted is not None:
+                    self._context.sampler.measure(wanted, lambda found: self._take_steps(steps, respond, found))
+                    return
         except StopIteration as end:
             respond(_json(HTTPStatus.OK, end.value))
             return
@@ -101,6 +112,8 @@ class Routes:
 
 
 class _Mistake(ControlError):
+    code = "invalid"
+
     def __init__(self, status: HTTPStatus, text: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(text)
         self.status = status
@@ -129,7 +142,14 @@ def _parameters(verb: Verb, request: Request) -> Any:
     except RecursionError:
         raise _Mistake(HTTPStatus.BAD_REQUEST, "parameters: nested too deeply") from None
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
-        raise _Mistake(HTTPStatus.BAD_REQUEST, f"parameters: {error}") from None
+        raise _Mistake(HTTPStatus.BAD_REQUEST, _worded(str(error))) from None
+
+
+def _worded(text: str) -> str:
+    """Return what is wrong with a parameter by its name: "count: expected int >= 1"."""
+    found = re.fullmatch(r"(.+) - at `\$\.([\w.\[\]]+)`", text)
+    problem, place = (found[1], found[2]) if found else (text, "parameters")
+    return f"{place}: {problem[:1].lower()}{problem[1:]}".replace("`", "")
 
 
 def _outcome(completion: Completion) -> Reply:
@@ -145,9 +165,12 @@ def _json(status: HTTPStatus, answer: Any) -> Reply:
 def _refused(error: ForkserveError) -> Reply:
     """Tell why, in words and by a code; a name that is not there is 404, anything else 409."""
     status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownNameError) else HTTPStatus.CONFLICT
-    body = {"error": str(error), "code": error.code if isinstance(error, ControlError) else ControlError.code}
+    code = "invalid" if isinstance(error, ConfigError) else getattr(error, "code", ControlError.code)
+    body = {"error": str(error), "code": code}
     return Reply(status, msgspec.json.encode(body) + b"\n")
 
 
-def _error(status: HTTPStatus, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
-    return Reply(status, msgspec.json.encode({"error": text}) + b"\n", headers)
+def _error(
+    status: HTTPStatus, text: str, headers: tuple[tuple[str, str], ...] = (), code: str = _Mistake.code
+) -> Reply:
+    return Reply(status, msgspec.json.encode({"error": text, "code": code}) + b"\n", headers)

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from forkserve.config.values import signal_name
+import contextlib
+import os
+
+from forkserve.config.values import signal_name as signal_number
 from forkserve.control.context import Context
-from forkserve.control.schema import Amount, Done, HoldTarget, Nothing, ReloadTarget, SignalTo, StopTarget, Waiting
-from forkserve.errors import ControlError
+from forkserve.control.schema import (
+    Amount,
+    Done,
+    HoldTarget,
+    Killing,
+    Nothing,
+    ReloadTarget,
+    SignalTo,
+    StopTarget,
+    Waiting,
+)
+from forkserve.control.usage import child_pids
+from forkserve.errors import ControlError, UnknownNameError
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.jobs import Kill, Resize
+from forkserve.supervision.process import Process
+from forkserve.supervision.watcher import Watcher
+from forkserve.wording import signal_name
 
 __all__ = [
     "decr",
     "drain",
     "incr",
+    "kill",
     "quit",
     "reload",
     "reloadconfig",
@@ -22,6 +41,9 @@ __all__ = [
     "stop",
     "undrain",
 ]
+
+DEEPEST = 1000
+"""Descendants of one process that a signal goes to at most."""
 
 
 def _named(asked: StopTarget) -> list[str] | None:
@@ -41,6 +63,8 @@ def restart(context: Context, asked: StopTarget) -> Completion:
 
 
 def reload(context: Context, asked: ReloadTarget) -> Completion:
+    if asked.terminate:
+        return context.master.restart(None if asked.watcher is None else [asked.watcher])
     return context.master.reload(asked.watcher)
 
 
@@ -57,19 +81,74 @@ def reloadconfig(context: Context, _asked: Waiting) -> Completion:
 
 
 def incr(context: Context, asked: Amount) -> Completion:
-    return context.master.incr(asked.watcher, asked.count)
+    return _resize(context, asked.watcher, asked.count)
 
 
 def decr(context: Context, asked: Amount) -> Completion:
-    return context.master.decr(asked.watcher, asked.count)
+    """Run fewer, down to none."""
+    return _resize(context, asked.watcher, -asked.count)
+
+
+def _resize(context: Context, name: str, change: int) -> Completion:
+    watcher = context.master.supervisor.queue(name).watcher
+    if watcher.options.singleton and watcher.target + change > 1:
+        error = ControlError(f"{watcher.name} is a singleton: it has one process at most")
+        error.code = "singleton"
+        raise error
+    return context.master.submit(name, Resize(max(0, watcher.target + change)))
 
 
 def signal(context: Context, asked: SignalTo) -> Done:
+    signum = _signal(asked.signal)
+    watcher = context.master.supervisor.queue(asked.watcher).watcher
+    chosen = [each for each in watcher.processes if asked.pid in (None, each.pid) and asked.wid in (None, each.wid)]
+    chosen = [each for each in chosen if each.is_alive]
+    if not chosen:
+        raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
+    if not (asked.children or asked.recursive or asked.childpid is not None):
+        count = watcher.signal(signum, only=lambda each: each in chosen)
+        return Done(True, f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes)}")
+    return Done(True, _signal_below(watcher, chosen, signum, asked))
+
+
+def _signal_below(watcher: Watcher, chosen: list[Process], signum: int, asked: SignalTo) -> str:
+    """Signal descendants: the one child that is named, the direct ones, or all, with the processes themselves."""
+    below = [pid for each in chosen for pid in _descendants(each.pid, deep=asked.recursive)]
+    if asked.childpid is not None:
+        below = [pid for pid in below if pid == asked.childpid]
+        if not below:
+            raise UnknownNameError(f"{watcher.name}: {asked.childpid} is no child of it", "no-such-process")
+    elif asked.recursive and not asked.children:
+        watcher.signal(signum, only=lambda each: each in chosen)
+    for pid in below:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signum)
+    return f"{watcher.name}: {signal_name(signum)} sent to {len(below)} below {len(chosen)}"
+
+
+def _descendants(pid: int, *, deep: bool) -> list[int]:
+    found = list(child_pids(pid) or ())
+    if deep:
+        for child in found:  # it grows by what is found
+            if len(found) < DEEPEST:
+                found += child_pids(child) or ()
+    return found
+
+
+def kill(context: Context, asked: Killing) -> Completion:
+    watcher = context.master.supervisor.queue(asked.watcher).watcher
+    pids = watcher.processes.pids if asked.pid is None else watcher.processes.pids & {asked.pid}
+    if not pids:
+        raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
+    signum = None if asked.signum is None else _signal(asked.signum)
+    return context.master.submit(asked.watcher, Kill(tuple(sorted(pids)), signum, asked.graceful_timeout))
+
+
+def _signal(text: str | int) -> int:
     try:
-        signum = signal_name(str(asked.signal))
+        return signal_number(str(text))
     except ValueError as error:
         raise ControlError(f"signal: {error}") from None
-    return Done(True, context.master.signal(asked.watcher, signum, pid=asked.pid, wid=asked.wid))
 
 
 def reopenlogs(context: Context, _asked: Nothing) -> Done:

@@ -6,28 +6,40 @@ the same structures otherwise. Fields are added, never renamed: `/v1` is a promi
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 __all__ = [
+    "Adding",
     "Amount",
+    "Asking",
     "Done",
     "Events",
     "HoldTarget",
+    "Killing",
     "Nothing",
+    "OneOption",
+    "OneSocket",
+    "OneWatcher",
     "ProcessReport",
     "ReloadTarget",
+    "Removing",
     "Selected",
+    "SelectedProcess",
     "SetOptions",
     "SignalTo",
+    "SocketOptionsOf",
     "SocketReport",
     "StopTarget",
+    "UsageReport",
+    "Values",
     "Version",
     "Waiting",
     "WatcherReport",
 ]
 
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 
@@ -50,9 +62,11 @@ class StopTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A watcher, or all."""
+    """A watcher, or all. Processes are replaced one after another whatever `sequential` says."""
 
     watcher: str | None = None
+    sequential: Annotated[bool, msgspec.Meta(description="one by one, as it does anyhow")] = False
+    terminate: Annotated[bool, msgspec.Meta(description="stop first, then start, as restart does")] = False
     waiting: bool = True
 
 
@@ -86,11 +100,93 @@ class HoldTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wid: Annotated[int | None, msgspec.Meta(description="only the process of this slot")] = None
 
 
+Values = dict[str, Any]
+"""Options by name; a value as JSON has it, or as the text that a file would have."""
+
+
 class SetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """New values for options of one watcher: all are taken, or none."""
+    """New values for options of one watcher: all are taken, or none.
+
+    What takes new processes is refused while some run, unless `reload` asks for it.
+    """
 
     watcher: str
-    options: dict[str, int | float | str | bool]
+    options: Values
+    reload: Annotated[bool, msgspec.Meta(description="replace the processes one by one where it takes that")] = False
+    waiting: bool = True
+
+
+class Adding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A watcher more, until the configuration is read again; with `start` its processes are started."""
+
+    watcher: str
+    cmd: str
+    args: Annotated[str | None, msgspec.Meta(description="more arguments of the command")] = None
+    options: Annotated[Values | None, msgspec.Meta(description="options as a section [watcher:NAME] has them")] = None
+    start: Annotated[bool, msgspec.Meta(description="start it")] = False
+    waiting: bool = True
+
+
+class Removing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A watcher less."""
+
+    watcher: str
+    nostop: Annotated[bool, msgspec.Meta(description="leave its processes alone; nobody looks after them then")] = False
+    waiting: bool = True
+
+
+class SocketOptionsOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A socket, and options as a section [socket:NAME] has them."""
+
+    socket: str
+    options: Values
+    waiting: bool = True
+
+
+class OneSocket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A socket."""
+
+    socket: str
+    waiting: bool = True
+
+
+class Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of one watcher, by name."""
+
+    watcher: str
+    keys: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class OneWatcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A watcher."""
+
+    watcher: str
+
+
+class OneOption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An option of the master, or all of them."""
+
+    option: str | None = None
+
+
+class SelectedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All watchers, one, or one process of one."""
+
+    watcher: str | None = None
+    pid: int | None = None
+    extended: Annotated[bool, msgspec.Meta(description="as Circus has it; nothing more is known")] = False
+
+
+class Killing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Processes of a watcher, or the one of a pid: sent the signal, then killed; others follow them.
+
+    Without `signum` and `graceful_timeout` (seconds) it is stop_signal, and the graceful_timeout of the watcher.
+    """
+
+    watcher: str
+    pid: int | None = None
+    signum: Annotated[str | int | None, msgspec.Meta(description="instead of stop_signal")] = None
+    graceful_timeout: Annotated[Seconds | None, msgspec.Meta(description="until SIGKILL")] = None
     waiting: bool = True
 
 
@@ -100,8 +196,30 @@ class SignalTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watcher: str
     signal: str | int
     """A name (HUP, SIGHUP) or a number."""
+    children: Annotated[bool, msgspec.Meta(description="to the direct children instead")] = False
+    recursive: Annotated[bool, msgspec.Meta(description="to all that descends from it as well")] = False
+    childpid: Annotated[int | None, msgspec.Meta(description="only to this child")] = None
     pid: Annotated[int | None, msgspec.Meta(description="only to this process")] = None
     wid: Annotated[int | None, msgspec.Meta(description="only to the process of this slot")] = None
+
+
+class UsageReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a process uses: `cpu` in percent of one core, `cpu_time` and `age` in seconds, sizes in bytes."""
+
+    pid: int
+    cpu: float
+    memory: int
+    threads: int
+    age: float
+    cpu_time: float
+    virtual: int
+    nice: int
+    pss: int | None = None
+    fds: int | None = None
+    program: str | None = None
+    user: str | None = None
+    children: list[UsageReport] = []
+    name: str = ""
 
 
 class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,6 +238,10 @@ class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
     children: int | None = None
     status: str = ""
     """What it last said of itself by STATUS= (sd_notify(3))."""
+    pss: int | None = None
+    """The proportional set: of what is shared it counts a part."""
+    usage: UsageReport | None = None
+    """All that is known, for `stats`."""
 
 
 class SlotReport(msgspec.Struct, frozen=True):
@@ -158,6 +280,9 @@ class SocketReport(msgspec.Struct, frozen=True):
     address: str
     family: str
     type: str
+    backlog: int = 0
+    queued: int | None = None
+    """Connections that wait to be accepted; None where the kernel does not tell (unix sockets)."""
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -1,38 +1,48 @@
 """What a process uses, read from /proc when somebody wants to know, and never otherwise.
 
-One file has what a status shows (proc_pid_stat(5)), some 20 us each; descriptors and children, which only stats show,
-cost a folder and a file for each thread. Nothing here looks at other processes than the one that is asked about: a walk
-over the table of all, for each of hundreds, took seconds of the master's time.
+One file has what a status shows (proc_pid_stat(5)), some 20 us each; the proportional set, descriptors and children,
+which only stats show, cost milliseconds for a large process. So all of it is read by the sampler, aside from the loop.
+Nothing here looks at other processes than the one that is asked about, and its children.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Meter", "Usage"]
+__all__ = ["Meter", "Usage", "child_pids"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Places in /proc/PID/stat after the name.
-_UTIME, _STIME, _THREADS, _START, _RSS = 11, 12, 17, 19, 21
+_UTIME, _STIME, _NICE, _THREADS, _START, _VSIZE, _RSS = 11, 12, 16, 17, 19, 20, 21
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """`cpu` in percent of one core, `memory` is the resident set in bytes; the rest is None unless asked for closely.
+    """`cpu` in percent of one core, `cpu_time` and `age` in seconds, sizes in bytes: `memory` is the resident set,
+    `pss` the proportional one, `virtual` all that is mapped.
 
-    `children` are direct ones; None where the kernel does not tell (CONFIG_PROC_CHILDREN).
+    The second half is None unless asked for closely; `pss` and `fds` also where another user's process does not let us
+    look, `children` where the kernel does not tell (CONFIG_PROC_CHILDREN). These are direct ones.
     """
 
+    pid: int
     cpu: float
     memory: int
     threads: int
+    age: float
+    cpu_time: float
+    virtual: int
+    nice: int
+    pss: int | None = None
     fds: int | None = None
-    children: int | None = None
+    program: str | None = None
+    user: str | None = None
+    children: tuple[Usage, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,38 +58,94 @@ class Meter:
     """Measures processes; CPU is that since the last question, and at the first one since the process began."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Look] = {}
+        self._before: dict[int, _Look] = {}
+        self._now: dict[int, _Look] = {}
 
     def measure(self, pid: int, *, closely: bool = False) -> Usage | None:
         """Return what one process uses now; None when it has gone, or is not ours to look at."""
+        return self._measure(pid, closely=closely, with_children=closely)
+
+    def _measure(self, pid: int, *, closely: bool, with_children: bool) -> Usage | None:
         try:
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-            now = time.clock_gettime(time.CLOCK_BOOTTIME)
-            used = (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
-            look = _Look(int(fields[_START]) / _TICKS, now, used)
-            before = self._known.get(pid)
-            if before is None or before.start != look.start:  # the pid has come again
-                before = _Look(look.start, look.start, 0.0)
-            self._known[pid] = look
-            cpu = max(0.0, 100 * (look.used - before.used) / max(look.at - before.at, 0.01))
-            fds = len(os.listdir(f"/proc/{pid}/fd")) if closely else None
-            children = _children(pid) if closely else None
-            return Usage(round(cpu, 1), int(fields[_RSS]) * _PAGE, int(fields[_THREADS]), fds, children)
+            cpu, look = self._cpu(pid, fields)
+            return Usage(
+                pid=pid,
+                cpu=cpu,
+                memory=int(fields[_RSS]) * _PAGE,
+                threads=int(fields[_THREADS]),
+                age=round(max(0.0, look.at - look.start), 3),
+                cpu_time=round(look.used, 2),
+                virtual=int(fields[_VSIZE]),
+                nice=int(fields[_NICE]),
+                pss=_pss(pid) if closely else None,
+                fds=_fds(pid) if closely else None,
+                program=_program(pid) if closely else None,
+                user=_user(pid) if closely else None,
+                children=self._children(pid) if with_children else None,
+            )
         except (OSError, ValueError, IndexError):
-            self._known.pop(pid, None)
             return None
 
-    def forget_all_but(self, pids: Iterable[int]) -> None:
-        """Drop what is remembered of processes that have ended."""
-        alive = set(pids)
-        self._known = {pid: look for pid, look in self._known.items() if pid in alive}
+    def _cpu(self, pid: int, fields: list[bytes]) -> tuple[float, _Look]:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        used = (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
+        look = _Look(int(fields[_START]) / _TICKS, now, used)
+        before = self._now.get(pid) or self._before.get(pid)
+        if before is None or before.start != look.start:  # the pid has come again
+            before = _Look(look.start, look.start, 0.0)
+        self._now[pid] = look
+        cpu = max(0.0, 100 * (look.used - before.used) / max(look.at - before.at, 0.01))
+        return round(cpu, 1), look
+
+    def _children(self, pid: int) -> tuple[Usage, ...] | None:
+        pids = child_pids(pid)
+        if pids is None:
+            return None
+        found = (self._measure(each, closely=True, with_children=False) for each in pids)
+        return tuple(each for each in found if each is not None)
+
+    def turn(self) -> None:
+        """Begin another round: what is not measured in it is forgotten after it."""
+        self._before, self._now = self._now, {}
 
 
-def _children(pid: int) -> int | None:
+def child_pids(pid: int) -> list[int] | None:
+    """Return the direct children of a process; None where the kernel does not tell."""
     try:
-        return sum(
-            len(Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split())
-            for thread in os.listdir(f"/proc/{pid}/task")
-        )
+        threads = os.listdir(f"/proc/{pid}/task")
+        found = (Path(f"/proc/{pid}/task/{thread}/children").read_bytes() for thread in threads)
+        return [int(each) for line in found for each in line.split()]
     except FileNotFoundError:
         return None
+
+
+def _pss(pid: int) -> int | None:
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
+    except OSError:
+        return None
+    for line in rollup.splitlines():
+        if line.startswith(b"Pss:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _fds(pid: int) -> int | None:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except PermissionError:
+        return None
+
+
+def _program(pid: int) -> str:
+    first = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+    return os.path.basename(first.decode(errors="replace").partition(" ")[0]).rstrip(":")
+
+
+def _user(pid: int) -> str:
+    uid = os.stat(f"/proc/{pid}").st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

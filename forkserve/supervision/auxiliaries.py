@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Callable
+from typing import Protocol
 
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
@@ -17,9 +18,8 @@ from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Eve
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
-from forkserve.supervision.sidecar import Sidecar
 
-__all__ = ["AuxiliaryProcesses"]
+__all__ = ["Attendant", "AuxiliaryProcesses"]
 
 _PAUSE = 5.0
 """Seconds until a guard that could not be forked is tried again, at a start."""
@@ -27,6 +27,27 @@ BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
 """Seconds before a companion that has died young is replaced, doubled each time up to the second."""
 YOUNG = 5.0
 """Seconds up to which it is young."""
+
+
+class Attendant(Protocol):
+    """A process beside the master that looks after its own life, but for what only the master sees."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid, None while there is none."""
+
+    def start(self) -> None:
+        """Called when it may run."""
+
+    def reaped(self, pid: int) -> None:
+        """Called with every pid that was reaped."""
+
+    def close(self) -> None:
+        """Called when it is to end."""
 
 
 class AuxiliaryProcesses:
@@ -41,7 +62,7 @@ class AuxiliaryProcesses:
         self._watched = -1
         self._writer_began = loop.now() - YOUNG
         self._delay = 0.0
-        self._sidecars: list[Sidecar] = []
+        self._attendants: list[Attendant] = []
         self._opened: dict[Identity, Output] = {}
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
@@ -53,13 +74,20 @@ class AuxiliaryProcesses:
     def pids(self) -> frozenset[int]:
         """The pids of the companions that live."""
         living = {self._streams.pid, None if self._guard is None else self._guard.pid}
-        living |= {each.pid for each in self._sidecars}
+        living |= {each.pid for each in self._attendants}
         return frozenset(pid for pid in living if pid is not None) | frozenset(self._closing or ())
 
-    def keep_running(self, sidecar: Sidecar) -> None:
-        """Start a sidecar, and look after it to the end."""
-        self._sidecars.append(sidecar)
-        sidecar.start()
+    def keep_running(self, attendant: Attendant) -> None:
+        """Start a process that looks after itself, and tell it what it cannot see, to the end."""
+        self._attendants.append(attendant)
+        attendant.start()
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What each that lives is called, by pid."""
+        known = {self._streams.pid: "log writer", None if self._guard is None else self._guard.pid: "guard"}
+        known |= {each.pid: each.name for each in self._attendants}
+        return {pid: name for pid, name in known.items() if pid is not None}
 
     def outputs(self, options: WatcherOptions, identity: Identity) -> Outputs:
         """Open where a process's output goes; raises SpawnError when descriptors have run out."""
@@ -105,8 +133,8 @@ class AuxiliaryProcesses:
 
     def reaped(self, pid: int) -> None:
         """Replace a companion or a sidecar, if it was one that has died."""
-        for sidecar in self._sidecars:
-            sidecar.reaped(pid)
+        for each in self._attendants:
+            each.reaped(pid)
         if self._closing is not None:
             self._closing.discard(pid)
         elif self._guard is not None and pid == self._guard.pid:
@@ -126,8 +154,8 @@ class AuxiliaryProcesses:
         if self._closing is not None:
             return
         self._closing = set(self.pids)
-        for sidecar in self._sidecars:
-            sidecar.close()
+        for each in self._attendants:
+            each.close()
         self._unwatch_streams()
         self._streams.close()
         if self._guard is not None:

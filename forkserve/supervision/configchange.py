@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from forkserve.config.model import Config
 from forkserve.config.options import differing
+from forkserve.errors import ControlError
 from forkserve.socketpool import SocketChange
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion, all_of
+from forkserve.supervision.events import Event, WatcherAdded, WatcherUpdated
 from forkserve.supervision.jobqueue import JobQueue
 from forkserve.supervision.jobs import Reload, Resize, Start, Stop
 from forkserve.supervision.plan import Plan, WatcherChange, plan
@@ -20,7 +22,17 @@ from forkserve.supervision.preparation import Preparation
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 
-__all__ = ["ConfigChange", "Stand", "Undo", "change_watcher", "insist", "plan_change", "put_back", "summary"]
+__all__ = [
+    "ConfigChange",
+    "Stand",
+    "Undo",
+    "change_watcher",
+    "differences",
+    "insist",
+    "plan_change",
+    "put_back",
+    "summary",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +86,19 @@ class ConfigChange:
         return next((each for each in self.undo if each.name.lower() == name.lower()), None)
 
 
-def plan_change(supervisor: Supervisor, prepared: Preparation) -> tuple[ConfigChange, Plan, dict[str, ProcessTemplate]]:
-    """Bind what is new and compare the rest; raises ForkserveError with nothing changed."""
+def plan_change(
+    supervisor: Supervisor, prepared: Preparation, may_replace: bool
+) -> tuple[ConfigChange, Plan, dict[str, ProcessTemplate]]:
+    """Bind what is new and compare the rest; raises ForkserveError with nothing changed.
+
+    Without `may_replace` a change that takes new processes, where some run, is refused.
+    """
     new = prepared.config
     sockets = supervisor.pool.prepare(new.sockets, prepared.targets)
     try:
         wanted = plan(supervisor.in_force, new, sockets.rebound)
+        if not may_replace:
+            _refuse_to_replace(supervisor, wanted)
         commands = {
             options.name.lower(): supervisor.command(
                 options, new, sockets.after, prepared.credentials[options.name.lower()]
@@ -99,6 +118,22 @@ def plan_change(supervisor: Supervisor, prepared: Preparation) -> tuple[ConfigCh
         leaving=tuple(name for name in wanted.removed if supervisor.queue(name).watcher.command.all_sockets),
     )
     return change, wanted, commands
+
+
+def _refuse_to_replace(supervisor: Supervisor, wanted: Plan) -> None:
+    for each in wanted.kept:
+        if each.respawn and supervisor.queue(each.options.name).watcher.up:
+            what = ", ".join(sorted(each.respawn))
+            raise ControlError(f"{each.options.name}: {what} takes new processes; ask for a reload as well (--reload)")
+
+
+def differences(wanted: Plan) -> list[Event]:
+    """Return the facts that a plan is about: watchers that are new, and those with other options."""
+    changed = [each.options.name for each in wanted.kept if each.live or each.respawn]
+    return [
+        *(WatcherAdded(watcher=each.name) for each in wanted.added),
+        *(WatcherUpdated(watcher=name) for name in changed),
+    ]
 
 
 def _serves(watcher: Watcher) -> bool:

@@ -11,6 +11,7 @@ from forkserve.supervision.events import Event
 
 __all__ = [
     "Delay",
+    "EndProcesses",
     "JobEffect",
     "OpenGeneration",
     "PutBack",
@@ -100,6 +101,15 @@ class SendHup:
 
 
 @dataclass(frozen=True, slots=True)
+class EndProcesses:
+    """Ask some processes to end, and have others follow them; None stands for what is configured."""
+
+    pids: tuple[int, ...]
+    signum: int | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """State a fact."""
 
@@ -118,5 +128,6 @@ JobEffect = (
     | PutBack
     | Replace
     | SendHup
+    | EndProcesses
     | Tell
 )

@@ -18,6 +18,7 @@ from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import SignalSent
 from forkserve.supervision.jobeffects import (
     Delay,
+    EndProcesses,
     JobEffect,
     OpenGeneration,
     PutBack,
@@ -31,7 +32,7 @@ from forkserve.supervision.jobeffects import (
     Up,
     Withdraw,
 )
-from forkserve.supervision.jobs import Job, JobPhase, Reload, Resize, Restart, Start, Stop, advance
+from forkserve.supervision.jobs import Job, JobPhase, Kill, Reload, Resize, Restart, Start, Stop, advance
 from forkserve.supervision.picture import snapshot_of
 from forkserve.supervision.snapshot import WatcherSnapshot
 from forkserve.supervision.watcher import Watcher
@@ -76,7 +77,7 @@ class JobQueue:
             self._withdraw(job)
             underway.completion.fail(ControlError(f"{self.watcher.name} is no longer configured, and is stopping"))
             return underway.completion
-        if isinstance(job, Resize):
+        if isinstance(job, Resize | Kill):
             self.beside.append(underway)
         else:
             if isinstance(job, Stop):
@@ -107,6 +108,13 @@ class JobQueue:
             self.current = None
         self.waiting.clear()
         for each in dropped:
+            self._drop(each, name)
+
+    def give_up(self, name: str) -> None:
+        """Drop all jobs, for something that leaves no watcher to do them."""
+        self._supersede(name)
+        beside, self.beside = self.beside, []
+        for each in beside:
             self._drop(each, name)
 
     def _drop(self, underway: Underway, name: str) -> None:
@@ -164,7 +172,7 @@ class JobQueue:
     def _snapshot(self, job: Job) -> WatcherSnapshot:
         return snapshot_of(self.watcher, job.offer if isinstance(job, Reload) else 0)
 
-    def _carry_out(self, effect: JobEffect) -> None:  # noqa: C901 - one line for each
+    def _carry_out(self, effect: JobEffect) -> None:  # noqa: C901, PLR0912 - one line for each
         watcher = self.watcher
         match effect:
             case Up():
@@ -187,6 +195,8 @@ class JobQueue:
                 watcher.templates.put_back(generation)
             case Replace(wid):
                 watcher.replace(wid)
+            case EndProcesses(pids, signum, timeout):
+                watcher.population.end(pids, signum, timeout)
             case SendHup():
                 count = watcher.signal(signal.SIGHUP)
                 watcher.emit(SignalSent(watcher=watcher.name, signal="SIGHUP", processes=count))

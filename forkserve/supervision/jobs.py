@@ -26,10 +26,12 @@ from forkserve.supervision.events import (
     WatcherAwaits,
     WatcherDelayed,
     WatcherResized,
+    WatcherStarted,
     WatcherStopped,
 )
 from forkserve.supervision.jobeffects import (
     Delay,
+    EndProcesses,
     JobEffect,
     OpenGeneration,
     PutBack,
@@ -47,7 +49,7 @@ from forkserve.supervision.plan import StepKind, next_step
 from forkserve.supervision.snapshot import WatcherSnapshot
 from forkserve.wording import count_of, signal_name
 
-__all__ = ["Advance", "Job", "JobPhase", "Reload", "Resize", "Restart", "Start", "Stop", "advance"]
+__all__ = ["Advance", "Job", "JobPhase", "Kill", "Reload", "Resize", "Restart", "Start", "Stop", "advance"]
 
 
 class JobPhase(Enum):
@@ -119,7 +121,21 @@ class Resize:
     phase: JobPhase = JobPhase.NEW
 
 
-Job = Start | Stop | Restart | Reload | Resize
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End some processes, by `signum` and after `timeout` seconds by SIGKILL (None: as configured); others follow them.
+
+    It runs beside whatever else goes on, and is done when they have ended.
+    """
+
+    name: ClassVar[str] = "kill"
+    pids: tuple[int, ...]
+    signum: int | None = None
+    timeout: float | None = None
+    phase: JobPhase = JobPhase.NEW
+
+
+Job = Start | Stop | Restart | Reload | Resize | Kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +158,8 @@ def advance(job: Job, seen: WatcherSnapshot) -> Advance:
         return _restart(job, seen)
     if isinstance(job, Resize):
         return _resize(job, seen)
+    if isinstance(job, Kill):
+        return _kill(job, seen)
     return _RELOAD[job.phase](job, seen)
 
 
@@ -154,6 +172,21 @@ def _running(job: Job, seen: WatcherSnapshot) -> Advance:
         what = f"{count_of(len(seen.given_up))} of {len(seen.slots)} given up"
         return Advance(job, failed=f"{seen.name}: {what}; {seen.name}[{wid}] {reason}")
     return Advance(job, done=f"{seen.name}: {count_of(seen.ready)} running")
+
+
+def _kill(job: Kill, seen: WatcherSnapshot) -> Advance:
+    if job.phase is JobPhase.NEW:
+        return Advance(replace(job, phase=JobPhase.STOPPING), (EndProcesses(job.pids, job.signum, job.timeout),))
+    left = seen.pids.intersection(job.pids)
+    return Advance(job) if left else Advance(job, done=f"{seen.name}: {count_of(len(job.pids))} ended")
+
+
+def _started(job: Job, seen: WatcherSnapshot) -> Advance:
+    """Say of a start that is over how many are ready, as a fact too."""
+    found = _running(job, seen)
+    if found.done is None:
+        return found
+    return replace(found, effects=(Tell(WatcherStarted(watcher=seen.name, processes=seen.ready)),))
 
 
 def _awaiting(job: Start | Restart, seen: WatcherSnapshot) -> Advance:
@@ -169,7 +202,7 @@ def _awaiting(job: Start | Restart, seen: WatcherSnapshot) -> Advance:
 
 def _start(job: Start, seen: WatcherSnapshot) -> Advance:
     if job.phase is JobPhase.STARTING:
-        return _running(job, seen)
+        return _started(job, seen)
     if seen.unmet and not seen.up:
         return Advance(job, failed=f"{seen.name} starts after {seen.unmet}")
     return _awaiting(job, seen) if not seen.up else Advance(replace(job, phase=JobPhase.STARTING), (Up(),))
@@ -206,7 +239,9 @@ def _stop(job: Stop, seen: WatcherSnapshot) -> Advance:
     if job.phase is not JobPhase.STOPPING:
         how = TakeDown(finish=True, closing=job.closing)
         return Advance(replace(job, phase=JobPhase.STOPPING), _taking_down(seen, how))
-    return Advance(job, done=f"{seen.name}: stopped") if seen.is_gone else Advance(job)
+    if not seen.is_gone:
+        return Advance(job)
+    return Advance(job, (Tell(WatcherStopped(watcher=seen.name, done=True)),), done=f"{seen.name}: stopped")
 
 
 def _restart(job: Restart, seen: WatcherSnapshot) -> Advance:
@@ -216,8 +251,15 @@ def _restart(job: Restart, seen: WatcherSnapshot) -> Advance:
     if job.phase in (JobPhase.NEW, JobPhase.DELAYING):
         return Advance(Restart(JobPhase.STOPPING), _taking_down(seen))
     if job.phase in (JobPhase.STOPPING, JobPhase.AWAITING):
-        return _awaiting(job, seen) if seen.is_gone else Advance(job)
-    return _running(job, seen)
+        return _restart_gone(job, seen) if seen.is_gone else Advance(job)
+    return _started(job, seen)
+
+
+def _restart_gone(job: Restart, seen: WatcherSnapshot) -> Advance:
+    found = _awaiting(job, seen)
+    if job.phase is not JobPhase.STOPPING:
+        return found
+    return replace(found, effects=(Tell(WatcherStopped(watcher=seen.name, done=True)), *found.effects))
 
 
 def _resize(job: Resize, seen: WatcherSnapshot) -> Advance:

@@ -57,6 +57,7 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         ready=sum(slot.is_ready for slot in slots),
         given_up=tuple((slot.wid, slot.reason) for slot in slots if slot.state is SlotState.FATAL),
         processes=len(watcher.processes),
+        pids=watcher.processes.pids,
         failures=watcher.population.failures,
         last_failure=watcher.population.last_failure,
         singleton=watcher.options.singleton,

@@ -10,7 +10,7 @@ is dropped when it fails. A process that has been told to stop belongs to no slo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from forkserve.config.model import WatcherOptions
@@ -265,6 +265,25 @@ class Population:
         """Ask a process to stop, as the options in force say."""
         self.prober.forget(process)
         self.processes.stop(process, stopping_of(self._options))
+
+    def end(self, pids: Iterable[int], signum: int | None, timeout: float | None) -> None:
+        """Ask some processes to end, and have others take their places when they have; None is as configured."""
+        usual = stopping_of(self._options)
+        stopping = replace(usual, signum=signum or usual.signum, timeout=usual.timeout if timeout is None else timeout)
+        for process in filter(None, map(self.processes.find, pids)):
+            slot = self.slots.get(process.wid)
+            if slot is not None and slot.occupant is process:
+                slot.stops_first = True
+            self.processes.stop(process, stopping)
+        self._changed()
+
+    def abandon(self) -> int:
+        """Leave all processes to themselves, and forget them; returns how many there are."""
+        self.slots.clear()
+        processes = [process for process in self.processes if process.is_alive]
+        for process in self.processes:
+            self.processes.forget(process)
+        return len(processes)
 
     def spawn(self, slot: Slot) -> Process | None:
         """Request a process for a slot; when that fails the slot has taken note, and there is none."""

@@ -17,18 +17,27 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 
+from forkserve.config.editing import EditedSource
 from forkserve.config.load import ConfigSource
 from forkserve.errors import ConfigErrors, ControlError, ForkserveError
 from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.changerequests import ChangeRequest, ChangeRequests
 from forkserve.supervision.command import ProcessTemplate, mixed_readers
-from forkserve.supervision.completion import Completion, all_of
-from forkserve.supervision.configchange import ConfigChange, change_watcher, insist, plan_change, put_back, summary
+from forkserve.supervision.completion import Completion
+from forkserve.supervision.configchange import (
+    ConfigChange,
+    change_watcher,
+    differences,
+    insist,
+    plan_change,
+    put_back,
+    summary,
+)
 from forkserve.supervision.events import ConfigRead, ConfigRefused, ReloadTakenBack, RestartNeeded, SocketBound, Warned
 from forkserve.supervision.jobqueue import Superseded
-from forkserve.supervision.jobs import Reload, Start
+from forkserve.supervision.jobs import Start
 from forkserve.supervision.os.aside import Aside, AsideError, run_aside
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.plan import Plan
@@ -37,23 +46,14 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.rereading import Rereading, queues_awaited, queues_wanted
 from forkserve.supervision.retirement import Retirement
 from forkserve.supervision.supervisor import Supervisor
-from forkserve.wording import listed
 
-__all__ = ["ConfigChange", "ChangePhase", "Reloader", "reload_all"]
+__all__ = ["ConfigChange", "ChangePhase", "Reloader"]
 
 READING_TIMEOUT = 10.0
 """Seconds in which a configuration must have been read and its names looked up."""
 
 _TICK = 0.02
 """Seconds between two looks at a queue that runs empty; no event tells of that."""
-
-
-def reload_all(supervisor: Supervisor) -> Completion:
-    """Replace the processes of every watcher that runs; the answer names the others."""
-    queues = [queue for group in supervisor.in_order() for queue in group]
-    stopped = [queue.watcher.name for queue in queues if not queue.watcher.up]
-    left_alone = f"; {listed(stopped)} stopped, left alone" if stopped else ""
-    return all_of([queue.submit(Reload()) for queue in queues if queue.watcher.up], f"reloaded{left_alone}")
 
 
 class ChangePhase(Enum):
@@ -65,14 +65,6 @@ class ChangePhase(Enum):
     DRAINING = "draining"
     REMOVING = "removing"
     TAKING_BACK = "taking back"
-
-
-@dataclass(slots=True)
-class _Asked:
-    """What was asked for while a change was under way."""
-
-    processes: bool = False
-    completions: list[Completion] = field(default_factory=list)
 
 
 class Reloader:
@@ -89,13 +81,12 @@ class Reloader:
         self.source = source
         self._loop = loop
         self._timeout = timeout
-        self._completion = Completion()
-        self._processes = False
+        self._asked = ChangeRequest()
         self._aside: Aside[Preparation] | None = None
         self._tickets: dict[str, Completion] = {}
         self._commands: Mapping[str, ProcessTemplate] = {}
         self._why = ""
-        self._next = _Asked()
+        self._waiting = ChangeRequests()
         self._timer: Timer | None = None
         self._leftovers: dict[str, Completion] = {}
         self._insisted = False
@@ -103,19 +94,21 @@ class Reloader:
     @property
     def is_busy(self) -> bool:
         """True while a change is under way, or asked for."""
-        return self.phase is not ChangePhase.IDLE or bool(self._next.completions)
+        return self.phase is not ChangePhase.IDLE or bool(self._waiting)
 
     def request(self, *, processes: bool = True) -> Completion:
         """Read the configuration again and change what differs; with `processes`, replace the unchanged ones as well.
 
         The completion fails when the configuration is refused, or when the change was taken back.
         """
-        completion = Completion()
+        return self.ask(ChangeRequest(processes=processes))
+
+    def ask(self, wanted: ChangeRequest) -> Completion:
+        """Make a change when those before it are over; the completion fails as that of `request` does."""
         if self.is_busy:
-            self._next.processes |= processes
-            self._next.completions.append(completion)
-            return completion
-        self._begin(completion, processes=processes)
+            return self._waiting.add(wanted)
+        completion = wanted.ask()
+        self._begin(wanted)
         return completion
 
     def reaped(self, pid: int) -> None:
@@ -128,11 +121,10 @@ class Reloader:
         if self._aside is not None:
             self._aside.cancel()
             self._aside = None
-        asked, self._next = self._next, _Asked()
         self.phase, self.change = ChangePhase.IDLE, None
         self._tickets.clear()
         self._leftovers.clear()
-        for completion in (self._completion, *asked.completions):
+        for completion in (*self._asked.completions, *self._waiting.clear()):
             completion.fail(ControlError("forkserve is stopping"))
 
     def hold(self, process: Process) -> bool:
@@ -183,10 +175,10 @@ class Reloader:
 
     # Reading.
 
-    def _begin(self, completion: Completion, *, processes: bool) -> None:
-        self._completion, self._processes = completion, processes
+    def _begin(self, asked: ChangeRequest) -> None:
+        self._asked = asked
         self.phase = ChangePhase.READING
-        source = self.source
+        source = self.source if asked.edit is None else EditedSource(self._supervisor.in_force, asked.edit)
         try:
             self._aside = run_aside(
                 self._loop,
@@ -210,7 +202,7 @@ class Reloader:
             self._refuse(outcome)
             return
         try:
-            change, wanted, commands = plan_change(self._supervisor, outcome)
+            change, wanted, commands = plan_change(self._supervisor, outcome, self._asked.may_replace)
         except ForkserveError as error:
             self._refuse(error)
             return
@@ -218,7 +210,8 @@ class Reloader:
 
     def _refuse(self, error: Exception) -> None:
         refused = error if isinstance(error, ForkserveError) else ForkserveError(f"{type(error).__name__}: {error}")
-        self._supervisor.emit(ConfigRefused(reason=_in_one_line(refused)))
+        if self._asked.edit is None:
+            self._supervisor.emit(ConfigRefused(reason=_in_one_line(refused)))
         self._end(refused)
 
     # Applying.
@@ -237,12 +230,14 @@ class Reloader:
                 tickets[name] = supervisor.remove(name)
         for each in sorted(wanted.kept, key=lambda each: -each.options.priority):
             name = each.options.name
-            found = change_watcher(supervisor.queue(name), each, commands[name.lower()], processes=self._processes)
+            found = change_watcher(
+                supervisor.queue(name), each, commands[name.lower()], processes=self._asked.processes
+            )
             if found is not None:
                 tickets[name] = found
         for options in sorted(wanted.added, key=lambda each: -each.priority):
             queue = supervisor.add(commands[options.name.lower()])
-            if options.autostart:
+            if options.autostart and self._asked.starts:
                 tickets[options.name] = queue.submit(Start())
         supervisor.arrange([options.name for options in change.new.watchers])
         self._tickets = tickets
@@ -250,7 +245,9 @@ class Reloader:
 
     def _tell(self, change: ConfigChange, wanted: Plan) -> None:
         supervisor = self._supervisor
-        supervisor.emit(ConfigRead(changes=summary(wanted, change)))
+        supervisor.emit(ConfigRead(changes=summary(wanted, change), by_control=self._asked.edit is not None))
+        for event in differences(wanted):
+            supervisor.emit(event)
         for warning in (*change.new.warnings, *mixed_readers(self._commands.values(), change.new.sockets)):
             supervisor.emit(Warned(message=warning))
         for name in wanted.restart:
@@ -358,20 +355,18 @@ class Reloader:
             self._end(ForkserveError(why) if why else None)
 
     def _end(self, error: ForkserveError | None) -> None:
-        completion, self._completion = self._completion, Completion()
+        asked, self._asked = self._asked, ChangeRequest()
         self.phase, self.change, self._why = ChangePhase.IDLE, None, ""
         self._tickets, self._leftovers = {}, {}
         self._supervisor.pool.show()
-        asked, self._next = self._next, _Asked()
-        if asked.completions:
-            following = Completion()
-            for each in asked.completions:
-                following.when_done(each.follow)
-            self._begin(following, processes=asked.processes)
-        if error is None:
-            completion.succeed("reloaded")
-        else:
-            completion.fail(error)
+        following = self._waiting.take()
+        if following is not None:
+            self._begin(following)
+        for completion in asked.completions:
+            if error is None:
+                completion.succeed(asked.done)
+            else:
+                completion.fail(error)
 
     def _let_go(self) -> None:
         undecided = self.phase in (ChangePhase.READING, ChangePhase.APPLYING, ChangePhase.TAKING_BACK)

@@ -74,7 +74,8 @@ class WatcherView:
 class WatcherSnapshot:
     """One watcher as its jobs see it.
 
-    `newest` is the highest generation that ever was. `processes` counts those that run, `ready` the slots that serve;
+    `newest` is the highest generation that ever was. `processes` counts those that run,
+    `pids` are those that live, `ready` counts the slots that serve;
     `given_up` has the number and reason of each slot that is FATAL. `failures` counts early deaths and failed starts
     of the generation in force. `side_by_side` tells whether the processes of what is wanted next may run beside the
     present ones, `send_hup` whether SIGHUP replaces both; `rehearsed` is the verdict of a rehearsal: None while open,
@@ -93,6 +94,7 @@ class WatcherSnapshot:
     ready: int = 0
     given_up: tuple[tuple[int, str], ...] = ()
     processes: int = 0
+    pids: frozenset[int] = frozenset()
     failures: int = 0
     last_failure: str = ""
     singleton: bool = False

@@ -24,7 +24,7 @@ from forkserve.supervision.completion import Completion
 from forkserve.supervision.fdstore import FdStore
 from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.jobqueue import JobQueue, Underway
-from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.jobs import Job, Kill, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.process import OrphanedGroup, Process
 from forkserve.supervision.processes import Processes
 from forkserve.supervision.rehearsal import Rehearsal
@@ -42,7 +42,7 @@ VERSION = 1
 
 Data = dict[str, Any]
 
-_JOBS: Mapping[str, type[Job]] = {job.name: job for job in (Start, Stop, Restart, Reload, Resize)}
+_JOBS: Mapping[str, type[Job]] = {job.name: job for job in (Start, Stop, Restart, Reload, Resize, Kill)}
 
 _WISHES = ("up", "target", "not_before", "warm_at", "drain_until", "awaits_start", "paused", "leaving", "broken")
 """Attributes of a watcher."""

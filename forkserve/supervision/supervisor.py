@@ -30,6 +30,7 @@ from forkserve.supervision.snapshot import WatcherState
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.privileges import Credentials
+from forkserve.wording import count_of
 
 __all__ = ["Supervisor"]
 
@@ -122,6 +123,20 @@ class Supervisor:
         queue = self.queue(name)
         queue.watcher.leaving = True
         return queue.submit(Stop())
+
+    def forget(self, name: str) -> str:
+        """Remove a watcher at once, and leave its processes alone; returns what was done."""
+        queue = self.queue(name)
+        watcher = queue.watcher
+        queue.give_up("rm")
+        watcher.up = watcher.awaits_start = False
+        count = watcher.population.abandon()
+        watcher.close()
+        del self._queues[watcher.name.lower()]
+        staying = tuple(each for each in self.config.watchers if each.name.lower() != watcher.name.lower())
+        self.config = replace(self.config, watchers=staying)
+        self.emit(WatcherRemoved(watcher=watcher.name))
+        return f"{watcher.name}: removed, {count_of(count)} left alone"
 
     def arrange(self, names: Sequence[str]) -> None:
         """Bring the watchers into this order; others follow."""

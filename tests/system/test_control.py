@@ -155,7 +155,7 @@ def test_mistakes_are_one_line_and_exit_codes_tell_them_apart(place: Path) -> No
         for argv, code, text in (
             (("stop", "sleper"), 1, "did you mean 'sleeper'"),
             (("set", "sleeper", "numprocesses=many"), 1, "expected an integer"),
-            (("set", "sleeper", "cmd=true"), 1, "cmd cannot be set"),
+            (("set", "sleeper", "cmd=true"), 1, "cmd takes new processes"),
             (("set", "sleeper", "nunprocesses=1"), 1, "did you mean 'numprocesses'"),
             (("signal", "sleeper", "NONE"), 1, "expected a signal"),
             (("signal", "sleeper", "HUP", "--pid", "1"), 1, "no such process"),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from forkserve.control.commands import COMMANDS
+from forkserve.control.openapi import document, page
 from forkserve.control.verbs import VERBS, Verb
 
 
@@ -19,3 +25,31 @@ def test_words_are_parameters_and_the_summary_is_a_sentence(verb: Verb) -> None:
 
     assert [each for each in verb.words if each not in names] == []
     assert verb.summary.endswith(".")
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+def test_parameters_can_be_read(verb: Verb) -> None:
+    given = {field.name: _example(field.type) for field in msgspec.structs.fields(verb.parameters)}
+
+    assert msgspec.convert(given, verb.parameters, strict=False) is not None
+
+
+def _example(wanted: object) -> object:
+    """Return a value that fits a declared type."""
+    for value in (True, 1, "x", ["x"], {}):
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(value, wanted)
+    raise AssertionError(wanted)
+
+
+def test_the_api_is_described_by_the_declarations() -> None:
+    found = document()
+    text = json.dumps(found)
+
+    assert list(found["paths"]) == [f"/v1/{name}" for name in VERBS]
+    assert set(re.findall(r'"#/components/schemas/(\w+)"', text)) <= set(found["components"]["schemas"])
+    assert "get" in found["paths"]["/v1/status"] and "get" not in found["paths"]["/v1/stop"]
+
+
+def test_the_page_of_the_api_is_the_one_that_is_made() -> None:
+    assert (Path(__file__).parents[2] / "docs" / "api.md").read_text() == page()

@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import zmq
@@ -21,7 +22,8 @@ import zmq.asyncio
 from forkserve import logs
 from forkserve.control.asyncclient import AsyncControlClient
 from forkserve.errors import ExitCode, ForkserveError
-from forkserve.sidecars.circus.commands import CircusCommands
+from forkserve.sidecars.circus.commands import dispatch
+from forkserve.sidecars.circus.desk import Desk
 from forkserve.sidecars.circus.endpoint import CircusEndpoint
 from forkserve.sidecars.circus.sockets import bound
 from forkserve.unix.proctitle import set_title
@@ -62,12 +64,14 @@ async def _serve(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
+    is_owned = arguments.endpoint is not None and arguments.endpoint.startswith("ipc://")
     client = AsyncControlClient(arguments.control, connections=128)
+    desk = Desk(client, ending, arguments.owner if is_owned else None)
     async with _context() as context:
         tasks = []
         if arguments.endpoint:
             router = bound(context, zmq.ROUTER, arguments.endpoint, owner=arguments.owner)
-            endpoint = CircusEndpoint(router, CircusCommands(client, ending).dispatch)
+            endpoint = CircusEndpoint(router, partial(dispatch, desk))
             tasks.append(asyncio.create_task(endpoint.serve()))
         await ending.wait()
         for task in tasks:

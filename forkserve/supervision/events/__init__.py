@@ -57,7 +57,9 @@ from forkserve.supervision.events.watcher import (
     WatcherHeld,
     WatcherRemoved,
     WatcherResized,
+    WatcherStarted,
     WatcherStopped,
+    WatcherUpdated,
 )
 
 __all__ = [
@@ -102,7 +104,9 @@ __all__ = [
     "WatcherHeld",
     "WatcherRemoved",
     "WatcherResized",
+    "WatcherStarted",
     "WatcherStopped",
+    "WatcherUpdated",
     "as_data",
 ]
 

@@ -95,9 +95,12 @@ class ConfigRead(Event):
     kind: ClassVar[str] = "config.read"
     channel: ClassVar[str] = "reload"
     changes: tuple[str, ...]
+    by_control: bool = False
+    """Whether a verb has changed it, and no file was read."""
 
     def text(self) -> str:
-        return f"configuration read again: {'; '.join(self.changes) or 'nothing has changed'}"
+        how = "changed by control" if self.by_control else "read again"
+        return f"configuration {how}: {'; '.join(self.changes) or 'nothing has changed'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

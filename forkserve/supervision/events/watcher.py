@@ -22,7 +22,9 @@ __all__ = [
     "WatcherHeld",
     "WatcherRemoved",
     "WatcherResized",
+    "WatcherStarted",
     "WatcherStopped",
+    "WatcherUpdated",
 ]
 
 
@@ -46,6 +48,29 @@ class WatcherRemoved(WatcherEvent):
 
     def text(self) -> str:
         return f"{self.watcher} is gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherStarted(WatcherEvent):
+    """A watcher was started, and nothing of it is under way any more; `processes` are ready."""
+
+    kind: ClassVar[str] = "watcher.started"
+    severity: ClassVar[int] = logging.DEBUG
+    processes: int
+
+    def text(self) -> str:
+        return f"{self.watcher}: {count_of(self.processes)} started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherUpdated(WatcherEvent):
+    """Options of a watcher were changed."""
+
+    kind: ClassVar[str] = "watcher.updated"
+    severity: ClassVar[int] = logging.DEBUG
+
+    def text(self) -> str:
+        return f"{self.watcher} has other options"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

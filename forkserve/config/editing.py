@@ -1,0 +1,286 @@
+"""Changes of a configuration in force as data: other options, a watcher or a socket more or less.
+
+An edit is judged as the file is, by the same readers: all of it is taken, or none. It lasts until the file is read
+again, which knows nothing of it.
+
+Rules: pure but for `EditedSource.read`, which also asks the system whether names exist.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from forkserve.config.build import read_socket, read_watcher
+from forkserve.config.consistency import check_consistency
+from forkserve.config.document import Findings, Section, Value
+from forkserve.config.model import Config, SocketOptions, StreamOptions, WatcherOptions
+from forkserve.config.options import Origin, options_of
+from forkserve.config.system import verify
+from forkserve.errors import ControlError
+
+__all__ = [
+    "AddSocket",
+    "AddWatcher",
+    "ConfigEdit",
+    "EditedSource",
+    "RemoveSocket",
+    "RemoveWatcher",
+    "SetSocket",
+    "SetWatcher",
+    "as_text",
+    "flattened",
+]
+
+Options = Mapping[str, Any]
+"""Values by the name of the option, as text or as JSON has them; a table such as `env` may be an object."""
+
+_CONTROL = Origin("control")
+_STREAMS = ("stdout_stream", "stderr_stream")
+_TABLES = (*_STREAMS, "hooks", "env")
+
+
+class ConfigEdit(Protocol):
+    """One change."""
+
+    def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
+        """Return the configuration after it; notes what does not fit, or raises ControlError."""
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """What it is about: `watcher` or `socket`, and the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetWatcher:
+    """Other values for options of one watcher."""
+
+    name: str
+    options: Options
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        return "watcher", self.name
+
+    def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
+        before = _find(config.watchers, self.name, "watcher")
+        given = flattened(self.options)
+        for stream in _STREAMS:
+            if any(key.startswith(f"{stream}.") for key in given):
+                given = {**_texts_of(getattr(before, stream), f"{stream}."), **given}
+        env = {key.removeprefix("env."): as_text(given.pop(key)) for key in list(given) if key.startswith("env.")}
+        whole_env = "env" in self.options
+        known = env if whole_env else {**before.env, **env}
+        fields = read_watcher(_section("watcher", before.name, given), {**environ, **known}, findings)
+        for table, prefix in (("rlimits", "rlimit_"), ("hooks", "hooks."), ("extra", "")):
+            if any(key.startswith(prefix) for key in given):
+                fields[table] = {**getattr(before, table), **fields[table]}
+            else:
+                del fields[table]
+        for stream in _STREAMS:
+            if not any(key.startswith(f"{stream}.") for key in given):
+                del fields[stream]
+        return _with_watcher(config, dataclasses.replace(before, env=known, **fields))
+
+
+@dataclass(frozen=True, slots=True)
+class AddWatcher:
+    """One watcher more."""
+
+    name: str
+    options: Options
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        return "watcher", self.name
+
+    def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
+        if any(each.name.lower() == self.name.lower() for each in config.watchers):
+            raise ControlError(f"{self.name!r} already exists")
+        given = flattened(self.options)
+        env = {key.removeprefix("env."): as_text(given.pop(key)) for key in list(given) if key.startswith("env.")}
+        section = _section("watcher", self.name, given)
+        fields = read_watcher(section, {**environ, **env}, findings)
+        if "cmd" not in fields:
+            if "cmd" not in given:
+                findings.error(_CONTROL, "cmd is missing: give the command to run", label=section.label)
+            return config
+        watcher = WatcherOptions(name=self.name, env=env, **fields)
+        return dataclasses.replace(config, watchers=(*config.watchers, watcher))
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveWatcher:
+    """One watcher less."""
+
+    name: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        return "watcher", self.name
+
+    def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
+        gone = _find(config.watchers, self.name, "watcher")
+        return dataclasses.replace(config, watchers=tuple(each for each in config.watchers if each is not gone))
+
+
+@dataclass(frozen=True, slots=True)
+class AddSocket:
+    """One socket more."""
+
+    name: str
+    options: Options
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        return "socket", self.name
+
+    def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
+        if any(each.name.lower() == self.name.lower() for each in config.sockets):
+            raise ControlError(f"socket {self.name!r} already exists")
+        made = read_socket(_section("socket", self.name, flattened(self.options)), environ, findings)
+        return config if made is None else dataclasses.replace(config, sockets=(*config.sockets, made))
+
+
+@dataclass(frozen=True, slots=True)
+class SetSocket:
+    """Other values for options of one socket; at another address another queue takes its place."""
+
+    name: str
+    options: Options
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        return "socket", self.name
+
+    def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
+        before = _find(config.sockets, self.name, "socket")
+        given = {**_texts_of(before, ""), **flattened(self.options)}
+        made = read_socket(_section("socket", before.name, given), environ, findings)
+        changed = tuple(made if made is not None and each is before else each for each in config.sockets)
+        return dataclasses.replace(config, sockets=changed)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSocket:
+    """One socket less."""
+
+    name: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        return "socket", self.name
+
+    def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
+        gone = _find(config.sockets, self.name, "socket")
+        return dataclasses.replace(config, sockets=tuple(each for each in config.sockets if each is not gone))
+
+
+@dataclass(frozen=True, slots=True)
+class EditedSource:
+    """The configuration in force with an edit, as a source that a reload can read."""
+
+    base: Config
+    edit: ConfigEdit
+
+    @property
+    def description(self) -> str:
+        """What the log calls it."""
+        return "control"
+
+    @property
+    def path(self) -> str | None:
+        """No file has it."""
+        return None
+
+    def read(self) -> Config:
+        """Apply the edit and judge the result; raises ConfigErrors or ControlError."""
+        findings = Findings()
+        config = self.edit.apply(self.base, os.environ, findings)
+        findings.raise_errors()
+        sections = {
+            title: Section(title, {}, _CONTROL, title)
+            for kind, named in (("socket", config.sockets), ("watcher", config.watchers))
+            for title in (f"{kind}:{each.name}" for each in named)
+        }
+        check_consistency(config, sections, findings)
+        verify(_only(config, self.edit.subject), os.environ, findings)
+        findings.raise_errors()
+        return dataclasses.replace(config, warnings=findings.warnings)
+
+
+def flattened(options: Options) -> dict[str, Any]:
+    """Return options with every table as keys with a dot: `{"env": {"A": "1"}}` as `env.A`.
+
+    A text for `env` or `hooks` is a list such as `A=1,B=2`.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        if key in _TABLES and isinstance(value, str):
+            value = dict(each.partition("=")[::2] for each in value.split(",") if each)
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def as_text(value: Any) -> str:
+    """Return a value of JSON as a file would have it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def _section(kind: str, name: str, given: Options) -> Section:
+    values = {key: Value(as_text(value), _CONTROL) for key, value in given.items()}
+    return Section(f"{kind}:{name}", values, _CONTROL, f"{kind}:{name}", strict=True)
+
+
+def _texts_of(options: SocketOptions | StreamOptions | None, prefix: str) -> dict[str, str]:
+    """Return what differs from the defaults, as texts that are read to the same."""
+    if options is None:
+        return {}
+    found = {each.name: getattr(options, each.name) for each in options_of(type(options))}
+    defaults = {each.name: each.default for each in options_of(type(options))}
+    given = {name: value for name, value in found.items() if value != defaults[name]}
+    octal = ("umask", "mode")
+    return {
+        f"{prefix}{'class' if name == 'kind' else name}": f"{value:o}" if name in octal else _name_of(value)
+        for name, value in given.items()
+    }
+
+
+def _name_of(value: Any) -> str:
+    if isinstance(value, Enum):
+        return str(value.value) if isinstance(value.value, str) else value.name
+    return as_text(value)
+
+
+def _find(named: Any, name: str, kind: str) -> Any:
+    for each in named:
+        if each.name.lower() == name.lower():
+            return each
+    raise ControlError(f"no {kind} {name!r}")
+
+
+def _with_watcher(config: Config, watcher: WatcherOptions) -> Config:
+    watchers = tuple(watcher if each.name.lower() == watcher.name.lower() else each for each in config.watchers)
+    return dataclasses.replace(config, watchers=watchers)
+
+
+def _only(config: Config, subject: tuple[str, str]) -> Config:
+    kind, name = subject
+    return dataclasses.replace(
+        config,
+        sockets=tuple(each for each in config.sockets if kind == "socket" and each.name.lower() == name.lower()),
+        watchers=tuple(each for each in config.watchers if kind == "watcher" and each.name.lower() == name.lower()),
+    )

@@ -1,0 +1,41 @@
+"""What every command works with: the control client, and what is asked of it often."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from forkserve.control.asyncclient import AsyncControlClient
+
+__all__ = ["Answer", "Desk"]
+
+Answer = dict[str, Any]
+"""The fields of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """`ending` is set when all watchers have stopped; `owner` is the user that all new watchers must run as."""
+
+    client: AsyncControlClient
+    ending: asyncio.Event
+    owner: str | None = None
+    memory: int = field(default_factory=lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    """Bytes of the machine."""
+
+    async def views(self, name: str | None = None) -> list[Any]:
+        """Return the reports of all watchers, or of one."""
+        found: list[Any] = await self.client.call("status", watcher=name)
+        return found
+
+    async def pids(self, name: str) -> list[int]:
+        """Return the processes of a watcher."""
+        found: list[int] = await self.client.call("list", watcher=name)
+        return found
+
+    async def names(self) -> list[str]:
+        """Return the watchers, as they are written."""
+        found: list[str] = await self.client.call("list")
+        return found

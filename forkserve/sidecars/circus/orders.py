@@ -1,0 +1,157 @@
+"""Circus's commands that start, stop and replace processes, and signal them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from forkserve.control.matching import matching
+from forkserve.errors import ControlError, UsageError
+from forkserve.sidecars.circus.desk import Answer, Desk
+from forkserve.sidecars.circus.properties import integer_of, name_of, number_of, required, string_of
+from forkserve.sidecars.circus.protocol import CircusRequest, MessageRefused
+
+__all__ = ["ORDERS", "changes"]
+
+
+def changes(before: list[int], after: list[int]) -> Answer:
+    """Return which processes are new and which have stayed."""
+    return {
+        "started": [each for each in after if each not in before],
+        "kept": [each for each in after if each in before],
+    }
+
+
+async def _meant(desk: Desk, request: CircusRequest) -> list[str] | None:
+    """Return the watchers that a request names by a pattern, None for all."""
+    name = string_of(request, "name")
+    if name is None:
+        return None
+    try:
+        meant = matching(await desk.names(), name, string_of(request, "match") or "glob")
+    except UsageError as error:
+        raise MessageRefused(str(error)) from None
+    if not meant:
+        raise MessageRefused(f"program {name} not found")
+    return meant
+
+
+async def _run(verb: str, desk: Desk, request: CircusRequest, info: Callable[[list[int], list[int]], Any]) -> Answer:
+    meant = await _meant(desk, request)
+    one = meant[0] if meant is not None and len(meant) == 1 and request.waiting else None
+    before = await desk.pids(one) if one is not None else []
+    await desk.client.call(verb, request.on_begun, watchers=meant, waiting=request.waiting)
+    return {} if one is None else {"info": info(before, await desk.pids(one))}
+
+
+async def _start(desk: Desk, request: CircusRequest) -> Answer:
+    return await _run("start", desk, request, changes)
+
+
+async def _stop(desk: Desk, request: CircusRequest) -> Answer:
+    return await _run("stop", desk, request, lambda _before, _after: None)
+
+
+async def _restart(desk: Desk, request: CircusRequest) -> Answer:
+    return await _run("restart", desk, request, lambda old, new: {"stopped": old, **changes(old, new)})
+
+
+async def _reload(desk: Desk, request: CircusRequest) -> Answer:
+    name = string_of(request, "name")
+    one = name if request.waiting else None
+    before = await desk.pids(one) if one is not None else []
+    terminate = not request.properties.get("graceful", True)
+    await desk.client.call("reload", request.on_begun, watcher=name, terminate=terminate, waiting=request.waiting)
+    if one is None:
+        return {}
+    after = await desk.pids(one)
+    return {"info": {"stopped": [each for each in before if each not in after], **changes(before, after)}}
+
+
+async def _reloadconfig(desk: Desk, request: CircusRequest) -> Answer:
+    await desk.client.call("reloadconfig", request.on_begun, waiting=request.waiting)
+    return {}
+
+
+async def _quit(desk: Desk, request: CircusRequest) -> Answer:
+    # the master answers last of all, when this program has ended
+    await desk.client.call("quit", waiting=False)
+    request.on_begun()
+    if request.waiting:
+        await desk.ending.wait()
+    return {}
+
+
+async def _incr(desk: Desk, request: CircusRequest) -> Answer:
+    return await _resize("incr", desk, request)
+
+
+async def _decr(desk: Desk, request: CircusRequest) -> Answer:
+    return await _resize("decr", desk, request)
+
+
+async def _resize(verb: str, desk: Desk, request: CircusRequest) -> Answer:
+    name, count = name_of(request), integer_of(request, "nb")
+    count = 1 if count is None else count
+    if count < 0:
+        raise MessageRefused(f"{verb} by {count}: 'nb' should be at least 0")
+    singleton: Answer = {}
+    try:
+        if count:
+            await desk.client.call(verb, request.on_begun, watcher=name, count=count, waiting=request.waiting)
+    except ControlError as error:
+        if error.code != "singleton":
+            raise
+        singleton = {"singleton": True}
+    if not (singleton or request.waiting):
+        return {}
+    options = await desk.client.call("get", watcher=name, keys=["numprocesses"])
+    return {**options, **singleton}
+
+
+async def _signal(desk: Desk, request: CircusRequest) -> Answer:
+    name = name_of(request)
+    required(request, "signum")
+    given: Answer = {key: integer_of(request, key) for key in ("pid", "childpid")}
+    given |= {key: bool(request.properties.get(key)) for key in ("children", "recursive")}
+    await _unless_gone(desk.client.call("signal", watcher=name, signal=_signum(request), **given))
+    return {}
+
+
+async def _kill(desk: Desk, request: CircusRequest) -> Answer:
+    name = name_of(request)
+    given: Answer = {"pid": integer_of(request, "pid"), "graceful_timeout": number_of(request, "graceful_timeout")}
+    if request.properties.get("signum") is not None:
+        given["signum"] = _signum(request)
+    await _unless_gone(desk.client.call("kill", request.on_begun, watcher=name, waiting=request.waiting, **given))
+    return {}
+
+
+def _signum(request: CircusRequest) -> str | int:
+    value = request.properties["signum"]
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise MessageRefused("signal invalid")
+    return value
+
+
+async def _unless_gone(call: Awaitable[Any]) -> None:
+    """Wait for a call; a process that is not there is no error: it may have ended while its pid was on the way."""
+    try:
+        await call
+    except ControlError as error:
+        if error.code != "no-such-process":
+            raise
+
+
+ORDERS: Mapping[str, Callable[[Desk, CircusRequest], Awaitable[Answer]]] = {
+    "decr": _decr,
+    "incr": _incr,
+    "kill": _kill,
+    "quit": _quit,
+    "reload": _reload,
+    "reloadconfig": _reloadconfig,
+    "restart": _restart,
+    "signal": _signal,
+    "start": _start,
+    "stop": _stop,
+}

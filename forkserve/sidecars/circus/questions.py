@@ -1,0 +1,140 @@
+"""Circus's commands that only read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from forkserve.errors import ControlError
+from forkserve.sidecars.circus.desk import Answer, Desk
+from forkserve.sidecars.circus.figures import info_of, watcher_options
+from forkserve.sidecars.circus.properties import integer_of, name_of, required, string_of
+from forkserve.sidecars.circus.protocol import CircusRequest, MessageRefused
+
+__all__ = ["QUESTIONS"]
+
+_FIRST_SOCKET = 3
+"""Where a process that gets all sockets has the first of them; Circus's numbers are those of its processes, too."""
+
+_GLOBAL = ("endpoint", "stats_endpoint", "pubsub_endpoint", "check_delay", "multicast_endpoint")
+
+
+async def _list(desk: Desk, request: CircusRequest) -> Answer:
+    name = string_of(request, "name")
+    if name is not None:
+        return {"pids": await desk.pids(name)}
+    return {"watchers": sorted(each.lower() for each in await desk.names())}
+
+
+async def _status(desk: Desk, request: CircusRequest) -> Answer:
+    name = string_of(request, "name")
+    views = await desk.views(name)
+    if name is not None:
+        return {"status": _state(views[0])}
+    return {"statuses": {each["name"]: _state(each) for each in views}}
+
+
+def _state(view: Any) -> str:
+    """Return a state in Circus's words: what has given up is one that runs nothing."""
+    return "stopped" if view["state"] == "fatal" else str(view["state"])
+
+
+async def _numwatchers(desk: Desk, _request: CircusRequest) -> Answer:
+    return {"numwatchers": await desk.client.call("numwatchers")}
+
+
+async def _numprocesses(desk: Desk, request: CircusRequest) -> Answer:
+    name = string_of(request, "name")
+    count = await desk.client.call("numprocesses", watcher=name)
+    return {"numprocesses": count} if name is None else {"numprocesses": count, "watcher_name": name}
+
+
+async def _listsockets(desk: Desk, _request: CircusRequest) -> Answer:
+    sockets = await desk.client.call("listsockets")
+    return {"sockets": [_socket(each, _FIRST_SOCKET + number) for number, each in enumerate(sockets)]}
+
+
+def _socket(report: Mapping[str, Any], number: int) -> Answer:
+    found = {"fd": number, "name": report["name"], "backlog": report["backlog"]}
+    if report["family"] == "AF_UNIX":
+        return {**found, "path": report["address"].removeprefix("unix:")}
+    host, _, port = report["address"].rpartition(":")
+    return {**found, "host": host.strip("[]"), "port": int(port)}
+
+
+async def _globaloptions(desk: Desk, request: CircusRequest) -> Answer:
+    option = string_of(request, "option")
+    if option and option not in _GLOBAL:
+        raise MessageRefused(f"{option!r} not an existing option")
+    known = {"multicast_endpoint": "", **await desk.client.call("globaloptions")}
+    return {"options": {name: known.get(name) for name in ((option,) if option else _GLOBAL)}}
+
+
+async def _options(desk: Desk, request: CircusRequest) -> Answer:
+    return {"options": watcher_options(await desk.client.call("options", watcher=name_of(request)))}
+
+
+async def _get(desk: Desk, request: CircusRequest) -> Answer:
+    name = name_of(request)
+    required(request, "keys")
+    keys = request.properties["keys"]
+    if not isinstance(keys, list):
+        raise MessageRefused("'keys' property should be a list")
+    ours = await desk.client.call("options", watcher=name)
+    known = {**ours, **watcher_options(ours)}
+    for key in keys:
+        if not isinstance(key, str) or key not in known:
+            raise MessageRefused(f"{key!r} option not found")
+    return {"options": {key: known[key] for key in keys}}
+
+
+async def _stats(desk: Desk, request: CircusRequest) -> Answer:
+    name, pid = string_of(request, "name"), integer_of(request, "process")
+    if name is None:
+        views = await desk.client.call("stats")
+        return {"infos": {view["name"]: _infos(desk, view) for view in views}}
+    try:
+        (view,) = await desk.client.call("stats", watcher=name, pid=pid)
+    except ControlError as error:
+        if error.code == "no-such-process":
+            raise MessageRefused(f"process {pid} not found in {name!r}") from None
+        raise
+    infos = _infos(desk, view)
+    return {"name": name, "info": infos} if pid is None else {"process": pid, "info": infos[str(pid)]}
+
+
+def _infos(desk: Desk, view: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        str(process["pid"]): info_of(process.get("usage"), desk.memory, process=process)
+        for process in view["processes"]
+        if process["pid"]
+    }
+
+
+async def _dstats(desk: Desk, _request: CircusRequest) -> Answer:
+    master, *_ = await desk.client.call("dstats")
+    return {"info": info_of(master, desk.memory)}
+
+
+async def _ipython(_desk: Desk, _request: CircusRequest) -> Answer:
+    return {"shell": False, "msg": "forkserve runs no code of others in its process"}
+
+
+async def _listen(_desk: Desk, _request: CircusRequest) -> Answer:
+    raise MessageRefused("listen is for the pubsub_endpoint, not for this one")
+
+
+QUESTIONS: Mapping[str, Callable[[Desk, CircusRequest], Awaitable[Answer]]] = {
+    "dstats": _dstats,
+    "get": _get,
+    "globaloptions": _globaloptions,
+    "ipython": _ipython,
+    "list": _list,
+    "listen": _listen,
+    "listsockets": _listsockets,
+    "numprocesses": _numprocesses,
+    "numwatchers": _numwatchers,
+    "options": _options,
+    "stats": _stats,
+    "status": _status,
+}
