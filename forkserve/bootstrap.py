@@ -37,7 +37,6 @@ from forkserve.supervision.os.daemon import detached
 from forkserve.supervision.os.loop import LIMIT, Loop
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
-from forkserve.supervision.os.prctl import become_subreaper
 from forkserve.supervision.os.signals import SignalQueue
 from forkserve.supervision.sidecar import Sidecar
 from forkserve.supervision.spawning import SpawnServices
@@ -46,6 +45,7 @@ from forkserve.supervision.systemd import tell_systemd
 from forkserve.unix.fds import ensure_standard, raise_limit
 from forkserve.unix.notify import take_listen_fds
 from forkserve.unix.notifyfolder import NotifyFolder
+from forkserve.unix.prctl import become_subreaper
 from forkserve.unix.proctitle import set_title
 
 __all__ = ["run"]
@@ -126,6 +126,7 @@ def _master(
         watchers = Supervisor(config, pool, services, inherited=dict(os.environ))
         master = Master(watchers, loop, signals, auxiliaries=auxiliaries, source=source)
         services.hold, services.seal = master.reloader.hold, master.seal
+        services.is_known = lambda pid: pid in watchers.living or pid in auxiliaries.pids
         yield bus, master
 
 

@@ -43,7 +43,7 @@ from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import OwnRecord, take_seat
 
-__all__ = ["Worker", "check", "patch"]
+__all__ = ["PreparedApp", "Worker", "check", "namespace_of", "patch", "prepare"]
 
 log = logging.getLogger("forkserve.worker")
 
@@ -92,14 +92,18 @@ class Worker:
             }
         )
 
-    def run(self) -> int:
-        """Live; returns the exit code. Raises ForkserveError for what the user can mend before serving."""
+    def run(self, prepared: PreparedApp | None = None) -> int:
+        """Live; returns the exit code. Raises ForkserveError for what the user can mend before serving.
+
+        `prepared` is what a zygote has imported already.
+        """
         logs.set_up(self.options.process.log_level, self.options.process.log_output)
         if self.options.process.python is not None:
             self._become_foreign()
         self.seat = take_seat(self.environ)
         self.handlers.install()
-        prepare_path(self.options.application)
+        if prepared is None:
+            prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
         # What came while this process executed itself again has waited. SIGHUP last: handlers run by number, and what
         # comes with it would be lost in another exec. A parent may have left them blocked, too, which exec keeps.
@@ -108,7 +112,7 @@ class Worker:
         os.register_at_fork(after_in_child=self._in_child)
         reloader = CodeReloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
         try:
-            prepared = prepare(self.options)
+            prepared = prepared or prepare(self.options)
         except ApplicationError as error:
             if reloader is None:
                 raise
@@ -147,7 +151,7 @@ class Worker:
         run.say = lambda status: notify(f"STATUS={status}", self.environ)
         run.hold_signals = self.handlers.reinstall
         run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
-        namespace = _namespace(self.options)
+        namespace = namespace_of(self.options)
         _hook(self.options.application.pre_hook, "--pre-hook", namespace)
         self.run_ = run
         try:
@@ -367,7 +371,7 @@ def _hook(text: str | None, role: str, namespace: SimpleNamespace) -> None:
         run_hook(text, role, namespace)
 
 
-def _namespace(options: WorkerOptions) -> SimpleNamespace:
+def namespace_of(options: WorkerOptions) -> SimpleNamespace:
     """Return all options side by side, as Chaussette hands them to its hooks."""
     parts: Sequence[object] = (options.application, options.listen, options.process, options.reload)
     serving = [getattr(options.serving, name) for name in ServingOptions.__dataclass_fields__]

@@ -18,7 +18,7 @@ from bench.harness.probe import Outcome, Request
 from bench.harness.running import Running
 from bench.harness.servers import named
 from bench.harness.target import Launch, free_port
-from forkserve.supervision.os.prctl import become_subreaper
+from forkserve.unix.prctl import become_subreaper
 
 __all__ = ["Bench", "Checked"]
 

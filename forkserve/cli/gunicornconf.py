@@ -21,6 +21,7 @@ _FLAGS: Mapping[str, str] = {
     "errorlog": "--error-logfile",
     "loglevel": "--log-level",
     "pidfile": "--pid",
+    "preload_app": "--preload",
     "proc_name": "--name",
     "pythonpath": "--pythonpath",
     "raw_env": "--env",

@@ -35,8 +35,6 @@ _EVERYWHERE: Mapping[str, str] = {
     "--dogstatsd-tags": _STATSD,
     "--enable-backlog-metric": _STATSD,
     "--worker-tmp-dir": "heartbeats are in shared memory, not in files; leave it out",
-    "--preload": "each worker imports the application itself; leave it out",
-    "--preload-app": "each worker imports the application itself; leave it out",
     "--no-sendfile": "sendfile is used where the kernel can do it; leave it out",
     "--initgroups": "the groups of --user are always set; leave it out",
     "--spew": "run the application under a tracer of your own, e.g. python -m trace",

@@ -11,6 +11,8 @@ from forkserve.cli.backends import backends_json, backends_table
 from forkserve.cli.ending import ended, say
 from forkserve.cli.serving import WorkerInvocation, flags_of, parse_worker_line
 from forkserve.cli.spellings import in_typed_words
+from forkserve.config.handover import ZYGOTE
+from forkserve.config.launch import WorkerOptions
 from forkserve.errors import ExitCode, UsageError
 from forkserve.unix.home import return_to_start
 from forkserve.worker import Worker, check
@@ -35,7 +37,16 @@ def _obey(order: WorkerInvocation) -> int:
         if order.check:
             say(f"{check(order.options)}\n")
             return ExitCode.OK
+        if ZYGOTE in os.environ:
+            return _preload(order.options)
         return Worker(order.options, os.environ).run()
+
+
+def _preload(options: WorkerOptions) -> int:
+    # imported late: a worker that imports by itself starts sooner without it
+    from forkserve import zygote
+
+    return zygote.run(options, os.environ, lambda words: parse_worker_line(words, os.environ).options)
 
 
 def _install(name: str) -> int:

@@ -13,6 +13,7 @@ from forkserve.config.document import Findings, Section, Value
 from forkserve.config.model import Config, OnDependency, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.order import cycle
 from forkserve.config.placeholders import sockets_for, sockets_in, unknown_names
+from forkserve.config.preloading import is_preloaded, preload_fault
 from forkserve.config.probes import ProbeKind, probe
 from forkserve.config.values import words
 from forkserve.suggest import nearest
@@ -166,6 +167,8 @@ def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
         place.warning("shell_args", "needs shell, ignored")
     if watcher.backoff > watcher.backoff_max:
         place.error("backoff", f"must not exceed backoff_max ({watcher.backoff_max}), got {watcher.backoff}")
+    if is_preloaded(watcher) and (fault := preload_fault(watcher)) is not None:
+        place.error("preload" if watcher.preload else "cmd", fault)
 
 
 def _check_probe(watcher: WatcherOptions, sockets: Sequence[SocketOptions], place: _Place) -> None:

@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["GRACEFUL_TIMEOUT", "SCOREBOARD", "WATCHER", "WID", "Identity", "drain_limit", "identity_from"]
+__all__ = [
+    "GRACEFUL_TIMEOUT",
+    "SCOREBOARD",
+    "WATCHER",
+    "WID",
+    "ZYGOTE",
+    "ZYGOTE_WID",
+    "Identity",
+    "drain_limit",
+    "identity_from",
+]
 
 WATCHER = "FORKSERVE_WATCHER"
 WID = "FORKSERVE_WID"
@@ -18,6 +28,10 @@ SCOREBOARD = "FORKSERVE_SCOREBOARD"
 """FD:BELL:INDEX, the descriptors of the shared memory and of its bell, and the number of this process's record."""
 GRACEFUL_TIMEOUT = "FORKSERVE_GRACEFUL_TIMEOUT"
 """The drain limit of a worker that is given no `--graceful-timeout`."""
+ZYGOTE = "FORKSERVE_ZYGOTE"
+"""The descriptor on which a zygote is asked for workers; there is none in any other process."""
+ZYGOTE_WID = 0
+"""The number of a zygote, which has no slot: those of slots begin with 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +42,7 @@ class Identity:
     wid: int
 
     def __str__(self) -> str:
-        return f"{self.watcher}[{self.wid}]"
+        return f"{self.watcher} zygote" if self.wid == ZYGOTE_WID else f"{self.watcher}[{self.wid}]"
 
     def variables(self) -> dict[str, str]:
         """Return what the master puts into the environment."""

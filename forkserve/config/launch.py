@@ -69,6 +69,24 @@ class ApplicationOptions:
     config: str | None = option(
         None, "PasteDeploy file with the application.", cli=("--config", "--paste", "--paster"), metavar="FILE.ini"
     )
+    preload: bool = option(
+        False,
+        "Under a master: import the application once, in a zygote that forks the workers.",
+        parse=boolean,
+        cli=("--preload", "--preload-app"),
+    )
+    before_fork: str | None = option(
+        None,
+        "Callable run in the zygote before each fork, with the options.",
+        cli=("--before-fork",),
+        metavar="MODULE:CALLABLE",
+    )
+    after_fork: str | None = option(
+        None,
+        "Callable run in each worker that was forked from a zygote, with the options.",
+        cli=("--after-fork",),
+        metavar="MODULE:CALLABLE",
+    )
     pre_hook: str | None = option(
         None, "Callable run with the options before serving.", cli=("--pre-hook",), metavar="MODULE:CALLABLE"
     )

@@ -321,6 +321,11 @@ class WatcherOptions:
         check=at_least(0),
         reload=LIVE,
     )
+    preload: bool = option(
+        False,
+        "Import the application once, in a zygote that forks the workers; cmd must run forkserve-worker.",
+        parse=boolean,
+    )
 
     ready: str | None = option(
         None,

@@ -102,7 +102,9 @@ def signal(context: Context, asked: SignalTo) -> Done:
     signum = _signal(asked.signal)
     watcher = context.master.supervisor.queue(asked.watcher).watcher
     chosen = [each for each in watcher.processes if asked.pid in (None, each.pid) and asked.wid in (None, each.wid)]
-    chosen = [each for each in chosen if each.is_alive]
+    # a zygote is no worker: only who names it means it
+    named = asked.pid is not None or asked.wid is not None
+    chosen = [each for each in chosen if each.is_alive and (named or not each.is_zygote)]
     if not chosen:
         raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
     if not (asked.children or asked.recursive or asked.childpid is not None):

@@ -63,7 +63,7 @@ class AuxiliaryProcesses:
         self._writer_began = loop.now() - YOUNG
         self._delay = 0.0
         self._attendants: list[Attendant] = []
-        self._opened: dict[Identity, Output] = {}
+        self._opened: dict[tuple[Identity, Outputs], Output] = {}
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
         self._guard_again = 0.0
@@ -94,19 +94,24 @@ class AuxiliaryProcesses:
         stdout = None if options.close_child_stdout else options.stdout_stream
         stderr = None if options.close_child_stderr else options.stderr_stream
         try:
-            output = self._opened[identity] = self._streams.open(stdout, stderr)
+            output = self._streams.open(stdout, stderr)
         except OSError as error:
             text = f"cannot capture the output of {identity}: {error.strerror}"
             raise SpawnError(error.errno or 0, SpawnStage.DESCRIPTORS, text) from None
         self._watch_streams()
-        return Outputs(
+        outputs = Outputs(
             _choose(output.stdout_fd, 1, closed=options.close_child_stdout),
             _choose(output.stderr_fd, 2, closed=options.close_child_stderr),
         )
+        self._opened[identity, outputs] = output
+        return outputs
 
-    def on_spawned(self, _outputs: Outputs, identity: Identity, pid: int) -> None:
+    def on_spawned(self, outputs: Outputs, identity: Identity, pid: int) -> None:
         """Have the output of a process that was started be written; pid 0 says that it was not."""
-        output = self._opened.pop(identity)
+        # two starts of one slot may be under way at once; those of which nothing is captured look alike
+        output = self._opened.pop((identity, outputs), None)
+        if output is None:
+            return
         if pid:
             self._streams.attach(output, name=str(identity), pid=pid)
         else:

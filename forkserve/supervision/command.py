@@ -12,12 +12,13 @@ import resource
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from forkserve.config.handover import GRACEFUL_TIMEOUT, SCOREBOARD, Identity, drain_limit
+from forkserve.config.handover import GRACEFUL_TIMEOUT, SCOREBOARD, ZYGOTE, ZYGOTE_WID, Identity, drain_limit
 from forkserve.config.model import SocketOptions, WatcherOptions
 from forkserve.config.options import options_of
 from forkserve.config.placeholders import env_values, expand, sockets_for
+from forkserve.config.preloading import command_words, is_preloaded, worker_arguments
 from forkserve.config.values import words
 from forkserve.errors import ConfigError
 from forkserve.supervision.fdstore import StoredFd
@@ -37,12 +38,9 @@ __all__ = [
 ]
 
 NOT_INHERITED = frozenset(
-    {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD}
+    {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD, ZYGOTE}
 )
 """Said to the master by systemd, or by a master above it, and meant for nobody else."""
-
-_READY_SPEAKERS = frozenset({"forkserve-worker"})
-"""Programs known to say READY=1; any other is found out when it first does."""
 
 _USER_CHANGERS = frozenset(
     (
@@ -116,16 +114,17 @@ class ProcessTemplate:
     @property
     def says_ready(self) -> bool:
         """True for a program that is known to say READY=1, unless it may wait for its source to be mended first."""
-        return self.is_worker and not _RELOADING & set(self._words)
+        return self.is_worker and not _RELOADING & set(command_words(self.options))
 
     @property
     def is_worker(self) -> bool:
         """True for our own worker, which makes its sockets non-blocking."""
-        return any(os.path.basename(word) in _READY_SPEAKERS for word in self._words)
+        return worker_arguments(command_words(self.options)) is not None
 
     @property
-    def _words(self) -> list[str]:
-        return [word.strip("'\"") for word in f"{self.options.cmd} {self.options.args}".split()]
+    def is_preloaded(self) -> bool:
+        """True when a zygote forks its processes."""
+        return is_preloaded(self.options)
 
     @property
     def changes_user(self) -> bool:
@@ -187,6 +186,23 @@ class ProcessTemplate:
     def probe_of(self, wid: int) -> str:
         """Return how the process of a slot is asked whether it serves (`ready`), placeholders replaced."""
         return expand(self.options.ready or "", self._values(wid, self._environment(wid)))
+
+    def zygote_spec(self, channel: int, outputs: Outputs, given: Handover) -> SpawnSpec:
+        """Return how to start the zygote of its processes, which is asked for them on `channel`.
+
+        Where they will have their descriptors it has /dev/null, so that the application opens its own elsewhere.
+        """
+        spec = self.spec(ZYGOTE_WID, lambda _queue: channel, outputs, given)
+        number = self._last_number
+        fds = {**dict.fromkeys(range(FIRST_SOCKET, number)), number: channel}
+        stdin = None if self.options.stdin_socket else spec.stdin
+        env = {name: value for name, value in spec.env.items() if name != "WATCHDOG_USEC"}
+        return replace(spec, env={**env, ZYGOTE: str(number)}, sockets={}, fds=fds, stdin=stdin)
+
+    @property
+    def _last_number(self) -> int:
+        """The number behind all descriptors that a process can have from us."""
+        return FIRST_SOCKET + len(self.sockets) + self.options.fdstore_max + 2
 
     def _argv(self, values: Mapping[str, str]) -> tuple[str, ...]:
         options = self.options

@@ -32,7 +32,7 @@ def fact_of(process: Process, now: float) -> ProcessExited | SpawnFailed:
     assert process.exit is not None
     return ProcessExited(
         **process.names(),
-        how=str(process.exit),
+        how=str(process.exit) if process.pid else f"got no process: its zygote {process.exit}",
         code=process.exit.code,
         signum=process.exit.signum,
         uptime=now - process.started_at,

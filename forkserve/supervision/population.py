@@ -46,6 +46,7 @@ from forkserve.supervision.said import begin_watchdog, hear, read
 from forkserve.supervision.slot import Outlook, Slot
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.templates import Templates
+from forkserve.supervision.zygotes import Zygotes
 from forkserve.unix.notify import Message
 
 __all__ = ["Population"]
@@ -69,6 +70,7 @@ class Population:
         self.templates = templates
         self.slots: dict[int, Slot] = {}
         self.processes = Processes(services, self)
+        self.zygotes = Zygotes(services, self.processes, lambda number: self.templates.by_generation.get(number))
         self.restarts = 0
         self.failures = 0
         self.last_failure = ""
@@ -95,6 +97,11 @@ class Population:
         self.processes.bury(process, stopping_of(self._options))
         slot = self.slots.get(process.wid)
         lost = fact_of(process, now)
+        if process.is_zygote:
+            again = self.zygotes.lost(process, late=killed_by_us)
+            self._tell(lost, Consequence.RESTART if again else Consequence.NONE)
+            self._changed()
+            return
         if slot is not None and slot.candidate is process:
             slot.candidate = None
             self._failed(lost.text(), process.generation)
@@ -133,7 +140,8 @@ class Population:
         if process.is_asked_to_end:
             return
         command = self.templates.in_force
-        if command.options.ready is not None and (wrong := self.prober.begin(process, command.probe_of(process.wid))):
+        probe = None if process.is_zygote or command.options.ready is None else command.probe_of(process.wid)
+        if probe is not None and (wrong := self.prober.begin(process, probe)):
             self.emit(Warned(message=f"{process} will not be ready: {wrong}"))
         if command.says_ready or command.options.ready is not None:
             if options.ready_timeout > 0:
@@ -142,6 +150,20 @@ class Population:
             patience = options.ready_after if slot is None else slot.patience(options)
             process.deadline = self._after(patience, DeadlineKind.SETTLE)
         self._changed()
+
+    def on_unstarted_end(self, process: Process) -> None:
+        """Called when a process is to end that its zygote has not forked yet."""
+        self.zygotes.call_off(process)
+
+    def on_changed(self) -> None:
+        """Called when something is to be done soon about one of them."""
+        self._changed()
+
+    def retire_zygotes(self, *, up: bool) -> None:
+        """End the zygotes that no slot needs any more."""
+        occupants = (process for slot in self.slots.values() for process in (slot.occupant, slot.candidate))
+        needed = {process.generation for process in occupants if process is not None}
+        self.zygotes.retire(needed | {self.templates.generation} if up else ())
 
     def on_said(self, process: Process, message: Message) -> None:
         """Called when a process has sent a message of sd_notify(3)."""
@@ -162,10 +184,13 @@ class Population:
         """Note that a process serves; a candidate takes its place."""
         if not self.processes.become_ready(process):
             return
-        self.outlook.was_ready = True
-        begin_watchdog(process, self._options.watchdog, self._services.loop.now())
         after = self._services.loop.now() - process.started_at
         self.emit(ProcessReady(**process.names(), after=after, said=process.said_ready))
+        if process.is_zygote:
+            self.zygotes.became_ready(process)
+            return
+        self.outlook.was_ready = True
+        begin_watchdog(process, self._options.watchdog, self._services.loop.now())
         slot = self.slots.get(process.wid)
         if slot is not None and slot.candidate is process:
             predecessor, slot.occupant, slot.candidate = slot.occupant, process, None
@@ -288,7 +313,9 @@ class Population:
     def spawn(self, slot: Slot) -> Process | None:
         """Request a process for a slot; when that fails the slot has taken note, and there is none."""
         try:
-            process = self.processes.start(self.templates.in_force, slot.wid, self.templates.generation)
+            command = self.templates.in_force
+            start = self.zygotes.start if command.is_preloaded else self.processes.start
+            process = start(command, slot.wid, self.templates.generation)
         except (ForkserveError, OSError) as error:
             self._not_started(slot, error)
             return None

@@ -1,7 +1,7 @@
 """One process and what it leaves behind, as data: state, deadlines, and the pure steps between them.
 
 Each process leads its own session and process group, so that its end can be the end of all it started. It may have
-been spawned by us or by somebody on our behalf: a pid that becomes our child is all that is needed, and it may come
+been spawned by us or by a zygote on our behalf: a pid that becomes our child is all that is needed, and it may come
 later than the wish for it.
 
 Rules: plain values only, so that all of it can be written down (`state`). Signals are sent by `processes`.
@@ -13,6 +13,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from forkserve.config.handover import ZYGOTE_WID, Identity
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.lifecycle import PROCESS, Effect, ProcessState, ProcessTrigger, step
 from forkserve.supervision.os.reap import Exit
@@ -93,11 +94,21 @@ class Process:
     record: int = -1
 
     def __str__(self) -> str:
-        return f"{self.watcher}[{self.wid}] pid {self.pid}"
+        return f"{Identity(self.watcher, self.wid)} pid {self.pid}"
 
     def names(self) -> Names:
         """Return what every event about it says of it."""
         return {"watcher": self.watcher, "wid": self.wid, "pid": self.pid, "generation": self.generation}
+
+    @property
+    def is_zygote(self) -> bool:
+        """True for a process that serves nobody, and forks those that do."""
+        return self.wid == ZYGOTE_WID
+
+    @property
+    def never_began(self) -> bool:
+        """True for a process that was to be forked by a zygote, and will not be: there is no pid to be reaped."""
+        return self.pid == 0 and (self.exit is not None or self.refusal is not None)
 
     @property
     def is_ready(self) -> bool:
@@ -117,6 +128,8 @@ class Process:
     @property
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done about it."""
+        if self.never_began:
+            return 0.0
         deadline = None if self.deadline is None else self.deadline.instant
         return earliest((deadline, self.end_at, self.age_at, self.deaf_until, self.watchdog_at, self.probe_at))
 
@@ -141,7 +154,7 @@ class Process:
     def view(self, restarts: int, now: float) -> ProcessView:
         """Return a picture of it; its slot knows how often it was filled again."""
         return ProcessView(
-            name=f"{self.watcher}[{self.wid}]",
+            name=str(Identity(self.watcher, self.wid)),
             wid=self.wid,
             pid=self.pid,
             state=self.state,

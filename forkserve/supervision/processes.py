@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
+from forkserve.config.handover import ZYGOTE_WID
+from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
@@ -27,7 +29,7 @@ from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import KILL_PATIENCE, OrphanedGroup, Process, Stopping, lateness
-from forkserve.supervision.spawning import Legacy, Resources, SpawnServices, start
+from forkserve.supervision.spawning import Launch, Legacy, Resources, SpawnServices, execute, start
 from forkserve.unix.counters import PageReading
 from forkserve.unix.notify import PORTION, Message
 from forkserve.unix.scoreboard import Order, Scoreboard
@@ -56,6 +58,12 @@ class ProcessesOwner(Protocol):
 
     def on_said(self, process: Process, message: Message) -> None:
         """Called when a process has sent a message of sd_notify(3)."""
+
+    def on_unstarted_end(self, process: Process) -> None:
+        """Called when a process is to end that has no pid yet."""
+
+    def on_changed(self) -> None:
+        """Called when something is to be done soon about one of them."""
 
 
 class Processes:
@@ -93,12 +101,46 @@ class Processes:
 
     def start(self, command: ProcessTemplate, wid: int, generation: int) -> Process:
         """Request a process; raises ForkserveError or OSError with none left."""
-        self.made += 1
-        stored = self.store.handed_out(wid)
-        legacy = Legacy(number=self.made, generation=generation, board=self.board, stored=stored)
-        process, resources = start(command, wid, self._services, legacy)
+        process, resources = start(command, wid, self._services, self.legacy(wid, generation))
         self.keep(process, resources)
         return process
+
+    def legacy(self, wid: int, generation: int) -> Legacy:
+        """Return what the next process of a slot, or with ZYGOTE_WID the next zygote, finds."""
+        self.made += 1
+        stored = () if wid == ZYGOTE_WID else self.store.handed_out(wid)
+        return Legacy(number=self.made, generation=generation, board=self.board, stored=stored)
+
+    def execute(self, process: Process, launch: Launch) -> None:
+        """Execute a process that a zygote was to fork; when that fails it ends as one that never began."""
+        try:
+            execute(process, self._resources[process.number], launch, self._services)
+        except (ForkserveError, OSError) as error:
+            number = getattr(error, "number", None) or getattr(error, "errno", None) or 0
+            process.refusal = SpawnRefusal(number, SpawnStage.FORK, str(error))
+            self.changed()
+            return
+        self._by_pid[process.pid] = process
+        with Barrier(self._services.emit, f"listening to {process}"):
+            self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
+        self._send_again(process)
+
+    def has_begun(self, process: Process) -> None:
+        """Note that a zygote has forked a process, which runs its program already."""
+        self._by_pid[process.pid] = process
+        self._tell_started(process)
+        self._send_again(process)
+
+    def _send_again(self, process: Process) -> None:
+        """Send what a process was to be sent before it had a pid."""
+        if process.state is ProcessState.DRAINING:
+            self._send(process, process.stopping.signum, group=process.stopping.group)
+        elif process.state is ProcessState.KILLING:
+            self._send(process, signal.SIGKILL, group=True)
+
+    def changed(self) -> None:
+        """Note that something is to be done about a process that no event will tell of."""
+        self._owner.on_changed()
 
     def keep(self, process: Process, resources: Resources) -> None:
         """Take in a process that was started, and listen to it."""
@@ -132,9 +174,11 @@ class Processes:
         self._close_report(process)
         if isinstance(outcome, SpawnRefusal):
             process.refusal = process.refusal or outcome
-        elif process.refusal is None and Effect.ANNOUNCE_START in process.on(
-            ProcessTrigger.STARTED, self._services.loop.now()
-        ):
+        elif process.refusal is None:
+            self._tell_started(process)
+
+    def _tell_started(self, process: Process) -> None:
+        if Effect.ANNOUNCE_START in process.on(ProcessTrigger.STARTED, self._services.loop.now()):
             self._services.emit(ProcessStarted(**process.names(), argv=process.argv))
             self._owner.on_started(process)
 
@@ -186,6 +230,8 @@ class Processes:
         """Send a process its stop signal, or SIGKILL."""
         process.end_at, process.end_by_kill = None, False
         self._step(process, ProcessTrigger.KILL if by_kill else ProcessTrigger.STOP)
+        if process.pid == 0:
+            self._owner.on_unstarted_end(process)
 
     def order(self, process: Process, wanted: Order) -> None:
         """Write on the scoreboard what is wanted of a process; it looks when it is told to stop, or when it is rung."""
@@ -224,13 +270,15 @@ class Processes:
         process.on(ProcessTrigger.EXITED, now)
         process.end_at = process.age_at = None
         self._release(process)
-        self._add_group(process, stopping, killed=killed, now=now)
+        if process.pid:
+            self._add_group(process, stopping, killed=killed, now=now)
 
     def forget(self, process: Process) -> None:
         """Forget a reaped process although a bug has kept it from being buried; what it left is ended at the end."""
         self.by_number.pop(process.number, None)
         self._release(process)
-        self._services.on_group_ended(process.pid)
+        if process.pid:
+            self._services.on_group_ended(process.pid)
 
     def _release(self, process: Process) -> None:
         with Barrier(self._services.emit, f"the report of {process}"):

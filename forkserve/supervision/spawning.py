@@ -9,24 +9,37 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from forkserve.config.handover import Identity
+from forkserve.config.handover import ZYGOTE_WID, Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import FdFor, Handover, Outputs, ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.deaths import stopping_of
 from forkserve.supervision.events import Event
 from forkserve.supervision.fdstore import StoredFd
 from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.os.spawn import SpawnError, SpawnStage
-from forkserve.supervision.process import EXEC_PATIENCE, Process
+from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, SpawnStage
+from forkserve.supervision.process import EXEC_PATIENCE, Process, Stopping
 from forkserve.unix.home import enter
 from forkserve.unix.notify import NotifySocket
 from forkserve.unix.scoreboard import RecordHandle, Scoreboard
 
-__all__ = ["Legacy", "Resources", "SpawnServices", "start"]
+__all__ = [
+    "Launch",
+    "Legacy",
+    "Resources",
+    "SpawnServices",
+    "call_off",
+    "execute",
+    "has_begun",
+    "prepare_worker",
+    "prepare_zygote",
+    "start",
+]
 
 
 def _nothing_to_tell(_pgid: int, _signum: int = 0, _grace: float = 0.0) -> None:
@@ -57,6 +70,8 @@ class SpawnServices:
     """Opens where a process of a command reports to; raises OSError."""
     restore_notify: Callable[[int, str], NotifySocket] = NotifySocket.restore
     """Returns the notify socket of a descriptor and its address."""
+    is_known: Callable[[int], bool] = lambda _pid: False
+    """Tells whether a pid is that of a process or a companion that we have started already."""
     hold: Callable[[Process], bool] = lambda _process: False
     """Tells whether a process whose place another has taken must go on, since nobody else reads a queue yet."""
     seal: Callable[[str, tuple[int, ...]], None] = lambda _watcher, _queues: None
@@ -92,48 +107,113 @@ class Legacy:
     stored: tuple[StoredFd, ...] = ()
 
 
-def start(command: ProcessTemplate, wid: int, services: SpawnServices, legacy: Legacy) -> tuple[Process, Resources]:
-    """Request the process of a slot; raises ForkserveError or OSError with no process left.
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that a start needs beside its process: where the output goes, and what is executed or forked."""
 
-    It gets a record of the watcher's board if it shares sockets.
+    identity: Identity
+    outputs: Outputs
+    spec: SpawnSpec
+    stopping: Stopping
+
+
+def start(command: ProcessTemplate, wid: int, services: SpawnServices, legacy: Legacy) -> tuple[Process, Resources]:
+    """Request the process of a slot; raises ForkserveError or OSError with no process left."""
+    process, resources, launch = prepare_worker(command, wid, services, legacy)
+    execute(process, resources, launch, services)
+    return process, resources
+
+
+def prepare_worker(
+    command: ProcessTemplate, wid: int, services: SpawnServices, legacy: Legacy
+) -> tuple[Process, Resources, Launch]:
+    """Make ready what the process of a slot needs; raises ForkserveError or OSError, with nothing left of it.
+
+    It gets a record of the watcher's board if it shares sockets. What comes next is `execute`, or `has_begun` when a
+    zygote has forked it, or `call_off`.
     """
+
+    def record() -> RecordHandle | None:
+        return legacy.board.take(legacy.generation) if command.sockets else None
+
+    return _prepare(command, wid, services, legacy, record=record, make=partial(command.spec, wid, services.fd_for))
+
+
+def prepare_zygote(
+    command: ProcessTemplate, services: SpawnServices, legacy: Legacy, channel: int
+) -> tuple[Process, Resources, Launch]:
+    """Make ready what a zygote needs that is asked on `channel`; raises ForkserveError or OSError, as above.
+
+    It is for `execute` at once: its spec names descriptors that are the caller's to close.
+    """
+    make = partial(command.zygote_spec, channel)
+    process, resources, launch = _prepare(command, ZYGOTE_WID, services, legacy, record=lambda: None, make=make)
+    return replace(process, queues=()), resources, launch
+
+
+def _prepare(
+    command: ProcessTemplate,
+    wid: int,
+    services: SpawnServices,
+    legacy: Legacy,
+    *,
+    record: Callable[[], RecordHandle | None],
+    make: Callable[[Outputs, Handover], SpawnSpec],
+) -> tuple[Process, Resources, Launch]:
     options = command.options
     identity = Identity(options.name, wid)
     outputs = services.outputs(options, identity)
     place = notify = None
     try:
         notify = _open_notify(command, identity, services)
-        place = legacy.board.take(legacy.generation) if command.sockets else None
-        address = None if notify is None else notify.address
-        spec = command.spec(wid, services.fd_for, outputs, Handover(place, address, legacy.stored))
-        enter(os.environ)
-        spawned = services.kernel.fork(spec)
+        place = record()
+        spec = make(outputs, Handover(place, None if notify is None else notify.address, legacy.stored))
     except BaseException:
         services.on_spawned(outputs, identity, 0)
         Resources(place, notify).close()
         raise
-    # From here on there is a process, and nothing may hide it.
-    with Barrier(services.emit, f"the outputs of {identity}"):
-        services.on_spawned(outputs, identity, spawned.pid)
-    with Barrier(services.emit, f"the guard of {identity}"):
-        services.on_group_started(spawned.pid, options.stop_signal, options.graceful_timeout)
-    now = services.loop.now()
     process = Process(
         number=legacy.number,
         watcher=options.name,
         wid=wid,
         generation=legacy.generation,
-        pid=spawned.pid,
-        started_at=now,
+        pid=0,
+        started_at=services.loop.now(),
         argv=spec.argv,
-        deadline=Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, now),
-        report=spawned.report,
         notify=-1 if notify is None else notify.fileno(),
         notify_address="" if notify is None else notify.address,
         queues=command.queues,
         record=-1 if place is None else place.index,
     )
-    return process, Resources(place, notify)
+    return process, Resources(place, notify), Launch(identity, outputs, spec, stopping_of(options))
+
+
+def execute(process: Process, resources: Resources, launch: Launch, services: SpawnServices) -> None:
+    """Begin to execute the program of a process; raises ForkserveError or OSError, with nothing left of it."""
+    try:
+        enter(os.environ)
+        spawned = services.kernel.fork(launch.spec)
+    except BaseException:
+        call_off(launch, services)
+        resources.close()
+        raise
+    process.report = spawned.report
+    process.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, services.loop.now())
+    has_begun(process, spawned.pid, launch, services)
+
+
+def has_begun(process: Process, pid: int, launch: Launch, services: SpawnServices) -> None:
+    """Note that there is a process; nothing may hide it any more."""
+    process.pid, process.started_at = pid, services.loop.now()
+    with Barrier(services.emit, f"the outputs of {launch.identity}"):
+        services.on_spawned(launch.outputs, launch.identity, pid)
+    with Barrier(services.emit, f"the guard of {launch.identity}"):
+        services.on_group_started(pid, launch.stopping.signum, launch.stopping.timeout)
+
+
+def call_off(launch: Launch, services: SpawnServices) -> None:
+    """Give back the outputs of a process that will not be started."""
+    services.on_spawned(launch.outputs, launch.identity, 0)
 
 
 def _open_notify(command: ProcessTemplate, identity: Identity, services: SpawnServices) -> NotifySocket | None:

@@ -33,6 +33,7 @@ from forkserve.supervision.spawning import Resources, SpawnServices
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.templates import Templates
 from forkserve.supervision.watcher import Watcher
+from forkserve.supervision.zygotes import ZygoteState
 from forkserve.unix.scoreboard import Scoreboard
 
 __all__ = ["VERSION", "from_data", "to_data"]
@@ -86,6 +87,7 @@ def _from_queue(queue: JobQueue) -> Data:
         "slots": [_from_slot(slot) for slot in watcher.slots.values()],
         "processes": [_plain(process) for process in watcher.processes],
         "made": watcher.processes.made,
+        "zygotes": [_plain(zygote) for zygote in population.zygotes.states],
         "groups": [_plain(group) for group in watcher.processes.groups],
         "outlook": _plain(population.outlook),
         "store": _plain(watcher.processes.store),
@@ -178,6 +180,7 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
     processes.groups.extend(msgspec.convert(each, OrphanedGroup) for each in data["groups"])
     for each in data["slots"]:
         watcher.slots[each["wid"]] = _to_slot(each, processes)
+    watcher.population.zygotes.restore([msgspec.convert(each, ZygoteState) for each in data["zygotes"]])
     watcher.rehearser.current = msgspec.convert(data["rehearsal"], Rehearsal | None)
     watcher.rehearser.watch()
 

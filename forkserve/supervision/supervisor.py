@@ -159,6 +159,10 @@ class Supervisor:
 
         All exits are recorded before anything is done about one: the kernel says each only once.
         """
+        pids = frozenset(each.pid for each in exits)
+        for watcher in self.watchers:
+            with self._barrier(f"the zygotes of {watcher.name}"):
+                watcher.population.zygotes.hear(pids)
         found = [
             (watcher, process)
             for each in exits

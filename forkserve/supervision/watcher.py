@@ -183,6 +183,7 @@ class Watcher:
             self.processes.store.close()
         for process in self.processes if finish else ():
             self.processes.order(process, Order.FINISH)
+        self.population.retire_zygotes(up=False)
         slots = tuple(self.slots.values())
         self.slots.clear()
         for slot in slots:
@@ -253,6 +254,7 @@ class Watcher:
         """Give up what it holds, when nothing of it runs any more."""
         self.rehearser.cancel()
         self.processes.close()
+        self.population.zygotes.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -326,11 +328,12 @@ class Watcher:
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done; None when nothing is."""
         retries = (slot.retry.instant for slot in self.slots.values() if slot.retry is not None)
-        pauses = (self.warm_at, self.drain_until)
-        return earliest((*retries, *pauses, self.processes.next_instant, self.rehearser.next_instant))
+        own = (self.processes.next_instant, self.population.zygotes.next_instant, self.rehearser.next_instant)
+        return earliest((*retries, self.warm_at, self.drain_until, *own))
 
     def arm(self) -> None:
-        """Have the loop call at the first instant; to be done after every event."""
+        """End what is needed no more, and have the loop call at the first instant; to be done after every event."""
+        self.population.retire_zygotes(up=self.up)
         wanted = self.next_instant
         if wanted is not None:  # what is overdue waits for its next turn, so that others have theirs
             wanted = max(wanted, self._services.loop.now())
@@ -354,13 +357,8 @@ class Watcher:
 
     def _acts(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
         """Iterate over what is due; each is forgotten before it is done, so that a bug does not come again at once."""
-        ended = 0
-        for process in self.processes:
-            if process.end_at is not None and process.end_at <= now and ended < AT_A_TIME:
-                ended += 1
-                yield f"the end of {process}", partial(self.processes.end_now, process, by_kill=process.end_by_kill)
-            elif (instant := process.next_instant) is not None and instant <= now and process.end_at is None:
-                yield f"a deadline of {process}", partial(self._due_of, process, now)
+        yield from self.population.zygotes.acts(now)
+        yield from self._acts_on_processes(now)
         for group in tuple(self.processes.groups):
             if group.deadline.is_due(now):
                 yield f"the deadline of what {group.leader} has left", partial(self.processes.miss_group, group)
@@ -374,6 +372,17 @@ class Watcher:
         if self.warm_at is not None and self.warm_at <= now:
             self.warm_at = None
             yield f"the starts of {self.name}", self._fill
+
+    def _acts_on_processes(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
+        ended = 0
+        for process in self.processes:
+            if process.never_began:
+                yield f"the end of {process}", partial(self.population.exited, process)
+            elif process.end_at is not None and process.end_at <= now and ended < AT_A_TIME:
+                ended += 1
+                yield f"the end of {process}", partial(self.processes.end_now, process, by_kill=process.end_by_kill)
+            elif (instant := process.next_instant) is not None and instant <= now and process.end_at is None:
+                yield f"a deadline of {process}", partial(self._due_of, process, now)
 
     def _due_of(self, process: Process, now: float) -> None:
         if process.deaf_until is not None and process.deaf_until <= now:

@@ -198,7 +198,6 @@ def test_flags_of_gunicorn_that_are_the_masters() -> None:
         ("--log-config logging.ini a:b", "--log-config: configure the application's logging in the application"),
         ("--statsd-host=127.0.0.1:8125 a:b", "--statsd-host: statsd is not served"),
         ("--worker-tmp-dir /dev/shm a:b", "--worker-tmp-dir: heartbeats are in shared memory"),
-        ("--preload a:b", "--preload: each worker imports the application itself"),
         ("--host 0.0.0.0 --port 80 a:b", "--host: give the address as -b HOST:PORT"),
         ("-c x.py", "x.py is a configuration of Gunicorn"),
         ("-c python:conf a:b", "python:conf is a configuration of Gunicorn"),
@@ -232,7 +231,7 @@ def test_a_configuration_of_gunicorn_is_written_as_a_line(tmp_path: Path) -> Non
     )
     line = (
         "forkserve --bind 0.0.0.0:8000 --bind 'unix:/tmp/x y.sock' --threads 4 --access-logfile - --umask 27 "
-        "shop.wsgi:app (yours to translate: workers, preload_app, post_fork)"
+        "--preload shop.wsgi:app (yours to translate: workers, post_fork)"
     )
     assert refusal("-c", str(file)).endswith(f"Here that is: {line}")
     words = shlex.split(line.partition(" (")[0])[1:]

@@ -133,7 +133,7 @@ def test_children_and_members_of_a_session_are_found() -> None:
 def test_a_subreaper_adopts_and_reaps_the_orphans_of_its_children() -> None:
     script = """
 import os, select, signal
-from forkserve.supervision.os.prctl import become_subreaper
+from forkserve.unix.prctl import become_subreaper
 from forkserve.supervision.os.reap import reap
 from forkserve.supervision.os.signals import SignalQueue
 become_subreaper()

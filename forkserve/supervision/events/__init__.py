@@ -60,6 +60,7 @@ from forkserve.supervision.events.watcher import (
     WatcherStarted,
     WatcherStopped,
     WatcherUpdated,
+    ZygoteGivenUp,
 )
 
 __all__ = [
@@ -107,6 +108,7 @@ __all__ = [
     "WatcherStarted",
     "WatcherStopped",
     "WatcherUpdated",
+    "ZygoteGivenUp",
     "as_data",
 ]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
+from forkserve.config.handover import Identity
 from forkserve.supervision.events.base import WatcherEvent
 from forkserve.wording import human_duration
 
@@ -48,7 +49,7 @@ class ProcessEvent(WatcherEvent):
     @property
     def name(self) -> str:
         """`web[1] pid 4711`, or `web[1]` of a process that never got a pid."""
-        return f"{self.watcher}[{self.wid}]" + (f" pid {self.pid}" if self.pid else "")
+        return str(Identity(self.watcher, self.wid)) + (f" pid {self.pid}" if self.pid else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +148,7 @@ class SpawnFailed(ProcessLost):
     reason: str
 
     def text(self) -> str:
-        return f"{self.watcher}[{self.wid}] {self.reason}{self._then()}"
+        return f"{Identity(self.watcher, self.wid)} {self.reason}{self._then()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ __all__ = [
     "WatcherStarted",
     "WatcherStopped",
     "WatcherUpdated",
+    "ZygoteGivenUp",
 ]
 
 
@@ -221,3 +222,19 @@ class ReloadFailed(WatcherEvent):
     def text(self) -> str:
         back = f", {count_of(self.put_back)} put back" if self.put_back else ""
         return f"reload of {self.watcher} failed, {count_of(self.kept)} kept as before{back}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteGivenUp(WatcherEvent):
+    """A zygote that had been ready was lost, and cannot be had again."""
+
+    kind: ClassVar[str] = "zygote.given_up"
+    severity: ClassVar[int] = logging.ERROR
+    generation: int
+    reason: str
+
+    def text(self) -> str:
+        return (
+            f"{self.watcher} has no zygote any more, which {self.reason}: new workers import the application "
+            f"themselves (the next reload makes another)"
+        )

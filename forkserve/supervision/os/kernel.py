@@ -28,6 +28,14 @@ class Kernel:
         """Give up the report of a start."""
         os.close(report)
 
+    def is_child(self, pid: int) -> bool:
+        """Tell whether a pid is a child of ours that has not been reaped."""
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
     def signal(self, pid: int, signum: int) -> None:
         """Send a signal to a child; one that has ended, or has become another user's, is no error."""
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from forkserve.errors import ForkserveError
-from forkserve.supervision.os.prctl import set_death_signal
 from forkserve.supervision.os.programs import NotFoundError, explain, locate
 from forkserve.unix.fds import arrange, lower_limit
+from forkserve.unix.prctl import set_death_signal
 from forkserve.unix.privileges import Credentials, become
 
 __all__ = ["FIRST_SOCKET", "SpawnRefusal", "SpawnError", "SpawnSpec", "Spawned", "SpawnStage", "fork", "outcome"]
@@ -66,10 +66,10 @@ class SpawnSpec:
 
     `sockets` are descriptors of ours, by name; the child has them at 3, 4, 5 ... in this order, and also finds them by
     LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID unless `listen_fds` is false; `stored` are more of them, names and
-    descriptors, and a name may come again. `fds` are more descriptors, theirs to ours,
-    with numbers past those. `stdin`, `stdout`, `stderr` are descriptors of ours, or None for /dev/null. `rlimits` maps
-    names such as RLIMIT_NOFILE to the soft and hard limit; -1 is no limit. `death_signal` is sent to the child if the
-    master dies; None sends nothing.
+    descriptors, and a name may come again. `fds` are more descriptors, theirs to ours, with numbers past those.
+    `stdin`, `stdout`, `stderr` are descriptors of ours. Where ours is None, theirs is /dev/null. `rlimits` maps names
+    such as RLIMIT_NOFILE to the soft and hard limit; -1 is no limit. `death_signal` is sent to the child if the master
+    dies; None sends nothing.
     """
 
     argv: tuple[str, ...]
@@ -77,7 +77,7 @@ class SpawnSpec:
     sockets: Mapping[str, int] = field(default_factory=dict)
     listen_fds: bool = True
     stored: tuple[tuple[str, int], ...] = ()
-    fds: Mapping[int, int] = field(default_factory=dict)
+    fds: Mapping[int, int | None] = field(default_factory=dict)
     executable: str | None = None
     cwd: str | None = None
     credentials: Credentials | None = None
@@ -87,6 +87,18 @@ class SpawnSpec:
     stdout: int | None = 1
     stderr: int | None = 2
     death_signal: int | None = signal.SIGTERM
+
+    @property
+    def places(self) -> dict[int, int | None]:
+        """All descriptors that the child has, theirs to ours, None for /dev/null."""
+        standard = {0: self.stdin, 1: self.stdout, 2: self.stderr}
+        inherited = (*self.sockets.values(), *(fd for _, fd in self.stored))
+        return {**standard, **dict(enumerate(inherited, FIRST_SOCKET)), **self.fds}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of what it inherits from FIRST_SOCKET on."""
+        return (*self.sockets, *(name for name, _ in self.stored))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +220,10 @@ def _reason(stage: SpawnStage, spec: SpawnSpec, program: str, error: BaseExcepti
 
 def _descriptors(spec: SpawnSpec) -> dict[int, int]:
     null = os.open(os.devnull, os.O_RDWR)
-    wanted = {0: spec.stdin, 1: spec.stdout, 2: spec.stderr}
-    theirs = {number: null if ours is None else ours for number, ours in wanted.items()}
-    theirs |= dict(enumerate((*spec.sockets.values(), *(fd for _, fd in spec.stored)), FIRST_SOCKET))
-    if theirs.keys() & spec.fds.keys():
+    wanted = spec.places
+    if len(wanted) < FIRST_SOCKET + len(spec.names) + len(spec.fds):
         raise ValueError(f"two descriptors at the same number in {sorted(spec.fds)}")
-    return theirs | dict(spec.fds)
+    return {number: null if ours is None else ours for number, ours in wanted.items()}
 
 
 def _limit(spec: SpawnSpec) -> None:
@@ -235,10 +245,9 @@ def _die_with(master: int, signum: int) -> None:
 
 def _environment(spec: SpawnSpec) -> dict[str, str]:
     env = dict(spec.env)
-    names = (*spec.sockets, *(name for name, _ in spec.stored))
-    if names and spec.listen_fds:
-        env["LISTEN_FDS"] = str(len(names))
-        env["LISTEN_FDNAMES"] = ":".join(names)
+    if spec.names and spec.listen_fds:
+        env["LISTEN_FDS"] = str(len(spec.names))
+        env["LISTEN_FDNAMES"] = ":".join(spec.names)
         env["LISTEN_PID"] = str(os.getpid())
     if "WATCHDOG_USEC" in env:
         env["WATCHDOG_PID"] = str(os.getpid())

@@ -1,0 +1,82 @@
+"""The life of one zygote: import the application once, then fork workers from it on the master's request.
+
+Order: log, import path, monkey patches, application, hooks, what was found, collector, ready, orders. It fails like a
+worker: with one line and its exit code, before READY=1. In a forked worker the life of that worker follows.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import time
+from collections.abc import Callable, MutableMapping, Sequence
+from types import SimpleNamespace
+
+from forkserve import logs
+from forkserve.config.handover import identity_from
+from forkserve.config.launch import WorkerOptions
+from forkserve.serving.application.importing import load_callable, prepare_path, run_hook
+from forkserve.serving.forkserver import ForkServer, take_channel
+from forkserve.unix.notify import READY_PATIENCE, notify
+from forkserve.unix.proctitle import set_title
+from forkserve.worker import PreparedApp, Worker, namespace_of, prepare
+
+__all__ = ["run"]
+
+log = logging.getLogger("forkserve.worker")
+
+
+def run(
+    options: WorkerOptions, environ: MutableMapping[str, str], read: Callable[[Sequence[str]], WorkerOptions]
+) -> int:
+    """Live as a zygote, and in each process that it forks as a worker; returns the exit code of that.
+
+    `read` understands the arguments of a worker. Raises ForkserveError for what the user can mend before serving.
+    """
+    begun = time.monotonic()
+    logs.set_up(options.process.log_level, options.process.log_output)
+    name = str(identity_from(environ) or "zygote")
+    application = options.application
+    set_title(f"forkserve: {name} {application.application or ''}".rstrip())
+    channel = take_channel(environ)
+    server = ForkServer(channel, environ, lambda: _hook(application.before_fork, "--before-fork", namespace))
+    prepare_path(application)
+    prepared = prepare(options)
+    namespace = namespace_of(options)
+    for text, role in ((application.before_fork, "--before-fork"), (application.after_fork, "--after-fork")):
+        if text is not None:
+            load_callable(text, role=role)
+    prepared.entry.backend()  # its modules are shared, too
+    gc.collect()
+    gc.freeze()
+    log.info("%s: imported %s in %.2f s", name, prepared.loaded.name, time.monotonic() - begun)
+    notify("READY=1", environ, patience=READY_PATIENCE)
+    before = tuple(sys.argv)
+    server.serve()
+    # From here on this is a worker, in a process that was forked.
+    theirs = options if before == tuple(sys.argv) else read(sys.argv[1:])
+    return _worker(theirs, environ, prepared).run(prepared)
+
+
+def _worker(options: WorkerOptions, environ: MutableMapping[str, str], prepared: PreparedApp) -> Worker:
+    _start_afresh()
+    worker = Worker(options, environ)
+    _hook(options.application.after_fork, "--after-fork", namespace_of(options))
+    return worker
+
+
+def _start_afresh() -> None:
+    """Undo what must not be the same in two workers; Python's own random numbers begin afresh at each fork."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+    if "gevent" in sys.modules:
+        import gevent
+
+        gevent.reinit()
+
+
+def _hook(text: str | None, role: str, namespace: SimpleNamespace) -> None:
+    if text is not None:
+        run_hook(text, role, namespace)
