@@ -26,7 +26,7 @@ from forkserve.control.server import ControlServer
 from forkserve.control.status import StatusService
 from forkserve.control.stream import EventHistory
 from forkserve.errors import ConfigError
-from forkserve.master import SIGNALS, Master
+from forkserve.master import Master
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries import AuxiliaryProcesses
 from forkserve.supervision.command import mixed_readers
@@ -37,7 +37,7 @@ from forkserve.supervision.os.daemon import detached
 from forkserve.supervision.os.loop import LIMIT, Loop
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
-from forkserve.supervision.os.signals import SignalQueue
+from forkserve.supervision.os.signals import SIGNALS, SignalQueue
 from forkserve.supervision.sidecar import Sidecar
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.supervisor import Supervisor

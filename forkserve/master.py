@@ -2,8 +2,8 @@
 
 Theory of operation. One thread waits in one place (`supervision.os.loop`) for signals, messages of children
 (sd_notify), whatever else has been registered (the control socket), and the next deadline. Signals mean what Unicorn
-and nginx mean by them; SIGNALS is the table. A stop goes through the watchers in reverse order of priority, a group at
-a time, and ends when no descendant is left; the sockets close last, in `bootstrap`.
+and nginx mean by them (`supervision.os.signals`). A stop goes through the watchers in reverse order of priority, a
+group at a time, and ends when no descendant is left; the sockets close last, in `bootstrap`.
 
 For the control interface, `master.loop` offers `watch`, `unwatch`, `call_at`, `call_later`. `views()` and `view(name)`
 return frozen pictures (`snapshot.WatcherView`), `supervisor.pool` has the sockets. The verbs below never block; those
@@ -17,6 +17,7 @@ import selectors
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from forkserve import logs
 from forkserve.config.load import ConfigSource
@@ -26,6 +27,7 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.changerequests import ChangeRequest
 from forkserve.supervision.closing import QueueCloser
 from forkserve.supervision.completion import Completion, all_of
+from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage, Warned
 from forkserve.supervision.holding import hold
 from forkserve.supervision.jobqueue import JobQueue
@@ -35,35 +37,21 @@ from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.orphans import OrphanReaper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
-from forkserve.supervision.os.signals import SignalQueue, has_terminal
+from forkserve.supervision.os.signals import SIGNALS, SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
 from forkserve.supervision.reload import Reloader
 from forkserve.supervision.snapshot import WatcherView
+from forkserve.supervision.startup import Startup
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.turns import JobTurns
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.notify import notify
 from forkserve.wording import listed, signal_name
 
-__all__ = ["SIGNALS", "Master"]
-
-SIGNALS: Mapping[int, str] = {
-    signal.SIGTERM: "stop; a second time: shorten what delays it",
-    signal.SIGQUIT: "stop; a second time: shorten what delays it",
-    signal.SIGINT: "stop; a second time: end at once",
-    signal.SIGHUP: "read the configuration again, replace processes one by one",
-    signal.SIGUSR1: "reopen log files",
-    signal.SIGUSR2: "nothing yet",
-    signal.SIGWINCH: "stop the watchers with sockets, keep the sockets; HUP starts them again; at a terminal: nothing",
-    signal.SIGTTIN: "one process more in the first watcher with sockets",
-    signal.SIGTTOU: "one process less there",
-    signal.SIGCHLD: "collect the dead",
-}
-"""What each signal does to the master; any other has its default effect."""
-
+__all__ = ["Master"]
 
 AT_A_TIME = 0.01
-"""Seconds of starting watchers, or of handling ends, at a stretch; then signals and control have their turn."""
+"""Seconds of handling ends at a stretch; then signals and control have their turn."""
 
 BATCH = 4
 """Ends that are recorded together: each may mean the start of a successor, which takes a few milliseconds."""
@@ -93,9 +81,10 @@ class Master:
         self.is_booted = False
         """Whether all that is to be started has once become ready, or was given up."""
         self._turns = JobTurns(loop)
-        self._to_start: list[JobQueue] = []
+        self._startup = Startup(supervisor, loop, self._booted)
         self._to_stop: list[list[JobQueue]] = []
-        self._starts: list[Completion] = []
+        self._hanging_up: Completion | None = None
+        self._is_new = True
         self._stopping: list[JobQueue] = []
         self._ended = Completion()
         self._orphans = OrphanReaper(loop, self._go_on_stopping, supervisor.emit)
@@ -118,13 +107,11 @@ class Master:
     def run(self) -> ExitCode:
         """Start what is to be started, and serve until all is over; returns what the exit status means."""
         self.loop.watch(self._signals.fileno(), selectors.EVENT_READ, lambda _events: self._take_signals())
-        self._to_start = [
-            queue for group in self.supervisor.in_order() for queue in group if queue.watcher.options.autostart
-        ]
-        for queue in self._to_start:
-            queue.watcher.awaits_start = True
-        self._start_next()
-        self.supervisor.settle()
+        if self._is_new:
+            self._startup.begin()
+            self.supervisor.settle()
+        else:  # SIGCHLD may have come before anybody listened
+            self._reap()
         self.loop.run()
         return self.exit_code
 
@@ -136,6 +123,39 @@ class Master:
     def companions(self) -> dict[int, str]:
         """The processes beside this one that are no watcher's, by pid."""
         return self._auxiliaries.names
+
+    def to_data(self, completions: CompletionWriter) -> dict[str, Any]:
+        """Return at which stage it is, as plain data; watchers are names."""
+        return {
+            "state": self.state.value,
+            "exit_code": int(self.exit_code),
+            "started_at": self.started_at,
+            "is_booted": self.is_booted,
+            "observatory": self.observatory.to_data(),
+            "startup": self._startup.to_data(completions),
+            "hanging_up": completions.number(self._hanging_up) if self._hanging_up else None,
+            "to_stop": [_names(group) for group in self._to_stop],
+            "stopping": _names(self._stopping),
+            "ended": completions.number(self._ended),
+            "closing": {str(number): instant for number, instant in self._closer.filled.items()},
+            "orphans": self._orphans.to_data(),
+        }
+
+    def restore(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
+        """Go on where another stood, with watchers that have been read already; `run` then starts nothing."""
+        queues = {queue.watcher.name: queue for queue in self.supervisor}
+        self._is_new, self.started_at = False, data["started_at"]
+        self.state, self.exit_code = MasterState(data["state"]), ExitCode(data["exit_code"])
+        self._to_stop = [[queues[name] for name in group if name in queues] for group in data["to_stop"]]
+        self._stopping = [queues[name] for name in data["stopping"] if name in queues]
+        self._ended = completions[data["ended"]]
+        self._closer.go_on({int(number): instant for number, instant in data["closing"].items()})
+        self._orphans.restore(data["orphans"])
+        self.is_booted = data["is_booted"]
+        self.observatory.restore(data["observatory"])
+        self._startup.restore(data["startup"], completions)
+        if data["hanging_up"] is not None:
+            self._hang_up_with(completions[data["hanging_up"]])
 
     # What control asks.
 
@@ -273,25 +293,12 @@ class Master:
         if self.state is not MasterState.RUNNING:
             self._go_on_stopping()
             return
-        hopeless = () if self._to_start else self.supervisor.hopeless
+        hopeless = () if self._startup.waiting else self.supervisor.hopeless
         if hopeless:
             self.supervisor.emit(GaveUp(reasons=tuple(each.population.last_failure for each in hopeless)))
             codes = {each.population.outlook.code for each in hopeless}
             self.exit_code = ExitCode(codes.pop() or ExitCode.GAVE_UP) if len(codes) == 1 else ExitCode.GAVE_UP
             self._on(MasterTrigger.STOP)
-
-    def _start_next(self) -> None:
-        delay = self.supervisor.config.master.warmup_delay
-        enough = self.loop.now() + AT_A_TIME
-        while self._to_start and self.state is MasterState.RUNNING:
-            queue = self._to_start.pop(0)
-            if not queue.watcher.awaits_start:  # it has been stopped, started or removed meanwhile
-                continue
-            self._starts.append(queue.submit(Start()))
-            if self._to_start and (delay > 0 or self.loop.now() > enough):
-                self.loop.call_later(delay, self._start_next)
-                return
-        all_of(self._starts, "started").when_done(lambda _completion: self._booted())
 
     def _booted(self) -> None:
         if self.state is MasterState.RUNNING and not self.supervisor.hopeless:
@@ -306,9 +313,14 @@ class Master:
         if self.state is not MasterState.RUNNING:
             return
         notify(f"RELOADING=1\nMONOTONIC_USEC={int(self.loop.now() * 1e6)}")
-        self.reloader.request().when_done(self._reloaded)
+        self._hang_up_with(self.reloader.request())
 
-    def _reloaded(self, _completion: Completion) -> None:
+    def _hang_up_with(self, reload: Completion) -> None:
+        self._hanging_up = reload
+        reload.when_done(self._reloaded)
+
+    def _reloaded(self, reload: Completion) -> None:
+        self._hanging_up = None if reload is self._hanging_up else self._hanging_up
         if self.reloader.is_busy or self.state is not MasterState.RUNNING:
             return
         notify("READY=1")
@@ -339,7 +351,7 @@ class Master:
         for effect in effects:
             if effect is Effect.STOP_ALL:
                 notify("STOPPING=1")
-                self._to_start.clear()
+                self._startup.cancel()
                 self._turns.clear()
                 self.reloader.cancel()
                 self.observatory.close()
@@ -392,6 +404,10 @@ class Master:
             self._auxiliaries.close()
             if not self._auxiliaries.pids:
                 self._on(MasterTrigger.CHILDLESS)
+
+
+def _names(queues: Sequence[JobQueue]) -> list[str]:
+    return [queue.watcher.name for queue in queues]
 
 
 def _is_meant(watcher: Watcher, job: Job) -> bool:

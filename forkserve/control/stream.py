@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -41,6 +42,16 @@ class EventHistory:
         self._kept: deque[_Sent] = deque(maxlen=KEPT)
         self._readers: dict[Push, str] = {}
         self.close = bus.subscribe(self._take)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the last number and the events kept, as plain data."""
+        kept = [[each.number, each.watcher, each.data.decode()] for each in self._kept]
+        return {"last": self._last, "kept": kept}
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Go on where another stood: numbers go up, and what a client has not seen yet can still be asked for."""
+        self._last = data["last"]
+        self._kept.extend(_Sent(number, watcher, text.encode()) for number, watcher, text in data["kept"])
 
     def _take(self, event: Event) -> None:
         self._last += 1

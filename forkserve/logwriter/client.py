@@ -11,11 +11,14 @@ import contextlib
 import os
 import socket
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from forkserve.config.model import StreamOptions
-from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, pack, unpack
+from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, captured_from, pack, unpack
 from forkserve.logwriter.server import write_logs
+from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.fork_function import fork_companion
 
 __all__ = ["Output", "Streams"]
@@ -59,6 +62,36 @@ class Streams:
         self._unsent: deque[tuple[bytes, int | None]] = deque()
         self._ended: set[int] = set()
         """Reading ends of processes that have gone before the writer had taken them: closed as soon as it has."""
+
+    def to_data(self) -> dict[str, Any]:
+        """Return what is held as plain data: the writer and its pipes outlive an exec of the master."""
+        return {
+            "folder": self._folder,
+            "pid": self.pid,
+            "fd": descriptor(self.fileno()),
+            "held": {
+                str(pid): [[captured.facts(), descriptor(reading)] for captured, reading in each]
+                for pid, each in self._held.items()
+            },
+            "unsent": [[data.decode(), descriptor(-1 if fd is None else fd)] for data, fd in self._unsent],
+            "ended": [descriptor(fd) for fd in sorted(self._ended)],
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Streams:
+        """Return what another has held, with the same writer."""
+        streams = cls()
+        streams._folder, streams.pid = data["folder"], data["pid"]
+        fd = number_of(data["fd"])
+        streams._socket = None if fd < 0 else socket.socket(fileno=fd)
+        streams._held = {
+            int(pid): [(captured_from(facts), number_of(reading)) for facts, reading in each]
+            for pid, each in data["held"].items()
+        }
+        unsent = [(text.encode(), number_of(fd)) for text, fd in data["unsent"]]
+        streams._unsent = deque((text, None if fd < 0 else fd) for text, fd in unsent)
+        streams._ended = {number_of(each) for each in data["ended"]}
+        return streams
 
     def open(self, stdout: StreamOptions | None, stderr: StreamOptions | None) -> Output:
         """Make the pipes for one process; raises OSError when descriptors or processes have run out.

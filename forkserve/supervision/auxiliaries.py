@@ -7,8 +7,8 @@ that fails it is said, and supervision goes on without until a later start tries
 from __future__ import annotations
 
 import selectors
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
@@ -53,8 +53,13 @@ class Attendant(Protocol):
 class AuxiliaryProcesses:
     """Stands between the watchers and the companions; its methods are what `SpawnServices` wants."""
 
-    def __init__(self, loop: Loop, emit: Callable[[Event], None], *, mark: str = "") -> None:
-        """`mark` is how a variable begins that our processes alone have, see `Guard`."""
+    def __init__(
+        self, loop: Loop, emit: Callable[[Event], None], *, mark: str = "", data: Mapping[str, Any] | None = None
+    ) -> None:
+        """`mark` is how a variable begins that our processes alone have, see `Guard`.
+
+        With `data`, it goes on with the companions of another.
+        """
         self._loop = loop
         self._mark = mark
         self._emit = emit
@@ -67,8 +72,36 @@ class AuxiliaryProcesses:
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
         self._guard_again = 0.0
+        self._restart_at: float | None = None
         self._closing: set[int] | None = None
-        self._post_guard()
+        if data is None:
+            self._post_guard()
+        else:
+            self._restore(data)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return what it stands on as plain data."""
+        return {
+            "streams": self._streams.to_data(),
+            "guard": None if self._guard is None else self._guard.to_data(),
+            "groups": {str(pgid): list(each) for pgid, each in self._groups.items()},
+            "writer_began": self._writer_began,
+            "delay": self._delay,
+            "guard_again": self._guard_again,
+            "restart_at": self._restart_at,
+            "closing": None if self._closing is None else sorted(self._closing),
+        }
+
+    def _restore(self, data: Mapping[str, Any]) -> None:
+        self._streams = Streams.from_data(data["streams"])
+        self._guard = None if data["guard"] is None else Guard.from_data(data["guard"])
+        self._groups = {int(pgid): (signum, grace) for pgid, (signum, grace) in data["groups"].items()}
+        self._writer_began, self._delay = data["writer_began"], data["delay"]
+        self._guard_again = data["guard_again"]
+        self._closing = None if data["closing"] is None else set(data["closing"])
+        self._watch_streams()
+        if data["restart_at"] is not None:
+            self._restart_streams_at(data["restart_at"])
 
     @property
     def pids(self) -> frozenset[int]:
@@ -81,6 +114,10 @@ class AuxiliaryProcesses:
         """Start a process that looks after itself, and tell it what it cannot see, to the end."""
         self._attendants.append(attendant)
         attendant.start()
+
+    def look_after(self, attendant: Attendant) -> None:
+        """Tell a process what it cannot see, to the end; it runs already."""
+        self._attendants.append(attendant)
 
     @property
     def names(self) -> dict[int, str]:
@@ -152,7 +189,7 @@ class AuxiliaryProcesses:
             is_young = self._loop.now() - self._writer_began < YOUNG
             self._delay = min(max(2 * self._delay, BACKOFF), LONGEST_BACKOFF) if is_young else 0.0
             self._emit(AuxiliaryReplaced(auxiliary="log writer", pid=pid, delay=self._delay))
-            self._loop.call_later(self._delay, self._restart_streams)
+            self._restart_streams_at(self._loop.now() + self._delay)
 
     def close(self) -> None:
         """Send all home: they end by themselves, and `pids` is empty when they have been reaped."""
@@ -178,7 +215,12 @@ class AuxiliaryProcesses:
         for pgid, (stop_signal, grace) in self._groups.items():
             self._guard.began(pgid, stop_signal, grace)
 
+    def _restart_streams_at(self, instant: float) -> None:
+        self._restart_at = instant
+        self._loop.call_at(instant, self._restart_streams)
+
     def _restart_streams(self) -> None:
+        self._restart_at = None
         if self._closing is not None or self._streams.pid is not None:
             return
         self._writer_began = self._loop.now()

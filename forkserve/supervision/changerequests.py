@@ -6,6 +6,7 @@ Rules: data, and the one rule of the line: readings of the file that wait behind
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from forkserve.config.editing import ConfigEdit
@@ -57,6 +58,14 @@ class ChangeRequests:
     def take(self) -> ChangeRequest | None:
         """Return the first, which waits no more."""
         return self._waiting.popleft() if self._waiting else None
+
+    def __iter__(self) -> Iterator[ChangeRequest]:
+        """Iterate over them, the first first."""
+        return iter(tuple(self._waiting))
+
+    def go_on(self, waiting: Iterable[ChangeRequest]) -> None:
+        """Have these wait, as another had them."""
+        self._waiting.extend(waiting)
 
     def clear(self) -> list[Completion]:
         """Forget all; returns their completions."""

@@ -11,7 +11,7 @@ start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from forkserve.socketpool import SocketPool
@@ -46,6 +46,11 @@ class QueueCloser:
             if listener is not None and listener.is_ours and listener.is_open and number not in self.filled:
                 listener.seal()
                 self.filled[number] = self.loop.now()
+        self._arm()
+
+    def go_on(self, filled: Mapping[int, float]) -> None:
+        """Go on where another stood."""
+        self.filled = dict(filled)
         self._arm()
 
     def close(self) -> None:

@@ -13,11 +13,16 @@ __all__ = ["Completion", "all_of"]
 
 
 class Completion:
-    """Pending, then either `result`, a line that says what was done, or `error`, that says why not."""
+    """Pending, then either `result`, a line that says what was done, or `error`, that says why not.
 
-    def __init__(self) -> None:
+    `parts` are those of which it is made by `all_of`, and `text` its result when all of them have succeeded.
+    """
+
+    def __init__(self, parts: Sequence[Completion] = (), text: str = "") -> None:
         self.result: str | None = None
         self.error: ForkserveError | None = None
+        self.parts = tuple(parts)
+        self.text = text
         self._callbacks: list[Callable[[Completion], None]] = []
 
     @property
@@ -51,6 +56,22 @@ class Completion:
         elif other.result is not None:
             self.succeed(other.result)
 
+    def consist_of(self, parts: Sequence[Completion]) -> None:
+        """Be done when all of these are."""
+        self.parts = tuple(parts)
+        for each in self.parts:
+            each.when_done(self.look_at_parts)
+
+    def look_at_parts(self, _part: Completion | None = None) -> None:
+        """Complete it if all its parts are done; called whenever one is."""
+        if not all(each.done for each in self.parts):
+            return
+        errors = [str(each.error) for each in self.parts if each.error is not None]
+        if errors:
+            self.fail(ForkserveError("\n".join(errors)))
+        else:
+            self.succeed(self.text)
+
     def _call(self) -> None:
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
@@ -59,21 +80,8 @@ class Completion:
 
 def all_of(completions: Sequence[Completion], result: str) -> Completion:
     """Return a completion that is done when all are: with `result`, or with all their errors, a line each."""
-    together = Completion()
-    left = len(completions)
-
-    def one_less(_completion: Completion) -> None:
-        nonlocal left
-        left -= 1
-        if left <= 0:
-            errors = [str(each.error) for each in completions if each.error is not None]
-            if errors:
-                together.fail(ForkserveError("\n".join(errors)))
-            else:
-                together.succeed(result)
-
-    for each in completions:
-        each.when_done(one_less)
+    together = Completion(text=result)
+    together.consist_of(completions)
     if not completions:
         together.succeed(result)
     return together

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from forkserve.config.model import Config
 from forkserve.config.options import differing
 from forkserve.errors import ControlError
 from forkserve.socketpool import SocketChange
+from forkserve.supervision.changerequests import ChangeRequest
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import Event, WatcherAdded, WatcherUpdated
@@ -23,6 +25,8 @@ from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 
 __all__ = [
+    "ChangePhase",
+    "ChangeProgress",
     "ConfigChange",
     "Stand",
     "Undo",
@@ -84,6 +88,34 @@ class ConfigChange:
     def before(self, name: str) -> Undo | None:
         """Return what a watcher goes back to, None for one that is not changed."""
         return next((each for each in self.undo if each.name.lower() == name.lower()), None)
+
+
+class ChangePhase(Enum):
+    """How far a change is."""
+
+    IDLE = "idle"
+    READING = "reading"
+    APPLYING = "applying"
+    DRAINING = "draining"
+    REMOVING = "removing"
+    TAKING_BACK = "taking back"
+
+
+@dataclass(slots=True)
+class ChangeProgress:
+    """How far a change has come that was `asked` for; `tickets` are the jobs it waits for, by watcher, and `leftovers`
+    those of a change that is taken back; `why` is what has failed; `insisted` that what could not be put back was
+    stopped and started.
+    """
+
+    phase: ChangePhase = ChangePhase.IDLE
+    asked: ChangeRequest = field(default_factory=ChangeRequest)
+    change: ConfigChange | None = None
+    commands: Mapping[str, ProcessTemplate] = field(default_factory=dict)
+    tickets: dict[str, Completion] = field(default_factory=dict)
+    leftovers: dict[str, Completion] = field(default_factory=dict)
+    why: str = ""
+    insisted: bool = False
 
 
 def plan_change(

@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+import msgspec
 
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import Event, OrphanFound, Warned
@@ -39,6 +42,23 @@ class OrphanReaper:
         self._again = again
         self._blind_since: float | None = None
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return how far the last round is, as plain data."""
+        return {
+            "told": sorted(self.told),
+            "kills": self.kills,
+            "deadline": msgspec.to_builtins(self.deadline),
+            "blind_since": self._blind_since,
+        }
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Go on where another stood."""
+        self.told, self.kills = set(data["told"]), data["kills"]
+        self.deadline = msgspec.convert(data["deadline"], Deadline | None)
+        self._blind_since = data["blind_since"]
+        if self.deadline is not None:
+            self._loop.call_at(self.deadline.instant, self._kill)
 
     def close(self) -> None:
         """Give up the descriptor that is kept for the last round."""

@@ -116,6 +116,11 @@ class Process:
         return self.state is ProcessState.READY
 
     @property
+    def is_probed(self) -> bool:
+        """True while it is asked, again and again, whether it serves."""
+        return bool(self.probe) and self.state is ProcessState.SPAWNING and not self.is_asked_to_end
+
+    @property
     def is_asked_to_end(self) -> bool:
         """True once we have told it to stop, or have killed it, or are about to."""
         return self.end_at is not None or self.state in (ProcessState.DRAINING, ProcessState.KILLING)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from enum import Enum
 
 from forkserve.config.editing import EditedSource
 from forkserve.config.load import ConfigSource
@@ -27,6 +26,8 @@ from forkserve.supervision.changerequests import ChangeRequest, ChangeRequests
 from forkserve.supervision.command import ProcessTemplate, mixed_readers
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.configchange import (
+    ChangePhase,
+    ChangeProgress,
     ConfigChange,
     change_watcher,
     differences,
@@ -56,45 +57,32 @@ _TICK = 0.02
 """Seconds between two looks at a queue that runs empty; no event tells of that."""
 
 
-class ChangePhase(Enum):
-    """How far a change is."""
-
-    IDLE = "idle"
-    READING = "reading"
-    APPLYING = "applying"
-    DRAINING = "draining"
-    REMOVING = "removing"
-    TAKING_BACK = "taking back"
-
-
 class Reloader:
     """The change of the configuration that is under way, if there is one."""
 
     def __init__(
         self, supervisor: Supervisor, source: ConfigSource, loop: Loop, *, timeout: float = READING_TIMEOUT
     ) -> None:
-        self.phase = ChangePhase.IDLE
-        self.change: ConfigChange | None = None
+        self.progress = ChangeProgress()
+        self.waiting = ChangeRequests()
         self.retirement = Retirement(supervisor.pool, supervisor.processes, supervisor.emit, awaited=self._awaited)
         self._rereading = Rereading(supervisor, self.retirement)
         self._supervisor = supervisor
         self.source = source
         self._loop = loop
         self._timeout = timeout
-        self._asked = ChangeRequest()
         self._aside: Aside[Preparation] | None = None
-        self._tickets: dict[str, Completion] = {}
-        self._commands: Mapping[str, ProcessTemplate] = {}
-        self._why = ""
-        self._waiting = ChangeRequests()
         self._timer: Timer | None = None
-        self._leftovers: dict[str, Completion] = {}
-        self._insisted = False
+
+    @property
+    def phase(self) -> ChangePhase:
+        """How far the change is."""
+        return self.progress.phase
 
     @property
     def is_busy(self) -> bool:
         """True while a change is under way, or asked for."""
-        return self.phase is not ChangePhase.IDLE or bool(self._waiting)
+        return self.progress.phase is not ChangePhase.IDLE or bool(self.waiting)
 
     def request(self, *, processes: bool = True) -> Completion:
         """Read the configuration again and change what differs; with `processes`, replace the unchanged ones as well.
@@ -106,7 +94,7 @@ class Reloader:
     def ask(self, wanted: ChangeRequest) -> Completion:
         """Make a change when those before it are over; the completion fails as that of `request` does."""
         if self.is_busy:
-            return self._waiting.add(wanted)
+            return self.waiting.add(wanted)
         completion = wanted.ask()
         self._begin(wanted)
         return completion
@@ -121,15 +109,13 @@ class Reloader:
         if self._aside is not None:
             self._aside.cancel()
             self._aside = None
-        self.phase, self.change = ChangePhase.IDLE, None
-        self._tickets.clear()
-        self._leftovers.clear()
-        for completion in (*self._asked.completions, *self._waiting.clear()):
+        ended, self.progress = self.progress, ChangeProgress()
+        for completion in (*ended.asked.completions, *self.waiting.clear()):
             completion.fail(ControlError("forkserve is stopping"))
 
     def hold(self, process: Process) -> bool:
         """Tell whether a process that has been replaced must go on reading for a while; see `Retirement`."""
-        return self.phase is not ChangePhase.IDLE and self.retirement.hold(process)
+        return self.progress.phase is not ChangePhase.IDLE and self.retirement.hold(process)
 
     def look(self) -> None:
         """Move the change on, if it is time; called after every event."""
@@ -143,54 +129,60 @@ class Reloader:
         with Barrier(self._supervisor.emit, "the change of the configuration"):
             yield
             is_through = True
-        if not is_through and self.phase is not ChangePhase.IDLE:
+        if not is_through and self.progress.phase is not ChangePhase.IDLE:
             self._end(ForkserveError("a bug in forkserve; its log says more"))
 
     def _look(self) -> None:
-        if self.phase is ChangePhase.APPLYING:
+        if self.progress.phase is ChangePhase.APPLYING:
             self._judge()
-        if self.phase is ChangePhase.DRAINING and self.retirement.is_drained(self._loop.now()):
+        if self.progress.phase is ChangePhase.DRAINING and self.retirement.is_drained(self._loop.now()):
             self._remove_the_rest()
-        if self.phase is ChangePhase.TAKING_BACK and self._is_through and not self._insisted:
+        if self.progress.phase is ChangePhase.TAKING_BACK and self._is_through and not self.progress.insisted:
             self._insist()
-        if self.phase in (ChangePhase.REMOVING, ChangePhase.TAKING_BACK) and self._is_through:
+        if self.progress.phase in (ChangePhase.REMOVING, ChangePhase.TAKING_BACK) and self._is_through:
             self._finish()
         self._let_go()
         again = self._rereading.read_on(self._loop.now())
         self.retirement.close_unread(self._rereading.needed)
-        if self.phase is ChangePhase.IDLE:
+        if self.progress.phase is ChangePhase.IDLE:
             self.retirement.let_unwanted_go(queues_wanted(self._supervisor))
-        if self.phase is ChangePhase.DRAINING or self.retirement.held:
+        if self.progress.phase is ChangePhase.DRAINING or self.retirement.held:
             self._come_back(_TICK)
         elif again is not None:
             self._come_back(again)
 
     @property
     def _is_through(self) -> bool:
-        underway = (*self._tickets.items(), *self._leftovers.items())
+        underway = (*self.progress.tickets.items(), *self.progress.leftovers.items())
         return all(each.done or self._goes_on_alone(name) for name, each in underway)
 
     def _awaited(self) -> frozenset[int]:
-        return frozenset() if self.change is None else queues_awaited(self._supervisor, self.change.leaving)
+        change = self.progress.change
+        return frozenset() if change is None else queues_awaited(self._supervisor, change.leaving)
 
     # Reading.
 
     def _begin(self, asked: ChangeRequest) -> None:
-        self._asked = asked
-        self.phase = ChangePhase.READING
+        self.progress = ChangeProgress(ChangePhase.READING, asked)
+        self.read()
+
+    def read(self) -> None:
+        """Have a helper read the configuration of the change that is under way, at first or once more."""
+        asked = self.progress.asked
         source = self.source if asked.edit is None else EditedSource(self._supervisor.in_force, asked.edit)
         try:
             self._aside = run_aside(
                 self._loop,
                 lambda: prepare_config(source),
-                self._take,
+                self.take,
                 title="forkserve: reading the configuration",
                 timeout=self._timeout,
             )
         except OSError as error:
             self._refuse(ForkserveError(f"no process can be started to read the configuration: {error.strerror}"))
 
-    def _take(self, outcome: Preparation | Exception) -> None:
+    def take(self, outcome: Preparation | Exception) -> None:
+        """Take over what the helper has read, or refuse it."""
         self._aside = None
         with self._barrier():
             self._taken(outcome)
@@ -202,7 +194,7 @@ class Reloader:
             self._refuse(outcome)
             return
         try:
-            change, wanted, commands = plan_change(self._supervisor, outcome, self._asked.may_replace)
+            change, wanted, commands = plan_change(self._supervisor, outcome, self.progress.asked.may_replace)
         except ForkserveError as error:
             self._refuse(error)
             return
@@ -210,7 +202,7 @@ class Reloader:
 
     def _refuse(self, error: Exception) -> None:
         refused = error if isinstance(error, ForkserveError) else ForkserveError(f"{type(error).__name__}: {error}")
-        if self._asked.edit is None:
+        if self.progress.asked.edit is None:
             self._supervisor.emit(ConfigRefused(reason=_in_one_line(refused)))
         self._end(refused)
 
@@ -218,7 +210,8 @@ class Reloader:
 
     def _apply(self, change: ConfigChange, wanted: Plan, commands: Mapping[str, ProcessTemplate]) -> None:
         supervisor = self._supervisor
-        self.phase, self.change, self._commands = ChangePhase.APPLYING, change, commands
+        progress = self.progress
+        progress.phase, progress.change, progress.commands = ChangePhase.APPLYING, change, commands
         self.retirement.remember(watcher.command for watcher in supervisor.watchers)
         supervisor.pool.commit(change.sockets)
         supervisor.config = change.new
@@ -231,24 +224,24 @@ class Reloader:
         for each in sorted(wanted.kept, key=lambda each: -each.options.priority):
             name = each.options.name
             found = change_watcher(
-                supervisor.queue(name), each, commands[name.lower()], processes=self._asked.processes
+                supervisor.queue(name), each, commands[name.lower()], processes=self.progress.asked.processes
             )
             if found is not None:
                 tickets[name] = found
         for options in sorted(wanted.added, key=lambda each: -each.priority):
             queue = supervisor.add(commands[options.name.lower()])
-            if options.autostart and self._asked.starts:
+            if options.autostart and self.progress.asked.starts:
                 tickets[options.name] = queue.submit(Start())
         supervisor.arrange([options.name for options in change.new.watchers])
-        self._tickets = tickets
+        self.progress.tickets = tickets
         self.look()
 
     def _tell(self, change: ConfigChange, wanted: Plan) -> None:
         supervisor = self._supervisor
-        supervisor.emit(ConfigRead(changes=summary(wanted, change), by_control=self._asked.edit is not None))
+        supervisor.emit(ConfigRead(changes=summary(wanted, change), by_control=self.progress.asked.edit is not None))
         for event in differences(wanted):
             supervisor.emit(event)
-        for warning in (*change.new.warnings, *mixed_readers(self._commands.values(), change.new.sockets)):
+        for warning in (*change.new.warnings, *mixed_readers(self.progress.commands.values(), change.new.sockets)):
             supervisor.emit(Warned(message=warning))
         for name in wanted.restart:
             supervisor.emit(RestartNeeded(option=name))
@@ -259,19 +252,19 @@ class Reloader:
 
     def _judge(self) -> None:
         """Decide whether the change has failed, is through, or needs more time."""
-        change = self.change
+        change = self.progress.change
         assert change is not None
-        failed = {name: each for name, each in self._tickets.items() if each.error is not None}
+        failed = {name: each for name, each in self.progress.tickets.items() if each.error is not None}
         for name, each in tuple(failed.items()):
             if self._was_stopped(name) or (name in change.added and isinstance(each.error, Superseded)):
                 del failed[name]
         vetoes = {name: each for name, each in failed.items() if change.has_veto(name)}
         if vetoes:
-            self._why = "\n".join(str(each.error) for each in vetoes.values())
+            self.progress.why = "\n".join(str(each.error) for each in vetoes.values())
             self._take_back(change, frozenset(failed))
         elif self._is_through:
-            self._why = "\n".join(str(each.error) for each in failed.values())
-            self.phase = ChangePhase.DRAINING
+            self.progress.why = "\n".join(str(each.error) for each in failed.values())
+            self.progress.phase = ChangePhase.DRAINING
             for name in failed:
                 self._go_on_with(change, name)
             self._supervisor.pool.show()
@@ -279,7 +272,7 @@ class Reloader:
 
     def _go_on_with(self, change: ConfigChange, name: str) -> None:
         """Have a watcher that has failed without a veto run its new command, by its own rules."""
-        before, command = change.before(name), self._commands[name.lower()]
+        before, command = change.before(name), self.progress.commands[name.lower()]
         if before is not None and before.replaced:
             wanted = command.options.numprocesses
             is_resized = before.command.options.numprocesses != wanted
@@ -290,63 +283,65 @@ class Reloader:
         watcher = self._supervisor.queue(name).watcher
         if watcher.up:
             return False
-        watcher.adopt(self._commands[name.lower()])
+        command = self.progress.commands.get(name.lower())
+        if command is not None:  # else it is on its way out
+            watcher.adopt(command)
         return True
 
     def _goes_on_alone(self, name: str) -> bool:
         """Tell whether a watcher that did not serve is tried again and again: its rules end that, and nothing waits."""
-        assert self.change is not None
-        stood = self.change.stand(name)
+        assert self.progress.change is not None
+        stood = self.progress.change.stand(name)
         watchers = {each.name.lower(): each for each in self._supervisor.watchers}
         watcher = watchers.get(name.lower())
         return watcher is not None and not stood.served and watcher.population.failures > stood.failures
 
     def _remove_the_rest(self) -> None:
-        assert self.change is not None
-        self.phase = ChangePhase.REMOVING
-        removed = {name: self._supervisor.remove(name) for name in self.change.leaving}
-        self._tickets = {name: each for name, each in self._tickets.items() if each.done} | removed
+        assert self.progress.change is not None
+        self.progress.phase = ChangePhase.REMOVING
+        removed = {name: self._supervisor.remove(name) for name in self.progress.change.leaving}
+        self.progress.tickets = {name: each for name, each in self.progress.tickets.items() if each.done} | removed
 
     # Taking back.
 
     def _take_back(self, change: ConfigChange, failed: frozenset[str]) -> None:
         supervisor = self._supervisor
-        self.phase = ChangePhase.TAKING_BACK
-        self._insisted = False
-        self.retirement.remember(self._commands.values())
+        self.progress.phase = ChangePhase.TAKING_BACK
+        self.progress.insisted = False
+        self.retirement.remember(self.progress.commands.values())
         supervisor.pool.take_back(change.sockets)
         supervisor.config = change.old
         logging.getLogger("forkserve").setLevel(change.old.master.loglevel.upper())
         # what goes on still of the change is waited for as well: the next change finds nothing of it
-        self._leftovers, self._tickets = self._tickets, {}
+        self.progress.leftovers, self.progress.tickets = self.progress.tickets, {}
         for name in change.added:
-            self._tickets[name] = supervisor.remove(name)
+            self.progress.tickets[name] = supervisor.remove(name)
         for undo in change.undo:
             found = put_back(supervisor, undo, has_failed=undo.name in failed)
             if found is not None:
-                self._tickets[undo.name] = found
+                self.progress.tickets[undo.name] = found
         supervisor.arrange([options.name for options in change.old.watchers])
         self.retirement.seal(self._loop.now())
 
     def _insist(self) -> None:
         """Stop and start those whose processes could not be replaced by those of before."""
-        assert self.change is not None
-        self._insisted = True
-        for undo in self.change.undo:
-            ticket = self._tickets.get(undo.name)
+        assert self.progress.change is not None
+        self.progress.insisted = True
+        for undo in self.progress.change.undo:
+            ticket = self.progress.tickets.get(undo.name)
             if undo.removed or ticket is None or ticket.error is None:
                 continue
-            self._why = f"{self._why}\n{ticket.error}"
+            self.progress.why = f"{self.progress.why}\n{ticket.error}"
             stopped = insist(self._supervisor.queue(undo.name), undo.command, undo.target)
             if stopped is not None:
-                self._tickets[undo.name] = stopped
+                self.progress.tickets[undo.name] = stopped
 
     # The end.
 
     def _finish(self) -> None:
-        change, why = self.change, self._why
+        change, why = self.progress.change, self.progress.why
         assert change is not None
-        if self.phase is ChangePhase.TAKING_BACK:
+        if self.progress.phase is ChangePhase.TAKING_BACK:
             back = tuple(each.name for each in change.undo)
             event = ReloadTakenBack(watchers=back, reason=why.replace("\n", "; "))
             self._supervisor.emit(event)
@@ -355,21 +350,19 @@ class Reloader:
             self._end(ForkserveError(why) if why else None)
 
     def _end(self, error: ForkserveError | None) -> None:
-        asked, self._asked = self._asked, ChangeRequest()
-        self.phase, self.change, self._why = ChangePhase.IDLE, None, ""
-        self._tickets, self._leftovers = {}, {}
+        ended, self.progress = self.progress, ChangeProgress()
         self._supervisor.pool.show()
-        following = self._waiting.take()
+        following = self.waiting.take()
         if following is not None:
             self._begin(following)
-        for completion in asked.completions:
+        for completion in ended.asked.completions:
             if error is None:
-                completion.succeed(asked.done)
+                completion.succeed(ended.asked.done)
             else:
                 completion.fail(error)
 
     def _let_go(self) -> None:
-        undecided = self.phase in (ChangePhase.READING, ChangePhase.APPLYING, ChangePhase.TAKING_BACK)
+        undecided = self.progress.phase in (ChangePhase.READING, ChangePhase.APPLYING, ChangePhase.TAKING_BACK)
         for pid in self.retirement.to_let_go(self._loop.now(), undecided=undecided):
             for watcher in self._supervisor.watchers:
                 watcher.let_go(pid)

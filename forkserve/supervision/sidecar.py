@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from forkserve.supervision.command import NOT_INHERITED
 from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event
@@ -39,12 +40,35 @@ class Sidecar:
         self._kernel = Kernel()
         self._delay = 0.0
         self._began = 0.0
+        self._again_at: float | None = None
         self._timer: Timer | None = None
         self._closing = False
 
+    def to_data(self) -> dict[str, Any]:
+        """Return it as plain data: the program outlives an exec of the master."""
+        return {
+            "name": self.name,
+            "argv": list(self._argv),
+            "pid": self.pid,
+            "delay": self._delay,
+            "began": self._began,
+            "again_at": self._again_at,
+            "closing": self._closing,
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], loop: Loop, emit: Callable[[Event], None]) -> Sidecar:
+        """Return a sidecar that looks after the same program."""
+        sidecar = cls(data["name"], data["argv"], loop, emit)
+        sidecar.pid, sidecar._delay, sidecar._began = data["pid"], data["delay"], data["began"]
+        sidecar._closing = data["closing"]
+        if data["again_at"] is not None and not sidecar._closing:
+            sidecar._start_at(data["again_at"])
+        return sidecar
+
     def start(self) -> None:
         """Start it; a start that fails is told, and tried again later."""
-        self._timer = None
+        self._timer = self._again_at = None
         self._began = self._loop.now()
         env = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         try:
@@ -84,7 +108,11 @@ class Sidecar:
     def _again(self) -> None:
         is_young = self._loop.now() - self._began < YOUNG
         self._delay = min(max(2 * self._delay, BACKOFF), LONGEST_BACKOFF) if is_young else 0.0
-        self._timer = self._loop.call_later(self._delay, self.start)
+        self._start_at(self._loop.now() + self._delay)
+
+    def _start_at(self, instant: float) -> None:
+        self._again_at = instant
+        self._timer = self._loop.call_at(instant, self.start)
 
     def _reported(self, report: int) -> None:
         outcome = self._kernel.outcome(report)

@@ -1,7 +1,6 @@
 """The sockets as plain data, and back: queues by number with their descriptors, those that are retired among them.
 
-Rules: as for `state`; descriptors are their numbers, instants those of the monotonic clock. A change of the
-configuration that is under way is not written: an upgrade waits for its end, as a second change does.
+Rules: as for `state`. A change of the configuration that is under way is in `reloadstate`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import msgspec
 from forkserve.config.model import SocketOptions
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.retirement import Retirement
+from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.listeners import BindTarget, BoundListener
 from forkserve.unix.socketfiles import SocketFile
 
@@ -28,6 +28,7 @@ def pool_to_data(pool: SocketPool) -> Data:
     return {
         "numbers": dict(pool.numbers),
         "last": pool.last,
+        "hidden": sorted(pool.hidden),
         "queues": {str(number): _from_listener(each) for number, each in pool.queues.items()},
     }
 
@@ -36,7 +37,7 @@ def pool_from_data(data: Data) -> SocketPool:
     """Return a pool of the same queues, whose descriptors this process has open."""
     pool = SocketPool(())
     pool.queues = {int(number): _to_listener(each) for number, each in data["queues"].items()}
-    pool.numbers, pool.last = dict(data["numbers"]), data["last"]
+    pool.numbers, pool.last, pool.hidden = dict(data["numbers"]), data["last"], set(data["hidden"])
     return pool
 
 
@@ -44,12 +45,14 @@ def retirement_to_data(retirement: Retirement) -> Data:
     """Return which queues run empty since when, and which processes read them."""
     sealed = {str(number): instant for number, instant in retirement.sealed.items()}
     origins = {str(number): sorted(pairs) for number, pairs in retirement.origins.items()}
-    return {"sealed": sealed, "held": sorted(retirement.held), "origins": origins}
+    filled = {str(number): instant for number, instant in retirement.filled.items()}
+    return {"sealed": sealed, "filled": filled, "held": sorted(retirement.held), "origins": origins}
 
 
 def retirement_from_data(data: Data, retirement: Retirement) -> None:
     """Go on where another stood."""
     retirement.sealed = {int(number): instant for number, instant in data["sealed"].items()}
+    retirement.filled = {int(number): instant for number, instant in data["filled"].items()}
     retirement.held = set(data["held"])
     retirement.origins = {
         int(number): frozenset((watcher, name) for watcher, name in pairs) for number, pairs in data["origins"].items()
@@ -62,14 +65,15 @@ def _from_listener(listener: BoundListener) -> Data:
         "target": msgspec.to_builtins(listener.target),
         "file": msgspec.to_builtins(listener.file),
         "v6only": listener.v6only,
-        "fd": listener.fd,
+        "fd": descriptor(listener.fd),
         "kind": (int(listener.socket.family), int(listener.socket.type)),
     }
 
 
 def _to_listener(data: Data) -> BoundListener:
-    if data["fd"] >= 0:
-        sock = socket.socket(fileno=data["fd"])
+    fd = number_of(data["fd"])
+    if fd >= 0:
+        sock = socket.socket(fileno=fd)
     else:  # it was let go, and is bound again when somebody asks for it
         sock = socket.socket(*data["kind"])
         sock.close()

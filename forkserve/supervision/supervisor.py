@@ -55,10 +55,10 @@ class Supervisor:
         self.config = config
         self.pool = pool
         self._services = services
-        self._inherited = inherited
+        self.inherited = inherited
         self._queues: dict[str, JobQueue] = {}
         self._dirty: dict[str, Watcher] = {}
-        self._dependencies = Dependencies(self._queues, services.emit)
+        self.dependencies = Dependencies(self._queues, services.emit)
         self.on_settled: Callable[[], None] = lambda: None
         commands = [self.command(options, config, pool.numbers, credentials_of(options)) for options in config.watchers]
         for command in commands:
@@ -95,14 +95,14 @@ class Supervisor:
     def in_order(self) -> list[list[JobQueue]]:
         """Return the queues in groups that start together, by what they come after and by priority."""
         priorities = {name: queue.watcher.options.priority for name, queue in self._queues.items()}
-        return [[self._queues[name] for name in names] for names in groups(priorities, self._dependencies.after())]
+        return [[self._queues[name] for name in names] for names in groups(priorities, self.dependencies.after())]
 
     def command(
         self, options: WatcherOptions, config: Config, numbers: Mapping[str, int], credentials: Credentials | None
     ) -> ProcessTemplate:
         """Return the command of a watcher, with the queues that its sockets are; raises ConfigError."""
         by_name = {socket.name: numbers[socket.name.lower()] for socket in config.sockets}
-        return prepare(options, by_name, inherited=self._inherited, credentials=credentials)
+        return prepare(options, by_name, inherited=self.inherited, credentials=credentials)
 
     def add(self, command: ProcessTemplate) -> JobQueue:
         """Take in a watcher, stopped; one that is leaving under this name is kept, with the new command."""
@@ -114,7 +114,7 @@ class Supervisor:
             queue.watcher.target = command.options.numprocesses
             return queue
         watcher = Watcher(command, self._services, self.changed)
-        watcher.awaited = partial(self._dependencies.awaited_by, watcher)
+        watcher.awaited = partial(self.dependencies.awaited_by, watcher)
         queue = self._queues[name] = JobQueue(watcher)
         return queue
 
@@ -215,7 +215,7 @@ class Supervisor:
             with self._barrier(f"the deadlines of {watcher.name}"):
                 watcher.arm()
             with self._barrier(f"what comes after {watcher.name}"):
-                for each in self._dependencies.settled(watcher):
+                for each in self.dependencies.settled(watcher):
                     self.changed(each)
 
     def _forget_gone(self) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from forkserve.supervision.completion import Completion, all_of
+from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobqueue import JobQueue
 from forkserve.supervision.jobs import Job
 from forkserve.supervision.os.loop import Loop
@@ -36,13 +36,13 @@ class JobTurns:
 
     def submit_all(self, queues: Sequence[JobQueue], job: Job, result: str) -> Completion:
         """Submit a job to each; the completion is done when all are."""
-        whole = Completion()
+        whole = Completion(text=result)
         taken: list[Completion] = []
 
         def take(queue: JobQueue) -> None:
             taken.append(queue.submit(job))
             if len(taken) == len(queues):
-                all_of(taken, result).when_done(whole.follow)
+                whole.consist_of(taken)
 
         self.each(queues, take)
         if not queues:
@@ -63,6 +63,11 @@ class JobTurns:
             for act in before:
                 act()
         return queue.submit(job)
+
+    def take_all(self) -> None:
+        """Submit all that waits, at once: before this program gives way to another."""
+        while self._waiting:
+            self._waiting.popleft()[1]()
 
     def clear(self) -> None:
         """Drop what waits; its completions stay open."""

@@ -16,14 +16,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import itertools
 import logging
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.notify import NotifySocket
 from forkserve.unix.privileges import Credentials
 
@@ -52,7 +53,7 @@ class NotifyFolder:
     """
 
     def __init__(self, among: Sequence[str] | None = None) -> None:
-        self._numbers = itertools.count(1)
+        self._made = 0
         self._is_open_to_others = False
         self._path, self._lock = "", -1
         for place in places() if among is None else among:
@@ -66,12 +67,31 @@ class NotifyFolder:
                 "no folder for notify sockets can be made; those in the abstract name space are open to all users"
             )
 
+    def to_data(self) -> dict[str, Any]:
+        """Return it as plain data: folder and lock outlive an exec of the master."""
+        return {
+            "path": self._path,
+            "lock": descriptor(self._lock),
+            "prefix": self.prefix,
+            "made": self._made,
+            "open_to_others": self._is_open_to_others,
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> NotifyFolder:
+        """Return the same folder again."""
+        folder = cls.__new__(cls)
+        folder._path, folder._lock, folder.prefix = data["path"], number_of(data["lock"]), data["prefix"]
+        folder._made, folder._is_open_to_others = data["made"], data["open_to_others"]
+        return folder
+
     def open(self, credentials: Credentials | None = None, *, changes_user: bool = False) -> NotifySocket:
         """Return a socket for one process, which runs with these credentials; raises OSError.
 
         With `changes_user` it will become somebody whom only itself knows.
         """
-        address = f"{self.prefix}{next(self._numbers)}"
+        self._made += 1
+        address = f"{self.prefix}{self._made}"
         if not self._path:
             return NotifySocket(address)
         owner = None if credentials is None or credentials.uid == os.geteuid() else credentials.uid

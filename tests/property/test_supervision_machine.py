@@ -9,22 +9,19 @@ kept, and a stop ends it all.
 from __future__ import annotations
 
 import errno
-import json
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from forkserve.config.model import WatcherOptions
-from forkserve.socketpool import SocketPool
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobqueue import Superseded
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.process import Process
 from forkserve.supervision.slot import Slot
-from forkserve.supervision.state import from_data, to_data
 from forkserve.supervision.watcher import Watcher
 from tests.support.supervision import Child, World, options
 
@@ -227,16 +224,13 @@ class Supervision(RuleBasedStateMachine):
     def the_machine_is_short(self, number: int) -> None:
         self.world.kernel.short_of = number
 
-    @precondition(lambda self: self.world.supervisor.watchers)
     @rule()
     def the_state_is_written_and_read(self) -> None:
         world = self.world
-        text = json.dumps(to_data(world.supervisor))
+        text = world.written()
         watched = set(world.loop.watched)
-        world.loop = type(world.loop)(world.loop.clock)
-        config = world.supervisor.config
-        world.supervisor = from_data(json.loads(text), config, SocketPool(()), world.services(), inherited={})
-        assert json.dumps(to_data(world.supervisor)) == text
+        world.read(text)
+        assert world.written() == text
         world.settle()
         assert set(world.loop.watched) == watched
         for queue in world.supervisor:
@@ -362,7 +356,7 @@ class Supervision(RuleBasedStateMachine):
             world.pass_time(3.1)
             if self._is_at_rest() or self._never_rests():
                 break
-        assert self._never_rests() or self._is_at_rest(), to_data(world.supervisor)
+        assert self._never_rests() or self._is_at_rest(), world.written()
         promises = [queue.submit(Stop()) for queue in world.supervisor]
         for _ in range(100):
             world.settle()

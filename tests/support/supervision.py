@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from forkserve.config.load import LineSource
 from forkserve.config.model import Config, WatcherOptions
+from forkserve.errors import ConfigError
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.events import BugCaught, Event
 from forkserve.supervision.jobqueue import JobQueue
 from forkserve.supervision.jobs import Job
@@ -23,13 +27,17 @@ from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import Spawned, SpawnError, SpawnRefusal, SpawnSpec, SpawnStage
+from forkserve.supervision.preparation import Preparation
 from forkserve.supervision.process import Process
+from forkserve.supervision.reload import Reloader
+from forkserve.supervision.reloadstate import reloader_from_data, reloader_to_data
 from forkserve.supervision.spawning import SpawnServices
+from forkserve.supervision.state import from_data, to_data
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.notify import Message, NotifySocket
 
-__all__ = ["Child", "FakeKernel", "ManualLoop", "World", "options"]
+__all__ = ["Child", "FakeKernel", "FakeReloader", "ManualLoop", "World", "options"]
 
 
 class ManualLoop(Loop):
@@ -191,6 +199,13 @@ class FakeNotify(NotifySocket):
         """Nothing is open."""
 
 
+class FakeReloader(Reloader):
+    """Reads when the test says so."""
+
+    def read(self) -> None:
+        """Wait for the test, which calls `take`."""
+
+
 def options(name: str = "web", **more: object) -> WatcherOptions:
     """Return the options of a watcher that is quick and exact."""
     given: dict[str, object] = {"cmd": "prog", "ready_after": 1.0, "graceful_timeout": 10.0, "max_age_variance": 0.0}
@@ -209,7 +224,30 @@ class World:
     def __post_init__(self) -> None:
         self.notifies: dict[int, FakeNotify] = {}
         self._fds = itertools.count(50_000)
-        self.supervisor = Supervisor(Config(watchers=self.watchers), SocketPool(()), self.services(), inherited={})
+        self._stand(Config(watchers=self.watchers), self.services())
+
+    def _stand(self, config: Config, services: SpawnServices) -> None:
+        self.supervisor = Supervisor(config, SocketPool(()), services, inherited={})
+        self.reloader = FakeReloader(self.supervisor, LineSource(()), self.loop)
+        self.supervisor.on_settled = self.reloader.look
+        services.hold = self.reloader.hold
+
+    def written(self) -> str:
+        """Return the whole state as text."""
+        completions = CompletionWriter()
+        state = to_data(self.supervisor, completions)
+        reload = reloader_to_data(self.reloader, completions)
+        return json.dumps([state, reload, completions.data])
+
+    def read(self, text: str) -> None:
+        """Go on with the state of a text, on another loop, as if nothing had been before."""
+        state, reload, data = json.loads(text)
+        completions = CompletionReader(data)
+        self.loop = ManualLoop(self.loop.clock)
+        services = self.services()
+        self._stand(Config(), services)
+        from_data(state, self.supervisor, completions, services)
+        reloader_from_data(reload, self.reloader, completions, inherited={})
 
     def services(self) -> SpawnServices:
         """Return what watchers stand on, here."""
@@ -257,6 +295,13 @@ class World:
         return [each.text() for each in self.events]
 
     # What a test has happen.
+
+    def config_is_read(self, config: Config | None = None) -> None:
+        """Have the helper be through with the configuration, which it found wrong if there is none."""
+        wrong = ConfigError("a.ini:1: wrong")
+        none = {each.name.lower(): None for each in (() if config is None else config.watchers)}
+        self.reloader.take(wrong if config is None else Preparation(config, none, {}))
+        self.settle()
 
     def submit(self, job: Job, name: str = "web") -> Completion:
         completion = self.queue(name).submit(job)

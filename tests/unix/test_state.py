@@ -30,6 +30,7 @@ from forkserve.supervision.jobs import Start, Stop
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
 from forkserve.supervision.spawning import SpawnServices
+from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.state import from_data, to_data
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.unix.notifyfolder import NotifyFolder
@@ -57,11 +58,15 @@ if len(sys.argv) == 1:
     for process in old.queue("web").watcher.processes:
         os.set_inheritable(process.notify, True)
     with open("state.json", "w") as file:
-        json.dump(to_data(old), file)
+        completions = CompletionWriter()
+        state = to_data(old, completions)
+        json.dump([state, completions.data], file)
     os.execv(sys.executable, [sys.executable, sys.argv[0], "again"])
 
 with open("state.json") as file:
-    new = from_data(json.load(file), config, SocketPool(()), services, inherited=environment)
+    state, data = json.load(file)
+new = Supervisor(Config(), SocketPool(()), services, inherited=environment)
+from_data(state, new, CompletionReader(data), services)
 watcher = new.queue("web").watcher
 first, second = list(watcher.processes)
 folder = os.path.dirname(os.path.dirname(first.notify_address))

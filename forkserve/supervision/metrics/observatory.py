@@ -14,6 +14,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.events import (
@@ -96,6 +97,16 @@ class Observatory:
         self._measured_at = float("-inf")
         self._read_at = float("-inf")
         self._told: set[int] = set()
+
+    def to_data(self) -> dict[str, Any]:
+        """Return what was counted, as plain data; what is sampled is sampled again."""
+        pss = {str(pid): size for pid, size in self.pss.items()}
+        return {"refused_configs": self.refused_configs, "pss": pss, "told": sorted(self._told)}
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Go on counting where another stood."""
+        self.refused_configs, self._told = data["refused_configs"], set(data["told"])
+        self.pss = {int(pid): size for pid, size in data["pss"].items()}
 
     def begin(self) -> None:
         """Look from now on; a second call does nothing."""

@@ -19,11 +19,13 @@ import signal
 import struct
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from forkserve.supervision.os.proc import Relation, members_of, relations
+from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.fork_function import fork_companion
 from forkserve.unix.notifyfolder import remove_left
 
@@ -68,6 +70,19 @@ class Guard:
         finally:
             os.close(reading)
         os.set_blocking(self._writing, False)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the master's end as plain data: the guardian outlives an exec of the master."""
+        unsent = [list(_RECORD.unpack(each)) for each in self._unsent]
+        return {"pid": self.pid, "fd": descriptor(self._writing), "unsent": unsent}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Guard:
+        """Return the master's end again, of the same guardian."""
+        guard = cls.__new__(cls)
+        guard.pid, guard._writing = data["pid"], number_of(data["fd"])
+        guard._unsent = deque(_RECORD.pack(*each) for each in data["unsent"])
+        return guard
 
     def began(self, pgid: int, stop_signal: int, grace: float) -> None:
         """A group that must not outlive us has begun. `grace` is in seconds."""

@@ -14,10 +14,25 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import FrameType
 
-__all__ = ["SignalQueue", "has_terminal"]
+__all__ = ["SIGNALS", "SignalQueue", "has_terminal"]
+
+
+SIGNALS: Mapping[int, str] = {
+    signal.SIGTERM: "stop; a second time: shorten what delays it",
+    signal.SIGQUIT: "stop; a second time: shorten what delays it",
+    signal.SIGINT: "stop; a second time: end at once",
+    signal.SIGHUP: "read the configuration again, replace processes one by one",
+    signal.SIGUSR1: "reopen log files",
+    signal.SIGUSR2: "nothing yet",
+    signal.SIGWINCH: "stop the watchers with sockets, keep the sockets; HUP starts them again; at a terminal: nothing",
+    signal.SIGTTIN: "one process more in the first watcher with sockets",
+    signal.SIGTTOU: "one process less there",
+    signal.SIGCHLD: "collect the dead",
+}
+"""What each signal does to the master; any other has its default effect."""
 
 
 class SignalQueue:
