@@ -157,7 +157,8 @@ def _control(options: MasterOptions, source: ConfigSource, routes: Routes) -> It
 
 def _run_sidecars(options: MasterOptions, control: Path | None, master: Master) -> None:
     """Start Circus's endpoints, if they are asked for and can be had; the configuration's warnings say if not."""
-    if options.endpoint is None or find_spec("zmq") is None:
+    stats = options.stats_endpoint or ("tcp://127.0.0.1:5557" if options.statsd else None)
+    if not (options.endpoint or options.pubsub_endpoint or stats) or find_spec("zmq") is None:
         return
     if control is None:
         log.warning("endpoint: not served without a control socket (--control PATH)")
@@ -165,6 +166,8 @@ def _run_sidecars(options: MasterOptions, control: Path | None, master: Master) 
     flags = {
         "--control": str(control),
         "--endpoint": options.endpoint,
+        "--pubsub": options.pubsub_endpoint,
+        "--stats": stats,
         "--owner": options.endpoint_owner,
         "--log-level": options.loglevel,
         "--log-output": options.logoutput,

@@ -15,9 +15,6 @@ _NEVER = "never had an effect in Circus either, ignored"
 _WEB = "the circus-web package is for Python 2 only, ignored"
 
 MASTER = {
-    "pubsub_endpoint": _NOT_YET,
-    "stats_endpoint": _NOT_YET,
-    "statsd": _NOT_YET,
     "multicast_endpoint": "there is no discovery by multicast, ignored",
     "loggerconfig": _NOT_YET,
     "debug": "not served yet, ignored; loglevel = debug shows more",

@@ -18,7 +18,6 @@ from forkserve.config.sockets import SocketOptions
 from forkserve.config.values import (
     at_least,
     boolean,
-    endpoint,
     integer,
     local_address,
     log_level,
@@ -36,6 +35,7 @@ from forkserve.config.values import (
     size,
     socket_name,
     text,
+    zmq_address,
 )
 
 __all__ = ["Config", "MasterOptions", "OnDependency", "SocketOptions", "StreamClass", "StreamOptions", "WatcherOptions"]
@@ -117,7 +117,7 @@ class MasterOptions:
     endpoint: str | None = option(
         None,
         "ZeroMQ address at which circusctl and Circus's clients are served, such as tcp://127.0.0.1:5555 or ipc:///PATH.",
-        parse=endpoint,
+        parse=zmq_address,
         reload=RESTART,
         metavar="ADDRESS",
     )
@@ -127,6 +127,26 @@ class MasterOptions:
         parse=optional(text),
         reload=RESTART,
         metavar="USER",
+    )
+    pubsub_endpoint: str | None = option(
+        None,
+        "ZeroMQ address at which Circus's events are published, for CircusConsumer and plugins.",
+        parse=zmq_address,
+        reload=RESTART,
+        metavar="ADDRESS",
+    )
+    stats_endpoint: str | None = option(
+        None,
+        "ZeroMQ address at which Circus's statistics are published each second, for circus-top.",
+        parse=zmq_address,
+        reload=RESTART,
+        metavar="ADDRESS",
+    )
+    statsd: bool = option(
+        False,
+        "Publish statistics also without a stats_endpoint: at tcp://127.0.0.1:5557.",
+        parse=boolean,
+        reload=RESTART,
     )
     check_delay: float = option(
         5.0,

@@ -99,13 +99,15 @@ class _Verifier:
 
     def _endpoints(self, master: MasterOptions) -> None:
         self._user("endpoint_owner", master.endpoint_owner)
-        if master.endpoint is None:
-            return
-        if master.endpoint.startswith("ipc://"):
-            self.folder_of("endpoint", master.endpoint.removeprefix("ipc://"))
-        if find_spec("zmq") is None:
-            missing = "not served, since pyzmq is missing: pip install 'forkserve[circus]'"
-            self._note(self.findings.warning, "endpoint", missing)
+        for key in ("endpoint", "pubsub_endpoint", "stats_endpoint"):
+            address = getattr(master, key)
+            if address is None:
+                continue
+            if address.startswith("ipc://"):
+                self.folder_of(key, address.removeprefix("ipc://"))
+            if find_spec("zmq") is None:
+                missing = "not served, since pyzmq is missing: pip install 'forkserve[circus]'"
+                self._note(self.findings.warning, key, missing)
 
     def _identity(self, watcher: WatcherOptions) -> None:
         """Only root becomes another user; anybody may name himself."""

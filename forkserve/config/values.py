@@ -26,7 +26,7 @@ __all__ = [
     "at_least",
     "between",
     "boolean",
-    "endpoint",
+    "zmq_address",
     "family",
     "integer",
     "is_file",
@@ -236,7 +236,7 @@ def log_output(value: str) -> str:
     return "-" if word in ("", "stdout") else word
 
 
-def endpoint(value: str) -> str | None:
+def zmq_address(value: str) -> str | None:
     """Read a ZeroMQ address that can be listened at, `tcp://HOST:PORT` or `ipc://PATH`, or nothing from empty text."""
     word = value.strip()
     if not word:

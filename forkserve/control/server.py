@@ -31,7 +31,7 @@ __all__ = ["ControlServer"]
 
 log = logging.getLogger("forkserve.control")
 
-MOST_CONNECTIONS = 64
+MOST_CONNECTIONS = 256
 ACCEPT_PAUSE = 0.2
 """Seconds for which no client is accepted when descriptors have run out."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -126,6 +127,24 @@ def test_half_a_frame_or_a_stranger_on_the_socket_hurts_nobody(tmp_path: Path) -
         assert circusctl(tmp_path, "numprocesses").stdout == "2\n"
         for stranger in opened:
             stranger.close()
+
+
+def test_two_hundred_clients_at_once_are_answered_on_each_face(tmp_path: Path) -> None:
+    with circusd_like(tmp_path, WATCHERS), zmq.Context() as context, contextlib.ExitStack() as stack:
+        dealers = [stack.enter_context(context.socket(zmq.DEALER)) for _ in range(200)]
+        direct = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(200)]
+        for each in dealers:
+            each.setsockopt(zmq.LINGER, 0)
+            each.setsockopt(zmq.RCVTIMEO, 15_000)
+            each.connect(endpoint(tmp_path))
+            each.send(b'{"command": "status", "id": "x"}')
+        for client in direct:
+            client.settimeout(15)
+            client.connect(str(tmp_path / "control"))
+            client.sendall(b"GET /v1/stats HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert [json.loads(each.recv())["statuses"]["web"] for each in dealers] == ["active"] * 200
+        assert [each.recv(12) for each in direct] == [b"HTTP/1.1 200"] * 200
 
 
 def test_an_endpoint_that_dies_is_served_again(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import zmq
 import zmq.asyncio
@@ -25,13 +26,19 @@ from forkserve.errors import ExitCode, ForkserveError
 from forkserve.sidecars.circus.commands import dispatch
 from forkserve.sidecars.circus.desk import Desk
 from forkserve.sidecars.circus.endpoint import CircusEndpoint
+from forkserve.sidecars.circus.publishing import Publisher, publish_events
 from forkserve.sidecars.circus.sockets import bound
+from forkserve.sidecars.circus.stats import publish_stats
 from forkserve.unix.proctitle import set_title
 
 __all__ = ["main"]
 
 log = logging.getLogger("forkserve.circus")
 
+C = TypeVar("C", bound=zmq.Context[Any])
+
+LINGER = 300
+"""Milliseconds for which a socket that is closed still sends."""
 LAST_ANSWERS = 1.0
 """Seconds at the end in which answers may still be given."""
 
@@ -53,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="forkserve-circus", allow_abbrev=False)
     parser.add_argument("--control", required=True, type=Path)
     parser.add_argument("--endpoint")
+    parser.add_argument("--pubsub")
+    parser.add_argument("--stats")
     parser.add_argument("--owner")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-output", default="-")
@@ -67,26 +76,42 @@ async def _serve(arguments: argparse.Namespace) -> None:
     is_owned = arguments.endpoint is not None and arguments.endpoint.startswith("ipc://")
     client = AsyncControlClient(arguments.control, connections=128)
     desk = Desk(client, ending, arguments.owner if is_owned else None)
-    async with _context() as context:
-        tasks = []
+    with _ending(zmq.asyncio.Context()) as context, _ending(zmq.Context()) as plain:
+        work: list[Coroutine[Any, Any, None]] = []
+        endpoint = None
         if arguments.endpoint:
             router = bound(context, zmq.ROUTER, arguments.endpoint, owner=arguments.owner)
             endpoint = CircusEndpoint(router, partial(dispatch, desk))
-            tasks.append(asyncio.create_task(endpoint.serve()))
-        await ending.wait()
-        for task in tasks:
-            task.cancel()
-        if arguments.endpoint:
+            work.append(endpoint.serve())
+        if arguments.pubsub:
+            work.append(publish_events(client, Publisher(bound(plain, zmq.XPUB, arguments.pubsub), "pubsub_endpoint")))
+        if arguments.stats:
+            work.append(publish_stats(desk, Publisher(bound(plain, zmq.XPUB, arguments.stats), "stats_endpoint")))
+        await _until(ending, work)
+        if endpoint is not None:
             await endpoint.drain(LAST_ANSWERS)
 
 
-@contextlib.asynccontextmanager
-async def _context() -> AsyncIterator[zmq.asyncio.Context]:
-    context = zmq.asyncio.Context()
+async def _until(ending: asyncio.Event, work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it until the end; what fails is a bug, and ends this program, for another to take its place."""
+    tasks = [asyncio.create_task(each) for each in work]
+    end = asyncio.create_task(ending.wait())
+    try:
+        done, _ = await asyncio.wait([end, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for each in tasks:
+            each.cancel()
+
+
+@contextlib.contextmanager
+def _ending(context: C) -> Iterator[C]:
+    """Hand out a context, and close all its sockets in the end; what was answered is on its way for a moment longer."""
     try:
         yield context
     finally:
-        context.destroy(linger=500)
+        context.destroy(linger=LINGER)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from forkserve.sidecars.circus.figures import info_of, watcher_options
 from forkserve.sidecars.circus.properties import integer_of, name_of, required, string_of
 from forkserve.sidecars.circus.protocol import CircusRequest, MessageRefused
 
-__all__ = ["QUESTIONS"]
+__all__ = ["QUESTIONS", "sockets_of"]
 
 _FIRST_SOCKET = 3
 """Where a process that gets all sockets has the first of them; Circus's numbers are those of its processes, too."""
@@ -50,8 +50,12 @@ async def _numprocesses(desk: Desk, request: CircusRequest) -> Answer:
 
 
 async def _listsockets(desk: Desk, _request: CircusRequest) -> Answer:
-    sockets = await desk.client.call("listsockets")
-    return {"sockets": [_socket(each, _FIRST_SOCKET + number) for number, each in enumerate(sockets)]}
+    return {"sockets": sockets_of(await desk.client.call("listsockets"))}
+
+
+def sockets_of(reports: list[Mapping[str, Any]]) -> list[Answer]:
+    """Return sockets as Circus lists them."""
+    return [_socket(each, _FIRST_SOCKET + number) for number, each in enumerate(reports)]
 
 
 def _socket(report: Mapping[str, Any], number: int) -> Answer:

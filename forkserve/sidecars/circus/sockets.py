@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import zmq
-import zmq.asyncio
 
 from forkserve.errors import BindError
 from forkserve.unix.privileges import user_id
 
 __all__ = ["bound", "is_loopback"]
+
+S = TypeVar("S", bound=zmq.Socket[Any])
 
 log = logging.getLogger("forkserve.circus")
 
@@ -22,7 +24,7 @@ QUEUE = 1000
 """Messages that wait for one peer; what comes when there are so many is dropped for that peer."""
 
 
-def bound(context: zmq.asyncio.Context, kind: int, endpoint: str, *, owner: str | None = None) -> zmq.asyncio.Socket:
+def bound(context: zmq.Context[S], kind: int, endpoint: str, *, owner: str | None = None) -> S:
     """Return a socket that listens; raises BindError.
 
     The file of an `ipc://` endpoint is for its owner alone: the user we run as, or `owner`.
