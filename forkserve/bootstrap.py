@@ -33,6 +33,8 @@ from forkserve.supervision.command import mixed_readers
 from forkserve.supervision.eventbus import EventBus
 from forkserve.supervision.eventlog import log_event
 from forkserve.supervision.events import SocketBound, Warned
+from forkserve.supervision.heartbeats import Heartbeats
+from forkserve.supervision.metrics.limits import LimitsKeeper
 from forkserve.supervision.os.daemon import detached
 from forkserve.supervision.os.loop import LIMIT, Loop
 from forkserve.supervision.os.memory import settle_memory
@@ -82,6 +84,12 @@ def run(config: Config, source: ConfigSource) -> int:
             history = EventHistory(bus)
             _greet(config, master)
             bus.subscribe(master.observatory.on_event)
+            heartbeats = Heartbeats(master.supervisor, master.loop)
+            bus.subscribe(heartbeats.on_event)
+            heartbeats.begin()
+            keeper = LimitsKeeper(master.supervisor, master.observatory)
+            bus.subscribe(keeper.on_event)
+            keeper.begin()
             with (
                 _status(options, bus, master),
                 _control(options, source, Routes(master, history)) as control,

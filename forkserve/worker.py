@@ -37,6 +37,7 @@ from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.failure import log_trace
 from forkserve.serving.inherited import KEPT, InheritedListener, describe, open_listeners
+from forkserve.serving.stackdump import offer_stacks
 from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify
@@ -154,6 +155,8 @@ class Worker:
         namespace = namespace_of(self.options)
         _hook(self.options.application.pre_hook, "--pre-hook", namespace)
         self.run_ = run
+        if run.seat is not None:
+            offer_stacks(run.seat)
         try:
             # Duplicates, since libraries close what they are given, and a process that is to go on needs its sockets.
             self.handed = [each.dup() for each in self.listeners]

@@ -75,6 +75,10 @@ def _sockets(answer: Answer) -> str:
     return render(["SOCKET", "ADDRESS", "TYPE", "FD"], rows, right={3})
 
 
+def _stacks(answer: Answer) -> str:
+    return "\n\n".join("\n".join([f"== {each['name']} pid {each['pid']}", *each["lines"]]) for each in answer)
+
+
 def _version(answer: Answer) -> str:
     name = f" {answer['name']}" if answer["name"] else ""
     who = f"forkserve {answer['version']}{name}, master pid {answer['pid']}, up {exact_duration(answer['uptime'])}"
@@ -92,6 +96,7 @@ SHOWN: Mapping[str, Callable[[Answer], str]] = {
     "status": _status,
     "stats": _stats,
     "listsockets": _sockets,
+    "stacks": _stacks,
     "version": _version,
 }
 """By verb; what is not named here is shown by `done`."""

@@ -156,9 +156,19 @@ def _check_command(watcher: WatcherOptions, place: _Place) -> None:
             place.error(key, str(error))
 
 
+def _check_numbers(watcher: WatcherOptions, place: _Place) -> None:
+    low, high = watcher.numprocesses_min, watcher.numprocesses_max
+    if high and not low <= watcher.numprocesses <= high:
+        allowed = f"from numprocesses_min ({low}) to numprocesses_max ({high})"
+        place.error("numprocesses", f"must be {allowed}, got {watcher.numprocesses}")
+    if "numprocesses_min" in place.section.values and not high:
+        place.warning("numprocesses_min", "needs numprocesses_max, ignored")
+
+
 def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
     if watcher.singleton and watcher.numprocesses > 1:
         place.error("numprocesses", f"a singleton has one process at most, got {watcher.numprocesses}")
+    _check_numbers(watcher, place)
     if watcher.watchdog and any(word.endswith("forkserve-worker") for word in watcher.cmd.split()):
         place.error("watchdog", "forkserve-worker does not say WATCHDOG=1; its own --timeout ends what is stuck")
     if watcher.copy_path and not watcher.copy_env:

@@ -15,6 +15,7 @@ from forkserve.config.address import Address
 from forkserve.config.options import MISSING, Origin, ReloadCost, option
 from forkserve.config.probes import probe_text
 from forkserve.config.sockets import SocketOptions
+from forkserve.config.streams import StreamClass, StreamOptions
 from forkserve.config.values import (
     at_least,
     boolean,
@@ -26,7 +27,6 @@ from forkserve.config.values import (
     names,
     not_empty,
     number,
-    one_of,
     optional,
     optional_octal,
     paths,
@@ -170,58 +170,6 @@ class OnDependency(Enum):
     STOP = "stop"
 
 
-class StreamClass(Enum):
-    """Where the output of a process goes; the values are the names of Circus's classes, the last one is ours."""
-
-    FILE = "FileStream"
-    WATCHED_FILE = "WatchedFileStream"
-    TIMED_FILE = "TimedRotatingFileStream"
-    STDOUT = "StdoutStream"
-    FANCY_STDOUT = "FancyStdoutStream"
-    SYSLOG = "SyslogStream"
-
-
-ROTATE_WHEN = ("S", "M", "H", "D", "MIDNIGHT", "W0", "W1", "W2", "W3", "W4", "W5", "W6")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamOptions:
-    """The keys `stdout_stream.*` or `stderr_stream.*` of a watcher: what becomes of its processes' output."""
-
-    kind: StreamClass = option(
-        StreamClass.FILE,
-        "Kind of the stream; a filename alone means FileStream.",
-        parse=member(StreamClass),
-        aliases=("class",),
-        choices=tuple(each.value for each in StreamClass),
-    )
-    filename: str | None = option(None, "File to append to.", parse=optional(text), metavar="FILE")
-    max_bytes: int = option(
-        0, "FileStream: size at which the file is rotated, such as 10M; 0 is never.", parse=size, check=at_least(0)
-    )
-    backup_count: int = option(0, "Rotated files to keep.", parse=integer, check=at_least(0))
-    time_format: str | None = option(
-        None, "strftime format put before each line together with the pid.", parse=optional(text)
-    )
-    rotate_when: str = option(
-        "H",
-        "TimedRotatingFileStream: unit of rotate_interval, or MIDNIGHT, or W0 (Monday) to W6.",
-        parse=lambda value: value.strip().upper(),
-        check=one_of(*ROTATE_WHEN),
-        choices=ROTATE_WHEN,
-    )
-    rotate_interval: int = option(
-        1, "TimedRotatingFileStream: units between two rotations.", parse=integer, check=at_least(1)
-    )
-    utc: bool = option(False, "TimedRotatingFileStream: reckon in UTC.", parse=boolean)
-    color: str | None = option(
-        None, "FancyStdoutStream: red, green, yellow, blue, magenta, cyan or white; else by name.", parse=optional(text)
-    )
-    prefix: bool = option(False, "Put the name of the process, such as web[3], before each line.", parse=boolean)
-    address: str = option("/dev/log", "SyslogStream: a socket's path, or HOST:PORT over UDP.")
-    facility: str = option("user", "SyslogStream: facility, such as daemon or local0.")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherOptions:
     """A section `[watcher:NAME]`: one command and the processes that run it."""
@@ -247,6 +195,22 @@ class WatcherOptions:
     copy_path: bool = option(False, "Hand the master's sys.path on as PYTHONPATH; needs copy_env.", parse=boolean)
     numprocesses: int = option(
         1, "Processes to keep running.", parse=integer, check=at_least(0), reload=LIVE, metavar="N"
+    )
+    numprocesses_min: int = option(
+        1,
+        "Processes at least, where numprocesses_max is given.",
+        parse=integer,
+        check=at_least(1),
+        reload=LIVE,
+        metavar="N",
+    )
+    numprocesses_max: int = option(
+        0,
+        "Processes at most: their number follows the load, between numprocesses_min and this; 0 keeps it as it is.",
+        parse=integer,
+        check=at_least(0),
+        reload=LIVE,
+        metavar="N",
     )
     singleton: bool = option(False, "Never more than one process.", parse=boolean, reload=LIVE)
     warmup_delay: float = option(
@@ -297,6 +261,30 @@ class WatcherOptions:
     )
     max_age_variance: float = option(
         30.0, "Random seconds, up to this many, added to max_age.", parse=seconds, check=at_least(0), reload=LIVE
+    )
+    max_rss: int = option(
+        0,
+        "Resident memory (RSS) at which a process is replaced, such as 500M, the largest first; 0 is no limit.",
+        parse=size,
+        check=at_least(0),
+        reload=LIVE,
+        metavar="SIZE",
+    )
+    max_pss: int = option(
+        0,
+        "The same by PSS, in which memory that processes share is divided by those that share it.",
+        parse=size,
+        check=at_least(0),
+        reload=LIVE,
+        metavar="SIZE",
+    )
+    max_pss_total: int = option(
+        0,
+        "PSS of all processes together at which the largest is replaced; 0 is no limit.",
+        parse=size,
+        check=at_least(0),
+        reload=LIVE,
+        metavar="SIZE",
     )
     priority: int = option(0, "Higher starts earlier and stops later.", parse=integer, reload=LIVE)
     after: tuple[str, ...] = option(

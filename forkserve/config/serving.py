@@ -213,6 +213,10 @@ class Timeouts:
         500, "Bytes of a body that must come in a second, on average, after --body-timeout; 0 for no minimum.",
         parse=size, check=at_least(0), cli=("--min-rate",), metavar="BYTES",
     )  # fmt: skip
+    queue_timeout: float = option(
+        0.0, "Seconds a connection may have waited to be accepted, or is answered 503; TCP only; 0 for no limit.",
+        parse=seconds, check=at_least(0), cli=("--queue-timeout",), metavar="SECONDS",
+    )  # fmt: skip
     write_timeout: float = option(
         60.0, "Seconds a client may read nothing of a response.", parse=seconds, check=at_least(0),
         cli=("--write-timeout",), metavar="SECONDS",

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "options": optionviews.options,
     "get": optionviews.get,
     "globaloptions": optionviews.globaloptions,
+    "stacks": reading.stacks,
     "events": reading.events,
     "start": running.start,
     "stop": running.stop,

@@ -5,7 +5,7 @@ Rules: no bytes here, and nothing of HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,17 @@ from forkserve.control.sampler import Measure, Sampler, Usages
 from forkserve.control.stream import EventHistory
 from forkserve.master import Master
 
-__all__ = ["Context", "Steps"]
+__all__ = ["Context", "Later", "Steps"]
 
 Steps = Generator[Measure | None, Usages, Any]
 """Looks at one watcher in each step, and returns the answer; a step that yields a question gets the figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An answer that comes when the processes have spoken: `begin` is called with what is to be called with it."""
+
+    begin: Callable[[Callable[[Any], None]], None]
 
 
 @dataclass(frozen=True, slots=True)

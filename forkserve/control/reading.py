@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
 import forkserve
-from forkserve.control.context import Context, Steps
+from forkserve.control.context import Context, Later, Steps
 from forkserve.control.http import StreamReply
 from forkserve.control.sampler import Measure, Usages
 from forkserve.control.schema import (
@@ -24,6 +25,8 @@ from forkserve.control.schema import (
     SelectedProcess,
     SlotReport,
     SocketReport,
+    StackReport,
+    StacksFor,
     UsageReport,
     Version,
     WatcherReport,
@@ -33,9 +36,21 @@ from forkserve.control.usage import Usage
 from forkserve.control.verbs import VERBS
 from forkserve.errors import UnknownNameError
 from forkserve.supervision.snapshot import ProcessView, WatcherView
+from forkserve.supervision.stacks import StacksOf, StacksRequest, processes_named
 from forkserve.unix.listeners import BoundListener
 
-__all__ = ["dstats", "events", "list_", "listsockets", "numprocesses", "numwatchers", "stats", "status", "version"]
+__all__ = [
+    "dstats",
+    "events",
+    "list_",
+    "listsockets",
+    "numprocesses",
+    "numwatchers",
+    "stacks",
+    "stats",
+    "status",
+    "version",
+]
 
 _UNACKED = 24
 """Offset in struct tcp_info, where a listening socket has how many wait to be accepted (tcp(7))."""
@@ -171,6 +186,20 @@ def _queued(listener: BoundListener) -> int | None:
     except OSError:  # it is closed while nobody needs it
         return None
     return int(struct.unpack_from("I", info, _UNACKED)[0])
+
+
+def stacks(context: Context, asked: StacksFor) -> Later:
+    """Ask processes where they are; refused at once where there is none."""
+    named = processes_named(context.master.supervisor, asked.target)
+
+    def begin(answer: Callable[[list[StackReport]], None]) -> None:
+        StacksRequest(context.master.loop, named, lambda found: answer([_stacks(each) for each in found]))
+
+    return Later(begin)
+
+
+def _stacks(found: StacksOf) -> StackReport:
+    return StackReport(found.name, found.pid, found.text.splitlines())
 
 
 def events(context: Context, asked: Events) -> StreamReply:

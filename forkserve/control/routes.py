@@ -17,7 +17,7 @@ import msgspec
 
 from forkserve.control.commands import COMMANDS
 from forkserve.control.connection import Respond
-from forkserve.control.context import Context, Steps
+from forkserve.control.context import Context, Later, Steps
 from forkserve.control.http import Reply, Request, StreamReply
 from forkserve.control.openapi import document
 from forkserve.control.printable import printable
@@ -81,6 +81,8 @@ class Routes:
             respond(answer)
         elif isinstance(answer, Generator):
             self._take_steps(answer, respond)
+        elif isinstance(answer, Later):
+            answer.begin(lambda result: respond(_json(HTTPStatus.OK, result)))
         elif not isinstance(answer, Completion):
             respond(_json(HTTPStatus.OK, answer))
         elif getattr(parameters, "waiting", True):

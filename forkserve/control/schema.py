@@ -31,6 +31,8 @@ __all__ = [
     "SignalTo",
     "SocketOptionsOf",
     "SocketReport",
+    "StackReport",
+    "StacksFor",
     "StopTarget",
     "UsageReport",
     "Values",
@@ -201,6 +203,21 @@ class SignalTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     childpid: Annotated[int | None, msgspec.Meta(description="only to this child")] = None
     pid: Annotated[int | None, msgspec.Meta(description="only to this process")] = None
     wid: Annotated[int | None, msgspec.Meta(description="only to the process of this slot")] = None
+
+
+class StacksFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which processes are asked for their stacks."""
+
+    target: str
+    """A watcher (web), the process of one of its slots (web[2]), or a pid."""
+
+
+class StackReport(msgspec.Struct, frozen=True):
+    """One process, and the stacks of its threads, tasks and greenlets, by line."""
+
+    name: str
+    pid: int
+    lines: list[str]
 
 
 class UsageReport(msgspec.Struct, frozen=True, omit_defaults=True):

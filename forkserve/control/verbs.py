@@ -32,6 +32,8 @@ from forkserve.control.schema import (
     SignalTo,
     SocketOptionsOf,
     SocketReport,
+    StackReport,
+    StacksFor,
     StopTarget,
     UsageReport,
     Values,
@@ -103,6 +105,14 @@ VERBS: dict[str, Verb] = _by_name(
         Verb("options", "Show all options of a watcher.", OneWatcher, Values, reads=True, words=("watcher",)),
         Verb("get", "Show some options of a watcher.", Asking, Values, reads=True, words=("watcher", "keys")),
         Verb("globaloptions", "Show the options of the master.", OneOption, Values, reads=True, words=("option",)),
+        Verb(
+            "stacks",
+            "Show where the threads, tasks and greenlets of processes are: stacks web[2], or web, or a pid.",
+            StacksFor,
+            list[StackReport],
+            reads=True,
+            words=("target",),
+        ),
         Verb(
             "events",
             "Print what has happened, or with -f what happens, an event a line.",

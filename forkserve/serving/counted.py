@@ -22,6 +22,9 @@ class RequestCounter(Protocol):
     def end(self, method: str, status: int, since: float) -> None:
         """Note that it was answered."""
 
+    def add(self, place: int) -> None:
+        """Count one more of a `CounterField`."""
+
     def beat(self, now: float) -> None:
         """Note that the process goes on, between two turns of its loop."""
 

@@ -13,4 +13,7 @@ def log_event(event: Event) -> None:
     """Log an event by the logger of its channel; subscribe it to an EventBus."""
     logger = logging.getLogger(f"forkserve.{event.channel}")
     if logger.isEnabledFor(event.level):
-        logger.log(event.level, "%s", event.text())
+        record = logger.makeRecord(
+            logger.name, event.level, "(forkserve)", 0, "%s", (event.text(),), None, sinfo=event.detail() or None
+        )
+        logger.handle(record)

@@ -122,7 +122,8 @@ class GenerationFigures:
 class WatcherFigures:
     """All totals of one watcher, and what has been seen of its living processes, by their numbers.
 
-    `restarts` and `deploys` count by reason and by result, `ignored` the readings that were not believed.
+    `restarts`, `deploys` and `scalings` count by reason, by result and by direction, `ignored` the readings that were
+    not believed.
     """
 
     generations: dict[int, GenerationTotals] = field(default_factory=dict)
@@ -130,6 +131,7 @@ class WatcherFigures:
     seen: dict[int, SeenCounters] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     deploys: dict[str, int] = field(default_factory=dict)
+    scalings: dict[str, int] = field(default_factory=dict)
     ignored: int = 0
 
     def take(self, number: int, generation: int, reading: PageReading, *, begun: float, now: float) -> None:
@@ -199,6 +201,15 @@ class WatcherFigures:
     def count_restart(self, reason: str) -> None:
         """Count a process that was lost or replaced."""
         self.restarts[reason] = self.restarts.get(reason, 0) + 1
+
+    @property
+    def shed(self) -> int:
+        """Connections that were refused since they had waited for too long."""
+        return self.older.shed + sum(each.shed for each in self.generations.values())
+
+    def count_scaling(self, direction: str) -> None:
+        """Count a change of the number of processes that the load has asked for."""
+        self.scalings[direction] = self.scalings.get(direction, 0) + 1
 
     def count_deploy(self, result: str) -> None:
         """Count a reload that has come to its end."""

@@ -314,13 +314,20 @@ class Watcher:
         if not process.is_ready:  # it would never serve, where it takes longer to be ready than it may live
             process.age_at = now + min(self.options.max_age, 1.0)
             return
-        self.emit(ProcessAged(**process.names(), uptime=now - process.started_at))
-        if not self.runs_beside(self.command):
+        process.age_at = now + max(self.options.backoff_max, 1.0)
+        self.renew(process, ProcessAged(**process.names(), uptime=now - process.started_at))
+
+    def renew(self, process: Process, why: Event) -> None:
+        """Replace the occupant of a slot, for the reason that is stated: its successor comes first where it can."""
+        slot = self.slots.get(process.wid)
+        if slot is None or slot.occupant is not process or process.is_asked_to_end:
+            return
+        self.emit(why)
+        if self.runs_beside(self.command):
+            self.replace(slot.wid)
+        else:
             slot.stops_first = True
             self.population.stop(process)
-        else:
-            process.age_at = now + max(self.options.backoff_max, 1.0)
-            self.replace(slot.wid)
 
     # Time.
 

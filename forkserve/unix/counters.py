@@ -15,6 +15,7 @@ HTTP (`http.server.request.duration`).
 from __future__ import annotations
 
 import math
+import signal
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ __all__ = [
     "SERIES",
     "SERIES_AT",
     "SERIES_MOST",
+    "STACKS_END",
+    "STACKS_NAME",
+    "STACKS_SIGNAL",
     "CounterField",
     "PageReading",
     "SeriesKey",
@@ -51,6 +55,13 @@ SERIES_MOST = (PAGE // 8 - SERIES_AT) // SERIES
 """Series of a page. What would be one more is counted as `_OTHER`, status 0, in the last."""
 
 _SERIES = struct.Struct(f"={1 + BUCKETS}qd")
+
+STACKS_SIGNAL = signal.SIGRTMIN + 6
+"""What a process with a descriptor in STACKS answers by writing its stacks there."""
+STACKS_NAME = "forkserve-stacks"
+"""The name of that memory."""
+STACKS_END = "\nend of stacks\n"
+"""What the stacks end with."""
 
 
 class CounterField(IntEnum):

@@ -23,10 +23,14 @@ from forkserve.serving.engine.listening import ACCEPTS, Listening
 from forkserve.serving.engine.phases import READABLE
 from forkserve.serving.engine.protocols import EngineLoop
 from forkserve.serving.engine.queue_policy import AcceptAll, QueuePolicy
+from forkserve.serving.http.refusal import Refusal
+from forkserve.unix.counters import CounterField
 from forkserve.unix.scoreboard import Order, OwnRecord
 
 __all__ = ["Acceptor"]
 
+SHED = int(CounterField.SHED)
+OVERLOADED = Refusal(503, "it has waited in the queue for too long", (("Retry-After", "1"),))
 LAST = 65_536
 """Connections at which even the last worker accepts no more: clients that come as fast as they are taken never end."""
 PAUSE = 0.5
@@ -62,6 +66,7 @@ class Acceptor:
         self._connections = connections
         self._begin = begin
         self._gate = Gate(loop, connections, cap)
+        self._sheds = loop.limits.queue != FOREVER
         self.policy: QueuePolicy = AcceptAll(self.accept) if seat is None else FairShare(self, seat)
         self.on_order: Callable[[bool], object] = lambda _on_hold: None
         """Called when the master has told us to accept nothing (true), or to accept again."""
@@ -103,6 +108,9 @@ class Acceptor:
                     # epoll_ctl(2): ENOSPC and ENOMEM, where the next one may fare no better.
                     connections.close(conn)
                     raise
+                if self._sheds and listening.waited(sock) > self.loop.limits.queue:
+                    self._shed(conn)
+                    continue
                 header = listening.proxy_header
                 if header is not None and not header.begin(conn, connections, self._begin):
                     connections.close(conn)
@@ -111,6 +119,15 @@ class Acceptor:
             self.pause(listening)
             return False
         return True
+
+    def _shed(self, conn: Connection) -> None:
+        """Answer 503 to a client that has waited for too long, and may have gone: those behind it wait less then."""
+        self.loop.counter.add(SHED)
+        if conn.raw:
+            self._connections.refuse(conn, OVERLOADED)
+        else:
+            # There is no TLS yet that could tell it.
+            self._connections.close(conn)
 
     def pause(self, listening: Listening) -> None:
         """Accept from this listener no more for now; what waits in its queue stays there, or is a sibling's."""

@@ -17,9 +17,11 @@ from forkserve.serving.engine.protocols import FINISHED, ConnectionOwner, Runner
 from forkserve.serving.http.errors import error_response
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Responder
+from forkserve.unix.counters import CounterField
 
 __all__ = ["Connections"]
 
+REFUSED = int(CounterField.REFUSED)
 LINGER = 2.0
 """Seconds in which a client may still read the reply that closes its connection."""
 IDLE, RUNNING, LINGERING, CLOSED = Phase.IDLE, Phase.RUNNING, Phase.LINGERING, Phase.CLOSED
@@ -85,6 +87,8 @@ class Connections:
     def refuse(self, conn: Connection, refusal: Refusal) -> None:
         """Answer what is not HTTP, or too much of it, and close; nothing behind it is read as a request."""
         exchange = conn.exchange
+        if refusal.status != 503:
+            self._owner.counter.add(REFUSED)
         conn.reader = conn.body = None
         conn.inbox = b""
         if exchange is not None and conn.phase is RUNNING and not exchange.let_go():

@@ -75,6 +75,10 @@ class PageCounter:
             words[_USED] = number + 1
         return place
 
+    def add(self, place: int) -> None:
+        """Count one more of a `CounterField`."""
+        self._words[place] += 1
+
     def beat(self, now: float) -> None:
         """Note that the process goes on, between two turns of its loop."""
         self._reals[_BEAT] = now
@@ -101,6 +105,9 @@ class Uncounted:
 
     def end(self, method: str, status: int, since: float) -> None:
         """Never called."""
+
+    def add(self, place: int) -> None:
+        """Nobody looks."""
 
     def beat(self, now: float) -> None:
         """Nobody looks."""

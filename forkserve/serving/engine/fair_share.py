@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from typing import Any
 
 from forkserve.serving.engine import timerfd
 from forkserve.serving.engine.fairness import PATIENCE, AcceptQueue, Dealer, Record
@@ -41,7 +42,7 @@ class FairShare:
     """One worker's part in its queues; a `QueuePolicy`."""
 
     def __init__(self, queues: Queues, seat: OwnRecord) -> None:
-        self.turn_clock = UNSEEN
+        self.turn_clock: Any = seat.reals
         self.unsettled = 0
         self._queues = queues
         self._held = queues.held
@@ -190,13 +191,10 @@ class FairShare:
             return
         self._siblings = seat.look()
         if not self._siblings:
-            self.turn_clock, self.unsettled = UNSEEN, 0
+            self.unsettled = 0
             if self._aside:
                 self._stand(aside=False)
             return
-        if self.turn_clock is UNSEEN:
-            self.turn_clock = seat.reals
-            self.turn_clock[TURN] = queues.loop.now
         seat.words[_CONNECTIONS] = len(self._held)
         for listening in queues.listenings:
             self.on_arrival(listening)

@@ -23,6 +23,7 @@ class Limits:
     keep_alive: float
     write: float
     run: float
+    queue: float
     min_rate: int
     tick: float
 
@@ -38,6 +39,7 @@ class Limits:
             keep_alive=times.keep_alive,
             write=times.write_timeout or FOREVER,
             run=times.timeout or FOREVER,
+            queue=times.queue_timeout or FOREVER,
             min_rate=times.min_rate,
             tick=max(0.02, min([1.0, *(each / 8 for each in limited if each)])),
         )

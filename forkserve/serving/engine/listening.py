@@ -86,6 +86,15 @@ class Listening:
         waiting = self.waiting()
         return waiting if self.counts or not waiting else UNCOUNTED
 
+    def waited(self, sock: Any) -> float:
+        """Return for how many seconds a connection has waited in the queue; 0 where the kernel does not tell.
+
+        Nothing was sent on it yet, so `tcpi_last_data_sent` are the milliseconds since its handshake (tcp(7)).
+        """
+        if self._poll is not None:
+            return 0.0
+        return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 48)[44:48], sys.byteorder) / 1000
+
     def accept(self, limit: int) -> Iterator[tuple[Any, Any]]:
         """Yield what waits in the queue, at most `limit`; raises an OSError of EXHAUSTED when no more can be taken."""
         for _ in range(limit):

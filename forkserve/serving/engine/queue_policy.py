@@ -15,7 +15,7 @@ __all__ = ["TURN", "UNSEEN", "AcceptAll", "QueuePolicy", "Queues"]
 
 TURN = int(Field.TURN)
 UNSEEN: MutableSequence[float] | memoryview[float] = [0.0] * RECORD
-"""A record that nobody looks at, for a worker without siblings: cheaper than to ask each time."""
+"""A record that nobody looks at, for a worker without a board: cheaper than to ask each time."""
 
 
 class Queues(Protocol):

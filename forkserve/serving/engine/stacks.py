@@ -1,4 +1,8 @@
-"""Where every thread and every greenlet of this process is, for the log of a process that has to be given up."""
+"""Where every thread, task and greenlet of this process is: for the log of a process that has to be given up, and for a
+person who asks (`forkservectl stacks`).
+
+Rules: what waits is found by the collector's list of objects, so it takes no lock and no part of a loop that may hang.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +12,75 @@ import threading
 import traceback
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from forkserve.serving.engine.native import get_ident
 
 __all__ = ["all_stacks"]
 
-GREENLETS = 100
-"""Greenlets that are told at most."""
+MOST = 100
+"""Greenlets and tasks that are told at most, of each kind."""
+DEEPEST = 100
+"""Frames of a task that are told."""
 
 
-def all_stacks() -> str:
-    """Return the stacks of all threads but the calling one, then of greenlets that are switched out. Any thread."""
+def all_stacks(here: FrameType | None = None) -> str:
+    """Return the stacks of all threads but the calling one, then of greenlets and tasks that wait. Any thread.
+
+    Of the calling thread `here` is told, where it is given.
+    """
     own = get_ident()
     names = {each.ident: each.name for each in list(threading._active.values())}  # type: ignore[attr-defined]
     names.setdefault(threading.main_thread().ident, "MainThread")
-    threads = [
-        _told(f"thread {names.get(ident, ident)}", frame)
-        for ident, frame in sys._current_frames().items()
-        if ident != own
-    ]
-    return "\n".join([*threads, *(_told(f"greenlet {name}", frame) for name, frame in _greenlets())])
+    frames = {ident: frame for ident, frame in sys._current_frames().items() if ident != own}
+    if here is not None:
+        frames[own] = here
+    threads = [_told(f"thread {names.get(ident, ident)}", frame) for ident, frame in frames.items()]
+    return "\n".join([*threads, *_greenlets(), *_tasks()])
 
 
 def _told(name: str, frame: FrameType) -> str:
     return f"{name}:\n{''.join(traceback.format_stack(frame)).rstrip()}"
 
 
-def _greenlets() -> Iterator[tuple[str, FrameType]]:
+def _found(kind: type) -> Iterator[Any]:
+    """Yield living objects of a kind, at most `MOST`."""
+    found = 0
+    for each in gc.get_objects():
+        # type(each), since a proxy may say of itself what it likes, and run code of the application to do so
+        if issubclass(type(each), kind):
+            found += 1
+            if found > MOST:
+                return
+            yield each
+
+
+def _greenlets() -> Iterator[str]:
     module = sys.modules.get("greenlet")
     if module is None:
         return
-    left = GREENLETS
-    for each in gc.get_objects():
-        if isinstance(each, module.greenlet) and left:
-            frame = each.gr_frame
-            if frame is not None:
-                left -= 1
-                yield getattr(each, "name", None) or type(each).__name__, frame
+    for each in _found(module.greenlet):
+        frame = each.gr_frame
+        if frame is not None:
+            yield _told(f"greenlet {getattr(each, 'name', None) or type(each).__name__}", frame)
+
+
+def _tasks() -> Iterator[str]:
+    module = sys.modules.get("asyncio.tasks")
+    if module is None:
+        return
+    for each in _found(module.Task):
+        if not each.done():
+            frames = traceback.StackSummary.extract(iter(_awaited(each.get_coro())))
+            yield f"task {each.get_name()}:\n{''.join(traceback.format_list(frames)).rstrip()}"
+
+
+def _awaited(coroutine: Any) -> list[tuple[FrameType, int]]:
+    """Return the frames of a coroutine and of what it awaits, the innermost last."""
+    frames: list[tuple[FrameType, int]] = []
+    while coroutine is not None and len(frames) < DEEPEST:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return frames

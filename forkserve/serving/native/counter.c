@@ -158,6 +158,19 @@ end_method(Counter *counter, PyObject *args)
 }
 
 static PyObject *
+add_one_method(Counter *counter, PyObject *place)
+{
+    long at = PyLong_AsLong(place);
+    if (at == -1 && PyErr_Occurred())
+        return NULL;
+    if (at < 0 || at >= SERIES_AT)
+        return PyErr_Format(PyExc_ValueError, "there is no counter %ld", at);
+    if (counter->page != NULL)
+        add(&counter->page[at], 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 beat_method(Counter *counter, PyObject *instant)
 {
     double seconds = PyFloat_AsDouble(instant);
@@ -235,6 +248,7 @@ counter_dealloc(Counter *counter)
 static PyMethodDef counter_methods[] = {
     {"begin", (PyCFunction)begin_method, METH_O, "Note that the head of a request was read."},
     {"end", (PyCFunction)end_method, METH_VARARGS, "Note an answer: method, status, and the instant at which it began."},
+    {"add", (PyCFunction)add_one_method, METH_O, "Count one more of a CounterField."},
     {"beat", (PyCFunction)beat_method, METH_O, "Note that the process goes on, between two turns of its loop."},
     {"settle", (PyCFunction)settle_method, METH_O, "Note how many requests run."},
     {"close", (PyCFunction)close_method, METH_NOARGS, "Count no more: the page is another process's."},

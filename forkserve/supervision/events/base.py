@@ -28,6 +28,10 @@ class Event:
         """Return the fact as one line for a person."""
         raise NotImplementedError(self.kind)
 
+    def detail(self) -> str:
+        """Return what belongs to it and needs more lines, such as a traceback; empty for most."""
+        return ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherEvent(Event):

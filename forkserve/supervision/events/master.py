@@ -210,8 +210,10 @@ class BugCaught(Event):
     traceback: str
 
     def text(self) -> str:
-        what = f"a bug in forkserve, please report it; {self.where} is dropped and supervision goes on"
-        return f"{what}\n{self.traceback}".rstrip()
+        return f"a bug in forkserve, please report it; {self.where} is dropped and supervision goes on"
+
+    def detail(self) -> str:
+        return self.traceback.rstrip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

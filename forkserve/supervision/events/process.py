@@ -18,10 +18,13 @@ __all__ = [
     "ProcessAged",
     "ProcessEvent",
     "ProcessExited",
+    "ProcessGrown",
     "ProcessLost",
     "ProcessReady",
     "ProcessSaid",
+    "HostStarved",
     "ProcessStarted",
+    "ProcessStuck",
     "SpawnFailed",
     "StopRequested",
 ]
@@ -163,6 +166,21 @@ class ProcessAged(ProcessEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessGrown(ProcessEvent):
+    """It is replaced since memory has passed a limit; `measured` and `allowed` in bytes, of it alone or of all."""
+
+    kind: ClassVar[str] = "process.grown"
+    limit: str
+    measured: int
+    allowed: int
+
+    def text(self) -> str:
+        whose = "all processes use" if self.limit.endswith("_total") else "it uses"
+        used, most = (f"{size / 2**20:.0f} MiB" for size in (self.measured, self.allowed))
+        return f"{self.name}: {whose} {used}, and {self.limit} is {most}: replacing it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequested(ProcessEvent):
     """It was sent its stop signal."""
 
@@ -184,3 +202,31 @@ class DeadlineMissed(ProcessEvent):
 
     def text(self) -> str:
         return f"{self.name} {self.what}: killed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStuck(ProcessEvent):
+    """It has given no sign of life for `silence` seconds, and is killed; `stacks` is where it hangs."""
+
+    kind: ClassVar[str] = "process.stuck"
+    severity: ClassVar[int] = logging.ERROR
+    silence: float
+    stacks: str
+
+    def text(self) -> str:
+        return f"{self.name} is stuck, silent for {self.silence:g} s: killed; it was here:"
+
+    def detail(self) -> str:
+        return self.stacks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStarved(ProcessEvent):
+    """It gives no sign of life since the machine gives it no processor: it is let alone."""
+
+    kind: ClassVar[str] = "process.starved"
+    severity: ClassVar[int] = logging.WARNING
+    silence: float
+
+    def text(self) -> str:
+        return f"{self.name} has had no processor for most of {self.silence:g} s: the machine is too busy"

@@ -14,6 +14,7 @@ __all__ = [
     "ReloadDone",
     "ReloadFailed",
     "ReloadStep",
+    "RequestsShed",
     "SignalSent",
     "DependencyLost",
     "WatcherAdded",
@@ -22,6 +23,7 @@ __all__ = [
     "WatcherHeld",
     "WatcherRemoved",
     "WatcherResized",
+    "WatcherScaled",
     "WatcherStarted",
     "WatcherStopped",
     "WatcherUpdated",
@@ -135,6 +137,33 @@ class WatcherHeld(WatcherEvent):
         many = self.processes != 1
         what = f"accept{'' if many else 's'} nothing more" if self.held else f"accept{'' if many else 's'} again"
         return f"{who}: {count_of(self.processes)} {what}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherScaled(WatcherEvent):
+    """Another number of processes is wanted for the load; `busy` is a share of capacity, `queued` what waits."""
+
+    kind: ClassVar[str] = "watcher.scaled"
+    before: int
+    after: int
+    busy: float
+    queued: int
+
+    def text(self) -> str:
+        waiting = f", {self.queued} connections wait" if self.queued else ""
+        return f"{self.watcher}: {self.after} processes instead of {self.before}: {self.busy:.0%} busy{waiting}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestsShed(WatcherEvent):
+    """Its workers have refused connections that had waited for longer than `--queue-timeout`."""
+
+    kind: ClassVar[str] = "watcher.shed"
+    severity: ClassVar[int] = logging.WARNING
+    connections: int
+
+    def text(self) -> str:
+        return f"{self.watcher}: {self.connections} connections answered 503 that had waited too long (--queue-timeout)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

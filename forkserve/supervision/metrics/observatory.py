@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import socket
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,10 +25,13 @@ from forkserve.supervision.events import (
     Event,
     ProcessAged,
     ProcessExited,
+    ProcessGrown,
+    ProcessStuck,
     ReloadDone,
     ReloadFailed,
     ReloadTakenBack,
     SpawnFailed,
+    WatcherScaled,
 )
 from forkserve.supervision.events.base import WatcherEvent
 from forkserve.supervision.figures import GenerationFigures, WatcherFigures
@@ -41,7 +45,7 @@ from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.counters import PageReading
 
-__all__ = ["Observatory", "QueueWatch", "WatcherWatch"]
+__all__ = ["Load", "Observatory", "QueueWatch", "WatcherWatch"]
 
 INTERVAL = 0.25
 """Seconds between two looks."""
@@ -58,10 +62,19 @@ MOST_IN_FLIGHT = 1_000_000
 """Requests in flight that one worker is believed to have."""
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the workers of a watcher are, from 0 to 1, and the connections that wait for them."""
+
+    busy: float
+    queued: int
+
+
 class WatcherWatch:
-    """What is sampled of one watcher."""
+    """What is sampled of one watcher; `share` is how busy its workers were at the last look, from 0 to 1."""
 
     def __init__(self) -> None:
+        self.share = 0.0
         self.active = Peak()
         self.busy = Mean()
 
@@ -97,6 +110,8 @@ class Observatory:
         self._measured_at = float("-inf")
         self._read_at = float("-inf")
         self._told: set[int] = set()
+        self.on_look: list[Callable[[float], None]] = []
+        """Called at the end of each look, with its instant."""
 
     def to_data(self) -> dict[str, Any]:
         """Return what was counted, as plain data; what is sampled is sampled again."""
@@ -182,9 +197,16 @@ class Observatory:
             figures.count_deploy("failed")
         elif isinstance(event, ProcessAged):
             figures.count_restart("max_age")
+        elif isinstance(event, ProcessGrown):
+            figures.count_restart(event.limit)
+        elif isinstance(event, WatcherScaled):
+            figures.count_scaling("up" if event.after > event.before else "down")
         elif isinstance(event, DeadlineMissed):
             self._told.add(event.pid)
             figures.count_restart("late")
+        elif isinstance(event, ProcessStuck):
+            self._told.add(event.pid)
+            figures.count_restart("stuck")
         elif isinstance(event, SpawnFailed):
             figures.count_restart("spawn")
         elif isinstance(event, ProcessExited):
@@ -212,8 +234,12 @@ class Observatory:
         for listener in self._supervisor.pool:
             with Barrier(self._supervisor.emit, f"the queue of socket {listener.name}"):
                 self._sample_queue(self.queues[listener.name], listener.socket, now)
-        if now - self._read_at < ATTENTION and now - self._measured_at >= MEMORY_INTERVAL:
+        attentive = now - self._read_at < ATTENTION or any(_weighs(each) for each in self._supervisor.watchers)
+        if attentive and now - self._measured_at >= MEMORY_INTERVAL:
             self._measure(now)
+        for act in self.on_look:
+            with Barrier(self._supervisor.emit, "the limits of watchers"):
+                act(now)
         self._forget()
 
     def _sample(self, watcher: Watcher, now: float) -> None:
@@ -228,8 +254,14 @@ class Observatory:
                 shares.append(self._share(process, reading, running, now))
         watch = self.watchers[watcher.name]
         watch.active.set(active)
+        watch.share = sum(shares) / len(shares) if shares else 0.0
         if shares:
-            watch.busy.add(sum(shares) / len(shares))
+            watch.busy.add(watch.share)
+
+    def load_of(self, watcher: Watcher) -> Load:
+        """Return how busy the workers of a watcher are now, and how many connections wait for them."""
+        depths = [self.queues[name].depth.now for name in watcher.command.sockets if name in self.queues]
+        return Load(self.watchers[watcher.name].share, int(max(depths, default=0)))
 
     def _share(self, process: Process, reading: PageReading, running: int, now: float) -> float:
         """Return how busy a worker is: by the places that are taken, or where they have no number, by its processor."""
@@ -288,3 +320,7 @@ class Observatory:
         self._aside = None
         if not isinstance(answer, Exception):
             self.pss = answer
+
+
+def _weighs(watcher: Watcher) -> bool:
+    return bool(watcher.options.max_pss or watcher.options.max_pss_total)

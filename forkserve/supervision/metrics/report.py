@@ -39,6 +39,7 @@ FAMILIES: Mapping[str, tuple[FamilyKind, str]] = {
     "forkserve_workers_wanted": (GAUGE, "Processes that are to run."),
     "forkserve_generation": (GAUGE, "Generation of the code; a reload counts it up."),
     "forkserve_restarts": (COUNTER, "Processes lost or replaced, by reason."),
+    "forkserve_scalings": (COUNTER, "Changes of the number of processes that the load has asked for, by direction."),
     "forkserve_deploys": (COUNTER, "Reloads, by result."),
     "forkserve_pss_bytes": (GAUGE, "Proportional set size of all processes of a watcher, measured every ten seconds."),
     "forkserve_rss_bytes": (GAUGE, "Resident set size of all processes of a watcher; shared memory counts for each."),
@@ -112,6 +113,8 @@ def _add_requests(made: Mapping[str, MetricFamily], watcher: Watcher) -> None:
     made["forkserve_readings_ignored"].add(figures.ignored, watcher=watcher.name)
     for reason, count in sorted(figures.restarts.items()):
         made["forkserve_restarts"].add(count, watcher=watcher.name, reason=reason)
+    for direction, count in sorted(figures.scalings.items()):
+        made["forkserve_scalings"].add(count, watcher=watcher.name, direction=direction)
     for result, count in sorted(figures.deploys.items()):
         made["forkserve_deploys"].add(count, watcher=watcher.name, result=result)
 

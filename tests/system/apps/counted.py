@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+grown: list[bytearray] = []
+
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
     path = environ["PATH_INFO"]
@@ -14,6 +16,8 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
         raise RuntimeError("wanted")
     if path == "/wait":
         wait()
+    if path == "/grow":
+        grown.append(bytearray(os.urandom(1) * (96 << 20)))
     body = environ["wsgi.input"].read()
     status = path[1:] if path[1:].isdecimal() else "200"
     start_response(f"{status} Status", [("Content-Type", "text/plain")])

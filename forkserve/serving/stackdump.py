@@ -1,0 +1,52 @@
+"""Leaves the stacks of this process in memory for the master, when it is sent a signal.
+
+Theory of operation. The process makes a memfd and tells its number in its page of the scoreboard; the master opens it
+by /proc. At the signal, `faulthandler` writes the stacks of all threads first, in the handler of the signal, in C: so
+it works where C code keeps the interpreter's lock. The handler in Python follows as soon as the main thread runs Python
+again, and adds what has names: threads, tasks, greenlets. STACKS_END says that nothing more comes.
+
+Rules: nobody else has a use for the number, and the application is not asked. A system call of C code that is not gone
+on with after a signal may end early (signal(7)); Python's own are gone on with (PEP 475).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import os
+import signal
+from types import FrameType
+
+from forkserve.serving.engine.stacks import all_stacks
+from forkserve.unix.counters import STACKS_END, STACKS_NAME, STACKS_SIGNAL, CounterField
+from forkserve.unix.scoreboard import OwnRecord
+
+__all__ = ["offer_stacks"]
+
+LIMIT = 4 << 20
+"""Bytes of stacks of before at which the memory is emptied."""
+
+
+def offer_stacks(seat: OwnRecord) -> None:
+    """Have the master be able to ask; called in the main thread. Without a page of counters it does nothing."""
+    if seat.page is None:
+        return
+    try:
+        fd = os.memfd_create(STACKS_NAME, os.MFD_CLOEXEC)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+    except OSError:  # short of descriptors: serving is more
+        return
+
+    def tell(_number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            text = f"\n{all_stacks(frame)}{STACKS_END}"
+            data = memoryview(text.encode("utf-8", "backslashreplace"))
+            while data:
+                data = data[os.write(fd, data) :]
+            if os.fstat(fd).st_size > LIMIT:
+                os.ftruncate(fd, 0)
+
+    signal.signal(STACKS_SIGNAL, tell)
+    faulthandler.register(STACKS_SIGNAL, file=fd, all_threads=True, chain=True)
+    seat.page.cast("q")[CounterField.STACKS] = fd + 1

@@ -1,0 +1,120 @@
+"""Keeps watchers within their memory, and their number of processes at what their load asks for.
+
+Theory of operation. The observatory calls at each of its looks. `weight` and `scaling` decide; what follows is done as
+by hand: a process is replaced as one that has reached its age, the number of processes is changed by a job.
+
+Rules: nothing is begun while a watcher has a job, starts or replaces something: one change at a time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from forkserve.supervision.events import ConfigRead, Event, ProcessGrown, WatcherScaled
+from forkserve.supervision.jobqueue import JobQueue
+from forkserve.supervision.jobs import Resize
+from forkserve.supervision.lifecycle import SlotState
+from forkserve.supervision.metrics.observatory import Observatory
+from forkserve.supervision.os.usage import resident
+from forkserve.supervision.process import Process
+from forkserve.supervision.scaling import LoadSample, Scaler
+from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.watcher import Watcher
+from forkserve.supervision.weight import Footprint, MemoryLimits, heaviest_over
+
+__all__ = ["LimitsKeeper", "memory_limits"]
+
+WEIGHED_EVERY = 1.0
+"""Seconds between two looks at the memory of a watcher's processes."""
+YOUNG = 60.0
+"""Seconds up to which the replacement of a process that grows at once waits for `backoff_max`."""
+
+
+def memory_limits(watcher: Watcher) -> MemoryLimits:
+    """Return what a watcher allows its processes."""
+    options = watcher.options
+    return MemoryLimits(options.max_rss, options.max_pss, options.max_pss_total)
+
+
+class LimitsKeeper:
+    """Looks after all watchers that have limits."""
+
+    def __init__(self, supervisor: Supervisor, observatory: Observatory) -> None:
+        self._supervisor = supervisor
+        self._observatory = observatory
+        observatory.on_look.append(self.look)
+        self._scalers: dict[str, Scaler] = defaultdict(Scaler)
+        self._weighed: dict[str, float] = {}
+        self._renewed: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """Have the observatory look, if there is a limit to look after."""
+        options = [each.options for each in self._supervisor.watchers]
+        if any(each.numprocesses_max or each.max_rss or each.max_pss or each.max_pss_total for each in options):
+            self._observatory.begin()
+
+    def on_event(self, event: Event) -> None:
+        """Begin when the configuration asks for it; subscribed to the bus."""
+        if isinstance(event, ConfigRead):
+            self.begin()
+
+    def look(self, now: float) -> None:
+        """Called by the observatory."""
+        for queue in self._supervisor:
+            watcher = queue.watcher
+            if watcher.options.numprocesses_max and watcher.up:
+                self._scale(queue, now)
+            if memory_limits(watcher) and now - self._weighed.get(watcher.name, 0.0) >= WEIGHED_EVERY:
+                self._weighed[watcher.name] = now
+                if _is_at_rest(queue):
+                    self._weigh(watcher, now)
+        names = {each.name for each in self._supervisor.watchers}
+        for known in (self._scalers, self._weighed, self._renewed):
+            for name in known.keys() - names:
+                del known[name]
+
+    def _scale(self, queue: JobQueue, now: float) -> None:
+        watcher, options = queue.watcher, queue.watcher.options
+        if not queue.is_idle:
+            return
+        load = self._observatory.load_of(watcher)
+        ready = sum(slot.is_ready for slot in watcher.slots.values())
+        sample = LoadSample(now, ready, load.busy, load.queued)
+        lowest, highest = max(options.numprocesses_min, 1), options.numprocesses_max
+        wanted = self._scalers[watcher.name].decide(sample, watcher.target, lowest=lowest, highest=highest)
+        if wanted != watcher.target:
+            self._supervisor.emit(
+                WatcherScaled(
+                    watcher=watcher.name,
+                    before=watcher.target,
+                    after=wanted,
+                    busy=round(load.busy, 2),
+                    queued=load.queued,
+                )
+            )
+            queue.submit(Resize(wanted))
+
+    def _weigh(self, watcher: Watcher, now: float) -> None:
+        processes = {each.number: each for each in watcher.processes if each.is_ready}
+        footprints = [self._footprint(each) for each in processes.values()]
+        found = heaviest_over(footprints, memory_limits(watcher))
+        if found is None:
+            return
+        process = processes[found.number]
+        pause = watcher.options.backoff_max if now - process.started_at < YOUNG else 0.0
+        if now - self._renewed.get(watcher.name, float("-inf")) < pause:
+            return
+        self._renewed[watcher.name] = now
+        fact = ProcessGrown(**process.names(), limit=found.limit, measured=found.measured, allowed=found.allowed)
+        watcher.renew(process, fact)
+
+    def _footprint(self, process: Process) -> Footprint:
+        return Footprint(process.number, resident(process.pid), self._observatory.pss.get(process.pid))
+
+
+def _is_at_rest(queue: JobQueue) -> bool:
+    """Tell whether nothing of a watcher is under way."""
+    slots = queue.watcher.slots.values()
+    still = (each.state in (SlotState.FILLED, SlotState.FATAL) and not each.stops_first for each in slots)
+    settled = all(each.candidate is None and (each.is_ready or each.state is SlotState.FATAL) for each in slots)
+    return queue.watcher.up and queue.is_idle and all(still) and settled
