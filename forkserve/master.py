@@ -33,6 +33,7 @@ from forkserve.supervision.holding import hold
 from forkserve.supervision.jobqueue import JobQueue
 from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import MASTER, Effect, MasterState, MasterTrigger, step
+from forkserve.supervision.maintenance import Maintenance
 from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.orphans import OrphanReaper
 from forkserve.supervision.os.loop import Loop
@@ -88,6 +89,7 @@ class Master:
         self._stopping: list[JobQueue] = []
         self._ended = Completion()
         self._orphans = OrphanReaper(loop, self._go_on_stopping, supervisor.emit)
+        self.maintenance = Maintenance(supervisor, loop)
         self._closer = QueueCloser(supervisor.pool, loop, supervisor.processes, supervisor.emit)
         supervisor.on_settled = self._settled
         self.on_booted: Callable[[], None] = lambda: None
@@ -222,6 +224,11 @@ class Master:
         """Have workers accept nothing for now, or accept again; returns what was done."""
         self._refuse_when_stopping()
         return hold(self.supervisor.queue(name).watcher, wid=wid, wanted=wanted).text()
+
+    def pause(self, name: str, *, seconds: float, then: str) -> str:
+        """Have new connections wait for so long at most; returns what was done."""
+        self._refuse_when_stopping()
+        return self.maintenance.pause(name, seconds=seconds, then=then)
 
     def reopen_logs(self) -> None:
         """Reopen every log file: ours, those of captured output, and those of the workers that can."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
@@ -118,6 +119,14 @@ def _call_events(client: ControlClient, arguments: Arguments) -> Answer:
     return PRINTED
 
 
+def _call_maintenance(client: ControlClient, arguments: Arguments) -> Answer:
+    """Name the page by a path that the master can follow."""
+    wanted = parameters_of(arguments)
+    if wanted["file"] is not None:
+        wanted["file"] = os.path.abspath(wanted["file"])
+    return client.call("maintenance", **wanted)
+
+
 _CALLS: Mapping[str, Callable[[ControlClient, Arguments], Answer]] = {
     "set": _call_with_options,
     "addsocket": _call_with_options,
@@ -128,6 +137,7 @@ _CALLS: Mapping[str, Callable[[ControlClient, Arguments], Answer]] = {
     "restart": _call_matching,
     "signal": _call_signal,
     "events": _call_events,
+    "maintenance": _call_maintenance,
 }
 """The verbs whose parameters are not simply what was typed, or whose answer is no single one."""
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 __all__ = [
     "GRACEFUL_TIMEOUT",
+    "PAGE",
+    "RETRY_AFTER",
     "SCOREBOARD",
     "WATCHER",
     "WID",
@@ -26,6 +28,8 @@ WATCHER = "FORKSERVE_WATCHER"
 WID = "FORKSERVE_WID"
 SCOREBOARD = "FORKSERVE_SCOREBOARD"
 """FD:BELL:INDEX, the descriptors of the shared memory and of its bell, and the number of this process's record."""
+PAGE, RETRY_AFTER = "FORKSERVE_PAGE", "FORKSERVE_RETRY_AFTER"
+"""For a responder: the file that it answers with, and the seconds that it tells clients to wait."""
 GRACEFUL_TIMEOUT = "FORKSERVE_GRACEFUL_TIMEOUT"
 """The drain limit of a worker that is given no `--graceful-timeout`."""
 ZYGOTE = "FORKSERVE_ZYGOTE"

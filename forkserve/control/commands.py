@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from forkserve.control import changing, optionviews, reading, running
+from forkserve.control import changing, optionviews, pausing, reading, running
 from forkserve.control.context import Context
 
 __all__ = ["COMMANDS"]
@@ -34,6 +34,9 @@ COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "reload": running.reload,
     "drain": running.drain,
     "undrain": running.undrain,
+    "pause": pausing.pause,
+    "resume": pausing.resume,
+    "maintenance": pausing.maintenance,
     "reloadconfig": running.reloadconfig,
     "incr": running.incr,
     "decr": running.decr,

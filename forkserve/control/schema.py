@@ -6,7 +6,7 @@ the same structures otherwise. Fields are added, never renamed: `/v1` is a promi
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -18,11 +18,14 @@ __all__ = [
     "Events",
     "HoldTarget",
     "Killing",
+    "MaintenanceSwitch",
     "Nothing",
     "OneOption",
     "OneSocket",
     "OneWatcher",
+    "PauseTarget",
     "ProcessReport",
+    "ResumeTarget",
     "ReloadTarget",
     "Removing",
     "Selected",
@@ -104,6 +107,33 @@ class HoldTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 Values = dict[str, Any]
 """Options by name; a value as JSON has it, or as the text that a file would have."""
+
+
+class PauseTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A watcher whose new connections are to wait, for at most `max` seconds."""
+
+    watcher: str
+    max: Annotated[float, msgspec.Meta(gt=0, le=86400, description="the longest that a client may wait (30)")] = 30.0
+    then: Annotated[
+        Literal["shed", "resume"], msgspec.Meta(description="what comes then: shed (503, the default) or resume")
+    ] = "shed"
+
+
+class ResumeTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A watcher that is to accept again."""
+
+    watcher: str
+    waiting: bool = True
+
+
+class MaintenanceSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Maintenance `on`, with the absolute path of a page, or `off`; of one watcher, or of all that serve."""
+
+    switch: Annotated[Literal["on", "off"], msgspec.Meta(description="on or off")]
+    file: Annotated[str | None, msgspec.Meta(description="the page to answer with")] = None
+    watcher: Annotated[str | None, msgspec.Meta(description="only this watcher")] = None
+    retry_after: Annotated[int, msgspec.Meta(ge=0, description="seconds that clients are told to wait (30)")] = 30
+    waiting: bool = True
 
 
 class SetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

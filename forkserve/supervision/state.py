@@ -56,7 +56,21 @@ Data = dict[str, Any]
 
 _JOBS: Mapping[str, type[Job]] = {job.name: job for job in (Start, Stop, Restart, Reload, Resize, Kill)}
 
-_WISHES = ("up", "target", "not_before", "warm_at", "drain_until", "awaits_start", "paused", "leaving", "broken")
+_WISHES = (
+    "up",
+    "target",
+    "not_before",
+    "warm_at",
+    "drain_until",
+    "hold_until",
+    "hold_then",
+    "maintained",
+    "transient",
+    "awaits_start",
+    "paused",
+    "leaving",
+    "broken",
+)
 """Attributes of a watcher."""
 
 _COUNTERS = ("restarts", "failures", "last_failure", "held")

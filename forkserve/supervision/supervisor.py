@@ -80,7 +80,7 @@ class Supervisor:
     @property
     def in_force(self) -> Config:
         """The configuration with the options that the watchers really have: a reload that failed has kept the old."""
-        staying = tuple(watcher.options for watcher in self.watchers if not watcher.leaving)
+        staying = tuple(watcher.options for watcher in self.watchers if not (watcher.leaving or watcher.transient))
         return replace(self.config, watchers=staying)
 
     def queue(self, name: str) -> JobQueue:

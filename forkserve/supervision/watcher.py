@@ -45,7 +45,8 @@ class Watcher:
     `leaving` that it is no longer configured, `broken` that a bug has kept it from stopping: then the kernel's list of
     our children counts. `not_before` is the instant of the next start that `warmup_delay` allows, and `warm_at` that
     at which vacant slots are looked at again. `drain_until` is the end of the time for which it
-    serves on before it stops.
+    serves on before it stops, `hold_until` that of a pause, `hold_then` what comes then; `maintained` tells that a
+    responder stands in for it, `transient` that it is one.
     """
 
     def __init__(self, command: ProcessTemplate, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
@@ -56,6 +57,9 @@ class Watcher:
         self.not_before = 0.0
         self.warm_at: float | None = None
         self.drain_until: float | None = None
+        self.hold_until: float | None = None
+        self.hold_then = ""
+        self.maintained = self.transient = False
         self.population = Population(self.templates, services, self._notify)
         self.rehearser = Rehearser(services, self.name, self._notify)
         self.awaited: Callable[[], Awaited] = Awaited
@@ -175,7 +179,9 @@ class Watcher:
 
     def take_down(self, *, finish: bool = False, closing: bool = False) -> None:
         """Ask all its processes to stop; see `TakeDown`."""
-        self.up = self.awaits_start = self.population.held = False
+        self.up = self.awaits_start = False
+        self.population.held = self.maintained
+        self.hold_until = None
         self.warm_at = self.drain_until = None
         if closing:
             self._services.seal(self.name, self.command.queues)

@@ -49,6 +49,7 @@ from forkserve.supervision.events.process import (
 )
 from forkserve.supervision.events.watcher import (
     DependencyLost,
+    PauseOver,
     ReloadBegun,
     ReloadDone,
     ReloadFailed,
@@ -85,6 +86,7 @@ __all__ = [
     "MasterStopped",
     "OrphanFound",
     "OrphansRemain",
+    "PauseOver",
     "ProcessAged",
     "ProcessExited",
     "ProcessGrown",

@@ -17,6 +17,7 @@ __all__ = [
     "RequestsShed",
     "SignalSent",
     "DependencyLost",
+    "PauseOver",
     "WatcherAdded",
     "WatcherAwaits",
     "WatcherDelayed",
@@ -121,6 +122,19 @@ class DependencyLost(WatcherEvent):
 
     def text(self) -> str:
         return f"{self.watcher}: {self.dependency} is no longer ready: {self.action} (on_dependency)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseOver(WatcherEvent):
+    """A pause has lasted as long as it may; `then` is `shed` or `resume`."""
+
+    kind: ClassVar[str] = "watcher.pause-over"
+    severity: ClassVar[int] = logging.WARNING
+    then: str
+
+    def text(self) -> str:
+        what = "clients get 503" if self.then == "shed" else "clients are served again"
+        return f"{self.watcher}: the pause has lasted as long as it may: {what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

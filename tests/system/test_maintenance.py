@@ -1,0 +1,135 @@
+"""Pauses and maintenance: clients wait in the queue, get 503, or a page, and none is lost when that begins or ends."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forkserve.control.client import ControlClient
+from forkserve.errors import ControlError
+from tests.support.forkserving import eventually, running
+from tests.support.serving import PATIENCE
+
+SITE = """
+def app(environ, start):
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+STACK = """
+[socket:web]
+port = 0
+[watcher:web]
+cmd = forkserve-worker --fd $(circus.sockets.web) site_m:app
+copy_env = True
+numprocesses = 2
+graceful_timeout = 5
+[watcher:other]
+cmd = sleep 1000
+ready_after = 0
+"""
+
+
+@contextlib.contextmanager
+def stack(folder: Path) -> Iterator[tuple[ControlClient, tuple[str, int]]]:
+    (folder / "site_m.py").write_text(SITE)
+    control = folder / "control"
+    env = {"PWD": str(folder)}
+    with running("--control", str(control), cwd=folder, config=STACK, env=env) as server, ControlClient(control) as ctl:
+        server.allow("maintenance.*given up", "maintenance.*application", "FileNotFoundError", "Traceback")
+        found = server.expect(r"socket web: listening at http://(.*):(\d+)")
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready")
+        yield ctl, (found[1], int(found[2]))
+
+
+def asked(address: tuple[str, int]) -> socket.socket:
+    client = socket.create_connection(address, PATIENCE)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    return client
+
+
+def answer(client: socket.socket) -> bytes:
+    with client:
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def is_silent(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        client.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    finally:
+        client.settimeout(PATIENCE)
+    return False
+
+
+def _state(ctl: ControlClient) -> str:
+    return str(ctl.call("status", watcher="web")[0]["state"])
+
+
+def _hold(ctl: ControlClient) -> bool:
+    processes = ctl.call("status", watcher="web")[0]["processes"]
+    return all(each.get("status") == "accepts nothing" for each in processes)
+
+
+def test_clients_wait_in_the_queue_until_they_are_served_again(tmp_path: Path) -> None:
+    with stack(tmp_path) as (ctl, address):
+        said = ctl.call("pause", watcher="web", max=1000)["message"]
+        assert said == "web: 2 processes accept nothing more; clients wait for 1000 s at most, then get 503"
+        assert _state(ctl) == "held"
+        eventually(lambda: _hold(ctl))
+        clients = [asked(address) for _ in range(20)]
+        assert all(map(is_silent, clients))
+        assert ctl.call("resume", watcher="web")["message"] == "web: accepts again"
+        assert all(answer(each).endswith(b"\r\n\r\nok") for each in clients)
+        assert _state(ctl) == "active"
+
+
+@pytest.mark.parametrize("then", ["shed", "resume"])
+def test_a_pause_ends_by_itself(tmp_path: Path, then: str) -> None:
+    with stack(tmp_path) as (ctl, address):
+        ctl.call("pause", watcher="web", max=0.5, then=then)
+        eventually(lambda: _hold(ctl))
+        said = answer(asked(address))
+        if then == "shed":
+            assert said.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: 10\r\n" in said
+            ctl.call("resume", watcher="web")
+            assert [each["name"] for each in ctl.call("status")] == ["web", "other"]
+        assert answer(asked(address)).endswith(b"\r\n\r\nok")
+
+
+def test_a_page_stands_in_for_the_workers_also_while_they_are_restarted(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<p>soon</p>")
+    with stack(tmp_path) as (ctl, address):
+        said = ctl.call("maintenance", switch="on", file=str(page), retry_after=7)["message"]
+        assert said == "maintenance is on"
+        eventually(lambda: _hold(ctl))
+        for _ in range(2):
+            got = answer(asked(address))
+            assert got.startswith(b"HTTP/1.1 503 ")
+            assert got.endswith(b"\r\n\r\n<p>soon</p>")
+            assert b"\r\nContent-Type: text/html; charset=utf-8\r\n" in got
+            assert b"\r\nRetry-After: 7\r\n" in got
+            ctl.call("restart", watcher="web")
+        with pytest.raises(ControlError, match="maintenance is on already"):
+            ctl.call("maintenance", switch="on")
+        assert ctl.call("maintenance", switch="off")["message"] == "maintenance is off"
+        assert answer(asked(address)).endswith(b"\r\n\r\nok")
+
+
+def test_what_cannot_be_is_refused_and_the_workers_serve_on(tmp_path: Path) -> None:
+    with stack(tmp_path) as (ctl, address):
+        with pytest.raises(ControlError, match=r"other does not serve on a socket"):
+            ctl.call("pause", watcher="other")
+        with pytest.raises(ControlError, match=r"page: expected an absolute path"):
+            ctl.call("maintenance", switch="on", file="page")
+        with pytest.raises(ControlError, match=r"web:maintenance"):
+            ctl.call("maintenance", switch="on", file=str(tmp_path / "missing.html"))
+        assert answer(asked(address)).endswith(b"\r\n\r\nok")
+        assert ctl.call("maintenance", switch="off")["message"] == "maintenance is off"
