@@ -20,7 +20,7 @@ def hold(watcher: Watcher, *, wid: int | None, wanted: bool) -> WatcherHeld:
     if not (watcher.command.is_worker and watcher.command.all_sockets):
         raise ControlError(f"{watcher.name} cannot be drained: only forkserve-worker on sockets of ours can")
     processes = watcher.processes
-    meant = [each for each in processes if wid in (None, each.wid) and not each.is_asked_to_end]
+    meant = [each for each in processes if wid in (None, each.wid) and not (each.is_asked_to_end or each.is_zygote)]
     if not meant:
         raise ControlError(f"{watcher.name}{'' if wid is None else f'[{wid}]'} does not run")
     deaf = next((each for each in meant if each.is_ready and not processes.takes_part(each)), None)

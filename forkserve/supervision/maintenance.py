@@ -62,6 +62,7 @@ def responder_of(command: ProcessTemplate, page: str, retry_after: int) -> Proce
         send_hup=False,
         max_age=0.0,
         drain_delay=0.0,
+        preload=False,
         ready=None,
         after=(),
         env={**options.env, PAGE: page, RETRY_AFTER: str(retry_after)},

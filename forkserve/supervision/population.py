@@ -171,6 +171,8 @@ class Population:
         said = read(message)
         hear(process, said, self._services.loop.now())
         refused = self.processes.store.take(process.wid, message, message.fds, self._options.fdstore_max)
+        if said.main_pid is not None:
+            refused = refused or self.processes.claim(process, said.main_pid)
         if refused:
             self.emit(Warned(message=f"{process} {refused}"))
         if said.ready and self._options.ready is None:

@@ -74,6 +74,8 @@ class Process:
     said_stopping: bool = False
     held: bool = False
     reloading: bool = False
+    group: int = 0
+    main_pid: int = 0
     probe: str = ""
     probe_at: float | None = None
     probe_pause: float = 0.0
@@ -137,6 +139,11 @@ class Process:
             return 0.0
         deadline = None if self.deadline is None else self.deadline.instant
         return earliest((deadline, self.end_at, self.age_at, self.deaf_until, self.watchdog_at, self.probe_at))
+
+    @property
+    def pgid(self) -> int:
+        """Its process group: the pid that it was started with."""
+        return self.group or self.pid
 
     def ready_for(self, now: float) -> float | None:
         """Return the seconds since it was ready, None when it never was."""

@@ -22,7 +22,7 @@ from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
-from forkserve.supervision.events import DeadlineMissed, OrphansRemain, ProcessStarted, StopRequested
+from forkserve.supervision.events import DeadlineMissed, MainPidChanged, OrphansRemain, ProcessStarted, StopRequested
 from forkserve.supervision.fdstore import FdStore
 from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
@@ -258,9 +258,30 @@ class Processes:
     def record(self, exit_: Exit) -> Process | None:
         """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
         process = self._by_pid.pop(exit_.pid, None)
-        if process is not None:
-            process.exit = exit_
+        if process is None or self._goes_on(process):
+            return None
+        process.exit = exit_
         return process
+
+    def claim(self, process: Process, pid: int) -> str:
+        """Note that a process will go on as another, its child (MAINPID=); returns why not, or ""."""
+        if pid == process.pid:
+            process.main_pid = 0
+        elif pid in self._by_pid or not self._services.kernel.is_of(pid, f"NOTIFY_SOCKET={process.notify_address}"):
+            return f"says MAINPID={pid}, which is no process of its own"
+        else:
+            process.main_pid = pid
+        return ""
+
+    def _goes_on(self, process: Process) -> bool:
+        """Have the process that a reaped one has named take its place, if that lives and has become our child."""
+        pid, process.main_pid = process.main_pid, 0
+        if not pid or process.is_asked_to_end or not self._services.kernel.is_child(pid):
+            return False
+        self._services.emit(MainPidChanged(**process.names(), main_pid=pid))
+        process.group, process.pid = process.pgid, pid
+        self._by_pid[pid] = process
+        return True
 
     def bury(self, process: Process, stopping: Stopping) -> None:
         """Forget a process that has been reaped, and begin to end what it has left in its group."""
@@ -278,7 +299,7 @@ class Processes:
         self.by_number.pop(process.number, None)
         self._release(process)
         if process.pid:
-            self._services.on_group_ended(process.pid)
+            self._services.on_group_ended(process.pgid)
 
     def _release(self, process: Process) -> None:
         with Barrier(self._services.emit, f"the report of {process}"):
@@ -296,16 +317,16 @@ class Processes:
 
     def _add_group(self, leader: Process, stopping: Stopping, *, killed: bool, now: float) -> None:
         kernel = self._services.kernel
-        if not kernel.signal_group(leader.pid, signal.SIGKILL if killed else stopping.signum):
-            self._services.on_group_ended(leader.pid)
+        if not kernel.signal_group(leader.pgid, signal.SIGKILL if killed else stopping.signum):
+            self._services.on_group_ended(leader.pgid)
             return
-        kernel.signal_group(leader.pid, signal.SIGCONT)
+        kernel.signal_group(leader.pgid, signal.SIGCONT)
         deadline = (
             Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, now)
             if killed
             else Deadline.after(stopping.timeout, DeadlineKind.STOP, now)
         )
-        self.groups.append(OrphanedGroup(pgid=leader.pid, leader=str(leader), killed=killed, deadline=deadline))
+        self.groups.append(OrphanedGroup(pgid=leader.pgid, leader=str(leader), killed=killed, deadline=deadline))
         self.look_after_groups()
 
     def count(self, process: Process) -> PageReading | None:
@@ -392,5 +413,8 @@ class Processes:
 
     def _send(self, process: Process, signum: int, *, group: bool) -> None:
         """Send a signal; a process that has not come to its own group yet gets it alone."""
-        if process.is_alive and not (group and self._services.kernel.signal_group(process.pid, signum)):
+        if not process.is_alive:
+            return
+        reached = group and self._services.kernel.signal_group(process.pgid, signum)
+        if not reached or process.pid != process.pgid:
             self._services.kernel.signal(process.pid, signum)

@@ -10,10 +10,21 @@ from forkserve.unix.notify import notify
 
 __all__ = ["tell_systemd"]
 
+SPARE = 5.0
+"""Seconds beyond the time of a stage, for what follows."""
 _TOLD = (MasterStopped, StopStage, WatcherDelayed, WatcherStopped)
 
 
 def tell_systemd(event: Event) -> None:
     """Pass on a fact about stopping; subscribe it to an EventBus."""
     if isinstance(event, _TOLD):
-        notify(f"STATUS={event.text()}")
+        more = _time_for(event)
+        extend = f"\nEXTEND_TIMEOUT_USEC={int((more + SPARE) * 1e6)}" if more else ""
+        notify(f"STATUS={event.text()}{extend}")
+
+
+def _time_for(event: Event) -> float:
+    """Return the seconds that a stage may last, for which TimeoutStopSec= may be too short."""
+    if isinstance(event, WatcherDelayed):
+        return event.seconds
+    return event.grace if isinstance(event, WatcherStopped) and not event.done else 0.0

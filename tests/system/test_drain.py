@@ -231,6 +231,7 @@ def test_a_watcher_serves_on_for_its_drain_delay_and_says_so(tmp_path: Path) -> 
                 said += systemd.recv(4096) + b"\n"
     assert b"STOPPING=1" in said
     assert b"STATUS=web: not ready any more" in said
+    assert b"EXTEND_TIMEOUT_USEC=5400000" in said
     assert said.index(b"not ready any more") < said.index(b"web: stopping 2 processes")
 
 

@@ -253,3 +253,31 @@ time.sleep(1000)
         server.expect(r"a\[1\] pid \d+ is ready")
     assert "gone b" not in server.transcript()
     assert "dead" not in server.transcript()
+
+
+def test_a_program_that_goes_into_the_background_is_kept_under_the_pid_that_it_has_named(tmp_path: Path) -> None:
+    cmd = speaking(
+        tmp_path,
+        """
+import signal
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    os.close(writing)
+    os.read(reading, 1)  # until the one that was started has ended
+    tell("READY=1\\nSTATUS=in the background")
+    signal.pause()
+tell(f"MAINPID={os.getppid()}")
+children = open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()
+tell(f"MAINPID={children[0]}")
+barrier()
+""",
+    )
+    with running(cwd=tmp_path, config=f"[watcher:a]\ncmd = {cmd}\nready_after = 1000\n") as server:
+        first = server.started("a[1]")
+        server.expect(rf"a\[1\] pid {first} says MAINPID={server.pid}, which is no process of its own")
+        server.expect_all(r"a\[1\] pid \d+ is ready", "goes on as pid")
+        second = server.rewound().expect(rf"a\[1\] pid {first} goes on as pid (\d+), as it has said \(MAINPID\)")[1]
+
+        assert server.stop() == 0
+        assert f"a[1] pid {second} was ended by SIGTERM" in server.transcript()

@@ -15,6 +15,7 @@ from forkserve.wording import human_duration
 __all__ = [
     "Consequence",
     "DeadlineMissed",
+    "MainPidChanged",
     "ProcessAged",
     "ProcessEvent",
     "ProcessExited",
@@ -99,6 +100,17 @@ class ProcessStarted(ProcessEvent):
 
     def text(self) -> str:
         return f"{self.name} started: {' '.join(self.argv)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MainPidChanged(ProcessEvent):
+    """It has ended, and goes on as the process that it has named by MAINPID= (sd_notify(3))."""
+
+    kind: ClassVar[str] = "process.main-pid"
+    main_pid: int
+
+    def text(self) -> str:
+        return f"{self.name} goes on as pid {self.main_pid}, as it has said (MAINPID)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 from forkserve.supervision.os.spawn import Spawned, SpawnRefusal, SpawnSpec, fork, outcome
 
@@ -27,6 +28,12 @@ class Kernel:
     def close(self, report: int) -> None:
         """Give up the report of a start."""
         os.close(report)
+
+    def is_of(self, pid: int, variable: str) -> bool:
+        """Tell whether a process was started with this variable in its environment (proc_pid_environ(5))."""
+        with contextlib.suppress(OSError):
+            return os.fsencode(variable) in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return False
 
     def is_child(self, pid: int) -> bool:
         """Tell whether a pid is a child of ours that has not been reaped."""
