@@ -20,9 +20,12 @@ from tests.support.serving import PATIENCE
 QUEUED = 200
 
 WSGI = """
+import os, select
 def app(environ, start):
     if environ["PATH_INFO"] == "/wait":
-        open("go").read()
+        go = os.open("go", os.O_RDONLY)
+        while not select.select([go], [], [], 0.01)[0]:
+            pass  # not in one call: a signal that comes just before a system call that blocks waits for its end
     start("200 OK", [("Content-Length", "2")])
     return [b"ok"]
 """
