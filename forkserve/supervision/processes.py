@@ -236,7 +236,7 @@ class Processes:
     def order(self, process: Process, wanted: Order) -> None:
         """Write on the scoreboard what is wanted of a process; it looks when it is told to stop, or when it is rung."""
         place = self._resources[process.number].place if process.number in self._resources else None
-        if place is not None and process.is_alive:
+        if place is not None:
             place.order(wanted)
 
     def takes_part(self, process: Process) -> bool:
