@@ -268,7 +268,7 @@ class Processes:
         if pid == process.pid:
             process.main_pid = 0
         elif pid in self._by_pid or not self._services.kernel.is_of(pid, f"NOTIFY_SOCKET={process.notify_address}"):
-            return f"says MAINPID={pid}, which is no process of its own"
+            return f"says MAINPID={pid}, which it has not started"
         else:
             process.main_pid = pid
         return ""

@@ -275,7 +275,7 @@ barrier()
     )
     with running(cwd=tmp_path, config=f"[watcher:a]\ncmd = {cmd}\nready_after = 1000\n") as server:
         first = server.started("a[1]")
-        server.expect(rf"a\[1\] pid {first} says MAINPID={server.pid}, which is no process of its own")
+        server.expect(rf"a\[1\] pid {first} says MAINPID={server.pid}, which it has not started")
         server.expect_all(r"a\[1\] pid \d+ is ready", "goes on as pid")
         second = server.rewound().expect(rf"a\[1\] pid {first} goes on as pid (\d+), as it has said \(MAINPID\)")[1]
 
