@@ -13,13 +13,13 @@ import os
 import selectors
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import forkserve
 from forkserve import logs
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config, MasterOptions
+from forkserve.config.sidecars import wanted_sidecars
 from forkserve.control.place import default_path
 from forkserve.control.routes import Routes
 from forkserve.control.server import ControlServer
@@ -164,25 +164,13 @@ def _control(options: MasterOptions, source: ConfigSource, routes: Routes) -> It
 
 
 def _run_sidecars(options: MasterOptions, control: Path | None, master: Master) -> None:
-    """Start Circus's endpoints, if they are asked for and can be had; the configuration's warnings say if not."""
-    stats = options.stats_endpoint or ("tcp://127.0.0.1:5557" if options.statsd else None)
-    if not (options.endpoint or options.pubsub_endpoint or stats) or find_spec("zmq") is None:
-        return
-    if control is None:
-        log.warning("endpoint: not served without a control socket (--control PATH)")
-        return
-    flags = {
-        "--control": str(control),
-        "--endpoint": options.endpoint,
-        "--pubsub": options.pubsub_endpoint,
-        "--stats": stats,
-        "--owner": options.endpoint_owner,
-        "--log-level": options.loglevel,
-        "--log-output": options.logoutput,
-    }
-    words = [word for flag, value in flags.items() if value is not None for word in (flag, value)]
-    argv = (sys.executable, "-P", "-m", "forkserve.sidecars.circus", *words)
-    master.keep_running(Sidecar("circus endpoint", argv, master.loop, master.supervisor.emit))
+    """Start the programs beside the master that are asked for and can be had."""
+    for sidecar in wanted_sidecars(options, control):
+        if control is None:
+            log.warning("%s: not served without a control socket (--control PATH)", sidecar.option)
+            continue
+        argv = (sys.executable, "-P", "-m", sidecar.module, *sidecar.words)
+        master.keep_running(Sidecar(sidecar.name, argv, master.loop, master.supervisor.emit))
 
 
 def _loop_limit() -> float:

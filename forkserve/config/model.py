@@ -34,6 +34,7 @@ from forkserve.config.values import (
     signal_name,
     size,
     socket_name,
+    tcp_address,
     text,
     zmq_address,
 )
@@ -106,6 +107,37 @@ class MasterOptions:
         reload=LIVE,
         cli=("--status-bind",),
         metavar="ADDRESS",
+    )
+    control_bind: str | None = option(
+        None,
+        "IP:PORT at which the control API is served by TCP as well, for those that have the token; never by itself.",
+        parse=tcp_address,
+        reload=RESTART,
+        metavar="IP:PORT",
+    )
+    control_token: str | None = option(
+        None,
+        "File with the token for control_bind, at least 16 characters that nobody else may read.",
+        parse=optional(text),
+        reload=RESTART,
+        metavar="FILE",
+    )
+    control_certfile: str | None = option(
+        None,
+        "Certificate for control_bind, PEM; needed beyond this machine.",
+        parse=optional(text),
+        reload=RESTART,
+        metavar="FILE",
+    )
+    control_keyfile: str | None = option(
+        None,
+        "Key of control_certfile, PEM, if it is not in the same file.",
+        parse=optional(text),
+        reload=RESTART,
+        metavar="FILE",
+    )
+    control_hosts: tuple[str, ...] = option(
+        (), "Host names by which clients call control_bind, besides its IP and localhost.", parse=paths, reload=RESTART
     )
     daemon: bool = option(
         False,

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from forkserve.config.address import parse_address
 from forkserve.config.document import Findings
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin
@@ -75,6 +76,7 @@ class _Verifier:
         if master.control not in ("auto", "none"):
             self.folder_of("control", master.control)
         self._endpoints(master)
+        self._gateway(master)
 
     def socket(self, socket: SocketOptions) -> None:
         self._user("owner", socket.owner)
@@ -108,6 +110,19 @@ class _Verifier:
             if find_spec("zmq") is None:
                 missing = "not served, since pyzmq is missing: pip install 'forkserve[circus]'"
                 self._note(self.findings.warning, key, missing)
+
+    def _gateway(self, master: MasterOptions) -> None:
+        if master.control_bind is None:
+            return
+        if master.control_token is None:
+            self._error("control_bind", "needs a control_token: the file with the token that clients have")
+        host = parse_address(master.control_bind).host
+        if master.control_certfile is None and host not in ("localhost", "::1") and not host.startswith("127."):
+            self._error("control_bind", "needs a control_certfile, since others than this machine reach it")
+        for key in ("control_token", "control_certfile", "control_keyfile"):
+            path = getattr(master, key)
+            if path is not None and not os.path.isfile(path):
+                self._error(key, f"no such file: {path}")
 
     def _identity(self, watcher: WatcherOptions) -> None:
         """Only root becomes another user; anybody may name himself."""

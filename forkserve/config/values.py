@@ -48,6 +48,7 @@ __all__ = [
     "size",
     "socket_name",
     "socket_type",
+    "tcp_address",
     "text",
     "words",
 ]
@@ -234,6 +235,16 @@ def log_output(value: str) -> str:
     """Read where a log goes; Circus's `stdout` is its stderr, and so `-` here."""
     word = value.strip()
     return "-" if word in ("", "stdout") else word
+
+
+def tcp_address(value: str) -> str | None:
+    """Read `IP:PORT`, or nothing from empty text."""
+    if not value.strip():
+        return None
+    found = parse_address(value.strip())
+    if found.path is not None or found.fd is not None or not found.host:
+        raise ValueError(f"expected IP:PORT, got {value!r}")
+    return str(found)
 
 
 def zmq_address(value: str) -> str | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
+import random
+import select
 import signal
 import socket
 import subprocess
@@ -14,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import zmq
 
 from tests.support.circusing import circusctl, circusd_like, endpoint
@@ -154,6 +158,94 @@ def test_an_endpoint_that_dies_is_served_again(tmp_path: Path) -> None:
         master.expect("forkserve.circus: listening at")
 
         assert circusctl(tmp_path, "numprocesses").stdout == "2\n"
+
+
+CLIENTS = """
+import json, sys
+from tornado import gen, ioloop
+from circus.client import AsyncCircusClient, CircusClient
+from circus.consumer import CircusConsumer
+
+endpoint, pubsub = sys.argv[1:]
+client = CircusClient(endpoint=endpoint, timeout=10)
+print(client.send_message("incr", name="web", waiting=True)["numprocesses"])
+print(client.call({"command": "status", "properties": {"name": "beat"}})["status"])
+
+async def ask():
+    asking = AsyncCircusClient(endpoint=endpoint, timeout=10)
+    answer = await asking.send_message("list")
+    asking.stop()
+    return answer["watchers"]
+
+print(ioloop.IOLoop.current().run_sync(ask))
+for topic, message in CircusConsumer([b"watcher.beat."], endpoint=pubsub):
+    print(topic.decode(), sorted(json.loads(message)))
+    break
+client.stop()
+"""
+
+
+def test_the_client_classes_of_circus_work_unmodified(tmp_path: Path) -> None:
+    more = f"pubsub_endpoint = {endpoint(tmp_path, 'pubsub')}"
+    with circusd_like(tmp_path, WATCHERS, circus=more) as master:
+        command = [sys.executable, "-c", CLIENTS, endpoint(tmp_path), endpoint(tmp_path, "pubsub")]
+        clients = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert clients.stdout is not None
+        try:
+            assert [clients.stdout.readline().strip() for _ in range(3)] == ["3", "stopped", "['beat', 'web']"]
+            while not select.select([clients.stdout], [], [], 0.1)[0]:  # a subscription takes a moment to arrive
+                circusctl(tmp_path, "set", "Beat", "max_retry", "1")
+            assert clients.stdout.readline().strip() == "watcher.beat.updated ['id', 'time']"
+            assert clients.wait(10) == 0
+        finally:
+            clients.kill()
+            clients.communicate()
+        master.expect("Beat changes")
+
+
+def test_frames_of_chance_are_answered_or_dropped_and_the_endpoint_goes_on(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    words = ["command", "properties", "name", "web", "id", "status", "signal", "signum", "match", "waiting", "options"]
+    names = ["list", "status", "get", "options", "stats", "signal", "set", "add", "incr", "globaloptions", "listen"]
+
+    def value(depth: int) -> Any:
+        kinds = [None, True, -1, 2**70, 1.5, "", "w\x00b", chance.choice(words), [], {}]
+        if depth and chance.random() < 0.5:
+            return {chance.choice(words): value(depth - 1) for _ in range(chance.randrange(4))}
+        return chance.choice(kinds)
+
+    with circusd_like(tmp_path, WATCHERS), dealer(tmp_path) as client:
+        for number in range(400):
+            message = {"command": chance.choice(names), "properties": value(3), "id": number}
+            text = json.dumps(message).encode()
+            if chance.random() < 0.3:
+                cut = chance.randrange(len(text))
+                text = text[:cut] + chance.randbytes(3) + text[cut:]
+            client.send_multipart([text] if number % 9 else [chance.randbytes(5)] * chance.randrange(2, 5))
+        # one that asks without end, and does not read, is refused until what it has asked is done
+        eventually(lambda: ask_last(client, command="numwatchers", id="last")["status"] == "ok")
+
+
+def ask_last(client: zmq.Socket[bytes], **message: Any) -> dict[str, Any]:
+    """Ask, and skip the answers to what was asked before."""
+    client.send(json.dumps(message).encode())
+    while (answer := json.loads(client.recv()))["id"] != message["id"]:
+        pass
+    return dict(answer)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to somebody else")
+def test_only_watchers_of_the_owner_are_added_at_an_endpoint_with_an_owner(tmp_path: Path) -> None:
+    with circusd_like(tmp_path, WATCHERS, circus="endpoint_owner = nobody"), dealer(tmp_path) as client:
+        assert os.stat(endpoint(tmp_path).removeprefix("ipc://")).st_uid == pwd.getpwnam("nobody").pw_uid
+
+        for options in ({}, {"uid": "root"}, {"uid": 0}):
+            refused = ask(client, command="add", properties={"name": "x", "cmd": "sleep 1", "options": options}, id=1)
+            assert refused["reason"] == "uid does not match endpoint_owner"
+
+        options = {"uid": "nobody"}
+        added = ask(client, command="add", properties={"name": "x", "cmd": "sleep 1", "options": options}, id=1)
+        assert added["status"] == "ok"
 
 
 def test_the_file_of_an_endpoint_is_for_its_owner_alone(tmp_path: Path) -> None:

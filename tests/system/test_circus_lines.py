@@ -78,6 +78,17 @@ class Lines:
         answer: dict[str, Any] = json.loads(COLOUR.sub("", stdout.readline()))
         return answer
 
+    def answered(self, line: str, *, timeout: int) -> dict[str, Any]:
+        """Run a line, again for as long as circusd refuses it because another command is under way."""
+        answers: list[dict[str, Any]] = []
+
+        def is_taken() -> bool:
+            answers.append(self.run(line, timeout=timeout))
+            return "arbiter is already running" not in answers[-1]["err"]
+
+        eventually(is_taken)
+        return answers[-1]
+
     def close(self) -> None:
         stdin, stdout = _both(self._process)
         stdin.close()
@@ -115,14 +126,17 @@ class Counts:
         return json.loads(self._client.recv())
 
     def now(self) -> list[int]:
-        names = self.ask("list")["watchers"]
-        count = {name: self.ask("numprocesses", name=name).get("numprocesses", 0) for name in names}
+        infos = self.ask("stats")["infos"]
+        count = {name.lower(): len(processes) for name, processes in infos.items()}
         added = sum(number for name, number in count.items() if name.startswith("extra"))
         return [*(count.get(name, 0) for name in ("web", "worker", "beat")), added]
 
-    def become(self, wanted: list[int]) -> None:
-        """Wait until there are as many as wanted."""
-        eventually(lambda: self.now() == wanted)
+    def become(self, wanted: list[int], line: str) -> None:
+        """Wait until there are as many as wanted after a line."""
+        try:
+            eventually(lambda: self.now() == wanted)
+        except AssertionError:
+            raise AssertionError(f"{line}: {self.now()} processes, not {wanted}") from None
 
     def close(self) -> None:
         self._client.close()
@@ -171,12 +185,12 @@ def drive(place: Path, start: Start, *, by_us: bool) -> None:
             text = line["line"]
             if "PID" in text:
                 text = text.replace("PID", str(counts.ask("list", name="web")["pids"][0]))
-            compare(line, lines.run(text, timeout=1 if gone else 20))
+            compare(line, lines.answered(text, timeout=1 if gone else 20))
             if line.get("ends") and not gone:
                 wait()
                 gone = True
             elif not gone:
-                counts.become(line["after"])
+                counts.become(line["after"], text)
 
 
 def change(place: Path, what: str, *, by_us: bool) -> None:
