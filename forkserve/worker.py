@@ -16,7 +16,7 @@ import threading
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from select import poll
+from select import POLLIN, poll
 from types import SimpleNamespace
 from typing import NoReturn
 
@@ -25,7 +25,7 @@ from forkserve.backends import registry
 from forkserve.backends.base import FOREVER, Run
 from forkserve.backends.fitting import require, require_fit, unhonoured
 from forkserve.backends.registry import Entry
-from forkserve.config.handover import identity_from
+from forkserve.config.handover import WARM, identity_from
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.options import options_of
 from forkserve.config.serving import ServingOptions
@@ -37,6 +37,7 @@ from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks
 from forkserve.serving.failure import log_trace
 from forkserve.serving.inherited import KEPT, InheritedListener, describe, open_listeners
+from forkserve.serving.promotion import take_promotion
 from forkserve.serving.stackdump import offer_stacks
 from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.home import START, typed_folder
@@ -81,6 +82,12 @@ class Worker:
         """Whether the process executes itself again once it has drained."""
         self.stopping = False
         """Whether it was told to end, for good."""
+        self.promotion = take_promotion(environ)
+        """How the master tells it to become a zygote, and whether it has; None when it never will be one."""
+        self._watching = allocate_lock()
+        self._settled = -1
+        self.is_retired = False
+        """Whether it has drained to become a zygote."""
         self.drained = False
         """Whether all requests are answered, so that only what the application has left behind keeps the process."""
         self.handlers = Handlers(
@@ -149,6 +156,7 @@ class Worker:
         )
         # A queue that we have bound ourselves has no other reader, whatever the board says.
         run.seat = None if any(each.own for each in self.listeners) else self.seat
+        run.on_warm = lambda: notify(f"{WARM}=1", self.environ)
         run.say = lambda status: notify(f"STATUS={status}", self.environ)
         run.hold_signals = self.handlers.reinstall
         run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
@@ -172,6 +180,9 @@ class Worker:
             return ExitCode.FAILURE
         if self.reexec:
             self._reexecute()
+        if self.promotion is not None and not run.cut and self.promotion.is_ordered():
+            self._retire_as_worker()
+            return ExitCode.OK
         self.drained = True
         # The interpreter's end restores the default action, by which a second SIGTERM, or a timer of the application,
         # would spoil the exit code.
@@ -200,12 +211,18 @@ class Worker:
         assert run is not None
         log.info("%s: draining (%s)", self.name, run.drain_reason)
         notify("STOPPING=1", self.environ)
+        self._settled = os.eventfd(0)
+        self._watching.acquire()
         start_new_thread(self._watch_deadline, (run,))
 
     def _watch_deadline(self, run: Run) -> None:
         """Wait until the graceful timeout is over; the process has normally ended by then, and this thread with it."""
         leave_signals_to_main()
-        poll().poll(run.time_left() * 1000)
+        waiting = poll()
+        waiting.register(self._settled, POLLIN)
+        if waiting.poll(run.time_left() * 1000):
+            self._watching.release()
+            return
         if self.reexec:
             self._reexecute()
         threads = ", ".join(map(repr, _lingering()))
@@ -228,6 +245,19 @@ class Worker:
 
         _within(LAST_WORDS, tell)
         self._leave(ExitCode.TIMED_OUT)
+
+    def _retire_as_worker(self) -> None:
+        """Give up all that a worker has, since this process will fork workers; its own thread ends, too."""
+        os.eventfd_write(self._settled, 1)
+        with self._watching:
+            os.close(self._settled)
+        disarm_timers()
+        self.handlers.remove()
+        for each in (*self.handed, *self.listeners):
+            each.close()
+        self.is_retired = True
+        self.run_, self.seat, self.handed, self.listeners = None, None, [], ()
+        log.info("%s: drained, becoming the zygote", self.name)
 
     def _remove_files(self) -> None:
         for each in self.listeners:

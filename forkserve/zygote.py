@@ -17,14 +17,19 @@ from forkserve import logs
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import WorkerOptions
 from forkserve.serving.application.importing import load_callable, prepare_path, run_hook
+from forkserve.serving.forksafety import findings, open_descriptors, unfit_to_fork
 from forkserve.serving.forkserver import ForkServer, take_channel
+from forkserve.serving.promotion import trim_memory
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
-from forkserve.worker import PreparedApp, Worker, namespace_of, prepare
+from forkserve.worker import Worker, namespace_of, prepare
 
 __all__ = ["run"]
 
 log = logging.getLogger("forkserve.worker")
+
+LAST_THREADS = 2.0
+"""Seconds that the threads of a worker which has drained have to end."""
 
 
 def run(
@@ -40,6 +45,7 @@ def run(
     application = options.application
     set_title(f"forkserve: {name} {application.application or ''}".rstrip())
     channel = take_channel(environ)
+    before = open_descriptors()
     server = ForkServer(channel, environ, lambda: _hook(application.before_fork, "--before-fork", namespace))
     prepare_path(application)
     prepared = prepare(options)
@@ -48,22 +54,53 @@ def run(
         if text is not None:
             load_callable(text, role=role)
     prepared.entry.backend()  # its modules are shared, too
-    gc.collect()
-    gc.freeze()
+    for line in findings(before):
+        log.warning("%s: %s", name, line)
+    _settle_memory()
     log.info("%s: imported %s in %.2f s", name, prepared.loaded.name, time.monotonic() - begun)
     notify("READY=1", environ, patience=READY_PATIENCE)
-    before = tuple(sys.argv)
-    server.serve()
-    # From here on this is a worker, in a process that was forked.
-    theirs = options if before == tuple(sys.argv) else read(sys.argv[1:])
-    return _worker(theirs, environ, prepared).run(prepared)
+    while True:
+        words = tuple(sys.argv)
+        server.serve()
+        # From here on this is a worker, in a process that was forked.
+        options = options if words == tuple(sys.argv) else read(sys.argv[1:])
+        worker = _worker(options, environ)
+        code = worker.run(prepared)
+        if not worker.is_retired or not _promote(worker, server, name):
+            return code
+        # And from here on the next zygote, in the same process.
 
 
-def _worker(options: WorkerOptions, environ: MutableMapping[str, str], prepared: PreparedApp) -> Worker:
+def _worker(options: WorkerOptions, environ: MutableMapping[str, str]) -> Worker:
     _start_afresh()
     worker = Worker(options, environ)
     _hook(options.application.after_fork, "--after-fork", namespace_of(options))
     return worker
+
+
+def _promote(worker: Worker, server: ForkServer, name: str) -> bool:
+    """Make a zygote of a worker that has drained; False when it cannot be one, which has been told."""
+    promotion = worker.promotion
+    assert promotion is not None
+    _settle_memory()  # an object that is dropped may close what it holds
+    if found := unfit_to_fork(LAST_THREADS):
+        log.error("%s: cannot become the zygote: %s", worker.name, found)
+        return False
+    set_title(f"forkserve: {name} {worker.options.application.application or ''}".rstrip())
+    try:
+        server.renew(promotion.channel.detach())
+        server.announce()
+    except OSError as error:
+        log.error("%s: cannot become the zygote: %s", worker.name, error.strerror)
+        return False
+    return True
+
+
+def _settle_memory() -> None:
+    """Have as few pages as possible be written to by the workers, which would make them their own."""
+    gc.collect()
+    trim_memory()
+    gc.freeze()
 
 
 def _start_afresh() -> None:

@@ -126,6 +126,8 @@ class Run:
 
         Called in the main thread, now and then while serving.
         """
+        self.on_warm: Callable[[], object] = lambda: None
+        """Called when so many requests were served that this process can be a zygote."""
         self.drain_fd, self._drain_end = os.pipe()
 
     def ready(self) -> None:

@@ -13,7 +13,7 @@ from forkserve.config.document import Findings, Section, Value
 from forkserve.config.model import Config, OnDependency, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.order import cycle
 from forkserve.config.placeholders import sockets_for, sockets_in, unknown_names
-from forkserve.config.preloading import is_preloaded, preload_fault
+from forkserve.config.preloading import is_preloaded, preload_fault, reforks
 from forkserve.config.probes import ProbeKind, probe
 from forkserve.config.values import words
 from forkserve.suggest import nearest
@@ -179,6 +179,9 @@ def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
         place.error("backoff", f"must not exceed backoff_max ({watcher.backoff_max}), got {watcher.backoff}")
     if is_preloaded(watcher) and (fault := preload_fault(watcher)) is not None:
         place.error("preload" if watcher.preload else "cmd", fault)
+    if reforks(watcher) and not is_preloaded(watcher):
+        key = "refork_after" if watcher.refork_after else "cmd"
+        place.error(key, "refork_after makes a zygote of a worker, and there is none without preload: set preload")
 
 
 def _check_probe(watcher: WatcherOptions, sockets: Sequence[SocketOptions], place: _Place) -> None:

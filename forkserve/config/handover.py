@@ -14,7 +14,10 @@ __all__ = [
     "GRACEFUL_TIMEOUT",
     "PAGE",
     "RETRY_AFTER",
+    "REFORK",
+    "REFORK_AFTER",
     "SCOREBOARD",
+    "WARM",
     "WATCHER",
     "WID",
     "ZYGOTE",
@@ -34,6 +37,12 @@ GRACEFUL_TIMEOUT = "FORKSERVE_GRACEFUL_TIMEOUT"
 """The drain limit of a worker that is given no `--graceful-timeout`."""
 ZYGOTE = "FORKSERVE_ZYGOTE"
 """The descriptor on which a zygote is asked for workers; there is none in any other process."""
+REFORK = "FORKSERVE_REFORK"
+"""The descriptor on which a worker is told to become a zygote when it has drained."""
+REFORK_AFTER = "FORKSERVE_REFORK_AFTER"
+"""Requests after which a worker says that it is warm; `--refork-after` of a worker that is given none."""
+WARM = "X_FORKSERVE_WARM"
+"""What a warm worker says to its notify socket, with the value 1."""
 ZYGOTE_WID = 0
 """The number of a zygote, which has no slot: those of slots begin with 1."""
 

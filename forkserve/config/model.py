@@ -366,6 +366,13 @@ class WatcherOptions:
         "Import the application once, in a zygote that forks the workers; cmd must run forkserve-worker.",
         parse=boolean,
     )
+    refork_after: int = option(
+        0,
+        "Requests after which a worker becomes the next zygote, while that saves memory; 0 is never; needs preload.",
+        parse=integer,
+        check=at_least(0),
+        metavar="N",
+    )
 
     ready: str | None = option(
         None,

@@ -9,7 +9,7 @@ import os
 
 from forkserve.config.model import WatcherOptions
 
-__all__ = ["WORKER", "command_words", "is_preloaded", "preload_fault", "worker_arguments"]
+__all__ = ["WORKER", "command_words", "is_preloaded", "preload_fault", "reforks", "worker_arguments"]
 
 WORKER = "forkserve-worker"
 
@@ -33,6 +33,16 @@ def worker_arguments(words: list[str]) -> list[str] | None:
 def is_preloaded(options: WatcherOptions) -> bool:
     """True when a zygote is to fork the workers."""
     return options.preload or bool(_FLAGS & set(worker_arguments(command_words(options)) or ()))
+
+
+def reforks(options: WatcherOptions) -> bool:
+    """True when a worker that has served enough becomes the next zygote."""
+    return options.refork_after > 0 or _asks_to_refork(options)
+
+
+def _asks_to_refork(options: WatcherOptions) -> bool:
+    arguments = worker_arguments(command_words(options)) or ()
+    return any(word.partition("=")[0] == "--refork-after" for word in arguments)
 
 
 def preload_fault(options: WatcherOptions) -> str | None:

@@ -307,6 +307,10 @@ class Lifetime:
         0, "Resident memory after which the worker leaves, e.g. 500M.", parse=size, check=at_least(0),
         cli=("--max-rss",), metavar="BYTES",
     )  # fmt: skip
+    refork_after: int = option(
+        0, "Requests after which a preloaded worker becomes the next zygote, while that saves memory.", parse=integer,
+        check=at_least(0), cli=("--refork-after",), env="FORKSERVE_REFORK_AFTER", metavar="N",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -36,8 +36,10 @@ log = logging.getLogger("forkserve.worker")
 
 _MOST_DESCRIPTORS = 254
 _GO = b"g"
-_waitpid = os.waitpid
-"""That of the kernel: gevent replaces it."""
+_OURS = ("FORKSERVE_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
+"""How variables begin that a worker takes out of its environment."""
+# Those of the standard library: gevent replaces them.
+_waitpid, _Socket = os.waitpid, socket.socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,25 @@ def take_channel(environ: MutableMapping[str, str]) -> socket.socket:
     """Return the channel of this process, and hide it from whatever it executes; raises UsageError."""
     text = environ.pop(ZYGOTE, "")
     try:
-        os.set_inheritable(int(text), False)
-        return socket.socket(fileno=int(text))
+        return _moved_away(int(text))
     except (ValueError, OSError):
         raise UsageError(f"environment {ZYGOTE}={text}: no socket; a master sets it, for its zygotes alone") from None
+
+
+def _moved_away(fd: int) -> socket.socket:
+    """Return the channel at a higher descriptor, since workers may have something else at its own; raises OSError."""
+    channel = _Socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, fd + 1))
+    _put_null((fd,))
+    return channel
+
+
+def _put_null(numbers: Collection[int]) -> None:
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for number in numbers:
+        if number != null:
+            os.dup2(null, number, inheritable=False)
+    if null not in numbers:
+        os.close(null)
 
 
 class ForkServer:
@@ -77,6 +94,17 @@ class ForkServer:
         self._given = dict(environ)
         """The environment before the application could change it."""
         self._handlers: dict[int, Any] = {}
+        self._taken: tuple[int, ...] = ()
+        """Where this process has what it was given as a worker."""
+
+    def renew(self, channel: int) -> None:
+        """Go on in a worker that has become a zygote, and is asked on `channel`; raises OSError."""
+        self._channel = _moved_away(channel)
+        _put_null([number for number in self._taken if number > 2])
+
+    def announce(self) -> None:
+        """Say that this process, a worker until now, forks from now on; raises OSError."""
+        self._say({"number": 0})
 
     def serve(self) -> ForkOrder:
         """Fork workers until there are no more orders, where the process ends; returns in each worker."""
@@ -210,8 +238,9 @@ class ForkServer:
         for name in self._given.keys() - env.keys():
             self._environ.pop(name, None)
         for name, value in env.items():
-            if self._given.get(name) != value:
+            if self._given.get(name) != value or name.startswith(_OURS):
                 self._environ[name] = value
+        self._given, self._taken = env, (*order.targets, *order.empty)
 
 
 def _change_words(argv: Sequence[str]) -> None:

@@ -14,11 +14,20 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from forkserve.config.handover import GRACEFUL_TIMEOUT, SCOREBOARD, ZYGOTE, ZYGOTE_WID, Identity, drain_limit
+from forkserve.config.handover import (
+    GRACEFUL_TIMEOUT,
+    REFORK,
+    REFORK_AFTER,
+    SCOREBOARD,
+    ZYGOTE,
+    ZYGOTE_WID,
+    Identity,
+    drain_limit,
+)
 from forkserve.config.model import SocketOptions, WatcherOptions
 from forkserve.config.options import options_of
 from forkserve.config.placeholders import env_values, expand, sockets_for
-from forkserve.config.preloading import command_words, is_preloaded, worker_arguments
+from forkserve.config.preloading import command_words, is_preloaded, reforks, worker_arguments
 from forkserve.config.values import words
 from forkserve.errors import ConfigError
 from forkserve.supervision.fdstore import StoredFd
@@ -127,6 +136,11 @@ class ProcessTemplate:
         return is_preloaded(self.options)
 
     @property
+    def reforks(self) -> bool:
+        """True when one of its processes that has served enough becomes the next zygote."""
+        return reforks(self.options)
+
+    @property
     def changes_user(self) -> bool:
         """True for a program that goes on as another user than the one we start it as."""
         return any(os.path.basename(word.strip("'\"")) in _USER_CHANGERS for word in self.options.cmd.split())
@@ -204,6 +218,11 @@ class ProcessTemplate:
         """The number behind all descriptors that a process can have from us."""
         return FIRST_SOCKET + len(self.sockets) + self.options.fdstore_max + 2
 
+    def promotable(self, spec: SpawnSpec, channel: int) -> SpawnSpec:
+        """Return the spec of a worker that is told on `channel` when it is to become a zygote."""
+        number = self._last_number
+        return replace(spec, env={**spec.env, REFORK: str(number)}, fds={**spec.fds, number: channel})
+
     def _argv(self, values: Mapping[str, str]) -> tuple[str, ...]:
         options = self.options
         line = f"{options.cmd} {options.args}".strip()
@@ -225,6 +244,8 @@ class ProcessTemplate:
         env.update(options.env)
         env.update(Identity(options.name, wid).variables())
         env[GRACEFUL_TIMEOUT] = drain_limit(options.graceful_timeout)
+        if options.refork_after:
+            env[REFORK_AFTER] = str(options.refork_after)
         return env
 
     def _values(self, wid: int, env: Mapping[str, str]) -> dict[str, str]:

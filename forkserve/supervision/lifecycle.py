@@ -54,13 +54,14 @@ class ProcessState(Enum):
 
 
 class ProcessTrigger(Enum):
-    """What may happen to one pid; DEADLINE is that of its state."""
+    """What may happen to one pid; DEADLINE is that of its state, PROMOTED that a drained worker is a zygote now."""
 
     STARTED = "started"
     READY = "ready"
     STOP = "stop"
     KILL = "kill"
     DEADLINE = "deadline"
+    PROMOTED = "promoted"
     EXITED = "exited"
 
 
@@ -158,6 +159,7 @@ PROCESS: Table[ProcessState, ProcessTrigger] = {
         _PE.STOP: (_P.DRAINING, ()),
         _PE.KILL: (_P.KILLING, (_E.SEND_KILL,)),
         _PE.DEADLINE: (_P.KILLING, (_E.TELL_LATE, _E.SEND_KILL)),
+        _PE.PROMOTED: (_P.READY, ()),
         _PE.EXITED: (_P.GONE, ()),
     },
     _P.KILLING: {

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from forkserve.config.handover import WARM
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.deadline import Deadline, DeadlineKind
@@ -42,6 +43,7 @@ from forkserve.supervision.lifecycle import (
 from forkserve.supervision.probing import Prober
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes import Processes
+from forkserve.supervision.reforking import next_slot
 from forkserve.supervision.said import begin_watchdog, hear, read
 from forkserve.supervision.slot import Outlook, Slot
 from forkserve.supervision.spawning import SpawnServices
@@ -95,6 +97,7 @@ class Population:
         self.prober.forget(process)
         killed_by_us, was_ready = process.is_asked_to_end, process.is_ready
         self.processes.bury(process, stopping_of(self._options))
+        self.zygotes.promotions.forget(process)
         slot = self.slots.get(process.wid)
         lost = fact_of(process, now)
         if process.is_zygote:
@@ -165,11 +168,27 @@ class Population:
         needed = {process.generation for process in occupants if process is not None}
         self.zygotes.retire(needed | {self.templates.generation} if up else ())
 
+    def refork(self) -> None:
+        """Give a slot what it needs next on the way to a zygote that has served; all slots are settled."""
+        state = self.zygotes.in_force(self.templates.generation)
+        if state is None or not self.templates.in_force.reforks:
+            return
+        wid = next_slot(
+            state,
+            self.slots,
+            alive=self.processes.by_number.__contains__,
+            pss_of=self._services.kernel.pss_of,
+            emit=self.emit,
+        )
+        if wid is not None:
+            self.slots[wid].candidate = self.spawn(self.slots[wid])
+
     def on_said(self, process: Process, message: Message) -> None:
         """Called when a process has sent a message of sd_notify(3)."""
         self.emit(ProcessSaid(**process.names(), fields=tuple(message.items())))
         said = read(message)
         hear(process, said, self._services.loop.now())
+        process.warm = process.warm or message.get(WARM) == "1"
         refused = self.processes.store.take(process.wid, message, message.fds, self._options.fdstore_max)
         if said.main_pid is not None:
             refused = refused or self.processes.claim(process, said.main_pid)
@@ -268,6 +287,7 @@ class Population:
                 self._vacate(slot)
             elif effect is Effect.STOP_PREDECESSOR and predecessor is not None:
                 if not self._services.hold(predecessor):
+                    self.zygotes.promote(predecessor)
                     self.stop(predecessor)
             elif effect is Effect.ARM and verdict is not None:
                 slot.retry = self._after(verdict.delay, DeadlineKind.RETRY)

@@ -14,6 +14,7 @@ import errno
 import selectors
 import signal
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -130,6 +131,20 @@ class Processes:
         self._by_pid[process.pid] = process
         self._tell_started(process)
         self._send_again(process)
+
+    def promoted(self, process: Process) -> bool:
+        """Note that a worker which was told to stop is a zygote now; False when it is to be killed."""
+        if process.state is not ProcessState.DRAINING:
+            return False
+        self._step(process, ProcessTrigger.PROMOTED)
+        process.wid, process.age_at, process.queues, process.warm = ZYGOTE_WID, None, (), False
+        with Barrier(self._services.emit, f"the record of {process} on the scoreboard"):
+            resources = self._resources[process.number]
+            self._resources[process.number] = replace(resources, place=None)
+            process.record = -1
+            if resources.place is not None:
+                resources.place.release()
+        return True
 
     def _send_again(self, process: Process) -> None:
         """Send what a process was to be sent before it had a pid."""

@@ -33,7 +33,7 @@ from forkserve.supervision.spawning import Resources, SpawnServices
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.templates import Templates
 from forkserve.supervision.watcher import Watcher
-from forkserve.supervision.zygotes import ZygoteState
+from forkserve.supervision.zygotestate import ZygoteState
 from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.scoreboard import Scoreboard
 
@@ -72,6 +72,9 @@ _WISHES = (
     "broken",
 )
 """Attributes of a watcher."""
+
+_DESCRIPTORS = ("report", "notify", "promotion")
+"""Attributes of a process that are descriptors."""
 
 _COUNTERS = ("restarts", "failures", "last_failure", "held")
 """Attributes of its population."""
@@ -149,11 +152,12 @@ def _from_queue(queue: JobQueue, completions: CompletionWriter) -> Data:
 
 
 def _from_process(process: Process) -> Data:
-    return {**plain(process), "report": descriptor(process.report), "notify": descriptor(process.notify)}
+    fds = {name: descriptor(getattr(process, name)) for name in _DESCRIPTORS}
+    return {**plain(process), **fds}
 
 
 def _to_process(data: Data) -> Process:
-    fds = {"report": number_of(data["report"]), "notify": number_of(data["notify"])}
+    fds = {name: number_of(data[name]) for name in _DESCRIPTORS if name in data}
     return msgspec.convert({**data, **fds}, Process)
 
 

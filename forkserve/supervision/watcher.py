@@ -347,6 +347,8 @@ class Watcher:
     def arm(self) -> None:
         """End what is needed no more, and have the loop call at the first instant; to be done after every event."""
         self.population.retire_zygotes(up=self.up)
+        if self.up and self.is_settled:
+            self.population.refork()
         wanted = self.next_instant
         if wanted is not None:  # what is overdue waits for its next turn, so that others have theirs
             wanted = max(wanted, self._services.loop.now())

@@ -19,7 +19,7 @@ import errno
 import selectors
 import signal
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from forkserve.config.handover import ZYGOTE_WID
@@ -28,12 +28,13 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.deaths import stopping_of
-from forkserve.supervision.events import DeadlineMissed, ZygoteGivenUp
+from forkserve.supervision.events import DeadlineMissed, ZygoteGivenUp, ZygoteReforked
 from forkserve.supervision.lifecycle import ProcessState
 from forkserve.supervision.os.forkchannel import ForkAnswer, ForkChannel
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import EXEC_PATIENCE, Process
 from forkserve.supervision.processes import Processes
+from forkserve.supervision.promotions import Promotions
 from forkserve.supervision.spawning import (
     Launch,
     SpawnServices,
@@ -43,8 +44,9 @@ from forkserve.supervision.spawning import (
     prepare_worker,
     prepare_zygote,
 )
+from forkserve.supervision.zygotestate import ZygoteState
 
-__all__ = ["ZygoteState", "Zygotes"]
+__all__ = ["Zygotes"]
 
 YOUNG = 5.0
 """Seconds of being ready before which the loss of a zygote counts as a failure like the one before."""
@@ -53,30 +55,6 @@ _NOT_READY = "got no process: its zygote was not ready in time (ready_timeout)"
 
 MOST_FAILURES = 3
 """Losses in a row after which a generation goes on without a zygote."""
-
-
-@dataclass(slots=True, kw_only=True)
-class ZygoteState:
-    """The zygote of one generation, over its lives.
-
-    `process` is the number of its present process, 0 while there is none, and `channel` the descriptor on which that
-    is asked, or -1. `waiting` are the numbers of the processes that it is to fork, and `asked` is the one that it has
-    been asked for, or 0. `was_ready` tells that its application could be imported once; `failures` counts its losses in
-    a row, after which it is tried again at `retry`; `given_up` that workers are executed instead. A `retired` one only
-    ends.
-    """
-
-    generation: int
-    process: int = 0
-    channel: int = -1
-    waiting: list[int] = field(default_factory=list)
-    asked: int = 0
-    deadline: Deadline | None = None
-    was_ready: bool = False
-    failures: int = 0
-    retry: Deadline | None = None
-    given_up: bool = False
-    retired: bool = False
 
 
 class Zygotes:
@@ -92,6 +70,7 @@ class Zygotes:
         self._channels: dict[int, ForkChannel] = {}
         self._launches: dict[int, Launch] = {}
         self._reaped: Collection[int] = ()
+        self.promotions = Promotions(services, self._promoted)
 
     # What the watcher wants.
 
@@ -106,6 +85,9 @@ class Zygotes:
             return self._processes.start(command, wid, generation)
         legacy = self._processes.legacy(wid, generation)
         process, resources, launch = prepare_worker(command, wid, self._services, legacy)
+        process.forked_by = state.process
+        if command.reforks:
+            launch = self.promotions.offer(process, command, launch)
         self._launches[process.number] = launch
         self._processes.keep(process, resources)
         state.waiting.append(process.number)
@@ -136,6 +118,37 @@ class Zygotes:
         zygote, command = self._processes.by_number.get(state.process), self._command_of(state.generation)
         if zygote is not None and command is not None and not zygote.is_asked_to_end:
             self._processes.stop(zygote, stopping_of(command.options))
+
+    def in_force(self, generation: int) -> ZygoteState | None:
+        """Return the state of the zygote of a generation while that can be asked."""
+        state = self._of_generation(generation)
+        zygote = None if state is None else self._processes.by_number.get(state.process)
+        return state if zygote is not None and zygote.is_ready else None
+
+    def promote(self, process: Process) -> None:
+        """Have a worker that is about to be told to stop become the zygote of its generation, if it is to."""
+        state = self._of_generation(process.generation)
+        if state is not None and state.promoting == process.number:
+            self.promotions.order(process)
+
+    def _promoted(self, process: Process, channel: ForkChannel) -> None:
+        state = self._of_generation(process.generation)
+        if state is None or state.promoting != process.number or not self._processes.promoted(process):
+            channel.close()  # it ends
+            return
+        before = ZygoteState(generation=state.generation, process=state.process)
+        former = self._channels.pop(state.channel, None)
+        if former is not None:
+            self._services.loop.unwatch(state.channel)
+            self._listen(before, former)
+        self.states.append(before)
+        state.process, state.promoting, state.asked, state.deadline = process.number, 0, 0, None
+        state.reforks += 1
+        self._listen(state, channel)
+        self._retire(before)
+        self._services.emit(ZygoteReforked(**process.names(), rounds=state.reforks))
+        self._ask(state)
+        self._processes.changed()
 
     # What happens.
 
@@ -211,7 +224,9 @@ class Zygotes:
 
     def _execute_waiting(self, state: ZygoteState) -> None:
         for process in self._take_waiting(state):
-            self._processes.execute(process, self._launches.pop(process.number))
+            process.forked_by = 0
+            self._processes.execute(process, self._launches[process.number])
+            self._pop_launch(process)
 
     def _begin(self, state: ZygoteState, command: ProcessTemplate) -> None:
         """Execute a zygote; raises ForkserveError or OSError."""
@@ -259,7 +274,7 @@ class Zygotes:
         state.waiting.remove(process.number)
         state.asked, state.deadline = 0, None
         if answer.pid:
-            launch = self._launches.pop(process.number)
+            launch = self._pop_launch(process)
             has_begun(process, answer.pid, launch, self._services)
             self._processes.has_begun(process)
         else:
@@ -303,10 +318,13 @@ class Zygotes:
         self._call_off_launch(process)
 
     def _call_off_launch(self, process: Process) -> None:
-        launch = self._launches.pop(process.number, None)
-        if launch is not None:
-            call_off(launch, self._services)
+        if process.number in self._launches:
+            call_off(self._pop_launch(process), self._services)
         self._processes.changed()
+
+    def _pop_launch(self, process: Process) -> Launch:
+        self.promotions.handed_over(process.number)
+        return self._launches.pop(process.number)
 
     def _drop_channel(self, state: ZygoteState) -> None:
         channel = self._channels.pop(state.channel, None)
@@ -366,6 +384,7 @@ class Zygotes:
             for process in self._take_waiting(state):
                 self._refuse(process, "called off, since the master was replaced")
             state.asked, state.deadline = 0, None
+        self.promotions.restore(self._processes)
 
     def close(self) -> None:
         """Give up what is held, when no zygote runs any more."""

@@ -30,7 +30,7 @@ ORDER = [
 ]
 
 
-@given(st.lists(st.sampled_from(ProcessTrigger)))
+@given(st.lists(st.sampled_from([each for each in ProcessTrigger if each is not ProcessTrigger.PROMOTED])))
 def test_a_process_never_goes_back_and_is_asked_to_stop_at_most_once(events: list[ProcessTrigger]) -> None:
     state, stops = ProcessState.SPAWNING, 0
     for event in events:
@@ -41,6 +41,11 @@ def test_a_process_never_goes_back_and_is_asked_to_stop_at_most_once(events: lis
         stops += effects.count(Effect.SEND_STOP)
         state = after
     assert stops <= 1
+
+
+@given(st.sampled_from(ProcessState))
+def test_only_a_worker_that_drains_becomes_a_zygote(state: ProcessState) -> None:
+    assert (ProcessTrigger.PROMOTED in PROCESS[state]) is (state is ProcessState.DRAINING)
 
 
 @given(st.lists(st.sampled_from(SlotTrigger)))

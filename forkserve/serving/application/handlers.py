@@ -68,6 +68,11 @@ class Handlers:
         if get_ident() == self._main:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self.numbers)
 
+    def remove(self) -> None:
+        """Put back what was there before."""
+        for number in self._ours:
+            signal.signal(number, self._theirs.get(number, signal.SIG_DFL))
+
     def ignore(self) -> None:
         """Have all of these signals do nothing any more."""
         for number in self._ours:

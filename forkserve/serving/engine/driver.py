@@ -55,7 +55,7 @@ from forkserve.serving.engine.dispatch import ready_queue
 from forkserve.serving.engine.faults import Faults
 from forkserve.serving.engine.gate import cap_of
 from forkserve.serving.engine.http1 import Factory, Http1
-from forkserve.serving.engine.lifetime import Counted
+from forkserve.serving.engine.lifetime import counted
 from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.memory import Memory
@@ -141,7 +141,7 @@ class Driver:
             memory,
             exchange=service.exchange,
             runner=runner,
-            start=Counted(life, start, self._leave) if life.max_requests else start,
+            start=counted(life, start, leave=self._leave, warm=run.on_warm),
         )
         self.acceptor = acceptor = Acceptor(
             self, connections, listenings, cap=cap_of(http.max_connections), seat=run.seat, begin=http1.take

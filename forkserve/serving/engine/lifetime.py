@@ -11,7 +11,7 @@ from typing import Any
 from forkserve.config.serving import Lifetime
 from forkserve.serving.engine.limits import FOREVER
 
-__all__ = ["Counted", "LifetimeWatch"]
+__all__ = ["Counted", "LifetimeWatch", "counted"]
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -38,21 +38,33 @@ class LifetimeWatch:
 
 
 class Counted:
-    """Starts exchanges; at the last that may be, `leave` is called first, so that it can close its connection."""
+    """Starts exchanges; before that of number `limit` is started `act` is called, once."""
 
-    __slots__ = ("_leave", "_left", "_limit", "_start")
+    __slots__ = ("_act", "_left", "_start")
 
-    def __init__(self, options: Lifetime, start: Callable[[Any], None], leave: Callable[[str], None]) -> None:
-        self._limit = options.max_requests + random.randint(0, options.max_requests_jitter)
-        self._left = itertools.count(self._limit - 1, -1)
+    def __init__(self, limit: int, start: Callable[[Any], None], act: Callable[[], object]) -> None:
+        self._left = itertools.count(limit - 1, -1)
         self._start = start
-        self._leave = leave
+        self._act = act
 
     def __call__(self, exchange: Any) -> None:
         """Start one."""
         if next(self._left) == 0:
-            self._leave(f"{self._limit} requests served")
+            self._act()
         self._start(exchange)
+
+
+def counted(
+    options: Lifetime, start: Callable[[Any], None], *, leave: Callable[[str], None], warm: Callable[[], object]
+) -> Callable[[Any], None]:
+    """Return how to start exchanges: at the last that may be, `leave` is called first, so that it can close its
+    connection; when so many were served that the worker can be a zygote, `warm` is called."""
+    if options.refork_after:
+        start = Counted(options.refork_after, start, warm)
+    if options.max_requests:
+        limit = options.max_requests + random.randint(0, options.max_requests_jitter)
+        start = Counted(limit, start, lambda: leave(f"{limit} requests served"))
+    return start
 
 
 def resident() -> int:

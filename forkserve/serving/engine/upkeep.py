@@ -50,6 +50,7 @@ class Serving(Protocol):
     hurried: bool
     say: Callable[[str], object]
     hold_signals: Callable[[], object]
+    on_warm: Callable[[], object]
 
     def drain(self, reason: str) -> None: ...
 

@@ -67,7 +67,9 @@ from forkserve.supervision.events.watcher import (
     WatcherStarted,
     WatcherStopped,
     WatcherUpdated,
+    ZygoteFinal,
     ZygoteGivenUp,
+    ZygoteReforked,
 )
 
 __all__ = [
@@ -122,7 +124,9 @@ __all__ = [
     "WatcherStarted",
     "WatcherStopped",
     "WatcherUpdated",
+    "ZygoteFinal",
     "ZygoteGivenUp",
+    "ZygoteReforked",
     "as_data",
 ]
 

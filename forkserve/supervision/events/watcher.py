@@ -28,7 +28,9 @@ __all__ = [
     "WatcherStarted",
     "WatcherStopped",
     "WatcherUpdated",
+    "ZygoteFinal",
     "ZygoteGivenUp",
+    "ZygoteReforked",
 ]
 
 
@@ -281,3 +283,30 @@ class ZygoteGivenUp(WatcherEvent):
             f"{self.watcher} has no zygote any more, which {self.reason}: new workers import the application "
             f"themselves (the next reload makes another)"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteReforked(WatcherEvent):
+    """A worker that had served enough has become the zygote; `rounds` counts those of this generation."""
+
+    kind: ClassVar[str] = "zygote.reforked"
+    wid: int
+    pid: int
+    generation: int
+    rounds: int
+
+    def text(self) -> str:
+        return f"{self.watcher} zygote is pid {self.pid} now, a worker before: workers are replaced by its children"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteFinal(WatcherEvent):
+    """No other worker becomes the zygote of this generation."""
+
+    kind: ClassVar[str] = "zygote.final"
+    generation: int
+    rounds: int
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.watcher} keeps its zygote ({self.rounds} reforked): {self.reason}"

@@ -88,6 +88,10 @@ class ForkChannel:
         finally:
             os.close(memory)
 
+    def promote(self) -> None:
+        """Tell a worker to become a zygote when it has drained; raises OSError."""
+        self._socket.send(b"promote")
+
     def take(self) -> list[ForkAnswer]:
         """Return the answers that have come; raises EOFError when there will be no more."""
         answers: list[ForkAnswer] = []

@@ -9,6 +9,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from forkserve.supervision.os.memory import proportional_size
 from forkserve.supervision.os.spawn import Spawned, SpawnRefusal, SpawnSpec, fork, outcome
 
 __all__ = ["Kernel"]
@@ -42,6 +43,10 @@ class Kernel:
         except ChildProcessError:
             return False
         return True
+
+    def pss_of(self, pid: int) -> int | None:
+        """Return the bytes that a process has in memory, with its part of what it shares (PSS); None if unknown."""
+        return proportional_size(pid)
 
     def signal(self, pid: int, signum: int) -> None:
         """Send a signal to a child; one that has ended, or has become another user's, is no error."""

@@ -1,0 +1,166 @@
+"""Reforking: a worker that has served becomes the zygote, and the others are replaced by its children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.forkserving import Forkserve, descriptors, eventually, running
+from tests.support.load import Load
+from tests.system.test_preload import SITE, SLOW, address_of, ask, ready, stack, workers, zygote_of
+
+WARMED = SITE.replace("def facts():", "SERVED = []\ndef facts():\n    SERVED.append(os.getpid())").replace(
+    '"load":', '"served": len(SERVED), "by": sorted(set(SERVED)), "load":'
+)
+ASGI = (
+    WARMED.replace("def app(environ, start):", "def wsgi(environ, start):")
+    + """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": json.dumps(facts()).encode()})
+"""
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "site_p.py").write_text(WARMED)
+    (tmp_path / "site_a.py").write_text(ASGI)
+    return tmp_path
+
+
+def reforked(server: Forkserve) -> int:
+    """Wait for a worker to become the zygote; return its pid."""
+    return int(server.expect(r"web zygote is pid (\d+) now, a worker before")[1])
+
+
+@pytest.mark.parametrize(
+    "backend", ["sync", *(pytest.param(each, marks=SLOW) for each in ("threads", "gevent", "asgi"))]
+)
+def test_a_warm_worker_becomes_the_zygote_of_the_others(folder: Path, backend: str) -> None:
+    app = "site_a:app" if backend == "asgi" else "site_p:app"
+    config = stack(app=app, flags=f"-k {backend}", more="refork_after = 30")
+    with running(cwd=folder, config=config) as server, contextlib.ExitStack() as load:
+        ready(server, 2)
+        first = zygote_of(server)
+        asking = load.enter_context(Load(address_of(server), clients=2))
+        second = reforked(server)
+        server.expect(rf"web zygote pid {first} exited with code 0")
+        server.expect(r"web keeps its zygote \(\d+ reforked\)|web zygote is pid \d+ now")
+        asking.more(20)
+        load.close()
+        assert asking.lost == []
+        said = workers(server, 2)
+        # what the worker had done before it became the zygote is done in its children, too
+        assert all(second in each["by"] for each in said.values())
+        assert all(each["parent"] == server.pid for each in said.values())
+        eventually(lambda: len(server.children()) == 3)
+
+
+def test_what_is_forked_later_comes_from_the_new_zygote_and_a_reload_begins_with_a_fresh_one(folder: Path) -> None:
+    with running(cwd=folder, config=stack(processes=1, more="refork_after = 5")) as server:
+        ready(server, 1)
+        address = address_of(server)
+        for _ in range(6):
+            ask(address)
+        second = reforked(server)
+        eventually(lambda: second in ask(address)["by"])
+        server.allow("SIGKILL")
+        before = ask(address)
+        os.kill(before["pid"], signal.SIGKILL)
+        (after,) = workers(server, 1, without={before["pid"]: None}).values()
+        assert second in after["by"]
+        server.send(signal.SIGHUP)
+        server.expect("web: 1 process replaced")
+        eventually(lambda: second not in ask(address)["by"])
+
+
+def test_a_worker_with_a_thread_does_not_become_the_zygote(folder: Path) -> None:
+    thread = "\nimport threading\ndef rest():\n    threading.Event().wait()\n"
+    code = (
+        WARMED
+        + thread
+        + (
+            "_app = app\n"
+            "def app(environ, start):\n"
+            "    if len(SERVED) == 3:\n"
+            "        threading.Thread(target=rest, name='poller', daemon=True).start()\n"
+            "    return _app(environ, start)\n"
+        )
+    )
+    (folder / "site_p.py").write_text(code)
+    with running(cwd=folder, config=stack(processes=1, more="refork_after = 10")) as server:
+        ready(server, 1)
+        server.allow("cannot become the zygote")
+        for _ in range(12):
+            ask(address_of(server))
+        server.rewound().expect(r"web\[1\]: cannot become the zygote: 1 thread runs .*: poller \(rest\)")
+        server.expect(r"web keeps its zygote \(0 reforked\): a worker does not become the zygote")
+        assert ask(address_of(server))["imported_by"] == zygote_of(server)
+
+
+def test_what_is_found_in_a_zygote_is_named(folder: Path) -> None:
+    found = (
+        "\nimport asyncio, socket, threading\n"
+        "LISTENER = socket.create_server(('127.0.0.1', 0))\n"
+        "CLIENT = socket.create_connection(LISTENER.getsockname())\n"
+        "LOOP = asyncio.new_event_loop()\n"
+        "def poll():\n    threading.Event().wait()\n"
+        "threading.Thread(target=poll, name='exporter', daemon=True).start()\n"
+    )
+    (folder / "site_p.py").write_text(SITE + found)
+    with running(cwd=folder, config=stack(processes=1)) as server:
+        server.expect(r"web zygote: 1 thread runs in the zygote, and will in no worker: exporter \(poll\)")
+        line = server.expect(r"web zygote: 4 sockets are open in the zygote, and shared by all workers: .*")[0]
+        assert "bound to 127.0.0.1:" in line and "connected to 127.0.0.1:" in line
+        server.expect(r"web zygote: 1 event loop is open in the zygote")
+        ready(server, 1)
+
+
+def test_hooks_are_called_around_a_fork_and_a_failing_one_costs_that_worker(folder: Path) -> None:
+    hooks = (
+        "\nCALLS = []\nimport pathlib\n"
+        "def before(options):\n"
+        "    CALLS.append(os.getpid())\n"
+        "    if pathlib.Path('broken').exists(): raise RuntimeError('no fork today')\n"
+        "def after(options):\n"
+        "    os.write(1, f'after {os.getppid()} {len(CALLS)} {options.application}\\n'.encode())\n"
+    )
+    (folder / "site_p.py").write_text(SITE + hooks)
+    flags = "--before-fork site_p:before --after-fork site_p:after"
+    with running(cwd=folder, config=stack(flags=flags, more="backoff = 0.1")) as server:
+        server.expect(rf"after {server.pid} 1 site_p:app")
+        server.expect(rf"after {server.pid} 2 site_p:app")
+        ready(server.rewound(), 2)
+        server.allow("SIGKILL")
+        (folder / "broken").touch()
+        os.kill(next(iter(workers(server, 2))), signal.SIGKILL)
+        server.expect(r"web\[\d\] cannot be forked: --before-fork 'site_p:before' failed: RuntimeError: no fork today")
+        (folder / "broken").unlink()
+        server.expect(r"web\[\d\] pid \d+ is ready")
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=SLOW)])
+def test_descriptors_and_processes_return_to_what_they_were(folder: Path, rounds: int) -> None:
+    with running(cwd=folder, config=stack(more="refork_after = 10")) as server, contextlib.ExitStack() as load:
+        ready(server, 2)
+        asking = load.enter_context(Load(address_of(server), clients=2))
+        counts = []
+        for _ in range(rounds + 1):
+            server.expect(r"web keeps its zygote")
+            eventually(lambda: len(server.children()) == 3)
+            said = [re.search(r"web zygote is pid (\d+) now", line) for line in server.lines]
+            second = int([each for each in said if each][-1][1])
+            counts.append((descriptors(server.pid), descriptors(second)))
+            server.send(signal.SIGHUP)
+            server.expect("web: 2 processes replaced")
+        load.close()
+        assert asking.lost == []
+        assert max(counts) <= (counts[0][0] + 2, counts[0][1] + 2), counts
