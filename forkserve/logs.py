@@ -31,6 +31,8 @@ PARTS = (
 _LINE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
+_MOST_RELATED = 100
+
 PATIENCE = 1.0
 """Seconds for which a line of a worker may wait for its reader."""
 
@@ -81,13 +83,15 @@ class LineFormatter(logging.Formatter):
     """One line for a message, more for a traceback; control characters and lone surrogates are escaped.
 
     What an exception says often has a client's words in it: an escape sequence would reach the terminal of the reader,
-    and a line end would forge a line.
+    and a line end would forge a line. So the further lines of such a text are indented.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         if record.exc_text:
+            if record.exc_info and record.exc_info[1] is not None:
+                record.exc_text = _indented(record.exc_text, record.exc_info[1])
             record.exc_text = _LINES.sub(_escaped, record.exc_text)
         return super().format(record)
 
@@ -96,6 +100,33 @@ class LineFormatter(logging.Formatter):
 
     def formatStack(self, stack_info: str) -> str:
         return _LINES.sub(_escaped, stack_info)
+
+
+def _indented(trace: str, error: BaseException) -> str:
+    """Indent the lines of what an exception, or one that it comes from, says."""
+    for said in {_text(each) for each in _related(error)}:
+        if "\n" in said:
+            trace = trace.replace(said, said.replace("\n", "\n    "))
+    return trace
+
+
+def _related(error: BaseException) -> list[BaseException]:
+    """Return an exception and what a traceback shows with it."""
+    found: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo and len(found) < _MOST_RELATED:
+        each = todo.pop()
+        if each is not None and not any(each is one for one in found):
+            found.append(each)
+            todo += (each.__cause__, each.__context__)
+    return found
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the application's; the traceback says so too
+        return ""
 
 
 def _escaped(match: re.Match[str]) -> str:

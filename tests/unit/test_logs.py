@@ -52,8 +52,17 @@ def test_a_message_is_one_line_without_control_characters(raw: str, shown: str) 
 
 
 def test_a_traceback_keeps_its_lines_only() -> None:
-    assert formatted("m", ValueError("a\x1b\nb\r")) == "n: m\nValueError: a\\x1b\nb\\r"
+    assert formatted("m", ValueError("a\x1b\nb\r")) == "n: m\nValueError: a\\x1b\n    b\\r"
     assert formatted("m", stack='File "x"\n  y\x07') == 'n: m\nFile "x"\n  y\\x07'
+
+
+def test_what_an_exception_says_forges_no_line() -> None:
+    error, cause = ValueError("one\n2026-11-27 ERROR two"), KeyError("a")
+    error.__cause__, cause.__context__ = cause, RuntimeError("\nthree\n\nfour")
+    lines = formatted("m", error).splitlines()
+    assert [line for line in lines if line.lstrip().startswith(("2026", "three", "four"))] == [
+        "    three", "    four", "    2026-11-27 ERROR two",
+    ]  # fmt: skip
 
 
 def test_a_traceback_that_another_handler_has_formatted_is_escaped_as_well() -> None:
