@@ -23,7 +23,10 @@ def chosen(name: str | None, configuration: str | None) -> Path:
         return find(configuration)
     sockets = live_sockets()
     if not sockets:
-        raise ControlError("no forkserve is running here; name its socket with --socket PATH if it is elsewhere")
+        what = (
+            "no forkserve is running here" if name is None else f"no forkserve is called {name!r}: none is running here"
+        )
+        raise ControlError(f"{what}; name its socket with --socket PATH if it is elsewhere")
     if name is None and len(sockets) == 1:
         return sockets[0]
     known = [(path, _asked(path)) for path in sockets]

@@ -95,6 +95,12 @@ def test_a_reload_of_slow_processes_tells_how_far_it_is(runtime: Path) -> None:
         assert ctl(runtime, "--json", "restart", "web").stderr == ""
 
 
+def test_a_name_is_named_also_where_nothing_runs(tmp_path: Path) -> None:
+    done = ctl(tmp_path, "-n", "shop", "status")
+    assert done.returncode == 1
+    assert "no forkserve is called 'shop'" in done.stderr
+
+
 def test_several_are_listed_and_one_is_chosen_by_name(runtime: Path) -> None:
     with master(runtime, "--name", "shop") as shop:
         shop.expect_all("control: ", "bad.* given up")
