@@ -120,6 +120,24 @@ def test_the_end_is_told_from_a_cut(certificate: tuple[str, str], backend: str) 
             sock.unwrap()  # ssl.SSLEOFError where nobody answers
 
 
+@pytest.mark.parametrize("backend", ["threads", "gevent"])
+def test_a_client_that_says_good_bye_during_its_request_is_answered_in_kind(
+    certificate: tuple[str, str], backend: str
+) -> None:
+    with worker_of(certificate, "--backend", backend, pure=False) as worker, client_of(worker, certificate[0]) as sock:
+        sock.suppress_ragged_eofs = False
+        sock.sendall(b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
+        sock.setblocking(False)
+        with pytest.raises(ssl.SSLWantReadError):
+            sock.unwrap()  # what it sends has gone; what it waits for has not come
+        sock.settimeout(PATIENCE)
+        received = b""
+        with pytest.raises(ssl.SSLZeroReturnError):  # ssl.SSLEOFError for a cut
+            while True:
+                received += sock.recv(65536)
+        assert received.startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("backend", ["sync", "threads", "gevent"])
 def test_a_handshake_goes_on_that_the_send_buffer_does_not_take(certificate: tuple[str, str], backend: str) -> None:
     # A chain of certificates that is larger than what the kernel keeps: the server has to wait until it can write.

@@ -288,4 +288,4 @@ class Http1:
                 # The rest will never come.
                 self._connections.lose(conn)
         elif conn.half_closed:
-            self._connections.close(conn)
+            self._connections.part(conn)
