@@ -28,10 +28,10 @@ from forkserve.supervision.changerequests import ChangeRequest
 from forkserve.supervision.closing import QueueCloser
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
-from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage, Warned
+from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage
 from forkserve.supervision.holding import hold
 from forkserve.supervision.jobqueue import JobQueue
-from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.jobs import Job, Reload, Restart, Start, Stop
 from forkserve.supervision.lifecycle import MASTER, Effect, MasterState, MasterTrigger, step
 from forkserve.supervision.maintenance import Maintenance
 from forkserve.supervision.metrics.observatory import Observatory
@@ -45,7 +45,9 @@ from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.startup import Startup
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.turns import JobTurns
+from forkserve.supervision.upgrade import PATIENCE, Upgrader
 from forkserve.supervision.watcher import Watcher
+from forkserve.supervision.web import pause_web, resize_web
 from forkserve.unix.notify import notify
 from forkserve.wording import listed, signal_name
 
@@ -78,6 +80,7 @@ class Master:
         self._signals = signals
         self._auxiliaries = auxiliaries
         self.reloader = Reloader(supervisor, source, loop)
+        self.upgrader = Upgrader(loop, supervisor.emit)
         self.observatory = Observatory(supervisor, loop)
         self.is_booted = False
         """Whether all that is to be started has once become ready, or was given up."""
@@ -100,10 +103,10 @@ class Master:
             signal.SIGINT: self._interrupted,
             signal.SIGHUP: self._hang_up,
             signal.SIGUSR1: self.reopen_logs,
-            signal.SIGUSR2: lambda: supervisor.emit(Warned(message="SIGUSR2: an upgrade in place is not served yet")),
-            signal.SIGWINCH: self._pause_web,
-            signal.SIGTTIN: lambda: self._resize_web(+1),
-            signal.SIGTTOU: lambda: self._resize_web(-1),
+            signal.SIGUSR2: lambda: self.state is MasterState.RUNNING and self.upgrade(),
+            signal.SIGWINCH: lambda: self._web(pause_web),
+            signal.SIGTTIN: lambda: self._web(partial(resize_web, change=+1)),
+            signal.SIGTTOU: lambda: self._web(partial(resize_web, change=-1)),
         }
 
     def run(self) -> ExitCode:
@@ -112,8 +115,9 @@ class Master:
         if self._is_new:
             self._startup.begin()
             self.supervisor.settle()
-        else:  # SIGCHLD may have come before anybody listened
-            self._reap()
+        else:
+            self.reloader.go_on()
+            self._reap()  # SIGCHLD may have come before anybody listened
         self.loop.run()
         return self.exit_code
 
@@ -156,6 +160,7 @@ class Master:
         self.is_booted = data["is_booted"]
         self.observatory.restore(data["observatory"])
         self._startup.restore(data["startup"], completions)
+        self.maintenance = Maintenance(self.supervisor, self.loop)
         if data["hanging_up"] is not None:
             self._hang_up_with(completions[data["hanging_up"]])
 
@@ -238,6 +243,15 @@ class Master:
             watcher.signal(signal.SIGUSR1, only=lambda each: each.said_ready)
         self.supervisor.emit(LogsReopened())
 
+    def upgrade(self, command: Sequence[str] = (), *, within: float = PATIENCE) -> Completion:
+        """Replace this program by what `command` executes, see `Upgrader`; it has `within` seconds to be able to."""
+        self._refuse_when_stopping()
+        return self.upgrader.request(command, within=within)
+
+    def make_ready_to_leave(self) -> None:
+        """Submit what waits for its turn, so that all that is asked for is data."""
+        self._turns.take_all()
+
     def quit(self) -> Completion:
         """Stop everything in order, then end; done when nothing is left."""
         self._on(MasterTrigger.STOP)
@@ -284,6 +298,7 @@ class Master:
                 with self._barrier(f"the end of pid {each.pid}"):
                     self._auxiliaries.reaped(each.pid)
                     self.reloader.reaped(each.pid)
+                    self.upgrader.reaped(each)
                     self.observatory.reaped(each.pid)
             if len(exits) == BATCH and self.loop.now() > enough:
                 self.loop.call_at(self.loop.now(), self._reap)
@@ -335,21 +350,9 @@ class Master:
             if queue.watcher.paused:
                 queue.submit(Start())
 
-    def _web(self) -> list[JobQueue]:
-        return [queue for queue in self.supervisor if queue.watcher.command.all_sockets]
-
-    def _pause_web(self) -> None:
-        for queue in self._web():
-            watcher = queue.watcher
-            if self.state is MasterState.RUNNING and (watcher.up or watcher.awaits_start):
-                queue.submit(Stop())
-                watcher.paused = True
-
-    def _resize_web(self, change: int) -> None:
-        queues = self._web() or list(self.supervisor)
-        if queues and self.state is MasterState.RUNNING:
-            # the wish counts from one on: TTOU is no way to stop a watcher
-            queues[0].submit(Resize(max(1, queues[0].watcher.target + change)))
+    def _web(self, act: Callable[[Supervisor], None]) -> None:
+        if self.state is MasterState.RUNNING:
+            act(self.supervisor)
 
     # The end.
 
@@ -359,6 +362,7 @@ class Master:
             if effect is Effect.STOP_ALL:
                 notify("STOPPING=1")
                 self._startup.cancel()
+                self.upgrader.cancel("forkserve is stopping")
                 self._turns.clear()
                 self.reloader.cancel()
                 self.observatory.close()

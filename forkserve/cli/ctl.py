@@ -27,6 +27,7 @@ from forkserve.control.client import ControlClient
 from forkserve.control.matching import matching
 from forkserve.control.printable import printable, printable_answer
 from forkserve.errors import ControlError, ExitCode, UsageError
+from forkserve.unix.home import typed
 
 __all__ = ["main"]
 
@@ -127,6 +128,15 @@ def _call_maintenance(client: ControlClient, arguments: Arguments) -> Answer:
     return client.call("maintenance", **wanted)
 
 
+def _call_upgrade(client: ControlClient, arguments: Arguments) -> Answer:
+    """Name files by their whole path: the master has another working directory."""
+    parameters = parameters_of(arguments)
+    for name in ("python", "exec"):
+        if parameters[name] is not None:
+            parameters[name] = typed(parameters[name], os.environ)
+    return client.call("upgrade", **parameters)
+
+
 _CALLS: Mapping[str, Callable[[ControlClient, Arguments], Answer]] = {
     "set": _call_with_options,
     "addsocket": _call_with_options,
@@ -138,6 +148,7 @@ _CALLS: Mapping[str, Callable[[ControlClient, Arguments], Answer]] = {
     "signal": _call_signal,
     "events": _call_events,
     "maintenance": _call_maintenance,
+    "upgrade": _call_upgrade,
 }
 """The verbs whose parameters are not simply what was typed, or whose answer is no single one."""
 

@@ -13,13 +13,14 @@ from forkserve.cli.ending import ended, print_warnings, say
 from forkserve.cli.line import source_of
 from forkserve.cli.spellings import in_typed_words, spellings
 from forkserve.config.document import Findings
+from forkserve.config.handover import FAILED, REHEARSE, TAKE_OVER
 from forkserve.config.load import ConfigSource, FileSource, LineSource
 from forkserve.config.model import Config, MasterOptions
 from forkserve.config.options import options_of
 from forkserve.config.reference import markdown, render, worker_options
 from forkserve.config.writing import as_toml
 from forkserve.errors import ExitCode, UsageError
-from forkserve.unix.home import remember
+from forkserve.unix.home import remember, started_by
 
 __all__ = ["main"]
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    verbs = {"check": _check, "options": _options}
+    verbs = {"check": _check, "options": _options, REHEARSE: _rehearse, TAKE_OVER: _take_over}
     verb = verbs.get(arguments[0]) if arguments else None
     return verb(arguments[1:]) if verb else _run(arguments)
 
@@ -75,7 +76,31 @@ def _options(arguments: list[str]) -> int:
     return ExitCode.OK
 
 
+def _rehearse(arguments: list[str]) -> int:
+    """Say whether this program could take over from a running one; executed by that."""
+    # imported late: few start so
+    from forkserve.bootstrap.upgrading import rehearse
+
+    say(f"{rehearse(_descriptor(arguments))}\n")
+    return ExitCode.OK
+
+
+def _take_over(arguments: list[str]) -> int:
+    """Go on where another program stood in this very process; executed by that."""
+    from forkserve.bootstrap.upgrading import take_over
+
+    failed = arguments[2] if len(arguments) == 3 and arguments[1] == FAILED else ""
+    return take_over(_descriptor(arguments), failed)
+
+
+def _descriptor(arguments: list[str]) -> int:
+    if not arguments or not arguments[0].isdecimal():
+        raise UsageError("forkserve is upgraded by `forkservectl upgrade`")
+    return int(arguments[0])
+
+
 def _run(arguments: list[str]) -> int:
+    command = started_by(arguments)
     line = parse_line(arguments, worker_options())
     remember(os.environ)
     source = source_of(line, os.environ, cpus=usable_cpus, worker_options=worker_options())
@@ -90,7 +115,7 @@ def _run(arguments: list[str]) -> int:
     from forkserve.bootstrap import run
 
     with in_typed_words(_spellings(config)):
-        return run(config, source=source)
+        return run(config, source, command)
 
 
 def _spellings(config: Config) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = [
+    "FAILED",
     "GRACEFUL_TIMEOUT",
     "PAGE",
     "RETRY_AFTER",
@@ -18,6 +19,8 @@ __all__ = [
     "REFORK_AFTER",
     "SCOREBOARD",
     "WARM",
+    "REHEARSE",
+    "TAKE_OVER",
     "WATCHER",
     "WID",
     "ZYGOTE",
@@ -45,6 +48,10 @@ WARM = "X_FORKSERVE_WARM"
 """What a warm worker says to its notify socket, with the value 1."""
 ZYGOTE_WID = 0
 """The number of a zygote, which has no slot: those of slots begin with 1."""
+
+REHEARSE, TAKE_OVER, FAILED = "--rehearse-upgrade", "--take-over", "--failed"
+"""Flags by which `forkserve` is executed in an upgrade, with a descriptor, and at last with why newer code gave up. A
+version that does not know them ends with an error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "signal": running.signal,
     "kill": running.kill,
     "reopenlogs": running.reopenlogs,
+    "upgrade": running.upgrade,
     "quit": running.quit,
 }
 """By the name of the verb; every verb has one."""

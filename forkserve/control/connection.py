@@ -6,19 +6,22 @@ it, so many bytes that wait for it. A reply that waits for work to be done holds
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import selectors
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
-import msgspec
-
+from forkserve.control.answering import error_reply, outcome_reply
 from forkserve.control.http import ControlExchange, Reply, Request, RequestRefused, StreamReply
+from forkserve.supervision.completion import Completion
+from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
+from forkserve.unix.descriptors import descriptor
 
-__all__ = ["ServedClient", "ControlLoop", "ControlTimer", "Handler", "Respond", "error_reply"]
+__all__ = ["ServedClient", "ControlLoop", "ControlTimer", "Handler", "Respond"]
 
 log = logging.getLogger("forkserve.control")
 
@@ -49,8 +52,8 @@ class ControlLoop(Protocol):
         """Call back once, `delay` seconds from now."""
 
 
-Respond = Callable[[Reply | StreamReply], None]
-"""Give the reply; may be called later, and is harmless when the client has gone."""
+Respond = Callable[[Reply | StreamReply | Completion], None]
+"""Give the reply, or the promise of what it will be; may be called later, and is harmless when the client has gone."""
 
 Handler = Callable[[Request, Respond], None]
 """Answers one request by calling `respond` once, now or when the work is done."""
@@ -76,10 +79,48 @@ class ServedClient:
         self._closing = False
         self._closed = False
         self._streaming = False
+        self._awaited: Completion | None = None
         self._unfollow: Callable[[], None] = _nothing
         self._timer: ControlTimer | None = None
         self._expect()
         loop.watch(client.fileno(), selectors.EVENT_READ, self._ready)
+
+    def to_data(self, completions: CompletionWriter) -> dict[str, Any]:
+        """Return the client as plain data: what it has sent, what it waits for, what it has not taken yet."""
+        return {
+            "fd": descriptor(self._socket.fileno()),
+            "received": self._exchange.to_data(),
+            "outgoing": base64.b64encode(self._outgoing).decode(),
+            "busy": self._busy,
+            "closing": self._closing,
+            "streaming": self._streaming,
+            "awaits": None if self._awaited is None else completions.number(self._awaited),
+        }
+
+    def restore(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
+        """Go on where another stood: wait for the same promise, go on with a stream, answer what was only asked."""
+        self._outgoing += base64.b64decode(data["outgoing"])
+        self._closing = data["closing"]
+        if received := base64.b64decode(data["received"]):
+            self._exchange.receive(received)
+        if data["busy"] and not self._closing:
+            self._go_on(data, completions)
+        with contextlib.suppress(BlockingIOError):
+            self._flush()
+
+    def _go_on(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
+        request = self._exchange.next_request()
+        if request is None:
+            raise ValueError("a client waits for an answer and has asked nothing")
+        self._busy = True
+        self._at_ease()
+        if data["awaits"] is not None:
+            self._respond(completions[data["awaits"]])
+            return
+        self._streaming = data["streaming"]
+        if self._streaming:
+            self._exchange.begin_stream()
+        self._handler(request, self._respond)
 
     def close(self) -> None:
         """End the connection; what was not sent yet is lost."""
@@ -154,12 +195,17 @@ class ServedClient:
             self._at_ease()
             self._handler(request, self._respond)
 
-    def _respond(self, reply: Reply | StreamReply) -> None:
+    def _respond(self, reply: Reply | StreamReply | Completion) -> None:
         if self._closed:
             return
         if isinstance(reply, StreamReply):
             self._stream(reply)
             return
+        if isinstance(reply, Completion):
+            self._awaited = reply
+            reply.when_done(self._answer)
+            return
+        self._awaited = None
         self._busy = False
         self._send(self._exchange.send(reply))
         self._closing = self._exchange.finished
@@ -169,9 +215,13 @@ class ServedClient:
         self._expect()
         self._advance()
 
+    def _answer(self, completion: Completion) -> None:
+        self._respond(outcome_reply(completion))
+
     def _stream(self, stream: StreamReply) -> None:
-        self._streaming = True
-        self._send(self._exchange.begin_stream() + self._exchange.piece(stream.first))
+        if not self._streaming:
+            self._streaming = True
+            self._send(self._exchange.begin_stream() + self._exchange.piece(stream.first))
         if stream.follow is not None:
             self._unfollow = stream.follow(self._push)
             return
@@ -213,8 +263,3 @@ class ServedClient:
 
 def _nothing() -> None:
     """Stand in for what ends a stream, where there is none."""
-
-
-def error_reply(status: HTTPStatus, text: str) -> Reply:
-    """Return what tells a client in JSON what is wrong."""
-    return Reply(status, msgspec.json.encode({"error": text}))

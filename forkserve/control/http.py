@@ -6,6 +6,7 @@ limit), of a body (64 KiB), and one request at a time.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -69,6 +70,11 @@ class ControlExchange:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
         self._head: h11.Request | None = None
         self._body = bytearray()
+        self._raw = bytearray()
+
+    def to_data(self) -> str:
+        """Return what has been received of the present request, as text: another exchange that receives it is alike."""
+        return base64.b64encode(self._raw).decode()
 
     @property
     def finished(self) -> bool:
@@ -77,6 +83,7 @@ class ControlExchange:
 
     def receive(self, data: bytes) -> None:
         """Take bytes off the wire; b"" means that the client has closed its side."""
+        self._raw += data
         self._h11.receive_data(data)
 
     def next_request(self) -> Request | None:
@@ -151,6 +158,7 @@ class ControlExchange:
     def _start_next_cycle(self) -> None:
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
+            self._raw = bytearray(self._h11.trailing_data[0])
 
 
 def _request(head: h11.Request, body: bytes) -> Request:

@@ -15,17 +15,18 @@ from typing import Any
 
 import msgspec
 
+from forkserve.control.answering import error_reply, json_reply, refusal
 from forkserve.control.commands import COMMANDS
 from forkserve.control.connection import Respond
 from forkserve.control.context import Context, Later, Steps
-from forkserve.control.http import Reply, Request, StreamReply
+from forkserve.control.http import Request, StreamReply
 from forkserve.control.openapi import document
 from forkserve.control.printable import printable
 from forkserve.control.sampler import Sampler, Usages
 from forkserve.control.schema import Done
 from forkserve.control.stream import EventHistory
 from forkserve.control.verbs import VERBS, Verb
-from forkserve.errors import ConfigError, ControlError, ForkserveError, UnknownNameError
+from forkserve.errors import ControlError, ForkserveError
 from forkserve.master import Master
 from forkserve.suggest import nearest
 from forkserve.supervision.completion import Completion
@@ -60,16 +61,16 @@ class Routes:
         try:
             self._answer(request, respond)
         except _Mistake as mistake:
-            respond(_error(mistake.status, str(mistake)[:LONGEST], mistake.headers))
+            respond(error_reply(mistake.status, str(mistake)[:LONGEST], mistake.headers))
         except ForkserveError as error:
-            respond(_refused(error))
+            respond(refusal(error))
         except Exception:
             log.exception("a bug in forkserve, please report it: %s %s", request.method, request.path)
-            respond(_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
+            respond(error_reply(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
 
     def _answer(self, request: Request, respond: Respond) -> None:
         if request.path == "/v1/openapi.json" and request.method in ("GET", "HEAD"):
-            respond(_json(HTTPStatus.OK, document()))
+            respond(json_reply(HTTPStatus.OK, document()))
             return
         verb = _find(request)
         parameters = _parameters(verb, request)
@@ -82,15 +83,15 @@ class Routes:
         elif isinstance(answer, Generator):
             self._take_steps(answer, respond)
         elif isinstance(answer, Later):
-            answer.begin(lambda result: respond(_json(HTTPStatus.OK, result)))
+            answer.begin(lambda result: respond(json_reply(HTTPStatus.OK, result)))
         elif not isinstance(answer, Completion):
-            respond(_json(HTTPStatus.OK, answer))
+            respond(json_reply(HTTPStatus.OK, answer))
         elif getattr(parameters, "waiting", True):
-            answer.when_done(lambda completion: respond(_outcome(completion)))
+            respond(answer)
         elif answer.error is not None:
             raise answer.error
         else:
-            respond(_json(HTTPStatus.ACCEPTED, Done(False, "begun")))
+            respond(json_reply(HTTPStatus.ACCEPTED, Done(False, "begun")))
 
     def _take_steps(self, steps: Steps, respond: Respond, figures: Usages | None = None) -> None:
         """Take steps for a moment, then let the loop serve others first; a step may want figures of processes."""
@@ -104,11 +105,11 @@ class Routes:
                     self._context.sampler.measure(wanted, lambda found: self._take_steps(steps, respond, found))
                     return
         except StopIteration as end:
-            respond(_json(HTTPStatus.OK, end.value))
+            respond(json_reply(HTTPStatus.OK, end.value))
             return
         except Exception:
             log.exception("a bug in forkserve, please report it")
-            respond(_error(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
+            respond(error_reply(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
             return
         loop.call_later(0.0, lambda: self._take_steps(steps, respond))
 
@@ -152,27 +153,3 @@ def _worded(text: str) -> str:
     found = re.fullmatch(r"(.+) - at `\$\.([\w.\[\]]+)`", text)
     problem, place = (found[1], found[2]) if found else (text, "parameters")
     return f"{place}: {problem[:1].lower()}{problem[1:]}".replace("`", "")
-
-
-def _outcome(completion: Completion) -> Reply:
-    if completion.error is not None:
-        return _refused(completion.error)
-    return _json(HTTPStatus.OK, Done(True, completion.result or "done"))
-
-
-def _json(status: HTTPStatus, answer: Any) -> Reply:
-    return Reply(status, msgspec.json.encode(answer) + b"\n")
-
-
-def _refused(error: ForkserveError) -> Reply:
-    """Tell why, in words and by a code; a name that is not there is 404, anything else 409."""
-    status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownNameError) else HTTPStatus.CONFLICT
-    code = "invalid" if isinstance(error, ConfigError) else getattr(error, "code", ControlError.code)
-    body = {"error": str(error), "code": code}
-    return Reply(status, msgspec.json.encode(body) + b"\n")
-
-
-def _error(
-    status: HTTPStatus, text: str, headers: tuple[tuple[str, str], ...] = (), code: str = _Mistake.code
-) -> Reply:
-    return Reply(status, msgspec.json.encode({"error": text, "code": code}) + b"\n", headers)

@@ -16,6 +16,7 @@ from forkserve.control.schema import (
     ReloadTarget,
     SignalTo,
     StopTarget,
+    Upgrade,
     Waiting,
 )
 from forkserve.control.usage import child_pids
@@ -40,6 +41,7 @@ __all__ = [
     "start",
     "stop",
     "undrain",
+    "upgrade",
 ]
 
 DEEPEST = 1000
@@ -156,6 +158,16 @@ def _signal(text: str | int) -> int:
 def reopenlogs(context: Context, _asked: Nothing) -> Done:
     context.master.reopen_logs()
     return Done(True, "log files reopened")
+
+
+def upgrade(context: Context, asked: Upgrade) -> Completion:
+    if asked.python is not None and asked.exec is not None:
+        raise ControlError("give python or exec, not both")
+    path = asked.python or asked.exec
+    if path is not None and not os.path.isabs(path):
+        raise ControlError(f"{path}: give the whole path, from / on")
+    command = () if path is None else (path, "-m", "forkserve") if asked.python else (path,)
+    return context.master.upgrade(command, within=asked.within)
 
 
 def quit(context: Context, _asked: Waiting) -> Completion:

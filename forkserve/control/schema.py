@@ -37,6 +37,7 @@ __all__ = [
     "StackReport",
     "StacksFor",
     "StopTarget",
+    "Upgrade",
     "UsageReport",
     "Values",
     "Version",
@@ -133,6 +134,20 @@ class MaintenanceSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     file: Annotated[str | None, msgspec.Meta(description="the page to answer with")] = None
     watcher: Annotated[str | None, msgspec.Meta(description="only this watcher")] = None
     retry_after: Annotated[int, msgspec.Meta(ge=0, description="seconds that clients are told to wait (30)")] = 30
+
+
+class Upgrade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The replacement of forkserve itself; without a path, by what is installed where the running one was."""
+
+    python: Annotated[
+        str | None,
+        msgspec.Meta(description="another interpreter, which has forkserve installed"),
+    ] = None
+    exec: Annotated[str | None, msgspec.Meta(description="another `forkserve` command, as of a new venv")] = None
+    within: Annotated[
+        float,
+        msgspec.Meta(gt=0, le=600, description="seconds in which the new code must be ready to take over"),
+    ] = 30.0
     waiting: bool = True
 
 

@@ -19,13 +19,16 @@ import os
 import selectors
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from forkserve.control.connection import ControlLoop, ControlTimer, Handler, ServedClient
 from forkserve.control.place import is_live
 from forkserve.errors import BindError, ExitCode
+from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
+from forkserve.unix.descriptors import descriptor, number_of
 
 __all__ = ["ControlServer"]
 
@@ -42,15 +45,46 @@ class ControlServer:
     def __init__(
         self, path: Path, loop: ControlLoop, handler: Handler, *, mode: int = 0o600, uids: Collection[int] = ()
     ) -> None:
+        self._begin(path, loop, handler, uids, _listen(path, mode))
+
+    def _begin(
+        self, path: Path, loop: ControlLoop, handler: Handler, uids: Collection[int], listener: socket.socket
+    ) -> None:
         self.path = path
         self._loop = loop
         self._handler = handler
         self._uids = {0, os.geteuid(), *uids}
         self._connections: set[ServedClient] = set()
-        self._listener = _listen(path, mode)
-        self._inode = os.stat(path).st_ino
+        self._listener = listener
+        self._inode = _inode(path)
         self._paused: ControlTimer | None = None
         loop.watch(self._listener.fileno(), selectors.EVENT_READ, self._accept)
+
+    def to_data(self, completions: CompletionWriter) -> dict[str, Any]:
+        """Return listener and clients as plain data, with what each of them waits for."""
+        return {
+            "path": str(self.path),
+            "uids": sorted(self._uids),
+            "fd": descriptor(self._listener.fileno()),
+            "clients": [each.to_data(completions) for each in self._connections],
+        }
+
+    @classmethod
+    def from_data(
+        cls, data: Mapping[str, Any], loop: ControlLoop, handler: Handler, completions: CompletionReader
+    ) -> ControlServer | None:
+        """Return a server that goes on where another stood; None without its descriptors."""
+        if number_of(data["fd"]) < 0:
+            return None
+        server = cls.__new__(cls)
+        listener = socket.socket(fileno=number_of(data["fd"]))
+        server._begin(Path(data["path"]), loop, handler, data["uids"], listener)
+        for each in data["clients"]:
+            client = socket.socket(fileno=number_of(each["fd"]))
+            connection = ServedClient(client, loop, handler, server._connections.discard)
+            server._connections.add(connection)
+            connection.restore(each, completions)
+        return server
 
     def close(self) -> None:
         """Stop listening, drop every client, and remove the socket's file if it is still ours."""
@@ -85,6 +119,13 @@ class ControlServer:
             elif _peer_uid(client) not in self._uids:
                 log.warning("control: refused uid %d", _peer_uid(client))
                 connection.refuse(HTTPStatus.FORBIDDEN, "this user may not control this forkserve")
+
+
+def _inode(path: Path) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:  # somebody has removed it since
+        return -1
 
 
 def _peer_uid(client: socket.socket) -> int:

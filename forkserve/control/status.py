@@ -11,8 +11,11 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from typing import Any
+
+import msgspec
 
 import forkserve
 from forkserve.config.address import Address
@@ -22,6 +25,7 @@ from forkserve.control.http import Reply, Request
 from forkserve.control.statusserver import StatusServer
 from forkserve.errors import BindError
 from forkserve.master import Master
+from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.events import ConfigRead, Event, ReloadTakenBack, Warned
 from forkserve.supervision.metrics.exposition import OPENMETRICS, PROMETHEUS, MetricFamily, openmetrics, prometheus
 from forkserve.supervision.metrics.report import MasterFacts, families
@@ -40,7 +44,7 @@ class StatusRoutes:
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self._started_at = time.time()
+        self.started_at = time.time()
 
     def __call__(self, request: Request, respond: Respond) -> None:
         """Answer one request, now or when it has been collected; never raises."""
@@ -70,7 +74,7 @@ class StatusRoutes:
         """Return all metrics, to be collected in steps."""
         master = self._master
         master.observatory.attend()
-        facts = MasterFacts(forkserve.__version__, master.name, self._started_at, not not_ready(master))
+        facts = MasterFacts(forkserve.__version__, master.name, self.started_at, not not_ready(master))
         return families(master.supervisor, master.observatory, facts, master.loop.now())
 
     def _collect(
@@ -110,6 +114,23 @@ class StatusService:
         if server is not None:
             self._master.observatory.begin()
             log.info("status: %s", server.address)
+
+    def to_data(self, completions: CompletionWriter) -> dict[str, Any]:
+        """Return listener and clients as plain data, and since when the process runs."""
+        return {
+            "started_at": self._routes.started_at,
+            "address": None if self._address is None else msgspec.to_builtins(self._address),
+            "server": None if self._server is None else self._server.to_data(completions),
+        }
+
+    def restore(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
+        """Go on where another stood."""
+        self._routes.started_at = data["started_at"]
+        if data["server"] is not None:
+            self._server = StatusServer.from_data(data["server"], self._master.loop, self._routes, completions)
+        if self._server is not None:
+            self._address = msgspec.convert(data["address"], Address)
+            self._master.observatory.begin()
 
     def close(self) -> None:
         """Listen no more."""

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import selectors
+from collections.abc import Mapping
 from http import HTTPStatus
-from socket import AddressFamily
+from socket import AddressFamily, socket
+from typing import Any
 
 from forkserve.config.address import Address
 from forkserve.config.sockets import SocketOptions
 from forkserve.control.connection import ControlLoop, ControlTimer, Handler, ServedClient
-from forkserve.unix.listeners import bind
+from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
+from forkserve.supervision.socketstate import listener_from_data, listener_to_data
+from forkserve.unix.descriptors import number_of
+from forkserve.unix.listeners import BoundListener, bind
 
 __all__ = ["StatusServer"]
 
@@ -29,13 +34,37 @@ class StatusServer:
     """Listens at an address and hands each request to `handler`; raises BindError."""
 
     def __init__(self, address: Address, loop: ControlLoop, handler: Handler) -> None:
+        self._begin(bind(_options(address)), loop, handler)
+
+    def _begin(self, listener: BoundListener, loop: ControlLoop, handler: Handler) -> None:
         self._loop = loop
         self._handler = handler
         self._connections: dict[ServedClient, None] = {}
         self._paused: ControlTimer | None = None
-        self._listener = bind(_options(address))
+        self._listener = listener
         self._listener.socket.setblocking(False)
         self._listen()
+
+    def to_data(self, completions: CompletionWriter) -> dict[str, Any]:
+        """Return listener and clients as plain data."""
+        clients = [each.to_data(completions) for each in self._connections]
+        return {"listener": listener_to_data(self._listener), "clients": clients}
+
+    @classmethod
+    def from_data(
+        cls, data: Mapping[str, Any], loop: ControlLoop, handler: Handler, completions: CompletionReader
+    ) -> StatusServer | None:
+        """Return a server that goes on where another stood; None without its descriptors."""
+        listener = listener_from_data(data["listener"])
+        if not listener.is_open:
+            return None
+        server = cls.__new__(cls)
+        server._begin(listener, loop, handler)
+        for each in data["clients"]:
+            connection = ServedClient(socket(fileno=number_of(each["fd"])), loop, handler, server._forget)
+            server._connections[connection] = None
+            connection.restore(each, completions)
+        return server
 
     @property
     def address(self) -> str:

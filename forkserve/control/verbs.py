@@ -38,6 +38,7 @@ from forkserve.control.schema import (
     StackReport,
     StacksFor,
     StopTarget,
+    Upgrade,
     UsageReport,
     Values,
     Version,
@@ -179,6 +180,11 @@ VERBS: dict[str, Verb] = _by_name(
         Verb("signal", "Send a signal to the processes of a watcher.", SignalTo, words=("watcher", "signal")),
         Verb("kill", "End processes of a watcher; others take their places.", Killing, words=("watcher", "pid")),
         Verb("reopenlogs", "Reopen every log file, after they have been moved."),
+        Verb(
+            "upgrade",
+            "Replace forkserve itself by the code that is installed now; every process and connection stays.",
+            Upgrade,
+        ),
         Verb("quit", "Stop everything and end forkserve.", Waiting),
     )
 )

@@ -106,9 +106,7 @@ class Reloader:
 
     def cancel(self) -> None:
         """Leave everything where it is, as the master stops: whatever was asked for fails."""
-        if self._aside is not None:
-            self._aside.cancel()
-            self._aside = None
+        self.stop_reading()
         ended, self.progress = self.progress, ChangeProgress()
         for completion in (*ended.asked.completions, *self.waiting.clear()):
             completion.fail(ControlError("forkserve is stopping"))
@@ -180,6 +178,18 @@ class Reloader:
             )
         except OSError as error:
             self._refuse(ForkserveError(f"no process can be started to read the configuration: {error.strerror}"))
+
+    def stop_reading(self) -> None:
+        """Give up the helper that reads, if one does; `go_on` has another read."""
+        if self._aside is not None:
+            self._aside.cancel()
+            self._aside = None
+
+    def go_on(self) -> None:
+        """Go on with what is under way, after it was read as data, or after `stop_reading`."""
+        if self.phase is ChangePhase.READING and self._aside is None:
+            self.read()
+        self.look()
 
     def take(self, outcome: Preparation | Exception) -> None:
         """Take over what the helper has read, or refuse it."""

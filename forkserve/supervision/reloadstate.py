@@ -61,7 +61,7 @@ def reloader_to_data(reloader: Reloader, completions: CompletionWriter) -> Data:
 def reloader_from_data(
     data: Data, reloader: Reloader, completions: CompletionReader, *, inherited: Mapping[str, str]
 ) -> None:
-    """Have a new reloader go on where another stood."""
+    """Have a new reloader know where another stood; `Reloader.go_on` has it go on."""
     progress = data["progress"]
     reloader.progress = ChangeProgress(
         ChangePhase(progress["phase"]),
@@ -75,8 +75,6 @@ def reloader_from_data(
     )
     reloader.waiting.go_on([_to_request(each, completions) for each in data["waiting"]])
     retirement_from_data(data["retirement"], reloader.retirement)
-    if reloader.phase is ChangePhase.READING:
-        reloader.read()
 
 
 def _from_request(asked: ChangeRequest, completions: CompletionWriter) -> Data:

@@ -18,7 +18,14 @@ from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.listeners import BindTarget, BoundListener
 from forkserve.unix.socketfiles import SocketFile
 
-__all__ = ["pool_from_data", "pool_to_data", "retirement_from_data", "retirement_to_data"]
+__all__ = [
+    "listener_from_data",
+    "listener_to_data",
+    "pool_from_data",
+    "pool_to_data",
+    "retirement_from_data",
+    "retirement_to_data",
+]
 
 Data = Mapping[str, Any]
 
@@ -29,14 +36,14 @@ def pool_to_data(pool: SocketPool) -> Data:
         "numbers": dict(pool.numbers),
         "last": pool.last,
         "hidden": sorted(pool.hidden),
-        "queues": {str(number): _from_listener(each) for number, each in pool.queues.items()},
+        "queues": {str(number): listener_to_data(each) for number, each in pool.queues.items()},
     }
 
 
 def pool_from_data(data: Data) -> SocketPool:
     """Return a pool of the same queues, whose descriptors this process has open."""
     pool = SocketPool(())
-    pool.queues = {int(number): _to_listener(each) for number, each in data["queues"].items()}
+    pool.queues = {int(number): listener_from_data(each) for number, each in data["queues"].items()}
     pool.numbers, pool.last, pool.hidden = dict(data["numbers"]), data["last"], set(data["hidden"])
     return pool
 
@@ -59,7 +66,8 @@ def retirement_from_data(data: Data, retirement: Retirement) -> None:
     }
 
 
-def _from_listener(listener: BoundListener) -> Data:
+def listener_to_data(listener: BoundListener) -> Data:
+    """Return one listener."""
     return {
         "options": msgspec.to_builtins(listener.options),
         "target": msgspec.to_builtins(listener.target),
@@ -70,7 +78,8 @@ def _from_listener(listener: BoundListener) -> Data:
     }
 
 
-def _to_listener(data: Data) -> BoundListener:
+def listener_from_data(data: Data) -> BoundListener:
+    """Return it again."""
     fd = number_of(data["fd"])
     if fd >= 0:
         sock = socket.socket(fileno=fd)

@@ -9,9 +9,17 @@ import contextlib
 import fcntl
 import os
 import resource
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-__all__ = ["arrange", "close_all_but", "ensure_standard", "lower_limit", "raise_limit"]
+__all__ = [
+    "arrange",
+    "close_all_but",
+    "ensure_standard",
+    "given_limits",
+    "lower_limit",
+    "raise_limit",
+    "restore_given_limits",
+]
 
 _given: list[tuple[int, int]] = []
 """The limits before `raise_limit`."""
@@ -34,6 +42,16 @@ def raise_limit() -> None:
         ):  # a hard limit beyond the kernel's own, after a change of nr_open
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             _given.append((soft, hard))
+
+
+def given_limits() -> list[list[int]]:
+    """Return what `raise_limit` has found, as plain data: an exec of this process keeps the limits that it has set."""
+    return [list(each) for each in _given]
+
+
+def restore_given_limits(data: Iterable[Sequence[int]]) -> None:
+    """Know what another program in this process has found."""
+    _given[:] = [(soft, hard) for soft, hard in data]
 
 
 def lower_limit() -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, MutableMapping
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
 
-__all__ = ["START", "enter", "here", "remember", "return_to_start", "typed", "typed_folder"]
+__all__ = ["START", "enter", "here", "remember", "return_to_start", "started_by", "typed", "typed_folder"]
 
 START = "FORKSERVE_START_FOLDER"
 """Variable that names the folder in which a worker that executes itself again was started."""
@@ -62,6 +63,18 @@ def enter(environ: Mapping[str, str]) -> None:
 def typed(path: str, environ: Mapping[str, str]) -> str:
     """Return a path as an absolute one, by the name of the folder that was typed; links in it stay links."""
     return path if os.path.isabs(path) else os.path.join(typed_folder(environ) or "/", path)
+
+
+def started_by(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return how this program was executed, without its arguments: an interpreter, then a script or a module.
+
+    Paths are absolute, and links in them stay links, so that a deployment by a link is followed.
+    """
+    words = list(sys.orig_argv[: len(sys.orig_argv) - len(arguments)]) or [sys.executable]
+    words[0] = sys.executable or words[0]
+    if len(words) > 1 and words[-2] not in ("-m", "-c"):
+        words[-1] = typed(words[-1], environ)
+    return tuple(words)
 
 
 def return_to_start(environ: MutableMapping[str, str]) -> None:

@@ -109,6 +109,7 @@ class Forkserve:
             "forkserve: reading",
             "forkserve: measures",
             "forkserve: probe",
+            "forkserve: sampler",
         )
         titles = {each: _title(each.pid) for each in children_of(self.pid)}  # none of one that is just ending
         return [each for each, title in titles.items() if title and not title.startswith(companions)]

@@ -36,7 +36,7 @@ def test_parameters_can_be_read(verb: Verb) -> None:
 
 def _example(wanted: object) -> object:
     """Return a value that fits a declared type."""
-    for value in (True, 1, "x", ["x"], {}):
+    for value in (True, 1, "x", ["x"], {}, "on", "shed"):
         with contextlib.suppress(msgspec.ValidationError):
             return msgspec.convert(value, wanted)
     raise AssertionError(wanted)

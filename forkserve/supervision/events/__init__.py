@@ -48,6 +48,7 @@ from forkserve.supervision.events.process import (
     SpawnFailed,
     StopRequested,
 )
+from forkserve.supervision.events.upgrade import UpgradeBegun, Upgraded, UpgradeFailed
 from forkserve.supervision.events.watcher import (
     DependencyLost,
     PauseOver,
@@ -113,6 +114,9 @@ __all__ = [
     "SpawnFailed",
     "StopRequested",
     "StopStage",
+    "UpgradeBegun",
+    "UpgradeFailed",
+    "Upgraded",
     "Warned",
     "WatcherAdded",
     "WatcherAwaits",

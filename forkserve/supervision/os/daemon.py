@@ -12,7 +12,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from forkserve.unix.descriptors import descriptor, number_of
 
 __all__ = ["Detached", "detached"]
 
@@ -32,6 +35,23 @@ class Detached:
             os.dup2(target, fd)
         os.close(null)
         os.close(writing)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return its descriptors as plain data."""
+        return {
+            "settling": descriptor(-1 if self._settling is None else self._settling),
+            "errors": descriptor(-1 if self._settling is None else self._errors),
+            "pipe": descriptor(self._pipe),
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Detached:
+        """Return the daemon again, in the same process."""
+        daemon = cls.__new__(cls)
+        settling = number_of(data["settling"])
+        daemon._settling = None if settling < 0 else settling
+        daemon._errors, daemon._pipe = number_of(data["errors"]), number_of(data["pipe"])
+        return daemon
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""

@@ -47,6 +47,18 @@ class PidFile:
             failure.exit_code = ExitCode.NO_PERMISSION if isinstance(error, PermissionError) else ExitCode.CANNOT_BIND
             raise failure from None
 
+    @classmethod
+    def of_this_process(cls, path: str) -> PidFile:
+        """Return the file that an earlier program in this process has written."""
+        file = cls.__new__(cls)
+        file._path = Path(path)
+        return file
+
+    @property
+    def path(self) -> str:
+        """Its absolute path."""
+        return str(self._path)
+
     def _refuse_living(self, path: str) -> None:
         try:
             content = _content(self._path)

@@ -26,7 +26,7 @@ SIGNALS: Mapping[int, str] = {
     signal.SIGINT: "stop; a second time: end at once",
     signal.SIGHUP: "read the configuration again, replace processes one by one",
     signal.SIGUSR1: "reopen log files",
-    signal.SIGUSR2: "nothing yet",
+    signal.SIGUSR2: "replace forkserve itself by what is installed now",
     signal.SIGWINCH: "stop the watchers with sockets, keep the sockets; HUP starts them again; at a terminal: nothing",
     signal.SIGTTIN: "one process more in the first watcher with sockets",
     signal.SIGTTOU: "one process less there",
@@ -36,16 +36,19 @@ SIGNALS: Mapping[int, str] = {
 
 
 class SignalQueue:
-    """Catches signals from construction to `close`, which restores what was there before."""
+    """Catches signals from construction to `close`, which restores what was there before.
 
-    def __init__(self, signums: Iterable[int]) -> None:
+    With `blocked`, signals that are blocked stay so, and wait.
+    """
+
+    def __init__(self, signums: Iterable[int], *, blocked: bool = False) -> None:
         self._come: deque[int] = deque()
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._theirs.setblocking(False)
         self._previous_fd = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
         self._previous = {signum: signal.signal(signum, self._note) for signum in signums}
-        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, self._previous)
+        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, () if blocked else self._previous)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when signals wait."""
@@ -61,6 +64,12 @@ class SignalQueue:
         while self._come:
             taken.append(self._come.popleft())
         return taken
+
+    def put(self, taken: Iterable[int]) -> None:
+        """Put back, as the first, what was taken and has not been acted on."""
+        self._come.extendleft(reversed(list(taken)))
+        with contextlib.suppress(BlockingIOError):
+            self._theirs.send(b"\0")
 
     def close(self) -> None:
         """Restore the previous handlers."""

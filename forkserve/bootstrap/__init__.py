@@ -1,0 +1,9 @@
+"""Makes everything of its options and joins it: the only place that knows all parts of the master.
+
+`start` begins with nothing, `takeover` with what another master has left in this very process, and `statefile` is what
+it left. Both end in `assembly`.
+"""
+
+from forkserve.bootstrap.start import run
+
+__all__ = ["run"]

@@ -1,0 +1,147 @@
+"""The master and all it stands on, joined.
+
+Rules: what `assemble` is given has been made or taken over already; nothing is started here.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+from dataclasses import dataclass, field
+
+import forkserve
+from forkserve.config.load import ConfigSource
+from forkserve.config.model import Config
+from forkserve.control.routes import Routes
+from forkserve.control.server import ControlServer
+from forkserve.control.status import StatusService
+from forkserve.control.stream import EventHistory
+from forkserve.errors import ConfigError
+from forkserve.master import Master
+from forkserve.socketpool import SocketPool
+from forkserve.supervision.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.eventbus import EventBus
+from forkserve.supervision.eventlog import log_event
+from forkserve.supervision.heartbeats import Heartbeats
+from forkserve.supervision.metrics.limits import LimitsKeeper
+from forkserve.supervision.os.daemon import Detached
+from forkserve.supervision.os.loop import LIMIT, Loop
+from forkserve.supervision.os.memory import settle_memory
+from forkserve.supervision.os.pidfile import PidFile
+from forkserve.supervision.os.signals import SignalQueue
+from forkserve.supervision.sidecar import Sidecar
+from forkserve.supervision.spawning import SpawnServices
+from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.systemd import tell_systemd
+from forkserve.unix.notifyfolder import NotifyFolder
+from forkserve.unix.proctitle import set_title
+
+__all__ = ["Assembly", "Base", "assemble", "mark", "new_bus", "new_loop", "program", "show_title"]
+
+SETTLED_AFTER = 30.0
+"""Seconds after which `-D` returns though something is not ready yet, since some may never be, or be tried for ever."""
+
+
+@dataclass(slots=True)
+class Base:
+    """What there is before the master; `background` and `pidfile` where it was told to have them.
+
+    `command` is how this program was executed, without its arguments.
+    """
+
+    source: ConfigSource
+    signals: SignalQueue
+    pool: SocketPool
+    bus: EventBus
+    loop: Loop
+    reports: NotifyFolder
+    auxiliaries: AuxiliaryProcesses
+    background: Detached | None = None
+    pidfile: PidFile | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Assembly:
+    """All parts of one master."""
+
+    base: Base
+    services: SpawnServices
+    master: Master
+    history: EventHistory
+    routes: Routes
+    status: StatusService
+    heartbeats: Heartbeats
+    keeper: LimitsKeeper
+    control: ControlServer | None = None
+    sidecars: list[Sidecar] = field(default_factory=list)
+
+    def run(self) -> int:
+        """Serve until all is over; returns the exit code."""
+        settle_memory()
+        self.heartbeats.begin()
+        self.keeper.begin()
+        background, loop = self.base.background, self.base.loop
+        if background is not None:
+            loop.watch(background.fileno(), selectors.EVENT_READ, lambda _events: background.relay())
+            self.master.on_booted = background.settled
+            loop.call_later(SETTLED_AFTER, background.settled)
+        return self.master.run()
+
+
+def assemble(config: Config, base: Base) -> Assembly:
+    """Join the parts; the watchers of the configuration are there, and nothing of them runs."""
+    bus, auxiliaries, reports = base.bus, base.auxiliaries, base.reports
+    services = SpawnServices(
+        base.loop,
+        base.pool.fd,
+        emit=bus.emit,
+        outputs=auxiliaries.outputs,
+        on_spawned=auxiliaries.on_spawned,
+        on_group_started=auxiliaries.on_group_started,
+        on_group_ended=auxiliaries.on_group_ended,
+        reports=lambda command: reports.open(command.credentials, changes_user=command.changes_user),
+    )
+    watchers = Supervisor(config, base.pool, services, inherited=dict(os.environ))
+    master = Master(watchers, base.loop, base.signals, auxiliaries=auxiliaries, source=base.source)
+    master.upgrader.command = base.command
+    services.hold, services.seal = master.reloader.hold, master.seal
+    services.is_known = lambda pid: pid in watchers.living or pid in auxiliaries.pids
+    history = EventHistory(bus)
+    heartbeats, keeper = Heartbeats(watchers, base.loop), LimitsKeeper(watchers, master.observatory)
+    for each in (master.observatory, heartbeats, keeper):
+        bus.subscribe(each.on_event)
+    return Assembly(base, services, master, history, Routes(master, history), StatusService(master), heartbeats, keeper)
+
+
+def new_bus() -> EventBus:
+    """Return a bus whose first readers are the log and systemd."""
+    bus = EventBus()
+    bus.subscribe(log_event)
+    bus.subscribe(tell_systemd)
+    return bus
+
+
+def new_loop() -> Loop:
+    """Return a loop with the limit that the environment sets; raises ConfigError."""
+    text = os.environ.get(LIMIT, "0")
+    try:
+        return Loop(limit=float(text))
+    except ValueError:
+        raise ConfigError(f"{LIMIT}={text}: expected seconds, such as 0.05") from None
+
+
+def mark(reports: NotifyFolder) -> str:
+    """Return how a variable begins that our processes alone have, see `Guard`."""
+    return f"NOTIFY_SOCKET={reports.prefix}"
+
+
+def show_title(name: str | None, source: ConfigSource) -> None:
+    """Show in lists of processes which master this is."""
+    set_title(f"forkserve: master [{name or source.description}]")
+
+
+def program() -> str:
+    """Return what runs, as the log names it."""
+    return f"forkserve {forkserve.__version__}, Python {'.'.join(map(str, sys.version_info[:3]))}"

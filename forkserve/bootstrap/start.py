@@ -1,0 +1,138 @@
+"""The first start of a master.
+
+Order matters. Signals are caught before anything else, so that none is lost. Sockets are bound before companions are
+forked, so that a port in use is said by a process without children. The master is in place before anything is spawned.
+At the end it goes back in reverse, and the sockets close last: until then the kernel keeps every connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from forkserve import logs
+from forkserve.bootstrap.assembly import Assembly, Base, assemble, mark, new_bus, new_loop, program, show_title
+from forkserve.bootstrap.upgrading import make_replaceable
+from forkserve.config.load import ConfigSource
+from forkserve.config.model import Config, MasterOptions
+from forkserve.config.sidecars import wanted_sidecars
+from forkserve.control.place import default_path
+from forkserve.control.server import ControlServer
+from forkserve.socketpool import SocketPool
+from forkserve.supervision.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.command import mixed_readers
+from forkserve.supervision.events import SocketBound, Warned
+from forkserve.supervision.os.daemon import detached
+from forkserve.supervision.os.pidfile import PidFile
+from forkserve.supervision.os.signals import SIGNALS, SignalQueue
+from forkserve.supervision.sidecar import Sidecar
+from forkserve.unix.fds import ensure_standard, raise_limit
+from forkserve.unix.notify import take_listen_fds
+from forkserve.unix.notifyfolder import NotifyFolder
+from forkserve.unix.prctl import become_subreaper
+
+__all__ = ["run"]
+
+log = logging.getLogger("forkserve.master")
+
+
+def run(config: Config, source: ConfigSource, command: Sequence[str] = ()) -> int:
+    """Run a configuration until it is told to stop; returns the exit code.
+
+    `command` is how this program was executed, without its arguments. Raises ForkserveError, with nothing left running
+    and nothing left bound, for what is wrong before the start.
+    """
+    handed_in = take_listen_fds()
+    ensure_standard()
+    raise_limit()
+    options = config.master
+    logs.set_up(options.loglevel, options.logoutput, patience=0.0)
+    if options.umask is not None:
+        os.umask(options.umask)
+    with contextlib.ExitStack() as stack:
+        base = _base(config, source, stack, handed_in)
+        base.command = tuple(command)
+        assembly = assemble(config, base)
+        _greet(config, assembly)
+        with _status(options, assembly), _control(options, source, assembly):
+            make_replaceable(assembly)
+            _run_sidecars(options, assembly)
+            return assembly.run()
+
+
+def _base(config: Config, source: ConfigSource, stack: contextlib.ExitStack, handed_in: dict[str, int]) -> Base:
+    """Make what the master stands on; the stack closes it in reverse."""
+    options = config.master
+    signals = SignalQueue(SIGNALS)
+    stack.callback(signals.close)
+    pool = SocketPool.open(config.sockets, handed_in)
+    stack.callback(pool.close)
+    if options.daemon and options.logoutput == "-":
+        log.warning("-D without --log-output: what is logged and printed is lost; give --log-output FILE")
+    background = stack.enter_context(detached()) if options.daemon else None
+    pidfile = None if options.pidfile is None else PidFile(options.pidfile)
+    if pidfile is not None:
+        stack.callback(pidfile.close)
+    loop = new_loop()
+    stack.callback(loop.close)
+    reports = NotifyFolder()
+    stack.callback(reports.close)
+    become_subreaper()
+    show_title(options.name, source)
+    bus = new_bus()
+    auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=mark(reports))
+    stack.callback(auxiliaries.close)
+    return Base(source, signals, pool, bus, loop, reports, auxiliaries, background, pidfile)
+
+
+@contextlib.contextmanager
+def _status(options: MasterOptions, assembly: Assembly) -> Iterator[None]:
+    """Answer probes and scrapes; raises BindError."""
+    assembly.status.open(options.status_bind)
+    assembly.base.bus.subscribe(assembly.status.on_event)
+    with contextlib.closing(assembly.status):
+        yield
+
+
+@contextlib.contextmanager
+def _control(options: MasterOptions, source: ConfigSource, assembly: Assembly) -> Iterator[None]:
+    """Serve control; a place that cannot be written to stops the start only when it was named."""
+    path = default_path(source.path) if options.control == "auto" else Path(options.control)
+    if options.control == "none" or path is None:
+        if options.control != "none":
+            log.warning("no private folder can be written to: running without a control socket (--control PATH)")
+        yield
+        return
+    assembly.control = ControlServer(path, assembly.base.loop, assembly.routes)
+    log.info("control: %s", path)
+    with contextlib.closing(assembly.control):
+        yield
+
+
+def _run_sidecars(options: MasterOptions, assembly: Assembly) -> None:
+    """Start the programs beside the master that are asked for and can be had."""
+    control = None if assembly.control is None else assembly.control.path
+    for wanted in wanted_sidecars(options, control):
+        if control is None:
+            log.warning("%s: not served without a control socket (--control PATH)", wanted.option)
+            continue
+        argv = (sys.executable, "-P", "-m", wanted.module, *wanted.words)
+        sidecar = Sidecar(wanted.name, argv, assembly.base.loop, assembly.base.bus.emit)
+        assembly.sidecars.append(sidecar)
+        assembly.master.keep_running(sidecar)
+
+
+def _greet(config: Config, assembly: Assembly) -> None:
+    log.info("%s, pid %d", program(), os.getpid())
+    supervisor = assembly.master.supervisor
+    mixed = mixed_readers((each.command for each in supervisor.watchers), config.sockets)
+    for warning in (*config.warnings, *mixed):
+        supervisor.emit(Warned(message=warning))
+    speak_http = {name for each in supervisor.watchers if each.command.says_ready for name in each.command.sockets}
+    for listener in supervisor.pool:
+        scheme = "http://" if listener.name in speak_http and not listener.address.startswith("unix:") else ""
+        supervisor.emit(SocketBound(socket=listener.name, address=scheme + listener.address))

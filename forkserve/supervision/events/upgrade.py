@@ -1,0 +1,49 @@
+"""Facts about the replacement of the master by other code."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from dataclasses import dataclass
+from typing import ClassVar
+
+from forkserve.supervision.events.base import Event
+from forkserve.wording import count_of
+
+__all__ = ["UpgradeBegun", "UpgradeFailed", "Upgraded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeBegun(Event):
+    """New code is tried: `command` executes it."""
+
+    kind: ClassVar[str] = "upgrade.begun"
+    command: tuple[str, ...]
+
+    def text(self) -> str:
+        return f"upgrading to {shlex.join(self.command)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeFailed(Event):
+    """New code cannot take over, and nothing has changed."""
+
+    kind: ClassVar[str] = "upgrade.failed"
+    severity: ClassVar[int] = logging.ERROR
+    reason: str
+
+    def text(self) -> str:
+        return f"the upgrade has failed, everything stays as it is: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgraded(Event):
+    """Other code runs in the process of the master, and supervises the same processes."""
+
+    kind: ClassVar[str] = "upgrade.done"
+    program: str
+    before: str
+    processes: int
+
+    def text(self) -> str:
+        return f"upgraded: {self.program} (before: {self.before}), with {count_of(self.processes)}"

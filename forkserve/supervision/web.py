@@ -1,0 +1,33 @@
+"""What WINCH, TTIN and TTOU do: they mean the watchers that use sockets, as Unicorn's mean its workers.
+
+Rules: the master says whether it is time for it.
+"""
+
+from __future__ import annotations
+
+from forkserve.supervision.jobqueue import JobQueue
+from forkserve.supervision.jobs import Resize, Stop
+from forkserve.supervision.supervisor import Supervisor
+
+__all__ = ["pause_web", "resize_web"]
+
+
+def _web(supervisor: Supervisor) -> list[JobQueue]:
+    return [queue for queue in supervisor if queue.watcher.command.all_sockets]
+
+
+def pause_web(supervisor: Supervisor) -> None:
+    """Stop the watchers that use sockets, until HUP starts them again; the sockets stay open."""
+    for queue in _web(supervisor):
+        watcher = queue.watcher
+        if watcher.up or watcher.awaits_start:
+            queue.submit(Stop())
+            watcher.paused = True
+
+
+def resize_web(supervisor: Supervisor, change: int) -> None:
+    """Have so many processes more in the first watcher that uses sockets, or in the first at all."""
+    queues = _web(supervisor) or list(supervisor)
+    if queues:
+        # the wish counts from one on: TTOU is no way to stop a watcher
+        queues[0].submit(Resize(max(1, queues[0].watcher.target + change)))
