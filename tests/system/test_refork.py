@@ -147,7 +147,7 @@ def test_hooks_are_called_around_a_fork_and_a_failing_one_costs_that_worker(fold
         server.expect(r"web\[\d\] pid \d+ is ready")
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=SLOW)])
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=SLOW), pytest.param(200, marks=SLOW)])
 def test_descriptors_and_processes_return_to_what_they_were(folder: Path, rounds: int) -> None:
     with running(cwd=folder, config=stack(more="refork_after = 10")) as server, contextlib.ExitStack() as load:
         ready(server, 2)
