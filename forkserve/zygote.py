@@ -91,7 +91,7 @@ def _promote(worker: Worker, server: ForkServer, name: str) -> bool:
         server.renew(promotion.channel.detach())
         server.announce()
     except OSError as error:
-        log.error("%s: cannot become the zygote: %s", worker.name, error.strerror)
+        log.error("%s: cannot become the zygote: %s", worker.name, error.strerror or error)
         return False
     return True
 

@@ -39,7 +39,7 @@ _GO = b"g"
 _OURS = ("FORKSERVE_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
 """How variables begin that a worker takes out of its environment."""
 # Those of the standard library: gevent replaces them.
-_waitpid, _Socket = os.waitpid, socket.socket
+_waitpid, _close, _Socket = os.waitpid, os.close, socket.socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _put_null(numbers: Collection[int]) -> None:
         if number != null:
             os.dup2(null, number, inheritable=False)
     if null not in numbers:
-        os.close(null)
+        _close(null)
 
 
 class ForkServer:
@@ -123,7 +123,7 @@ class ForkServer:
                 self._become(order)
                 return order
             for fd in order.descriptors:
-                os.close(fd)
+                _close(fd)
 
     def _install_handlers(self) -> None:
         actions: Mapping[int, Any] = {
@@ -179,14 +179,14 @@ class ForkServer:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = fork_twice()
         if pid == 0:
-            os.close(writing)
+            _close(writing)
             self._wait_at(reading)
             self._restore_handlers()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             return True
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
-            os.close(reading)
+            _close(reading)
             if pid < 0:
                 raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             _, status = _waitpid(pid, 0)
@@ -195,14 +195,14 @@ class ForkServer:
                 raise OSError(max(number, 0), os.strerror(max(number, 0)))
             os.write(writing, _GO)
         finally:
-            os.close(writing)
+            _close(writing)
         return False
 
     def _wait_at(self, gate: int) -> None:
         """Wait until the child between has been reaped; a zygote that has died meanwhile has told nobody of us."""
         if os.read(gate, 1) != _GO:
             os._exit(0)
-        os.close(gate)
+        _close(gate)
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
@@ -276,10 +276,10 @@ def _place(order: ForkOrder) -> None:
     above = max(wanted, default=2) + 1
     copies = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for target, fd in wanted.items()}
     for fd in (*order.descriptors, null):
-        os.close(fd)
+        _close(fd)
     for target, fd in copies.items():
         os.dup2(fd, target, inheritable=True)
-        os.close(fd)
+        _close(fd)
 
 
 def _flush() -> None:
