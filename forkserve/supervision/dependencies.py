@@ -40,7 +40,7 @@ class Dependencies:
         unmet = ""
         for name in watcher.options.after:
             queue = self.queues.get(name.lower())
-            if queue is not None and not queue.watcher.is_complete:
+            if queue is not None and not _is_complete(queue.watcher):
                 names.append(queue.watcher.name)
                 unmet = unmet or _unmet(queue)
         return Awaited(tuple(names), unmet)
@@ -48,7 +48,7 @@ class Dependencies:
     def settled(self, watcher: Watcher) -> list[Watcher]:
         """Note how a watcher stands; returns those that have to be looked at, since that has changed."""
         name = watcher.name.lower()
-        now, before = (watcher.is_serving, watcher.is_complete), self.stood.get(name, (False, False))
+        now, before = (_is_serving(watcher), _is_complete(watcher)), self.stood.get(name, (False, False))
         self.stood[name] = now
         if now == before:
             return []
@@ -65,6 +65,18 @@ class Dependencies:
             return
         self.emit(DependencyLost(watcher=watcher.name, dependency=dependency, action=wanted.value))
         queue.submit(Restart() if wanted is OnDependency.RESTART else Stop())
+
+
+def _is_serving(watcher: Watcher) -> bool:
+    """Tell whether some process of a watcher is ready, or it has nothing to run, or all has ended that was to."""
+    slots = watcher.slots.values()
+    return watcher.up and (not slots or any(slot.is_ready for slot in slots) or all(slot.finished for slot in slots))
+
+
+def _is_complete(watcher: Watcher) -> bool:
+    """Tell whether all processes of a watcher are ready, or have ended and are not to come again."""
+    slots = watcher.slots.values()
+    return watcher.up and len(slots) == watcher.target and all(slot.is_ready or slot.finished for slot in slots)
 
 
 def _unmet(queue: JobQueue) -> str:

@@ -23,13 +23,14 @@ from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
-from forkserve.supervision.events import DeadlineMissed, MainPidChanged, OrphansRemain, ProcessStarted, StopRequested
+from forkserve.supervision.events import DeadlineMissed, MainPidChanged, ProcessStarted, StopRequested
 from forkserve.supervision.fdstore import FdStore
 from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
+from forkserve.supervision.orphangroups import OrphanedGroups
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
-from forkserve.supervision.process import KILL_PATIENCE, OrphanedGroup, Process, Stopping, lateness
+from forkserve.supervision.process import Process, Stopping, lateness
 from forkserve.supervision.spawning import Launch, Legacy, Resources, SpawnServices, execute, start
 from forkserve.unix.counters import PageReading
 from forkserve.unix.notify import PORTION, Message
@@ -72,7 +73,7 @@ class Processes:
 
     def __init__(self, services: SpawnServices, owner: ProcessesOwner) -> None:
         self.by_number: dict[int, Process] = {}
-        self.groups: list[OrphanedGroup] = []
+        self.groups = OrphanedGroups(services)
         self.made = 0
         self._turn = 0.0
         self._ended_in_turn = 0
@@ -229,8 +230,7 @@ class Processes:
         """Kill all processes, and what others have left."""
         for process in self:
             self._end(process, by_kill=True)
-        for group in self.groups:
-            self._kill_group(group)
+        self.groups.kill_all()
 
     def _end(self, process: Process, *, by_kill: bool) -> None:
         """Send the signal now, or when many are ended at once a moment later: a signal may take the kernel long."""
@@ -250,9 +250,15 @@ class Processes:
 
     def order(self, process: Process, wanted: Order) -> None:
         """Write on the scoreboard what is wanted of a process; it looks when it is told to stop, or when it is rung."""
-        place = self._resources[process.number].place if process.number in self._resources else None
-        if place is not None:
-            place.order(wanted)
+        held = self._resources.get(process.number)
+        if held is not None and held.place is not None:
+            held.place.order(wanted)
+
+    def finish(self) -> None:
+        """Have all take what waits in their queues before they stop, and close what they have stored."""
+        self.store.close()
+        for process in self:
+            self.order(process, Order.FINISH)
 
     def takes_part(self, process: Process) -> bool:
         """Tell whether a process has claimed its record on the scoreboard."""
@@ -265,9 +271,9 @@ class Processes:
 
     def signal(self, processes: Iterable[Process], signum: int) -> int:
         """Send a signal to those that live; returns how many got it."""
-        living = [each for each in processes if each.is_alive]
-        for each in living:
-            self._services.kernel.signal(each.pid, signum)
+        living = [each.pid for each in processes if each.is_alive]
+        for pid in living:
+            self._services.kernel.signal(pid, signum)
         return len(living)
 
     def record(self, exit_: Exit) -> Process | None:
@@ -307,7 +313,7 @@ class Processes:
         process.end_at = process.age_at = None
         self._release(process)
         if process.pid:
-            self._add_group(process, stopping, killed=killed, now=now)
+            self.groups.add(process, stopping, killed=killed)
 
     def forget(self, process: Process) -> None:
         """Forget a reaped process although a bug has kept it from being buried; what it left is ended at the end."""
@@ -330,20 +336,6 @@ class Processes:
         with Barrier(self._services.emit, f"the record of {process} on the scoreboard"):
             self._resources.pop(process.number, Resources()).close()
 
-    def _add_group(self, leader: Process, stopping: Stopping, *, killed: bool, now: float) -> None:
-        kernel = self._services.kernel
-        if not kernel.signal_group(leader.pgid, signal.SIGKILL if killed else stopping.signum):
-            self._services.on_group_ended(leader.pgid)
-            return
-        kernel.signal_group(leader.pgid, signal.SIGCONT)
-        deadline = (
-            Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, now)
-            if killed
-            else Deadline.after(stopping.timeout, DeadlineKind.STOP, now)
-        )
-        self.groups.append(OrphanedGroup(pgid=leader.pgid, leader=str(leader), killed=killed, deadline=deadline))
-        self.look_after_groups()
-
     def count(self, process: Process) -> PageReading | None:
         """Take what a process has counted into the totals of its generation; returns the reading, if there is one."""
         if process.record < 0:
@@ -353,24 +345,10 @@ class Processes:
         self.figures.take(process.number, process.generation, reading, begun=process.started_at, now=now)
         return reading
 
-    def look_after_groups(self) -> bool:
-        """Forget the groups that have ended, and those that even SIGKILL does not end; True when there were any."""
-        over = [each for each in self.groups if each.abandoned or not self._services.kernel.signal_group(each.pgid, 0)]
-        for each in over:
-            self.groups.remove(each)
-            self._services.on_group_ended(each.pgid)
-        return bool(over)
-
-    def _kill_group(self, group: OrphanedGroup) -> None:
-        group.killed = True
-        group.deadline = Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, self._services.loop.now())
-        self._services.kernel.signal_group(group.pgid, signal.SIGKILL)
-
     @property
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done about any of them."""
-        groups = (each.deadline.instant for each in self.groups)
-        return earliest((*(each.next_instant for each in self.by_number.values()), *groups))
+        return earliest((*(each.next_instant for each in self.by_number.values()), self.groups.next_instant))
 
     def miss(self, process: Process, deadline: Deadline) -> None:
         """Kill a process that has not done in time what it should."""
@@ -390,24 +368,12 @@ class Processes:
         if process.is_ready:
             what = f"sent no WATCHDOG=1 for {process.watchdog:g} s (watchdog), or has said that it is stuck"
             self._services.emit(DeadlineMissed(**process.names(), what=what))
-            process.stopping = Stopping(signal.SIGABRT, group=False, timeout=ABORT_PATIENCE)
-            self._step(process, ProcessTrigger.STOP)
+            self.stop(process, Stopping(signal.SIGABRT, group=False, timeout=ABORT_PATIENCE))
 
     def hear_again(self, process: Process) -> None:
         """Listen again to a process that has written messages without end."""
         process.deaf_until = None
         self._listen(process)
-
-    def miss_group(self, group: OrphanedGroup) -> None:
-        """Kill a group that has not ended in time, or give it up when it was killed before."""
-        group.deadline = Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, self._services.loop.now())
-        if not self._services.kernel.signal_group(group.pgid, 0):
-            return
-        self._services.emit(OrphansRemain(leader=group.leader, survived=group.killed))
-        if group.killed:
-            group.abandoned = True
-        else:
-            self._kill_group(group)
 
     def close(self) -> None:
         """Give up what is held for all, when nothing of it runs any more."""

@@ -261,7 +261,7 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
         if process.is_probed and process.probe_at is None:  # the helper that asked it is another program's
             process.probe_at = services.loop.now()
         processes.keep(process, _resources_of(process, processes.board, services))
-    processes.groups.extend(msgspec.convert(each, OrphanedGroup) for each in data["groups"])
+    processes.groups.left.extend(msgspec.convert(each, OrphanedGroup) for each in data["groups"])
     for each in data["slots"]:
         watcher.slots[each["wid"]] = _to_slot(each, processes)
     watcher.population.zygotes.restore([_to_zygote(each) for each in data["zygotes"]])

@@ -27,7 +27,6 @@ from forkserve.supervision.slot import Slot
 from forkserve.supervision.snapshot import Awaited
 from forkserve.supervision.spawning import SpawnServices
 from forkserve.supervision.templates import Templates
-from forkserve.unix.scoreboard import Order
 
 __all__ = ["Watcher"]
 
@@ -129,21 +128,6 @@ class Watcher:
             return False
         return bool(wanted.all_sockets) or max(self.target, wanted.options.numprocesses) > 1
 
-    @property
-    def is_serving(self) -> bool:
-        """True while some process of it is ready, or it has nothing to run, or all has ended that was to run once."""
-        return self.up and (not self.slots or any(slot.is_ready for slot in self.slots.values()) or self._has_finished)
-
-    @property
-    def is_complete(self) -> bool:
-        """True when all of its processes are ready, or have ended and are not to come again."""
-        slots = self.slots.values()
-        return self.up and len(slots) == self.target and all(slot.is_ready or slot.finished for slot in slots)
-
-    @property
-    def _has_finished(self) -> bool:
-        return all(slot.finished for slot in self.slots.values())
-
     # What jobs want.
 
     def raise_up(self) -> None:
@@ -174,8 +158,8 @@ class Watcher:
             self.drain_until = None
             self._notify()
         elif self.command.is_worker:
-            stopping = [each for each in self.processes if each.state is ProcessState.DRAINING]
-            self.processes.signal([each for each in stopping if each.end_at is None], self.options.stop_signal)
+            told = ProcessState.DRAINING
+            self.signal(self.options.stop_signal, only=lambda each: each.state is told and each.end_at is None)
 
     def take_down(self, *, finish: bool = False, closing: bool = False) -> None:
         """Ask all its processes to stop; see `TakeDown`."""
@@ -186,9 +170,7 @@ class Watcher:
         if closing:
             self._services.seal(self.name, self.command.queues)
         if finish:
-            self.processes.store.close()
-        for process in self.processes if finish else ():
-            self.processes.order(process, Order.FINISH)
+            self.processes.finish()
         self.population.retire_zygotes(up=False)
         slots = tuple(self.slots.values())
         self.slots.clear()
@@ -274,7 +256,7 @@ class Watcher:
 
     def look_after_groups(self) -> None:
         """Forget the process groups that have ended; called after every reaping."""
-        if self.processes.groups and self.processes.look_after_groups():
+        if self.processes.groups and self.processes.groups.look():
             self._notify()
 
     def _fill(self) -> None:
@@ -374,9 +356,9 @@ class Watcher:
         """Iterate over what is due; each is forgotten before it is done, so that a bug does not come again at once."""
         yield from self.population.zygotes.acts(now)
         yield from self._acts_on_processes(now)
-        for group in tuple(self.processes.groups):
+        for group in self.processes.groups:
             if group.deadline.is_due(now):
-                yield f"the deadline of what {group.leader} has left", partial(self.processes.miss_group, group)
+                yield f"the deadline of what {group.leader} has left", partial(self.processes.groups.miss, group)
         for slot in tuple(self.slots.values()):
             if slot.retry is not None and slot.retry.is_due(now):
                 slot.retry = None

@@ -54,8 +54,7 @@ def _position(server: Forkserve, pattern: str) -> int:
 
 def test_a_watcher_starts_when_what_it_comes_after_is_ready_and_stops_before_it(tmp_path: Path) -> None:
     with running(cwd=tmp_path, config=stack(tmp_path)) as server:
-        server.expect(r"web: waits for db to be ready \(after\)")
-        server.expect(r"db\[1\] pid \d+ started")
+        server.expect_all(r"web: waits for db to be ready \(after\)", r"db\[1\] pid \d+ started")
         assert len(server.children()) == 1
         go(tmp_path)
         server.expect(r"db\[1\] pid \d+ is ready")
