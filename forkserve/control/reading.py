@@ -76,8 +76,8 @@ def numwatchers(context: Context, _asked: Nothing) -> int:
 def numprocesses(context: Context, asked: Selected) -> int:
     supervisor = context.master.supervisor
     if asked.watcher is not None:
-        return len(supervisor.queue(asked.watcher).watcher.processes)
-    return sum(len(watcher.processes) for watcher in supervisor.watchers)
+        return supervisor.queue(asked.watcher).watcher.processes.serving
+    return sum(watcher.processes.serving for watcher in supervisor.watchers)
 
 
 def status(context: Context, asked: Selected) -> Steps:

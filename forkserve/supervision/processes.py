@@ -93,6 +93,11 @@ class Processes:
         return len(self.by_number)
 
     @property
+    def serving(self) -> int:
+        """How many there are without zygotes, which serve nobody."""
+        return sum(not process.is_zygote for process in self.by_number.values())
+
+    @property
     def pids(self) -> frozenset[int]:
         """The pids that live: children of ours that have not been reaped."""
         return frozenset(self._by_pid)

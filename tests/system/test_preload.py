@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 from tests.support.load import Load
-from tests.support.serving import PATIENCE
+from tests.support.serving import COMMAND, PATIENCE
 
 SLOW = pytest.mark.slow
 
@@ -122,6 +123,19 @@ async def app(scope, receive, send):
         ready(server, 2)
         zygote = zygote_of(server)
         assert {said["imported_by"] for said in workers(server, 2).values()} == {zygote}
+
+
+def test_a_zygote_is_shown_and_not_counted(folder: Path) -> None:
+    with running("--control", str(folder / "c.sock"), cwd=folder, config=stack()) as server:
+        ready(server, 2)
+
+        def ask_ctl(*words: str) -> str:
+            command = [str(Path(COMMAND).parent / "forkservectl"), "--socket", str(folder / "c.sock"), *words]
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+
+        assert str(zygote_of(server)) in ask_ctl("status")
+        assert ask_ctl("numprocesses", "web").strip() == "2"
+        assert "sent to 2 of " in ask_ctl("signal", "web", "USR1")
 
 
 @SLOW
