@@ -47,7 +47,17 @@ def ctl_parser() -> argparse.ArgumentParser:
     parsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for verb in VERBS.values():
         _add(parsers, verb)
+    _add_listen(parsers)
     return parser
+
+
+def _add_listen(parsers: Any) -> None:
+    """Circus's name for `events -f`."""
+    help = "Print what happens, as events -f does."
+    parser = parsers.add_parser("listen", help=help, description=help)
+    parser.add_argument("watcher", nargs="?", help="only events of this watcher")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON["--json"])
+    parser.set_defaults(verb=VERBS["events"], follow=True, lines=None)
 
 
 def parameters_of(arguments: Arguments) -> dict[str, Any]:

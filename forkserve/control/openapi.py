@@ -32,7 +32,7 @@ _ERROR = {
         "code": {
             "type": "string",
             "description": "The same for a program: invalid, no-such-watcher, no-such-process, no-such-option, "
-            "no-such-socket, singleton, refused.",
+            "no-such-socket, singleton, needs-reload, refused.",
         },
     },
 }

@@ -156,7 +156,11 @@ def _refuse_to_replace(supervisor: Supervisor, wanted: Plan) -> None:
     for each in wanted.kept:
         if each.respawn and supervisor.queue(each.options.name).watcher.up:
             what = ", ".join(sorted(each.respawn))
-            raise ControlError(f"{each.options.name}: {what} takes new processes; ask for a reload as well (--reload)")
+            error = ControlError(
+                f"{each.options.name}: {what} takes new processes; ask for a reload as well (--reload)"
+            )
+            error.code = "needs-reload"
+            raise error
 
 
 def differences(wanted: Plan) -> list[Event]:

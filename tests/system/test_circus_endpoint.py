@@ -98,6 +98,34 @@ def test_what_is_no_request_is_refused_and_the_client_goes_on(tmp_path: Path) ->
         assert ask(client, command="LIST", id="x")["watchers"] == ["beat", "web"]
 
 
+def test_options_have_the_types_of_circus_and_are_in_force_when_it_is_answered(tmp_path: Path) -> None:
+    with circusd_like(tmp_path, WATCHERS) as _master, dealer(tmp_path) as client:
+
+        def set_options(waiting: bool = False, **options: Any) -> dict[str, Any]:
+            return ask(client, command="set", properties={"name": "web", "options": options, "waiting": waiting}, id=1)
+
+        def get(key: str) -> Any:
+            return ask(client, command="get", properties={"name": "web", "keys": [key]}, id=1)["options"][key]
+
+        for options in (
+            {"env": {"A": 2}}, {"env": "A=1"}, {"numprocesses": "2"}, {"graceful_timeout": "x"}, {"respawn": 1},
+            {"uid": 1.5}, {"stdout_stream": {"filename": "x"}}, {"hooks": []}, {"rlimit_nofile": "x"}, {"nosuch": 1},
+        ):  # fmt: skip
+            refused = set_options(**options)  # type: ignore[arg-type]
+            assert (refused["status"], refused["errno"]) == ("error", 3), (options, refused)
+
+        assert set_options(max_retry=9, retry_in=3)["status"] == "ok" and get("max_retry") == 9
+        assert set_options(waiting=True, env={"A": "2"})["status"] == "ok" and get("env") == {"A": "2"}
+
+        before = ask(client, command="list", properties={"name": "web"}, id=1)["pids"]
+        assert set_options(waiting=True, max_age=100, max_age_variance=0)["status"] == "ok"
+        after = ask(client, command="list", properties={"name": "web"}, id=1)["pids"]
+        assert len(after) == 2 and not set(before) & set(after)
+
+        ask(client, command="add", properties={"name": "x", "cmd": "sleep 1000", "start": True}, id=1)
+        assert ask(client, command="status", properties={"name": "x"}, id=1)["status"] in ("starting", "active")
+
+
 def test_a_cast_is_not_answered_and_a_slow_command_holds_up_no_other(tmp_path: Path) -> None:
     stubborn = "\n[watcher:stubborn]\ncmd = /bin/sh -c \"trap '' TERM; echo on; while :; do sleep 1000; done\"\n"
     slow = f"{stubborn}copy_env = True\ngraceful_timeout = 2\nready_after = 0.05\n"

@@ -235,6 +235,20 @@ def _ask_until(over: threading.Event, port: list[int], lost: list[Exception]) ->
             lost.append(error)
 
 
+def test_figures_come_again_when_their_sampler_has_died(tmp_path: Path) -> None:
+    with controlled(tmp_path) as (_master, client):
+        first = client.call("stats", watcher="web")[0]["processes"]
+        named = {each["name"]: each["pid"] for each in client.call("dstats")}
+
+        assert all(each["memory"] > 0 and each["usage"]["threads"] == 1 for each in first)
+        assert {"master", "sampler", "guard"} <= named.keys()
+        os.kill(named["sampler"], signal.SIGKILL)
+        eventually(lambda: client.call("stats", watcher="web")[0]["processes"][0].get("memory"))
+        again = {each["name"]: each["pid"] for each in client.call("dstats")}
+
+        assert again["sampler"] != named["sampler"]
+
+
 def test_lines_as_circus_spells_them(tmp_path: Path) -> None:
     with controlled(tmp_path) as (_master, client):
         pid = str(min(pids(client, "web")))
