@@ -21,6 +21,8 @@ from forkserve.errors import ControlError
 __all__ = ["AsyncControlClient"]
 
 PORTION = 64 * 1024
+AGAIN, PATIENCE = 0.01, 10.0
+"""Seconds between two tries to connect where there is no room, and until that is an error."""
 
 
 class AsyncControlClient:
@@ -60,6 +62,19 @@ class AsyncControlClient:
                             yield json.loads(line.removeprefix(b"data: "))
 
 
+async def _connect(connection: socket.socket, path: Path) -> None:
+    """Connect, when there is room: a socket whose backlog is full says EAGAIN and never more (unix(7))."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while True:
+        try:
+            connection.connect(str(path))
+            return
+        except BlockingIOError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(AGAIN)
+
+
 class _Exchange:
     """One request and its answer."""
 
@@ -73,7 +88,7 @@ class _Exchange:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(connection, str(self._path))
+            await _connect(connection, self._path)
             refuse_strangers(self._path, connection)
             self._reader, self._writer = await asyncio.open_unix_connection(sock=connection)
         except BaseException:

@@ -34,7 +34,7 @@ __all__ = ["ControlServer"]
 
 log = logging.getLogger("forkserve.control")
 
-MOST_CONNECTIONS = 256
+MOST_CONNECTIONS = 400
 ACCEPT_PAUSE = 0.2
 """Seconds for which no client is accepted when descriptors have run out."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import zmq
 
 from tests.support.forkserving import Forkserve, running
 
-__all__ = ["circusctl", "circusd_like", "endpoint"]
+__all__ = ["circusctl", "circusd_like", "endpoint", "told"]
 
 _SERVED = r"forkserve.circus: listening at {}"
 
@@ -27,6 +31,17 @@ def circusd_like(place: Path, watchers: str, *, circus: str = "") -> Iterator[Fo
     with running("--control", str(place / "control"), cwd=place, config=config) as master:
         master.expect(_SERVED.format(endpoint(place)))
         yield master
+
+
+def told(place: Path, command: str, **properties: Any) -> dict[str, Any]:
+    """Return the answer to one request, by a client of the protocol."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as client:
+        client.setsockopt(zmq.LINGER, 0)
+        client.setsockopt(zmq.RCVTIMEO, 15_000)
+        client.connect(endpoint(place))
+        client.send(json.dumps({"command": command, "properties": properties}).encode())
+        answer: dict[str, Any] = json.loads(client.recv())
+        return answer
 
 
 def circusctl(place: Path, *argv: str, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import zmq
 
-from tests.support.circusing import circusctl, circusd_like, endpoint
+from tests.support.circusing import circusctl, circusd_like, endpoint, told
 from tests.support.forkserving import eventually, running
 
 WATCHERS = """
@@ -222,7 +222,8 @@ def test_the_client_classes_of_circus_work_unmodified(tmp_path: Path) -> None:
         try:
             assert [clients.stdout.readline().strip() for _ in range(3)] == ["3", "stopped", "['beat', 'web']"]
             while not select.select([clients.stdout], [], [], 0.1)[0]:  # a subscription takes a moment to arrive
-                circusctl(tmp_path, "set", "Beat", "max_retry", "1")
+                told(tmp_path, "set", name="Beat", options={"max_retry": 1})
+                told(tmp_path, "set", name="Beat", options={"max_retry": 2})
             assert clients.stdout.readline().strip() == "watcher.beat.updated ['id', 'time']"
             assert clients.wait(10) == 0
         finally:

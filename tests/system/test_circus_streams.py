@@ -20,7 +20,7 @@ import pytest
 import zmq
 
 from forkserve.sidecars.circus.publishing import Publisher
-from tests.support.circusing import circusctl, circusd_like, endpoint
+from tests.support.circusing import circusd_like, endpoint, told
 
 WATCHERS = """
 [socket:web]
@@ -71,10 +71,9 @@ def test_every_topic_of_circus_is_published_in_its_order(tmp_path: Path) -> None
         subscribed(endpoint(tmp_path, "pubsub"), b"watcher.") as client,
     ):
         master.expect("listening at .*pubsub")
-        circusctl(tmp_path, "set", "my job", "numprocesses", "1")
         while not client.poll(50):  # a subscription takes a moment to arrive
-            circusctl(tmp_path, "set", "my job", "numprocesses", "1")
-        circusctl(tmp_path, "restart", "web", "--waiting")
+            told(tmp_path, "set", name="my job", options={"numprocesses": 1})
+        assert told(tmp_path, "restart", name="web", waiting=True)["status"] == "ok"
         restarted = [each for each in read_until(client, "watcher.web.start") if each[0].startswith("watcher.web.")]
 
         actions = [name.rpartition(".")[2] for name, _ in restarted]
@@ -83,15 +82,16 @@ def test_every_topic_of_circus_is_published_in_its_order(tmp_path: Path) -> None
         assert all(payload["process_pid"] > 0 for _, payload in restarted if "process_pid" in payload)
         assert all(isinstance(payload["time"], float) for _, payload in restarted)
 
-        for words, last in (
-            (("add", "--start", "new one", "sleep 1000"), "watcher.new_one.start"),
-            (("rm", "new one"), "watcher.new_one.remove"),
-            (("set", "web", "max_retry", "9"), "watcher.web.updated"),
-            (("reload", "web"), "watcher.web.reload"),
+        added = {"name": "new one", "cmd": "sleep 1000", "start": True, "options": {"ready_after": 0.05}}
+        for command, properties, last in (
+            ("add", added, "watcher.new_one.start"),
+            ("rm", {"name": "new one"}, "watcher.new_one.remove"),
+            ("set", {"name": "web", "options": {"max_retry": 9}}, "watcher.web.updated"),
+            ("reload", {"name": "web"}, "watcher.web.reload"),
         ):
-            assert circusctl(tmp_path, *words).returncode == 0
+            assert told(tmp_path, command, **properties)["status"] == "ok"
             names = [name for name, _ in read_until(client, last)]
-            assert words[0] != "add" or "watcher.new_one.add" in names
+            assert command != "add" or "watcher.new_one.add" in names
 
 
 PLUGIN = """
@@ -122,7 +122,7 @@ def test_a_plugin_of_circus_hears_asks_and_casts(tmp_path: Path) -> None:
         try:
             assert plugin.stdout is not None
             for _ in range(40):  # until it has subscribed
-                circusctl(tmp_path, "kill", "web")
+                told(tmp_path, "kill", name="web", waiting=True)
                 if select.select([plugin.stdout], [], [], 0.2)[0]:
                     break
             line = ""

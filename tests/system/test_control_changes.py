@@ -288,6 +288,7 @@ def test_lines_as_circus_spells_them(tmp_path: Path) -> None:
             assert (found, text in err) == (code, True), (words, err)
 
 
+@pytest.mark.slow
 def test_a_thousand_watchers_are_told_in_a_moment_and_hold_nothing_up(tmp_path: Path) -> None:
     watchers = "".join(f"[watcher:w{n}]\ncmd = sleep 1\nautostart = False\n" for n in range(1000))
     with controlled(tmp_path, watchers) as (_master, client):
