@@ -40,6 +40,7 @@ from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
+from forkserve.supervision.progress import progress_of
 from forkserve.supervision.reload import Reloader
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.startup import Startup
@@ -179,11 +180,12 @@ class Master:
     def views(self) -> tuple[WatcherView, ...]:
         """Return a picture of every watcher, in the order of the configuration."""
         now = self.loop.now()
-        return tuple(view_of(watcher, now) for watcher in self.supervisor.watchers)
+        return tuple(view_of(each.watcher, now, progress_of(each, now)) for each in self.supervisor)
 
     def view(self, name: str) -> WatcherView:
         """Return a picture of one watcher; raises ControlError for an unknown name."""
-        return view_of(self.supervisor.queue(name).watcher, self.loop.now())
+        queue, now = self.supervisor.queue(name), self.loop.now()
+        return view_of(queue.watcher, now, progress_of(queue, now))
 
     # Verbs. `names` None means all watchers; an unknown one raises ControlError with nothing done.
 

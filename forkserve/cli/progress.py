@@ -6,6 +6,7 @@ Rules: it asks for the status over a separate connection, and keeps quiet about 
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ __all__ = ["progress", "summary"]
 
 INTERVAL = 1.0
 """Seconds between two looks; what is done before the first one is not worth a line."""
+OFTEN = 5
+"""Looks after which a line is told again of which only times and shares have changed."""
 
 
 @contextlib.contextmanager
@@ -37,21 +40,31 @@ def progress(path: Path) -> Iterator[None]:
 
 def _tell_until(over: threading.Event, path: Path) -> None:
     said: dict[str, str] = {}
+    look = 0
     while not over.wait(INTERVAL):
+        look += 1
         try:
             with ControlClient(path, timeout=INTERVAL) as client:
                 watchers = printable_answer(client.call("status"))
         except ControlError:
             continue
         for watcher in watchers:
-            now = summary(watcher)
-            if now and said.get(watcher["name"]) != now and not over.is_set():
+            now, before = summary(watcher), said.get(watcher["name"], "")
+            is_news = _without_numbers(now) != _without_numbers(before) or look % OFTEN == 0
+            if now and now != before and is_news and not over.is_set():
                 tell(f"{watcher['name']}: {now}\n")
-            said[watcher["name"]] = now
+                said[watcher["name"]] = now
+
+
+def _without_numbers(text: str) -> str:
+    """Return what stays of a line while time passes; how many are replaced is no such number."""
+    return re.sub(r"\d[\d.]*(?=%| s\b| of \d[\d.]* (s|requests)\b| before)", "", text)
 
 
 def summary(watcher: Any) -> str:
     """Return what a watcher is still busy with; empty when it is settled."""
+    if watcher.get("doing"):
+        return str(watcher["doing"])
     states = [(each["state"], each["generation"] < watcher["generation"]) for each in watcher["processes"]]
     new = sum(state == "ready" and not old for state, old in states)
     parts = [

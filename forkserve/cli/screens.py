@@ -34,8 +34,9 @@ def status_screen(answer: Answer, *, colour: bool, columns: int = 80) -> str:
         for number, each in enumerate(watcher["processes"], 1):
             if each.get("status"):
                 reasons[len(rows) + number] = f"{each['name']}: {each['status']}"
-        if watcher["state"] == "delayed":
-            reasons[len(rows) + max(1, len(lines))] = f"{watcher['name']}: serves on for its drain_delay, then stops"
+        note = _note(watcher)
+        if note:
+            reasons[len(rows) + max(1, len(lines))] = f"{watcher['name']}: {note}"
         for slot in watcher["slots"]:
             if slot["state"] in ("fatal", "backoff"):
                 lines.append(["", slot["state"], "-", str(slot["wid"]), "-", "-", "", "-", "-"])
@@ -51,6 +52,12 @@ def status_screen(answer: Answer, *, colour: bool, columns: int = 80) -> str:
         if number in reasons:
             lines_out += textwrap.wrap(reasons[number], columns, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines_out)
+
+
+def _note(watcher: Answer) -> str:
+    if watcher["state"] == "delayed":
+        return "serves on for its drain_delay, then stops"
+    return str(watcher.get("doing", ""))
 
 
 def _fitting(rows: list[list[str]], columns: int) -> list[str]:

@@ -13,6 +13,7 @@ from forkserve.config.document import Findings, Section, Value
 from forkserve.config.model import Config, OnDependency, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.order import cycle
 from forkserve.config.placeholders import sockets_for, sockets_in, unknown_names
+from forkserve.config.portions import is_nothing
 from forkserve.config.preloading import is_preloaded, preload_fault, reforks
 from forkserve.config.probes import ProbeKind, probe
 from forkserve.config.values import words
@@ -60,6 +61,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
         _check_sockets_of(watcher, names, place)
         _check_command(watcher, place)
         _check_watcher(watcher, place)
+        _check_pace(watcher, place)
         _check_probe(watcher, config.sockets, place)
         _check_stream("stdout_stream", watcher.stdout_stream, place)
         _check_stream("stderr_stream", watcher.stderr_stream, place)
@@ -182,6 +184,15 @@ def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
     if reforks(watcher) and not is_preloaded(watcher):
         key = "refork_after" if watcher.refork_after else "cmd"
         place.error(key, "refork_after makes a zygote of a worker, and there is none without preload: set preload")
+
+
+def _check_pace(watcher: WatcherOptions, place: _Place) -> None:
+    """Refuse a reload that could replace nothing."""
+    if watcher.max_surge is not None and is_nothing(watcher.max_surge):
+        if is_nothing(watcher.max_unavailable):
+            place.error("max_surge", "max_surge and max_unavailable are both 0: a reload could replace nothing")
+        elif not watcher.respawn:
+            place.error("max_surge", "must not be 0 without respawn: what is stopped first would not come again")
 
 
 def _check_probe(watcher: WatcherOptions, sockets: Sequence[SocketOptions], place: _Place) -> None:

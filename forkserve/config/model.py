@@ -13,11 +13,13 @@ from enum import Enum
 
 from forkserve.config.address import Address
 from forkserve.config.options import MISSING, Origin, ReloadCost, option
+from forkserve.config.portions import portion
 from forkserve.config.probes import probe_text
 from forkserve.config.sockets import SocketOptions
 from forkserve.config.streams import StreamClass, StreamOptions
 from forkserve.config.values import (
     at_least,
+    between,
     boolean,
     integer,
     local_address,
@@ -331,6 +333,53 @@ class WatcherOptions:
         parse=member(OnDependency),
         reload=LIVE,
         choices=tuple(each.value for each in OnDependency),
+    )
+    max_surge: str | None = option(
+        None,
+        "Processes, or percent of numprocesses (rounded up), that a reload may start before it stops as many; 1 unless "
+        "set. Set, it lets a canary run beside all processes.",
+        parse=optional(portion),
+        reload=LIVE,
+        metavar="N|N%",
+    )
+    max_unavailable: str = option(
+        "0",
+        "Processes, or percent of numprocesses (rounded down), that a reload may stop before it starts as many.",
+        parse=portion,
+        reload=LIVE,
+        metavar="N|N%",
+    )
+    canary_requests: int = option(
+        50,
+        "Requests that a canary, and the others, must have answered for errors and latency to count.",
+        parse=integer,
+        check=at_least(1),
+        reload=LIVE,
+        metavar="N",
+    )
+    canary_errors: float = option(
+        1.0,
+        "A canary is rolled back when its share of 5xx exceeds that of the others by more than this, in percent.",
+        parse=number,
+        check=between(0, 100),
+        reload=LIVE,
+        metavar="PERCENT",
+    )
+    canary_latency: float = option(
+        2.0,
+        "A canary is rolled back when its 99th percentile exceeds this many times that of the others.",
+        parse=number,
+        check=at_least(1),
+        reload=LIVE,
+        metavar="FACTOR",
+    )
+    canary_memory: float = option(
+        2.0,
+        "A canary is rolled back when its processes have this many times the memory of the others, and 16 MiB more.",
+        parse=number,
+        check=at_least(1),
+        reload=LIVE,
+        metavar="FACTOR",
     )
     close_child_stdin: bool = option(True, "Point standard input to /dev/null.", parse=boolean)
     close_child_stdout: bool = option(False, "Point standard output to /dev/null.", parse=boolean)

@@ -128,6 +128,7 @@ def _report(view: WatcherView, processes: list[ProcessReport]) -> WatcherReport:
         processes=processes,
         generation=view.generation,
         slots=[SlotReport(each.wid, each.state.value, each.reason, each.retry_in) for each in view.slots],
+        doing=view.doing,
     )
 
 

@@ -22,7 +22,7 @@ from forkserve.control.schema import (
 from forkserve.control.usage import child_pids
 from forkserve.errors import ControlError, UnknownNameError
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.jobs import Kill, Resize
+from forkserve.supervision.jobs import Kill, Reload, Resize
 from forkserve.supervision.process import Process
 from forkserve.supervision.watcher import Watcher
 from forkserve.wording import signal_name
@@ -44,6 +44,8 @@ __all__ = [
     "upgrade",
 ]
 
+WATCH = 30.0
+"""Seconds for which a canary is compared, unless the user says it."""
 DEEPEST = 1000
 """Descendants of one process that a signal goes to at most."""
 
@@ -65,6 +67,13 @@ def restart(context: Context, asked: StopTarget) -> Completion:
 
 
 def reload(context: Context, asked: ReloadTarget) -> Completion:
+    if asked.canary is not None:
+        if asked.watcher is None or asked.terminate:
+            raise ControlError("a canary is that of one watcher, without terminate: reload NAME --canary N")
+        seconds = WATCH if asked.watch is None else asked.watch
+        return context.master.submit(asked.watcher, Reload(canary=asked.canary, watch=seconds))
+    if asked.watch is not None:
+        raise ControlError("watch is the time for which a canary is compared: add --canary N")
     if asked.terminate:
         return context.master.restart(None if asked.watcher is None else [asked.watcher])
     return context.master.reload(asked.watcher)

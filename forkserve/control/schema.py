@@ -73,6 +73,11 @@ class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watcher: str | None = None
     sequential: Annotated[bool, msgspec.Meta(description="one by one, as it does anyhow")] = False
     terminate: Annotated[bool, msgspec.Meta(description="stop first, then start, as restart does")] = False
+    canary: Annotated[
+        Count | None,
+        msgspec.Meta(description="replace this many first, compare them with the others, then go on or go back"),
+    ] = None
+    watch: Annotated[Seconds | None, msgspec.Meta(description="seconds for which a canary is compared (30)")] = None
     waiting: bool = True
 
 
@@ -332,6 +337,8 @@ class WatcherReport(msgspec.Struct, frozen=True):
     generation: int
     """Counts the reloads; a process of a lower one is to be replaced."""
     slots: list[SlotReport]
+    doing: str = ""
+    """How far a reload is that goes on."""
 
 
 class SocketReport(msgspec.Struct, frozen=True):

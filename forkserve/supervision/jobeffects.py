@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from forkserve.supervision.events import Event
 
 __all__ = [
+    "Confine",
     "Delay",
     "EndProcesses",
     "JobEffect",
+    "CompareGenerations",
     "OpenGeneration",
     "PutBack",
     "Rehearse",
@@ -21,7 +23,9 @@ __all__ = [
     "SendHup",
     "SetTarget",
     "TakeDown",
+    "StopFirst",
     "Tell",
+    "Unconfine",
     "Up",
     "Withdraw",
 ]
@@ -96,6 +100,34 @@ class Replace:
 
 
 @dataclass(frozen=True, slots=True)
+class StopFirst:
+    """Stop the occupant of a slot, and start its successor when it has ended."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confine:
+    """Have the generation in force in these slots alone, and the one of before in all others."""
+
+    slots: tuple[int, ...]
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompareGenerations:
+    """Compare the generation in force with the one of before for so many seconds."""
+
+    before: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfine:
+    """Have the generation in force in all slots, and compare no more."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendHup:
     """Send SIGHUP to all processes."""
 
@@ -127,6 +159,10 @@ JobEffect = (
     | OpenGeneration
     | PutBack
     | Replace
+    | StopFirst
+    | Confine
+    | CompareGenerations
+    | Unconfine
     | SendHup
     | EndProcesses
     | Tell

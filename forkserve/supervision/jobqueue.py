@@ -14,9 +14,12 @@ from dataclasses import dataclass
 
 from forkserve.errors import ControlError
 from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.canary import limits_of
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import SignalSent
 from forkserve.supervision.jobeffects import (
+    CompareGenerations,
+    Confine,
     Delay,
     EndProcesses,
     JobEffect,
@@ -27,8 +30,10 @@ from forkserve.supervision.jobeffects import (
     Revive,
     SendHup,
     SetTarget,
+    StopFirst,
     TakeDown,
     Tell,
+    Unconfine,
     Up,
     Withdraw,
 )
@@ -122,8 +127,13 @@ class JobQueue:
         underway.completion.fail(Superseded(f"{self.watcher.name}: {underway.job.name} was superseded by {name}"))
 
     def _withdraw(self, job: Job) -> None:
-        if isinstance(job, Reload):
-            self.watcher.templates.withdraw(job.offer)
+        if not isinstance(job, Reload):
+            return
+        watcher = self.watcher
+        watcher.templates.withdraw(job.offer)
+        if job.is_trial:  # what comes next is what was before: this one has not been found good
+            watcher.put_back(job.before)
+            watcher.target -= job.extra
 
     def advance(self) -> None:
         """Go on with everything that can; called after every event of the watcher, and safe within itself."""
@@ -192,9 +202,18 @@ class JobQueue:
             case OpenGeneration(offer):
                 watcher.open_generation(offer)
             case PutBack(generation):
-                watcher.templates.put_back(generation)
+                watcher.put_back(generation)
             case Replace(wid):
                 watcher.replace(wid)
+            case StopFirst(wid):
+                watcher.population.stop_first(watcher.slots[wid])
+            case Confine(slots, before):
+                watcher.templates.confine(slots, before)
+            case CompareGenerations(before, seconds):
+                watcher.canary.begin(before, watcher.generation, seconds, limits_of(watcher.options))
+            case Unconfine():
+                watcher.canary.end()
+                watcher.templates.confine((), 0)
             case EndProcesses(pids, signum, timeout):
                 watcher.population.end(pids, signum, timeout)
             case SendHup():

@@ -5,8 +5,11 @@ Rules: it reads a watcher and changes nothing.
 
 from __future__ import annotations
 
+from forkserve.config.portions import amount_of
 from forkserve.supervision.lifecycle import SlotState
-from forkserve.supervision.snapshot import WatcherSnapshot, WatcherState, WatcherView, watcher_state
+from forkserve.supervision.plan import pace_of
+from forkserve.supervision.snapshot import NOTHING_COMPARED, WatcherSnapshot, WatcherState, WatcherView, watcher_state
+from forkserve.supervision.verdict import CanaryOutcome
 from forkserve.supervision.watcher import Watcher
 
 __all__ = ["snapshot_of", "state_of", "view_of"]
@@ -25,7 +28,7 @@ def state_of(watcher: Watcher) -> WatcherState:
     )
 
 
-def view_of(watcher: Watcher, now: float) -> WatcherView:
+def view_of(watcher: Watcher, now: float, doing: str = "") -> WatcherView:
     """Return a picture of now, processes in order of slot and age."""
     slots = watcher.slots
     ordered = sorted(watcher.processes, key=lambda each: (each.wid, each.number))
@@ -38,12 +41,14 @@ def view_of(watcher: Watcher, now: float) -> WatcherView:
         processes=tuple(each.view(slots[each.wid].restarts if each.wid in slots else 0, now) for each in ordered),
         slots=tuple(slot.view(now) for _, slot in sorted(slots.items())),
         options=watcher.options,
+        doing=doing,
     )
 
 
 def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
     """Return a watcher as a job sees it that wants what was offered, or with 0 what is in force."""
     awaited = watcher.awaited()
+    trial = watcher.canary.trial
     wanted, slots, rehearsal = watcher.templates.wanted(offer), watcher.slots.values(), watcher.rehearser.current
     return WatcherSnapshot(
         name=watcher.name,
@@ -69,5 +74,9 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         delayed=watcher.drain_until is not None,
         awaits=awaited.names,
         unmet=awaited.unmet,
+        pace=pace_of(wanted.options, watcher.target),
+        spare=amount_of(wanted.options.max_surge or "0", watcher.target, up=True),
+        verdict=None if trial is None else trial.verdict,
+        compared=NOTHING_COMPARED if trial is None or trial.verdict.outcome is CanaryOutcome.OPEN else trial.seen,
         rehearsed=None if rehearsal is None or rehearsal.offer != offer else rehearsal.verdict,
     )

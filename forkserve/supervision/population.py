@@ -107,6 +107,7 @@ class Population:
             return
         if slot is not None and slot.candidate is process:
             slot.candidate = None
+            self._count_crash(process)
             self._failed(lost.text(), process.generation)
             self._tell(lost, Consequence.PREDECESSOR_STAYS)
         elif slot is not None and slot.occupant is process and slot.stops_first and self._options.respawn:
@@ -115,6 +116,7 @@ class Population:
             self.event(slot, SlotTrigger.LOST)
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
+            self._count_crash(process)
             death = death_of(process, was_ready=was_ready, killed_by_us=killed_by_us, runs=slot.runs, now=now)
             if self.templates.in_force.says_ready and process.exit is not None and process.refusal is None:
                 death = replace(death, code=self.outlook.code_of(process.exit.code))
@@ -218,6 +220,11 @@ class Population:
             self.event(slot, SlotTrigger.REPLACED, predecessor=predecessor)
         self._changed()
 
+    def _count_crash(self, process: Process) -> None:
+        """Count an unasked end by a signal, or with a code that is not 0, for its generation."""
+        if process.refusal is None and process.exit is not None and process.exit.code != 0:
+            self.processes.figures.totals(process.generation).crashes += 1
+
     def _tell(self, lost: ProcessLost, consequence: Consequence) -> None:
         self.emit(replace(lost, consequence=consequence))
 
@@ -265,12 +272,11 @@ class Population:
         self._changed()
 
     def _not_started(self, slot: Slot, error: ForkserveError | OSError) -> None:
-        lost = SpawnFailed(
-            watcher=self._options.name, wid=slot.wid, pid=0, generation=self.templates.generation, reason=str(error)
-        )
+        generation = self.templates.generation_of(slot.wid)
+        lost = SpawnFailed(watcher=self._options.name, wid=slot.wid, pid=0, generation=generation, reason=str(error))
         slot.reason = reason_of(lost)
         if slot.occupant is not None:
-            self._failed(lost.text(), self.templates.generation)
+            self._failed(lost.text(), generation)
             self._tell(lost, Consequence.PREDECESSOR_STAYS)
         else:
             self._judge(slot, lost, failed_start(errno_of(error), slot.runs))
@@ -324,6 +330,23 @@ class Population:
             self.processes.stop(process, stopping)
         self._changed()
 
+    def put_back(self, generation: int) -> None:
+        """Have the next processes be of a former generation, and call off those of others that do not serve yet."""
+        self.templates.put_back(generation)
+        for slot in self.slots.values():
+            candidate, occupant = slot.candidate, slot.occupant
+            if candidate is not None and candidate.generation != generation:
+                slot.candidate = None
+                self.stop(candidate)
+            if occupant is not None and occupant.generation != generation and occupant.ready_at is None:
+                self.stop_first(slot)
+
+    def stop_first(self, slot: Slot) -> None:
+        """Stop the occupant of a slot, which gets another one when that has ended."""
+        if slot.occupant is not None and not slot.occupant.is_asked_to_end:
+            slot.stops_first = True
+            self.stop(slot.occupant)
+
     def abandon(self) -> int:
         """Leave all processes to themselves, and forget them; returns how many there are."""
         self.slots.clear()
@@ -335,9 +358,10 @@ class Population:
     def spawn(self, slot: Slot) -> Process | None:
         """Request a process for a slot; when that fails the slot has taken note, and there is none."""
         try:
-            command = self.templates.in_force
+            generation = self.templates.generation_of(slot.wid)
+            command = self.templates.by_generation[generation]
             start = self.zygotes.start if command.is_preloaded else self.processes.start
-            process = start(command, slot.wid, self.templates.generation)
+            process = start(command, slot.wid, generation)
         except (ForkserveError, OSError) as error:
             self._not_started(slot, error)
             return None

@@ -59,7 +59,7 @@ class Slot:
         """Return it as a reload sees it."""
         generation = 0 if self.occupant is None else self.occupant.generation
         starting = self.candidate is not None or (self.occupant is not None and not self.occupant.is_ready)
-        return SlotSnapshot(self.wid, self.state, generation, starting)
+        return SlotSnapshot(self.wid, self.state, generation, starting, surging=self.candidate is not None)
 
     def view(self, now: float) -> SlotView:
         """Return a picture of it."""

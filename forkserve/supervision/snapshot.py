@@ -10,10 +10,21 @@ from dataclasses import dataclass
 from enum import Enum
 
 from forkserve.config.model import WatcherOptions
+from forkserve.supervision.figures import GenerationFigures
 from forkserve.supervision.lifecycle import ProcessState, SlotState
-from forkserve.supervision.plan import SlotSnapshot
+from forkserve.supervision.plan import ONE_BY_ONE, RollPace, SlotSnapshot
+from forkserve.supervision.verdict import CanaryVerdict
 
-__all__ = ["Awaited", "ProcessView", "SlotView", "WatcherSnapshot", "WatcherState", "WatcherView", "watcher_state"]
+__all__ = [
+    "NOTHING_COMPARED",
+    "Awaited",
+    "ProcessView",
+    "SlotView",
+    "WatcherSnapshot",
+    "WatcherState",
+    "WatcherView",
+    "watcher_state",
+]
 
 
 class WatcherState(Enum):
@@ -68,6 +79,11 @@ class WatcherView:
     processes: tuple[ProcessView, ...]
     slots: tuple[SlotView, ...]
     options: WatcherOptions
+    doing: str = ""
+    """How far a job is that goes on."""
+
+
+NOTHING_COMPARED = (GenerationFigures(generation=0, at=0.0), GenerationFigures(generation=0, at=0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +96,9 @@ class WatcherSnapshot:
     of the generation in force. `side_by_side` tells whether the processes of what is wanted next may run beside the
     present ones, `send_hup` whether SIGHUP replaces both; `rehearsed` is the verdict of a rehearsal: None while open,
     "" for yes. `delayed` is true while its stop waits for `drain_delay`, in seconds. `awaits`
-    are the watchers that it comes after and that are not ready, `unmet` says why one of them will not be.
+    are the watchers that it comes after and that are not ready, `unmet` says why one of them will not be. `pace` is
+    that of a roll, `spare` how many processes more it may have for a while. `verdict` is that on a canary, None without
+    one, and `compared` what it is about: the figures of the old and of the new generation.
     """
 
     name: str
@@ -107,6 +125,10 @@ class WatcherSnapshot:
     awaits: tuple[str, ...] = ()
     unmet: str = ""
     rehearsed: str | None = None
+    pace: RollPace = ONE_BY_ONE
+    spare: int = 0
+    verdict: CanaryVerdict | None = None
+    compared: tuple[GenerationFigures, GenerationFigures] = NOTHING_COMPARED
 
 
 @dataclass(frozen=True, slots=True)

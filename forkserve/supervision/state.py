@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from forkserve.config.model import Config
+from forkserve.supervision.canary import Trial
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.fdstore import FdStore, StoredFd
@@ -146,6 +147,7 @@ def _from_queue(queue: JobQueue, completions: CompletionWriter) -> Data:
         "store": _from_store(watcher.processes.store),
         "board": _from_board(watcher.processes.board),
         "figures": plain(watcher.processes.figures),
+        "trial": plain(watcher.canary.trial),
         "rehearsal": _from_rehearsal(watcher.rehearser.current),
         "jobs": _from_jobs(queue, completions),
     }
@@ -265,6 +267,7 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
     for each in data["slots"]:
         watcher.slots[each["wid"]] = _to_slot(each, processes)
     watcher.population.zygotes.restore([_to_zygote(each) for each in data["zygotes"]])
+    watcher.canary.trial = msgspec.convert(data["trial"], Trial | None)
     watcher.rehearser.current = _to_rehearsal(data["rehearsal"])
     watcher.rehearser.watch()
 

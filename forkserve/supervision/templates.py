@@ -15,18 +15,31 @@ __all__ = ["Templates"]
 
 @dataclass(slots=True)
 class Templates:
-    """`generation` is the one in force, `newest` the highest that ever was; `offers` wait for a reload to begin."""
+    """`generation` is the one in force, `newest` the highest that ever was; `offers` wait for a reload to begin.
+
+    While `confined` names slots, the generation in force is for these alone, and all others have `before`.
+    """
 
     by_generation: dict[int, ProcessTemplate]
     generation: int = 1
     newest: int = 1
     offers: dict[int, ProcessTemplate] = field(default_factory=dict)
     offered: int = 0
+    confined: tuple[int, ...] = ()
+    before: int = 0
 
     @property
     def in_force(self) -> ProcessTemplate:
         """The command that the next process is started with."""
         return self.by_generation[self.generation]
+
+    def generation_of(self, wid: int) -> int:
+        """Return the generation that the next process of a slot is of."""
+        return self.before if self.confined and wid not in self.confined else self.generation
+
+    def confine(self, slots: tuple[int, ...], before: int) -> None:
+        """Have the generation in force in these slots only; without any, in all."""
+        self.confined, self.before = slots, before
 
     def offer(self, command: ProcessTemplate) -> int:
         """Keep a command for a reload to come; returns its number, never 0."""
@@ -58,4 +71,4 @@ class Templates:
 
     def put_back(self, generation: int) -> None:
         """Go back to a generation that is still kept."""
-        self.generation = generation
+        self.generation, self.confined = generation, ()

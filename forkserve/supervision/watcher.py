@@ -13,6 +13,7 @@ from functools import partial
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.canary import CanaryWatch
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import DeadlineKind, earliest
 from forkserve.supervision.events import Event, ProcessAged, Warned
@@ -61,6 +62,7 @@ class Watcher:
         self.maintained = self.transient = False
         self.population = Population(self.templates, services, self._notify)
         self.rehearser = Rehearser(services, self.name, self._notify)
+        self.canary = CanaryWatch(self.processes, services.loop, self._notify)
         self.awaited: Callable[[], Awaited] = Awaited
         """Tells what it has to wait for before it starts."""
         self._services = services
@@ -209,6 +211,11 @@ class Watcher:
         """Have the next processes be of what was offered."""
         self.templates.open(offer, {process.generation for process in self.processes})
 
+    def put_back(self, generation: int) -> None:
+        """Have the next processes be of a former generation."""
+        self.canary.end()
+        self.population.put_back(generation)
+
     def replace(self, wid: int) -> None:
         """Start a candidate for a slot, unless `warmup_delay` lets us wait."""
         slot = self.slots[wid]
@@ -314,8 +321,7 @@ class Watcher:
         if self.runs_beside(self.command):
             self.replace(slot.wid)
         else:
-            slot.stops_first = True
-            self.population.stop(process)
+            self.population.stop_first(slot)
 
     # Time.
 
@@ -323,8 +329,8 @@ class Watcher:
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done; None when nothing is."""
         retries = (slot.retry.instant for slot in self.slots.values() if slot.retry is not None)
-        own = (self.processes.next_instant, self.population.zygotes.next_instant, self.rehearser.next_instant)
-        return earliest((*retries, self.warm_at, self.drain_until, *own))
+        own = (self.processes, self.population.zygotes, self.rehearser, self.canary)
+        return earliest((*retries, self.warm_at, self.drain_until, *(each.next_instant for each in own)))
 
     def arm(self) -> None:
         """End what is needed no more, and have the loop call at the first instant; to be done after every event."""
@@ -366,6 +372,7 @@ class Watcher:
         if self.drain_until is not None and self.drain_until <= now:
             self.drain_until = None
         yield f"the rehearsal of {self.name}", partial(self.rehearser.due, now)
+        yield f"the canary of {self.name}", partial(self.canary.due, now)
         if self.warm_at is not None and self.warm_at <= now:
             self.warm_at = None
             yield f"the starts of {self.name}", self._fill

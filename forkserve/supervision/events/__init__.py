@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forkserve.supervision.events.base import Event, as_data
+from forkserve.supervision.events.canary import CanaryBegun, CanaryJudged
 from forkserve.supervision.events.master import (
     AuxiliaryFailed,
     AuxiliaryReplaced,
@@ -78,6 +79,8 @@ __all__ = [
     "AuxiliaryFailed",
     "AuxiliaryReplaced",
     "BugCaught",
+    "CanaryBegun",
+    "CanaryJudged",
     "ConfigRead",
     "ConfigRefused",
     "Consequence",

@@ -255,7 +255,8 @@ class ReloadDone(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadFailed(WatcherEvent):
-    """A reload has failed: `kept` processes never left, `put_back` were replaced and have their old command again."""
+    """A reload has failed: `kept` processes never left, `put_back` were replaced and have their old command again,
+    `condemned` tells that this is the verdict on a canary."""
 
     kind: ClassVar[str] = "reload.failed"
     severity: ClassVar[int] = logging.ERROR
@@ -263,6 +264,7 @@ class ReloadFailed(WatcherEvent):
     kept: int
     put_back: int
     reason: str
+    condemned: bool = False
 
     def text(self) -> str:
         back = f", {count_of(self.put_back)} put back" if self.put_back else ""

@@ -194,7 +194,7 @@ class Observatory:
         if isinstance(event, ReloadDone):
             figures.count_deploy("done")
         elif isinstance(event, ReloadFailed):
-            figures.count_deploy("failed")
+            figures.count_deploy("rolled back" if event.condemned else "failed")
         elif isinstance(event, ProcessAged):
             figures.count_restart("max_age")
         elif isinstance(event, ProcessGrown):
@@ -217,8 +217,6 @@ class Observatory:
         self._told.discard(event.pid)
         if event.consequence in (Consequence.NONE, Consequence.FINISHED, Consequence.SUCCESSOR_STARTS):
             return
-        if event.code != 0:
-            figures.totals(event.generation).crashes += 1
         if not told:
             figures.count_restart("signal" if event.signum is not None else "exit" if event.code else "ended")
 
