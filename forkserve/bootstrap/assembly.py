@@ -15,6 +15,7 @@ from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
 from forkserve.control.routes import Routes
 from forkserve.control.server import ControlServer
+from forkserve.control.statsd import statsd_running
 from forkserve.control.status import StatusService
 from forkserve.control.stream import EventHistory
 from forkserve.errors import ConfigError
@@ -87,7 +88,9 @@ class Assembly:
             loop.watch(background.fileno(), selectors.EVENT_READ, lambda _events: background.relay())
             self.master.on_booted = background.settled
             loop.call_later(SETTLED_AFTER, background.settled)
-        return self.master.run()
+        options = self.master.supervisor.config.master
+        with statsd_running(self.master, options.statsd_host, options.statsd_prefix):
+            return self.master.run()
 
 
 def assemble(config: Config, base: Base) -> Assembly:

@@ -228,7 +228,10 @@ def _add_sockets(group: Any) -> None:
 
 def _add_processes(group: Any) -> None:
     group.add_argument(
-        "-w", "--workers", metavar="N|auto", help="Processes to keep running; auto is one per usable CPU"
+        "-w",
+        "--workers",
+        metavar="N|auto",
+        help="Processes to keep running; auto is one per usable CPU, if memory allows",
     )
     group.add_argument("-u", "--user", metavar="USER", help="User to run the processes as")
     group.add_argument("-g", "--group", metavar="GROUP", help="Group to run the processes as")

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from forkserve.cli.arguments import Line, parse_line
-from forkserve.cli.cpus import usable_cpus
 from forkserve.cli.ending import ended, print_warnings, say
 from forkserve.cli.line import source_of
 from forkserve.cli.spellings import in_typed_words, spellings
+from forkserve.config.cpus import automatic_processes
 from forkserve.config.document import Findings
 from forkserve.config.handover import FAILED, REHEARSE, TAKE_OVER
 from forkserve.config.load import ConfigSource, FileSource, LineSource
@@ -103,7 +103,7 @@ def _run(arguments: list[str]) -> int:
     command = started_by(arguments)
     line = parse_line(arguments, worker_options())
     remember(os.environ)
-    source = source_of(line, os.environ, cpus=usable_cpus, worker_options=worker_options())
+    source = source_of(line, os.environ, cpus=automatic_processes, worker_options=worker_options())
     if line.chdir is not None:
         _change_directory(line.chdir)
     if line.print_config:

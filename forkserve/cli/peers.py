@@ -12,7 +12,7 @@ __all__ = ["advice"]
 
 _LOGGING = "configure the application's logging in the application; ours is set by --log-level and --log-file"
 _SYSLOG = "name it as a place: --log-file 'syslog:///dev/log?daemon' or --log-file 'syslog://HOST:514?daemon'"
-_STATSD = "statsd is not served; `forkservectl stats --json` has the figures of every process"
+_STATSD = "the queue is among the metrics, whose labels are in their names: --statsd-host HOST:PORT"
 _STRICT = "requests are read strictly, without a switch; leave it out"
 _TLS = "it is not needed: TLS 1.2 and newer are served; leave it out"
 _HTTP2 = "HTTP/2 is not served; put nginx in front of it"
@@ -30,8 +30,6 @@ _EVERYWHERE: Mapping[str, str] = {
     "--log-syslog-prefix": _SYSLOG,
     "--log-syslog-facility": _SYSLOG,
     "--disable-redirect-access-to-syslog": "the access log goes where --access-logfile says; leave it out",
-    "--statsd-host": _STATSD,
-    "--statsd-prefix": _STATSD,
     "--dogstatsd-tags": _STATSD,
     "--enable-backlog-metric": _STATSD,
     "--worker-tmp-dir": "heartbeats are in shared memory, not in files; leave it out",

@@ -136,6 +136,7 @@ class _Builder:
 
     def _watcher(self, section: Section) -> WatcherOptions | None:
         env = environment_of(section.name, self.sections, self.environ)
+        section = _with_number(section)
         given = self.fields(section, {**self.environ, **env})
         if "cmd" not in given:
             if "cmd" not in section.values:
@@ -218,6 +219,18 @@ class _Builder:
                 message = f"not an option, kept as a free key{advice}"
                 self.findings.warning(value.origin, message, label=section.label, key=key)
         return {key: value.text for key, value in free.items()}
+
+
+def _with_number(section: Section) -> Section:
+    """Return a section with the number that there is room for in the place of `numprocesses = auto`."""
+    value = section.values.get("numprocesses")
+    if value is None or value.text.strip().lower() != "auto":
+        return section
+    # imported late: few ask for it
+    from forkserve.config.cpus import automatic_processes
+
+    number = dataclasses.replace(value, text=str(automatic_processes()), kind=Kind.TEXT)
+    return dataclasses.replace(section, values={**section.values, "numprocesses": number})
 
 
 def _limit(text: str) -> int:

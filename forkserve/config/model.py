@@ -18,6 +18,7 @@ from forkserve.config.probes import probe_text
 from forkserve.config.sockets import SocketOptions
 from forkserve.config.streams import StreamClass, StreamOptions
 from forkserve.config.values import (
+    address,
     at_least,
     between,
     boolean,
@@ -141,6 +142,17 @@ class MasterOptions:
     control_hosts: tuple[str, ...] = option(
         (), "Host names by which clients call control_bind, besides its IP and localhost.", parse=paths, reload=RESTART
     )
+    statsd_host: Address | None = option(
+        None,
+        "Collector of statsd to send metrics to, every ten seconds, by UDP.",
+        parse=optional(address),
+        reload=RESTART,
+        cli=("--statsd-host",),
+        metavar="HOST:PORT",
+    )
+    statsd_prefix: str = option(
+        "", "What the names of these metrics begin with.", reload=RESTART, cli=("--statsd-prefix",), metavar="PREFIX"
+    )
     daemon: bool = option(
         False,
         "Detach from the terminal and run in the background.",
@@ -228,7 +240,12 @@ class WatcherOptions:
     )
     copy_path: bool = option(False, "Hand the master's sys.path on as PYTHONPATH; needs copy_env.", parse=boolean)
     numprocesses: int = option(
-        1, "Processes to keep running.", parse=integer, check=at_least(0), reload=LIVE, metavar="N"
+        1,
+        "Processes to keep running; `auto` is one per usable CPU, as memory allows.",
+        parse=integer,
+        check=at_least(0),
+        reload=LIVE,
+        metavar="N",
     )
     numprocesses_min: int = option(
         1,

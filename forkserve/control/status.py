@@ -12,6 +12,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -27,6 +28,7 @@ from forkserve.errors import BindError
 from forkserve.master import Master
 from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.events import ConfigRead, Event, ReloadTakenBack, Warned
+from forkserve.supervision.metrics.collecting import collect
 from forkserve.supervision.metrics.exposition import OPENMETRICS, PROMETHEUS, MetricFamily, openmetrics, prometheus
 from forkserve.supervision.metrics.report import MasterFacts, families
 
@@ -34,8 +36,6 @@ __all__ = ["StatusRoutes", "StatusService", "wants_openmetrics"]
 
 log = logging.getLogger("forkserve.status")
 
-AT_A_TIME = 0.005
-"""Seconds of collecting metrics at a stretch."""
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -65,7 +65,7 @@ class StatusRoutes:
         elif path == "/metrics" and request.method == "HEAD":
             respond(Reply(HTTPStatus.OK, b"", media_type=_media_type(request)))
         elif path == "/metrics":
-            self._collect(self.families(), [], _media_type(request), respond)
+            collect(self._master.loop, self.families(), partial(_tell, _media_type(request), respond))
         else:
             reasons = not_ready(self._master) if path == "/readyz" else not_started(self._master)
             respond(_text(HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK, reasons or ("ok",)))
@@ -76,21 +76,6 @@ class StatusRoutes:
         master.observatory.attend()
         facts = MasterFacts(forkserve.__version__, master.name, self.started_at, not not_ready(master))
         return families(master.supervisor, master.observatory, facts, master.loop.now())
-
-    def _collect(
-        self, steps: Iterator[MetricFamily | None], done: list[MetricFamily], media_type: str, respond: Respond
-    ) -> None:
-        """Collect for a moment, then let the loop serve others first."""
-        loop = self._master.loop
-        enough = loop.now() + AT_A_TIME
-        for step in steps:
-            if step is not None:
-                done.append(step)
-            elif loop.now() > enough:
-                loop.call_later(0.0, lambda: self._collect(steps, done, media_type, respond))
-                return
-        text = openmetrics(done) if media_type == OPENMETRICS else prometheus(done)
-        respond(Reply(HTTPStatus.OK, text, media_type=media_type))
 
 
 class StatusService:
@@ -146,6 +131,11 @@ class StatusService:
             except BindError as error:
                 stays = "nothing answers probes" if self._server is None else f"{self._server.address} stays"
                 self._master.supervisor.emit(Warned(message=f"status_bind: {error}; {stays}"))
+
+
+def _tell(media_type: str, respond: Respond, done: list[MetricFamily]) -> None:
+    text = openmetrics(done) if media_type == OPENMETRICS else prometheus(done)
+    respond(Reply(HTTPStatus.OK, text, media_type=media_type))
 
 
 def _refuse_taken(address: Address) -> None:

@@ -11,9 +11,9 @@ from socket import AddressFamily
 import pytest
 
 from forkserve.cli.arguments import _parser, parse_line
-from forkserve.cli.cpus import cpus_of_quota, usable_cpus
 from forkserve.cli.line import source_of
 from forkserve.cli.peers import advice
+from forkserve.config.cpus import automatic_processes, cpus_of_quota, usable_cpus
 from forkserve.config.load import ConfigSource, FileSource, LineSource
 from forkserve.config.model import Config
 from forkserve.config.reference import worker_options
@@ -196,7 +196,7 @@ def test_flags_of_gunicorn_that_are_the_masters() -> None:
     ("argv", "said"),
     [
         ("--log-config logging.ini a:b", "--log-config: configure the application's logging in the application"),
-        ("--statsd-host=127.0.0.1:8125 a:b", "--statsd-host: statsd is not served"),
+        ("--dogstatsd-tags=a:b a:b", "--dogstatsd-tags: the queue is among the metrics"),
         ("--worker-tmp-dir /dev/shm a:b", "--worker-tmp-dir: heartbeats are in shared memory"),
         ("--host 0.0.0.0 --port 80 a:b", "--host: give the address as -b HOST:PORT"),
         ("-c x.py", "x.py is a configuration of Gunicorn"),
@@ -371,6 +371,39 @@ def test_a_bad_variable_is_named(name: str, value: str, expected: str) -> None:
 )
 def test_a_quota_of_the_control_group_is_read(text: str, cpus: int | None) -> None:
     assert cpus_of_quota(text) == cpus
+
+
+V1 = "cpu,cpuacct/a/b/"
+"""The folder of a group in version 1, which has the names of its controllers."""
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({"cpu.max": "150000 100000"}, 2, id="v2-at-the-root-of-a-container"),
+        pytest.param({"a/b/cpu.max": "max 100000", "a/cpu.max": "100000 100000"}, 1, id="v2-above"),
+        pytest.param({V1 + "cpu.cfs_quota_us": "100000", V1 + "cpu.cfs_period_us": "100000"}, 1, id="v1"),
+        pytest.param({V1 + "cpu.cfs_quota_us": "-1", V1 + "cpu.cfs_period_us": "100000"}, 64, id="v1-max"),
+        pytest.param({"a/b/memory.max": str(400 << 20)}, 3, id="memory-v2"),
+        pytest.param({"a/b/memory.max": "max"}, 64, id="memory-v2-max"),
+        pytest.param({"memory/memory.limit_in_bytes": str(300 << 20)}, 2, id="memory-v1"),
+        pytest.param({"memory/a/memory.limit_in_bytes": "9223372036854771712"}, 64, id="memory-v1-max"),
+        pytest.param({"a/b/memory.max": "1000"}, 1, id="at-least-one"),
+        pytest.param({"a/b/cpu.max": "nonsense", "a/b/memory.max": "-5"}, 64, id="nonsense"),
+    ],
+)
+def test_auto_has_room_in_the_control_group(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    membership = tmp_path / "membership"
+    membership.write_text("12:memory:/a/b\n4:cpu,cpuacct:/a/b\n0::/a/b\n")
+    for name, text in files.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)))
+
+    assert automatic_processes(membership, tmp_path / "cgroup") == expected
 
 
 def test_there_is_at_least_one_cpu_and_at_most_all() -> None:

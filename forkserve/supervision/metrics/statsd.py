@@ -1,0 +1,75 @@
+"""Metrics as statsd has them: lines in UDP datagrams, for a collector that does not scrape.
+
+Rules: a datagram is sent or lost, and nothing waits for it. Counters are sent as what has been added since the last
+time, gauges as they are, durations as the mean of the interval. Nothing is said of a collector that is not there: a log
+line each ten seconds would help nobody, and UDP does not tell.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable, Iterator
+
+from forkserve.supervision.metrics.exposition import FamilyKind, MetricFamily
+
+__all__ = ["StatsdSink", "statsd_lines"]
+
+MOST = 1432
+"""Bytes of a datagram: what passes an Ethernet of 1500 through a tunnel, as statsd advises."""
+_LETTERS = re.compile(r"[^A-Za-z0-9_-]+")
+_SKIPPED = ("_bucket",)
+
+
+class StatsdSink:
+    """Sends to one collector; `address` is an IP and a port."""
+
+    def __init__(self, address: tuple[str, int], prefix: str) -> None:
+        self._address = address
+        self._prefix = prefix
+        self._sent: dict[str, float] = {}
+        self._socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def send(self, families: Iterable[MetricFamily]) -> None:
+        """Send everything; what cannot be sent is lost."""
+        batch = b""
+        for line in statsd_lines(families, self._prefix, self._sent):
+            data = line.encode("ascii", "replace")
+            if batch and len(batch) + 1 + len(data) > MOST:
+                self._send(batch)
+                batch = b""
+            batch += b"\n" * bool(batch) + data
+        if batch:
+            self._send(batch)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendto(data, self._address)
+        except OSError:  # its queue is full, or nobody listens there
+            return
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def statsd_lines(families: Iterable[MetricFamily], prefix: str, sent: dict[str, float]) -> Iterator[str]:
+    """Yield a line for each sample; `sent` has the counters as they were sent last, and is brought up to date."""
+    for family in families:
+        sums: dict[str, float] = {}
+        for suffix, labels, value in family.samples:
+            name = ".".join(filter(None, (prefix, family.name, *(_LETTERS.sub("_", each) for each in labels.values()))))
+            if family.kind is FamilyKind.GAUGE:
+                yield f"{name}:{value:g}|g"
+            elif suffix in ("_total", "_count"):
+                more = value - sent.get(name, 0)
+                sent[name] = value
+                sums[name] = more
+                if more > 0:
+                    yield f"{name}:{more:g}|c"
+            elif suffix == "_sum":
+                seconds = value - sent.get(f"{name}.sum", 0)
+                sent[f"{name}.sum"] = value
+                if sums.get(name):
+                    yield f"{name}:{1000 * seconds / sums[name]:g}|ms"
