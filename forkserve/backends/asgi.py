@@ -32,7 +32,7 @@ from forkserve.serving.asgi.site import AsgiSite
 from forkserve.serving.engine.counting import counter_of
 from forkserve.serving.engine.driver import LOG_DELAY, Driver, Service
 from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
-from forkserve.serving.engine.limits import FOREVER, Limits
+from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.upkeep import Turns
 from forkserve.serving.engine.wakeup import Wakeup
@@ -137,7 +137,7 @@ class _Serving:
 
     def _driver(self) -> Driver:
         options = self._run.options
-        limits = Limits.of(options)
+        limits = options.http.effective()
         tls, trusted = tls_of(options.tls), trusted_by(options.proxy)
         forwarding = None if trusted is None else AsgiForwarding(*trusted)
         parser = reader_of(options.parser.parser)
@@ -145,12 +145,12 @@ class _Serving:
             Listening(
                 listener,
                 ScopeTemplate(listener, root_path=options.proxy.root_path, tls=tls is not None, forwarding=forwarding),
-                Profile(limits.http, ScopeCollector, parser),
+                Profile(limits, ScopeCollector, parser),
             )
             for listener in self._listeners
         ]
         prepare_listenings(listenings, tls, options.proxy)
-        driver = Driver(listenings, limits, self._service(), self._tasks, self._run)
+        driver = Driver(listenings, self._service(), self._tasks, self._run)
         isolate_forked_children(driver)
         failing_ends_child(driver, "forkserve.serving.asgi.exchange", "AsgiExchange._fail")
         failing_ends_child(driver, "forkserve.serving.asgi.websocket_session", "WebSocketSession._fail")

@@ -119,7 +119,7 @@ class Gevent:
         loop = runner.hub.loop
         # gevent does it at the first fork, which is too late for a child that ends at once.
         loop.install_sigchld()
-        watcher, timer = loop.io(driver.fileno(), 1), loop.timer(driver.limits.tick, driver.limits.tick)
+        watcher, timer = loop.io(driver.fileno(), 1), loop.timer(driver.tick, driver.tick)
         soon, asked = loop.timer(LOG_DELAY), loop.async_()
         watcher.start(turn)
         timer.start(turn)

@@ -40,7 +40,7 @@ class LoopWatch(Watch):
         self._answers = 0
         self._ask = ask
         self._driver = driver
-        super().__init__(driver.limits.run, CHECKS, state=self._progress, place=place, give_up=give_up)
+        super().__init__(driver.timeouts.timeout, CHECKS, state=self._progress, place=place, give_up=give_up)
 
     def progressed(self) -> None:
         """Ask again."""

@@ -16,7 +16,6 @@ from forkserve.serving.engine.access import AccessLog
 from forkserve.serving.engine.counting import counter_of
 from forkserve.serving.engine.driver import Driver, Runner, Service
 from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
-from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.upkeep import Turns
 from forkserve.serving.engine.wakeup import Wakeup
@@ -58,12 +57,11 @@ def wsgi_driver(
 ) -> Driver:
     """Return a driver that runs the application as `runner` says; with an `alarm`, it is run on the spot."""
     options = run.options
-    limits = Limits.of(options)
-    listenings = _listenings(listeners, run, limits, multithread=multithread)
+    listenings = _listenings(listeners, run, multithread=multithread)
     site = _site(app, run, runner)
     wakeup = Wakeup()
     access = open_access_log(options.access_log, wakeup if runner.wakes else None)
-    counter = counter_of(run.seat, capacity=runner.capacity, limit=limits.run)
+    counter = counter_of(run.seat, capacity=runner.capacity, limit=options.timeouts.effective().timeout)
     exchange, start = _bind(site, options, access, counter, holds=not runner.parks, alarm=alarm)
     service = Service(
         exchange=exchange,
@@ -74,16 +72,16 @@ def wsgi_driver(
         counter=counter,
         turns=Turns(keep=site.keep_connections),
     )
-    driver = Driver(listenings, limits, service, runner, run)
+    driver = Driver(listenings, service, runner, run)
     isolate_forked_children(driver)
     failing_ends_child(driver, "forkserve.wsgi", "WsgiExchange.fail")
     return driver
 
 
-def _listenings(listeners: Sequence[socket.socket], run: Run, limits: Limits, *, multithread: bool) -> list[Listening]:
+def _listenings(listeners: Sequence[socket.socket], run: Run, *, multithread: bool) -> list[Listening]:
     """Return the listeners with what all requests that come by them have in common; raises UsageError."""
     options = run.options
-    tls, parser = tls_of(options.tls), reader_of(options.parser.parser)
+    limits, tls, parser = options.http.effective(), tls_of(options.tls), reader_of(options.parser.parser)
     root = script_name(options.proxy.root_path)
     listenings = [
         Listening(
@@ -91,7 +89,7 @@ def _listenings(listeners: Sequence[socket.socket], run: Run, limits: Limits, *,
             environ_template(
                 listener, script_name=root, multithread=multithread, tls=tls is not None, server=run.server
             ),
-            Profile(limits.http, EnvironCollector, parser),
+            Profile(limits, EnvironCollector, parser),
         )
         for listener in listeners
     ]

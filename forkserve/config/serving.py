@@ -1,13 +1,14 @@
 """What a backend can be told: one frozen slice per part of it, one field per option.
 
 Rules: as in `model.py`. A backend is handed `ServingOptions`, and each part of a backend its own slice of it. Names are
-those that users of Gunicorn, Uvicorn and Chaussette know. Times are seconds, sizes bytes; 0 means no limit wherever a
-limit is a count, a size or a time.
+those that users of Gunicorn, Uvicorn and Chaussette know. Times are seconds, sizes bytes. 0 means no limit where the
+help says so; the engine is handed the slices as they are, with what stands behind such a 0 in its place (`effective`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -193,7 +194,8 @@ class Timeouts:
     )  # fmt: skip
     graceful_timeout: float = option(
         30.0,
-        "Seconds that requests in flight have to finish after SIGTERM; under forkserve a bit less than the watcher's.",
+        "Seconds that requests in flight have to finish after SIGTERM; 0 cuts them at once; under forkserve a bit less "
+        "than the watcher's.",
         parse=seconds, check=at_least(0), cli=("--graceful-timeout", "--timeout-graceful-shutdown"),
         env=GRACEFUL_TIMEOUT, metavar="SECONDS",
     )  # fmt: skip
@@ -202,11 +204,11 @@ class Timeouts:
         cli=("--keep-alive", "--keepalive", "--timeout-keep-alive"), metavar="SECONDS",
     )  # fmt: skip
     header_timeout: float = option(
-        20.0, "Seconds a client has to send a request's head.", parse=seconds, check=at_least(0),
+        20.0, "Seconds a client has to send a request's head; 0 for no limit.", parse=seconds, check=at_least(0),
         cli=("--header-timeout",), metavar="SECONDS",
     )  # fmt: skip
     body_timeout: float = option(
-        30.0, "Seconds a client may be silent within a body.", parse=seconds, check=at_least(0),
+        30.0, "Seconds a client may be silent within a body; 0 for no limit.", parse=seconds, check=at_least(0),
         cli=("--body-timeout",), metavar="SECONDS",
     )  # fmt: skip
     min_rate: int = option(
@@ -218,9 +220,24 @@ class Timeouts:
         parse=seconds, check=at_least(0), cli=("--queue-timeout",), metavar="SECONDS",
     )  # fmt: skip
     write_timeout: float = option(
-        60.0, "Seconds a client may read nothing of a response.", parse=seconds, check=at_least(0),
+        60.0, "Seconds a client may read nothing of a response; 0 for no limit.", parse=seconds, check=at_least(0),
         cli=("--write-timeout",), metavar="SECONDS",
     )  # fmt: skip
+
+    def effective(self) -> Timeouts:
+        """Return them with infinity for each 0 that means no limit, so that they can be added to an instant.
+
+        A `keep_alive` of 0 keeps no connection, a `graceful_timeout` of 0 waits for no request, and `min_rate` is no
+        time: they stay.
+        """
+        return dataclasses.replace(
+            self,
+            timeout=self.timeout or math.inf,
+            header_timeout=self.header_timeout or math.inf,
+            body_timeout=self.body_timeout or math.inf,
+            write_timeout=self.write_timeout or math.inf,
+            queue_timeout=self.queue_timeout or math.inf,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

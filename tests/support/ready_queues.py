@@ -17,7 +17,6 @@ from forkserve.backends.base import Run
 from forkserve.config.serving import ServingOptions
 from forkserve.serving.engine.dispatch import ReadyQueue, ready_queue
 from forkserve.serving.engine.driver import Driver, Service
-from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.http.fields import Collector, Fields
@@ -93,15 +92,14 @@ class Driven:
 
     def __init__(self, collector: type[Collector], *, compiled: bool) -> None:
         options = ServingOptions()
-        limits = Limits.of(options)
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.sock.setblocking(False)
         self.recorder = _Recorder()
-        listening = Listening(self.sock, {}, Profile(limits.http, collector, RememberedFields))
+        listening = Listening(self.sock, {}, Profile(options.http.effective(), collector, RememberedFields))
         self.run = Run(options)
         service = Service(exchange=_Recorded, responder=Responder(0.0, "test"), wakeup=Wakeup())
         make = ready_queue if compiled else ReadyQueue
-        self.driver = Driver([listening], limits, service, self.recorder, self.run, make)
+        self.driver = Driver([listening], service, self.recorder, self.run, make)
 
     def close(self) -> None:
         self.driver.close()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from forkserve.config.serving import ServingOptions
+from forkserve.config.serving import HttpLimits, Timeouts
 from forkserve.serving.engine.body_receiver import CREDIT, BodyReceiver
-from forkserve.serving.engine.limits import Limits
 from forkserve.serving.http.fields import EnvironCollector
 from forkserve.serving.http.remembered import RememberedFields
 from forkserve.serving.http.request import Profile, RequestReader
 
 GRACE = 30.0
-LIMITS = dataclasses.replace(Limits.of(ServingOptions()), body=GRACE, min_rate=500)
+LIMITS = HttpLimits()
+TIMEOUTS = Timeouts(body_timeout=GRACE, min_rate=500)
 
 
 def receiver(field: str) -> BodyReceiver:
-    reader = RequestReader(Profile(LIMITS.http, EnvironCollector, RememberedFields))
+    reader = RequestReader(Profile(LIMITS, EnvironCollector, RememberedFields))
     assert reader.feed(f"POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n".encode())
-    return BodyReceiver(reader.fields, LIMITS, 0.0)
+    return BodyReceiver(reader.fields, LIMITS, TIMEOUTS, 0.0)
 
 
 def cut_at(body: BodyReceiver, block: bytes, every: float) -> float:

@@ -15,7 +15,7 @@ import pytest
 import forkserve
 from forkserve.backends.registry import find
 from forkserve.config.options import names_of, option, options_of, read_value
-from forkserve.config.serving import HttpLimits, ServingOptions
+from forkserve.config.serving import HttpLimits, ServingOptions, Timeouts
 from forkserve.config.values import at_least, integer
 
 PACKAGE = Path(forkserve.__file__).parent
@@ -103,3 +103,15 @@ def test_a_value_is_parsed_and_then_checked() -> None:
         read_value("x", integer, at_least(3))
     with pytest.raises(ValueError, match="must be at least 3, got 2"):
         read_value("2", integer, at_least(3))
+
+
+@pytest.mark.parametrize("part", [HttpLimits, Timeouts])
+def test_what_a_zero_is_replaced_by_is_told_in_the_help(part: type[HttpLimits | Timeouts]) -> None:
+    """`effective` is the one place where 0 becomes another number."""
+    zeros = dataclasses.replace(part(), **{name: 0 for name in names_of(part) if name != "limit_request_head"})  # type: ignore[arg-type]
+    effective = zeros.effective()
+    replaced = {name for name in names_of(part) if getattr(effective, name) != getattr(zeros, name)}
+    assert replaced
+    for each in options_of(part):
+        if each.name in replaced:
+            assert "0 for no limit" in each.help or "0 for as many as" in each.help, each.name

@@ -15,7 +15,6 @@ from forkserve.backends.base import Run
 from forkserve.config.serving import ServingOptions
 from forkserve.serving.engine.dispatch import ReadyQueue, ready_queue
 from forkserve.serving.engine.driver import Driver, Service
-from forkserve.serving.engine.limits import Limits
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.http.fields import EnvironCollector, Fields
@@ -91,14 +90,14 @@ class Runner:
 
 @pytest.fixture(params=QUEUES)
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[Driver, Callable[[], socket.socket]]]:
-    limits = Limits.of(ServingOptions())
+    options = ServingOptions()
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(bound())
         sock.setblocking(False)
-        listening = Listening(sock, {}, Profile(limits.http, EnvironCollector, RememberedFields))
+        listening = Listening(sock, {}, Profile(options.http.effective(), EnvironCollector, RememberedFields))
         service = Service(exchange=Trouble, responder=Responder(0.0, "test"), wakeup=Wakeup())
         make = ready_queue if request.param else ReadyQueue
-        driver = Driver([listening], limits, service, Runner(), Run(ServingOptions()), make)
+        driver = Driver([listening], service, Runner(), Run(options), make)
         stack.callback(driver.close)
 
         def connect() -> socket.socket:

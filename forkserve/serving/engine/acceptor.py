@@ -66,7 +66,7 @@ class Acceptor:
         self._connections = connections
         self._begin = begin
         self._gate = Gate(loop, connections, cap)
-        self._sheds = loop.limits.queue != FOREVER
+        self._sheds = loop.timeouts.queue_timeout != FOREVER
         self.policy: QueuePolicy = AcceptAll(self.accept) if seat is None else FairShare(self, seat)
         self.on_order: Callable[[bool], object] = lambda _on_hold: None
         """Called when the master has told us to accept nothing (true), or to accept again."""
@@ -108,7 +108,7 @@ class Acceptor:
                     # epoll_ctl(2): ENOSPC and ENOMEM, where the next one may fare no better.
                     connections.close(conn)
                     raise
-                if self._sheds and listening.waited(sock) > self.loop.limits.queue:
+                if self._sheds and listening.waited(sock) > self.loop.timeouts.queue_timeout:
                     self._shed(conn)
                     continue
                 header = listening.proxy_header

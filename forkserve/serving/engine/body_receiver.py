@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkserve.serving.engine.limits import Limits
+from forkserve.config.serving import HttpLimits, Timeouts
 from forkserve.serving.http.body import BodyReader, body_reader
 from forkserve.serving.http.fields import Fields
 
@@ -15,12 +15,12 @@ CREDIT = 10
 class BodyReceiver:
     """Bytes become body bytes; raises Refusal like the reader beneath."""
 
-    __slots__ = ("_due", "_limits", "_reader", "held_since")
+    __slots__ = ("_due", "_reader", "_timeouts", "held_since")
 
-    def __init__(self, fields: Fields, limits: Limits, now: float) -> None:
-        self._reader: BodyReader = body_reader(fields, limits.http)  # type: ignore[assignment]
-        self._limits = limits
-        self._due = now + limits.body
+    def __init__(self, fields: Fields, limits: HttpLimits, timeouts: Timeouts, now: float) -> None:
+        self._reader: BodyReader = body_reader(fields, limits)  # type: ignore[assignment]
+        self._timeouts = timeouts
+        self._due = now + timeouts.body_timeout
         self.held_since: float | None = None
 
     @property
@@ -36,8 +36,8 @@ class BodyReceiver:
     def feed(self, data: bytes) -> bytes:
         """Take what was received; return what of it is body."""
         block = self._reader.feed(data)
-        if self._limits.min_rate:
-            self._due += len(block) / self._limits.min_rate
+        if self._timeouts.min_rate:
+            self._due += len(block) / self._timeouts.min_rate
         return block
 
     def hold(self, now: float) -> None:
@@ -57,11 +57,11 @@ class BodyReceiver:
         the rate on average is never too late, whatever its size; one that came fast has saved up CREDIT at most, which
         a client could use to hold its connection.
         """
-        limits = self._limits
+        timeouts = self._timeouts
         if self.held_since is not None:
-            return self.held_since + limits.run
-        silent = now + limits.body
-        if not limits.min_rate:
+            return self.held_since + timeouts.timeout
+        silent = now + timeouts.body_timeout
+        if not timeouts.min_rate:
             return silent
-        self._due = min(self._due, now + CREDIT * limits.body)
+        self._due = min(self._due, now + CREDIT * timeouts.body_timeout)
         return min(silent, self._due)

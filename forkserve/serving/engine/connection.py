@@ -88,7 +88,7 @@ class Connection:
         self.ends: tuple[Any, Any] | None = None
         """The addresses of both ends as an interface wants them, which fills this in when it first needs them."""
         self.phase = Phase.FIRST_BYTE
-        self.deadline = owner.now + owner.limits.header
+        self.deadline = owner.now + owner.timeouts.header_timeout
         self.events = READABLE
         self.exchange: Exchange | None = None
         self.interrupted: Exchange | None = None
@@ -166,7 +166,7 @@ class Connection:
                     # The limit is one on silence: what is sent moves it.
                     self.owner.moved = now = time.monotonic()
                     self.owner.counter.beat(now)
-                    self.deadline = now + self.owner.limits.run
+                    self.deadline = now + self.owner.timeouts.timeout
                 return True
             data = memoryview(data)[sent:]
         self._queue(data)
@@ -223,7 +223,7 @@ class Connection:
         """Read no more of the request's body until `release`: its reader is behind."""
         if self.body is not None:
             self.body.hold(self.owner.now)
-            self.deadline = self.owner.now + self.owner.limits.run
+            self.deadline = self.owner.now + self.owner.timeouts.timeout
         self.watch(self.events & ~READABLE)
 
     def release(self) -> None:
@@ -258,7 +258,7 @@ class Connection:
                 self.out = deque()
                 self.out_size = 0
                 self.watch(self.events | WRITABLE)
-                self.deadline = self.owner.now + self.owner.limits.write
+                self.deadline = self.owner.now + self.owner.timeouts.write_timeout
             self.out.append(data)
             self.out_size += len(data)
 
@@ -273,7 +273,7 @@ class Connection:
                 except OSError as error:
                     self.not_sent(error)
                     return False
-                self.deadline = self.owner.now + self.owner.limits.write
+                self.deadline = self.owner.now + self.owner.timeouts.write_timeout
                 self.out_size -= sent
                 if sent < size:
                     if type(data) is not FilePart:

@@ -2,7 +2,7 @@
 
 How a backend plugs in
 ----------------------
-`Driver(listenings, limits, service, runner, run)`, where
+`Driver(listenings, service, runner, run)`, where
 
 * each of `listenings` has a profile, which says in which shape header fields are wanted (`forkserve.serving.http`);
 * `service.exchange(conn, line, fields)` makes the object of one request (`Exchange` in `protocols.py`): it is given the
@@ -56,7 +56,7 @@ from forkserve.serving.engine.faults import Faults
 from forkserve.serving.engine.gate import cap_of
 from forkserve.serving.engine.http1 import Factory, Http1
 from forkserve.serving.engine.lifetime import counted
-from forkserve.serving.engine.limits import Limits
+from forkserve.serving.engine.limits import tick_of
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.memory import Memory
 from forkserve.serving.engine.native import epoll, poll
@@ -99,21 +99,22 @@ class Driver:
     def __init__(
         self,
         listenings: Sequence[Listening],
-        limits: Limits,
         service: Service,
         runner: Runner,
         run: Serving,
         queue: Callable[..., Any] = ready_queue,
     ) -> None:
         self.epoll = epoll()
-        self.limits = limits
+        self.http_limits = run.options.http.effective()
+        self.timeouts = run.options.timeouts.effective()
+        self.tick = tick_of(run.options.timeouts)
         self.lock = runner.lock
         self.handlers: dict[int, Callable[[], None]] = {}
         self.in_child: list[Callable[[], object]] = []
         """What is to be done in a process that the application forks."""
         self.moved = 0.0
         self.now = time.monotonic()
-        self.idle_deadline = self.now + limits.keep_alive
+        self.idle_deadline = self.now + self.timeouts.keep_alive
         self._next_sweep = self._swept = self.now
         self._todo: deque[Connection] = deque()
         self._runner = runner
@@ -195,8 +196,8 @@ class Driver:
             if now >= self._next_sweep:
                 self._next_sweep = self._upkeep.sweep(now, now - self._next_sweep)
                 self._swept = now
-            self.idle_deadline = now + self.limits.keep_alive
-            self._http1.run_deadline = now + self.limits.run
+            self.idle_deadline = now + self.timeouts.keep_alive
+            self._http1.run_deadline = now + self.timeouts.timeout
             queue.serve()
             if self._todo or policy.unsettled or (self.noted and now >= self._write_at):
                 self._end_turn()

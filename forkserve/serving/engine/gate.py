@@ -110,13 +110,13 @@ class Gate:
 
     def _idle(self, conn: Connection) -> float:
         """Return for how many seconds a connection has been without a request; 0 if it has one."""
-        limits, phase = self._loop.limits, conn.phase
+        timeouts, phase = self._loop.timeouts, conn.phase
         if conn.exchange is not None or conn.inbox:
             return 0.0
         if phase is Phase.IDLE:
-            return limits.keep_alive - (conn.deadline - self._loop.now)
-        if phase is Phase.FIRST_BYTE and limits.header != FOREVER:
-            return limits.header - (conn.deadline - self._loop.now)
+            return timeouts.keep_alive - (conn.deadline - self._loop.now)
+        if phase is Phase.FIRST_BYTE and timeouts.header_timeout != FOREVER:
+            return timeouts.header_timeout - (conn.deadline - self._loop.now)
         return 0.0
 
     def _tell(self, what: str) -> None:

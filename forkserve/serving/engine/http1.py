@@ -53,9 +53,10 @@ class Http1:
     ) -> None:
         self.exchange = exchange
         self.start = start
-        self.run_deadline = loop.now + loop.limits.run
+        self.run_deadline = loop.now + loop.timeouts.timeout
         self._loop = loop
-        self._limits = loop.limits
+        self._http_limits = loop.http_limits
+        self._timeouts = loop.timeouts
         self._connections = connections
         self._memory = memory
         self._runner = runner
@@ -119,7 +120,7 @@ class Http1:
             conn.reader = reader
             conn.listening.renew()
             conn.phase = HEAD
-            conn.deadline = self._loop.now + self._limits.header
+            conn.deadline = self._loop.now + self._timeouts.header_timeout
 
     def _begin_body(self, conn: Connection, fields: Fields) -> None:
         exchange = conn.exchange
@@ -127,7 +128,7 @@ class Http1:
         data, conn.inbox = conn.inbox, b""
         held = fields.expect_continue and exchange.holds
         length = fields.content_length
-        if length and length <= len(data) and length <= self._limits.http.max_body and not held:
+        if length and length <= len(data) and length <= self._http_limits.max_body and not held:
             # All of it has come with the head.
             conn.inbox = data[length:]
             exchange.body(data[:length])
@@ -136,7 +137,7 @@ class Http1:
             conn.deadline = self.run_deadline
             self.start(exchange)
             return
-        conn.body = BodyReceiver(fields, self._limits, self._loop.now)
+        conn.body = BodyReceiver(fields, self._http_limits, self._timeouts, self._loop.now)
         conn.phase = BODY
         conn.deadline = conn.body.deadline(self._loop.now)
         if held:

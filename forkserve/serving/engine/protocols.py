@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from forkserve.config.serving import HttpLimits, Timeouts
 from forkserve.serving.counted import RequestCounter
-from forkserve.serving.engine.limits import Limits
 
 __all__ = ["FINISHED", "Exchange", "EngineLoop", "ConnectionOwner", "Runner"]
 
@@ -115,7 +115,11 @@ class ConnectionOwner(Protocol):
     """Changes whenever a response that has begun goes on."""
     idle_deadline: float
     """The deadline of a connection that becomes idle in this turn."""
-    limits: Limits
+    http_limits: HttpLimits
+    timeouts: Timeouts
+    """Both effective: infinite where there is no limit."""
+    tick: float
+    """Seconds between two looks at deadlines."""
     lock: AbstractContextManager[Any]
     epoll: select.epoll
 

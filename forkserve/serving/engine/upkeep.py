@@ -125,14 +125,14 @@ class Upkeep:
         if now >= self._run.drain_deadline:
             self._acceptor.abandon()
             self._connections.lose_all()
-        return now + self._loop.limits.tick
+        return now + self._loop.tick
 
     def _excuse(self, late: float) -> None:
         """Move all deadlines by the time for which we did not look, stopped (SIGSTOP) or held by the application.
 
         What has come in it was not read, and what should have run may not have.
         """
-        if late > max(LATE, self._loop.limits.tick):
+        if late > max(LATE, self._loop.tick):
             for conn in self._connections.values():
                 conn.deadline += late
 
@@ -151,7 +151,7 @@ class Upkeep:
             return
         if conn.interrupted is not exchange and self._parts.runner.interrupt(exchange):
             conn.interrupted = exchange
-            conn.deadline = loop.now + min(loop.limits.run, GRACE)
+            conn.deadline = loop.now + min(loop.timeouts.timeout, GRACE)
             return
         log.error("a request cannot be ended; this worker leaves, for another to take its place:\n%s", all_stacks())
         conn.deadline = FOREVER
