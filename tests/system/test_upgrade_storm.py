@@ -1,0 +1,134 @@
+"""The master is replaced twenty times under load, and killed fifty times: nothing is lost, the next always binds."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forkserve.control.client import ControlClient
+from forkserve.errors import ControlError
+from forkserve.supervision.os.loop import LIMIT
+from tests.support.forkserving import descriptors, eventually, running
+from tests.support.load import Load
+from tests.support.serving import COMMAND
+
+pytestmark = pytest.mark.slow
+
+APP = """
+import time
+time.time()
+def app(environ, start):
+    start("200 OK", [("Content-Length", "5")])
+    return [b"hello"]
+"""
+WRITER = """
+import select
+number = 0
+while True:
+    print(number, flush=True)
+    number += 1
+    select.select((), (), (), 0.002)
+"""
+
+
+def config(port: int, watchers: int) -> str:
+    more = "".join(f"[watcher:w{number}]\ncmd = sleep 100000\nready_after = 0.05\n" for number in range(watchers))
+    return f"""
+[socket:web]
+host = 127.0.0.1
+port = {port}
+[watcher:web]
+cmd = {COMMAND} --fd $(circus.sockets.web) app:app
+use_sockets = True
+copy_env = True
+numprocesses = 2
+graceful_timeout = 10
+[watcher:writer]
+cmd = {sys.executable} -S writer.py
+stdout_stream.class = FileStream
+stdout_stream.filename = writer.log
+{more}"""
+
+
+@pytest.mark.timeout(600)
+def test_twenty_upgrades_under_load_with_reloads_a_stopped_child_and_a_hundred_watchers(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "writer.py").write_text(WRITER)
+    env = {LIMIT: "1"}  # a hundred starts on a busy machine are not what is looked at here
+    argv = ("--control", str(tmp_path / "ctl.sock"))
+    with running(*argv, cwd=tmp_path, config=config(0, 100), env=env) as server:
+        server.allow("the upgrade has failed")
+        found = server.expect(r"socket web: listening at http://(.*):(\d+)")
+        address = (found[1], int(found[2]))
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready", r"w99\[1\] pid \d+ started")
+        stopped = server.rewound().started("w7[1]")
+        os.kill(stopped, signal.SIGSTOP)
+        before = {each.pid for each in server.children()}
+        web = {server.rewound().started("web[1]"), server.started("web[2]")}
+        fds = descriptors(server.pid)
+        with Load(address, clients=4) as load:
+            for number in range(20):
+                with ControlClient(tmp_path / "ctl.sock", timeout=120) as client:
+                    reload = None
+                    if number % 4 == 3:
+                        command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", str(tmp_path / "ctl.sock")]
+                        reload = subprocess.Popen([*command, "reload", "web"], stdout=subprocess.PIPE, text=True)
+                        server.expect(r"web: replacing|web\[\d\] pid \d+ started")
+                    assert "upgraded" in client.call("upgrade")["message"]
+                    if reload is not None:
+                        with reload:
+                            assert reload.communicate(timeout=60)[0] == "web: 2 processes replaced\n"
+            with (
+                ControlClient(tmp_path / "ctl.sock", timeout=60) as client,
+                pytest.raises(ControlError, match="everything stays as it is"),
+            ):
+                client.call("upgrade", python="/bin/false")
+            load.more(50)
+        answered = load.answered
+        assert (load.lost, load.refused) == ([], 0), f"of {answered}"
+        eventually(lambda: before - {each.pid for each in server.children()} == web)
+        eventually(lambda: descriptors(server.pid) <= fds + 2)
+        os.kill(stopped, signal.SIGCONT)
+        print(f"{answered} requests answered, 0 lost; {len(before) - 2} processes kept", file=sys.__stdout__)
+    lines = (tmp_path / "writer.log").read_text().splitlines()
+    assert lines == [str(number) for number in range(len(lines))]
+
+
+@pytest.mark.timeout(600)
+def test_fifty_masters_are_killed_at_any_moment_and_the_next_always_binds(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "writer.py").write_text(WRITER)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "stack.ini").write_text(config(port, 1))
+    chance = random.Random(7)
+    for _ in range(50):
+        _lives_for_a_while(tmp_path, chance)
+
+
+def _lives_for_a_while(folder: Path, chance: random.Random) -> None:
+    """Start a master, and kill it at some moment: before or after it serves, or in the middle of an upgrade."""
+    text = folder / "log"
+    with text.open("w") as log:
+        command = [sys.executable, "-m", "forkserve", "--control", str(folder / "ctl.sock"), "-c", "stack.ini"]
+        master = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    eventually(lambda: "listening at" in text.read_text() or master.poll() is not None, timeout=60)
+    assert master.poll() is None, text.read_text()
+    if chance.random() < 0.5:
+        eventually(lambda: "is ready" in text.read_text(), timeout=60)
+        if chance.random() < 0.5:
+            master.send_signal(signal.SIGUSR2)
+            eventually(lambda: "upgrading to" in text.read_text(), timeout=60)
+    try:
+        master.wait(chance.random() * 0.8)
+    except subprocess.TimeoutExpired:
+        master.kill()
+    assert master.wait(20) == -signal.SIGKILL
