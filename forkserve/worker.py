@@ -255,6 +255,8 @@ class Worker:
         self.handlers.remove()
         for each in (*self.handed, *self.listeners):
             each.close()
+        if self.run_ is not None:
+            self.run_.close()
         self.is_retired = True
         self.run_, self.seat, self.handed, self.listeners = None, None, [], ()
         log.info("%s: drained, becoming the zygote", self.name)

@@ -130,6 +130,11 @@ class Run:
         """Called when so many requests were served that this process can be a zygote."""
         self.drain_fd, self._drain_end = os.pipe()
 
+    def close(self) -> None:
+        """Give up its descriptors, in a process that goes on without serving."""
+        os.close(self.drain_fd)
+        os.close(self._drain_end)
+
     def ready(self) -> None:
         """Say that connections are accepted now; the second call does nothing."""
         if not self.is_ready:
