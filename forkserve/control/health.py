@@ -37,7 +37,7 @@ def _waits(view: WatcherView) -> str:
         return f"{view.name}: drained, accepts nothing"
     if view.state is WatcherState.STOPPED or not view.numprocesses:
         return ""
-    if any(process.state is ProcessState.READY for process in view.processes):
+    if any(process.state is ProcessState.READY for process in view.workers):
         return ""
     reason = next((slot.reason for slot in view.slots if slot.reason), "")
     return f"{view.name}: no process is ready" + (f" ({reason})" if reason else "")

@@ -35,6 +35,7 @@ from forkserve.control.stream import KEPT
 from forkserve.control.usage import Usage
 from forkserve.control.verbs import VERBS
 from forkserve.errors import UnknownNameError
+from forkserve.supervision.lifecycle import ProcessState
 from forkserve.supervision.snapshot import ProcessView, WatcherView
 from forkserve.supervision.stacks import StacksOf, StacksRequest, processes_named
 from forkserve.unix.listeners import BoundListener
@@ -76,8 +77,8 @@ def numwatchers(context: Context, _asked: Nothing) -> int:
 def numprocesses(context: Context, asked: Selected) -> int:
     supervisor = context.master.supervisor
     if asked.watcher is not None:
-        return supervisor.queue(asked.watcher).watcher.processes.serving
-    return sum(watcher.processes.serving for watcher in supervisor.watchers)
+        return len(supervisor.queue(asked.watcher).watcher.processes.workers)
+    return sum(len(watcher.processes.workers) for watcher in supervisor.watchers)
 
 
 def status(context: Context, asked: Selected) -> Steps:
@@ -124,7 +125,7 @@ def _report(view: WatcherView, processes: list[ProcessReport]) -> WatcherReport:
         numprocesses=view.numprocesses,
         restarts=view.restarts,
         command=" ".join(filter(None, (view.options.cmd, view.options.args))),
-        reason=next((slot.reason for slot in view.slots if slot.reason), "") if not view.processes else "",
+        reason=next((slot.reason for slot in view.slots if slot.reason), "") if not view.workers else "",
         processes=processes,
         generation=view.generation,
         slots=[SlotReport(each.wid, each.state.value, each.reason, each.retry_in) for each in view.slots],
@@ -138,7 +139,7 @@ def _process(process: ProcessView, usages: Usages, *, closely: bool) -> ProcessR
         name=process.name,
         wid=process.wid,
         pid=process.pid,
-        state=process.state.name.lower(),
+        state=_state(process),
         uptime=round(process.uptime, 3),
         generation=process.generation,
         cpu=usage.cpu if usage else None,
@@ -147,9 +148,15 @@ def _process(process: ProcessView, usages: Usages, *, closely: bool) -> ProcessR
         fds=usage.fds if usage and closely else None,
         children=len(usage.children) if usage and closely and usage.children is not None else None,
         status=process.status,
+        zygote=process.is_zygote,
         pss=usage.pss if usage and closely else None,
         usage=_usage(usage) if usage and closely else None,
     )
+
+
+def _state(process: ProcessView) -> str:
+    """Return what a process is doing; "zygote" is ready to fork, and serves nobody."""
+    return "zygote" if process.is_zygote and process.state is ProcessState.READY else process.state.name.lower()
 
 
 def _usage(usage: Usage) -> UsageReport:

@@ -112,15 +112,15 @@ def _resize(context: Context, name: str, change: int) -> Completion:
 def signal(context: Context, asked: SignalTo) -> Done:
     signum = _signal(asked.signal)
     watcher = context.master.supervisor.queue(asked.watcher).watcher
-    chosen = [each for each in watcher.processes if asked.pid in (None, each.pid) and asked.wid in (None, each.wid)]
-    # a zygote is no worker: only who names it means it
+    # a zygote is no worker: it is meant only where it is named
     named = asked.pid is not None or asked.wid is not None
-    chosen = [each for each in chosen if each.is_alive and (named or not each.is_zygote)]
+    chosen = [each for each in (watcher.processes if named else watcher.processes.workers) if each.is_alive]
+    chosen = [each for each in chosen if asked.pid in (None, each.pid) and asked.wid in (None, each.wid)]
     if not chosen:
         raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
     if not (asked.children or asked.recursive or asked.childpid is not None):
         count = watcher.signal(signum, only=lambda each: each in chosen)
-        return Done(True, f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes)}")
+        return Done(True, f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes.workers)}")
     return Done(True, _signal_below(watcher, chosen, signum, asked))
 
 
@@ -150,7 +150,8 @@ def _descendants(pid: int, *, deep: bool) -> list[int]:
 
 def kill(context: Context, asked: Killing) -> Completion:
     watcher = context.master.supervisor.queue(asked.watcher).watcher
-    pids = watcher.processes.pids if asked.pid is None else watcher.processes.pids & {asked.pid}
+    named = watcher.processes.workers if asked.pid is None else watcher.processes
+    pids = {each.pid for each in named if each.is_alive and asked.pid in (None, each.pid)}
     if not pids:
         raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
     signum = None if asked.signum is None else _signal(asked.signum)

@@ -174,7 +174,7 @@ def differences(wanted: Plan) -> list[Event]:
 
 def _serves(watcher: Watcher) -> bool:
     """Tell whether a watcher has something to lose: a process that is ready, or that starts where none has failed."""
-    if any(process.is_ready for process in watcher.processes):
+    if any(process.is_ready for process in watcher.processes.workers):
         return True
     slots = watcher.slots.values()
     return any(slot.occupant is not None for slot in slots) and not any(slot.tally.failed for slot in slots)

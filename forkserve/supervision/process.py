@@ -178,6 +178,7 @@ class Process:
             generation=self.generation,
             restarts=restarts,
             status=self.status,
+            is_zygote=self.is_zygote,
         )
 
 

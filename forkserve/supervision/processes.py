@@ -93,9 +93,9 @@ class Processes:
         return len(self.by_number)
 
     @property
-    def serving(self) -> int:
-        """How many there are without zygotes, which serve nobody."""
-        return sum(not process.is_zygote for process in self.by_number.values())
+    def workers(self) -> tuple[Process, ...]:
+        """All but the zygotes, oldest first: these are what is counted, measured against limits and signalled."""
+        return tuple(each for each in self if not each.is_zygote)
 
     @property
     def pids(self) -> frozenset[int]:

@@ -43,7 +43,10 @@ class WatcherState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessView:
-    """One pid. `uptime` in seconds; `generation` counts the reloads of its watcher; `restarts` those of its slot."""
+    """One pid. `uptime` in seconds; `generation` counts the reloads of its watcher; `restarts` those of its slot.
+
+    One with `is_zygote` serves nobody, and is no process of those that a watcher is to have.
+    """
 
     name: str
     wid: int
@@ -54,6 +57,7 @@ class ProcessView:
     restarts: int
     status: str
     """What the process last said of itself by STATUS=, or an empty text."""
+    is_zygote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,11 @@ class WatcherView:
     options: WatcherOptions
     doing: str = ""
     """How far a job is that goes on."""
+
+    @property
+    def workers(self) -> tuple[ProcessView, ...]:
+        """The processes without the zygotes."""
+        return tuple(each for each in self.processes if not each.is_zygote)
 
 
 NOTHING_COMPARED = (GenerationFigures(generation=0, at=0.0), GenerationFigures(generation=0, at=0.0))

@@ -43,6 +43,9 @@ class StackReader:
 
     def ask(self, process: Process, then: Callable[[str], None]) -> None:
         """Call `then` once with the stacks, or with a line that says why there are none; at once, or when they came."""
+        if process.is_zygote:
+            then("(a zygote tells no stacks: its signals stay as the workers that it forks find them)")
+            return
         condition = condition_of(process.pid)
         reading = self._board.page(process.record) if process.record >= 0 else None
         if reading is None or reading.stacks < 0 or condition is None or not condition.catches(STACKS_SIGNAL):

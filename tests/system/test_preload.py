@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 from tests.support.load import Load
-from tests.support.serving import COMMAND, PATIENCE
+from tests.support.serving import PATIENCE
 
 SLOW = pytest.mark.slow
 
@@ -92,6 +93,11 @@ def ready(server: Forkserve, count: int) -> None:
         server.expect(r"web\[\d+\] pid \d+ is ready")
 
 
+def ctl(folder: Path, *argv: str) -> str:
+    command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "ctl.sock", *argv]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=True).stdout
+
+
 def zygote_of(server: Forkserve) -> int:
     return int(server.rewound().expect(r"web zygote pid (\d+) started")[1])
 
@@ -123,19 +129,6 @@ async def app(scope, receive, send):
         ready(server, 2)
         zygote = zygote_of(server)
         assert {said["imported_by"] for said in workers(server, 2).values()} == {zygote}
-
-
-def test_a_zygote_is_shown_and_not_counted(folder: Path) -> None:
-    with running("--control", str(folder / "c.sock"), cwd=folder, config=stack()) as server:
-        ready(server, 2)
-
-        def ask_ctl(*words: str) -> str:
-            command = [str(Path(COMMAND).parent / "forkservectl"), "--socket", str(folder / "c.sock"), *words]
-            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
-
-        assert str(zygote_of(server)) in ask_ctl("status")
-        assert ask_ctl("numprocesses", "web").strip() == "2"
-        assert "sent to 2 of " in ask_ctl("signal", "web", "USR1")
 
 
 @SLOW
@@ -218,6 +211,23 @@ def test_a_reload_takes_a_new_zygote_and_ends_the_old_one(folder: Path) -> None:
         assert {said["version"] for said in after.values()} == {2222}
         assert first not in {said["imported_by"] for said in after.values()}
         eventually(lambda: len(server.children()) == 3)
+
+
+def test_the_zygote_is_shown_and_not_counted(folder: Path) -> None:
+    with running("--control", "ctl.sock", cwd=folder, config=stack()) as server:
+        ready(server, 2)
+        (web,) = json.loads(ctl(folder, "status", "--json"))
+        assert [(each["wid"], each["state"], each.get("zygote", False)) for each in web["processes"]] == [
+            (0, "zygote", True), (1, "ready", False), (2, "ready", False),
+        ]  # fmt: skip
+        assert ctl(folder, "numprocesses", "web").strip() == "2"
+        assert ctl(folder, "numprocesses").strip() == "2"
+        assert ctl(folder, "signal", "web", "USR1").strip() == "web: SIGUSR1 sent to 2 of 2"
+        assert "a zygote tells no stacks" in ctl(folder, "stacks", "web[0]")
+        zygote = zygote_of(server)
+        ctl(folder, "kill", "web")
+        ready(server, 2)
+        assert zygote_of(server) == zygote
 
 
 BROKEN = {

@@ -69,5 +69,7 @@ def test_progress_is_told_as_long_as_something_is_under_way() -> None:
     assert summary(watcher(process(1), process(2))) == ""
     reload = watcher(process(1), process(2), process(1, "spawning", 2), generation=2)
     assert summary(reload) == "0 of 2 ready, 1 starting, 2 old still serving"
+    with_zygote = watcher(process(0, "zygote", 1, zygote=True), *reload["processes"], generation=2)
+    assert summary(with_zygote) == summary(reload)
     stop = watcher(process(1, "draining"), slots=(slot(2, "backoff", "x", 1.0),))
     assert summary(stop) == "0 of 2 ready, 1 stopping, 1 waiting for another try"

@@ -40,7 +40,7 @@ def all_stacks(here: FrameType | None = None) -> str:
 
 
 def _told(name: str, frame: FrameType) -> str:
-    return f"{name}:\n{''.join(traceback.format_stack(frame)).rstrip()}"
+    return f"{name}:\n{''.join(traceback.format_stack(frame)).rstrip() or '  (runs no Python)'}"
 
 
 def _found(kind: type) -> Iterator[Any]:

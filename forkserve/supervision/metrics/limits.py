@@ -95,7 +95,7 @@ class LimitsKeeper:
             queue.submit(Resize(wanted))
 
     def _weigh(self, watcher: Watcher, now: float) -> None:
-        processes = {each.number: each for each in watcher.processes if each.is_ready}
+        processes = {each.number: each for each in watcher.processes.workers if each.is_ready}
         footprints = [self._footprint(each) for each in processes.values()]
         found = heaviest_over(footprints, memory_limits(watcher))
         if found is None:

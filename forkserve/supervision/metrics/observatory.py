@@ -156,7 +156,7 @@ class Observatory:
 
     def figures_of(self, watcher: Watcher, generation: int) -> GenerationFigures:
         """Return a picture of one generation of a watcher, as it is now."""
-        processes = [each for each in watcher.processes if each.generation == generation]
+        processes = [each for each in watcher.processes.workers if each.generation == generation]
         for process in processes:
             watcher.processes.count(process)
         known = [self.pss[each.pid] for each in processes if each.pid in self.pss]

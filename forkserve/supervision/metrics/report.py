@@ -130,7 +130,7 @@ def _add_samples(made: Mapping[str, MetricFamily], watcher: Watcher, observatory
 
 def _add_processes(made: Mapping[str, MetricFamily], view: WatcherView) -> None:
     counts = dict.fromkeys(STATES, 0)
-    for process in view.processes:
+    for process in view.workers:
         if process.state in _PROCESS_STATES:
             counts[_PROCESS_STATES[process.state]] += 1
     for slot in view.slots:
