@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from forkserve.backends.registry import find, state_of
@@ -22,7 +23,8 @@ from forkserve.config.placeholders import expand, names_in
 from forkserve.config.serving import ServingOptions
 from forkserve.config.system import find_program
 from forkserve.config.values import is_file, words
-from forkserve.errors import ForkserveError, UsageError
+from forkserve.config.virtualenv import read_virtualenv
+from forkserve.errors import ConfigError, ForkserveError, UsageError
 from forkserve.serving.application.presence import fault_of
 from forkserve.serving.engine.access import require_format
 from forkserve.serving.engine.tls import tls_context
@@ -45,7 +47,7 @@ def _faults(watcher: WatcherOptions, environ: Mapping[str, str]) -> list[str]:
     if line is None:
         return []
     program, argv = line
-    env = {**(environ if watcher.copy_env else {}), **watcher.env}
+    env = _environment(watcher, environ)
     try:
         order, faults = read_worker_line(argv, env)
     except UsageError as error:
@@ -58,6 +60,14 @@ def _faults(watcher: WatcherOptions, environ: Mapping[str, str]) -> list[str]:
     ours = order.options.process.python is None and _is_ours(find_program(program, path))
     found = _worker_faults(order.options, watcher, env, ours=ours)
     return faults + [as_typed(fault, flags_of(order.options)) for fault in found]
+
+
+def _environment(watcher: WatcherOptions, environ: Mapping[str, str]) -> dict[str, str]:
+    env = {**(environ if watcher.copy_env else {}), **watcher.env}
+    if watcher.virtualenv is not None:
+        with suppress(ConfigError):  # noted already, where the program is looked for
+            env |= read_virtualenv(os.path.abspath(watcher.virtualenv), watcher.virtualenv_py_ver).variables(env)
+    return env
 
 
 def _worker_line(watcher: WatcherOptions) -> tuple[str, list[str]] | None:

@@ -175,6 +175,8 @@ def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
         place.error("watchdog", "forkserve-worker does not say WATCHDOG=1; its own --timeout ends what is stuck")
     if watcher.copy_path and not watcher.copy_env:
         place.warning("copy_path", "needs copy_env, ignored")
+    if watcher.virtualenv_py_ver and not watcher.virtualenv:
+        place.warning("virtualenv_py_ver", "needs virtualenv, ignored")
     if watcher.shell_args and not watcher.shell:
         place.warning("shell_args", "needs shell, ignored")
     if watcher.backoff > watcher.backoff_max:

@@ -30,8 +30,6 @@ MASTER = {
 
 WATCHER = {
     "on_demand": "not served yet, the watcher starts at once",
-    "virtualenv": "not served yet, ignored; set PATH in an env section, or name the program in the environment's bin",
-    "virtualenv_py_ver": _NOT_YET,
     "check_flapping": _NEVER,
     "env": "has no effect here; use a section [env:NAME]",
 }

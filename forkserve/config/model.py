@@ -239,6 +239,18 @@ class WatcherOptions:
         False, "Start from the master's environment; else only the env sections count.", parse=boolean
     )
     copy_path: bool = option(False, "Hand the master's sys.path on as PYTHONPATH; needs copy_env.", parse=boolean)
+    virtualenv: str | None = option(
+        None,
+        "Python environment whose bin comes first on PATH, and whose packages are on PYTHONPATH.",
+        parse=optional(text),
+        metavar="DIR",
+    )
+    virtualenv_py_ver: str | None = option(
+        None,
+        "Version of the virtualenv's Python, such as 3.13, where it has several.",
+        parse=optional(text),
+        metavar="X.Y",
+    )
     numprocesses: int = option(
         1,
         "Processes to keep running; `auto` is one per usable CPU, as memory allows.",

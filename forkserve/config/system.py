@@ -19,8 +19,11 @@ from forkserve.config.address import parse_address
 from forkserve.config.document import Findings
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin
-from forkserve.config.placeholders import names_in
+from forkserve.config.placeholders import names_in, unset_text
+from forkserve.config.preloading import WORKER
 from forkserve.config.values import is_file, words
+from forkserve.config.virtualenv import Virtualenv, read_virtualenv
+from forkserve.errors import ConfigError
 from forkserve.suggest import nearest
 
 __all__ = ["find_program", "verify"]
@@ -159,20 +162,44 @@ class _Verifier:
 
     def _program(self, watcher: WatcherOptions, environ: Mapping[str, str]) -> None:
         """Note a program that is not found where it will be looked for."""
+        path = self._path(watcher, environ)
         program = watcher.executable or _first_word(watcher.cmd)
-        if watcher.shell or names_in(program) or program == "/":
+        if path is None or watcher.shell or names_in(program) or program == "/":
             return
         if "/" in program:
             self._program_at(program, watcher.working_dir)
             return
-        inherited = environ.get("PATH") if watcher.copy_env else None
-        path = watcher.env.get("PATH", inherited or os.defpath)
         found = find_program(program, path)
         if found is not None:
             self._interpreter_of(Path(found))
         else:
             cure = "" if watcher.copy_env else "; copy_env is off, so set PATH in an env section or copy_env = True"
             self._note(self.findings.failure, "cmd", f"{program!r} is not found on the PATH{cure}")
+
+    def _path(self, watcher: WatcherOptions, environ: Mapping[str, str]) -> str | None:
+        """Return the PATH of a watcher's processes; None, and why, when its virtualenv leaves it unknown."""
+        env = {**(environ if watcher.copy_env else {}), **watcher.env}
+        if watcher.virtualenv is not None:
+            if unset_text(watcher.virtualenv):  # noted when it was read
+                return None
+            try:
+                found = read_virtualenv(os.path.abspath(watcher.virtualenv), watcher.virtualenv_py_ver)
+            except ConfigError as error:
+                self._note(self.findings.failure, "virtualenv", str(error))
+                return None
+            env |= found.variables(env)
+            self._other_python(watcher, found, env["PATH"])
+        return env.get("PATH", os.defpath)
+
+    def _other_python(self, watcher: WatcherOptions, found: Virtualenv, path: str) -> None:
+        """Warn of a program beside our Python that is to import what was installed for another version."""
+        program, ours = _first_word(watcher.cmd), "{}.{}".format(*sys.version_info[:2])
+        if os.path.basename(program) != WORKER or "--python" in watcher.cmd or found.version == ours:
+            return
+        file = program if "/" in program else find_program(program, path)
+        if file is not None and os.path.dirname(os.path.abspath(file)) == os.path.dirname(sys.executable):
+            message = f"{program} runs under Python {ours}, with packages of Python {found.version}: install forkserve"
+            self._note(self.findings.warning, "virtualenv", f"{message} into {watcher.virtualenv} as well")
 
     def _program_at(self, program: str, working_dir: str | None) -> None:
         if working_dir and names_in(working_dir):

@@ -29,9 +29,11 @@ from forkserve.config.options import options_of
 from forkserve.config.placeholders import env_values, expand, sockets_for
 from forkserve.config.preloading import command_words, is_preloaded, reforks, worker_arguments
 from forkserve.config.values import words
+from forkserve.config.virtualenv import read_virtualenv
 from forkserve.errors import ConfigError
 from forkserve.supervision.fdstore import StoredFd
 from forkserve.supervision.os.spawn import FIRST_SOCKET, SpawnSpec
+from forkserve.unix.home import typed
 from forkserve.unix.privileges import Credentials, resolve
 from forkserve.unix.scoreboard import RecordHandle
 
@@ -162,9 +164,14 @@ class ProcessTemplate:
         outputs: Outputs,
         given: Handover = _NOTHING,
     ) -> SpawnSpec:
-        """Return how to start the process of one slot; raises ConfigError when its words cannot be split."""
+        """Return how to start the process of one slot.
+
+        Raises ConfigError when its words cannot be split, or its virtualenv is none.
+        """
         options, place = self.options, given.place
         env = self._environment(wid)
+        if options.virtualenv is not None:  # read at each start, since a deploy may replace it
+            env |= self._virtualenv(options.virtualenv, env)
         if given.notify_address is not None:
             env["NOTIFY_SOCKET"] = given.notify_address
         if options.watchdog > 0:
@@ -247,6 +254,13 @@ class ProcessTemplate:
         if options.refork_after:
             env[REFORK_AFTER] = str(options.refork_after)
         return env
+
+    def _virtualenv(self, folder: str, env: Mapping[str, str]) -> dict[str, str]:
+        try:
+            found = read_virtualenv(typed(folder, self.inherited), self.options.virtualenv_py_ver)
+        except ConfigError as error:
+            raise ConfigError(f"virtualenv: {error}") from None
+        return found.variables(env)
 
     def _values(self, wid: int, env: Mapping[str, str]) -> dict[str, str]:
         options = self.options
