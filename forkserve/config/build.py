@@ -17,6 +17,7 @@ from forkserve.config import later
 from forkserve.config.consistency import check_consistency
 from forkserve.config.document import Findings, Kind, Section, Value, merge
 from forkserve.config.environment import environment_of, global_environment
+from forkserve.config.foreign import FOREIGN
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin, options_of
 from forkserve.config.placeholders import env_values, expand, unset_text
@@ -29,7 +30,6 @@ __all__ = ["build", "expanded", "read_socket", "read_watcher"]
 _TABLES = ("stdout_stream", "stderr_stream", "hooks")
 _NAMED = ("watcher", "socket", "plugin")
 _KINDS = ("circus", "env", *_NAMED)
-_SUPERVISORD = "this is a section of supervisord; here it is [watcher:NAME], with cmd in place of command"
 # a socket's name stands in placeholders and in LISTEN_FDNAMES; a watcher's in paths of the control interface
 _NAMES = {"socket": re.compile(r"[\w.-]+"), "watcher": re.compile(r"[^\s/]([^/\x00-\x1f]*[^\s/])?")}
 
@@ -95,9 +95,11 @@ class _Builder:
         for section in self.sections:
             if section.kind == "plugin":
                 self.findings.warning(section.origin, "plugins are not served yet, ignored", label=section.label)
-            elif section.kind == "program":
-                note = self.findings.warning if self._of_kind("watcher") else self.findings.error
-                note(section.origin, _SUPERVISORD, label=section.label)
+            elif section.kind in FOREIGN:
+                foreign = FOREIGN[section.kind]
+                is_error = foreign.runs and not self._of_kind("watcher")
+                note = self.findings.error if is_error else self.findings.warning
+                note(section.origin, foreign.advice, label=section.label)
             elif not _is_known(section):
                 advice = nearest(section.kind, _KINDS)
                 self.findings.warning(section.origin, f"unknown section, ignored{advice}", label=section.label)

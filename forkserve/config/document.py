@@ -60,7 +60,7 @@ class Section:
 
 
 class Findings:
-    """Collects what is wrong in one reading, so that all of it is reported at once.
+    """Collects what is wrong in one reading, so that all of it is reported at once, and each thing once.
 
     `judging` counts as errors what makes one watcher fail and leaves the others alone: `forkserve check` asks for it.
     """
@@ -78,7 +78,8 @@ class Findings:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is ignored or odd, file by file and line by line."""
-        return _in_order(self._warnings)
+        errors = {text for _, text in self._errors}
+        return tuple(text for text in _in_order(self._warnings) if text not in errors)
 
     def error(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
         """Note a mistake; the configuration cannot be used."""
@@ -105,7 +106,7 @@ class Findings:
 def _in_order(notes: list[tuple[Origin, str]]) -> tuple[str, ...]:
     sources = list(dict.fromkeys(origin.source for origin, _ in notes))
     ordered = sorted(notes, key=lambda note: (sources.index(note[0].source), note[0].line or 0))
-    return tuple(text for _, text in ordered)
+    return tuple(dict.fromkeys(text for _, text in ordered))
 
 
 def _line(origin: Origin, message: str, *, label: str, key: str) -> str:

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from forkserve.config.build import build, expanded
 from forkserve.config.document import Findings, Section
+from forkserve.config.foreign import FOREIGN
 from forkserve.config.ini import read_ini
 from forkserve.config.model import Config
 from forkserve.config.options import Origin
@@ -116,8 +117,8 @@ def load(
 
 
 def _note_nothing_to_run(sections: Sequence[Section], shown: str, findings: Findings) -> None:
-    """An empty file is more likely half written than meant; one of supervisord's is told so where it is judged."""
-    if findings.errors or any(each.kind == "program" for each in sections):
+    """An empty file is more likely half written than meant; another program's is told so where it is judged."""
+    if findings.errors or any(each.kind in FOREIGN and FOREIGN[each.kind].runs for each in sections):
         return
     findings.error(Origin(shown), "no watcher, nothing to run: a section [watcher:NAME] with a cmd is needed")
 

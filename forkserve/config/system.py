@@ -99,7 +99,7 @@ class _Verifier:
 
     def folder_of(self, key: str, path: str) -> None:
         folder = Path(path).parent
-        if not folder.is_dir():
+        if not self._is_unset(key, path) and not folder.is_dir():
             self._error(key, f"no such directory: {folder}")
 
     def _endpoints(self, master: MasterOptions) -> None:
@@ -129,7 +129,7 @@ class _Verifier:
 
     def _identity(self, watcher: WatcherOptions) -> None:
         """Only root becomes another user; anybody may name himself."""
-        if os.geteuid() == 0 or watcher.uid is None:
+        if os.geteuid() == 0 or watcher.uid is None or unset_text(watcher.uid):
             return
         if watcher.uid not in (_account_name(os.geteuid()), str(os.geteuid())):
             self._error(
@@ -153,7 +153,7 @@ class _Verifier:
     def _account(
         self, key: str, name: str | None, *, what: str, find: Callable[[str], Any], names: Callable[[], Iterable[str]]
     ) -> None:
-        if name is None or name.isdecimal():
+        if name is None or name.isdecimal() or self._is_unset(key, name):
             return
         try:
             find(name)
@@ -224,6 +224,13 @@ class _Verifier:
         if words and not os.path.exists(words[0]):
             named = os.fsdecode(words[0])
             self._note(self.findings.failure, "cmd", f"{script} names an interpreter that does not exist: {named}")
+
+    def _is_unset(self, key: str, text: str) -> bool:
+        """Tell whether a variable is missing in a text that cannot do without, and note that alone."""
+        unset = unset_text(text)
+        if unset:
+            self._error(key, unset)
+        return bool(unset)
 
     def _error(self, key: str, message: str) -> None:
         self._note(self.findings.error, key, message)

@@ -36,6 +36,8 @@ __all__ = [
     "plan_change",
     "put_back",
     "summary",
+    "target_given",
+    "target_left",
 ]
 
 
@@ -212,19 +214,42 @@ def change_watcher(
     return all_of(completions, "") if completions else None
 
 
-def put_back(supervisor: Supervisor, undo: Undo, *, has_failed: bool) -> Completion | None:
-    """Give a watcher its old options and processes; one that `has_failed` has put its own processes back."""
+def target_given(undo: Undo, command: ProcessTemplate) -> int:
+    """Return how many processes a change gives a watcher: as many as it had, unless the configuration says another."""
+    before, after = undo.command.options, command.options
+    if before.numprocesses != after.numprocesses:
+        return after.numprocesses
+    return min(undo.target, 1) if after.singleton else undo.target
+
+
+def target_left(watcher: Watcher, undo: Undo, given: int, *, back: bool) -> int:
+    """Return how many processes a watcher keeps after a change, or with `back` after one that is taken back.
+
+    A number that is neither that of before nor the one that the change has `given` was asked for by somebody meanwhile,
+    and stays.
+    """
+    if watcher.target not in (undo.target, given):
+        return watcher.target
+    return undo.target if back else given
+
+
+def put_back(supervisor: Supervisor, undo: Undo, given: int, *, has_failed: bool) -> Completion | None:
+    """Give a watcher its old options and processes; one that `has_failed` has put its own processes back.
+
+    `given` is the number of processes that the change has given it.
+    """
     if undo.removed:
         queue = supervisor.add(undo.command)
         queue.watcher.target = undo.target
         return queue.submit(Start()) if undo.up and not queue.watcher.up else None
     queue = supervisor.queue(undo.name)
     watcher = queue.watcher
+    target = target_left(watcher, undo, given, back=True)
     # one that has failed has put its processes back itself, if it could
     if undo.replaced and watcher.up and (not has_failed or _is_mixed(watcher)):
-        return queue.submit(Reload(offer=watcher.offer(undo.command), target=undo.target))
+        return queue.submit(Reload(offer=watcher.offer(undo.command), target=target))
     watcher.adopt(undo.command)
-    return queue.submit(Resize(undo.target)) if watcher.target != undo.target else None
+    return queue.submit(Resize(target)) if watcher.target != target else None
 
 
 def _is_mixed(watcher: Watcher) -> bool:

@@ -29,12 +29,15 @@ from forkserve.supervision.configchange import (
     ChangePhase,
     ChangeProgress,
     ConfigChange,
+    Undo,
     change_watcher,
     differences,
     insist,
     plan_change,
     put_back,
     summary,
+    target_given,
+    target_left,
 )
 from forkserve.supervision.events import ConfigRead, ConfigRefused, ReloadTakenBack, RestartNeeded, SocketBound, Warned
 from forkserve.supervision.jobqueue import Superseded
@@ -284,9 +287,8 @@ class Reloader:
         """Have a watcher that has failed without a veto run its new command, by its own rules."""
         before, command = change.before(name), self.progress.commands[name.lower()]
         if before is not None and before.replaced:
-            wanted = command.options.numprocesses
-            is_resized = before.command.options.numprocesses != wanted
-            insist(self._supervisor.queue(name), command, wanted if is_resized else before.target)
+            queue = self._supervisor.queue(name)
+            insist(queue, command, target_left(queue.watcher, before, target_given(before, command), back=False))
 
     def _was_stopped(self, name: str) -> bool:
         """Tell whether somebody has stopped a watcher meanwhile, which is no failure; it gets the new options."""
@@ -327,11 +329,16 @@ class Reloader:
         for name in change.added:
             self.progress.tickets[name] = supervisor.remove(name)
         for undo in change.undo:
-            found = put_back(supervisor, undo, has_failed=undo.name in failed)
+            found = put_back(supervisor, undo, self._given(undo), has_failed=undo.name in failed)
             if found is not None:
                 self.progress.tickets[undo.name] = found
         supervisor.arrange([options.name for options in change.old.watchers])
         self.retirement.seal(self._loop.now())
+
+    def _given(self, undo: Undo) -> int:
+        """Return how many processes the change has given a watcher; one that it removes has as many as before."""
+        command = self.progress.commands.get(undo.name.lower())
+        return undo.target if command is None else target_given(undo, command)
 
     def _insist(self) -> None:
         """Stop and start those whose processes could not be replaced by those of before."""
@@ -342,7 +349,8 @@ class Reloader:
             if undo.removed or ticket is None or ticket.error is None:
                 continue
             self.progress.why = f"{self.progress.why}\n{ticket.error}"
-            stopped = insist(self._supervisor.queue(undo.name), undo.command, undo.target)
+            queue = self._supervisor.queue(undo.name)
+            stopped = insist(queue, undo.command, target_left(queue.watcher, undo, self._given(undo), back=True))
             if stopped is not None:
                 self.progress.tickets[undo.name] = stopped
 

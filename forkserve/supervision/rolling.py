@@ -116,6 +116,9 @@ def _rehearsed(job: Reload, seen: WatcherSnapshot) -> Advance:
 def _stopped_first(job: Reload, seen: WatcherSnapshot) -> Advance:
     if not seen.is_gone:
         return Advance(job)
+    # somebody has asked for another number meanwhile; of a singleton to be there is one at most
+    if seen.target != job.target_before and (job.target or 0) > 1:
+        job = replace(job, target=None)
     going_on = replace(job, phase=JobPhase.STARTING, failures=seen.failures)
     return Advance(going_on, (OpenGeneration(job.offer), *_new_target(job), Up()))
 
@@ -124,11 +127,13 @@ def _started_after(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.failures <= job.failures:
         return running(job, seen)
     back = replace(job, phase=JobPhase.BACK_STOPPING, reason=seen.last_failure)
-    return Advance(back, (*_back(job), TakeDown()))
+    return Advance(back, (*_back(job, seen), TakeDown()))
 
 
-def _back(job: Reload) -> tuple[JobEffect, ...]:
-    target: tuple[JobEffect, ...] = () if job.target is None else (SetTarget(job.target_before),)
+def _back(job: Reload, seen: WatcherSnapshot) -> tuple[JobEffect, ...]:
+    """Return the effects of going back; a number of processes that somebody has asked for meanwhile stays."""
+    is_ours = job.target is not None and seen.target - job.extra == job.target
+    target: tuple[JobEffect, ...] = (SetTarget(job.target_before),) if is_ours else ()
     return (PutBack(job.before), *target)
 
 
@@ -136,7 +141,7 @@ def _turn_round(job: Reload, seen: WatcherSnapshot, reason: str) -> Advance:
     kept = sum(slot.generation not in (0, seen.generation) for slot in seen.slots)
     back = replace(job, phase=JobPhase.BACK_ROLLING, reason=reason, failures=seen.failures, kept=kept, extra=0)
     fewer = (SetTarget(seen.target - job.extra),) if job.extra else ()
-    return Advance(back, (*_back(job), *fewer, Revive()))
+    return Advance(back, (*fewer, *_back(job, seen), Revive()))
 
 
 def _roll(job: Reload, seen: WatcherSnapshot) -> Advance:

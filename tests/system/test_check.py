@@ -157,6 +157,13 @@ def test_an_application_is_looked_for_where_its_worker_starts(folder: Path) -> N
             "cmd = bin/run\nworking_dir = /",
             "cmd: /bin/run does not exist; it is taken from working_dir, so write {}/bin/run",
         ),
+        ("cmd = sleep 1\nuid = $(circus.env.NOPE)", "uid: the variable NOPE is not set"),
+        ("cmd = sleep 1\ngid = g$(circus.env.NOPE)", "gid: the variable NOPE is not set"),
+        ("cmd = sleep 1\nworking_dir = /$(circus.env.NOPE)", "working_dir: the variable NOPE is not set"),
+        (
+            "cmd = sleep 1\nstderr_stream.filename = $(circus.env.NOPE)/logs/a",
+            "stderr_stream.filename: the variable NOPE is not set",
+        ),
         ("cmd = sleep $(circus.env.NOPE)", "cmd: the variable NOPE is not set"),
         ("numprocesses = ((circus.env.Nope))\ncmd = sleep 1", "numprocesses: the variable Nope is not set"),
         ("rlimit_nofile = $(circus.env.NOPE)\ncmd = sleep 1", "rlimit_nofile: the variable NOPE is not set"),
@@ -209,6 +216,20 @@ def test_a_socket_that_nobody_reads_is_warned_of(folder: Path) -> None:
             "[program:x]\ncommand = x\n",
             "a.ini:1 [program:x]: this is a section of supervisord; here it is [watcher:NAME],"
             " with cmd in place of command",
+        ),
+        (
+            "[fcgi-program:x]\ncommand = x\n",
+            "a.ini:1 [fcgi-program:x]: this is a section of supervisord; here it is [watcher:NAME], with cmd in place"
+            " of command, beside [socket:NAME] in place of socket; FastCGI is the program's affair",
+        ),
+        (
+            "[uwsgi]\nmodule = x\n",
+            "a.ini:1 [uwsgi]: this is a section of uWSGI; here it is [watcher:NAME], with"
+            " cmd = forkserve-worker --fd $(circus.sockets.web) MODULE:APP, beside [socket:web]",
+        ),
+        (
+            "[server:main]\nuse = x\n",
+            "a.ini:1 [server:main]: this is a section of PasteDeploy; give its file to --paste",
         ),
     ],
 )

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.configchange import Undo, target_given, target_left
 from forkserve.supervision.jobs import Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import SlotState
 from tests.support.supervision import World, options
@@ -154,6 +155,60 @@ def test_a_change_of_size_that_fails_with_its_reload_is_put_back_too() -> None:
     assert world.watcher().target == 2
     assert _commands(world) == {"prog"}
     assert len(world.pids()) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one to two", "two to four"])
+def test_a_number_that_somebody_asks_for_meanwhile_outlives_a_reload_that_fails(count: int) -> None:
+    world = _running(numprocesses=count)
+    done = _reload(world, 2 * count, numprocesses=2 * count, cmd="bad")
+    world.submit(Resize(5))
+    for _ in range(20):
+        for child in list(world.kernel.living):
+            if child.rehearse or child.argv[0] != "bad":
+                world.runs(child)
+            else:
+                world.dies(child, code=1)
+        world.pass_time(1.0)
+        if done.done:
+            break
+    world.all_ready()
+
+    assert done.error is not None
+    assert world.watcher().target == 5
+    assert _commands(world) == {"prog"}
+    assert len(world.pids()) == 5
+
+
+def test_a_number_that_somebody_asks_for_while_a_reload_stops_first_is_kept() -> None:
+    world = _running(singleton=True)
+    child = world.child()
+    child.obeys = False
+    done = _reload(world, 2, numprocesses=2, cmd="next")
+    (rehearsal,) = [each for each in world.kernel.living if each.rehearse]
+    rehearsal.outcome = True
+    world.kernel.end(rehearsal, code=0)
+    world.runs(rehearsal)
+    world.reap()
+    world.submit(Resize(0))
+    world.dies(child, code=0)
+    world.all_ready()
+
+    assert done.done
+    assert world.pids() == []
+
+
+@pytest.mark.parametrize(
+    ("now", "back", "kept"), [(2, 2, 4), (4, 2, 4), (5, 5, 5)], ids=["not given yet", "given", "resized by somebody"]
+)
+def test_a_change_gives_back_the_number_that_it_gave_and_no_other(now: int, back: int, kept: int) -> None:
+    world = _running(numprocesses=2)
+    watcher = world.watcher()
+    undo = Undo("web", watcher.command, target=2, up=True, replaced=True)
+    given = target_given(undo, world.command(options(numprocesses=4)))
+    watcher.resize(now)
+    assert given == 4
+    assert target_left(watcher, undo, given, back=True) == back
+    assert target_left(watcher, undo, given, back=False) == kept
 
 
 def test_send_hup_is_obeyed() -> None:

@@ -1,0 +1,57 @@
+"""Sections of other programs in a file that is given to us: what to write in their place.
+
+Rules: pure. Nothing of such a section is taken over: what looks the same means other things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["FOREIGN", "ForeignSection"]
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSection:
+    """A kind of section; one that `runs` something leaves nothing to run where no watcher stands beside it."""
+
+    advice: str
+    runs: bool = False
+
+
+_MASTER = "this is a section of supervisord; the options of the master are in [circus] here"
+_CONTROL = "this is a section of supervisord; the control socket is `control` in [circus] here"
+_PASTE = "this is a section of PasteDeploy; give its file to --paste"
+
+FOREIGN: Mapping[str, ForeignSection] = {
+    "program": ForeignSection(
+        "this is a section of supervisord; here it is [watcher:NAME], with cmd in place of command", runs=True
+    ),
+    "fcgi-program": ForeignSection(
+        "this is a section of supervisord; here it is [watcher:NAME], with cmd in place of command, beside"
+        " [socket:NAME] in place of socket; FastCGI is the program's affair",
+        runs=True,
+    ),
+    "eventlistener": ForeignSection(
+        "this is a section of supervisord; here `forkservectl events` tells what happens, as lines of JSON with --json",
+        runs=True,
+    ),
+    "group": ForeignSection(
+        "this is a section of supervisord; here verbs take patterns in place of groups: restart 'web-*'"
+    ),
+    "supervisord": ForeignSection(_MASTER),
+    "unix_http_server": ForeignSection(_CONTROL),
+    "inet_http_server": ForeignSection(_CONTROL),
+    "supervisorctl": ForeignSection(_CONTROL),
+    "rpcinterface": ForeignSection(_CONTROL),
+    "uwsgi": ForeignSection(
+        "this is a section of uWSGI; here it is [watcher:NAME], with"
+        " cmd = forkserve-worker --fd $(circus.sockets.web) MODULE:APP, beside [socket:web]",
+        runs=True,
+    ),
+    "app": ForeignSection(_PASTE, runs=True),
+    "server": ForeignSection(_PASTE, runs=True),
+    "composite": ForeignSection(_PASTE, runs=True),
+    "pipeline": ForeignSection(_PASTE, runs=True),
+}
+"""By the kind of a section, the part of its title before the colon."""
