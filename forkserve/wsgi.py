@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, ClassVar
 
+from forkserve.serving.ends import End
 from forkserve.serving.exchange import BaseExchange
 from forkserve.serving.failure import TimedOut, log_failure
 from forkserve.serving.files import FileWrapper
@@ -25,8 +26,6 @@ from forkserve.serving.stream import Stream
 from forkserve.serving.transport import NOBODY, Transport
 
 __all__ = ["Application", "WsgiExchange", "WsgiSite"]
-
-log = logging.getLogger("forkserve.wsgi")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -90,6 +89,7 @@ class WsgiExchange(BaseExchange):
     early: ClassVar[bool] = False
     holds: ClassVar[bool] = False
     keeper: ClassVar[str] = "buffer"
+    log: ClassVar[logging.Logger] = logging.getLogger("forkserve.wsgi")
     site: ClassVar[WsgiSite]
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
@@ -145,11 +145,6 @@ class WsgiExchange(BaseExchange):
     def body_held(self) -> None:
         """Ask for the body when the application first reads it."""
         self.environ["wsgi.input"] = LazyInput(self._fetch)
-
-    def lost(self) -> None:
-        """Called when the client has gone. A body that is whole is the application's, which may be reading it."""
-        if self.buffer is not None and not self._is_whole() and not (self.holds and self.fields.expect_continue):
-            self.buffer.close()
 
     def _fetch(self) -> Any:
         """Ask for the body that the client holds back (RFC 9110 10.1.1), and wait until it is whole."""
@@ -317,10 +312,7 @@ class WsgiExchange(BaseExchange):
         payload = head + stream.end()
         if payload:
             self.conn.write(payload)
-        missing = stream.missing
-        if missing:
-            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), missing)
-        self._end(stream.keep and not missing)
+        self._end(self.keeps_after(stream))
         self.note(self.prepared.code, stream.size)  # type: ignore[union-attr]
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
@@ -354,26 +346,38 @@ class WsgiExchange(BaseExchange):
             self.buffer.close()
         self.conn.done(keep)
 
-    def _fail(self, error: BaseException) -> None:
-        """Log it, and answer 500, or 504 if it was interrupted."""
-        if isinstance(error, TimedOut):
-            self.refuse(504)
-            return
-        if not (isinstance(error, OSError) and self.conn.lost):
-            log_failure(error, *self.name())
-        self.refuse(500)
+    # Ends, as the table in `serving.ends` has them.
 
-    def refuse(self, code: int) -> None:
-        """Answer an error if nothing was sent; else only closing tells the client that the response is not whole."""
-        keep = False
-        if self.stream is None and not self.conn.lost:
-            payload, keep = self.error_page(code)
+    def end_by(self, error: BaseException) -> tuple[End, BaseException | None]:
+        """Return which end an exception is; that of a client that has gone is not logged."""
+        if isinstance(error, TimedOut):
+            return End.OVERDUE, None
+        return End.FAILED, None if isinstance(error, OSError) and self.conn.lost else error
+
+    def on_client_end(self, how: End) -> bool:
+        """The application has to learn of it on the connection; a body that is whole it may be reading."""
+        partial = not self._is_whole() and not (self.holds and self.fields.expect_continue)
+        if how is End.LOST and self.buffer is not None and partial:
+            self.buffer.close()
+        return False
+
+    def cut_short(self, how: End) -> None:
+        """Answer if nothing was sent; else only closing tells the client that the response is not whole."""
+        conn, keep = self.conn, False
+        if how is End.STUCK:
+            # It runs on elsewhere, and nothing of it reaches the client any more.
+            self.conn = NOBODY
+        if self.stream is None and not conn.lost:
+            payload, keep = self.error_page(how)
             try:
-                self.conn.write(payload)
+                conn.write(payload)
             except OSError:
                 keep = False
-        self._end(keep)
-        self.note(code, 0 if self.stream is None else self.stream.size)
+        if how is End.STUCK:
+            conn.done(False)
+        else:
+            self._end(keep)
+        self.note(how.status, 0 if self.stream is None else self.stream.size)
 
     def client(self) -> str:
         """Return the client's address, which the application may have changed in its environ."""
@@ -383,18 +387,6 @@ class WsgiExchange(BaseExchange):
     def variables(self) -> dict[str, Any]:
         """Return the environ."""
         return self.environ
-
-    def let_go(self) -> bool:
-        """Keep the connection: the application has to learn on it that its client is broken."""
-        return False
-
-    def abandon(self, code: int) -> None:
-        """Answer in place of an application that cannot be ended, from the loop; nothing of it reaches the client."""
-        conn, self.conn = self.conn, NOBODY
-        if self.stream is None:
-            conn.write(self.error(self.site.responder, code)[0])
-        conn.done(False)
-        self.note(code, 0)
 
     def _begun(self) -> bool:
         return self.stream is not None

@@ -29,6 +29,7 @@ from forkserve.serving.asgi.forwarding import AsgiForwarding
 from forkserve.serving.asgi.lifespan import Lifespan
 from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
 from forkserve.serving.asgi.site import AsgiSite
+from forkserve.serving.ends import End
 from forkserve.serving.engine.counting import counter_of
 from forkserve.serving.engine.driver import LOG_DELAY, Driver, Service
 from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_children
@@ -84,7 +85,7 @@ class _Tasks:
     def interrupt(self, exchange: Any) -> bool:
         """Cancel its task; the exchange answers 504 if it can."""
         log_waiting(exchange.line.method, exchange.line.path, exchange.task and exchange.task.get_coro())
-        exchange.interrupt(504)
+        exchange.cancel(End.OVERDUE)
         return True
 
 
@@ -152,8 +153,8 @@ class _Serving:
         prepare_listenings(listenings, tls, options.proxy)
         driver = Driver(listenings, self._service(), self._tasks, self._run)
         isolate_forked_children(driver)
-        failing_ends_child(driver, "forkserve.serving.asgi.exchange", "AsgiExchange._fail")
-        failing_ends_child(driver, "forkserve.serving.asgi.websocket_session", "WebSocketSession._fail")
+        failing_ends_child(driver, "forkserve.serving.asgi.exchange", "AsgiExchange.fail")
+        failing_ends_child(driver, "forkserve.serving.asgi.websocket_session", "WebSocketSession.fail")
         return driver
 
     def _service(self) -> Service:
@@ -240,7 +241,7 @@ class _Serving:
         """Cancel tasks that have begun to answer a client that has gone, and wait for something else."""
         for each in list(self._tasks.running):
             if each.deserted:
-                each.interrupt(503)
+                each.cancel(End.CANCELLED)
 
     def _last_call(self) -> None:
         """Tell the tasks that wait for their client's end that it has come."""
@@ -256,7 +257,7 @@ class _Serving:
         if cut:
             log.warning("%s: %d requests were cancelled at the end of the graceful timeout", self._run.name, cut)
         for each in running:
-            each.interrupt(503)
+            each.cancel(End.CANCELLED)
 
     def _hang_up(self) -> None:
         """Close what clients still hold open."""

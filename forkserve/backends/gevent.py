@@ -15,6 +15,7 @@ from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS
 from forkserve.backends.watchdog import LoopWatch
 from forkserve.backends.wsgi_driver import wsgi_driver
+from forkserve.serving.ends import End
 from forkserve.serving.engine.driver import LOG_DELAY
 from forkserve.serving.failure import log_overdue
 from forkserve.wsgi import WsgiExchange
@@ -73,7 +74,7 @@ class _Greenlets:
     def interrupt(self, exchange: WsgiExchange) -> bool:
         """Raise TimedOut where the greenlet waits, or answer for a request that no greenlet has taken."""
         if self.pool.withdraw(exchange):
-            exchange.refuse(503)
+            exchange.end(End.UNSTARTED)
             return True
         green: Any = exchange.context
         log_overdue(exchange.line.method, exchange.line.path, green.gr_frame)

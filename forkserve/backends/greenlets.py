@@ -33,6 +33,7 @@ from gevent import Greenlet, get_hub, getcurrent
 from greenlet import greenlet  # type: ignore[import-untyped]
 
 from forkserve.backends.alarm import in_application
+from forkserve.serving.ends import End
 from forkserve.serving.failure import OURS, TimedOut
 from forkserve.wsgi import WsgiExchange
 
@@ -93,7 +94,7 @@ class _Server(Greenlet):
             if self.exchange is not None:
                 if self.pool.limit:
                     self.pool.ended()
-                self.exchange.give_up()
+                self.exchange.end(End.FAULT)
             for callback in self.forgetting:
                 super().rawlink(callback)
 
@@ -130,7 +131,7 @@ class _Nothing:
     def run(self) -> None:
         """Do nothing."""
 
-    def give_up(self) -> None:
+    def end(self, how: End) -> None:
         """Do nothing."""
 
 

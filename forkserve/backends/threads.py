@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from forkserve.backends.base import App, Interface, Run, Traits
 from forkserve.backends.serving import HONOURS
 from forkserve.backends.wsgi_driver import wsgi_driver
+from forkserve.serving.ends import End
 from forkserve.serving.failure import TimedOut, log_overdue
 from forkserve.unix.scoreboard import Field
 from forkserve.wsgi import WsgiExchange
@@ -60,7 +61,7 @@ class _Thread:
                     log.debug("an interruption came too late")
                 except BaseException:
                     # The exchange cannot even fail, as without memory; there may be none to log it, either.
-                    following.give_up()
+                    following.end(End.FAULT)
                     with suppress(Exception):
                         log.exception("a fault of the server ended one connection")
                 following = self.pool.next_for(self)
@@ -160,7 +161,7 @@ class _Pool:
         with self.mutex:
             if exchange in self.backlog:
                 self.backlog.remove(exchange)
-                exchange.refuse(503)
+                exchange.end(End.UNSTARTED)
                 return True
             thread = exchange.context[1] if exchange.context else None
             ident = thread.thread.ident if thread is not None and thread.exchange is exchange else None

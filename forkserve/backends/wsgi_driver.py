@@ -11,7 +11,7 @@ from forkserve.backends.base import App, Run
 from forkserve.backends.identified import WsgiIdentified, variable_of
 from forkserve.backends.serving import open_access_log, prepare_listenings, tls_of, trusted_by
 from forkserve.config.serving import ServingOptions
-from forkserve.serving.counted import CountedExchange, counting
+from forkserve.serving.binding import Binding
 from forkserve.serving.engine.access import AccessLog
 from forkserve.serving.engine.counting import counter_of
 from forkserve.serving.engine.driver import Driver, Runner, Service
@@ -26,7 +26,6 @@ from forkserve.serving.http.fields import EnvironCollector, Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.request import Profile
 from forkserve.serving.http.response import PreparedHead, Responder
-from forkserve.serving.logged import logging_by
 from forkserve.serving.native import hot
 from forkserve.serving.parser import reader_of
 from forkserve.wsgi import WsgiExchange, WsgiSite
@@ -120,29 +119,20 @@ def _bind(
     In C where that is there; None where the runner starts it. Where waiting is no greenlet's business (`holds` is
     False), it would hold a thread or the worker.
     """
-    bound: dict[str, Any] = {"__slots__": (), "site": site, "holds": holds}
-    bases: list[type[Any]] = []
-    log = None
-    if access is not None:
-        site.logged = True
-        logged, more = logging_by(access)
-        bases.append(logged)
-        bound |= more
-        log = None if access.timed else access.write
-    if counter is not None:
-        bases.append(CountedExchange)
-        bound["counter"] = counter
-    site.noted = site.logged or counter is not None
-    if options.proxy.request_id_header:
-        bound["header"] = options.proxy.request_id_header
-        bound["variable"] = variable_of(options.proxy.request_id_header)
-        bases.insert(0, WsgiIdentified)
-    exchange = type("BoundExchange", (*bases, WsgiExchange), bound)
-    if hot is None:
-        return (exchange if counter is None else counting(counter, exchange)), None
-    caller = hot.Caller(
-        exchange, WsgiExchange, site, alarm, log, counter, VARIABLES, (RequestLine, Fields, PreparedHead)
+    header = options.proxy.request_id_header
+    named = {"header": header, "variable": variable_of(header)} if header else {}
+    binding = Binding(
+        context=site,
+        access=access,
+        counter=counter,
+        identified=WsgiIdentified if header else None,
+        attributes={"holds": holds, **named},
     )
+    exchange = binding.make("BoundExchange", WsgiExchange)
+    if hot is None:
+        return binding.counted(exchange), None
+    kinds = (RequestLine, Fields, PreparedHead)
+    caller = hot.Caller(exchange, WsgiExchange, site, alarm, binding.line, counter, VARIABLES, kinds)
     return caller.begin, None if alarm is None else caller.start
 
 

@@ -36,7 +36,7 @@ class RequestCounter(Protocol):
 
 
 class CountedExchange(BaseExchange):
-    """An exchange whose answer is counted; before it is logged, since its class comes behind that of the log."""
+    """An exchange whose answer is counted, before it is logged."""
 
     __slots__ = ()
     counter: ClassVar[RequestCounter]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from forkserve.serving.ends import End
+from forkserve.serving.failure import log_failure
 from forkserve.serving.http.errors import error_response
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
+from forkserve.serving.stream import Stream
 
 __all__ = ["BaseExchange", "Bodiless"]
 
@@ -29,10 +33,6 @@ class Bodiless:
     def spill(self) -> None:
         """Keep nothing in a file."""
 
-    def let_go(self) -> bool:
-        """Never called."""
-        return False
-
 
 class BaseExchange:
     """A request on a connection, for a site: what all exchanges of one serving share."""
@@ -48,6 +48,7 @@ class BaseExchange:
     """Name of the attribute that keeps the request's body, or is None."""
     site: ClassVar[Any]
     """Set by the backend on its subclass."""
+    log: ClassVar[logging.Logger]
     error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)
 
     @property
@@ -62,30 +63,62 @@ class BaseExchange:
         if kept is not None:
             kept.spill()
 
+    def end(self, how: End, error: BaseException | None = None) -> bool:
+        """End it before its response is whole, as the table in `ends` says.
+
+        `error` is what the application raised, where that is to be logged. Returns False where the application goes on:
+        it learns of the end from its connection.
+        """
+        if how is End.FAULT:
+            if getattr(self.conn, "exchange", None) is self:
+                self.conn.done(False)
+            return True
+        if how is End.LOST or how is End.BROKEN_BODY:
+            return self.on_client_end(how)
+        ending = how.value
+        if ending.traced and error is not None:
+            log_failure(error, *self.name())
+        if ending.message:
+            self.log.error(ending.message, *self.name())
+        self.cut_short(how)
+        return True
+
     def fail(self, error: BaseException) -> None:
         """Answer for what the application raised; if that fails as well, as without memory, close the connection."""
         try:
-            self._fail(error)
+            self.end(*self.end_by(error))
         except BaseException:
             self.conn.done(False)
             raise
 
-    def _fail(self, error: BaseException) -> None:
+    def end_by(self, error: BaseException) -> tuple[End, BaseException | None]:
+        """Return which end an exception of the application is, and the exception if it is to be logged."""
         raise NotImplementedError
 
-    def give_up(self) -> None:
-        """Close the connection if this exchange has not ended: what ran it has failed."""
-        if getattr(self.conn, "exchange", None) is self:
-            self.conn.done(False)
+    def on_client_end(self, how: End) -> bool:
+        """Called when the client has gone, or its body is refused; as `end`."""
+        raise NotImplementedError
+
+    def cut_short(self, how: End) -> None:
+        """Answer in place of the application if nothing was sent, and hand the connection back."""
+        raise NotImplementedError
+
+    def keeps_after(self, stream: Stream) -> bool:
+        """Tell whether the connection stays behind a response that the application has ended; a short one is logged."""
+        if stream.missing:
+            self.log.warning(
+                "%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), stream.missing
+            )
+        return stream.keep and not stream.missing
 
     def may_keep(self) -> bool:
         """Tell whether the connection can take another request after this one."""
         raise NotImplementedError
 
-    def error_page(self, code: int) -> tuple[bytes, bool]:
+    def error_page(self, how: End) -> tuple[bytes, bool]:
         """Return a response of ours in place of the application's, and whether the connection stays."""
-        line = self.line
-        return self.error(self.site.responder, code, method=line.method, modern=line.modern, keep=self.may_keep())
+        line, keep = self.line, how.value.keeps and self.may_keep()
+        return self.error(self.site.responder, how.status, method=line.method, modern=line.modern, keep=keep)
 
     def note(self, status: int, size: int) -> None:
         """Called when the response is out, with `size` bytes of body; for exchanges that are logged."""

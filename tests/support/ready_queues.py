@@ -15,6 +15,7 @@ from typing import Any
 
 from forkserve.backends.base import Run
 from forkserve.config.serving import ServingOptions
+from forkserve.serving.ends import End
 from forkserve.serving.engine.dispatch import ReadyQueue, ready_queue
 from forkserve.serving.engine.driver import Driver, Service
 from forkserve.serving.engine.listening import Listening
@@ -53,14 +54,10 @@ class _Recorded:
     def body_held(self) -> None:
         raise AssertionError("it holds nothing")
 
-    def lost(self) -> None:
-        """It has ended, or has not begun."""
-
-    def let_go(self) -> bool:
+    def end(self, how: End) -> bool:
+        if how is End.STUCK:
+            self.conn.done(False)
         return True
-
-    def abandon(self, code: int) -> None:
-        self.conn.done(False)
 
 
 class _Recorder:

@@ -123,11 +123,15 @@ PURE = {"FORKSERVE_PURE": "1"}
 
 
 @pytest.mark.parametrize(
-    ("backend", "pure"),
-    [("sync", False), ("threads", False), ("gevent", False), ("asgi", False), ("sync", True), ("asgi", True)],
+    ("backend", "pure", "logged"),
+    [
+        *(("sync", False, False), ("threads", False, False), ("gevent", False, False), ("asgi", False, False)),
+        *(("sync", True, False), ("asgi", True, False), ("sync", False, True), ("asgi", True, True)),
+    ],
 )
-def test_each_request_is_counted_once(backend: str, pure: bool, tmp_path: Path) -> None:
-    with site(backend, tmp_path, environ=PURE if pure else None) as here:
+def test_each_request_is_counted_once(backend: str, pure: bool, logged: bool, tmp_path: Path) -> None:
+    more = f"--access-log {tmp_path}/access.log" if logged else ""
+    with site(backend, tmp_path, more=more, environ=PURE if pure else None) as here:
         here.server.allow("wanted", "Traceback", "ERROR")
         ready(here)
         for _ in range(5):

@@ -13,6 +13,7 @@ import pytest
 
 from forkserve.backends.base import Run
 from forkserve.config.serving import ServingOptions
+from forkserve.serving.ends import End
 from forkserve.serving.engine.dispatch import ReadyQueue, ready_queue
 from forkserve.serving.engine.driver import Driver, Service
 from forkserve.serving.engine.listening import Listening
@@ -48,8 +49,9 @@ class Trouble:
         if self.path == path:
             raise FAULTS[path]
 
-    def lost(self) -> None:
+    def end(self, how: End) -> bool:
         self.at("/lost")
+        return True
 
 
 FAULTS: dict[str, BaseException] = {

@@ -10,7 +10,6 @@ user's traceback.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any, ClassVar
 
 from forkserve.serving.asgi.body_queue import BodyQueue
@@ -18,15 +17,13 @@ from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.response import AsgiResponse
 from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Message
 from forkserve.serving.asgi.stage import ResponseStage
-from forkserve.serving.failure import TimedOut, due_to_loss, log_failure
+from forkserve.serving.ends import End
+from forkserve.serving.failure import TimedOut, due_to_loss
 from forkserve.serving.http.accesslog import REQUEST_ID
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 
 __all__ = ["AsgiExchange"]
-
-log = logging.getLogger("forkserve.asgi")
-
 
 START, BODY, MORE, TRAILERS, OVER, LOST = ResponseStage
 
@@ -56,7 +53,7 @@ class AsgiExchange(AsgiResponse):
         self.pace = None
         self.room = None
         self.task = None
-        self.verdict = 0
+        self.verdict = None
         if fields.content_length or fields.chunked:
             self.incoming = BodyQueue(conn, expected=fields.expect_continue)
 
@@ -77,16 +74,12 @@ class AsgiExchange(AsgiResponse):
     def body_held(self) -> None:
         """Ask for the body when the application first wants it: `BodyQueue` knows."""
 
-    def lost(self) -> None:
-        """Called when the client has gone."""
+    def on_client_end(self, how: End) -> bool:
+        """Tell the application; a body that is refused is answered by the engine, if the application has not begun."""
+        if how is End.BROKEN_BODY and self.stage is not START and self.stage is not BODY:
+            return False
         if self.stage is not OVER and self.stage is not LOST:
             self.lose()
-
-    def let_go(self) -> bool:
-        """Leave the answer to the driver, if the application has not begun one; it is told that its client has gone."""
-        if self.stage is not START and self.stage is not BODY:
-            return False
-        self.lose()
         return True
 
     # The application's side.
@@ -96,7 +89,7 @@ class AsgiExchange(AsgiResponse):
         site = self.site
         try:
             scope = site.scope(self.conn, self.line, self.fields, site.state)
-            if site.logged:
+            if site.scoped:
                 self.note_scope(scope)
             await site.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
@@ -108,12 +101,9 @@ class AsgiExchange(AsgiResponse):
         """Called when the application has returned: what it left undone is ended."""
         if self.stage is not OVER and self.stage is not LOST:
             if self.conn.half_closed or self._is_dismissed():
-                # It was told that nobody waits any more.
-                self.abandon(503)
-                return
-            what = "a" if self.stage is START or self.stage is BODY else "ending its"
-            log.error("%s %r: the application returned without %s response", *self.name(), what)
-            self.abandon(500)
+                self.end(End.DISMISSED)
+            else:
+                self.end(End.UNANSWERED if self.stage is START or self.stage is BODY else End.UNFINISHED)
 
     def note_scope(self, scope: dict[str, Any]) -> None:
         """Called with the scope before the application has it, where exchanges are noted."""
@@ -160,19 +150,16 @@ class AsgiExchange(AsgiResponse):
         """True when nothing more comes from the client for this exchange."""
         return self.stage is OVER or self.stage is LOST
 
-    # Failures.
+    # Ends, as the table in `serving.ends` has them.
 
-    def _fail(self, error: BaseException) -> None:
-        """Log what the application raised, and answer 500, or 504 if it was interrupted."""
+    def end_by(self, error: BaseException) -> tuple[End, BaseException | None]:
+        """Return which end an exception is: its cancellation by us, or a failure; due to a lost client, not logged."""
         if isinstance(error, TimedOut) or (self.verdict and isinstance(error, asyncio.CancelledError)):
-            self.abandon(self.verdict or 504)
-            return
-        if not (self.stage is LOST and due_to_loss(error)):
-            log_failure(error, *self.name())
-        self.abandon(500)
+            return self.verdict or End.OVERDUE, None
+        return End.FAILED, None if self.stage is LOST and due_to_loss(error) else error
 
-    def interrupt(self, code: int) -> None:
-        """Cancel the application; `code` is the answer if it has not begun one."""
-        self.verdict = code
+    def cancel(self, how: End) -> None:
+        """Cancel the application; the exchange ends so when that has come to it."""
+        self.verdict = how
         if self.task is not None:
             self.task.cancel()

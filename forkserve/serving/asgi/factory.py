@@ -13,12 +13,11 @@ from forkserve.serving.asgi.identified import AsgiIdentified
 from forkserve.serving.asgi.scope import FORWARDED, MODERN, ScopeTemplate, correct
 from forkserve.serving.asgi.site import AsgiSite, AsgiTransport
 from forkserve.serving.asgi.stage import ResponseStage
-from forkserve.serving.counted import CountedExchange, counting
+from forkserve.serving.binding import Binding
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import PreparedHead
-from forkserve.serving.logged import logging_by
 from forkserve.serving.native import hot
 
 __all__ = ["exchange_factory"]
@@ -40,28 +39,24 @@ def exchange_factory(
     `access` is the `forkserve.serving.engine.access.AccessLog` that is to have a line of each, if any; `identity`
     is the field with the id of a request, if any; `counter` is what counts them, if anything does.
     """
-    site.logged = access is not None or bool(identity)
-    site.noted = site.logged or counter is not None
-    bases: list[type[Any]] = [AsgiIdentified] if identity else []
-    bound: dict[str, Any] = {"__slots__": (), "site": site, "header": identity}
-    if access is not None:
-        logged, more = logging_by(access)
-        bases.append(logged)
-        bound |= more
-    if counter is not None:
-        bases.append(CountedExchange)
-        bound["counter"] = counter
-    http: Any = type("BoundExchange", (*bases, AsgiExchange), bound)
-    if hot is not None:
+    binding = Binding(
+        context=site,
+        access=access,
+        counter=counter,
+        identified=AsgiIdentified if identity else None,
+        attributes={"header": identity},
+    )
+    http = binding.make("BoundExchange", AsgiExchange)
+    site.scoped = site.logged or bool(identity)
+    if hot is None:
+        http = binding.counted(http)
+    else:
         pattern = http(None, None, Fields([], None, True))
-        log = access.write if access is not None and not access.timed else None
         kinds = RequestLine, Fields, PreparedHead
         scopes = site.scope, ScopeTemplate, MODERN, FORWARDED, correct
-        sender = hot.Sender(pattern, AsgiExchange, site, log, counter, ResponseStage, scopes, kinds)
+        sender = hot.Sender(pattern, AsgiExchange, site, binding.line, counter, ResponseStage, scopes, kinds)
         http, site.scope = sender.begin, sender.scope
-    elif counter is not None:
-        http = counting(counter, http)
-    upgraded = _websockets(options, bases, bound) if find_spec("websockets") is not None else _refuse
+    upgraded = _websockets(options, binding) if find_spec("websockets") is not None else _refuse
 
     def exchange_for(conn: AsgiTransport, line: RequestLine, fields: Fields) -> Any:
         if fields.upgrade is not None and line.method == "GET" and fields.upgrade.lower() == b"websocket":
@@ -71,7 +66,7 @@ def exchange_factory(
     return exchange_for
 
 
-def _websockets(options: AsgiOptions, bases: list[type[Any]], answering: dict[str, Any]) -> Factory:
+def _websockets(options: AsgiOptions, binding: Binding) -> Factory:
     # These need the library, which is an extra.
     from forkserve.serving.asgi.denial import Answer
     from forkserve.serving.asgi.heartbeat import Keepalive
@@ -82,8 +77,8 @@ def _websockets(options: AsgiOptions, bases: list[type[Any]], answering: dict[st
         "BoundSession",
         (WebSocketSession,),
         {
-            "site": answering["site"],
-            "answering": type("BoundAnswer", (*bases, Answer), answering),
+            "site": binding.context,
+            "answering": binding.make("BoundAnswer", Answer),
             "limits": WebSocketLimits(options.ws_max_size, not options.no_ws_compression),
             "keepalive": Keepalive(options.ws_ping_interval, options.ws_ping_timeout),
         },
@@ -98,8 +93,8 @@ def _websockets(options: AsgiOptions, bases: list[type[Any]], answering: dict[st
             # RFC 6455 section 4.4: a client of another version learns which one is spoken here.
             spoken = (("Sec-WebSocket-Version", "13"),)
             raise Refusal(error.status, "a bad WebSocket handshake", spoken) from error
-        if "counter" in answering:
-            answering["counter"].begin(session.answer)
+        if binding.counter is not None:
+            binding.counter.begin(session.answer)
         return session
 
     return make

@@ -9,7 +9,7 @@ from typing import Any
 from forkserve.serving.asgi.site import Message
 from forkserve.serving.http.response import BadResponse, PreparedHead, Responder
 
-__all__ = ["body_bytes", "early_hints", "field_lines", "prepared_head", "trailer_fields"]
+__all__ = ["body_bytes", "early_hints", "field_lines", "prepared_head", "trailer_fields", "without_handshake"]
 
 _FRAMING = frozenset({b"content-length", b"date", b"server"})
 
@@ -54,3 +54,8 @@ def field_lines(responder: Responder, headers: Iterable[tuple[bytes, bytes]]) ->
         return responder.prepare_raw(200, pairs).head.partition(b"\r\n")[2]
     except (AttributeError, TypeError) as error:
         raise BadResponse(f"the fields are not pairs of bytes: {error}") from error
+
+
+def without_handshake(headers: Any) -> list[tuple[bytes, bytes]]:
+    """Return the header fields but for those by which we answer a WebSocket's handshake (RFC 6455 section 4.2.2)."""
+    return [(name, value) for name, value in headers if not bytes(name).lower().startswith(b"sec-websocket-")]

@@ -18,17 +18,14 @@ from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_he
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Disconnected, Message, Task
 from forkserve.serving.asgi.stage import ResponseStage
+from forkserve.serving.ends import End
 from forkserve.serving.exchange import BaseExchange
 from forkserve.serving.http.response import JOINED, PreparedHead
 from forkserve.serving.stream import Stream
 
 __all__ = ["AsgiResponse"]
 
-log = logging.getLogger("forkserve.asgi")
-
 START, BODY, MORE, TRAILERS, OVER, LOST = ResponseStage
-LATE = frozenset({503, 504})
-"""Answers of ours to an application that does not come to its end."""
 EVENTS = b"\r\ncontent-type: text/event-stream"
 HEAD_DELAY = 0.005
 """Seconds that a head waits for its body when the application does: most often they go out together."""
@@ -51,6 +48,7 @@ class AsgiResponse(BaseExchange):
         "verdict",
     )
     conn: AsgiTransport
+    log: ClassVar[logging.Logger] = logging.getLogger("forkserve.asgi")
     site: ClassVar[AsgiSite]
     stage: ResponseStage
     stream: Stream
@@ -62,8 +60,8 @@ class AsgiResponse(BaseExchange):
     """Notified when the client has read what was queued."""
     pace: Pace | None
     task: Task | None
-    verdict: int
-    """What to answer once its application has been cancelled; 0 while it was not."""
+    verdict: End | None
+    """How it ends once its application has been cancelled; None while it was not."""
     aware: bool
     """Whether the application was told that its client has gone."""
 
@@ -276,10 +274,9 @@ class AsgiResponse(BaseExchange):
     def _finish(self) -> None:
         stream = self.stream
         self._write(stream.end())
-        if stream.missing:
-            log.warning("%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), stream.missing)
+        keep = self.keeps_after(stream)
         self._over()
-        self.conn.done(stream.keep and not stream.missing)
+        self.conn.done(keep)
         if self.site.noted:
             self.note(self.prepared.code, stream.size)
 
@@ -333,13 +330,12 @@ class AsgiResponse(BaseExchange):
         self.wake()
         self.resume()
 
-    def abandon(self, code: int) -> None:
-        """Answer in place of an application that does not end, or has failed."""
-        if self.stage is BODY and code in LATE:
-            # It has begun to answer: the client learns what it said, and that it is not whole.
+    def cut_short(self, how: End) -> None:
+        """Answer in place of the application, or send the head that it has given, and close what is not whole."""
+        if self.stage is BODY and how.sends_head:
             self.send_head()
         elif self.stage is START or self.stage is BODY:
-            self._answer(code)
+            self._answer(how)
         self._close()
 
     def suspended(self) -> None:
@@ -370,15 +366,15 @@ class AsgiResponse(BaseExchange):
         """True while it sends server-sent events (text/event-stream)."""
         return self.stage is MORE and EVENTS in self.prepared.head.lower()
 
-    def _answer(self, code: int) -> None:
-        payload, keep = self.error_page(code)
+    def _answer(self, how: End) -> None:
+        payload, keep = self.error_page(how)
         self._over()
         try:
             self.conn.reply(payload, keep)
         except OSError:
             self.lose()
         if self.site.noted:
-            self.note(code, 0)
+            self.note(how.status, 0)
 
     def _close(self) -> None:
         """Close, if the response has not ended: only that tells the client that it is not whole.

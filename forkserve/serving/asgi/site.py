@@ -51,8 +51,9 @@ class AsgiSite:
     the same in C. `keep` is False once connections are to be closed. `sockets` are the open WebSockets, to be told when
     serving ends; `leaving` is True when little time is left, so that tasks that wait for a client's end are told;
     `dismissed` are exchanges that are told before.
-    `logged` is True if exchanges leave lines in an access log, or have ids, `noted` if they do or are counted. `begun`
-    are the exchanges that are told in the next turn of the loop that their applications wait.
+    `logged` is True if exchanges leave lines in an access log, `noted` if they do or are counted, `scoped` if they look
+    at their scope, for the log or for an id. `begun` are the exchanges that are told in the next turn of the loop that
+    their applications wait.
     """
 
     app: Application
@@ -64,6 +65,7 @@ class AsgiSite:
     leaving: bool = False
     dismissed: set[Any] = field(default_factory=set)
     logged: bool = False
+    scoped: bool = False
     noted: bool = False
     sockets: set[Any] = field(default_factory=set)
     begun: list[Any] = field(default_factory=list)

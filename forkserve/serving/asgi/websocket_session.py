@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from enum import Enum, auto
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from forkserve.serving.asgi.denial import Answer
 from forkserve.serving.asgi.heartbeat import Heartbeat, Keepalive
 from forkserve.serving.asgi.message_queue import QUEUED, QUEUED_BYTES, MessageQueue
 from forkserve.serving.asgi.notifier import Notifier
-from forkserve.serving.asgi.outgoing import field_lines
+from forkserve.serving.asgi.outgoing import field_lines, without_handshake
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.scope import websocket_scope
 from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Disconnected, Message, Task
@@ -26,6 +26,7 @@ from forkserve.serving.asgi.websocket_protocol import (
     WebSocketProtocol,
     disconnect_of,
 )
+from forkserve.serving.ends import End
 from forkserve.serving.exchange import Bodiless
 from forkserve.serving.failure import due_to_loss, log_failure
 from forkserve.serving.http.fields import Fields
@@ -109,13 +110,17 @@ class WebSocketSession(Bodiless):
         self.messages.add(self.socket.lost() if self.socket is not None else [disconnect_of(1006)])
         self._end()
 
-    def abandon(self, code: int) -> None:
-        """Answer in place of an application that does not end."""
-        if self.stage is CONNECTING:
-            self._refuse(code)
-        self._end()
+    def end(self, how: End) -> bool:
+        """End it as the table in `serving.ends` says; a WebSocket that is open is closed."""
+        if how is End.LOST:
+            self.lost()
+        elif how is not End.BROKEN_BODY:
+            if self.stage is CONNECTING:
+                self._refuse(how.status)
+            self._end()
+        return how is not End.BROKEN_BODY
 
-    def interrupt(self, code: int) -> None:
+    def cancel(self, _: End) -> None:
         """Cancel the application."""
         self.aware = True
         if self.task is not None:
@@ -187,18 +192,18 @@ class WebSocketSession(Bodiless):
     async def run(self) -> None:
         """Call the application and see to it that its socket ends."""
         scope = websocket_scope(self.conn, self.line, self.fields, self.site.state, self.handshake.subprotocols)
-        if self.site.logged:
+        if self.site.scoped:
             self.answer.note_scope(scope)
         try:
             await self.site.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one socket
-            self._fail(error)
+            self.fail(error)
             return
         if self.stage is DENYING:
             self.answer.returned()
         elif self.stage is CONNECTING:
             log.error("%s %r: the application returned without accepting or closing", *self.name())
-            self._refuse(500)
+            self._refuse(End.UNANSWERED.status)
         elif self.stage is OPEN:
             self._close(1000, "")
 
@@ -249,7 +254,7 @@ class WebSocketSession(Bodiless):
         """Answer 101 and take the connection over. Raises OSError, BadResponse, ValueError."""
         responder, handshake = self.site.responder, self.handshake
         ours = b"".join(b"%b: %b\r\n" % pair for pair in handshake.answer(message.get("subprotocol")))
-        theirs = field_lines(responder, _without_ours(self.answer.fields_of(message.get("headers", ()))))
+        theirs = field_lines(responder, without_handshake(self.answer.fields_of(message.get("headers", ()))))
         self._write(b"HTTP/1.1 101 Switching Protocols\r\n" + ours + theirs + responder.end)
         self._note(101)
         self.stage = OPEN
@@ -378,21 +383,17 @@ class WebSocketSession(Bodiless):
             self.conn.done(False)
             self.room.notify()
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Log what the application raised, and end its socket."""
         if not isinstance(error, asyncio.CancelledError) and not (self._is_closed() and due_to_loss(error)):
             log_failure(error, *self.name())
         if self.stage is DENYING:
-            self.answer.abandon(500)
+            self.answer.end(End.FAILED)
         elif self.stage is CONNECTING:
-            self._refuse(500)
+            self._refuse(End.FAILED.status)
         elif self.stage is OPEN:
             self._close(1011, "")
 
     def name(self) -> tuple[str, str]:
         """Return method and path, as the log calls a request."""
         return "WebSocket", self.line.path
-
-
-def _without_ours(headers: Any) -> list[tuple[bytes, bytes]]:
-    return [(name, value) for name, value in headers if not bytes(name).lower().startswith(b"sec-websocket-")]

@@ -10,6 +10,7 @@ import contextlib
 import socket
 from collections.abc import Callable, ValuesView
 
+from forkserve.serving.ends import End
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.files import FilePart
 from forkserve.serving.engine.phases import READABLE, ConnectionLost, Phase
@@ -73,7 +74,7 @@ class Connections:
         conn.phase = CLOSED
         exchange = conn.exchange
         if exchange is not None:
-            exchange.lost()
+            exchange.end(End.LOST)
         if exchange is None or exchange is FINISHED or not running:
             self.close(conn)
             return
@@ -91,7 +92,7 @@ class Connections:
             self._owner.counter.add(REFUSED)
         conn.reader = conn.body = None
         conn.inbox = b""
-        if exchange is not None and conn.phase is RUNNING and not exchange.let_go():
+        if exchange is not None and conn.phase is RUNNING and not exchange.end(End.BROKEN_BODY):
             self.lose(conn)
             return
         conn.exchange = FINISHED

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 
+from forkserve.serving.ends import End
 from forkserve.serving.engine.acceptor import Acceptor
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.connections import Connections
@@ -75,7 +76,7 @@ class Faults:
         exchange, conn.phase = conn.exchange, Phase.CLOSED
         with contextlib.suppress(Exception):
             if exchange is not None:
-                exchange.lost()
+                exchange.end(End.LOST)
                 # A response that waits for its client ends here; one that runs ends when it next sends.
                 (runner.resume if conn.parked else runner.notify)(exchange)
         with contextlib.suppress(Exception):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from forkserve.config.serving import HttpLimits, Timeouts
 from forkserve.serving.counted import RequestCounter
+from forkserve.serving.ends import End
 
 __all__ = ["FINISHED", "Exchange", "EngineLoop", "ConnectionOwner", "Runner"]
 
@@ -41,14 +42,11 @@ class Exchange(Protocol):
     def spill(self) -> None:
         """Keep the body in a file from now on, if it is not whole. Raises Refusal where there is none."""
 
-    def lost(self) -> None:
-        """Called when the client has gone; the exchange may still be running."""
+    def end(self, how: End) -> bool:
+        """End it before its response is whole, as the table in `ends` says.
 
-    def let_go(self) -> bool:
-        """Give the connection back, since the body turned out broken; False if it cannot, or has begun to answer."""
-
-    def abandon(self, code: int) -> None:
-        """Answer an error and be done, whatever still runs. Raises ConnectionLost."""
+        Returns False where the application goes on: it learns of the end from its connection.
+        """
 
 
 class _Finished:
@@ -69,15 +67,9 @@ class _Finished:
     def spill(self) -> None:
         """Nothing to keep."""
 
-    def lost(self) -> None:
-        """Nothing to stop."""
-
-    def let_go(self) -> bool:
-        """Nothing to leave to others: it is answered."""
+    def end(self, how: End) -> bool:
+        """It has ended, and its connection is not to be had: a client that breaks the rest of its body is lost."""
         return False
-
-    def abandon(self, code: int) -> None:
-        """Nothing to answer."""
 
 
 FINISHED: Exchange = _Finished()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from forkserve.config.serving import ServingOptions
+from forkserve.serving.ends import End
 from forkserve.serving.engine.acceptor import Acceptor
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.connections import Connections
@@ -155,7 +156,7 @@ class Upkeep:
             return
         log.error("a request cannot be ended; this worker leaves, for another to take its place:\n%s", all_stacks())
         conn.deadline = FOREVER
-        exchange.abandon(504)
+        exchange.end(End.STUCK)
         self._run.drain("a request is stuck")
 
     def leave(self, reason: str) -> None:

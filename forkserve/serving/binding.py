@@ -1,0 +1,57 @@
+"""The class of the exchanges of one serving: that of the interface, with what the options ask to be noted of each.
+
+Rules: a request pays only for what is asked for, so each combination of access log, counters and request ids is a
+class, made once. The order of the bases is that of what they do: a request gets its id, is counted, and leaves its
+line, which ends `note`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forkserve.serving.counted import CountedExchange, RequestCounter, counting
+from forkserve.serving.exchange import BaseExchange
+from forkserve.serving.logged import logging_by
+
+__all__ = ["Binding"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """What is noted of the exchanges of `context`, in `access` and by `counter`, where there are any.
+
+    `identified` is the interface's class of exchanges with an id, None where requests get none; `attributes` are what
+    the classes need besides.
+    """
+
+    context: Any
+    access: Any = None
+    counter: RequestCounter | None = None
+    identified: type[BaseExchange] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def line(self) -> Callable[..., Any] | None:
+        """What the C calls in place of `note`; None where there is no line, or it tells more than the C knows."""
+        return None if self.access is None or self.access.timed else self.access.write
+
+    def make(self, name: str, base: type[Any]) -> Any:
+        """Return the class for an interface's `base`, and have its context say what is noted."""
+        self.context.logged = self.access is not None
+        self.context.noted = self.access is not None or self.counter is not None
+        bases: list[type[Any]] = [] if self.identified is None else [self.identified]
+        bound: dict[str, Any] = {"__slots__": (), "site": self.context, **self.attributes}
+        if self.counter is not None:
+            bases.append(CountedExchange)
+            bound["counter"] = self.counter
+        if self.access is not None:
+            logged, more = logging_by(self.access)
+            bases.append(logged)
+            bound |= more
+        return type(name, (*bases, base), bound)
+
+    def counted(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what makes exchanges as `make` does, and begins to count them, if they are counted."""
+        return make if self.counter is None else counting(self.counter, make)

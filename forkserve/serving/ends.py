@@ -1,0 +1,70 @@
+"""How an exchange ends: the one table, for WSGI, ASGI and WebSockets, in Python and in C.
+
+Rules: an exchange ends once, by `BaseExchange.end`, or with its response whole. Where the application has sent nothing,
+the client gets `status`; where a response has begun, only closing the connection tells the client that it is not whole.
+A response that is whole, or shorter than its Content-Length, is ended by `BaseExchange.keeps_after`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["End", "Ending"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What follows from one way to end.
+
+    `status` is the answer where the application has sent nothing, 0 for none; `keeps`, whether the connection may take
+    another request after it. `sends_head`, whether a head that an ASGI application has given, and that waits for its
+    body, goes out in place of the answer, so that the client learns what it said. `traced`, whether the application's
+    exception is logged; `message`, what is logged besides, with method and path. Where there is neither, the part that
+    has ended the exchange has logged why, or there is nothing to say.
+    """
+
+    cause: str
+    status: int = 0
+    keeps: bool = False
+    sends_head: bool = False
+    traced: bool = False
+    message: str = ""
+
+
+class End(Enum):
+    """The ways to end before the response is whole."""
+
+    FAILED = Ending(cause="the application raised", status=500, keeps=True, traced=True)
+    UNANSWERED = Ending(
+        cause="the application returned, and nothing was sent",
+        status=500,
+        keeps=True,
+        message="%s %r: the application returned without a response",
+    )
+    UNFINISHED = Ending(
+        cause="the application returned within its response",
+        message="%s %r: the application returned without ending its response",
+    )
+    DISMISSED = Ending(
+        cause="the application returned when it was told that nobody waits", status=503, keeps=True, sends_head=True
+    )
+    OVERDUE = Ending(cause="`--timeout` is over, the place was logged", status=504, keeps=True, sends_head=True)
+    CANCELLED = Ending(
+        cause="cancelled: the graceful timeout ends, or the client has gone", status=503, keeps=True, sends_head=True
+    )
+    UNSTARTED = Ending(cause="`--timeout` is over before anything ran it", status=503, keeps=True)
+    STUCK = Ending(cause="interrupted in vain; the application may still run", status=504, sends_head=True)
+    LOST = Ending(cause="the client has gone")
+    BROKEN_BODY = Ending(cause="the request's body is refused; the engine answers why")
+    FAULT = Ending(cause="a fault of the server, logged by the part that met it")
+
+    @property
+    def status(self) -> int:
+        """The answer where nothing was sent; 0 for none."""
+        return self.value.status
+
+    @property
+    def sends_head(self) -> bool:
+        """Whether a head that the application has given is sent in place of the answer."""
+        return self.value.sends_head
