@@ -33,7 +33,7 @@ $(STAMP): $(VENV)/.served
 environment: $(STAMP) ## set up what serving and testing need, nothing more
 
 serve: $(VENV)/.served ## run the example stack (two web workers and a ticker) on port 8000
-	cd examples && ../$(BIN)/forkserve -c serve.toml
+	cd examples && exec ../$(BIN)/forkserve -c serve.toml
 
 test: $(STAMP) ## run the checks and the test suite
 	$(MAKE) --no-print-directory check

@@ -27,6 +27,9 @@ __all__ = ["Heartbeats"]
 
 ACCEPTING, PAUSED = 2, 3
 """States of a record in which its process serves."""
+SHORTEST_PATIENCE = 4.0
+"""Seconds below which no patience is believed: what a worker tells of itself is `--timeout` and as much. A program that
+scribbles over the board would else have its siblings killed between two turns."""
 SOON = 0.5
 """Seconds until a worker that has become ready is looked at."""
 SHED_EVERY = 10.0
@@ -84,7 +87,8 @@ class Heartbeats:
                 heart = self._hearts.setdefault(process.pid, Heart())
                 beat = page.beat + turn if turn == turn else page.beat  # a NaN would be another number each time
                 silent = beat == heart.beat
-                yield process, Sight(beat, page.patience, condition_of(process.pid) if silent else None)
+                patience = max(page.patience, SHORTEST_PATIENCE)
+                yield process, Sight(beat, patience, condition_of(process.pid) if silent else None)
 
     def _act(self, watcher: Watcher, process: Process, verdict: BeatVerdict, sight: Sight) -> None:
         if verdict is BeatVerdict.RING:
@@ -110,9 +114,12 @@ class Heartbeats:
             self._supervisor.emit(HostStarved(**process.names(), silence=sight.patience))
 
     def _stuck(self, watcher: Watcher, process: Process, silence: float, stacks: str) -> None:
-        """Called with the stacks of a worker that is stuck, which may have come back, or have ended, meanwhile."""
-        heart = self._hearts.get(process.pid)
-        if not process.is_alive or not process.is_ready or heart is None or not heart.told:
+        """Called with the stacks of a worker that is stuck, which may have ended meanwhile.
+
+        That its loop came back saves it from nothing: the signal that asks for the stacks also ends a system call that
+        was waited in, and so would any long call be cut short at each patience, without a word in the log.
+        """
+        if not process.is_alive or not process.is_ready:
             return
         self._supervisor.emit(ProcessStuck(**process.names(), silence=silence, stacks=stacks))
         watcher.signal(signal.SIGKILL, only=lambda each: each is process)

@@ -22,7 +22,7 @@ from pathlib import Path
 from forkserve.supervision.os.loop import LIMIT
 from forkserve.supervision.os.proc import Relation, children_of, relations
 
-__all__ = ["Forkserve", "descriptors", "eventually", "running"]
+__all__ = ["Forkserve", "descriptors", "eventually", "running", "scoreboard_of"]
 
 TIMEOUT = 20.0
 """Seconds for anything that a test waits for; far more than it takes, since machines may be busy."""
@@ -221,6 +221,14 @@ def eventually(condition: object, *, timeout: float = TIMEOUT) -> None:
 def descriptors(pid: int) -> int:
     """Return how many descriptors a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def scoreboard_of(pid: int) -> int:
+    """Open the memory that a process shares with its siblings."""
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        if "forkserve-scoreboard" in os.readlink(each):
+            return os.open(each, os.O_RDWR)
+    raise AssertionError("it has no scoreboard")
 
 
 def _title(pid: int) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from forkserve.serving.engine.fairness import MOMENT
 from tests.support.crowd import Crowd, answer, held
-from tests.support.forkserving import Forkserve, descriptors, eventually, running
+from tests.support.forkserving import Forkserve, descriptors, eventually, running, scoreboard_of
 
 APPS = Path(__file__).parent / "apps"
 WORKER = Path(sys.executable).parent / "forkserve-worker"
@@ -232,15 +232,7 @@ def switches(pid: int) -> int:
     return int(text.split("voluntary_ctxt_switches:")[1].split()[0])
 
 
-def scoreboard_of(pid: int) -> int:
-    """Open the memory that a process shares with its siblings."""
-    for each in Path(f"/proc/{pid}/fd").iterdir():
-        if "forkserve-scoreboard" in os.readlink(each):
-            return os.open(each, os.O_RDWR)
-    raise AssertionError("it has no scoreboard")
-
-
-@pytest.mark.parametrize("word", [10**12, -1, 2])
+@pytest.mark.parametrize("word", [10**12, -1, 2, 2**63 - 1])
 @pytest.mark.parametrize("backend", ["sync", "threads"])
 def test_whatever_a_process_writes_over_the_scoreboard_all_go_on(backend: str, word: int, tmp_path: Path) -> None:
     with site(backend, tmp_path, workers=3) as (server, crowd):

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.forkserving import Forkserve, eventually, running
+from tests.support.forkserving import Forkserve, eventually, running, scoreboard_of
 
 APPS = Path(__file__).parent / "apps"
 WORKER = Path(sys.executable).parent / "forkserve-worker"
@@ -69,6 +70,34 @@ def test_c_code_that_keeps_the_lock_costs_one_worker(backend: str, tmp_path: Pat
         server.expect("is ready")
         client.close()
         assert b"200 OK" in answer(ask(server, "/"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_call_that_the_question_ends_costs_its_worker_all_the_same(backend: str, tmp_path: Path) -> None:
+    with site(backend, tmp_path, more="--timeout 0.3") as server:
+        server.allow("is stuck", "SIGKILL", "Thread", "File")
+        client = ask(server, "/once")
+        server.expect(r"web\[1\] pid \d+ is stuck, silent for 4.3 s: killed; it was here:")
+        server.expect(r"in hang_once_in_c")
+        server.expect("is ready")
+        client.close()
+        assert b"200 OK" in answer(ask(server, "/"))
+
+
+def test_a_patience_that_somebody_else_wrote_ends_nobody(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with site("sync", tmp_path, FORKSERVE_TEST_FIFO=str(fifo)) as server:
+        client = ask(server, "/wait")
+        writer = os.open(fifo, os.O_WRONLY)  # it waits for us now, in the turn of its loop
+        memory = scoreboard_of(server.children()[0].pid)
+        (pages,) = struct.unpack("=q", os.pread(memory, 8, 56))
+        os.pwrite(memory, struct.pack("=d", 1e-4), pages + 32)
+        os.close(memory)
+        subprocess.run(["sleep", "2"], check=True)
+        os.close(writer)
+        assert b"200 OK" in answer(client)
+        assert "stuck" not in server.transcript()
 
 
 def test_one_that_is_stopped_is_no_false_alarm(tmp_path: Path) -> None:

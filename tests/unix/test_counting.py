@@ -10,7 +10,7 @@ import pytest
 
 from forkserve.serving.engine.counting import PageCounter
 from forkserve.serving.native import hot
-from forkserve.unix.counters import BOUNDS, METHODS, PAGE, SERIES_MOST, PageReading, read_page
+from forkserve.unix.counters import BOUNDS, METHODS, PAGE, SERIES_MOST, CounterField, PageReading, read_page
 
 KINDS = [pytest.param(PageCounter, id="python")]
 if hot is not None:
@@ -96,6 +96,23 @@ def test_a_clock_that_is_behind_and_a_status_that_is_none(kind: Any) -> None:
     counter.end("GET", 200, time.monotonic() + 100)
 
     assert page_of(memory).series["GET", 200].seconds == 0.0
+
+
+@pytest.mark.parametrize("found", [2**63 - 1, -(2**63), -1])
+def test_whatever_others_have_written_there_requests_are_counted_on(kind: Any, found: int) -> None:
+    memory = bytearray(PAGE)
+    counter, words = kind(memoryview(memory), 1.0), memoryview(memory).cast("q")
+    counter.end("GET", 200, 1.0)
+    for place in range(len(words)):
+        words[place] = found
+
+    for _ in range(2):
+        counter.begin(SimpleNamespace(since=0.0))
+        counter.end("GET", 200, time.monotonic())
+        counter.end("POST", 404, time.monotonic())
+        counter.add(CounterField.SHED)
+        counter.settle(3)
+    page_of(memory)
 
 
 @pytest.mark.skipif(hot is None, reason="there is no compiled part")

@@ -50,7 +50,7 @@ class PageCounter:
 
     def begin(self, exchange: Any) -> None:
         """Note that the head of a request was read; the exchange keeps the instant as `since`."""
-        self._words[_BEGUN] += 1
+        _rise(self._words, _BEGUN)
         exchange.since = self.turn
 
     def end(self, method: str, status: int, since: float) -> None:
@@ -59,9 +59,9 @@ class PageCounter:
         seconds = max(now - since, 0.0)
         place = self._places.get(_METHODS.get(method, 0) * 1000 + status) or self._place(method, status)
         words, reals = self._words, self._reals
-        words[place + 1 + bisect_left(BOUNDS, seconds)] += 1
+        _rise(words, place + 1 + bisect_left(BOUNDS, seconds))
         reals[place + 1 + BUCKETS] += seconds
-        words[_ENDED] += 1
+        _rise(words, _ENDED)
         reals[_BEAT] = now
 
     def _place(self, method: str, status: int) -> int:
@@ -77,7 +77,7 @@ class PageCounter:
 
     def add(self, place: int) -> None:
         """Count one more of a `CounterField`."""
-        self._words[place] += 1
+        _rise(self._words, place)
 
     def beat(self, now: float) -> None:
         """Note that the process goes on, between two turns of its loop."""
@@ -85,13 +85,22 @@ class PageCounter:
 
     def settle(self, running: int) -> None:
         """Note how many requests run: some end without an answer, since their clients have gone."""
-        self._words[_ENDED] = self._words[_BEGUN] - running
+        begun = self._words[_BEGUN]
+        self._words[_ENDED] = begun - running if begun >= 0 else 0
 
     def close(self) -> None:
         """Count no more: what is counted from now on goes nowhere."""
         nowhere = memoryview(bytearray(PAGE))
         self._words, self._reals = nowhere.cast("q"), nowhere.cast("d")
         self._places = {}
+
+
+def _rise(words: memoryview, place: int) -> None:
+    """Count one more; what another process has written here may be too large for that."""
+    try:
+        words[place] += 1
+    except ValueError:
+        words[place] = 0
 
 
 class Uncounted:

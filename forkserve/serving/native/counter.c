@@ -36,10 +36,11 @@ typedef struct {
 
 PyTypeObject *counter_type;
 
+/* Other processes may have written any number here: it is unsigned, so that it wraps instead of being undefined. */
 static inline void
 add(union cell *word, int64_t count)
 {
-    __atomic_store_n(&word->count, word->count + count, __ATOMIC_RELAXED);
+    __atomic_store_n(&word->count, (int64_t)((uint64_t)word->count + (uint64_t)count), __ATOMIC_RELAXED);
 }
 
 static inline void
@@ -187,8 +188,10 @@ settle_method(Counter *counter, PyObject *running)
     long count = PyLong_AsLong(running);
     if (count == -1 && PyErr_Occurred())
         return NULL;
-    if (counter->page != NULL)
-        __atomic_store_n(&counter->page[ENDED].count, counter->page[BEGUN].count - count, __ATOMIC_RELAXED);
+    if (counter->page != NULL) {
+        int64_t begun = counter->page[BEGUN].count;
+        __atomic_store_n(&counter->page[ENDED].count, begun >= 0 ? begun - count : 0, __ATOMIC_RELAXED);
+    }
     Py_RETURN_NONE;
 }
 

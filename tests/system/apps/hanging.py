@@ -18,6 +18,11 @@ def hang_in_c() -> None:
         held.usleep(ctypes.c_uint(60_000_000))
 
 
+def hang_once_in_c() -> None:
+    # whatever signal comes first ends it
+    held.usleep(ctypes.c_uint(60_000_000))
+
+
 def idle_beside() -> None:
     threading.Event().wait()
 
@@ -28,6 +33,8 @@ threading.Thread(target=idle_beside, name="beside", daemon=True).start()
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     if environ["PATH_INFO"] == "/c":
         hang_in_c()
+    if environ["PATH_INFO"] == "/once":
+        hang_once_in_c()
     if environ["PATH_INFO"] == "/wait":
         waits_for_fifo()
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -47,6 +54,8 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
     if scope["path"] == "/c":
         hang_in_c()
+    if scope["path"] == "/once":
+        hang_once_in_c()
     if scope["path"] == "/wait":
         await waits_in_a_task()
     await send({"type": "http.response.start", "status": 200, "headers": []})
