@@ -77,6 +77,61 @@ def test_a_reload_starts_the_new_where_those_of_before_are_given_up_meanwhile() 
     assert _generations(world) == [2, 2]
 
 
+def test_a_reload_tries_the_new_at_once_in_a_slot_that_was_given_up() -> None:
+    world = World((options(numprocesses=2, max_retry=1, cmd="broken"),))
+    world.submit(Start())
+    world.dies(world.child(2), code=1)
+    world.all_ready()
+    assert world.watcher().slots[2].state is SlotState.FATAL
+    assert len(world.pids()) == 1
+
+    done = _reload(world, numprocesses=2, cmd="mended")
+    occupant = world.watcher().slots[2].occupant
+    assert occupant is not None
+    assert (occupant.generation, occupant.argv) == (2, ("mended",))
+    world.all_ready()
+    assert done.result == "web: 2 processes replaced"
+
+
+def test_a_reload_takes_another_number_of_processes() -> None:
+    world = _running(numprocesses=2)
+    done = _reload(world, 4, numprocesses=4, cmd="next")
+    world.all_ready()
+    assert done.result == "web: 4 processes replaced"
+    assert _generations(world) == [2, 2, 2, 2]
+
+    done = _reload(world, 1, numprocesses=1, cmd="fewer")
+    world.all_ready()
+    assert done.result == "web: 1 process replaced"
+    assert (len(world.pids()), _commands(world)) == (1, {"fewer"})
+
+
+def test_a_start_runs_again_what_has_finished() -> None:
+    world = _running(numprocesses=2, respawn=False)
+    for wid in (1, 2):
+        world.dies(world.child(wid), code=0)
+    world.pass_time(10.0)
+    assert world.pids() == []
+
+    done = world.submit(Start())
+    world.all_ready()
+    assert done.result == "web: 2 processes running"
+    assert len(world.pids()) == 2
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_code_that_nobody_can_mend_counts_only_until_something_has_served(served: bool) -> None:
+    world = World((options(numprocesses=2, max_retry=5, cmd="forkserve-worker app:app"),))
+    world.submit(Start())
+    for wid in (1, 2) if served else ():
+        world.runs(world.child(wid))
+        world.says(world.child(wid), READY="1")
+    world.dies(world.child(1), code=3)
+
+    given_up = world.watcher().slots[1].state is SlotState.FATAL
+    assert given_up is not served
+
+
 def test_the_generation_after_one_that_was_put_back_has_a_number_of_its_own() -> None:
     world = _running(numprocesses=2)
     _reload(world, numprocesses=2, cmd="bad")
