@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "stop": running.stop,
     "restart": running.restart,
     "reload": running.reload,
+    "rollback": running.rollback,
     "drain": running.drain,
     "undrain": running.undrain,
     "pause": pausing.pause,

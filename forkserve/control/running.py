@@ -13,6 +13,7 @@ from forkserve.control.schema import (
     HoldTarget,
     Killing,
     Nothing,
+    OneToReplace,
     ReloadTarget,
     SignalTo,
     StopTarget,
@@ -24,6 +25,7 @@ from forkserve.errors import ControlError, UnknownNameError
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobs import Kill, Reload, Resize
 from forkserve.supervision.process import Process
+from forkserve.supervision.rollback import rollback_of
 from forkserve.supervision.watcher import Watcher
 from forkserve.wording import signal_name
 
@@ -37,6 +39,7 @@ __all__ = [
     "reloadconfig",
     "reopenlogs",
     "restart",
+    "rollback",
     "signal",
     "start",
     "stop",
@@ -77,6 +80,14 @@ def reload(context: Context, asked: ReloadTarget) -> Completion:
     if asked.terminate:
         return context.master.restart(None if asked.watcher is None else [asked.watcher])
     return context.master.reload(asked.watcher)
+
+
+def rollback(context: Context, asked: OneToReplace) -> Completion:
+    supervisor = context.master.supervisor
+    watcher = supervisor.queue(asked.watcher).watcher
+    if not watcher.up:
+        raise ControlError(f"{watcher.name} is stopped: start it")
+    return context.master.submit(asked.watcher, rollback_of(watcher, supervisor.pool.numbers))
 
 
 def drain(context: Context, asked: HoldTarget) -> Done:

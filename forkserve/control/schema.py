@@ -24,6 +24,7 @@ __all__ = [
     "OneSocket",
     "OneWatcher",
     "PauseTarget",
+    "OneToReplace",
     "ProcessReport",
     "ResumeTarget",
     "ReloadTarget",
@@ -78,6 +79,13 @@ class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         msgspec.Meta(description="replace this many first, compare them with the others, then go on or go back"),
     ] = None
     watch: Annotated[Seconds | None, msgspec.Meta(description="seconds for which a canary is compared (30)")] = None
+    waiting: bool = True
+
+
+class OneToReplace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One watcher."""
+
+    watcher: str
     waiting: bool = True
 
 

@@ -24,6 +24,7 @@ from forkserve.control.schema import (
     Nothing,
     OneOption,
     OneSocket,
+    OneToReplace,
     OneWatcher,
     PauseTarget,
     ReloadTarget,
@@ -131,6 +132,12 @@ VERBS: dict[str, Verb] = _by_name(
             "reload",
             "Replace the processes of one watcher, or of all, one by one; the old go when the new are ready.",
             ReloadTarget,
+            words=("watcher",),
+        ),
+        Verb(
+            "rollback",
+            "Replace the processes of a watcher by those of the last generation that was good, in its folder.",
+            OneToReplace,
             words=("watcher",),
         ),
         Verb(

@@ -111,6 +111,9 @@ class ProcessTemplate:
     numbers: Mapping[str, int] = field(default_factory=dict)
     """Queues of the pool by the lower-case names of sockets, as of when this was made: it keeps its queues."""
 
+    folder: str = ""
+    """Where its processes start, whatever `working_dir` and the folder of the master lead to by now; empty: there."""
+
     @property
     def queues(self) -> tuple[int, ...]:
         """Numbers of the queues that a process can read from."""
@@ -182,6 +185,7 @@ class ProcessTemplate:
             env[SCOREBOARD] = place.variable(memory, bell)
         values = self._values(wid, env)
         cwd = expand(options.working_dir, values) if options.working_dir else None
+        cwd = self.folder or cwd
         if cwd is not None and "PWD" in env:
             env["PWD"] = os.path.join(env["PWD"], cwd)
         stdin = 0 if not options.close_child_stdin else None
@@ -195,6 +199,7 @@ class ProcessTemplate:
             fds={} if place is None else {memory: place.board.fd, bell: place.board.bell},
             executable=options.executable,
             cwd=cwd,
+            tells_folder=True,
             credentials=self.credentials,
             umask=options.umask,
             rlimits={name: _limit(name, value) for name, value in options.rlimits.items()},

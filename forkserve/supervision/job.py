@@ -77,6 +77,8 @@ class Reload:
     `before` is the generation to go back to, `target_before` its number of processes; `failures` is what the watcher
     had counted when the new generation began, `kept` how many had not been replaced when it failed, `reason` why.
 
+    With `back_to` what is offered is the command of that generation, which was good, and is rehearsed first.
+
     With `canary`, that many processes are replaced first, and compared with the others for `watch` seconds: `slots` are
     theirs, `extra` how many of these are more than the watcher has otherwise, `promoted` tells that the rest follows,
     `condemned` that they were found worse.
@@ -92,6 +94,7 @@ class Reload:
     replaced: int = 0
     kept: int = 0
     reason: str = ""
+    back_to: int = 0
     canary: int = 0
     watch: float = 0.0
     slots: tuple[int, ...] = ()

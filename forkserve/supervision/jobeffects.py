@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from forkserve.supervision.events import Event
 
 __all__ = [
+    "Approve",
     "Confine",
     "Delay",
     "EndProcesses",
@@ -80,9 +81,18 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class OpenGeneration:
-    """Have the next processes be of what was offered."""
+    """Have the next processes be of what was offered; `follow` has them start where links lead by now."""
 
     offer: int
+    follow: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Note that a generation, 0 for the one in force, serves as it should, in the place of those."""
+
+    generation: int = 0
+    instead_of: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +167,7 @@ JobEffect = (
     | Rehearse
     | Withdraw
     | OpenGeneration
+    | Approve
     | PutBack
     | Replace
     | StopFirst

@@ -18,6 +18,7 @@ from forkserve.supervision.canary import limits_of
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import SignalSent
 from forkserve.supervision.jobeffects import (
+    Approve,
     CompareGenerations,
     Confine,
     Delay,
@@ -199,8 +200,10 @@ class JobQueue:
                 watcher.rehearse(offer)
             case Withdraw(offer):
                 watcher.templates.withdraw(offer)
-            case OpenGeneration(offer):
-                watcher.open_generation(offer)
+            case OpenGeneration(offer, follow):
+                watcher.open_generation(offer, follow=follow)
+            case Approve(generation, instead_of):
+                watcher.templates.approve(generation or watcher.generation, instead_of)
             case PutBack(generation):
                 watcher.put_back(generation)
             case Replace(wid):

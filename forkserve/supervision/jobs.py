@@ -32,6 +32,7 @@ from forkserve.supervision.job import (
     taking_down,
 )
 from forkserve.supervision.jobeffects import (
+    Approve,
     Delay,
     EndProcesses,
     JobEffect,
@@ -75,13 +76,13 @@ def _started(job: Job, seen: WatcherSnapshot) -> Advance:
     found = running(job, seen)
     if found.done is None:
         return found
-    return replace(found, effects=(Tell(WatcherStarted(watcher=seen.name, processes=seen.ready)),))
+    return replace(found, effects=(Approve(), Tell(WatcherStarted(watcher=seen.name, processes=seen.ready))))
 
 
 def _awaiting(job: Start | Restart, seen: WatcherSnapshot) -> Advance:
     """Return how a job waits until all is ready that its watcher comes after, and then starts it."""
     if not seen.awaits:
-        afresh: tuple[JobEffect, ...] = (OpenGeneration(0),) if isinstance(job, Restart) else ()
+        afresh: tuple[JobEffect, ...] = (OpenGeneration(0, follow=False),) if isinstance(job, Restart) else ()
         return Advance(replace(job, phase=JobPhase.STARTING), (*afresh, Up()))
     if job.phase is JobPhase.AWAITING:
         return Advance(job)

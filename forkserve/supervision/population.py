@@ -142,6 +142,7 @@ class Population:
         slot, options = self.slots.get(process.wid), self._options
         if slot is not None:
             slot.runs += 1
+        self.templates.note_folder(process.generation, process.folder)
         if process.is_asked_to_end:
             return
         command = self.templates.in_force

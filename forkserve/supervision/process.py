@@ -51,7 +51,8 @@ class Stopping:
 class Process:
     """One pid, used once, from the wish for it to its end.
 
-    `number` is unique in the watcher, `pid` 0 until there is one. `end_at` is the instant at which it is told to stop,
+    `number` is unique in the watcher, `pid` 0 until there is one, `folder` the working directory that its program was
+    executed in, links resolved. `end_at` is the instant at which it is told to stop,
     or with `end_by_kill` killed, `age_at` that of `max_age`, `deaf_until` that until which its messages wait. `report`
     is the pipe of its start and `notify` the socket of its messages, as descriptors, -1 when there is none; `record` is
     the index of its record on the scoreboard, `queues` are the numbers of the queues that it can read from. `held`
@@ -67,6 +68,7 @@ class Process:
     pid: int
     started_at: float
     argv: tuple[str, ...] = ()
+    folder: str = ""
     state: ProcessState = ProcessState.REQUESTED
     deadline: Deadline | None = None
     stopping: Stopping = field(default_factory=Stopping)

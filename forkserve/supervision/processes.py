@@ -192,6 +192,7 @@ class Processes:
         outcome = self._services.kernel.outcome(process.report)
         if outcome is False:
             return
+        process.folder = self._services.kernel.folder_of(process.report)
         self._close_report(process)
         if isinstance(outcome, SpawnRefusal):
             process.refusal = process.refusal or outcome

@@ -24,6 +24,7 @@ from forkserve.supervision.events import (
 )
 from forkserve.supervision.job import Advance, JobPhase, Reload, running, taking_down
 from forkserve.supervision.jobeffects import (
+    Approve,
     CompareGenerations,
     Confine,
     JobEffect,
@@ -63,13 +64,13 @@ def _reload(job: Reload, seen: WatcherSnapshot) -> Advance:
     if refused:
         return Advance(job, (Withdraw(job.offer),), failed=refused)
     begun = replace(job, before=seen.generation, target_before=seen.target, failures=seen.failures)
-    if not seen.side_by_side:
+    if not seen.side_by_side or job.back_to:
         return Advance(replace(begun, phase=JobPhase.REHEARSING), (Rehearse(job.offer),))
     return _begin(begun, seen)
 
 
 def _begin(job: Reload, seen: WatcherSnapshot) -> Advance:
-    told = ReloadBegun(watcher=seen.name, generation=seen.newest + 1, processes=len(seen.slots))
+    told = ReloadBegun(watcher=seen.name, generation=seen.newest + 1, processes=len(seen.slots), back_to=job.back_to)
     going_on = replace(job, phase=JobPhase.ROLLING, failures=seen.failures)
     confined: tuple[JobEffect, ...] = ()
     if job.canary:
@@ -110,6 +111,8 @@ def _rehearsed(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.rehearsed:
         told = _failure(replace(job, reason=seen.rehearsed), seen)
         return Advance(job, (Withdraw(job.offer), Tell(told)), failed=told.text())
+    if seen.side_by_side:
+        return _begin(job, seen)
     return Advance(replace(job, phase=JobPhase.STOPPING), taking_down(seen))
 
 
@@ -125,7 +128,8 @@ def _stopped_first(job: Reload, seen: WatcherSnapshot) -> Advance:
 
 def _started_after(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.failures <= job.failures:
-        return running(job, seen)
+        found = running(job, seen)
+        return found if found.done is None else replace(found, effects=(_approve(job),))
     back = replace(job, phase=JobPhase.BACK_STOPPING, reason=seen.last_failure)
     return Advance(back, (*_back(job, seen), TakeDown()))
 
@@ -164,8 +168,15 @@ def _all_rolled(job: Reload, told: tuple[JobEffect, ...], seen: WatcherSnapshot)
         return Advance(replace(job, extra=0), (*told, SetTarget(seen.target - job.extra)))
     if seen.given_up:  # for failures of processes from before the roll, which say nothing of the new ones
         return Advance(job, (*told, Revive()))
-    done = ReloadDone(watcher=seen.name, generation=seen.generation, processes=len(seen.slots))
-    return Advance(job, (*told, Tell(done)), done=f"{seen.name}: {count_of(len(seen.slots))} replaced")
+    done = ReloadDone(watcher=seen.name, generation=seen.generation, processes=len(seen.slots), back_to=job.back_to)
+    back = f", back to generation {job.back_to}" if job.back_to else ""
+    result = f"{seen.name}: {count_of(len(seen.slots))} replaced{back}"
+    return Advance(job, (*told, _approve(job), Tell(done)), done=result)
+
+
+def _approve(job: Reload) -> Approve:
+    """Note that the reload is through; what was gone back from, and what is in force again, is not gone back to."""
+    return Approve(instead_of=(job.back_to, job.before) if job.back_to else ())
 
 
 def _effect(step: Step) -> JobEffect:
@@ -184,7 +195,10 @@ def _roll_canary(job: Reload, told: tuple[JobEffect, ...], seen: WatcherSnapshot
         return Advance(job, told)
     begun = CanaryBegun(watcher=seen.name, generation=seen.generation, slots=job.slots, seconds=job.watch)
     watching = replace(job, phase=JobPhase.WATCHING)
-    return Advance(watching, (*told, Tell(begun), CompareGenerations(job.before, job.watch)))
+    # its start may have given way to this reload before it was through
+    serves = any(slot.generation == job.before and not slot.starting for slot in seen.slots)
+    good = (Approve(job.before),) if serves else ()
+    return Advance(watching, (*told, *good, Tell(begun), CompareGenerations(job.before, job.watch)))
 
 
 def _canaries(job: Reload, seen: WatcherSnapshot) -> list[SlotSnapshot]:

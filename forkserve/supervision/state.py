@@ -188,7 +188,7 @@ def _from_templates(templates: Templates) -> Data:
 
 
 def _to_templates(data: Data, inherited: Mapping[str, str]) -> Templates:
-    templates = msgspec.convert({**data, "by_generation": {}, "offers": {}}, Templates)
+    templates = msgspec.convert({**data, "by_generation": {}, "offers": {}}, Templates, str_keys=True)
     templates.by_generation = {int(n): command_from_data(each, inherited) for n, each in data["by_generation"].items()}
     templates.offers = {int(n): command_from_data(each, inherited) for n, each in data["offers"].items()}
     return templates

@@ -207,9 +207,9 @@ class Watcher:
         """Take over other options; what runs keeps those that it was started with."""
         self.templates.adopt(command)
 
-    def open_generation(self, offer: int) -> None:
+    def open_generation(self, offer: int, *, follow: bool = True) -> None:
         """Have the next processes be of what was offered."""
-        self.templates.open(offer, {process.generation for process in self.processes})
+        self.templates.open(offer, {process.generation for process in self.processes}, follow=follow)
 
     def put_back(self, generation: int) -> None:
         """Have the next processes be of a former generation."""

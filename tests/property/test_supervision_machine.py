@@ -22,6 +22,7 @@ from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.process import Process
 from forkserve.supervision.slot import Slot
+from forkserve.supervision.templates import KEPT
 from forkserve.supervision.watcher import Watcher
 from tests.support.supervision import Child, World, options
 
@@ -335,7 +336,10 @@ class Supervision(RuleBasedStateMachine):
     @invariant()
     def templates_do_not_pile_up(self) -> None:
         for watcher in self.world.supervisor.watchers:
-            assert len(watcher.templates.by_generation) <= len(watcher.processes) + 3
+            templates = watcher.templates
+            assert len(templates.by_generation.keys() - set(templates.good)) <= len(watcher.processes) + 3
+            assert len(templates.good) <= KEPT
+            assert templates.by_generation.keys() >= {*templates.good, templates.generation}
 
     def teardown(self) -> None:
         """Mend the machine, let everything come to rest, then stop all."""

@@ -110,6 +110,9 @@ class FakeKernel(Kernel):
     """Numbers instead of processes; `faults` are requests that a kernel must never get."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.folder = "/srv/releases/1"
+        """Where the next children are."""
         self.children: dict[int, Child] = {}
         self.faults: list[str] = []
         self.short_of: int = 0
@@ -123,6 +126,8 @@ class FakeKernel(Kernel):
             raise SpawnError(self.short_of, SpawnStage.FORK, "cannot fork: short of something")
         pid, report = next(self._pids), next(self._fds)
         self.children[pid] = self._reports[report] = Child(pid, spec.argv, report, rehearse)
+        if spec.tells_folder:
+            self._folders[report] = spec.cwd or self.folder
         return Spawned(pid, report)
 
     def outcome(self, report: int) -> SpawnRefusal | bool:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +22,8 @@ from tests.support.forkserving import Forkserve, eventually, running
 
 SLOW = pytest.mark.slow
 PATIENCE = 20.0
+ALLOWED = ("reload of web failed", "SIGKILL", "killed$", " ERROR ", "^Traceback ")
+"""What a broken release and its end put into the log."""
 
 GOOD = """
 import os, time
@@ -33,7 +39,7 @@ def app(environ, start):
 LATE = """
 import time
 def app(environ, start):
-    time.sleep(0.2)
+    time.sleep(0.15)
     start("200 OK", [("Content-Length", "2")])
     return [b"r{number}"]
 """
@@ -136,11 +142,6 @@ class Place:
             check=False,
         )
 
-    def generations(self) -> set[tuple[str, str]]:
-        """Return the states and generations of all processes, as status shows them."""
-        rows = self.ctl("status", "web").stdout.splitlines()[1:]
-        return {(row[1], row[4]) for row in (["", *line.split()][-9:] for line in rows if "ready" in line) if row}
-
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
@@ -176,20 +177,133 @@ def test_a_good_canary_is_compared_and_promoted(place: Place) -> None:
     assert clients.seen["200", "r1"] and clients.seen["200", "r2"]
 
 
-@SLOW
-def test_a_canary_that_answers_5xx_is_rolled_back_and_costs_its_share_alone(place: Place) -> None:
-    with deployed(place) as server, Clients(address_of(server)) as clients:
-        place.release(FAILING)
-        done = place.ctl("reload", "web", "--canary", "1", "--watch", "20")
+def is_one_generation(place: Place, pids: int) -> bool:
+    """Tell whether all processes that there are serve, and are of one generation."""
+    (watcher,) = json.loads(place.ctl("status", "web", "--json").stdout)
+    serving = {(each["generation"], each["state"]) for each in watcher["processes"]}
+    return len(watcher["processes"]) == pids and len(serving) == 1 and serving.pop()[1] == "ready"
 
-        assert done.returncode == 1
-        assert re.search(
-            r"reload of web failed, 2 processes kept as before, 1 process put back: the canary is worse: "
-            r"100.0% of \d+ requests answered by 5xx, 0.0% before",
-            done.stderr,
-        ), done.stderr
+
+CANARIES = {
+    "5xx": (FAILING, r"100.0% of \d+ requests answered by 5xx, 0.0% before"),
+    "slow": (LATE, r"p99 up to [1-9]\d\d ms, up to \d+ ms before"),
+    "leaks": (LEAKING, r"\d+ MiB of memory a process, \d+ MiB before"),
+    "crashes": (CRASHING, r"web\[3\] pid \d+ |\d crashed of 1"),
+}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=() if kind == "5xx" else SLOW) for kind in CANARIES])
+def test_a_canary_that_is_worse_is_rolled_back_and_costs_its_share_alone(place: Place, kind: str) -> None:
+    text, reason = CANARIES[kind]
+    with deployed(place, more="canary_memory = 1.5\ncanary_requests = 12") as server:
+        server.allow(*ALLOWED)
+        address = address_of(server)
+        with Clients(address) as clients:
+            place.release(text)
+            done = place.ctl("reload", "web", "--canary", "1", "--watch", "6" if kind == "slow" else "20")
+            assert done.returncode == 1, done.stdout
+            assert re.search(r"reload of web failed, 2 processes kept as before, 1 process put back: ", done.stderr)
+            assert re.search(reason, done.stderr), done.stderr
+            eventually(lambda: is_one_generation(place, 3))
+        assert {ask(address) for _ in range(50)} == {("200", "r1")}, "what the link names by now is not served"
+    if kind in ("slow", "leaks"):
+        assert clients.failed == 0
+    else:
+        assert {release for status, release in clients.seen if status == "200"} == {"r1"}
+
+
+BROKEN = {
+    "import error": ("import nothing_of_this_name\n", ()),
+    "factory raises": ("def make():\n    raise RuntimeError('no database')\napp = make()\n", ()),
+    "exits": ("import os\nos._exit(7)\n", ()),
+    "hangs in import": ("import time\ntime.sleep(60)\n", ()),
+    "never ready": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n" + GOOD, ()),
+    "crashes on the first request": (CRASHING, ("--canary", "1", "--watch", "20")),
+    "leaks": (LEAKING, ("--canary", "1", "--watch", "20")),
+    "5xx": (FAILING, ("--canary", "1", "--watch", "20")),
+}
+
+
+@SLOW
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_deploy_ends_with_the_old_code_serving_in_one_generation(place: Place, kind: str) -> None:
+    text, words = BROKEN[kind]
+    more = "canary_memory = 1.5\ncanary_requests = 30\nmax_surge = 2"
+    with deployed(place, ready_timeout=2, more=more) as server:
+        server.allow(*ALLOWED)
+        address = address_of(server)
+        with Clients(address) as clients:
+            place.release(text)
+            done = place.ctl("reload", "web", *words)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "reload of web failed" in done.stderr
+            eventually(lambda: is_one_generation(place, 3))
+        assert {ask(address) for _ in range(50)} == {("200", "r1")}
+    if not words:
+        assert set(clients.seen) == {("200", "r1")}
+
+
+@SLOW
+def test_a_rollback_goes_back_to_the_release_that_the_link_named_then(place: Place) -> None:
+    with deployed(place, processes=2) as server, Clients(address_of(server), clients=2) as clients:
+        address = address_of(server)
+        nothing = place.ctl("rollback", "web")
+        assert (nothing.returncode, nothing.stdout) == (1, "")
+        assert "web: no other command or release is known that was good before" in nothing.stderr
+
+        place.release(GOOD)
+        assert place.ctl("reload", "web").returncode == 0
+        eventually(lambda: is_one_generation(place, 2))
+        assert ask(address) == ("200", "r2")
+        done = place.ctl("rollback", "web")
+        assert (done.returncode, done.stdout) == (0, "web: 2 processes replaced, back to generation 1\n"), done.stderr
+        eventually(lambda: is_one_generation(place, 2))
+        assert {ask(address) for _ in range(20)} == {("200", "r1")}
+
+        server.allow("SIGKILL")
+        before = [each.pid for each in server.children()]
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: before[0] not in [each.pid for each in server.children()] and is_one_generation(place, 2))
+        assert {ask(address) for _ in range(20)} == {("200", "r1")}, "what starts again is what was gone back to"
+
+        assert place.ctl("reload", "web").returncode == 0
+        eventually(lambda: is_one_generation(place, 2))
+        assert ask(address) == ("200", "r2"), "a reload follows the link again"
+        shutil.rmtree(place.folder / "releases" / "1")
+        gone = place.ctl("rollback", "web")
+        assert gone.returncode == 1
+        assert re.search(r"2 processes kept as before: .*releases/1: No such file or directory", gone.stderr), (
+            gone.stderr
+        )
+        assert ask(address) == ("200", "r2")
         server.allow("reload of web failed")
-        after = clients.seen["500", "r2"]
-        eventually(lambda: clients.seen["200", "r1"] > 500)
-        assert clients.seen["500", "r2"] - after <= 4, "requests that were in flight"
-    assert set(clients.seen) == {("200", "r1"), ("500", "r2")}
+    answered = {answer for answer in clients.seen if answer[0] != "none"}
+    assert answered == {("200", "r1"), ("200", "r2")}
+    assert clients.failed <= 2, "what the killed worker had in hand"
+
+
+def test_a_roll_that_fails_half_way_is_put_back_from_the_old_release(place: Place) -> None:
+    with deployed(place) as server:
+        server.allow(*ALLOWED)
+        place.release("import os\nif os.environ['FORKSERVE_WID'] == '2':\n    os._exit(7)\n" + GOOD)
+        done = place.ctl("reload", "web")
+        assert done.returncode == 1
+        assert "2 processes kept as before, 1 process put back: web[2]" in done.stderr
+        eventually(lambda: is_one_generation(place, 3))
+        assert {ask(address_of(server)) for _ in range(50)} == {("200", "r1")}
+
+
+def test_wrong_use_is_one_line(place: Place) -> None:
+    lines = {
+        ("reload", "web", "--canary", "1"): "web has 1 process, a canary of 1 leaves none of before",
+        ("reload", "web", "--canary", "0"): "canary",
+        ("reload", "--canary", "1"): "a canary is that of one watcher",
+        ("reload", "web", "--watch", "3"): "add --canary N",
+        ("rollback", "wbe"): "no watcher 'wbe'",
+    }
+    with deployed(place, processes=1):
+        for words, reason in lines.items():
+            done = place.ctl(*words)
+            assert done.returncode in (1, 2), words
+            assert reason in done.stderr
+            assert done.stderr.count("\n") == 1

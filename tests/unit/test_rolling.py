@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from forkserve.errors import ControlError
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.jobs import Reload, Resize, Start, Stop
+from forkserve.supervision.jobs import Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.plan import RollPace, SlotSnapshot, Step, StepKind, next_step, pace_of
 from forkserve.supervision.progress import progress_of
+from forkserve.supervision.rollback import rollback_of
 from tests.support.supervision import World, options
 
 FILLED = SlotState.FILLED
@@ -198,3 +202,81 @@ def test_a_canary_may_run_beside_all_where_max_surge_is_set(is_good: bool) -> No
     assert (done.error is None) is is_good
     assert _commands(world) == (["next"] if is_good else ["prog"]) * 2
     assert world.watcher().target == 2
+
+
+def _folders(world: World) -> list[str]:
+    return [each.folder for _, each in sorted((p.wid, p) for p in world.processes()) if each.is_ready]
+
+
+def _released(world: World, release: int) -> Completion:
+    world.kernel.folder = f"/srv/releases/{release}"
+    done = world.submit(Reload())
+    world.all_ready()
+    return done
+
+
+def test_a_rollback_starts_the_last_good_generation_in_its_folder_and_a_reload_follows_the_link_again() -> None:
+    world = _running(numprocesses=2)
+    for release in (2, 3):
+        _released(world, release)
+    for back_to, release in ((2, 2), (1, 1)):
+        done = world.submit(rollback_of(world.watcher(), {}))
+        world.all_ready()
+        assert done.result == f"web: 2 processes replaced, back to generation {back_to}"
+        assert _folders(world) == [f"/srv/releases/{release}"] * 2
+    with pytest.raises(ControlError, match="no other command or release is known that was good before"):
+        rollback_of(world.watcher(), {})
+
+    world.submit(Restart())
+    world.all_ready()
+    assert _folders(world) == ["/srv/releases/1"] * 2
+    _released(world, 3)
+    assert _folders(world) == ["/srv/releases/3"] * 2
+
+
+def test_what_a_canary_was_compared_with_can_be_gone_back_to_although_its_start_was_never_through() -> None:
+    world = World((options(numprocesses=2),))
+    world.submit(Start())
+    _readies(world, 1)
+    done = _canary(world, numprocesses=2, cmd="next")
+    world.all_ready()
+    world.pass_time(6.0)
+    world.all_ready()
+    assert done.result == "web: 2 processes replaced"
+    assert world.watcher().templates.good == [1, 2]
+
+
+def test_a_rollback_to_a_folder_that_is_gone_replaces_nothing() -> None:
+    world = _running(numprocesses=2)
+    _released(world, 2)
+    before = world.pids()
+    done = world.submit(rollback_of(world.watcher(), {}))
+    (rehearsal,) = [each for each in world.kernel.living if each.rehearse]
+    world.refuses(rehearsal)
+    world.settle()
+    assert "reload of web failed, 2 processes kept as before: cannot execute" in str(done.error)
+    assert world.pids() == before
+    assert world.watcher().templates.last_good == 1
+
+
+def test_what_is_put_back_after_a_failure_stays_in_the_old_folder() -> None:
+    world = _running(numprocesses=2)
+    world.kernel.folder = "/srv/releases/2"
+    done = world.submit(Reload())
+    _readies(world, 1)
+    world.dies(world.child(2), code=1)
+    world.all_ready()
+    assert "1 process put back" in str(done.error)
+    assert _folders(world) == ["/srv/releases/1"] * 2
+    world.dies(world.child(1), code=0)
+    world.all_ready()
+    assert _folders(world) == ["/srv/releases/1"] * 2
+
+
+def test_a_rollback_without_a_socket_of_then_says_which() -> None:
+    world = _running(numprocesses=2)
+    _released(world, 2)
+    templates = world.watcher().templates
+    templates.by_generation[1] = replace(templates.by_generation[1], sockets=("api",))
+    with pytest.raises(ControlError, match="generation 1 had socket api, which is"):
+        rollback_of(world.watcher(), {"web": 1})

@@ -217,14 +217,16 @@ class SignalSent(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadBegun(WatcherEvent):
-    """The processes of a watcher are being replaced."""
+    """The processes of a watcher are being replaced; `back_to` is the generation that a rollback goes back to."""
 
     kind: ClassVar[str] = "reload.begun"
     generation: int
     processes: int
+    back_to: int = 0
 
     def text(self) -> str:
-        return f"{self.watcher}: replacing {count_of(self.processes)} one by one (generation {self.generation})"
+        back = f", back to what {self.back_to} was" if self.back_to else ""
+        return f"{self.watcher}: replacing {count_of(self.processes)} one by one (generation {self.generation}{back})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,14 +245,16 @@ class ReloadStep(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadDone(WatcherEvent):
-    """All processes of a watcher are of the new generation."""
+    """All processes of a watcher are of the new generation; `back_to` as in `ReloadBegun`."""
 
     kind: ClassVar[str] = "reload.done"
     generation: int
     processes: int
+    back_to: int = 0
 
     def text(self) -> str:
-        return f"{self.watcher}: {count_of(self.processes)} replaced (generation {self.generation})"
+        back = f", back to what {self.back_to} was" if self.back_to else ""
+        return f"{self.watcher}: {count_of(self.processes)} replaced (generation {self.generation}{back})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -192,7 +192,7 @@ class Observatory:
 
     def _count(self, event: WatcherEvent, figures: WatcherFigures) -> None:
         if isinstance(event, ReloadDone):
-            figures.count_deploy("done")
+            figures.count_deploy("gone back" if event.back_to else "done")
         elif isinstance(event, ReloadFailed):
             figures.count_deploy("rolled back" if event.condemned else "failed")
         elif isinstance(event, ProcessAged):

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from forkserve.supervision.os.memory import proportional_size
-from forkserve.supervision.os.spawn import Spawned, SpawnRefusal, SpawnSpec, fork, outcome
+from forkserve.supervision.os.spawn import Spawned, SpawnFolder, SpawnRefusal, SpawnSpec, fork, outcome
 
 __all__ = ["Kernel"]
 
@@ -18,16 +18,26 @@ __all__ = ["Kernel"]
 class Kernel:
     """Processes as numbers."""
 
+    def __init__(self) -> None:
+        self._folders: dict[int, str] = {}
+
     def fork(self, spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
         """Begin to start a program, or only try whether it could be; raises SpawnError."""
         return fork(spec, rehearse=rehearse)
 
     def outcome(self, report: int) -> SpawnRefusal | bool:
         """Read the report of a start: True when the program runs, False while that is open, or why it does not."""
-        return outcome(report)
+        while isinstance(found := outcome(report), SpawnFolder):
+            self._folders[report] = found.path
+        return found
+
+    def folder_of(self, report: int) -> str:
+        """Return the working directory that the report of a start has told, or an empty text."""
+        return self._folders.get(report, "")
 
     def close(self, report: int) -> None:
         """Give up the report of a start."""
+        self._folders.pop(report, None)
         os.close(report)
 
     def is_of(self, pid: int, variable: str) -> bool:

@@ -13,6 +13,7 @@ All signals are blocked around the fork. Until `setsid` the child belongs to the
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -27,10 +28,25 @@ from forkserve.unix.fds import arrange, lower_limit
 from forkserve.unix.prctl import set_death_signal
 from forkserve.unix.privileges import Credentials, become
 
-__all__ = ["FIRST_SOCKET", "SpawnRefusal", "SpawnError", "SpawnSpec", "Spawned", "SpawnStage", "fork", "outcome"]
+__all__ = [
+    "FIRST_SOCKET",
+    "SpawnError",
+    "SpawnFolder",
+    "SpawnRefusal",
+    "SpawnSpec",
+    "SpawnStage",
+    "Spawned",
+    "fork",
+    "outcome",
+]
 
 FIRST_SOCKET = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3): where inherited sockets begin."""
+
+_FOLDER = b"AT\n"
+"""Begins what a report says of the working directory; a zero byte ends it."""
+_LONGEST_FOLDER = 2000
+"""Bytes of a path that is reported, so that with a refusal behind it a report is read at once."""
 
 _RESETTABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -80,6 +96,7 @@ class SpawnSpec:
     fds: Mapping[int, int | None] = field(default_factory=dict)
     executable: str | None = None
     cwd: str | None = None
+    tells_folder: bool = False
     credentials: Credentials | None = None
     umask: int | None = None
     rlimits: Mapping[str, int] = field(default_factory=dict)
@@ -111,6 +128,13 @@ class SpawnRefusal:
 
 
 @dataclass(frozen=True, slots=True)
+class SpawnFolder:
+    """The working directory of a child that is about to execute its program; the rest of its report follows."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spawned:
     """A child on its way to exec; `report` is the pipe for `outcome`, the caller's to close."""
 
@@ -138,14 +162,19 @@ def fork(spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
     return Spawned(pid, reading)
 
 
-def outcome(report: int) -> SpawnRefusal | bool:
-    """Read a report: True when the program runs, False while that is open, or why it does not."""
+def outcome(report: int) -> SpawnFolder | SpawnRefusal | bool:
+    """Read a report: True when the program runs, False while that is open, or why it does not; before that perhaps
+    the folder of it."""
     try:
         text = os.read(report, 4096)
     except BlockingIOError:
         return False
     if not text:
         return True
+    if text.startswith(_FOLDER):
+        folder, _, text = text.removeprefix(_FOLDER).partition(b"\0")
+        if not text:
+            return SpawnFolder(os.fsdecode(folder))
     stage, number, reason = text.decode(errors="surrogateescape").split("\n", 2)
     return SpawnRefusal(int(number), SpawnStage[stage], reason)
 
@@ -189,6 +218,8 @@ def _become(spec: SpawnSpec, master: int, report: int, *, rehearse: bool) -> Non
         stage = SpawnStage.EXECUTE
         if rehearse:
             _try_out(program)
+        if spec.tells_folder:
+            _tell_folder(report)
         os.execve(program, spec.argv, _environment(spec))
     except BaseException as error:  # noqa: BLE001 - the frames below belong to the master and must not run here
         number = getattr(error, "errno", None) or getattr(error, "number", 0)
@@ -198,6 +229,13 @@ def _become(spec: SpawnSpec, master: int, report: int, *, rehearse: bool) -> Non
         os.write(report, f"{stage.name}\n{number}\n{text}".encode(errors="surrogateescape")[:4096])
     finally:
         os._exit(127)
+
+
+def _tell_folder(report: int) -> None:
+    with contextlib.suppress(OSError):  # it has been deleted
+        folder = os.fsencode(os.getcwd())
+        if len(folder) <= _LONGEST_FOLDER:
+            os.write(report, _FOLDER + folder + b"\0")
 
 
 def _try_out(program: str) -> None:
