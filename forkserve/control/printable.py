@@ -19,11 +19,11 @@ def _escaped(character: str) -> str:
 
 
 def printable_answer(answer: Any) -> Any:
-    """Return plain data with all its text made printable, within a line."""
+    """Return plain data with all its text, names included, made printable, within a line."""
     if isinstance(answer, str):
         return printable(answer).replace("\n", "\\n")
     if isinstance(answer, list):
         return [printable_answer(each) for each in answer]
     if isinstance(answer, dict):
-        return {key: printable_answer(value) for key, value in answer.items()}
+        return {printable_answer(key): printable_answer(value) for key, value in answer.items()}
     return answer

@@ -130,3 +130,4 @@ def test_an_answer_of_another_shape_is_one_line(body: bytes, folder: Path, capsy
 def test_text_is_shown_as_it_is_but_for_what_does_not_show() -> None:
     assert printable("wéb\n\x1b[1m\ud800") == "wéb\n\\x1b[1m\\ud800"
     assert printable_answer([{"name": "a\nb\x00", "n": 1}, None]) == [{"name": "a\\nb\\x00", "n": 1}, None]
+    assert printable_answer({"env": {"\x1b]0;A\x07": "b"}}) == {"env": {"\\x1b]0;A\\x07": "b"}}
