@@ -137,7 +137,7 @@ class Retirement:
             self.filled.pop(number, None)
             if number in self.pool.retired:
                 listener = self.pool.listener(number)
-                closed = SocketClosed(socket=listener.name, address=listener.address)
+                closed = SocketClosed(socket=listener.name, address=listener.address, reset=listener.is_waiting)
                 self.pool.discard(number)
                 self.emit(closed)
 

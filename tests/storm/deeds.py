@@ -77,6 +77,7 @@ def other_signals(storm: Storm) -> str:
 
 def pause(storm: Storm) -> str:
     storm.victim.send(signal.SIGWINCH)
+    storm.doom.stop("")
     storm.owe(storm.chance.uniform(0.2, 1.0), "HUP after WINCH", storm.hang_up)
     storm.owe(2.0, "start after WINCH", lambda: _start(storm))
     return "WINCH"
@@ -112,6 +113,8 @@ def _one_verb(storm: Storm) -> str:
     elif verb in ("status", "stats") and storm.chance.random() < 0.5:
         parameters = {"watcher": _watcher(storm)}
     storm.ask(verb, **parameters)
+    if verb == "stop":
+        storm.doom.stop(str(parameters.get("watcher", "")))
     if verb in ("stop", "restart", "decr", "set"):
         storm.owe(storm.chance.uniform(0.3, 2.0), "start", lambda: _start(storm))
     if verb == "decr":  # perhaps to none, which nobody but an operator puts right
@@ -240,6 +243,7 @@ def remove(storm: Storm) -> str:
     site = _moving(storm)
     if storm.chance.random() < 0.5:
         site.has_socket = False
+        storm.doom.remove(site.watcher)
     else:
         site.has_watcher = False
     storm.stack.write()

@@ -7,7 +7,9 @@ The excuses, and no others:
   last answer counts, or a failure in the second after a kill of a worker of that site;
 - a kept connection was closed before any byte of an answer came: RFC 9112, section 9.3.1, has the client ask again on
   a new one. Only a process that is about to end may do so;
-- the connection was refused, at an address that the storm moves about.
+- the connection was refused, at an address that the storm moves about;
+- the connection was reset before any answer, where the storm had the watcher stopped and, at about the same time,
+  removed it with its socket. That nobody reads what waits there is what was ordered (docs/operations.md).
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ PATIENCE = 30.0
 """Seconds until an answer counts as lost."""
 AFTER_A_KILL = 2.0
 PAUSE = 0.02
+TOGETHER = 5.0
+"""Seconds within which a stop and a removal meet: each waits for what is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Doom:
     pids: set[int] = field(default_factory=set)
     ends: dict[tuple[str, int], float] = field(default_factory=dict)
     hits: list[tuple[str, float]] = field(default_factory=list)
+    stops: list[tuple[str, float]] = field(default_factory=list)
+    removals: list[tuple[str, float]] = field(default_factory=list)
 
     def add(self, pid: int, ends: list[tuple[str, int]], watcher: str) -> None:
         """Note that a process is about to be killed, and the connections in it."""
@@ -54,6 +60,23 @@ class Doom:
             now = monotonic()
             self.ends.update(dict.fromkeys(ends, now))
             self.hits.append((watcher, now))
+
+    def stop(self, watcher: str) -> None:
+        """Note that a watcher is ordered to stop; with an empty name all of them."""
+        with self.lock:
+            self.stops.append((watcher, monotonic()))
+
+    def remove(self, watcher: str) -> None:
+        """Note that the file does not have a watcher any more, nor its socket."""
+        with self.lock:
+            self.removals.append((watcher, monotonic()))
+
+    def has_willed(self, site: Site, since: float) -> bool:
+        """Tell whether nobody was to answer a connection of so long ago: its watcher was both stopped and removed."""
+        with self.lock:
+            stops = [at for name, at in self.stops if name in ("", site.watcher)]
+            removals = [at for name, at in self.removals if name == site.watcher and at > since - TOGETHER]
+        return any(abs(stop - removal) < TOGETHER for stop in stops for removal in removals)
 
     def excuses(self, site: Site, kept: _Kept) -> bool:
         """Tell whether a connection that has failed was in a process that was killed."""
@@ -179,6 +202,9 @@ class Load:
     def _failed(self, site: Site, connection: _Kept, begun: float, error: Exception) -> None:
         if self.doom.excuses(site, connection):
             self._count("killed")
+            return
+        if isinstance(error, ConnectionResetError) and not connection.answers and self.doom.has_willed(site, begun):
+            self._count("reset as ordered")
             return
         closed = isinstance(error, (http.client.RemoteDisconnected, ConnectionError))
         if closed and connection.answers and not connection.is_answering:

@@ -192,6 +192,31 @@ def test_who_waits_for_a_stopped_watcher_is_answered_although_its_socket_has_mov
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_what_waits_for_a_watcher_that_is_stopped_and_then_removed_is_reset_with_a_warning(
+    folder: Path, kind: str
+) -> None:
+    here, other = free_ports(2)
+    path = folder / "web.sock"
+    stays = socket_section("other", other) + watcher("other", sock="other")
+    goes = (socket_section("web", here) if kind == "tcp" else f"[socket:web]\npath = {path}\n") + watcher("web")
+    with running("--control", str(folder / "control"), cwd=folder, config=stays + goes) as server:
+        server.expect(r"web\[1\] pid \d+ is ready")
+        ctl(folder, "stop", "web")
+        with socket.socket(socket.AF_INET if kind == "tcp" else socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(("127.0.0.1", here) if kind == "tcp" else str(path))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            reload(server, stays)
+            server.expect(
+                "WARNING.*socket web: closed at .*what waited in it is reset, since nothing is left that reads"
+            )
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        assert "hello" in ask(other)
+        eventually(lambda: len(server.children()) == 1)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_who_waits_for_a_watcher_in_back_off_is_answered_before_it_is_removed(folder: Path, kind: str) -> None:
     here, other = free_ports(2)
     path = folder / "web.sock"

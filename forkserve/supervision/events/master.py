@@ -63,12 +63,18 @@ class SocketRetired(SocketEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketClosed(SocketEvent):
-    """A socket was closed."""
+    """A socket was closed; `reset` tells that connections waited in it, and nothing was left to read them."""
 
     kind: ClassVar[str] = "socket.closed"
+    reset: bool = False
+
+    @property
+    def level(self) -> int:
+        return logging.WARNING if self.reset else logging.INFO
 
     def text(self) -> str:
-        return f"socket {self.socket}: closed at {self.address}"
+        lost = "; what waited in it is reset, since nothing is left that reads it" if self.reset else ""
+        return f"socket {self.socket}: closed at {self.address}{lost}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
