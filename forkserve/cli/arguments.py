@@ -38,6 +38,7 @@ forkserve --fd-socket NAME=ADDRESS ... [OPTIONS] -- COMMAND [ARG ...]
        forkserve [-w N] [-b ADDRESS ...] [OPTIONS] -- COMMAND [ARG ...]
        forkserve -c FILE [OPTIONS]
        forkserve check FILE
+       forkserve import FILE [-o OUT]
        forkserve options [NAME | --markdown]"""
 
 DESCRIPTION = """\
@@ -165,7 +166,7 @@ def _refuse_verb(words: Sequence[str]) -> None:
     if words[0] in VERBS:
         line = " ".join(("forkservectl", *words))
         raise UsageError(f"{words[0]} is a verb of forkservectl: {line} (an application is given as {words[0]}:app)")
-    if len(words) > 1 and (hint := nearest(words[0], ("check", "options"))):
+    if len(words) > 1 and (hint := nearest(words[0], ("check", "import", "options"))):
         raise UsageError(f"there is no verb {words[0]!r}{hint}")
 
 

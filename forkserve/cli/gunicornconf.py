@@ -13,7 +13,7 @@ from pathlib import Path
 
 from forkserve.config.userfiles import read_text
 
-__all__ = ["is_python", "translation"]
+__all__ = ["flag_of", "is_python", "translation", "words_of"]
 
 _FLAGS: Mapping[str, str] = {
     "accesslog": "--access-logfile",
@@ -46,7 +46,10 @@ def is_python(path: str) -> bool:
 def translation(path: str) -> str:
     """Return what to say to somebody who has given such a file to `-c`."""
     said = f"{path} is a configuration of Gunicorn, Python code that forkserve does not run"
-    advice = "give its settings as flags; --print-config then prints them as a file for -c"
+    file = shlex.quote(path.removeprefix("file:"))
+    advice = f"import it (forkserve import {file} -o forkserve.toml), or give its settings as flags"
+    if path.startswith("python:"):
+        advice = "give its settings as flags; --print-config then prints them as a file for -c"
     try:
         words, application, left = _translated(Path(path.removeprefix("file:")))
     except (OSError, SyntaxError, ValueError):
@@ -62,12 +65,12 @@ def _translated(path: Path) -> tuple[list[str], str, list[str]]:
     left: list[str] = []
     application = "MODULE:APP"
     for name, node in _settings(ast.parse(read_text(path))):
-        flag = _FLAGS.get(name) or (f"--{name.replace('_', '-')}" if name in _SAME else None)
+        flag = flag_of(name)
         value = _literal(node)
         if name == "wsgi_app" and isinstance(value, str):
             application = value
         elif flag is not None and value is not ...:
-            words += _words(name, flag, value)
+            words += words_of(name, value)
         else:
             left.append(name)
     return words, application, left
@@ -92,7 +95,14 @@ def _settings(module: ast.Module) -> Iterator[tuple[str, ast.expr | None]]:
             yield statement.name, None
 
 
-def _words(name: str, flag: str, value: object) -> list[str]:
+def flag_of(name: str) -> str | None:
+    """Return the flag of a setting, or None for one that is none here."""
+    return _FLAGS.get(name) or (f"--{name.replace('_', '-')}" if name in _SAME else None)
+
+
+def words_of(name: str, value: object) -> list[str]:
+    """Return the arguments that say of a setting with a flag what a file says."""
+    flag = flag_of(name) or ""
     if value is True:
         return [flag]
     if value is False or value is None:

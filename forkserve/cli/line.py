@@ -98,6 +98,9 @@ def _refuse_contradictions(line: Line) -> None:
 def _file_source(line: Line, path: str, environ: Mapping[str, str]) -> FileSource:
     if is_python(path):
         raise UsageError(translation(path))
+    if path.endswith((".yaml", ".yml")) or Path(path).name.startswith("Procfile"):
+        cure = f"forkserve import {shlex.quote(path)} -o forkserve.toml"
+        raise UsageError(f"{path} is a configuration of another program: {cure}")
     for name, flag in _FILE_FLAGS.items():
         if getattr(line, name):
             raise UsageError(f"{flag} does not go with -c: it belongs into {path}")

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    verbs = {"check": _check, "options": _options, REHEARSE: _rehearse, TAKE_OVER: _take_over}
+    verbs = {"check": _check, "options": _options, "import": _import, REHEARSE: _rehearse, TAKE_OVER: _take_over}
     verb = verbs.get(arguments[0]) if arguments else None
     return verb(arguments[1:]) if verb else _run(arguments)
 
@@ -74,6 +74,13 @@ def _options(arguments: list[str]) -> int:
     else:
         say(render(*arguments))
     return ExitCode.OK
+
+
+def _import(arguments: list[str]) -> int:
+    # imported late: it is done once
+    from forkserve.cli.importing.command import run_import
+
+    return run_import(arguments)
 
 
 def _rehearse(arguments: list[str]) -> int:

@@ -21,15 +21,16 @@ class ForeignSection:
 
 _MASTER = "this is a section of supervisord; the options of the master are in [circus] here"
 _CONTROL = "this is a section of supervisord; the control socket is `control` in [circus] here"
+_IMPORT = "; `forkserve import FILE -o forkserve.toml` writes it so"
 _PASTE = "this is a section of PasteDeploy; give its file to --paste"
 
 FOREIGN: Mapping[str, ForeignSection] = {
     "program": ForeignSection(
-        "this is a section of supervisord; here it is [watcher:NAME], with cmd in place of command", runs=True
+        f"this is a section of supervisord; here it is [watcher:NAME], with cmd in place of command{_IMPORT}", runs=True
     ),
     "fcgi-program": ForeignSection(
         "this is a section of supervisord; here it is [watcher:NAME], with cmd in place of command, beside"
-        " [socket:NAME] in place of socket; FastCGI is the program's affair",
+        f" [socket:NAME] in place of socket; FastCGI is the program's affair{_IMPORT}",
         runs=True,
     ),
     "eventlistener": ForeignSection(
@@ -46,7 +47,7 @@ FOREIGN: Mapping[str, ForeignSection] = {
     "rpcinterface": ForeignSection(_CONTROL),
     "uwsgi": ForeignSection(
         "this is a section of uWSGI; here it is [watcher:NAME], with"
-        " cmd = forkserve-worker --fd $(circus.sockets.web) MODULE:APP, beside [socket:web]",
+        f" cmd = forkserve-worker --fd $(circus.sockets.web) MODULE:APP, beside [socket:web]{_IMPORT}",
         runs=True,
     ),
     "app": ForeignSection(_PASTE, runs=True),

@@ -15,7 +15,7 @@ from forkserve.config.model import MasterOptions, SocketOptions, StreamOptions, 
 from forkserve.config.options import Option, options_of
 from forkserve.config.values import boolean, integer, number, optional_integer
 
-__all__ = ["as_toml"]
+__all__ = ["as_toml", "toml_key", "toml_text"]
 
 _NUMBERS = (integer, number, optional_integer)
 _STREAMS = ("stdout_stream", "stderr_stream")
@@ -26,7 +26,7 @@ def as_toml(sections: Iterable[Section], env: Mapping[str, str]) -> str:
     """Return a file that is read to these sections; `env` are variables for all watchers."""
     tables = [_table(_header(each), _lines(each)) for each in sections]
     if env:
-        tables.append(_table("env", [f"{_key(name)} = {_text(value)}" for name, value in env.items()]))
+        tables.append(_table("env", [f"{toml_key(name)} = {toml_text(value)}" for name, value in env.items()]))
     return "\n".join(tables)
 
 
@@ -35,7 +35,7 @@ def _table(header: str, lines: Iterable[str]) -> str:
 
 
 def _header(section: Section) -> str:
-    return "forkserve" if section.kind == "circus" else f"{section.kind}.{_key(section.name)}"
+    return "forkserve" if section.kind == "circus" else f"{section.kind}.{toml_key(section.name)}"
 
 
 def _lines(section: Section) -> list[str]:
@@ -52,17 +52,18 @@ def _value(option: Option | None, value: Value) -> str:
         return "true" if boolean(value.text) else "false"
     if parse in _NUMBERS and re.fullmatch(r"-?(0|[1-9]\d*)", value.text):
         return value.text
-    return _text(value.text)
+    return toml_text(value.text)
 
 
 def _keys(name: str) -> str:
-    return ".".join(map(_key, name.split(".")))
+    return ".".join(map(toml_key, name.split(".")))
 
 
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
+def toml_key(name: str) -> str:
+    """Return a name as a key, in quotes where it needs them."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_text(name)
 
 
-def _text(text: str) -> str:
-    """A basic string of TOML is one of JSON, but for the escape of DEL and for what lies beyond U+FFFF."""
+def toml_text(text: str) -> str:
+    """Return a basic string: one of JSON, but for the escape of DEL and for what lies beyond U+FFFF."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

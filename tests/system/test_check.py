@@ -215,17 +215,19 @@ def test_a_socket_that_nobody_reads_is_warned_of(folder: Path) -> None:
         (
             "[program:x]\ncommand = x\n",
             "a.ini:1 [program:x]: this is a section of supervisord; here it is [watcher:NAME],"
-            " with cmd in place of command",
+            " with cmd in place of command; `forkserve import FILE -o forkserve.toml` writes it so",
         ),
         (
             "[fcgi-program:x]\ncommand = x\n",
             "a.ini:1 [fcgi-program:x]: this is a section of supervisord; here it is [watcher:NAME], with cmd in place"
-            " of command, beside [socket:NAME] in place of socket; FastCGI is the program's affair",
+            " of command, beside [socket:NAME] in place of socket; FastCGI is the program's affair; `forkserve"
+            " import FILE -o forkserve.toml` writes it so",
         ),
         (
             "[uwsgi]\nmodule = x\n",
             "a.ini:1 [uwsgi]: this is a section of uWSGI; here it is [watcher:NAME], with"
-            " cmd = forkserve-worker --fd $(circus.sockets.web) MODULE:APP, beside [socket:web]",
+            " cmd = forkserve-worker --fd $(circus.sockets.web) MODULE:APP, beside [socket:web]; `forkserve import FILE"
+            " -o forkserve.toml` writes it so",
         ),
         (
             "[server:main]\nuse = x\n",

@@ -1,0 +1,48 @@
+"""Reads a Procfile, as Foreman, Honcho and Heroku have it: a line `NAME: COMMAND` for each type of process.
+
+Rules: pure but for reading the file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from forkserve.cli.importing.draft import Draft, Scalar
+from forkserve.config.userfiles import read_text
+from forkserve.errors import ConfigError
+
+__all__ = ["needs_shell", "read_procfile"]
+
+_LINE = re.compile(r"(?P<name>[A-Za-z0-9_-]+)\s*:\s*(?P<command>.+)$")
+_ASSIGNED = re.compile(r"[A-Za-z_]\w*=")
+_SHELL = re.compile(r"[$`|&;<>*?~#(){}\[\]!\\]")
+_PORT = "set it for forkserve (Foreman counts from 5000); to bind it in the master use [socket.NAME] and --fd"
+
+
+def read_procfile(path: Path, draft: Draft) -> None:
+    """Add what a file says to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _LINE.match(line.strip())
+        if match is None:
+            raise ConfigError(f"{path}:{number}: expected NAME: COMMAND, got {line.strip()!r}")
+        name, command = match["name"], match["command"].strip()
+        if name == "release":
+            draft.note(name, f"runs once at a deploy, forkserve has no such thing; run it before: {command}")
+            continue
+        values: dict[str, Scalar] = {"cmd": command, "copy_env": True}
+        if needs_shell(command):
+            # the signal goes to the shell and to what it has started
+            values |= {"shell": True, "stop_children": True}
+        draft.add("watcher", name, values=values, origin=f"{path.name}:{number}")
+        if re.search(r"\$\{?PORT\b", command):
+            draft.note(f"{name} $PORT", _PORT)
+    if (path.parent / ".env").exists():
+        draft.note(".env", "is not read; put its variables into [env], or set them before forkserve starts")
+
+
+def needs_shell(command: str) -> bool:
+    """Tell whether a command has more than words for a program: variables, pipes, patterns, assignments."""
+    return bool(_SHELL.search(command) or _ASSIGNED.match(command))

@@ -1,0 +1,234 @@
+"""Reads supervisord.conf (Supervisor 4): programs, FastCGI programs, the daemon's section, includes.
+
+Rules: no I/O but reading the file and what it includes. Keys that only say what forkserve does anyway, such as
+killasgroup, are dropped; all others are carried or noted.
+"""
+
+from __future__ import annotations
+
+import configparser
+import glob
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from forkserve.cli.importing.draft import Draft, Scalar
+from forkserve.cli.importing.supervisordvalues import addresses, expanded, size_text, variables
+from forkserve.config.userfiles import read_text
+from forkserve.errors import ConfigError
+
+__all__ = ["read_supervisord"]
+
+_TRUE = ("yes", "true", "on", "1")
+_SECTIONS = {
+    "eventlistener": "event listeners are not carried; read `forkservectl events -f` or GET /v1/events instead",
+    "group": "there are no groups; name several watchers by a pattern: forkservectl restart 'web*'",
+    "unix_http_server": "not needed: forkservectl finds the control socket by itself; `control` sets its path",
+    "inet_http_server": "use control_bind and control_token for the control API by TCP; it has no web page",
+    "supervisorctl": "not needed: forkservectl finds the control socket by itself",
+    "rpcinterface": "there is no XML-RPC; the control API is HTTP and JSON (docs/api.md)",
+}
+_OPTIONS = {
+    "exitcodes": "exit codes are not told apart; respawn = false if the command is to run once",
+    "serverurl": "there is no XML-RPC; the control API is HTTP and JSON (docs/api.md)",
+    "stdout_capture_maxbytes": "use `forkservectl events -f` instead of capture mode",
+    "stderr_capture_maxbytes": "use `forkservectl events -f` instead of capture mode",
+    "stdout_events_enabled": "output is no event here; read it from its file or stream",
+    "stderr_events_enabled": "output is no event here; read it from its file or stream",
+    "numprocs_start": "slots are numbered from 1: $(circus.wid)",
+}
+_DAEMON = {
+    "logfile_maxbytes": "the master's own log is not rotated; use logrotate with USR1",
+    "logfile_backups": "the master's own log is not rotated; use logrotate with USR1",
+    "minfds": "set rlimits.nofile of a watcher, or the limit of the service that starts forkserve",
+    "minprocs": "set rlimits.nproc of a watcher, or the limit of the service that starts forkserve",
+    "user": "set uid of each watcher",
+    "directory": "start forkserve with --chdir, or set working_dir of each watcher",
+    "childlogdir": "set stdout_stream.filename of each watcher",
+}
+_HANDLED = {
+    *("command", "process_name", "numprocs", "priority", "autostart", "startsecs", "startretries", "autorestart"),
+    *("stopsignal", "stopwaitsecs", "stopasgroup", "killasgroup", "user", "redirect_stderr", "environment", "umask"),
+    *("directory", "socket", "socket_owner", "socket_mode", "socket_backlog", "stdout_syslog", "stderr_syslog"),
+    *(f"{stream}_logfile{rest}" for stream in ("stdout", "stderr") for rest in ("", "_maxbytes", "_backups")),
+}
+_LEVELS = {"warn": "warning", "trace": "debug", "blather": "debug"}
+_RESTARTS = "a command that ends with an expected exit code is started again here; respawn = false lets it run once"
+_OUTPUT = "supervisord keeps output in files of childlogdir; here it goes to forkserve's own output"
+
+
+def read_supervisord(path: Path, draft: Draft) -> None:
+    """Add what a file says to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
+    parser = _parsed(path)
+    names = {"here": str(path.absolute().parent), "host_node_name": os.uname().nodename}
+    if parser.has_section("supervisord"):
+        _daemon(dict(parser["supervisord"]), names, draft)
+    for section in parser.sections():
+        kind, _, name = section.partition(":")
+        if kind in ("program", "fcgi-program"):
+            _Program(section, name.strip(), dict(parser[section]), names, draft).add()
+        elif kind not in ("supervisord", "include"):
+            draft.note(f"[{section}]", _SECTIONS.get(kind, "is no section that forkserve knows"))
+
+
+def _parsed(path: Path) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
+    try:
+        parser.read_string(read_text(path), str(path))
+        pattern = parser.get("include", "files", fallback="").replace("%(here)s", str(path.absolute().parent))
+        for each in pattern.split():
+            for found in sorted(glob.glob(str(path.parent / each))):
+                parser.read_string(read_text(found), found)
+    except configparser.Error as error:
+        raise ConfigError(str(error).replace("\n", " ")) from None
+    return parser
+
+
+def _daemon(given: dict[str, str], names: Mapping[str, str], draft: Draft) -> None:
+    values: dict[str, Scalar] = {}
+    for key, name in (("pidfile", "pidfile"), ("umask", "umask"), ("identifier", "name"), ("logfile", "logoutput")):
+        if text := given.get(key):
+            values[name] = expanded(text, names)
+    if str(values.get("logoutput", "")).startswith(("/dev/std", "/dev/fd/", "/dev/null")):
+        del values["logoutput"]
+    if level := given.get("loglevel", "").lower():
+        values["loglevel"] = _LEVELS.get(level, level)
+    if given.get("nodaemon", "false").lower() not in _TRUE:
+        draft.note("[supervisord] nodaemon", "forkserve stays in the foreground; -D or daemon = true detaches it")
+    if given.get("logfile_maxbytes") == "0":
+        given = {key: text for key, text in given.items() if not key.startswith("logfile_")}
+    for key in given:
+        if key not in ("pidfile", "umask", "identifier", "logfile", "loglevel", "nodaemon", "environment"):
+            draft.note(f"[supervisord] {key}", _DAEMON.get(key, "has no counterpart here"))
+    draft.add("forkserve", values=values, origin="[supervisord]")
+    draft.add("env", values=dict(_variables(given.get("environment", ""), names, "[supervisord]")), origin="")
+
+
+def _variables(text: str, names: Mapping[str, str], place: str) -> dict[str, str]:
+    try:
+        return variables(expanded(text, names))
+    except ValueError as error:
+        raise ConfigError(f"{place} environment: {error}") from None
+
+
+class _Program:
+    """One section of a program while it becomes tables."""
+
+    def __init__(self, section: str, name: str, given: dict[str, str], names: Mapping[str, str], draft: Draft) -> None:
+        self.place = f"[{section}]"
+        self.name = name
+        self.given = given
+        self.names = {**names, "program_name": name, "group_name": name, "numprocs": given.get("numprocs", "1")}
+        self.draft = draft
+
+    def add(self) -> None:
+        """Add one watcher, or one for each process where these differ by more than their number."""
+        if not self.given.get("command"):
+            self.draft.note(self.place, "has no command")
+            return
+        self._note_rest()
+        count, start = self._number("numprocs", 1), self._number("numprocs_start", 0)
+        apart = ("command", "environment", "directory", "stdout_logfile", "stderr_logfile")
+        differ = count > 1 and any("%(process_num)" in self.given.get(key, "") for key in apart)
+        if not differ:
+            self._watcher(self.name, start, {"numprocesses": count} if count != 1 else {})
+            return
+        pattern = self.given.get("process_name", "%(program_name)s")
+        if "%(process_num)" not in pattern:
+            pattern = "%(program_name)s_%(process_num)d"
+        for number in range(start, start + count):
+            self._watcher(expanded(pattern, {**self.names, "process_num": str(number)}), number, {})
+
+    def _number(self, key: str, default: int) -> int:
+        text = self.given.get(key, str(default))
+        if not text.isdecimal():
+            raise ConfigError(f"{self.place} {key}: expected a whole number, got {text!r}")
+        return int(text)
+
+    def _watcher(self, name: str, number: int, more: Mapping[str, Scalar]) -> None:
+        names = {**self.names, "process_num": str(number)}
+        values: dict[str, Scalar] = {
+            "cmd": " ".join(expanded(self.given["command"], names).split("\n")),
+            "copy_env": True,
+            **more,
+        }
+        values |= self._life()
+        for key, option in (("directory", "working_dir"), ("user", "uid"), ("umask", "umask")):
+            if text := self.given.get(key):
+                values[option] = expanded(text, names)
+        values |= self._socket(name, names)
+        values |= self._output(names)
+        env = _variables(self.given.get("environment", ""), names, self.place)
+        self.draft.add("watcher", name, values=values, origin=self.place, env=env)
+
+    def _life(self) -> dict[str, Scalar]:
+        given = self.given
+        values: dict[str, Scalar] = {}
+        if given.get("autostart", "true").lower() not in _TRUE:
+            values["autostart"] = False
+        restart = given.get("autorestart", "unexpected").lower()
+        if restart == "unexpected":
+            self.draft.note(f"{self.place} autorestart", _RESTARTS)
+        elif restart not in _TRUE:
+            values["respawn"] = False
+        if "startsecs" in given:
+            values["ready_after"] = self._number("startsecs", 1)
+        # supervisord counts retries, forkserve tries
+        values["max_retry"] = self._number("startretries", 3) + 1
+        if "stopsignal" in given:
+            values["stop_signal"] = given["stopsignal"].upper()
+        values["graceful_timeout"] = self._number("stopwaitsecs", 10)
+        if given.get("stopasgroup", "false").lower() in _TRUE:
+            values["stop_children"] = True
+        if "priority" in given:
+            # the lower starts first there, and 999 is its default; the higher here, and 0 is
+            values["priority"] = 999 - self._number("priority", 999)
+        return values
+
+    def _socket(self, name: str, names: Mapping[str, str]) -> dict[str, Scalar]:
+        if "socket" not in self.given:
+            return {}
+        socket = re.sub(r"[^\w.-]", "-", name).lower()
+        values = addresses(expanded(self.given["socket"], names))
+        owner, _, group = self.given.get("socket_owner", "").partition(":")
+        mode, backlog = self.given.get("socket_mode", ""), self.given.get("socket_backlog", "")
+        found = {"owner": owner, "group": group, "mode": mode}
+        values |= {key: text for key, text in found.items() if text}
+        if backlog.isdecimal():
+            values["backlog"] = int(backlog)
+        self.draft.add("socket", socket, values=values, origin=f"{self.place} socket")
+        return {"stdin_socket": socket, "close_child_stdin": False}
+
+    def _output(self, names: Mapping[str, str]) -> dict[str, Scalar]:
+        values = self._stream("stdout", "stdout", names)
+        joined = self.given.get("redirect_stderr", "false").lower() in _TRUE
+        return values | self._stream("stdout" if joined else "stderr", "stderr", names)
+
+    def _stream(self, source: str, target: str, names: Mapping[str, str]) -> dict[str, Scalar]:
+        """Return the options of stream `target`, which goes where `source` goes in supervisord."""
+        where = self.given.get(f"{source}_logfile", "AUTO")
+        if where.upper() == "AUTO":
+            self.draft.note(f"{self.place} {source}_logfile", _OUTPUT)
+            return {}
+        if where.upper() == "NONE" or where == "/dev/null":
+            return {f"close_child_{target}": True}
+        if where.lower() == "syslog" or self.given.get(f"{source}_syslog", "").lower() in _TRUE:
+            return {f"{target}_stream.kind": "SyslogStream"}
+        if where.startswith(("/dev/std", "/dev/fd/")):
+            return {}
+        values: dict[str, Scalar] = {f"{target}_stream.filename": expanded(where, names)}
+        size = size_text(self.given.get(f"{source}_logfile_maxbytes", "50MB"))
+        if size != "0":
+            values[f"{target}_stream.max_bytes"] = size
+            values[f"{target}_stream.backup_count"] = self._number(f"{source}_logfile_backups", 10)
+        return values
+
+    def _note_rest(self) -> None:
+        for key in self.given:
+            if key == "exitcodes" and self.given.get("autorestart", "").lower() in (*_TRUE, "false"):
+                continue
+            if key == "numprocs_start" and "%(process_num)" in str(self.given):
+                continue
+            if key not in _HANDLED:
+                self.draft.note(f"{self.place} {key}", _OPTIONS.get(key, "is no option that forkserve knows"))

@@ -1,0 +1,396 @@
+"""`forkserve import`: files of other programs become TOML that `forkserve check` accepts; what is lost is listed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forkserve.cli.importing.supervisordvalues import variables
+from forkserve.cli.master import main
+from tests.support.serving import PATIENCE
+
+FOLDER = Path(sys.executable).parent
+
+SUPERVISORD = """\
+; a shop
+[unix_http_server]
+file=/var/run/supervisor.sock   ; the socket
+[supervisord]
+logfile=/dev/null
+nodaemon=true
+pidfile=%(here)s/supervisord.pid
+loglevel=warn
+environment=LANG="C.UTF-8",STAGE='live'
+[program:web]
+command=sleep
+    10%(process_num)02d ; for each process
+process_name=%(program_name)s_%(process_num)02d
+numprocs=2
+numprocs_start=1
+directory=/tmp
+autorestart=true
+startsecs=5
+startretries=2
+stopsignal=INT
+stopwaitsecs=20
+stopasgroup=true
+killasgroup=true
+priority=100
+redirect_stderr=true
+stdout_logfile=%(here)s/%(program_name)s_%(process_num)02d.log
+stdout_logfile_maxbytes=10MB
+stdout_logfile_backups=3
+environment=TOKEN="%(ENV_HOME)s",
+    LIST="a,b=c",RATE="100%%"
+[program:worker]
+command=sleep 1000
+process_name=%(program_name)s_%(process_num)02d
+numprocs=4
+exitcodes=0,2
+stdout_logfile=/dev/stdout
+stdout_logfile_maxbytes=0
+stderr_logfile=NONE
+stdout_events_enabled=true
+[fcgi-program:php]
+command=cat
+socket=unix:///tmp/php.sock
+socket_mode=0700
+[eventlistener:mail]
+command=crashmail -a
+[include]
+files = conf.d/*.conf
+"""
+GUNICORN = """\
+import os
+from parts import PORT
+print("printed by the file")
+bind = [f"127.0.0.1:{PORT}", "unix:/tmp/x y.sock"]
+workers = int(os.environ.get("SHOP_WORKERS", 3)) + 1
+worker_class = "gthread"
+threads = 4
+preload_app = True
+accesslog = "-"
+umask = 0o27
+user = None
+keepalive = "soon"
+wsgi_app = "shop:app"
+raw_env = ["STAGE=live"]
+worker_tmp_dir = "/dev/shm"
+not_a_setting = object()
+def post_fork(server, worker):
+    raise SystemExit
+"""
+UWSGI = """\
+[uwsgi]
+project = shop
+chdir = %d
+module = %(project):app
+master = true
+processes = 4
+threads = 2
+http-socket = :8000
+socket = /tmp/%(project).sock
+chmod-socket = 660
+harakiri = 30
+env = LANG=C.UTF-8
+env = STAGE=live
+attach-daemon = sleep 100
+reload-on-rss = 300
+venv = %dve
+cron = 0 0 -1 -1 -1 /bin/true
+"""
+PROCFILE = "# a shop\nweb: sleep $PORT\nworker: sleep 100\nrelease: migrate\nclock: TZ=UTC sleep 3\n"
+COMPOSE = """\
+services:
+  web:
+    build: .
+    command: sleep ${SECONDS:-8000}
+    ports: ["8000:8000"]
+    environment: {DEBUG: false, HOME: , PRICE: $$5}
+    depends_on: [db, worker]
+    restart: unless-stopped
+    stop_grace_period: 30s
+    user: "0:0"
+  worker:
+    command: ["sleep", "100"]
+    environment: [A=b, HOME]
+    deploy: {replicas: 3}
+  db:
+    image: postgres:16
+"""
+CIRCUS = """\
+[circus]
+check_delay = 5
+httpd = True
+[socket:web]
+host = 127.0.0.1
+port = 8000
+[watcher:web]
+cmd = sleep 5$(circus.wid)
+use_sockets = True
+numprocesses = 2
+copy_env = 1
+rlimit_nofile = 500
+graceful_timeout = 2.5
+stdout_stream.class = FileStream
+stdout_stream.filename = web.log
+flapping.window = 3
+[env:web*]
+A = b
+[plugin:flapping]
+use = circus.plugins.flapping.Flapping
+"""
+
+Import = Callable[..., tuple[int, dict[str, Any], str]]
+
+
+@pytest.fixture
+def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Import:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{FOLDER}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", "/root")
+    (tmp_path / "shop.py").write_text("def app(environ, start): ...\n")
+
+    def run(name: str, text: str, *more: str) -> tuple[int, dict[str, Any], str]:
+        """Import a file, have the result judged, and return the exit code, the tables and what stood on stderr."""
+        (tmp_path / name).write_text(text)
+        code = main(["import", name, "-o", "out.toml", *more])
+        said = capfd.readouterr().err
+        if code:
+            assert not (tmp_path / "out.toml").exists()
+            return code, {}, said
+        assert main(["check", "out.toml"]) == 0, capfd.readouterr().err
+        return code, tomllib.loads((tmp_path / "out.toml").read_text()), said
+
+    return run
+
+
+def test_supervisord(imported: Import, tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "once.conf").write_text("[program:once]\ncommand=true\nautorestart=false\n")
+    _, made, said = imported("supervisord.conf", SUPERVISORD)
+    assert made["forkserve"] == {"pidfile": f"{tmp_path}/supervisord.pid", "loglevel": "warning"}
+    assert made["env"] == {"LANG": "C.UTF-8", "STAGE": "live"}
+    log = {"filename": f"{tmp_path}/web_02.log", "max_bytes": "10M", "backup_count": 3}
+    assert made["watcher"]["web_02"] == {
+        "cmd": "sleep 1002",
+        "copy_env": True,
+        "ready_after": 5,
+        "max_retry": 3,
+        "stop_signal": "INT",
+        "graceful_timeout": 20,
+        "stop_children": True,
+        "priority": 899,
+        "working_dir": "/tmp",
+        "stdout_stream": log,
+        "stderr_stream": log,
+        "env": {"TOKEN": "$(circus.env.HOME)", "LIST": "a,b=c", "RATE": "100%"},
+    }
+    worker = made["watcher"]["worker"]
+    assert (worker["numprocesses"], worker["close_child_stderr"], "stdout_stream" in worker) == (4, True, False)
+    assert made["watcher"]["once"]["respawn"] is False
+    assert made["socket"]["php"] == {"path": "/tmp/php.sock", "mode": "0700"}
+    assert made["watcher"]["php"]["stdin_socket"] == "php"
+    lost = ("[unix_http_server]", "exitcodes", "autorestart", "stdout_events_enabled", "[eventlistener:mail]")
+    assert [word for word in lost if word not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("A=\"1\",B='2 3',C=4", {"A": "1", "B": "2 3", "C": "4"}),
+        ('A="x,y=z",\n  B=/usr/bin:/bin,', {"A": "x,y=z", "B": "/usr/bin:/bin"}),
+        ('A=,B=""', {"A": "", "B": ""}),
+        ("", {}),
+    ],
+)
+def test_variables_of_supervisord(text: str, found: dict[str, str]) -> None:
+    assert variables(text) == found
+
+
+def test_gunicorn_is_executed(imported: Import, tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text("PORT = 8000\n")
+    _, made, said = imported("gunicorn.conf.py", GUNICORN)
+    assert made["socket"] == {"web": {"host": "127.0.0.1", "port": 8000}, "web2": {"path": "/tmp/x y.sock"}}
+    web = made["watcher"]["web"]
+    assert web["cmd"].endswith("--worker-class gthread --threads 4 --preload --access-logfile - shop:app")
+    assert (web["numprocesses"], made["forkserve"]["umask"], made["env"]) == (4, "27", {"STAGE": "live"})
+    lines = said.splitlines()
+    assert lines[0] == "printed by the file"
+    assert [line.split(": ")[2] for line in lines[1:-1]] == ["keepalive", "worker_tmp_dir", "post_fork"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import sys\nwhile True: pass\n", "has not ended within 0.3 seconds"),
+        ("raise ValueError('mine')\n", "ValueError: mine"),
+        ("import os\nos._exit(0)\n", "failed when it was executed"),
+        ("bind = \n", "SyntaxError"),
+    ],
+)
+def test_a_gunicorn_file_that_fails_or_hangs(text: str, said: str, imported: Import) -> None:
+    code, _, stderr = imported("gunicorn.conf.py", text, *(["--timeout", "0.3"] if "while" in text else []))
+    assert code == 78
+    assert said in stderr
+    assert stderr.splitlines()[-1].startswith("forkserve: error: gunicorn.conf.py: ")
+
+
+def test_uwsgi(imported: Import, tmp_path: Path) -> None:
+    (tmp_path / "ve" / "bin").mkdir(parents=True)
+    (tmp_path / "ve" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages").mkdir(
+        parents=True
+    )
+    (tmp_path / "ve" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "ve" / "pyvenv.cfg").write_text(f"home = {FOLDER}\n")
+    _, made, said = imported("uwsgi.ini", UWSGI)
+    assert made["socket"] == {
+        "web": {"host": "0.0.0.0", "port": 8000},
+        "web2": {"path": "/tmp/shop.sock", "mode": "660"},
+    }
+    web = made["watcher"]["web"]
+    assert web.pop("cmd").endswith("--backend threads --threads 2 --timeout 30 --access-log - shop:app")
+    assert web == {
+        "copy_env": True,
+        "working_dir": f"{tmp_path}/",
+        "virtualenv": f"{tmp_path}/ve",
+        "numprocesses": 4,
+        "max_rss": "300M",
+        "env": {"LANG": "C.UTF-8", "STAGE": "live"},
+    }
+    assert made["watcher"]["daemon1"]["cmd"] == "sleep 100"
+    assert "[uwsgi] socket: speaks HTTP here" in said
+    assert "[uwsgi] cron: " in said
+    assert "project" not in said
+
+
+def test_procfile(imported: Import) -> None:
+    _, made, said = imported("Procfile.dev", PROCFILE)
+    shell = {"copy_env": True, "shell": True, "stop_children": True}
+    assert made["watcher"] == {
+        "web": {"cmd": "sleep $PORT", **shell},
+        "worker": {"cmd": "sleep 100", "copy_env": True},
+        "clock": {"cmd": "TZ=UTC sleep 3", **shell},
+    }
+    assert "web $PORT: " in said
+    assert "release: " in said
+
+
+def test_compose(imported: Import) -> None:
+    pytest.importorskip("yaml", reason="PyYAML is no dependency")
+    _, made, said = imported("compose.yaml", COMPOSE)
+    assert made["watcher"]["web"] == {
+        "cmd": "sleep 8000",
+        "copy_env": True,
+        "uid": "0",
+        "gid": "0",
+        "graceful_timeout": "30s",
+        "after": "worker",
+        "env": {"DEBUG": "false", "HOME": "$(circus.env.HOME)", "PRICE": "$5"},
+    }
+    assert made["watcher"]["worker"]["respawn"] is False
+    assert made["watcher"]["worker"]["numprocesses"] == 3
+    assert "services.db: " in said
+    assert "services.web.build: " in said
+
+
+def test_compose_without_pyyaml_says_what_to_install(imported: Import, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    code, _, said = imported("compose.yaml", COMPOSE)
+    assert (code, said) == (
+        78,
+        "forkserve: error: compose.yaml: PyYAML is needed to read it: pip install PyYAML\n",
+    )
+
+
+def test_circus(imported: Import) -> None:
+    _, made, said = imported("circus.ini", CIRCUS)
+    assert made == {
+        "forkserve": {"check_delay": 5},
+        "socket": {"web": {"host": "127.0.0.1", "port": 8000}},
+        "watcher": {
+            "web": {
+                "cmd": "sleep 5$(circus.wid)",
+                "use_sockets": True,
+                "numprocesses": 2,
+                "copy_env": True,
+                "rlimit_nofile": "500",
+                "graceful_timeout": "2.5",
+                "stdout_stream": {"class": "FileStream", "filename": "web.log"},
+            }
+        },
+        "env": {"web*": {"A": "b"}},
+    }
+    assert [line.split(": ")[2] for line in said.splitlines()[:-1]] == [
+        "[circus] httpd",
+        "[watcher:web] flapping.window",
+        "[plugin:flapping]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.ini", "[other]\na = b\n", "x.ini: no format that is known; name it: --from circus|"),
+        ("x.conf", "[program:x]\ncommand=x\nnumprocs=many\n", "[program:x] numprocs: expected a whole number"),
+        ("x.conf", "[supervisord]\nnodaemon=true\n", "x.conf: nothing to run is in it"),
+        ("x.conf", "[program:x\ncommand\n[supervisord]\n", "x.conf"),
+        ("x.conf", "[program:x]\ncommand=x\nenvironment=A\n", "[program:x] environment: expected KEY"),
+        ("Procfile", "web sleep\n", "Procfile:1: expected NAME: COMMAND"),
+        ("uwsgi.ini", "[uwsgi]\nmaster\n", "uwsgi.ini:2: expected KEY = VALUE"),
+        ("compose.yaml", "services: [\n", "compose.yaml: "),
+        ("compose.yaml", "- a\n", "compose.yaml: no services"),
+        ("circus.ini", "[circus]\nnonsense\n", "circus.ini:2: expected KEY = VALUE"),
+    ],
+)
+def test_a_mistake_is_one_line(name: str, text: str, said: str, imported: Import) -> None:
+    code, _, stderr = imported(name, text)
+    assert code == 78
+    assert stderr.startswith("forkserve: error: ")
+    assert said in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_what_is_wrong_in_the_source_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "s.conf"
+    file.write_text("[program:x]\ncommand=sleep 1\nstopsignal=NONSENSE\n")
+    assert main(["import", str(file)]) == 0
+    out, err = capfd.readouterr()
+    assert tomllib.loads(out)["watcher"]["x"]["cmd"] == "sleep 1"
+    assert "to be mended: forkserve.toml:" in err
+    assert "stop_signal" in err
+
+
+def test_a_file_that_is_there_is_replaced_only_by_force(imported: Import, tmp_path: Path) -> None:
+    imported("Procfile", "web: sleep 1\n")
+    before = (tmp_path / "out.toml").read_text()
+    (tmp_path / "Procfile").write_text("web: sleep 2\n")
+    assert main(["import", "Procfile", "-o", "out.toml"]) == 2
+    assert (tmp_path / "out.toml").read_text() == before
+    assert main(["import", "Procfile", "-o", "out.toml", "--force"]) == 0
+    assert "sleep 2" in (tmp_path / "out.toml").read_text()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["Procfile", "out.toml", "shop.py"]
+
+
+@pytest.mark.parametrize("name", ["supervisord.conf", "uwsgi.ini", "gunicorn.conf.py", "Procfile", "compose.yaml"])
+def test_a_start_with_such_a_file_says_how_to_import_it(name: str, tmp_path: Path) -> None:
+    text = {"supervisord.conf": SUPERVISORD, "uwsgi.ini": UWSGI}.get(name, "bind = ':1'\n")
+    (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        [FOLDER / "forkserve", "-c", name],
+        cwd=tmp_path,
+        env={"PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode in (2, 78)
+    assert "forkserve import " in done.stderr
