@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 from forkserve import logs
 from forkserve.config.handover import ZYGOTE
 from forkserve.errors import UsageError
+from forkserve.serving.native import hot
 from forkserve.unix.prctl import set_death_signal
 
 __all__ = ["ForkOrder", "ForkServer", "take_channel"]
@@ -253,8 +254,12 @@ def _change_words(argv: Sequence[str]) -> None:
 def fork_twice() -> int:
     """Fork a grandchild, for Python in one fork; returns 0 in it, and the pid of the child, or -1, in the caller.
 
-    The child ends at once, by the errno of the second fork if that has failed.
+    The child ends at once, by the errno of the second fork if that has failed. Compiled, it shares our memory and costs
+    nothing; without that both forks copy the page tables. Raises OSError.
     """
+    if hot is not None:
+        made: int = hot.fork_orphan()
+        return made
     fork = ctypes.PyDLL(None, use_errno=True).fork
     leave = os._exit
     ctypes.pythonapi.PyOS_BeforeFork()

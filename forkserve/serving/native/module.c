@@ -3,6 +3,7 @@
 #include "counter.h"
 #include "head.h"
 #include "line.h"
+#include "orphan.h"
 #include "taken.h"
 
 extern PyType_Spec queue_spec, caller_spec, sender_spec, writer_spec;
@@ -19,6 +20,7 @@ add_type(PyObject *module, PyType_Spec *spec)
 
 static PyMethodDef functions[] = {
     {"adopt", adopt, METH_VARARGS, "Learn the layout of the class of connections, and give it the method `reply`."},
+    {"fork_orphan", fork_orphan, METH_NOARGS, "Fork a process that the nearest child subreaper inherits."},
     {"taken", how_often, METH_NOARGS, "How often each shortcut was taken since the module was loaded, by name."},
     {NULL, NULL, 0, NULL}};
 
