@@ -6,7 +6,9 @@ worker: with one line and its exit code, before READY=1. In a forked worker the 
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import logging
 import sys
 import time
@@ -14,11 +16,14 @@ from collections.abc import Callable, MutableMapping, Sequence
 from types import SimpleNamespace
 
 from forkserve import logs
+from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import WorkerOptions
+from forkserve.errors import BackendError
 from forkserve.serving.application.importing import load_callable, prepare_path, run_hook
 from forkserve.serving.forksafety import findings, open_descriptors, unfit_to_fork
 from forkserve.serving.forkserver import ForkServer, take_channel
+from forkserve.serving.parser import reader_of
 from forkserve.serving.promotion import trim_memory
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
@@ -53,7 +58,7 @@ def run(
     for text, role in ((application.before_fork, "--before-fork"), (application.after_fork, "--after-fork")):
         if text is not None:
             load_callable(text, role=role)
-    prepared.entry.backend()  # its modules are shared, too
+    _import_ahead(prepared.entry, options)
     for line in findings(before):
         log.warning("%s: %s", name, line)
     _settle_memory()
@@ -94,6 +99,16 @@ def _promote(worker: Worker, server: ForkServer, name: str) -> bool:
         log.error("%s: cannot become the zygote: %s", worker.name, error.strerror or error)
         return False
     return True
+
+
+def _import_ahead(entry: Entry, options: WorkerOptions) -> None:
+    """Import what each worker would import before it is ready; what cannot be imported is reported by the worker."""
+    entry.backend()
+    for name in entry.traits.imports:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    with contextlib.suppress(BackendError):
+        reader_of(options.serving.parser.parser)
 
 
 def _settle_memory() -> None:

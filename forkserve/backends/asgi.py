@@ -279,6 +279,11 @@ class Asgi:
         interfaces=frozenset({Interface.ASGI}),
         concurrency="a task for each request",
         honours=(HONOURS - {"body_in_memory"}) | names_of(AsgiOptions),
+        imports=(
+            "forkserve.serving.asgi.denial",
+            "forkserve.serving.asgi.heartbeat",
+            "forkserve.serving.asgi.websocket_session",
+        ),
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

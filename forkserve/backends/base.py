@@ -61,7 +61,7 @@ class Traits:
     `honours` names the options of `ServingOptions` that it obeys; a warning names each one given beyond them.
     `handles_signals`: it installs handlers that call those it has found.
     `requires` names distributions, `install` is the command that brings them, and `probe` says why it cannot serve here
-    even if they are there.
+    even if they are there. `imports` names modules that `serve` imports: a zygote imports them before it forks.
     """
 
     interfaces: frozenset[Interface]
@@ -77,6 +77,7 @@ class Traits:
     requires: tuple[str, ...] = ()
     install: str = ""
     probe: Callable[[], str | None] = lambda: None
+    imports: tuple[str, ...] = ()
 
 
 class Run:

@@ -92,6 +92,7 @@ class Gevent:
         honours=HONOURS | {"spawn"},
         requires=("gevent",),
         install="pip install gevent",
+        imports=("forkserve.backends.alarm", "forkserve.backends.greenlets", "gevent.event"),
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

@@ -38,6 +38,13 @@ def app(environ, start):
     return [body]
 VERSION = 1
 """
+ASGI_APP = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": json.dumps(facts()).encode()})
+"""
 STACK = """
 [socket:web]
 port = 0
@@ -115,20 +122,28 @@ def test_the_application_is_imported_once_and_workers_are_children_of_the_master
 
 
 def test_an_asgi_application_is_preloaded(folder: Path) -> None:
-    (folder / "site_a.py").write_text(
-        SITE.replace("def app(environ, start):", "def wsgi(environ, start):")
-        + """
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": json.dumps(facts()).encode()})
-"""
-    )
+    (folder / "site_a.py").write_text(SITE.replace("def app(", "def wsgi(") + ASGI_APP)
     with running(cwd=folder, config=stack(app="site_a:app")) as server:
         ready(server, 2)
         zygote = zygote_of(server)
         assert {said["imported_by"] for said in workers(server, 2).values()} == {zygote}
+
+
+LATE = """
+BEFORE = set()
+os.register_at_fork(after_in_child=lambda: BEFORE.update(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("backend", ["sync", "asgi", pytest.param("gevent", marks=SLOW)])
+def test_a_forked_worker_imports_nothing_before_it_answers(folder: Path, backend: str) -> None:
+    site = SITE.replace('"load":', '"late": sorted(set(sys.modules) - BEFORE), "load":') + LATE
+    (folder / "site_p.py").write_text(site)
+    (folder / "site_a.py").write_text(site.replace("def app(", "def wsgi(") + ASGI_APP)
+    app = "site_a:app" if backend == "asgi" else "site_p:app"
+    with running(cwd=folder, config=stack(app=app, processes=1, flags=f"-k {backend}")) as server:
+        ready(server, 1)
+        assert ask(address_of(server))["late"] == []
 
 
 @SLOW

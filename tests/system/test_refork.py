@@ -12,21 +12,12 @@ import pytest
 
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 from tests.support.load import Load
-from tests.system.test_preload import SITE, SLOW, address_of, ask, ready, stack, workers, zygote_of
+from tests.system.test_preload import ASGI_APP, SITE, SLOW, address_of, ask, ready, stack, workers, zygote_of
 
 WARMED = SITE.replace("def facts():", "SERVED = []\ndef facts():\n    SERVED.append(os.getpid())").replace(
     '"load":', '"served": len(SERVED), "by": sorted(set(SERVED)), "load":'
 )
-ASGI = (
-    WARMED.replace("def app(environ, start):", "def wsgi(environ, start):")
-    + """
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": json.dumps(facts()).encode()})
-"""
-)
+ASGI = WARMED.replace("def app(", "def wsgi(") + ASGI_APP
 
 
 @pytest.fixture

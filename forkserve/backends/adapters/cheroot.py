@@ -31,6 +31,7 @@ class Cheroot:
             "a few half-sent requests block every thread",
         ),
         requires=("cheroot",),
+        imports=("cheroot.wsgi",),
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

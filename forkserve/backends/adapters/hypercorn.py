@@ -41,6 +41,7 @@ class Hypercorn:
             "no time limit for a request's head",
         ),
         requires=("hypercorn",),
+        imports=("hypercorn.asyncio",),
     )  # fmt: skip
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

@@ -30,6 +30,7 @@ class Tornado:
         ),
         weaknesses=("responses are collected in memory", "a body that breaks off is taken for a whole one"),
         requires=("tornado",),
+        imports=("tornado.httpserver",),
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

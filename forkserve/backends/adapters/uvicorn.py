@@ -33,6 +33,7 @@ class Uvicorn:
         ),
         weaknesses=("no time limit for a request's head", "accepts a little of what is malformed"),
         requires=("uvicorn",),
+        imports=("uvicorn",),
         install="pip install 'uvicorn[standard]'",
     )  # fmt: skip
 

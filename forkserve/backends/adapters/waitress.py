@@ -29,6 +29,7 @@ class Waitress:
         ),
         weaknesses=("at most 900 connections", "lets some smuggled requests through"),
         requires=("waitress",),
+        imports=("waitress.channel",),
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
