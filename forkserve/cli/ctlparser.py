@@ -9,6 +9,7 @@ Rules: it knows how parameters are declared, and nothing of any particular one b
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -40,7 +41,7 @@ def ctl_parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file of the forkserve to talk to")
     parser.add_argument("-n", "--name", dest="instance", metavar="NAME", help="the forkserve with this --name")
     parser.add_argument("--socket", metavar="PATH", help="its control socket, when it is not in the default place")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="wait no longer than this for an answer")
+    parser.add_argument("--timeout", type=_finite, metavar="SECONDS", help="wait no longer than this for an answer")
     for flag, help in _JSON.items():
         parser.add_argument(flag, action="store_true", help=help)
     parser.add_argument("--version", action="version", version=f"forkservectl {__version__}")
@@ -72,6 +73,17 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
     if len(words) % 2:
         raise UsageError(f"expected NAME=VALUE, or NAME VALUE, got {' '.join(words)!r}")
     return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _finite(text: str) -> float:
+    """Read a number that JSON has, too."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, got {text!r}")
+    return value
 
 
 class _Parser(CommandLineParser):
@@ -138,7 +150,7 @@ def _add_flag(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> 
     elif isinstance(kind, msgspec.inspect.BoolType):
         parser.add_argument(*flags, dest=field.name, action="store_true", default=None, help=help)
     else:
-        metavar = "N" if _reader(kind) is int else "SECONDS" if _reader(kind) is float else field.name.upper()
+        metavar = "N" if _reader(kind) is int else "SECONDS" if _reader(kind) is _finite else field.name.upper()
         parser.add_argument(*flags, dest=field.name, type=_reader(kind), metavar=metavar, help=help)
 
 
@@ -173,13 +185,13 @@ def _default(field: msgspec.inspect.Field) -> Any:
     return None if field.default is msgspec.NODEFAULT else field.default
 
 
-_READERS: Mapping[type[msgspec.inspect.Type], type] = {
+_READERS: Mapping[type[msgspec.inspect.Type], Callable[[str], Any]] = {
     msgspec.inspect.IntType: int,
-    msgspec.inspect.FloatType: float,
+    msgspec.inspect.FloatType: _finite,
 }
 
 
-def _reader(kind: msgspec.inspect.Type) -> type:
+def _reader(kind: msgspec.inspect.Type) -> Callable[[str], Any]:
     return _READERS.get(type(kind), str)
 
 

@@ -58,7 +58,7 @@ def _tell_until(over: threading.Event, path: Path) -> None:
 
 def _without_numbers(text: str) -> str:
     """Return what stays of a line while time passes; how many are replaced is no such number."""
-    return re.sub(r"\d[\d.]*(?=%| s\b| of \d[\d.]* (s|requests)\b| before)", "", text)
+    return re.sub(r"\d[\d.]*(?=%| s\b| of \d[\d.]* s\b| requests\b| before)", "", text)
 
 
 def summary(watcher: Any) -> str:

@@ -78,7 +78,10 @@ class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Count | None,
         msgspec.Meta(description="replace this many first, compare them with the others, then go on or go back"),
     ] = None
-    watch: Annotated[Seconds | None, msgspec.Meta(description="seconds for which a canary is compared (30)")] = None
+    watch: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=86400)] | None,
+        msgspec.Meta(description="seconds for which a canary is compared (30)"),
+    ] = None
     waiting: bool = True
 
 

@@ -299,6 +299,15 @@ def test_wrong_use_is_one_line(place: Place) -> None:
         ("reload", "web", "--canary", "0"): "canary",
         ("reload", "--canary", "1"): "a canary is that of one watcher",
         ("reload", "web", "--watch", "3"): "add --canary N",
+        (
+            "reload",
+            "web",
+            "--canary",
+            "1",
+            "--watch",
+            "nan",
+        ): "argument --watch: expected a number of seconds, got 'nan'",
+        ("reload", "web", "--canary", "1", "--watch", "1e9"): "watch: expected float <= 86400",
         ("rollback", "wbe"): "no watcher 'wbe'",
     }
     with deployed(place, processes=1):

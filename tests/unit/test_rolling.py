@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from forkserve.errors import ControlError
+from forkserve.supervision.canary import Trial
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobs import Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.plan import RollPace, SlotSnapshot, Step, StepKind, next_step, pace_of
 from forkserve.supervision.progress import progress_of
 from forkserve.supervision.rollback import rollback_of
+from forkserve.supervision.state import plain
 from tests.support.supervision import World, options
 
 FILLED = SlotState.FILLED
@@ -130,6 +134,22 @@ def test_an_old_process_that_dies_meanwhile_comes_back_as_it_was() -> None:
     world.pass_time(6.0)
     world.all_ready()
     assert done.result == "web: 3 processes replaced"
+
+
+def test_a_comparison_can_be_written_down_and_read_back() -> None:
+    world = _running(numprocesses=2)
+    done = _canary(world, numprocesses=2, cmd="next")
+    _readies(world, 2)
+    world.pass_time(1.0)
+    watcher, job = world.watcher(), world.queue().current
+    trial = watcher.canary.trial
+    assert trial is not None and job is not None
+    watcher.canary.trial = msgspec.convert(json.loads(json.dumps(plain(trial))), Trial)
+    assert watcher.canary.trial == trial
+    job.job = msgspec.convert(json.loads(json.dumps(plain(job.job))), Reload)
+    world.pass_time(6.0)
+    world.all_ready()
+    assert done.result == "web: 2 processes replaced"
 
 
 def test_a_canary_that_dies_is_rolled_back_with_the_reason() -> None:
