@@ -1,7 +1,8 @@
 """How a command of ours ends: whatever happened becomes an exit code, and a user's mistake one line on stderr.
 
 Rules: the line begins with `NAME: error:`. Above it stands the traceback of the user's own code, if that failed; there
-is never one of ours for a mistake of the user's. A reader that has gone (`| head`) has seen enough: what is left is not
+is never one of ours for a mistake of the user's. What an application says of itself may hold what a client or a file has
+sent it, so nothing of it can move a terminal. A reader that has gone (`| head`) has seen enough: what is left is not
 printed, and the exit code is that of the command.
 """
 
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
+from forkserve.control.printable import printable
 from forkserve.errors import ConfigErrors, ExitCode, ForkserveError
 
 __all__ = ["ended", "print_warnings", "say", "tell"]
@@ -86,8 +88,8 @@ def _code_of(command: Callable[[], int]) -> int:
 
 def _print_error(name: str, error: ForkserveError) -> None:
     if trace := getattr(error, "traceback", ""):
-        tell(f"{trace}\n")
+        tell(f"{printable(trace)}\n")
     if isinstance(error, ConfigErrors):
         print_warnings(name, error.warnings)
     for each in error.errors if isinstance(error, ConfigErrors) else (error,):
-        tell(f"{name}: error: {each}\n")
+        tell(f"{name}: error: {printable(str(each))}\n")

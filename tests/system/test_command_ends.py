@@ -141,3 +141,25 @@ def test_a_mistake_is_one_line_that_bears_the_commands_name(words: tuple[str, ..
     said = [line for line in done.stderr.splitlines() if line.startswith(f"{words[0]}: error: ")]
     assert (done.returncode, len(said), done.stdout) == (code, 1, ""), done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise ValueError('\\x1b]0;title\\x07\\x9b2J')",
+        "raise SystemExit('\\x1b]0;title\\x07')",
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    await send({'type': 'lifespan.startup.failed', 'message': '\\x1b]0;title\\x07\\x9b2J'})\n",
+    ],
+    ids=["raises", "exits", "lifespan"],
+)
+def test_what_an_application_says_moves_no_terminal(code: str, tmp_path: Path) -> None:
+    (tmp_path / "site_app.py").write_text(code)
+    words = [FOLDER / "forkserve-worker", "--bind", "127.0.0.1:0", "site_app:app"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    assert done.returncode == 3
+    assert "forkserve-worker: error: " in done.stderr
+    assert "\\x1b]0;title\\x07" in done.stderr
+    assert done.stderr.replace("\n", "").isprintable()
