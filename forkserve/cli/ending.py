@@ -1,9 +1,9 @@
 """How a command of ours ends: whatever happened becomes an exit code, and a user's mistake one line on stderr.
 
 Rules: the line begins with `NAME: error:`. Above it stands the traceback of the user's own code, if that failed; there
-is never one of ours for a mistake of the user's. What an application says of itself may hold what a client or a file has
-sent it, so nothing of it can move a terminal. A reader that has gone (`| head`) has seen enough: what is left is not
-printed, and the exit code is that of the command.
+is never one of ours for a mistake of the user's. Control characters are escaped: what an application says may come from
+elsewhere. A reader that has gone (`| head`) has seen enough: what is left is not printed, and the exit code is that of
+the command.
 """
 
 from __future__ import annotations
