@@ -11,201 +11,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from forkserve.config.address import Address
+from forkserve.config.masteroptions import MasterOptions
 from forkserve.config.options import MISSING, Origin, ReloadCost, option
 from forkserve.config.portions import portion
 from forkserve.config.probes import probe_text
 from forkserve.config.sockets import SocketOptions
 from forkserve.config.streams import StreamClass, StreamOptions
 from forkserve.config.values import (
-    address,
     at_least,
     between,
     boolean,
     integer,
-    local_address,
-    log_level,
-    log_output,
     member,
     names,
     not_empty,
     number,
     optional,
     optional_octal,
-    paths,
     seconds,
     signal_name,
     size,
     socket_name,
-    tcp_address,
     text,
-    zmq_address,
 )
 
 __all__ = ["Config", "MasterOptions", "OnDependency", "SocketOptions", "StreamClass", "StreamOptions", "WatcherOptions"]
 
-LIVE, RESPAWN, REBIND, RESTART = ReloadCost.LIVE, ReloadCost.RESPAWN, ReloadCost.REBIND, ReloadCost.RESTART
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MasterOptions:
-    """The section `[circus]` of an INI file, `[forkserve]` of a TOML file: the master itself."""
-
-    name: str | None = option(
-        None,
-        "Name of this instance, shown in process titles and logs.",
-        parse=optional(text),
-        reload=RESTART,
-        cli=("-n", "--name"),
-        metavar="NAME",
-    )
-    pidfile: str | None = option(
-        None,
-        "File for the master's pid; a start is refused while the pid in it is alive, or when it holds something else.",
-        parse=optional(text),
-        reload=RESTART,
-        cli=("-p", "--pidfile", "--pid"),
-        metavar="FILE",
-    )
-    loglevel: str = option(
-        "info",
-        "Least severe messages to log: debug, info, warning, error or critical.",
-        parse=log_level,
-        reload=LIVE,
-        cli=("--log-level",),
-        metavar="LEVEL",
-        choices=("debug", "info", "warning", "error", "critical"),
-    )
-    logoutput: str = option(
-        "-",
-        "Where the master logs: - (stderr), a file, syslog://HOST[:PORT]?FACILITY or syslog:///PATH?FACILITY.",
-        parse=log_output,
-        reload=RESTART,
-        cli=("--log-output",),
-        metavar="WHERE",
-    )
-    umask: int | None = option(
-        None,
-        "umask of the master and, unless a watcher sets its own, of all processes; octal.",
-        parse=optional_octal,
-        reload=RESTART,
-        cli=("-m", "--umask"),
-        metavar="OCTAL",
-    )
-    warmup_delay: float = option(
-        0.0, "Seconds between the starts of two watchers.", parse=seconds, check=at_least(0), reload=LIVE
-    )
-    control: str = option(
-        "auto",
-        "Path of the control socket; `auto` finds a private folder, `none` serves no control.",
-        check=not_empty,
-        reload=RESTART,
-        cli=("--control",),
-        metavar="PATH|none",
-    )
-    status_bind: Address | None = option(
-        None,
-        "Where the master answers /livez, /readyz, /startupz, /metrics: IP:PORT, unix:PATH, or a port of 127.0.0.1.",
-        parse=optional(local_address),
-        reload=LIVE,
-        cli=("--status-bind",),
-        metavar="ADDRESS",
-    )
-    control_bind: str | None = option(
-        None,
-        "IP:PORT at which the control API is served by TCP as well, for those that have the token; never by itself.",
-        parse=tcp_address,
-        reload=RESTART,
-        metavar="IP:PORT",
-    )
-    control_token: str | None = option(
-        None,
-        "File with the token for control_bind, at least 16 characters that nobody else may read.",
-        parse=optional(text),
-        reload=RESTART,
-        metavar="FILE",
-    )
-    control_certfile: str | None = option(
-        None,
-        "Certificate for control_bind, PEM; needed beyond this machine.",
-        parse=optional(text),
-        reload=RESTART,
-        metavar="FILE",
-    )
-    control_keyfile: str | None = option(
-        None,
-        "Key of control_certfile, PEM, if it is not in the same file.",
-        parse=optional(text),
-        reload=RESTART,
-        metavar="FILE",
-    )
-    control_hosts: tuple[str, ...] = option(
-        (), "Host names by which clients call control_bind, besides its IP and localhost.", parse=paths, reload=RESTART
-    )
-    statsd_host: Address | None = option(
-        None,
-        "Collector of statsd to send metrics to, every ten seconds, by UDP.",
-        parse=optional(address),
-        reload=RESTART,
-        cli=("--statsd-host",),
-        metavar="HOST:PORT",
-    )
-    statsd_prefix: str = option(
-        "", "What the names of these metrics begin with.", reload=RESTART, cli=("--statsd-prefix",), metavar="PREFIX"
-    )
-    daemon: bool = option(
-        False,
-        "Detach from the terminal and run in the background.",
-        parse=boolean,
-        reload=RESTART,
-        cli=("-D", "--daemon"),
-    )
-    endpoint: str | None = option(
-        None,
-        "ZeroMQ address at which circusctl and Circus's clients are served, such as tcp://127.0.0.1:5555 or ipc:///PATH.",
-        parse=zmq_address,
-        reload=RESTART,
-        metavar="ADDRESS",
-    )
-    endpoint_owner: str | None = option(
-        None,
-        "User that owns the file of an ipc:// endpoint; `add` then takes only watchers that run as this user.",
-        parse=optional(text),
-        reload=RESTART,
-        metavar="USER",
-    )
-    pubsub_endpoint: str | None = option(
-        None,
-        "ZeroMQ address at which Circus's events are published, for CircusConsumer and plugins.",
-        parse=zmq_address,
-        reload=RESTART,
-        metavar="ADDRESS",
-    )
-    stats_endpoint: str | None = option(
-        None,
-        "ZeroMQ address at which Circus's statistics are published each second, for circus-top.",
-        parse=zmq_address,
-        reload=RESTART,
-        metavar="ADDRESS",
-    )
-    statsd: bool = option(
-        False,
-        "Publish statistics also without a stats_endpoint: at tcp://127.0.0.1:5557.",
-        parse=boolean,
-        reload=RESTART,
-    )
-    check_delay: float = option(
-        5.0,
-        "Accepted for Circus files and needed no more: a death is noticed at once, not at a tick.",
-        parse=number,
-        reload=LIVE,
-    )
-    include: tuple[str, ...] = option(
-        (), "More files to read, globs allowed; what the main file sets wins.", parse=paths, reload=LIVE
-    )
-    include_dir: tuple[str, ...] = option(
-        (), "Folders of which every *.ini and *.toml is read as with include.", parse=paths, reload=LIVE
-    )
+LIVE, RESPAWN = ReloadCost.LIVE, ReloadCost.RESPAWN
 
 
 class OnDependency(Enum):
