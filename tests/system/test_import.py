@@ -174,7 +174,7 @@ def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
 
 def test_supervisord(imported: Import, tmp_path: Path) -> None:
     (tmp_path / "conf.d").mkdir()
-    (tmp_path / "conf.d" / "once.conf").write_text("[program:once]\ncommand=true\nautorestart=false\n")
+    (tmp_path / "conf.d" / "once.conf").write_text("[program:once]\ncommand=true\nautorestart=false\npriority=-1\n")
     _, made, said = imported("supervisord.conf", SUPERVISORD)
     assert made["forkserve"] == {"pidfile": f"{tmp_path}/supervisord.pid", "loglevel": "warning"}
     assert made["env"] == {"LANG": "C.UTF-8", "STAGE": "live"}
@@ -196,6 +196,7 @@ def test_supervisord(imported: Import, tmp_path: Path) -> None:
     worker = made["watcher"]["worker"]
     assert (worker["numprocesses"], worker["close_child_stderr"], "stdout_stream" in worker) == (4, True, False)
     assert made["watcher"]["once"]["respawn"] is False
+    assert made["watcher"]["once"]["priority"] == 1000
     assert made["socket"]["php"] == {"path": "/tmp/php.sock", "mode": "0700"}
     assert made["watcher"]["php"]["stdin_socket"] == "php"
     lost = ("[unix_http_server]", "exitcodes", "autorestart", "stdout_events_enabled", "[eventlistener:mail]")
@@ -340,6 +341,7 @@ def test_circus(imported: Import) -> None:
     [
         ("x.ini", "[other]\na = b\n", "x.ini: no format that is known; name it: --from circus|"),
         ("x.conf", "[program:x]\ncommand=x\nnumprocs=many\n", "[program:x] numprocs: expected a whole number"),
+        ("x.conf", "[program:x]\ncommand=x\nnumprocs=99999999\n", "numprocs: expected at most 10000"),
         ("x.conf", "[supervisord]\nnodaemon=true\n", "x.conf: nothing to run is in it"),
         ("x.conf", "[program:x\ncommand\n[supervisord]\n", "x.conf"),
         ("x.conf", "[program:x]\ncommand=x\nenvironment=A\n", "[program:x] environment: expected KEY"),

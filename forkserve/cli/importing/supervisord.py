@@ -53,6 +53,8 @@ _HANDLED = {
     *("directory", "socket", "socket_owner", "socket_mode", "socket_backlog", "stdout_syslog", "stderr_syslog"),
     *(f"{stream}_logfile{rest}" for stream in ("stdout", "stderr") for rest in ("", "_maxbytes", "_backups")),
 }
+_MOST = 10_000
+"""Processes of one program, each of which may become a watcher."""
 _LEVELS = {"warn": "warning", "trace": "debug", "blather": "debug"}
 _RESTARTS = "a command that ends with an expected exit code is started again here; respawn = false lets it run once"
 _OUTPUT = "supervisord keeps output in files of childlogdir; here it goes to forkserve's own output"
@@ -129,6 +131,8 @@ class _Program:
             return
         self._note_rest()
         count, start = self._number("numprocs", 1), self._number("numprocs_start", 0)
+        if count > _MOST:
+            raise ConfigError(f"{self.place} numprocs: expected at most {_MOST}, got {count}")
         apart = ("command", "environment", "directory", "stdout_logfile", "stderr_logfile")
         differ = count > 1 and any("%(process_num)" in self.given.get(key, "") for key in apart)
         if not differ:
@@ -142,7 +146,7 @@ class _Program:
 
     def _number(self, key: str, default: int) -> int:
         text = self.given.get(key, str(default))
-        if not text.isdecimal():
+        if not re.fullmatch(r"-?[0-9]{1,9}", text) or (text.startswith("-") and key != "priority"):
             raise ConfigError(f"{self.place} {key}: expected a whole number, got {text!r}")
         return int(text)
 
