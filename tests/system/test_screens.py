@@ -89,8 +89,8 @@ def test_a_reload_of_slow_processes_tells_how_far_it_is(runtime: Path) -> None:
         done = ctl(runtime, "reload", "web")
         assert done.returncode == 0
         assert "web: " in done.stderr
-        assert "1 starting" in done.stderr
-        assert "old still serving" in done.stderr
+        assert "of 2 replaced, web[" in done.stderr
+        assert "waits to be ready (" in done.stderr
         assert "replaced" in done.stdout
         assert ctl(runtime, "--json", "restart", "web").stderr == ""
 
