@@ -25,13 +25,13 @@ from forkserve.serving.http.response import JOINED, BadResponse, PreparedHead, R
 from forkserve.serving.stream import Stream
 from forkserve.serving.transport import NOBODY, Transport
 
-__all__ = ["Application", "WsgiExchange", "WsgiSite"]
+__all__ = ["Application", "WsgiExchange", "WsgiServingContext"]
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-class WsgiSite:
+class WsgiServingContext:
     """What all exchanges of one serving share.
 
     `wait(conn, until)` blocks the caller until `until()` holds, and raises OSError if the client goes; where `parks`,
@@ -86,11 +86,11 @@ class WsgiExchange(BaseExchange):
     context: Any
     """For the backend, which may run it in a new context."""
     conn: Transport
-    early: ClassVar[bool] = False
-    holds: ClassVar[bool] = False
+    starts_at_head: ClassVar[bool] = False
+    defers_body: ClassVar[bool] = False
     keeper: ClassVar[str] = "buffer"
     log: ClassVar[logging.Logger] = logging.getLogger("forkserve.wsgi")
-    site: ClassVar[WsgiSite]
+    serving: ClassVar[WsgiServingContext]
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
         self.conn = conn
@@ -117,7 +117,7 @@ class WsgiExchange(BaseExchange):
         memo = fields.memo
         if memo is None:
             # Once is enough: whether a proxy speaks in them depends on the fields alone.
-            if self.site.forwarding is not None and self.site.forwarding.apply(environ, self.conn.remote):
+            if self.serving.forwarding is not None and self.serving.forwarding.apply(environ, self.conn.remote):
                 return environ
             fields.memo = {}
         elif self.line.again and len(memo) < MEMO:
@@ -129,13 +129,13 @@ class WsgiExchange(BaseExchange):
     def body(self, data: bytes) -> None:
         """Take a piece of the body."""
         if self.buffer is None:
-            self.buffer = BodyBuffer(self.site.body_in_memory)
+            self.buffer = BodyBuffer(self.serving.body_in_memory)
         self.buffer.write(data)
 
     def body_end(self) -> None:
         """Called when the body is whole."""
         self.whole = True
-        if self.buffer is not None and not (self.holds and self.fields.expect_continue):
+        if self.buffer is not None and not (self.defers_body and self.fields.expect_continue):
             self.environ["wsgi.input"] = self.buffer.open()
             if self.fields.chunked:
                 # The coding is undone; many an application reads nothing without a length, the one that PEP 3333 knows.
@@ -151,7 +151,7 @@ class WsgiExchange(BaseExchange):
         if not self._is_whole():
             if self.stream is None and self.buffer is None:
                 self.conn.proceed()
-            self.site.wait(self.conn, lambda: self._is_whole() or self.conn.lost)
+            self.serving.wait(self.conn, lambda: self._is_whole() or self.conn.lost)
         if not self._is_whole():
             raise ConnectionAbortedError("the client went before its body was whole")
         return self.buffer.open() if self.buffer is not None else EmptyInput()
@@ -164,27 +164,27 @@ class WsgiExchange(BaseExchange):
     def run(self) -> None:
         """Call the application and send what it answers."""
         try:
-            self.answer(self.site.app(self.environ, self.start_response))
+            self.answer(self.serving.app(self.environ, self.start_response))
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
             self.fail(error)
 
     def answer(self, result: Iterable[bytes]) -> None:
         """Send what the application has returned."""
-        site, prepared = self.site, self.prepared
+        serving, prepared = self.serving, self.prepared
         if (type(result) is list or type(result) is tuple) and prepared is not None and self.stream is None:
             data = result[0] if len(result) == 1 else b"".join(result)
             if (
                 type(data) is bytes
-                and prepared.plain
+                and prepared.is_fast_path
                 and prepared.length == len(data) < JOINED
-                and self.line.plain
-                and self.fields.plain
+                and self.line.is_fast_path
+                and self.fields.is_fast_path
                 and self.buffer is None
-                and site.keep
+                and serving.keep
             ):
                 # What `whole` below would say, for the most usual response.
-                self.conn.reply(prepared.head + site.responder.end + data, True)
-                if site.noted:
+                self.conn.reply(prepared.head + serving.responder.end + data, True)
+                if serving.noted:
                     self.note(prepared.code, len(data))
             else:
                 self._reply(data)
@@ -214,7 +214,7 @@ class WsgiExchange(BaseExchange):
                 exc_info = None
         elif self.prepared is not None:
             raise BadResponse("start_response was called twice without exc_info")
-        responder = self.site.responder
+        responder = self.serving.responder
         # As they are now: to look them up may run code of the application that changes the list.
         pairs = tuple(headers) if type(headers) is list else headers
         try:
@@ -233,7 +233,7 @@ class WsgiExchange(BaseExchange):
         if type(data) is not bytes:
             raise BadResponse(f"write() takes bytes, got {type(data).__name__}")
         if data and not self._send(data):
-            self.site.wait(self.conn, lambda: not self.conn.park())
+            self.serving.wait(self.conn, lambda: not self.conn.park())
 
     def _reply(self, data: bytes) -> None:
         """Send a response of one piece."""
@@ -246,7 +246,7 @@ class WsgiExchange(BaseExchange):
             self._send(data)
             self._finish()
             return
-        payload, keep = self.site.responder.whole(
+        payload, keep = self.serving.responder.whole(
             self.prepared, data, method=line.method, modern=line.modern, keep=self.may_keep()
         )
         if self.buffer is not None:
@@ -261,7 +261,7 @@ class WsgiExchange(BaseExchange):
         # request cannot be found. Any other Upgrade is ignored (RFC 9110 section 7.8).
         return (
             fields.keep_alive
-            and self.site.keep
+            and self.serving.keep
             and (fields.upgrade is None or self.line.method != "GET" or not fields.asks_for_websocket)
             and (not fields.expect_continue or self._is_whole())
         )
@@ -271,7 +271,7 @@ class WsgiExchange(BaseExchange):
         if self.prepared is None:
             raise BadResponse("start_response was not called")
         line = self.line
-        start = self.site.responder.start(
+        start = self.serving.responder.start(
             self.prepared, method=line.method, modern=line.modern, keep=self.may_keep(), length=length
         )
         self.stream = stream = Stream(start)
@@ -298,9 +298,9 @@ class WsgiExchange(BaseExchange):
         self._finish()
 
     def _parked(self) -> bool:
-        if self.site.parks:
+        if self.serving.parks:
             return self.conn.park()
-        self.site.wait(self.conn, lambda: not self.conn.park())
+        self.serving.wait(self.conn, lambda: not self.conn.park())
         return False
 
     def _finish(self) -> None:
@@ -356,7 +356,7 @@ class WsgiExchange(BaseExchange):
 
     def on_client_end(self, how: End) -> bool:
         """The application has to learn of it on the connection; a body that is whole it may be reading."""
-        partial = not self._is_whole() and not (self.holds and self.fields.expect_continue)
+        partial = not self._is_whole() and not (self.defers_body and self.fields.expect_continue)
         if how is End.LOST and self.buffer is not None and partial:
             self.buffer.close()
         return False

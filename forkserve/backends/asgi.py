@@ -23,12 +23,12 @@ from forkserve.backends.serving import HONOURS, open_access_log, prepare_listeni
 from forkserve.backends.watchdog import Watchdog
 from forkserve.config.options import names_of
 from forkserve.config.serving import AsgiOptions
+from forkserve.serving.asgi.context import AsgiServingContext
 from forkserve.serving.asgi.eager_tasks import eager_task_factory
 from forkserve.serving.asgi.factory import exchange_factory
 from forkserve.serving.asgi.forwarding import AsgiForwarding
 from forkserve.serving.asgi.lifespan import Lifespan
 from forkserve.serving.asgi.scope import ScopeTemplate, http_scope
-from forkserve.serving.asgi.site import AsgiSite
 from forkserve.serving.ends import End
 from forkserve.serving.engine.counting import counter_of
 from forkserve.serving.engine.driver import LOG_DELAY, Driver, Service
@@ -109,7 +109,7 @@ class _Serving:
         lifespan = Lifespan(self._app, self._run.options.asgi.lifespan)
         await lifespan.start()
         responder = Responder(time.time(), self._run.server)
-        self.site = AsgiSite(self._with_files(), responder, self._loop, lifespan.state, http_scope)
+        self.serving = AsgiServingContext(self._with_files(), responder, self._loop, lifespan.state, http_scope)
         self.driver = driver = self._driver()
         self._loop.add_reader(driver.fileno(), self._turn)
         watchdog = Watchdog(self._loop, driver, self._run.give_up)
@@ -165,8 +165,8 @@ class _Serving:
             counter_of(self._run.seat, capacity=0, limit=options.timeouts.timeout or FOREVER),
         )
         return Service(
-            exchange=exchange_factory(self.site, options.asgi, access=access, counter=counter, identity=identity),
-            responder=self.site.responder,
+            exchange=exchange_factory(self.serving, options.asgi, access=access, counter=counter, identity=identity),
+            responder=self.serving.responder,
             wakeup=wakeup,
             access=access,
             counter=counter,
@@ -202,7 +202,7 @@ class _Serving:
         self._turn()
 
     def _keep(self, wanted: bool) -> None:
-        self.site.keep = wanted
+        self.serving.keep = wanted
 
     def _begin_drain(self) -> None:
         """Close WebSockets one after another, so that their clients do not all come back at once; set the last call.
@@ -212,7 +212,7 @@ class _Serving:
         grace = self._run.time_left()
         self._margin = margin = min(MARGIN, grace / 4)
         later, last_call = self._loop.call_later, grace - 2 * margin
-        sockets = list(self.site.sockets)
+        sockets = list(self.serving.sockets)
         self._drain_timers = [
             *(later(at, each.leave) for each, at in _spread(sockets, min(SPREAD, grace / 2, len(sockets) / RATE))),
             later(min(grace * 3 / 4, last_call), self._dismiss, last_call),
@@ -223,7 +223,7 @@ class _Serving:
 
     def _hurry(self) -> None:
         """Tell all at once."""
-        for each in list(self.site.sockets):
+        for each in list(self.serving.sockets):
             each.leave()
         self._last_call()
 
@@ -234,7 +234,7 @@ class _Serving:
         self._drain_timers += [self._loop.call_later(at, self._tell_end, each) for each, at in _spread(streams, left)]
 
     def _tell_end(self, exchange: Any) -> None:
-        self.site.dismissed.add(exchange)
+        self.serving.dismissed.add(exchange)
         exchange.wake()
 
     def _release_deserted(self) -> None:
@@ -245,7 +245,7 @@ class _Serving:
 
     def _last_call(self) -> None:
         """Tell the tasks that wait for their client's end that it has come."""
-        self.site.leaving = True
+        self.serving.leaving = True
         for each in self._tasks.running:
             each.wake()
 

@@ -28,7 +28,7 @@ from forkserve.serving.http.request import Profile
 from forkserve.serving.http.response import PreparedHead, Responder
 from forkserve.serving.native import hot
 from forkserve.serving.parser import reader_of
-from forkserve.wsgi import WsgiExchange, WsgiSite
+from forkserve.wsgi import WsgiExchange, WsgiServingContext
 
 __all__ = ["WsgiRunner", "wsgi_driver"]
 
@@ -57,19 +57,19 @@ def wsgi_driver(
     """Return a driver that runs the application as `runner` says; with an `alarm`, it is run on the spot."""
     options = run.options
     listenings = _listenings(listeners, run, multithread=multithread)
-    site = _site(app, run, runner)
+    serving = _serving_context(app, run, runner)
     wakeup = Wakeup()
     access = open_access_log(options.access_log, wakeup if runner.wakes else None)
     counter = counter_of(run.seat, capacity=runner.capacity, limit=options.timeouts.effective().timeout)
-    exchange, start = _bind(site, options, access, counter, holds=not runner.parks, alarm=alarm)
+    exchange, start = _bind(serving, options, access, counter, defers_body=not runner.parks, alarm=alarm)
     service = Service(
         exchange=exchange,
-        responder=site.responder,
+        responder=serving.responder,
         wakeup=wakeup,
         start=start,
         access=access,
         counter=counter,
-        turns=Turns(keep=site.keep_connections),
+        turns=Turns(keep=serving.keep_connections),
     )
     driver = Driver(listenings, service, runner, run)
     isolate_forked_children(driver)
@@ -96,12 +96,12 @@ def _listenings(listeners: Sequence[socket.socket], run: Run, *, multithread: bo
     return listenings
 
 
-def _site(app: App, run: Run, runner: WsgiRunner) -> WsgiSite:
+def _serving_context(app: App, run: Run, runner: WsgiRunner) -> WsgiServingContext:
     """Return the application with what its exchanges have in common; raises UsageError."""
     options = run.options
     trusted, root = trusted_by(options.proxy), script_name(options.proxy.root_path)
     served = _with_files(app, options.static.static)
-    return WsgiSite(
+    return WsgiServingContext(
         mounted(served, root) if root else served,
         Responder(time.time(), run.server),
         wait=runner.wait,
@@ -112,27 +112,33 @@ def _site(app: App, run: Run, runner: WsgiRunner) -> WsgiSite:
 
 
 def _bind(
-    site: WsgiSite, options: ServingOptions, access: AccessLog | None, counter: Any, *, holds: bool, alarm: Any
+    serving: WsgiServingContext,
+    options: ServingOptions,
+    access: AccessLog | None,
+    counter: Any,
+    *,
+    defers_body: bool,
+    alarm: Any,
 ) -> tuple[Any, Callable[[Any], None] | None]:
-    """Return what makes exchanges of this site, of the class that the options ask for, and what runs one on the spot.
+    """Return what makes the exchanges, of the class that the options ask for, and what runs one on the spot.
 
-    In C where that is there; None where the runner starts it. Where waiting is no greenlet's business (`holds` is
+    In C where that is there; None where the runner starts it. Where waiting is no greenlet's business (`defers_body` is
     False), it would hold a thread or the worker.
     """
     header = options.proxy.request_id_header
     named = {"header": header, "variable": variable_of(header)} if header else {}
     binding = Binding(
-        context=site,
+        context=serving,
         access=access,
         counter=counter,
         identified=WsgiIdentified if header else None,
-        attributes={"holds": holds, **named},
+        attributes={"defers_body": defers_body, **named},
     )
     exchange = binding.make("BoundExchange", WsgiExchange)
     if hot is None:
         return binding.counted(exchange), None
     kinds = (RequestLine, Fields, PreparedHead)
-    caller = hot.Caller(exchange, WsgiExchange, site, alarm, binding.line, counter, VARIABLES, kinds)
+    caller = hot.Caller(exchange, WsgiExchange, serving, alarm, binding.line, counter, VARIABLES, kinds)
     return caller.begin, None if alarm is None else caller.start
 
 

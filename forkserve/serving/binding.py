@@ -42,7 +42,7 @@ class Binding:
         self.context.logged = self.access is not None
         self.context.noted = self.access is not None or self.counter is not None
         bases: list[type[Any]] = [] if self.identified is None else [self.identified]
-        bound: dict[str, Any] = {"__slots__": (), "site": self.context, **self.attributes}
+        bound: dict[str, Any] = {"__slots__": (), "serving": self.context, **self.attributes}
         if self.counter is not None:
             bases.append(CountedExchange)
             bound["counter"] = self.counter

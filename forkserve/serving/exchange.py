@@ -35,7 +35,7 @@ class Bodiless:
 
 
 class BaseExchange:
-    """A request on a connection, for a site: what all exchanges of one serving share."""
+    """A request on a connection: what all exchanges of one serving share."""
 
     __slots__ = ("conn", "fields", "line", "since")
     conn: Any
@@ -46,8 +46,8 @@ class BaseExchange:
     """The instant at which the loop found its head, where requests are counted."""
     keeper: ClassVar[str]
     """Name of the attribute that keeps the request's body, or is None."""
-    site: ClassVar[Any]
-    """Set by the backend on its subclass."""
+    serving: ClassVar[Any]
+    """The serving context of the interface, set by the backend on its subclass."""
     log: ClassVar[logging.Logger]
     error: ClassVar[Callable[..., tuple[bytes, bool]]] = staticmethod(error_response)
 
@@ -118,7 +118,7 @@ class BaseExchange:
     def error_page(self, how: End) -> tuple[bytes, bool]:
         """Return a response of ours in place of the application's, and whether the connection stays."""
         line, keep = self.line, how.value.keeps and self.may_keep()
-        return self.error(self.site.responder, how.status, method=line.method, modern=line.modern, keep=keep)
+        return self.error(self.serving.responder, how.status, method=line.method, modern=line.modern, keep=keep)
 
     def note(self, status: int, size: int) -> None:
         """Called when the response is out, with `size` bytes of body; for exchanges that are logged."""

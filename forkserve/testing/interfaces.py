@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from forkserve.testing.client import expect
 from forkserve.testing.outcome import Check
-from forkserve.testing.site import PATIENCE, WorkerUnderTest
+from forkserve.testing.worker import PATIENCE, WorkerUnderTest
 
 __all__ = ["asgi_checks", "wsgi_checks"]
 
@@ -33,10 +33,10 @@ def wsgi_checks() -> Iterator[Check]:
     for name, (path, method, body, status, answer) in _WSGI.items():
 
         def run(
-            site: WorkerUnderTest, facts: tuple[str, str, bytes, int, bytes] = (path, method, body, status, answer)
+            worker: WorkerUnderTest, facts: tuple[str, str, bytes, int, bytes] = (path, method, body, status, answer)
         ) -> None:
             path, method, body, status, expected = facts
-            seen = site.ask(path, method=method, body=body)
+            seen = worker.ask(path, method=method, body=body)
             expect((seen.status, seen.body) == (status, expected), f"{seen.status} {seen.body[:60]!r}")
 
         yield Check(name, run)
@@ -44,16 +44,16 @@ def wsgi_checks() -> Iterator[Check]:
     yield Check("the validator has nothing to complain of", _quiet)
 
 
-def _closes(site: WorkerUnderTest) -> None:
-    before = _counted(site, "closed")
+def _closes(worker: WorkerUnderTest) -> None:
+    before = _counted(worker, "closed")
     for _ in range(3):
-        site.ask("/stream")
-    after = _counted(site, "closed")
+        worker.ask("/stream")
+    after = _counted(worker, "closed")
     expect(after - before == 4, f"{after - before} of 4")
 
 
-def _quiet(site: WorkerUnderTest) -> None:
-    log = site.log
+def _quiet(worker: WorkerUnderTest) -> None:
+    log = worker.log
     for complaint in ("AssertionError:", "garbage collected without being closed", "WSGIWarning:"):
         _, found, text = log.partition(complaint)
         expect(not found, f"{complaint} {text.splitlines()[0].strip()}" if text else complaint)
@@ -61,30 +61,30 @@ def _quiet(site: WorkerUnderTest) -> None:
 
 def asgi_checks() -> Iterator[Check]:
     """Yield the checks of ASGI: the application itself judges each scope."""
-    yield Check("the scope is by the specification", lambda site: expect(site.ask("/").status == 200, "it is not"))
+    yield Check("the scope is by the specification", lambda worker: expect(worker.ask("/").status == 200, "it is not"))
     yield Check("lifespan begins before requests, and its state is theirs", _lifespan)
     yield Check("a client that leaves is told of", _disconnect)
     yield Check("a WebSocket echoes", _websocket)
 
 
-def _lifespan(site: WorkerUnderTest) -> None:
-    answer = site.ask("/lifespan").body
+def _lifespan(worker: WorkerUnderTest) -> None:
+    answer = worker.ask("/lifespan").body
     expect(answer == b"begun yes", answer.decode("latin-1"))
 
 
-def _disconnect(site: WorkerUnderTest) -> None:
-    before = _counted(site, "gone")
-    with site.connect() as connection:
+def _disconnect(worker: WorkerUnderTest) -> None:
+    before = _counted(worker, "gone")
+    with worker.connect() as connection:
         connection.send(b"GET /gone HTTP/1.1\r\nHost: a\r\n\r\n")
     deadline = time.monotonic() + PATIENCE / 4
-    while _counted(site, "gone") == before:
+    while _counted(worker, "gone") == before:
         expect(time.monotonic() < deadline, "the application was not told")
         select.select([], [], [], 0.01)
 
 
-def _websocket(site: WorkerUnderTest) -> None:
+def _websocket(worker: WorkerUnderTest) -> None:
     key = base64.b64encode(bytes(16)).decode()
-    with site.connect() as connection:
+    with worker.connect() as connection:
         connection.send(
             "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
@@ -97,5 +97,5 @@ def _websocket(site: WorkerUnderTest) -> None:
         expect(frame == b"\x81\x07echo hi", f"got {frame!r}")
 
 
-def _counted(site: WorkerUnderTest, name: str) -> int:
-    return int(json.loads(site.ask("/counted").body)[name])
+def _counted(worker: WorkerUnderTest, name: str) -> int:
+    return int(json.loads(worker.ask("/counted").body)[name])

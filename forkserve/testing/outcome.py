@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from forkserve.testing.client import Fault
 
 if TYPE_CHECKING:
-    from forkserve.testing.site import WorkerUnderTest
+    from forkserve.testing.worker import WorkerUnderTest
 
 __all__ = ["Check", "Fault", "Outcome", "SuiteReport"]
 

@@ -9,7 +9,7 @@ from functools import partial
 from forkserve.testing.client import ClientConnection, Failed, Response, expect
 from forkserve.testing.corpus import Case, invalid_cases, valid_cases
 from forkserve.testing.outcome import Check, Fault
-from forkserve.testing.site import WorkerUnderTest
+from forkserve.testing.worker import WorkerUnderTest
 
 __all__ = ["invalid_requests", "valid_requests"]
 
@@ -33,15 +33,15 @@ def _name(case: Case) -> str:
     return f"{case.name} [{case.rfc}]"
 
 
-def _serves(case: Case, site: WorkerUnderTest) -> None:
-    with site.connect(patience=PATIENCE) as connection:
+def _serves(case: Case, worker: WorkerUnderTest) -> None:
+    with worker.connect(patience=PATIENCE) as connection:
         connection.send(case.raw)
         for fact in case.served:
             _compare(connection.response(fact.get("method", _method(case))), fact)
 
 
-def _refuses(case: Case, site: WorkerUnderTest) -> None:
-    with site.connect(patience=PATIENCE) as connection:
+def _refuses(case: Case, worker: WorkerUnderTest) -> None:
+    with worker.connect(patience=PATIENCE) as connection:
         connection.send(case.raw)
         for fact in case.served:
             _compare(connection.response(fact.get("method", _method(case))), fact)

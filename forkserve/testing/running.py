@@ -13,8 +13,8 @@ from forkserve.testing.exchanges import exchanges
 from forkserve.testing.interfaces import asgi_checks, wsgi_checks
 from forkserve.testing.outcome import Check, Outcome, SuiteReport
 from forkserve.testing.requests import invalid_requests, valid_requests
-from forkserve.testing.site import WorkerUnderTest, listening
 from forkserve.testing.stopping import stops
+from forkserve.testing.worker import WorkerUnderTest, listening
 
 __all__ = ["SUITES", "Suite", "check_backend", "run_suite"]
 
@@ -54,27 +54,27 @@ def run_suite(backend: str, interface: Interface, name: str) -> SuiteReport:
     """Run one suite of `SUITES` over its own worker."""
     suite = SUITES[name]
     with contextlib.closing(listening()) as listener:
-        site = WorkerUnderTest(backend, interface, attribute=suite.attribute, listener=listener)
+        worker = WorkerUnderTest(backend, interface, attribute=suite.attribute, listener=listener)
         try:
-            site.ask("/counted")
-            outcomes = [_outcome(site, check) for check in suite.checks()]
+            worker.ask("/counted")
+            outcomes = [_outcome(worker, check) for check in suite.checks()]
         except Failed as failed:
             outcomes = [Outcome("the worker serves", str(failed))]
         finally:
-            site.stop()
+            worker.stop()
     return SuiteReport(backend, interface.value, name, tuple(outcomes))
 
 
-def _outcome(site: WorkerUnderTest, check: Check) -> Outcome:
+def _outcome(worker: WorkerUnderTest, check: Check) -> Outcome:
     try:
-        check.run(site)
+        check.run(worker)
     except Failed as failed:
         outcome = Outcome(check.name, str(failed), failed.fault)
     except Exception as error:  # noqa: BLE001 - the fault barrier of one check: whatever a server does is an outcome
         outcome = Outcome(check.name, f"{type(error).__name__}: {error}")
     else:
         return Outcome(check.name)
-    if not site.alive():
+    if not worker.alive():
         outcome = Outcome(check.name, f"the worker died: {outcome.reason}", outcome.fault)
-        site.restart()
+        worker.restart()
     return outcome

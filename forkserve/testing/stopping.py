@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from forkserve.testing.client import expect
 from forkserve.testing.outcome import Check
-from forkserve.testing.site import WorkerUnderTest
+from forkserve.testing.worker import WorkerUnderTest
 
 __all__ = ["stops"]
 
@@ -18,33 +18,33 @@ def stops() -> Iterator[Check]:
     yield Check("what waits in the queue is served by the next worker", _queued)
 
 
-def _in_flight(site: WorkerUnderTest) -> None:
-    with site.connect() as connection:
+def _in_flight(worker: WorkerUnderTest) -> None:
+    with worker.connect() as connection:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-        site.entered()
-        site.terminate()
-        site.let_go()
+        worker.entered()
+        worker.terminate()
+        worker.let_go()
         answer = connection.response()
         expect(answer.body == b"waited", f"got {answer.body!r}")
-    expect(site.ended() == 0, f"exit code {site.process.returncode}")
+    expect(worker.ended() == 0, f"exit code {worker.process.returncode}")
 
 
-def _idle(site: WorkerUnderTest) -> None:
-    site.restart()
-    expect(site.ask("/").status == 200, "not served")
-    with site.connect() as connection:
+def _idle(worker: WorkerUnderTest) -> None:
+    worker.restart()
+    expect(worker.ask("/").status == 200, "not served")
+    with worker.connect() as connection:
         connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         connection.response()
-        site.terminate()
-        expect(site.ended() == 0, f"exit code {site.process.returncode}")
+        worker.terminate()
+        expect(worker.ended() == 0, f"exit code {worker.process.returncode}")
 
 
-def _queued(site: WorkerUnderTest) -> None:
-    site.restart()
-    expect(site.ask("/").status == 200, "not served")
-    site.terminate()
-    site.ended()
-    with site.connect() as connection:
+def _queued(worker: WorkerUnderTest) -> None:
+    worker.restart()
+    expect(worker.ask("/").status == 200, "not served")
+    worker.terminate()
+    worker.ended()
+    with worker.connect() as connection:
         connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        site.restart()
+        worker.restart()
         expect(connection.response().status == 200, "not served")

@@ -59,6 +59,6 @@ def facts(line: RequestLine, fields: Fields) -> list[Any]:
     """Everything that either says, in order."""
     headers = fields.headers
     said = [getattr(line, name) for name in RequestLine.__slots__ if name not in ("again", "environ")]
-    names = ("host", "keep_alive", "plain", "memo", "content_length", "chunked", "expect_continue", "upgrade")
+    names = ("host", "keep_alive", "is_fast_path", "memo", "content_length", "chunked", "expect_continue", "upgrade")
     said += [getattr(fields, name) for name in names]
     return [*said, list(line.environ.items()), list(headers.items()) if isinstance(headers, dict) else headers]

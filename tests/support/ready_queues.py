@@ -37,7 +37,7 @@ TURNS = 400
 class _Recorded:
     """An exchange that notes its request and answers it."""
 
-    early = holds = False
+    starts_at_head = defers_body = False
 
     def __init__(self, conn: Any, line: RequestLine, fields: Fields) -> None:
         self.conn = conn

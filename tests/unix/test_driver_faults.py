@@ -37,7 +37,7 @@ QUEUES = [
 class Trouble:
     """An exchange that fails where its path says, outside of every barrier of its own."""
 
-    early = holds = False
+    starts_at_head = defers_body = False
     in_memory = 0
 
     def __init__(self, conn: Any, line: RequestLine, fields: Fields) -> None:

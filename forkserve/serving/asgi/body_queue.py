@@ -7,7 +7,7 @@ for it at the first `receive()`.
 
 from __future__ import annotations
 
-from forkserve.serving.asgi.site import AsgiTransport
+from forkserve.serving.asgi.context import AsgiTransport
 
 __all__ = ["HIGH_WATER", "BodyQueue"]
 

@@ -17,7 +17,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
-from forkserve.serving.asgi.site import Task
+from forkserve.serving.asgi.context import Task
 
 __all__ = ["eager_task_factory"]
 

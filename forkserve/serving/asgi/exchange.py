@@ -13,9 +13,9 @@ import asyncio
 from typing import Any, ClassVar
 
 from forkserve.serving.asgi.body_queue import BodyQueue
+from forkserve.serving.asgi.context import AsgiServingContext, AsgiTransport, Message
 from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.response import AsgiResponse
-from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Message
 from forkserve.serving.asgi.stage import ResponseStage
 from forkserve.serving.ends import End
 from forkserve.serving.failure import TimedOut, due_to_loss
@@ -35,10 +35,10 @@ class AsgiExchange(AsgiResponse):
     address: str
     """The client's, where exchanges are noted."""
     conn: AsgiTransport
-    early: ClassVar[bool] = True
-    holds: ClassVar[bool] = True
+    starts_at_head: ClassVar[bool] = True
+    defers_body: ClassVar[bool] = True
     keeper: ClassVar[str] = "incoming"
-    site: ClassVar[AsgiSite]
+    serving: ClassVar[AsgiServingContext]
 
     def __init__(self, conn: AsgiTransport, line: RequestLine, fields: Fields) -> None:
         self.conn = conn
@@ -86,12 +86,12 @@ class AsgiExchange(AsgiResponse):
 
     async def run(self) -> None:
         """Call the application and see to it that its response ends."""
-        site = self.site
+        serving = self.serving
         try:
-            scope = site.scope(self.conn, self.line, self.fields, site.state)
-            if site.scoped:
+            scope = serving.scope(self.conn, self.line, self.fields, serving.state)
+            if serving.scoped:
                 self.note_scope(scope)
-            await site.app(scope, self.receive, self.send)
+            await serving.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
             self.fail(error)
             return
@@ -139,12 +139,12 @@ class AsgiExchange(AsgiResponse):
         return {"type": "http.disconnect"}
 
     async def _news(self) -> None:
-        self.news = self.news or Notifier(self.site.loop)
+        self.news = self.news or Notifier(self.serving.loop)
         await self.news.wait()
 
     def _is_dismissed(self) -> bool:
         """Tell whether the application is to be told that its client has gone, since serving ends."""
-        return self.site.leaving or self in self.site.dismissed
+        return self.serving.leaving or self in self.serving.dismissed
 
     def _deaf(self) -> bool:
         """True when nothing more comes from the client for this exchange."""

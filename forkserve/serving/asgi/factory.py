@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from forkserve.config.serving import AsgiOptions
+from forkserve.serving.asgi.context import AsgiServingContext, AsgiTransport
 from forkserve.serving.asgi.exchange import AsgiExchange
 from forkserve.serving.asgi.identified import AsgiIdentified
 from forkserve.serving.asgi.scope import FORWARDED, MODERN, ScopeTemplate, correct
-from forkserve.serving.asgi.site import AsgiSite, AsgiTransport
 from forkserve.serving.asgi.stage import ResponseStage
 from forkserve.serving.binding import Binding
 from forkserve.serving.http.fields import Fields
@@ -32,7 +32,7 @@ Factory = Callable[[AsgiTransport, RequestLine, Fields], Any]
 
 
 def exchange_factory(
-    site: AsgiSite, options: AsgiOptions, *, access: Any = None, counter: Any = None, identity: str = ""
+    serving: AsgiServingContext, options: AsgiOptions, *, access: Any = None, counter: Any = None, identity: str = ""
 ) -> Factory:
     """Return what makes the exchange of a request; it raises Refusal for a handshake that is none.
 
@@ -40,22 +40,22 @@ def exchange_factory(
     is the field with the id of a request, if any; `counter` is what counts them, if anything does.
     """
     binding = Binding(
-        context=site,
+        context=serving,
         access=access,
         counter=counter,
         identified=AsgiIdentified if identity else None,
         attributes={"header": identity},
     )
     http = binding.make("BoundExchange", AsgiExchange)
-    site.scoped = site.logged or bool(identity)
+    serving.scoped = serving.logged or bool(identity)
     if hot is None:
         http = binding.counted(http)
     else:
         pattern = http(None, None, Fields([], None, True))
         kinds = RequestLine, Fields, PreparedHead
-        scopes = site.scope, ScopeTemplate, MODERN, FORWARDED, correct
-        sender = hot.Sender(pattern, AsgiExchange, site, binding.line, counter, ResponseStage, scopes, kinds)
-        http, site.scope = sender.begin, sender.scope
+        scopes = serving.scope, ScopeTemplate, MODERN, FORWARDED, correct
+        sender = hot.Sender(pattern, AsgiExchange, serving, binding.line, counter, ResponseStage, scopes, kinds)
+        http, serving.scope = sender.begin, sender.scope
     upgraded = _websockets(options, binding) if find_spec("websockets") is not None else _refuse
 
     def exchange_for(conn: AsgiTransport, line: RequestLine, fields: Fields) -> Any:
@@ -77,7 +77,7 @@ def _websockets(options: AsgiOptions, binding: Binding) -> Factory:
         "BoundSession",
         (WebSocketSession,),
         {
-            "site": binding.context,
+            "serving": binding.context,
             "answering": binding.make("BoundAnswer", Answer),
             "limits": WebSocketLimits(options.ws_max_size, not options.no_ws_compression),
             "keepalive": Keepalive(options.ws_ping_interval, options.ws_ping_timeout),

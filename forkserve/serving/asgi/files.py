@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from forkserve.serving.asgi.site import Message
+from forkserve.serving.asgi.context import Message
 
 __all__ = ["AsgiFilePart", "file_part", "watched"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from forkserve.serving.asgi.context import Message
 from forkserve.serving.asgi.exchange import AsgiExchange
-from forkserve.serving.asgi.site import Message
 from forkserve.serving.http.accesslog import REQUEST_ID
 from forkserve.serving.http.response import PreparedHead
 from forkserve.serving.identified import IdentifiedExchange, identity_for

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from forkserve.serving.asgi.context import AsgiTransport, Message
 from forkserve.serving.asgi.notifier import Notifier
-from forkserve.serving.asgi.site import AsgiTransport, Message
 from forkserve.serving.asgi.websocket_protocol import size_of
 
 __all__ = ["QUEUED", "QUEUED_BYTES", "MessageQueue"]

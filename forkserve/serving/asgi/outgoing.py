@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from forkserve.serving.asgi.site import Message
+from forkserve.serving.asgi.context import Message
 from forkserve.serving.http.response import BadResponse, PreparedHead, Responder
 
 __all__ = ["body_bytes", "early_hints", "field_lines", "prepared_head", "trailer_fields", "without_handshake"]

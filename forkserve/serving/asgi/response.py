@@ -12,11 +12,11 @@ import logging
 from typing import ClassVar, NoReturn
 
 from forkserve.serving.asgi.body_queue import BodyQueue
+from forkserve.serving.asgi.context import AsgiServingContext, AsgiTransport, Disconnected, Message, Task
 from forkserve.serving.asgi.files import AsgiFilePart, file_part, watched
 from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_head, trailer_fields
 from forkserve.serving.asgi.pace import Pace
-from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Disconnected, Message, Task
 from forkserve.serving.asgi.stage import ResponseStage
 from forkserve.serving.ends import End
 from forkserve.serving.exchange import BaseExchange
@@ -49,7 +49,7 @@ class AsgiResponse(BaseExchange):
     )
     conn: AsgiTransport
     log: ClassVar[logging.Logger] = logging.getLogger("forkserve.asgi")
-    site: ClassVar[AsgiSite]
+    serving: ClassVar[AsgiServingContext]
     stage: ResponseStage
     stream: Stream
     trailers: bool
@@ -106,7 +106,7 @@ class AsgiResponse(BaseExchange):
             await self._unusual(kind, message)
 
     def _prepared(self, message: Message) -> PreparedHead:
-        responder, headers = self.site.responder, message.get("headers")
+        responder, headers = self.serving.responder, message.get("headers")
         if type(headers) is not list:  # any iterable will do, also one that can be gone through only once
             message = message | {"headers": list(headers or ())}
         try:
@@ -120,7 +120,7 @@ class AsgiResponse(BaseExchange):
     async def _unusual(self, kind: str, message: Message) -> None:
         stage = self.stage
         if kind == "http.response.early_hint" and stage is START:
-            self._write(early_hints(self.site.responder, message) if self.line.modern else b"")
+            self._write(early_hints(self.serving.responder, message) if self.line.modern else b"")
         elif kind in ("http.response.pathsend", "http.response.zerocopysend") and stage in (BODY, MORE):
             await self._file(message)
         elif kind == "http.response.trailers" and stage is TRAILERS:
@@ -135,14 +135,14 @@ class AsgiResponse(BaseExchange):
 
     def _reply(self, data: bytes) -> None:
         """Send a response of one piece."""
-        line, prepared, site, responder = self.line, self.prepared, self.site, self.site.responder
+        line, prepared, serving, responder = self.line, self.prepared, self.serving, self.serving.responder
         if (
-            prepared.plain
+            prepared.is_fast_path
             and prepared.length == len(data) < JOINED
-            and line.plain
+            and line.is_fast_path
             and self.incoming is None
             and self.fields.keep_alive
-            and site.keep
+            and serving.keep
         ):
             # What `whole` below would say, for the most usual response.
             payload, keep = prepared.head + responder.end + data, True
@@ -164,13 +164,13 @@ class AsgiResponse(BaseExchange):
         except OSError:
             self.lose()
             raise
-        if site.noted:
+        if serving.noted:
             self.note(prepared.code, len(data))
 
     def _begin(self, length: int | None) -> bytes:
         """Frame the response; returns its head."""
         line = self.line
-        start = self.site.responder.start(
+        start = self.serving.responder.start(
             self.prepared, method=line.method, modern=line.modern, keep=self.may_keep(), length=length
         )
         self.stream = Stream(start)
@@ -245,14 +245,14 @@ class AsgiResponse(BaseExchange):
 
     async def _readable(self, part: AsgiFilePart) -> None:
         """Wait until a file can be read. Raises OSError when the client has gone."""
-        news = self.news = self.news or Notifier(self.site.loop)
+        news = self.news = self.news or Notifier(self.serving.loop)
         come: list[bool] = []
 
         def ready() -> None:
             come.append(True)
             news.notify()
 
-        with watched(self.site.loop, part.file, ready) as waits:
+        with watched(self.serving.loop, part.file, ready) as waits:
             while waits and not come and self.stage is not LOST:
                 await news.wait()
                 if self.conn.half_closed:
@@ -267,7 +267,7 @@ class AsgiResponse(BaseExchange):
             self._finish()
 
     def _trailers(self, message: Message) -> None:
-        self.stream.trail(trailer_fields(self.site.responder, message))
+        self.stream.trail(trailer_fields(self.serving.responder, message))
         if not message.get("more_trailers"):
             self._finish()
 
@@ -277,7 +277,7 @@ class AsgiResponse(BaseExchange):
         keep = self.keeps_after(stream)
         self._over()
         self.conn.done(keep)
-        if self.site.noted:
+        if self.serving.noted:
             self.note(self.prepared.code, stream.size)
 
     def _over(self) -> None:
@@ -291,7 +291,7 @@ class AsgiResponse(BaseExchange):
         """Tell whether the connection can take another request after this one."""
         incoming = self.incoming
         # A client that holds back a body that we did not ask for may send it or not: the next request cannot be found.
-        return self.fields.keep_alive and self.site.keep and (incoming is None or not incoming.expected)
+        return self.fields.keep_alive and self.serving.keep and (incoming is None or not incoming.expected)
 
     def _write(self, data: bytes) -> bool:
         """Send, or queue; False when the client is behind. Raises OSError."""
@@ -307,7 +307,7 @@ class AsgiResponse(BaseExchange):
     async def _drained(self) -> None:
         """Wait until the client has read what is queued. Raises OSError."""
         if self.conn.park():
-            self.room = self.room or Notifier(self.site.loop)
+            self.room = self.room or Notifier(self.serving.loop)
             await self.room.wait()
         if self.stage is LOST:
             self._raise_lost()
@@ -318,7 +318,7 @@ class AsgiResponse(BaseExchange):
 
     async def _pace(self) -> None:
         """Let others have a turn, if the application goes on as if nothing had happened."""
-        self.pace = self.pace or Pace(self.site.loop)
+        self.pace = self.pace or Pace(self.serving.loop)
         await self.pace.step()
 
     # Ends.
@@ -341,11 +341,11 @@ class AsgiResponse(BaseExchange):
     def suspended(self) -> None:
         """Called when the application waits: a head that it has given is sent, unless its body comes very soon."""
         if self.stage is BODY:
-            self.site.loop.call_later(HEAD_DELAY, self.send_head)
+            self.serving.loop.call_later(HEAD_DELAY, self.send_head)
 
     def head_given(self) -> None:
         """Called when the head came later than in the first step: look when the application waits again."""
-        self.site.look_later(self)
+        self.serving.look_later(self)
 
     def send_head(self) -> None:
         """Send the head, if that was not done."""
@@ -373,7 +373,7 @@ class AsgiResponse(BaseExchange):
             self.conn.reply(payload, keep)
         except OSError:
             self.lose()
-        if self.site.noted:
+        if self.serving.noted:
             self.note(how.status, 0)
 
     def _close(self) -> None:
@@ -381,7 +381,7 @@ class AsgiResponse(BaseExchange):
 
         A stream of events never is, and its client comes back: it ends as any body does when serving ends.
         """
-        if self.streams_events and not self.site.keep:
+        if self.streams_events and not self.serving.keep:
             with contextlib.suppress(OSError):
                 self._write(self.stream.end())
         if self.stage is not OVER and self.stage is not LOST:

@@ -10,8 +10,8 @@ import socket
 from typing import Any
 from urllib.parse import quote
 
+from forkserve.serving.asgi.context import AsgiTransport
 from forkserve.serving.asgi.forwarding import AsgiForwarding, forwarded_fields
-from forkserve.serving.asgi.site import AsgiTransport
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from forkserve.serving.asgi.site import Application, Message
+from forkserve.serving.asgi.context import Application, Message
 from forkserve.serving.static import Folders, Found
 
 __all__ = ["AsgiStatic"]

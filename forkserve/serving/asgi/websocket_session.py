@@ -12,6 +12,7 @@ import logging
 from enum import Enum, auto
 from typing import ClassVar
 
+from forkserve.serving.asgi.context import AsgiServingContext, AsgiTransport, Disconnected, Message, Task
 from forkserve.serving.asgi.denial import Answer
 from forkserve.serving.asgi.heartbeat import Heartbeat, Keepalive
 from forkserve.serving.asgi.message_queue import QUEUED, QUEUED_BYTES, MessageQueue
@@ -19,7 +20,6 @@ from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.outgoing import field_lines, without_handshake
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.scope import websocket_scope
-from forkserve.serving.asgi.site import AsgiSite, AsgiTransport, Disconnected, Message, Task
 from forkserve.serving.asgi.websocket_protocol import (
     Handshake,
     WebSocketLimits,
@@ -55,10 +55,10 @@ CONNECTING, DENYING, OPEN, CLOSED = SessionStage
 class WebSocketSession(Bodiless):
     """A handshake, and the WebSocket that may come of it."""
 
-    early: ClassVar[bool] = True
-    holds: ClassVar[bool] = True
+    starts_at_head: ClassVar[bool] = True
+    defers_body: ClassVar[bool] = True
     streams_events: ClassVar[bool] = False
-    site: ClassVar[AsgiSite]
+    serving: ClassVar[AsgiServingContext]
     limits: ClassVar[WebSocketLimits]
     keepalive: ClassVar[Keepalive]
     answering: ClassVar[type[Answer]]
@@ -73,12 +73,12 @@ class WebSocketSession(Bodiless):
         self.stage = CONNECTING
         self.socket: WebSocketProtocol | None = None
         self.answer = self.answering(conn, line, fields)
-        self.messages = MessageQueue(conn, Notifier(self.site.loop), {"type": "websocket.connect"})
-        self.room = Notifier(self.site.loop)
+        self.messages = MessageQueue(conn, Notifier(self.serving.loop), {"type": "websocket.connect"})
+        self.room = Notifier(self.serving.loop)
         self.task: Task | None = None
         self.heart: Heartbeat | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.pace = Pace(self.site.loop)
+        self.pace = Pace(self.serving.loop)
         self.aware = False
 
     # From the loop.
@@ -154,7 +154,7 @@ class WebSocketSession(Bodiless):
         if socket.has_output:
             self._flush()
         if socket.unfinished:
-            self.site.loop.call_soon(self._go_on)
+            self.serving.loop.call_soon(self._go_on)
         if messages or socket.behind or socket.unfinished:
             self.messages.add(messages)
             if not ended and self._is_behind():
@@ -191,11 +191,11 @@ class WebSocketSession(Bodiless):
 
     async def run(self) -> None:
         """Call the application and see to it that its socket ends."""
-        scope = websocket_scope(self.conn, self.line, self.fields, self.site.state, self.handshake.subprotocols)
-        if self.site.scoped:
+        scope = websocket_scope(self.conn, self.line, self.fields, self.serving.state, self.handshake.subprotocols)
+        if self.serving.scoped:
             self.answer.note_scope(scope)
         try:
-            await self.site.app(scope, self.receive, self.send)
+            await self.serving.app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one socket
             self.fail(error)
             return
@@ -252,21 +252,21 @@ class WebSocketSession(Bodiless):
 
     def _accept(self, message: Message) -> None:
         """Answer 101 and take the connection over. Raises OSError, BadResponse, ValueError."""
-        responder, handshake = self.site.responder, self.handshake
+        responder, handshake = self.serving.responder, self.handshake
         ours = b"".join(b"%b: %b\r\n" % pair for pair in handshake.answer(message.get("subprotocol")))
         theirs = field_lines(responder, without_handshake(self.answer.fields_of(message.get("headers", ()))))
         self._write(b"HTTP/1.1 101 Switching Protocols\r\n" + ours + theirs + responder.end)
         self._note(101)
         self.stage = OPEN
         self.socket = WebSocketProtocol(handshake, self.limits)
-        self.site.sockets.add(self)
+        self.serving.sockets.add(self)
         self.conn.be_patient()
         early = self.conn.take_over(self.take)
-        self.heart = Heartbeat(self.site.loop, self.keepalive, ping=self._ping, give_up=self._give_up)
+        self.heart = Heartbeat(self.serving.loop, self.keepalive, ping=self._ping, give_up=self._give_up)
         if early:
             self.take(early)
-        if not self.site.keep:
-            self.site.loop.call_soon(self.leave)
+        if not self.serving.keep:
+            self.serving.loop.call_soon(self.leave)
 
     async def _deny(self, kind: str, message: Message) -> None:
         """Answer the handshake with a response of the application's (extension `websocket.http.response`)."""
@@ -289,7 +289,7 @@ class WebSocketSession(Bodiless):
         """Wait for the client's close, but not for ever."""
         if self.stage is OPEN and self.socket is not None:
             self._cancel_timers()
-            self.timer = self.site.loop.call_later(CLOSING, self._end)
+            self.timer = self.serving.loop.call_later(CLOSING, self._end)
             self._read_on()
             if self.socket.behind:
                 # The close may have come; the messages before it have nobody to take them.
@@ -361,7 +361,7 @@ class WebSocketSession(Bodiless):
 
     def _refuse(self, code: int) -> None:
         self.stage = CLOSED
-        payload, _ = self.answer.error(self.site.responder, code)
+        payload, _ = self.answer.error(self.serving.responder, code)
         try:
             self.conn.reply(payload, False)
         except OSError:
@@ -370,7 +370,7 @@ class WebSocketSession(Bodiless):
 
     def _note(self, code: int) -> None:
         """Leave the handshake's line in the access log, where there is one."""
-        if self.site.noted:
+        if self.serving.noted:
             self.answer.note(code, 0)
 
     def _end(self) -> None:
@@ -378,7 +378,7 @@ class WebSocketSession(Bodiless):
         if self.stage is not CLOSED:
             self.stage = CLOSED
             self._cancel_timers()
-            self.site.sockets.discard(self)
+            self.serving.sockets.discard(self)
             self.conn.receive = None
             self.conn.done(False)
             self.room.notify()

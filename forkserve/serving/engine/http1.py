@@ -1,8 +1,8 @@
 """HTTP/1.1 on connections: bytes become requests, one after another, and each is started when it may run.
 
-An exchange is started when its request is whole. It is started at its head if `exchange.early` is true, or if the
-client expects `100 Continue` and `exchange.holds`; then the body arrives while it runs, and `conn.proceed()` asks such
-a client for it. Else the client is asked here: a runner that runs in place must not wait for a client.
+An exchange is started when its request is whole. It is started at its head if `exchange.starts_at_head` is true, or if
+the client expects `100 Continue` and `exchange.defers_body`; then the body arrives while it runs, and `conn.proceed()`
+asks such a client for it. Else the client is asked here: a runner that runs in place must not wait for a client.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Http1:
         exchange = conn.exchange
         assert exchange is not None
         data, conn.inbox = conn.inbox, b""
-        held = fields.expect_continue and exchange.holds
+        held = fields.expect_continue and exchange.defers_body
         length = fields.content_length
         if length and length <= len(data) and length <= self._http_limits.max_body and not held:
             # All of it has come with the head.
@@ -148,7 +148,7 @@ class Http1:
                 conn.proceed()
         if data:
             self._take_body(conn, data)
-        if conn.phase is BODY and (exchange.early or held):
+        if conn.phase is BODY and (exchange.starts_at_head or held):
             conn.phase = RUNNING
             self.start(exchange)
 

@@ -21,9 +21,9 @@ __all__ = ["FINISHED", "Exchange", "EngineLoop", "ConnectionOwner", "Runner"]
 class Exchange(Protocol):
     """One request and its response, as the engine sees it."""
 
-    early: bool
+    starts_at_head: bool
     """Whether to start it at the request's head."""
-    holds: bool
+    defers_body: bool
     """Whether it may wait for a body that the client holds back, and is started at its head then."""
 
     def body(self, data: bytes) -> None:
@@ -52,7 +52,7 @@ class Exchange(Protocol):
 class _Finished:
     """In place of an exchange while its last bytes are queued."""
 
-    early = holds = False
+    starts_at_head = defers_body = False
     in_memory = 0
 
     def body(self, data: bytes) -> None:

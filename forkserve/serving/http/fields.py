@@ -42,12 +42,12 @@ class Fields:
     `headers` is the collector's: a dict of environ keys, or a list of (lower-case name, value) pairs; copy before
     changing. `host` is None only for HTTP/1.0. `content_length` is None without the field; with `chunked` it always is.
     `keep_alive` is what the client allows. `expect_continue` asks for a 100 before the body. `upgrade` is the value of
-    Upgrade when Connection names it too (RFC 9110 section 7.8), else None. `plain` is true of a request without a body
-    that keeps its connection and asks for nothing of the above. `memo` is the interface's, for what it makes of shared
-    fields; None at first.
+    Upgrade when Connection names it too (RFC 9110 section 7.8), else None. `is_fast_path` is true of a request without
+    a body that keeps its connection and asks for nothing of the above. `memo` is what the interface makes of
+    shared fields, None at first.
     """
 
-    __slots__ = ("__dict__", "headers", "host", "keep_alive", "memo", "plain")
+    __slots__ = ("__dict__", "headers", "host", "keep_alive", "memo", "is_fast_path")
 
     # Defaults of the class instead of slots: most requests then set three attributes, not eight.
     content_length: int | None = None
@@ -58,7 +58,7 @@ class Fields:
     def __init__(self, headers: Any, host: bytes | None, keep_alive: bool) -> None:
         self.headers: Any = headers
         self.host = host
-        self.keep_alive = self.plain = keep_alive
+        self.keep_alive = self.is_fast_path = keep_alive
         self.memo: Any = None
 
     @property
@@ -152,7 +152,7 @@ class Collector:
                 fields.expect_continue = True
             if b"upgrade" in options:
                 fields.upgrade = self._upgrade
-        fields.plain = fields.keep_alive and not (
+        fields.is_fast_path = fields.keep_alive and not (
             fields.chunked or fields.content_length or fields.expect_continue or fields.upgrade is not None
         )
 

@@ -32,8 +32,9 @@ class RequestLine:
 
     `method` and `target` as sent; `raw_path` and `query` are the target's parts as sent, without `?`; `path` is
     unquoted, bytes as latin-1 (PEP 3333), `text_path` the same as UTF-8 (ASGI). `version` is "1.0" or "1.1";
-    `authority` is the host of an absolute-form target, else None. `environ` has these as WSGI wants them. `plain` is
-    HTTP/1.1 and a method whose response may have a body; `again` turns true when the line comes a second time.
+    `authority` is the host of an absolute-form target, else None. `environ` has these as WSGI wants them.
+    `is_fast_path` is HTTP/1.1 and a method whose response may have a body; `again` turns true when the line comes a
+    second time.
     """
 
     __slots__ = (
@@ -43,7 +44,7 @@ class RequestLine:
         "method",
         "modern",
         "path",
-        "plain",
+        "is_fast_path",
         "query",
         "raw_path",
         "scheme",
@@ -56,7 +57,7 @@ class RequestLine:
         self.target = target
         self.raw_path, self.query = parts
         self.modern = modern
-        self.plain = modern and method != "HEAD"
+        self.is_fast_path = modern and method != "HEAD"
         self.again = False
         self.version = "1.1" if modern else "1.0"
         self.scheme: bytes | None = None

@@ -57,7 +57,7 @@ class PreparedHead:
     Content-Length, `bodiless` a status that never has a body, `close` the application's wish.
     """
 
-    __slots__ = ("bodiless", "close", "code", "head", "length", "plain", "stamped")
+    __slots__ = ("bodiless", "close", "code", "head", "length", "is_fast_path", "stamped")
 
     def __init__(self, code: int) -> None:
         self.code = code
@@ -66,7 +66,7 @@ class PreparedHead:
         self.bodiless = code in (204, 304)
         self.close = False
         self.stamped = b""
-        self.plain = False
+        self.is_fast_path = False
 
 
 class ResponseStart:
@@ -88,7 +88,7 @@ class Responder:
     """Makes the heads of all responses of one loop. Threads may share it; only the loop calls `tick`.
 
     For a hot path of one's own: `known` maps (status, tuple(headers)) to what `prepare` would return, and `end` are the
-    bytes that end the head of a `plain` one on a connection that stays.
+    bytes that end the head of a `is_fast_path` one on a connection that stays.
     """
 
     __slots__ = ("end", "_last", "known", "_second", "_server", "date")
@@ -151,9 +151,9 @@ class Responder:
 
         A body longer than the Content-Length is cut; a shorter one closes the connection, so that the client sees it.
         """
-        if prepared.plain and prepared.length == len(body) and modern and keep and method != "HEAD":
+        if prepared.is_fast_path and prepared.length == len(body) and modern and keep and method != "HEAD":
             return prepared.head + self.end + body, True
-        if prepared.plain and prepared.length is None and modern and keep and method != "HEAD":
+        if prepared.is_fast_path and prepared.length is None and modern and keep and method != "HEAD":
             return b"%bContent-Length: %d\r\n%b%b" % (prepared.head, len(body), self.end, body), True
         start = self.start(prepared, method=method, modern=modern, keep=keep, length=len(body))
         if start.framing is Framing.NONE:
@@ -185,7 +185,7 @@ class Responder:
             parts.append(b"Connection: close\r\n")
         elif not modern:
             parts.append(b"Connection: keep-alive\r\n")
-        if prepared.plain:
+        if prepared.is_fast_path:
             parts.append(self.end)
         else:
             stamped = prepared.stamped
@@ -231,7 +231,7 @@ def _build(code: int, status: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> Pr
         prepared.length = 0
         lines.append(b"Content-Length: 0\r\n")
     prepared.head = b"".join(lines)
-    prepared.plain = not (prepared.stamped or prepared.close or prepared.bodiless)
+    prepared.is_fast_path = not (prepared.stamped or prepared.close or prepared.bodiless)
     return prepared
 
 

@@ -16,7 +16,7 @@ learn_answers(PyObject *exchange, PyObject *const kinds[3], PyObject *responder)
     struct answers *at = &answers;
     const struct wanted of_exchange[] = {{"conn", &at->conn}, {"fields", &at->fields}, {"line", &at->line}, {"since", &at->since}, {NULL, NULL}};
     const struct wanted of_prepared[] = {
-        {"code", &at->code}, {"head", &at->head}, {"length", &at->length}, {"plain", &at->plain_head}, {NULL, NULL}};
+        {"code", &at->code}, {"head", &at->head}, {"length", &at->length}, {"is_fast_path", &at->fast_head}, {NULL, NULL}};
     const struct wanted of_responder[] = {{"end", &at->end}, {NULL, NULL}};
     if (learn_requests(kinds[0], kinds[1]) < 0 || find_slots(kinds[2], of_prepared) < 0)
         return -1;
@@ -26,18 +26,18 @@ learn_answers(PyObject *exchange, PyObject *const kinds[3], PyObject *responder)
 }
 
 int
-is_plain(PyObject *exchange)
+is_fast_path(PyObject *exchange)
 {
     return Py_IS_TYPE(SLOT(exchange, answers.conn), connection.type)
-        && SLOT(SLOT(exchange, answers.line), line_at.plain) == Py_True
-        && SLOT(SLOT(exchange, answers.fields), fields_at.plain) == Py_True;
+        && SLOT(SLOT(exchange, answers.line), line_at.is_fast_path) == Py_True
+        && SLOT(SLOT(exchange, answers.fields), fields_at.is_fast_path) == Py_True;
 }
 
 int
 is_whole(PyObject *prepared, PyObject *data)
 {
     if (prepared == NULL || prepared == Py_None || !PyBytes_CheckExact(data)
-        || SLOT(prepared, answers.plain_head) != Py_True)
+        || SLOT(prepared, answers.fast_head) != Py_True)
         return 0;
     PyObject *length = SLOT(prepared, answers.length);
     Py_ssize_t size = PyBytes_GET_SIZE(data), head = PyBytes_GET_SIZE(SLOT(prepared, answers.head));

@@ -7,7 +7,7 @@
 
 struct answers {
     Py_ssize_t conn, fields, line, since;      /* of BaseExchange; `since` is set where requests are counted */
-    Py_ssize_t code, head, length, plain_head; /* of PreparedHead */
+    Py_ssize_t code, head, length, fast_head; /* of PreparedHead */
     Py_ssize_t end;                            /* of Responder */
 };
 extern struct answers answers;
@@ -16,7 +16,7 @@ extern struct answers answers;
 int learn_answers(PyObject *exchange, PyObject *const kinds[3], PyObject *responder);
 
 /* Whether nothing is special about a request: no body, HTTP/1.1, not HEAD, and its client keeps the connection. */
-int is_plain(PyObject *exchange);
+int is_fast_path(PyObject *exchange);
 
 /* Whether `data` is the whole body that a head promises, if it promises one, and small enough to go out with it in one piece. */
 int is_whole(PyObject *prepared, PyObject *data);

@@ -27,9 +27,9 @@ static const struct word spelling[] = {
 /* How the exchanges of one serving are begun, and what their `send` needs. */
 typedef struct {
     PyObject_HEAD
-    PyObject *type, *pattern, *site, *responder, *known, *send, *scope, *log, *counter;
+    PyObject *type, *pattern, *serving, *responder, *known, *send, *scope, *log, *counter;
     PyObject *stage_start, *stage_body, *stage_over;
-    Py_ssize_t keep;           /* of the site */
+    Py_ssize_t keep;           /* of its context */
     int begins, starts, noted; /* whether the class has AsgiExchange's own __init__ and _prepared; whether it is logged */
 } Sender;
 
@@ -117,8 +117,8 @@ static int
 is_usual(Sender *sender, PyObject *exchange, PyObject *data)
 {
     return SLOT(exchange, exchange_at.stage) == sender->stage_body && SLOT(exchange, exchange_at.trailers) == Py_False
-        && SLOT(exchange, exchange_at.news) == Py_None && is_plain(exchange)
-        && SLOT(sender->site, sender->keep) == Py_True && is_whole(SLOT(exchange, exchange_at.prepared), data);
+        && SLOT(exchange, exchange_at.news) == Py_None && is_fast_path(exchange)
+        && SLOT(sender->serving, sender->keep) == Py_True && is_whole(SLOT(exchange, exchange_at.prepared), data);
 }
 
 /* Tell the exchange that its client has gone, if that is what the error says; the error stays set. */
@@ -232,7 +232,7 @@ sender_begin(Sender *sender, PyObject *const *args, Py_ssize_t count)
 {
     if (is_cleared(sender->type))
         return NULL;
-    if (count != 3 || !sender->begins || !is_request(args) || SLOT(args[2], fields_at.plain) != Py_True) {
+    if (count != 3 || !sender->begins || !is_request(args) || SLOT(args[2], fields_at.is_fast_path) != Py_True) {
         PyObject *made = PyObject_Vectorcall(sender->type, args, (size_t)count, NULL);
         if (made != NULL)
             count_begin(sender->counter, made);
@@ -258,7 +258,7 @@ sender_traverse(Sender *sender, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(sender));
     Py_VISIT(sender->type);
     Py_VISIT(sender->pattern);
-    Py_VISIT(sender->site);
+    Py_VISIT(sender->serving);
     Py_VISIT(sender->responder);
     Py_VISIT(sender->known);
     Py_VISIT(sender->send);
@@ -276,7 +276,7 @@ sender_clear(Sender *sender)
 {
     Py_CLEAR(sender->type);
     Py_CLEAR(sender->pattern);
-    Py_CLEAR(sender->site);
+    Py_CLEAR(sender->serving);
     Py_CLEAR(sender->responder);
     Py_CLEAR(sender->known);
     Py_CLEAR(sender->send);
@@ -317,37 +317,37 @@ learn(Sender *sender, PyObject *const kinds[3])
         {"news", &exchange_at.news}, {"prepared", &exchange_at.prepared}, {"stage", &exchange_at.stage},
         {"task", &exchange_at.task}, {"trailers", &exchange_at.trailers},
         {sender->log == Py_None ? NULL : "address", &exchange_at.address}, {NULL, NULL}};
-    const struct wanted of_site[] = {{"keep", &sender->keep}, {NULL, NULL}};
-    return find_slots(sender->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(sender->site), of_site) < 0
+    const struct wanted of_serving[] = {{"keep", &sender->keep}, {NULL, NULL}};
+    return find_slots(sender->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(sender->serving), of_serving) < 0
             || learn_answers(sender->type, kinds, sender->responder) < 0
         ? -1
         : 0;
 }
 
-/* Sender(exchange, AsgiExchange, site, log, counter, ResponseStage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct),
+/* Sender(exchange, AsgiExchange, serving, log, counter, ResponseStage, (http_scope, ScopeTemplate, MODERN, FORWARDED, correct),
  * (RequestLine, Fields, PreparedHead)): the first is a new one, the pattern; `log` is AccessLog.write if it may be called in
  * place of the method `note`, else None; so is `counter` where requests are not counted. */
 static int
 sender_fill(PyObject *self, PyObject *args)
 {
     Sender *sender = (Sender *)self;
-    PyObject *pattern, *base, *site, *log, *counter, *stages, *scope, *scopes[4], *kinds[3];
-    if (!PyArg_ParseTuple(args, "OOOOOO(OOOOO)(OOO):Sender", &pattern, &base, &site, &log, &counter, &stages, &scope, &scopes[0],
+    PyObject *pattern, *base, *serving, *log, *counter, *stages, *scope, *scopes[4], *kinds[3];
+    if (!PyArg_ParseTuple(args, "OOOOOO(OOOOO)(OOO):Sender", &pattern, &base, &serving, &log, &counter, &stages, &scope, &scopes[0],
                           &scopes[1], &scopes[2], &scopes[3], &kinds[0], &kinds[1], &kinds[2])
         || learn_scopes(scopes) < 0)
         return -1;
     sender->pattern = Py_NewRef(pattern);
     sender->type = Py_NewRef(Py_TYPE(pattern));
-    sender->site = Py_NewRef(site);
+    sender->serving = Py_NewRef(serving);
     sender->scope = Py_NewRef(scope);
     sender->log = Py_NewRef(log);
     sender->counter = Py_NewRef(counter);
     if (take_attribute(&sender->send, sender->type, "send") < 0
-        || take_attribute(&sender->responder, site, "responder") < 0
+        || take_attribute(&sender->responder, serving, "responder") < 0
         || take_attribute(&sender->known, sender->responder, "known") < 0 || learn_stages(sender, stages) < 0
         || (sender->begins = inherits(sender->type, base, "__init__")) < 0
         || (sender->starts = inherits(sender->type, base, "_prepared")) < 0
-        || (sender->noted = is_true(site, "logged")) < 0)
+        || (sender->noted = is_true(serving, "logged")) < 0)
         return -1;
     if (Py_TYPE(pattern)->tp_weaklistoffset != 0) {
         PyErr_SetString(PyExc_TypeError, "the class of exchanges has more than slots");

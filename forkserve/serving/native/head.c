@@ -351,7 +351,7 @@ new_fields(PyObject *headers, const struct decided *decided, int body)
     SLOT(fields, fields_at.headers) = Py_NewRef(headers);
     SLOT(fields, fields_at.host) = Py_NewRef(decided->by[HOST]);
     SLOT(fields, fields_at.keep_alive) = Py_NewRef(Py_True);
-    SLOT(fields, fields_at.plain) = Py_NewRef(body ? Py_False : Py_True);
+    SLOT(fields, fields_at.is_fast_path) = Py_NewRef(body ? Py_False : Py_True);
     SLOT(fields, fields_at.memo) = Py_NewRef(Py_None);
     if (length != NULL && PyObject_SetAttr(fields, CONTENT_LENGTH, length) < 0)
         Py_CLEAR(fields);

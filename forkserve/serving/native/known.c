@@ -27,7 +27,7 @@ take_known(PyObject *known, struct request *request)
     PyObject *line, *fields;
     if (!PyArg_ParseTuple(known, "O!O!", line_at.type, &line, fields_at.type, &fields))
         return -1;
-    if (SLOT(fields, fields_at.plain) != Py_True)
+    if (SLOT(fields, fields_at.is_fast_path) != Py_True)
         return 0;
     request->line = Py_NewRef(line);
     request->fields = Py_NewRef(fields);

@@ -95,7 +95,7 @@ new_line(const struct method *method, const char *target, Py_ssize_t size, Py_ss
         return NULL;
     SLOT(line, line_at.method) = Py_NewRef(method->text);
     SLOT(line, line_at.modern) = Py_NewRef(Py_True);
-    SLOT(line, line_at.plain) = Py_NewRef(method->body ? Py_True : Py_False);
+    SLOT(line, line_at.is_fast_path) = Py_NewRef(method->body ? Py_True : Py_False);
     SLOT(line, line_at.again) = Py_NewRef(Py_False);
     SLOT(line, line_at.version) = Py_NewRef(version);
     SLOT(line, line_at.scheme) = Py_NewRef(Py_None);

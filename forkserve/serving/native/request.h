@@ -6,11 +6,11 @@
 
 struct line_layout {
     PyTypeObject *type;
-    Py_ssize_t again, authority, environ, method, modern, path, plain, query, raw_path, scheme, target, version;
+    Py_ssize_t again, authority, environ, method, modern, path, is_fast_path, query, raw_path, scheme, target, version;
 };
 struct fields_layout {
     PyTypeObject *type;
-    Py_ssize_t headers, host, keep_alive, memo, plain;
+    Py_ssize_t headers, host, keep_alive, memo, is_fast_path;
 };
 extern struct line_layout line_at;
 extern struct fields_layout fields_at;

@@ -24,8 +24,8 @@ static const struct word spelling[] = {
 /* How the exchanges of one serving are begun and run. */
 typedef struct {
     PyObject_HEAD
-    PyObject *type, *app, *site, *responder, *known, *forwarding, *alarm, *log, *counter;
-    Py_ssize_t keep;           /* of the site */
+    PyObject *type, *app, *serving, *responder, *known, *forwarding, *alarm, *log, *counter;
+    Py_ssize_t keep;           /* of its context */
     int begins, starts, noted; /* whether the class has WsgiExchange's own __init__ and start_response; whether it is logged */
 } Caller;
 
@@ -177,7 +177,7 @@ usual(Caller *caller, PyObject *exchange, PyObject *result)
     else
         return NULL;
     int usual = SLOT(exchange, exchange_at.stream) == Py_None && SLOT(exchange, exchange_at.buffer) == Py_None
-        && is_plain(exchange) && SLOT(caller->site, caller->keep) == Py_True
+        && is_fast_path(exchange) && SLOT(caller->serving, caller->keep) == Py_True
         && is_whole(SLOT(exchange, exchange_at.prepared), data);
     return usual ? Py_NewRef(data) : NULL;
 }
@@ -293,7 +293,7 @@ caller_traverse(Caller *caller, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(caller));
     Py_VISIT(caller->type);
     Py_VISIT(caller->app);
-    Py_VISIT(caller->site);
+    Py_VISIT(caller->serving);
     Py_VISIT(caller->responder);
     Py_VISIT(caller->known);
     Py_VISIT(caller->forwarding);
@@ -308,7 +308,7 @@ caller_clear(Caller *caller)
 {
     Py_CLEAR(caller->type);
     Py_CLEAR(caller->app);
-    Py_CLEAR(caller->site);
+    Py_CLEAR(caller->serving);
     Py_CLEAR(caller->responder);
     Py_CLEAR(caller->known);
     Py_CLEAR(caller->forwarding);
@@ -336,33 +336,33 @@ learn(Caller *caller, PyObject *const kinds[3])
         {"context", &exchange_at.context}, {"environ", &exchange_at.environ}, {"stream", &exchange_at.stream},
         {"prepared", &exchange_at.prepared}, {"buffer", &exchange_at.buffer}, {NULL, NULL}};
     const struct wanted of_alarm[] = {{"armed", &alarm_at.armed}, {"current", &alarm_at.current}, {NULL, NULL}};
-    const struct wanted of_site[] = {{"keep", &caller->keep}, {NULL, NULL}};
-    if (find_slots(caller->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(caller->site), of_site) < 0
+    const struct wanted of_serving[] = {{"keep", &caller->keep}, {NULL, NULL}};
+    if (find_slots(caller->type, of_exchange) < 0 || find_slots((PyObject *)Py_TYPE(caller->serving), of_serving) < 0
         || learn_answers(caller->type, kinds, caller->responder) < 0)
         return -1;
     return caller->alarm == Py_None ? 0 : find_slots((PyObject *)Py_TYPE(caller->alarm), of_alarm);
 }
 
-/* Caller(type, WsgiExchange, site, alarm, log, counter, VARIABLES, (RequestLine, Fields, PreparedHead)): `log` is AccessLog.write if
+/* Caller(type, WsgiExchange, serving, alarm, log, counter, VARIABLES, (RequestLine, Fields, PreparedHead)): `log` is AccessLog.write if
  * it may be called in place of the method `note`, else None, like `alarm` where requests are not run on the spot, and
  * `counter` where they are not counted. */
 static int
 caller_fill(PyObject *self, PyObject *args)
 {
     Caller *caller = (Caller *)self;
-    PyObject *type, *base, *site, *alarm, *log, *counter, *variables, *kinds[3];
-    if (!PyArg_ParseTuple(args, "O!OOOOOO!(OOO):Caller", &PyType_Type, &type, &base, &site, &alarm, &log, &counter,
+    PyObject *type, *base, *serving, *alarm, *log, *counter, *variables, *kinds[3];
+    if (!PyArg_ParseTuple(args, "O!OOOOOO!(OOO):Caller", &PyType_Type, &type, &base, &serving, &alarm, &log, &counter,
                           &PyTuple_Type, &variables, &kinds[0], &kinds[1], &kinds[2])
         || learn_environs(variables) < 0)
         return -1;
     caller->type = Py_NewRef(type);
-    caller->site = Py_NewRef(site);
+    caller->serving = Py_NewRef(serving);
     caller->alarm = Py_NewRef(alarm);
     caller->log = Py_NewRef(log);
     caller->counter = Py_NewRef(counter);
-    if (take_attribute(&caller->app, site, "app") < 0 || take_attribute(&caller->responder, site, "responder") < 0
+    if (take_attribute(&caller->app, serving, "app") < 0 || take_attribute(&caller->responder, serving, "responder") < 0
         || take_attribute(&caller->known, caller->responder, "known") < 0
-        || take_attribute(&caller->forwarding, site, "forwarding") < 0 || (caller->noted = is_true(site, "logged")) < 0
+        || take_attribute(&caller->forwarding, serving, "forwarding") < 0 || (caller->noted = is_true(serving, "logged")) < 0
         || (caller->begins = inherits(type, base, "__init__")) < 0
         || (caller->starts = inherits(type, base, "start_response")) < 0)
         return -1;

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from forkserve.serving.http.response import Responder
 from forkserve.serving.transport import Transport as Sending
 
-__all__ = ["Application", "Disconnected", "Message", "AsgiSite", "Task", "AsgiTransport"]
+__all__ = ["Application", "Disconnected", "Message", "AsgiServingContext", "Task", "AsgiTransport"]
 
 Message = dict[str, Any]
 """An ASGI message: a dictionary with a `type`."""
@@ -44,7 +44,7 @@ class AsgiTransport(Sending, Protocol):
 
 
 @dataclass(slots=True)
-class AsgiSite:
+class AsgiServingContext:
     """The application and what its exchanges have in common.
 
     `state` is what the lifespan has left, copied into each scope; `scope` makes a request's scope: `http_scope`, or
