@@ -24,6 +24,8 @@ from forkserve.config.options import differing
 from forkserve.config.places import is_beside, is_ipv6_only, kept_sockets
 from forkserve.errors import BindError
 from forkserve.unix.listeners import BindTarget, BoundListener, adopt, bind
+from forkserve.unix.notify import READY_PATIENCE
+from forkserve.unix.socketstore import SocketStore, StoredSocket, is_stored_name, reclaim
 
 __all__ = ["SocketChange", "SocketPool"]
 
@@ -78,19 +80,41 @@ class SocketPool:
         self.last = len(self.queues)
         self.numbers: Names = {listener.name.lower(): number for number, listener in self.queues.items()}
         self.hidden: set[int] = set()
+        self.store = SocketStore()
 
     @classmethod
-    def open(cls, sockets: Sequence[SocketOptions], handed_in: Mapping[str, int] | None = None) -> SocketPool:
+    def open(
+        cls,
+        sockets: Sequence[SocketOptions],
+        handed_in: Mapping[str, int] | None = None,
+        store: SocketStore | None = None,
+    ) -> SocketPool:
         """Bind all sockets, or none; raises BindError.
 
         `handed_in` are descriptors of LISTEN_FDS by name: a socket takes the one of its name, and no other. Those that
         nobody has named, as `unknown` or by systemd's default, `UNIT.socket`, go in order to the sockets that got none.
         """
         _refuse_same_names(sockets)
-        inherited, left_over = _match(sockets, handed_in or {})
+        handed_in, store = handed_in or {}, store or SocketStore()
+        of_units = {name: fd for name, fd in handed_in.items() if not is_stored_name(name)}
+        inherited, left_over = _match(sockets, of_units)
         for name, fd in left_over.items():
             log.warning("descriptor %d (%s) of LISTEN_FDS is wanted by no socket of the configuration", fd, name)
-        return cls(_open(sockets, _Surroundings(sockets, inherited=inherited)))
+        own = {name: fd for name, fd in handed_in.items() if name not in of_units}
+        free = [options for options in sockets if options.name not in inherited]
+        stored = {each.listener.name: each for each in reclaim(free, own, store)}
+        pool = cls(_open(sockets, _Surroundings(sockets, inherited=inherited, stored=stored)))
+        pool._go_on_storing(store, stored)
+        return pool
+
+    def _go_on_storing(self, store: SocketStore, stored: Mapping[str, StoredSocket]) -> None:
+        self.store = store
+        for number, listener in self.queues.items():
+            if listener.name in stored:
+                store.note(number, stored[listener.name].name)
+                self._adjust(number)
+                log.info("socket %s: systemd has kept it, and what waits in its queue", listener.name)
+        self.update_store(patience=READY_PATIENCE)
 
     def __iter__(self) -> Iterator[BoundListener]:
         """Iterate over the listeners in force, in the order of the configuration."""
@@ -127,6 +151,7 @@ class SocketPool:
         if not listener.is_open:
             listener = bind(listener.options, listener.target, v6only=listener.v6only)
             self.queues[number] = listener
+            self.update_store()
         return listener.fd
 
     def fds(self, names: Iterable[str]) -> dict[str, int]:
@@ -140,6 +165,7 @@ class SocketPool:
             target = replace(listener.target, address=listener.socket.getsockname())
             self.queues[number] = replace(listener, target=target)
         listener.close()
+        self.update_store()
 
     # A change of the configuration.
 
@@ -223,9 +249,12 @@ class SocketPool:
         self.queues.pop(number).close()
 
     def close(self) -> None:
-        """Close all, and remove the files that are ours."""
-        for listener in self.queues.values():
-            listener.close()
+        """Close all, and remove the files that are ours, but those of sockets that systemd keeps."""
+        for number, listener in self.queues.items():
+            if self.store.keeps(number):
+                listener.leave()
+            else:
+                listener.close()
         self.queues, self.numbers = {}, {}
         self.hidden.clear()
 
@@ -235,6 +264,11 @@ class SocketPool:
             before = self.queues[number]
             self.queues[number] = replace(before, options=wanted)
             self._adjust(number)
+        self.update_store()
+
+    def update_store(self, *, patience: float = 0.0) -> None:
+        """Have systemd keep the queues in force, and no other."""
+        self.store.update({number: self.queues[number] for number in self.numbers.values()}, patience=patience)
 
     def _adjust(self, number: int) -> None:
         listener = self.queues[number]
@@ -257,6 +291,7 @@ class _Surroundings:
 
     neighbours: Sequence[SocketOptions]
     inherited: Mapping[str, int] = field(default_factory=dict)
+    stored: Mapping[str, StoredSocket] = field(default_factory=dict)
     targets: Mapping[str, BindTarget] = field(default_factory=dict)
     leaving: Sequence[BoundListener] = ()
     hidden: bool = False
@@ -269,6 +304,9 @@ def _open(sockets: Iterable[SocketOptions], there: _Surroundings) -> list[BoundL
     try:
         for options in sockets:
             fd = options.fd if options.fd is not None else there.inherited.get(options.name)
+            if fd is None and options.name in there.stored:
+                opened.append(there.stored[options.name].listener)
+                continue
             if fd is None:
                 opened.append(_bind(options, there))
                 continue
@@ -278,7 +316,10 @@ def _open(sockets: Iterable[SocketOptions], there: _Surroundings) -> list[BoundL
             opened.append(adopt(options, fd))
     except BaseException:
         for listener in opened:
-            listener.close()
+            if listener.name in there.stored:
+                listener.leave()
+            else:
+                listener.close()
         raise
     return opened
 

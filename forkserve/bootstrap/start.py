@@ -34,6 +34,7 @@ from forkserve.unix.fds import ensure_standard, raise_limit
 from forkserve.unix.notify import take_listen_fds
 from forkserve.unix.notifyfolder import NotifyFolder
 from forkserve.unix.prctl import become_subreaper
+from forkserve.unix.socketstore import SocketStore
 
 __all__ = ["run"]
 
@@ -69,7 +70,7 @@ def _base(config: Config, source: ConfigSource, stack: contextlib.ExitStack, han
     options = config.master
     signals = SignalQueue(SIGNALS)
     stack.callback(signals.close)
-    pool = SocketPool.open(config.sockets, handed_in)
+    pool = SocketPool.open(config.sockets, handed_in, SocketStore(os.environ))
     stack.callback(pool.close)
     if options.daemon and options.logoutput == "-":
         log.warning("-D without --log-output: what is logged and printed is lost; give --log-output FILE")

@@ -101,6 +101,7 @@ def take_over(fd: int, failed: str = "") -> int:
         assembly.base.signals.put(data["signals"])
         signal.pthread_sigmask(signal.SIG_SETMASK, set(data["mask"]))
         make_replaceable(assembly)
+        assembly.base.pool.update_store()
         _tell(assembly, completion, data["program"], failed)
         return assembly.run()
 

@@ -5,8 +5,8 @@ shorter, and the workers take what waits in it. Once it has been empty for a whi
 STOPPING=1, listening ends (shutdown(2)), so that a client is refused at once instead of waiting for the slowest request
 in flight. A program that says nothing is not disturbed: its queue stays sealed to the end.
 
-Rules: only queues that we have bound. One that systemd has handed over is its own, and goes on queueing for the next
-start.
+Rules: only queues that we have bound. One that systemd has handed over, or keeps in its store, goes on queueing for the
+next start.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class QueueCloser:
         """Let nothing new into these queues."""
         for number in queues:
             listener = self.pool.queues.get(number)
-            if listener is not None and listener.is_ours and listener.is_open and number not in self.filled:
+            if listener is None or self.pool.store.keeps(number):
+                continue
+            if listener.is_ours and listener.is_open and number not in self.filled:
                 listener.seal()
                 self.filled[number] = self.loop.now()
         self._arm()

@@ -49,7 +49,17 @@ __all__ = [
 ]
 
 NOT_INHERITED = frozenset(
-    {"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", SCOREBOARD, ZYGOTE}
+    {
+        "FDSTORE",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+        "LISTEN_PID",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+        SCOREBOARD,
+        ZYGOTE,
+    }
 )
 """Said to the master by systemd, or by a master above it, and meant for nobody else."""
 

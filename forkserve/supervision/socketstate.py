@@ -5,6 +5,7 @@ Rules: as for `state`. A change of the configuration that is under way is in `re
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from forkserve.supervision.retirement import Retirement
 from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.listeners import BindTarget, BoundListener
 from forkserve.unix.socketfiles import SocketFile
+from forkserve.unix.socketstore import SocketStore
 
 __all__ = [
     "listener_from_data",
@@ -36,6 +38,8 @@ def pool_to_data(pool: SocketPool) -> Data:
         "numbers": dict(pool.numbers),
         "last": pool.last,
         "hidden": sorted(pool.hidden),
+        "stored": {str(number): name for number, name in pool.store.stored.items()},
+        "sure": sorted(pool.store.sure),
         "queues": {str(number): listener_to_data(each) for number, each in pool.queues.items()},
     }
 
@@ -45,6 +49,8 @@ def pool_from_data(data: Data) -> SocketPool:
     pool = SocketPool(())
     pool.queues = {int(number): listener_from_data(each) for number, each in data["queues"].items()}
     pool.numbers, pool.last, pool.hidden = dict(data["numbers"]), data["last"], set(data["hidden"])
+    stored = {int(number): name for number, name in data.get("stored", {}).items()}
+    pool.store = SocketStore(os.environ, stored, set(data.get("sure", ())))
     return pool
 
 

@@ -126,6 +126,10 @@ class BoundListener:
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RD)
 
+    def leave(self) -> None:
+        """Close it here alone, and leave its file where it is."""
+        self.socket.close()
+
     def close(self) -> None:
         """Close it, and remove its file if that is still ours."""
         if self.file is not None:

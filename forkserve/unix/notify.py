@@ -6,11 +6,12 @@ there is from it or from a helper of its, whether or not that is still alive.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 
 __all__ = ["PORTION", "READY_PATIENCE", "Message", "NotifySocket", "notify", "parse", "take_listen_fds"]
 
@@ -98,8 +99,14 @@ class NotifySocket:
                 os.unlink(self.address)
 
 
-def notify(text: str, environ: MutableMapping[str, str] = os.environ, *, patience: float = 0.0) -> bool:
-    """Tell the supervisor of this process, e.g. `READY=1`; True if it can be told.
+def notify(
+    text: str,
+    environ: MutableMapping[str, str] = os.environ,
+    *,
+    patience: float = 0.0,
+    fds: Sequence[int] = (),
+) -> bool:
+    """Tell the supervisor of this process, e.g. `READY=1`, and send it descriptors; True if it can be told.
 
     Waits for room in its queue, at most `patience` seconds. Never fails: a supervisor that has gone away is no reason
     to stop serving.
@@ -115,7 +122,8 @@ def notify(text: str, environ: MutableMapping[str, str] = os.environ, *, patienc
             sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         else:
             sender.setblocking(False)
-        sender.sendto(text.encode(), _kernel_name(address))
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        sender.sendmsg([text.encode()], rights, 0, _kernel_name(address))
         return True
     return False
 

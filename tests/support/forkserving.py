@@ -36,7 +36,15 @@ _BAD = re.compile(r" (ERROR|CRITICAL) |^Traceback |SIGKILL\b(?! after)|killed$")
 class Forkserve:
     """One running master. `expect` goes forward through what it has written, as a reader would."""
 
-    def __init__(self, argv: Sequence[str], *, cwd: Path, pass_fds: Sequence[int], env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        pass_fds: Sequence[int],
+        env: Mapping[str, str],
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.lines: list[str] = []
         self._read = 0
         self._before_starts = 0
@@ -46,7 +54,7 @@ class Forkserve:
         self._ended = False
         self.stderr, writing = os.pipe2(os.O_CLOEXEC)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "forkserve", *argv],
+            [*launcher, sys.executable, "-m", "forkserve", *argv],
             cwd=cwd,
             pass_fds=pass_fds,
             env={**os.environ, LIMIT: HELD, **env},
@@ -180,14 +188,22 @@ class Forkserve:
 
 @contextlib.contextmanager
 def running(
-    *argv: str, cwd: Path, config: str | None = None, pass_fds: Sequence[int] = (), env: Mapping[str, str] | None = None
+    *argv: str,
+    cwd: Path,
+    config: str | None = None,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+    launcher: Sequence[str] = (),
 ) -> Iterator[Forkserve]:
-    """Run forkserve with these arguments, or with a configuration in INI form; ends and checks it."""
+    """Run forkserve with these arguments, or with a configuration in INI form; ends and checks it.
+
+    `launcher` is a command that executes the one behind it.
+    """
     _adopt_orphans(True)
     if config is not None:
         (cwd / "stack.ini").write_text(config)
         argv = ("-c", "stack.ini", *argv)
-    server = Forkserve(["--control", "none", *argv], cwd=cwd, pass_fds=pass_fds, env=env or {})
+    server = Forkserve(["--control", "none", *argv], cwd=cwd, pass_fds=pass_fds, env=env or {}, launcher=launcher)
     try:
         yield server
         server.stop()
