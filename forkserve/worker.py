@@ -14,10 +14,9 @@ import socket
 import sys
 import threading
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from select import POLLIN, poll
-from types import SimpleNamespace
 from typing import NoReturn
 
 from forkserve import logs
@@ -27,11 +26,10 @@ from forkserve.backends.fitting import require, require_fit, unhonoured
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import WARM, identity_from
 from forkserve.config.launch import WorkerOptions
-from forkserve.config.options import options_of
-from forkserve.config.serving import ServingOptions
-from forkserve.errors import ApplicationError, BackendError, ExitCode
+from forkserve.errors import ApplicationError, BackendError, ExitCode, ForkserveError
 from forkserve.serving.application.handlers import Handlers, disarm_timers
-from forkserve.serving.application.importing import Loaded, load_application, prepare_path, run_hook
+from forkserve.serving.application.hooks import Hooks
+from forkserve.serving.application.importing import Loaded, load_application, prepare_path
 from forkserve.serving.autoreload import CodeReloader, can_load
 from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks
@@ -45,7 +43,7 @@ from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import OwnRecord, take_seat
 
-__all__ = ["PreparedApp", "Worker", "check", "namespace_of", "patch", "prepare"]
+__all__ = ["PreparedApp", "Worker", "check", "patch", "prepare"]
 
 log = logging.getLogger("forkserve.worker")
 
@@ -53,6 +51,8 @@ RELOAD_GRACE = 3.0
 """Seconds that a reload for development waits for requests."""
 LAST_WORDS = 2.0
 """Seconds for the log when the process ends by force: what keeps the process may keep the log as well."""
+LONGEST_HOOK = 3600.0
+"""Seconds that a post-hook may take after SIGINT where no other limit is set; a second SIGINT ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class Worker:
         self.name = str(identity) if identity is not None else "worker"
         self.pid = os.getpid()
         self.run_: Run | None = None
+        self.hooks: Hooks | None = None
         self.listeners: tuple[InheritedListener, ...] = ()
         self.handed: list[socket.socket] = []
         """What the backend was given of the listeners."""
@@ -160,8 +161,8 @@ class Worker:
         run.say = lambda status: notify(f"STATUS={status}", self.environ)
         run.hold_signals = self.handlers.reinstall
         run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
-        namespace = namespace_of(self.options)
-        _hook(self.options.application.pre_hook, "--pre-hook", namespace)
+        hooks = self.hooks = Hooks(self.options, backend=entry.name, listeners=self.listeners)
+        hooks.before()
         self.run_ = run
         if run.seat is not None:
             offer_stacks(run.seat)
@@ -174,7 +175,7 @@ class Worker:
             if os.getpid() != self.pid:
                 end_child(sys.exception())
             self.handlers.reinstall()
-            _hook(self.options.application.post_hook, "--post-hook", namespace)
+            hooks.after()
         if not run.draining:
             log.error("%s: backend %s stopped serving without being asked to", self.name, entry.name)
             return ExitCode.FAILURE
@@ -286,7 +287,29 @@ class Worker:
 
     def _on_quick(self, name: str) -> None:
         log.info("%s: ending at once (%s)", self.name, name)
-        self._leave(ExitCode.OK)
+        code = self._run_post_hook() if self.hooks is not None and self.hooks.is_after_due else ExitCode.OK
+        self._leave(code)
+
+    def _run_post_hook(self) -> ExitCode:
+        """Run the post-hook beside what the main thread was interrupted in, and has perhaps locked."""
+        hooks, run = self.hooks, self.run_
+        assert hooks is not None
+        codes: list[ExitCode] = []
+
+        def call() -> None:
+            try:
+                hooks.after()
+            except ForkserveError as error:
+                log_trace(log, getattr(error, "traceback", ""), "%s", error)
+                codes.append(error.exit_code)
+            else:
+                codes.append(ExitCode.OK)
+
+        grace = LAST_WORDS if run is None else run.grace
+        _within(min(max(grace, LAST_WORDS), LONGEST_HOOK), call)
+        if not codes:
+            log.error("%s: the post-hook has not ended within the graceful timeout; cut", self.name)
+        return codes[0] if codes else ExitCode.TIMED_OUT
 
     def _on_reload(self, name: str) -> None:
         if self.run_ is None:
@@ -399,17 +422,3 @@ def patch() -> None:
     from gevent import monkey
 
     monkey.patch_all()
-
-
-def _hook(text: str | None, role: str, namespace: SimpleNamespace) -> None:
-    if text is not None:
-        run_hook(text, role, namespace)
-
-
-def namespace_of(options: WorkerOptions) -> SimpleNamespace:
-    """Return all options side by side, as Chaussette hands them to its hooks."""
-    parts: Sequence[object] = (options.application, options.listen, options.process, options.reload)
-    serving = [getattr(options.serving, name) for name in ServingOptions.__dataclass_fields__]
-    return SimpleNamespace(
-        **{each.name: getattr(part, each.name) for part in (*parts, *serving) for each in options_of(type(part))}
-    )

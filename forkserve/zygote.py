@@ -20,6 +20,7 @@ from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import WorkerOptions
 from forkserve.errors import BackendError
+from forkserve.serving.application.hooks import namespace_of
 from forkserve.serving.application.importing import load_callable, prepare_path, run_hook
 from forkserve.serving.forksafety import findings, open_descriptors, unfit_to_fork
 from forkserve.serving.forkserver import ForkServer, take_channel
@@ -27,7 +28,7 @@ from forkserve.serving.parser import reader_of
 from forkserve.serving.promotion import trim_memory
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
-from forkserve.worker import Worker, namespace_of, prepare
+from forkserve.worker import Worker, prepare
 
 __all__ = ["run"]
 

@@ -17,6 +17,7 @@ from bench.harness.target import HOST, Launch, program, python
 
 __all__ = ["circus_argv", "circus_worker_argv", "circusctl_reload", "supervisord_worker_argv"]
 
+CHAUSSETTE = "chaussette.server"  # the module, since the program of that name may be forkserve's
 TRIAL = 2.0  # seconds in which a backend of Chaussette that cannot start has said so
 
 
@@ -57,7 +58,7 @@ def _refuse_what_ends_at_once(backend: str) -> None:
     circusd would start it over and over instead of saying so.
     """
     with socket.create_server((HOST, 0)) as listener:
-        command = [program("chaussette"), "--fd", str(listener.fileno()), "--backend", backend]
+        command = [python(), "-m", CHAUSSETTE, "--fd", str(listener.fileno()), "--backend", backend]
         try:
             done = subprocess.run(
                 command, pass_fds=[listener.fileno()], capture_output=True, text=True, timeout=TRIAL, check=False
@@ -77,7 +78,7 @@ def circus_argv(backend: str) -> Callable[[Launch], list[str]]:
         if backend != "wsgiref":
             _refuse_what_ends_at_once(backend)
         app = launch.app.replace(":", ".")
-        return _circus(launch, f"{program('chaussette')} --fd $(circus.sockets.web) --backend {backend} {app}")
+        return _circus(launch, f"{python()} -m {CHAUSSETTE} --fd $(circus.sockets.web) --backend {backend} {app}")
 
     return argv
 

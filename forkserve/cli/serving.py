@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 from forkserve import __version__
@@ -25,7 +25,7 @@ from forkserve.errors import UsageError
 from forkserve.serving.inherited import QUOTING
 from forkserve.suggest import nearest
 
-__all__ = ["WorkerInvocation", "flags_of", "parse_worker_line", "read_worker_line"]
+__all__ = ["Program", "WorkerInvocation", "flags_of", "parse_worker_line", "read_worker_line"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,22 @@ GROUPS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command that serves: how it is called, and what it says of itself."""
+
+    name: str
+    usage: str
+    description: str
+    takes_words: bool = False
+    """Whether words after the application are for it; else they are a mistake."""
+    helps: Mapping[str, str] = field(default_factory=dict)
+    """What it says of an option, by its name, where its default is another."""
+
+
+WORKER = Program("forkserve-worker", USAGE, DESCRIPTION)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInvocation:
     """What one call of the command asks for: to serve, unless one of the others is set."""
@@ -98,24 +114,27 @@ class _Parser(CommandLineParser):
     def error(self, message: str) -> NoReturn:
         if message == "argument --fd: expected one argument":
             message = f"--fd has no number: if the shell has taken the placeholder for itself, {QUOTING}"
-        raise UsageError(f"{message} (see forkserve-worker --help)")
+        raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> WorkerInvocation:
+def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str], program: Program = WORKER) -> WorkerInvocation:
     """Understand the arguments; raises UsageError, and SystemExit for --help and --version."""
-    order, faults = read_worker_line(argv, environ)
+    order, faults = read_worker_line(argv, environ, program)
     if faults:
         raise UsageError(faults[0])
     return order
 
 
-def read_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[WorkerInvocation, list[str]]:
+def read_worker_line(
+    argv: Sequence[str], environ: Mapping[str, str], program: Program = WORKER
+) -> tuple[WorkerInvocation, list[str]]:
     """Return what the arguments mean, and all that is wrong with them, defaults standing in for it.
 
     Raises UsageError for a flag without its value, and SystemExit for --help and --version.
     """
     faults: list[str] = []
-    parser = _parser()
+    parser = _parser(program)
+    argv, behind = _split(argv) if program.takes_words else (argv, [])
     options = [each for part in slices_of(WorkerOptions) for each in options_of(part)]
     namespace, rest = parser.parse_known_args(with_bare_values(argv, options), argparse.Namespace(typed={}))
     known = [flag for action in parser._actions for flag in action.option_strings]
@@ -126,8 +145,10 @@ def read_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[W
         faults.append(f"{name}: {hint}" if hint else f"unknown option {flag}{nearest(name, known)}")
     given = vars(namespace)
     typed = _long(given.pop("typed"), options)
-    words = [word for word in (*given.pop("positional"), *rest) if word not in flags]
-    if len(words) > 1 and not flags:  # else one of them may be the value of an unknown flag
+    words = [word for word in (*given.pop("positional"), *rest) if word not in flags] + behind
+    if program.takes_words and len(words) > 1:
+        words, given["arguments"] = words[:1], words[1:]
+    elif len(words) > 1 and not flags:  # else one of them may be the value of an unknown flag
         faults.append(f"one application is served, got {' '.join(words)}")
     own = {name: given.pop(name) for name in ("list_backends", "json", "install_backend", "check")}
     if words:
@@ -136,6 +157,12 @@ def read_worker_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[W
     flags_given = {name: typed.get(name, name) for name in given}
     faults = [as_typed(fault, spellings(options, typed)) for fault in faults]
     return WorkerInvocation(options=dataclasses.replace(built, given=flags_given), **own), faults
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what stands before the word -- and what stands behind it."""
+    at = list(argv).index("--") if "--" in argv else len(argv)
+    return list(argv[:at]), list(argv[at + 1 :])
 
 
 def _long(typed: Mapping[str, str], options: Sequence[Option]) -> dict[str, str]:
@@ -149,11 +176,11 @@ def flags_of(options: WorkerOptions) -> dict[str, str]:
     return spellings((each for part in slices_of(WorkerOptions) for each in options_of(part)), options.given)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: Program) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="forkserve-worker",
-        usage=USAGE,
-        description=DESCRIPTION,
+        prog=program.name,
+        usage=program.usage,
+        description=program.description,
         epilog=EPILOG,
         formatter_class=HelpFormatter,
         allow_abbrev=False,
@@ -164,12 +191,12 @@ def _parser() -> argparse.ArgumentParser:
         group = parser.add_argument_group(GROUPS[part.__name__])
         for option in options_of(part):
             if option.cli:
-                _add(group, option)
-    _add_verbs(parser.add_argument_group("instead of serving"))
+                _add(group, dataclasses.replace(option, help=program.helps.get(option.name, option.help)))
+    _add_verbs(parser.add_argument_group("instead of serving"), program.name)
     return parser
 
 
-def _add_verbs(group: Any) -> None:
+def _add_verbs(group: Any, name: str) -> None:
     group.add_argument("--list-backends", action="store_true", help="Show every backend: usable here, or how to get it")
     group.add_argument("--json", action="store_true", help="Show it as JSON")
     group.add_argument("--install-backend", metavar="NAME", help="Build and install a backend that pip cannot")
@@ -177,9 +204,7 @@ def _add_verbs(group: Any) -> None:
         "--check", "--check-config", action="store_true", help="Load the application, say what would be served, end"
     )
     group.add_argument("-h", "--help", action="help", help="Show this help")
-    group.add_argument(
-        "--version", action="version", version=f"forkserve-worker {__version__}", help="Show the version"
-    )
+    group.add_argument("--version", action="version", version=f"{name} {__version__}", help="Show the version")
 
 
 def _add(group: Any, option: Option) -> None:

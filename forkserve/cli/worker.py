@@ -17,17 +17,18 @@ from forkserve.errors import ExitCode, UsageError
 from forkserve.unix.home import return_to_start
 from forkserve.worker import Worker, check
 
-__all__ = ["main"]
+__all__ = ["main", "obey"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `forkserve-worker` with these arguments, by default the process's own; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     return_to_start(os.environ)
-    return ended("forkserve-worker", lambda: _obey(parse_worker_line(arguments, os.environ)))
+    return ended("forkserve-worker", lambda: obey(parse_worker_line(arguments, os.environ)))
 
 
-def _obey(order: WorkerInvocation) -> int:
+def obey(order: WorkerInvocation) -> int:
+    """Do what a line asks for; returns the exit code. Raises ForkserveError."""
     if order.list_backends:
         say(f"{backends_json() if order.json else backends_table()}\n")
         return ExitCode.OK

@@ -48,6 +48,9 @@ class ApplicationOptions:
         "paste:FILE.ini[#name] or FILE.ini[#name].",
         metavar="APPLICATION",
     )
+    arguments: tuple[str, ...] = option(
+        (), "Words after the application, which it finds in sys.argv; of `chaussette` alone.", metavar="WORD", many=True
+    )
     factory: bool = option(False, "The attribute makes the application: call it.", parse=boolean, cli=("--factory",))
     interface: Interface = option(
         Interface.AUTO,
@@ -91,7 +94,10 @@ class ApplicationOptions:
         None, "Callable run with the options before serving.", cli=("--pre-hook",), metavar="MODULE:CALLABLE"
     )
     post_hook: str | None = option(
-        None, "Callable run with the options after serving.", cli=("--post-hook",), metavar="MODULE:CALLABLE"
+        None,
+        "Callable run with the options after serving, also after INT.",
+        cli=("--post-hook",),
+        metavar="MODULE:CALLABLE",
     )
 
 

@@ -9,9 +9,11 @@ import os
 
 from forkserve.config.model import WatcherOptions
 
-__all__ = ["WORKER", "command_words", "is_preloaded", "preload_fault", "reforks", "worker_arguments"]
+__all__ = ["OWN_PROGRAMS", "WORKER", "command_words", "is_preloaded", "preload_fault", "reforks", "worker_arguments"]
 
 WORKER = "forkserve-worker"
+OWN_PROGRAMS = frozenset({"forkserve", WORKER, "forkservectl", "chaussette"})
+"""What is found beside the running Python as well, so that an environment need not be activated."""
 
 _FLAGS = frozenset({"--preload", "--preload-app"})
 _RELOADING = frozenset({"--use-reloader", "--reload"})

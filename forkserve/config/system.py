@@ -20,7 +20,7 @@ from forkserve.config.document import Findings
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin
 from forkserve.config.placeholders import names_in, unset_text
-from forkserve.config.preloading import WORKER
+from forkserve.config.preloading import OWN_PROGRAMS, WORKER
 from forkserve.config.values import is_file, words
 from forkserve.config.virtualenv import Virtualenv, read_virtualenv
 from forkserve.errors import ConfigError
@@ -42,11 +42,12 @@ def verify(config: Config, environ: Mapping[str, str], findings: Findings) -> No
 
 
 def find_program(program: str, path: str) -> str | None:
-    """Return the full path of a program: from `path`, else from the folder of the running Python.
+    """Return the full path of a program: from `path`, or, of our own, from the folder of the running Python.
 
     The latter makes `venv/bin/forkserve` find `forkserve-worker` beside it when nobody has activated the environment.
     """
-    return shutil.which(program, path=path) or shutil.which(program, path=os.path.dirname(sys.executable))
+    beside = os.path.dirname(sys.executable) if os.path.basename(program) in OWN_PROGRAMS else ""
+    return shutil.which(program, path=path) or (shutil.which(program, path=beside) if beside else None)
 
 
 def _account_name(uid: int) -> str | None:

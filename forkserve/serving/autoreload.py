@@ -104,7 +104,8 @@ def can_load(folder: str | None) -> bool:
     as under gevent, another may have reaped it. The functions are those from before any monkey patch.
     """
     read, write = os.pipe()
-    words = [*sys.orig_argv, "--check"]
+    words = list(sys.orig_argv)
+    words.insert(words.index("--") if "--" in words else len(words), "--check")
     environ = os.environ | ({START: folder} if folder else {})
     pid = posix_spawn(sys.executable, words, environ, file_actions=[(os.POSIX_SPAWN_DUP2, write, 1)], setsigmask=())
     os.close(write)

@@ -288,3 +288,13 @@ def test_the_short_form_is_judged_alike(folder: Path) -> None:
     assert done.returncode == 78
     assert "there is no backend 'getvent'" in done.stderr
     assert "--static /s=nosuch: no such directory" in done.stderr
+
+
+def test_a_bare_program_beside_our_python_is_not_found_unless_it_is_ours(folder: Path) -> None:
+    code, said = check(folder, "[watcher:a]\ncmd = python -V\n[env:a]\nPATH = /nowhere\n")
+
+    assert (code, said[0]) == (
+        78,
+        "error: a.ini:2 [watcher:a] cmd: 'python' is not found on the PATH; copy_env is off, so set PATH in an env "
+        "section or copy_env = True",
+    )

@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["NotFoundError", "explain", "locate"]
+from forkserve.config.preloading import OWN_PROGRAMS
 
-_OWN_PROGRAMS = frozenset({"forkserve", "forkserve-worker", "forkservectl"})
+__all__ = ["NotFoundError", "explain", "locate"]
 
 
 class NotFoundError(Exception):
@@ -39,7 +39,7 @@ def locate(name: str, path: str | None, cwd: str | None) -> str:
             if os.access(candidate, os.X_OK):
                 return candidate
             forbidden = candidate
-    if name in _OWN_PROGRAMS:
+    if name in OWN_PROGRAMS:
         own = Path(sys.executable).parent / name
         if own.exists():
             return str(own)
