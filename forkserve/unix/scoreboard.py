@@ -120,8 +120,6 @@ class Scoreboard:
         except OSError:
             os.close(fd)
             raise
-        for place, value in enumerate((MAGIC, VERSION, HEADER * 8, RECORD * 8, CAPACITY, 0, ORDERS * 8, PAGES)):
-            words[place] = value
         self.fd, self.bell, self._words = fd, bell, words
 
     @classmethod
@@ -153,7 +151,10 @@ class Scoreboard:
         base = HEADER + index * RECORD
         self._wipe(index)
         self._words[base + Field.GENERATION] = generation
-        self._words[_IN_USE] = max(self._taken) + 1
+        # Whole each time: where a process had written over it, all that come later would find no board.
+        in_use = max(self._taken) + 1
+        for place, value in enumerate((MAGIC, VERSION, HEADER * 8, RECORD * 8, CAPACITY, in_use, ORDERS * 8, PAGES)):
+            self._words[place] = value
         # The state comes last: it is what makes the others look at the record.
         self._words[base + Field.STATE] = RecordState.STARTING
         self.ring()

@@ -260,6 +260,16 @@ def test_the_master_believes_nothing_in_the_memory(board: Scoreboard, value: int
 
 
 @pytest.mark.parametrize("value", WORDS)
+def test_a_header_that_was_written_over_is_whole_for_the_next_process(board: Scoreboard, value: int) -> None:
+    taken(board)
+    scribble(board, value)
+
+    with seated(board, taken(board)) as seat:
+        assert seat.page is not None
+        assert seat.look() >= 0
+
+
+@pytest.mark.parametrize("value", WORDS)
 def test_a_worker_maps_no_counters_where_the_header_lies(board: Scoreboard, value: int) -> None:
     for word in (7,):
         place = taken(board)
