@@ -141,7 +141,7 @@ class Process:
     @property
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done about it."""
-        if self.never_began:
+        if self.never_began or self.exit is not None:
             return 0.0
         deadline = None if self.deadline is None else self.deadline.instant
         return earliest((deadline, self.end_at, self.age_at, self.deaf_until, self.watchdog_at, self.probe_at))

@@ -170,17 +170,10 @@ class Supervisor:
             if (process := watcher.record(each)) is not None
         ]
         for watcher, process in found:
-            self._handle_exit(watcher, process)
+            watcher.handle_exit(process)
         for watcher in self.watchers:
             with self._barrier(f"what {watcher.name} has left"):
                 watcher.look_after_groups()
-
-    def _handle_exit(self, watcher: Watcher, process: Process) -> None:
-        with self._barrier(f"the end of {process}"):
-            watcher.population.exited(process)
-            return
-        with self._barrier(f"the end of {process}"):
-            watcher.population.forget(process)
 
     def _barrier(self, where: str) -> Barrier:
         return Barrier(self._services.emit, where)

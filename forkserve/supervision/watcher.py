@@ -259,7 +259,18 @@ class Watcher:
         """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
         self.rehearser.record(exit_)
         self.population.prober.reaped(exit_.pid)
-        return self.processes.record(exit_)
+        process = self.processes.record(exit_)
+        if process is not None:
+            self._notify()
+        return process
+
+    def handle_exit(self, process: Process) -> None:
+        """Do what follows from an end that was recorded; a bug in that costs the process, and nothing else."""
+        with Barrier(self.emit, f"the end of {process}"):
+            self.population.exited(process)
+            return
+        with Barrier(self.emit, f"the end of {process}"):
+            self.population.forget(process)
 
     def look_after_groups(self) -> None:
         """Forget the process groups that have ended; called after every reaping."""
@@ -380,8 +391,8 @@ class Watcher:
     def _acts_on_processes(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
         ended = 0
         for process in self.processes:
-            if process.never_began:
-                yield f"the end of {process}", partial(self.population.exited, process)
+            if process.never_began or process.exit is not None:  # recorded, and a bug came in between
+                yield f"the end of {process}", partial(self.handle_exit, process)
             elif process.end_at is not None and process.end_at <= now and ended < AT_A_TIME:
                 ended += 1
                 yield f"the end of {process}", partial(self.processes.end_now, process, by_kill=process.end_by_kill)

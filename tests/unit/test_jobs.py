@@ -106,6 +106,26 @@ def test_a_reload_takes_another_number_of_processes() -> None:
     assert (len(world.pids()), _commands(world)) == (1, {"fewer"})
 
 
+def test_an_end_that_was_recorded_and_not_handled_is_made_good_for() -> None:
+    world = _running(numprocesses=2)
+    lost, other = world.pids()
+    world.kernel.end(world.child(1), code=1)
+    for each in world.kernel.reap():
+        assert world.watcher().record(each) is not None
+    world.settle()
+    world.all_ready()
+    assert lost not in world.pids()
+    assert other in world.pids()
+    assert len(world.pids()) == 2
+
+    world.kernel.end(world.child(2), code=1)
+    for each in world.kernel.reap():
+        world.watcher().record(each)
+    stop = world.submit(Stop())
+    world.pass_time(1.0)
+    assert stop.result == "web: stopped"
+
+
 def test_a_start_runs_again_what_has_finished() -> None:
     world = _running(numprocesses=2, respawn=False)
     for wid in (1, 2):
