@@ -77,6 +77,7 @@ def running(flags: list[str], application: str) -> Iterator[Running]:
 def measure(way: str, requests: int, kills: int, application: str) -> str:
     """Return a line of the table."""
     with running(WAYS[way], application) as server:
+        imported = server.line(r": imported .* in ([\d.]+) s")[1] if WAYS[way] else "-"
         pids = [int(server.line(r"web\[\d\] pid (\d+) is ready")[1]) for _ in range(WORKERS)]
         answered: dict[int, float] = {}
         while len(answered) < WORKERS:
@@ -89,8 +90,14 @@ def measure(way: str, requests: int, kills: int, application: str) -> str:
                 server.ask()
         pss = server.pss()
         times = [_respawn(server, pids) for _ in range(kills)] if way == "preload" else []
-        respawn = f"{1000 * statistics.median(times):.1f} / {1000 * max(times):.1f}" if times else "-"
-        return f"| {way} | {pss:.0f} | {max(answered.values()):.2f} | {respawn} |"
+        return f"| {way} | {pss:.0f} | {imported} | {max(answered.values()):.2f} | {_summary(times)} |"
+
+
+def _summary(times: list[float]) -> str:
+    if len(times) < 2:
+        return "-"
+    figures = (statistics.median(times), statistics.quantiles(times, n=100, method="inclusive")[98], max(times))
+    return " / ".join(f"{1000 * each:.1f}" for each in figures)
 
 
 def _respawn(server: Running, pids: list[int]) -> float:
@@ -108,7 +115,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("application", nargs="?", default="realistic:wsgi")
     given = parser.parse_args()
-    print("| way | PSS of all, MiB | first answers of all, s | respawn, ms: median / worst |\n|---|---:|---:|---:|")
+    print("| way | PSS of all, MiB | import, s | first answers of all, s | respawn, ms: median / p99 / worst |")
+    print("|---|---:|---:|---:|---:|")
     for way in WAYS:
         print(measure(way, given.requests, given.kills, given.application), flush=True)
 
