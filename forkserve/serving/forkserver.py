@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from forkserve import logs
 from forkserve.config.handover import ZYGOTE
-from forkserve.errors import UsageError
+from forkserve.errors import ForkserveError, UsageError
 from forkserve.serving.native import hot
 from forkserve.unix.prctl import set_death_signal
 
@@ -95,6 +95,8 @@ class ForkServer:
         self._given = dict(environ)
         """The environment before the application could change it."""
         self._handlers: dict[int, Any] = {}
+        self._telling = -1
+        """In a new worker, where it says that the master has been told of it."""
         self._taken: tuple[int, ...] = ()
         """Where this process has what it was given as a worker."""
 
@@ -116,7 +118,7 @@ class ForkServer:
                 self._end()
             try:
                 self._before_fork()
-                forked = self._fork()
+                forked = self._fork(order)
             except Exception as error:  # noqa: BLE001 - the hook is the user's, and costs this worker only
                 self._refuse(order, error)
                 forked = False
@@ -173,21 +175,26 @@ class ForkServer:
     def _say(self, message: Mapping[str, object]) -> None:
         self._channel.send(json.dumps(message).encode()[:4096])
 
-    def _fork(self) -> bool:
-        """Fork a worker; True in the worker, which is the master's child by then. Raises OSError."""
+    def _fork(self, order: ForkOrder) -> bool:
+        """Fork a worker; True in the worker, which is the master's child by then. Raises ForkserveError or OSError."""
         _flush()
         reading, writing = os.pipe2(os.O_CLOEXEC)
+        told, telling = os.pipe2(os.O_CLOEXEC)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = fork_twice()
         if pid == 0:
             _close(writing)
+            _close(told)
             self._wait_at(reading)
+            self._telling = fcntl.fcntl(telling, fcntl.F_DUPFD_CLOEXEC, _above(order))
+            _close(telling)
             self._restore_handlers()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             return True
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             _close(reading)
+            _close(telling)
             if pid < 0:
                 raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             _, status = _waitpid(pid, 0)
@@ -195,8 +202,11 @@ class ForkServer:
             if number != 0:
                 raise OSError(max(number, 0), os.strerror(max(number, 0)))
             os.write(writing, _GO)
+            if os.read(told, 1) != _GO:
+                raise ForkserveError("the process ended before it could report to the master")
         finally:
             _close(writing)
+            _close(told)
         return False
 
     def _wait_at(self, gate: int) -> None:
@@ -217,11 +227,13 @@ class ForkServer:
             self._change_environment(order)
             _change_words(order.argv)
             self._say({"number": order.number})
+            os.write(self._telling, _GO)
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._refuse(order, error)
             os._exit(1)
         self._channel.close()
+        _close(self._telling)
         if order.death_signal is not None:
             set_death_signal(order.death_signal)
         if os.getppid() != order.master:
@@ -255,11 +267,13 @@ def fork_twice() -> int:
     """Fork a grandchild, for Python in one fork; returns 0 in it, and the pid of the child, or -1, in the caller.
 
     The child ends at once, by the errno of the second fork if that has failed. Compiled, it shares our memory and costs
-    nothing; without that both forks copy the page tables. Raises OSError.
+    nothing; without that both forks copy the page tables.
     """
     if hot is not None:
-        made: int = hot.fork_orphan()
-        return made
+        try:
+            return int(hot.fork_orphan())
+        except OSError:
+            return -1
     fork = ctypes.PyDLL(None, use_errno=True).fork
     leave = os._exit
     ctypes.pythonapi.PyOS_BeforeFork()
@@ -274,11 +288,16 @@ def fork_twice() -> int:
     return pid
 
 
+def _above(order: ForkOrder) -> int:
+    """Return a number above all that descriptors of the worker go to."""
+    return max((*order.targets, *order.empty), default=2) + 1
+
+
 def _place(order: ForkOrder) -> None:
     """Put each descriptor where it belongs, and leave alone what the application has opened."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     wanted = {**dict(zip(order.targets, order.descriptors, strict=True)), **dict.fromkeys(order.empty, null)}
-    above = max(wanted, default=2) + 1
+    above = _above(order)
     copies = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for target, fd in wanted.items()}
     for fd in (*order.descriptors, null):
         _close(fd)

@@ -121,14 +121,6 @@ def test_the_application_is_imported_once_and_workers_are_children_of_the_master
         assert {said["wid"] for said in workers(server, 2).values()} == {"1", "2"}
 
 
-def test_an_asgi_application_is_preloaded(folder: Path) -> None:
-    (folder / "site_a.py").write_text(SITE.replace("def app(", "def wsgi(") + ASGI_APP)
-    with running(cwd=folder, config=stack(app="site_a:app")) as server:
-        ready(server, 2)
-        zygote = zygote_of(server)
-        assert {said["imported_by"] for said in workers(server, 2).values()} == {zygote}
-
-
 LATE = """
 BEFORE = set()
 os.register_at_fork(after_in_child=lambda: BEFORE.update(sys.modules))
@@ -143,7 +135,8 @@ def test_a_forked_worker_imports_nothing_before_it_answers(folder: Path, backend
     app = "site_a:app" if backend == "asgi" else "site_p:app"
     with running(cwd=folder, config=stack(app=app, processes=1, flags=f"-k {backend}")) as server:
         ready(server, 1)
-        assert ask(address_of(server))["late"] == []
+        said = ask(address_of(server))
+        assert (said["late"], said["imported_by"]) == ([], zygote_of(server))
 
 
 @SLOW
@@ -212,6 +205,39 @@ def test_a_zygote_that_hangs_is_replaced(folder: Path) -> None:
         assert after["imported_by"] not in (first, after["pid"])
 
 
+def test_a_fork_that_dies_before_it_reports_costs_neither_time_nor_the_zygote(folder: Path) -> None:
+    dying = "\nos.register_at_fork(after_in_child=lambda: os._exit(9) if os.path.exists('dying') else None)\n"
+    (folder / "site_p.py").write_text(SITE + dying)
+    with running(cwd=folder, config=stack(more="backoff = 0.1")) as server:
+        ready(server, 2)
+        zygote, before = zygote_of(server), workers(server, 2)
+        server.allow("SIGKILL")
+        (folder / "dying").touch()
+        os.kill(next(iter(before)), signal.SIGKILL)
+        server.expect(r"web\[\d\] cannot be forked: the process ended before it could report to the master")
+        (folder / "dying").unlink()
+        server.expect(r"web\[\d\] pid \d+ is ready")
+        (after,) = workers(server, 1, without=before).values()
+        assert after["imported_by"] == zygote
+
+
+def test_a_storm_of_kills_loses_only_what_the_killed_had(folder: Path) -> None:
+    with running(cwd=folder, config=stack(processes=3)) as server, contextlib.ExitStack() as load:
+        ready(server, 3)
+        server.allow("SIGKILL")
+        asking = load.enter_context(Load(address_of(server), clients=2))
+        for kill in range(6):
+            victim = zygote_of(server) if kill == 2 else ask(address_of(server))["pid"]
+            os.kill(victim, signal.SIGKILL)
+            server.expect(r"web zygote pid \d+ is ready" if kill == 2 else r"web\[\d\] pid \d+ is ready")
+            asking.more(5)
+        load.close()
+        assert asking.refused == 0
+        # two clients have two connections, and each of the five killed workers may have had both
+        assert len(asking.lost) <= 10, asking.lost
+        eventually(lambda: len(server.children()) == 4)
+
+
 def test_a_reload_takes_a_new_zygote_and_ends_the_old_one(folder: Path) -> None:
     with running(cwd=folder, config=stack()) as server, contextlib.ExitStack() as load:
         ready(server, 2)
@@ -222,6 +248,8 @@ def test_a_reload_takes_a_new_zygote_and_ends_the_old_one(folder: Path) -> None:
         server.expect(r"web: 2 processes replaced")
         server.expect(rf"web zygote pid {first} exited with code 0")
         asking.more(50)
+        load.close()
+        assert (asking.lost, asking.refused) == ([], 0)
         after = workers(server, 2, without=before)
         assert {said["version"] for said in after.values()} == {2222}
         assert first not in {said["imported_by"] for said in after.values()}
@@ -275,6 +303,23 @@ def test_a_broken_deploy_keeps_the_old_code(folder: Path, how: str) -> None:
         server.send(signal.SIGHUP)
         server.expect(r"web: 2 processes replaced")
         assert {said["version"] for said in workers(server, 2, without=before).values()} == {3333}
+
+
+@SLOW
+def test_a_factory_that_raises_in_a_new_zygote_keeps_the_old_code(folder: Path) -> None:
+    (folder / "site_p.py").write_text(SITE + "\ndef make():\n    return app\n")
+    with running(cwd=folder, config=stack(app="site_p:make()")) as server, contextlib.ExitStack() as load:
+        ready(server, 2)
+        before = workers(server, 2)
+        server.allow("ERROR", "Traceback", "no database")
+        (folder / "site_p.py").write_text(SITE + "\ndef make():\n    raise RuntimeError('no database')\n")
+        asking = load.enter_context(Load(address_of(server)))
+        server.send(signal.SIGHUP)
+        server.expect(r"reload of web failed, 2 processes kept as before: web\[1\] .*exited with code 3")
+        asking.more(50)
+        load.close()
+        assert (asking.lost, asking.refused) == ([], 0)
+        assert workers(server, 2).keys() == before.keys()
 
 
 def test_a_first_start_that_cannot_be_imported_ends_with_the_code_of_the_application(folder: Path) -> None:
