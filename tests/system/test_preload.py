@@ -238,6 +238,22 @@ def test_a_storm_of_kills_loses_only_what_the_killed_had(folder: Path) -> None:
         eventually(lambda: len(server.children()) == 4)
 
 
+def test_an_upgraded_master_keeps_the_zygote_and_asks_it_again(folder: Path) -> None:
+    with running("--control", "ctl.sock", cwd=folder, config=stack()) as server, contextlib.ExitStack() as load:
+        ready(server, 2)
+        zygote, before = zygote_of(server), workers(server, 2)
+        server.allow("SIGKILL")
+        asking = load.enter_context(Load(address_of(server)))
+        assert "upgraded: forkserve" in ctl(folder, "upgrade")
+        asking.more(50)
+        load.close()
+        assert (asking.lost, asking.refused) == ([], 0)
+        assert workers(server, 2).keys() == before.keys()
+        os.kill(next(iter(before)), signal.SIGKILL)
+        (after,) = workers(server, 1, without=before).values()
+        assert (after["imported_by"], after["parent"]) == (zygote, server.pid)
+
+
 def test_a_reload_takes_a_new_zygote_and_ends_the_old_one(folder: Path) -> None:
     with running(cwd=folder, config=stack()) as server, contextlib.ExitStack() as load:
         ready(server, 2)

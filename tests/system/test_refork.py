@@ -73,6 +73,19 @@ def test_what_is_forked_later_comes_from_the_new_zygote_and_a_reload_begins_with
         eventually(lambda: second not in ask(address)["by"])
 
 
+@SLOW
+def test_workers_that_end_after_some_requests_are_forked_by_the_warmed_one(folder: Path) -> None:
+    config = stack(flags="--max-requests 60", more="refork_after = 30")
+    with running(cwd=folder, config=config) as server, contextlib.ExitStack() as load:
+        ready(server, 2)
+        asking = load.enter_context(Load(address_of(server), clients=2))
+        second = reforked(server)
+        asking.more(300)
+        load.close()
+        assert (asking.lost, asking.refused) == ([], 0)
+        assert all(second in each["by"] for each in workers(server, 2).values())
+
+
 def test_a_worker_with_a_thread_does_not_become_the_zygote(folder: Path) -> None:
     thread = "\nimport threading\ndef rest():\n    threading.Event().wait()\n"
     code = (
