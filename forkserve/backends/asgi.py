@@ -9,6 +9,7 @@ so little to do, asyncio's own measures faster here than uvloop (CPU of a hello 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import socket
@@ -71,8 +72,13 @@ class _Tasks:
         if not task.done():
             exchange.task = task
             self.running.add(exchange)
-            task.add_done_callback(lambda _: self.running.discard(exchange))
+            # No closure: CPython 3.13 crashes where the allocation of one fails.
+            task.add_done_callback(functools.partial(self._ended, exchange))
             exchange.suspended()
+
+    def _ended(self, exchange: Any, _task: asyncio.Task[None]) -> None:
+        """Called when the task of an exchange is done."""
+        self.running.discard(exchange)
 
     def resume(self, exchange: Any) -> None:
         """Let it go on with its response."""

@@ -10,6 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+
+# The one in `signal` turns the mask into enums by a closure, and CPython 3.13 crashes if that allocation fails.
+from _signal import pthread_sigmask  # type: ignore[import-not-found]
 from _thread import get_ident
 from collections.abc import Callable, Mapping
 from types import FrameType
@@ -37,13 +40,10 @@ class Handlers:
         self._pid = os.getpid()
         self._main = get_ident()
         self._ours = {number: self._handler(act) for number, act in actions.items()}
+        self.numbers = frozenset(self._ours)
+        """The signals that are handled."""
         self._theirs: dict[int, Handler] = {}
         self._calling: set[int] = set()
-
-    @property
-    def numbers(self) -> frozenset[int]:
-        """The signals that are handled."""
-        return frozenset(self._ours)
 
     def install(self) -> None:
         """Put them in the place of whatever handlers there are.
@@ -66,7 +66,7 @@ class Handlers:
         """Install them after code of the application has run, which may have blocked their signals as well."""
         self.install()
         if get_ident() == self._main:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.numbers)
+            pthread_sigmask(signal.SIG_UNBLOCK, self.numbers)
 
     def remove(self) -> None:
         """Put back what was there before."""
