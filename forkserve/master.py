@@ -146,6 +146,7 @@ class Master:
             "ended": completions.number(self._ended),
             "closing": {str(number): instant for number, instant in self._closer.filled.items()},
             "orphans": self._orphans.to_data(),
+            "maintenance": self.maintenance.to_data(completions),
         }
 
     def restore(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
@@ -162,6 +163,7 @@ class Master:
         self.observatory.restore(data["observatory"])
         self._startup.restore(data["startup"], completions)
         self.maintenance = Maintenance(self.supervisor, self.loop)
+        self.maintenance.restore(data.get("maintenance", {}), completions)
         if data["hanging_up"] is not None:
             self._hang_up_with(completions[data["hanging_up"]])
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from forkserve.errors import ControlError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion, all_of
+from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.events import PauseOver
 from forkserve.supervision.holding import hold
 from forkserve.supervision.jobs import Start
@@ -85,9 +86,20 @@ class Maintenance:
     def __init__(self, supervisor: Supervisor, loop: Loop) -> None:
         self._supervisor = supervisor
         self._loop = loop
+        self._starting: dict[str, tuple[Completion, Completion]] = {}
+        """By watcher, what its client waits for, and the start of its responder on which that depends."""
         for watcher in supervisor.watchers:
             if watcher.hold_until is not None:
                 self._arm(watcher, watcher.hold_until)
+
+    def to_data(self, completions: CompletionWriter) -> Mapping[str, Sequence[int]]:
+        """Return the responders that start; all else is in the watchers."""
+        return {name: [completions.number(each) for each in pair] for name, pair in self._starting.items()}
+
+    def restore(self, data: Mapping[str, Sequence[int]], completions: CompletionReader) -> None:
+        """Go on where another stood."""
+        for name, (completion, started) in data.items():
+            self._await(self._supervisor.queue(name).watcher, completions[completion], completions[started])
 
     def pause(self, name: str, *, seconds: float, then: str) -> str:
         """Have workers hold for so long at most, then `shed` or `resume`; returns what was done."""
@@ -137,11 +149,16 @@ class Maintenance:
         queue = self._supervisor.add(command)
         queue.watcher.transient = True
         completion = Completion()
-        queue.submit(Start()).when_done(partial(self._stands, watcher, completion))
+        self._await(watcher, completion, queue.submit(Start()))
         return completion
+
+    def _await(self, watcher: Watcher, completion: Completion, started: Completion) -> None:
+        self._starting[watcher.name] = completion, started
+        started.when_done(partial(self._stands, watcher, completion))
 
     def _stands(self, watcher: Watcher, completion: Completion, started: Completion) -> None:
         """Called when a responder is ready, or cannot be."""
+        self._starting.pop(watcher.name, None)
         if started.error is not None:
             with contextlib.suppress(ControlError):
                 self._supervisor.remove(f"{watcher.name}{SUFFIX}")

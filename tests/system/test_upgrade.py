@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from forkserve.config.handover import PAGE
 from forkserve.control.client import ControlClient
 from forkserve.errors import ControlError
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
@@ -275,6 +276,29 @@ def test_a_stopped_child_and_a_socket_of_before_are_kept_and_a_stop_ends_all(pla
             os.kill(slow, signal.SIGKILL)
             assert quit.wait(20) == 0
         assert server.wait() == 0
+
+
+SLOW_RESPONDER = f"""
+import os, select
+for _ in range(2000 if {PAGE!r} in os.environ else 0):
+    if os.path.exists("go"):
+        break
+    select.select((), (), (), 0.01)
+"""
+
+
+def test_maintenance_that_begins_has_its_client_answered_by_the_new_code(place: Path) -> None:
+    (place / "sitecustomize.py").write_text(SLOW_RESPONDER)
+    with upgradable(place, f"{CONFIG}[env:web]\nPYTHONPATH = {place}\n") as (server, address):
+        with begun(place, "maintenance", "on") as on:
+            server.expect(r"web:maintenance\[1\] pid \d+ started")
+            upgrade(place)
+            (place / "go").touch()
+            out, err = on.communicate(timeout=20)
+            assert on.returncode == 0, (out, err)
+        assert asked(address) != b"hello"
+        client(place, "maintenance", switch="off")
+        assert asked(address) == b"hello"
 
 
 def test_nothing_is_lost_when_the_master_is_replaced_under_load(place: Path) -> None:
