@@ -216,7 +216,7 @@ client.stop()
 def test_the_client_classes_of_circus_work_unmodified(tmp_path: Path) -> None:
     more = f"pubsub_endpoint = {endpoint(tmp_path, 'pubsub')}"
     with circusd_like(tmp_path, WATCHERS, circus=more) as master:
-        command = [sys.executable, "-c", CLIENTS, endpoint(tmp_path), endpoint(tmp_path, "pubsub")]
+        command = [sys.executable, "-u", "-c", CLIENTS, endpoint(tmp_path), endpoint(tmp_path, "pubsub")]
         clients = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert clients.stdout is not None
         try:

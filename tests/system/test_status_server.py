@@ -38,7 +38,14 @@ class UnixHTTP(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(20)
-        self.sock.connect(str(self.path))
+        eventually(self._is_connected)
+
+    def _is_connected(self) -> bool:
+        # A Unix socket whose queue is full refuses a client that does not block (connect(2), EAGAIN).
+        with contextlib.suppress(BlockingIOError):
+            self.sock.connect(str(self.path))
+            return True
+        return False
 
 
 @dataclass

@@ -55,7 +55,7 @@ def test_each_process_has_an_address_and_nobody_else_gets_in(place: Path) -> Non
     assert mode(folder.prefix) == 0o700
     assert mode(one.address) == mode(two.address) == 0o600
     assert notify("READY=1", {"NOTIFY_SOCKET": two.address})
-    assert (one.take(), two.take()) == ([], [{"READY": "1"}])
+    assert (list(one.take()), list(two.take())) == ([], [{"READY": "1"}])
     one.close()
     two.close()
     folder.close()
@@ -84,7 +84,7 @@ def test_a_process_that_changes_its_user_can_write_to_a_name_that_nobody_else_kn
     made = folder.open(changes_user=True)
 
     assert told_as(NOBODY, made.address)
-    assert made.take() == [{"READY": "1"}]
+    assert list(made.take()) == [{"READY": "1"}]
     assert made.address not in Path("/proc/net/unix").read_text()
     assert folder.prefix in Path("/proc/net/unix").read_text()
     made.close()
@@ -116,7 +116,7 @@ def test_a_folder_that_a_cleaner_has_removed_is_made_again(place: Path) -> None:
 
     assert notify("READY=1", {"NOTIFY_SOCKET": second.address})
     NotifyFolder([str(place)]).close()
-    assert second.take() == [{"READY": "1"}]
+    assert list(second.take()) == [{"READY": "1"}]
     second.close()
     folder.close()
 
@@ -145,7 +145,7 @@ def test_where_no_folder_can_be_had_the_addresses_are_abstract(
     assert made.address.startswith(folder.prefix)
     assert made.address.startswith("@")
     assert notify("READY=1", {"NOTIFY_SOCKET": made.address})
-    assert made.take() == [{"READY": "1"}]
+    assert list(made.take()) == [{"READY": "1"}]
     made.close()
     folder.close()
     assert "open to all users" in caplog.text
