@@ -66,7 +66,9 @@ def limited(
             yield Limited(server, listener.getsockname(), fifo)
 
 
-@pytest.mark.parametrize("pure", [False, True], ids=["compiled", "pure"])
+@pytest.mark.parametrize(
+    "pure", [pytest.param(False, id="compiled"), pytest.param(True, id="pure", marks=pytest.mark.slow)]
+)
 def test_clients_that_have_waited_too_long_are_shed(pure: bool, tmp_path: Path) -> None:
     environ = {"FORKSERVE_PURE": "1"} if pure else None
     with limited(tmp_path, worker="--queue-timeout 0.5", environ=environ) as here:
@@ -102,6 +104,7 @@ def test_a_process_that_grows_is_replaced_and_nobody_is_lost(tmp_path: Path) -> 
         assert after != before
 
 
+@pytest.mark.slow  # memory is weighed every ten seconds
 def test_the_sum_is_kept_by_the_largest(tmp_path: Path) -> None:
     with limited(tmp_path, watcher="numprocesses = 2\nmax_pss_total = 120M\nbackoff_max = 0.5\n") as here:
         here.server.expect("is ready")

@@ -20,6 +20,8 @@ from tests.support.forkserving import Forkserve, eventually, running, scoreboard
 APPS = Path(__file__).parent / "apps"
 WORKER = Path(sys.executable).parent / "forkserve-worker"
 BACKENDS = ["sync", "threads", "gevent", "asgi"]
+SOME = [pytest.param(each, marks=() if each in ("sync", "asgi") else pytest.mark.slow) for each in BACKENDS]
+"""A worker is found to hang after four seconds at the earliest: half of the backends on every day."""
 
 
 @contextlib.contextmanager
@@ -60,7 +62,7 @@ def ctl(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SOME)
 def test_c_code_that_keeps_the_lock_costs_one_worker(backend: str, tmp_path: Path) -> None:
     with site(backend, tmp_path, more="--timeout 0.3") as server:
         server.allow("is stuck", "SIGKILL", "Thread", "File")
@@ -72,7 +74,7 @@ def test_c_code_that_keeps_the_lock_costs_one_worker(backend: str, tmp_path: Pat
         assert b"200 OK" in answer(ask(server, "/"))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SOME)
 def test_a_call_that_the_question_ends_costs_its_worker_all_the_same(backend: str, tmp_path: Path) -> None:
     with site(backend, tmp_path, more="--timeout 0.3") as server:
         server.allow("is stuck", "SIGKILL", "Thread", "File")

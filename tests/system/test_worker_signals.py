@@ -99,7 +99,10 @@ def stop_with_a_request_under_way(folder: Path, words: list[str]) -> bytes:
 @pytest.mark.parametrize(
     "source", [AT_IMPORT, CHAINED, IGNORED, BLOCKED, TICKING], ids=["exits", "chained", "ignored", "blocked", "ticking"]
 )
-@pytest.mark.parametrize("backend", ["sync", "threads", "gevent", "wsgiref", "waitress"])
+@pytest.mark.parametrize(
+    "backend",
+    ["sync", "threads", "gevent", "wsgiref", pytest.param("waitress", marks=pytest.mark.slow)],  # its loop turns rarely
+)
 def test_a_handler_that_the_application_installs_at_import_breaks_no_stop(
     tmp_path: Path, backend: str, source: str
 ) -> None:
@@ -301,7 +304,10 @@ def test_a_reload_for_development_lets_requests_clean_up_before_its_end(tmp_path
         assert worker.ended() == 0
 
 
-@pytest.mark.parametrize("backend", ["sync", "threads", "gevent"])
+@pytest.mark.parametrize(
+    "backend",
+    ["sync", pytest.param("threads", marks=pytest.mark.slow), pytest.param("gevent", marks=pytest.mark.slow)],
+)
 def test_a_reload_for_development_waits_three_seconds_at_most(tmp_path: Path, backend: str) -> None:
     (tmp_path / "site_s.py").write_text(COMMON)
     words = ["-k", backend, "--reload", "--graceful-timeout", "60", "site_s:app"]
