@@ -75,7 +75,9 @@ async def clients_and_two_starts_of_wrk(request: Request) -> Listener:
     return listener
 
 
-@pytest.mark.parametrize("variant", ["short head (WSGI)", "browser's head (ASGI)"])
+@pytest.mark.parametrize(
+    "variant", ["short head (WSGI)", pytest.param("browser's head (ASGI)", marks=pytest.mark.slow)]
+)
 def test_no_two_requests_of_the_scenario_are_alike_in_any_of_their_varying_parts(variant: str) -> None:
     program("wrk")
     request = Varied.works[variant].request

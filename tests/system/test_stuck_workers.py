@@ -74,7 +74,9 @@ def test_c_code_that_keeps_the_lock_costs_one_worker(backend: str, tmp_path: Pat
         assert b"200 OK" in answer(ask(server, "/"))
 
 
-@pytest.mark.parametrize("backend", SOME)
+@pytest.mark.parametrize(
+    "backend", [pytest.param(each, marks=() if each == "sync" else pytest.mark.slow) for each in BACKENDS]
+)
 def test_a_call_that_the_question_ends_costs_its_worker_all_the_same(backend: str, tmp_path: Path) -> None:
     with site(backend, tmp_path, more="--timeout 0.3") as server:
         server.allow("is stuck", "SIGKILL", "Thread", "File")
@@ -113,6 +115,7 @@ def test_one_that_is_stopped_is_no_false_alarm(tmp_path: Path) -> None:
         assert "stuck" not in server.transcript()
 
 
+@pytest.mark.slow  # six seconds in which nothing may happen
 def test_one_that_is_idle_is_no_false_alarm(tmp_path: Path) -> None:
     with site("asgi", tmp_path, more="--timeout 0.3") as server:
         pid = answer(ask(server, "/")).rpartition(b"\r\n")[2]
