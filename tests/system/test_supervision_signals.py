@@ -83,8 +83,7 @@ def test_hup_with_a_broken_configuration_is_one_line_and_changes_nothing(tmp_pat
     with running(cwd=tmp_path, config=WEB) as server:
         server.allow("reload refused")
         address = _address(server)
-        server.started("single[1]")
-        before = {each.pid for each in server.children()}
+        before = {server.started(name) for name in ("web[1]", "web[2]", "single[1]")}
         (tmp_path / "stack.ini").write_text(WEB + "numprocesses = x\n[watcher:none]\nnumprocesses = -1\n")
         server.send(signal.SIGHUP)
         server.expect(r"ERROR .* reload refused, everything stays as it is: stack.ini:.* expected an integer, got 'x'")
