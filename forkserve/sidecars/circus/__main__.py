@@ -10,26 +10,22 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import signal
 import sys
 from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import zmq
 import zmq.asyncio
 
-from forkserve import logs
 from forkserve.control.asyncclient import AsyncControlClient
-from forkserve.errors import ExitCode, ForkserveError
 from forkserve.sidecars.circus.commands import dispatch
 from forkserve.sidecars.circus.desk import Desk
 from forkserve.sidecars.circus.endpoint import CircusEndpoint
 from forkserve.sidecars.circus.publishing import Publisher, publish_events
 from forkserve.sidecars.circus.sockets import bound
 from forkserve.sidecars.circus.stats import publish_stats
-from forkserve.unix.proctitle import set_title
+from forkserve.sidecars.program import parser_of, run
 
 __all__ = ["main"]
 
@@ -45,34 +41,19 @@ LAST_ANSWERS = 1.0
 
 def main() -> int:
     """Serve until SIGTERM; returns the exit code."""
-    arguments = _parser().parse_args()
-    logs.set_up(arguments.log_level, arguments.log_output)
-    set_title("forkserve: circus endpoint")
-    try:
-        asyncio.run(_serve(arguments))
-    except ForkserveError as error:
-        log.error("%s", error)
-        return error.exit_code
-    return ExitCode.OK
+    return run(_serve, _parser().parse_args(), title="forkserve: circus endpoint", log=log)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="forkserve-circus", allow_abbrev=False)
-    parser.add_argument("--control", required=True, type=Path)
+    parser = parser_of("forkserve-circus")
     parser.add_argument("--endpoint")
     parser.add_argument("--pubsub")
     parser.add_argument("--stats")
     parser.add_argument("--owner")
-    parser.add_argument("--log-level", default="info")
-    parser.add_argument("--log-output", default="-")
     return parser
 
 
-async def _serve(arguments: argparse.Namespace) -> None:
-    ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, ending.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
+async def _serve(arguments: argparse.Namespace, ending: asyncio.Event) -> None:
     is_owned = arguments.endpoint is not None and arguments.endpoint.startswith("ipc://")
     client = AsyncControlClient(arguments.control, connections=128)
     desk = Desk(client, ending, arguments.owner if is_owned else None)

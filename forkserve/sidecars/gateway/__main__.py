@@ -9,17 +9,15 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
 import ssl
 import sys
 from pathlib import Path
 
-from forkserve import logs
 from forkserve.config.address import parse_address
-from forkserve.errors import BindError, ConfigError, ExitCode, ForkserveError
+from forkserve.errors import BindError, ConfigError
 from forkserve.sidecars.gateway.admission import Admission
 from forkserve.sidecars.gateway.door import REQUEST_TIMEOUT, Door
-from forkserve.unix.proctitle import set_title
+from forkserve.sidecars.program import parser_of, run
 
 __all__ = ["main"]
 
@@ -31,35 +29,20 @@ SHORTEST = 16
 
 def main() -> int:
     """Serve until SIGTERM; returns the exit code."""
-    arguments = _parser().parse_args()
-    logs.set_up(arguments.log_level, arguments.log_output)
-    set_title("forkserve: control gateway")
-    try:
-        asyncio.run(_serve(arguments))
-    except ForkserveError as error:
-        log.error("%s", error)
-        return error.exit_code
-    return ExitCode.OK
+    return run(_serve, _parser().parse_args(), title="forkserve: control gateway", log=log)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="forkserve-gateway", allow_abbrev=False)
-    parser.add_argument("--control", required=True, type=Path)
+    parser = parser_of("forkserve-gateway")
     parser.add_argument("--bind", required=True)
     parser.add_argument("--token", required=True, type=Path)
     parser.add_argument("--certfile")
     parser.add_argument("--keyfile")
     parser.add_argument("--host", action="append", default=[])
-    parser.add_argument("--log-level", default="info")
-    parser.add_argument("--log-output", default="-")
     return parser
 
 
-async def _serve(arguments: argparse.Namespace) -> None:
-    ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, ending.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
+async def _serve(arguments: argparse.Namespace, ending: asyncio.Event) -> None:
     token, tls = _token(arguments.token), _tls(arguments.certfile, arguments.keyfile)
     address = parse_address(arguments.bind)
     door = Door(arguments.control, Admission(token, frozenset(), "http"))
