@@ -179,6 +179,10 @@ class Worker:
         if not run.draining:
             log.error("%s: backend %s stopped serving without being asked to", self.name, entry.name)
             return ExitCode.FAILURE
+        return self._after_drain(run)
+
+    def _after_drain(self, run: Run) -> ExitCode:
+        """Become what comes after serving, if anything does; returns the exit code otherwise."""
         if self.reexec:
             self._reexecute()
         if self.promotion is not None and not run.cut and self.promotion.is_ordered():
