@@ -5,14 +5,17 @@ for its stacks (`stackreader`), the fact is stated with them, and the process is
 again as after any other loss. Nothing is asked of it that it would have to do itself.
 
 Rules: only a worker that takes part is watched: it is ready, its record has its own pid, and it has told its patience.
+While no process that is ready has a record there is no timer, so that a master of other programs sleeps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from functools import partial
 
+from forkserve.errors import UnknownNameError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.events import Event, HostStarved, ProcessReady, ProcessStuck, RequestsShed
 from forkserve.supervision.heartbeat import LONGEST, BeatVerdict, Heart, Sight, interval_of, judge
@@ -46,22 +49,38 @@ class Heartbeats:
         self._loop = loop
         self._hearts: dict[int, Heart] = {}
         self._timer: Timer | None = None
+        self._has_begun = False
         self._starved_at = float("-inf")
         self._shed: dict[str, tuple[float, int]] = {}
 
     def begin(self) -> None:
         """Look from now on."""
-        self._timer = self._loop.call_later(LONGEST, self._look)
+        self._has_begun = True
+        self._look_later()
 
     def on_event(self, event: Event) -> None:
         """Look soon when a worker is ready: its patience may be shorter than the time until the next look."""
-        timer, soon = self._timer, self._loop.now() + SOON
-        if isinstance(event, ProcessReady) and timer is not None and timer.deadline > soon:
-            timer.cancel()
-            self._timer = self._loop.call_at(soon, self._look)
+        if isinstance(event, ProcessReady) and self._has_begun:
+            with contextlib.suppress(UnknownNameError):
+                if _may_beat(self._supervisor.queue(event.watcher).watcher):
+                    self._look_at(self._loop.now() + SOON)
+
+    def _look_later(self) -> None:
+        if any(map(_may_beat, self._supervisor.watchers)):
+            self._look_at(self._loop.now() + LONGEST)
+
+    def _look_at(self, instant: float) -> None:
+        """Look then, unless that is to be done before."""
+        if self._timer is not None and self._timer.callback is not None:
+            if self._timer.deadline <= instant:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(instant, self._look)
 
     def _look(self) -> None:
         now, wait = self._loop.now(), LONGEST
+        self._timer = None
+        self._look_later()  # first, so that a bug in what follows does not end the looks
         seen = set()
         for watcher in self._supervisor.watchers:
             with Barrier(self._supervisor.emit, f"the heartbeats of {watcher.name}"):
@@ -72,7 +91,8 @@ class Heartbeats:
                 self._tell_shed(watcher, now)
         for pid in self._hearts.keys() - seen:
             del self._hearts[pid]
-        self._timer = self._loop.call_later(wait, self._look)
+        if seen:
+            self._look_at(now + wait)
 
     def _sights(self, watcher: Watcher) -> Iterator[tuple[Process, Sight]]:
         board = watcher.processes.board
@@ -123,3 +143,8 @@ class Heartbeats:
             return
         self._supervisor.emit(ProcessStuck(**process.names(), silence=silence, stacks=stacks))
         watcher.signal(signal.SIGKILL, only=lambda each: each is process)
+
+
+def _may_beat(watcher: Watcher) -> bool:
+    """Tell whether a process of a watcher is ready and has a record, in which it may leave beats."""
+    return any(process.record >= 0 and process.is_ready for process in watcher.processes)

@@ -192,10 +192,9 @@ def test_the_master_sleeps_when_nothing_happens(tmp_path: Path) -> None:
     config = "[circus]\nloglevel = debug\n[watcher:a]\ncmd = sleep 1000\nready_after = 0.1\n"
     with running(cwd=tmp_path, config=config) as server:
         server.expect("is ready after")
-        _let_pass(0.7)  # half a second after a process is ready, its heartbeat is looked at
-        woken = _switches(server.pid)
         eventually(lambda: _state(server.pid) == "S")
-        _let_pass(0.5)
+        woken = _switches(server.pid)
+        _let_pass(0.7)
 
         assert _switches(server.pid) - woken <= 1
 

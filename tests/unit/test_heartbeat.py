@@ -6,8 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from forkserve.supervision.events import ProcessReady
 from forkserve.supervision.heartbeat import EXCUSED, LONGEST, BeatVerdict, Heart, Sight, interval_of, judge
+from forkserve.supervision.heartbeats import Heartbeats
+from forkserve.supervision.jobs import Start
 from forkserve.supervision.os.condition import ProcessCondition
+from tests.support.supervision import World, options
 
 PATIENCE = 34.0
 FINE, RING, STARVED, STUCK = BeatVerdict
@@ -88,3 +92,16 @@ def test_time_in_which_the_master_did_not_look_does_not_count() -> None:
 def test_one_without_patience_is_let_alone() -> None:
     heart = Heart()
     assert {judge(heart, Sight(1.0, 0.0, ProcessCondition()), now * 100.0) for now in range(50)} == {FINE}
+
+
+def test_no_look_is_due_while_no_process_has_a_record() -> None:
+    world = World((options(ready_after=0.1),))
+    heartbeats = Heartbeats(world.supervisor, world.loop)
+    heartbeats.begin()
+    world.submit(Start())
+    world.all_ready()
+    for event in world.events:
+        heartbeats.on_event(event)
+
+    assert any(isinstance(event, ProcessReady) for event in world.events)
+    assert world.loop.following(float("inf")) == float("inf")
