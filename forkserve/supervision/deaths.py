@@ -13,10 +13,10 @@ from forkserve.supervision.events import ProcessExited, SpawnFailed
 from forkserve.supervision.events.process import ProcessLost
 from forkserve.supervision.lifecycle import Death, Policy
 from forkserve.supervision.os.spawn import SpawnError
-from forkserve.supervision.process import Process, Stopping
+from forkserve.supervision.process import Process
 from forkserve.wording import human_duration
 
-__all__ = ["death_of", "errno_of", "fact_of", "failed_start", "policy_of", "reason_of", "stopping_of"]
+__all__ = ["death_of", "errno_of", "fact_of", "failed_start", "policy_of", "reason_of"]
 
 _SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """A start that fails so says nothing about the program: it is tried until the machine has what it lacks."""
@@ -71,8 +71,3 @@ def errno_of(error: ForkserveError | OSError) -> int:
 def policy_of(options: WatcherOptions) -> Policy:
     """Return what a watcher wants done about a death."""
     return Policy(options.respawn, options.max_retry, options.backoff, options.backoff_max)
-
-
-def stopping_of(options: WatcherOptions) -> Stopping:
-    """Return how a watcher wants its processes to be stopped."""
-    return Stopping(options.stop_signal, options.stop_children, options.graceful_timeout)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from forkserve.supervision.events import WatcherStopped
 from forkserve.supervision.jobeffects import JobEffect, TakeDown, Tell
-from forkserve.supervision.snapshot import WatcherSnapshot
+from forkserve.supervision.watchersnapshot import WatcherSnapshot
 from forkserve.wording import count_of, signal_name
 
 __all__ = [

@@ -40,8 +40,8 @@ from forkserve.supervision.jobeffects import (
 )
 from forkserve.supervision.jobs import Job, JobPhase, Kill, Reload, Resize, Restart, Start, Stop, advance
 from forkserve.supervision.picture import snapshot_of
-from forkserve.supervision.snapshot import WatcherSnapshot
 from forkserve.supervision.watcher import Watcher
+from forkserve.supervision.watchersnapshot import WatcherSnapshot
 
 __all__ = ["JobQueue", "Superseded", "Underway"]
 

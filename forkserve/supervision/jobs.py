@@ -43,7 +43,7 @@ from forkserve.supervision.jobeffects import (
     Up,
 )
 from forkserve.supervision.rolling import roll
-from forkserve.supervision.snapshot import WatcherSnapshot
+from forkserve.supervision.watchersnapshot import WatcherSnapshot
 from forkserve.wording import count_of
 
 __all__ = ["Advance", "Job", "JobPhase", "Kill", "Reload", "Resize", "Restart", "Start", "Stop", "advance"]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from forkserve.config.portions import amount_of
 from forkserve.supervision.lifecycle import SlotState
-from forkserve.supervision.plan import pace_of
-from forkserve.supervision.snapshot import NOTHING_COMPARED, WatcherSnapshot, WatcherState, WatcherView, watcher_state
+from forkserve.supervision.pace import pace_of
+from forkserve.supervision.snapshot import WatcherState, WatcherView, watcher_state
 from forkserve.supervision.verdict import CanaryOutcome
 from forkserve.supervision.watcher import Watcher
+from forkserve.supervision.watchersnapshot import NOTHING_COMPARED, WatcherSnapshot
 
 __all__ = ["snapshot_of", "state_of", "view_of"]
 

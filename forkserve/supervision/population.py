@@ -24,7 +24,6 @@ from forkserve.supervision.deaths import (
     failed_start,
     policy_of,
     reason_of,
-    stopping_of,
 )
 from forkserve.supervision.events import Consequence, Event, ProcessReady, ProcessSaid, SpawnFailed, Warned
 from forkserve.supervision.events.process import ProcessLost
@@ -41,7 +40,7 @@ from forkserve.supervision.lifecycle import (
     step,
 )
 from forkserve.supervision.probing import Prober
-from forkserve.supervision.process import Process
+from forkserve.supervision.process import Process, Stopping
 from forkserve.supervision.processes import Processes
 from forkserve.supervision.reforking import next_slot
 from forkserve.supervision.said import begin_watchdog, hear, read
@@ -96,7 +95,7 @@ class Population:
         self.processes.confirm(process)
         self.prober.forget(process)
         killed_by_us, was_ready = process.is_asked_to_end, process.is_ready
-        self.processes.bury(process, stopping_of(self._options))
+        self.processes.bury(process, Stopping.of(self._options))
         self.zygotes.promotions.forget(process)
         slot = self.slots.get(process.wid)
         lost = fact_of(process, now)
@@ -318,11 +317,11 @@ class Population:
     def stop(self, process: Process) -> None:
         """Ask a process to stop, as the options in force say."""
         self.prober.forget(process)
-        self.processes.stop(process, stopping_of(self._options))
+        self.processes.stop(process, Stopping.of(self._options))
 
     def end(self, pids: Iterable[int], signum: int | None, timeout: float | None) -> None:
         """Ask some processes to end, and have others take their places when they have; None is as configured."""
-        usual = stopping_of(self._options)
+        usual = Stopping.of(self._options)
         stopping = replace(usual, signum=signum or usual.signum, timeout=usual.timeout if timeout is None else timeout)
         for process in filter(None, map(self.processes.find, pids)):
             slot = self.slots.get(process.wid)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Self, TypedDict
 
 from forkserve.config.handover import ZYGOTE_WID, Identity
+from forkserve.config.model import WatcherOptions
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.lifecycle import PROCESS, Effect, ProcessState, ProcessTrigger, step
 from forkserve.supervision.os.reap import Exit
@@ -45,6 +46,11 @@ class Stopping:
     signum: int = signal.SIGTERM
     group: bool = False
     timeout: float = 30.0
+
+    @classmethod
+    def of(cls, options: WatcherOptions) -> Self:
+        """Return how a watcher wants its processes to be stopped."""
+        return cls(options.stop_signal, options.stop_children, options.graceful_timeout)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -42,9 +42,10 @@ from forkserve.supervision.jobeffects import (
     Up,
     Withdraw,
 )
-from forkserve.supervision.plan import SlotSnapshot, Step, StepKind, next_step
-from forkserve.supervision.snapshot import WatcherSnapshot
+from forkserve.supervision.pace import Step, StepKind, next_step
+from forkserve.supervision.snapshot import SlotSnapshot
 from forkserve.supervision.verdict import CanaryOutcome
+from forkserve.supervision.watchersnapshot import WatcherSnapshot
 from forkserve.wording import count_of
 
 __all__ = ["roll"]

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.deadline import Deadline
 from forkserve.supervision.lifecycle import SlotState, Tally
-from forkserve.supervision.plan import SlotSnapshot
 from forkserve.supervision.process import Process
-from forkserve.supervision.snapshot import SlotView
+from forkserve.supervision.snapshot import SlotSnapshot, SlotView
 
 __all__ = ["Outlook", "Slot"]
 

@@ -17,7 +17,6 @@ from forkserve.config.model import WatcherOptions
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import FdFor, Handover, Outputs, ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind
-from forkserve.supervision.deaths import stopping_of
 from forkserve.supervision.events import Event
 from forkserve.supervision.fdstore import StoredFd
 from forkserve.supervision.os.kernel import Kernel
@@ -185,7 +184,7 @@ def _prepare(
         queues=command.queues,
         record=-1 if place is None else place.index,
     )
-    return process, Resources(place, notify), Launch(identity, outputs, spec, stopping_of(options))
+    return process, Resources(place, notify), Launch(identity, outputs, spec, Stopping.of(options))
 
 
 def execute(process: Process, resources: Resources, launch: Launch, services: SpawnServices) -> None:

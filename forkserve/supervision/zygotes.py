@@ -27,12 +27,11 @@ from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
-from forkserve.supervision.deaths import stopping_of
 from forkserve.supervision.events import DeadlineMissed, ZygoteGivenUp, ZygoteReforked
 from forkserve.supervision.lifecycle import ProcessState
 from forkserve.supervision.os.forkchannel import ForkAnswer, ForkChannel
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
-from forkserve.supervision.process import EXEC_PATIENCE, Process
+from forkserve.supervision.process import EXEC_PATIENCE, Process, Stopping
 from forkserve.supervision.processes import Processes
 from forkserve.supervision.promotions import Promotions
 from forkserve.supervision.spawning import (
@@ -117,7 +116,7 @@ class Zygotes:
             channel.end()
         zygote, command = self._processes.by_number.get(state.process), self._command_of(state.generation)
         if zygote is not None and command is not None and not zygote.is_asked_to_end:
-            self._processes.stop(zygote, stopping_of(command.options))
+            self._processes.stop(zygote, Stopping.of(command.options))
 
     def in_force(self, generation: int) -> ZygoteState | None:
         """Return the state of the zygote of a generation while that can be asked."""

@@ -19,7 +19,8 @@ from forkserve.supervision.lifecycle import (
     judge,
     step,
 )
-from forkserve.supervision.plan import SlotSnapshot, StepKind, next_step
+from forkserve.supervision.pace import StepKind, next_step
+from forkserve.supervision.snapshot import SlotSnapshot
 
 ORDER = [
     ProcessState.SPAWNING,

@@ -10,7 +10,9 @@ import pytest
 from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
 from forkserve.config.options import ReloadCost, options_of
 from forkserve.supervision.lifecycle import SlotState
-from forkserve.supervision.plan import Plan, SlotSnapshot, Step, StepKind, next_step, plan
+from forkserve.supervision.pace import Step, StepKind, next_step
+from forkserve.supervision.plan import Plan, plan
+from forkserve.supervision.snapshot import SlotSnapshot
 
 WEB = WatcherOptions(name="web", cmd="serve $(circus.sockets.web)")
 REDIS = WatcherOptions(name="redis", cmd="redis-server")

@@ -13,9 +13,10 @@ from forkserve.supervision.canary import Trial
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobs import Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import SlotState
-from forkserve.supervision.plan import RollPace, SlotSnapshot, Step, StepKind, next_step, pace_of
+from forkserve.supervision.pace import RollPace, Step, StepKind, next_step, pace_of
 from forkserve.supervision.progress import progress_of
 from forkserve.supervision.rollback import rollback_of
+from forkserve.supervision.snapshot import SlotSnapshot
 from forkserve.supervision.state import plain
 from tests.support.supervision import World, options
 
