@@ -22,30 +22,30 @@ from typing import Any
 from forkserve import logs
 from forkserve.config.load import ConfigSource
 from forkserve.errors import ControlError, ExitCode
-from forkserve.supervision.auxiliaries import Attendant, AuxiliaryProcesses
+from forkserve.supervision.auxiliaries.auxiliaries import Attendant, AuxiliaryProcesses
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.changerequests import ChangeRequest
-from forkserve.supervision.closing import QueueCloser
 from forkserve.supervision.completion import Completion, all_of
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage
-from forkserve.supervision.holding import hold
-from forkserve.supervision.jobqueue import JobQueue
-from forkserve.supervision.jobs import Job, Reload, Restart, Start, Stop
+from forkserve.supervision.jobqueue.progress import progress_of
+from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.jobqueue.turns import JobTurns
+from forkserve.supervision.jobs.advance import Job, Reload, Restart, Start, Stop
 from forkserve.supervision.lifecycle import MASTER, Effect, MasterState, MasterTrigger, step
-from forkserve.supervision.maintenance import Maintenance
+from forkserve.supervision.maintenance.holding import hold
+from forkserve.supervision.maintenance.maintenance import Maintenance
 from forkserve.supervision.metrics.observatory import Observatory
-from forkserve.supervision.orphans import OrphanReaper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
-from forkserve.supervision.progress import progress_of
-from forkserve.supervision.reload import Reloader
+from forkserve.supervision.reload.reloader import Reloader
+from forkserve.supervision.reload.requests import ChangeRequest
+from forkserve.supervision.shutdown.closing import QueueCloser
+from forkserve.supervision.shutdown.orphans import OrphanReaper
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.startup import Startup
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 from forkserve.supervision.supervisor import Supervisor
-from forkserve.supervision.turns import JobTurns
 from forkserve.supervision.upgrade import PATIENCE, Upgrader
 from forkserve.supervision.watcher import Watcher
 from forkserve.supervision.web import pause_web, resize_web

@@ -21,20 +21,20 @@ from forkserve.control.stream import EventHistory
 from forkserve.errors import ConfigError
 from forkserve.master import Master
 from forkserve.socketpool import SocketPool
-from forkserve.supervision.auxiliaries import AuxiliaryProcesses
-from forkserve.supervision.eventbus import EventBus
-from forkserve.supervision.eventlog import log_event
-from forkserve.supervision.heartbeats import Heartbeats
+from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.auxiliaries.sidecar import Sidecar
+from forkserve.supervision.events.bus import EventBus
+from forkserve.supervision.events.log import log_event
+from forkserve.supervision.liveness.heartbeats import Heartbeats
 from forkserve.supervision.metrics.limits import LimitsKeeper
 from forkserve.supervision.os.daemon import Detached
 from forkserve.supervision.os.loop import LIMIT, Loop
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.signals import SignalQueue
-from forkserve.supervision.sidecar import Sidecar
-from forkserve.supervision.spawning import SpawnServices
+from forkserve.supervision.shutdown.systemd import tell_systemd
+from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
-from forkserve.supervision.systemd import tell_systemd
 from forkserve.unix.notifyfolder import NotifyFolder
 from forkserve.unix.proctitle import set_title
 

@@ -23,13 +23,13 @@ from forkserve.config.sidecars import wanted_sidecars
 from forkserve.control.place import default_path
 from forkserve.control.server import ControlServer
 from forkserve.socketpool import SocketPool
-from forkserve.supervision.auxiliaries import AuxiliaryProcesses
-from forkserve.supervision.command import mixed_readers
+from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.auxiliaries.sidecar import Sidecar
 from forkserve.supervision.events import SocketBound, Warned
 from forkserve.supervision.os.daemon import detached
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue
-from forkserve.supervision.sidecar import Sidecar
+from forkserve.supervision.spawning.command import mixed_readers
 from forkserve.unix.fds import ensure_standard, raise_limit
 from forkserve.unix.notify import take_listen_fds
 from forkserve.unix.notifyfolder import NotifyFolder

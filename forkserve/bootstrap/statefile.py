@@ -20,16 +20,16 @@ from forkserve.config.load import ConfigSource, FileSource, LineSource
 from forkserve.config.model import Config
 from forkserve.control.server import ControlServer
 from forkserve.errors import ForkserveError
-from forkserve.supervision.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.auxiliaries.sidecar import Sidecar
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.os.daemon import Detached
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.signals import SignalQueue
-from forkserve.supervision.reloadstate import reloader_from_data, reloader_to_data
-from forkserve.supervision.sidecar import Sidecar
-from forkserve.supervision.socketstate import pool_from_data, pool_to_data
-from forkserve.supervision.state import from_data, to_data
+from forkserve.supervision.state.change import reloader_from_data, reloader_to_data
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
+from forkserve.supervision.state.sockets import pool_from_data, pool_to_data
+from forkserve.supervision.state.watchers import from_data, to_data
 from forkserve.unix.fds import given_limits, restore_given_limits
 from forkserve.unix.notifyfolder import NotifyFolder
 

@@ -22,9 +22,9 @@ from forkserve.control.context import Context
 from forkserve.control.schema import Adding, Done, OneSocket, Removing, SetOptions, SocketOptionsOf
 from forkserve.errors import ControlError, UnknownNameError
 from forkserve.suggest import nearest
-from forkserve.supervision.changerequests import ChangeRequest
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.jobs import Resize
+from forkserve.supervision.jobs.advance import Resize
+from forkserve.supervision.reload.requests import ChangeRequest
 
 __all__ = ["add", "addsocket", "rm", "rmsocket", "set_", "setsocket"]
 

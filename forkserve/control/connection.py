@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from forkserve.control.answering import error_reply, outcome_reply
 from forkserve.control.http import ControlExchange, Reply, Request, RequestRefused, StreamReply
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 from forkserve.unix.descriptors import descriptor
 
 __all__ = ["ServedClient", "ControlLoop", "ControlTimer", "Handler", "Respond"]

@@ -36,8 +36,8 @@ from forkserve.control.usage import Usage
 from forkserve.control.verbs import VERBS
 from forkserve.errors import UnknownNameError
 from forkserve.supervision.lifecycle import ProcessState
+from forkserve.supervision.liveness.stacks import StacksOf, StacksRequest, processes_named
 from forkserve.supervision.snapshot import ProcessView, WatcherView
-from forkserve.supervision.stacks import StacksOf, StacksRequest, processes_named
 from forkserve.unix.listeners import BoundListener
 
 __all__ = [

@@ -23,9 +23,9 @@ from forkserve.control.schema import (
 from forkserve.control.usage import child_pids
 from forkserve.errors import ControlError, UnknownNameError
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.jobs import Kill, Reload, Resize
+from forkserve.supervision.jobqueue.rollback import rollback_of
+from forkserve.supervision.jobs.advance import Kill, Reload, Resize
 from forkserve.supervision.process import Process
-from forkserve.supervision.rollback import rollback_of
 from forkserve.supervision.watcher import Watcher
 from forkserve.wording import signal_name
 

@@ -27,7 +27,7 @@ from typing import Any
 from forkserve.control.connection import ControlLoop, ControlTimer, Handler, ServedClient
 from forkserve.control.place import is_live
 from forkserve.errors import BindError, ExitCode
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 from forkserve.unix.descriptors import descriptor, number_of
 
 __all__ = ["ControlServer"]

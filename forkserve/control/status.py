@@ -26,11 +26,11 @@ from forkserve.control.http import Reply, Request
 from forkserve.control.statusserver import StatusServer
 from forkserve.errors import BindError
 from forkserve.master import Master
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.events import ConfigRead, Event, ReloadTakenBack, Warned
 from forkserve.supervision.metrics.collecting import collect
 from forkserve.supervision.metrics.exposition import OPENMETRICS, PROMETHEUS, MetricFamily, openmetrics, prometheus
 from forkserve.supervision.metrics.report import MasterFacts, families
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 
 __all__ = ["StatusRoutes", "StatusService", "wants_openmetrics"]
 

@@ -16,8 +16,8 @@ from typing import Any
 from forkserve.config.address import Address
 from forkserve.config.sockets import SocketOptions
 from forkserve.control.connection import ControlLoop, ControlTimer, Handler, ServedClient
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
-from forkserve.supervision.socketstate import listener_from_data, listener_to_data
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
+from forkserve.supervision.state.sockets import listener_from_data, listener_to_data
 from forkserve.unix.descriptors import number_of
 from forkserve.unix.listeners import BoundListener, bind
 

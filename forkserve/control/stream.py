@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from forkserve.supervision.eventbus import EventBus
 from forkserve.supervision.events import Event, as_data
+from forkserve.supervision.events.bus import EventBus
 
 __all__ = ["KEPT", "EventHistory", "Push"]
 

@@ -6,12 +6,12 @@ Rules: it reads a watcher and changes nothing.
 from __future__ import annotations
 
 from forkserve.config.portions import amount_of
+from forkserve.supervision.jobs.pace import pace_of
+from forkserve.supervision.jobs.snapshot import NOTHING_COMPARED, WatcherSnapshot
+from forkserve.supervision.jobs.verdict import CanaryOutcome
 from forkserve.supervision.lifecycle import SlotState
-from forkserve.supervision.pace import pace_of
 from forkserve.supervision.snapshot import WatcherState, WatcherView, watcher_state
-from forkserve.supervision.verdict import CanaryOutcome
 from forkserve.supervision.watcher import Watcher
-from forkserve.supervision.watchersnapshot import NOTHING_COMPARED, WatcherSnapshot
 
 __all__ = ["snapshot_of", "state_of", "view_of"]
 

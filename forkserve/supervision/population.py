@@ -17,16 +17,9 @@ from forkserve.config.handover import WARM
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.deadline import Deadline, DeadlineKind
-from forkserve.supervision.deaths import (
-    death_of,
-    errno_of,
-    fact_of,
-    failed_start,
-    policy_of,
-    reason_of,
-)
 from forkserve.supervision.events import Consequence, Event, ProcessReady, ProcessSaid, SpawnFailed, Warned
 from forkserve.supervision.events.process import ProcessLost
+from forkserve.supervision.generations.templates import Templates
 from forkserve.supervision.lifecycle import (
     FINAL,
     SLOT,
@@ -39,15 +32,22 @@ from forkserve.supervision.lifecycle import (
     judge,
     step,
 )
-from forkserve.supervision.probing import Prober
 from forkserve.supervision.process import Process, Stopping
-from forkserve.supervision.processes import Processes
-from forkserve.supervision.reforking import next_slot
-from forkserve.supervision.said import begin_watchdog, hear, read
+from forkserve.supervision.processes.deaths import (
+    death_of,
+    errno_of,
+    fact_of,
+    failed_start,
+    policy_of,
+    reason_of,
+)
+from forkserve.supervision.processes.probing import Prober
+from forkserve.supervision.processes.processes import Processes
+from forkserve.supervision.processes.said import begin_watchdog, hear, read
 from forkserve.supervision.slot import Outlook, Slot
-from forkserve.supervision.spawning import SpawnServices
-from forkserve.supervision.templates import Templates
-from forkserve.supervision.zygotes import Zygotes
+from forkserve.supervision.spawning.start import SpawnServices
+from forkserve.supervision.zygotes.reforking import next_slot
+from forkserve.supervision.zygotes.zygotes import Zygotes
 from forkserve.unix.notify import Message
 
 __all__ = ["Population"]

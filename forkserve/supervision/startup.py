@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from forkserve.supervision.completion import Completion, all_of
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
-from forkserve.supervision.jobqueue import JobQueue
-from forkserve.supervision.jobs import Start
+from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.jobs.advance import Start
 from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 from forkserve.supervision.supervisor import Supervisor
 
 __all__ = ["Startup"]

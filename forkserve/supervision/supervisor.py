@@ -17,17 +17,17 @@ from forkserve.errors import UnknownNameError
 from forkserve.socketpool import SocketPool
 from forkserve.suggest import nearest
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.command import ProcessTemplate, credentials_of, prepare
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.dependencies import Dependencies
 from forkserve.supervision.events import Event, WatcherRemoved
-from forkserve.supervision.jobqueue import JobQueue
-from forkserve.supervision.jobs import Stop
+from forkserve.supervision.jobqueue.dependencies import Dependencies
+from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.jobs.advance import Stop
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.picture import state_of
 from forkserve.supervision.process import Process
 from forkserve.supervision.snapshot import WatcherState
-from forkserve.supervision.spawning import SpawnServices
+from forkserve.supervision.spawning.command import ProcessTemplate, credentials_of, prepare
+from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.privileges import Credentials
 from forkserve.wording import count_of

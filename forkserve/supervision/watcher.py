@@ -13,21 +13,21 @@ from functools import partial
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.canary import CanaryWatch
-from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.deadline import DeadlineKind, earliest
 from forkserve.supervision.events import Event, ProcessAged, Warned
+from forkserve.supervision.generations.canary import CanaryWatch
+from forkserve.supervision.generations.rehearsal import Rehearser
+from forkserve.supervision.generations.templates import Templates
 from forkserve.supervision.lifecycle import ProcessState, SlotState, SlotTrigger
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.population import Population
 from forkserve.supervision.process import Process
-from forkserve.supervision.processes import AT_A_TIME, Processes
-from forkserve.supervision.rehearsal import Rehearser
+from forkserve.supervision.processes.processes import AT_A_TIME, Processes
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.snapshot import Awaited
-from forkserve.supervision.spawning import SpawnServices
-from forkserve.supervision.templates import Templates
+from forkserve.supervision.spawning.command import ProcessTemplate
+from forkserve.supervision.spawning.start import SpawnServices
 
 __all__ = ["Watcher"]
 

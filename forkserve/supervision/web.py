@@ -5,8 +5,8 @@ Rules: the master says whether it is time for it.
 
 from __future__ import annotations
 
-from forkserve.supervision.jobqueue import JobQueue
-from forkserve.supervision.jobs import Resize, Stop
+from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.jobs.advance import Resize, Stop
 from forkserve.supervision.supervisor import Supervisor
 
 __all__ = ["pause_web", "resize_web"]

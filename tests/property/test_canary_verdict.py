@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkserve.supervision.figures import GenerationFigures
-from forkserve.supervision.verdict import CanaryLimits, CanaryOutcome, compare
+from forkserve.supervision.jobs.verdict import CanaryLimits, CanaryOutcome, compare
 from forkserve.unix.counters import BUCKETS
 
 COUNTS = st.lists(st.integers(0, 5000), min_size=BUCKETS, max_size=BUCKETS).map(tuple)

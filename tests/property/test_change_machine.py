@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.jobs import Reload, Restart, Start, Stop
-from forkserve.supervision.reload import ChangePhase
+from forkserve.supervision.jobs.advance import Reload, Restart, Start, Stop
+from forkserve.supervision.reload.reloader import ChangePhase
 from tests.support.supervision import World, options
 
 NAMES = ("web", "db")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forkserve.supervision.jobs.pace import StepKind, next_step
 from forkserve.supervision.lifecycle import (
     PROCESS,
     SLOT,
@@ -19,7 +20,6 @@ from forkserve.supervision.lifecycle import (
     judge,
     step,
 )
-from forkserve.supervision.pace import StepKind, next_step
 from forkserve.supervision.snapshot import SlotSnapshot
 
 ORDER = [

@@ -17,12 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.jobqueue import Superseded
-from forkserve.supervision.jobs import Job, Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.generations.templates import KEPT
+from forkserve.supervision.jobqueue.queue import Superseded
+from forkserve.supervision.jobs.advance import Job, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.process import Process
 from forkserve.supervision.slot import Slot
-from forkserve.supervision.templates import KEPT
 from forkserve.supervision.watcher import Watcher
 from tests.support.supervision import Child, World, options
 

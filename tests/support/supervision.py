@@ -17,22 +17,22 @@ from forkserve.config.load import LineSource
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.errors import ConfigError
 from forkserve.socketpool import SocketPool
-from forkserve.supervision.command import ProcessTemplate
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
 from forkserve.supervision.events import BugCaught, Event
-from forkserve.supervision.jobqueue import JobQueue
-from forkserve.supervision.jobs import Job
+from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.jobs.advance import Job
 from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import Spawned, SpawnError, SpawnRefusal, SpawnSpec, SpawnStage
-from forkserve.supervision.preparation import Preparation
 from forkserve.supervision.process import Process
-from forkserve.supervision.reload import Reloader
-from forkserve.supervision.reloadstate import reloader_from_data, reloader_to_data
-from forkserve.supervision.spawning import SpawnServices
-from forkserve.supervision.state import from_data, to_data
+from forkserve.supervision.reload.preparation import Preparation
+from forkserve.supervision.reload.reloader import Reloader
+from forkserve.supervision.spawning.command import ProcessTemplate
+from forkserve.supervision.spawning.start import SpawnServices
+from forkserve.supervision.state.change import reloader_from_data, reloader_to_data
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
+from forkserve.supervision.state.watchers import from_data, to_data
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.notify import Message, NotifySocket

@@ -8,8 +8,8 @@ import pytest
 
 from forkserve.errors import ConfigError, ControlError, ExitCode, ForkserveError, UnknownNameError
 from forkserve.supervision.completion import Completion, all_of
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
-from forkserve.supervision.jobqueue import Superseded
+from forkserve.supervision.jobqueue.queue import Superseded
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 
 
 def read_again(*completions: Completion) -> list[Completion]:

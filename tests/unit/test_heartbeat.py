@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from forkserve.supervision.events import ProcessReady
-from forkserve.supervision.heartbeat import EXCUSED, LONGEST, BeatVerdict, Heart, Sight, interval_of, judge
-from forkserve.supervision.heartbeats import Heartbeats
-from forkserve.supervision.jobs import Start
+from forkserve.supervision.jobs.advance import Start
+from forkserve.supervision.liveness.heartbeat import EXCUSED, LONGEST, BeatVerdict, Heart, Sight, interval_of, judge
+from forkserve.supervision.liveness.heartbeats import Heartbeats
 from forkserve.supervision.os.condition import ProcessCondition
 from tests.support.supervision import World, options
 

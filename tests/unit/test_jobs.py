@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.configchange import Undo, target_given, target_left
-from forkserve.supervision.jobs import Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.jobs.advance import Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.lifecycle import SlotState
+from forkserve.supervision.reload.change import Undo, target_given, target_left
 from tests.support.supervision import World, options
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 HOLES = [
     ("worker.py", "import forkserve.supervision.auxiliaries", "Serving never imports supervision"),
-    ("worker.py", "import forkserve.supervision.command", "Serving never imports supervision"),
+    ("worker.py", "import forkserve.supervision.spawning.command", "Serving never imports supervision"),
     ("serving/application/target.py", "import forkserve.socketpool", "Serving never imports supervision"),
     ("supervision/watcher.py", "import forkserve.serving.engine.driver", "Supervision never imports serving"),
     ("logwriter/server.py", "import forkserve.wsgi", "Supervision never imports serving"),
@@ -21,11 +21,11 @@ HOLES = [
     ("serving/http/line.py", "import ssl", "The pure layers do no I/O"),
     ("serving/engine/fairness.py", "import socket", "Decisions of the engine are pure"),
     ("supervision/events/base.py", "import socket", "The pure layers do no I/O"),
-    ("supervision/jobs.py", "import time", "The pure layers do no I/O"),
+    ("supervision/jobs/rolling.py", "import time", "The pure layers do no I/O"),
     ("backends/sync.py", "import forkserve.backends.threads", "Backends are independent of each other"),
     ("backends/adapters/tornado.py", "import forkserve.backends.adapters.waitress", "Backends are independent"),
     ("master.py", "import httptools", "The master stands on the standard library and a small core"),
-    ("supervision/plan.py", "import forkserve.supervision.reload", "No package has a cycle inside"),
+    ("supervision/reload/plan.py", "import forkserve.supervision.reload.reloader", "No package has a cycle inside"),
     ("config/values.py", "import forkserve.config.load", "No package has a cycle inside"),
     ("serving/engine/connection.py", "import forkserve.serving.engine.driver", "No package has a cycle inside"),
     ("util.py", "VALUE = 1", "Layers point downwards"),

@@ -11,7 +11,7 @@ import pytest
 from forkserve.config.model import SocketOptions
 from forkserve.config.options import ReloadCost, options_of
 from forkserve.config.places import is_ipv6_only, kept_sockets
-from forkserve.supervision.retirement import is_held
+from forkserve.supervision.reload.retirement import is_held
 
 WEB = SocketOptions(name="web", host="127.0.0.1", port=80)
 UNIX = SocketOptions(name="app", path="/run/app.sock", family=AddressFamily.AF_UNIX)

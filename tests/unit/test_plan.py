@@ -9,9 +9,9 @@ import pytest
 
 from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
 from forkserve.config.options import ReloadCost, options_of
+from forkserve.supervision.jobs.pace import Step, StepKind, next_step
 from forkserve.supervision.lifecycle import SlotState
-from forkserve.supervision.pace import Step, StepKind, next_step
-from forkserve.supervision.plan import Plan, plan
+from forkserve.supervision.reload.plan import Plan, plan
 from forkserve.supervision.snapshot import SlotSnapshot
 
 WEB = WatcherOptions(name="web", cmd="serve $(circus.sockets.web)")

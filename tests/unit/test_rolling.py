@@ -9,15 +9,15 @@ import msgspec
 import pytest
 
 from forkserve.errors import ControlError
-from forkserve.supervision.canary import Trial
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.jobs import Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.generations.canary import Trial
+from forkserve.supervision.jobqueue.progress import progress_of
+from forkserve.supervision.jobqueue.rollback import rollback_of
+from forkserve.supervision.jobs.advance import Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.jobs.pace import RollPace, Step, StepKind, next_step, pace_of
 from forkserve.supervision.lifecycle import SlotState
-from forkserve.supervision.pace import RollPace, Step, StepKind, next_step, pace_of
-from forkserve.supervision.progress import progress_of
-from forkserve.supervision.rollback import rollback_of
 from forkserve.supervision.snapshot import SlotSnapshot
-from forkserve.supervision.state import plain
+from forkserve.supervision.state.watchers import plain
 from tests.support.supervision import World, options
 
 FILLED = SlotState.FILLED

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from forkserve.supervision.scaling import DOWN_WINDOW, GOAL, HIGH, LOW, LoadSample, Scaler
+from forkserve.supervision.metrics.scaling import DOWN_WINDOW, GOAL, HIGH, LOW, LoadSample, Scaler
 
 EVERY = 0.25
 STARTS = 2.0

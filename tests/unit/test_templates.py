@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forkserve.supervision.templates import Templates
+from forkserve.supervision.generations.templates import Templates
 from tests.support.supervision import World, options
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from forkserve.supervision.figures import GenerationFigures
-from forkserve.supervision.verdict import CanaryLimits, CanaryOutcome, CanaryVerdict, compare
+from forkserve.supervision.jobs.verdict import CanaryLimits, CanaryOutcome, CanaryVerdict, compare
 from forkserve.unix.counters import BOUNDS, BUCKETS
 
 LIMITS = CanaryLimits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forkserve.supervision.weight import Footprint, MemoryLimits, Overweight, heaviest_over
+from forkserve.supervision.metrics.weight import Footprint, MemoryLimits, Overweight, heaviest_over
 
 PROCESSES = [Footprint(1, 100, 50), Footprint(2, 300, 60), Footprint(3, 200, 90), Footprint(4, None, None)]
 

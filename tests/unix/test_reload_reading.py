@@ -14,8 +14,8 @@ from forkserve.socketpool import SocketPool
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import ConfigRefused, Event
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.reload import ChangePhase, Reloader
-from forkserve.supervision.spawning import SpawnServices
+from forkserve.supervision.reload.reloader import ChangePhase, Reloader
+from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
 from tests.support.leases import unreadable
 

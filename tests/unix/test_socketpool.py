@@ -18,8 +18,8 @@ import pytest
 from forkserve.config.model import SocketOptions
 from forkserve.errors import BindError, ConfigError
 from forkserve.socketpool import SocketChange, SocketPool
-from forkserve.supervision.retirement import Retirement
-from forkserve.supervision.socketstate import (
+from forkserve.supervision.reload.retirement import Retirement
+from forkserve.supervision.state.sockets import (
     pool_from_data,
     pool_to_data,
     retirement_from_data,

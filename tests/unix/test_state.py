@@ -26,12 +26,12 @@ MASTER = """
 import json, os, shutil, signal, sys, tempfile
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.socketpool import SocketPool
-from forkserve.supervision.jobs import Start, Stop
+from forkserve.supervision.jobs.advance import Start, Stop
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.reap import reap
-from forkserve.supervision.spawning import SpawnServices
-from forkserve.supervision.completionstate import CompletionReader, CompletionWriter
-from forkserve.supervision.state import from_data, to_data
+from forkserve.supervision.spawning.start import SpawnServices
+from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
+from forkserve.supervision.state.watchers import from_data, to_data
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.unix.notifyfolder import NotifyFolder
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections import defaultdict
 
 from forkserve.supervision.events import ConfigRead, Event, ProcessGrown, WatcherScaled
-from forkserve.supervision.jobqueue import JobQueue
-from forkserve.supervision.jobs import Resize
+from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.jobs.advance import Resize
 from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.metrics.observatory import Observatory
+from forkserve.supervision.metrics.scaling import LoadSample, Scaler
+from forkserve.supervision.metrics.weight import Footprint, MemoryLimits, heaviest_over
 from forkserve.supervision.os.usage import resident
 from forkserve.supervision.process import Process
-from forkserve.supervision.scaling import LoadSample, Scaler
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
-from forkserve.supervision.weight import Footprint, MemoryLimits, heaviest_over
 
 __all__ = ["LimitsKeeper", "memory_limits"]
 

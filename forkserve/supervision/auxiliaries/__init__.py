@@ -1,0 +1,1 @@
+"""The programs beside the master: the guard, the log writer and sidecars."""

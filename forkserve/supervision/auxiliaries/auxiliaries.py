@@ -1,0 +1,257 @@
+"""The master's companions, kept alive: the guard that outlives it, the writer of captured output, and sidecars.
+
+Rules: the first two are needed, none is worth dying for. One that has died is replaced and told everything again; when
+that fails it is said, and supervision goes on without until a later start tries again.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from forkserve.config.handover import Identity
+from forkserve.config.model import WatcherOptions
+from forkserve.logwriter.client import Output, Streams
+from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event, Warned
+from forkserve.supervision.os.guard import Guard
+from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.spawn import SpawnError, SpawnStage
+from forkserve.supervision.spawning.command import Outputs
+
+__all__ = ["Attendant", "AuxiliaryProcesses"]
+
+_PAUSE = 5.0
+"""Seconds until a guard that could not be forked is tried again, at a start."""
+BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
+"""Seconds before a companion that has died young is replaced, doubled each time up to the second."""
+YOUNG = 5.0
+"""Seconds up to which it is young."""
+
+
+class Attendant(Protocol):
+    """A process beside the master that looks after its own life, but for what only the master sees."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid, None while there is none."""
+
+    def start(self) -> None:
+        """Called when it may run."""
+
+    def reaped(self, pid: int) -> None:
+        """Called with every pid that was reaped."""
+
+    def close(self) -> None:
+        """Called when it is to end."""
+
+
+class AuxiliaryProcesses:
+    """Stands between the watchers and the companions; its methods are what `SpawnServices` wants."""
+
+    def __init__(
+        self, loop: Loop, emit: Callable[[Event], None], *, mark: str = "", data: Mapping[str, Any] | None = None
+    ) -> None:
+        """`mark` is how a variable begins that our processes alone have, see `Guard`.
+
+        With `data`, it goes on with the companions of another.
+        """
+        self._loop = loop
+        self._mark = mark
+        self._emit = emit
+        self._streams = Streams()
+        self._watched = -1
+        self._writer_began = loop.now() - YOUNG
+        self._delay = 0.0
+        self._attendants: list[Attendant] = []
+        self._opened: dict[tuple[Identity, Outputs], Output] = {}
+        self._groups: dict[int, tuple[int, float]] = {}
+        self._guard: Guard | None = None
+        self._guard_again = 0.0
+        self._restart_at: float | None = None
+        self._closing: set[int] | None = None
+        if data is None:
+            self._post_guard()
+        else:
+            self._restore(data)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return what it stands on as plain data."""
+        return {
+            "streams": self._streams.to_data(),
+            "guard": None if self._guard is None else self._guard.to_data(),
+            "groups": {str(pgid): list(each) for pgid, each in self._groups.items()},
+            "writer_began": self._writer_began,
+            "delay": self._delay,
+            "guard_again": self._guard_again,
+            "restart_at": self._restart_at,
+            "closing": None if self._closing is None else sorted(self._closing),
+        }
+
+    def _restore(self, data: Mapping[str, Any]) -> None:
+        self._streams = Streams.from_data(data["streams"])
+        self._guard = None if data["guard"] is None else Guard.from_data(data["guard"])
+        self._groups = {int(pgid): (signum, grace) for pgid, (signum, grace) in data["groups"].items()}
+        self._writer_began, self._delay = data["writer_began"], data["delay"]
+        self._guard_again = data["guard_again"]
+        self._closing = None if data["closing"] is None else set(data["closing"])
+        self._watch_streams()
+        if data["restart_at"] is not None:
+            self._restart_streams_at(data["restart_at"])
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The pids of the companions that live."""
+        living = {self._streams.pid, None if self._guard is None else self._guard.pid}
+        living |= {each.pid for each in self._attendants}
+        return frozenset(pid for pid in living if pid is not None) | frozenset(self._closing or ())
+
+    def keep_running(self, attendant: Attendant) -> None:
+        """Start a process that looks after itself, and tell it what it cannot see, to the end."""
+        self._attendants.append(attendant)
+        attendant.start()
+
+    def look_after(self, attendant: Attendant) -> None:
+        """Tell a process what it cannot see, to the end; it runs already."""
+        self._attendants.append(attendant)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What each that lives is called, by pid."""
+        known = {self._streams.pid: "log writer", None if self._guard is None else self._guard.pid: "guard"}
+        known |= {each.pid: each.name for each in self._attendants}
+        return {pid: name for pid, name in known.items() if pid is not None}
+
+    def outputs(self, options: WatcherOptions, identity: Identity) -> Outputs:
+        """Open where a process's output goes; raises SpawnError when descriptors have run out."""
+        stdout = None if options.close_child_stdout else options.stdout_stream
+        stderr = None if options.close_child_stderr else options.stderr_stream
+        try:
+            output = self._streams.open(stdout, stderr)
+        except OSError as error:
+            text = f"cannot capture the output of {identity}: {error.strerror}"
+            raise SpawnError(error.errno or 0, SpawnStage.DESCRIPTORS, text) from None
+        self._watch_streams()
+        outputs = Outputs(
+            _choose(output.stdout_fd, 1, closed=options.close_child_stdout),
+            _choose(output.stderr_fd, 2, closed=options.close_child_stderr),
+        )
+        self._opened[identity, outputs] = output
+        return outputs
+
+    def on_spawned(self, outputs: Outputs, identity: Identity, pid: int) -> None:
+        """Have the output of a process that was started be written; pid 0 says that it was not."""
+        # two starts of one slot may be under way at once; those of which nothing is captured look alike
+        output = self._opened.pop((identity, outputs), None)
+        if output is None:
+            return
+        if pid:
+            self._streams.attach(output, name=str(identity), pid=pid)
+        else:
+            self._streams.abandon(output)
+
+    def on_group_started(self, pgid: int, stop_signal: int, grace: float) -> None:
+        """Called when a process group has begun."""
+        self._groups[pgid] = (stop_signal, grace)
+        if self._guard is not None:
+            self._guard.began(pgid, stop_signal, grace)
+        elif self._closing is None and self._loop.now() >= self._guard_again:
+            self._post_guard()
+
+    def on_group_ended(self, pgid: int) -> None:
+        """Called when nothing is left of a process group."""
+        self._groups.pop(pgid, None)
+        self._streams.forget(pgid)
+        if self._guard is not None:
+            self._guard.ended(pgid)
+
+    def reopen(self) -> None:
+        """Have every file of captured output reopened."""
+        self._streams.reopen()
+
+    def reaped(self, pid: int) -> None:
+        """Replace a companion or a sidecar, if it was one that has died."""
+        for each in self._attendants:
+            each.reaped(pid)
+        if self._closing is not None:
+            self._closing.discard(pid)
+        elif self._guard is not None and pid == self._guard.pid:
+            self._emit(AuxiliaryReplaced(auxiliary="guard", pid=pid))
+            self._guard.close()
+            self._post_guard()
+        elif pid == self._streams.pid:
+            self._unwatch_streams()
+            self._streams.lost()
+            is_young = self._loop.now() - self._writer_began < YOUNG
+            self._delay = min(max(2 * self._delay, BACKOFF), LONGEST_BACKOFF) if is_young else 0.0
+            self._emit(AuxiliaryReplaced(auxiliary="log writer", pid=pid, delay=self._delay))
+            self._restart_streams_at(self._loop.now() + self._delay)
+
+    def close(self) -> None:
+        """Send all home: they end by themselves, and `pids` is empty when they have been reaped."""
+        if self._closing is not None:
+            return
+        self._closing = set(self.pids)
+        for each in self._attendants:
+            each.close()
+        self._unwatch_streams()
+        self._streams.close()
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+
+    def _post_guard(self) -> None:
+        try:
+            self._guard = Guard(mark=self._mark)
+        except OSError as error:
+            self._guard = None
+            self._guard_again = self._loop.now() + _PAUSE
+            self._failed("guard", error, "if the master is killed, its processes may outlive it")
+            return
+        for pgid, (stop_signal, grace) in self._groups.items():
+            self._guard.began(pgid, stop_signal, grace)
+
+    def _restart_streams_at(self, instant: float) -> None:
+        self._restart_at = instant
+        self._loop.call_at(instant, self._restart_streams)
+
+    def _restart_streams(self) -> None:
+        self._restart_at = None
+        if self._closing is not None or self._streams.pid is not None:
+            return
+        self._writer_began = self._loop.now()
+        try:
+            self._streams.restart()
+        except OSError as error:
+            self._failed("log writer", error, "captured output waits in its pipes")
+        self._watch_streams()
+
+    def _failed(self, auxiliary: str, error: OSError, effect: str) -> None:
+        self._emit(AuxiliaryFailed(auxiliary=auxiliary, reason=error.strerror or str(error), effect=effect))
+
+    def _watch_streams(self) -> None:
+        fd = self._streams.fileno()
+        if fd >= 0 and fd != self._watched:
+            self._watched = fd
+            self._loop.watch(fd, selectors.EVENT_READ, self._hear_writer)
+
+    def _unwatch_streams(self) -> None:
+        if self._watched >= 0:
+            self._loop.unwatch(self._watched)
+        self._watched = -1
+
+    def _hear_writer(self, _events: int) -> None:
+        warnings = self._streams.take()
+        for warning in warnings:
+            self._emit(Warned(message=warning))
+        if not warnings:
+            # end of file: it has died, and is replaced when it is reaped
+            self._unwatch_streams()
+
+
+def _choose(captured: int | None, inherited: int, *, closed: bool) -> int | None:
+    return None if closed else inherited if captured is None else captured

@@ -1,0 +1,132 @@
+"""A program of ours beside the master, which speaks to it by the control interface: started, replaced, and ended last.
+
+Rules: nothing that supervision does depends on one. It is told to end when all watchers have stopped, so that it can
+tell those who wait for that.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event
+from forkserve.supervision.os.kernel import Kernel
+from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.os.spawn import SpawnError, SpawnRefusal, SpawnSpec
+from forkserve.supervision.spawning.command import NOT_INHERITED
+
+__all__ = ["Sidecar"]
+
+BACKOFF, LONGEST_BACKOFF = 0.5, 60.0
+"""Seconds before one that has died young is replaced, doubled each time up to the second."""
+YOUNG = 5.0
+"""Seconds up to which it is young."""
+PATIENCE = 3.0
+"""Seconds from SIGTERM to SIGKILL."""
+
+
+class Sidecar:
+    """Keeps one program running, from `start` to `close`."""
+
+    def __init__(self, name: str, argv: Sequence[str], loop: Loop, emit: Callable[[Event], None]) -> None:
+        self.name = name
+        self.pid: int | None = None
+        self._argv = tuple(argv)
+        self._loop = loop
+        self._emit = emit
+        self._kernel = Kernel()
+        self._delay = 0.0
+        self._began = 0.0
+        self._again_at: float | None = None
+        self._timer: Timer | None = None
+        self._closing = False
+
+    def to_data(self) -> dict[str, Any]:
+        """Return it as plain data: the program outlives an exec of the master."""
+        return {
+            "name": self.name,
+            "argv": list(self._argv),
+            "pid": self.pid,
+            "delay": self._delay,
+            "began": self._began,
+            "again_at": self._again_at,
+            "closing": self._closing,
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], loop: Loop, emit: Callable[[Event], None]) -> Sidecar:
+        """Return a sidecar that looks after the same program."""
+        sidecar = cls(data["name"], data["argv"], loop, emit)
+        sidecar.pid, sidecar._delay, sidecar._began = data["pid"], data["delay"], data["began"]
+        sidecar._closing = data["closing"]
+        if data["again_at"] is not None and not sidecar._closing:
+            sidecar._start_at(data["again_at"])
+        return sidecar
+
+    def start(self) -> None:
+        """Start it; a start that fails is told, and tried again later."""
+        self._timer = self._again_at = None
+        self._began = self._loop.now()
+        env = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        try:
+            spawned = self._kernel.fork(SpawnSpec(argv=self._argv, env=env))
+        except SpawnError as error:
+            self._failed(str(error))
+            self._again()
+            return
+        self.pid = spawned.pid
+        self._loop.watch(spawned.report, selectors.EVENT_READ, lambda _events: self._reported(spawned.report))
+
+    def reaped(self, pid: int) -> None:
+        """Note that a pid has been reaped; if it was this one, another takes its place."""
+        if pid != self.pid:
+            return
+        self.pid = None
+        if self._closing:
+            self._call_off()
+            return
+        self._again()
+        self._emit(AuxiliaryReplaced(auxiliary=self.name, pid=pid, delay=self._delay))
+
+    def close(self) -> None:
+        """Tell it to end, and see to it that it does; `pid` is None when it has been reaped."""
+        if self._closing:
+            return
+        self._closing = True
+        self._call_off()
+        if self.pid is not None:
+            self._kernel.signal(self.pid, signal.SIGTERM)
+            self._timer = self._loop.call_later(PATIENCE, self._kill)
+
+    def _kill(self) -> None:
+        if self.pid is not None:
+            self._kernel.signal(self.pid, signal.SIGKILL)
+
+    def _again(self) -> None:
+        is_young = self._loop.now() - self._began < YOUNG
+        self._delay = min(max(2 * self._delay, BACKOFF), LONGEST_BACKOFF) if is_young else 0.0
+        self._start_at(self._loop.now() + self._delay)
+
+    def _start_at(self, instant: float) -> None:
+        self._again_at = instant
+        self._timer = self._loop.call_at(instant, self.start)
+
+    def _reported(self, report: int) -> None:
+        outcome = self._kernel.outcome(report)
+        if outcome is False:
+            return
+        self._loop.unwatch(report)
+        self._kernel.close(report)
+        if isinstance(outcome, SpawnRefusal):
+            self._failed(outcome.text)
+
+    def _failed(self, reason: str) -> None:
+        self._emit(AuxiliaryFailed(auxiliary=self.name, reason=reason, effect="tried again later"))
+
+    def _call_off(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,90 @@
+"""What comes after what: who waits for whom to be ready, and what happens when that is lost (`after`, `on_dependency`).
+
+Theory of operation. A job that starts a watcher asks, by `awaited_by`, whether all is ready that the watcher comes
+after. After every event of a watcher `settled` compares how it stands with before: those that come after it are looked
+at again when that has changed, and are restarted or stopped, if they want it, when it is no longer ready.
+
+Rules: it submits jobs and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from forkserve.config.model import OnDependency
+from forkserve.supervision.events import DependencyLost, Event
+from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.jobs.advance import Restart, Start, Stop
+from forkserve.supervision.snapshot import Awaited
+from forkserve.supervision.watcher import Watcher
+
+__all__ = ["Dependencies"]
+
+
+@dataclass(slots=True)
+class Dependencies:
+    """`queues` are those of all watchers by name in lower case; `stood` is how each was: serving, and complete."""
+
+    queues: Mapping[str, JobQueue]
+    emit: Callable[[Event], None]
+    stood: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+
+    def after(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that each watcher comes after, in lower case."""
+        return {name: tuple(map(str.lower, queue.watcher.options.after)) for name, queue in self.queues.items()}
+
+    def awaited_by(self, watcher: Watcher) -> Awaited:
+        """Return what a watcher has to wait for; one that is configured no more is not waited for."""
+        names: list[str] = []
+        unmet = ""
+        for name in watcher.options.after:
+            queue = self.queues.get(name.lower())
+            if queue is not None and not _is_complete(queue.watcher):
+                names.append(queue.watcher.name)
+                unmet = unmet or _unmet(queue)
+        return Awaited(tuple(names), unmet)
+
+    def settled(self, watcher: Watcher) -> list[Watcher]:
+        """Note how a watcher stands; returns those that have to be looked at, since that has changed."""
+        name = watcher.name.lower()
+        now, before = (_is_serving(watcher), _is_complete(watcher)), self.stood.get(name, (False, False))
+        self.stood[name] = now
+        if now == before:
+            return []
+        found = [queue for queue in self.queues.values() if name in map(str.lower, queue.watcher.options.after)]
+        if before[0] and not now[0]:
+            for queue in found:
+                self._lose(queue, watcher.name)
+        return [queue.watcher for queue in found]
+
+    def _lose(self, queue: JobQueue, dependency: str) -> None:
+        watcher = queue.watcher
+        wanted = watcher.options.on_dependency
+        if wanted is OnDependency.KEEP or not watcher.up:
+            return
+        self.emit(DependencyLost(watcher=watcher.name, dependency=dependency, action=wanted.value))
+        queue.submit(Restart() if wanted is OnDependency.RESTART else Stop())
+
+
+def _is_serving(watcher: Watcher) -> bool:
+    """Tell whether some process of a watcher is ready, or it has nothing to run, or all has ended that was to."""
+    slots = watcher.slots.values()
+    return watcher.up and (not slots or any(slot.is_ready for slot in slots) or all(slot.finished for slot in slots))
+
+
+def _is_complete(watcher: Watcher) -> bool:
+    """Tell whether all processes of a watcher are ready, or have ended and are not to come again."""
+    slots = watcher.slots.values()
+    return watcher.up and len(slots) == watcher.target and all(slot.is_ready or slot.finished for slot in slots)
+
+
+def _unmet(queue: JobQueue) -> str:
+    """Return why a watcher that is not ready will not be without being asked to, or ""."""
+    watcher = queue.watcher
+    if watcher.up and watcher.slots and watcher.is_hopeless:
+        return f"{watcher.name}, which was given up: {watcher.population.last_failure}"
+    jobs = (*((queue.current,) if queue.current else ()), *queue.waiting)
+    if watcher.up or watcher.awaits_start or any(isinstance(each.job, Start | Restart) for each in jobs):
+        return ""
+    return f"{watcher.name}, which is stopped: start it first"

@@ -1,0 +1,226 @@
+"""The jobs of one watcher: what runs, what runs beside it, what waits, and what happens when two ask at once.
+
+Rules: a stop supersedes what runs and what waits; a start, which may never be done, gives way to a reload or a restart
+that waits behind it; anything else waits for its turn; a change of size runs beside. After every event of the watcher
+each job is asked how it goes on (`jobs.advance`), and its effects are carried out here. Nothing blocks, so the stop of
+one watcher that takes ten minutes holds up nothing but the commands to that watcher.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from dataclasses import dataclass
+
+from forkserve.errors import ControlError
+from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.completion import Completion
+from forkserve.supervision.events import SignalSent
+from forkserve.supervision.generations.canary import limits_of
+from forkserve.supervision.jobs.advance import Job, JobPhase, Kill, Reload, Resize, Restart, Start, Stop, advance
+from forkserve.supervision.jobs.effects import (
+    Approve,
+    CompareGenerations,
+    Confine,
+    Delay,
+    EndProcesses,
+    JobEffect,
+    OpenGeneration,
+    PutBack,
+    Rehearse,
+    Replace,
+    Revive,
+    SendHup,
+    SetTarget,
+    StopFirst,
+    TakeDown,
+    Tell,
+    Unconfine,
+    Up,
+    Withdraw,
+)
+from forkserve.supervision.jobs.snapshot import WatcherSnapshot
+from forkserve.supervision.picture import snapshot_of
+from forkserve.supervision.watcher import Watcher
+
+__all__ = ["JobQueue", "Superseded", "Underway"]
+
+STEPS = 1000
+"""Steps that a job may take at a stretch, far more than any needs."""
+
+
+class Superseded(ControlError):
+    """Another job has taken the place of one."""
+
+
+@dataclass(slots=True)
+class Underway:
+    """A job as it is now, and the promise that was given for it."""
+
+    job: Job
+    completion: Completion
+
+
+class JobQueue:
+    """The jobs of one watcher: one that runs, those beside it, and those that wait."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        self.current: Underway | None = None
+        self.beside: list[Underway] = []
+        self.waiting: deque[Underway] = deque()
+        self._advancing = False
+
+    @property
+    def is_idle(self) -> bool:
+        """True when nothing runs and nothing waits."""
+        return self.current is None and not self.waiting and not self.beside
+
+    def submit(self, job: Job) -> Completion:
+        """Take a job; its completion is done when it is."""
+        underway = Underway(job, Completion())
+        if self.watcher.leaving and not isinstance(job, Stop):
+            self._withdraw(job)
+            underway.completion.fail(ControlError(f"{self.watcher.name} is no longer configured, and is stopping"))
+            return underway.completion
+        if isinstance(job, Resize | Kill):
+            self.beside.append(underway)
+        else:
+            if isinstance(job, Stop):
+                self._supersede(job.name)
+            self.waiting.append(underway)
+        self.advance()
+        return underway.completion
+
+    def _give_way(self) -> bool:
+        """Drop a start that is not done when what waits would replace its processes; it could wait for ever."""
+        current = self.current
+        if (
+            current is None
+            or not isinstance(current.job, Start | Restart)
+            or current.job.phase is not JobPhase.STARTING
+        ):
+            return False
+        follower = next((each.job for each in self.waiting if isinstance(each.job, Reload | Restart)), None)
+        if follower is not None:
+            self.current = None
+            self._drop(current, follower.name)
+        return follower is not None
+
+    def _supersede(self, name: str) -> None:
+        dropped = list(self.waiting)
+        if self.current is not None and not isinstance(self.current.job, Stop):
+            dropped.insert(0, self.current)
+            self.current = None
+        self.waiting.clear()
+        for each in dropped:
+            self._drop(each, name)
+
+    def give_up(self, name: str) -> None:
+        """Drop all jobs, for something that leaves no watcher to do them."""
+        self._supersede(name)
+        beside, self.beside = self.beside, []
+        for each in beside:
+            self._drop(each, name)
+
+    def _drop(self, underway: Underway, name: str) -> None:
+        self._withdraw(underway.job)
+        underway.completion.fail(Superseded(f"{self.watcher.name}: {underway.job.name} was superseded by {name}"))
+
+    def _withdraw(self, job: Job) -> None:
+        if not isinstance(job, Reload):
+            return
+        watcher = self.watcher
+        watcher.templates.withdraw(job.offer)
+        if job.is_trial:  # what comes next is what was before: this one has not been found good
+            watcher.put_back(job.before)
+            watcher.target -= job.extra
+
+    def advance(self) -> None:
+        """Go on with everything that can; called after every event of the watcher, and safe within itself."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            for each in tuple(self.beside):
+                if self._is_over(each):
+                    self.beside.remove(each)
+            while self.current is not None or self.waiting:
+                if self.current is None:
+                    self.current = self.waiting.popleft()
+                current = self.current
+                if not self._is_over(current):
+                    if self._give_way():
+                        continue
+                    return
+                if self.current is current:
+                    self.current = None
+        finally:
+            self._advancing = False
+
+    def _is_over(self, underway: Underway) -> bool:
+        """Go on with one job; one that a bug stops has failed."""
+        with Barrier(self.watcher.emit, f"the {underway.job.name} of {self.watcher.name}"):
+            for _ in range(STEPS):
+                seen = self._snapshot(underway.job)
+                found = advance(underway.job, seen)
+                is_same = found.job == underway.job
+                underway.job = found.job
+                for effect in found.effects:
+                    self._carry_out(effect)
+                if found.failed is not None:
+                    underway.completion.fail(ControlError(found.failed))
+                    return True
+                if found.done is not None:
+                    underway.completion.succeed(found.done)
+                    return True
+                if is_same and self._snapshot(underway.job) == seen:
+                    return False
+            raise RuntimeError(f"{underway.job} comes to no end")
+        underway.completion.fail(ControlError(f"{self.watcher.name}: a bug in forkserve; its log says more"))
+        return True
+
+    def _snapshot(self, job: Job) -> WatcherSnapshot:
+        return snapshot_of(self.watcher, job.offer if isinstance(job, Reload) else 0)
+
+    def _carry_out(self, effect: JobEffect) -> None:  # noqa: C901, PLR0912 - one line for each
+        watcher = self.watcher
+        match effect:
+            case Up():
+                watcher.raise_up()
+            case TakeDown(finish, closing):
+                watcher.take_down(finish=finish, closing=closing)
+            case Delay(seconds):
+                watcher.delay(seconds)
+            case Revive():
+                watcher.revive()
+            case SetTarget(target):
+                watcher.resize(target)
+            case Rehearse(offer):
+                watcher.rehearse(offer)
+            case Withdraw(offer):
+                watcher.templates.withdraw(offer)
+            case OpenGeneration(offer, follow):
+                watcher.open_generation(offer, follow=follow)
+            case Approve(generation, instead_of):
+                watcher.templates.approve(generation or watcher.generation, instead_of)
+            case PutBack(generation):
+                watcher.put_back(generation)
+            case Replace(wid):
+                watcher.replace(wid)
+            case StopFirst(wid):
+                watcher.population.stop_first(watcher.slots[wid])
+            case Confine(slots, before):
+                watcher.templates.confine(slots, before)
+            case CompareGenerations(before, seconds):
+                watcher.canary.begin(before, watcher.generation, seconds, limits_of(watcher.options))
+            case Unconfine():
+                watcher.canary.end()
+                watcher.templates.confine((), 0)
+            case EndProcesses(pids, signum, timeout):
+                watcher.population.end(pids, signum, timeout)
+            case SendHup():
+                count = watcher.signal(signal.SIGHUP)
+                watcher.emit(SignalSent(watcher=watcher.name, signal="SIGHUP", processes=count))
+            case Tell(event):
+                watcher.emit(event)

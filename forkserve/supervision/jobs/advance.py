@@ -1,0 +1,147 @@
+"""How work on a watcher goes on: start, stop, restart, resize; a reload is in `rolling`.
+
+Theory of operation. A job is frozen. `advance(job, snapshot)` looks at the watcher as it is now, and returns the job as
+it goes on, what is to be done (effects, data as well), and whether it is over. `jobqueue` carries the effects out and
+asks again, after every event of the watcher.
+
+Rules: pure. A job names generations and offers by number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from forkserve.supervision.events import (
+    WatcherAwaits,
+    WatcherDelayed,
+    WatcherResized,
+    WatcherStarted,
+    WatcherStopped,
+)
+from forkserve.supervision.jobs.effects import (
+    Approve,
+    Delay,
+    EndProcesses,
+    JobEffect,
+    OpenGeneration,
+    SetTarget,
+    TakeDown,
+    Tell,
+    Up,
+)
+from forkserve.supervision.jobs.job import (
+    Advance,
+    Job,
+    JobPhase,
+    Kill,
+    Reload,
+    Resize,
+    Restart,
+    Start,
+    Stop,
+    running,
+    taking_down,
+)
+from forkserve.supervision.jobs.rolling import roll
+from forkserve.supervision.jobs.snapshot import WatcherSnapshot
+from forkserve.wording import count_of
+
+__all__ = ["Advance", "Job", "JobPhase", "Kill", "Reload", "Resize", "Restart", "Start", "Stop", "advance"]
+
+
+def advance(job: Job, seen: WatcherSnapshot) -> Advance:
+    """Return how a job goes on, given its watcher as it is now."""
+    if isinstance(job, Start):
+        return _start(job, seen)
+    if isinstance(job, Stop):
+        return _stop(job, seen)
+    if isinstance(job, Restart):
+        return _restart(job, seen)
+    if isinstance(job, Resize):
+        return _resize(job, seen)
+    if isinstance(job, Kill):
+        return _kill(job, seen)
+    return roll(job, seen)
+
+
+def _kill(job: Kill, seen: WatcherSnapshot) -> Advance:
+    if job.phase is JobPhase.NEW:
+        return Advance(replace(job, phase=JobPhase.STOPPING), (EndProcesses(job.pids, job.signum, job.timeout),))
+    left = seen.pids.intersection(job.pids)
+    return Advance(job) if left else Advance(job, done=f"{seen.name}: {count_of(len(job.pids))} ended")
+
+
+def _started(job: Job, seen: WatcherSnapshot) -> Advance:
+    """Say of a start that is over how many are ready, as a fact too."""
+    found = running(job, seen)
+    if found.done is None:
+        return found
+    return replace(found, effects=(Approve(), Tell(WatcherStarted(watcher=seen.name, processes=seen.ready))))
+
+
+def _awaiting(job: Start | Restart, seen: WatcherSnapshot) -> Advance:
+    """Return how a job waits until all is ready that its watcher comes after, and then starts it."""
+    if not seen.awaits:
+        afresh: tuple[JobEffect, ...] = (OpenGeneration(0, follow=False),) if isinstance(job, Restart) else ()
+        return Advance(replace(job, phase=JobPhase.STARTING), (*afresh, Up()))
+    if job.phase is JobPhase.AWAITING:
+        return Advance(job)
+    told = WatcherAwaits(watcher=seen.name, awaited=seen.awaits)
+    return Advance(replace(job, phase=JobPhase.AWAITING), (Tell(told),))
+
+
+def _start(job: Start, seen: WatcherSnapshot) -> Advance:
+    if job.phase is JobPhase.STARTING:
+        return _started(job, seen)
+    if seen.unmet and not seen.up:
+        return Advance(job, failed=f"{seen.name} starts after {seen.unmet}")
+    return _awaiting(job, seen) if not seen.up else Advance(replace(job, phase=JobPhase.STARTING), (Up(),))
+
+
+def _delaying(job: Stop | Restart, seen: WatcherSnapshot) -> Advance | None:
+    """Return how a job waits before it takes its watcher down; None when it is time."""
+    if job.phase is JobPhase.NEW and seen.drain_delay > 0 and seen.up and seen.processes:
+        told = WatcherDelayed(watcher=seen.name, seconds=seen.drain_delay)
+        return Advance(replace(job, phase=JobPhase.DELAYING), (Tell(told), Delay(seen.drain_delay)))
+    return Advance(job) if job.phase is JobPhase.DELAYING and seen.delayed else None
+
+
+def _stop(job: Stop, seen: WatcherSnapshot) -> Advance:
+    delayed = _delaying(job, seen)
+    if delayed is not None:
+        return delayed
+    if job.phase is not JobPhase.STOPPING:
+        how = TakeDown(finish=True, closing=job.closing)
+        return Advance(replace(job, phase=JobPhase.STOPPING), taking_down(seen, how))
+    if not seen.is_gone:
+        return Advance(job)
+    return Advance(job, (Tell(WatcherStopped(watcher=seen.name, done=True)),), done=f"{seen.name}: stopped")
+
+
+def _restart(job: Restart, seen: WatcherSnapshot) -> Advance:
+    delayed = _delaying(job, seen)
+    if delayed is not None:
+        return delayed
+    if job.phase in (JobPhase.NEW, JobPhase.DELAYING):
+        return Advance(Restart(JobPhase.STOPPING), taking_down(seen))
+    if job.phase in (JobPhase.STOPPING, JobPhase.AWAITING):
+        return _restart_gone(job, seen) if seen.is_gone else Advance(job)
+    return _started(job, seen)
+
+
+def _restart_gone(job: Restart, seen: WatcherSnapshot) -> Advance:
+    found = _awaiting(job, seen)
+    if job.phase is not JobPhase.STOPPING:
+        return found
+    return replace(found, effects=(Tell(WatcherStopped(watcher=seen.name, done=True)), *found.effects))
+
+
+def _resize(job: Resize, seen: WatcherSnapshot) -> Advance:
+    if job.phase is JobPhase.NEW:
+        if seen.singleton and job.target > 1:
+            return Advance(job, failed=f"{seen.name} is a singleton: it has one process at most")
+        told = WatcherResized(watcher=seen.name, before=seen.target, after=job.target)
+        return Advance(Resize(job.target, JobPhase.STARTING), (Tell(told), SetTarget(job.target)))
+    if not seen.up:
+        return Advance(job, done=f"{seen.name}: {count_of(seen.target)} when it is started")
+    return running(job, seen)

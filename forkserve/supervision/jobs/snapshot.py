@@ -1,0 +1,62 @@
+"""One watcher as its jobs see it.
+
+Rules: pure data, taken at one instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forkserve.supervision.figures import GenerationFigures
+from forkserve.supervision.jobs.pace import ONE_BY_ONE, RollPace
+from forkserve.supervision.jobs.verdict import CanaryVerdict
+from forkserve.supervision.snapshot import SlotSnapshot
+
+__all__ = ["NOTHING_COMPARED", "WatcherSnapshot"]
+
+NOTHING_COMPARED = (GenerationFigures(generation=0, at=0.0), GenerationFigures(generation=0, at=0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherSnapshot:
+    """One watcher as its jobs see it.
+
+    `newest` is the highest generation that ever was. `processes` counts those that run,
+    `pids` are those that live, `ready` counts the slots that serve;
+    `given_up` has the number and reason of each slot that is FATAL. `failures` counts early deaths and failed starts
+    of the generation in force. `side_by_side` tells whether the processes of what is wanted next may run beside the
+    present ones, `send_hup` whether SIGHUP replaces both; `rehearsed` is the verdict of a rehearsal: None while open,
+    "" for yes. `delayed` is true while its stop waits for `drain_delay`, in seconds. `awaits`
+    are the watchers that it comes after and that are not ready, `unmet` says why one of them will not be. `pace` is
+    that of a roll, `spare` how many processes more it may have for a while. `verdict` is that on a canary, None without
+    one, and `compared` what it is about: the figures of the old and of the new generation.
+    """
+
+    name: str
+    up: bool
+    target: int
+    generation: int
+    newest: int
+    is_gone: bool
+    is_settled: bool
+    slots: tuple[SlotSnapshot, ...] = ()
+    ready: int = 0
+    given_up: tuple[tuple[int, str], ...] = ()
+    processes: int = 0
+    pids: frozenset[int] = frozenset()
+    failures: int = 0
+    last_failure: str = ""
+    singleton: bool = False
+    side_by_side: bool = True
+    send_hup: bool = False
+    stop_signal: int = 15
+    grace: float = 30.0
+    drain_delay: float = 0.0
+    delayed: bool = False
+    awaits: tuple[str, ...] = ()
+    unmet: str = ""
+    rehearsed: str | None = None
+    pace: RollPace = ONE_BY_ONE
+    spare: int = 0
+    verdict: CanaryVerdict | None = None
+    compared: tuple[GenerationFigures, GenerationFigures] = NOTHING_COMPARED

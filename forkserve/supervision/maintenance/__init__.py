@@ -1,0 +1,1 @@
+"""Workers that accept nothing for a while."""

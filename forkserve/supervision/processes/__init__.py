@@ -1,0 +1,1 @@
+"""The processes of a watcher, from their start to their end."""

@@ -1,0 +1,407 @@
+"""The processes of one watcher, and the groups that they leave behind: kept, heard, told to stop, and reaped.
+
+Theory of operation. `start` forks and returns; whether the program runs comes through its report, and what it says
+through its notify socket. Both are watched here, and told to the owner, a watcher. An exit is `recorded` as soon as
+waitpid(2) has said it, before anything is done about any exit: from then on nothing is sent to that pid, whatever
+fails afterwards. All deadlines are data of the processes; `next_instant` and `due` serve the watcher's one timer.
+
+Rules: what follows from an event is the owner's to decide. State is plain data; sockets and callbacks are made of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import selectors
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+from forkserve.config.handover import ZYGOTE_WID
+from forkserve.errors import ForkserveError
+from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
+from forkserve.supervision.events import DeadlineMissed, MainPidChanged, ProcessStarted, StopRequested
+from forkserve.supervision.figures import WatcherFigures
+from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
+from forkserve.supervision.os.reap import Exit
+from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
+from forkserve.supervision.process import Process, Stopping, lateness
+from forkserve.supervision.processes.orphangroups import OrphanedGroups
+from forkserve.supervision.spawning.command import ProcessTemplate
+from forkserve.supervision.spawning.fdstore import FdStore
+from forkserve.supervision.spawning.start import Launch, Legacy, Resources, SpawnServices, execute, start
+from forkserve.unix.counters import PageReading
+from forkserve.unix.notify import PORTION, Message
+from forkserve.unix.scoreboard import Order, Scoreboard
+from forkserve.wording import signal_name
+
+__all__ = ["AT_A_TIME", "ProcessesOwner", "Processes"]
+
+AT_A_TIME = 25
+"""Processes that are told to end at a stretch; then whatever else has happened has its turn."""
+
+ABORT_PATIENCE = 10.0
+"""Seconds that a process has to end by SIGABRT, which may write a core."""
+
+_TURN = 0.05
+"""Seconds without such a signal after which the next is the first of a stretch."""
+
+FLOOD_PAUSE = 0.05
+"""Seconds in which a process that writes messages without end is not listened to."""
+
+
+class ProcessesOwner(Protocol):
+    """Called with what happens to the processes; each call is an event with a barrier around it."""
+
+    def on_started(self, process: Process) -> None:
+        """Called when the program runs."""
+
+    def on_said(self, process: Process, message: Message) -> None:
+        """Called when a process has sent a message of sd_notify(3)."""
+
+    def on_unstarted_end(self, process: Process) -> None:
+        """Called when a process is to end that has no pid yet."""
+
+    def on_changed(self) -> None:
+        """Called when something is to be done soon about one of them."""
+
+
+class Processes:
+    """All that live or were told to end, by number; `groups` are what ended ones have left."""
+
+    def __init__(self, services: SpawnServices, owner: ProcessesOwner) -> None:
+        self.by_number: dict[int, Process] = {}
+        self.groups = OrphanedGroups(services)
+        self.made = 0
+        self._turn = 0.0
+        self._ended_in_turn = 0
+        self.board = Scoreboard()
+        self.store = FdStore()
+        self.figures = WatcherFigures()
+        self._by_pid: dict[int, Process] = {}
+        self._resources: dict[int, Resources] = {}
+        self._services = services
+        self._owner = owner
+
+    def __iter__(self) -> Iterator[Process]:
+        """Iterate over the processes, oldest first; they may be removed meanwhile."""
+        return iter(tuple(self.by_number.values()))
+
+    def __len__(self) -> int:
+        return len(self.by_number)
+
+    @property
+    def workers(self) -> tuple[Process, ...]:
+        """All but the zygotes, oldest first: these are what is counted, measured against limits and signalled."""
+        return tuple(each for each in self if not each.is_zygote)
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The pids that live: children of ours that have not been reaped."""
+        return frozenset(self._by_pid)
+
+    def find(self, pid: int) -> Process | None:
+        """Return the living process of a pid."""
+        return self._by_pid.get(pid)
+
+    def start(self, command: ProcessTemplate, wid: int, generation: int) -> Process:
+        """Request a process; raises ForkserveError or OSError with none left."""
+        process, resources = start(command, wid, self._services, self.legacy(wid, generation))
+        self.keep(process, resources)
+        return process
+
+    def legacy(self, wid: int, generation: int) -> Legacy:
+        """Return what the next process of a slot, or with ZYGOTE_WID the next zygote, finds."""
+        self.made += 1
+        stored = () if wid == ZYGOTE_WID else self.store.handed_out(wid)
+        return Legacy(number=self.made, generation=generation, board=self.board, stored=stored)
+
+    def execute(self, process: Process, launch: Launch) -> None:
+        """Execute a process that a zygote was to fork; when that fails it ends as one that never began."""
+        try:
+            execute(process, self._resources[process.number], launch, self._services)
+        except (ForkserveError, OSError) as error:
+            number = getattr(error, "number", None) or getattr(error, "errno", None) or 0
+            process.refusal = SpawnRefusal(number, SpawnStage.FORK, str(error))
+            self.changed()
+            return
+        self._by_pid[process.pid] = process
+        with Barrier(self._services.emit, f"listening to {process}"):
+            self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
+        self._send_again(process)
+
+    def has_begun(self, process: Process) -> None:
+        """Note that a zygote has forked a process, which runs its program already."""
+        self._by_pid[process.pid] = process
+        self._tell_started(process)
+        self._send_again(process)
+
+    def promoted(self, process: Process) -> bool:
+        """Note that a worker which was told to stop is a zygote now; False when it is to be killed."""
+        if process.state is not ProcessState.DRAINING:
+            return False
+        self._step(process, ProcessTrigger.PROMOTED)
+        process.wid, process.age_at, process.queues, process.warm = ZYGOTE_WID, None, (), False
+        with Barrier(self._services.emit, f"the record of {process} on the scoreboard"):
+            resources = self._resources[process.number]
+            self._resources[process.number] = replace(resources, place=None)
+            process.record = -1
+            if resources.place is not None:
+                resources.place.release()
+        return True
+
+    def _send_again(self, process: Process) -> None:
+        """Send what a process was to be sent before it had a pid."""
+        if process.state is ProcessState.DRAINING:
+            self._send(process, process.stopping.signum, group=process.stopping.group)
+        elif process.state is ProcessState.KILLING:
+            self._send(process, signal.SIGKILL, group=True)
+
+    def changed(self) -> None:
+        """Note that something is to be done about a process that no event will tell of."""
+        self._owner.on_changed()
+
+    def keep(self, process: Process, resources: Resources) -> None:
+        """Take in a process that was started, and listen to it."""
+        self.by_number[process.number] = process
+        self._resources[process.number] = resources
+        if process.is_alive:
+            self._by_pid[process.pid] = process
+        with Barrier(self._services.emit, f"listening to {process}"):  # the report is read at its deadline then
+            if process.report >= 0:
+                self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
+            self._listen(process)
+
+    def _listen(self, process: Process) -> None:
+        if process.notify >= 0 and process.deaf_until is None:
+            self._services.loop.watch(process.notify, selectors.EVENT_READ, partial(self._heard, process))
+
+    def _reported(self, process: Process, _events: int = 0) -> None:
+        with Barrier(self._services.emit, f"the report of {process}"):
+            self.confirm(process)
+
+    def confirm(self, process: Process) -> None:
+        """Read the report of its start, if that is there: it runs, or it was refused and will be reaped.
+
+        The pipe of one that was killed on its way to exec ends as that of a program that runs.
+        """
+        if process.report < 0:
+            return
+        outcome = self._services.kernel.outcome(process.report)
+        if outcome is False:
+            return
+        process.folder = self._services.kernel.folder_of(process.report)
+        self._close_report(process)
+        if isinstance(outcome, SpawnRefusal):
+            process.refusal = process.refusal or outcome
+        elif process.refusal is None:
+            self._tell_started(process)
+
+    def _tell_started(self, process: Process) -> None:
+        if Effect.ANNOUNCE_START in process.on(ProcessTrigger.STARTED, self._services.loop.now()):
+            self._services.emit(ProcessStarted(**process.names(), argv=process.argv))
+            self._owner.on_started(process)
+
+    def _close_report(self, process: Process) -> None:
+        report, process.report = process.report, -1
+        if report >= 0:
+            self._services.loop.unwatch(report)
+            self._services.kernel.close(report)
+
+    def _heard(self, process: Process, _events: int = 0) -> None:
+        with Barrier(self._services.emit, f"a message of {process}"):
+            self.confirm(process)  # exec comes before the first word, whichever we hear of first
+            notify = self._resources[process.number].notify
+            heard = 0
+            for message in () if notify is None else notify.take():
+                heard += 1
+                with Barrier(self._services.emit, f"what {process} says"):
+                    self._owner.on_said(process, message)
+            if heard >= PORTION:
+                self._services.loop.unwatch(process.notify)
+                process.deaf_until = self._services.loop.now() + FLOOD_PAUSE
+
+    def become_ready(self, process: Process) -> bool:
+        """Note that it serves; True when that is news."""
+        return Effect.ANNOUNCE in self._step(process, ProcessTrigger.READY)
+
+    def stop(self, process: Process, stopping: Stopping) -> None:
+        """Ask it to stop; it is killed when it has not in time."""
+        process.stopping = stopping
+        self._end(process, by_kill=False)
+
+    def kill_all(self) -> None:
+        """Kill all processes, and what others have left."""
+        for process in self:
+            self._end(process, by_kill=True)
+        self.groups.kill_all()
+
+    def _end(self, process: Process, *, by_kill: bool) -> None:
+        """Send the signal now, or when many are ended at once a moment later: a signal may take the kernel long."""
+        now = self._services.loop.now()
+        self._turn, self._ended_in_turn = now, 1 + (self._ended_in_turn if now - self._turn < _TURN else 0)
+        if self._ended_in_turn <= AT_A_TIME:
+            self.end_now(process, by_kill=by_kill)
+        elif by_kill or process.state not in (ProcessState.DRAINING, ProcessState.KILLING):
+            process.end_at, process.end_by_kill = now, by_kill or process.end_by_kill
+
+    def end_now(self, process: Process, *, by_kill: bool) -> None:
+        """Send a process its stop signal, or SIGKILL."""
+        process.end_at, process.end_by_kill = None, False
+        self._step(process, ProcessTrigger.KILL if by_kill else ProcessTrigger.STOP)
+        if process.pid == 0:
+            self._owner.on_unstarted_end(process)
+
+    def order(self, process: Process, wanted: Order) -> None:
+        """Write on the scoreboard what is wanted of a process; it looks when it is told to stop, or when it is rung."""
+        held = self._resources.get(process.number)
+        if held is not None and held.place is not None:
+            held.place.order(wanted)
+
+    def finish(self) -> None:
+        """Have all take what waits in their queues before they stop, and close what they have stored."""
+        self.store.close()
+        for process in self:
+            self.order(process, Order.FINISH)
+
+    def takes_part(self, process: Process) -> bool:
+        """Tell whether a process has claimed its record on the scoreboard."""
+        return process.record >= 0 and self.board.takes_part(process.record)
+
+    def hold(self, process: Process, *, wanted: bool) -> None:
+        """Have a process accept nothing for now, or accept again, when the board's bell rings."""
+        process.held = wanted
+        self.order(process, Order.HOLD if wanted else Order.ACCEPT)
+
+    def signal(self, processes: Iterable[Process], signum: int) -> int:
+        """Send a signal to those that live; returns how many got it."""
+        living = [each.pid for each in processes if each.is_alive]
+        for pid in living:
+            self._services.kernel.signal(pid, signum)
+        return len(living)
+
+    def record(self, exit_: Exit) -> Process | None:
+        """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
+        process = self._by_pid.pop(exit_.pid, None)
+        if process is None or self._goes_on(process):
+            return None
+        process.exit = exit_
+        return process
+
+    def claim(self, process: Process, pid: int) -> str:
+        """Note that a process will go on as another, its child (MAINPID=); returns why not, or ""."""
+        if pid == process.pid:
+            process.main_pid = 0
+        elif pid in self._by_pid or not self._services.kernel.is_of(pid, f"NOTIFY_SOCKET={process.notify_address}"):
+            return f"says MAINPID={pid}, which it has not started"
+        else:
+            process.main_pid = pid
+        return ""
+
+    def _goes_on(self, process: Process) -> bool:
+        """Have the process that a reaped one has named take its place, if that lives and has become our child."""
+        pid, process.main_pid = process.main_pid, 0
+        if not pid or process.is_asked_to_end or not self._services.kernel.is_child(pid):
+            return False
+        self._services.emit(MainPidChanged(**process.names(), main_pid=pid))
+        process.group, process.pid = process.pgid, pid
+        self._by_pid[pid] = process
+        return True
+
+    def bury(self, process: Process, stopping: Stopping) -> None:
+        """Forget a process that has been reaped, and begin to end what it has left in its group."""
+        now = self._services.loop.now()
+        killed = process.is_asked_to_end and process.exit is not None and process.exit.signum == signal.SIGKILL
+        self.by_number.pop(process.number, None)
+        process.on(ProcessTrigger.EXITED, now)
+        process.end_at = process.age_at = None
+        self._release(process)
+        if process.pid:
+            self.groups.add(process, stopping, killed=killed)
+
+    def forget(self, process: Process) -> None:
+        """Forget a reaped process although a bug has kept it from being buried; what it left is ended at the end."""
+        self.by_number.pop(process.number, None)
+        self._release(process)
+        if process.pid:
+            self._services.on_group_ended(process.pgid)
+
+    def _release(self, process: Process) -> None:
+        with Barrier(self._services.emit, f"the report of {process}"):
+            self._close_report(process)
+        if process.notify >= 0:
+            self._services.loop.unwatch(process.notify)
+        with Barrier(self._services.emit, f"the counters of {process}"):
+            self.count(process)
+        self.figures.forget(process.number)
+        process.notify = process.record = -1
+        process.deaf_until = None
+        # siblings share the board's memory and bell: the slot must not pay for what one of them does to it
+        with Barrier(self._services.emit, f"the record of {process} on the scoreboard"):
+            self._resources.pop(process.number, Resources()).close()
+
+    def count(self, process: Process) -> PageReading | None:
+        """Take what a process has counted into the totals of its generation; returns the reading, if there is one."""
+        if process.record < 0:
+            return None
+        reading = self.board.page(process.record)
+        now = self._services.loop.now()
+        self.figures.take(process.number, process.generation, reading, begun=process.started_at, now=now)
+        return reading
+
+    @property
+    def next_instant(self) -> float | None:
+        """The first instant at which something is to be done about any of them."""
+        return earliest((*(each.next_instant for each in self.by_number.values()), self.groups.next_instant))
+
+    def miss(self, process: Process, deadline: Deadline) -> None:
+        """Kill a process that has not done in time what it should."""
+        if deadline.kind is DeadlineKind.EXEC:
+            self.confirm(process)
+            if process.state is not ProcessState.REQUESTED:
+                return
+            text = f"cannot {SpawnStage.EXECUTE.value} {process.argv[0]!r}: not done within {deadline.timeout:g} s"
+            process.refusal = process.refusal or SpawnRefusal(errno.ETIMEDOUT, SpawnStage.EXECUTE, text)
+        if Effect.TELL_LATE in self._step(process, ProcessTrigger.DEADLINE):
+            why = f": {process.probe_reason}" if process.probe_reason and deadline.kind is DeadlineKind.READY else ""
+            self._services.emit(DeadlineMissed(**process.names(), what=f"{lateness(deadline)}{why}"))
+
+    def miss_watchdog(self, process: Process) -> None:
+        """End a process that sends no WATCHDOG=1 any more, or says that it is stuck, by SIGABRT, as systemd does."""
+        process.watchdog_at = None
+        if process.is_ready:
+            what = f"sent no WATCHDOG=1 for {process.watchdog:g} s (watchdog), or has said that it is stuck"
+            self._services.emit(DeadlineMissed(**process.names(), what=what))
+            self.stop(process, Stopping(signal.SIGABRT, group=False, timeout=ABORT_PATIENCE))
+
+    def hear_again(self, process: Process) -> None:
+        """Listen again to a process that has written messages without end."""
+        process.deaf_until = None
+        self._listen(process)
+
+    def close(self) -> None:
+        """Give up what is held for all, when nothing of it runs any more."""
+        self.board.close()
+        self.store.close()
+
+    def _step(self, process: Process, event: ProcessTrigger) -> tuple[Effect, ...]:
+        effects = process.on(event, self._services.loop.now())
+        if Effect.SEND_STOP in effects:
+            how = process.stopping
+            self._services.emit(StopRequested(**process.names(), signal=signal_name(how.signum)))
+            self._send(process, how.signum, group=how.group)
+            # a process that was stopped by SIGSTOP or a terminal would never hear of it
+            self._send(process, signal.SIGCONT, group=how.group)
+        if Effect.SEND_KILL in effects:
+            self._send(process, signal.SIGKILL, group=True)
+        return effects
+
+    def _send(self, process: Process, signum: int, *, group: bool) -> None:
+        """Send a signal; a process that has not come to its own group yet gets it alone."""
+        if not process.is_alive:
+            return
+        reached = group and self._services.kernel.signal_group(process.pgid, signum)
+        if not reached or process.pid != process.pgid:
+            self._services.kernel.signal(process.pid, signum)

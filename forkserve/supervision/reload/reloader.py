@@ -1,0 +1,401 @@
+"""Takes over a new configuration as one transaction: plan, prepare, apply, then done or taken back.
+
+Theory of operation. `request` has a helper read the configuration, so that the loop goes on whatever that waits for.
+What can be refused is refused then, with nothing changed. Then sockets get their new names and each watcher its job.
+`look` is called whenever something has happened, and moves the change on: when a watcher fails, everything that was
+changed goes back, sockets included, and the next change waits for that; when all are through, new sockets are shown to
+clients, the old queues are run empty (`retirement`), and what is
+configured no more is stopped. One change at a time; what is asked for meanwhile becomes one more.
+
+HUP also replaces processes whose options have not changed, since their code may have. A watcher of these that fails
+keeps what it has, and takes nothing back; neither does one that did not serve before. A watcher that is only added and
+fails is tried on by its own rules, and stops nothing else, unless it is given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+
+from forkserve.config.editing import EditedSource
+from forkserve.config.load import ConfigSource
+from forkserve.errors import ConfigErrors, ControlError, ForkserveError
+from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.completion import Completion
+from forkserve.supervision.events import ConfigRead, ConfigRefused, ReloadTakenBack, RestartNeeded, SocketBound, Warned
+from forkserve.supervision.jobqueue.queue import Superseded
+from forkserve.supervision.jobs.advance import Start
+from forkserve.supervision.os.aside import Aside, AsideError, run_aside
+from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.process import Process
+from forkserve.supervision.reload.change import (
+    ChangePhase,
+    ChangeProgress,
+    ConfigChange,
+    Undo,
+    change_watcher,
+    differences,
+    insist,
+    plan_change,
+    put_back,
+    summary,
+    target_given,
+    target_left,
+)
+from forkserve.supervision.reload.plan import Plan
+from forkserve.supervision.reload.preparation import Preparation, prepare_config
+from forkserve.supervision.reload.requests import ChangeRequest, ChangeRequests
+from forkserve.supervision.reload.rereading import Rereading, queues_awaited, queues_wanted
+from forkserve.supervision.reload.retirement import Retirement
+from forkserve.supervision.spawning.command import ProcessTemplate, mixed_readers
+from forkserve.supervision.supervisor import Supervisor
+
+__all__ = ["ConfigChange", "ChangePhase", "Reloader"]
+
+READING_TIMEOUT = 10.0
+"""Seconds in which a configuration must have been read and its names looked up."""
+
+_TICK = 0.02
+"""Seconds between two looks at a queue that runs empty; no event tells of that."""
+
+
+class Reloader:
+    """The change of the configuration that is under way, if there is one."""
+
+    def __init__(
+        self, supervisor: Supervisor, source: ConfigSource, loop: Loop, *, timeout: float = READING_TIMEOUT
+    ) -> None:
+        self.progress = ChangeProgress()
+        self.waiting = ChangeRequests()
+        self.retirement = Retirement(supervisor.pool, supervisor.processes, supervisor.emit, awaited=self._awaited)
+        self._rereading = Rereading(supervisor, self.retirement)
+        self._supervisor = supervisor
+        self.source = source
+        self._loop = loop
+        self._timeout = timeout
+        self._aside: Aside[Preparation] | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def phase(self) -> ChangePhase:
+        """How far the change is."""
+        return self.progress.phase
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a change is under way, or asked for."""
+        return self.progress.phase is not ChangePhase.IDLE or bool(self.waiting)
+
+    def request(self, *, processes: bool = True) -> Completion:
+        """Read the configuration again and change what differs; with `processes`, replace the unchanged ones as well.
+
+        The completion fails when the configuration is refused, or when the change was taken back.
+        """
+        return self.ask(ChangeRequest(processes=processes))
+
+    def ask(self, wanted: ChangeRequest) -> Completion:
+        """Make a change when those before it are over; the completion fails as that of `request` does."""
+        if self.is_busy:
+            return self.waiting.add(wanted)
+        completion = wanted.ask()
+        self._begin(wanted)
+        return completion
+
+    def reaped(self, pid: int) -> None:
+        """Note that a pid has been reaped; it may be the helper's."""
+        if self._aside is not None:
+            self._aside.reaped(pid)
+
+    def cancel(self) -> None:
+        """Leave everything where it is, as the master stops: whatever was asked for fails."""
+        self.stop_reading()
+        ended, self.progress = self.progress, ChangeProgress()
+        for completion in (*ended.asked.completions, *self.waiting.clear()):
+            completion.fail(ControlError("forkserve is stopping"))
+
+    def hold(self, process: Process) -> bool:
+        """Tell whether a process that has been replaced must go on reading for a while; see `Retirement`."""
+        return self.progress.phase is not ChangePhase.IDLE and self.retirement.hold(process)
+
+    def look(self) -> None:
+        """Move the change on, if it is time; called after every event."""
+        with self._barrier():
+            self._look()
+
+    @contextlib.contextmanager
+    def _barrier(self) -> Iterator[None]:
+        """Have a bug end the change as it stands, and not all changes to come."""
+        is_through = False
+        with Barrier(self._supervisor.emit, "the change of the configuration"):
+            yield
+            is_through = True
+        if not is_through and self.progress.phase is not ChangePhase.IDLE:
+            self._end(ForkserveError("a bug in forkserve; its log says more"))
+
+    def _look(self) -> None:
+        if self.progress.phase is ChangePhase.APPLYING:
+            self._judge()
+        if self.progress.phase is ChangePhase.DRAINING and self.retirement.is_drained(self._loop.now()):
+            self._remove_the_rest()
+        if self.progress.phase is ChangePhase.TAKING_BACK and self._is_through and not self.progress.insisted:
+            self._insist()
+        if self.progress.phase in (ChangePhase.REMOVING, ChangePhase.TAKING_BACK) and self._is_through:
+            self._finish()
+        self._let_go()
+        again = self._rereading.read_on(self._loop.now())
+        self.retirement.close_unread(self._rereading.needed)
+        if self.progress.phase is ChangePhase.IDLE:
+            self.retirement.let_unwanted_go(queues_wanted(self._supervisor))
+        if self.progress.phase is ChangePhase.DRAINING or self.retirement.held:
+            self._come_back(_TICK)
+        elif again is not None:
+            self._come_back(again)
+
+    @property
+    def _is_through(self) -> bool:
+        underway = (*self.progress.tickets.items(), *self.progress.leftovers.items())
+        return all(each.done or self._goes_on_alone(name) for name, each in underway)
+
+    def _awaited(self) -> frozenset[int]:
+        change = self.progress.change
+        return frozenset() if change is None else queues_awaited(self._supervisor, change.leaving)
+
+    # Reading.
+
+    def _begin(self, asked: ChangeRequest) -> None:
+        self.progress = ChangeProgress(ChangePhase.READING, asked)
+        self.read()
+
+    def read(self) -> None:
+        """Have a helper read the configuration of the change that is under way, at first or once more."""
+        asked = self.progress.asked
+        source = self.source if asked.edit is None else EditedSource(self._supervisor.in_force, asked.edit)
+        try:
+            self._aside = run_aside(
+                self._loop,
+                lambda: prepare_config(source),
+                self.take,
+                title="forkserve: reading the configuration",
+                timeout=self._timeout,
+            )
+        except OSError as error:
+            self._refuse(ForkserveError(f"no process can be started to read the configuration: {error.strerror}"))
+
+    def stop_reading(self) -> None:
+        """Give up the helper that reads, if one does; `go_on` has another read."""
+        if self._aside is not None:
+            self._aside.cancel()
+            self._aside = None
+
+    def go_on(self) -> None:
+        """Go on with what is under way, after it was read as data, or after `stop_reading`."""
+        if self.phase is ChangePhase.READING and self._aside is None:
+            self.read()
+        self.look()
+
+    def take(self, outcome: Preparation | Exception) -> None:
+        """Take over what the helper has read, or refuse it."""
+        self._aside = None
+        with self._barrier():
+            self._taken(outcome)
+
+    def _taken(self, outcome: Preparation | Exception) -> None:
+        if isinstance(outcome, AsideError):
+            outcome = ForkserveError(f"reading the configuration {outcome}")
+        if isinstance(outcome, Exception):
+            self._refuse(outcome)
+            return
+        try:
+            change, wanted, commands = plan_change(self._supervisor, outcome, self.progress.asked.may_replace)
+        except ForkserveError as error:
+            self._refuse(error)
+            return
+        self._apply(change, wanted, commands)
+
+    def _refuse(self, error: Exception) -> None:
+        refused = error if isinstance(error, ForkserveError) else ForkserveError(f"{type(error).__name__}: {error}")
+        if self.progress.asked.edit is None:
+            self._supervisor.emit(ConfigRefused(reason=_in_one_line(refused)))
+        self._end(refused)
+
+    # Applying.
+
+    def _apply(self, change: ConfigChange, wanted: Plan, commands: Mapping[str, ProcessTemplate]) -> None:
+        supervisor = self._supervisor
+        progress = self.progress
+        progress.phase, progress.change, progress.commands = ChangePhase.APPLYING, change, commands
+        self.retirement.remember(watcher.command for watcher in supervisor.watchers)
+        supervisor.pool.commit(change.sockets)
+        supervisor.config = change.new
+        logging.getLogger("forkserve").setLevel(change.new.master.loglevel.upper())
+        self._tell(change, wanted)
+        tickets: dict[str, Completion] = {}
+        for name in wanted.removed:
+            if name not in change.leaving:
+                tickets[name] = supervisor.remove(name)
+        for each in sorted(wanted.kept, key=lambda each: -each.options.priority):
+            name = each.options.name
+            found = change_watcher(
+                supervisor.queue(name), each, commands[name.lower()], processes=self.progress.asked.processes
+            )
+            if found is not None:
+                tickets[name] = found
+        for options in sorted(wanted.added, key=lambda each: -each.priority):
+            queue = supervisor.add(commands[options.name.lower()])
+            if options.autostart and self.progress.asked.starts:
+                tickets[options.name] = queue.submit(Start())
+        supervisor.arrange([options.name for options in change.new.watchers])
+        self.progress.tickets = tickets
+        self.look()
+
+    def _tell(self, change: ConfigChange, wanted: Plan) -> None:
+        supervisor = self._supervisor
+        supervisor.emit(ConfigRead(changes=summary(wanted, change), by_control=self.progress.asked.edit is not None))
+        for event in differences(wanted):
+            supervisor.emit(event)
+        for warning in (*change.new.warnings, *mixed_readers(self.progress.commands.values(), change.new.sockets)):
+            supervisor.emit(Warned(message=warning))
+        for name in wanted.restart:
+            supervisor.emit(RestartNeeded(option=name))
+        for number in change.sockets.opened:
+            listener = supervisor.pool.listener(number)
+            supervisor.emit(SocketBound(socket=listener.name, address=listener.address))
+        self.retirement.begin()
+
+    def _judge(self) -> None:
+        """Decide whether the change has failed, is through, or needs more time."""
+        change = self.progress.change
+        assert change is not None
+        failed = {name: each for name, each in self.progress.tickets.items() if each.error is not None}
+        for name, each in tuple(failed.items()):
+            if self._was_stopped(name) or (name in change.added and isinstance(each.error, Superseded)):
+                del failed[name]
+        vetoes = {name: each for name, each in failed.items() if change.has_veto(name)}
+        if vetoes:
+            self.progress.why = "\n".join(str(each.error) for each in vetoes.values())
+            self._take_back(change, frozenset(failed))
+        elif self._is_through:
+            self.progress.why = "\n".join(str(each.error) for each in failed.values())
+            self.progress.phase = ChangePhase.DRAINING
+            for name in failed:
+                self._go_on_with(change, name)
+            self._supervisor.pool.show()
+            self.retirement.seal(self._loop.now())
+
+    def _go_on_with(self, change: ConfigChange, name: str) -> None:
+        """Have a watcher that has failed without a veto run its new command, by its own rules."""
+        before, command = change.before(name), self.progress.commands[name.lower()]
+        if before is not None and before.replaced:
+            queue = self._supervisor.queue(name)
+            insist(queue, command, target_left(queue.watcher, before, target_given(before, command), back=False))
+
+    def _was_stopped(self, name: str) -> bool:
+        """Tell whether somebody has stopped a watcher meanwhile, which is no failure; it gets the new options."""
+        watcher = self._supervisor.queue(name).watcher
+        if watcher.up:
+            return False
+        command = self.progress.commands.get(name.lower())
+        if command is not None:  # else it is on its way out
+            watcher.adopt(command)
+        return True
+
+    def _goes_on_alone(self, name: str) -> bool:
+        """Tell whether a watcher that did not serve is tried again and again: its rules end that, and nothing waits."""
+        assert self.progress.change is not None
+        stood = self.progress.change.stand(name)
+        watchers = {each.name.lower(): each for each in self._supervisor.watchers}
+        watcher = watchers.get(name.lower())
+        return watcher is not None and not stood.served and watcher.population.failures > stood.failures
+
+    def _remove_the_rest(self) -> None:
+        assert self.progress.change is not None
+        self.progress.phase = ChangePhase.REMOVING
+        removed = {name: self._supervisor.remove(name) for name in self.progress.change.leaving}
+        self.progress.tickets = {name: each for name, each in self.progress.tickets.items() if each.done} | removed
+
+    # Taking back.
+
+    def _take_back(self, change: ConfigChange, failed: frozenset[str]) -> None:
+        supervisor = self._supervisor
+        self.progress.phase = ChangePhase.TAKING_BACK
+        self.progress.insisted = False
+        self.retirement.remember(self.progress.commands.values())
+        supervisor.pool.take_back(change.sockets)
+        supervisor.config = change.old
+        logging.getLogger("forkserve").setLevel(change.old.master.loglevel.upper())
+        # what goes on still of the change is waited for as well: the next change finds nothing of it
+        self.progress.leftovers, self.progress.tickets = self.progress.tickets, {}
+        for name in change.added:
+            self.progress.tickets[name] = supervisor.remove(name)
+        for undo in change.undo:
+            found = put_back(supervisor, undo, self._given(undo), has_failed=undo.name in failed)
+            if found is not None:
+                self.progress.tickets[undo.name] = found
+        supervisor.arrange([options.name for options in change.old.watchers])
+        self.retirement.seal(self._loop.now())
+
+    def _given(self, undo: Undo) -> int:
+        """Return how many processes the change has given a watcher; one that it removes has as many as before."""
+        command = self.progress.commands.get(undo.name.lower())
+        return undo.target if command is None else target_given(undo, command)
+
+    def _insist(self) -> None:
+        """Stop and start those whose processes could not be replaced by those of before."""
+        assert self.progress.change is not None
+        self.progress.insisted = True
+        for undo in self.progress.change.undo:
+            ticket = self.progress.tickets.get(undo.name)
+            if undo.removed or ticket is None or ticket.error is None:
+                continue
+            self.progress.why = f"{self.progress.why}\n{ticket.error}"
+            queue = self._supervisor.queue(undo.name)
+            stopped = insist(queue, undo.command, target_left(queue.watcher, undo, self._given(undo), back=True))
+            if stopped is not None:
+                self.progress.tickets[undo.name] = stopped
+
+    # The end.
+
+    def _finish(self) -> None:
+        change, why = self.progress.change, self.progress.why
+        assert change is not None
+        if self.progress.phase is ChangePhase.TAKING_BACK:
+            back = tuple(each.name for each in change.undo)
+            event = ReloadTakenBack(watchers=back, reason=why.replace("\n", "; "))
+            self._supervisor.emit(event)
+            self._end(ForkserveError(f"{why}\nthe configuration of before is in force"))
+        else:
+            self._end(ForkserveError(why) if why else None)
+
+    def _end(self, error: ForkserveError | None) -> None:
+        ended, self.progress = self.progress, ChangeProgress()
+        self._supervisor.pool.show()
+        following = self.waiting.take()
+        if following is not None:
+            self._begin(following)
+        for completion in ended.asked.completions:
+            if error is None:
+                completion.succeed(ended.asked.done)
+            else:
+                completion.fail(error)
+
+    def _let_go(self) -> None:
+        undecided = self.progress.phase in (ChangePhase.READING, ChangePhase.APPLYING, ChangePhase.TAKING_BACK)
+        for pid in self.retirement.to_let_go(self._loop.now(), undecided=undecided):
+            for watcher in self._supervisor.watchers:
+                watcher.let_go(pid)
+
+    def _come_back(self, delay: float) -> None:
+        if self._timer is not None and self._timer.deadline > self._loop.now() + delay:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.look()
+
+
+def _in_one_line(error: ForkserveError) -> str:
+    return "; ".join(str(each) for each in error.errors) if isinstance(error, ConfigErrors) else str(error)

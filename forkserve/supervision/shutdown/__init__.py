@@ -1,0 +1,1 @@
+"""The ordered stop of everything."""

@@ -1,0 +1,1 @@
+"""What the options of a watcher come to, and how one process is started."""

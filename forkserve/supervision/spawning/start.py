@@ -1,0 +1,223 @@
+"""Starts the process of one slot: words, outputs, fork, guard. What it is made of comes from SpawnServices.
+
+Rules: what fails is raised, and nothing is left behind. What to do about it is the watcher's to decide. Nothing here
+waits: whether the program runs is reported later (`os.spawn`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from forkserve.config.handover import ZYGOTE_WID, Identity
+from forkserve.config.model import WatcherOptions
+from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.events import Event
+from forkserve.supervision.os.kernel import Kernel
+from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, SpawnStage
+from forkserve.supervision.process import EXEC_PATIENCE, Process, Stopping
+from forkserve.supervision.spawning.command import FdFor, Handover, Outputs, ProcessTemplate
+from forkserve.supervision.spawning.fdstore import StoredFd
+from forkserve.unix.home import enter
+from forkserve.unix.notify import NotifySocket
+from forkserve.unix.scoreboard import RecordHandle, Scoreboard
+
+__all__ = [
+    "Launch",
+    "Legacy",
+    "Resources",
+    "SpawnServices",
+    "call_off",
+    "execute",
+    "has_begun",
+    "prepare_worker",
+    "prepare_zygote",
+    "start",
+]
+
+
+def _nothing_to_tell(_pgid: int, _signum: int = 0, _grace: float = 0.0) -> None:
+    """Stand in for a guard that is not there."""
+
+
+def _nobody_listens(_event: Event) -> None:
+    """Drop an event, where nobody subscribes."""
+
+
+@dataclass(slots=True)
+class SpawnServices:
+    """What watchers stand on; the composition root makes it, and a test may make a smaller one."""
+
+    loop: Loop
+    fd_for: FdFor
+    emit: Callable[[Event], None] = _nobody_listens
+    """Hands out an event."""
+    outputs: Callable[[WatcherOptions, Identity], Outputs] = lambda _options, _identity: Outputs()
+    """Opens where a process's output goes; the descriptors are the caller's to keep or to close."""
+    on_spawned: Callable[[Outputs, Identity, int], None] = lambda _outputs, _identity, _pid: None
+    """Called with the pid that writes to these outputs, or 0 when there is none."""
+    on_group_started: Callable[[int, int, float], None] = _nothing_to_tell
+    """Called with a process group that has begun, its stop signal and its grace in seconds."""
+    on_group_ended: Callable[[int], None] = _nothing_to_tell
+    """Called with a process group of which nothing is left."""
+    reports: Callable[[ProcessTemplate], NotifySocket | None] = lambda _command: None
+    """Opens where a process of a command reports to; raises OSError."""
+    restore_notify: Callable[[int, str], NotifySocket] = NotifySocket.restore
+    """Returns the notify socket of a descriptor and its address."""
+    is_known: Callable[[int], bool] = lambda _pid: False
+    """Tells whether a pid is that of a process or a companion that we have started already."""
+    hold: Callable[[Process], bool] = lambda _process: False
+    """Tells whether a process whose place another has taken must go on, since nobody else reads a queue yet."""
+    seal: Callable[[str, tuple[int, ...]], None] = lambda _watcher, _queues: None
+    """Lets nothing new into the queues of a watcher that stops for good, those that another reads excepted."""
+    kernel: Kernel = field(default_factory=Kernel)
+    random: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the master holds for one process: its record on the scoreboard, and the socket of its messages."""
+
+    place: RecordHandle | None = None
+    notify: NotifySocket | None = None
+
+    def close(self) -> None:
+        """Give both back; safe to call for what was never used."""
+        try:
+            if self.notify is not None:
+                self.notify.close()
+        finally:
+            if self.place is not None:
+                self.place.release()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legacy:
+    """What a new process finds: its number, its generation, the board, and what its predecessors have stored."""
+
+    number: int
+    generation: int
+    board: Scoreboard
+    stored: tuple[StoredFd, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that a start needs beside its process: where the output goes, and what is executed or forked."""
+
+    identity: Identity
+    outputs: Outputs
+    spec: SpawnSpec
+    stopping: Stopping
+
+
+def start(command: ProcessTemplate, wid: int, services: SpawnServices, legacy: Legacy) -> tuple[Process, Resources]:
+    """Request the process of a slot; raises ForkserveError or OSError with no process left."""
+    process, resources, launch = prepare_worker(command, wid, services, legacy)
+    execute(process, resources, launch, services)
+    return process, resources
+
+
+def prepare_worker(
+    command: ProcessTemplate, wid: int, services: SpawnServices, legacy: Legacy
+) -> tuple[Process, Resources, Launch]:
+    """Make ready what the process of a slot needs; raises ForkserveError or OSError, with nothing left of it.
+
+    It gets a record of the watcher's board if it shares sockets. What comes next is `execute`, or `has_begun` when a
+    zygote has forked it, or `call_off`.
+    """
+
+    def record() -> RecordHandle | None:
+        return legacy.board.take(legacy.generation) if command.sockets else None
+
+    return _prepare(command, wid, services, legacy, record=record, make=partial(command.spec, wid, services.fd_for))
+
+
+def prepare_zygote(
+    command: ProcessTemplate, services: SpawnServices, legacy: Legacy, channel: int
+) -> tuple[Process, Resources, Launch]:
+    """Make ready what a zygote needs that is asked on `channel`; raises ForkserveError or OSError, as above.
+
+    It is for `execute` at once: its spec names descriptors that are the caller's to close.
+    """
+    make = partial(command.zygote_spec, channel)
+    process, resources, launch = _prepare(command, ZYGOTE_WID, services, legacy, record=lambda: None, make=make)
+    return replace(process, queues=()), resources, launch
+
+
+def _prepare(
+    command: ProcessTemplate,
+    wid: int,
+    services: SpawnServices,
+    legacy: Legacy,
+    *,
+    record: Callable[[], RecordHandle | None],
+    make: Callable[[Outputs, Handover], SpawnSpec],
+) -> tuple[Process, Resources, Launch]:
+    options = command.options
+    identity = Identity(options.name, wid)
+    outputs = services.outputs(options, identity)
+    place = notify = None
+    try:
+        notify = _open_notify(command, identity, services)
+        place = record()
+        spec = make(outputs, Handover(place, None if notify is None else notify.address, legacy.stored))
+    except BaseException:
+        services.on_spawned(outputs, identity, 0)
+        Resources(place, notify).close()
+        raise
+    process = Process(
+        number=legacy.number,
+        watcher=options.name,
+        wid=wid,
+        generation=legacy.generation,
+        pid=0,
+        started_at=services.loop.now(),
+        argv=spec.argv,
+        notify=-1 if notify is None else notify.fileno(),
+        notify_address="" if notify is None else notify.address,
+        queues=command.queues,
+        record=-1 if place is None else place.index,
+    )
+    return process, Resources(place, notify), Launch(identity, outputs, spec, Stopping.of(options))
+
+
+def execute(process: Process, resources: Resources, launch: Launch, services: SpawnServices) -> None:
+    """Begin to execute the program of a process; raises ForkserveError or OSError, with nothing left of it."""
+    try:
+        enter(os.environ)
+        spawned = services.kernel.fork(launch.spec)
+    except BaseException:
+        call_off(launch, services)
+        resources.close()
+        raise
+    process.report = spawned.report
+    process.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, services.loop.now())
+    has_begun(process, spawned.pid, launch, services)
+
+
+def has_begun(process: Process, pid: int, launch: Launch, services: SpawnServices) -> None:
+    """Note that there is a process; nothing may hide it any more."""
+    process.pid, process.started_at = pid, services.loop.now()
+    with Barrier(services.emit, f"the outputs of {launch.identity}"):
+        services.on_spawned(launch.outputs, launch.identity, pid)
+    with Barrier(services.emit, f"the guard of {launch.identity}"):
+        services.on_group_started(pid, launch.stopping.signum, launch.stopping.timeout)
+
+
+def call_off(launch: Launch, services: SpawnServices) -> None:
+    """Give back the outputs of a process that will not be started."""
+    services.on_spawned(launch.outputs, launch.identity, 0)
+
+
+def _open_notify(command: ProcessTemplate, identity: Identity, services: SpawnServices) -> NotifySocket | None:
+    try:
+        return services.reports(command)
+    except OSError as error:
+        text = f"cannot make a notify socket for {identity}: {error.strerror}"
+        raise SpawnError(error.errno or 0, SpawnStage.DESCRIPTORS, text) from None

@@ -1,0 +1,1 @@
+"""Supervision as plain data, and back, for the master that comes next."""

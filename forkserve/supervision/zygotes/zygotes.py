@@ -1,0 +1,392 @@
+"""The zygotes of one watcher: each imports the application of its generation once, and forks workers when asked.
+
+Theory of operation. A zygote is a process as any other, without a slot: it is executed, says READY=1 when it has
+imported, and is stopped and reaped like the rest. The first process of a generation that is requested starts it. A
+request waits until the zygote is ready, then it is sent; one is under way at a time. The worker answers itself, with
+its pid, and from then on it is a process like one that we have spawned.
+
+A zygote that ends before it was ever ready takes all that wait for it along: to a slot it is as if its own process had
+ended so, and a reload goes back. One that ends later is started again, and what waits for it waits for the next. When
+that fails several times, workers are executed, and import by themselves.
+
+Rules: state is plain data (`ZygoteState`); sockets and what a launch needs are made of it, or given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import selectors
+import signal
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from functools import partial
+
+from forkserve.config.handover import ZYGOTE_WID
+from forkserve.errors import ForkserveError
+from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
+from forkserve.supervision.events import DeadlineMissed, ZygoteGivenUp, ZygoteReforked
+from forkserve.supervision.lifecycle import ProcessState
+from forkserve.supervision.os.forkchannel import ForkAnswer, ForkChannel
+from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
+from forkserve.supervision.process import EXEC_PATIENCE, Process, Stopping
+from forkserve.supervision.processes.processes import Processes
+from forkserve.supervision.spawning.command import ProcessTemplate
+from forkserve.supervision.spawning.start import (
+    Launch,
+    SpawnServices,
+    call_off,
+    execute,
+    has_begun,
+    prepare_worker,
+    prepare_zygote,
+)
+from forkserve.supervision.zygotes.promotions import Promotions
+from forkserve.supervision.zygotes.state import ZygoteState
+
+__all__ = ["Zygotes"]
+
+YOUNG = 5.0
+"""Seconds of being ready before which the loss of a zygote counts as a failure like the one before."""
+
+_NOT_READY = "got no process: its zygote was not ready in time (ready_timeout)"
+
+MOST_FAILURES = 3
+"""Losses in a row after which a generation goes on without a zygote."""
+
+
+class Zygotes:
+    """The zygotes of one watcher; `command_of` returns the command of a generation, None for one that is gone."""
+
+    def __init__(
+        self, services: SpawnServices, processes: Processes, command_of: Callable[[int], ProcessTemplate | None]
+    ) -> None:
+        self.states: list[ZygoteState] = []
+        self._services = services
+        self._processes = processes
+        self._command_of = command_of
+        self._channels: dict[int, ForkChannel] = {}
+        self._launches: dict[int, Launch] = {}
+        self._reaped: Collection[int] = ()
+        self.promotions = Promotions(services, self._promoted)
+
+    # What the watcher wants.
+
+    def start(self, command: ProcessTemplate, wid: int, generation: int) -> Process:
+        """Request a worker of the zygote of its generation; raises ForkserveError or OSError with none left."""
+        state = self._of_generation(generation)
+        if state is None:
+            state = ZygoteState(generation=generation)
+            self._begin(state, command)
+            self.states.append(state)
+        if state.given_up or not state.process:
+            return self._processes.start(command, wid, generation)
+        legacy = self._processes.legacy(wid, generation)
+        process, resources, launch = prepare_worker(command, wid, self._services, legacy)
+        process.forked_by = state.process
+        if command.reforks:
+            launch = self.promotions.offer(process, command, launch)
+        self._launches[process.number] = launch
+        self._processes.keep(process, resources)
+        state.waiting.append(process.number)
+        self._ask(state)
+        return process
+
+    def call_off(self, process: Process) -> None:
+        """Give up a worker that is not needed any more, unless its zygote is forking it just now."""
+        for state in self.states:
+            if process.number in state.waiting and process.number != state.asked:
+                state.waiting.remove(process.number)
+                self._refuse(process, "called off before it was forked")
+
+    def retire(self, needed: Collection[int]) -> None:
+        """End the zygotes of all generations but these."""
+        for state in self.states:
+            if state.generation not in needed and not state.retired:
+                self._retire(state)
+        self.states = [each for each in self.states if not each.retired or each.process]
+
+    def _retire(self, state: ZygoteState) -> None:
+        state.retired, state.retry, state.deadline, state.asked = True, None, None, 0
+        for process in self._take_waiting(state):
+            self._refuse(process, "called off before it was forked")
+        channel = self._channels.get(state.channel)
+        if channel is not None:
+            channel.end()
+        zygote, command = self._processes.by_number.get(state.process), self._command_of(state.generation)
+        if zygote is not None and command is not None and not zygote.is_asked_to_end:
+            self._processes.stop(zygote, Stopping.of(command.options))
+
+    def in_force(self, generation: int) -> ZygoteState | None:
+        """Return the state of the zygote of a generation while that can be asked."""
+        state = self._of_generation(generation)
+        zygote = None if state is None else self._processes.by_number.get(state.process)
+        return state if zygote is not None and zygote.is_ready else None
+
+    def promote(self, process: Process) -> None:
+        """Have a worker that is about to be told to stop become the zygote of its generation, if it is to."""
+        state = self._of_generation(process.generation)
+        if state is not None and state.promoting == process.number:
+            self.promotions.order(process)
+
+    def _promoted(self, process: Process, channel: ForkChannel) -> None:
+        state = self._of_generation(process.generation)
+        if state is None or state.promoting != process.number or not self._processes.promoted(process):
+            channel.close()  # it ends
+            return
+        before = ZygoteState(generation=state.generation, process=state.process)
+        former = self._channels.pop(state.channel, None)
+        if former is not None:
+            self._services.loop.unwatch(state.channel)
+            self._listen(before, former)
+        self.states.append(before)
+        state.process, state.promoting, state.asked, state.deadline = process.number, 0, 0, None
+        state.reforks += 1
+        self._listen(state, channel)
+        self._retire(before)
+        self._services.emit(ZygoteReforked(**process.names(), rounds=state.reforks))
+        self._ask(state)
+        self._processes.changed()
+
+    # What happens.
+
+    def hear(self, reaped: Collection[int]) -> None:
+        """Take the answers that have come, before anything is said of pids that were reaped."""
+        self._reaped = reaped
+        for state in tuple(self.states):
+            if state.asked:
+                self._heard(state)
+        self._reaped = ()
+
+    def became_ready(self, process: Process) -> None:
+        """Called when a zygote has imported its application."""
+        state = self._of_process(process)
+        if state is not None:
+            state.was_ready = True
+            self._ask(state)
+
+    def lost(self, process: Process, *, late: bool) -> bool:
+        """Called when a zygote has been reaped; True when another is to take its place.
+
+        `late` tells that we have killed it, since it was not ready in time.
+        """
+        state = self._of_process(process)
+        if state is None:
+            return False
+        with Barrier(self._services.emit, f"the last words of {process}"):
+            self._heard(state)
+        self._drop_channel(state)
+        state.process, state.asked, state.deadline = 0, 0, None
+        if state.retired:
+            self.states.remove(state)
+            return False
+        if not state.was_ready:
+            self.states.remove(state)
+            refusal = SpawnRefusal(errno.ETIMEDOUT, SpawnStage.FORK, _NOT_READY) if late else process.refusal
+            for each in self._take_waiting(state):
+                each.refusal, each.exit = refusal, process.exit and replace(process.exit, pid=0)
+                self._call_off_launch(each)
+            return False
+        return self._lost_later(state, process)
+
+    def _lost_later(self, state: ZygoteState, process: Process) -> bool:
+        now = self._services.loop.now()
+        served = process.ready_for(now) or 0.0
+        state.failures = 1 if served >= YOUNG else state.failures + 1
+        command = self._command_of(state.generation)
+        if command is None or state.failures > MOST_FAILURES:
+            self._give_up(state, str(process.exit))
+        elif state.failures > 1:
+            delay = min(command.options.backoff * 2.0 ** (state.failures - 2), command.options.backoff_max)
+            state.retry = Deadline.after(delay, DeadlineKind.RETRY, now)
+            self._execute_waiting(state)
+        else:
+            self._again(state)
+        return not state.given_up
+
+    def _again(self, state: ZygoteState) -> None:
+        state.retry = None
+        command = self._command_of(state.generation)
+        if command is None:
+            return
+        try:
+            self._begin(state, command)
+        except (ForkserveError, OSError) as error:
+            self._give_up(state, str(error))
+
+    def _give_up(self, state: ZygoteState, reason: str) -> None:
+        state.given_up = True
+        name = "" if (command := self._command_of(state.generation)) is None else command.options.name
+        self._services.emit(ZygoteGivenUp(watcher=name, generation=state.generation, reason=reason))
+        self._execute_waiting(state)
+
+    def _execute_waiting(self, state: ZygoteState) -> None:
+        for process in self._take_waiting(state):
+            process.forked_by = 0
+            self._processes.execute(process, self._launches[process.number])
+            self._pop_launch(process)
+
+    def _begin(self, state: ZygoteState, command: ProcessTemplate) -> None:
+        """Execute a zygote; raises ForkserveError or OSError."""
+        channel, theirs = ForkChannel.pair()
+        legacy = self._processes.legacy(ZYGOTE_WID, state.generation)
+        try:
+            process, resources, launch = prepare_zygote(command, self._services, legacy, theirs.fileno())
+            execute(process, resources, launch, self._services)
+        except BaseException:
+            channel.close()
+            raise
+        finally:
+            theirs.close()
+        state.process = process.number
+        self._listen(state, channel)
+        self._processes.keep(process, resources)
+
+    def _listen(self, state: ZygoteState, channel: ForkChannel) -> None:
+        state.channel = channel.fileno()
+        self._channels[state.channel] = channel
+        self._services.loop.watch(state.channel, selectors.EVENT_READ, partial(self._readable, state))
+
+    def _readable(self, state: ZygoteState, _events: int) -> None:
+        with Barrier(self._services.emit, f"an answer of the zygote of generation {state.generation}"):
+            self._heard(state)
+
+    def _heard(self, state: ZygoteState) -> None:
+        channel = self._channels.get(state.channel)
+        if channel is None:
+            return
+        try:
+            answers = channel.take()
+        except EOFError:  # it will be reaped
+            self._services.loop.unwatch(state.channel)
+            return
+        for answer in answers:
+            self._answered(state, answer)
+
+    def _answered(self, state: ZygoteState, answer: ForkAnswer) -> None:
+        process = self._processes.by_number.get(answer.number) if answer.number == state.asked else None
+        if answer.pid and process is None and self._is_new(answer.pid):  # of a request that was given up
+            self._services.kernel.signal(answer.pid, signal.SIGKILL)
+        if process is None or (answer.pid and not self._is_new(answer.pid)):
+            return
+        state.waiting.remove(process.number)
+        state.asked, state.deadline = 0, None
+        if answer.pid:
+            launch = self._pop_launch(process)
+            has_begun(process, answer.pid, launch, self._services)
+            self._processes.has_begun(process)
+        else:
+            self._refuse(process, answer.error, answer.errno)
+        self._ask(state)
+
+    def _is_new(self, pid: int) -> bool:
+        if self._services.is_known(pid):
+            return False
+        return pid in self._reaped or self._services.kernel.is_child(pid)
+
+    def _ask(self, state: ZygoteState) -> None:
+        """Ask for the next worker, when the zygote is ready and does nothing else."""
+        zygote = self._processes.by_number.get(state.process)
+        channel = self._channels.get(state.channel)
+        if state.asked or not state.waiting or channel is None or zygote is None:
+            return
+        if zygote.state is not ProcessState.READY:
+            return
+        number = state.waiting[0]
+        launch = self._launches[number]
+        try:
+            channel.ask(number, launch.spec)
+        except OSError as error:
+            if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
+                return  # it will be reaped
+            state.waiting.remove(number)
+            self._refuse(self._processes.by_number[number], error.strerror or str(error), error.errno or 0)
+            self._ask(state)
+            return
+        state.asked = number
+        state.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, self._services.loop.now())
+
+    def _take_waiting(self, state: ZygoteState) -> list[Process]:
+        found = [self._processes.by_number.get(number) for number in state.waiting]
+        state.waiting.clear()
+        return [process for process in found if process is not None]
+
+    def _refuse(self, process: Process, reason: str, number: int = errno.EAGAIN) -> None:
+        process.refusal = SpawnRefusal(number, SpawnStage.FORK, reason)
+        self._call_off_launch(process)
+
+    def _call_off_launch(self, process: Process) -> None:
+        if process.number in self._launches:
+            call_off(self._pop_launch(process), self._services)
+        self._processes.changed()
+
+    def _pop_launch(self, process: Process) -> Launch:
+        self.promotions.handed_over(process.number)
+        return self._launches.pop(process.number)
+
+    def _drop_channel(self, state: ZygoteState) -> None:
+        channel = self._channels.pop(state.channel, None)
+        if channel is not None:
+            self._services.loop.unwatch(state.channel)
+            channel.close()
+        state.channel = -1
+
+    def _of_generation(self, generation: int) -> ZygoteState | None:
+        return next((each for each in self.states if each.generation == generation and not each.retired), None)
+
+    def _of_process(self, process: Process) -> ZygoteState | None:
+        return next((each for each in self.states if each.process == process.number), None)
+
+    # Time.
+
+    @property
+    def next_instant(self) -> float | None:
+        """The first instant at which something is to be done about one of them."""
+        deadlines = (deadline for each in self.states for deadline in (each.deadline, each.retry))
+        return earliest(None if deadline is None else deadline.instant for deadline in deadlines)
+
+    def acts(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Iterate over what is due; each is forgotten before it is done."""
+        for state in tuple(self.states):
+            if state.deadline is not None and state.deadline.is_due(now):
+                state.deadline = None
+                yield "a zygote that does not answer", partial(self._unanswered, state)
+            if state.retry is not None and state.retry.is_due(now):
+                state.retry = None
+                yield "the retry of a zygote", partial(self._again, state)
+
+    def _unanswered(self, state: ZygoteState) -> None:
+        """Kill a zygote that does not fork; it is started again when it has been reaped.
+
+        It may be what is forked that hangs, or dies at once: so that is not asked for again.
+        """
+        zygote, asked = (self._processes.by_number.get(number) for number in (state.process, state.asked))
+        what = f"did not fork within {EXEC_PATIENCE:g} s"
+        if asked is not None:
+            state.waiting.remove(asked.number)
+            self._refuse(asked, f"got no process: its zygote {what}", errno.ETIMEDOUT)
+        state.asked = 0
+        if zygote is not None:
+            self._services.emit(DeadlineMissed(**zygote.names(), what=what))
+            self._processes.end_now(zygote, by_kill=True)
+
+    # State.
+
+    def restore(self, states: list[ZygoteState]) -> None:
+        """Go on with zygotes of a former master; what waited for them is tried again by its slot."""
+        self.states = states
+        for state in states:
+            if state.channel >= 0:
+                channel = ForkChannel.restore(state.channel)
+                self._listen(state, channel)
+            for process in self._take_waiting(state):
+                self._refuse(process, "called off, since the master was replaced")
+            state.asked, state.deadline = 0, None
+        self.promotions.restore(self._processes)
+
+    def close(self) -> None:
+        """Give up what is held, when no zygote runs any more."""
+        for state in self.states:
+            with contextlib.suppress(OSError):
+                self._drop_channel(state)
