@@ -1,6 +1,7 @@
 """A change of the configuration that is under way as plain data, and back.
 
-Rules: as for `watchers`. A reading that is under way is not written, since it changes nothing: another helper reads again.
+Rules: as for `watchers`. A reading that is under way is not written, since it changes nothing: another helper
+reads again.
 """
 
 from __future__ import annotations
