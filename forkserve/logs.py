@@ -40,11 +40,15 @@ PATIENCE = 1.0
 def set_up(level: str, output: str, *, patience: float = PATIENCE) -> None:
     """Send the package's log lines to `output`, whatever becomes of others; raises UsageError if it cannot be had.
 
-    `patience` is how many seconds a line may wait for a pipe or a terminal that is full.
+    `patience` is how many seconds a line may wait for a pipe or a terminal that is full. What an earlier call has
+    opened is closed: a worker that a zygote forks sets up its log once more.
     """
     handler = handler_for(output, "--log-output", patience=patience)
     handler.setFormatter(LineFormatter(FORMAT, DATES))
-    OURS.handlers[:] = [handler]
+    before, OURS.handlers[:] = [*OURS.handlers], [handler]
+    for each in before:
+        if isinstance(each, LineHandler):
+            each.close()
     OURS.propagate = False
     OURS.setLevel(level.upper())
     for logger in (OURS, *map(OURS.getChild, PARTS)):

@@ -18,6 +18,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from select import POLLIN, poll
 from typing import NoReturn
+from weakref import WeakMethod
 
 from forkserve import logs
 from forkserve.backends import registry
@@ -85,6 +86,7 @@ class Worker:
         """Whether it was told to end, for good."""
         self.promotion = take_promotion(environ)
         """How the master tells it to become a zygote, and whether it has; None when it never will be one."""
+        self._withdraw_stacks: Callable[[], None] = lambda: None
         self._watching = allocate_lock()
         self._settled = -1
         self.is_retired = False
@@ -118,7 +120,8 @@ class Worker:
         # comes with it would be lost in another exec. A parent may have left them blocked, too, which exec keeps.
         for blocked in ((HELD | self.handlers.numbers) - {signal.SIGHUP}, {signal.SIGHUP}):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
-        os.register_at_fork(after_in_child=self._in_child)
+        close_sockets = WeakMethod(self._in_child)  # a hook cannot be taken back, and would keep a retired worker
+        os.register_at_fork(after_in_child=lambda: (close := close_sockets()) and close())
         reloader = CodeReloader(self.options.reload, self._changed) if self.options.reload.use_reloader else None
         try:
             prepared = prepared or prepare(self.options)
@@ -165,7 +168,7 @@ class Worker:
         hooks.before()
         self.run_ = run
         if run.seat is not None:
-            offer_stacks(run.seat)
+            self._withdraw_stacks = offer_stacks(run.seat)
         try:
             # Duplicates, since libraries close what they are given, and a process that is to go on needs its sockets.
             self.handed = [each.dup() for each in self.listeners]
@@ -258,6 +261,8 @@ class Worker:
             os.close(self._settled)
         disarm_timers()
         self.handlers.remove()
+        self._withdraw_stacks()
+        self._withdraw_stacks = lambda: None
         for each in (*self.handed, *self.listeners):
             each.close()
         if self.run_ is not None:

@@ -74,6 +74,7 @@ def run(
         code = worker.run(prepared)
         if not worker.is_retired or not _promote(worker, server, name):
             return code
+        del worker  # with all that it has served by
         # And from here on the next zygote, in the same process.
 
 
@@ -114,6 +115,7 @@ def _import_ahead(entry: Entry, options: WorkerOptions) -> None:
 
 def _settle_memory() -> None:
     """Have as few pages as possible be written to by the workers, which would make them their own."""
+    gc.unfreeze()  # in a worker that was forked, what is garbage by now was frozen by the zygote
     gc.collect()
     trim_memory()
     gc.freeze()

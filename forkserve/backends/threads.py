@@ -203,4 +203,4 @@ class Threads:
         finally:
             pool.close()
             # A thread notes its request after the answer is out, which may be all that the loop waited for.
-            driver.flush()
+            driver.close_log()

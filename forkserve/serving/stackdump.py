@@ -16,6 +16,7 @@ import faulthandler
 import fcntl
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 from forkserve.serving.engine.stacks import all_stacks
@@ -28,15 +29,18 @@ LIMIT = 4 << 20
 """Bytes of stacks of before at which the memory is emptied."""
 
 
-def offer_stacks(seat: OwnRecord) -> None:
-    """Have the master be able to ask; called in the main thread. Without a page of counters it does nothing."""
+def offer_stacks(seat: OwnRecord) -> Callable[[], None]:
+    """Have the master be able to ask; called in the main thread. Without a page of counters it does nothing.
+
+    Returns what takes the offer back and gives up the memory, in a process that goes on without serving.
+    """
     if seat.page is None:
-        return
+        return _nothing
     try:
         fd = os.memfd_create(STACKS_NAME, os.MFD_CLOEXEC)
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
     except OSError:  # short of descriptors: serving is more
-        return
+        return _nothing
 
     def tell(_number: int, frame: FrameType | None) -> None:
         with contextlib.suppress(OSError):
@@ -49,4 +53,17 @@ def offer_stacks(seat: OwnRecord) -> None:
 
     signal.signal(STACKS_SIGNAL, tell)
     faulthandler.register(STACKS_SIGNAL, file=fd, all_threads=True, chain=True)
-    seat.page.cast("q")[CounterField.STACKS] = fd + 1
+    fields = seat.page.cast("q")
+    fields[CounterField.STACKS] = fd + 1
+
+    def withdraw() -> None:
+        fields[CounterField.STACKS] = 0
+        faulthandler.unregister(STACKS_SIGNAL)
+        signal.signal(STACKS_SIGNAL, signal.SIG_IGN)  # the master may have asked just now, and its default ends us
+        os.close(fd)
+
+    return withdraw
+
+
+def _nothing() -> None:
+    """Take back what was never offered."""

@@ -32,9 +32,16 @@ def reforked(server: Forkserve) -> int:
     return int(server.expect(r"web zygote is pid (\d+) now, a worker before")[1])
 
 
-@pytest.mark.parametrize(
-    "backend", ["sync", *(pytest.param(each, marks=SLOW) for each in ("threads", "gevent", "asgi"))]
-)
+def last_zygote(server: Forkserve) -> int:
+    """Return the pid of the worker that became the zygote last."""
+    said = [re.search(r"web zygote is pid (\d+) now", line) for line in server.lines]
+    return int([each for each in said if each][-1][1])
+
+
+BACKENDS = ["sync", *(pytest.param(each, marks=SLOW) for each in ("threads", "gevent", "asgi"))]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_warm_worker_becomes_the_zygote_of_the_others(folder: Path, backend: str) -> None:
     app = "site_a:app" if backend == "asgi" else "site_p:app"
     config = stack(app=app, flags=f"-k {backend}", more="refork_after = 30")
@@ -53,6 +60,32 @@ def test_a_warm_worker_becomes_the_zygote_of_the_others(folder: Path, backend: s
         assert all(second in each["by"] for each in said.values())
         assert all(each["parent"] == server.pid for each in said.values())
         eventually(lambda: len(server.children()) == 3)
+
+
+def opened(pid: int) -> dict[str, int]:
+    """Return how often a process has open what a worker opens once."""
+    names = [os.path.basename(os.readlink(each)) for each in Path(f"/proc/{pid}/fd").iterdir()]
+    kinds = {
+        "stacks": "forkserve-stacks",
+        "scoreboard": "forkserve-scoreboard",
+        "log": "own.log",
+        "access": "access.log",
+    }
+    return {kind: sum(name in each for each in names) for kind, name in kinds.items()}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_worker_that_becomes_the_zygote_gives_up_what_a_worker_has_open(folder: Path, backend: str) -> None:
+    app = "site_a:app" if backend == "asgi" else "site_p:app"
+    flags = f"-k {backend} --log-output own.log --access-log access.log"
+    with running(cwd=folder, config=stack(app=app, flags=flags, more="refork_after = 10")) as server:
+        ready(server, 2)
+        fresh = opened(next(iter(workers(server, 2))))
+        assert (fresh["stacks"], fresh["log"], fresh["access"]) == (1, 1, 1)
+        with Load(address_of(server), clients=2):
+            server.expect(r"web keeps its zygote \([1-9]")
+        assert opened(last_zygote(server)) == {"stacks": 0, "scoreboard": 0, "log": 1, "access": 0}
+        assert [opened(pid) for pid in workers(server, 2)] == [fresh, fresh]
 
 
 def test_what_is_forked_later_comes_from_the_new_zygote_and_a_reload_begins_with_a_fresh_one(folder: Path) -> None:
@@ -160,9 +193,7 @@ def test_descriptors_and_processes_return_to_what_they_were(folder: Path, rounds
         for _ in range(rounds + 1):
             server.expect(r"web keeps its zygote")
             eventually(lambda: len(server.children()) == 3)
-            said = [re.search(r"web zygote is pid (\d+) now", line) for line in server.lines]
-            second = int([each for each in said if each][-1][1])
-            counts.append((descriptors(server.pid), descriptors(second)))
+            counts.append((descriptors(server.pid), descriptors(last_zygote(server))))
             server.send(signal.SIGHUP)
             server.expect("web: 2 processes replaced")
         load.close()

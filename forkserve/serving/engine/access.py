@@ -133,6 +133,11 @@ class AccessLog:
         else:
             self._put(lines if self._each else ("\n".join(lines),))
 
+    def close(self) -> None:
+        """Write what is left, and give up the file; a line that comes after that opens it again."""
+        self.flush()
+        self._handler.close()
+
     def _put(self, texts: Iterable[str]) -> None:
         for text in texts:
             self._handler.handle(logging.LogRecord("access", logging.INFO, "", 0, text, None, None))

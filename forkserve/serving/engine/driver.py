@@ -179,12 +179,12 @@ class Driver:
         self.acceptor.close()
         self.epoll.close()
         self._wakeup.close()
-        self.flush()
+        self.close_log()
 
-    def flush(self) -> None:
-        """Write the lines of the access log that are left."""
+    def close_log(self) -> None:
+        """Write the lines of the access log that are left, and give up its file."""
         if self._access is not None:
-            self._access.flush()
+            self._access.close()
 
     def ready(self, timeout: float | None = 0.0) -> None:
         """Serve one batch of everything that is ready; wait for it at most `timeout` seconds (None: for ever)."""
