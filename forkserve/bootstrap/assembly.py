@@ -15,8 +15,8 @@ from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
 from forkserve.control.routes import Routes
 from forkserve.control.server import ControlServer
-from forkserve.control.statsd import statsd_running
-from forkserve.control.status import StatusService
+from forkserve.control.status.answers import StatusService
+from forkserve.control.status.statsd import statsd_running
 from forkserve.control.stream import EventHistory
 from forkserve.errors import ConfigError
 from forkserve.master import Master

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from forkserve.control.answering import error_reply, json_reply, refusal
-from forkserve.control.commands import COMMANDS
+from forkserve.control.commands.context import Context, Later, Steps
+from forkserve.control.commands.table import COMMANDS
 from forkserve.control.connection import Respond
-from forkserve.control.context import Context, Later, Steps
 from forkserve.control.http import Request, StreamReply
 from forkserve.control.openapi import document
 from forkserve.control.printable import printable

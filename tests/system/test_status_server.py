@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from forkserve.control.statusserver import MOST_CONNECTIONS
+from forkserve.control.status.server import MOST_CONNECTIONS
 from forkserve.supervision.metrics.report import FAMILIES
 from forkserve.unix.counters import BOUNDS
 from tests.support.forkserving import Forkserve, eventually, running

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from forkserve.control.commands import COMMANDS
+from forkserve.control.commands.table import COMMANDS
 from forkserve.control.openapi import document, page
 from forkserve.control.verbs import VERBS, Verb
 

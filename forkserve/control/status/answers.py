@@ -21,9 +21,9 @@ import msgspec
 import forkserve
 from forkserve.config.address import Address
 from forkserve.control.connection import Respond
-from forkserve.control.health import not_ready, not_started
 from forkserve.control.http import Reply, Request
-from forkserve.control.statusserver import StatusServer
+from forkserve.control.status.health import not_ready, not_started
+from forkserve.control.status.server import StatusServer
 from forkserve.errors import BindError
 from forkserve.master import Master
 from forkserve.supervision.events import ConfigRead, Event, ReloadTakenBack, Warned

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from forkserve.control import changing, optionviews, pausing, reading, running
-from forkserve.control.context import Context
+from forkserve.control.commands import changing, optionviews, pausing, reading, running
+from forkserve.control.commands.context import Context
 
 __all__ = ["COMMANDS"]
 

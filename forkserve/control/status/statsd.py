@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 from forkserve.config.address import Address
-from forkserve.control.status import StatusRoutes
+from forkserve.control.status.answers import StatusRoutes
 from forkserve.master import Master
 from forkserve.supervision.metrics.collecting import collect
 from forkserve.supervision.metrics.statsd import StatsdSink

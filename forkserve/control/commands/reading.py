@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import partial
 
 import forkserve
-from forkserve.control.context import Context, Later, Steps
+from forkserve.control.commands.context import Context, Later, Steps
 from forkserve.control.http import StreamReply
 from forkserve.control.sampler import Measure, Usages
 from forkserve.control.schema import (

@@ -6,7 +6,7 @@ import contextlib
 import os
 
 from forkserve.config.values import signal_name as signal_number
-from forkserve.control.context import Context
+from forkserve.control.commands.context import Context
 from forkserve.control.schema import (
     Amount,
     Done,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from forkserve.control.context import Context
+from forkserve.control.commands.context import Context
 from forkserve.control.schema import Done, MaintenanceSwitch, PauseTarget, ResumeTarget
 from forkserve.errors import ControlError
 from forkserve.supervision.completion import Completion

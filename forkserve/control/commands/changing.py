@@ -18,7 +18,7 @@ from forkserve.config.editing import (
     SetSocket,
     SetWatcher,
 )
-from forkserve.control.context import Context
+from forkserve.control.commands.context import Context
 from forkserve.control.schema import Adding, Done, OneSocket, Removing, SetOptions, SocketOptionsOf
 from forkserve.errors import ControlError, UnknownNameError
 from forkserve.suggest import nearest

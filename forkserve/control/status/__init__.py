@@ -1,0 +1,1 @@
+"""What monitoring is told of the master: health and metrics."""
