@@ -1,13 +1,15 @@
-"""Commands over the master, and the HTTP/JSON interface that carries them.
+"""The verbs over the master, and the HTTP/JSON interface that carries them.
 
-    schema    what may be asked and what is answered: typed, validated data
-    commands  one function a verb, over the master
-    routes    between HTTP and the verbs
-    usage     what a process uses
-    http      one HTTP exchange without I/O: bytes in, request out; reply in, bytes out
-    server    the Unix socket and its connections, in the master's own loop
-    client    the other end, for forkservectl and for anyone's program
-    place     where the socket is found
+    schema       what may be asked and what is answered: typed, validated data
+    verbs        the verbs, each declared once; `openapi` describes the API by them
+    commands/    the function behind each verb, over the master
+    routes       between HTTP and the verbs; `answering` makes replies, `stream` those that go on
+    http         one HTTP exchange without I/O: bytes in, request out; reply in, bytes out
+    server       the Unix socket and its clients (`connection`), in the master's own loop
+    client       the other end, for forkservectl and for any program; `asyncclient` for one with an asyncio loop
+    place        where the socket is found
+    sampler      measures processes aside from the loop; `usage` reads what one uses
+    status/      health and metrics over HTTP, for monitoring
 
-Circus's own face (ZeroMQ) is another translator over `commands`, beside `server`.
+Circus's endpoints are a client of this interface (`sidecars.circus`).
 """
