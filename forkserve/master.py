@@ -127,6 +127,15 @@ class Master:
         self._auxiliaries.keep_running(attendant)
 
     @property
+    def can_tell_logs(self) -> bool:
+        """True when there is a log writer that can be asked for what processes have written."""
+        return self._auxiliaries.can_tell_logs
+
+    def tell_logs(self, connection: int, facts: dict[str, Any]) -> None:
+        """Have the log writer answer over a connection, which is closed here; see `logwriter.readers`."""
+        self._auxiliaries.tell_logs(connection, facts)
+
+    @property
     def companions(self) -> dict[int, str]:
         """The processes beside this one that are no watcher's, by pid."""
         return self._auxiliaries.names

@@ -80,6 +80,7 @@ class Line:
     group: str | None = None
     graceful_timeout: str | None = None
     drain_delay: str | None = None
+    logs_kept: str | None = None
     log_file: str | None = None
     """Where the master and the workers log, in one place; `log_flag` is how that was said."""
     log_flag: str = "--log-file"
@@ -247,6 +248,7 @@ def _add_processes(group: Any) -> None:
     group.add_argument("--chdir", metavar="DIR", help="Directory to change to before anything starts, also with -c")
     group.add_argument(*_GRACE, metavar="SECONDS", help="Seconds from stop signal to SIGKILL (30)")
     group.add_argument("--drain-delay", metavar="SECONDS", help="Seconds to serve on, not ready, before a stop (0)")
+    group.add_argument("--logs-kept", metavar="SIZE", help="Output to keep for `forkservectl logs`, such as 64K (none)")
     group.add_argument(
         *_LOG_OF_ALL,
         dest="log_file",

@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,12 +19,13 @@ from typing import Any
 from forkserve.cli.answers import SHOWN, done
 from forkserve.cli.ctlparser import ctl_parser, options_of, parameters_of
 from forkserve.cli.ending import ended, say, tell
+from forkserve.cli.following import print_events, print_logs
 from forkserve.cli.instances import chosen
 from forkserve.cli.progress import progress
 from forkserve.cli.screens import has_failed
 from forkserve.control.client import ControlClient
 from forkserve.control.matching import matching
-from forkserve.control.printable import printable, printable_answer
+from forkserve.control.printable import printable_answer
 from forkserve.errors import ControlError, ExitCode, UsageError
 from forkserve.unix.home import typed
 
@@ -52,7 +52,8 @@ def _ask(arguments: Arguments) -> int:
             call = _CALLS.get(arguments.verb.name, _call)
             answer = call(client, arguments)
     except KeyboardInterrupt:
-        tell("forkservectl: interrupted; what was asked for goes on\n")
+        if not arguments.verb.reads:
+            tell("forkservectl: interrupted; what was asked for goes on\n")
         raise
     return _print(answer, arguments)
 
@@ -109,14 +110,12 @@ def _call_signal(client: ControlClient, arguments: Arguments) -> Answer:
 
 
 def _call_events(client: ControlClient, arguments: Arguments) -> Answer:
-    """Print events as they come."""
-    last = arguments.lines if arguments.lines is not None else 0 if arguments.follow else 1000
-    for event in client.follow("events", watcher=arguments.watcher, follow=arguments.follow, last=last):
-        if arguments.json:
-            say(f"{json.dumps(event)}\n")
-        else:
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
-            say(f"{when} {event['kind']:<17} {printable(event['text'])}\n")
+    print_events(client, arguments)
+    return PRINTED
+
+
+def _call_logs(client: ControlClient, arguments: Arguments) -> Answer:
+    print_logs(client, arguments)
     return PRINTED
 
 
@@ -147,6 +146,7 @@ _CALLS: Mapping[str, Callable[[ControlClient, Arguments], Answer]] = {
     "restart": _call_matching,
     "signal": _call_signal,
     "events": _call_events,
+    "logs": _call_logs,
     "maintenance": _call_maintenance,
     "upgrade": _call_upgrade,
 }

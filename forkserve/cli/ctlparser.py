@@ -159,6 +159,13 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--lines", type=int, metavar="N", help="the last N events kept (all, or none with -f)")
 
 
+def _add_logs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written")
+    parser.add_argument("-n", "--lines", type=int, metavar="N", help="the last N lines (all that are kept; 10 with -f)")
+    parser.add_argument("-t", "--time", action="store_true", help="put before each line when it was written")
+    parser.add_argument("--raw", action="store_true", help="print control characters as they are, not as escapes")
+
+
 def _add_match(parser: argparse.ArgumentParser) -> None:
     help = "what NAME is: glob (a name, or a pattern such as 'web*'), regex, or simple (a name)"
     parser.add_argument("--match", choices=MATCHES, default="glob", metavar="HOW", help=help)
@@ -197,6 +204,7 @@ def _reader(kind: msgspec.inspect.Type) -> Callable[[str], Any]:
 
 _WRITTEN_OUT: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "events": _add_events,
+    "logs": _add_logs,
     "start": _add_match,
     "stop": _add_match,
     "restart": _add_match,
@@ -206,6 +214,7 @@ _WRITTEN_OUT: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
 
 _NOT_TYPED: Mapping[str, tuple[str, ...]] = {
     "events": ("follow", "last", "after"),
+    "logs": ("follow", "last"),
     "start": ("watchers",),
     "stop": ("watchers",),
     "restart": ("watchers",),

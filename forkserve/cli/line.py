@@ -39,6 +39,7 @@ _FILE_FLAGS = {
     "group": "--group",
     "graceful_timeout": "--graceful-timeout",
     "drain_delay": "--drain-delay",
+    "logs_kept": "--logs-kept",
     "log_file": "--log-file",
     "paste": "--paste",
     "reuse_port": "--reuse-port",
@@ -231,6 +232,7 @@ def _watcher(line: Line, command: Sequence[str], workers: Value) -> Section:
     given = {"uid": ("--user", line.user), "gid": ("--group", line.group)}
     given["graceful_timeout"] = ("--graceful-timeout", line.graceful_timeout)
     given["drain_delay"] = ("--drain-delay", line.drain_delay)
+    given["logs_kept"] = ("--logs-kept", line.logs_kept)
     for key, (flag, text) in given.items():
         if text is not None:
             values[key] = Value(text, Origin(f"argument {flag}"))

@@ -245,6 +245,15 @@ class WatcherOptions:
     close_child_stdin: bool = option(True, "Point standard input to /dev/null.", parse=boolean)
     close_child_stdout: bool = option(False, "Point standard output to /dev/null.", parse=boolean)
     close_child_stderr: bool = option(False, "Point standard error to /dev/null.", parse=boolean)
+    logs_kept: int | None = option(
+        None,
+        "Bytes of the last output that `forkservectl logs` shows; 64K of what a stream captures, unless set. Set, it "
+        "captures all output, and passes it on to the master's own where no stream is given.",
+        parse=optional(size),
+        check=at_least(0),
+        cli=("--logs-kept",),
+        metavar="SIZE",
+    )
     umask: int | None = option(None, "umask of the processes, octal.", parse=optional_octal, metavar="OCTAL")
     backoff: float = option(
         0.5,

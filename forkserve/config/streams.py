@@ -15,7 +15,7 @@ __all__ = ["StreamClass", "StreamOptions"]
 
 
 class StreamClass(Enum):
-    """Where the output of a process goes; the values are the names of Circus's classes, the last one is ours."""
+    """Where the output of a process goes; the values are the names of Circus's classes, the last two are ours."""
 
     FILE = "FileStream"
     WATCHED_FILE = "WatchedFileStream"
@@ -23,6 +23,7 @@ class StreamClass(Enum):
     STDOUT = "StdoutStream"
     FANCY_STDOUT = "FancyStdoutStream"
     SYSLOG = "SyslogStream"
+    STDERR = "StderrStream"
 
 
 ROTATE_WHEN = ("S", "M", "H", "D", "MIDNIGHT", "W0", "W1", "W2", "W3", "W4", "W5", "W6")

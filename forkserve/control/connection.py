@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
+import os
 import selectors
 import socket
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from forkserve.control.answering import error_reply, outcome_reply
-from forkserve.control.http import ControlExchange, Reply, Request, RequestRefused, StreamReply
+from forkserve.control.http import ControlExchange, DelegatedReply, Reply, Request, RequestRefused, StreamReply
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 from forkserve.unix.descriptors import descriptor
@@ -52,7 +53,7 @@ class ControlLoop(Protocol):
         """Call back once, `delay` seconds from now."""
 
 
-Respond = Callable[[Reply | StreamReply | Completion], None]
+Respond = Callable[[Reply | StreamReply | DelegatedReply | Completion], None]
 """Give the reply, or the promise of what it will be; may be called later, and is harmless when the client has gone."""
 
 Handler = Callable[[Request, Respond], None]
@@ -195,8 +196,11 @@ class ServedClient:
             self._at_ease()
             self._handler(request, self._respond)
 
-    def _respond(self, reply: Reply | StreamReply | Completion) -> None:
+    def _respond(self, reply: Reply | StreamReply | DelegatedReply | Completion) -> None:
         if self._closed:
+            return
+        if isinstance(reply, DelegatedReply):
+            self._delegate(reply)
             return
         if isinstance(reply, StreamReply):
             self._stream(reply)
@@ -227,6 +231,17 @@ class ServedClient:
             return
         self._closing = True
         self._send(self._exchange.end_stream())
+
+    def _delegate(self, reply: DelegatedReply) -> None:
+        """Let another process answer; a client that has not read earlier answers is not worth the wait."""
+        if not self._outgoing:
+            try:
+                connection = os.dup(self._socket.fileno())
+            except OSError as error:
+                self._respond(error_reply(HTTPStatus.SERVICE_UNAVAILABLE, error.strerror or str(error)))
+                return
+            reply.take(connection, self._exchange.begin_stream())
+        self.close()
 
     def _push(self, data: bytes) -> None:
         if self._closed:

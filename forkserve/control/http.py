@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import h11
 
-__all__ = ["BODY_LIMIT", "ControlExchange", "RequestRefused", "Reply", "Request", "StreamReply"]
+__all__ = ["BODY_LIMIT", "ControlExchange", "DelegatedReply", "RequestRefused", "Reply", "Request", "StreamReply"]
 
 BODY_LIMIT = 64 * 1024
 HEAD_LIMIT = 16 * 1024
@@ -61,6 +61,17 @@ class StreamReply:
 
     first: bytes
     follow: Callable[[Callable[[bytes], None]], Callable[[], None]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DelegatedReply:
+    """A reply that another process sends, without a byte through this one.
+
+    `take` is called with a descriptor of the connection, which is then the callee's, and with the head of the reply;
+    chunks follow it, and the connection ends with them.
+    """
+
+    take: Callable[[int, bytes], None]
 
 
 class ControlExchange:

@@ -89,8 +89,8 @@ def _in_query(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
 
 
 def _responses(verb: Verb, answer: dict[str, Any]) -> dict[str, Any]:
-    kind = "text/event-stream" if verb.name == "events" else "application/json"
-    schema = {"type": "string"} if verb.name == "events" else answer
+    kind = "text/event-stream" if verb.streams else "application/json"
+    schema = {"type": "string"} if verb.streams else answer
     responses = {"200": {"description": "Done.", "content": {kind: {"schema": schema}}}}
     if any(field.name == "waiting" for field in msgspec.structs.fields(verb.parameters)):
         begun = {"schema": {"$ref": f"#/components/schemas/{Done.__name__}"}}

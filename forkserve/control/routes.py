@@ -19,7 +19,7 @@ from forkserve.control.answering import error_reply, json_reply, refusal
 from forkserve.control.commands.context import Context, Later, Steps
 from forkserve.control.commands.table import COMMANDS
 from forkserve.control.connection import Respond
-from forkserve.control.http import Request, StreamReply
+from forkserve.control.http import DelegatedReply, Request, StreamReply
 from forkserve.control.openapi import document
 from forkserve.control.printable import printable
 from forkserve.control.sampler import Sampler, Usages
@@ -78,7 +78,7 @@ class Routes:
         if not verb.reads:
             asked = request.body[:LONGEST].decode("utf-8", "replace").replace("\n", " ")
             log.info("control: %s %s", printable(request.path.removeprefix(_PREFIX)), printable(asked))
-        if isinstance(answer, StreamReply):
+        if isinstance(answer, StreamReply | DelegatedReply):
             respond(answer)
         elif isinstance(answer, Generator):
             self._take_steps(answer, respond)

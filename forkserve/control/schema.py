@@ -18,6 +18,7 @@ __all__ = [
     "Events",
     "HoldTarget",
     "Killing",
+    "LogsOf",
     "MaintenanceSwitch",
     "Nothing",
     "OneOption",
@@ -105,6 +106,18 @@ class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     follow: bool = True
     last: Annotated[int, msgspec.Meta(ge=0)] = 0
     after: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class LogsOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The last output that is kept, all of it or `last` lines, then, with `follow`, what is written.
+
+    Each event has `time` (seconds since 1970), `name` (web[2]), `pid`, `stream` (stdout or stderr) and `text`.
+    """
+
+    target: str | None = None
+    """A watcher (web), the process of one of its slots (web[2]); all watchers when it is left out."""
+    follow: bool = False
+    last: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ from forkserve.control.schema import (
     Events,
     HoldTarget,
     Killing,
+    LogsOf,
     MaintenanceSwitch,
     Nothing,
     OneOption,
@@ -52,7 +53,8 @@ __all__ = ["VERBS", "Verb"]
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One verb. `reads` says that it changes nothing, and may be asked by GET.
+    """One verb. `reads` says that it changes nothing, and may be asked by GET; `streams` that it answers by
+    server-sent events.
 
     `words` are the parameters that forkservectl takes by their place on the line; the others are flags.
     """
@@ -63,6 +65,7 @@ class Verb:
     answer: Any = Done
     reads: bool = False
     words: tuple[str, ...] = ()
+    streams: bool = False
 
 
 def _by_name(verbs: Iterable[Verb]) -> dict[str, Verb]:
@@ -124,6 +127,15 @@ VERBS: dict[str, Verb] = _by_name(
             Events,
             reads=True,
             words=("watcher",),
+            streams=True,
+        ),
+        Verb(
+            "logs",
+            "Print the last output of processes, or with -f what they write: logs web[2], or web, or of all.",
+            LogsOf,
+            reads=True,
+            words=("target",),
+            streams=True,
         ),
         Verb("start", "Start one watcher, or all.", StopTarget, words=("watcher",)),
         Verb("stop", "Stop one watcher, or all; the sockets stay open.", StopTarget, words=("watcher",)),

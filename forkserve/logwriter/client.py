@@ -16,12 +16,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from forkserve.config.model import StreamOptions
-from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, captured_from, pack, unpack
+from forkserve.logwriter.protocol import LARGEST, VERSION, Captured, LogOrder, captured_from, pack, unpack
 from forkserve.logwriter.server import write_logs
 from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.fork_function import fork_companion
 
 __all__ = ["Output", "Streams"]
+
+MOST_UNSENT = 256
+"""Orders that may wait for a writer that does not listen, beyond which nobody else is passed on to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Output:
 
     stdout: _Pipe | None
     stderr: _Pipe | None
+    kept: int = 0
+    """Bytes of the last output of its watcher that can be asked for."""
 
     @property
     def stdout_fd(self) -> int | None:
@@ -61,12 +66,16 @@ class Streams:
         self._held: dict[int, list[tuple[Captured, int]]] = {}
         self._unsent: deque[tuple[bytes, int | None]] = deque()
         self._ended: set[int] = set()
-        """Reading ends of processes that have gone before the writer had taken them: closed as soon as it has."""
+        """Descriptors that are closed as soon as the writer has taken them: reading ends of processes that have gone
+        before, and connections of those who ask for logs."""
+        self._speaks = VERSION
+        """What the writer understands."""
 
     def to_data(self) -> dict[str, Any]:
         """Return what is held as plain data: the writer and its pipes outlive an exec of the master."""
         return {
             "folder": self._folder,
+            "speaks": self._speaks,
             "pid": self.pid,
             "fd": descriptor(self.fileno()),
             "held": {
@@ -82,6 +91,7 @@ class Streams:
         """Return what another has held, with the same writer."""
         streams = cls()
         streams._folder, streams.pid = data["folder"], data["pid"]
+        streams._speaks = data.get("speaks", 1)
         fd = number_of(data["fd"])
         streams._socket = None if fd < 0 else socket.socket(fileno=fd)
         streams._held = {
@@ -93,7 +103,7 @@ class Streams:
         streams._ended = {number_of(each) for each in data["ended"]}
         return streams
 
-    def open(self, stdout: StreamOptions | None, stderr: StreamOptions | None) -> Output:
+    def open(self, stdout: StreamOptions | None, stderr: StreamOptions | None, *, kept: int = 0) -> Output:
         """Make the pipes for one process; raises OSError when descriptors or processes have run out.
 
         Look at `fileno` afterwards: the first call that captures anything forks the writer.
@@ -102,7 +112,7 @@ class Streams:
             self.restart()
         out = _pipe(self._placed(stdout))
         try:
-            return Output(out, _pipe(self._placed(stderr)))
+            return Output(out, _pipe(self._placed(stderr)), kept)
         except OSError:
             _close(out)
             raise
@@ -113,13 +123,13 @@ class Streams:
             return options
         return replace(options, filename=os.path.normpath(os.path.join(self._folder, options.filename)))
 
-    def attach(self, output: Output, *, name: str, pid: int) -> None:
+    def attach(self, output: Output, *, name: str, pid: int, watcher: str = "") -> None:
         """Have the output of the process written from now on. `name` is its canonical one, `web[3]`."""
         held = []
         for pipe, is_stderr in ((output.stdout, False), (output.stderr, True)):
             if pipe is not None:
                 os.close(pipe.writing)
-                captured = Captured(name, pid, is_stderr, pipe.options)
+                captured = Captured(name, pid, is_stderr, pipe.options, watcher, output.kept)
                 held.append((captured, pipe.reading))
                 self._send(pack(LogOrder.ADD, captured.facts()), pipe.reading)
         if held:
@@ -139,6 +149,19 @@ class Streams:
                 self._ended.add(reading)
             else:
                 os.close(reading)
+
+    @property
+    def can_tell(self) -> bool:
+        """True when there is a writer that takes questions."""
+        return self.pid is not None and self._speaks == VERSION and len(self._unsent) < MOST_UNSENT
+
+    def tell(self, connection: int, facts: dict[str, Any]) -> None:
+        """Have the writer answer one who asks for logs over `connection`, which is closed here. See `readers.Asked`."""
+        if not self.can_tell:
+            os.close(connection)
+            return
+        self._ended.add(connection)
+        self._send(pack(LogOrder.TELL, facts), connection)
 
     def reopen(self) -> None:
         """Have all files reopened, as logrotate expects after SIGUSR1."""
@@ -194,7 +217,7 @@ class Streams:
                 keep=theirs.fileno(),
             )
         ours.setblocking(False)
-        self._socket = ours
+        self._socket, self._speaks = ours, VERSION
 
     def _drop_socket(self) -> None:
         if self._socket is not None:

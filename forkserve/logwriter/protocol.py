@@ -1,6 +1,7 @@
 """What the master and the writer of logs say to each other: JSON in datagrams, descriptors beside it. Pure.
 
-The master says add (with the read end of a pipe), reopen and close. The writer says warn, with a line for the log.
+The master says add (with the read end of a pipe), tell (with the connection of one who asks for logs), reopen and
+close. The writer says warn, with a line for the log.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import Any
 
 from forkserve.config.model import StreamClass, StreamOptions
 
-__all__ = ["LARGEST", "Captured", "LogOrder", "captured_from", "pack", "unpack"]
+__all__ = ["LARGEST", "VERSION", "Captured", "LogOrder", "captured_from", "pack", "unpack"]
+
+VERSION = 2
+"""Of what is said; a writer goes on when the master is replaced by newer code, and may not know new words."""
 
 LARGEST = 16 * 1024
 """Bytes of one datagram at most."""
@@ -22,6 +26,7 @@ class LogOrder(Enum):
     """The word by which each datagram begins."""
 
     ADD = "add"
+    TELL = "tell"
     REOPEN = "reopen"
     CLOSE = "close"
     WARN = "warn"
@@ -29,25 +34,32 @@ class LogOrder(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One output of one process: which one writes it, and what becomes of it."""
+    """One output of one process: which one writes it, and what becomes of it.
+
+    `kept` is how many bytes of the last output of its watcher are kept for those who ask.
+    """
 
     name: str
     pid: int
     is_stderr: bool
     options: StreamOptions
+    watcher: str = ""
+    kept: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Return it as JSON can carry it."""
         options = {each.name: getattr(self.options, each.name) for each in fields(self.options)}
         options["kind"] = self.options.kind.value
-        return {"name": self.name, "pid": self.pid, "is_stderr": self.is_stderr, "options": options}
+        process = {"name": self.name, "pid": self.pid, "watcher": self.watcher, "kept": self.kept}
+        return {**process, "is_stderr": self.is_stderr, "options": options}
 
 
 def captured_from(facts: dict[str, Any]) -> Captured:
     """Return what `facts` has described."""
     options = dict(facts["options"])
     options["kind"] = StreamClass(options["kind"])
-    return Captured(facts["name"], facts["pid"], facts["is_stderr"], StreamOptions(**options))
+    watcher, kept = facts.get("watcher", ""), facts.get("kept", 0)
+    return Captured(facts["name"], facts["pid"], facts["is_stderr"], StreamOptions(**options), watcher, kept)
 
 
 def pack(order: LogOrder, facts: dict[str, Any] | None = None) -> bytes:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from forkserve.logwriter.lines import Decoration, LineSplitter
 from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, captured_from, pack, unpack
+from forkserve.logwriter.readers import Asked, Readers
 from forkserve.logwriter.sinks import SinkQueue, key_of, sink_for
 from forkserve.logwriter.syslog import Syslog
 
@@ -40,18 +41,21 @@ class _Source:
     captured: Captured
     decoration: Decoration
     queue: SinkQueue
+    readers: Readers
     splitter: LineSplitter = field(default_factory=LineSplitter)
 
     def pass_on(self, lines: list[bytes]) -> None:
         if not lines:
             return
+        now = time.time()
+        self.readers.take(self.captured, lines, now)
         options = self.captured.options
         if key_of(options)[0] == "syslog":
             tag = f"{self.captured.name}[{self.captured.pid}]"
             severity = _WARNING if self.captured.is_stderr else _INFORMATIONAL
             self.queue.put([Syslog.line(options.facility, severity, tag, line) + b"\n" for line in lines])
         else:
-            self.queue.put(self.decoration.apply(lines, time.time()))
+            self.queue.put(self.decoration.apply(lines, now))
 
 
 def write_logs(fd: int) -> None:
@@ -68,19 +72,23 @@ class _Writer:
         self._queues: dict[tuple[str, str], SinkQueue] = {}
         self._poll = select.epoll()
         self._poll.register(master, select.EPOLLIN)
+        self._readers = Readers(self._poll)
         self._deadline: float | None = None
         self._paused: set[int] = set()
 
     def run(self) -> None:
         while self._deadline is None or (self._sources and time.monotonic() < self._deadline):
-            for fd, _ in self._poll.poll(self._patience()):
+            for fd, events in self._poll.poll(self._patience()):
                 if fd == self._master.fileno():
                     self._listen()
-                else:
+                elif fd in self._readers:
+                    self._readers.on_ready(fd, events)
+                elif fd in self._sources:
                     self._read(fd)
             self._resume()
         for fd in tuple(self._sources):
             self._end(fd)
+        self._readers.close()
         for queue in self._queues.values():
             queue.close()
         until = time.monotonic() + LAST_WORDS
@@ -110,6 +118,8 @@ class _Writer:
             except Exception as error:  # noqa: BLE001 - all the other outputs must go on
                 self._warn(f"the output of {facts.get('name')} cannot be captured: {error}")
                 os.close(fds[0])
+        elif order is LogOrder.TELL and fds:
+            self._readers.add(fds[0], Asked.of(facts))
         elif order is LogOrder.REOPEN:
             for queue in self._queues.values():
                 queue.reopen()
@@ -127,7 +137,9 @@ class _Writer:
             place = key[1] or key[0]
             self._queues[key] = SinkQueue(sink_for(captured.options, self._warn), place, self._warn)
         decoration = Decoration.of(captured.options, captured.name, captured.pid)
-        self._sources[fd] = _Source(captured, decoration, self._queues[key])
+        self._sources[fd] = _Source(captured, decoration, self._queues[key], self._readers)
+        if captured.kept:
+            self._readers.keep(captured)
         os.set_blocking(fd, False)
         self._poll.register(fd, select.EPOLLIN)
 
@@ -155,6 +167,7 @@ class _Writer:
         else:
             self._poll.unregister(fd)
         os.close(fd)
+        self._readers.forget(each.captured.watcher for each in self._sources.values())
 
     def _warn(self, text: str) -> None:
         """Have the master log it. Runs in the thread of a sink; a master that does not listen is not waited for."""

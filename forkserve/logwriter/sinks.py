@@ -46,12 +46,17 @@ class Sink(Protocol):
         """Let go of everything."""
 
 
-class _Stdout:
+class _Standard:
+    """The standard output or error of the master, which the writer shares."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
     def write(self, data: bytes) -> int:
         try:
-            return os.write(1, data)
+            return os.write(self._fd, data)
         except BlockingIOError:  # another process that shares the terminal or pipe made it non-blocking
-            select.select((), (1,), ())
+            select.select((), (self._fd,), ())
             return 0
 
     def reopen(self) -> None:
@@ -62,6 +67,8 @@ class _Stdout:
 
 def key_of(options: StreamOptions) -> tuple[str, str]:
     """Return what makes two streams share a sink: the same file, the same stdout, the same syslog."""
+    if options.kind is StreamClass.STDERR:
+        return ("stderr", "")
     if options.kind in (StreamClass.STDOUT, StreamClass.FANCY_STDOUT):
         return ("stdout", "")
     if options.kind is StreamClass.SYSLOG:
@@ -72,8 +79,8 @@ def key_of(options: StreamOptions) -> tuple[str, str]:
 def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
     """Return a new sink, opened by its first write; `report` is told where else lines go meanwhile."""
     kind, place = key_of(options)
-    if kind == "stdout":
-        return _Stdout()
+    if kind in ("stdout", "stderr"):
+        return _Standard(1 if kind == "stdout" else 2)
     return Syslog(place) if kind == "syslog" else log_file(options, place, report)
 
 

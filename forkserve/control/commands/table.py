@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from forkserve.control.commands import changing, optionviews, pausing, reading, running
+from forkserve.control.commands import changing, optionviews, outputs, pausing, reading, running
 from forkserve.control.commands.context import Context
 
 __all__ = ["COMMANDS"]
@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "globaloptions": optionviews.globaloptions,
     "stacks": reading.stacks,
     "events": reading.events,
+    "logs": outputs.logs,
     "start": running.start,
     "stop": running.stop,
     "restart": running.restart,

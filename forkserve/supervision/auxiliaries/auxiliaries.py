@@ -10,6 +10,7 @@ import selectors
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from forkserve.config.capture import bytes_kept, captured_streams
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.logwriter.client import Output, Streams
@@ -128,10 +129,9 @@ class AuxiliaryProcesses:
 
     def outputs(self, options: WatcherOptions, identity: Identity) -> Outputs:
         """Open where a process's output goes; raises SpawnError when descriptors have run out."""
-        stdout = None if options.close_child_stdout else options.stdout_stream
-        stderr = None if options.close_child_stderr else options.stderr_stream
+        stdout, stderr = captured_streams(options)
         try:
-            output = self._streams.open(stdout, stderr)
+            output = self._streams.open(stdout, stderr, kept=bytes_kept(options))
         except OSError as error:
             text = f"cannot capture the output of {identity}: {error.strerror}"
             raise SpawnError(error.errno or 0, SpawnStage.DESCRIPTORS, text) from None
@@ -150,7 +150,7 @@ class AuxiliaryProcesses:
         if output is None:
             return
         if pid:
-            self._streams.attach(output, name=str(identity), pid=pid)
+            self._streams.attach(output, name=str(identity), pid=pid, watcher=identity.watcher)
         else:
             self._streams.abandon(output)
 
@@ -168,6 +168,15 @@ class AuxiliaryProcesses:
         self._streams.forget(pgid)
         if self._guard is not None:
             self._guard.ended(pgid)
+
+    @property
+    def can_tell_logs(self) -> bool:
+        """True when there is a log writer that can be asked."""
+        return self._streams.can_tell
+
+    def tell_logs(self, connection: int, facts: dict[str, Any]) -> None:
+        """Have the log writer answer over a connection, which is closed here."""
+        self._streams.tell(connection, facts)
 
     def reopen(self) -> None:
         """Have every file of captured output reopened."""

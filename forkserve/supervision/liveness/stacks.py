@@ -17,7 +17,7 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 
-__all__ = ["NamedProcess", "StacksOf", "StacksRequest", "processes_named"]
+__all__ = ["NamedProcess", "StacksOf", "StacksRequest", "place_of", "processes_named"]
 
 NamedProcess = tuple[Watcher, Process]
 _PLACE = re.compile(r"(?P<name>.+)\[(?P<wid>\d+)\]")
@@ -51,15 +51,20 @@ class StacksRequest:
         return StacksOf(f"{process.watcher}[{process.wid}]", process.pid, self._texts[process.pid])
 
 
+def place_of(target: str) -> tuple[str, int | None]:
+    """Return the watcher that `web` or `web[2]` names, and the number of the slot, if it names one."""
+    place = _PLACE.fullmatch(target)
+    return (place["name"], int(place["wid"])) if place else (target, None)
+
+
 def processes_named(supervisor: Supervisor, target: str) -> list[NamedProcess]:
     """Return the living processes that `web`, `web[2]` or a pid means; raises ControlError when there are none."""
     if target.isdecimal():
         found = [(watcher, process) for watcher in supervisor.watchers for process in watcher.processes]
         found = [(watcher, process) for watcher, process in found if process.pid == int(target)]
     else:
-        place = _PLACE.fullmatch(target)
-        watcher = supervisor.queue(place["name"] if place else target).watcher
-        wid = int(place["wid"]) if place else None
+        name, wid = place_of(target)
+        watcher = supervisor.queue(name).watcher
         found = [(watcher, process) for process in watcher.processes if wid in (None, process.wid)]
     living = [(watcher, process) for watcher, process in found if process.is_alive]
     if not living:

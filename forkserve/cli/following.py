@@ -1,0 +1,53 @@
+"""The verbs of forkservectl that print line after line, and with -f go on: what happens, and what processes write."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from forkserve.cli.ending import say
+from forkserve.control.client import ControlClient
+from forkserve.control.printable import printable
+from forkserve.errors import ControlError
+
+__all__ = ["print_events", "print_logs", "safe"]
+
+_EVENTS = 1000
+"""Events that are asked for unless told otherwise: all that are kept."""
+_LINES_BEFORE = 10
+"""Lines that are shown before those to come, as tail(1) does."""
+
+
+def print_events(client: ControlClient, arguments: argparse.Namespace) -> None:
+    """Print events as they come."""
+    last = arguments.lines if arguments.lines is not None else 0 if arguments.follow else _EVENTS
+    for event in client.follow("events", watcher=arguments.watcher, follow=arguments.follow, last=last):
+        text = json.dumps(event) if arguments.json else f"{event['kind']:<17} {printable(event['text'])}"
+        say(f"{text}\n" if arguments.json else f"{_when(event['time'])} {text}\n")
+
+
+def print_logs(client: ControlClient, arguments: argparse.Namespace) -> None:
+    """Print what processes have written, and with -f what they write, by the name of the process."""
+    target, follow = arguments.target, arguments.follow
+    last = arguments.lines if arguments.lines is not None else _LINES_BEFORE if follow else None
+    is_one = target is not None and target.endswith("]")
+    for line in client.follow("logs", target=target, follow=follow, last=last):
+        if arguments.json:
+            say(f"{json.dumps(line)}\n")
+            continue
+        text = str(line["text"]).removesuffix("\r")
+        text = text if arguments.raw else safe(text)
+        parts = [_when(line["time"])] * bool(arguments.time) + [printable(line["name"])] * (not is_one)
+        say(f"{' '.join(parts)} | {text}\n" if parts else f"{text}\n")
+    if follow:
+        raise ControlError("no more output comes: forkserve has ended, or replaces what writes its logs")
+
+
+def safe(text: str) -> str:
+    """Return a line of output as a terminal may show it: tabs stay, other control characters are escaped."""
+    return "\t".join(map(printable, text.split("\t"))).replace("\n", "\\n")
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,49 @@
+"""The verb that shows what processes have written: the log writer answers, over the connection that has asked."""
+
+from __future__ import annotations
+
+from forkserve.config.capture import bytes_kept, captured_streams
+from forkserve.config.handover import Identity
+from forkserve.config.model import WatcherOptions
+from forkserve.control.commands.context import Context
+from forkserve.control.http import DelegatedReply
+from forkserve.control.schema import LogsOf
+from forkserve.errors import ControlError
+from forkserve.supervision.liveness.stacks import place_of
+
+__all__ = ["logs"]
+
+
+def logs(context: Context, asked: LogsOf) -> DelegatedReply:
+    """Show the last lines of watchers, or of one process; refused where nothing is captured."""
+    supervisor = context.master.supervisor
+    name, wid = (None, None) if asked.target is None else place_of(asked.target)
+    meant = supervisor.watchers if name is None else (supervisor.queue(name).watcher,)
+    captured = [each.name for each in meant if _is_kept(each.options)]
+    if not captured:
+        raise _nothing_kept(asked.target)
+    if not context.master.can_tell_logs:
+        raise ControlError("the log writer does not answer; nothing was captured yet, or it is being replaced")
+    facts = {
+        "watchers": captured,
+        "name": None if name is None or wid is None else str(Identity(captured[0], wid)),
+        "last": asked.last,
+        "follow": asked.follow,
+    }
+
+    def take(connection: int, head: bytes) -> None:
+        context.master.tell_logs(connection, {**facts, "head": head.decode("latin-1")})
+
+    return DelegatedReply(take)
+
+
+def _is_kept(options: WatcherOptions) -> bool:
+    return any(captured_streams(options)) and bytes_kept(options) > 0
+
+
+def _nothing_kept(target: str | None) -> ControlError:
+    what = "no watcher" if target is None else f"{target}: nothing"
+    return ControlError(
+        f"{what} is captured: output goes straight to where forkserve's own goes; "
+        "`logs_kept = 64K` in the section of the watcher, or `forkserve --logs-kept 64K`, keeps it"
+    )

@@ -1,0 +1,86 @@
+"""`forkservectl logs` at a real master: what processes write is kept, shown and followed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.forkserving import Forkserve, eventually, running
+
+TALK = """echo $FORKSERVE_WID here
+printf '\\033[2Jlate\\n' >&2
+while read -r line < pipe; do echo "$line"; done
+"""
+CONFIG = """
+[watcher:talk]
+cmd = sh talk.sh
+numprocesses = 2
+ready_after = 0.05
+logs_kept = 8K
+stdout_stream.filename = out.log
+[watcher:plain]
+cmd = sleep 1000
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Forkserve]:
+    (tmp_path / "talk.sh").write_text(TALK)
+    subprocess.run(["mkfifo", str(tmp_path / "pipe")], check=True)
+    with running("--control", "c.sock", cwd=tmp_path, config=CONFIG) as server:
+        server.expect_all("here|late", "late")  # stderr of an uncaptured stream is still the master's
+        yield server
+
+
+def command(folder: Path, *argv: str) -> list[str]:
+    return [sys.executable, "-m", "forkserve.cli.ctl", "--socket", str(folder / "c.sock"), *argv]
+
+
+def ctl(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(folder, *argv), capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_output_is_kept_shown_and_followed(server: Forkserve, tmp_path: Path) -> None:
+    eventually(lambda: ctl(tmp_path, "logs").stdout.count("\n") == 4)
+    assert sorted(ctl(tmp_path, "logs", "talk").stdout.splitlines()) == [
+        "talk[1] | 1 here",
+        "talk[1] | \\x1b[2Jlate",
+        "talk[2] | 2 here",
+        "talk[2] | \\x1b[2Jlate",
+    ]
+    assert ctl(tmp_path, "logs", "-n1", "--raw", "talk[2]").stdout in ("2 here\n", "\x1b[2Jlate\n")
+    assert sorted((tmp_path / "out.log").read_text().splitlines()) == ["1 here", "2 here"]
+    with subprocess.Popen(command(tmp_path, "logs", "-f", "talk"), stdout=-1, stderr=-1, text=True) as follower:
+        assert follower.stdout is not None and follower.stderr is not None
+        assert all(" | " in follower.stdout.readline() for _ in range(4))
+        (tmp_path / "pipe").write_text("more\n")
+        told = follower.stdout.readline()
+        assert told.endswith("] | more\n")
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(20) == 130
+        assert follower.stderr.read() == ""
+
+
+def test_what_is_not_captured_is_said(server: Forkserve, tmp_path: Path) -> None:
+    done = ctl(tmp_path, "logs", "plain")
+    assert done.returncode == 1
+    assert "plain: nothing is captured" in done.stderr
+    assert "logs_kept = 64K" in done.stderr
+    done = ctl(tmp_path, "logs", "tlk")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no watcher 'tlk'; did you mean 'talk'?" in done.stderr
+
+
+def test_those_who_follow_are_told_the_end(server: Forkserve, tmp_path: Path) -> None:
+    with subprocess.Popen(command(tmp_path, "logs", "-f", "talk"), stdout=-1, stderr=-1, text=True) as follower:
+        assert follower.stdout is not None
+        assert "talk[" in follower.stdout.readline()
+        assert server.stop() == 0
+        _, errors = follower.communicate(timeout=20)
+        assert "no more output comes" in errors
+        assert follower.returncode == 1
