@@ -13,12 +13,13 @@ from socket import AddressFamily, SocketKind
 
 from forkserve.config.address import Address
 from forkserve.config.options import option
-from forkserve.config.serving import ServingOptions, commas
+from forkserve.config.serving import ServingOptions
 from forkserve.config.values import (
     address,
     at_least,
     between,
     boolean,
+    commas,
     family,
     integer,
     log_level,

@@ -9,14 +9,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
 
 from forkserve.config.handover import GRACEFUL_TIMEOUT
 from forkserve.config.options import option
-from forkserve.config.values import at_least, between, boolean, integer, member, one_of, seconds, size
+from forkserve.config.values import (
+    at_least,
+    between,
+    boolean,
+    commas,
+    forwarded_names,
+    header_name,
+    integer,
+    mapping,
+    member,
+    one_of,
+    root_path,
+    seconds,
+    size,
+)
 
 __all__ = [
     "AccessLogOptions",
@@ -33,11 +46,9 @@ __all__ = [
     "StaticOptions",
     "Timeouts",
     "TlsOptions",
-    "commas",
 ]
 
 
-FORWARDED_NAMES = ("for", "proto", "host", "port")
 COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 """The access log's format in Gunicorn's atoms, of the fields that Apache calls combined."""
 LINE = 8190
@@ -67,42 +78,6 @@ class ProxyProtocol(Enum):
     V1 = "v1"
     V2 = "v2"
     AUTO = "auto"
-
-
-def commas(value: str) -> tuple[str, ...]:
-    """Split at commas; empty parts fall away."""
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def forwarded_names(value: str) -> tuple[str, ...]:
-    """Read what is believed of proxies, `for,proto` or `X-Forwarded-For,X-Forwarded-Proto`; nothing if empty."""
-    names = tuple(part.lower().removeprefix("x-forwarded-") for part in commas(value))
-    for name in names:
-        if name not in FORWARDED_NAMES:
-            raise ValueError(f"expected some of {', '.join(FORWARDED_NAMES)}, separated by commas, got {name!r}")
-    return names
-
-
-def header_name(value: str) -> str:
-    """Read the name of a header field (RFC 9110 section 5.1); empty is none."""
-    if not re.fullmatch(r"[!#$%&'*+.^`|~0-9A-Za-z-]*", value):
-        raise ValueError(f"expected the name of a header field, got {value!r}")
-    return value
-
-
-def root_path(value: str) -> str:
-    """Read the path of an application, without the slash at its end: `/shop`; `/` and nothing are the root."""
-    if value and not value.startswith("/"):
-        raise ValueError(f"expected a path that begins with a slash, such as /{value}, got {value!r}")
-    return value.rstrip("/")
-
-
-def mapping(value: str) -> tuple[str, str]:
-    """Read `/url=folder`."""
-    url, equals, folder = value.partition("=")
-    if not (equals and url.startswith("/") and folder):
-        raise ValueError(f"expected /URL=FOLDER, got {value!r}")
-    return url, folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

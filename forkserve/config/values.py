@@ -27,12 +27,16 @@ __all__ = [
     "between",
     "boolean",
     "zmq_address",
+    "commas",
     "family",
+    "forwarded_names",
+    "header_name",
     "integer",
     "is_file",
     "local_address",
     "log_level",
     "log_output",
+    "mapping",
     "member",
     "names",
     "not_empty",
@@ -43,6 +47,7 @@ __all__ = [
     "optional_integer",
     "optional_octal",
     "paths",
+    "root_path",
     "seconds",
     "signal_name",
     "size",
@@ -59,6 +64,7 @@ _TRUE = frozenset(("yes", "true", "on", "1"))
 _FALSE = frozenset(("no", "false", "off", "0"))
 _UNITS = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _PERIODS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+FORWARDED_NAMES = ("for", "proto", "host", "port")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -261,6 +267,42 @@ def zmq_address(value: str) -> str | None:
 def is_file(place: str) -> bool:
     """Tell whether a log goes to a file: neither to stderr or stdout (`-`) nor to syslog."""
     return place != "-" and not place.startswith("syslog:")
+
+
+def commas(value: str) -> tuple[str, ...]:
+    """Split at commas; empty parts fall away."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def forwarded_names(value: str) -> tuple[str, ...]:
+    """Read what is believed of proxies, `for,proto` or `X-Forwarded-For,X-Forwarded-Proto`; nothing if empty."""
+    names = tuple(part.lower().removeprefix("x-forwarded-") for part in commas(value))
+    for name in names:
+        if name not in FORWARDED_NAMES:
+            raise ValueError(f"expected some of {', '.join(FORWARDED_NAMES)}, separated by commas, got {name!r}")
+    return names
+
+
+def header_name(value: str) -> str:
+    """Read the name of a header field (RFC 9110 section 5.1); empty is none."""
+    if not re.fullmatch(r"[!#$%&'*+.^`|~0-9A-Za-z-]*", value):
+        raise ValueError(f"expected the name of a header field, got {value!r}")
+    return value
+
+
+def root_path(value: str) -> str:
+    """Read the path of an application, without the slash at its end: `/shop`; `/` and nothing are the root."""
+    if value and not value.startswith("/"):
+        raise ValueError(f"expected a path that begins with a slash, such as /{value}, got {value!r}")
+    return value.rstrip("/")
+
+
+def mapping(value: str) -> tuple[str, str]:
+    """Read `/url=folder`."""
+    url, equals, folder = value.partition("=")
+    if not (equals and url.startswith("/") and folder):
+        raise ValueError(f"expected /URL=FOLDER, got {value!r}")
+    return url, folder
 
 
 def member(kind: type[E]) -> Callable[[str], E]:
