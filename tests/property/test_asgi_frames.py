@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forkserve.serving.asgi.frames import BINARY, TEXT, end_of, frame_head
-from forkserve.serving.asgi.websocket_protocol import Handshake, WebSocketLimits, WebSocketProtocol
+from forkserve.serving.asgi.websocket_handshake import Handshake, WebSocketLimits
+from forkserve.serving.asgi.websocket_protocol import WebSocketProtocol
 
 MASK = b"\x11\x22\x33\x44"
 SIZES = st.sampled_from([0, 1, 125, 126, 127, 4000, 65_535, 65_536, 70_000])

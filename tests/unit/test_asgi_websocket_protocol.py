@@ -13,13 +13,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, State
 from websockets.uri import parse_uri
 
-from forkserve.serving.asgi.websocket_protocol import (
-    AT_ONCE,
-    BadHandshake,
-    Handshake,
-    WebSocketLimits,
-    WebSocketProtocol,
-)
+from forkserve.serving.asgi.websocket_handshake import BadHandshake, Handshake, WebSocketLimits
+from forkserve.serving.asgi.websocket_protocol import AT_ONCE, WebSocketProtocol
 
 LIMITS = WebSocketLimits(max_size=1000)
 

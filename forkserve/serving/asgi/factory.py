@@ -70,7 +70,7 @@ def _websockets(options: AsgiOptions, binding: Binding) -> Factory:
     # These need the library, which is an extra.
     from forkserve.serving.asgi.denial import Answer
     from forkserve.serving.asgi.heartbeat import Keepalive
-    from forkserve.serving.asgi.websocket_protocol import BadHandshake, WebSocketLimits
+    from forkserve.serving.asgi.websocket_handshake import BadHandshake, WebSocketLimits
     from forkserve.serving.asgi.websocket_session import WebSocketSession
 
     bound = type(

@@ -20,12 +20,8 @@ from forkserve.serving.asgi.notifier import Notifier
 from forkserve.serving.asgi.outgoing import field_lines, without_handshake
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.scope import websocket_scope
-from forkserve.serving.asgi.websocket_protocol import (
-    Handshake,
-    WebSocketLimits,
-    WebSocketProtocol,
-    disconnect_of,
-)
+from forkserve.serving.asgi.websocket_handshake import Handshake, WebSocketLimits
+from forkserve.serving.asgi.websocket_protocol import WebSocketProtocol, disconnect_of
 from forkserve.serving.ends import End
 from forkserve.serving.exchange import Bodiless
 from forkserve.serving.failure import due_to_loss, log_failure
