@@ -15,22 +15,21 @@ import sys
 import threading
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
 from select import POLLIN, poll
 from typing import NoReturn
 from weakref import WeakMethod
 
 from forkserve import logs
-from forkserve.backends import registry
 from forkserve.backends.base import FOREVER, Run
-from forkserve.backends.fitting import require, require_fit, unhonoured
+from forkserve.backends.fitting import unhonoured
+from forkserve.backends.preparation import PreparedApp, prepare
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import WARM, identity_from
 from forkserve.config.launch import WorkerOptions
 from forkserve.errors import ApplicationError, BackendError, ExitCode, ForkserveError
 from forkserve.serving.application.handlers import Handlers, disarm_timers
 from forkserve.serving.application.hooks import Hooks
-from forkserve.serving.application.importing import Loaded, load_application, prepare_path
+from forkserve.serving.application.importing import prepare_path
 from forkserve.serving.autoreload import CodeReloader, can_load
 from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks
@@ -44,7 +43,7 @@ from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import OwnRecord, take_seat
 
-__all__ = ["PreparedApp", "Worker", "check", "patch", "prepare"]
+__all__ = ["Worker"]
 
 log = logging.getLogger("forkserve.worker")
 
@@ -54,14 +53,6 @@ LAST_WORDS = 2.0
 """Seconds for the log when the process ends by force: what keeps the process may keep the log as well."""
 LONGEST_HOOK = 3600.0
 """Seconds that a post-hook may take after SIGINT where no other limit is set; a second SIGINT ends it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedApp:
-    """An application, and the backend that is to serve it."""
-
-    loaded: Loaded
-    entry: Entry
 
 
 class Worker:
@@ -395,39 +386,3 @@ def _lingering() -> list[str]:
     # Not enumerate(), whose lock may be held by a thread that hangs, or be gevent's.
     threads = list(threading._active.values())  # type: ignore[attr-defined]
     return [each.name for each in threads if not each.daemon and each is not threading.main_thread()]
-
-
-def prepare(options: WorkerOptions) -> PreparedApp:
-    """Choose the backend, patch what it wants patched, load the application; raises ForkserveError."""
-    named = registry.find(options.process.backend) if options.process.backend else None
-    if named is not None:
-        require(named)
-        if named.traits.monkey_patches and not options.process.no_monkey:
-            patch()
-    loaded = load_application(options.application)
-    entry = named or registry.choose(loaded.interface, threads=options.serving.concurrency.threads)
-    require_fit(entry, loaded, options)
-    return PreparedApp(loaded, entry)
-
-
-def check(options: WorkerOptions) -> str:
-    """Load what would be served, and say so in one line; raises ForkserveError."""
-    logs.set_up(options.process.log_level, options.process.log_output)
-    prepare_path(options.application)
-    prepared = prepare(options)
-    for warning in unhonoured(prepared.entry, options):
-        log.warning("%s", warning)
-    return f"{prepared.loaded.name}: fine ({prepared.loaded.interface.value}, served by {prepared.entry.name})"
-
-
-def patch() -> None:
-    """Let gevent replace the blocking parts of the standard library, before the application can import them.
-
-    Raises BackendError when it is too late: what an imported module holds already is not replaced.
-    """
-    late = sorted({"flask", "django", "requests", "urllib3", "psycopg2", "redis"} & set(sys.modules))
-    if late:
-        raise BackendError(f"it is too late for gevent's patches: {', '.join(late)} is imported already")
-    from gevent import monkey
-
-    monkey.patch_all()

@@ -16,6 +16,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from types import SimpleNamespace
 
 from forkserve import logs
+from forkserve.backends.preparation import prepare
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import WorkerOptions
@@ -28,7 +29,7 @@ from forkserve.serving.parser import reader_of
 from forkserve.serving.promotion import trim_memory
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
-from forkserve.worker import Worker, prepare
+from forkserve.worker import Worker
 
 __all__ = ["run"]
 

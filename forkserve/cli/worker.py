@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from forkserve.backends.preparation import check
 from forkserve.backends.registry import find, state_of
 from forkserve.cli.backends import backends_json, backends_table
 from forkserve.cli.ending import ended, say
@@ -15,7 +16,7 @@ from forkserve.config.handover import ZYGOTE
 from forkserve.config.launch import WorkerOptions
 from forkserve.errors import ExitCode, UsageError
 from forkserve.unix.home import return_to_start
-from forkserve.worker import Worker, check
+from forkserve.worker import Worker
 
 __all__ = ["main", "obey"]
 

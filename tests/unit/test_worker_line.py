@@ -11,6 +11,7 @@ import pytest
 from forkserve.backends import registry
 from forkserve.backends.base import Interface, Traits
 from forkserve.backends.fitting import unhonoured
+from forkserve.backends.preparation import prepare
 from forkserve.backends.registry import Entry, entries, find, state_of
 from forkserve.cli.serving import parse_worker_line
 from forkserve.config.address import Address
@@ -18,7 +19,6 @@ from forkserve.config.options import options_of, slices_of
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import UsageError
 from forkserve.serving.inherited import read_fd
-from forkserve.worker import prepare
 
 KNOWN = {option.name for part in slices_of(ServingOptions) for option in options_of(part)}
 
