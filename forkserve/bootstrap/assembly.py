@@ -22,6 +22,7 @@ from forkserve.errors import ConfigError
 from forkserve.master import Master
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
+from forkserve.supervision.auxiliaries.hookhosts import HookHosts
 from forkserve.supervision.auxiliaries.sidecar import Sidecar
 from forkserve.supervision.events.bus import EventBus
 from forkserve.supervision.events.log import log_event
@@ -75,11 +76,13 @@ class Assembly:
     status: StatusService
     heartbeats: Heartbeats
     keeper: LimitsKeeper
+    hosts: HookHosts
     control: ControlServer | None = None
     sidecars: list[Sidecar] = field(default_factory=list)
 
     def run(self) -> int:
         """Serve until all is over; returns the exit code."""
+        self.hosts.words = self._words_of_hosts
         settle_memory()
         self.heartbeats.begin()
         self.keeper.begin()
@@ -91,6 +94,11 @@ class Assembly:
         options = self.master.supervisor.config.master
         with statsd_running(self.master, options.statsd_host, options.statsd_prefix):
             return self.master.run()
+
+    def _words_of_hosts(self) -> tuple[str, ...]:
+        options = self.master.supervisor.config.master
+        words = ("--log-level", options.loglevel, "--log-output", options.logoutput)
+        return words if self.control is None else (*words, "--control", str(self.control.path))
 
 
 def assemble(config: Config, base: Base) -> Assembly:
@@ -106,6 +114,8 @@ def assemble(config: Config, base: Base) -> Assembly:
         on_group_ended=auxiliaries.on_group_ended,
         reports=lambda command: reports.open(command.credentials, changes_user=command.changes_user),
     )
+    hosts = HookHosts(base.loop, bus.emit, auxiliaries.keep_running, auxiliaries.dismiss)
+    services.call_hook = hosts.call
     watchers = Supervisor(config, base.pool, services, inherited=dict(os.environ))
     master = Master(watchers, base.loop, base.signals, auxiliaries=auxiliaries, source=base.source)
     master.upgrader.command = base.command
@@ -115,7 +125,9 @@ def assemble(config: Config, base: Base) -> Assembly:
     heartbeats, keeper = Heartbeats(watchers, base.loop), LimitsKeeper(watchers, master.observatory)
     for each in (master.observatory, heartbeats, keeper):
         bus.subscribe(each.on_event)
-    return Assembly(base, services, master, history, Routes(master, history), StatusService(master), heartbeats, keeper)
+    return Assembly(
+        base, services, master, history, Routes(master, history), StatusService(master), heartbeats, keeper, hosts
+    )
 
 
 def new_bus() -> EventBus:

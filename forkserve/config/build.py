@@ -18,11 +18,12 @@ from forkserve.config.consistency import check_consistency
 from forkserve.config.document import Findings, Kind, Section, Value, merge
 from forkserve.config.environment import environment_of, global_environment
 from forkserve.config.foreign import FOREIGN
+from forkserve.config.hooks import HOOKS, parse_hook
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin, options_of
 from forkserve.config.placeholders import env_values, expand, unset_text
 from forkserve.config.reading import read_options, refuse_unknown
-from forkserve.config.values import integer
+from forkserve.config.values import boolean, integer
 from forkserve.suggest import nearest
 
 __all__ = ["build", "expanded", "read_socket", "read_watcher"]
@@ -197,14 +198,23 @@ class _Builder:
         return StreamOptions(**given)
 
     def _hooks(self, values: Mapping[str, Value], section: Section) -> dict[str, str]:
+        written = {}
         for name, value in values.items():
-            key = f"hooks.{name}"
-            if name in later.HOOKS:
-                self.findings.warning(value.origin, "hooks are not called yet", label=section.label, key=key)
-            else:
-                advice = nearest(name, later.HOOKS)
+            key, hook, flag = f"hooks.{name}", *name.partition(".")[::2]
+            if hook not in HOOKS or flag not in ("", "ignore_failure"):
+                advice = nearest(hook, HOOKS)
                 self.findings.warning(value.origin, f"unknown hook, ignored{advice}", label=section.label, key=key)
-        return {name: value.text for name, value in values.items()}
+                continue
+            try:
+                if not flag:
+                    parse_hook(value.text)
+                    written[hook] = value.text
+                elif hook in values and boolean(value.text):
+                    written[hook] = f"{parse_hook(values[hook].text).target},true"
+            except ValueError as error:
+                message = unset_text(value.text) or str(error)
+                self.findings.error(value.origin, message, label=section.label, key=key)
+        return written
 
     def _extra(self, rest: Mapping[str, Value], section: Section) -> dict[str, str]:
         families = later.ANY_WATCHER_KEY

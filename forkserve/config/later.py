@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from forkserve.config.values import boolean
 
-__all__ = ["ANY_WATCHER_KEY", "HOOKS", "MASTER", "STREAM", "WATCHER", "asks_for_nothing"]
+__all__ = ["ANY_WATCHER_KEY", "MASTER", "STREAM", "WATCHER", "asks_for_nothing"]
 
 _NOT_YET = "not served yet, ignored"
 _NEVER = "never had an effect in Circus either, ignored"
@@ -35,20 +35,6 @@ WATCHER = {
 }
 
 STREAM = {"refresh_time": _NEVER}
-
-HOOKS = (
-    "before_start",
-    "after_start",
-    "before_spawn",
-    "after_spawn",
-    "before_stop",
-    "after_stop",
-    "before_signal",
-    "after_signal",
-    "before_reap",
-    "after_reap",
-    "extended_stats",
-)
 
 ANY_WATCHER_KEY = ("hooks.", "stdout_stream.", "stderr_stream.", "rlimit_")
 """Prefixes of the open families of keys in a watcher's section."""

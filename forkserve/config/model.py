@@ -315,6 +315,15 @@ class WatcherOptions:
         reload=LIVE,
     )
 
+    hook_timeout: float = option(
+        60.0,
+        "Seconds in which a hook must return; one that has not counts as failed, and its process is killed.",
+        parse=seconds,
+        check=at_least(0.1),
+        reload=LIVE,
+        metavar="SECONDS",
+    )
+
     env: Mapping[str, str] = field(default_factory=dict)
     """What the env sections give this watcher; the master's own environment is not in it."""
     rlimits: Mapping[str, int] = field(default_factory=dict)
@@ -322,7 +331,7 @@ class WatcherOptions:
     stdout_stream: StreamOptions | None = None
     stderr_stream: StreamOptions | None = None
     hooks: Mapping[str, str] = field(default_factory=dict)
-    """As written, by the name of the hook; not called yet."""
+    """`dotted.name` or `dotted.name,ignore_failure`, by the name of the hook (`hooks.parse_hook`)."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Free keys of the section, kept for plugins and for `forkservectl options`."""
 

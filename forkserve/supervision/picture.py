@@ -75,6 +75,7 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         delayed=watcher.drain_until is not None,
         awaits=awaited.names,
         unmet=awaited.unmet,
+        vetoed=watcher.vetoed,
         pace=pace_of(wanted.options, watcher.target),
         spare=amount_of(wanted.options.max_surge or "0", watcher.target, up=True),
         verdict=None if trial is None else trial.verdict,

@@ -10,8 +10,11 @@ is dropped when it fails. A process that has been told to stop belongs to no slo
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from forkserve.config.handover import WARM
 from forkserve.config.model import WatcherOptions
@@ -20,6 +23,7 @@ from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import Consequence, Event, ProcessReady, ProcessSaid, SpawnFailed, Warned
 from forkserve.supervision.events.process import ProcessLost
 from forkserve.supervision.generations.templates import Templates
+from forkserve.supervision.hooks.gate import HookGate
 from forkserve.supervision.lifecycle import (
     FINAL,
     SLOT,
@@ -32,6 +36,7 @@ from forkserve.supervision.lifecycle import (
     judge,
     step,
 )
+from forkserve.supervision.os.spawn import SpawnError, SpawnStage
 from forkserve.supervision.process import Process, Stopping
 from forkserve.supervision.processes.deaths import (
     death_of,
@@ -67,10 +72,13 @@ class Population:
     generation in force, for a reload to notice; `held` tells that its processes are to accept nothing for now.
     """
 
-    def __init__(self, templates: Templates, services: SpawnServices, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, templates: Templates, services: SpawnServices, changed: Callable[[], None], gate: HookGate
+    ) -> None:
         self.templates = templates
+        self.gate = gate
         self.slots: dict[int, Slot] = {}
-        self.processes = Processes(services, self)
+        self.processes = Processes(services, self, gate)
         self.zygotes = Zygotes(services, self.processes, lambda number: self.templates.by_generation.get(number))
         self.restarts = 0
         self.failures = 0
@@ -94,6 +102,7 @@ class Population:
         now = self._services.loop.now()
         self.processes.confirm(process)
         self.prober.forget(process)
+        self._tell_reaped(process)
         killed_by_us, was_ready = process.is_asked_to_end, process.is_ready
         self.processes.bury(process, Stopping.of(self._options))
         self.zygotes.promotions.forget(process)
@@ -124,6 +133,14 @@ class Population:
             self._tell(lost, Consequence.NONE)
         self._changed()
 
+    def _tell_reaped(self, process: Process) -> None:
+        if process.is_zygote or not process.pid or process.exit is None or not self.gate.is_concerned:
+            return
+        code = process.exit.code if process.exit.signum is None else -process.exit.signum
+        now = time.time()
+        self.gate.ask("before_reap", process_pid=process.pid, time=now)
+        self.gate.ask("after_reap", process_pid=process.pid, time=now, exit_code=code, process_status=None)
+
     def forget(self, process: Process) -> None:
         """Go on without a reaped process although a bug has kept its end from being handled."""
         self.processes.forget(process)
@@ -144,6 +161,8 @@ class Population:
         self.templates.note_folder(process.generation, process.folder)
         if process.is_asked_to_end:
             return
+        if not process.is_zygote:
+            self.gate.ask("after_spawn", partial(self._spawn_judged, "after_spawn"), pid=process.pid)
         command = self.templates.in_force
         probe = None if process.is_zygote or command.options.ready is None else command.probe_of(process.wid)
         if probe is not None and (wrong := self.prober.begin(process, probe)):
@@ -183,7 +202,7 @@ class Population:
             emit=self.emit,
         )
         if wid is not None:
-            self.slots[wid].candidate = self.spawn(self.slots[wid])
+            self.spawn(self.slots[wid], beside=True)
 
     def on_said(self, process: Process, message: Message) -> None:
         """Called when a process has sent a message of sd_notify(3)."""
@@ -306,13 +325,14 @@ class Population:
         if again:
             slot.restarts += 1
             self.restarts += 1
-        slot.occupant = self.spawn(slot)
+        self.spawn(slot)
 
     def _vacate(self, slot: Slot) -> None:
         for process in (slot.occupant, slot.candidate):
             if process is not None:
                 self.stop(process)
         slot.occupant = slot.candidate = None
+        slot.asking = slot.asking_beside = False
 
     def stop(self, process: Process) -> None:
         """Ask a process to stop, as the options in force say."""
@@ -335,6 +355,8 @@ class Population:
         self.templates.put_back(generation)
         for slot in self.slots.values():
             candidate, occupant = slot.candidate, slot.occupant
+            slot.asking = slot.asking and not slot.asking_beside
+            slot.asking_beside = False
             if candidate is not None and candidate.generation != generation:
                 slot.candidate = None
                 self.stop(candidate)
@@ -355,7 +377,41 @@ class Population:
             self.processes.forget(process)
         return len(processes)
 
-    def spawn(self, slot: Slot) -> Process | None:
+    def spawn(self, slot: Slot, *, beside: bool = False) -> None:
+        """Request the occupant of a slot, or its candidate, once its hooks allow that."""
+        slot.asking_beside = beside
+        if slot.asking:  # what it is to be has changed while that was being asked
+            return
+        if "before_spawn" in self.gate.hooks:
+            slot.asking = True
+            self.gate.ask("before_spawn", partial(self._spawn_allowed, slot))
+            return
+        self._spawn_asked(slot)
+
+    def _spawn_allowed(self, slot: Slot, consented: bool) -> None:
+        if self.slots.get(slot.wid) is not slot or not slot.asking:
+            return
+        if consented or slot.asking_beside:
+            slot.asking = False
+            self._spawn_asked(slot, refused="" if consented else "hooks.before_spawn said no")
+            self._changed()
+        else:
+            self.gate.refuse_spawn("before_spawn")
+
+    def _spawn_judged(self, hook: str, consented: bool) -> None:
+        if not consented:
+            self.gate.refuse_spawn(hook)
+
+    def _spawn_asked(self, slot: Slot, *, refused: str = "") -> None:
+        beside, slot.asking_beside = slot.asking_beside, False
+        if refused:
+            self._not_started(slot, SpawnError(errno.EPERM, SpawnStage.PREPARE, refused))
+        elif beside:
+            slot.candidate = self._start(slot)
+        else:
+            slot.occupant = self._start(slot)
+
+    def _start(self, slot: Slot) -> Process | None:
         """Request a process for a slot; when that fails the slot has taken note, and there is none."""
         try:
             generation = self.templates.generation_of(slot.wid)

@@ -62,8 +62,9 @@ class Process:
     or with `end_by_kill` killed, `age_at` that of `max_age`, `deaf_until` that until which its messages wait. `report`
     is the pipe of its start and `notify` the socket of its messages, as descriptors, -1 when there is none; `record` is
     the index of its record on the scoreboard, `queues` are the numbers of the queues that it can read from. `held`
-    tells that it is to accept nothing. `forked_by` is the number of its zygote, 0 when it was executed, `promotion` the
-    channel on which it can be told to become one, and `warm` that it has served enough for that. `exit` is what
+    tells that it is to accept nothing, `unsent` is the stop signal that waits for a hook. `forked_by` is the number of
+    its zygote, 0 when it was executed, `promotion` the channel on which it can be told to become one, and `warm` that
+    it has served enough for that. `exit` is what
     waitpid(2) said, whatever has been done about it yet: a process that has one is never signalled again.
     """
 
@@ -106,6 +107,7 @@ class Process:
     forked_by: int = 0
     promotion: int = -1
     warm: bool = False
+    unsent: int = 0
 
     def __str__(self) -> str:
         return f"{Identity(self.watcher, self.wid)} pid {self.pid}"

@@ -20,7 +20,8 @@ __all__ = ["Outlook", "Slot"]
 class Slot:
     """One place of a watcher. `reason` is how its last occupant was lost, `finished` that it shall not come again,
     `stops_first` that its occupant has been told to stop so that a younger one may take its place, `spoke` the command
-    that has said READY=1 here, `runs` how many programs have run here."""
+    that has said READY=1 here, `runs` how many programs have run here, `asking` whether a hook is being
+    asked if it may have a process: its occupant, or with `asking_beside` its candidate."""
 
     wid: int
     state: SlotState = SlotState.VACANT
@@ -34,12 +35,14 @@ class Slot:
     restarts: int = 0
     finished: bool = False
     stops_first: bool = False
+    asking: bool = False
+    asking_beside: bool = False
 
     @property
     def is_settled(self) -> bool:
         """True when it needs no more time to be what it will be."""
         if self.state is SlotState.FILLED:
-            return self.candidate is None and self.occupant is not None and self.occupant.is_ready
+            return not self.asking and self.candidate is None and self.occupant is not None and self.occupant.is_ready
         return self.state is SlotState.FATAL or self.finished
 
     @property
@@ -57,8 +60,9 @@ class Slot:
     def snapshot(self) -> SlotSnapshot:
         """Return it as a reload sees it."""
         generation = 0 if self.occupant is None else self.occupant.generation
-        starting = self.candidate is not None or (self.occupant is not None and not self.occupant.is_ready)
-        return SlotSnapshot(self.wid, self.state, generation, starting, surging=self.candidate is not None)
+        surging = self.candidate is not None or self.asking_beside
+        starting = surging or self.asking or (self.occupant is not None and not self.occupant.is_ready)
+        return SlotSnapshot(self.wid, self.state, generation, starting, surging=surging)
 
     def view(self, now: float) -> SlotView:
         """Return a picture of it."""

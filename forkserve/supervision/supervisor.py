@@ -203,6 +203,8 @@ class Supervisor:
     def _settle(self, watcher: Watcher) -> None:
         queue = self._queues.get(watcher.name.lower())
         if queue is not None and queue.watcher is watcher:
+            with self._barrier(f"the hooks of {watcher.name}"):
+                watcher.look_at_gate()
             with self._barrier(f"the jobs of {watcher.name}"):
                 queue.advance()
             with self._barrier(f"the deadlines of {watcher.name}"):

@@ -14,10 +14,11 @@ from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import DeadlineKind, earliest
-from forkserve.supervision.events import Event, ProcessAged, Warned
+from forkserve.supervision.events import Event, HookVetoed, ProcessAged, Warned
 from forkserve.supervision.generations.canary import CanaryWatch
 from forkserve.supervision.generations.rehearsal import Rehearser
 from forkserve.supervision.generations.templates import Templates
+from forkserve.supervision.hooks.gate import HookGate
 from forkserve.supervision.lifecycle import ProcessState, SlotState, SlotTrigger
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
@@ -42,11 +43,11 @@ class Watcher:
     """The processes of one command. `up` is the wish that it runs, `target` how many of it.
 
     `paused` tells that SIGWINCH has stopped it, `awaits_start` that its turn at the start of all has not come yet,
-    `leaving` that it is no longer configured, `broken` that a bug has kept it from stopping: then the kernel's list of
-    our children counts. `not_before` is the instant of the next start that `warmup_delay` allows, and `warm_at` that
-    at which vacant slots are looked at again. `drain_until` is the end of the time for which it
-    serves on before it stops, `hold_until` that of a pause, `hold_then` what comes then; `maintained` tells that a
-    responder stands in for it, `transient` that it is one.
+    `vetoed` why a hook has stopped it, `leaving` that it is no longer configured, `broken` that a bug has kept it from
+    stopping: then the kernel's list of our children counts. `not_before` is the instant of the next start that
+    `warmup_delay` allows, and `warm_at` that at which vacant slots are looked at again. `drain_until` is the end of the
+    time for which it serves on before it stops, `hold_until` that of a pause, `hold_then` what comes then; `maintained`
+    tells that a responder stands in for it, `transient` that it is one.
     """
 
     def __init__(self, command: ProcessTemplate, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
@@ -60,7 +61,9 @@ class Watcher:
         self.hold_until: float | None = None
         self.hold_then = ""
         self.maintained = self.transient = False
-        self.population = Population(self.templates, services, self._notify)
+        self.vetoed = ""
+        self.gate = HookGate(services.call_hook, services.emit, self)
+        self.population = Population(self.templates, services, self._notify, self.gate)
         self.rehearser = Rehearser(services, self.name, self._notify)
         self.canary = CanaryWatch(self.processes, services.loop, self._notify)
         self.awaited: Callable[[], Awaited] = Awaited
@@ -106,13 +109,21 @@ class Watcher:
     @property
     def is_gone(self) -> bool:
         """True when nothing of it runs."""
-        return self.broken or not (self.processes or self.processes.groups)
+        return self.broken or (self._is_empty and self.gate.is_closed)
+
+    @property
+    def _is_empty(self) -> bool:
+        return not (self.processes or self.processes.groups)
 
     @property
     def is_settled(self) -> bool:
         """True when every slot is what it will be, until something happens."""
         if not self.up:
             return self.is_gone
+        return self._are_slots_settled and self.gate.is_passed
+
+    @property
+    def _are_slots_settled(self) -> bool:
         return len(self.slots) == self.target and all(slot.is_settled for slot in self.slots.values())
 
     @property
@@ -134,7 +145,7 @@ class Watcher:
 
     def raise_up(self) -> None:
         """Run it; slots that had given up, pause or have finished begin afresh."""
-        self.up, self.awaits_start, self.paused = True, False, False
+        self.up, self.awaits_start, self.paused, self.vetoed = True, False, False, ""
         for slot in self.slots.values():
             slot.finished = False
         self.revive()
@@ -166,6 +177,7 @@ class Watcher:
     def take_down(self, *, finish: bool = False, closing: bool = False) -> None:
         """Ask all its processes to stop; see `TakeDown`."""
         self.up = self.awaits_start = False
+        self.gate.lower()
         self.population.held = self.maintained
         self.hold_until = None
         self.warm_at = self.drain_until = None
@@ -182,12 +194,54 @@ class Watcher:
         for process in self.processes:  # those that belong to no slot any more, and are kept for a queue
             if not process.is_asked_to_end:
                 self.population.stop(process)
+        self.look_at_gate()
+        self._notify()
+
+    # What its hooks say.
+
+    def look_at_gate(self) -> None:
+        """Ask the hooks what is to be asked by now; called before its jobs are."""
+        served = None
+        if self.up and self._are_slots_settled:
+            served = any(slot.is_ready or slot.finished for slot in self.slots.values())
+        self.gate.look(served=served, gone=self._is_empty)
+
+    def ask_again(self) -> None:
+        """Ask the hooks what another program has asked them, and has not heard."""
+        for slot in tuple(self.slots.values()):
+            if slot.asking:
+                slot.asking = False
+                self.population.spawn(slot, beside=slot.asking_beside)
+        for process in self.processes:
+            if process.unsent:
+                self.processes.ask_to_stop(process)
+        self.may_start()
+        self._notify()
+
+    def import_path(self) -> tuple[str, ...]:
+        """Return the folders that its hooks are imported from."""
+        return self.command.import_path()
+
+    def may_start(self) -> None:
+        """Called when before_start has consented."""
+        self._come_back_at(self._services.loop.now())
+
+    def veto(self, reason: str) -> None:
+        """Called when a hook has forbidden that it runs: it stops, until somebody starts it."""
+        if self.up:
+            self.vetoed = reason
+            self.emit(HookVetoed(watcher=self.name, reason=reason, effect="it is stopped"))
+            self.take_down()
+
+    def gate_moved(self) -> None:
+        """Called after each answer of a hook."""
         self._notify()
 
     def kill(self) -> None:
         """End all its processes now."""
         self.take_down()
         self.processes.kill_all()
+        self.gate.abandon()
 
     def resize(self, target: int) -> None:
         """Keep this many processes; those of the highest slots stop first."""
@@ -219,8 +273,8 @@ class Watcher:
     def replace(self, wid: int) -> None:
         """Start a candidate for a slot, unless `warmup_delay` lets us wait."""
         slot = self.slots[wid]
-        if slot.candidate is None and self._may_spawn():
-            slot.candidate = self.population.spawn(slot)
+        if slot.candidate is None and not slot.asking and self._may_spawn():
+            self.population.spawn(slot, beside=True)
 
     def rehearse(self, offer: int) -> None:
         """Try whether what was offered could be started."""
@@ -248,6 +302,7 @@ class Watcher:
     def close(self) -> None:
         """Give up what it holds, when nothing of it runs any more."""
         self.rehearser.cancel()
+        self.gate.abandon()
         self.processes.close()
         self.population.zygotes.close()
         if self._timer is not None:
@@ -279,7 +334,7 @@ class Watcher:
 
     def _fill(self) -> None:
         """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
-        if not self.up:
+        if not self.up or not self.gate.lift():
             return
         enough = self._services.loop.now() + _STRETCH
         for wid in range(1, self.target + 1):

@@ -112,6 +112,7 @@ class Forkserve:
         # what has the master's own title is on its way to be a companion or a program
         companions = (
             "forkserve: guard",
+            "forkserve: hooks",
             "forkserve: log",
             "forkserve: master",
             "forkserve: reading",

@@ -65,10 +65,8 @@ def _values(section: Section, draft: Draft) -> dict[str, Scalar]:
         reason = later.STREAM.get(stream) or _LATER.get(section.kind, {}).get(key)
         if option is not None:
             found[key] = _scalar(option.parse, value)
-        elif section.kind == "watcher" and key.startswith("rlimit_"):
+        elif section.kind == "watcher" and key.startswith(_OPEN):
             found[key] = value.text
-        elif section.kind == "watcher" and key.startswith("hooks."):
-            draft.note(place, "hooks are not called yet")
         elif reason is None:
             draft.note(place, "is no option that forkserve knows")
         elif not later.asks_for_nothing(value.text):

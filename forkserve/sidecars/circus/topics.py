@@ -60,5 +60,7 @@ _ACTIONS: Mapping[str, tuple[str, Callable[[Fact], dict[str, Any] | None]]] = {
     "watcher.added": ("add", _nothing),
     "watcher.removed": ("remove", _nothing),
     "reload.done": ("reload", _nothing),
+    "hook.succeeded": ("hook_success", lambda event: {"name": event["name"]}),
+    "hook.failed": ("hook_failure", lambda event: {"name": event["name"], "error": event["error"]}),
 }
 """By the kind of our event."""

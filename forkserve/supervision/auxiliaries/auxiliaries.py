@@ -120,6 +120,11 @@ class AuxiliaryProcesses:
         """Tell a process what it cannot see, to the end; it runs already."""
         self._attendants.append(attendant)
 
+    def dismiss(self, attendant: Attendant) -> None:
+        """Forget a process that has ended for good."""
+        if attendant in self._attendants:
+            self._attendants.remove(attendant)
+
     @property
     def names(self) -> dict[int, str]:
         """What each that lives is called, by pid."""
@@ -184,7 +189,7 @@ class AuxiliaryProcesses:
 
     def reaped(self, pid: int) -> None:
         """Replace a companion or a sidecar, if it was one that has died."""
-        for each in self._attendants:
+        for each in tuple(self._attendants):
             each.reaped(pid)
         if self._closing is not None:
             self._closing.discard(pid)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from forkserve.supervision.events.base import Event, as_data
 from forkserve.supervision.events.canary import CanaryBegun, CanaryJudged
+from forkserve.supervision.events.hook import HookFailed, HookSucceeded, HookVetoed
 from forkserve.supervision.events.master import (
     AuxiliaryFailed,
     AuxiliaryReplaced,
@@ -88,6 +89,9 @@ __all__ = [
     "DependencyLost",
     "Event",
     "GaveUp",
+    "HookFailed",
+    "HookSucceeded",
+    "HookVetoed",
     "HostStarved",
     "LogsReopened",
     "MainPidChanged",

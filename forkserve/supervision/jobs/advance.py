@@ -28,6 +28,7 @@ from forkserve.supervision.jobs.effects import (
     TakeDown,
     Tell,
     Up,
+    Withdraw,
 )
 from forkserve.supervision.jobs.job import (
     Advance,
@@ -51,6 +52,13 @@ __all__ = ["Advance", "Job", "JobPhase", "Kill", "Reload", "Resize", "Restart", 
 
 def advance(job: Job, seen: WatcherSnapshot) -> Advance:
     """Return how a job goes on, given its watcher as it is now."""
+    if seen.vetoed and isinstance(job, Start | Restart | Reload) and job.phase is not JobPhase.NEW:
+        withdrawn = (Withdraw(job.offer),) if isinstance(job, Reload) else ()
+        return Advance(job, withdrawn, failed=f"{seen.name}: {seen.vetoed}")
+    return _advance(job, seen)
+
+
+def _advance(job: Job, seen: WatcherSnapshot) -> Advance:
     if isinstance(job, Start):
         return _start(job, seen)
     if isinstance(job, Stop):

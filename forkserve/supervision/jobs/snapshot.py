@@ -27,9 +27,10 @@ class WatcherSnapshot:
     of the generation in force. `side_by_side` tells whether the processes of what is wanted next may run beside the
     present ones, `send_hup` whether SIGHUP replaces both; `rehearsed` is the verdict of a rehearsal: None while open,
     "" for yes. `delayed` is true while its stop waits for `drain_delay`, in seconds. `awaits`
-    are the watchers that it comes after and that are not ready, `unmet` says why one of them will not be. `pace` is
-    that of a roll, `spare` how many processes more it may have for a while. `verdict` is that on a canary, None without
-    one, and `compared` what it is about: the figures of the old and of the new generation.
+    are the watchers that it comes after and that are not ready, `unmet` says why one of them will not be. `vetoed` is
+    why a hook has stopped it. `pace` is that of a roll, `spare` how many processes more it may have for a while.
+    `verdict` is that on a canary, None without one, and `compared` what it is about: the figures of the old and of the
+    new generation.
     """
 
     name: str
@@ -55,6 +56,7 @@ class WatcherSnapshot:
     delayed: bool = False
     awaits: tuple[str, ...] = ()
     unmet: str = ""
+    vetoed: str = ""
     rehearsed: str | None = None
     pace: RollPace = ONE_BY_ONE
     spare: int = 0

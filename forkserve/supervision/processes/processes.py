@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import selectors
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -22,8 +22,9 @@ from forkserve.config.handover import ZYGOTE_WID
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
-from forkserve.supervision.events import DeadlineMissed, MainPidChanged, ProcessStarted, StopRequested
+from forkserve.supervision.events import DeadlineMissed, HookVetoed, MainPidChanged, ProcessStarted, StopRequested
 from forkserve.supervision.figures import WatcherFigures
+from forkserve.supervision.hooks.gate import HookGate
 from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
@@ -71,7 +72,7 @@ class ProcessesOwner(Protocol):
 class Processes:
     """All that live or were told to end, by number; `groups` are what ended ones have left."""
 
-    def __init__(self, services: SpawnServices, owner: ProcessesOwner) -> None:
+    def __init__(self, services: SpawnServices, owner: ProcessesOwner, gate: HookGate) -> None:
         self.by_number: dict[int, Process] = {}
         self.groups = OrphanedGroups(services)
         self.made = 0
@@ -84,6 +85,7 @@ class Processes:
         self._resources: dict[int, Resources] = {}
         self._services = services
         self._owner = owner
+        self._gate = gate
 
     def __iter__(self) -> Iterator[Process]:
         """Iterate over the processes, oldest first; they may be removed meanwhile."""
@@ -276,11 +278,20 @@ class Processes:
         self.order(process, Order.HOLD if wanted else Order.ACCEPT)
 
     def signal(self, processes: Iterable[Process], signum: int) -> int:
-        """Send a signal to those that live; returns how many got it."""
-        living = [each.pid for each in processes if each.is_alive]
-        for pid in living:
-            self._services.kernel.signal(pid, signum)
+        """Send a signal to those that live; returns how many get it, unless a hook forbids it."""
+        living = [each for each in processes if each.is_alive]
+        for process in living:
+            self._ask_signal(process, signum, partial(self._signal_one, process.number, signum))
         return len(living)
+
+    def _signal_one(self, number: int, signum: int, consented: bool) -> None:
+        process = self.by_number.get(number)
+        if process is not None and process.is_alive and (consented or signum == signal.SIGKILL):
+            self._services.kernel.signal(process.pid, signum)
+
+    def _ask_signal(self, process: Process, signum: int, then: Callable[[bool], None]) -> None:
+        self._gate.ask("before_signal", then, pid=process.pid, signum=signum)
+        self._gate.ask("after_signal", pid=process.pid, signum=signum)
 
     def record(self, exit_: Exit) -> Process | None:
         """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
@@ -389,14 +400,46 @@ class Processes:
     def _step(self, process: Process, event: ProcessTrigger) -> tuple[Effect, ...]:
         effects = process.on(event, self._services.loop.now())
         if Effect.SEND_STOP in effects:
-            how = process.stopping
-            self._services.emit(StopRequested(**process.names(), signal=signal_name(how.signum)))
-            self._send(process, how.signum, group=how.group)
-            # a process that was stopped by SIGSTOP or a terminal would never hear of it
-            self._send(process, signal.SIGCONT, group=how.group)
+            self.ask_to_stop(process)
         if Effect.SEND_KILL in effects:
             self._send(process, signal.SIGKILL, group=True)
         return effects
+
+    def ask_to_stop(self, process: Process) -> None:
+        """Send a process its stop signal when its hooks have let that through; its grace begins then."""
+        if not process.is_alive or not self._gate.is_concerned:
+            self._send_stop(process)
+            return
+        process.unsent = process.stopping.signum
+        timeout = process.stopping.timeout + self._gate.patience
+        process.deadline = Deadline.after(timeout, DeadlineKind.STOP, self._services.loop.now())
+        self._ask_signal(process, process.unsent, partial(self._may_stop, process.number))
+
+    def _may_stop(self, number: int, consented: bool) -> None:
+        process = self.by_number.get(number)
+        if process is None or not process.unsent:
+            return
+        if process.state is not ProcessState.DRAINING:
+            process.unsent = 0
+        elif consented:
+            process.unsent = 0
+            self._send_stop(process)
+        else:
+            reason, signum = "hooks.before_signal said no", signal_name(process.unsent)
+            effect = f"{signum} is not sent to {process}, which is killed after its graceful_timeout"
+            process.unsent = 0
+            self._services.emit(HookVetoed(watcher=process.watcher, reason=reason, effect=effect))
+        if process.state is ProcessState.DRAINING:
+            timeout = process.stopping.timeout
+            process.deadline = Deadline.after(timeout, DeadlineKind.STOP, self._services.loop.now())
+            self.changed()
+
+    def _send_stop(self, process: Process) -> None:
+        how = process.stopping
+        self._services.emit(StopRequested(**process.names(), signal=signal_name(how.signum)))
+        self._send(process, how.signum, group=how.group)
+        # a process that was stopped by SIGSTOP or a terminal would never hear of it
+        self._send(process, signal.SIGCONT, group=how.group)
 
     def _send(self, process: Process, signum: int, *, group: bool) -> None:
         """Send a signal; a process that has not come to its own group yet gets it alone."""

@@ -7,6 +7,7 @@ that the master was started with.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shlex
@@ -218,6 +219,17 @@ class ProcessTemplate:
             stderr=outputs.stderr,
             death_signal=options.stop_signal,
         )
+
+    def import_path(self) -> tuple[str, ...]:
+        """Return where code of the user's that belongs to this watcher is imported from: its PYTHONPATH, and where it
+        starts."""
+        options, env = self.options, self._environment(1)
+        if options.virtualenv is not None:
+            with contextlib.suppress(ConfigError):  # each start says so
+                env |= self._virtualenv(options.virtualenv, env)
+        folders = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
+        start = self.folder or expand(options.working_dir or "", self._values(1, env)) or os.curdir
+        return (*folders, os.path.abspath(start))
 
     def probe_of(self, wid: int) -> str:
         """Return how the process of a slot is asked whether it serves (`ready`), placeholders replaced."""

@@ -17,6 +17,7 @@ from forkserve.config.model import WatcherOptions
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import Event
+from forkserve.supervision.hooks.call import CallHook, consent
 from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, SpawnStage
@@ -75,6 +76,8 @@ class SpawnServices:
     """Tells whether a process whose place another has taken must go on, since nobody else reads a queue yet."""
     seal: Callable[[str, tuple[int, ...]], None] = lambda _watcher, _queues: None
     """Lets nothing new into the queues of a watcher that stops for good, those that another reads excepted."""
+    call_hook: CallHook = consent
+    """Asks a hook of a watcher."""
     kernel: Kernel = field(default_factory=Kernel)
     random: Callable[[], float] = random.random
 

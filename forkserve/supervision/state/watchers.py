@@ -23,6 +23,7 @@ from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.generations.canary import Trial
 from forkserve.supervision.generations.rehearsal import Rehearsal
 from forkserve.supervision.generations.templates import Templates
+from forkserve.supervision.hooks.gate import GatePhase
 from forkserve.supervision.jobqueue.queue import JobQueue, Underway
 from forkserve.supervision.jobs.advance import Job, Kill, Reload, Resize, Restart, Start, Stop
 from forkserve.supervision.process import OrphanedGroup, Process
@@ -71,6 +72,7 @@ _WISHES = (
     "paused",
     "leaving",
     "broken",
+    "vetoed",
 )
 """Attributes of a watcher."""
 
@@ -140,6 +142,7 @@ def _from_queue(queue: JobQueue, completions: CompletionWriter) -> Data:
         "templates": _from_templates(watcher.templates),
         "slots": [_from_slot(slot) for slot in watcher.slots.values()],
         "processes": [_from_process(process) for process in watcher.processes],
+        "gate": watcher.gate.to_data(),
         "made": watcher.processes.made,
         "zygotes": [_from_zygote(zygote) for zygote in population.zygotes.states],
         "groups": [plain(group) for group in watcher.processes.groups],
@@ -248,7 +251,8 @@ def _fill_queue(queue: JobQueue, data: Data, completions: CompletionReader) -> N
 
 def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: SpawnServices) -> None:
     for name in _WISHES:
-        setattr(watcher, name, data[name])
+        setattr(watcher, name, data.get(name, getattr(watcher, name)))
+    watcher.gate.phase = GatePhase(data.get("gate", GatePhase.UP if watcher.up else GatePhase.DOWN))
     for name in _COUNTERS:
         setattr(watcher.population, name, data[name])
     watcher.templates = watcher.population.templates = templates
@@ -270,6 +274,8 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
     watcher.canary.trial = msgspec.convert(data["trial"], Trial | None)
     watcher.rehearser.current = _to_rehearsal(data["rehearsal"])
     watcher.rehearser.watch()
+    if watcher.gate.hooks:  # later, since reading changes nothing outside of this process
+        services.loop.call_at(0.0, watcher.ask_again)
 
 
 def _resources_of(process: Process, board: Scoreboard, services: SpawnServices) -> Resources:

@@ -1,0 +1,43 @@
+"""A question to a hook, and its answer, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["CallHook", "HookAnswer", "HookCall", "consent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookCall:
+    """`details` are the keyword arguments of the hook beside Circus's three, plain data.
+
+    `targets` are all hooks of the watcher, by name: they are imported first. Without one for `hook` nothing is called.
+    `path` are folders to import from, `timeout` the seconds in which an answer must come.
+    """
+
+    watcher: str
+    hook: str
+    targets: Mapping[str, str]
+    timeout: float
+    path: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HookAnswer:
+    """Whether the hook returned something true; or `error`, why it did not return. `stats` are those it has changed."""
+
+    said: bool
+    error: str = ""
+    stats: Mapping[str, Any] | None = None
+
+
+CallHook = Callable[[HookCall, Callable[[HookAnswer], None]], None]
+"""Asks a hook; the answer comes later, or at once."""
+
+
+def consent(_call: HookCall, then: Callable[[HookAnswer], None]) -> None:
+    """Answer yes, where no hooks can be run."""
+    then(HookAnswer(said=True))

@@ -1,0 +1,111 @@
+"""Hooks of the user's, imported and run by a real forkserve, in Circus's signature."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.forkserving import eventually, running
+
+HOOKS = """
+import json, os, time
+
+def note(watcher, arbiter, hook_name, **details):
+    with open("notes", "a") as notes:
+        said = [hook_name, watcher.name, watcher.numprocesses, watcher.status(), sorted(details)]
+        notes.write(json.dumps(said) + "\\n")
+    return True
+
+def no(watcher, arbiter, hook_name, **details):
+    return False
+
+def fails(watcher, arbiter, hook_name, **details):
+    raise RuntimeError("not today")
+
+def dies(**details):
+    os._exit(3)
+
+def hangs(**details):
+    time.sleep(1000)
+
+def starts_other(watcher, arbiter, hook_name, **details):
+    assert arbiter.numwatchers() == 2 and watcher.cmd == "sleep 1000" and watcher.flag == "x"
+    arbiter.get_watcher("OTHER").start()
+    return True
+"""
+QUICK = "cmd = sleep 1000\nready_after = 0.05\n"
+
+
+def _hooks(target: str, *names: str) -> str:
+    return "".join(f"hooks.{name} = {target}\n" for name in names)
+
+
+def _noted(place: Path) -> list[list[Any]]:
+    notes = place / "notes"
+    return [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+
+
+def test_each_hook_is_called_in_its_turn_with_what_circus_gives_it(tmp_path: Path) -> None:
+    (tmp_path / "myhooks.py").write_text(HOOKS)
+    each = [f"{when}_{what}" for what in ("start", "spawn", "stop", "signal", "reap") for when in ("before", "after")]
+    config = f"[watcher:web]\n{QUICK}{_hooks('myhooks.note', *each)}"
+
+    with running("--control", str(tmp_path / "control"), cwd=tmp_path, config=config) as master:
+        master.expect(r"web\[1\] pid \d+ started")
+        eventually(lambda: [name for name, *_ in _noted(tmp_path)][-1:] == ["after_start"])
+        assert master.stop() == 0
+
+    assert [(name, details) for name, *_, details in _noted(tmp_path)] == [
+        ("before_start", []),
+        ("before_spawn", []),
+        ("after_spawn", ["pid"]),
+        ("after_start", []),
+        ("before_stop", []),
+        ("before_signal", ["pid", "signum"]),
+        ("after_signal", ["pid", "signum"]),
+        ("before_reap", ["process_pid", "time"]),
+        ("after_reap", ["exit_code", "process_pid", "process_status", "time"]),
+        ("after_stop", []),
+    ]
+    assert {tuple(said[1:3]) for said in _noted(tmp_path)} == {("web", 1)}
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("myhooks.no", ""),
+        ("myhooks.fails", "RuntimeError: not today"),
+        ("myhooks.dies", "its process has ended"),
+        ("myhooks.hangs", r"no answer within 0\.4 s \(hook_timeout\)"),
+        ("nosuch.hook", "cannot import nosuch.hook"),
+        ("myhooks.nothing", "cannot import myhooks.nothing"),
+    ],
+)
+def test_a_hook_that_refuses_fails_or_hangs_stops_its_watcher_alone(tmp_path: Path, target: str, told: str) -> None:
+    (tmp_path / "myhooks.py").write_text(HOOKS)
+    timeout = "hook_timeout = 0.4\n" if "hangs" in target else ""
+    config = f"[watcher:web]\n{QUICK}{timeout}{_hooks(target, 'before_start')}[watcher:other]\n{QUICK}"
+
+    with running(cwd=tmp_path, config=config) as master:
+        master.allow("hooks.before_start", "Traceback", "SIGKILL")
+        if told:
+            master.expect(f"web: hooks.before_start failed: .*{told}")
+        master.expect("web: hooks.before_start said no: it is stopped")
+        master.rewound().started("other[1]")
+        assert not [line for line in master.lines if "web[1]" in line]
+        assert master.stop() == 0
+
+
+def test_a_hook_asks_and_drives_other_watchers(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "myhooks.py").write_text(HOOKS)
+    config = (
+        f"[watcher:web]\n{QUICK}flag = x\n{_hooks('myhooks.starts_other', 'after_start')}[watcher:other]\n{QUICK}"
+        f"autostart = False\n[env:web]\nPYTHONPATH = {tmp_path}/lib\n"
+    )
+    with running("--control", str(tmp_path / "control"), cwd=tmp_path, config=config) as master:
+        master.started("other[1]")
+        assert master.stop() == 0
