@@ -1,7 +1,7 @@
 """`forkservectl`: asks the master that runs here, and prints what it says.
 
 Exit codes: 0 done, 1 refused by the master or no master there, 1 of `status` when something is fatal, 2 bad usage, 75
-no answer in time.
+no answer in time; of `run` the exit code of what was run, 128 and the signal that ended it.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def _print(answer: Answer, arguments: Arguments) -> int:
     name = arguments.verb.name
     try:
         code = ExitCode.FAILURE if name == "status" and has_failed(answer) else ExitCode.OK
+        code = answer.get("exit_code", code) if name == "run" else code
         show = SHOWN.get(name, done)
         text = json.dumps(answer, indent=2) if arguments.json else show(printable_answer(answer))
     except (LookupError, TypeError, ValueError, AttributeError) as error:

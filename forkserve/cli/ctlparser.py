@@ -36,7 +36,8 @@ def ctl_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="forkservectl",
         description="Control a running forkserve.",
-        epilog="Exit codes: 0 done, 1 refused (status: something is fatal), 2 bad usage, 75 no answer in time.",
+        epilog="Exit codes: 0 done, 1 refused (status: something is fatal), 2 bad usage, 75 no answer in time; "
+        "of run, that of what was run.",
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file of the forkserve to talk to")
     parser.add_argument("-n", "--name", dest="instance", metavar="NAME", help="the forkserve with this --name")

@@ -65,6 +65,8 @@ def summary(watcher: Any) -> str:
     """Return what a watcher is still busy with; empty when it is settled."""
     if watcher.get("doing"):
         return str(watcher["doing"])
+    if watcher.get("timer"):
+        return ", ".join(f"run {number} goes on" for number in watcher["timer"]["running"])
     workers = [each for each in watcher["processes"] if not each.get("zygote")]
     states = [(each["state"], each["generation"] < watcher["generation"]) for each in workers]
     new = sum(state == "ready" and not old for state, old in states)

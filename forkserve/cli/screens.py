@@ -41,7 +41,8 @@ def status_screen(answer: Answer, *, colour: bool, columns: int = 80) -> str:
             if slot["state"] in ("fatal", "backoff"):
                 lines.append(["", slot["state"], "-", str(slot["wid"]), "-", "-", "", "-", "-"])
                 reasons[len(rows) + len(lines)] = _reason(slot)
-        for number, line in enumerate(lines or [["", watcher["state"], "-", "-", "-", "-", "", "-", "-"]]):
+        idle = "scheduled" if watcher.get("timer") and watcher["state"] == "active" else watcher["state"]
+        for number, line in enumerate(lines or [["", idle, "-", "-", "-", "-", "", "-", "-"]]):
             first = [watcher["name"], str(watcher["restarts"])] if number == 0 else ["", ""]
             rows.append([first[0], *line[1:6], first[1], *line[7:]])
     table = _fitting(rows, columns)
@@ -57,7 +58,19 @@ def status_screen(answer: Answer, *, colour: bool, columns: int = 80) -> str:
 def _note(watcher: Answer) -> str:
     if watcher["state"] == "delayed":
         return "serves on for its drain_delay, then stops"
-    return str(watcher.get("doing", ""))
+    return str(watcher.get("doing", "")) or _timer_note(watcher.get("timer"))
+
+
+def _timer_note(timer: Answer) -> str:
+    """Return when a timer runs next, and how its last run ended."""
+    if not timer:
+        return ""
+    parts = [f"run {number} goes on" for number in timer["running"]]
+    parts += ["another run waits for that"] if timer["queued"] else []
+    if timer["next_in"] is not None:
+        parts.append(f"next run in {exact_duration(timer['next_in'])} ({timer['schedule']})")
+    last = timer["last"]
+    return "; ".join([*parts, *([f"{last['text']}, {exact_duration(last['ago'])} ago"] if last else [])])
 
 
 def _fitting(rows: list[list[str]], columns: int) -> list[str]:

@@ -22,6 +22,7 @@ from forkserve.suggest import nearest
 __all__ = ["check_consistency"]
 
 _COMMAND = ("cmd", "args", "shell_args")
+_OF_TIMERS = ("time_zone", "overlap", "catch_up", "schedule_jitter", "run_timeout")
 _NEEDS_FILE = (StreamClass.FILE, StreamClass.WATCHED_FILE, StreamClass.TIMED_FILE)
 
 
@@ -61,6 +62,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
         _check_sockets_of(watcher, names, place)
         _check_command(watcher, place)
         _check_watcher(watcher, place)
+        _check_timer(watcher, place)
         _check_pace(watcher, place)
         _check_probe(watcher, config.sockets, place)
         _check_stream("stdout_stream", watcher.stdout_stream, place)
@@ -186,6 +188,18 @@ def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
     if reforks(watcher) and not is_preloaded(watcher):
         key = "refork_after" if watcher.refork_after else "cmd"
         place.error(key, "refork_after makes a zygote of a worker, and there is none without preload: set preload")
+
+
+def _check_timer(watcher: WatcherOptions, place: _Place) -> None:
+    if watcher.schedule is None:
+        for key in _OF_TIMERS:
+            if key in place.section.values:
+                place.warning(key, "needs schedule, ignored")
+        return
+    if watcher.numprocesses != 1 or watcher.numprocesses_max:
+        place.error("numprocesses", "each run of a watcher with a schedule is one process")
+    if is_preloaded(watcher):
+        place.error("preload", "a watcher with a schedule runs its command afresh each time")
 
 
 def _check_pace(watcher: WatcherOptions, place: _Place) -> None:

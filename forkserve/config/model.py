@@ -15,6 +15,7 @@ from forkserve.config.masteroptions import MasterOptions
 from forkserve.config.options import MISSING, Origin, ReloadCost, option
 from forkserve.config.portions import portion
 from forkserve.config.probes import probe_text
+from forkserve.config.schedules import Overlap, schedule_text, time_zone_name
 from forkserve.config.sockets import SocketOptions
 from forkserve.config.streams import StreamClass, StreamOptions
 from forkserve.config.values import (
@@ -241,6 +242,44 @@ class WatcherOptions:
         check=at_least(1),
         reload=LIVE,
         metavar="FACTOR",
+    )
+    schedule: str | None = option(
+        None,
+        "When to run cmd, as in a crontab: '*/5 * * * *', or @daily; nothing of the watcher runs in between.",
+        parse=optional(schedule_text),
+        reload=LIVE,
+        metavar="CRON",
+    )
+    time_zone: str | None = option(
+        None,
+        "Time zone of schedule, such as Europe/Berlin; that of the machine unless set.",
+        parse=optional(time_zone_name),
+        reload=LIVE,
+        metavar="ZONE",
+    )
+    overlap: Overlap = option(
+        Overlap.SKIP,
+        "What to do when a run is due while another goes on: skip it, queue it (one waits), or allow both.",
+        parse=member(Overlap),
+        reload=LIVE,
+        choices=tuple(each.value for each in Overlap),
+    )
+    catch_up: bool = option(
+        False, "Make up for runs missed while the machine slept, by one run.", parse=boolean, reload=LIVE
+    )
+    schedule_jitter: float = option(
+        0.0,
+        "Random seconds, up to this many, by which each run starts later.",
+        parse=seconds,
+        check=at_least(0),
+        reload=LIVE,
+    )
+    run_timeout: float = option(
+        0.0,
+        "Seconds that a run may take before it is told to stop; 0 is no limit.",
+        parse=seconds,
+        check=at_least(0),
+        reload=LIVE,
     )
     close_child_stdin: bool = option(True, "Point standard input to /dev/null.", parse=boolean)
     close_child_stdout: bool = option(False, "Point standard output to /dev/null.", parse=boolean)

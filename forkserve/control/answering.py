@@ -38,4 +38,4 @@ def outcome_reply(completion: Completion) -> Reply:
     """Return what is said of work that is done."""
     if completion.error is not None:
         return refusal(completion.error)
-    return json_reply(HTTPStatus.OK, Done(True, completion.result or "done"))
+    return json_reply(HTTPStatus.OK, Done(True, completion.result or "done", completion.code))

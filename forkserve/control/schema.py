@@ -25,8 +25,10 @@ __all__ = [
     "OneSocket",
     "OneWatcher",
     "PauseTarget",
+    "OneTimer",
     "OneToReplace",
     "ProcessReport",
+    "RunReport",
     "ResumeTarget",
     "ReloadTarget",
     "Removing",
@@ -39,6 +41,7 @@ __all__ = [
     "StackReport",
     "StacksFor",
     "StopTarget",
+    "TimerReport",
     "Upgrade",
     "UsageReport",
     "Values",
@@ -88,6 +91,13 @@ class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class OneToReplace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One watcher."""
+
+    watcher: str
+    waiting: bool = True
+
+
+class OneTimer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One watcher that has a schedule."""
 
     watcher: str
     waiting: bool = True
@@ -349,6 +359,35 @@ class SlotReport(msgspec.Struct, frozen=True):
     retry_in: float | None
 
 
+class RunReport(msgspec.Struct, frozen=True):
+    """One run of a timer that is over, `ago` seconds since: `cause` is schedule, catch-up, queued or asked, `began` in
+    seconds since the epoch, `seconds` how long it took. `code` is its exit code, `signal` what ended it; None for both
+    where no program ran."""
+
+    run: int
+    cause: str
+    began: float
+    seconds: float
+    ago: float
+    code: int | None
+    signal: int | None
+    text: str
+
+
+class TimerReport(msgspec.Struct, frozen=True):
+    """A watcher's schedule. `next` is when the next run starts, in seconds since the epoch, and `next_in` in seconds
+    from now, None while it is stopped; `running` are the numbers of the runs that go on, `queued` tells that one waits
+    for these; `last` is over."""
+
+    schedule: str
+    time_zone: str
+    next: float | None
+    next_in: float | None
+    running: list[int]
+    queued: bool
+    last: RunReport | None
+
+
 class WatcherReport(msgspec.Struct, frozen=True):
     """One watcher and the processes it has now; `restarts` counts those it lost and replaced since it began."""
 
@@ -365,6 +404,8 @@ class WatcherReport(msgspec.Struct, frozen=True):
     slots: list[SlotReport]
     doing: str = ""
     """How far a reload is that goes on."""
+    timer: TimerReport | None = None
+    """Its schedule and its last run, where it has a schedule."""
 
 
 class SocketReport(msgspec.Struct, frozen=True):
@@ -392,8 +433,9 @@ class Version(msgspec.Struct, frozen=True):
     source: str
 
 
-class Done(msgspec.Struct, frozen=True):
-    """A command was carried out, or, with `waiting` false, was begun."""
+class Done(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A command was carried out, or, with `waiting` false, was begun; `exit_code` is that of a run that is over."""
 
     done: bool
     message: str
+    exit_code: int | None = None

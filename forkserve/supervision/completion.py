@@ -15,12 +15,15 @@ __all__ = ["Completion", "all_of"]
 class Completion:
     """Pending, then either `result`, a line that says what was done, or `error`, that says why not.
 
+    `code` is the exit code of what was run, if that is what was asked for.
+
     `parts` are those of which it is made by `all_of`, and `text` its result when all of them have succeeded.
     """
 
     def __init__(self, parts: Sequence[Completion] = (), text: str = "") -> None:
         self.result: str | None = None
         self.error: ForkserveError | None = None
+        self.code: int | None = None
         self.parts = tuple(parts)
         self.text = text
         self._callbacks: list[Callable[[Completion], None]] = []
@@ -37,10 +40,10 @@ class Completion:
         else:
             self._callbacks.append(callback)
 
-    def succeed(self, result: str) -> None:
+    def succeed(self, result: str, code: int | None = None) -> None:
         """Complete it; a second completion changes nothing."""
         if not self.done:
-            self.result = result
+            self.result, self.code = result, code
             self._call()
 
     def fail(self, error: ForkserveError) -> None:
@@ -54,7 +57,7 @@ class Completion:
         if other.error is not None:
             self.fail(other.error)
         elif other.result is not None:
-            self.succeed(other.result)
+            self.succeed(other.result, other.code)
 
     def consist_of(self, parts: Sequence[Completion]) -> None:
         """Be done when all of these are."""

@@ -19,6 +19,8 @@ __all__ = ["snapshot_of", "state_of", "view_of"]
 def state_of(watcher: Watcher) -> WatcherState:
     """Return what a watcher is doing."""
     slots = watcher.slots.values()
+    if watcher.timer.state.runs or (watcher.up and watcher.timer.exists):
+        return WatcherState.ACTIVE
     return watcher_state(
         up=watcher.up,
         slots=[(slot.state, slot.is_ready) for slot in slots],
@@ -43,6 +45,7 @@ def view_of(watcher: Watcher, now: float, doing: str = "") -> WatcherView:
         slots=tuple(slot.view(now) for _, slot in sorted(slots.items())),
         options=watcher.options,
         doing=doing,
+        timer=watcher.timer.view(),
     )
 
 
@@ -50,7 +53,8 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
     """Return a watcher as a job sees it that wants what was offered, or with 0 what is in force."""
     awaited = watcher.awaited()
     trial = watcher.canary.trial
-    wanted, slots, rehearsal = watcher.templates.wanted(offer), watcher.slots.values(), watcher.rehearser.current
+    wanted, rehearsal, timer = watcher.templates.wanted(offer), watcher.rehearser.current, watcher.timer.snapshot()
+    slots = tuple(watcher.slots.values()) if timer is None else ()
     return WatcherSnapshot(
         name=watcher.name,
         up=watcher.up,
@@ -80,5 +84,6 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         spare=amount_of(wanted.options.max_surge or "0", watcher.target, up=True),
         verdict=None if trial is None else trial.verdict,
         compared=NOTHING_COMPARED if trial is None or trial.verdict.outcome is CanaryOutcome.OPEN else trial.seen,
+        timer=timer,
         rehearsed=None if rehearsal is None or rehearsal.offer != offer else rehearsal.verdict,
     )

@@ -39,6 +39,7 @@ from forkserve.supervision.lifecycle import (
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
 from forkserve.supervision.process import Process, Stopping
 from forkserve.supervision.processes.deaths import (
+    comes_again,
     death_of,
     errno_of,
     fact_of,
@@ -118,7 +119,7 @@ class Population:
             self._count_crash(process)
             self._failed(lost.text(), process.generation)
             self._tell(lost, Consequence.PREDECESSOR_STAYS)
-        elif slot is not None and slot.occupant is process and slot.stops_first and self._options.respawn:
+        elif slot is not None and slot.occupant is process and slot.stops_first and comes_again(self._options):
             slot.occupant, slot.stops_first = None, False
             self._tell(lost, Consequence.SUCCESSOR_STARTS)
             self.event(slot, SlotTrigger.LOST)
@@ -267,7 +268,7 @@ class Population:
         if verdict.event is not SlotTrigger.GAVE_UP or self.outlook.code is None:
             told = replace(
                 lost,
-                consequence=_CONSEQUENCES[verdict.event],
+                consequence=self._consequence_of(verdict.event),
                 delay=verdict.delay,
                 failed=0 if death.transient else verdict.tally.failed,
                 max_retry=policy.max_retry,
@@ -276,6 +277,10 @@ class Population:
         if verdict.event is SlotTrigger.GAVE_UP and self.outlook.code is None:
             self._give_up(death)
         self.event(slot, verdict.event, verdict=verdict)
+
+    def _consequence_of(self, event: SlotTrigger) -> Consequence:
+        is_run = event is SlotTrigger.FINISHED and self._options.schedule is not None
+        return Consequence.NONE if is_run else _CONSEQUENCES[event]
 
     def _give_up(self, death: Death) -> None:
         """When no other try can help, end those that are on their way to the same end, so that it is told once."""
@@ -424,7 +429,10 @@ class Population:
         if self.held:
             self.processes.hold(process, wanted=True)
         options = self._options
-        if options.max_age > 0:
+        if options.schedule is not None:
+            if options.run_timeout > 0:
+                process.age_at = self._services.loop.now() + options.run_timeout
+        elif options.max_age > 0:
             age = options.max_age + self._services.random() * options.max_age_variance
             process.age_at = self._services.loop.now() + age
         return process

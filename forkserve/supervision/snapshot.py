@@ -11,6 +11,7 @@ from enum import Enum
 
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.lifecycle import ProcessState, SlotState
+from forkserve.supervision.runs import TimerView
 
 __all__ = [
     "Awaited",
@@ -93,6 +94,8 @@ class WatcherView:
     options: WatcherOptions
     doing: str = ""
     """How far a job is that goes on."""
+    timer: TimerView | None = None
+    """Its schedule, where it has one."""
 
     @property
     def workers(self) -> tuple[ProcessView, ...]:

@@ -14,7 +14,7 @@ from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import DeadlineKind, earliest
-from forkserve.supervision.events import Event, HookVetoed, ProcessAged, Warned
+from forkserve.supervision.events import Event, HookVetoed, ProcessAged, RunTimedOut, Warned
 from forkserve.supervision.generations.canary import CanaryWatch
 from forkserve.supervision.generations.rehearsal import Rehearser
 from forkserve.supervision.generations.templates import Templates
@@ -29,6 +29,7 @@ from forkserve.supervision.slot import Slot
 from forkserve.supervision.snapshot import Awaited
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import SpawnServices
+from forkserve.supervision.timer import WatcherTimer
 
 __all__ = ["Watcher"]
 
@@ -65,6 +66,7 @@ class Watcher:
         self.gate = HookGate(services.call_hook, services.emit, self)
         self.population = Population(self.templates, services, self._notify, self.gate)
         self.rehearser = Rehearser(services, self.name, self._notify)
+        self.timer = WatcherTimer(self.population, services)
         self.canary = CanaryWatch(self.processes, services.loop, self._notify)
         self.awaited: Callable[[], Awaited] = Awaited
         """Tells what it has to wait for before it starts."""
@@ -124,6 +126,8 @@ class Watcher:
 
     @property
     def _are_slots_settled(self) -> bool:
+        if self.timer.exists:
+            return True
         return len(self.slots) == self.target and all(slot.is_settled for slot in self.slots.values())
 
     @property
@@ -180,6 +184,7 @@ class Watcher:
         self.gate.lower()
         self.population.held = self.maintained
         self.hold_until = None
+        self.timer.end()
         self.warm_at = self.drain_until = None
         if closing:
             self._services.seal(self.name, self.command.queues)
@@ -194,6 +199,7 @@ class Watcher:
         for process in self.processes:  # those that belong to no slot any more, and are kept for a queue
             if not process.is_asked_to_end:
                 self.population.stop(process)
+        self.timer.settle()
         self.look_at_gate()
         self._notify()
 
@@ -203,7 +209,7 @@ class Watcher:
         """Ask the hooks what is to be asked by now; called before its jobs are."""
         served = None
         if self.up and self._are_slots_settled:
-            served = any(slot.is_ready or slot.finished for slot in self.slots.values())
+            served = self.timer.exists or any(slot.is_ready or slot.finished for slot in self.slots.values())
         self.gate.look(served=served, gone=self._is_empty)
 
     def ask_again(self) -> None:
@@ -259,11 +265,22 @@ class Watcher:
 
     def adopt(self, command: ProcessTemplate) -> None:
         """Take over other options; what runs keeps those that it was started with."""
+        was_timer = self.timer.exists
         self.templates.adopt(command)
+        self._follow_schedule(was_timer)
+
+    def _follow_schedule(self, was_timer: bool) -> None:
+        """Go by the schedule in force; a watcher that has become a timer, or is none any more, begins afresh."""
+        if self.up and was_timer is not self.timer.exists:
+            self.take_down()
+            self.raise_up()
+        self.timer.follow()
 
     def open_generation(self, offer: int, *, follow: bool = True) -> None:
         """Have the next processes be of what was offered."""
+        was_timer = self.timer.exists
         self.templates.open(offer, {process.generation for process in self.processes}, follow=follow)
+        self._follow_schedule(was_timer)
 
     def put_back(self, generation: int) -> None:
         """Have the next processes be of a former generation."""
@@ -323,6 +340,7 @@ class Watcher:
         """Do what follows from an end that was recorded; a bug in that costs the process, and nothing else."""
         with Barrier(self.emit, f"the end of {process}"):
             self.population.exited(process)
+            self.timer.exited(process)
             return
         with Barrier(self.emit, f"the end of {process}"):
             self.population.forget(process)
@@ -335,6 +353,9 @@ class Watcher:
     def _fill(self) -> None:
         """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
         if not self.up or not self.gate.lift():
+            return
+        if self.timer.exists:
+            self.timer.begin()
             return
         enough = self._services.loop.now() + _STRETCH
         for wid in range(1, self.target + 1):
@@ -372,6 +393,11 @@ class Watcher:
         slot, now = self.slots.get(process.wid), self._services.loop.now()
         if slot is None or slot.occupant is not process or process.is_asked_to_end:
             return
+        if self.timer.exists:
+            self.timer.note_timeout(process)
+            self.emit(RunTimedOut(**process.names(), seconds=now - process.started_at))
+            self.population.stop(process)
+            return
         if not process.is_ready:  # it would never serve, where it takes longer to be ready than it may live
             process.age_at = now + min(self.options.max_age, 1.0)
             return
@@ -395,7 +421,7 @@ class Watcher:
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done; None when nothing is."""
         retries = (slot.retry.instant for slot in self.slots.values() if slot.retry is not None)
-        own = (self.processes, self.population.zygotes, self.rehearser, self.canary)
+        own = (self.processes, self.population.zygotes, self.rehearser, self.canary, self.timer)
         return earliest((*retries, self.warm_at, self.drain_until, *(each.next_instant for each in own)))
 
     def arm(self) -> None:
@@ -439,6 +465,7 @@ class Watcher:
             self.drain_until = None
         yield f"the rehearsal of {self.name}", partial(self.rehearser.due, now)
         yield f"the canary of {self.name}", partial(self.canary.due, now)
+        yield from self.timer.acts(now)
         if self.warm_at is not None and self.warm_at <= now:
             self.warm_at = None
             yield f"the starts of {self.name}", self._fill

@@ -225,6 +225,8 @@ class World:
     loop: ManualLoop = field(default_factory=ManualLoop)
     kernel: FakeKernel = field(default_factory=FakeKernel)
     events: list[Event] = field(default_factory=list)
+    wall_ahead: float = 0.0
+    """Seconds by which the time of day is ahead of the loop's clock."""
 
     def __post_init__(self) -> None:
         self.notifies: dict[int, FakeNotify] = {}
@@ -264,6 +266,7 @@ class World:
             restore_notify=lambda fd, _address: self.notifies[fd],
             kernel=self.kernel,
             random=lambda: 0.5,
+            wall=lambda: self.loop.clock + self.wall_ahead,
         )
 
     def _notify(self) -> FakeNotify:

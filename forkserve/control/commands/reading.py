@@ -21,12 +21,14 @@ from forkserve.control.schema import (
     Events,
     Nothing,
     ProcessReport,
+    RunReport,
     Selected,
     SelectedProcess,
     SlotReport,
     SocketReport,
     StackReport,
     StacksFor,
+    TimerReport,
     UsageReport,
     Version,
     WatcherReport,
@@ -37,6 +39,7 @@ from forkserve.control.verbs import VERBS
 from forkserve.errors import UnknownNameError
 from forkserve.supervision.lifecycle import ProcessState
 from forkserve.supervision.liveness.stacks import StacksOf, StacksRequest, processes_named
+from forkserve.supervision.runs import RunResult, TimerView
 from forkserve.supervision.snapshot import ProcessView, WatcherView
 from forkserve.unix.listeners import BoundListener
 
@@ -130,6 +133,26 @@ def _report(view: WatcherView, processes: list[ProcessReport]) -> WatcherReport:
         generation=view.generation,
         slots=[SlotReport(each.wid, each.state.value, each.reason, each.retry_in) for each in view.slots],
         doing=view.doing,
+        timer=None if view.timer is None else _timer(view.timer),
+    )
+
+
+def _timer(view: TimerView) -> TimerReport:
+    next_in = None if view.next_at is None else round(max(view.next_at - view.now, 0.0), 3)
+    last = None if view.last is None else _run(view.last, view.now)
+    return TimerReport(view.schedule, view.time_zone, view.next_at, next_in, list(view.running), view.queued, last)
+
+
+def _run(last: RunResult, now: float) -> RunReport:
+    return RunReport(
+        run=last.number,
+        cause=last.cause.value,
+        began=last.began,
+        seconds=round(last.seconds, 3),
+        ago=round(max(now - last.began - last.seconds, 0.0), 3),
+        code=last.code,
+        signal=last.signum,
+        text=last.text(),
     )
 
 

@@ -13,6 +13,7 @@ from forkserve.control.schema import (
     HoldTarget,
     Killing,
     Nothing,
+    OneTimer,
     OneToReplace,
     ReloadTarget,
     SignalTo,
@@ -24,7 +25,7 @@ from forkserve.control.usage import child_pids
 from forkserve.errors import ControlError, UnknownNameError
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobqueue.rollback import rollback_of
-from forkserve.supervision.jobs.advance import Kill, Reload, Resize
+from forkserve.supervision.jobs.advance import Kill, Reload, Resize, RunOnce
 from forkserve.supervision.process import Process
 from forkserve.supervision.watcher import Watcher
 from forkserve.wording import signal_name
@@ -40,6 +41,7 @@ __all__ = [
     "reopenlogs",
     "restart",
     "rollback",
+    "run",
     "signal",
     "start",
     "stop",
@@ -88,6 +90,10 @@ def rollback(context: Context, asked: OneToReplace) -> Completion:
     if not watcher.up:
         raise ControlError(f"{watcher.name} is stopped: start it")
     return context.master.submit(asked.watcher, rollback_of(watcher, supervisor.pool.numbers))
+
+
+def run(context: Context, asked: OneTimer) -> Completion:
+    return context.master.submit(asked.watcher, RunOnce())
 
 
 def drain(context: Context, asked: HoldTarget) -> Done:

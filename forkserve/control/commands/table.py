@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "stacks": reading.stacks,
     "events": reading.events,
     "logs": outputs.logs,
+    "run": running.run,
     "start": running.start,
     "stop": running.stop,
     "restart": running.restart,

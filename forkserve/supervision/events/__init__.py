@@ -50,6 +50,7 @@ from forkserve.supervision.events.process import (
     SpawnFailed,
     StopRequested,
 )
+from forkserve.supervision.events.timer import RunBegun, RunEnded, RunSkipped, RunsMissed, RunTimedOut
 from forkserve.supervision.events.upgrade import UpgradeBegun, Upgraded, UpgradeFailed
 from forkserve.supervision.events.watcher import (
     DependencyLost,
@@ -113,6 +114,11 @@ __all__ = [
     "ReloadTakenBack",
     "RestartNeeded",
     "RequestsShed",
+    "RunBegun",
+    "RunEnded",
+    "RunSkipped",
+    "RunTimedOut",
+    "RunsMissed",
     "SignalReceived",
     "SignalSent",
     "SocketBound",

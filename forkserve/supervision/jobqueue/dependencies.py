@@ -70,12 +70,16 @@ class Dependencies:
 def _is_serving(watcher: Watcher) -> bool:
     """Tell whether some process of a watcher is ready, or it has nothing to run, or all has ended that was to."""
     slots = watcher.slots.values()
+    if watcher.timer.exists:
+        return watcher.up
     return watcher.up and (not slots or any(slot.is_ready for slot in slots) or all(slot.finished for slot in slots))
 
 
 def _is_complete(watcher: Watcher) -> bool:
     """Tell whether all processes of a watcher are ready, or have ended and are not to come again."""
     slots = watcher.slots.values()
+    if watcher.timer.exists:
+        return watcher.up
     return watcher.up and len(slots) == watcher.target and all(slot.is_ready or slot.finished for slot in slots)
 
 

@@ -17,9 +17,21 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import SignalSent
 from forkserve.supervision.generations.canary import limits_of
-from forkserve.supervision.jobs.advance import Job, JobPhase, Kill, Reload, Resize, Restart, Start, Stop, advance
+from forkserve.supervision.jobs.advance import (
+    Job,
+    JobPhase,
+    Kill,
+    Reload,
+    Resize,
+    Restart,
+    RunOnce,
+    Start,
+    Stop,
+    advance,
+)
 from forkserve.supervision.jobs.effects import (
     Approve,
+    BeginRun,
     CompareGenerations,
     Confine,
     Delay,
@@ -83,7 +95,7 @@ class JobQueue:
             self._withdraw(job)
             underway.completion.fail(ControlError(f"{self.watcher.name} is no longer configured, and is stopping"))
             return underway.completion
-        if isinstance(job, Resize | Kill):
+        if isinstance(job, Resize | Kill | RunOnce):
             self.beside.append(underway)
         else:
             if isinstance(job, Stop):
@@ -172,7 +184,7 @@ class JobQueue:
                     underway.completion.fail(ControlError(found.failed))
                     return True
                 if found.done is not None:
-                    underway.completion.succeed(found.done)
+                    underway.completion.succeed(found.done, found.code)
                     return True
                 if is_same and self._snapshot(underway.job) == seen:
                     return False
@@ -219,6 +231,8 @@ class JobQueue:
                 watcher.templates.confine((), 0)
             case EndProcesses(pids, signum, timeout):
                 watcher.population.end(pids, signum, timeout)
+            case BeginRun():
+                watcher.timer.start()
             case SendHup():
                 count = watcher.signal(signal.SIGHUP)
                 watcher.emit(SignalSent(watcher=watcher.name, signal="SIGHUP", processes=count))

@@ -9,8 +9,11 @@ Rules: pure. A job names generations and offers by number.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
+from forkserve.config.schedules import Overlap
 from forkserve.supervision.events import (
     WatcherAwaits,
     WatcherDelayed,
@@ -20,6 +23,7 @@ from forkserve.supervision.events import (
 )
 from forkserve.supervision.jobs.effects import (
     Approve,
+    BeginRun,
     Delay,
     EndProcesses,
     JobEffect,
@@ -38,6 +42,7 @@ from forkserve.supervision.jobs.job import (
     Reload,
     Resize,
     Restart,
+    RunOnce,
     Start,
     Stop,
     running,
@@ -45,9 +50,10 @@ from forkserve.supervision.jobs.job import (
 )
 from forkserve.supervision.jobs.rolling import roll
 from forkserve.supervision.jobs.snapshot import WatcherSnapshot
+from forkserve.supervision.runs import TimerSnapshot
 from forkserve.wording import count_of
 
-__all__ = ["Advance", "Job", "JobPhase", "Kill", "Reload", "Resize", "Restart", "Start", "Stop", "advance"]
+__all__ = ["Advance", "Job", "JobPhase", "Kill", "Reload", "Resize", "Restart", "RunOnce", "Start", "Stop", "advance"]
 
 
 def advance(job: Job, seen: WatcherSnapshot) -> Advance:
@@ -55,21 +61,7 @@ def advance(job: Job, seen: WatcherSnapshot) -> Advance:
     if seen.vetoed and isinstance(job, Start | Restart | Reload) and job.phase is not JobPhase.NEW:
         withdrawn = (Withdraw(job.offer),) if isinstance(job, Reload) else ()
         return Advance(job, withdrawn, failed=f"{seen.name}: {seen.vetoed}")
-    return _advance(job, seen)
-
-
-def _advance(job: Job, seen: WatcherSnapshot) -> Advance:
-    if isinstance(job, Start):
-        return _start(job, seen)
-    if isinstance(job, Stop):
-        return _stop(job, seen)
-    if isinstance(job, Restart):
-        return _restart(job, seen)
-    if isinstance(job, Resize):
-        return _resize(job, seen)
-    if isinstance(job, Kill):
-        return _kill(job, seen)
-    return roll(job, seen)
+    return _ADVANCES[type(job)](job, seen)
 
 
 def _kill(job: Kill, seen: WatcherSnapshot) -> Advance:
@@ -77,6 +69,28 @@ def _kill(job: Kill, seen: WatcherSnapshot) -> Advance:
         return Advance(replace(job, phase=JobPhase.STOPPING), (EndProcesses(job.pids, job.signum, job.timeout),))
     left = seen.pids.intersection(job.pids)
     return Advance(job) if left else Advance(job, done=f"{seen.name}: {count_of(len(job.pids))} ended")
+
+
+def _run(job: RunOnce, seen: WatcherSnapshot) -> Advance:
+    timer = seen.timer
+    if timer is None:
+        return Advance(job, failed=f"{seen.name} has no schedule, and runs all the time: start it, or restart it")
+    if job.phase is JobPhase.RUNNING:
+        result = next((each for each in timer.results if each.number == job.number), None)
+        if result is None:
+            return Advance(job)
+        return Advance(job, done=f"{seen.name}: {result.text()}", code=result.exit_code)
+    return _run_soon(job, seen, timer)
+
+
+def _run_soon(job: RunOnce, seen: WatcherSnapshot, timer: TimerSnapshot) -> Advance:
+    if job.phase is JobPhase.AWAITING and not seen.up:
+        return Advance(job, failed=f"{seen.name} was stopped before its run began")
+    if timer.running and timer.overlap is Overlap.SKIP:
+        return Advance(job, failed=f"{seen.name}: run {timer.running[0]} goes on, and overlap = skip")
+    if timer.running and timer.overlap is Overlap.QUEUE:
+        return Advance(replace(job, phase=JobPhase.AWAITING))
+    return Advance(RunOnce(timer.made + 1, JobPhase.RUNNING), (BeginRun(),))
 
 
 def _started(job: Job, seen: WatcherSnapshot) -> Advance:
@@ -146,6 +160,8 @@ def _restart_gone(job: Restart, seen: WatcherSnapshot) -> Advance:
 
 def _resize(job: Resize, seen: WatcherSnapshot) -> Advance:
     if job.phase is JobPhase.NEW:
+        if seen.timer is not None:
+            return Advance(job, failed=f"{seen.name} has a schedule: each run is one process")
         if seen.singleton and job.target > 1:
             return Advance(job, failed=f"{seen.name} is a singleton: it has one process at most")
         told = WatcherResized(watcher=seen.name, before=seen.target, after=job.target)
@@ -153,3 +169,14 @@ def _resize(job: Resize, seen: WatcherSnapshot) -> Advance:
     if not seen.up:
         return Advance(job, done=f"{seen.name}: {count_of(seen.target)} when it is started")
     return running(job, seen)
+
+
+_ADVANCES: Mapping[type[Job], Callable[[Any, WatcherSnapshot], Advance]] = {
+    Start: _start,
+    Stop: _stop,
+    Restart: _restart,
+    Reload: roll,
+    Resize: _resize,
+    Kill: _kill,
+    RunOnce: _run,
+}

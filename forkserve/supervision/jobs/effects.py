@@ -11,6 +11,7 @@ from forkserve.supervision.events import Event
 
 __all__ = [
     "Approve",
+    "BeginRun",
     "Confine",
     "Delay",
     "EndProcesses",
@@ -152,6 +153,11 @@ class EndProcesses:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginRun:
+    """Start a run of a timer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """State a fact."""
 
@@ -176,5 +182,6 @@ JobEffect = (
     | Unconfine
     | SendHup
     | EndProcesses
+    | BeginRun
     | Tell
 )

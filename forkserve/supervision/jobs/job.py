@@ -21,6 +21,7 @@ __all__ = [
     "Kill",
     "Reload",
     "Resize",
+    "RunOnce",
     "Restart",
     "Start",
     "Stop",
@@ -38,6 +39,7 @@ class JobPhase(Enum):
     STOPPING = "stopping"
     AWAITING = "awaiting"
     STARTING = "starting"
+    RUNNING = "running"
     ROLLING = "rolling"
     WATCHING = "watching"
     BACK_ROLLING = "back, rolling"
@@ -131,23 +133,41 @@ class Kill:
     phase: JobPhase = JobPhase.NEW
 
 
-Job = Start | Stop | Restart | Reload | Resize | Kill
+@dataclass(frozen=True, slots=True)
+class RunOnce:
+    """Start a run of a timer now, and be done when it is over; `number` is that of the run, 0 until it begins.
+
+    It runs beside whatever else goes on.
+    """
+
+    name: ClassVar[str] = "run"
+    number: int = 0
+    phase: JobPhase = JobPhase.NEW
+
+
+Job = Start | Stop | Restart | Reload | Resize | Kill | RunOnce
 
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """A job as it goes on, and what is to be done; `done` or `failed` says, in a line, that and how it is over."""
+    """A job as it goes on, and what is to be done; `done` or `failed` says, in a line, that and how it is over.
+
+    `code` is the exit code of a run that is over.
+    """
 
     job: Job
     effects: tuple[JobEffect, ...] = ()
     done: str | None = None
     failed: str | None = None
+    code: int | None = None
 
 
 def running(job: Job, seen: WatcherSnapshot) -> Advance:
     """Say what runs once nothing is under way; a slot that was given up is a failure."""
     if not seen.is_settled:
         return Advance(job)
+    if seen.timer is not None:
+        return Advance(job, done=f"{seen.name}: runs by its schedule")
     if seen.given_up:
         wid, reason = seen.given_up[0]
         what = f"{count_of(len(seen.given_up))} of {len(seen.slots)} given up"

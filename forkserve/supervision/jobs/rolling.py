@@ -65,7 +65,9 @@ def _reload(job: Reload, seen: WatcherSnapshot) -> Advance:
     if refused:
         return Advance(job, (Withdraw(job.offer),), failed=refused)
     begun = replace(job, before=seen.generation, target_before=seen.target, failures=seen.failures)
-    if not seen.side_by_side or job.back_to:
+    if seen.timer is not None and not job.offer and not job.back_to:
+        return Advance(job, done=f"{seen.name}: each run starts afresh, there is nothing to replace")
+    if not seen.side_by_side or job.back_to or seen.timer is not None:
         return Advance(replace(begun, phase=JobPhase.REHEARSING), (Rehearse(job.offer),))
     return _begin(begun, seen)
 
@@ -89,6 +91,8 @@ def _no_canary(job: Reload, seen: WatcherSnapshot) -> str:
     """Return why there can be no canary, or an empty text."""
     if seen.send_hup:
         return f"{seen.name} reloads by SIGHUP (send_hup), which all of its processes get: no canary"
+    if seen.timer is not None:
+        return f"{seen.name} has a schedule: no canary can run beside a run"
     if seen.singleton:
         return f"{seen.name} is a singleton: no canary can run beside it"
     if not seen.side_by_side:
@@ -112,6 +116,9 @@ def _rehearsed(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.rehearsed:
         told = _failure(replace(job, reason=seen.rehearsed), seen)
         return Advance(job, (Withdraw(job.offer), Tell(told)), failed=told.text())
+    if seen.timer is not None:  # a run that goes on ends as it began
+        done = f"{seen.name}: the next run has the new command"
+        return Advance(job, (OpenGeneration(job.offer), _approve(job)), done=done)
     if seen.side_by_side:
         return _begin(job, seen)
     return Advance(replace(job, phase=JobPhase.STOPPING), taking_down(seen))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from forkserve.supervision.figures import GenerationFigures
 from forkserve.supervision.jobs.pace import ONE_BY_ONE, RollPace
 from forkserve.supervision.jobs.verdict import CanaryVerdict
+from forkserve.supervision.runs import TimerSnapshot
 from forkserve.supervision.snapshot import SlotSnapshot
 
 __all__ = ["NOTHING_COMPARED", "WatcherSnapshot"]
@@ -30,7 +31,7 @@ class WatcherSnapshot:
     are the watchers that it comes after and that are not ready, `unmet` says why one of them will not be. `vetoed` is
     why a hook has stopped it. `pace` is that of a roll, `spare` how many processes more it may have for a while.
     `verdict` is that on a canary, None without one, and `compared` what it is about: the figures of the old and of the
-    new generation.
+    new generation. A `timer` has no slots that a job could fill or replace.
     """
 
     name: str
@@ -62,3 +63,4 @@ class WatcherSnapshot:
     spare: int = 0
     verdict: CanaryVerdict | None = None
     compared: tuple[GenerationFigures, GenerationFigures] = NOTHING_COMPARED
+    timer: TimerSnapshot | None = None

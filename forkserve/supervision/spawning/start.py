@@ -18,6 +18,7 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import Event
 from forkserve.supervision.hooks.call import CallHook, consent
+from forkserve.supervision.os import wallclock
 from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, SpawnStage
@@ -80,6 +81,8 @@ class SpawnServices:
     """Asks a hook of a watcher."""
     kernel: Kernel = field(default_factory=Kernel)
     random: Callable[[], float] = random.random
+    wall: Callable[[], float] = wallclock.time
+    """Tells the time of day, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

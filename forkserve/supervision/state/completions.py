@@ -44,6 +44,7 @@ class CompletionWriter:
         self.data.append(
             {
                 "result": completion.result,
+                "code": completion.code,
                 "error": None if completion.error is None else _from_error(completion.error),
                 "parts": parts,
                 "text": completion.text,
@@ -60,7 +61,7 @@ class CompletionReader:
         for each in data:
             completion = Completion([self._all[number] for number in each["parts"]], each["text"])
             self._all.append(completion)
-            completion.result = each["result"]
+            completion.result, completion.code = each["result"], each.get("code")
             completion.error = None if each["error"] is None else _to_error(each["error"])
             for part in completion.parts:
                 part.when_done(completion.look_at_parts)

@@ -25,9 +25,10 @@ from forkserve.supervision.generations.rehearsal import Rehearsal
 from forkserve.supervision.generations.templates import Templates
 from forkserve.supervision.hooks.gate import GatePhase
 from forkserve.supervision.jobqueue.queue import JobQueue, Underway
-from forkserve.supervision.jobs.advance import Job, Kill, Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.jobs.advance import Job, Kill, Reload, Resize, Restart, RunOnce, Start, Stop
 from forkserve.supervision.process import OrphanedGroup, Process
 from forkserve.supervision.processes.processes import Processes
+from forkserve.supervision.runs import TimerState
 from forkserve.supervision.slot import Outlook, Slot
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.fdstore import FdStore, StoredFd
@@ -56,7 +57,7 @@ default where it is read."""
 
 Data = dict[str, Any]
 
-_JOBS: Mapping[str, type[Job]] = {job.name: job for job in (Start, Stop, Restart, Reload, Resize, Kill)}
+_JOBS: Mapping[str, type[Job]] = {job.name: job for job in (Start, Stop, Restart, Reload, Resize, Kill, RunOnce)}
 
 _WISHES = (
     "up",
@@ -152,6 +153,7 @@ def _from_queue(queue: JobQueue, completions: CompletionWriter) -> Data:
         "figures": plain(watcher.processes.figures),
         "trial": plain(watcher.canary.trial),
         "rehearsal": _from_rehearsal(watcher.rehearser.current),
+        "timer": plain(watcher.timer.state),
         "jobs": _from_jobs(queue, completions),
     }
 
@@ -274,6 +276,7 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
     watcher.canary.trial = msgspec.convert(data["trial"], Trial | None)
     watcher.rehearser.current = _to_rehearsal(data["rehearsal"])
     watcher.rehearser.watch()
+    watcher.timer.state = msgspec.convert(data.get("timer", {}), TimerState)
     if watcher.gate.hooks:  # later, since reading changes nothing outside of this process
         services.loop.call_at(0.0, watcher.ask_again)
 
