@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 from forkserve.serving.ends import End
-from forkserve.serving.exchange import BaseExchange
+from forkserve.serving.exchange import GONE, BaseExchange
 from forkserve.serving.failure import TimedOut, log_failure
 from forkserve.serving.files import FileWrapper
 from forkserve.serving.gateway.body import BodyBuffer, EmptyInput, LazyInput
@@ -363,21 +363,23 @@ class WsgiExchange(BaseExchange):
 
     def cut_short(self, how: End) -> None:
         """Answer if nothing was sent; else only closing tells the client that the response is not whole."""
-        conn, keep = self.conn, False
+        conn, stream, keep = self.conn, self.stream, False
         if how is End.STUCK:
             # It runs on elsewhere, and nothing of it reaches the client any more.
             self.conn = NOBODY
-        if self.stream is None and not conn.lost:
+        status = GONE if stream is None or self.prepared is None else self.prepared.code
+        if stream is None and not conn.lost:
             payload, keep = self.error_page(how)
             try:
                 conn.write(payload)
+                status = how.status
             except OSError:
                 keep = False
         if how is End.STUCK:
             conn.done(False)
         else:
             self._end(keep)
-        self.note(how.status, 0 if self.stream is None else self.stream.size)
+        self.note(status, 0 if stream is None else stream.size)
 
     def client(self) -> str:
         """Return the client's address, which the application may have changed in its environ."""

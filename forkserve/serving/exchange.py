@@ -13,7 +13,10 @@ from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.stream import Stream
 
-__all__ = ["BaseExchange", "Bodiless"]
+__all__ = ["GONE", "BaseExchange", "Bodiless"]
+
+GONE = 499
+"""What a request is noted with whose client has gone before an answer began, as nginx has it: nobody was told."""
 
 
 class Bodiless:
@@ -121,7 +124,7 @@ class BaseExchange:
         return self.error(self.serving.responder, how.status, method=line.method, modern=line.modern, keep=keep)
 
     def note(self, status: int, size: int) -> None:
-        """Called when the response is out, with `size` bytes of body; for exchanges that are logged."""
+        """Called when the response is out, or cut, with `size` bytes of body; for exchanges that are logged."""
 
     def client(self) -> str:
         """Return the client's address, as the access log has it; empty where it is unknown."""

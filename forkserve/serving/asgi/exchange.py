@@ -79,6 +79,8 @@ class AsgiExchange(AsgiResponse):
         if how is End.BROKEN_BODY and self.stage is not START and self.stage is not BODY:
             return False
         if self.stage is not OVER and self.stage is not LOST:
+            if how is End.BROKEN_BODY:
+                self.stage = LOST  # what the engine answers is no end of a response of ours
             self.lose()
         return True
 
@@ -111,8 +113,9 @@ class AsgiExchange(AsgiResponse):
         self.address = client[0] if client is not None else ""
 
     def client(self) -> str:
-        """Return the client's address."""
-        return self.address
+        """Return the client's address; that of the connection, if the application has not been called."""
+        address: str = getattr(self, "address", self.conn.remote[0])
+        return address
 
     def variables(self) -> dict[str, Any]:
         """Return the id of the request, if it has one."""

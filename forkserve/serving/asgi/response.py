@@ -19,7 +19,7 @@ from forkserve.serving.asgi.outgoing import body_bytes, early_hints, prepared_he
 from forkserve.serving.asgi.pace import Pace
 from forkserve.serving.asgi.stage import ResponseStage
 from forkserve.serving.ends import End
-from forkserve.serving.exchange import BaseExchange
+from forkserve.serving.exchange import GONE, BaseExchange
 from forkserve.serving.http.response import JOINED, PreparedHead
 from forkserve.serving.stream import Stream
 
@@ -325,10 +325,18 @@ class AsgiResponse(BaseExchange):
 
     def lose(self) -> None:
         """Called when the client has gone: tell the application where it waits."""
-        self.stage = LOST
+        is_new, self.stage = self.stage is not LOST, LOST
         self.conn.done(False)
+        if is_new:
+            self._note_cut()
         self.wake()
         self.resume()
+
+    def _note_cut(self) -> None:
+        """Note a response that ends before it is whole, by what the client has had of it."""
+        if self.serving.noted:
+            begun = hasattr(self, "stream")
+            self.note(self.prepared.code if begun else GONE, self.stream.size if begun else 0)
 
     def cut_short(self, how: End) -> None:
         """Answer in place of the application, or send the head that it has given, and close what is not whole."""
@@ -373,6 +381,7 @@ class AsgiResponse(BaseExchange):
             self.conn.reply(payload, keep)
         except OSError:
             self.lose()
+            return
         if self.serving.noted:
             self.note(how.status, 0)
 
@@ -387,3 +396,4 @@ class AsgiResponse(BaseExchange):
         if self.stage is not OVER and self.stage is not LOST:
             self._over()
             self.conn.done(False)
+            self._note_cut()

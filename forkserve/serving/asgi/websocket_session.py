@@ -23,7 +23,7 @@ from forkserve.serving.asgi.scope import websocket_scope
 from forkserve.serving.asgi.websocket_handshake import Handshake, WebSocketLimits
 from forkserve.serving.asgi.websocket_protocol import WebSocketProtocol, disconnect_of
 from forkserve.serving.ends import End
-from forkserve.serving.exchange import Bodiless
+from forkserve.serving.exchange import GONE, Bodiless
 from forkserve.serving.failure import due_to_loss, log_failure
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
@@ -103,6 +103,8 @@ class WebSocketSession(Bodiless):
         """Called when the client has gone."""
         if self.stage is CLOSED:
             return
+        if self.stage is CONNECTING:
+            self._note(GONE)
         self.messages.add(self.socket.lost() if self.socket is not None else [disconnect_of(1006)])
         self._end()
 
