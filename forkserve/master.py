@@ -25,9 +25,8 @@ from forkserve.errors import ControlError, ExitCode
 from forkserve.supervision.auxiliaries.auxiliaries import Attendant, AuxiliaryProcesses
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion, all_of
-from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived, StopStage
+from forkserve.supervision.events import GaveUp, LogsReopened, MasterStopped, SignalReceived
 from forkserve.supervision.jobqueue.progress import progress_of
-from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.jobqueue.turns import JobTurns
 from forkserve.supervision.jobs.advance import Job, Reload, Restart, Start, Stop
 from forkserve.supervision.lifecycle import MASTER, Effect, MasterState, MasterTrigger, step
@@ -40,8 +39,7 @@ from forkserve.supervision.os.signals import SIGNALS, SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
 from forkserve.supervision.reload.reloader import Reloader
 from forkserve.supervision.reload.requests import ChangeRequest
-from forkserve.supervision.shutdown.closing import QueueCloser
-from forkserve.supervision.shutdown.orphans import OrphanReaper
+from forkserve.supervision.shutdown.ordered import OrderedStop
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.startup import Startup
 from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
@@ -87,14 +85,11 @@ class Master:
         """Whether all that is to be started has once become ready, or was given up."""
         self._turns = JobTurns(loop)
         self._startup = Startup(supervisor, loop, self._booted)
-        self._to_stop: list[list[JobQueue]] = []
         self._hanging_up: Completion | None = None
         self._is_new = True
-        self._stopping: list[JobQueue] = []
         self._ended = Completion()
-        self._orphans = OrphanReaper(loop, self._go_on_stopping, supervisor.emit)
+        self.ordered_stop = OrderedStop(supervisor, self._turns, loop, self._go_on_stopping)
         self.maintenance = Maintenance(supervisor, loop)
-        self._closer = QueueCloser(supervisor.pool, loop, supervisor.processes, supervisor.emit)
         supervisor.on_settled = self._settled
         self.on_booted: Callable[[], None] = lambda: None
         """Called when all that is to be started has become ready, or has been given up, and something runs."""
@@ -141,7 +136,7 @@ class Master:
         return self._auxiliaries.names
 
     def to_data(self, completions: CompletionWriter) -> dict[str, Any]:
-        """Return at which stage it is, as plain data; watchers are names."""
+        """Return at which stage it is, as plain data."""
         return {
             "state": self.state.value,
             "exit_code": int(self.exit_code),
@@ -150,24 +145,17 @@ class Master:
             "observatory": self.observatory.to_data(),
             "startup": self._startup.to_data(completions),
             "hanging_up": completions.number(self._hanging_up) if self._hanging_up else None,
-            "to_stop": [_names(group) for group in self._to_stop],
-            "stopping": _names(self._stopping),
+            **self.ordered_stop.to_data(),
             "ended": completions.number(self._ended),
-            "closing": {str(number): instant for number, instant in self._closer.filled.items()},
-            "orphans": self._orphans.to_data(),
             "maintenance": self.maintenance.to_data(completions),
         }
 
     def restore(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
         """Go on where another stood, with watchers that have been read already; `run` then starts nothing."""
-        queues = {queue.watcher.name: queue for queue in self.supervisor}
         self._is_new, self.started_at = False, data["started_at"]
         self.state, self.exit_code = MasterState(data["state"]), ExitCode(data["exit_code"])
-        self._to_stop = [[queues[name] for name in group if name in queues] for group in data["to_stop"]]
-        self._stopping = [queues[name] for name in data["stopping"] if name in queues]
+        self.ordered_stop.restore(data)
         self._ended = completions[data["ended"]]
-        self._closer.go_on({int(number): instant for number, instant in data["closing"].items()})
-        self._orphans.restore(data["orphans"])
         self.is_booted = data["is_booted"]
         self.observatory.restore(data["observatory"])
         self._startup.restore(data["startup"], completions)
@@ -379,59 +367,27 @@ class Master:
                 self._turns.clear()
                 self.reloader.cancel()
                 self.observatory.close()
-                self._to_stop = self.supervisor.in_order()
+                self.ordered_stop.begin()
                 self._go_on_stopping()
             elif effect is Effect.HURRY:
-                for watcher in self.supervisor.watchers:
-                    watcher.hurry()
+                self.ordered_stop.hurry()
             elif effect is Effect.KILL_ALL:
                 self.exit_code = self.exit_code or ExitCode.FAILURE
-                self._to_stop.clear()
-                self._turns.clear()
-                for watcher in self.supervisor.watchers:
-                    self._end(watcher, watcher.kill)
+                self.ordered_stop.kill()
                 self._go_on_stopping()
             elif effect is Effect.CLOSE:
                 self.supervisor.emit(MasterStopped())
                 self._ended.succeed("forkserve has stopped")
                 self.loop.call_later(0.0, self.loop.stop)
 
-    def seal(self, name: str, queues: Sequence[int]) -> None:
-        """Let nothing new into the queues of a watcher that stops for good, those that another still reads excepted."""
-        others = [each for each in self.supervisor.watchers if each.up and each.name != name]
-        self._closer.seal(set(queues) - {number for each in others for number in each.command.queues})
-
-    def _end(self, watcher: Watcher, how: Callable[[], object]) -> None:
-        """Have a watcher end; one that a bug keeps from it counts as gone, and its processes end with the orphans."""
-        ended = False
-        with self._barrier(f"the stop of {watcher.name}"):
-            how()
-            ended = True
-        watcher.broken = watcher.broken or not ended
-
-    @property
-    def _is_stage_over(self) -> bool:
-        return not self._turns.is_busy and all(queue.watcher.is_gone for queue in self._stopping)
-
     def _go_on_stopping(self) -> None:
-        """Stop the next group when the one before has gone; when all have, end whatever else descends from us."""
-        while self._to_stop and self._is_stage_over:
-            self._stopping = self._to_stop.pop()
-            self.supervisor.emit(StopStage(watchers=tuple(queue.watcher.name for queue in self._stopping)))
-            self._turns.each(
-                self._stopping, lambda queue: self._end(queue.watcher, partial(queue.submit, Stop(closing=True)))
-            )
-        if self._to_stop or self._turns.is_busy or not self.supervisor.is_gone or self.state is MasterState.DOWN:
+        if self.state is MasterState.DOWN:
             return
         quick = self.state is MasterState.TERMINATING
-        if self._orphans.is_over(spared=self._auxiliaries.pids, quick=quick):
+        if self.ordered_stop.is_over(spared=self._auxiliaries.pids, quick=quick):
             self._auxiliaries.close()
             if not self._auxiliaries.pids:
                 self._on(MasterTrigger.CHILDLESS)
-
-
-def _names(queues: Sequence[JobQueue]) -> list[str]:
-    return [queue.watcher.name for queue in queues]
 
 
 def _is_meant(watcher: Watcher, job: Job) -> bool:

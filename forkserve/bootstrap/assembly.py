@@ -119,7 +119,7 @@ def assemble(config: Config, base: Base) -> Assembly:
     watchers = Supervisor(config, base.pool, services, inherited=dict(os.environ))
     master = Master(watchers, base.loop, base.signals, auxiliaries=auxiliaries, source=base.source)
     master.upgrader.command = base.command
-    services.hold, services.seal = master.reloader.hold, master.seal
+    services.hold, services.seal = master.reloader.hold, master.ordered_stop.seal
     services.is_known = lambda pid: pid in watchers.living or pid in auxiliaries.pids
     history = EventHistory(bus)
     heartbeats, keeper = Heartbeats(watchers, base.loop), LimitsKeeper(watchers, master.observatory)
