@@ -53,7 +53,7 @@ def _leave(assembly: Assembly, command: Sequence[str], completion: Completion) -
     notify(f"RELOADING=1\nMONOTONIC_USEC={int(base.loop.now() * 1e6)}")
     taken = base.signals.take()
     assembly.master.make_ready_to_leave()
-    reloader.stop_reading()
+    reloader.reading.stop()
     state = -1
     try:
         data = written(assembly, completion)

@@ -26,7 +26,6 @@ from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import ConfigRead, ConfigRefused, ReloadTakenBack, RestartNeeded, SocketBound, Warned
 from forkserve.supervision.jobqueue.queue import Superseded
 from forkserve.supervision.jobs.advance import Start
-from forkserve.supervision.os.aside import Aside, AsideError, run_aside
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.process import Process
 from forkserve.supervision.reload.change import (
@@ -44,7 +43,8 @@ from forkserve.supervision.reload.change import (
     target_left,
 )
 from forkserve.supervision.reload.plan import Plan
-from forkserve.supervision.reload.preparation import Preparation, prepare_config
+from forkserve.supervision.reload.preparation import Preparation
+from forkserve.supervision.reload.reading import READING_TIMEOUT, ConfigReading
 from forkserve.supervision.reload.requests import ChangeRequest, ChangeRequests
 from forkserve.supervision.reload.rereading import Rereading, queues_awaited, queues_wanted
 from forkserve.supervision.reload.retirement import Retirement
@@ -52,9 +52,6 @@ from forkserve.supervision.spawning.command import ProcessTemplate, mixed_reader
 from forkserve.supervision.supervisor import Supervisor
 
 __all__ = ["ConfigChange", "ChangePhase", "Reloader"]
-
-READING_TIMEOUT = 10.0
-"""Seconds in which a configuration must have been read and its names looked up."""
 
 _TICK = 0.02
 """Seconds between two looks at a queue that runs empty; no event tells of that."""
@@ -72,9 +69,8 @@ class Reloader:
         self._rereading = Rereading(supervisor, self.retirement)
         self._supervisor = supervisor
         self.source = source
+        self.reading = ConfigReading(loop, self.take, timeout=timeout)
         self._loop = loop
-        self._timeout = timeout
-        self._aside: Aside[Preparation] | None = None
         self._timer: Timer | None = None
 
     @property
@@ -104,12 +100,11 @@ class Reloader:
 
     def reaped(self, pid: int) -> None:
         """Note that a pid has been reaped; it may be the helper's."""
-        if self._aside is not None:
-            self._aside.reaped(pid)
+        self.reading.reaped(pid)
 
     def cancel(self) -> None:
         """Leave everything where it is, as the master stops: whatever was asked for fails."""
-        self.stop_reading()
+        self.reading.stop()
         ended, self.progress = self.progress, ChangeProgress()
         for completion in (*ended.asked.completions, *self.waiting.clear()):
             completion.fail(ControlError("forkserve is stopping"))
@@ -172,40 +167,25 @@ class Reloader:
         asked = self.progress.asked
         source = self.source if asked.edit is None else EditedSource(self._supervisor.in_force, asked.edit)
         try:
-            self._aside = run_aside(
-                self._loop,
-                lambda: prepare_config(source),
-                self.take,
-                title="forkserve: reading the configuration",
-                timeout=self._timeout,
-            )
-        except OSError as error:
-            self._refuse(ForkserveError(f"no process can be started to read the configuration: {error.strerror}"))
-
-    def stop_reading(self) -> None:
-        """Give up the helper that reads, if one does; `go_on` has another read."""
-        if self._aside is not None:
-            self._aside.cancel()
-            self._aside = None
+            self.reading.begin(source)
+        except ForkserveError as error:
+            self._refuse(error)
 
     def go_on(self) -> None:
-        """Go on with what is under way, after it was read as data, or after `stop_reading`."""
-        if self.phase is ChangePhase.READING and self._aside is None:
+        """Go on with what is under way, after it was read as data, or after the reading was stopped."""
+        if self.phase is ChangePhase.READING and not self.reading.is_busy:
             self.read()
         self.look()
 
-    def take(self, outcome: Preparation | Exception) -> None:
-        """Take over what the helper has read, or refuse it."""
-        self._aside = None
+    def take(self, outcome: Preparation | ForkserveError) -> None:
+        """Take over what was read, or refuse it."""
         with self._barrier():
-            self._taken(outcome)
+            if isinstance(outcome, ForkserveError):
+                self._refuse(outcome)
+            else:
+                self._taken(outcome)
 
-    def _taken(self, outcome: Preparation | Exception) -> None:
-        if isinstance(outcome, AsideError):
-            outcome = ForkserveError(f"reading the configuration {outcome}")
-        if isinstance(outcome, Exception):
-            self._refuse(outcome)
-            return
+    def _taken(self, outcome: Preparation) -> None:
         try:
             change, wanted, commands = plan_change(self._supervisor, outcome, self.progress.asked.may_replace)
         except ForkserveError as error:
@@ -213,11 +193,10 @@ class Reloader:
             return
         self._apply(change, wanted, commands)
 
-    def _refuse(self, error: Exception) -> None:
-        refused = error if isinstance(error, ForkserveError) else ForkserveError(f"{type(error).__name__}: {error}")
+    def _refuse(self, error: ForkserveError) -> None:
         if self.progress.asked.edit is None:
-            self._supervisor.emit(ConfigRefused(reason=_in_one_line(refused)))
-        self._end(refused)
+            self._supervisor.emit(ConfigRefused(reason=_in_one_line(error)))
+        self._end(error)
 
     # Applying.
 

@@ -1,0 +1,69 @@
+"""Has a helper read a configuration, so that the loop goes on whatever that waits for.
+
+Rules: one reading at a time; whatever comes of it is a Preparation or a ForkserveError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from forkserve.config.load import ConfigSource
+from forkserve.errors import ForkserveError
+from forkserve.supervision.os.aside import Aside, AsideError, run_aside
+from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.reload.preparation import Preparation, prepare_config
+
+__all__ = ["READING_TIMEOUT", "ConfigReading"]
+
+READING_TIMEOUT = 10.0
+"""Seconds in which a configuration must have been read and its names looked up."""
+
+
+class ConfigReading:
+    """The reading that is under way, if there is one; `then` is called with what comes of it."""
+
+    def __init__(
+        self, loop: Loop, then: Callable[[Preparation | ForkserveError], None], *, timeout: float = READING_TIMEOUT
+    ) -> None:
+        self._loop = loop
+        self._then = then
+        self._timeout = timeout
+        self._aside: Aside[Preparation] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a helper reads."""
+        return self._aside is not None
+
+    def begin(self, source: ConfigSource) -> None:
+        """Start the helper; raises ForkserveError when there is no process for it."""
+        try:
+            self._aside = run_aside(
+                self._loop,
+                lambda: prepare_config(source),
+                self._taken,
+                title="forkserve: reading the configuration",
+                timeout=self._timeout,
+            )
+        except OSError as error:
+            text = f"no process can be started to read the configuration: {error.strerror}"
+            raise ForkserveError(text) from error
+
+    def stop(self) -> None:
+        """Give up the helper, if there is one; `then` is not called for it."""
+        if self._aside is not None:
+            self._aside.cancel()
+            self._aside = None
+
+    def reaped(self, pid: int) -> None:
+        """Note that a pid has been reaped; it may be the helper's."""
+        if self._aside is not None:
+            self._aside.reaped(pid)
+
+    def _taken(self, outcome: Preparation | Exception) -> None:
+        self._aside = None
+        if isinstance(outcome, AsideError):
+            outcome = ForkserveError(f"reading the configuration {outcome}")
+        elif isinstance(outcome, Exception) and not isinstance(outcome, ForkserveError):
+            outcome = ForkserveError(f"{type(outcome).__name__}: {outcome}")
+        self._then(outcome)
