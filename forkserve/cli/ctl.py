@@ -23,6 +23,7 @@ from forkserve.cli.following import print_events, print_logs
 from forkserve.cli.instances import chosen
 from forkserve.cli.progress import progress
 from forkserve.cli.screens import has_failed
+from forkserve.cli.top.command import run_top
 from forkserve.control.client import ControlClient
 from forkserve.control.matching import matching
 from forkserve.control.printable import printable_answer
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ask(arguments: Arguments) -> int:
-    path = Path(arguments.socket) if arguments.socket else chosen(arguments.instance, arguments.config)
+    path = arguments.path = Path(arguments.socket) if arguments.socket else chosen(arguments.instance, arguments.config)
     waits = getattr(arguments, "waiting", False)
     telling = progress(path) if waits and not arguments.json else nullcontext()
     try:
@@ -120,6 +121,13 @@ def _call_logs(client: ControlClient, arguments: Arguments) -> Answer:
     return PRINTED
 
 
+def _call_top(client: ControlClient, arguments: Arguments) -> Answer:
+    if arguments.json:
+        return client.call("top", pss=True)
+    run_top(arguments.path, sort=arguments.sort, interval=arguments.interval, once=arguments.once)
+    return PRINTED
+
+
 def _call_maintenance(client: ControlClient, arguments: Arguments) -> Answer:
     """Name the page by a path that the master can follow."""
     wanted = parameters_of(arguments)
@@ -148,6 +156,7 @@ _CALLS: Mapping[str, Callable[[ControlClient, Arguments], Answer]] = {
     "signal": _call_signal,
     "events": _call_events,
     "logs": _call_logs,
+    "top": _call_top,
     "maintenance": _call_maintenance,
     "upgrade": _call_upgrade,
 }

@@ -18,6 +18,7 @@ import msgspec
 
 from forkserve import __version__
 from forkserve.cli.helptext import CommandLineParser
+from forkserve.cli.top.rows import SORTS
 from forkserve.control.matching import MATCHES
 from forkserve.control.verbs import VERBS, Verb
 from forkserve.errors import UsageError
@@ -28,6 +29,8 @@ __all__ = ["ctl_parser", "options_of", "parameters_of"]
 Arguments = argparse.Namespace
 
 
+SHORTEST = 0.2
+"""Seconds between two looks of `top` at least."""
 _JSON = {"--json": "print the answer as JSON", "--prettify": "with --json, as it does anyhow (Circus)"}
 
 
@@ -85,6 +88,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"expected a number of seconds, got {text!r}")
     return value
+
+
+def _interval(text: str) -> float:
+    if not SHORTEST <= _finite(text) <= 3600:
+        raise argparse.ArgumentTypeError(f"expected {SHORTEST:g} to 3600 seconds, got {text!r}")
+    return float(text)
 
 
 class _Parser(CommandLineParser):
@@ -167,6 +176,12 @@ def _add_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="print control characters as they are, not as escapes")
 
 
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--once", action="store_true", help="print one page, as where the output is no terminal")
+    parser.add_argument("--sort", choices=tuple(SORTS), default="name", help="what the rows are sorted by")
+    parser.add_argument("--interval", type=_interval, default=2.0, metavar="SECONDS", help="time between two looks (2)")
+
+
 def _add_match(parser: argparse.ArgumentParser) -> None:
     help = "what NAME is: glob (a name, or a pattern such as 'web*'), regex, or simple (a name)"
     parser.add_argument("--match", choices=MATCHES, default="glob", metavar="HOW", help=help)
@@ -206,6 +221,7 @@ def _reader(kind: msgspec.inspect.Type) -> Callable[[str], Any]:
 _WRITTEN_OUT: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "events": _add_events,
     "logs": _add_logs,
+    "top": _add_top,
     "start": _add_match,
     "stop": _add_match,
     "restart": _add_match,
@@ -216,6 +232,7 @@ _WRITTEN_OUT: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
 _NOT_TYPED: Mapping[str, tuple[str, ...]] = {
     "events": ("follow", "last", "after"),
     "logs": ("follow", "last"),
+    "top": ("pss",),
     "start": ("watchers",),
     "stop": ("watchers",),
     "restart": ("watchers",),

@@ -18,13 +18,24 @@ import msgspec
 from forkserve.supervision.events import Event, as_data
 from forkserve.supervision.events.bus import EventBus
 
-__all__ = ["KEPT", "EventHistory", "Push"]
+__all__ = ["KEPT", "EventHistory", "Push", "Told"]
 
 KEPT = 1000
 """Events that a client may still ask for."""
 
+_OF_DEPLOYS = b"\nevent: reload."
+"""What the events of reloads begin with, behind their number."""
+
 Push = Callable[[bytes], None]
 """Sends bytes to one client; never raises, and does nothing when the client has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event in words; `time` is in seconds since 1970."""
+
+    time: float
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,14 @@ class EventHistory:
         """Return the `last` events kept, of one watcher if named, with numbers above `after`."""
         chosen = [each for each in self._kept if each.number > after and watcher.lower() in ("", each.watcher)]
         return b"".join(each.data for each in chosen[len(chosen) - last :]) if last > 0 else b""
+
+    @property
+    def last_deploy(self) -> Told | None:
+        """The last that was said of a reload, while it is kept."""
+        for each in reversed(self._kept):
+            if _OF_DEPLOYS in each.data[:64]:
+                return msgspec.json.decode(each.data.partition(b"\ndata: ")[2], type=Told)
+        return None
 
     def follow(self, push: Push, *, watcher: str = "") -> Callable[[], None]:
         """Push each event to come; returns what ends that."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from forkserve.control.pictureschema import Picture, TopAsked
 from forkserve.control.schema import (
     Adding,
     Amount,
@@ -110,6 +111,13 @@ VERBS: dict[str, Verb] = _by_name(
             words=("watcher", "pid"),
         ),
         Verb("dstats", "Show what the master and its companions use.", answer=list[UsageReport], reads=True),
+        Verb(
+            "top",
+            "Show live what every process does: requests, latency, connections, CPU, memory.",
+            TopAsked,
+            Picture,
+            reads=True,
+        ),
         Verb("listsockets", "Show the listening sockets.", answer=list[SocketReport], reads=True),
         Verb("options", "Show all options of a watcher.", OneWatcher, Values, reads=True, words=("watcher",)),
         Verb("get", "Show some options of a watcher.", Asking, Values, reads=True, words=("watcher", "keys")),

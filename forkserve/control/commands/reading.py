@@ -50,6 +50,7 @@ __all__ = [
     "listsockets",
     "numprocesses",
     "numwatchers",
+    "reports_of",
     "stacks",
     "stats",
     "status",
@@ -85,7 +86,7 @@ def numprocesses(context: Context, asked: Selected) -> int:
 
 
 def status(context: Context, asked: Selected) -> Steps:
-    return _reports(context, _names(context, asked.watcher), closely=False)
+    return reports_of(context, _names(context, asked.watcher), closely=False)
 
 
 def stats(context: Context, asked: SelectedProcess) -> Steps:
@@ -95,7 +96,7 @@ def stats(context: Context, asked: SelectedProcess) -> Steps:
         if asked.pid not in pids:
             where = "" if asked.watcher is None else f" in {asked.watcher!r}"
             raise UnknownNameError(f"process {asked.pid} not found{where}", "no-such-process")
-    return _reports(context, names, closely=True, only=asked.pid)
+    return reports_of(context, names, closely=True, only=asked.pid)
 
 
 def _names(context: Context, name: str | None) -> list[str]:
@@ -104,7 +105,8 @@ def _names(context: Context, name: str | None) -> list[str]:
     return [watcher.name for watcher in watchers]
 
 
-def _reports(context: Context, names: list[str], *, closely: bool, only: int | None = None) -> Steps:
+def reports_of(context: Context, names: list[str], *, closely: bool, only: int | None = None) -> Steps:
+    """Return a WatcherReport for each of the names that is still there."""
     supervisor = context.master.supervisor
     pids: frozenset[int] = frozenset()
     for name in names:

@@ -1,0 +1,87 @@
+"""The verb behind `forkservectl top`: what runs, and what it has counted up to now."""
+
+from __future__ import annotations
+
+import os
+
+import forkserve
+from forkserve.control.commands.context import Context, Steps
+from forkserve.control.commands.reading import reports_of
+from forkserve.control.pictureschema import Picture, ProcessTraffic, QueueReport, TopAsked, WatcherTraffic
+from forkserve.supervision.figures import Histogram
+from forkserve.supervision.os.queues import queue_length
+from forkserve.supervision.process import Process
+from forkserve.supervision.watcher import Watcher
+from forkserve.unix.counters import BOUNDS
+from forkserve.unix.listeners import BoundListener
+
+__all__ = ["top"]
+
+MOST = 1_000_000
+"""What is believed of one process: connections, and requests in flight."""
+
+
+def top(context: Context, asked: TopAsked) -> Steps:
+    """Return a Picture."""
+    master = context.master
+    names = [each.name for each in master.supervisor.watchers]
+    reports = yield from reports_of(context, names, closely=asked.pss)
+    for _step in master.observatory.collect():
+        yield None
+    traffic = []
+    for watcher in tuple(master.supervisor.watchers):
+        traffic.append(_traffic(watcher))
+        yield None
+    deploy = context.events.last_deploy
+    now = master.loop.now()
+    return Picture(
+        at=now,
+        version=forkserve.__version__,
+        name=master.name,
+        source=master.description,
+        pid=os.getpid(),
+        uptime=round(now - master.started_at, 3),
+        bounds=list(BOUNDS),
+        watchers=reports,
+        traffic=traffic,
+        queues=[_queue(each) for each in master.supervisor.pool],
+        deploy="" if deploy is None else deploy.text,
+        deploy_at=None if deploy is None else deploy.time,
+    )
+
+
+def _traffic(watcher: Watcher) -> WatcherTraffic:
+    totals = watcher.processes.figures.all()
+    whole, errors = Histogram(), 0
+    for name, histogram in totals.requests.items():
+        whole.add(histogram.counts, histogram.seconds)
+        errors += histogram.total if int(name.rpartition(" ")[2]) >= 500 else 0
+    known = (_of_process(watcher, each) for each in watcher.processes)
+    return WatcherTraffic(
+        name=watcher.name,
+        requests=whole.total,
+        errors=errors,
+        latency=whole.counts,
+        shed=totals.shed,
+        processes=[each for each in known if each is not None],
+        slots={wid: slot.restarts for wid, slot in watcher.slots.items()},
+    )
+
+
+def _of_process(watcher: Watcher, process: Process) -> ProcessTraffic | None:
+    board = watcher.processes.board
+    if process.record < 0 or not board.takes_part(process.record):
+        return None
+    connections, page = board.record(process.record)[3], board.page(process.record)
+    return ProcessTraffic(
+        pid=process.pid,
+        connections=min(max(connections, 0), MOST),
+        in_flight=min(max(page.begun - page.ended, 0), MOST),
+        requests=page.ended,
+    )
+
+
+def _queue(listener: BoundListener) -> QueueReport:
+    length = queue_length(listener.socket) if listener.is_open else None
+    waiting, capacity = (None, None) if length is None else (length.waiting, length.bound)
+    return QueueReport(listener.name, listener.address, waiting, capacity)

@@ -1,0 +1,74 @@
+"""What `top` asks and is told: everything that runs, and what it has counted up to one instant.
+
+Rules: as in `schema`. Counts only rise while the process or the master lives; two pictures make a rate.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from forkserve.control.schema import WatcherReport
+
+__all__ = ["Picture", "ProcessTraffic", "QueueReport", "TopAsked", "WatcherTraffic"]
+
+
+class TopAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the proportional set size is wanted as well, which takes milliseconds for each process."""
+
+    pss: Annotated[bool, msgspec.Meta(description="measure PSS as well")] = False
+
+
+class ProcessTraffic(msgspec.Struct, frozen=True):
+    """One process that tells of its connections (docs/scoreboard.md): open now, requests in flight, requests so far."""
+
+    pid: int
+    connections: int
+    in_flight: int
+    requests: int
+
+
+class WatcherTraffic(msgspec.Struct, frozen=True):
+    """What all processes of a watcher, those that have ended included, have answered.
+
+    `errors` are answers of 500 and more, `latency` counts by bucket of `Picture.bounds`.
+    """
+
+    name: str
+    requests: int
+    errors: int
+    latency: list[int]
+    shed: int
+    processes: list[ProcessTraffic]
+    slots: dict[int, int]
+    """Processes lost and replaced, by slot."""
+
+
+class QueueReport(msgspec.Struct, frozen=True):
+    """One listening socket: connections that wait to be accepted, and how many can; None where nobody can tell."""
+
+    name: str
+    address: str
+    waiting: int | None
+    capacity: int | None
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """The master at one instant. `at` is in seconds of its monotonic clock, `uptime` in seconds.
+
+    `deploy` is what the last reload has come to, or is doing, and `deploy_at` when, in seconds since 1970.
+    """
+
+    at: float
+    version: str
+    name: str
+    source: str
+    pid: int
+    uptime: float
+    bounds: list[float]
+    watchers: list[WatcherReport]
+    traffic: list[WatcherTraffic]
+    queues: list[QueueReport]
+    deploy: str
+    deploy_at: float | None
