@@ -112,7 +112,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="What preloading saves.")
     parser.add_argument("--requests", type=int, default=1200)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("application", nargs="?", default="realistic:wsgi")
     given = parser.parse_args()
     print("| way | PSS of all, MiB | import, s | first answers of all, s | respawn, ms: median / p99 / worst |")

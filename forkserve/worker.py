@@ -78,6 +78,8 @@ class Worker:
         self.promotion = take_promotion(environ)
         """How the master tells it to become a zygote, and whether it has; None when it never will be one."""
         self._withdraw_stacks: Callable[[], None] = lambda: None
+        self.on_announced: Callable[[], object] = lambda: None
+        """Called when the master has been told that it serves."""
         self._watching = allocate_lock()
         self._settled = -1
         self.is_retired = False
@@ -204,6 +206,7 @@ class Worker:
             self.handlers.reinstall()
         log.info("%s: serving %s (%s) by %s at %s", self.name, loaded.name, loaded.interface.value, entry.name, where)
         notify("READY=1", self.environ, patience=READY_PATIENCE)
+        self.on_announced()
 
     def _begin_drain(self) -> None:
         run = self.run_

@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 
 from forkserve import logs
@@ -24,7 +25,7 @@ from forkserve.errors import BackendError
 from forkserve.serving.application.hooks import namespace_of
 from forkserve.serving.application.importing import load_callable, prepare_path, run_hook
 from forkserve.serving.forksafety import findings, open_descriptors, unfit_to_fork
-from forkserve.serving.forkserver import ForkServer, take_channel
+from forkserve.serving.forkserver import ForkHooks, ForkServer, take_channel
 from forkserve.serving.parser import reader_of
 from forkserve.serving.promotion import trim_memory
 from forkserve.unix.notify import READY_PATIENCE, notify
@@ -53,7 +54,10 @@ def run(
     set_title(f"forkserve: {name} {application.application or ''}".rstrip())
     channel = take_channel(environ)
     before = open_descriptors()
-    server = ForkServer(channel, environ, lambda: _hook(application.before_fork, "--before-fork", namespace))
+    hooks = ForkHooks(
+        before=lambda: _hook(application.before_fork, "--before-fork", namespace), after=partial(_start_afresh, name)
+    )
+    server = ForkServer(channel, environ, hooks)
     prepare_path(application)
     prepared = prepare(options)
     namespace = namespace_of(options)
@@ -72,6 +76,7 @@ def run(
         # From here on this is a worker, in a process that was forked.
         options = options if words == tuple(sys.argv) else read(sys.argv[1:])
         worker = _worker(options, environ)
+        worker.on_announced = server.pages.note
         code = worker.run(prepared)
         if not worker.is_retired or not _promote(worker, server, name):
             return code
@@ -80,7 +85,6 @@ def run(
 
 
 def _worker(options: WorkerOptions, environ: MutableMapping[str, str]) -> Worker:
-    _start_afresh()
     worker = Worker(options, environ)
     _hook(options.application.after_fork, "--after-fork", namespace_of(options))
     return worker
@@ -122,8 +126,9 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-def _start_afresh() -> None:
+def _start_afresh(name: str) -> None:
     """Undo what must not be the same in two workers; Python's own random numbers begin afresh at each fork."""
+    set_title(f"forkserve: {name} spare")
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()

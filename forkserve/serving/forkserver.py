@@ -1,16 +1,21 @@
 """Forks workers on request, each of them a child of the master: the zygote's side of its channel.
 
-Theory of operation. An order names the words, the environment and the descriptors of a worker. The zygote forks a child
-that forks the worker and ends at once, so that the master, which is a child subreaper (prctl(2)), inherits the worker.
-For Python it is one fork: the hooks of `os.register_at_fork` run once, before and after both. The worker waits at a
-gate until the child between has been reaped, since only then the master is its parent; it takes its descriptors, says
-its number to the master, which learns the pid from the kernel, and goes on as one that was executed.
+Theory of operation. The zygote forks ahead: a *spare*, forked already, waits for the next order, so that no fork lies
+between an order and its worker. An order names the words, the environment and the descriptors of a worker
+(`forkorder`); the zygote passes it on to the spare, which takes its descriptors, says its number to the master, which
+learns the pid from the kernel, and goes on as one that was executed. Then the zygote forks the next spare.
 
-What is held by a thread when the fork happens stays held in the worker. So a zygote has one thread.
+To fork, the zygote forks a child that forks the worker and ends at once, so that the master, which is a child subreaper
+(prctl(2)), inherits the worker. For Python it is one fork: the hooks of `os.register_at_fork` run once, before and
+after both. The worker waits at a gate until the child between has been reaped: only then the master is its parent.
+
+What is held by a thread when the fork happens stays held in the worker. So a zygote has one thread. A spare that dies,
+or whose zygote dies, is nobody's loss: it has nothing yet. A fork ahead that fails is tried again when it is needed.
 """
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import ctypes
 import errno
@@ -21,41 +26,77 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from select import POLLHUP, POLLIN, poll
 from typing import Any, NoReturn
 
 from forkserve import logs
 from forkserve.config.handover import ZYGOTE
 from forkserve.errors import ForkserveError, UsageError
+from forkserve.serving.forkorder import ForkOrder, Parcel, change_environment, change_words, place, put_null, receive
 from forkserve.serving.native import hot
+from forkserve.serving.writtenpages import WrittenPages
 from forkserve.unix.prctl import set_death_signal
 
-__all__ = ["ForkOrder", "ForkServer", "take_channel"]
+__all__ = ["ForkHooks", "ForkServer", "take_channel"]
 
 log = logging.getLogger("forkserve.worker")
 
-_MOST_DESCRIPTORS = 254
 _GO = b"g"
-_OURS = ("FORKSERVE_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
-"""How variables begin that a worker takes out of its environment."""
+_ENDED = "the process ended before it could report to the master"
+_LOOKS = (0.05, 0.2, 1.0, 5.0)
+"""Seconds that a spare waits for its order before it looks again whether a sibling has noted what it writes to."""
+_GOODBYE = 1.0
+"""Seconds that a spare has to end with its zygote."""
 # Those of the standard library: gevent replaces them.
 _waitpid, _close, _Socket = os.waitpid, os.close, socket.socket
 
 
 @dataclass(frozen=True, slots=True)
-class ForkOrder:
-    """What a worker is to be. `env` is its whole environment, `targets` where its descriptors go, in their order."""
+class ForkHooks:
+    """`before` is called in the zygote before each fork, and fails it by raising; `after` in each new process."""
 
-    number: int
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    sockets: tuple[str, ...]
-    targets: tuple[int, ...]
-    empty: tuple[int, ...]
-    master: int
-    death_signal: int | None
-    descriptors: tuple[int, ...]
+    before: Callable[[], object]
+    after: Callable[[], object]
+
+
+class _Spare:
+    """The zygote's end of the connection to a process that it has forked, and that has no order yet."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it waits still, as far as is known."""
+        poller = poll()
+        poller.register(self._end, POLLIN)
+        return not any(events & (POLLHUP | POLLIN) for _, events in poller.poll(0))
+
+    def open_gate(self) -> None:
+        """Let it go on, since the child between has been reaped."""
+        with contextlib.suppress(OSError):  # it has ended, which is found out when it is to be handed an order
+            self._end.send(_GO)
+
+    def hand_over(self, parcel: Parcel) -> None:
+        """Have it become the worker that was ordered; raises ForkserveError, or ConnectionError if it is gone."""
+        parcel.send(self._end)
+        if self._end.recv(1) != _GO:
+            raise ForkserveError(_ENDED)
+
+    def close(self) -> None:
+        """Give it up: without an order it ends."""
+        self._end.close()
+
+    def end(self) -> None:
+        """Have it end, and wait for that, so that nothing of the zygote is left when that ends."""
+        with contextlib.suppress(OSError):
+            self._end.shutdown(socket.SHUT_WR)
+            poller = poll()
+            poller.register(self._end, POLLIN)
+            poller.poll(_GOODBYE * 1000)
+        self.close()
 
 
 def take_channel(environ: MutableMapping[str, str]) -> socket.socket:
@@ -70,40 +111,34 @@ def take_channel(environ: MutableMapping[str, str]) -> socket.socket:
 def _moved_away(fd: int) -> socket.socket:
     """Return the channel at a higher descriptor, since workers may have something else at its own; raises OSError."""
     channel = _Socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, fd + 1))
-    _put_null((fd,))
+    put_null((fd,))
     return channel
 
 
-def _put_null(numbers: Collection[int]) -> None:
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for number in numbers:
-        if number != null:
-            os.dup2(null, number, inheritable=False)
-    if null not in numbers:
-        _close(null)
-
-
 class ForkServer:
-    """Serves the orders of a master; `before_fork` is called before each fork, and fails it by raising."""
+    """Serves the orders of a master."""
 
-    def __init__(
-        self, channel: socket.socket, environ: MutableMapping[str, str], before_fork: Callable[[], object]
-    ) -> None:
+    def __init__(self, channel: socket.socket, environ: MutableMapping[str, str], hooks: ForkHooks) -> None:
         self._channel = channel
         self._environ = environ
-        self._before_fork = before_fork
-        self._given = dict(environ)
+        self._hooks = hooks
+        self._given: Mapping[str, str] = dict(environ)
         """The environment before the application could change it."""
         self._handlers: dict[int, Any] = {}
-        self._telling = -1
-        """In a new worker, where it says that the master has been told of it."""
+        self._mask: set[signal.Signals] | set[int] = set()
+        self._spare: _Spare | None = None
+        self._zygote: socket.socket | None = None
+        """In a process that was forked, its end of the connection to the zygote."""
         self._taken: tuple[int, ...] = ()
         """Where this process has what it was given as a worker."""
+        self.pages = WrittenPages()
 
     def renew(self, channel: int) -> None:
         """Go on in a worker that has become a zygote, and is asked on `channel`; raises OSError."""
         self._channel = _moved_away(channel)
-        _put_null([number for number in self._taken if number > 2])
+        put_null([number for number in self._taken if number > 2])
+        self.pages.close()
+        self.pages = WrittenPages()
 
     def announce(self) -> None:
         """Say that this process, a worker until now, forks from now on; raises OSError."""
@@ -113,20 +148,60 @@ class ForkServer:
         """Fork workers until there are no more orders, where the process ends; returns in each worker."""
         self._install_handlers()
         while True:
-            order = self._next_order()
-            if order is None:
+            if self._fork_ahead():
+                return self._live_as_spare()
+            parcel = receive(self._channel)
+            if parcel is None:
                 self._end()
             try:
-                self._before_fork()
-                forked = self._fork(order)
+                forked = self._deliver(parcel)
             except Exception as error:  # noqa: BLE001 - the hook is the user's, and costs this worker only
-                self._refuse(order, error)
+                self._refuse(parcel.number, error)
                 forked = False
+            finally:
+                parcel.close()
             if forked:
-                self._become(order)
-                return order
-            for fd in order.descriptors:
-                _close(fd)
+                return self._live_as_spare()
+
+    def _fork_ahead(self) -> bool:
+        """Fork a spare where there is none; True in the spare. When that fails, the next order says why."""
+        if self._spare is not None and self._spare.is_there:
+            return False
+        self._drop_spare()
+        try:
+            return self._fork()
+        except Exception:  # noqa: BLE001 - the hook is the user's
+            return False
+
+    def _deliver(self, parcel: Parcel) -> bool:
+        """Hand an order to a spare, forked now if there is none; True in a process that was forked for it.
+
+        Raises ForkserveError or OSError.
+        """
+        if self._spare is not None and self._spare.is_there:
+            with contextlib.suppress(ConnectionError):
+                self._hand_over(parcel)
+                return False
+        self._drop_spare()
+        if self._fork():
+            return True
+        try:
+            self._hand_over(parcel)
+        except ConnectionError:
+            raise ForkserveError(_ENDED) from None
+        return False
+
+    def _hand_over(self, parcel: Parcel) -> None:
+        assert self._spare is not None
+        try:
+            self._spare.hand_over(parcel)
+        finally:
+            self._drop_spare()
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+        self._spare = None
 
     def _install_handlers(self) -> None:
         actions: Mapping[int, Any] = {
@@ -144,123 +219,97 @@ class ForkServer:
     def _end(self) -> NoReturn:
         # What the application has registered for the end is the workers' to do, and has nothing to end here.
         _flush()
+        if self._spare is not None:
+            self._spare.end()
         os._exit(0)
 
-    def _next_order(self) -> ForkOrder | None:
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self._channel, 64, _MOST_DESCRIPTORS)
-        except ConnectionError:
-            return None
-        if not data:
-            return None
-        memory, *others = descriptors
-        with open(memory, "rb") as file:
-            said = json.load(file)
-        return ForkOrder(
-            int(data),
-            tuple(said["argv"]),
-            said["env"],
-            tuple(said["sockets"]),
-            tuple(said["targets"]),
-            tuple(said["empty"]),
-            said["master"],
-            said["death_signal"],
-            tuple(others),
-        )
-
-    def _refuse(self, order: ForkOrder, error: Exception) -> None:
-        number = (error.errno or 0) if isinstance(error, OSError) else 0
-        self._say({"number": order.number, "error": f"cannot be forked: {error}", "errno": number})
+    def _refuse(self, number: int, error: Exception) -> None:
+        code = (error.errno or 0) if isinstance(error, OSError) else 0
+        self._say({"number": number, "error": f"cannot be forked: {error}", "errno": code})
 
     def _say(self, message: Mapping[str, object]) -> None:
         self._channel.send(json.dumps(message).encode()[:4096])
 
-    def _fork(self, order: ForkOrder) -> bool:
-        """Fork a worker; True in the worker, which is the master's child by then. Raises ForkserveError or OSError."""
+    def _fork(self) -> bool:
+        """Fork a spare; True in it, where all signals are blocked. Raises what the hook does, or OSError."""
+        self._hooks.before()
         _flush()
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        told, telling = os.pipe2(os.O_CLOEXEC)
+        ours, theirs = (
+            _Socket(fileno=end.detach()) for end in _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        )
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = fork_twice()
         if pid == 0:
-            _close(writing)
-            _close(told)
-            self._wait_at(reading)
-            self._telling = fcntl.fcntl(telling, fcntl.F_DUPFD_CLOEXEC, _above(order))
-            _close(telling)
-            self._restore_handlers()
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self._mask, self._zygote = mask, theirs
+            ours.close()
             return True
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
+        self._spare = _Spare(ours)
         try:
-            _close(reading)
-            _close(telling)
             if pid < 0:
                 raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             _, status = _waitpid(pid, 0)
             number = os.waitstatus_to_exitcode(status)
             if number != 0:
                 raise OSError(max(number, 0), os.strerror(max(number, 0)))
-            os.write(writing, _GO)
-            if os.read(told, 1) != _GO:
-                raise ForkserveError("the process ended before it could report to the master")
-        finally:
-            _close(writing)
-            _close(told)
+            self._spare.open_gate()
+        except BaseException:
+            self._drop_spare()
+            raise
         return False
 
-    def _wait_at(self, gate: int) -> None:
-        """Wait until the child between has been reaped; a zygote that has died meanwhile has told nobody of us."""
-        if os.read(gate, 1) != _GO:
+    def _live_as_spare(self) -> ForkOrder:
+        """Wait for the order, and become the worker that it names; ends the process when there will be none."""
+        zygote = self._zygote
+        assert zygote is not None
+        # A zygote that has died meanwhile has told nobody of us.
+        if zygote.recv(1) != _GO:
             os._exit(0)
-        _close(gate)
-
-    def _restore_handlers(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        self._hooks.after()
+        parcel = self._await_parcel(zygote)
+        if parcel is None:
+            os._exit(0)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        order = parcel.open()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        self._become(order, fcntl.fcntl(zygote.detach(), fcntl.F_DUPFD_CLOEXEC, order.above))
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        return order
 
-    def _become(self, order: ForkOrder) -> None:
-        """Turn the fork into the worker that was ordered, and tell the master of it."""
+    def _await_parcel(self, zygote: socket.socket) -> Parcel | None:
+        """Write ahead to what a worker writes to, as soon as that is known, and wait for the order."""
+        poller = poll()
+        poller.register(zygote, POLLIN)
+        for seconds in _LOOKS:
+            if self.pages.is_known or poller.poll(seconds * 1000):
+                break
+        if not poller.poll(0):
+            self.pages.write_ahead()
+        return receive(zygote)
+
+    def _become(self, order: ForkOrder, telling: int) -> None:
+        """Turn the fork into the worker that was ordered, and tell the master of it, then by `telling` the zygote."""
         try:
             os.setsid()
-            _place(order)
-            self._change_environment(order)
-            _change_words(order.argv)
+            place(order)
+            self._given = change_environment(self._environ, order, self._given)
+            self._taken = (*order.targets, *order.empty)
+            change_words(order.argv)
             self._say({"number": order.number})
-            os.write(self._telling, _GO)
+            os.write(telling, _GO)
         except OSError as error:
             with contextlib.suppress(OSError):
-                self._refuse(order, error)
+                self._refuse(order.number, error)
             os._exit(1)
         self._channel.close()
-        _close(self._telling)
+        _close(telling)
         if order.death_signal is not None:
             set_death_signal(order.death_signal)
         if os.getppid() != order.master:
             os._exit(0)
-
-    def _change_environment(self, order: ForkOrder) -> None:
-        """Change what differs from the zygote's, and leave what the application has set."""
-        env = dict(order.env)
-        if order.sockets:
-            env["LISTEN_FDS"] = str(len(order.sockets))
-            env["LISTEN_FDNAMES"] = ":".join(order.sockets)
-            env["LISTEN_PID"] = str(os.getpid())
-        if "WATCHDOG_USEC" in env:
-            env["WATCHDOG_PID"] = str(os.getpid())
-        for name in self._given.keys() - env.keys():
-            self._environ.pop(name, None)
-        for name, value in env.items():
-            if self._given.get(name) != value or name.startswith(_OURS):
-                self._environ[name] = value
-        self._given, self._taken = env, (*order.targets, *order.empty)
-
-
-def _change_words(argv: Sequence[str]) -> None:
-    """Have the arguments be those of the worker: a placeholder may stand for its number."""
-    count = len(sys.argv) - 1
-    sys.argv[1:] = argv[len(argv) - count :]
-    sys.orig_argv[len(sys.orig_argv) - count :] = sys.argv[1:]
 
 
 def fork_twice() -> int:
@@ -286,24 +335,6 @@ def fork_twice() -> int:
         return 0
     ctypes.pythonapi.PyOS_AfterFork_Parent()
     return pid
-
-
-def _above(order: ForkOrder) -> int:
-    """Return a number above all that descriptors of the worker go to."""
-    return max((*order.targets, *order.empty), default=2) + 1
-
-
-def _place(order: ForkOrder) -> None:
-    """Put each descriptor where it belongs, and leave alone what the application has opened."""
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    wanted = {**dict(zip(order.targets, order.descriptors, strict=True)), **dict.fromkeys(order.empty, null)}
-    above = _above(order)
-    copies = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for target, fd in wanted.items()}
-    for fd in (*order.descriptors, null):
-        _close(fd)
-    for target, fd in copies.items():
-        os.dup2(fd, target, inheritable=True)
-        _close(fd)
 
 
 def _flush() -> None:

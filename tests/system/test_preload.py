@@ -213,12 +213,40 @@ def test_a_fork_that_dies_before_it_reports_costs_neither_time_nor_the_zygote(fo
         zygote, before = zygote_of(server), workers(server, 2)
         server.allow("SIGKILL")
         (folder / "dying").touch()
-        os.kill(next(iter(before)), signal.SIGKILL)
+        # one is forked already
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
         server.expect(r"web\[\d\] cannot be forked: the process ended before it could report to the master")
         (folder / "dying").unlink()
         server.expect(r"web\[\d\] pid \d+ is ready")
+        after = workers(server, 2, without=before).values()
+        assert {each["imported_by"] for each in after} == {zygote}
+
+
+def spare_of(server: Forkserve) -> int:
+    """Wait until a process is forked ahead; return its pid."""
+
+    def titles() -> dict[int, bytes]:
+        return {each.pid: Path(f"/proc/{each.pid}/cmdline").read_bytes() for each in server.children()}
+
+    eventually(lambda: any(b" spare" in title for title in titles().values()))
+    return next(pid for pid, title in titles().items() if b" spare" in title)
+
+
+def test_a_process_that_is_forked_ahead_becomes_the_next_worker(folder: Path) -> None:
+    with running(cwd=folder, config=stack()) as server:
+        ready(server, 2)
+        before, spare = workers(server, 2), spare_of(server)
+        server.allow("SIGKILL")
+        os.kill(next(iter(before)), signal.SIGKILL)
         (after,) = workers(server, 1, without=before).values()
-        assert after["imported_by"] == zygote
+        assert (after["pid"], after["session"], after["parent"]) == (spare, spare, server.pid)
+        second = spare_of(server)
+        os.kill(second, signal.SIGKILL)
+        eventually(lambda: second not in [each.pid for each in server.children()])
+        os.kill(spare, signal.SIGKILL)
+        server.expect(r"web\[\d\] pid \d+ is ready")
+        assert "cannot be forked" not in server.transcript()
 
 
 def test_a_storm_of_kills_loses_only_what_the_killed_had(folder: Path) -> None:
@@ -235,7 +263,7 @@ def test_a_storm_of_kills_loses_only_what_the_killed_had(folder: Path) -> None:
         assert asking.refused == 0
         # two clients have two connections, and each of the five killed workers may have had both
         assert len(asking.lost) <= 10, asking.lost
-        eventually(lambda: len(server.children()) == 4)
+        eventually(lambda: len(server.children()) == 5)  # a zygote and its spare
 
 
 def test_an_upgraded_master_keeps_the_zygote_and_asks_it_again(folder: Path) -> None:
@@ -269,7 +297,7 @@ def test_a_reload_takes_a_new_zygote_and_ends_the_old_one(folder: Path) -> None:
         after = workers(server, 2, without=before)
         assert {said["version"] for said in after.values()} == {2222}
         assert first not in {said["imported_by"] for said in after.values()}
-        eventually(lambda: len(server.children()) == 3)
+        eventually(lambda: len(server.children()) == 4)
 
 
 def test_the_zygote_is_shown_and_not_counted(folder: Path) -> None:
@@ -313,7 +341,7 @@ def test_a_broken_deploy_keeps_the_old_code(folder: Path, how: str) -> None:
         server.send(signal.SIGHUP)
         server.expect(rf"reload of web failed, 2 processes kept as before: web\[1\] .*{reason}")
         asking.more(50)
-        eventually(lambda: len(server.children()) == 3)
+        eventually(lambda: len(server.children()) == 4)
         assert workers(server, 2).keys() == before.keys()
         (folder / "site_p.py").write_text(SITE.replace("VERSION = 1", "VERSION = 3333"))
         server.send(signal.SIGHUP)

@@ -59,7 +59,7 @@ def test_a_warm_worker_becomes_the_zygote_of_the_others(folder: Path, backend: s
         # what the worker had done before it became the zygote is done in its children, too
         assert all(second in each["by"] for each in said.values())
         assert all(each["parent"] == server.pid for each in said.values())
-        eventually(lambda: len(server.children()) == 3)
+        eventually(lambda: len(server.children()) == 4)
 
 
 def opened(pid: int) -> dict[str, int]:
@@ -178,7 +178,8 @@ def test_hooks_are_called_around_a_fork_and_a_failing_one_costs_that_worker(fold
         ready(server.rewound(), 2)
         server.allow("SIGKILL")
         (folder / "broken").touch()
-        os.kill(next(iter(workers(server, 2))), signal.SIGKILL)
+        for pid in workers(server, 2):  # one is forked already
+            os.kill(pid, signal.SIGKILL)
         server.expect(r"web\[\d\] cannot be forked: --before-fork 'site_p:before' failed: RuntimeError: no fork today")
         (folder / "broken").unlink()
         server.expect(r"web\[\d\] pid \d+ is ready")
@@ -192,7 +193,7 @@ def test_descriptors_and_processes_return_to_what_they_were(folder: Path, rounds
         counts = []
         for _ in range(rounds + 1):
             server.expect(r"web keeps its zygote")
-            eventually(lambda: len(server.children()) == 3)
+            eventually(lambda: len(server.children()) == 4)
             counts.append((descriptors(server.pid), descriptors(last_zygote(server))))
             server.send(signal.SIGHUP)
             server.expect("web: 2 processes replaced")
