@@ -22,6 +22,7 @@ from forkserve.config.hooks import HOOKS, parse_hook
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin, options_of
 from forkserve.config.placeholders import env_values, expand, unset_text
+from forkserve.config.plugins import watcher_of
 from forkserve.config.reading import read_options, refuse_unknown
 from forkserve.config.values import boolean, integer
 from forkserve.suggest import nearest
@@ -80,8 +81,10 @@ class _Builder:
     def config(self) -> Config:
         """Build every section, then judge them together."""
         self._judge_sections()
+        master = self._master()
+        self.sections = [self._served(each, master) for each in self.sections]
         config = Config(
-            master=self._master(),
+            master=master,
             sockets=tuple(filter(None, map(self.socket, self._of_kind("socket")))),
             watchers=tuple(filter(None, map(self._watcher, self._of_kind("watcher")))),
             origins=self.origins,
@@ -89,14 +92,17 @@ class _Builder:
         check_consistency(config, {each.title: each for each in self.sections}, self.findings)
         return config
 
+    def _served(self, section: Section, master: MasterOptions) -> Section:
+        if section.kind != "plugin":
+            return section
+        return watcher_of(section, expanded(section.values, self.globals), master, self.findings)
+
     def _of_kind(self, kind: str) -> list[Section]:
         return [each for each in self.sections if each.kind == kind]
 
     def _judge_sections(self) -> None:
         for section in self.sections:
-            if section.kind == "plugin":
-                self.findings.warning(section.origin, "plugins are not served yet, ignored", label=section.label)
-            elif section.kind in FOREIGN:
+            if section.kind in FOREIGN:
                 foreign = FOREIGN[section.kind]
                 is_error = foreign.runs and not self._of_kind("watcher")
                 note = self.findings.error if is_error else self.findings.warning

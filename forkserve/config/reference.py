@@ -139,7 +139,6 @@ def _markdown() -> Iterator[str]:
     yield ""
     rows = [(f"`[circus] {key}`", reason) for key, reason in later.MASTER.items()]
     rows += [(f"`[watcher:NAME] {key}`", reason) for key, reason in later.WATCHER.items()]
-    rows += [("`[plugin:NAME]`", "not served yet, ignored")]
     yield from _table(("Option", "What becomes of it"), rows)
 
 

@@ -20,6 +20,7 @@ from forkserve.config.document import Findings
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin
 from forkserve.config.placeholders import names_in, unset_text
+from forkserve.config.plugins import foreign_class
 from forkserve.config.preloading import OWN_PROGRAMS, WORKER
 from forkserve.config.values import is_file, words
 from forkserve.config.virtualenv import Virtualenv, read_virtualenv
@@ -96,6 +97,10 @@ class _Verifier:
             self._error("working_dir", f"no such directory: {watcher.working_dir}")
         self._stream("stdout_stream", watcher.stdout_stream)
         self._stream("stderr_stream", watcher.stderr_stream)
+        foreign = foreign_class(watcher)
+        if foreign and find_spec("zmq") is None:
+            missing = f"{foreign} cannot run, since pyzmq is missing: pip install 'forkserve[circus]' circus"
+            self._note(self.findings.failure, "use", missing)
         self._program(watcher, environ)
 
     def folder_of(self, key: str, path: str) -> None:

@@ -327,12 +327,12 @@ def test_circus(imported: Import) -> None:
                 "stdout_stream": {"class": "FileStream", "filename": "web.log"},
             }
         },
+        "plugin": {"flapping": {"use": "circus.plugins.flapping.Flapping"}},
         "env": {"web*": {"A": "b"}},
     }
     assert [line.split(": ")[2] for line in said.splitlines()[:-1]] == [
         "[circus] httpd",
         "[watcher:web] flapping.window",
-        "[plugin:flapping]",
     ]
 
 

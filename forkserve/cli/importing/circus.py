@@ -49,7 +49,7 @@ def add_sections(sections: Iterable[Section], draft: Draft) -> None:
             path = ("forkserve",) if section.kind == "circus" else (section.kind, section.name)
             draft.add(*path, values=_values(section, draft))
         elif section.kind == "plugin":
-            draft.note(f"[{section.label}]", "plugins are not served; a crash loop is ended by max_retry and backoff")
+            draft.add("plugin", section.name, values={key: value.text for key, value in section.values.items()})
         else:
             draft.note(f"[{section.label}]", "is no section that forkserve knows")
 
