@@ -37,13 +37,16 @@ PATIENCE = 1.0
 """Seconds for which a line of a worker may wait for its reader."""
 
 
-def set_up(level: str, output: str, *, patience: float = PATIENCE) -> None:
+def set_up(level: str, output: str, *, patience: float = PATIENCE, max_bytes: int = 0, backups: int = 0) -> None:
     """Send the package's log lines to `output`, whatever becomes of others; raises UsageError if it cannot be had.
 
     `patience` is how many seconds a line may wait for a pipe or a terminal that is full. What an earlier call has
-    opened is closed: a worker that a zygote forks sets up its log once more.
+    opened is closed: a worker that a zygote forks sets up its log once more. A file is rotated at `max_bytes`, where
+    that is not 0, and `backups` are kept.
     """
     handler = handler_for(output, "--log-output", patience=patience)
+    if isinstance(handler, FileHandler):
+        handler.rotate_at(max_bytes, backups)
     handler.setFormatter(LineFormatter(FORMAT, DATES))
     before, OURS.handlers[:] = [*OURS.handlers], [handler]
     for each in before:

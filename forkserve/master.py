@@ -203,7 +203,11 @@ class Master:
     def reload(self, name: str | None = None) -> Completion:
         """Replace the processes: one by one, or where two may not run at once, after stopping the old one."""
         if name is not None:
-            return self.submit(name, Reload())
+            self._refuse_when_stopping()
+            named = self.supervisor.queues_named(name)
+            if len(named) > 1:
+                return self._turns.submit_all(named, Reload(), "reloaded")
+            return self._turns.submit(named[0], Reload())
         self._refuse_when_stopping()
         queues = [queue for group in self.supervisor.in_order() for queue in group]
         stopped = [queue.watcher.name for queue in queues if not queue.watcher.up]
@@ -261,7 +265,7 @@ class Master:
     def _submit(self, names: Sequence[str] | None, job: Job, result: str) -> Completion:
         self._refuse_when_stopping()
         if names is not None:
-            named = [self.supervisor.queue(name) for name in names]
+            named = [queue for name in names for queue in self.supervisor.queues_named(name)]
             completions = [self._turns.submit(queue, job) for queue in named]
             return completions[0] if len(completions) == 1 else all_of(completions, result)
         queues = [queue for group in self.supervisor.in_order() for queue in group if _is_meant(queue.watcher, job)]

@@ -51,7 +51,13 @@ def run(config: Config, source: ConfigSource, command: Sequence[str] = ()) -> in
     ensure_standard()
     raise_limit()
     options = config.master
-    logs.set_up(options.loglevel, options.logoutput, patience=0.0)
+    logs.set_up(
+        options.loglevel,
+        options.logoutput,
+        patience=0.0,
+        max_bytes=options.log_max_bytes,
+        backups=options.log_backups,
+    )
     if options.umask is not None:
         os.umask(options.umask)
     with contextlib.ExitStack() as stack:

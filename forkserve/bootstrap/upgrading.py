@@ -115,7 +115,7 @@ def _content(fd: int) -> bytes:
 
 def _restored(data: Data) -> tuple[Assembly, Completion]:
     options = data["supervisor"]["config"]["master"]
-    _log_to(options["loglevel"], options["logoutput"])
+    _log_to(options)
     for fd in descriptors_in(data):
         os.set_inheritable(fd, False)
     signals = SignalQueue(SIGNALS, blocked=True)
@@ -124,10 +124,11 @@ def _restored(data: Data) -> tuple[Assembly, Completion]:
     return assembly, completion
 
 
-def _log_to(level: str, output: str) -> None:
+def _log_to(options: Data) -> None:
     """Log where the master logged; to standard error if that cannot be had any more, which is no reason to end."""
+    level, size, backups = options["loglevel"], options.get("log_max_bytes", 0), options.get("log_backups", 0)
     try:
-        logs.set_up(level, output, patience=0.0)
+        logs.set_up(level, options["logoutput"], patience=0.0, max_bytes=size, backups=backups)
     except UsageError as error:
         logs.set_up(level, "-", patience=0.0)
         logging.getLogger("forkserve.master").error("%s; the log goes to standard error", error)

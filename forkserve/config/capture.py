@@ -13,9 +13,11 @@ KEPT = 64 * 1024
 def captured_streams(options: WatcherOptions) -> tuple[StreamOptions | None, StreamOptions | None]:
     """Return what becomes of stdout and of stderr; None where a process writes to the master's own, or to nowhere."""
     stdout, stderr = options.stdout_stream, options.stderr_stream
+    if options.redirect_stderr:
+        stderr = None
     if options.logs_kept:
         stdout = stdout or StreamOptions(kind=StreamClass.STDOUT)
-        stderr = stderr or StreamOptions(kind=StreamClass.STDERR)
+        stderr = None if options.redirect_stderr else stderr or StreamOptions(kind=StreamClass.STDERR)
     return (None if options.close_child_stdout else stdout, None if options.close_child_stderr else stderr)
 
 

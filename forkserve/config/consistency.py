@@ -62,6 +62,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
         _check_sockets_of(watcher, names, place)
         _check_command(watcher, place)
         _check_watcher(watcher, place)
+        _check_supervisord(watcher, place)
         _check_timer(watcher, place)
         _check_pace(watcher, place)
         _check_probe(watcher, config.sockets, place)
@@ -188,6 +189,13 @@ def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
     if reforks(watcher) and not is_preloaded(watcher):
         key = "refork_after" if watcher.refork_after else "cmd"
         place.error(key, "refork_after makes a zygote of a worker, and there is none without preload: set preload")
+
+
+def _check_supervisord(watcher: WatcherOptions, place: _Place) -> None:
+    if watcher.redirect_stderr and watcher.stderr_stream is not None:
+        place.warning("redirect_stderr", "standard error goes where standard output goes; stderr_stream is ignored")
+    if watcher.exitcodes and not watcher.respawn:
+        place.warning("exitcodes", "needs respawn, ignored: no process is replaced")
 
 
 def _check_timer(watcher: WatcherOptions, place: _Place) -> None:

@@ -38,7 +38,7 @@ FOREIGN: Mapping[str, ForeignSection] = {
         runs=True,
     ),
     "group": ForeignSection(
-        "this is a section of supervisord; here verbs take patterns in place of groups: restart 'web-*'"
+        "this is a section of supervisord; here each watcher says `group = NAME`, and verbs take NAME:*"
     ),
     "supervisord": ForeignSection(_MASTER),
     "unix_http_server": ForeignSection(_CONTROL),

@@ -13,6 +13,7 @@ from forkserve.config.values import (
     address,
     at_least,
     boolean,
+    integer,
     local_address,
     log_level,
     log_output,
@@ -22,6 +23,7 @@ from forkserve.config.values import (
     optional_octal,
     paths,
     seconds,
+    size,
     tcp_address,
     text,
     zmq_address,
@@ -68,6 +70,24 @@ class MasterOptions:
         reload=RESTART,
         cli=("--log-output",),
         metavar="WHERE",
+    )
+    log_max_bytes: int = option(
+        0,
+        "Size at which the file of logoutput is rotated to FILE.1, FILE.2 ..., such as 50M; 0 leaves that to others.",
+        parse=size,
+        check=at_least(0),
+        reload=RESTART,
+        cli=("--log-max-bytes",),
+        metavar="SIZE",
+    )
+    log_backups: int = option(
+        10,
+        "Rotated files of logoutput to keep.",
+        parse=integer,
+        check=at_least(0),
+        reload=RESTART,
+        cli=("--log-backups",),
+        metavar="N",
     )
     umask: int | None = option(
         None,

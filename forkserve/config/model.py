@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
 from forkserve.config.masteroptions import MasterOptions
 from forkserve.config.options import MISSING, Origin, ReloadCost, option
+from forkserve.config.order import OnDependency
 from forkserve.config.portions import portion
 from forkserve.config.probes import probe_text
 from forkserve.config.schedules import Overlap, schedule_text, time_zone_name
@@ -22,6 +22,7 @@ from forkserve.config.values import (
     at_least,
     between,
     boolean,
+    exit_codes,
     integer,
     member,
     names,
@@ -39,14 +40,6 @@ from forkserve.config.values import (
 __all__ = ["Config", "MasterOptions", "OnDependency", "SocketOptions", "StreamClass", "StreamOptions", "WatcherOptions"]
 
 LIVE, RESPAWN = ReloadCost.LIVE, ReloadCost.RESPAWN
-
-
-class OnDependency(Enum):
-    """What becomes of a watcher when one that it comes after is lost."""
-
-    KEEP = "keep"
-    RESTART = "restart"
-    STOP = "stop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +107,16 @@ class WatcherOptions:
     )
     autostart: bool = option(True, "Start with the master.", parse=boolean, reload=LIVE)
     respawn: bool = option(True, "Replace a process that has ended.", parse=boolean, reload=LIVE)
+    exitcodes: tuple[int, ...] = option(
+        (),
+        "Exit codes that end a process for good, such as 0 or 0,2; after any other it is replaced (respawn).",
+        parse=exit_codes,
+        reload=LIVE,
+        metavar="CODES",
+    )
+    group: str | None = option(
+        None, "Group, by which verbs name several: start GROUP:*.", parse=optional(text), reload=LIVE, metavar="GROUP"
+    )
     use_sockets: bool = option(
         False,
         "Inherit the sockets named in cmd, or all of them when it names none; see also LISTEN_FDS.",
@@ -293,6 +296,7 @@ class WatcherOptions:
         cli=("--logs-kept",),
         metavar="SIZE",
     )
+    redirect_stderr: bool = option(False, "Write standard error where standard output goes.", parse=boolean)
     umask: int | None = option(None, "umask of the processes, octal.", parse=optional_octal, metavar="OCTAL")
     backoff: float = option(
         0.5,

@@ -6,8 +6,17 @@ Rules: pure; names know no case. `groups` is for starts, and backwards for stops
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 
-__all__ = ["cycle", "groups"]
+__all__ = ["OnDependency", "cycle", "groups"]
+
+
+class OnDependency(Enum):
+    """What becomes of a watcher when one that it comes after is lost."""
+
+    KEEP = "keep"
+    RESTART = "restart"
+    STOP = "stop"
 
 
 def groups(priorities: Mapping[str, int], after: Mapping[str, Iterable[str]]) -> list[list[str]]:

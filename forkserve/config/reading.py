@@ -14,7 +14,9 @@ from forkserve.config.options import Option, Parse, options_of
 from forkserve.config.placeholders import unset_text
 from forkserve.config.values import (
     boolean,
+    exit_codes,
     integer,
+    names,
     number,
     optional_integer,
     optional_octal,
@@ -37,6 +39,7 @@ _KINDS: Mapping[Parse, tuple[tuple[Kind, ...], str]] = {
     seconds: ((Kind.INTEGER, Kind.FLOAT, Kind.STRING), "seconds"),
     size: ((Kind.INTEGER, Kind.STRING), "a number of bytes"),
     signal_name: ((Kind.INTEGER, Kind.STRING), "a signal"),
+    exit_codes: ((Kind.INTEGER, Kind.STRING), "exit codes"),
 }
 """The types of TOML in which a value may be written; a string for all others."""
 
@@ -75,7 +78,7 @@ def _wrong_type(option: Option, value: Value) -> str | None:
     if value.kind is Kind.TEXT:
         return None
     if value.kind is Kind.LIST:
-        fits = option.name in _TAKES_A_LIST or option.parse is paths
+        fits = option.name in _TAKES_A_LIST or option.parse in (paths, names, exit_codes)
         return None if fits else "expected one value, got a list"
     if value.kind is Kind.INTEGER and option.parse is optional_octal:
         # the number 660 in TOML is decimal, which no writer of a file mode means

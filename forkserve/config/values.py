@@ -26,6 +26,7 @@ __all__ = [
     "at_least",
     "between",
     "boolean",
+    "exit_codes",
     "zmq_address",
     "commas",
     "family",
@@ -76,6 +77,15 @@ def text(value: str) -> str:
 def names(value: str) -> tuple[str, ...]:
     """Read names that are separated by commas or blanks, each once."""
     return tuple(dict.fromkeys(value.replace(",", " ").split()))
+
+
+def exit_codes(value: str) -> tuple[int, ...]:
+    """Read exit codes that are separated by commas or blanks, each once."""
+    codes = tuple(dict.fromkeys(integer(word) for word in value.replace(",", " ").split()))
+    wrong = next((code for code in codes if not 0 <= code <= 255), None)
+    if wrong is not None:
+        raise ValueError(f"expected exit codes from 0 to 255, got {wrong}")
+    return codes
 
 
 def integer(value: str) -> int:

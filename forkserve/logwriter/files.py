@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from forkserve.config.model import StreamClass, StreamOptions
 from forkserve.logwriter.rotation import next_rotation, rotated_name, surplus
 from forkserve.unix.links import open_appending
 from forkserve.unix.outlet import Outlet
+from forkserve.unix.rotating import is_open_file, shift
 
 __all__ = ["LogFile", "SizedLogFile", "TimedLogFile", "WatchedLogFile", "log_file"]
 
@@ -80,11 +80,7 @@ class LogFile:
 
     def _can_be_renamed(self) -> bool:
         """Tell whether the path is a file, and the one that is open: /dev/stdout, a FIFO and a link are no files."""
-        try:
-            found = os.lstat(self.path)
-            return stat.S_ISREG(found.st_mode) and self._fd is not None and os.path.samestat(found, os.fstat(self._fd))
-        except OSError:
-            return False
+        return self._fd is not None and is_open_file(self.path, self._fd)
 
     def _move_away(self, renames: Callable[[], None]) -> bool:
         """Carry out the renames of a rotation and open the path again; False, with the file as it was, if it cannot."""
@@ -146,10 +142,7 @@ class SizedLogFile(LogFile):
         return written
 
     def _shift(self) -> None:
-        for number in range(self._backup_count, 0, -1):
-            source = f"{self.path}.{number - 1}" if number > 1 else self.path
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(source, f"{self.path}.{number}")
+        shift(self.path, self._backup_count)
 
 
 class TimedLogFile(LogFile):

@@ -303,7 +303,7 @@ class Death:
     `transient` means that the machine was short of something, `impossible` that no such program can be executed, and
     that the slot has never run one, `early` that it died so soon that having been ready says nothing. `code` is the
     exit code of a program whose codes are known, as long as nothing of its watcher was ever ready: what has served can
-    start.
+    start. `expected` says that its exit code is one that ends it for good.
     """
 
     was_ready: bool
@@ -312,6 +312,7 @@ class Death:
     impossible: bool = False
     early: bool = False
     code: int | None = None
+    expected: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -335,7 +336,7 @@ def judge(policy: Policy, tally: Tally, death: Death) -> Verdict:
     a pause that doubles, and after `max_retry` of them in a row the slot is given up; at once when no other try can
     help.
     """
-    if not policy.respawn and not death.transient:
+    if (death.expected or not policy.respawn) and not death.transient:
         return Verdict(SlotTrigger.FINISHED, Tally())
     if death.was_ready and not death.early:
         return Verdict(SlotTrigger.LOST, Tally())

@@ -44,6 +44,7 @@ from forkserve.supervision.processes.deaths import (
     errno_of,
     fact_of,
     failed_start,
+    is_expected,
     policy_of,
     reason_of,
 )
@@ -127,6 +128,7 @@ class Population:
             slot.occupant = None
             self._count_crash(process)
             death = death_of(process, was_ready=was_ready, killed_by_us=killed_by_us, runs=slot.runs, now=now)
+            death = replace(death, expected=is_expected(process, self._options) and not process.refusal)
             if self.templates.in_force.says_ready and process.exit is not None and process.refusal is None:
                 death = replace(death, code=self.outlook.code_of(process.exit.code))
             self._lost(slot, lost, death)
@@ -268,7 +270,7 @@ class Population:
         if verdict.event is not SlotTrigger.GAVE_UP or self.outlook.code is None:
             told = replace(
                 lost,
-                consequence=self._consequence_of(verdict.event),
+                consequence=self._consequence_of(verdict.event, expected=death.expected),
                 delay=verdict.delay,
                 failed=0 if death.transient else verdict.tally.failed,
                 max_retry=policy.max_retry,
@@ -278,9 +280,12 @@ class Population:
             self._give_up(death)
         self.event(slot, verdict.event, verdict=verdict)
 
-    def _consequence_of(self, event: SlotTrigger) -> Consequence:
-        is_run = event is SlotTrigger.FINISHED and self._options.schedule is not None
-        return Consequence.NONE if is_run else _CONSEQUENCES[event]
+    def _consequence_of(self, event: SlotTrigger, *, expected: bool) -> Consequence:
+        if event is not SlotTrigger.FINISHED:
+            return _CONSEQUENCES[event]
+        if self._options.schedule is not None:
+            return Consequence.NONE
+        return Consequence.EXPECTED if expected else Consequence.FINISHED
 
     def _give_up(self, death: Death) -> None:
         """When no other try can help, end those that are on their way to the same end, so that it is told once."""

@@ -13,9 +13,10 @@ from functools import partial
 
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.config.order import groups
-from forkserve.errors import UnknownNameError
+from forkserve.errors import ControlError, UnknownNameError
 from forkserve.socketpool import SocketPool
 from forkserve.suggest import nearest
+from forkserve.supervision.addressing import meant
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import Event, WatcherRemoved
@@ -85,12 +86,32 @@ class Supervisor:
 
     def queue(self, name: str) -> JobQueue:
         """Return the queue of one watcher; raises ControlError that names the nearest."""
+        found = self.queues_named(name)
+        if len(found) > 1:
+            raise ControlError(f"{name!r} names {len(found)} watchers: name one of them")
+        return found[0]
+
+    def queues_named(self, name: str) -> list[JobQueue]:
+        """Return the queues of NAME, GROUP:NAME or GROUP:*; raises UnknownNameError that names the nearest."""
         try:
-            return self._queues[name.lower()]
+            return [self._queues[name.lower()]]
         except KeyError:
+            found = meant(name, {key: queue.watcher.options.group or "" for key, queue in self._queues.items()})
+            if found:
+                return [self._queues[key] for key in found]
             known = [each.name for each in self.watchers]
-            hint = nearest(name, known) or f"; there is {', '.join(known) or 'none'}"
+            hint = self._hint(name) or nearest(name, known) or f"; there is {', '.join(known) or 'none'}"
             raise UnknownNameError(f"no watcher {name!r}{hint}", "no-such-watcher") from None
+
+    def _hint(self, name: str) -> str:
+        """Return what to type for the name of a group, or for that of one process, as supervisord has them."""
+        first = name.partition(":")[0].lower()
+        if any((queue.watcher.options.group or "").lower() == first for queue in self):
+            return f"; {first} is a group: {first}:* names all of it"
+        of = self._queues.get(first)
+        if of is None:
+            return ""
+        return f"; {of.watcher.name} is one watcher: name it alone, or a process by kill {of.watcher.name} PID"
 
     def in_order(self) -> list[list[JobQueue]]:
         """Return the queues in groups that start together, by what they come after and by priority."""

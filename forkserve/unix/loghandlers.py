@@ -13,6 +13,7 @@ import time
 
 from forkserve.unix.links import open_appending
 from forkserve.unix.outlet import Outlet
+from forkserve.unix.rotating import is_open_file, shift
 
 __all__ = ["DescriptorHandler", "FileHandler", "LineHandler", "SyslogHandler", "reopen"]
 
@@ -102,6 +103,7 @@ class FileHandler(LineHandler):
 
     def __init__(self, path: str, *, patience: float) -> None:
         super().__init__()
+        self._max_bytes = self._backups = 0
         # Once: the working directory may be gone, or another, when it is opened again.
         self.path = os.path.abspath(path)
         self._patience = patience
@@ -113,6 +115,8 @@ class FileHandler(LineHandler):
         self._open()
 
     def _send(self, text: str, record: logging.LogRecord) -> bool:
+        if self._max_bytes and self._to is not None and time.monotonic() >= self._not_before:
+            self._rotate(len(text.encode("utf-8", "backslashreplace")) + 1)
         if (self._to is None or self._seen != _wishes) and time.monotonic() >= self._not_before:
             try:
                 self._open()
@@ -124,6 +128,21 @@ class FileHandler(LineHandler):
                     note = f"{self.path} cannot be opened again: {reason}; lines go to the old file, it is tried again"
                     self._to._send(self._note(note), record)
         return self._to is not None and self._to._send(text, record)
+
+    def rotate_at(self, max_bytes: int, backups: int) -> None:
+        """Rotate the file before it grows past so many bytes, unless that is 0, and keep so many backups."""
+        self._max_bytes, self._backups = max_bytes, backups
+
+    def _rotate(self, coming: int) -> None:
+        """Move a full file away; one that cannot be is appended to, and tried again later."""
+        size = os.fstat(self.fd).st_size
+        if not size or size + coming <= self._max_bytes or not is_open_file(self.path, self.fd):
+            return
+        try:
+            shift(self.path, self._backups)
+            self._open()
+        except OSError:
+            self._not_before = time.monotonic() + RETRY
 
     def _open(self) -> None:
         seen = _wishes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from forkserve.cli.importing.supervisordvalues import variables
 from forkserve.cli.master import main
+from tests.support.forkserving import eventually, running
 from tests.support.serving import PATIENCE
 
 FOLDER = Path(sys.executable).parent
@@ -49,6 +51,9 @@ stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=3
 environment=TOKEN="%(ENV_HOME)s",
     LIST="a,b=c",RATE="100%%"
+[group:shop]
+programs=worker,php
+priority=3
 [program:worker]
 command=sleep 1000
 process_name=%(program_name)s_%(process_num)02d
@@ -190,16 +195,20 @@ def test_supervisord(imported: Import, tmp_path: Path) -> None:
         "priority": 899,
         "working_dir": "/tmp",
         "stdout_stream": log,
-        "stderr_stream": log,
+        "redirect_stderr": True,
+        "group": "web",
         "env": {"TOKEN": "$(circus.env.HOME)", "LIST": "a,b=c", "RATE": "100%"},
     }
     worker = made["watcher"]["worker"]
+    assert (worker["exitcodes"], worker["group"], made["watcher"]["php"]["group"]) == ("0,2", "shop", "shop")
+    assert made["watcher"]["php"]["exitcodes"] == "0"
+    assert "exitcodes" not in made["watcher"]["web_02"]
     assert (worker["numprocesses"], worker["close_child_stderr"], "stdout_stream" in worker) == (4, True, False)
     assert made["watcher"]["once"]["respawn"] is False
     assert made["watcher"]["once"]["priority"] == 1000
     assert made["socket"]["php"] == {"path": "/tmp/php.sock", "mode": "0700"}
     assert made["watcher"]["php"]["stdin_socket"] == "php"
-    lost = ("[unix_http_server]", "exitcodes", "autorestart", "stdout_events_enabled", "[eventlistener:mail]")
+    lost = ("[unix_http_server]", "[group:shop] priority", "process_name", "stdout_events", "[eventlistener:mail]")
     assert [word for word in lost if word not in said] == []
 
 
@@ -396,3 +405,44 @@ def test_a_start_with_such_a_file_says_how_to_import_it(name: str, tmp_path: Pat
     )
     assert done.returncode in (2, 78)
     assert "forkserve import " in done.stderr
+
+
+SHOP = """\
+[supervisord]
+nodaemon=true
+logfile=%(here)s/master.log
+logfile_maxbytes=1KB
+logfile_backups=1
+[program:web]
+command=sh -c 'echo out; echo err >&2; exec sleep 1000'
+process_name=%(program_name)s_%(process_num)02d
+numprocs=2
+redirect_stderr=true
+stdout_logfile=%(here)s/web_%(process_num)d.log
+[program:once]
+command=sh -c 'exit 2'
+exitcodes=0,2
+startsecs=0
+stdout_logfile=/dev/stdout
+"""
+
+
+def test_an_imported_file_runs_as_under_supervisord(imported: Import, tmp_path: Path) -> None:
+    imported("supervisord.conf", SHOP)
+    with running("-c", "out.toml", "--control", "c.sock", cwd=tmp_path) as server:
+        log = tmp_path / "web_1.log"
+        eventually(lambda: log.exists() and log.read_text().split() == ["out", "err"])
+
+        def ctl(*argv: str) -> str:
+            command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "c.sock", *argv]
+            return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=True).stdout
+
+        assert ctl("start", "web:*") == "started\n"
+        states = {each["name"]: each["state"] for each in json.loads(ctl("status", "--json"))}
+        assert states == {"web_00": "active", "web_01": "active", "once": "stopped"}
+        assert ctl("stop", "web:*") == "stopped\n"
+        assert ctl("start", "web:web_01").startswith("web_01: 1 process running")
+        assert [each["name"] for each in json.loads(ctl("status", "web:*", "--json"))] == ["web_00", "web_01"]
+        assert server.stop() == 0
+    assert sorted(each.name for each in tmp_path.glob("master.log*")) == ["master.log", "master.log.1"]
+    assert "INFO forkserve.master: stopped" in (tmp_path / "master.log").read_text()

@@ -347,3 +347,32 @@ def test_the_errors_of_a_place_are_raised_at_the_start(folder: Path) -> None:
     with pytest.raises(OSError, match="No such file") as raised:
         SyslogHandler(str(folder / "nothing"), 3)
     assert raised.value.errno == errno.ENOENT
+
+
+def test_a_full_file_is_rotated_and_so_many_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "master.log"
+    path.write_text("before\n")
+    handler = FileHandler(str(path), patience=0.0)
+    handler.rotate_at(40, 2)
+    for number in range(9):
+        say(handler, "line %d of twenty", number)  # 17 bytes
+    handler.close()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["master.log", "master.log.1", "master.log.2"]
+    assert path.read_text() == "line 7 of twenty\nline 8 of twenty\n"
+    assert (tmp_path / "master.log.2").read_text() == "line 3 of twenty\nline 4 of twenty\n"
+
+
+def test_a_log_without_backups_begins_again_and_one_that_was_moved_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "master.log"
+    handler = FileHandler(str(path), patience=0.0)
+    handler.rotate_at(20, 0)
+    for number in range(3):
+        say(handler, "line %d of twenty", number)
+    assert [each.name for each in tmp_path.iterdir()] == ["master.log"]
+    assert path.read_text() == "line 2 of twenty\n"
+
+    path.rename(tmp_path / "moved")
+    say(handler, "more")
+    say(handler, "and more")
+    assert (tmp_path / "moved").read_text() == "line 2 of twenty\nmore\nand more\n"
+    handler.close()

@@ -16,6 +16,7 @@ from pathlib import Path
 from forkserve.cli.importing.draft import Draft, Scalar
 from forkserve.cli.importing.supervisordvalues import addresses, expanded, size_text, variables
 from forkserve.config.userfiles import read_text
+from forkserve.config.values import exit_codes
 from forkserve.errors import ConfigError
 
 __all__ = ["read_supervisord"]
@@ -23,14 +24,12 @@ __all__ = ["read_supervisord"]
 _TRUE = ("yes", "true", "on", "1")
 _SECTIONS = {
     "eventlistener": "event listeners are not carried; read `forkservectl events -f` or GET /v1/events instead",
-    "group": "there are no groups; name several watchers by a pattern: forkservectl restart 'web*'",
     "unix_http_server": "not needed: forkservectl finds the control socket by itself; `control` sets its path",
     "inet_http_server": "use control_bind and control_token for the control API by TCP; it has no web page",
     "supervisorctl": "not needed: forkservectl finds the control socket by itself",
     "rpcinterface": "there is no XML-RPC; the control API is HTTP and JSON (docs/api.md)",
 }
 _OPTIONS = {
-    "exitcodes": "exit codes are not told apart; respawn = false if the command is to run once",
     "serverurl": "there is no XML-RPC; the control API is HTTP and JSON (docs/api.md)",
     "stdout_capture_maxbytes": "use `forkservectl events -f` instead of capture mode",
     "stderr_capture_maxbytes": "use `forkservectl events -f` instead of capture mode",
@@ -39,8 +38,6 @@ _OPTIONS = {
     "numprocs_start": "slots are numbered from 1: $(circus.wid)",
 }
 _DAEMON = {
-    "logfile_maxbytes": "the master's own log is not rotated; use logrotate with USR1",
-    "logfile_backups": "the master's own log is not rotated; use logrotate with USR1",
     "minfds": "set rlimits.nofile of a watcher, or the limit of the service that starts forkserve",
     "minprocs": "set rlimits.nproc of a watcher, or the limit of the service that starts forkserve",
     "user": "set uid of each watcher",
@@ -49,14 +46,15 @@ _DAEMON = {
 }
 _HANDLED = {
     *("command", "process_name", "numprocs", "priority", "autostart", "startsecs", "startretries", "autorestart"),
-    *("stopsignal", "stopwaitsecs", "stopasgroup", "killasgroup", "user", "redirect_stderr", "environment", "umask"),
+    *("exitcodes", "stopsignal", "stopwaitsecs", "stopasgroup", "killasgroup", "user", "redirect_stderr"),
+    *("environment", "umask"),
     *("directory", "socket", "socket_owner", "socket_mode", "socket_backlog", "stdout_syslog", "stderr_syslog"),
     *(f"{stream}_logfile{rest}" for stream in ("stdout", "stderr") for rest in ("", "_maxbytes", "_backups")),
 }
 _MOST = 10_000
 """Processes of one program, each of which may become a watcher."""
 _LEVELS = {"warn": "warning", "trace": "debug", "blather": "debug"}
-_RESTARTS = "a command that ends with an expected exit code is started again here; respawn = false lets it run once"
+_NAMES = "processes of one watcher are told apart by number (web[1]) and pid"
 _OUTPUT = "supervisord keeps output in files of childlogdir; here it goes to forkserve's own output"
 
 
@@ -66,10 +64,14 @@ def read_supervisord(path: Path, draft: Draft) -> None:
     names = {"here": str(path.absolute().parent), "host_node_name": os.uname().nodename}
     if parser.has_section("supervisord"):
         _daemon(dict(parser["supervisord"]), names, draft)
+    groups = _groups(parser, draft)
     for section in parser.sections():
         kind, _, name = section.partition(":")
         if kind in ("program", "fcgi-program"):
-            _Program(section, name.strip(), dict(parser[section]), names, draft).add()
+            group = groups.get(name.strip(), "")
+            _Program(section, name.strip(), dict(parser[section]), {**names, "group_name": group}, draft).add()
+        elif kind == "group":
+            continue
         elif kind not in ("supervisord", "include"):
             draft.note(f"[{section}]", _SECTIONS.get(kind, "is no section that forkserve knows"))
 
@@ -87,6 +89,22 @@ def _parsed(path: Path) -> configparser.RawConfigParser:
     return parser
 
 
+def _groups(parser: configparser.RawConfigParser, draft: Draft) -> dict[str, str]:
+    """Return the group of each program that is in one."""
+    found: dict[str, str] = {}
+    for section in parser.sections():
+        kind, _, group = section.partition(":")
+        if kind != "group":
+            continue
+        for program in parser.get(section, "programs", fallback="").replace(",", " ").split():
+            if found.setdefault(program, group.strip()) != group.strip():
+                draft.note(f"[{section}] {program}", "a watcher is in one group; it stays in the first")
+        for key in parser[section]:
+            if key != "programs":
+                draft.note(f"[{section}] {key}", "set priority of each watcher")
+    return found
+
+
 def _daemon(given: dict[str, str], names: Mapping[str, str], draft: Draft) -> None:
     values: dict[str, Scalar] = {}
     for key, name in (("pidfile", "pidfile"), ("umask", "umask"), ("identifier", "name"), ("logfile", "logoutput")):
@@ -98,13 +116,23 @@ def _daemon(given: dict[str, str], names: Mapping[str, str], draft: Draft) -> No
         values["loglevel"] = _LEVELS.get(level, level)
     if given.get("nodaemon", "false").lower() not in _TRUE:
         draft.note("[supervisord] nodaemon", "forkserve stays in the foreground; -D or daemon = true detaches it")
-    if given.get("logfile_maxbytes") == "0":
-        given = {key: text for key, text in given.items() if not key.startswith("logfile_")}
+    if "logoutput" in values:
+        values |= _rotation(given)
+    given = {key: text for key, text in given.items() if key not in ("logfile_maxbytes", "logfile_backups")}
     for key in given:
         if key not in ("pidfile", "umask", "identifier", "logfile", "loglevel", "nodaemon", "environment"):
             draft.note(f"[supervisord] {key}", _DAEMON.get(key, "has no counterpart here"))
     draft.add("forkserve", values=values, origin="[supervisord]")
     draft.add("env", values=dict(_variables(given.get("environment", ""), names, "[supervisord]")), origin="")
+
+
+def _rotation(given: Mapping[str, str]) -> dict[str, Scalar]:
+    """Return how the daemon's log is rotated: at 50 MB unless it says otherwise, with ten backups."""
+    size = size_text(given.get("logfile_maxbytes", "50MB"))
+    backups = given.get("logfile_backups", "10")
+    if size == "0":
+        return {}
+    return {"log_max_bytes": size, **({"log_backups": int(backups)} if backups.isdecimal() else {})}
 
 
 def _variables(text: str, names: Mapping[str, str], place: str) -> dict[str, str]:
@@ -121,7 +149,9 @@ class _Program:
         self.place = f"[{section}]"
         self.name = name
         self.given = given
-        self.names = {**names, "program_name": name, "group_name": name, "numprocs": given.get("numprocs", "1")}
+        self.group = names["group_name"]
+        group = self.group or name
+        self.names = {**names, "program_name": name, "group_name": group, "numprocs": given.get("numprocs", "1")}
         self.draft = draft
 
     def add(self) -> None:
@@ -136,13 +166,23 @@ class _Program:
         apart = ("command", "environment", "directory", "stdout_logfile", "stderr_logfile")
         differ = count > 1 and any("%(process_num)" in self.given.get(key, "") for key in apart)
         if not differ:
+            if count > 1 and "process_name" in self.given:
+                self.draft.note(f"{self.place} process_name", _NAMES)
             self._watcher(self.name, start, {"numprocesses": count} if count != 1 else {})
             return
         pattern = self.given.get("process_name", "%(program_name)s")
         if "%(process_num)" not in pattern:
             pattern = "%(program_name)s_%(process_num)d"
+        self.group = self.group or self.name
         for number in range(start, start + count):
             self._watcher(expanded(pattern, {**self.names, "process_num": str(number)}), number, {})
+
+    def _codes(self) -> str:
+        text = self.given.get("exitcodes", "0")
+        try:
+            return ",".join(map(str, exit_codes(text)))
+        except ValueError as error:
+            raise ConfigError(f"{self.place} exitcodes: {error}") from None
 
     def _number(self, key: str, default: int) -> int:
         text = self.given.get(key, str(default))
@@ -161,6 +201,8 @@ class _Program:
         for key, option in (("directory", "working_dir"), ("user", "uid"), ("umask", "umask")):
             if text := self.given.get(key):
                 values[option] = expanded(text, names)
+        if self.group:
+            values["group"] = self.group
         values |= self._socket(name, names)
         values |= self._output(names)
         env = _variables(self.given.get("environment", ""), names, self.place)
@@ -173,7 +215,7 @@ class _Program:
             values["autostart"] = False
         restart = given.get("autorestart", "unexpected").lower()
         if restart == "unexpected":
-            self.draft.note(f"{self.place} autorestart", _RESTARTS)
+            values["exitcodes"] = self._codes()
         elif restart not in _TRUE:
             values["respawn"] = False
         if "startsecs" in given:
@@ -206,8 +248,9 @@ class _Program:
 
     def _output(self, names: Mapping[str, str]) -> dict[str, Scalar]:
         values = self._stream("stdout", "stdout", names)
-        joined = self.given.get("redirect_stderr", "false").lower() in _TRUE
-        return values | self._stream("stdout" if joined else "stderr", "stderr", names)
+        if self.given.get("redirect_stderr", "false").lower() in _TRUE:
+            return {**values, "redirect_stderr": True}
+        return values | self._stream("stderr", "stderr", names)
 
     def _stream(self, source: str, target: str, names: Mapping[str, str]) -> dict[str, Scalar]:
         """Return the options of stream `target`, which goes where `source` goes in supervisord."""
@@ -230,8 +273,6 @@ class _Program:
 
     def _note_rest(self) -> None:
         for key in self.given:
-            if key == "exitcodes" and self.given.get("autorestart", "").lower() in (*_TRUE, "false"):
-                continue
             if key == "numprocs_start" and "%(process_num)" in str(self.given):
                 continue
             if key not in _HANDLED:

@@ -101,8 +101,8 @@ def stats(context: Context, asked: SelectedProcess) -> Steps:
 
 def _names(context: Context, name: str | None) -> list[str]:
     supervisor = context.master.supervisor
-    watchers = supervisor.watchers if name is None else (supervisor.queue(name).watcher,)
-    return [watcher.name for watcher in watchers]
+    queues = supervisor if name is None else supervisor.queues_named(name)
+    return [queue.watcher.name for queue in queues]
 
 
 def reports_of(context: Context, names: list[str], *, closely: bool, only: int | None = None) -> Steps:

@@ -141,10 +141,9 @@ class AuxiliaryProcesses:
             text = f"cannot capture the output of {identity}: {error.strerror}"
             raise SpawnError(error.errno or 0, SpawnStage.DESCRIPTORS, text) from None
         self._watch_streams()
-        outputs = Outputs(
-            _choose(output.stdout_fd, 1, closed=options.close_child_stdout),
-            _choose(output.stderr_fd, 2, closed=options.close_child_stderr),
-        )
+        out = _choose(output.stdout_fd, 1, closed=options.close_child_stdout)
+        err = _choose(output.stderr_fd, 2, closed=options.close_child_stderr)
+        outputs = Outputs(out, out if options.redirect_stderr else err)
         self._opened[identity, outputs] = output
         return outputs
 

@@ -39,6 +39,7 @@ class Consequence(Enum):
     BACKOFF = "backoff"
     GIVEN_UP = "given up"
     FINISHED = "finished"
+    EXPECTED = "expected"
     PREDECESSOR_STAYS = "predecessor stays"
     SUCCESSOR_STARTS = "successor starts"
     SUCCESSOR_SERVES = "successor serves"
@@ -69,7 +70,7 @@ class ProcessLost(ProcessEvent):
     def level(self) -> int:
         if self.consequence is Consequence.GIVEN_UP:
             return logging.ERROR
-        quiet = (Consequence.NONE, Consequence.FINISHED, Consequence.SUCCESSOR_STARTS)
+        quiet = (Consequence.NONE, Consequence.FINISHED, Consequence.EXPECTED, Consequence.SUCCESSOR_STARTS)
         return logging.INFO if self.consequence in quiet else logging.WARNING
 
     def _then(self) -> str:
@@ -85,6 +86,7 @@ class ProcessLost(ProcessEvent):
 _CONSEQUENCES: Mapping[Consequence, str] = {
     Consequence.RESTART: "; restarting",
     Consequence.FINISHED: "; it is not to be restarted (respawn is off)",
+    Consequence.EXPECTED: "; it is not to be restarted (exitcodes)",
     Consequence.PREDECESSOR_STAYS: "; its predecessor stays",
     Consequence.SUCCESSOR_STARTS: "; its successor starts",
     Consequence.SUCCESSOR_SERVES: "; its successor takes its place",

@@ -16,7 +16,7 @@ from forkserve.supervision.os.spawn import SpawnError
 from forkserve.supervision.process import Process
 from forkserve.wording import human_duration
 
-__all__ = ["comes_again", "death_of", "errno_of", "fact_of", "failed_start", "policy_of", "reason_of"]
+__all__ = ["comes_again", "death_of", "errno_of", "fact_of", "failed_start", "is_expected", "policy_of", "reason_of"]
 
 _SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """A start that fails so says nothing about the program: it is tried until the machine has what it lacks."""
@@ -71,6 +71,11 @@ def errno_of(error: ForkserveError | OSError) -> int:
 def policy_of(options: WatcherOptions) -> Policy:
     """Return what a watcher wants done about a death."""
     return Policy(comes_again(options), options.max_retry, options.backoff, options.backoff_max)
+
+
+def is_expected(process: Process, options: WatcherOptions) -> bool:
+    """Tell whether a process has ended by itself with an exit code that ends it for good."""
+    return process.exit is not None and not process.is_asked_to_end and process.exit.code in options.exitcodes
 
 
 def comes_again(options: WatcherOptions) -> bool:
