@@ -34,11 +34,12 @@ from forkserve.supervision.maintenance.holding import hold
 from forkserve.supervision.maintenance.maintenance import Maintenance
 from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.os.reap import reap
+from forkserve.supervision.os.reap import Exit, reap
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
 from forkserve.supervision.reload.reloader import Reloader
 from forkserve.supervision.reload.requests import ChangeRequest
+from forkserve.supervision.repair import Repairs
 from forkserve.supervision.shutdown.ordered import OrderedStop
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.startup import Startup
@@ -91,6 +92,14 @@ class Master:
         self.ordered_stop = OrderedStop(supervisor, self._turns, loop, self._go_on_stopping)
         self.maintenance = Maintenance(supervisor, loop)
         supervisor.on_settled = self._settled
+        self.repairs = Repairs(supervisor, loop, self._reap)
+        loop.on_bug = self.repairs.begin
+        self._told_of_ends: tuple[Callable[[Exit], object], ...] = (
+            lambda exit_: auxiliaries.reaped(exit_.pid),
+            lambda exit_: self.reloader.reaped(exit_.pid),
+            self.upgrader.reaped,
+            lambda exit_: self.observatory.reaped(exit_.pid),
+        )
         self.on_booted: Callable[[], None] = lambda: None
         """Called when all that is to be started has become ready, or has been given up, and something runs."""
         self._handlers: dict[int, Callable[[], object]] = {
@@ -300,11 +309,9 @@ class Master:
             with self._barrier("the ends of some processes"):
                 self.supervisor.reaped(exits)
             for each in exits:
-                with self._barrier(f"the end of pid {each.pid}"):
-                    self._auxiliaries.reaped(each.pid)
-                    self.reloader.reaped(each.pid)
-                    self.upgrader.reaped(each)
-                    self.observatory.reaped(each.pid)
+                for tell in self._told_of_ends:
+                    with self._barrier(f"the end of pid {each.pid}"):
+                        tell(each)
             if len(exits) == BATCH and self.loop.now() > enough:
                 self.loop.call_at(self.loop.now(), self._reap)
                 break

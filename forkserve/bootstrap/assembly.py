@@ -123,7 +123,7 @@ def assemble(config: Config, base: Base) -> Assembly:
     services.is_known = lambda pid: pid in watchers.living or pid in auxiliaries.pids
     history = EventHistory(bus)
     heartbeats, keeper = Heartbeats(watchers, base.loop), LimitsKeeper(watchers, master.observatory)
-    for each in (master.observatory, heartbeats, keeper):
+    for each in (master.observatory, heartbeats, keeper, master.repairs):
         bus.subscribe(each.on_event)
     return Assembly(
         base, services, master, history, Routes(master, history), StatusService(master), heartbeats, keeper, hosts

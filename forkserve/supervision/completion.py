@@ -77,8 +77,14 @@ class Completion:
 
     def _call(self) -> None:
         callbacks, self._callbacks = self._callbacks, []
+        bugs = []
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception as bug:  # noqa: BLE001 - the others wait for this too
+                bugs.append(bug)
+        if bugs:
+            raise bugs[0]
 
 
 def all_of(completions: Sequence[Completion], result: str) -> Completion:

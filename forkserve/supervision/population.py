@@ -151,14 +151,25 @@ class Population:
         if slot is not None:
             slot.candidate = None if slot.candidate is process else slot.candidate
             slot.occupant = None if slot.occupant is process else slot.occupant
-            if slot.occupant is None and slot.state is SlotState.FILLED:
-                slot.state = SlotState.BACKOFF
-                slot.retry = self._after(max(self._options.backoff, 1.0), DeadlineKind.RETRY)
+            self.mend(slot)
         self._changed()
+
+    def mend(self, slot: Slot) -> None:
+        """Have a slot be what its state says, where a bug came in between: filled, or tried again."""
+        known = self.processes.by_number
+        slot.occupant = slot.occupant if slot.occupant is not None and slot.occupant.number in known else None
+        slot.candidate = slot.candidate if slot.candidate is not None and slot.candidate.number in known else None
+        if slot.occupant is not None:
+            slot.state, slot.retry = SlotState.FILLED, None
+        elif slot.asking:  # a hook is asked, and its answer fills it
+            return
+        elif slot.state is SlotState.FILLED or (slot.state is SlotState.BACKOFF and slot.retry is None):
+            slot.state = SlotState.BACKOFF
+            slot.retry = self._after(max(self._options.backoff, 1.0), DeadlineKind.RETRY)
 
     def on_started(self, process: Process) -> None:
         """Called when the program of a process runs: its time to be ready begins."""
-        slot, options = self.slots.get(process.wid), self._options
+        slot = self.slots.get(process.wid)
         if slot is not None:
             slot.runs += 1
         self.templates.note_folder(process.generation, process.folder)
@@ -166,6 +177,12 @@ class Population:
             return
         if not process.is_zygote:
             self.gate.ask("after_spawn", partial(self._spawn_judged, "after_spawn"), pid=process.pid)
+        self.expect(process)
+        self._changed()
+
+    def expect(self, process: Process) -> None:
+        """Have a process whose program runs be ready in its time."""
+        slot, options = self.slots.get(process.wid), self._options
         command = self.templates.in_force
         probe = None if process.is_zygote or command.options.ready is None else command.probe_of(process.wid)
         if probe is not None and (wrong := self.prober.begin(process, probe)):
@@ -176,7 +193,6 @@ class Population:
         else:
             patience = options.ready_after if slot is None else slot.patience(options)
             process.deadline = self._after(patience, DeadlineKind.SETTLE)
-        self._changed()
 
     def on_unstarted_end(self, process: Process) -> None:
         """Called when a process is to end that its zygote has not forked yet."""
@@ -238,9 +254,13 @@ class Population:
         begin_watchdog(process, self._options.watchdog, self._services.loop.now())
         slot = self.slots.get(process.wid)
         if slot is not None and slot.candidate is process:
-            predecessor, slot.occupant, slot.candidate = slot.occupant, process, None
-            self.event(slot, SlotTrigger.REPLACED, predecessor=predecessor)
+            self.succeed(slot)
         self._changed()
+
+    def succeed(self, slot: Slot) -> None:
+        """Have the candidate of a slot, which serves, take its place."""
+        predecessor, slot.occupant, slot.candidate = slot.occupant, slot.candidate, None
+        self.event(slot, SlotTrigger.REPLACED, predecessor=predecessor)
 
     def _count_crash(self, process: Process) -> None:
         """Count an unasked end by a signal, or with a code that is not 0, for its generation."""

@@ -184,12 +184,12 @@ class Supervisor:
         for watcher in self.watchers:
             with self._barrier(f"the zygotes of {watcher.name}"):
                 watcher.population.zygotes.hear(pids)
-        found = [
-            (watcher, process)
-            for each in exits
-            for watcher in self.watchers
-            if (process := watcher.record(each)) is not None
-        ]
+        found: list[tuple[Watcher, Process]] = []
+        for each in exits:
+            for watcher in self.watchers:
+                with self._barrier(f"the end of pid {each.pid}"):
+                    if (process := watcher.record(each)) is not None:
+                        found.append((watcher, process))
         for watcher, process in found:
             watcher.handle_exit(process)
         for watcher in self.watchers:

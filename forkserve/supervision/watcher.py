@@ -329,8 +329,9 @@ class Watcher:
 
     def record(self, exit_: Exit) -> Process | None:
         """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
-        self.rehearser.record(exit_)
-        self.population.prober.reaped(exit_.pid)
+        with Barrier(self.emit, f"the helpers of {self.name}"):
+            self.rehearser.record(exit_)
+            self.population.prober.reaped(exit_.pid)
         process = self.processes.record(exit_)
         if process is not None:
             self._notify()

@@ -28,6 +28,7 @@ from forkserve.supervision.os.spawn import Spawned, SpawnError, SpawnRefusal, Sp
 from forkserve.supervision.process import Process
 from forkserve.supervision.reload.preparation import Preparation
 from forkserve.supervision.reload.reloader import Reloader
+from forkserve.supervision.repair import Repairs
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.state.change import reloader_from_data, reloader_to_data
@@ -48,6 +49,7 @@ class ManualLoop(Loop):
         self.watched: dict[int, Callable[[int], None]] = {}
         self.appointments: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
+        self.on_bug = lambda: None
 
     def now(self) -> float:
         return self.clock
@@ -135,6 +137,9 @@ class FakeKernel(Kernel):
 
     def close(self, report: int) -> None:
         del self._reports[report]
+
+    def is_child(self, pid: int) -> bool:
+        return pid in self.children and not self.children[pid].reaped
 
     def signal(self, pid: int, signum: int) -> None:
         child = self.children[pid]
@@ -237,6 +242,8 @@ class World:
         self.supervisor = Supervisor(config, SocketPool(()), services, inherited={})
         self.reloader = FakeReloader(self.supervisor, LineSource(()), self.loop)
         self.supervisor.on_settled = self.reloader.look
+        self.repairs = Repairs(self.supervisor, self.loop, self._reap)
+        self.loop.on_bug = self.repairs.begin
         services.hold = self.reloader.hold
 
     def written(self) -> str:
@@ -261,13 +268,17 @@ class World:
         return SpawnServices(
             self.loop,
             lambda names: dict.fromkeys(names, 0),
-            emit=self.events.append,
+            emit=self._emit,
             reports=lambda _command: self._notify(),
             restore_notify=lambda fd, _address: self.notifies[fd],
             kernel=self.kernel,
             random=lambda: 0.5,
             wall=lambda: self.loop.clock + self.wall_ahead,
         )
+
+    def _emit(self, event: Event) -> None:
+        self.events.append(event)
+        self.repairs.on_event(event)
 
     def _notify(self) -> FakeNotify:
         made = FakeNotify(next(self._fds))
@@ -348,9 +359,14 @@ class World:
 
     def reap(self) -> None:
         """Have SIGCHLD come."""
-        while exits := self.kernel.reap():
-            self.supervisor.reaped(exits)
+        while self._reap():
             self.settle()
+
+    def _reap(self) -> bool:
+        exits = self.kernel.reap()
+        if exits:
+            self.supervisor.reaped(exits)
+        return bool(exits)
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, and reap who was killed in it."""

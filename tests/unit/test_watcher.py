@@ -235,7 +235,7 @@ def test_a_bug_in_a_deadline_does_not_come_again_at_once(monkeypatch: pytest.Mon
     monkeypatch.setattr(world.watcher().processes, "miss", miss)
     world.pass_time(30.0)
 
-    assert len(calls) == 1
+    assert 1 < len(calls) < 8, "it is tried again, each time later"
 
 
 def test_a_job_that_meets_a_bug_fails_and_its_queue_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from forkserve.errors import ControlError
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.jobs.advance import Job
@@ -40,9 +41,14 @@ class JobTurns:
         taken: list[Completion] = []
 
         def take(queue: JobQueue) -> None:
-            taken.append(queue.submit(job))
-            if len(taken) == len(queues):
-                whole.consist_of(taken)
+            completion = Completion()
+            completion.fail(ControlError(f"{queue.watcher.name}: a bug in forkserve; its log says more"))
+            try:
+                completion = queue.submit(job)
+            finally:
+                taken.append(completion)
+                if len(taken) == len(queues):
+                    whole.consist_of(taken)
 
         self.each(queues, take)
         if not queues:

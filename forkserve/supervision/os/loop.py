@@ -92,6 +92,8 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._running = False
+        self.on_bug: Callable[[], None] = lambda: None
+        """Called when a callback has raised, and that was logged."""
 
     def now(self) -> float:
         """Return the present instant."""
@@ -161,6 +163,7 @@ class Loop:
             callback()
         except Exception:
             log.exception("a bug in forkserve, please report it; this event is dropped and supervision goes on")
+            self.on_bug()
 
     def close(self) -> None:
         """Forget everything; the descriptors belong to their owners."""

@@ -15,7 +15,7 @@ __all__ = ["Exit", "reap", "reap_one"]
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How one process ended: by an exit code, or by a signal; exactly one of the two is not None."""
+    """How one process ended: by an exit code, or by a signal; the other is None. Of an end that was missed both are."""
 
     pid: int
     code: int | None
@@ -23,6 +23,8 @@ class Exit:
     dumped: bool = False
 
     def __str__(self) -> str:
+        if self.code is None and self.signum is None:
+            return "ended, nobody knows how"
         if self.signum is None:
             return f"exited with code {self.code}"
         return f"was ended by {signal_name(self.signum)}" + (" (core dumped)" if self.dumped else "")

@@ -111,7 +111,11 @@ class Processes:
     def start(self, command: ProcessTemplate, wid: int, generation: int) -> Process:
         """Request a process; raises ForkserveError or OSError with none left."""
         process, resources = start(command, wid, self._services, self.legacy(wid, generation))
-        self.keep(process, resources)
+        try:
+            self.keep(process, resources)
+        except BaseException:  # a bug; nobody would ever end it
+            self._services.kernel.signal(process.pid, signal.SIGKILL)
+            raise
         return process
 
     def legacy(self, wid: int, generation: int) -> Legacy:
@@ -279,7 +283,8 @@ class Processes:
 
     def signal(self, processes: Iterable[Process], signum: int) -> int:
         """Send a signal to those that live; returns how many get it, unless a hook forbids it."""
-        living = [each for each in processes if each.is_alive]
+        kernel = self._services.kernel
+        living = [each for each in processes if each.is_alive and kernel.is_child(each.pid)]
         for process in living:
             self._ask_signal(process, signum, partial(self._signal_one, process.number, signum))
         return len(living)
@@ -287,7 +292,7 @@ class Processes:
     def _signal_one(self, number: int, signum: int, consented: bool) -> None:
         process = self.by_number.get(number)
         if process is not None and process.is_alive and (consented or signum == signal.SIGKILL):
-            self._services.kernel.signal(process.pid, signum)
+            self._send(process, signum, group=False)
 
     def _ask_signal(self, process: Process, signum: int, then: Callable[[bool], None]) -> None:
         self._gate.ask("before_signal", then, pid=process.pid, signum=signum)
@@ -296,10 +301,21 @@ class Processes:
     def record(self, exit_: Exit) -> Process | None:
         """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
         process = self._by_pid.pop(exit_.pid, None)
-        if process is None or self._goes_on(process):
+        if process is None:
             return None
         process.exit = exit_
-        return process
+        if not self._goes_on(process):
+            return process
+        process.exit = None
+        return None
+
+    def lost(self) -> list[Process]:
+        """Record the ends that a bug has kept from being recorded: who is no child of ours any more was reaped."""
+        found = [each for each in self if each.is_alive and not self._services.kernel.is_child(each.pid)]
+        for process in found:
+            self._by_pid.pop(process.pid, None)
+            process.exit = Exit(process.pid, None, None)
+        return found
 
     def claim(self, process: Process, pid: int) -> str:
         """Note that a process will go on as another, its child (MAINPID=); returns why not, or ""."""
@@ -443,8 +459,8 @@ class Processes:
 
     def _send(self, process: Process, signum: int, *, group: bool) -> None:
         """Send a signal; a process that has not come to its own group yet gets it alone."""
-        if not process.is_alive:
-            return
+        if not process.is_alive or not self._services.kernel.is_child(process.pid):
+            return  # reaped: its number may be a stranger's
         reached = group and self._services.kernel.signal_group(process.pgid, signum)
         if not reached or process.pid != process.pgid:
             self._services.kernel.signal(process.pid, signum)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -202,9 +203,13 @@ def execute(process: Process, resources: Resources, launch: Launch, services: Sp
         call_off(launch, services)
         resources.close()
         raise
-    process.report = spawned.report
-    process.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, services.loop.now())
-    has_begun(process, spawned.pid, launch, services)
+    try:
+        process.report = spawned.report
+        process.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, services.loop.now())
+        has_begun(process, spawned.pid, launch, services)
+    except BaseException:  # a bug; nobody would ever end it
+        services.kernel.signal(spawned.pid, signal.SIGKILL)
+        raise
 
 
 def has_begun(process: Process, pid: int, launch: Launch, services: SpawnServices) -> None:

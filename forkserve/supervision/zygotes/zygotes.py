@@ -285,6 +285,16 @@ class Zygotes:
             return False
         return pid in self._reaped or self._services.kernel.is_child(pid)
 
+    def go_on(self) -> None:
+        """Ask where something waits and nothing is under way, or start what is missing: a bug came in between."""
+        for state in (each for each in tuple(self.states) if not each.retired):
+            state.waiting = [number for number in state.waiting if number in self._launches]
+            if state.process not in self._processes.by_number and state.retry is None and not state.given_up:
+                self._again(state)
+            if state.asked not in state.waiting or state.deadline is None:
+                state.asked = 0
+            self._ask(state)
+
     def _ask(self, state: ZygoteState) -> None:
         """Ask for the next worker, when the zygote is ready and does nothing else."""
         zygote = self._processes.by_number.get(state.process)

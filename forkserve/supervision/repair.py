@@ -1,0 +1,114 @@
+"""Puts right what a bug has left half done: after each, every watcher is compared with what must hold.
+
+Theory of operation. An exception that a barrier has caught may have come between two steps that belong together: a
+process was started and has no slot, a predecessor was not told to stop, an exit was read and not recorded. A moment
+after a bug all watchers are looked at, each in its own barrier, and what no event or deadline would put right any more
+is. A bug that comes again at once is looked after ever later.
+
+Rules: what is as it should be is left alone, so that a look too many does no harm. A watcher that shall stop and cannot
+even be looked at counts as gone; its processes end with the orphans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+
+from forkserve.supervision.barrier import Barrier
+from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.events import BugCaught, Event
+from forkserve.supervision.lifecycle import ProcessState
+from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.process import EXEC_PATIENCE, Process
+from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.watcher import Watcher
+
+__all__ = ["Repairs"]
+
+SOON, LATEST = 0.05, 30.0
+"""Seconds from a bug to the look after it, doubled each time when bugs follow each other."""
+
+QUIET = 60.0
+"""Seconds without a bug after which the next is looked after soon again."""
+
+
+class Repairs:
+    """Looks after all watchers when there was a bug; `reap` collects the dead, whose end it may have kept unread."""
+
+    def __init__(self, supervisor: Supervisor, loop: Loop, reap: Callable[[], object]) -> None:
+        self._supervisor = supervisor
+        self._loop = loop
+        self._reap = reap
+        self._timer: Timer | None = None
+        self._delay = SOON
+        self._looked_at = float("-inf")
+
+    def on_event(self, event: Event) -> None:
+        """Called with every fact; looks after a bug."""
+        if isinstance(event, BugCaught):
+            self.begin()
+
+    def begin(self) -> None:
+        """Look a moment later."""
+        if self._timer is not None and self._timer.callback is not None:
+            return
+        now = self._loop.now()
+        self._delay = SOON if now - self._looked_at > QUIET else min(2 * self._delay, LATEST)
+        self._timer = self._loop.call_later(self._delay, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._looked_at = None, self._loop.now()
+        with Barrier(self._supervisor.emit, "the ends of some processes"):
+            self._reap()
+        for watcher in self._supervisor.watchers:
+            is_sound = False
+            with Barrier(self._supervisor.emit, f"the repair of {watcher.name}"):
+                put_right(watcher, self._supervisor.pool.retired, self._loop.now())
+                is_sound = True
+            watcher.broken = watcher.broken or not (is_sound or watcher.up)
+            self._supervisor.changed(watcher)
+        self._supervisor.settle()
+
+
+def put_right(watcher: Watcher, retired: Set[int], now: float) -> None:
+    """Have a watcher be as if no bug had come in between; readers of a `retired` queue may have lost their slot."""
+    for process in watcher.processes.lost():
+        watcher.handle_exit(process)
+    for process in watcher.processes:
+        if process.is_zygote or not process.is_alive:
+            continue  # a zygote has no slot; an exit that was recorded is handled next
+        if not process.is_asked_to_end and retired.isdisjoint(process.queues):
+            _place(watcher, process)
+        _expect(watcher, process, now)
+    watcher.population.zygotes.go_on()
+    if not watcher.up and watcher.slots:
+        watcher.take_down()
+    if watcher.timer.exists:
+        watcher.timer.settle()
+        return
+    for slot in watcher.slots.values():
+        watcher.population.mend(slot)
+    if watcher.up:
+        watcher.resize(watcher.target)
+
+
+def _place(watcher: Watcher, process: Process) -> None:
+    """Stop a process that has no slot, and have a candidate that serves take its place."""
+    population, slot = watcher.population, watcher.slots.get(process.wid)
+    if slot is None or process not in (slot.occupant, slot.candidate):
+        population.stop(process)
+    elif process.is_ready and slot.candidate is process:
+        population.succeed(slot)
+    elif process.state is ProcessState.SPAWNING and process.said_ready:
+        population.ready(process)
+
+
+def _expect(watcher: Watcher, process: Process, now: float) -> None:
+    """Set the deadline of a process that has none where its state must have one."""
+    if process.deadline is not None or process.end_at is not None:
+        return
+    if process.state is ProcessState.REQUESTED and not process.forked_by:
+        process.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, now)
+    elif process.state is ProcessState.SPAWNING:
+        watcher.population.expect(process)
+    elif process.state in (ProcessState.DRAINING, ProcessState.KILLING):
+        watcher.processes.end_now(process, by_kill=True)
