@@ -25,7 +25,7 @@ from forkserve.control.server import ControlServer
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
 from forkserve.supervision.auxiliaries.sidecar import Sidecar
-from forkserve.supervision.events import SocketBound, Warned
+from forkserve.supervision.events import ConfigWarned, SocketBound
 from forkserve.supervision.os.daemon import detached
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue
@@ -138,7 +138,7 @@ def _greet(config: Config, assembly: Assembly) -> None:
     supervisor = assembly.master.supervisor
     mixed = mixed_readers((each.command for each in supervisor.watchers), config.sockets)
     for warning in (*config.warnings, *mixed):
-        supervisor.emit(Warned(message=warning))
+        supervisor.emit(ConfigWarned(message=warning))
     speak_http = {name for each in supervisor.watchers if each.command.says_ready for name in each.command.sockets}
     for listener in supervisor.pool:
         scheme = "http://" if listener.name in speak_http and not listener.address.startswith("unix:") else ""

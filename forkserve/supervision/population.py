@@ -20,7 +20,15 @@ from forkserve.config.handover import WARM
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.deadline import Deadline, DeadlineKind
-from forkserve.supervision.events import Consequence, Event, ProcessReady, ProcessSaid, SpawnFailed, Warned
+from forkserve.supervision.events import (
+    Consequence,
+    Event,
+    NotifyRefused,
+    ProbeRefused,
+    ProcessReady,
+    ProcessSaid,
+    SpawnFailed,
+)
 from forkserve.supervision.events.process import ProcessLost
 from forkserve.supervision.generations.templates import Templates
 from forkserve.supervision.hooks.gate import HookGate
@@ -186,7 +194,7 @@ class Population:
         command = self.templates.in_force
         probe = None if process.is_zygote or command.options.ready is None else command.probe_of(process.wid)
         if probe is not None and (wrong := self.prober.begin(process, probe)):
-            self.emit(Warned(message=f"{process} will not be ready: {wrong}"))
+            self.emit(ProbeRefused(**process.names(), reason=wrong))
         if command.says_ready or command.options.ready is not None:
             if options.ready_timeout > 0:
                 process.deadline = self._after(options.ready_timeout, DeadlineKind.READY)
@@ -233,7 +241,7 @@ class Population:
         if said.main_pid is not None:
             refused = refused or self.processes.claim(process, said.main_pid)
         if refused:
-            self.emit(Warned(message=f"{process} {refused}"))
+            self.emit(NotifyRefused(**process.names(), reason=refused))
         if said.ready and self._options.ready is None:
             process.said_ready = True
             if process.wid in self.slots:

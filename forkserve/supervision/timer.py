@@ -15,7 +15,7 @@ from datetime import datetime, tzinfo
 
 from forkserve.config.model import WatcherOptions
 from forkserve.config.schedules import Overlap
-from forkserve.supervision.events import RunBegun, RunEnded, RunSkipped, RunsMissed, Warned
+from forkserve.supervision.events import ClockSetBack, RunBegun, RunEnded, RunSkipped, RunsMissed
 from forkserve.supervision.lifecycle import SlotState, SlotTrigger
 from forkserve.supervision.os.wallclock import zone_of
 from forkserve.supervision.population import Population
@@ -24,7 +24,6 @@ from forkserve.supervision.runs import KEPT, RunCause, RunResult, TimerRun, Time
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.timetable import DueRuns, look
-from forkserve.wording import human_duration
 
 __all__ = ["MOST", "WatcherTimer"]
 
@@ -98,8 +97,7 @@ class WatcherTimer:
 
     def _act_on(self, found: DueRuns) -> None:
         if found.set_back:
-            message = f"the clock was set back by {human_duration(found.set_back)}: its schedule begins again from now"
-            self._services.emit(Warned(message=f"{self._options.name}: {message}"))
+            self._services.emit(ClockSetBack(watcher=self._options.name, seconds=found.set_back))
         catch_up = self._options.catch_up and found.due is None and found.missed > 0
         if found.missed:
             missed = RunsMissed(

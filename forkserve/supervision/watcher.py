@@ -14,7 +14,7 @@ from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import DeadlineKind, earliest
-from forkserve.supervision.events import Event, HookVetoed, ProcessAged, RunTimedOut, Warned
+from forkserve.supervision.events import Event, HookVetoed, ProcessAged, ReaderNotStarted, RunTimedOut
 from forkserve.supervision.generations.canary import CanaryWatch
 from forkserve.supervision.generations.rehearsal import Rehearser
 from forkserve.supervision.generations.templates import Templates
@@ -313,7 +313,7 @@ class Watcher:
         try:
             return self.processes.start(command, 1, self.generation)
         except (ForkserveError, OSError) as error:
-            self.emit(Warned(message=f"{self.name}: no process can be started for a queue of before: {error}"))
+            self.emit(ReaderNotStarted(watcher=self.name, reason=str(error)))
             return None
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from forkserve.control.status.health import not_ready, not_started
 from forkserve.control.status.server import StatusServer
 from forkserve.errors import BindError
 from forkserve.master import Master
-from forkserve.supervision.events import ConfigRead, Event, ReloadTakenBack, Warned
+from forkserve.supervision.events import ConfigRead, Event, ReloadTakenBack, StatusUnchanged
 from forkserve.supervision.metrics.collecting import collect
 from forkserve.supervision.metrics.exposition import OPENMETRICS, PROMETHEUS, MetricFamily, openmetrics, prometheus
 from forkserve.supervision.metrics.report import MasterFacts, families
@@ -129,8 +129,8 @@ class StatusService:
             try:
                 self.open(self._master.supervisor.config.master.status_bind)
             except BindError as error:
-                stays = "nothing answers probes" if self._server is None else f"{self._server.address} stays"
-                self._master.supervisor.emit(Warned(message=f"status_bind: {error}; {stays}"))
+                address = "" if self._server is None else str(self._server.address)
+                self._master.supervisor.emit(StatusUnchanged(reason=str(error), address=address))
 
 
 def _tell(media_type: str, respond: Respond, done: list[MetricFamily]) -> None:

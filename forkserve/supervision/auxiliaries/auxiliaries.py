@@ -14,7 +14,7 @@ from forkserve.config.capture import bytes_kept, captured_streams
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.logwriter.client import Output, Streams
-from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event, Warned
+from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event, OutputWarned
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
@@ -260,7 +260,7 @@ class AuxiliaryProcesses:
     def _hear_writer(self, _events: int) -> None:
         warnings = self._streams.take()
         for warning in warnings:
-            self._emit(Warned(message=warning))
+            self._emit(OutputWarned(message=warning))
         if not warnings:
             # end of file: it has died, and is replaced when it is reaped
             self._unwatch_streams()

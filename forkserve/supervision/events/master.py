@@ -15,11 +15,14 @@ __all__ = [
     "BugCaught",
     "ConfigRead",
     "ConfigRefused",
+    "ConfigWarned",
     "GaveUp",
     "LogsReopened",
     "MasterStopped",
     "OrphanFound",
     "OrphansRemain",
+    "OrphansUnseen",
+    "OutputWarned",
     "ReloadTakenBack",
     "RestartNeeded",
     "SignalReceived",
@@ -27,8 +30,8 @@ __all__ = [
     "SocketClosed",
     "SocketEvent",
     "SocketRetired",
+    "StatusUnchanged",
     "StopStage",
-    "Warned",
 ]
 
 
@@ -151,15 +154,29 @@ class RestartNeeded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Warned(Event):
-    """Something is worth a warning, and is no fact of another kind."""
+class ConfigWarned(Event):
+    """The configuration in force is valid, and has something in it that is probably not meant."""
 
-    kind: ClassVar[str] = "warning"
+    kind: ClassVar[str] = "config.warning"
     severity: ClassVar[int] = logging.WARNING
     message: str
 
     def text(self) -> str:
         return self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusUnchanged(Event):
+    """The status server cannot listen where a new configuration wants it. `address` stays; "" where none is served."""
+
+    kind: ClassVar[str] = "config.status-unchanged"
+    severity: ClassVar[int] = logging.WARNING
+    reason: str
+    address: str
+
+    def text(self) -> str:
+        stays = f"{self.address} stays" if self.address else "nothing answers probes"
+        return f"status_bind: {self.reason}; {stays}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +269,18 @@ class AuxiliaryFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputWarned(Event):
+    """The log writer cannot write captured output where it belongs, or can again."""
+
+    kind: ClassVar[str] = "output.warning"
+    severity: ClassVar[int] = logging.WARNING
+    message: str
+
+    def text(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrphanFound(Event):
     """A process has left its group and outlived its parent: it is ended."""
 
@@ -262,6 +291,18 @@ class OrphanFound(Event):
 
     def text(self) -> str:
         return f"pid {self.pid} ({self.name}) has left its process group: ending it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrphansUnseen(Event):
+    """The master cannot read which processes are left, and looks again."""
+
+    kind: ClassVar[str] = "orphan.unseen"
+    severity: ClassVar[int] = logging.WARNING
+    reason: str
+
+    def text(self) -> str:
+        return f"cannot see which processes are left: {self.reason}; trying again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

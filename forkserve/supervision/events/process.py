@@ -16,6 +16,8 @@ __all__ = [
     "Consequence",
     "DeadlineMissed",
     "MainPidChanged",
+    "NotifyRefused",
+    "ProbeRefused",
     "ProcessAged",
     "ProcessEvent",
     "ProcessExited",
@@ -204,6 +206,30 @@ class StopRequested(ProcessEvent):
 
     def text(self) -> str:
         return f"{self.name} gets {self.signal}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRefused(ProcessEvent):
+    """A process cannot be asked whether it serves (`ready`), so it will never count as ready."""
+
+    kind: ClassVar[str] = "process.probe-refused"
+    severity: ClassVar[int] = logging.WARNING
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.name} will not be ready: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifyRefused(ProcessEvent):
+    """A process has sent a message of sd_notify(3) that asks for what it may not have."""
+
+    kind: ClassVar[str] = "process.message-refused"
+    severity: ClassVar[int] = logging.WARNING
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.name} {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

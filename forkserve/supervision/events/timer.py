@@ -10,7 +10,7 @@ from forkserve.supervision.events.base import WatcherEvent
 from forkserve.supervision.events.process import ProcessEvent
 from forkserve.wording import human_duration
 
-__all__ = ["RunBegun", "RunEnded", "RunSkipped", "RunTimedOut", "RunsMissed"]
+__all__ = ["ClockSetBack", "RunBegun", "RunEnded", "RunSkipped", "RunTimedOut", "RunsMissed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +93,16 @@ class RunTimedOut(ProcessEvent):
 
     def text(self) -> str:
         return f"{self.name} has run for {human_duration(self.seconds)} (run_timeout): stopping it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSetBack(WatcherEvent):
+    """The clock of the machine was set back, by so many seconds: a schedule goes on from what it says now."""
+
+    kind: ClassVar[str] = "timer.clock-set-back"
+    severity: ClassVar[int] = logging.WARNING
+    seconds: float
+
+    def text(self) -> str:
+        by = human_duration(self.seconds)
+        return f"{self.watcher}: the clock was set back by {by}: its schedule begins again from now"

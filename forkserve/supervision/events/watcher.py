@@ -10,14 +10,15 @@ from forkserve.supervision.events.base import WatcherEvent
 from forkserve.wording import count_of, listed
 
 __all__ = [
+    "DependencyLost",
+    "PauseOver",
+    "ReaderNotStarted",
     "ReloadBegun",
     "ReloadDone",
     "ReloadFailed",
     "ReloadStep",
     "RequestsShed",
     "SignalSent",
-    "DependencyLost",
-    "PauseOver",
     "WatcherAdded",
     "WatcherAwaits",
     "WatcherDelayed",
@@ -316,3 +317,15 @@ class ZygoteFinal(WatcherEvent):
 
     def text(self) -> str:
         return f"{self.watcher} keeps its zygote ({self.rounds} reforked): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderNotStarted(WatcherEvent):
+    """No process can be started that reads what waits in a queue of before."""
+
+    kind: ClassVar[str] = "watcher.reader-not-started"
+    severity: ClassVar[int] = logging.WARNING
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.watcher}: no process can be started for a queue of before: {self.reason}"

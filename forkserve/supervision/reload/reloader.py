@@ -23,7 +23,14 @@ from forkserve.config.load import ConfigSource
 from forkserve.errors import ConfigErrors, ControlError, ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.events import ConfigRead, ConfigRefused, ReloadTakenBack, RestartNeeded, SocketBound, Warned
+from forkserve.supervision.events import (
+    ConfigRead,
+    ConfigRefused,
+    ConfigWarned,
+    ReloadTakenBack,
+    RestartNeeded,
+    SocketBound,
+)
 from forkserve.supervision.jobqueue.queue import Superseded
 from forkserve.supervision.jobs.advance import Start
 from forkserve.supervision.os.loop import Loop, Timer
@@ -234,7 +241,7 @@ class Reloader:
         for event in differences(wanted):
             supervisor.emit(event)
         for warning in (*change.new.warnings, *mixed_readers(self.progress.commands.values(), change.new.sockets)):
-            supervisor.emit(Warned(message=warning))
+            supervisor.emit(ConfigWarned(message=warning))
         for name in wanted.restart:
             supervisor.emit(RestartNeeded(option=name))
         for number in change.sockets.opened:

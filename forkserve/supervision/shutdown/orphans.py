@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from forkserve.supervision.deadline import Deadline, DeadlineKind
-from forkserve.supervision.events import Event, OrphanFound, Warned
+from forkserve.supervision.events import Event, OrphanFound, OrphansUnseen
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.proc import children_of
 
@@ -94,7 +94,7 @@ class OrphanReaper:
         now = self._loop.now()
         if self._blind_since is None:
             self._blind_since = now
-            self._emit(Warned(message=f"cannot see which processes are left: {error.strerror}; trying again"))
+            self._emit(OrphansUnseen(reason=error.strerror or str(error)))
         if now - self._blind_since >= PATIENCE:
             return True
         self._loop.call_later(_BREATH, self._again)
