@@ -86,7 +86,12 @@ def _listenings(listeners: Sequence[socket.socket], run: Run, *, multithread: bo
         Listening(
             listener,
             environ_template(
-                listener, script_name=root, multithread=multithread, tls=tls is not None, server=run.server
+                listener,
+                script_name=root,
+                multithread=multithread,
+                tls=tls is not None,
+                server=run.server,
+                draining=lambda: run.draining,
             ),
             Profile(limits, EnvironCollector, parser),
         )

@@ -56,6 +56,16 @@ def facts(environ: Environ, start: Start) -> Iterable[bytes]:
     return [json.dumps({name: value for name, value in environ.items() if isinstance(value, str | bool)}).encode()]
 
 
+def until_drained(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Stream for as long as the worker does not drain; gevent has replaced what Event waits by."""
+    start("200 OK", TEXT)
+    pause = threading.Event()
+    while not environ["forkserve.draining"]():
+        yield b"tick "
+        pause.wait(0.02)
+    yield b"over"
+
+
 def stream(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", TEXT)
     return Body("stream", (b"%d," % number for number in range(5)))

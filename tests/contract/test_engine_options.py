@@ -128,6 +128,16 @@ def test_a_kept_connection_is_served_once_more_while_draining(backend: str) -> N
 
 
 @each_backend
+def test_a_stream_can_ask_whether_the_worker_drains_and_end_whole(backend: str) -> None:
+    with worker_of(backend) as worker, Client(worker) as client:
+        client.send(get("/until_drained"))
+        client.until(b"tick")
+        worker.signal(signal.SIGTERM)
+        assert client.rest().endswith(b"over\r\n0\r\n\r\n")
+        assert worker.ended() == 0
+
+
+@each_backend
 def test_a_body_beyond_the_limit_is_413(backend: str) -> None:
     with worker_of(backend, "--max-body", "10") as worker:
         assert one(worker, "/echo", "Content-Length: 11", method="POST")[0].startswith(b"HTTP/1.1 413")

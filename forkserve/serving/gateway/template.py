@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from forkserve.serving.files import FileWrapper
@@ -16,10 +17,17 @@ ROOM = 24
 
 
 def environ_template(
-    listener: socket.socket, *, script_name: str, multithread: bool, tls: bool, server: str
+    listener: socket.socket,
+    *,
+    script_name: str,
+    multithread: bool,
+    tls: bool,
+    server: str,
+    draining: Callable[[], bool],
 ) -> dict[str, Any]:
     """Return the template; SERVER_NAME and SERVER_PORT are the listener's.
 
+    `draining` tells the application that the worker is to end, so that a stream without an end can end whole.
     For a unix socket they are "localhost" and the port of the scheme, since neither may be empty (PEP 3333).
     """
     name = listener.getsockname()
@@ -47,6 +55,7 @@ def environ_template(
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
         "wsgi.file_wrapper": FileWrapper,
+        "forkserve.draining": draining,
     }
     if tls:
         template["HTTPS"] = "on"
