@@ -21,6 +21,7 @@ from forkserve.control.status.server import MOST_CONNECTIONS
 from forkserve.supervision.metrics.report import FAMILIES
 from forkserve.unix.counters import BOUNDS
 from tests.support.forkserving import Forkserve, eventually, running
+from tests.support.metriclint import faults
 
 APPS = Path(__file__).parent / "apps"
 WORKER = Path(sys.executable).parent / "forkserve-worker"
@@ -67,6 +68,7 @@ class Site:
         status, media_type, text = self.ask("/metrics")
         assert status == 200
         assert media_type.startswith("application/openmetrics-text; version=1.0.0")
+        assert faults(text) == []
         families = list(openmetrics_parser.text_string_to_metric_families(text))
         assert {family.name for family in families} == set(FAMILIES)
         return {
