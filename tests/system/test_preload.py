@@ -249,6 +249,38 @@ def test_a_process_that_is_forked_ahead_becomes_the_next_worker(folder: Path) ->
         assert "cannot be forked" not in server.transcript()
 
 
+@SLOW
+def test_a_fork_that_hangs_before_it_reports_costs_the_zygote_and_no_other_worker(folder: Path) -> None:
+    hanging = (
+        "\nimport select\n"
+        "def hang():\n    while os.path.exists('hanging'): select.select([], [], [], 0.05)\n"
+        "os.register_at_fork(after_in_child=hang)\n"
+    )
+    (folder / "site_p.py").write_text(SITE + hanging)
+    with running(cwd=folder, config=stack(processes=3, more="backoff = 0.1")) as server:
+        ready(server, 3)
+        zygote, before = zygote_of(server), workers(server, 3)
+        spare_of(server)
+        witness, *victims = before
+        server.allow("SIGKILL", "killed$")
+        (folder / "hanging").touch()
+        # one is forked already, and the next one hangs
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        server.expect(r"web\[\d\] pid \d+ is ready")
+        with Load(address_of(server)) as asking:
+            server.expect(rf"web zygote pid {zygote} did not fork within 5 s: killed")
+            (folder / "hanging").unlink()
+            server.expect(r"web\[\d\] pid \d+ is ready")
+            asking.more(20)
+        assert (asking.lost, asking.refused) == ([], 0)
+        after = workers(server, 3)
+        assert after[witness]["imported_by"] == zygote, "the others have gone on"
+        by = sorted(said["imported_by"] == zygote for said in after.values())
+        assert by == [False, True, True], "a new zygote has forked the one that hung"
+        eventually(lambda: len(server.children()) == 5)
+
+
 def test_a_storm_of_kills_loses_only_what_the_killed_had(folder: Path) -> None:
     with running(cwd=folder, config=stack(processes=3)) as server, contextlib.ExitStack() as load:
         ready(server, 3)
