@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help environment serve test test-all check lint types layers names fix fuzz fuzz-workers storm sanitize conformance bench clean
+.PHONY: help environment serve test test-all check lint types layers names fix fuzz fuzz-workers storm soak sanitize conformance bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ sanitize: $(STAMP) ## build the compiled part with ASan and UBSan, run contract,
 
 storm: $(STAMP) ## have a master weather faults, verbs and changes of its file under load for ten minutes
 	$(BIN)/python -m tests.storm --seconds $(STORM_SECONDS) $(STORM)
+
+soak: $(STAMP) ## reload, stop, upgrade, kill and refork stacks under load for an hour; SOAK=--quick for five minutes
+	$(BIN)/python -m tests.soak $(SOAK)
 
 check: lint types layers names ## lint, types, layers and names; no tests
 

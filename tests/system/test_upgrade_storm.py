@@ -59,26 +59,32 @@ stdout_stream.filename = writer.log
 
 @pytest.mark.timeout(600)
 def test_twenty_upgrades_under_load_with_reloads_a_stopped_child_and_a_hundred_watchers(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "writer.py").write_text(WRITER)
+    assert upgraded_under_load(tmp_path, 20, 100) > 0
+
+
+def upgraded_under_load(folder: Path, count: int, watchers: int) -> int:
+    """Upgrade a master so often, then to what cannot take over: nothing changes; returns the requests."""
+    (folder / "app.py").write_text(APP)
+    (folder / "writer.py").write_text(WRITER)
     env = {LIMIT: "1"}  # a hundred starts on a busy machine are not what is looked at here
-    argv = ("--control", str(tmp_path / "ctl.sock"))
-    with running(*argv, cwd=tmp_path, config=config(0, 100), env=env) as server:
+    argv = ("--control", str(folder / "ctl.sock"))
+    with running(*argv, cwd=folder, config=config(0, watchers), env=env) as server:
         server.allow("the upgrade has failed")
         found = server.expect(r"socket web: listening at http://(.*):(\d+)")
         address = (found[1], int(found[2]))
-        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready", r"w99\[1\] pid \d+ started")
-        stopped = server.rewound().started("w7[1]")
+        last = rf"w{watchers - 1}\[1\] pid \d+ started"
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready", last)
+        stopped = server.rewound().started("w0[1]")
         os.kill(stopped, signal.SIGSTOP)
         before = {each.pid for each in server.children()}
         web = {server.rewound().started("web[1]"), server.started("web[2]")}
         fds = descriptors(server.pid)
         with Load(address, clients=4) as load:
-            for number in range(20):
-                with ControlClient(tmp_path / "ctl.sock", timeout=120) as client:
+            for number in range(count):
+                with ControlClient(folder / "ctl.sock", timeout=120) as client:
                     reload = None
                     if number % 4 == 3:
-                        command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", str(tmp_path / "ctl.sock")]
+                        command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", str(folder / "ctl.sock")]
                         reload = subprocess.Popen([*command, "reload", "web"], stdout=subprocess.PIPE, text=True)
                         server.expect(r"web: replacing|web\[\d\] pid \d+ started")
                     assert "upgraded" in client.call("upgrade")["message"]
@@ -86,7 +92,7 @@ def test_twenty_upgrades_under_load_with_reloads_a_stopped_child_and_a_hundred_w
                         with reload:
                             assert reload.communicate(timeout=60)[0] == "web: 2 processes replaced\n"
             with (
-                ControlClient(tmp_path / "ctl.sock", timeout=60) as client,
+                ControlClient(folder / "ctl.sock", timeout=60) as client,
                 pytest.raises(ControlError, match="everything stays as it is"),
             ):
                 client.call("upgrade", python="/bin/false")
@@ -96,22 +102,27 @@ def test_twenty_upgrades_under_load_with_reloads_a_stopped_child_and_a_hundred_w
         eventually(lambda: before - {each.pid for each in server.children()} == web)
         eventually(lambda: descriptors(server.pid) <= fds + 2)
         os.kill(stopped, signal.SIGCONT)
-        print(f"{answered} requests answered, 0 lost; {len(before) - 2} processes kept", file=sys.__stdout__)
-    lines = (tmp_path / "writer.log").read_text().splitlines()
-    assert lines == [str(number) for number in range(len(lines))]
+    lines = (folder / "writer.log").read_text().splitlines()
+    assert lines == [str(number) for number in range(len(lines))], "a line of the log is lost"
+    return answered
 
 
 @pytest.mark.timeout(600)
 def test_fifty_masters_are_killed_at_any_moment_and_the_next_always_binds(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "writer.py").write_text(WRITER)
+    killed_again_and_again(tmp_path, 50)
+
+
+def killed_again_and_again(folder: Path, count: int) -> None:
+    """Kill masters of one address so often, each as soon as the one before is gone; raises AssertionError."""
+    (folder / "app.py").write_text(APP)
+    (folder / "writer.py").write_text(WRITER)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (tmp_path / "stack.ini").write_text(config(port, 1))
+    (folder / "stack.ini").write_text(config(port, 1))
     chance = random.Random(7)
-    for _ in range(50):
-        _lives_for_a_while(tmp_path, chance)
+    for _ in range(count):
+        _lives_for_a_while(folder, chance)
 
 
 def _lives_for_a_while(folder: Path, chance: random.Random) -> None:
