@@ -21,10 +21,12 @@ __all__ = [
     "logged",
     "nginx",
     "nginx_proxy",
+    "peregrine",
     "self_test",
     "uvicorn",
     "uwsgi",
     "uwsgi_http",
+    "uwsgi_preload",
     "waitress",
     "worker_bare",
     "worker_forkserve",
@@ -70,18 +72,24 @@ def gunicorn_preload(launch: Launch) -> list[str]:
     return [*command, "--preload", app]
 
 
-def _uwsgi(launch: Launch, *where: str) -> list[str]:
+def _uwsgi(launch: Launch, *where: str, lazy: bool = True) -> list[str]:
     production = ["--master", "--strict", "--need-app", "--enable-threads", "--die-on-term", "--single-interpreter"]
     command = [program("uwsgi"), *where, "--module", launch.app, "--processes", str(launch.workers)]
     threads = ["--threads", str(launch.threads)] if launch.threads > 4 else []
-    fifo = ["--lazy-apps", "--master-fifo", str(launch.folder / "fifo")]
-    return [*command, *threads, *production, "--vacuum", *fifo, "--disable-logging"]
+    fifo = ["--master-fifo", str(launch.folder / "fifo")]
+    load = ["--lazy-apps"] if lazy else []
+    return [*command, *threads, *production, "--vacuum", *load, *fifo, "--disable-logging"]
 
 
 def uwsgi(launch: Launch) -> list[str]:
     # http-socket ends each connection after one answer; saying so is what HTTP/1.1 clients and proxies rely on.
     where = launch.unix or f"{HOST}:{launch.port}"
     return _uwsgi(launch, "--http-socket", where, "--add-header", "Connection: close")
+
+
+def uwsgi_preload(launch: Launch) -> list[str]:
+    """Load the application in the master and fork, which is its default; the chain of reloads is for lazy ones only."""
+    return _uwsgi(launch, "--http-socket", f"{HOST}:{launch.port}", "--add-header", "Connection: close", lazy=False)
 
 
 def uwsgi_http(launch: Launch) -> list[str]:
@@ -107,6 +115,16 @@ def uvicorn(launch: Launch) -> list[str]:
     keep = ["--timeout-keep-alive", str(launch.keep_alive)] if launch.keep_alive else []
     command = [program("uvicorn"), launch.app, *where, *workers, *keep, "--loop", "uvloop", "--http", "httptools"]
     return [*command, "--no-access-log", "--log-level", "warning"]
+
+
+def peregrine(protocol: str) -> Callable[[Launch], list[str]]:
+    def argv(launch: Launch) -> list[str]:
+        where = ["--unix", launch.unix] if launch.unix else ["--host", HOST, "--port", str(launch.port)]
+        threads = ["--wsgi-threads", str(launch.threads)] if protocol == "wsgi" else []
+        command = [program("peregrine"), *where, "--workers", str(launch.workers), "--protocol", protocol]
+        return [*command, *threads, "--log-level", "warning", launch.app]
+
+    return argv
 
 
 def hypercorn(launch: Launch) -> list[str]:

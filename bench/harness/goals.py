@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bench.harness.model import Cell, Measurement, Status
+from bench.harness.scenarios.groups import OURS
 from bench.harness.stats import Stat, difference_within_rounds, ratio_within_rounds, stat
 
 __all__ = ["GOALS", "Finding", "Goal", "judge"]
@@ -116,6 +117,8 @@ SPEED = (
 )
 
 COST = (
+    Goal("memory", "forkserve-preload", 280, metric="pss_mib", at_most=True),
+    Goal("memory", "forkserve-refork", 170, metric="pss_mib", at_most=True),
     Goal("idle", OURS_WSGI, 5, ("gunicorn-sync",), metric="worker_mib", at_most=True, difference=True),
     Goal("idle", OURS_WSGI, 5, metric="switches", at_most=True),
     *(
@@ -129,6 +132,9 @@ BEHAVIOUR = (
     Goal("deploy", OURS_WSGI, 0, metric="failed", at_most=True),
     Goal("deploy", OURS_WSGI, 0, metric="broken_failed", at_most=True),
     Goal("deploy", OURS_WSGI, 1, metric="broken_serves"),
+    Goal("deploy", "forkserve-preload", 0, metric="failed", at_most=True),
+    Goal("deploy", "forkserve-preload", 0, metric="broken_failed", at_most=True),
+    *(Goal("full-queue", server, 200, metric="answered") for server in OURS),
     Goal("fairness", OURS_WSGI, 1, metric="gap", at_most=True),
     Goal("fairness", OURS_ASGI, 1, metric="gap", at_most=True),
     Goal("slow-clients", "forkserve-threads", 100, metric="answered", variant="half a header"),

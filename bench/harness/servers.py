@@ -219,8 +219,49 @@ _ROWS = (
     Server("erring", "self-test", "forkserve", to.self_test("erring"), "answers one request in fifty with status 500"),
 )
 
-# Servers that stand in one or two special tables only.
+# Servers that stand in a few special tables only.
 _ALONE = (
+    Server(
+        "forkserve-preload",
+        "wsgi",
+        "forkserve",
+        to.forkserve("sync", "--preload"),
+        "docs/preload.md: --preload",
+        _INLINE,
+        Reload.HUP,
+        "ours",
+    ),
+    Server(
+        "forkserve-refork",
+        "wsgi",
+        "forkserve",
+        to.forkserve("sync", "--preload", "--refork-after", "100"),
+        "docs/preload.md: --preload --refork-after",
+        _INLINE,
+        Reload.HUP,
+        "ours",
+    ),
+    Server(
+        "uwsgi-preload",
+        "wsgi",
+        "uWSGI",
+        to.uwsgi_preload,
+        "uwsgi-docs: loaded in the master, forked (its default)",
+        _INLINE,
+        Reload.HUP,
+    ),
+    *(
+        Server(
+            f"peregrine-{protocol}",
+            protocol,
+            "peregrine-server",
+            to.peregrine(protocol),
+            f"README: --protocol {protocol}",
+            frozenset({Can.UNIX, Can.WORKERS}),
+            Reload.HUP,
+        )
+        for protocol in ("wsgi", "asgi")
+    ),
     Server("cheroot", "wsgi", "cheroot", to.cheroot, "cheroot docs: its command"),
     Server("tornado", "wsgi", "tornado", to.launcher("tornado"), "tornado docs, WSGIContainer with an executor"),
     Server("meinheld", "wsgi", "meinheld", to.launcher("meinheld"), "README: server.listen, server.run"),

@@ -6,7 +6,7 @@ from bench.harness.model import BenchError, Settings
 from bench.harness.scenarios.base import Scenario
 from bench.harness.scenarios.cost import Idle, Memory, StartUp
 from bench.harness.scenarios.crowds import Fairness, IdleConnections, SlowClients
-from bench.harness.scenarios.faults import Deploy, Kill
+from bench.harness.scenarios.faults import Deploy, FullQueue, Kill
 from bench.harness.scenarios.historic import Historic
 from bench.harness.scenarios.million import Million
 from bench.harness.scenarios.pairs import AccessLog, Adapters
@@ -17,8 +17,19 @@ from bench.harness.scenarios.varied import Varied
 __all__ = ["SCENARIOS", "chosen"]
 
 _ALL: tuple[Scenario, ...] = (
-    *(Limit(), WsgiHello(), AsgiHello(), Varied(), Deploy(), Memory(), Frameworks(), Kill(), SlowClients()),
-    *(Fairness(), Overhead(), StartUp(), Idle(), Bodies(), Waits(), WebSocketEcho(), AccessLog(), Connections()),
+    *(Limit(), WsgiHello(), AsgiHello(), Varied(), Deploy(), Memory(), Frameworks(), Kill(), FullQueue()),
+    *(
+        SlowClients(),
+        Fairness(),
+        Overhead(),
+        StartUp(),
+        Idle(),
+        Bodies(),
+        Waits(),
+        WebSocketEcho(),
+        AccessLog(),
+        Connections(),
+    ),
     *(BehindNginx(), Workers(), IdleConnections(), Million(), Adapters(), Historic()),
 )
 

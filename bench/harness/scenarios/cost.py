@@ -14,7 +14,7 @@ from bench.harness.model import BenchError, Better, Cell, Metric, Sample, Settin
 from bench.harness.probe import Answer, Request
 from bench.harness.running import Running
 from bench.harness.scenarios.base import Timed
-from bench.harness.scenarios.groups import PREFORK
+from bench.harness.scenarios.groups import OPERATED, PREFORK
 from bench.harness.scenarios.prefork import ANY, Prefork
 from bench.harness.servers import Can, named
 
@@ -32,7 +32,8 @@ class Memory(Prefork):
     )
     reading = (
         "PSS counts a shared page once, divided among those who share it. A server that imports the application "
-        "once and forks afterwards starts small and grows as pages are written; after the load is what counts."
+        "once and forks afterwards starts small and grows as pages are written; after the load is what counts. refork: "
+        "workers are forked again from one that has served 100 requests."
     )
     metrics = (
         Metric("pss_mib", "PSS, all processes", "MiB", Better.LOWER),
@@ -40,8 +41,8 @@ class Memory(Prefork):
         Metric("first_s", "first answer after", "s", Better.LOWER, 1),
         Metric("workers", "workers that answered", "", Better.NEITHER),
     )
-    servers = (*PREFORK, "gunicorn-preload")
-    short_servers = ("forkserve-sync", "gunicorn-gthread", "gunicorn-preload", "granian-wsgi", "uvicorn")
+    servers = (*OPERATED, "forkserve-refork")
+    short_servers = ("forkserve-sync", "forkserve-preload", "gunicorn-gthread", "gunicorn-preload", "uvicorn")
     most_rounds = 1  # sizes hardly vary
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
@@ -63,6 +64,7 @@ class Memory(Prefork):
 
             crowd = Crowd(launch, Plan(ANY, 12, fresh=True, timeout=30), watch)
             run_for(20.0, crowd)
+            running.settle()  # one that makes workers from a warmed one is still at it
             pss, _ = procs.memory(running.pid)
             values = {"pss_mib": pss, "start_mib": start_mib, "first_s": first, "workers": float(len(pids))}
             return Sample(values, errors_of(crowd.outcomes.items())), running.command

@@ -1,4 +1,4 @@
-"""What nobody publishes: what a deploy costs, what a broken deploy costs, what a killed worker costs, each under load.
+"""What nobody publishes: what a deploy, a broken deploy, a killed worker and a stop cost, each under load.
 
 The clients are the harness's own: six that open a connection for each request and four that keep theirs. Every
 request is accounted for; nothing is retried.
@@ -13,17 +13,18 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from bench.harness import procs
 from bench.harness.clients import Crowd, Plan, drive, errors_of
 from bench.harness.context import Bench
 from bench.harness.model import BenchError, Better, Cell, Metric, Sample, Settings
 from bench.harness.probe import Answer, Outcome
 from bench.harness.running import Running
 from bench.harness.scenarios.base import Timed
-from bench.harness.scenarios.groups import PREFORK
+from bench.harness.scenarios.groups import OPERATED
 from bench.harness.scenarios.prefork import ANY, Prefork
 from bench.harness.servers import Can, named
 
-__all__ = ["Deploy", "Kill", "Story"]
+__all__ = ["Deploy", "FullQueue", "Kill", "Story"]
 
 IMPORT_SECONDS = 1.0
 PATIENCE = 9.0  # seconds that a broken deploy is watched
@@ -143,7 +144,7 @@ class Deploy(Prefork):
         Metric("broken_serves", "serves on after it", "1 = yes", Better.HIGHER),
         Metric("mended", "takes the mended code", "1 = yes", Better.HIGHER),
     )
-    servers = (*PREFORK, "gunicorn-preload", "waitress")
+    servers = (*OPERATED, "waitress")
     short_servers = (
         "forkserve-sync",
         "gunicorn-gthread",
@@ -247,6 +248,7 @@ class Kill(Prefork):
         Metric("replaced_s", "replaced after", "s", Better.LOWER, 2),
         Metric("stall_s", "longest wait", "s", Better.LOWER, 2),
     )
+    servers = OPERATED
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, kill, watch."""
@@ -286,3 +288,60 @@ class Kill(Prefork):
         values: dict[str, float] = {"lost": failed(answers), "stale": stale(answers), "stall_s": longest(answers)}
         arrived = [a.at + a.took - at for a in newcomer()]
         return values | ({"replaced_s": min(arrived)} if arrived else {})
+
+
+QUEUED = 200
+
+
+class FullQueue(Prefork):
+    """TERM while clients wait in the kernel's queue."""
+
+    name = "full-queue"
+    title = "TERM with a full queue"
+    question = (
+        f"{QUEUED} clients have connected and sent a request, and nobody has accepted them yet: how many are answered "
+        "when the server is told to end?"
+    )
+    reading = (
+        "The server is held still (SIGSTOP) while the clients connect, told to end (SIGTERM to its first process) and "
+        "let go (SIGCONT). What it leaves in the queue is reset by the kernel. Two workers; a connection that does not "
+        "fit into the queue counts as unanswered."
+    )
+    metrics = (
+        Metric("answered", f"answered of {QUEUED}", "", Better.HIGHER),
+        Metric("ended_s", "ended after", "s", Better.LOWER, 2),
+    )
+    servers = OPERATED
+    short_servers = ("forkserve-sync", "gunicorn-gthread", "uvicorn")
+    most_rounds = 1  # what a server leaves behind it leaves each time
+
+    def seconds(self, cell: Cell, settings: Settings) -> float:
+        """Start, connect, end."""
+        return 3.0
+
+    def measure(self, cell: Cell, bench: Bench) -> Timed:
+        """Stop the server with a full queue."""
+        launch = self.launch(bench, cell.server, "plain:pid_{}", workers=2)
+        with bench.ready(cell.server, launch, ANY) as running:
+            crowd = Crowd(launch, Plan(ANY, QUEUED, fresh=True, timeout=PATIENCE))
+            values: dict[str, float] = {}
+
+            async def tell() -> None:
+                asking = asyncio.create_task(crowd.run())
+                processes = procs.tree(running.pid)
+                for process in processes:
+                    process.suspend()
+                await asyncio.sleep(0.5)
+                crowd.stop()  # each asks this once
+                at = time.monotonic()
+                os.kill(running.pid, signal.SIGTERM)
+                for process in processes:
+                    process.resume()
+                await asking
+                if await until(lambda: not running.alive, PATIENCE):
+                    values["ended_s"] = time.monotonic() - at
+
+            drive(tell())
+            values["answered"] = float(crowd.outcomes[Outcome.OK])
+            note = "" if "ended_s" in values else f"still there after {PATIENCE:g} s"
+            return Sample(values, errors_of(crowd.outcomes.items()), note), running.command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ASGI", "CHAUSSETTES", "CHOSEN", "OURS", "PREFORK", "WSGI"]
+__all__ = ["ASGI", "CHAUSSETTES", "CHOSEN", "OPERATED", "OURS", "PREFORK", "WSGI"]
 
 OURS = ("forkserve-sync", "forkserve-threads", "forkserve-gevent", "forkserve-asgi")
 GUNICORN = ("gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent")
@@ -28,6 +28,10 @@ PREFORK = (
     *(*OURS, *GUNICORN, "gunicorn-asgi", "uwsgi", "granian-wsgi", "granian-asgi", "uvicorn", "hypercorn"),
     *("bjoern", "fastpysgi-wsgi", "circus-chaussette"),
 )
+
+# Those whose deploys, stops and memory are compared.
+PRELOADED = ("forkserve-preload", "gunicorn-preload", "uwsgi-preload")
+OPERATED = (*PREFORK, *PRELOADED, "peregrine-wsgi", "peregrine-asgi")
 
 # The most asked for, for short runs of scenarios in which WSGI and ASGI stand side by side.
 CHOSEN = ("forkserve-sync", "gunicorn-gthread", "granian-wsgi", "forkserve-asgi", "uvicorn", "granian-asgi")
