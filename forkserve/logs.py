@@ -25,7 +25,7 @@ OURS = logging.getLogger("forkserve")
 """What all our loggers are below; it has our handler once `set_up` was called."""
 PARTS = (
     "application", "asgi", "backends", "circus", "control", "engine", "gateway", "hooks", "loop", "master", "process",
-    "reload", "reloader", "scoreboard", "socketpool", "status", "threads", "watcher", "worker", "wsgi",
+    "reload", "reloader", "scoreboard", "socketpool", "status", "streams", "threads", "watcher", "worker", "wsgi",
 )  # fmt: skip
 """Our loggers, all of them: `logging.config` switches off each existing one that it is not told of."""
 _LINE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")

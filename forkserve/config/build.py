@@ -7,6 +7,7 @@ for the environment are replaced here, those that depend on the process when it 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import resource
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from forkserve.suggest import nearest
 __all__ = ["build", "expanded", "read_socket", "read_watcher"]
 
 _TABLES = ("stdout_stream", "stderr_stream", "hooks")
+_CLASS_NAMES = frozenset(each.value for each in StreamClass)
 _NAMED = ("watcher", "socket", "plugin")
 _KINDS = ("circus", "env", *_NAMED)
 # a socket's name stands in placeholders and in LISTEN_FDNAMES; a watcher's in paths of the control interface
@@ -161,7 +163,7 @@ class _Builder:
         given, rest = read_options(WatcherOptions, values, self.findings, label=section.label)
         given["rlimits"] = self._rlimits(_family(rest, "rlimit_"), section)
         for stream in ("stdout_stream", "stderr_stream"):
-            given[stream] = self._stream(stream, _family(rest, f"{stream}."), section)
+            given[stream] = _found_in(self._stream(stream, _family(rest, f"{stream}."), section), known)
         given["hooks"] = self._hooks(_family(rest, "hooks."), section)
         given["extra"] = self._extra(rest, section)
         return given
@@ -188,10 +190,13 @@ class _Builder:
         if word:
             short = word.text.strip().removeprefix("circus.stream.")
             short = "SyslogStream" if short.lower() == "syslog" else short
-            if "." in short or short == "QueueStream":
-                message = "streams of other classes are not served yet, the output goes to the master's own"
+            if short == "QueueStream":
+                message = "keeps output in memory for Circus's Python interface, ignored: see forkservectl logs"
                 self.findings.warning(word.origin, message, label=section.label, key=f"{name}.class")
                 return None
+            if "." in short and short not in _CLASS_NAMES:
+                arguments = {key: value.text for key, value in values.items() if key != "class"}
+                return StreamOptions(kind=StreamClass.FOREIGN, target=short, arguments=arguments)
             values = {**values, "class": dataclasses.replace(word, text=short)}
         prefix = f"{name}."
         given, rest = read_options(StreamOptions, values, self.findings, label=section.label, prefix=prefix)
@@ -237,6 +242,14 @@ class _Builder:
                 message = f"not an option, kept as a free key{advice}"
                 self.findings.warning(value.origin, message, label=section.label, key=key)
         return {key: value.text for key, value in free.items()}
+
+
+def _found_in(stream: StreamOptions | None, known: Mapping[str, str]) -> StreamOptions | None:
+    """Return a stream that knows where its class is imported from."""
+    if stream is None or stream.kind is not StreamClass.FOREIGN:
+        return stream
+    path = tuple(folder for folder in known.get("PYTHONPATH", "").split(os.pathsep) if folder)
+    return dataclasses.replace(stream, path=path)
 
 
 def _with_number(section: Section) -> Section:

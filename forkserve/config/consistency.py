@@ -237,5 +237,7 @@ def _check_stream(name: str, stream: StreamOptions | None, place: _Place) -> Non
         return
     if stream.kind in _NEEDS_FILE and not stream.filename:
         place.error(f"{name}.filename", f"a {stream.kind.value} needs a filename")
+    if stream.kind is StreamClass.FOREIGN:
+        return
     if stream.kind is not StreamClass.TIMED_FILE and stream.backup_count and not stream.max_bytes:
         place.warning(f"{name}.backup_count", "needs max_bytes, nothing is rotated")

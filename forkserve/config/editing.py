@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from forkserve.config.build import read_socket, read_watcher
 from forkserve.config.consistency import check_consistency
 from forkserve.config.document import Findings, Section, Value
-from forkserve.config.model import Config, SocketOptions, StreamOptions, WatcherOptions
+from forkserve.config.model import Config, SocketOptions, StreamClass, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin, options_of
 from forkserve.config.system import verify
 from forkserve.errors import ControlError
@@ -249,6 +249,8 @@ def _texts_of(options: SocketOptions | StreamOptions | None, prefix: str) -> dic
     """Return what differs from the defaults, as texts that are read to the same."""
     if options is None:
         return {}
+    if isinstance(options, StreamOptions) and options.kind is StreamClass.FOREIGN:
+        return {f"{prefix}{key}": text for key, text in {"class": options.target, **options.arguments}.items()}
     found = {each.name: getattr(options, each.name) for each in options_of(type(options))}
     defaults = {each.name: each.default for each in options_of(type(options))}
     given = {name: value for name, value in found.items() if value != defaults[name]}

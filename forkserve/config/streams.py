@@ -5,7 +5,8 @@ Rules: as in `model.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from forkserve.config.options import option
@@ -24,6 +25,7 @@ class StreamClass(Enum):
     FANCY_STDOUT = "FancyStdoutStream"
     SYSLOG = "SyslogStream"
     STDERR = "StderrStream"
+    FOREIGN = "package.module.Class"
 
 
 ROTATE_WHEN = ("S", "M", "H", "D", "MIDNIGHT", "W0", "W1", "W2", "W3", "W4", "W5", "W6")
@@ -65,3 +67,10 @@ class StreamOptions:
     prefix: bool = option(False, "Put the name of the process, such as web[3], before each line.", parse=boolean)
     address: str = option("/dev/log", "SyslogStream: a socket's path, or HOST:PORT over UDP.")
     facility: str = option("user", "SyslogStream: facility, such as daemon or local0.")
+
+    target: str = ""
+    """The class of the user's, for FOREIGN."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Its keyword arguments."""
+    path: tuple[str, ...] = ()
+    """Folders that it may be imported from."""

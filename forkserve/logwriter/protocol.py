@@ -58,6 +58,7 @@ def captured_from(facts: dict[str, Any]) -> Captured:
     """Return what `facts` has described."""
     options = dict(facts["options"])
     options["kind"] = StreamClass(options["kind"])
+    options["path"] = tuple(options.get("path", ()))
     watcher, kept = facts.get("watcher", ""), facts.get("kept", 0)
     return Captured(facts["name"], facts["pid"], facts["is_stderr"], StreamOptions(**options), watcher, kept)
 

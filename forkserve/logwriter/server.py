@@ -16,6 +16,8 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from forkserve.config.model import StreamClass
+from forkserve.logwriter.classes import record
 from forkserve.logwriter.lines import Decoration, LineSplitter
 from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, captured_from, pack, unpack
 from forkserve.logwriter.readers import Asked, Readers
@@ -54,6 +56,9 @@ class _Source:
             tag = f"{self.captured.name}[{self.captured.pid}]"
             severity = _WARNING if self.captured.is_stderr else _INFORMATIONAL
             self.queue.put([Syslog.line(options.facility, severity, tag, line) + b"\n" for line in lines])
+        elif options.kind is StreamClass.FOREIGN:
+            about = self.captured
+            self.queue.put([record(about.pid, is_stderr=about.is_stderr, line=line) for line in lines])
         else:
             self.queue.put(self.decoration.apply(lines, now))
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from forkserve.config.model import StreamClass, StreamOptions
+from forkserve.logwriter.classes import ClassSink, class_key
 from forkserve.logwriter.files import log_file
 from forkserve.logwriter.syslog import Syslog
 
@@ -71,6 +72,8 @@ def key_of(options: StreamOptions) -> tuple[str, str]:
         return ("stderr", "")
     if options.kind in (StreamClass.STDOUT, StreamClass.FANCY_STDOUT):
         return ("stdout", "")
+    if options.kind is StreamClass.FOREIGN:
+        return ("class", class_key(options))
     if options.kind is StreamClass.SYSLOG:
         return ("syslog", options.address)
     return ("file", os.path.abspath(options.filename or os.devnull))
@@ -81,6 +84,8 @@ def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
     kind, place = key_of(options)
     if kind in ("stdout", "stderr"):
         return _Standard(1 if kind == "stdout" else 2)
+    if kind == "class":
+        return ClassSink(options)
     return Syslog(place) if kind == "syslog" else log_file(options, place, report)
 
 
