@@ -11,19 +11,23 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from forkserve.cli.analysis import analysis
 from forkserve.cli.answers import SHOWN, done
 from forkserve.cli.ctlparser import ctl_parser, options_of, parameters_of
 from forkserve.cli.ending import ended, say, tell
-from forkserve.cli.following import print_events, print_logs
+from forkserve.cli.following import KEPT_EVENTS, print_events, print_logs
 from forkserve.cli.instances import chosen
 from forkserve.cli.progress import progress
 from forkserve.cli.screens import has_failed
 from forkserve.cli.top.command import run_top
+from forkserve.cli.tree import process_tree, tree_text
 from forkserve.control.client import ControlClient
 from forkserve.control.matching import matching
 from forkserve.control.printable import printable_answer
@@ -128,6 +132,30 @@ def _call_top(client: ControlClient, arguments: Arguments) -> Answer:
     return PRINTED
 
 
+def _call_tree(client: ControlClient, arguments: Arguments) -> Answer:
+    stats = client.call("stats", watcher=arguments.watcher)
+    companions = [] if arguments.watcher else client.call("dstats")
+    tree = process_tree(*printable_answer([client.call("version"), stats, companions]))
+    if arguments.json:
+        return asdict(tree)
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    say(f"{tree_text(tree, unicode=encoding.lower().startswith('utf'))}\n")
+    return PRINTED
+
+
+def _call_analyze(client: ControlClient, arguments: Arguments) -> Answer:
+    if arguments.watcher is not None:
+        client.call("numprocesses", watcher=arguments.watcher)  # refuses a name that is none
+    events = printable_answer(list(client.follow("events", follow=False, last=KEPT_EVENTS)))
+    with ControlClient(arguments.path, timeout=arguments.timeout) as another:  # a stream ends with its connection
+        began = time.time() - another.call("version")["uptime"]
+    text = analysis(events, began_at=began, watcher=arguments.watcher, start=bool(arguments.start))
+    if arguments.json:
+        return text.splitlines()
+    say(f"{text}\n")
+    return PRINTED
+
+
 def _call_maintenance(client: ControlClient, arguments: Arguments) -> Answer:
     """Name the page by a path that the master can follow."""
     wanted = parameters_of(arguments)
@@ -157,6 +185,8 @@ _CALLS: Mapping[str, Callable[[ControlClient, Arguments], Answer]] = {
     "events": _call_events,
     "logs": _call_logs,
     "top": _call_top,
+    "tree": _call_tree,
+    "analyze": _call_analyze,
     "maintenance": _call_maintenance,
     "upgrade": _call_upgrade,
 }

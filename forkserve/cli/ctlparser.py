@@ -18,6 +18,7 @@ import msgspec
 
 from forkserve import __version__
 from forkserve.cli.helptext import CommandLineParser
+from forkserve.cli.ownverbs import ALL_VERBS
 from forkserve.cli.top.rows import SORTS
 from forkserve.control.matching import MATCHES
 from forkserve.control.verbs import VERBS, Verb
@@ -50,7 +51,7 @@ def ctl_parser() -> argparse.ArgumentParser:
         parser.add_argument(flag, action="store_true", help=help)
     parser.add_argument("--version", action="version", version=f"forkservectl {__version__}")
     parsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for verb in VERBS.values():
+    for verb in ALL_VERBS.values():
         _add(parsers, verb)
     _add_listen(parsers)
     return parser

@@ -11,9 +11,9 @@ from forkserve.control.client import ControlClient
 from forkserve.control.printable import printable
 from forkserve.errors import ControlError
 
-__all__ = ["print_events", "print_logs", "safe"]
+__all__ = ["KEPT_EVENTS", "print_events", "print_logs", "safe"]
 
-_EVENTS = 1000
+KEPT_EVENTS = 1000
 """Events that are asked for unless told otherwise: all that are kept."""
 _LINES_BEFORE = 10
 """Lines that are shown before those to come, as tail(1) does."""
@@ -21,7 +21,7 @@ _LINES_BEFORE = 10
 
 def print_events(client: ControlClient, arguments: argparse.Namespace) -> None:
     """Print events as they come."""
-    last = arguments.lines if arguments.lines is not None else 0 if arguments.follow else _EVENTS
+    last = arguments.lines if arguments.lines is not None else 0 if arguments.follow else KEPT_EVENTS
     for event in client.follow("events", watcher=arguments.watcher, follow=arguments.follow, last=last):
         text = json.dumps(event) if arguments.json else f"{event['kind']:<17} {printable(event['text'])}"
         say(f"{text}\n" if arguments.json else f"{_when(event['time'])} {text}\n")

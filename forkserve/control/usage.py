@@ -15,6 +15,8 @@ from pathlib import Path
 
 __all__ = ["Meter", "Usage", "child_pids"]
 
+DEEPEST = 16
+"""Generations of children that are looked at below a process."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Places in /proc/PID/stat after the name.
@@ -27,7 +29,7 @@ class Usage:
     `pss` the proportional one, `virtual` all that is mapped.
 
     The second half is None unless asked for closely; `pss` and `fds` also where another user's process does not let us
-    look, `children` where the kernel does not tell (CONFIG_PROC_CHILDREN). These are direct ones.
+    look, `children` where the kernel does not tell (CONFIG_PROC_CHILDREN). These are the direct ones, with theirs.
     """
 
     pid: int
@@ -63,9 +65,9 @@ class Meter:
 
     def measure(self, pid: int, *, closely: bool = False) -> Usage | None:
         """Return what one process uses now; None when it has gone, or is not ours to look at."""
-        return self._measure(pid, closely=closely, with_children=closely)
+        return self._measure(pid, closely=closely, depth=DEEPEST if closely else -1)
 
-    def _measure(self, pid: int, *, closely: bool, with_children: bool) -> Usage | None:
+    def _measure(self, pid: int, *, closely: bool, depth: int) -> Usage | None:
         try:
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
             cpu, look = self._cpu(pid, fields)
@@ -82,7 +84,7 @@ class Meter:
                 fds=_fds(pid) if closely else None,
                 program=_program(pid) if closely else None,
                 user=_user(pid) if closely else None,
-                children=self._children(pid) if with_children else None,
+                children=self._children(pid, depth - 1) if depth >= 0 else None,
             )
         except (OSError, ValueError, IndexError):
             return None
@@ -98,11 +100,11 @@ class Meter:
         cpu = max(0.0, 100 * (look.used - before.used) / max(look.at - before.at, 0.01))
         return round(cpu, 1), look
 
-    def _children(self, pid: int) -> tuple[Usage, ...] | None:
+    def _children(self, pid: int, depth: int) -> tuple[Usage, ...] | None:
         pids = child_pids(pid)
         if pids is None:
             return None
-        found = (self._measure(each, closely=True, with_children=False) for each in pids)
+        found = (self._measure(each, closely=True, depth=depth) for each in pids)
         return tuple(each for each in found if each is not None)
 
     def turn(self) -> None:

@@ -142,3 +142,21 @@ def test_hup_after_winch_starts_each_worker_once(tmp_path: Path) -> None:
         server.send(signal.SIGUSR1)
         server.expect("log files reopened")
         assert sum(" started: " in line for line in server.lines[before:]) == 2, server.transcript()
+
+
+def test_the_tree_has_what_descends_from_a_process_and_the_analysis_what_the_start_took(runtime: Path) -> None:
+    script = "sh -c 'sh -c \"sleep 1000; exit\" ; exit'"
+    config = "[watcher:db]\ncmd = sleep 1000\nready_after = 0.1\n"
+    config += f"[watcher:web]\ncmd = {script}\nready_after = 0.1\nafter = db\nstop_children = True\n"
+    with master(runtime, config=config) as server:
+        server.started("web[1]")
+        env = {"LANG": "C.UTF-8", "PYTHONIOENCODING": "utf-8"}
+        eventually(lambda: "sleep" in ctl(runtime, "tree", "web", **env).stdout)
+        lines = ctl(runtime, "tree", **env).stdout.splitlines()
+        assert lines[1].startswith("├─ db: active, 1 of 1")
+        assert any(line.startswith("│  └─ web[1] ") for line in lines)
+        assert any(line.startswith("│     └─ sh ") for line in lines)
+        assert any(line.startswith("│        └─ sleep ") for line in lines)
+        eventually(lambda: "web starts" in ctl(runtime, "analyze").stdout)
+        assert "web comes after db" in ctl(runtime, "analyze", "web").stdout
+        assert "no watcher 'wbe'" in ctl(runtime, "analyze", "wbe").stderr

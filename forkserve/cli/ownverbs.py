@@ -1,0 +1,45 @@
+"""The verbs that only forkservectl has: they are made of others, or ask no master at all.
+
+Rules: declared as those of the control interface are, so that parser, completion and man page have them, too.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from forkserve.control.schema import Selected
+from forkserve.control.verbs import VERBS, Verb
+
+__all__ = ["ALL_VERBS", "OWN_VERBS"]
+
+
+class Analyzed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which deploy, and whether the start is meant instead."""
+
+    watcher: str | None = None
+    start: Annotated[bool, msgspec.Meta(description="analyze the start, not the last deploy")] = False
+
+
+OWN_VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            "tree",
+            "Show the process tree, with what descends from each process.",
+            Selected,
+            reads=True,
+            words=("watcher",),
+        ),
+        Verb(
+            "analyze",
+            "Show what the last deploy, or else the start, has waited for.",
+            Analyzed,
+            reads=True,
+            words=("watcher",),
+        ),
+    )
+}
+ALL_VERBS: dict[str, Verb] = {**VERBS, **OWN_VERBS}
+"""Every verb that can be typed, by its name."""
