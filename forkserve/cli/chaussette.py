@@ -13,12 +13,13 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from forkserve.cli.ending import ended
-from forkserve.cli.serving import Program, WorkerInvocation, parse_worker_line
+from forkserve.cli.serving import Program, WorkerInvocation, read_worker_line
 from forkserve.cli.worker import obey
 from forkserve.config.launch import ApplicationOptions, ListenOptions
+from forkserve.errors import UsageError
 from forkserve.unix.home import return_to_start
 
-__all__ = ["CHAUSSETTE", "main", "read_chaussette_line"]
+__all__ = ["CHAUSSETTE", "judge_chaussette_line", "main", "read_chaussette_line"]
 
 HELLO = "forkserve.serving.application.hello:app"
 PORT = 8080
@@ -53,11 +54,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def read_chaussette_line(argv: Sequence[str], environ: Mapping[str, str]) -> WorkerInvocation:
     """Understand the arguments; raises UsageError, and SystemExit for --help and --version."""
+    order, faults = judge_chaussette_line(argv, environ)
+    if faults:
+        raise UsageError(faults[0])
+    return order
+
+
+def judge_chaussette_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[WorkerInvocation, list[str]]:
+    """Return what the arguments mean, and all that is wrong with them; raises as `read_worker_line` does."""
     environ = {name: value for name, value in environ.items() if name != "PORT"}
-    order = parse_worker_line(argv, environ, CHAUSSETTE)
+    order, faults = read_worker_line(argv, environ, CHAUSSETTE)
     options = order.options
     application, listen = _application(options.application), _listen(options.listen, environ)
-    return dataclasses.replace(order, options=dataclasses.replace(options, application=application, listen=listen))
+    options = dataclasses.replace(options, application=application, listen=listen)
+    return dataclasses.replace(order, options=options), faults
 
 
 def _serve(order: WorkerInvocation) -> int:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from forkserve.backends.registry import find, state_of
+from forkserve.cli.chaussette import judge_chaussette_line
 from forkserve.cli.serving import flags_of, read_worker_line
 from forkserve.cli.spellings import as_typed
 from forkserve.config.document import Findings
@@ -31,7 +32,8 @@ from forkserve.serving.engine.tls import tls_context
 
 __all__ = ["examine"]
 
-WORKER = "forkserve-worker"
+_READERS = {"forkserve-worker": read_worker_line, "chaussette": judge_chaussette_line}
+"""What reads the line of each program that serves for us."""
 
 
 def examine(config: Config, environ: Mapping[str, str], findings: Findings) -> None:
@@ -48,16 +50,18 @@ def _faults(watcher: WatcherOptions, environ: Mapping[str, str]) -> list[str]:
         return []
     program, argv = line
     env = _environment(watcher, environ)
+    is_ours = _is_ours(find_program(program, env.get("PATH", os.defpath)))
+    if Path(program).name == "chaussette" and not is_ours:  # it may be Chaussette itself, which has other flags
+        return []
     try:
-        order, faults = read_worker_line(argv, env)
+        order, faults = _READERS[Path(program).name](argv, env)
     except UsageError as error:
         return [str(error)]
     except SystemExit:  # --help and --version
         return []
     if order.list_backends or order.install_backend or order.check:
         return faults
-    path = env.get("PATH", os.defpath)
-    ours = order.options.process.python is None and _is_ours(find_program(program, path))
+    ours = order.options.process.python is None and is_ours
     found = _worker_faults(order.options, watcher, env, ours=ours)
     return faults + [as_typed(fault, flags_of(order.options)) for fault in found]
 
@@ -81,7 +85,7 @@ def _worker_line(watcher: WatcherOptions) -> tuple[str, list[str]] | None:
     except ValueError:  # noted by the consistency check
         return None
     for number, word in enumerate(argv):
-        if Path(word).name == WORKER:
+        if Path(word).name in _READERS:
             return word, list(argv[number + 1 :])
     return None
 

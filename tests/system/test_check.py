@@ -111,6 +111,35 @@ def test_the_line_of_a_worker_is_judged(line: str, said: list[str], folder: Path
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "--backnd gevent --prot 80 site_c:app",
+            ["unknown option --backnd; did you mean '--backend'?", "unknown option --prot; did you mean '--port'?"],
+        ),
+        ("--backend fastgevent site_c:app", ["backend 'fastgevent' is not served: gevent.wsgi is gone"]),
+        ("--port many", ["--port: expected an integer, got 'many'"]),
+        ("nosuch.app", ["no module named 'nosuch', from application 'nosuch.app'"]),
+        ("", []),
+        ("--backend wsgiref site_c.app words -- --of it", []),
+    ],
+)
+def test_the_line_of_chaussette_is_judged(line: str, said: list[str], folder: Path) -> None:
+    command = f"{FOLDER}/chaussette --fd $(circus.sockets.web) {line}"
+    code, found = check(folder, f"{SOCKET}[watcher:a]\ncmd = {command}\ncopy_env = True\n")
+    assert (code, len(found)) == (78 if said else 0, len(said))
+    for each, expected in zip(found, said, strict=True):
+        assert each.startswith(f"error: a.ini:4 [watcher:a] cmd: {expected}")
+
+
+def test_the_line_of_another_chaussette_is_not_judged(folder: Path) -> None:
+    (folder / "bin" / "chaussette").write_text("#!/bin/sh\n")
+    (folder / "bin" / "chaussette").chmod(0o755)
+    text = f"{SOCKET}[watcher:a]\ncmd = bin/chaussette --own-flag --fd $(circus.sockets.web)\ncopy_env = True\n"
+    assert check(folder, text) == (0, [])
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "site_c:app",
