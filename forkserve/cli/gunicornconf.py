@@ -34,7 +34,7 @@ _SAME = (
     "bind", "backlog", "workers", "worker_class", "threads", "worker_connections", "max_requests",
     "max_requests_jitter", "timeout", "graceful_timeout", "limit_request_line", "limit_request_fields", "reload",
     "reuse_port", "chdir", "daemon", "user", "group", "umask", "forwarded_allow_ips", "capture_output", "paste",
-    "proxy_protocol", "keyfile", "certfile", "ca_certs", "ciphers", "root_path",
+    "proxy_protocol", "keyfile", "certfile", "ca_certs", "ciphers", "root_path", "statsd_host", "statsd_prefix",
 )  # fmt: skip
 
 

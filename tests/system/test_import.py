@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from forkserve.cli.importing.supervisordvalues import variables
+from forkserve.cli.importing.variables import duration
 from forkserve.cli.master import main
 from tests.support.forkserving import eventually, running
 from tests.support.serving import PATIENCE
@@ -88,6 +89,9 @@ keepalive = "soon"
 wsgi_app = "shop:app"
 raw_env = ["STAGE=live"]
 worker_tmp_dir = "/dev/shm"
+statsd_host = "localhost:8125"
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
+logconfig_dict = {"version": 1}
 not_a_setting = object()
 def post_fork(server, worker):
     raise SystemExit
@@ -109,7 +113,11 @@ env = STAGE=live
 attach-daemon = sleep 100
 reload-on-rss = 300
 venv = %dve
-cron = 0 0 -1 -1 -1 /bin/true
+cron = 0 -5 -1 -1 -1 /bin/true
+cron2 = minute=-15,hour=6,unique=1 /bin/echo $HOME
+cron = bad
+cheaper = 2
+vacuum
 """
 PROCFILE = "# a shop\nweb: sleep $PORT\nworker: sleep 100\nrelease: migrate\nclock: TZ=UTC sleep 3\n"
 COMPOSE = """\
@@ -234,7 +242,10 @@ def test_gunicorn_is_executed(imported: Import, tmp_path: Path) -> None:
     assert (web["numprocesses"], made["forkserve"]["umask"], made["env"]) == (4, "27", {"STAGE": "live"})
     lines = said.splitlines()
     assert lines[0] == "printed by the file"
-    assert [line.split(": ")[2] for line in lines[1:-1]] == ["keepalive", "worker_tmp_dir", "post_fork"]
+    assert [line.split(": ")[2] for line in lines[1:-1]] == [
+        "keepalive", "worker_tmp_dir", "secure_scheme_headers", "logconfig_dict", "post_fork",
+    ]  # fmt: skip
+    assert made["forkserve"]["statsd_host"] == "localhost:8125"
 
 
 @pytest.mark.parametrize(
@@ -271,17 +282,23 @@ def test_uwsgi(imported: Import, tmp_path: Path) -> None:
         "copy_env": True,
         "working_dir": f"{tmp_path}/",
         "virtualenv": f"{tmp_path}/ve",
-        "numprocesses": 4,
+        "numprocesses": 2,
+        "numprocesses_min": 2,
+        "numprocesses_max": 4,
         "max_rss": "300M",
         "env": {"LANG": "C.UTF-8", "STAGE": "live"},
     }
-    assert made["watcher"]["daemon1"]["cmd"] == "sleep 100"
+    place = {key: web[key] for key in ("copy_env", "working_dir", "virtualenv", "env")}
+    assert made["watcher"]["daemon1"] == {"cmd": "sleep 100", **place}
+    assert made["watcher"]["cron1"] == {"cmd": "/bin/true", "schedule": "0 */5 * * *", **place}
+    assert made["watcher"]["cron2"] == {"cmd": "/bin/echo $HOME", "schedule": "*/15 6 * * *", "shell": True, **place}
     assert "[uwsgi] socket: speaks HTTP here" in said
-    assert "[uwsgi] cron: " in said
+    assert "[uwsgi] cron: is no schedule that forkserve knows: bad" in said
     assert "project" not in said
 
 
-def test_procfile(imported: Import) -> None:
+def test_procfile(imported: Import, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=5001\nURL=postgres://u:p@h/db?x=1#frag\n")
     _, made, said = imported("Procfile.dev", PROCFILE)
     shell = {"copy_env": True, "shell": True, "stop_children": True}
     assert made["watcher"] == {
@@ -289,6 +306,8 @@ def test_procfile(imported: Import) -> None:
         "worker": {"cmd": "sleep 100", "copy_env": True},
         "clock": {"cmd": "TZ=UTC sleep 3", **shell},
     }
+    assert made["env"] == {"PORT": "5001", "URL": "postgres://u:p@h/db?x=1#frag"}
+    assert (tmp_path / "out.toml").stat().st_mode & 0o777 == 0o600
     assert "web $PORT: " in said
     assert "release: " in said
 
@@ -301,7 +320,8 @@ def test_compose(imported: Import) -> None:
         "copy_env": True,
         "uid": "0",
         "gid": "0",
-        "graceful_timeout": "30s",
+        "graceful_timeout": 30,
+        "max_retry": -1,
         "after": "worker",
         "env": {"DEBUG": "false", "HOME": "$(circus.env.HOME)", "PRICE": "$5"},
     }
@@ -309,6 +329,93 @@ def test_compose(imported: Import) -> None:
     assert made["watcher"]["worker"]["numprocesses"] == 3
     assert "services.db: " in said
     assert "services.web.build: " in said
+
+
+SITE = """\
+x-common: &common
+  env_file: [.env, {path: none.env, required: false}]
+  environment: &env {DEBUG: "0", URL: "postgres://shop:${PASSWORD}@db/shop"}
+services:
+  migrate:
+    <<: *common
+    command: sleep 1
+    restart: "no"
+  cache:
+    command: ["sleep", "1000"]
+    restart: always
+    healthcheck: {test: ["CMD", "true", "a b"], interval: 1m30s, retries: 3}
+  web:
+    <<: *common
+    command: >
+      sleep
+      1000
+    depends_on:
+      migrate: {condition: service_completed_successfully}
+      cache: {condition: service_healthy, restart: true}
+    healthcheck: {test: "test -e x || exit 1", start_period: 200s}
+    deploy: {replicas: 2, resources: {limits: {cpus: "0.5", memory: 512M}}}
+    ulimits: {nofile: {soft: 1000, hard: 2000}}
+    stop_grace_period: 1m30s
+    restart: unless-stopped
+  work:
+    entrypoint: [/bin/sh, -c]
+    command: ["sleep $$(echo 100)"]
+    environment: {<<: *env, TZ: UTC}
+    restart: on-failure:3
+    mem_limit: 1gb
+    profiles: [work]
+  batch:
+    command: sleep 1000
+    deploy: {restart_policy: {condition: on-failure, max_attempts: 5}, update_config: {parallelism: 1}}
+    healthcheck: {disable: true}
+"""
+
+
+def test_compose_as_people_write_it(imported: Import, tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="PyYAML is no dependency")
+    (tmp_path / ".env").write_text("PASSWORD=s3cret # mine\nexport KEY=\"a b#c\"\nEMPTY=\n# no\nSINGLE='$x'\n")
+    _, made, said = imported("compose.yaml", SITE)
+    env = {"PASSWORD": "s3cret", "KEY": "a b#c", "EMPTY": "", "SINGLE": "$x"}
+    url = "postgres://shop:$(circus.env.PASSWORD)@db/shop"
+    assert made["env"] == {"PASSWORD": "s3cret"}
+    assert (tmp_path / "out.toml").stat().st_mode & 0o777 == 0o600
+    watchers = made["watcher"]
+    assert watchers["migrate"]["ready_after"] == "1d"
+    assert watchers["web"] == {
+        "cmd": "sleep 1000",
+        "copy_env": True,
+        "numprocesses": 2,
+        "max_retry": -1,
+        "graceful_timeout": 90,
+        "ready": "exec:sh -c 'test -e x || exit 1'",
+        "ready_timeout": 290,
+        "max_rss": "512M",
+        "rlimit_nofile": 1000,
+        "after": "migrate, cache",
+        "env": {**env, "DEBUG": "0", "URL": url},
+    }
+    assert (watchers["cache"]["ready"], watchers["cache"]["ready_timeout"]) == ("exec:true 'a b'", 270)
+    assert watchers["work"] == {
+        "cmd": "/bin/sh -c 'sleep $(echo 100)'",
+        "copy_env": True,
+        "max_retry": 3,
+        "exitcodes": "0",
+        "autostart": False,
+        "graceful_timeout": 10,
+        "max_rss": "1G",
+        "env": {"DEBUG": "0", "URL": url, "TZ": "UTC"},
+    }
+    assert (watchers["batch"]["max_retry"], "ready" in watchers["batch"]) == (5, False)
+    assert "services.batch.deploy.update_config: " in said
+    assert "none.env" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1m30s", 90), ("1.5s", 1.5), ("500ms", 0.5), ("1h", 3600), ("x", None), ("", None)],
+)
+def test_durations_of_compose(text: str, seconds: float | None) -> None:
+    assert duration(text) == seconds
 
 
 def test_compose_without_pyyaml_says_what_to_install(imported: Import, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +462,6 @@ def test_circus(imported: Import) -> None:
         ("x.conf", "[program:x\ncommand\n[supervisord]\n", "x.conf"),
         ("x.conf", "[program:x]\ncommand=x\nenvironment=A\n", "[program:x] environment: expected KEY"),
         ("Procfile", "web sleep\n", "Procfile:1: expected NAME: COMMAND"),
-        ("uwsgi.ini", "[uwsgi]\nmaster\n", "uwsgi.ini:2: expected KEY = VALUE"),
         ("compose.yaml", "services: [\n", "compose.yaml: "),
         ("compose.yaml", "- a\n", "compose.yaml: no services"),
         ("circus.ini", "[circus]\nnonsense\n", "circus.ini:2: expected KEY = VALUE"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -82,7 +83,7 @@ def run_import(arguments: Sequence[str]) -> int:
     if given.output is None:
         say(text)
         return ExitCode.OK
-    _write(Path(given.output), text, force=given.force)
+    _write(Path(given.output), text, force=given.force, mode=0o600 if draft.is_private else 0o666)
     tell(f"forkserve: {given.output} is written; judge it: forkserve check {given.output}\n")
     return ExitCode.OK
 
@@ -140,15 +141,17 @@ def _faults(text: str, name: str) -> tuple[str, ...]:
     return (*findings.errors, *findings.warnings)
 
 
-def _write(path: Path, text: str, *, force: bool) -> None:
+def _write(path: Path, text: str, *, force: bool, mode: int) -> None:
     """Write a file as a whole; one that is there stays unless `force`; raises UsageError and ConfigError."""
     try:
         if not force:
-            with path.open("x", encoding="utf-8") as file:
+            with open(path, "x", encoding="utf-8", opener=partial(os.open, mode=mode)) as file:
                 file.write(text)
             return
         beside = path.with_name(f"{path.name}.new")
-        beside.write_text(text, encoding="utf-8")
+        beside.unlink(missing_ok=True)
+        with open(beside, "x", encoding="utf-8", opener=partial(os.open, mode=mode)) as file:
+            file.write(text)
         beside.replace(path)
     except FileExistsError:
         raise UsageError(f"{path} is there already; --force replaces it") from None

@@ -31,6 +31,8 @@ class Draft:
     def __init__(self) -> None:
         self.tables: list[Table] = []
         self._notes: dict[str, list[str]] = {}
+        self.is_private = False
+        """True when values of a file are in it that may be secret."""
 
     def add(
         self, *path: str, values: Mapping[str, Scalar], origin: str = "", env: Mapping[str, str] | None = None
@@ -48,6 +50,11 @@ class Draft:
         places = self._notes.setdefault(message, [])
         if place not in places:
             places.append(place)
+
+    def holds(self, name: str) -> None:
+        """Note that the variables of a file are in the result, which is for its owner alone then."""
+        self.is_private = True
+        self.note(name, "its variables are in the result as they are now; it is written for you alone (mode 0600)")
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -63,6 +63,17 @@ _HOOKS: Mapping[str, str] = {
     "post_request": "use a middleware in the application",
     "ssl_context": "use certfile, keyfile, ca_certs and ciphers",
 }
+_LOGGING = "the application configures its logging itself; ours is set by --log-level and --log-output"
+_NOTES: Mapping[str, str] = {
+    "logconfig": _LOGGING,
+    "logconfig_dict": _LOGGING,
+    "logconfig_json": _LOGGING,
+    "secure_scheme_headers": "X-Forwarded-Proto and Forwarded are understood, of proxies in --forwarded-allow-ips",
+    "syslog": "send the log to syslog by --log-output syslog:",
+    "cert_reqs": "ca_certs asks clients for a certificate",
+    "ssl_version": "TLS 1.2 and later are spoken",
+    "tmp_upload_dir": "large bodies go to TMPDIR",
+}
 _SKIPPED = ("errorlog", "chdir", "wsgi_app")
 """Settings with a place outside of the line."""
 
@@ -77,8 +88,8 @@ def read_gunicorn(path: Path, draft: Draft, timeout: float) -> None:
         elif name in _SKIPPED:
             continue
         elif flag_of(name) is None:
-            hint = advice(f"--{name.replace('_', '-')}")
-            if hint and said.get("value") not in (None, False):
+            hint = _NOTES.get(name) or advice(f"--{name.replace('_', '-')}")
+            if hint and said.get("value", ...) not in (None, False):
                 draft.note(name, hint)
         elif "value" not in said:
             draft.note(name, "its value is no text or number; write it by hand")

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from forkserve.cli.importing.draft import Draft, Scalar
+from forkserve.cli.importing.variables import read_dotenv
 from forkserve.config.userfiles import read_text
 from forkserve.errors import ConfigError
 
@@ -39,8 +40,7 @@ def read_procfile(path: Path, draft: Draft) -> None:
         draft.add("watcher", name, values=values, origin=f"{path.name}:{number}")
         if re.search(r"\$\{?PORT\b", command):
             draft.note(f"{name} $PORT", _PORT)
-    if (path.parent / ".env").exists():
-        draft.note(".env", "is not read; put its variables into [env], or set them before forkserve starts")
+    read_dotenv(path, None, draft)
 
 
 def needs_shell(command: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from forkserve.cli.importing.draft import Draft, Scalar
+from forkserve.cli.importing.procfile import needs_shell
 from forkserve.config.address import parse_address
 from forkserve.config.userfiles import read_text
 from forkserve.errors import ConfigError
@@ -34,10 +35,11 @@ _MASTER = {"pidfile": "pidfile", "safe-pidfile": "pidfile", "procname-master": "
 _WATCHER = {"uid": "uid", "gid": "gid", "chdir": "working_dir", "chdir2": "working_dir", "umask": "umask"}
 _WATCHER |= dict.fromkeys(("home", "virtualenv", "venv", "pyhome"), "virtualenv")
 _DAEMONS = ("attach-daemon", "attach-daemon2", "smart-attach-daemon", "legion-attach-daemon")
+_CRONS = ("cron", "unique-cron", "cron2", "unique-cron2", "legion-cron")
 _AS_HERE = {
     *("master", "vacuum", "die-on-term", "enable-threads", "single-interpreter", "need-app", "strict", "plugins"),
     *("plugin", "thunder-lock", "lazy-apps", "lazy", "no-orphans", "protocol", "buffer-size", "module", "callable"),
-    *("wsgi-file", "file", "wsgi", "processes", "workers", "threads", "env"),
+    *("wsgi-file", "file", "wsgi", "processes", "workers", "cheaper", "threads", "env"),
     *("listen", "chmod-socket", "chown-socket", "reload-mercy", "worker-reload-mercy", "reload-on-rss", "gevent"),
     *("logto", "disable-logging", "log-master", "auto-procname", "ignore-sigpipe"),
     *("ignore-write-errors", "disable-write-exception", "paste", "ini-paste"),
@@ -45,9 +47,8 @@ _AS_HERE = {
 }
 """Handled below, or what forkserve does in any case."""
 _NOTES = {
-    "cheaper": "set numprocesses_min and numprocesses_max: the number of processes then follows the load",
+    "cheaper-": "the number of processes follows the load, between numprocesses_min and numprocesses_max",
     "stats": "use status_bind and forkservectl stats",
-    "cron": "there are no timers; use cron or a systemd timer",
     "mule": "give it a watcher with the command that it is to run",
     "spooler": "use a queue such as rq or Celery, as a watcher",
     "touch-reload": "use forkservectl reload, or --reload in development",
@@ -64,8 +65,9 @@ def read_uwsgi(path: Path, draft: Draft) -> None:
     given = _given(path)
     names = _sockets(given, draft)
     values: dict[str, Scalar] = {"cmd": _command(given, names, draft), "copy_env": True}
-    values |= {option: given[key][-1] for key, option in _WATCHER.items() if key in given}
-    values |= _numbers(given)
+    place: dict[str, Scalar] = {option: given[key][-1] for key, option in _WATCHER.items() if key in given}
+    values |= place
+    values |= _numbers(given, draft)
     env = dict(text.partition("=")[::2] for text in given.get("env", []))
     master: dict[str, Scalar] = {option: given[key][-1] for key, option in _MASTER.items() if key in given}
     if "daemonize" in given:
@@ -76,12 +78,40 @@ def read_uwsgi(path: Path, draft: Draft) -> None:
         draft.note("[uwsgi]", "each worker imports the application; preload = true imports it once, as uWSGI does")
     for number, command in enumerate((each for key in _DAEMONS for each in given.get(key, [])), start=1):
         draft.add(
-            "watcher", f"daemon{number}", values={"cmd": command, "copy_env": True}, origin="[uwsgi] attach-daemon"
+            "watcher",
+            f"daemon{number}",
+            values={"cmd": command, "copy_env": True, **place},
+            origin="[uwsgi] attach-daemon",
+            env=env,
         )
+    _add_timers(given, {"copy_env": True, **place}, env, draft)
     for key in given:
-        if key not in {*_variables(path), *_AS_HERE, *_SOCKETS, *_FLAGS, *_MASTER, *_WATCHER, *_DAEMONS}:
+        if key not in {*_variables(path), *_AS_HERE, *_SOCKETS, *_FLAGS, *_MASTER, *_WATCHER, *_DAEMONS, *_CRONS}:
             reason = next((text for word, text in _NOTES.items() if key.startswith(word)), "has no counterpart here")
             draft.note(f"[uwsgi] {key}", reason)
+
+
+def _add_timers(
+    given: Mapping[str, list[str]], common: Mapping[str, Scalar], env: Mapping[str, str], draft: Draft
+) -> None:
+    """Add a timer for each cron: minute, hour, day, month and weekday, where -1 is each and -5 each fifth."""
+    number = 0
+    for key, text in [(name, each) for name in _CRONS for each in given.get(name, [])]:
+        words = text.split(None, 5)
+        fields, command = words[:5], words[-1]
+        if key.endswith("cron2"):
+            first, _, command = text.partition(" ")
+            named = dict(each.partition("=")[::2] for each in first.split(","))
+            fields = [named.get(name, "-1") for name in ("minute", "hour", "day", "month", "week")]
+        if len(fields) < 5 or not command or not all(re.fullmatch(r"-?\d+", each) for each in fields):
+            draft.note(f"[uwsgi] {key}", f"is no schedule that forkserve knows: {text}")
+            continue
+        number += 1
+        schedule = " ".join("*" if each == "-1" else f"*/{each[1:]}" if each[0] == "-" else each for each in fields)
+        values: dict[str, Scalar] = {"cmd": command.strip(), **common, "schedule": schedule}
+        if needs_shell(command):
+            values["shell"] = True
+        draft.add("watcher", f"cron{number}", values=values, origin=f"[uwsgi] {key}", env=env)
 
 
 def _given(path: Path) -> dict[str, list[str]]:
@@ -89,7 +119,7 @@ def _given(path: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     section = ""
     own = {"d": f"{path.absolute().parent}/", "n": path.stem, "p": str(path.absolute()), "s": path.name}
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for line in read_text(path).split("\n"):
         text = line.strip()
         if not text or text[0] in "#;":
             continue
@@ -97,8 +127,8 @@ def _given(path: Path) -> dict[str, list[str]]:
             section = text.strip("[] ")
         elif section == "uwsgi":
             key, equals, value = text.partition("=")
-            if not equals:
-                raise ConfigError(f"{path}:{number}: expected KEY = VALUE, got {text!r}")
+            if not equals:  # a key alone is a switch that is on
+                value = "true"
             name = key.strip().replace("_", "-")
             found.setdefault(name, []).append(_expanded(value.strip(), found, own))
     if not found:
@@ -179,13 +209,18 @@ def _application(given: Mapping[str, list[str]], draft: Draft) -> str:
     return "MODULE:APP"
 
 
-def _numbers(given: Mapping[str, list[str]]) -> dict[str, Scalar]:
+def _numbers(given: Mapping[str, list[str]], draft: Draft) -> dict[str, Scalar]:
     values: dict[str, Scalar] = {}
     count = next((given[key][-1] for key in ("processes", "workers") if key in given), "1")
     if count == "%k":
         values["numprocesses"] = "auto"
     elif count.isdecimal():
         values["numprocesses"] = int(count)
+        least = given.get("cheaper", [""])[-1]
+        if least.isdecimal() and 0 < int(least) < int(count):
+            values |= {"numprocesses": int(least), "numprocesses_min": int(least), "numprocesses_max": int(count)}
+    else:
+        draft.note("[uwsgi] processes", f"{count} is no number; set numprocesses")
     mercy = next((given[key][-1] for key in ("reload-mercy", "worker-reload-mercy") if key in given), "")
     if mercy.isdecimal():
         values["graceful_timeout"] = int(mercy)
