@@ -56,15 +56,30 @@ class ConfigEdit(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SetWatcher:
-    """Other values for options of one watcher."""
-
+class _WatcherEdit:
     name: str
-    options: Options
 
     @property
     def subject(self) -> tuple[str, str]:
+        """The watcher."""
         return "watcher", self.name
+
+
+@dataclass(frozen=True, slots=True)
+class _SocketEdit:
+    name: str
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """The socket."""
+        return "socket", self.name
+
+
+@dataclass(frozen=True, slots=True)
+class SetWatcher(_WatcherEdit):
+    """Other values for options of one watcher."""
+
+    options: Options
 
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
         before = _find(config.watchers, self.name, "watcher")
@@ -88,18 +103,13 @@ class SetWatcher:
 
 
 @dataclass(frozen=True, slots=True)
-class AddWatcher:
+class AddWatcher(_WatcherEdit):
     """One watcher more."""
 
-    name: str
     options: Options
 
-    @property
-    def subject(self) -> tuple[str, str]:
-        return "watcher", self.name
-
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
-        if any(each.name.lower() == self.name.lower() for each in config.watchers):
+        if _named(config.watchers, self.name):
             raise ControlError(f"{self.name!r} already exists")
         given = flattened(self.options)
         env = {key.removeprefix("env."): as_text(given.pop(key)) for key in list(given) if key.startswith("env.")}
@@ -114,48 +124,31 @@ class AddWatcher:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveWatcher:
+class RemoveWatcher(_WatcherEdit):
     """One watcher less."""
 
-    name: str
-
-    @property
-    def subject(self) -> tuple[str, str]:
-        return "watcher", self.name
-
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
-        gone = _find(config.watchers, self.name, "watcher")
-        return dataclasses.replace(config, watchers=tuple(each for each in config.watchers if each is not gone))
+        return dataclasses.replace(config, watchers=_without(config.watchers, self.name, "watcher"))
 
 
 @dataclass(frozen=True, slots=True)
-class AddSocket:
+class AddSocket(_SocketEdit):
     """One socket more."""
 
-    name: str
     options: Options
 
-    @property
-    def subject(self) -> tuple[str, str]:
-        return "socket", self.name
-
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
-        if any(each.name.lower() == self.name.lower() for each in config.sockets):
+        if _named(config.sockets, self.name):
             raise ControlError(f"socket {self.name!r} already exists")
         made = read_socket(_section("socket", self.name, flattened(self.options)), environ, findings)
         return config if made is None else dataclasses.replace(config, sockets=(*config.sockets, made))
 
 
 @dataclass(frozen=True, slots=True)
-class SetSocket:
+class SetSocket(_SocketEdit):
     """Other values for options of one socket; at another address another queue takes its place."""
 
-    name: str
     options: Options
-
-    @property
-    def subject(self) -> tuple[str, str]:
-        return "socket", self.name
 
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
         before = _find(config.sockets, self.name, "socket")
@@ -166,18 +159,11 @@ class SetSocket:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveSocket:
+class RemoveSocket(_SocketEdit):
     """One socket less."""
 
-    name: str
-
-    @property
-    def subject(self) -> tuple[str, str]:
-        return "socket", self.name
-
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
-        gone = _find(config.sockets, self.name, "socket")
-        return dataclasses.replace(config, sockets=tuple(each for each in config.sockets if each is not gone))
+        return dataclasses.replace(config, sockets=_without(config.sockets, self.name, "socket"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,11 +253,19 @@ def _name_of(value: Any) -> str:
     return as_text(value)
 
 
-def _find(named: Any, name: str, kind: str) -> Any:
-    for each in named:
-        if each.name.lower() == name.lower():
-            return each
+def _named(among: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    return tuple(each for each in among if each.name.lower() == name.lower())
+
+
+def _find(among: tuple[Any, ...], name: str, kind: str) -> Any:
+    for each in _named(among, name):
+        return each
     raise ControlError(f"no {kind} {name!r}")
+
+
+def _without(among: tuple[Any, ...], name: str, kind: str) -> tuple[Any, ...]:
+    gone = _find(among, name, kind)
+    return tuple(each for each in among if each is not gone)
 
 
 def _with_watcher(config: Config, watcher: WatcherOptions) -> Config:
@@ -283,6 +277,6 @@ def _only(config: Config, subject: tuple[str, str]) -> Config:
     kind, name = subject
     return dataclasses.replace(
         config,
-        sockets=tuple(each for each in config.sockets if kind == "socket" and each.name.lower() == name.lower()),
-        watchers=tuple(each for each in config.watchers if kind == "watcher" and each.name.lower() == name.lower()),
+        sockets=_named(config.sockets, name) if kind == "socket" else (),
+        watchers=_named(config.watchers, name) if kind == "watcher" else (),
     )

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from forkserve.control.usage import Meter, Usage
+from forkserve.control.schema import UsageReport
+from forkserve.control.usage import Meter
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.unix.fork_function import fork_companion
 
@@ -33,7 +34,7 @@ PATIENCE = 2.0
 IDLE = 60.0
 """Seconds without a question after which it ends."""
 
-Usages = Mapping[int, Usage]
+Usages = Mapping[int, UsageReport]
 """By pid; one that has ended is not there."""
 
 
@@ -61,7 +62,7 @@ class Sampler:
         self._received = bytearray()
         self._waiting: list[_Waiting] = []
         self._asked: Measure | None = None
-        self._known: dict[int, Usage] = {}
+        self._known: dict[int, UsageReport] = {}
         self._known_closely = False
         self._known_at = float("-inf")
         self._known_of: frozenset[int] = frozenset()
@@ -140,7 +141,7 @@ class Sampler:
         self._received += data
         if not self._received.endswith(b"\n"):
             return
-        usages = msgspec.json.decode(bytes(self._received), type=list[Usage])
+        usages = msgspec.json.decode(bytes(self._received), type=list[UsageReport])
         self._received.clear()
         assert self._asked is not None
         self._known = {each.pid: each for each in usages}

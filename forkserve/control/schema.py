@@ -305,7 +305,13 @@ class StackReport(msgspec.Struct, frozen=True):
 
 
 class UsageReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a process uses: `cpu` in percent of one core, `cpu_time` and `age` in seconds, sizes in bytes."""
+    """What a process uses: `cpu` in percent of one core, `cpu_time` and `age` in seconds, sizes in bytes: `memory` is
+    the resident set, `pss` the proportional one, `virtual` all that is mapped.
+
+    The second half is not there unless asked for closely; `pss` and `fds` neither where another user's process does not
+    let us look, `children` where the kernel does not tell (CONFIG_PROC_CHILDREN). These are the direct ones, with
+    theirs.
+    """
 
     pid: int
     cpu: float

@@ -13,7 +13,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Meter", "Usage", "child_pids"]
+from forkserve.control.schema import UsageReport
+from forkserve.supervision.os.usage import proportional
+
+__all__ = ["Meter", "child_pids"]
 
 DEEPEST = 16
 """Generations of children that are looked at below a process."""
@@ -21,30 +24,6 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Places in /proc/PID/stat after the name.
 _UTIME, _STIME, _NICE, _THREADS, _START, _VSIZE, _RSS = 11, 12, 16, 17, 19, 20, 21
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """`cpu` in percent of one core, `cpu_time` and `age` in seconds, sizes in bytes: `memory` is the resident set,
-    `pss` the proportional one, `virtual` all that is mapped.
-
-    The second half is None unless asked for closely; `pss` and `fds` also where another user's process does not let us
-    look, `children` where the kernel does not tell (CONFIG_PROC_CHILDREN). These are the direct ones, with theirs.
-    """
-
-    pid: int
-    cpu: float
-    memory: int
-    threads: int
-    age: float
-    cpu_time: float
-    virtual: int
-    nice: int
-    pss: int | None = None
-    fds: int | None = None
-    program: str | None = None
-    user: str | None = None
-    children: tuple[Usage, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +42,15 @@ class Meter:
         self._before: dict[int, _Look] = {}
         self._now: dict[int, _Look] = {}
 
-    def measure(self, pid: int, *, closely: bool = False) -> Usage | None:
+    def measure(self, pid: int, *, closely: bool = False) -> UsageReport | None:
         """Return what one process uses now; None when it has gone, or is not ours to look at."""
         return self._measure(pid, closely=closely, depth=DEEPEST if closely else -1)
 
-    def _measure(self, pid: int, *, closely: bool, depth: int) -> Usage | None:
+    def _measure(self, pid: int, *, closely: bool, depth: int) -> UsageReport | None:
         try:
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
             cpu, look = self._cpu(pid, fields)
-            return Usage(
+            return UsageReport(
                 pid=pid,
                 cpu=cpu,
                 memory=int(fields[_RSS]) * _PAGE,
@@ -80,11 +59,11 @@ class Meter:
                 cpu_time=round(look.used, 2),
                 virtual=int(fields[_VSIZE]),
                 nice=int(fields[_NICE]),
-                pss=_pss(pid) if closely else None,
+                pss=proportional((pid,)).get(pid) if closely else None,
                 fds=_fds(pid) if closely else None,
                 program=_program(pid) if closely else None,
                 user=_user(pid) if closely else None,
-                children=self._children(pid, depth - 1) if depth >= 0 else None,
+                children=self._children(pid, depth - 1) if depth >= 0 else [],
             )
         except (OSError, ValueError, IndexError):
             return None
@@ -100,12 +79,9 @@ class Meter:
         cpu = max(0.0, 100 * (look.used - before.used) / max(look.at - before.at, 0.01))
         return round(cpu, 1), look
 
-    def _children(self, pid: int, depth: int) -> tuple[Usage, ...] | None:
-        pids = child_pids(pid)
-        if pids is None:
-            return None
-        found = (self._measure(each, closely=True, depth=depth) for each in pids)
-        return tuple(each for each in found if each is not None)
+    def _children(self, pid: int, depth: int) -> list[UsageReport]:
+        found = (self._measure(each, closely=True, depth=depth) for each in child_pids(pid) or ())
+        return [each for each in found if each is not None]
 
     def turn(self) -> None:
         """Begin another round: what is not measured in it is forgotten after it."""
@@ -120,17 +96,6 @@ def child_pids(pid: int) -> list[int] | None:
         return [int(each) for line in found for each in line.split()]
     except FileNotFoundError:
         return None
-
-
-def _pss(pid: int) -> int | None:
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
-    except OSError:
-        return None
-    for line in rollup.splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024
-    return None
 
 
 def _fds(pid: int) -> int | None:

@@ -11,14 +11,23 @@ from typing import Any
 import forkserve
 from forkserve.serving.http.response import BadResponse
 
-__all__ = ["OURS", "TimedOut", "due_to_loss", "log_failure", "log_overdue", "log_trace", "log_waiting"]
+__all__ = [
+    "OURS",
+    "TimedOut",
+    "awaited_frames",
+    "due_to_loss",
+    "log_failure",
+    "log_overdue",
+    "log_trace",
+    "log_waiting",
+]
 
 log = logging.getLogger("forkserve.application")
 
 OURS = os.path.dirname(forkserve.__file__) + os.sep
 """Where our own code lies: frames of files below it say nothing to a user."""
 DEEPEST = 100
-"""Frames of a waiting coroutine that are logged."""
+"""Frames of a waiting coroutine that are told."""
 
 
 class TimedOut(BaseException):
@@ -50,13 +59,18 @@ def log_overdue(method: str, path: str, frame: FrameType | None) -> None:
 
 def log_waiting(method: str, path: str, coroutine: Any) -> None:
     """Log where a request is that takes too long and waits, in a coroutine and in what that awaits."""
+    _log_where(method, path, traceback.StackSummary.extract(iter(awaited_frames(coroutine))))
+
+
+def awaited_frames(coroutine: Any) -> list[tuple[FrameType, int]]:
+    """Return the frames of a coroutine and of what it awaits, the innermost last; of any thread."""
     frames: list[tuple[FrameType, int]] = []
     while coroutine is not None and len(frames) < DEEPEST:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is not None:
             frames.append((frame, frame.f_lineno))
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    _log_where(method, path, traceback.StackSummary.extract(iter(frames)))
+    return frames
 
 
 def _log_where(method: str, path: str, stack: traceback.StackSummary) -> None:

@@ -10,8 +10,9 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
+
+import msgspec
 
 import forkserve
 from forkserve.control.commands.context import Context, Later, Steps
@@ -29,12 +30,10 @@ from forkserve.control.schema import (
     StackReport,
     StacksFor,
     TimerReport,
-    UsageReport,
     Version,
     WatcherReport,
 )
 from forkserve.control.stream import KEPT
-from forkserve.control.usage import Usage
 from forkserve.control.verbs import VERBS
 from forkserve.errors import UnknownNameError
 from forkserve.supervision.lifecycle import ProcessState
@@ -175,7 +174,7 @@ def _process(process: ProcessView, usages: Usages, *, closely: bool) -> ProcessR
         status=process.status,
         zygote=process.is_zygote,
         pss=usage.pss if usage and closely else None,
-        usage=_usage(usage) if usage and closely else None,
+        usage=usage if closely else None,
     )
 
 
@@ -184,16 +183,11 @@ def _state(process: ProcessView) -> str:
     return "zygote" if process.is_zygote and process.state is ProcessState.READY else process.state.name.lower()
 
 
-def _usage(usage: Usage) -> UsageReport:
-    children = [_usage(each) for each in usage.children or ()]
-    return UsageReport(**{**asdict(usage), "children": children})
-
-
 def dstats(context: Context, _asked: Nothing) -> Steps:
     names = {os.getpid(): "master", **context.master.companions}
     usages = yield Measure(frozenset(names), closely=True)
     found = [(name, usages[pid]) for pid, name in names.items() if pid in usages]
-    return [UsageReport(**{**asdict(usage), "children": [], "name": name}) for name, usage in found]
+    return [msgspec.structs.replace(usage, children=[], name=name) for name, usage in found]
 
 
 def listsockets(context: Context, _asked: Nothing) -> list[SocketReport]:

@@ -109,23 +109,10 @@ class Uncounted:
     __slots__ = ("turn",)
     turn: float
 
-    def begin(self, exchange: Any) -> None:
-        """Never called."""
+    def begin(self, *_anything: object, **_else: object) -> None:
+        """Do nothing."""
 
-    def end(self, method: str, status: int, since: float) -> None:
-        """Never called."""
-
-    def add(self, place: int) -> None:
-        """Nobody looks."""
-
-    def beat(self, now: float) -> None:
-        """Nobody looks."""
-
-    def settle(self, running: int) -> None:
-        """Nobody looks."""
-
-    def close(self) -> None:
-        """Nothing is shared."""
+    end = add = beat = settle = close = begin
 
 
 def counter_of(seat: OwnRecord | None, *, capacity: int, limit: float) -> RequestCounter | None:

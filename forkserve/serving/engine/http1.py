@@ -66,8 +66,7 @@ class Http1:
         try:
             data = conn.recv(RECEIVE)
         except BlockingIOError:
-            if conn.stalled:
-                conn.watch(WRITABLE)
+            _await_write(conn)
             return
         except OSError:
             data = b""
@@ -222,8 +221,7 @@ class Http1:
         try:
             data = conn.recv(RECEIVE)
         except BlockingIOError:
-            if conn.stalled:
-                conn.watch(WRITABLE)
+            _await_write(conn)
             return
         except OSError:
             self._connections.lose(conn)
@@ -290,3 +288,9 @@ class Http1:
                 self._connections.lose(conn)
         elif conn.half_closed:
             self._connections.part(conn)
+
+
+def _await_write(conn: Connection) -> None:
+    """Go on reading once the socket can be written to, where TLS has to write first."""
+    if conn.stalled:
+        conn.watch(WRITABLE)

@@ -15,13 +15,12 @@ from types import FrameType
 from typing import Any
 
 from forkserve.serving.engine.native import get_ident
+from forkserve.serving.failure import awaited_frames
 
 __all__ = ["all_stacks"]
 
 MOST = 100
 """Greenlets and tasks that are told at most, of each kind."""
-DEEPEST = 100
-"""Frames of a task that are told."""
 
 
 def all_stacks(here: FrameType | None = None) -> str:
@@ -71,16 +70,5 @@ def _tasks() -> Iterator[str]:
         return
     for each in _found(module.Task):
         if not each.done():
-            frames = traceback.StackSummary.extract(iter(_awaited(each.get_coro())))
+            frames = traceback.StackSummary.extract(iter(awaited_frames(each.get_coro())))
             yield f"task {each.get_name()}:\n{''.join(traceback.format_list(frames)).rstrip()}"
-
-
-def _awaited(coroutine: Any) -> list[tuple[FrameType, int]]:
-    """Return the frames of a coroutine and of what it awaits, the innermost last."""
-    frames: list[tuple[FrameType, int]] = []
-    while coroutine is not None and len(frames) < DEEPEST:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is not None:
-            frames.append((frame, frame.f_lineno))
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    return frames

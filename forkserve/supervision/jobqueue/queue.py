@@ -17,6 +17,7 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import SignalSent
 from forkserve.supervision.generations.canary import limits_of
+from forkserve.supervision.jobs import effects
 from forkserve.supervision.jobs.advance import (
     Job,
     JobPhase,
@@ -28,28 +29,6 @@ from forkserve.supervision.jobs.advance import (
     Start,
     Stop,
     advance,
-)
-from forkserve.supervision.jobs.effects import (
-    Approve,
-    BeginRun,
-    CompareGenerations,
-    Confine,
-    Delay,
-    EndProcesses,
-    JobEffect,
-    OpenGeneration,
-    PutBack,
-    Rehearse,
-    Replace,
-    Revive,
-    SendHup,
-    SetTarget,
-    StopFirst,
-    TakeDown,
-    Tell,
-    Unconfine,
-    Up,
-    Withdraw,
 )
 from forkserve.supervision.jobs.snapshot import WatcherSnapshot
 from forkserve.supervision.picture import snapshot_of
@@ -195,46 +174,46 @@ class JobQueue:
     def _snapshot(self, job: Job) -> WatcherSnapshot:
         return snapshot_of(self.watcher, job.offer if isinstance(job, Reload) else 0)
 
-    def _carry_out(self, effect: JobEffect) -> None:  # noqa: C901, PLR0912 - one line for each
+    def _carry_out(self, effect: effects.JobEffect) -> None:  # noqa: C901, PLR0912 - one line for each
         watcher = self.watcher
         match effect:
-            case Up():
+            case effects.Up():
                 watcher.raise_up()
-            case TakeDown(finish, closing):
+            case effects.TakeDown(finish, closing):
                 watcher.take_down(finish=finish, closing=closing)
-            case Delay(seconds):
+            case effects.Delay(seconds):
                 watcher.delay(seconds)
-            case Revive():
+            case effects.Revive():
                 watcher.revive()
-            case SetTarget(target):
+            case effects.SetTarget(target):
                 watcher.resize(target)
-            case Rehearse(offer):
+            case effects.Rehearse(offer):
                 watcher.rehearse(offer)
-            case Withdraw(offer):
+            case effects.Withdraw(offer):
                 watcher.templates.withdraw(offer)
-            case OpenGeneration(offer, follow):
+            case effects.OpenGeneration(offer, follow):
                 watcher.open_generation(offer, follow=follow)
-            case Approve(generation, instead_of):
+            case effects.Approve(generation, instead_of):
                 watcher.templates.approve(generation or watcher.generation, instead_of)
-            case PutBack(generation):
+            case effects.PutBack(generation):
                 watcher.put_back(generation)
-            case Replace(wid):
+            case effects.Replace(wid):
                 watcher.replace(wid)
-            case StopFirst(wid):
+            case effects.StopFirst(wid):
                 watcher.population.stop_first(watcher.slots[wid])
-            case Confine(slots, before):
+            case effects.Confine(slots, before):
                 watcher.templates.confine(slots, before)
-            case CompareGenerations(before, seconds):
+            case effects.CompareGenerations(before, seconds):
                 watcher.canary.begin(before, watcher.generation, seconds, limits_of(watcher.options))
-            case Unconfine():
+            case effects.Unconfine():
                 watcher.canary.end()
                 watcher.templates.confine((), 0)
-            case EndProcesses(pids, signum, timeout):
+            case effects.EndProcesses(pids, signum, timeout):
                 watcher.population.end(pids, signum, timeout)
-            case BeginRun():
+            case effects.BeginRun():
                 watcher.timer.start()
-            case SendHup():
+            case effects.SendHup():
                 count = watcher.signal(signal.SIGHUP)
                 watcher.emit(SignalSent(watcher=watcher.name, signal="SIGHUP", processes=count))
-            case Tell(event):
+            case effects.Tell(event):
                 watcher.emit(event)
