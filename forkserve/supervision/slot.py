@@ -15,6 +15,9 @@ from forkserve.supervision.snapshot import SlotSnapshot, SlotView
 
 __all__ = ["Outlook", "Slot"]
 
+USUAL_PATIENCE = 1.0
+"""Seconds of `ready_after` that nobody need have asked for."""
+
 
 @dataclass(slots=True)
 class Slot:
@@ -54,8 +57,12 @@ class Slot:
         """Return the seconds after which a new process that has not said READY=1 counts as ready all the same.
 
         That its predecessor has said it is a reason to wait longer for it, and none to kill a process that does not.
+        Of a life that is to be short (`max_age`) half is enough, unless more was asked for than is usual.
         """
-        return max(options.ready_after, options.ready_timeout) if self.spoke == options.cmd else options.ready_after
+        if self.spoke == options.cmd:
+            return max(options.ready_after, options.ready_timeout)
+        is_short = 0 < options.max_age < 2 * options.ready_after <= 2 * USUAL_PATIENCE
+        return options.max_age / 2 if is_short else options.ready_after
 
     def snapshot(self) -> SlotSnapshot:
         """Return it as a reload sees it."""

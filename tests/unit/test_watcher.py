@@ -276,3 +276,19 @@ def test_a_process_that_is_not_ready_yet_is_not_too_old() -> None:
     assert world.watcher().is_settled
     world.pass_time(2.0)
     assert first.ended is not None
+
+
+def test_a_short_max_age_is_kept_although_readiness_takes_as_long() -> None:
+    world = _started(numprocesses=2, max_age=1.0, ready_after=1.0)
+    for wid in (1, 2):
+        world.runs(world.child(wid))
+    first = set(world.pids())
+
+    world.pass_time(1.0)
+    for wid in (1, 2):
+        world.runs(world.child(wid))
+    world.pass_time(0.6)
+    world.reap()
+
+    assert len(world.pids()) == 2
+    assert not first & set(world.pids())
