@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
-__all__ = ["count_of", "exact_duration", "human_duration", "listed", "signal_name"]
+__all__ = ["count_of", "exact_duration", "human_duration", "listed", "reason_in", "signal_name"]
 
 _UNITS = (
     (0.1, 1, "s", 3),
@@ -47,6 +47,11 @@ def count_of(number: int) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return `redis, web`, or `nothing`."""
     return ", ".join(names) or "nothing"
+
+
+def reason_in(error: Exception) -> str:
+    """Return what an exception says; of an OSError the words alone, without `[Errno 24]`."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def signal_name(signum: int) -> str:

@@ -8,7 +8,9 @@ the command.
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +20,13 @@ from forkserve.control.printable import printable
 from forkserve.errors import ConfigErrors, ExitCode, ForkserveError
 
 __all__ = ["ended", "print_warnings", "say", "tell"]
+
+_LIMITS = {
+    errno.EMFILE: "{limit} are allowed; raise that by `ulimit -n`, or LimitNOFILE= of the systemd unit",
+    errno.ENFILE: "the whole machine has no more; raise fs.file-max by sysctl",
+    errno.ENOMEM: "the machine, or the container, has no memory left",
+}
+"""What a start needs and cannot do without, whichever part of it meets the end first."""
 
 
 def ended(name: str, command: Callable[[], int]) -> int:
@@ -30,8 +39,20 @@ def ended(name: str, command: Callable[[], int]) -> int:
     except ForkserveError as error:
         _print_error(name, error)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in _LIMITS:
+            raise
+        _print_error(name, ForkserveError(_short(error)))
+        return ExitCode.FAILURE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _short(error: OSError) -> str:
+    """Return which limit was met, and what raises it (getrlimit(2), proc_sys_fs(5))."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    number = error.errno or 0
+    return f"{os.strerror(number).lower()}: {_LIMITS[number].format(limit=limit)}"
 
 
 def say(text: str) -> None:

@@ -64,6 +64,7 @@ from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.zygotes.reforking import next_slot
 from forkserve.supervision.zygotes.zygotes import Zygotes
 from forkserve.unix.notify import Message
+from forkserve.wording import reason_in
 
 __all__ = ["Population"]
 
@@ -330,7 +331,9 @@ class Population:
 
     def _not_started(self, slot: Slot, error: ForkserveError | OSError) -> None:
         generation = self.templates.generation_of(slot.wid)
-        lost = SpawnFailed(watcher=self._options.name, wid=slot.wid, pid=0, generation=generation, reason=str(error))
+        lost = SpawnFailed(
+            watcher=self._options.name, wid=slot.wid, pid=0, generation=generation, reason=reason_in(error)
+        )
         slot.reason = reason_of(lost)
         if slot.occupant is not None:
             self._failed(lost.text(), generation)

@@ -29,6 +29,7 @@ from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.reexec import sealed
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnSpec
 from forkserve.unix.home import enter
+from forkserve.wording import reason_in
 
 __all__ = ["PATIENCE", "Upgrader", "can_take_over", "verdict"]
 
@@ -127,7 +128,7 @@ class Upgrader:
             try:
                 step()
             except (ForkserveError, OSError) as error:
-                self._fail(str(error))
+                self._fail(reason_in(error))
 
     def _write(self, rehearsal: _Rehearsal) -> None:
         rehearsal.state = sealed(self.write())

@@ -163,3 +163,13 @@ def test_what_an_application_says_moves_no_terminal(code: str, tmp_path: Path) -
     assert "forkserve-worker: error: " in done.stderr
     assert "\\x1b]0;title\\x07" in done.stderr
     assert done.stderr.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("allowed", [4, 5, 8, 10])
+def test_a_start_without_enough_descriptors_is_one_line(allowed: int, tmp_path: Path) -> None:
+    (tmp_path / "a.ini").write_text("[socket:web]\nport = 0\n[watcher:a]\ncmd = sleep 1000\n")
+    words = ["sh", "-c", f"ulimit -n {allowed}; exec {FOLDER}/forkserve -c a.ini --control control --pidfile pid"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("forkserve: error: ") and "too many open files" in said.lower(), done.stderr
+    assert done.returncode in (1, 69) and "Traceback" not in done.stderr

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ port = 0
 [watcher:web]
 cmd = forkserve-worker --fd $(circus.sockets.web) site_m:app
 copy_env = True
+max_retry = -1
 numprocesses = 2
 graceful_timeout = 5
 [watcher:other]
@@ -133,3 +136,16 @@ def test_what_cannot_be_is_refused_and_the_workers_serve_on(tmp_path: Path) -> N
             ctl.call("maintenance", switch="on", file=str(tmp_path / "missing.html"))
         assert answer(asked(address)).endswith(b"\r\n\r\nok")
         assert ctl.call("maintenance", switch="off")["message"] == "maintenance is off"
+
+
+def test_what_has_not_begun_yet_is_ended_too(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    os.mkfifo(page)  # nobody ever writes to it, so the responder never serves
+    with stack(tmp_path) as (ctl, address), ControlClient(tmp_path / "control") as other, ThreadPoolExecutor() as pool:
+        asked_for = pool.submit(other.call, "maintenance", switch="on", file=str(page))
+        eventually(lambda: "web:maintenance" in [each["name"] for each in ctl.call("status")])
+        assert ctl.call("maintenance", switch="off")["message"] == "maintenance is off"
+        assert [each["name"] for each in ctl.call("status")] == ["web", "other"]
+        with pytest.raises(ControlError, match="superseded"):
+            asked_for.result(PATIENCE)
+        assert answer(asked(address)).endswith(b"\r\n\r\nok")

@@ -17,6 +17,7 @@ from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.spawn import SpawnError, SpawnRefusal, SpawnSpec
 from forkserve.supervision.spawning.command import NOT_INHERITED
+from forkserve.wording import reason_in
 
 __all__ = ["Sidecar"]
 
@@ -74,7 +75,7 @@ class Sidecar:
         try:
             spawned = self._kernel.fork(SpawnSpec(argv=self._argv, env=env))
         except SpawnError as error:
-            self._failed(str(error))
+            self._failed(reason_in(error))
             self._again()
             return
         self.pid = spawned.pid

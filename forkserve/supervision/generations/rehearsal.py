@@ -19,6 +19,7 @@ from forkserve.supervision.os.spawn import SpawnRefusal, SpawnSpec
 from forkserve.supervision.process import EXEC_PATIENCE
 from forkserve.supervision.spawning.command import Outputs, ProcessTemplate
 from forkserve.supervision.spawning.start import SpawnServices
+from forkserve.wording import reason_in
 
 __all__ = ["Rehearsal", "Rehearser"]
 
@@ -56,7 +57,7 @@ class Rehearser:
         try:
             spawned = self._services.kernel.fork(self._spec(command), rehearse=True)
         except (ForkserveError, OSError) as error:
-            rehearsal.verdict = str(error)
+            rehearsal.verdict = reason_in(error)
             return
         rehearsal.pid, rehearsal.report = spawned.pid, spawned.report
         rehearsal.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, self._services.loop.now())

@@ -35,6 +35,8 @@ __all__ = ["Maintenance", "responder_of"]
 
 SUFFIX = ":maintenance"
 THREADS = 4
+MOST_TRIES = 3
+"""Early deaths of a responder after which it is given up."""
 SHED_RETRY_AFTER = 10
 """Seconds after which a client that was shed may come back."""
 _THEN = {"shed": "get 503", "resume": "are served again"}
@@ -60,6 +62,7 @@ def responder_of(command: ProcessTemplate, page: str, retry_after: int) -> Proce
         numprocesses=1,
         autostart=False,
         respawn=True,
+        max_retry=MOST_TRIES,  # whatever that of the watcher is: a page that cannot be read is to be told
         send_hup=False,
         max_age=0.0,
         drain_delay=0.0,
@@ -140,7 +143,8 @@ class Maintenance:
         return [each for each in every if each.command.is_worker and each.command.sockets and not each.transient]
 
     def _maintained(self) -> list[Watcher]:
-        return [each for each in self._serving() if each.maintained]
+        known = {each.name.lower() for each in self._supervisor.watchers}
+        return [each for each in self._serving() if each.maintained or f"{each.name}{SUFFIX}".lower() in known]
 
     def _stand_in(self, watcher: Watcher, page: str, retry_after: int) -> Completion:
         command = responder_of(watcher.command, page, retry_after)

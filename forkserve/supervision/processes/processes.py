@@ -36,7 +36,7 @@ from forkserve.supervision.spawning.start import Launch, Legacy, Resources, Spaw
 from forkserve.unix.counters import PageReading
 from forkserve.unix.notify import PORTION, Message
 from forkserve.unix.scoreboard import Order, Scoreboard
-from forkserve.wording import signal_name
+from forkserve.wording import reason_in, signal_name
 
 __all__ = ["AT_A_TIME", "ProcessesOwner", "Processes"]
 
@@ -130,7 +130,7 @@ class Processes:
             execute(process, self._resources[process.number], launch, self._services)
         except (ForkserveError, OSError) as error:
             number = getattr(error, "number", None) or getattr(error, "errno", None) or 0
-            process.refusal = SpawnRefusal(number, SpawnStage.FORK, str(error))
+            process.refusal = SpawnRefusal(number, SpawnStage.FORK, reason_in(error))
             self.changed()
             return
         self._by_pid[process.pid] = process

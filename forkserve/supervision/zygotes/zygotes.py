@@ -44,6 +44,7 @@ from forkserve.supervision.spawning.start import (
 )
 from forkserve.supervision.zygotes.promotions import Promotions
 from forkserve.supervision.zygotes.state import ZygoteState
+from forkserve.wording import reason_in
 
 __all__ = ["Zygotes"]
 
@@ -213,7 +214,7 @@ class Zygotes:
         try:
             self._begin(state, command)
         except (ForkserveError, OSError) as error:
-            self._give_up(state, str(error))
+            self._give_up(state, reason_in(error))
 
     def _give_up(self, state: ZygoteState, reason: str) -> None:
         state.given_up = True
