@@ -325,7 +325,7 @@ class UsageReport(msgspec.Struct, frozen=True, omit_defaults=True):
     fds: int | None = None
     program: str | None = None
     user: str | None = None
-    children: list[UsageReport] = []
+    children: list[UsageReport] | None = None
     name: str = ""
 
 

@@ -63,7 +63,7 @@ class Meter:
                 fds=_fds(pid) if closely else None,
                 program=_program(pid) if closely else None,
                 user=_user(pid) if closely else None,
-                children=self._children(pid, depth - 1) if depth >= 0 else [],
+                children=self._children(pid, depth - 1) if depth >= 0 else None,
             )
         except (OSError, ValueError, IndexError):
             return None
@@ -79,8 +79,11 @@ class Meter:
         cpu = max(0.0, 100 * (look.used - before.used) / max(look.at - before.at, 0.01))
         return round(cpu, 1), look
 
-    def _children(self, pid: int, depth: int) -> list[UsageReport]:
-        found = (self._measure(each, closely=True, depth=depth) for each in child_pids(pid) or ())
+    def _children(self, pid: int, depth: int) -> list[UsageReport] | None:
+        pids = child_pids(pid)
+        if pids is None:
+            return None
+        found = (self._measure(each, closely=True, depth=depth) for each in pids)
         return [each for each in found if each is not None]
 
     def turn(self) -> None:

@@ -187,7 +187,7 @@ def dstats(context: Context, _asked: Nothing) -> Steps:
     names = {os.getpid(): "master", **context.master.companions}
     usages = yield Measure(frozenset(names), closely=True)
     found = [(name, usages[pid]) for pid, name in names.items() if pid in usages]
-    return [msgspec.structs.replace(usage, children=[], name=name) for name, usage in found]
+    return [msgspec.structs.replace(usage, children=None, name=name) for name, usage in found]
 
 
 def listsockets(context: Context, _asked: Nothing) -> list[SocketReport]:
