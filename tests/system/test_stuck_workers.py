@@ -104,6 +104,7 @@ def test_a_patience_that_somebody_else_wrote_ends_nobody(tmp_path: Path) -> None
         assert "stuck" not in server.transcript()
 
 
+@pytest.mark.slow  # as long as it takes to call a worker stuck; the judgement is in test_heartbeat
 def test_one_that_is_stopped_is_no_false_alarm(tmp_path: Path) -> None:
     with site("sync", tmp_path, more="--timeout 0.3") as server:
         pid = int(answer(ask(server, "/")).rpartition(b"\r\n")[2])

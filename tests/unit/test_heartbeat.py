@@ -8,7 +8,16 @@ import pytest
 
 from forkserve.supervision.events import ProcessReady
 from forkserve.supervision.jobs.advance import Start
-from forkserve.supervision.liveness.heartbeat import EXCUSED, LONGEST, BeatVerdict, Heart, Sight, interval_of, judge
+from forkserve.supervision.liveness.heartbeat import (
+    EXCUSED,
+    LONGEST,
+    SHORTEST,
+    BeatVerdict,
+    Heart,
+    Sight,
+    interval_of,
+    judge,
+)
 from forkserve.supervision.liveness.heartbeats import Heartbeats
 from forkserve.supervision.os.condition import ProcessCondition
 from tests.support.supervision import World, options
@@ -87,6 +96,13 @@ def test_time_in_which_the_master_did_not_look_does_not_count() -> None:
     judge(heart, Sight(1.0, PATIENCE, ProcessCondition()), 4.0)
 
     assert judge(heart, Sight(1.0, PATIENCE, ProcessCondition()), 10_000.0) is FINE
+
+
+def test_a_patience_of_nearly_nothing_costs_no_worker_that_goes_on_and_no_more_looks() -> None:
+    """Another process of its user can write it: the worker is excused by each beat, as with any other."""
+    heart = Heart()
+    assert {judge(heart, Sight(float(now), 1e-4, ProcessCondition()), now * 0.05) for now in range(50)} == {FINE}
+    assert interval_of(1e-4) == SHORTEST
 
 
 def test_one_without_patience_is_let_alone() -> None:

@@ -9,10 +9,7 @@ import pytest
 
 from forkserve.config.model import Config, MasterOptions, SocketOptions, WatcherOptions
 from forkserve.config.options import ReloadCost, options_of
-from forkserve.supervision.jobs.pace import Step, StepKind, next_step
-from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.reload.plan import Plan, plan
-from forkserve.supervision.snapshot import SlotSnapshot
 
 WEB = WatcherOptions(name="web", cmd="serve $(circus.sockets.web)")
 REDIS = WatcherOptions(name="redis", cmd="redis-server")
@@ -99,21 +96,3 @@ def test_options_that_need_another_master_are_named() -> None:
     found = plan(CONFIG, dataclasses.replace(CONFIG, master=MasterOptions(pidfile="x", warmup_delay=1.0)))
 
     assert found == Plan(kept=found.kept, restart=("pidfile",))
-
-
-FILLED = SlotState.FILLED
-
-
-@pytest.mark.parametrize(
-    ("slots", "expected"),
-    [
-        ([], Step(StepKind.DONE)),
-        ([SlotSnapshot(1, FILLED, 2, False)], Step(StepKind.DONE)),
-        ([SlotSnapshot(2, FILLED, 1, False), SlotSnapshot(1, FILLED, 1, False)], Step(StepKind.REPLACE, 1)),
-        ([SlotSnapshot(1, FILLED, 2, True), SlotSnapshot(2, FILLED, 1, False)], Step(StepKind.WAIT)),
-        ([SlotSnapshot(1, SlotState.FATAL, 0, False), SlotSnapshot(2, FILLED, 1, False)], Step(StepKind.REPLACE, 2)),
-        ([SlotSnapshot(1, SlotState.BACKOFF, 0, False)], Step(StepKind.DONE)),
-    ],
-)
-def test_the_next_step_of_a_roll(slots: list[SlotSnapshot], expected: Step) -> None:
-    assert next_step(slots, 2) == expected
