@@ -22,7 +22,7 @@ from forkserve.control.connection import Respond
 from forkserve.control.http import DelegatedReply, Request, StreamReply
 from forkserve.control.openapi import document
 from forkserve.control.printable import printable
-from forkserve.control.sampler import Sampler, Usages
+from forkserve.control.sampler import Sampler
 from forkserve.control.schema import Done
 from forkserve.control.stream import EventHistory
 from forkserve.control.verbs import VERBS, Verb
@@ -93,7 +93,7 @@ class Routes:
         else:
             respond(json_reply(HTTPStatus.ACCEPTED, Done(False, "begun")))
 
-    def _take_steps(self, steps: Steps, respond: Respond, figures: Usages | None = None) -> None:
+    def _take_steps(self, steps: Steps, respond: Respond, figures: Any = None) -> None:
         """Take steps for a moment, then let the loop serve others first; a step may want figures of processes."""
         loop = self._context.master.loop
         enough = loop.now() + AT_A_TIME
@@ -101,6 +101,9 @@ class Routes:
             while loop.now() < enough:
                 wanted = next(steps) if figures is None else steps.send(figures)
                 figures = None
+                if isinstance(wanted, Later):
+                    wanted.begin(lambda found: self._take_steps(steps, respond, found))
+                    return
                 if wanted is not None:
                     self._context.sampler.measure(wanted, lambda found: self._take_steps(steps, respond, found))
                     return

@@ -260,7 +260,7 @@ class SelectedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     watcher: str | None = None
     pid: int | None = None
-    extended: Annotated[bool, msgspec.Meta(description="as Circus has it; nothing more is known")] = False
+    extended: Annotated[bool, msgspec.Meta(description="with what the hook extended_stats adds")] = False
 
 
 class Killing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -351,6 +351,8 @@ class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """The proportional set: of what is shared it counts a part."""
     usage: UsageReport | None = None
     """All that is known, for `stats`."""
+    extended: Values | None = None
+    """What the hook extended_stats adds, where that was asked for."""
 
 
 class SlotReport(msgspec.Struct, frozen=True):

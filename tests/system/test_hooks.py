@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from forkserve.control.client import ControlClient
 from tests.support.forkserving import eventually, running
 
 HOOKS = """
@@ -108,4 +109,21 @@ def test_a_hook_asks_and_drives_other_watchers(tmp_path: Path) -> None:
     )
     with running("--control", str(tmp_path / "control"), cwd=tmp_path, config=config) as master:
         master.started("other[1]")
+        assert master.stop() == 0
+
+
+def test_extended_stats_adds_figures_to_those_of_each_process(tmp_path: Path) -> None:
+    (tmp_path / "myhooks.py").write_text(
+        "def more(watcher, arbiter, hook_name, pid, stats, **details):\n"
+        "    stats['queue'] = [watcher.name, pid == stats['pid']]\n"
+    )
+    config = f"[watcher:web]\n{QUICK}{_hooks('myhooks.more', 'extended_stats')}[watcher:other]\n{QUICK}"
+    control = tmp_path / "control"
+    with running("--control", str(control), cwd=tmp_path, config=config) as master:
+        master.started("web[1]")
+        with ControlClient(control, timeout=15) as client:
+            web, other = client.call("stats", extended=True)
+            (plain,) = client.call("stats", watcher="web")
+        assert [each["extended"] for each in web["processes"]] == [{"queue": ["web", True]}]
+        assert "extended" not in {**other["processes"][0], **plain["processes"][0]}
         assert master.stop() == 0

@@ -9,14 +9,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from forkserve.control.sampler import Measure, Sampler, Usages
+from forkserve.control.sampler import Measure, Sampler
 from forkserve.control.stream import EventHistory
 from forkserve.master import Master
 
 __all__ = ["Context", "Later", "Steps"]
-
-Steps = Generator[Measure | None, Usages, Any]
-"""Looks at one watcher in each step, and returns the answer; a step that yields a question gets the figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +21,11 @@ class Later:
     """An answer that comes when the processes have spoken: `begin` is called with what is to be called with it."""
 
     begin: Callable[[Callable[[Any], None]], None]
+
+
+Steps = Generator[Measure | Later | None, Any, Any]
+"""Looks at one watcher in each step, and returns the answer; a step that yields a question gets the figures, or what
+comes later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import msgspec
 
 import forkserve
 from forkserve.control.commands.context import Context, Later, Steps
+from forkserve.control.commands.extended import extended
 from forkserve.control.http import StreamReply
 from forkserve.control.sampler import Measure, Usages
 from forkserve.control.schema import (
@@ -95,7 +96,8 @@ def stats(context: Context, asked: SelectedProcess) -> Steps:
         if asked.pid not in pids:
             where = "" if asked.watcher is None else f" in {asked.watcher!r}"
             raise UnknownNameError(f"process {asked.pid} not found{where}", "no-such-process")
-    return reports_of(context, names, closely=True, only=asked.pid)
+    found = reports_of(context, names, closely=True, only=asked.pid)
+    return extended(context, found) if asked.extended else found
 
 
 def _names(context: Context, name: str | None) -> list[str]:

@@ -94,11 +94,12 @@ async def _get(desk: Desk, request: CircusRequest) -> Answer:
 
 async def _stats(desk: Desk, request: CircusRequest) -> Answer:
     name, pid = string_of(request, "name"), integer_of(request, "process")
+    extended = bool(request.properties.get("extended"))
     if name is None:
-        views = await desk.client.call("stats")
+        views = await desk.client.call("stats", extended=extended)
         return {"infos": {view["name"]: _infos(desk, view) for view in views}}
     try:
-        (view,) = await desk.client.call("stats", watcher=name, pid=pid)
+        (view,) = await desk.client.call("stats", watcher=name, pid=pid, extended=extended)
     except ControlError as error:
         if error.code == "no-such-process":
             raise MessageRefused(f"process {pid} not found in {name!r}") from None
@@ -109,10 +110,15 @@ async def _stats(desk: Desk, request: CircusRequest) -> Answer:
 
 def _infos(desk: Desk, view: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        str(process["pid"]): info_of(process.get("usage"), desk.memory, process=process)
+        str(process["pid"]): _extended(info_of(process.get("usage"), desk.memory, process=process), process)
         for process in view["processes"]
         if process["pid"]
     }
+
+
+def _extended(info: Any, process: Mapping[str, Any]) -> Any:
+    """Return what is known of a process with what the hook extended_stats adds."""
+    return {**info, **(process.get("extended") or {})} if isinstance(info, dict) else info
 
 
 async def _dstats(desk: Desk, _request: CircusRequest) -> Answer:

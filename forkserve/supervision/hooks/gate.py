@@ -202,8 +202,12 @@ class HookGate:
 
     def abandon(self) -> None:
         """Ask nothing more."""
+        dropped = [each for each in (self._asked, *self._line) if each is not None and each.raw is not None]
         self._line.clear()
         self._asked = None
+        for each in dropped:
+            if each.raw is not None:
+                each.raw(HookAnswer(said=False, error="called off"))
         self._life += 1
         self.phase = GatePhase.DOWN
 
