@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import venv
 from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
@@ -69,7 +70,9 @@ def copy(name: str, folder: Path, *changes: tuple[str, str]) -> None:
 
 def test_every_example_is_tested_here() -> None:
     tested = {
-        *WEB, "accept_loop.py", "ticker.py", "serve.toml", "stack/app.py", "stack/circus.ini", "nginx/nginx.conf"
+        *WEB, "accept_loop.py", "ticker.py", "serve.toml", "stack/app.py", "stack/circus.ini", "nginx/nginx.conf",
+        "celery/forkserve.toml", "celery/shop.py", "rq/circus.ini", "rq/jobs.py", "virtualenvs/forkserve.toml",
+        "virtualenvs/service.py", "waiting/circus.ini", "waiting/hooks.py",
     }  # fmt: skip
     elsewhere = {"monitoring/README.md", "monitoring/alerts.yaml", "monitoring/grafana.json"}
     listed = subprocess.run(["git", "ls-files", "."], cwd=EXAMPLES, capture_output=True, text=True, check=False)
@@ -145,12 +148,25 @@ def test_the_stack_counts_visits_in_its_redis_across_workers_and_leaves_nothing(
     eventually(lambda: not (tmp_path / "redis.sock").exists())
 
 
-@pytest.mark.parametrize("name", ["serve.toml", "stack/circus.ini"])
-def test_the_configuration_files_pass_the_check(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "serve.toml", "stack/circus.ini", "celery/forkserve.toml", "rq/circus.ini", "virtualenvs/forkserve.toml",
+        "waiting/circus.ini",
+    ],
+)  # fmt: skip
+def test_the_configuration_files_pass_the_check(name: str, tmp_path: Path) -> None:
+    shutil.copytree((EXAMPLES / name).parent, tmp_path / "here", ignore=shutil.ignore_patterns("__pycache__"))
+    for each in ("celery", "rq", "gunicorn", "redis-server"):  # whether these are installed is not the question
+        (tmp_path / each).write_text("#!/bin/sh\n")
+        (tmp_path / each).chmod(0o755)
+    if "virtualenvs" in name:
+        for each in ("old", "new"):
+            venv.create(tmp_path / "here" / "venvs" / each)
     done = subprocess.run(
         [sys.executable, "-m", "forkserve", "check", Path(name).name],
-        cwd=(EXAMPLES / name).parent,
-        env={**os.environ, **ENV, "STACK_DIR": "/run/stack"},
+        cwd=tmp_path / "here",
+        env={**os.environ, **ENV, "PATH": f"{ENV['PATH']}:{tmp_path}", "STACK_DIR": "/run/stack"},
         capture_output=True,
         text=True,
         timeout=20,
@@ -176,3 +192,76 @@ def test_nginx_takes_the_configuration(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "syntax is ok" in done.stderr
     assert "[warn]" not in done.stderr or os.getuid() != 0
+
+
+def test_each_service_runs_in_its_own_environment(tmp_path: Path) -> None:
+    for name in ("forkserve.toml", "service.py"):
+        copy(f"virtualenvs/{name}", tmp_path)
+    for name in ("old", "new"):
+        venv.create(tmp_path / "venvs" / name)
+    with running("-c", "forkserve.toml", cwd=tmp_path, env=ENV) as server:
+        server.expect_all(
+            f"old runs in {tmp_path}/venvs/old", f"new runs in {tmp_path}/venvs/new", f"plain runs in {sys.prefix}"
+        )
+        assert server.stop() == 0
+
+
+def test_a_worker_waits_for_its_database_and_others_do_not(tmp_path: Path) -> None:
+    for name in ("circus.ini", "hooks.py"):
+        copy(f"waiting/{name}", tmp_path)
+    with contextlib.closing(socket.socket()) as database:
+        database.bind(("127.0.0.1", 0))  # it does not listen yet
+        env = {**ENV, "DATABASE": f"127.0.0.1:{database.getsockname()[1]}"}
+        with running("-c", "circus.ini", cwd=tmp_path, env=env) as server:
+            server.expect("the other runs")
+            assert "worker[1]" not in server.transcript()
+            database.listen()
+            server.expect("the database is there")
+            server.expect("after_start: worker")
+            assert server.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_celery_gunicorn_and_redis_work_together_and_stop_in_order(tmp_path: Path) -> None:
+    program("redis-server")
+    pytest.importorskip("celery", reason="Celery is not installed")
+    copy("celery/forkserve.toml", tmp_path, ("port = 8000", "port = 0"))
+    copy("celery/shop.py", tmp_path)
+    with running(
+        "-c", "forkserve.toml", "--control", "c.sock", cwd=tmp_path, env={**ENV, "STACK_DIR": str(tmp_path)}
+    ) as server:
+        address = "127.0.0.1", int(server.expect(r"socket web: listening at \S*127\.0\.0\.1:(\d+)")[1])
+        server.expect("celery@.* ready", timeout=60)
+        assert get(address, "/?one=1&other=2") == "3\n"
+        ctl = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "c.sock", "run", "report"]
+        report = subprocess.run(ctl, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert report.returncode == 0, report.stderr
+        server.expect("report: 42")
+        assert server.stop() == 0
+        server.expect(r"worker\[1\] pid \d+ exited with code 0")
+        server.expect(r"redis\[1\] pid \d+ exited with code 0")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_workers_of_rq_do_jobs_and_end_the_one_that_they_have(tmp_path: Path) -> None:
+    program("redis-server")
+    pytest.importorskip("rq", reason="rq is not installed")
+    copy("rq/circus.ini", tmp_path)
+    copy("rq/jobs.py", tmp_path)
+    env = {**ENV, "STACK_DIR": str(tmp_path)}
+    with running("-c", "circus.ini", cwd=tmp_path, env=env) as server:
+        for _ in range(3):
+            server.expect(r"[Ll]istening on .*(urgent|slow)", timeout=60)
+        asked = subprocess.run(
+            [sys.executable, "jobs.py", "twelve chars"],
+            cwd=tmp_path,
+            env={**os.environ, **env, "RQ_REDIS_URL": f"unix://{tmp_path}/redis.sock"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (asked.stdout, asked.returncode) == ("12\n", 0), asked.stderr
+        assert server.stop() == 0

@@ -44,6 +44,19 @@ def test_without_use_sockets_and_without_a_name_there_is_none() -> None:
     assert _spec(dataclasses.replace(WEB, cmd="serve", use_sockets=False)).sockets == {}
 
 
+@pytest.mark.parametrize(
+    ("cmd", "told"),
+    [
+        ("serve --fd $(circus.sockets.web)", True),
+        ("gunicorn --bind fd://$(circus.sockets.web) a:app", False),
+        ("gunicorn -b fd://((CIRCUS.sockets.web)) a:app", False),
+        ("serve", True),
+    ],
+)
+def test_what_has_a_socket_as_an_url_does_not_get_it_by_listen_fds_as_well(cmd: str, told: bool) -> None:
+    assert _spec(dataclasses.replace(WEB, cmd=cmd)).listen_fds is told
+
+
 def test_placeholders_are_replaced_before_the_words_are_split() -> None:
     options = dataclasses.replace(WEB, cmd="run $(circus.env.flags)", env={"FLAGS": "-a '-b c'"})
 

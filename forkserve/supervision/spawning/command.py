@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import shlex
 import sys
@@ -64,6 +65,7 @@ NOT_INHERITED = frozenset(
 )
 """Said to the master by systemd, or by a master above it, and meant for nobody else."""
 
+_URL = re.compile(r"fd://(\$\(|\(\()circus\.sockets\.", re.IGNORECASE)
 _USER_CHANGERS = frozenset(
     (
         "capsh",
@@ -206,6 +208,7 @@ class ProcessTemplate:
             argv=self._argv(values),
             env=env,
             sockets={name: fd_for(self.numbers[name.lower()]) for name in self.sockets},
+            listen_fds=bool(given.stored) or not self._names_urls,
             stored=tuple((each.name, each.fd) for each in given.stored),
             fds={} if place is None else {memory: place.board.fd, bell: place.board.bell},
             executable=options.executable,
@@ -256,6 +259,11 @@ class ProcessTemplate:
         """Return the spec of a worker that is told on `channel` when it is to become a zygote."""
         number = self._last_number
         return replace(spec, env={**spec.env, REFORK: str(number)}, fds={**spec.fds, number: channel})
+
+    @property
+    def _names_urls(self) -> bool:
+        """True for a command that has its sockets as fd://N: Gunicorn would open each once more by LISTEN_FDS."""
+        return _URL.search(f"{self.options.cmd} {self.options.args} {self.options.shell_args or ''}") is not None
 
     def _argv(self, values: Mapping[str, str]) -> tuple[str, ...]:
         options = self.options
