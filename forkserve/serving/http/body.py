@@ -29,6 +29,8 @@ _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*)"
 ).fullmatch
 _CUT_CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{0,16}(?:[ \t]*;[\t -~\x80-\xff]*|[ \t]*)\r?").fullmatch
+_SMALL = {form % size: size for size in range(1, 256) for form in (b"%x", b"%X")}
+"""Chunk sizes of one or two digits."""
 _FORBIDDEN_TRAILERS = frozenset(
     b"authorization connection content-length cookie expect forwarded host keep-alive max-forwards proxy"
     b" proxy-authorization range te trailer transfer-encoding upgrade".split()
@@ -105,6 +107,8 @@ class ChunkedBody:
         blocks: list[bytes] = []
         at, size = 0, len(data)
         while at < size and not self.done:
+            if self._state is _State.SIZE:
+                at = self._small(data, at, blocks)
             if self._state is _State.DATA:
                 block = data[at : at + self._left]
                 blocks.append(block)
@@ -121,6 +125,27 @@ class ChunkedBody:
         if self.done:
             self.rest = data[at:]
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def _small(self, data: bytes, at: int, blocks: list[bytes]) -> int:
+        """Take the small chunks that are there whole; returns where they end.
+
+        A client may send as many as fit into what is read at once, and all others wait meanwhile.
+        """
+        total, most = self._total, self._most
+        while (end := data.find(b"\r\n", at, at + 4)) > 0:
+            size = _SMALL.get(data[at:end])
+            if size is None:
+                break
+            stop = end + 2 + size
+            if data[stop : stop + 2] != b"\r\n":
+                break
+            total += size
+            if total > most:
+                raise Refusal(413, "the body is too large")
+            blocks.append(data[end + 2 : stop])
+            at = stop + 2
+        self._total = total
+        return at
 
     def _line_limit(self) -> int:
         if self._state is _State.TRAILERS:
