@@ -61,6 +61,11 @@ class Inflater:
         """Bytes of a message that is not inflated to its end."""
         return sum(map(len, self._blocks), len(self._left))
 
+    def forget(self) -> None:
+        """Drop the message under way."""
+        self._left = b""
+        self._blocks = []
+
     def begin(self, payload: bytes) -> None:
         """Take the whole payload of a message."""
         if self._forgets or self._decoder.eof:

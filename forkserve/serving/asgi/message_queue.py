@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from forkserve.serving.asgi.context import AsgiTransport, Message
 from forkserve.serving.asgi.notifier import Notifier
-from forkserve.serving.asgi.websocket_protocol import size_of
+from forkserve.serving.asgi.websocket_protocol import WebSocketProtocol, size_of
 
 __all__ = ["QUEUED", "QUEUED_BYTES", "MessageQueue"]
 
@@ -20,7 +20,7 @@ QUEUED_BYTES = 1 << 20
 class MessageQueue:
     """Messages that wait; `size` is their sum in bytes. `news` is notified when some have come."""
 
-    __slots__ = ("_conn", "_waiting", "held", "news", "size")
+    __slots__ = ("__weakref__", "_conn", "_waiting", "held", "news", "size")
 
     def __init__(self, conn: AsgiTransport, news: Notifier, first: Message) -> None:
         self._conn = conn
@@ -62,6 +62,27 @@ class MessageQueue:
             self._waiting.popleft()
             self.size -= size_of(message)
         return message
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes that wait."""
+        return self.size
+
+    def outlive(self) -> None:
+        """Called when the connection is closed: what waits is counted further."""
+        if self.size:
+            self._conn.leave(self)
+
+    def drop(self) -> None:
+        """Keep nothing that the client has sent; what says that it has come or gone stays."""
+        self._waiting = deque(each for each in self._waiting if each["type"] != "websocket.receive")
+        self.size = 0
+
+    def lags(self, socket: WebSocketProtocol | None) -> bool:
+        """Tell whether the client is to be read no further; once closing has begun, its close alone is waited for."""
+        if socket is not None and (socket.unfinished or not socket.is_open):
+            return socket.unfinished
+        return self.is_full or (socket is not None and socket.behind)
 
     def hold(self) -> None:
         """Have the connection not read."""

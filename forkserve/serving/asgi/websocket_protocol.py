@@ -277,6 +277,21 @@ class WebSocketProtocol:
         """The TCP connection is gone: the application is told 1006, unless it was told of an end already."""
         return [] if self.disconnected else [self._disconnect()]
 
+    def shed(self) -> list[Message]:
+        """Close, for the server holds too much (1013: try again later), and drop what has come."""
+        messages: list[Message] = []
+        self._fail(CloseCode.TRY_AGAIN_LATER, "too much is held for unfinished messages", messages)
+        self.forget()
+        return messages
+
+    def forget(self) -> None:
+        """Drop what has come and is no message yet; called when the connection is closed."""
+        self._rest, self._buffer, self._left = b"", None, 0
+        self._inflating = self.behind = self.unfinished = False
+        self._protocol.reader.discard()
+        if self._deferred is not None:
+            self._inflater.forget()
+
     def send(self, message: Message) -> None:
         """Take a `websocket.send`; raises TypeError when it holds neither or not the right kind of data."""
         data, text = message.get("bytes"), message.get("text")

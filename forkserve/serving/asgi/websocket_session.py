@@ -124,6 +124,12 @@ class WebSocketSession(Bodiless):
         if self.task is not None:
             self.task.cancel()
 
+    def shed(self) -> None:
+        """Close, since all clients together hold too much, and drop what has come."""
+        if self.stage is OPEN and self.socket is not None:
+            self.messages.drop()
+            self._took(self.socket.shed())
+
     def leave(self) -> None:
         """Close, since serving ends (1012: the service restarts)."""
         if self.stage is OPEN and self.socket is not None and self.socket.is_open:
@@ -155,7 +161,7 @@ class WebSocketSession(Bodiless):
             self.serving.loop.call_soon(self._go_on)
         if messages or socket.behind or socket.unfinished:
             self.messages.add(messages)
-            if not ended and self._is_behind():
+            if not ended and self.messages.lags(socket):
                 self._hold()
         if ended or socket.finished:
             self._end()
@@ -166,13 +172,6 @@ class WebSocketSession(Bodiless):
             self._took(self.socket.go_on(*self.messages.room))
             self._read_on()
 
-    def _is_behind(self) -> bool:
-        """Tell whether the client is to be read no further; once closing has begun, its close alone is waited for."""
-        socket = self.socket
-        if socket is not None and (socket.unfinished or not socket.is_open):
-            return socket.unfinished
-        return self.messages.is_full or (socket is not None and socket.behind)
-
     def _hold(self) -> None:
         """Read no more until there is room for it."""
         if not self.messages.held:
@@ -182,7 +181,7 @@ class WebSocketSession(Bodiless):
 
     def _read_on(self) -> None:
         """Read again if there is room."""
-        if not self._is_behind():
+        if not self.messages.lags(self.socket):
             self.messages.release()
 
     # The application's side.
@@ -378,6 +377,9 @@ class WebSocketSession(Bodiless):
             self._cancel_timers()
             self.serving.sockets.discard(self)
             self.conn.receive = None
+            self.messages.outlive()
+            if self.socket is not None:
+                self.socket.forget()
             self.conn.done(False)
             self.room.notify()
 

@@ -26,7 +26,7 @@ from forkserve.serving.engine.files import FilePart
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.native import Socket
 from forkserve.serving.engine.phases import READABLE, UNHEARD, WRITABLE, ConnectionLost, Phase
-from forkserve.serving.engine.protocols import FINISHED, ConnectionOwner, Exchange
+from forkserve.serving.engine.protocols import FINISHED, ConnectionOwner, Exchange, Leftover
 from forkserve.serving.http.request import RequestReader
 from forkserve.serving.native import hot
 
@@ -232,6 +232,10 @@ class Connection:
             self.body.release(self.owner.now)
             self.deadline = self.body.deadline(self.owner.now)
         self.watch(self.events | READABLE)
+
+    def leave(self, rest: Leftover) -> None:
+        """Have what is left of its bytes counted when it is closed."""
+        self.owner.leftovers.add(rest)
 
     def be_patient(self) -> None:
         """Let the exchange take as long as its client listens: its response has begun."""

@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSet, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,7 @@ from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.memory import Memory
 from forkserve.serving.engine.native import epoll, poll
 from forkserve.serving.engine.phases import READABLE
-from forkserve.serving.engine.protocols import Runner
+from forkserve.serving.engine.protocols import Leftover, Runner
 from forkserve.serving.engine.queue_policy import TURN
 from forkserve.serving.engine.upkeep import Parts, Serving, Turns, Upkeep
 from forkserve.serving.engine.wakeup import Wakeup
@@ -136,6 +136,7 @@ class Driver:
         start = service.start or runner.start
         self.connections = connections = Connections(self, runner, service.responder)
         memory = Memory(self, connections, http.request_memory)
+        self.leftovers: MutableSet[Leftover] = memory.leftovers
         self._http1 = http1 = Http1(
             self,
             connections,

@@ -228,6 +228,7 @@ class Http1:
             return
         if conn.receive is not None:
             conn.receive(data)
+            self._memory.took(len(data))
         elif conn.phase is LINGERING or (not data and conn.phase is BODY):
             if not data:
                 self._connections.lose(conn)

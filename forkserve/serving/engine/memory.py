@@ -4,17 +4,19 @@ Theory of operation. A connection alone has its limits: a head is 64 KiB at most
 `--body-in-memory`. The sum has one as well. What is received is counted as if nothing were ever given back, which costs
 an addition; when that comes to the limit, all connections are asked what they really hold. Is it too much, bodies go to
 files at once instead of later. If what is left, heads and what has no file, is still too much, the largest are refused
-with 503. So the worker holds the limit and what one turn of the loop receives, and a client that sends a usual request
-is not the one that pays.
+with 503, a WebSocket with 1013. So the worker holds the limit and what one turn of the loop receives, and a client that
+sends a usual request is not the one that pays. Bytes that outlive their connection, since the application has not taken
+them, count as well, and go first.
 """
 
 from __future__ import annotations
 
 import logging
+from weakref import WeakSet
 
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.connections import Connections
-from forkserve.serving.engine.protocols import EngineLoop
+from forkserve.serving.engine.protocols import EngineLoop, Leftover
 from forkserve.serving.http.refusal import Refusal
 
 __all__ = ["Memory"]
@@ -36,6 +38,8 @@ class Memory:
         self._connections = connections
         self.limit = limit or 1 << 62
         self.tight = False
+        self.leftovers: WeakSet[Leftover] = WeakSet()
+        """What is left of connections that are closed."""
         self._bound = 0
         self._told = -QUIET
 
@@ -51,7 +55,7 @@ class Memory:
         if not self.tight and self._bound <= self.limit:
             return
         held = [(size, conn) for conn in self._connections.values() if (size := conn.in_memory)]
-        total = sum(size for size, _ in held)
+        total = sum(size for size, _ in held) + sum(each.in_memory for each in self.leftovers)
         if total > self.limit - self.limit // 8:
             self.tight = True
             self._relieve(held, total)
@@ -62,16 +66,22 @@ class Memory:
 
     def _relieve(self, held: list[tuple[int, Connection]], total: int) -> None:
         """Have bodies kept in files, then refuse the largest of the rest until there is some room."""
+        while self.leftovers:
+            self.leftovers.pop().drop()
         held.sort(key=lambda each: -each[0])
         refused = 0
         for _, conn in held:
             if not self._spill(conn):
                 refused += 1
-        left = [(size, conn) for _, conn in held if conn.is_unfinished and (size := conn.in_memory)]
+        left = [
+            (size, conn)
+            for _, conn in held
+            if (conn.is_unfinished or conn.receive is not None) and (size := conn.in_memory)
+        ]
         unfinished = sum(size for size, _ in left)
         if unfinished > self.limit:
             for size, conn in left:
-                self._connections.refuse(conn, Refusal(503, "too much is held for unfinished requests"))
+                self._give_up(conn)
                 refused += 1
                 unfinished -= size
                 if unfinished <= self.limit - self.limit // 4:
@@ -88,6 +98,12 @@ class Memory:
             self._connections.refuse(conn, refusal)
             return False
         return True
+
+    def _give_up(self, conn: Connection) -> None:
+        if conn.receive is not None and conn.exchange is not None:
+            conn.exchange.shed()
+        else:
+            self._connections.refuse(conn, Refusal(503, "too much is held for unfinished requests"))
 
     def _tell(self, total: int, refused: int) -> None:
         if self._loop.now - self._told >= QUIET:

@@ -7,7 +7,7 @@ connections, acceptor, upkeep, driver.
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, MutableSet
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from forkserve.config.serving import HttpLimits, Timeouts
 from forkserve.serving.counted import RequestCounter
 from forkserve.serving.ends import End
 
-__all__ = ["FINISHED", "Exchange", "EngineLoop", "ConnectionOwner", "Runner"]
+__all__ = ["FINISHED", "Exchange", "EngineLoop", "ConnectionOwner", "Leftover", "Runner"]
 
 
 class Exchange(Protocol):
@@ -42,6 +42,9 @@ class Exchange(Protocol):
     def spill(self) -> None:
         """Keep the body in a file from now on, if it is not whole. Raises Refusal where there is none."""
 
+    def shed(self) -> None:
+        """Drop what has come and end, where it takes the bytes of its connection itself (`Connection.receive`)."""
+
     def end(self, how: End) -> bool:
         """End it before its response is whole, as the table in `ends` says.
 
@@ -66,6 +69,9 @@ class _Finished:
 
     def spill(self) -> None:
         """Nothing to keep."""
+
+    def shed(self) -> None:
+        """Nothing to drop."""
 
     def end(self, how: End) -> bool:
         """It has ended, and its connection is not to be had: a client that breaks the rest of its body is lost."""
@@ -96,6 +102,17 @@ class Runner(Protocol):
         """End an exchange that takes too long; False when it cannot be ended, so that the worker has to be replaced."""
 
 
+class Leftover(Protocol):
+    """Bytes of a client that the application has not taken, though the connection is closed."""
+
+    @property
+    def in_memory(self) -> int:
+        """How many they are."""
+
+    def drop(self) -> None:
+        """Drop them."""
+
+
 class ConnectionOwner(Protocol):
     """What a connection needs of the loop that serves it."""
 
@@ -114,6 +131,8 @@ class ConnectionOwner(Protocol):
     """Seconds between two looks at deadlines."""
     lock: AbstractContextManager[Any]
     epoll: select.epoll
+    leftovers: MutableSet[Leftover]
+    """What outlives its connection, to be counted as long as somebody holds it."""
 
     def later(self, conn: Any) -> None:
         """Have the loop go on with a connection whose exchange has ended; may be called from a thread."""
