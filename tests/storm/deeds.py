@@ -130,6 +130,50 @@ def verbs(storm: Storm) -> str:
     return "at once: " + "; ".join(_one_verb(storm) for _ in range(storm.chance.randint(3, 8)))
 
 
+def drain(storm: Storm) -> str:
+    site = storm.chance.choice(storm.stack.sites)
+    storm.ask("drain", watcher=site.watcher)
+    storm.owe(storm.chance.uniform(0.2, 1.5), "undrain", lambda: _accept_again(storm, "undrain", site))
+    return f"drain {site.watcher}"
+
+
+def hold_back(storm: Storm) -> str:
+    site = storm.chance.choice(storm.stack.sites)
+    storm.ask("pause", watcher=site.watcher, max=storm.chance.choice((0.3, 1.0, 5.0)), then="resume")
+    storm.owe(storm.chance.uniform(0.1, 2.0), "resume", lambda: _accept_again(storm, "resume", site))
+    return f"pause {site.watcher}"
+
+
+def _accept_again(storm: Storm, verb: str, site: Site) -> None:
+    storm.ask(verb, watcher=site.watcher)
+
+
+def canary(storm: Storm) -> str:
+    """One new process is compared with the others for a moment; perhaps its application is a broken one."""
+    site = storm.chance.choice(storm.stack.sites)
+    is_bad = storm.chance.random() < 0.3
+    if is_bad:
+        storm.stack.spoil(storm.chance.choice(spoilt()))
+        storm.owe(storm.chance.uniform(0.5, 2.0), "the application is mended", storm.stack.mend)
+    storm.ask("reload", watcher=site.watcher, canary=1, watch=storm.chance.choice((0.2, 1.0)))
+    return f"reload {site.watcher} with a canary{' of a broken application' if is_bad else ''}"
+
+
+def roll_back(storm: Storm) -> str:
+    site = storm.chance.choice(storm.stack.sites)
+    storm.ask("rollback", watcher=site.watcher)
+    storm.owe(storm.chance.uniform(0.5, 2.0), "HUP after rollback", storm.hang_up)
+    return f"rollback {site.watcher}"
+
+
+def upgrade(storm: Storm) -> str:
+    if storm.chance.random() < 0.5:
+        storm.victim.send(signal.SIGUSR2)
+        return "USR2"
+    storm.ask("upgrade")
+    return "upgrade"
+
+
 # Deaths.
 
 
@@ -359,6 +403,11 @@ DEEDS: dict[str, tuple[Deed, int]] = {
         (halt_master, 2),
         (verb, 10),
         (verbs, 4),
+        (drain, 2),
+        (hold_back, 2),
+        (canary, 2),
+        (roll_back, 1),
+        (upgrade, 2),
         (kill_workers, 6),
         (kill_helper, 2),
         (kill_companion, 1),

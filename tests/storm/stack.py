@@ -31,6 +31,9 @@ def app(environ, start_response):
     return [content]
 """
 
+_PRELOADED = ("preload = True", "refork_after = 300")
+"""Of a site whose workers are forked by a zygote, and become one after so many requests."""
+
 _SPOILT = {
     "import error": "import there_is_no_such_module\n",
     "exits at import": "import os\nos._exit(9)\n",
@@ -76,6 +79,7 @@ class Site:
     reuseport: bool = False
     backlog: int = 2048
     module: str = "site_app:app"
+    more: tuple[str, ...] = ()
 
     @property
     def address(self) -> tuple[str, int] | str:
@@ -101,7 +105,7 @@ class Site:
             lines.append(f"[watcher:{self.watcher}]")
             lines.append(f"cmd = {worker} --fd $(circus.sockets.{socket_name}) {self.options} {self.module}")
             lines += [f"numprocesses = {self.numprocesses}", "copy_env = True", "max_retry = -1", "backoff = 0.1"]
-            lines += ["backoff_max = 1", f"graceful_timeout = {GRACEFUL}", "ready_timeout = 4"]
+            lines += [*self.more, "backoff_max = 1", f"graceful_timeout = {GRACEFUL}", "ready_timeout = 4"]
         return "\n".join(lines)
 
 
@@ -137,7 +141,7 @@ class Stack:
         paths = tuple(str(self.folder / name) for name in ("local.sock", "other.sock"))
         self.sites = [
             Site("web", (web,), "-k sync", ("web", "http", "www"), numprocesses=3),
-            Site("side", tuple(side), "-k threads --threads 3", ("side", "flank")),
+            Site("side", tuple(side), "-k threads --threads 3", ("side", "flank"), more=_PRELOADED),
             Site("local", paths, "-k gevent", ("local", "near")),
         ]
         self.watchers = {

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -156,6 +157,18 @@ def test_a_killed_worker_is_forked_again_by_the_same_zygote(folder: Path) -> Non
         (after,) = workers(server, 1, without=before).values()
         assert after["imported_by"] == zygote_of(server)
         assert after["wid"] == next(iter(before.values()))["wid"]
+
+
+def test_a_zygote_that_dies_while_there_are_no_descriptors_comes_when_there_are(folder: Path) -> None:
+    with running(cwd=folder, config=stack()) as server:
+        server.allow("zygote")
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready")
+        first, usual = zygote_of(server), resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+        os.kill(first, signal.SIGKILL)
+        server.expect(r"web zygote cannot be started: .*; tried again in 1 s")
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, usual)
+        assert server.expect(r"web zygote pid (\d+) is ready")[1] != str(first)
 
 
 def test_a_killed_zygote_is_started_again_while_workers_serve(folder: Path) -> None:

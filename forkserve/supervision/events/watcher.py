@@ -29,6 +29,7 @@ __all__ = [
     "WatcherStarted",
     "WatcherStopped",
     "WatcherUpdated",
+    "ZygoteDelayed",
     "ZygoteFinal",
     "ZygoteGivenUp",
     "ZygoteReforked",
@@ -290,6 +291,20 @@ class ZygoteGivenUp(WatcherEvent):
             f"{self.watcher} has no zygote any more, which {self.reason}: new workers import the application "
             f"themselves (the next reload makes another)"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteDelayed(WatcherEvent):
+    """A zygote that had been ready was lost, and the machine is short of what another needs."""
+
+    kind: ClassVar[str] = "zygote.delayed"
+    severity: ClassVar[int] = logging.WARNING
+    generation: int
+    reason: str
+    delay: float
+
+    def text(self) -> str:
+        return f"{self.watcher} zygote cannot be started: {self.reason}; tried again in {self.delay:g} s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

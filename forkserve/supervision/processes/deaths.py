@@ -16,7 +16,17 @@ from forkserve.supervision.os.spawn import SpawnError
 from forkserve.supervision.process import Process
 from forkserve.wording import human_duration
 
-__all__ = ["comes_again", "death_of", "errno_of", "fact_of", "failed_start", "is_expected", "policy_of", "reason_of"]
+__all__ = [
+    "comes_again",
+    "death_of",
+    "errno_of",
+    "fact_of",
+    "failed_start",
+    "is_expected",
+    "is_transient",
+    "policy_of",
+    "reason_of",
+]
 
 _SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """A start that fails so says nothing about the program: it is tried until the machine has what it lacks."""
@@ -56,9 +66,14 @@ def death_of(process: Process, *, was_ready: bool, killed_by_us: bool, runs: int
     return Death(was_ready, None if killed_by_us else process.exit.signum, early=early)
 
 
+def is_transient(number: int) -> bool:
+    """Tell whether a start failed, by its errno, since the machine is short of something."""
+    return number in _SHORT_OF
+
+
 def failed_start(number: int, runs: int) -> Death:
     """Return the death of a process whose program never ran, for this errno."""
-    transient = number in _SHORT_OF
+    transient = is_transient(number)
     impossible = not transient and number != errno.ETIMEDOUT and runs == 0
     return Death(was_ready=False, transient=transient, impossible=impossible)
 

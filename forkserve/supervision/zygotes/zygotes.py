@@ -26,11 +26,12 @@ from forkserve.config.handover import ZYGOTE_WID
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
-from forkserve.supervision.events import DeadlineMissed, ZygoteGivenUp, ZygoteReforked
+from forkserve.supervision.events import DeadlineMissed, ZygoteDelayed, ZygoteGivenUp, ZygoteReforked
 from forkserve.supervision.lifecycle import ProcessState
 from forkserve.supervision.os.forkchannel import ForkAnswer, ForkChannel
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import EXEC_PATIENCE, Process, Stopping
+from forkserve.supervision.processes.deaths import errno_of, is_transient
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import (
@@ -193,9 +194,11 @@ class Zygotes:
 
     def _lost_later(self, state: ZygoteState, process: Process) -> bool:
         now = self._services.loop.now()
-        served = process.ready_for(now) or 0.0
+        served, refusal = process.ready_for(now) or 0.0, process.refusal
+        if (command := self._command_of(state.generation)) is not None and refusal and is_transient(refusal.number):
+            self._try_later(state, command, refusal.text)
+            return True
         state.failures = 1 if served >= YOUNG else state.failures + 1
-        command = self._command_of(state.generation)
         if command is None or state.failures > MOST_FAILURES:
             self._give_up(state, str(process.exit))
         elif state.failures > 1:
@@ -214,7 +217,18 @@ class Zygotes:
         try:
             self._begin(state, command)
         except (ForkserveError, OSError) as error:
-            self._give_up(state, reason_in(error))
+            if is_transient(errno_of(error)):
+                self._try_later(state, command, reason_in(error))
+            else:
+                self._give_up(state, reason_in(error))
+
+    def _try_later(self, state: ZygoteState, command: ProcessTemplate, reason: str) -> None:
+        """Wait until the machine has what it lacks; workers that are wanted meanwhile are executed."""
+        delay = max(command.options.backoff, 1.0)
+        state.retry = Deadline.after(delay, DeadlineKind.RETRY, self._services.loop.now())
+        told = ZygoteDelayed(watcher=command.options.name, generation=state.generation, reason=reason, delay=delay)
+        self._services.emit(told)
+        self._execute_waiting(state)
 
     def _give_up(self, state: ZygoteState, reason: str) -> None:
         state.given_up = True
