@@ -20,12 +20,16 @@ from typing import Any
 
 from forkserve.cli.analysis import analysis
 from forkserve.cli.answers import SHOWN, done
+from forkserve.cli.commandline import command_line
+from forkserve.cli.completion import COMPLETE, SCRIPTS, complete_words
 from forkserve.cli.ctlparser import ctl_parser, options_of, parameters_of
 from forkserve.cli.ending import ended, say, tell
 from forkserve.cli.following import KEPT_EVENTS, print_events, print_logs
 from forkserve.cli.instances import chosen
+from forkserve.cli.names import KnownNames
 from forkserve.cli.progress import progress
 from forkserve.cli.screens import has_failed
+from forkserve.cli.shell import CommandShell
 from forkserve.cli.top.command import run_top
 from forkserve.cli.tree import process_tree, tree_text
 from forkserve.control.client import ControlClient
@@ -45,11 +49,41 @@ PRINTED: Answer = object()
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
-    return ended("forkservectl", lambda: _ask(ctl_parser().parse_args(argv)))
+    words = sys.argv[1:] if argv is None else list(argv)
+    return ended("forkservectl", lambda: _obey(words))
+
+
+def _obey(words: Sequence[str]) -> int:
+    if words[:1] == [COMPLETE]:
+        say(complete_words(words[1:]))
+        return ExitCode.OK
+    arguments = ctl_parser().parse_args(words)
+    if arguments.verb is None and not (sys.stdin is not None and sys.stdin.isatty()):
+        raise UsageError("give a verb (see forkservectl --help)")
+    if arguments.verb is not None and arguments.verb.name == "completion":
+        say(SCRIPTS[arguments.shell])
+        return ExitCode.OK
+    arguments.path = Path(arguments.socket) if arguments.socket else chosen(arguments.instance, arguments.config)
+    if arguments.verb is None or arguments.verb.name == "shell":
+        return _run_shell(arguments)
+    return _ask(arguments)
+
+
+def _run_shell(arguments: Arguments) -> int:
+    """Read verbs, and put each to the master that was chosen at the beginning."""
+    path: Path = arguments.path
+    with ControlClient(path, timeout=arguments.timeout) as client:
+        name = printable_answer(client.call("version"))["name"]
+    given = ["--socket", str(path)] + ([] if arguments.timeout is None else ["--timeout", str(arguments.timeout)])
+    prompt = f"forkservectl {name}> " if name else "forkservectl> "
+    shell = CommandShell(
+        command_line(ctl_parser()), KnownNames(lambda: path), lambda words: _obey([*given, *words]), prompt=prompt
+    )
+    return shell.loop()
 
 
 def _ask(arguments: Arguments) -> int:
-    path = arguments.path = Path(arguments.socket) if arguments.socket else chosen(arguments.instance, arguments.config)
+    path: Path = arguments.path
     waits = getattr(arguments, "waiting", False)
     telling = progress(path) if waits and not arguments.json else nullcontext()
     try:

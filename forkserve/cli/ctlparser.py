@@ -39,7 +39,7 @@ def ctl_parser() -> argparse.ArgumentParser:
     """Return the parser; `arguments.verb` is the declaration of the verb that was typed."""
     parser = _Parser(
         prog="forkservectl",
-        description="Control a running forkserve.",
+        description="Control a running forkserve. Without a verb, at a terminal, it is a shell for verbs.",
         epilog="Exit codes: 0 done, 1 refused (status: something is fatal), 2 bad usage, 75 no answer in time; "
         "of run, that of what was run.",
     )
@@ -50,7 +50,8 @@ def ctl_parser() -> argparse.ArgumentParser:
     for flag, help in _JSON.items():
         parser.add_argument(flag, action="store_true", help=help)
     parser.add_argument("--version", action="version", version=f"forkservectl {__version__}")
-    parsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    parser.set_defaults(verb=None)
+    parsers = parser.add_subparsers(title="verbs", metavar="VERB")
     for verb in ALL_VERBS.values():
         _add(parsers, verb)
     _add_listen(parsers)
@@ -140,7 +141,11 @@ def _add_word(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> 
         return
     nargs = None if field.required else "?"
     default = None if field.required else _default(field)
-    parser.add_argument(field.name, nargs=nargs, default=default, type=_reader(kind), help=help)
+    choices = _choices(kind)
+    shown = "|".join(choices) if choices else None
+    parser.add_argument(
+        field.name, nargs=nargs, default=default, type=_reader(kind), choices=choices, metavar=shown, help=help
+    )
 
 
 def _add_flag(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> None:
@@ -162,7 +167,9 @@ def _add_flag(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> 
         parser.add_argument(*flags, dest=field.name, action="store_true", default=None, help=help)
     else:
         metavar = "N" if _reader(kind) is int else "SECONDS" if _reader(kind) is _finite else field.name.upper()
-        parser.add_argument(*flags, dest=field.name, type=_reader(kind), metavar=metavar, help=help)
+        choices = _choices(kind)
+        metavar = "|".join(choices) if choices else metavar
+        parser.add_argument(*flags, dest=field.name, type=_reader(kind), choices=choices, metavar=metavar, help=help)
 
 
 def _add_events(parser: argparse.ArgumentParser) -> None:
@@ -213,6 +220,10 @@ _READERS: Mapping[type[msgspec.inspect.Type], Callable[[str], Any]] = {
     msgspec.inspect.IntType: int,
     msgspec.inspect.FloatType: _finite,
 }
+
+
+def _choices(kind: msgspec.inspect.Type) -> tuple[str, ...] | None:
+    return tuple(map(str, kind.values)) if isinstance(kind, msgspec.inspect.LiteralType) else None
 
 
 def _reader(kind: msgspec.inspect.Type) -> Callable[[str], Any]:

@@ -5,7 +5,7 @@ Rules: declared as those of the control interface are, so that parser, completio
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,6 +13,12 @@ from forkserve.control.schema import Selected
 from forkserve.control.verbs import VERBS, Verb
 
 __all__ = ["ALL_VERBS", "OWN_VERBS"]
+
+
+class CompletedShell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The shell that a script is for."""
+
+    shell: Literal["bash", "zsh", "fish"]
 
 
 class Analyzed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +44,14 @@ OWN_VERBS: dict[str, Verb] = {
             Analyzed,
             reads=True,
             words=("watcher",),
+        ),
+        Verb("shell", "Read verbs line by line, with completion and a history; as without a verb.", reads=True),
+        Verb(
+            "completion",
+            "Print the script by which a shell completes forkservectl: bash, zsh or fish.",
+            CompletedShell,
+            reads=True,
+            words=("shell",),
         ),
     )
 }

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.forkserving import Forkserve, running
+from tests.support.terminal import Terminal
 
 CONFIG = """
 [watcher:good]
@@ -40,39 +34,6 @@ def server(tmp_path: Path) -> Iterator[Forkserve]:
 
 def command(folder: Path, *argv: str) -> list[str]:
     return [sys.executable, "-m", "forkserve.cli.ctl", "--socket", str(folder / "c.sock"), "top", *argv]
-
-
-class Terminal:
-    """A terminal of a size, and a program that has it as its own."""
-
-    def __init__(self, argv: list[str], *, rows: int, columns: int, **env: str) -> None:
-        self._reader, terminal = pty.openpty()
-        self.resize(rows, columns)
-        variables = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm-256color", **env}
-        self.process = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env=variables)
-        os.close(terminal)
-        self.seen = b""
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self._reader, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-
-    def press(self, keys: bytes) -> None:
-        os.write(self._reader, keys)
-
-    def until(self, text: bytes) -> None:
-        """Read until a text has come since the last one."""
-        while text not in self.seen:
-            assert select.select([self._reader], [], [], 20)[0], self.seen
-            self.seen += os.read(self._reader, 65536)
-        self.seen = self.seen.partition(text)[2]
-
-    def end(self) -> int:
-        """Read the rest, and return the exit code."""
-        with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
-            while piece := os.read(self._reader, 65536):
-                self.seen += piece
-        os.close(self._reader)
-        return self.process.wait(20)
 
 
 def test_a_page_is_printed_where_nobody_can_press_keys(server: Forkserve, tmp_path: Path) -> None:
