@@ -9,14 +9,15 @@ application's; what it configures for itself does not silence our loggers.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import re
 import socket
 
 from forkserve.errors import ExitCode, UsageError
-from forkserve.unix.loghandlers import DescriptorHandler, FileHandler, LineHandler, SyslogHandler, reopen
+from forkserve.unix.loghandlers import DescriptorHandler, FileHandler, LineHandler, RecordHandler, SyslogHandler, reopen
 
-__all__ = ["OURS", "LineFormatter", "adopt", "handler_for", "reopen", "set_up"]
+__all__ = ["OURS", "LineFormatter", "adopt", "handler_for", "reopen", "send_records", "set_up"]
 
 FORMAT = "%(asctime)s.%(msecs)03d [%(process)d] %(levelname)s %(name)s: %(message)s"
 DATES = "%Y-%m-%d %H:%M:%S"
@@ -24,8 +25,9 @@ SYSLOG_PATHS = ("/dev/log", "/var/run/syslog")
 OURS = logging.getLogger("forkserve")
 """What all our loggers are below; it has our handler once `set_up` was called."""
 PARTS = (
-    "application", "asgi", "backends", "circus", "control", "engine", "gateway", "hooks", "loop", "master", "process",
-    "reload", "reloader", "scoreboard", "socketpool", "status", "streams", "threads", "watcher", "worker", "wsgi",
+    "application", "asgi", "backends", "circus", "control", "engine", "gateway", "hooks", "loop", "master", "plugins",
+    "process", "reload", "reloader", "scoreboard", "socketpool", "status", "streams", "threads", "watcher", "worker",
+    "wsgi",
 )  # fmt: skip
 """Our loggers, all of them: `logging.config` switches off each existing one that it is not told of."""
 _LINE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -48,6 +50,10 @@ def set_up(level: str, output: str, *, patience: float = PATIENCE, max_bytes: in
     if isinstance(handler, FileHandler):
         handler.rotate_at(max_bytes, backups)
     handler.setFormatter(LineFormatter(FORMAT, DATES))
+    _put(handler, level)
+
+
+def _put(handler: LineHandler, level: str) -> None:
     before, OURS.handlers[:] = [*OURS.handlers], [handler]
     for each in before:
         if isinstance(each, LineHandler):
@@ -56,6 +62,31 @@ def set_up(level: str, output: str, *, patience: float = PATIENCE, max_bytes: in
     OURS.setLevel(level.upper())
     for logger in (OURS, *map(OURS.getChild, PARTS)):
         logger.__class__ = _OwnLogger
+
+
+class _RecordFormatter(logging.Formatter):
+    """A record as a line of JSON, for the log program."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        exc_text = record.exc_text or (self.formatException(record.exc_info) if record.exc_info else None)
+        fields = {
+            "name": record.name,
+            "levelno": record.levelno,
+            "levelname": record.levelname,
+            "msg": record.getMessage(),
+            "created": record.created,
+            "msecs": record.msecs,
+            "process": record.process,
+            "exc_text": exc_text,
+        }
+        return json.dumps(fields)
+
+
+def send_records(level: str, fd: int) -> None:
+    """Send the package's records to the log program that reads from `fd`; what finds no room is dropped."""
+    handler = RecordHandler(fd)
+    handler.setFormatter(_RecordFormatter())
+    _put(handler, level)
 
 
 def adopt(*names: str) -> None:

@@ -395,7 +395,7 @@ class Master:
         if self.state is MasterState.DOWN:
             return
         quick = self.state is MasterState.TERMINATING
-        if self.ordered_stop.is_over(spared=self._auxiliaries.pids, quick=quick):
+        if self.ordered_stop.is_over(spared=self._auxiliaries.known_pids, quick=quick):
             self._auxiliaries.close()
             if not self._auxiliaries.pids:
                 self._on(MasterTrigger.CHILDLESS)

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, field
 
 import forkserve
+from forkserve.bootstrap.logprogram import LogProgram
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
 from forkserve.control.routes import Routes
@@ -79,6 +80,12 @@ class Assembly:
     hosts: HookHosts
     control: ControlServer | None = None
     sidecars: list[Sidecar] = field(default_factory=list)
+    log_program: LogProgram | None = None
+
+    def close_log(self) -> None:
+        """Have the last lines of the log written, where a program does that."""
+        if self.log_program is not None:
+            self.log_program.close(self.master.supervisor.config.master.loglevel)
 
     def run(self) -> int:
         """Serve until all is over; returns the exit code."""
@@ -120,7 +127,7 @@ def assemble(config: Config, base: Base) -> Assembly:
     master = Master(watchers, base.loop, base.signals, auxiliaries=auxiliaries, source=base.source)
     master.upgrader.command = base.command
     services.hold, services.seal = master.reloader.hold, master.ordered_stop.seal
-    services.is_known = lambda pid: pid in watchers.living or pid in auxiliaries.pids
+    services.is_known = lambda pid: pid in watchers.living or pid in auxiliaries.known_pids
     history = EventHistory(bus)
     heartbeats, keeper = Heartbeats(watchers, base.loop), LimitsKeeper(watchers, master.observatory)
     for each in (master.observatory, heartbeats, keeper, master.repairs):

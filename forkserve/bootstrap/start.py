@@ -16,6 +16,7 @@ from pathlib import Path
 
 from forkserve import logs
 from forkserve.bootstrap.assembly import Assembly, Base, assemble, mark, new_bus, new_loop, program, show_title
+from forkserve.bootstrap.logprogram import LogProgram
 from forkserve.bootstrap.upgrading import make_replaceable
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config, MasterOptions
@@ -64,6 +65,11 @@ def run(config: Config, source: ConfigSource, command: Sequence[str] = ()) -> in
         base = _base(config, source, stack, handed_in)
         base.command = tuple(command)
         assembly = assemble(config, base)
+        stack.callback(assembly.close_log)
+        if options.loggerconfig is not None:
+            assembly.log_program = LogProgram.begin(
+                options.loggerconfig, options.loglevel, base.loop, base.bus.emit, base.auxiliaries
+            )
         _greet(config, assembly)
         with _status(options, assembly), _control(options, source, assembly):
             make_replaceable(assembly)

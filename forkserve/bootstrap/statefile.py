@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from forkserve.bootstrap.assembly import Assembly, Base, assemble, mark, new_bus, new_loop, program
+from forkserve.bootstrap.logprogram import LogProgram
 from forkserve.config.document import Section
 from forkserve.config.load import ConfigSource, FileSource, LineSource
 from forkserve.config.model import Config
@@ -83,6 +84,7 @@ def written(assembly: Assembly, upgrade: Completion | None = None) -> Data:
         "events": assembly.history.to_data(),
         "status": assembly.status.to_data(completions),
         "sidecars": [each.to_data() for each in assembly.sidecars],
+        "log_program": None if assembly.log_program is None else assembly.log_program.to_data(),
         "control": None if assembly.control is None else assembly.control.to_data(completions),
         "upgrade": None if upgrade is None else completions.number(upgrade),
     }
@@ -112,6 +114,8 @@ def _read(data: Data, signals: SignalQueue) -> tuple[Assembly, Completion]:
     for each in data["sidecars"]:
         assembly.sidecars.append(Sidecar.from_data(each, base.loop, base.bus.emit))
         base.auxiliaries.look_after(assembly.sidecars[-1])
+    if data.get("log_program") is not None:
+        assembly.log_program = LogProgram.from_data(data["log_program"], base.loop, base.bus.emit, base.auxiliaries)
     if data["control"] is not None:
         assembly.control = ControlServer.from_data(data["control"], base.loop, assembly.routes, completions)
     return assembly, Completion() if data["upgrade"] is None else completions[data["upgrade"]]

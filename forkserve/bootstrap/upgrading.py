@@ -120,6 +120,8 @@ def _restored(data: Data) -> tuple[Assembly, Completion]:
         os.set_inheritable(fd, False)
     signals = SignalQueue(SIGNALS, blocked=True)
     assembly, completion = read(data, signals)
+    if assembly.log_program is not None:
+        assembly.log_program.go_on(options["loglevel"])
     show_title(options["name"], assembly.base.source)
     return assembly, completion
 
@@ -157,6 +159,7 @@ def _close_at_the_end(assembly: Assembly, stack: contextlib.ExitStack) -> None:
     stack.callback(base.reports.close)
     stack.callback(base.auxiliaries.close)
     stack.callback(assembly.status.close)
+    stack.callback(assembly.close_log)
     if assembly.control is not None:
         stack.callback(assembly.control.close)
 

@@ -17,6 +17,7 @@ from forkserve.config.values import (
     local_address,
     log_level,
     log_output,
+    logger_config,
     not_empty,
     number,
     optional,
@@ -70,6 +71,14 @@ class MasterOptions:
         reload=RESTART,
         cli=("--log-output",),
         metavar="WHERE",
+    )
+    loggerconfig: str | None = option(
+        None,
+        "File that configures Python's logging for the master's log, in place of logoutput: .json or .yaml for "
+        "dictConfig, any other for fileConfig.",
+        parse=logger_config,
+        reload=RESTART,
+        metavar="FILE",
     )
     log_max_bytes: int = option(
         0,

@@ -17,6 +17,7 @@ from typing import Any
 
 from forkserve.config.address import parse_address
 from forkserve.config.document import Findings
+from forkserve.config.loggerconfig import fault_of
 from forkserve.config.model import Config, MasterOptions, SocketOptions, StreamOptions, WatcherOptions
 from forkserve.config.options import Origin
 from forkserve.config.placeholders import names_in, unset_text
@@ -78,6 +79,8 @@ class _Verifier:
             self.folder_of("pidfile", master.pidfile)
         if is_file(master.logoutput):
             self.folder_of("logoutput", master.logoutput)
+        if master.loggerconfig is not None and (fault := fault_of(master.loggerconfig)):
+            self._error("loggerconfig", fault)
         if master.control not in ("auto", "none"):
             self.folder_of("control", master.control)
         self._endpoints(master)

@@ -37,6 +37,7 @@ __all__ = [
     "local_address",
     "log_level",
     "log_output",
+    "logger_config",
     "mapping",
     "member",
     "names",
@@ -251,6 +252,12 @@ def log_output(value: str) -> str:
     """Read where a log goes; Circus's `stdout` is its stderr, and so `-` here."""
     word = value.strip()
     return "-" if word in ("", "stdout") else word
+
+
+def logger_config(value: str) -> str | None:
+    """Read the path of a file, or nothing from empty text or Circus's word for what is built in."""
+    word = value.strip()
+    return None if word in ("", "default") else word
 
 
 def tcp_address(value: str) -> str | None:

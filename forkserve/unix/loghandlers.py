@@ -15,7 +15,7 @@ from forkserve.unix.links import open_appending
 from forkserve.unix.outlet import Outlet
 from forkserve.unix.rotating import is_open_file, shift
 
-__all__ = ["DescriptorHandler", "FileHandler", "LineHandler", "SyslogHandler", "reopen"]
+__all__ = ["DescriptorHandler", "FileHandler", "LineHandler", "RecordHandler", "SyslogHandler", "reopen"]
 
 RETRY = 1.0
 """Seconds between two tries to open a file, or to reach a syslog, that could not be."""
@@ -96,6 +96,19 @@ class DescriptorHandler(LineHandler):
     def close(self) -> None:
         self._outlet.close()
         super().close()
+
+
+class RecordHandler(DescriptorHandler):
+    """Records go to a program that reads a pipe; it is told when `reopen()` was called."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, patience=0.0)
+        self._seen = _wishes
+
+    def _send(self, text: str, record: logging.LogRecord) -> bool:
+        if self._seen != _wishes and super()._send('{"reopen": true}', record):
+            self._seen = _wishes
+        return super()._send(text, record)
 
 
 class FileHandler(LineHandler):

@@ -108,8 +108,13 @@ class AuxiliaryProcesses:
     def pids(self) -> frozenset[int]:
         """The pids of the companions that live."""
         living = {self._streams.pid, None if self._guard is None else self._guard.pid}
-        living |= {each.pid for each in self._attendants}
+        living |= {each.pid for each in self._attendants if not getattr(each, "outlives", False)}
         return frozenset(pid for pid in living if pid is not None) | frozenset(self._closing or ())
+
+    @property
+    def known_pids(self) -> frozenset[int]:
+        """The pids of the companions that live, with those that outlive the others."""
+        return self.pids | frozenset(each.pid for each in self._attendants if each.pid is not None)
 
     def keep_running(self, attendant: Attendant) -> None:
         """Start a process that looks after itself, and tell it what it cannot see, to the end."""

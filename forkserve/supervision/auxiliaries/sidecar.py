@@ -32,12 +32,22 @@ PATIENCE = 3.0
 class Sidecar:
     """Keeps one program running, from `start` to `close`."""
 
-    def __init__(self, name: str, argv: Sequence[str], loop: Loop, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        loop: Loop,
+        emit: Callable[[Event], None],
+        *,
+        stdin: int | None = None,
+    ) -> None:
+        """With `stdin`, a descriptor of ours, it reads that to its end, and outlives the others."""
         self.name = name
         self.pid: int | None = None
         self._argv = tuple(argv)
         self._loop = loop
         self._emit = emit
+        self._stdin = stdin
         self._kernel = Kernel()
         self._delay = 0.0
         self._began = 0.0
@@ -58,9 +68,11 @@ class Sidecar:
         }
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any], loop: Loop, emit: Callable[[Event], None]) -> Sidecar:
+    def from_data(
+        cls, data: Mapping[str, Any], loop: Loop, emit: Callable[[Event], None], *, stdin: int | None = None
+    ) -> Sidecar:
         """Return a sidecar that looks after the same program."""
-        sidecar = cls(data["name"], data["argv"], loop, emit)
+        sidecar = cls(data["name"], data["argv"], loop, emit, stdin=stdin)
         sidecar.pid, sidecar._delay, sidecar._began = data["pid"], data["delay"], data["began"]
         sidecar._closing = data["closing"]
         if data["again_at"] is not None and not sidecar._closing:
@@ -73,7 +85,9 @@ class Sidecar:
         self._began = self._loop.now()
         env = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         try:
-            spawned = self._kernel.fork(SpawnSpec(argv=self._argv, env=env))
+            spawned = self._kernel.fork(
+                SpawnSpec(argv=self._argv, env=env, stdin=self._stdin, death_signal=self._death_signal)
+            )
         except SpawnError as error:
             self._failed(reason_in(error))
             self._again()
@@ -92,9 +106,18 @@ class Sidecar:
         self._again()
         self._emit(AuxiliaryReplaced(auxiliary=self.name, pid=pid, delay=self._delay))
 
+    @property
+    def outlives(self) -> bool:
+        """Whether it ends when its input does, after all others."""
+        return self._stdin is not None
+
+    @property
+    def _death_signal(self) -> int | None:
+        return None if self.outlives else signal.SIGTERM
+
     def close(self) -> None:
         """Tell it to end, and see to it that it does; `pid` is None when it has been reaped."""
-        if self._closing:
+        if self._closing or self.outlives:
             return
         self._closing = True
         self._call_off()
