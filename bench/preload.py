@@ -78,6 +78,7 @@ def measure(way: str, requests: int, kills: int, application: str) -> str:
     """Return a line of the table."""
     with running(WAYS[way], application) as server:
         imported = server.line(r": imported .* in ([\d.]+) s")[1] if WAYS[way] else "-"
+        then = time.monotonic()
         pids = [int(server.line(r"web\[\d\] pid (\d+) is ready")[1]) for _ in range(WORKERS)]
         answered: dict[int, float] = {}
         while len(answered) < WORKERS:
@@ -90,7 +91,9 @@ def measure(way: str, requests: int, kills: int, application: str) -> str:
                 server.ask()
         pss = server.pss()
         times = [_respawn(server, pids) for _ in range(kills)] if way == "preload" else []
-        return f"| {way} | {pss:.0f} | {imported} | {max(answered.values()):.2f} | {_summary(times)} |"
+        last = max(answered.values())
+        after = f"{1000 * (last + server.begun - then):.0f}" if WAYS[way] else "-"
+        return f"| {way} | {pss:.0f} | {imported} | {last:.2f} | {after} | {_summary(times)} |"
 
 
 def _summary(times: list[float]) -> str:
@@ -115,8 +118,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("application", nargs="?", default="realistic:wsgi")
     given = parser.parse_args()
-    print("| way | PSS of all, MiB | import, s | first answers of all, s | respawn, ms: median / p99 / worst |")
-    print("|---|---:|---:|---:|---:|")
+    print(
+        "| way | PSS of all, MiB | import, s | first answers of all, s | after the import, ms | "
+        "respawn, ms: median / p99 / worst |"
+    )
+    print("|---|---:|---:|---:|---:|---:|")
     for way in WAYS:
         print(measure(way, given.requests, given.kills, given.application), flush=True)
 

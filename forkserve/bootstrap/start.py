@@ -28,6 +28,7 @@ from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
 from forkserve.supervision.auxiliaries.sidecar import Sidecar
 from forkserve.supervision.events import ConfigWarned, SocketBound
 from forkserve.supervision.os.daemon import detached
+from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue
 from forkserve.supervision.spawning.command import mixed_readers
@@ -97,6 +98,7 @@ def _base(config: Config, source: ConfigSource, stack: contextlib.ExitStack, han
     become_subreaper()
     show_title(options.name, source)
     bus = new_bus()
+    settle_memory()  # before the fork of the guard, which shares what nobody writes to
     auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=mark(reports))
     stack.callback(auxiliaries.close)
     return Base(source, signals, pool, bus, loop, reports, auxiliaries, background, pidfile)
