@@ -9,7 +9,7 @@ After `commit` the queues that no name leads to are *retired*: still open and st
 later reload, gives them their names again. `seal` lets them run empty, `discard` closes them. What was opened is hidden
 from clients until `show`, so that nobody is in a queue that is taken back.
 
-With `so_reuseport` the master binds one queue as well, and shares its port.
+With `so_reuseport` a queue has a socket for each slot (`unix.slotqueues`), and is one queue in all else.
 """
 
 from __future__ import annotations
@@ -143,8 +143,11 @@ class SocketPool:
         """Return the listener of a queue; raises KeyError once it was discarded."""
         return self.queues[number]
 
-    def fd(self, number: int) -> int:
-        """Return the descriptor of a queue, which is bound again if it was let go; raises BindError."""
+    def fd(self, number: int, wid: int = 1) -> int:
+        """Return the descriptor of a queue, which is bound again if it was let go; raises BindError.
+
+        Where each slot has its own, it is that of slot `wid`.
+        """
         listener = self.queues.get(number)
         if listener is None:
             raise BindError(f"the socket that was queue {number} is closed")
@@ -152,7 +155,14 @@ class SocketPool:
             listener = bind(listener.options, listener.target, v6only=listener.v6only)
             self.queues[number] = listener
             self.update_store()
-        return listener.fd
+        return listener.fd_of(wid)
+
+    def has_slots(self, numbers: Iterable[int]) -> bool:
+        """Tell whether each slot has its own of all these queues, of which there is one at least; raises BindError."""
+        numbers = tuple(numbers)
+        for number in numbers:
+            self.fd(number)
+        return bool(numbers) and all(self.queues[number].has_slots for number in numbers)
 
     def fds(self, names: Iterable[str]) -> dict[str, int]:
         """Return descriptors by the names asked for, in that order; raises KeyError for a name that is not there."""

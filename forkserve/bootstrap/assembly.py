@@ -115,6 +115,7 @@ def assemble(config: Config, base: Base) -> Assembly:
         base.loop,
         base.pool.fd,
         emit=bus.emit,
+        has_slots=base.pool.has_slots,
         outputs=auxiliaries.outputs,
         on_spawned=auxiliaries.on_spawned,
         on_group_started=auxiliaries.on_group_started,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from socket import AddressFamily
+from socket import AddressFamily, SocketKind
 
 from forkserve.config.document import Findings, Section, Value
 from forkserve.config.model import Config, OnDependency, SocketOptions, StreamClass, StreamOptions, WatcherOptions
@@ -80,6 +80,8 @@ def _check_socket(socket: SocketOptions, place: _Place) -> None:
         for key in ("mode", "owner", "group", "umask"):
             if key in place.section.values:
                 place.warning(key, "only a unix socket has it, ignored")
+    if socket.so_reuseport and (socket.path is not None or socket.type is not SocketKind.SOCK_STREAM):
+        place.warning("so_reuseport", "only a TCP socket has a queue for each slot, ignored")
 
 
 def _check_same_address(sockets: Sequence[SocketOptions], sections: Mapping[str, Section], findings: Findings) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 __all__ = [
     "FAILED",
     "GRACEFUL_TIMEOUT",
+    "OWN_QUEUES",
     "PAGE",
     "RETRY_AFTER",
     "REFORK",
@@ -34,6 +35,8 @@ WATCHER = "FORKSERVE_WATCHER"
 WID = "FORKSERVE_WID"
 SCOREBOARD = "FORKSERVE_SCOREBOARD"
 """FD:BELL:INDEX, the descriptors of the shared memory and of its bell, and the number of this process's record."""
+OWN_QUEUES = "FORKSERVE_OWN_QUEUES"
+"""1 for a process whose siblings on the scoreboard read from other queues: it leaves no connection to them."""
 PAGE, RETRY_AFTER = "FORKSERVE_PAGE", "FORKSERVE_RETRY_AFTER"
 """For a responder: the file that it answers with, and the seconds that it tells clients to wait."""
 GRACEFUL_TIMEOUT = "FORKSERVE_GRACEFUL_TIMEOUT"

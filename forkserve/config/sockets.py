@@ -77,8 +77,8 @@ class SocketOptions:
     )
     so_reuseport: bool = option(
         False,
-        "Set SO_REUSEPORT, so that other programs of the same user may listen at the port as well; all slots share one "
-        "queue.",
+        "Give each slot its own queue of this TCP port (SO_REUSEPORT); the kernel deals new connections at random to "
+        "those slots whose process is ready.",
         parse=boolean,
         reload=LIVE,
     )

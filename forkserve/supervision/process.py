@@ -61,7 +61,8 @@ class Process:
     executed in, links resolved. `end_at` is the instant at which it is told to stop,
     or with `end_by_kill` killed, `age_at` that of `max_age`, `deaf_until` that until which its messages wait. `report`
     is the pipe of its start and `notify` the socket of its messages, as descriptors, -1 when there is none; `record` is
-    the index of its record on the scoreboard, `queues` are the numbers of the queues that it can read from. `held`
+    the index of its record on the scoreboard, `queues` are the numbers of the queues that it can read from, of
+    which only processes of its slot have its part with `own_queues`. `held`
     tells that it is to accept nothing, `unsent` is the stop signal that waits for a hook. `forked_by` is the number of
     its zygote, 0 when it was executed, `promotion` the channel on which it can be told to become one, and `warm` that
     it has served enough for that. `exit` is what
@@ -103,6 +104,7 @@ class Process:
     notify: int = -1
     notify_address: str = ""
     queues: tuple[int, ...] = ()
+    own_queues: bool = False
     record: int = -1
     forked_by: int = 0
     promotion: int = -1

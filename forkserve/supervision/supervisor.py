@@ -19,6 +19,7 @@ from forkserve.suggest import nearest
 from forkserve.supervision.addressing import meant
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.dealing import Dealing
 from forkserve.supervision.events import Event, WatcherRemoved
 from forkserve.supervision.jobqueue.dependencies import Dependencies
 from forkserve.supervision.jobqueue.queue import JobQueue
@@ -60,6 +61,7 @@ class Supervisor:
         self._queues: dict[str, JobQueue] = {}
         self._dirty: dict[str, Watcher] = {}
         self.dependencies = Dependencies(self._queues, services.emit)
+        self._dealing = Dealing(pool, lambda: self.watchers)
         self.on_settled: Callable[[], None] = lambda: None
         commands = [self.command(options, config, pool.numbers, credentials_of(options)) for options in config.watchers]
         for command in commands:
@@ -219,6 +221,8 @@ class Supervisor:
         else:
             self._services.loop.call_later(_PAUSE, self.settle)
         self._forget_gone()
+        with self._barrier("the queues of slots"):
+            self._dealing.look()
         self.on_settled()
 
     def _settle(self, watcher: Watcher) -> None:

@@ -308,10 +308,15 @@ class Watcher:
         if process is not None and not process.is_asked_to_end:
             self.population.stop(process)
 
-    def start_beside(self, command: ProcessTemplate) -> Process | None:
-        """Request a process that belongs to no slot; None when that fails, which has been told."""
+    @property
+    def workers(self) -> tuple[Process, ...]:
+        """Its processes but the zygotes, oldest first."""
+        return self.processes.workers
+
+    def start_beside(self, command: ProcessTemplate, wid: int = 1) -> Process | None:
+        """Request a process that belongs to no slot, for queues of `wid`; None when that fails, which has been told."""
         try:
-            return self.processes.start(command, 1, self.generation)
+            return self.processes.start(command, wid, self.generation)
         except (ForkserveError, OSError) as error:
             self.emit(ReaderNotStarted(watcher=self.name, reason=str(error)))
             return None

@@ -24,10 +24,12 @@ from forkserve.errors import BindError, ExitCode
 from forkserve.unix.bind_errors import why_not
 from forkserve.unix.privileges import group_id, user_id
 from forkserve.unix.sealing import is_waiting, seal, unseal
+from forkserve.unix.slotqueues import SlotQueues, can_have_slots
 from forkserve.unix.socketfiles import Owners, SocketFile, bind_file, change_access, clear_stale, sweep_hidden
 
 __all__ = ["BindTarget", "BoundListener", "address_of", "adopt", "bind", "resolve"]
 
+_Socket = socket.socket
 _LISTENING = (SocketKind.SOCK_STREAM, SocketKind.SOCK_SEQPACKET)
 
 
@@ -46,13 +48,17 @@ class BindTarget:
 
 @dataclass(frozen=True, slots=True)
 class BoundListener:
-    """A named socket that is bound. Its owner closes it; `file` is what then must be removed."""
+    """A named socket that is bound. Its owner closes it; `file` is what then must be removed.
+
+    With `so_reuseport` it has more sockets at its address, one for each slot but the first (`slots`).
+    """
 
     options: SocketOptions
     socket: socket.socket
     target: BindTarget
     file: SocketFile | None = None
     v6only: bool = False
+    slots: SlotQueues = field(default_factory=SlotQueues)
 
     @property
     def name(self) -> str:
@@ -63,6 +69,41 @@ class BoundListener:
     def fd(self) -> int:
         """Its descriptor in the master."""
         return self.socket.fileno()
+
+    @property
+    def sockets(self) -> tuple[_Socket, ...]:
+        """All sockets at its address, that of the first slot first."""
+        return (self.socket, *self.slots.sockets.values())
+
+    @property
+    def has_slots(self) -> bool:
+        """True when each slot has its own queue, or will."""
+        return (
+            self.options.so_reuseport
+            and self.target.address is not None
+            and can_have_slots(self.socket)
+            and self.slots.can_begin(self.socket)
+        )
+
+    def fd_of(self, wid: int) -> int:
+        """Return the descriptor of the queue that a slot reads from, which is bound if it is new; raises BindError."""
+        if not self.has_slots:
+            return self.fd
+        with _or_bind_error(self.options, self.address):
+            return self.slots.add(wid, self.socket, self._another).fileno()
+
+    def _another(self) -> _Socket:
+        """Return another socket that listens at the address; raises OSError."""
+        with _closing(self.socket.family, self.options, self.socket.proto) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if sock.family is AddressFamily.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(self.v6only))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if self.options.interface is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.options.interface.encode() + b"\0")
+            sock.bind(self.socket.getsockname())
+            _make_ready(sock, self.options)
+            return sock
 
     @property
     def address(self) -> str:
@@ -87,7 +128,7 @@ class BoundListener:
     @property
     def is_waiting(self) -> bool:
         """True while something waits in its queue."""
-        return self.is_open and is_waiting(self.socket)
+        return self.is_open and any(map(is_waiting, self.sockets))
 
     def adjust(self, *, lets_in: bool = True) -> None:
         """Apply the options that need no new socket: backlog, blocking, sharing of the port, and access to the file.
@@ -95,11 +136,13 @@ class BoundListener:
         It lets connections in again if it was sealed, unless told otherwise. Raises BindError.
         """
         if lets_in:
-            unseal(self.socket)
+            self._unseal()
         with _or_bind_error(self.options, self.address):
-            _make_ready(self.socket, self.options)
+            for sock in self.sockets:
+                _make_ready(sock, self.options)
             if self.target.address is not None:
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(self.options.so_reuseport))
+                shares = self.options.so_reuseport or bool(self.slots.sockets)
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shares))
             if self.file is not None:
                 change_access(self.options, self.file.path, self.target.owners)
 
@@ -107,33 +150,42 @@ class BoundListener:
         """Let another socket of ours be bound to the same port beside it (SO_REUSEPORT, also after bind)."""
         if self.options.path is None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self.slots.release(self.socket)
 
     def shown(self) -> BoundListener:
         """Let clients find what was bound hidden; raises BindError."""
-        unseal(self.socket)
+        self._unseal()
         if self.file is None or self.options.path is None:
             return self
         return replace(self, file=self.file.shown(self.options.path))
 
     def seal(self) -> None:
         """Let no new connection in; what waits in its queue can still be accepted."""
-        seal(self.socket)
+        for sock in self.sockets:
+            seal(sock)
         if self.file is not None:
             self.file.remove()
 
+    def _unseal(self) -> None:
+        for sock in self.sockets:
+            unseal(sock)
+
     def refuse(self) -> None:
         """End listening for all that share it: clients are refused; on Linux shutdown(2) of a listener does it."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RD)
+        for sock in self.sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RD)
 
     def leave(self) -> None:
         """Close it here alone, and leave its file where it is."""
+        self.slots.close()
         self.socket.close()
 
     def close(self) -> None:
         """Close it, and remove its file if that is still ours."""
         if self.file is not None:
             self.file.remove()
+        self.slots.close()
         self.socket.close()
 
 

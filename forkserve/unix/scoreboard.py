@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from forkserve.config.handover import SCOREBOARD
+from forkserve.config.handover import OWN_QUEUES, SCOREBOARD
 from forkserve.unix.counters import PAGE, PageReading, read_page
 
 __all__ = [
@@ -253,6 +253,8 @@ class OwnRecord:
         if not _is_eventfd(bell):
             raise ValueError(f"descriptor {bell} is no eventfd")
         self._order = words[_ORDERS] // 8 + index if HEADER * 8 <= words[_ORDERS] < len(words) * 8 else len(words)
+        self.reads_alone = False
+        """Whether siblings read from other queues, so that nothing can be left to them."""
         self.page: memoryview | None = None
         """This process's own counters; None where the board has none."""
         if has_pages:
@@ -289,7 +291,8 @@ class OwnRecord:
         """Keep it through exec, and return what the environment must say then."""
         os.set_inheritable(self.fd, True)
         os.set_inheritable(self.bell, True)
-        return {SCOREBOARD: f"{self.fd}:{self.bell}:{self.index}"}
+        own = {OWN_QUEUES: "1"} if self.reads_alone else {}
+        return {SCOREBOARD: f"{self.fd}:{self.bell}:{self.index}", **own}
 
 
 def _map(fd: int, at: int, size: int) -> memoryview:
@@ -303,7 +306,7 @@ def take_seat(environ: MutableMapping[str, str]) -> OwnRecord | None:
 
     What is wrong with it costs a warning: a worker serves without a board as well.
     """
-    text = environ.pop(SCOREBOARD, None)
+    text, reads_alone = environ.pop(SCOREBOARD, None), environ.pop(OWN_QUEUES, "") == "1"
     if text is None:
         return None
     try:
@@ -319,6 +322,7 @@ def take_seat(environ: MutableMapping[str, str]) -> OwnRecord | None:
         return None
     os.set_inheritable(fd, False)
     os.set_inheritable(bell, False)
+    seat.reads_alone = reads_alone
     return seat
 
 

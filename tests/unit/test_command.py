@@ -26,7 +26,7 @@ def _command(options: WatcherOptions, sockets: tuple[str, ...] = ("admin", "web"
 
 
 def _spec(options: WatcherOptions) -> SpawnSpec:
-    return _command(options).spec(2, lambda number: 10 + number, Outputs(), Handover(notify_address="/ours/1"))
+    return _command(options).spec(2, lambda number, _wid: 10 + number, Outputs(), Handover(notify_address="/ours/1"))
 
 
 def test_a_socket_named_in_the_command_is_the_first_inherited_descriptor() -> None:

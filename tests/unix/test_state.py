@@ -38,7 +38,7 @@ from forkserve.unix.notifyfolder import NotifyFolder
 wanted = WatcherOptions(name="web", cmd=sys.executable + " -S speaker.py", numprocesses=2)
 config, environment = Config(watchers=(wanted,)), dict(os.environ)
 loop, events = Loop(), []
-services = SpawnServices(loop, lambda names: dict.fromkeys(names, 0), emit=events.append)
+services = SpawnServices(loop, lambda names, _wid: dict.fromkeys(names, 0), emit=events.append)
 
 def go_on(supervisor, until):
     deadline = loop.now() + 20

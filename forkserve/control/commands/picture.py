@@ -9,7 +9,7 @@ from forkserve.control.commands.context import Context, Steps
 from forkserve.control.commands.reading import reports_of
 from forkserve.control.pictureschema import Picture, ProcessTraffic, QueueReport, TopAsked, WatcherTraffic
 from forkserve.supervision.figures import Histogram
-from forkserve.supervision.os.queues import queue_length
+from forkserve.supervision.os.queues import whole_length
 from forkserve.supervision.process import Process
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.counters import BOUNDS
@@ -82,6 +82,6 @@ def _of_process(watcher: Watcher, process: Process) -> ProcessTraffic | None:
 
 
 def _queue(listener: BoundListener) -> QueueReport:
-    length = queue_length(listener.socket) if listener.is_open else None
+    length = whole_length(listener.sockets) if listener.is_open else None
     waiting, capacity = (None, None) if length is None else (length.waiting, length.bound)
     return QueueReport(listener.name, listener.address, waiting, capacity)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 from functools import partial
 
@@ -39,6 +38,7 @@ from forkserve.control.verbs import VERBS
 from forkserve.errors import UnknownNameError
 from forkserve.supervision.lifecycle import ProcessState
 from forkserve.supervision.liveness.stacks import StacksOf, StacksRequest, processes_named
+from forkserve.supervision.os.queues import whole_length
 from forkserve.supervision.runs import RunResult, TimerView
 from forkserve.supervision.snapshot import ProcessView, WatcherView
 from forkserve.unix.listeners import BoundListener
@@ -56,9 +56,6 @@ __all__ = [
     "status",
     "version",
 ]
-
-_UNACKED = 24
-"""Offset in struct tcp_info, where a listening socket has how many wait to be accepted (tcp(7))."""
 
 
 def version(context: Context, _asked: Nothing) -> Version:
@@ -210,11 +207,8 @@ def listsockets(context: Context, _asked: Nothing) -> list[SocketReport]:
 def _queued(listener: BoundListener) -> int | None:
     if listener.socket.family not in (socket.AF_INET, socket.AF_INET6) or listener.socket.type != socket.SOCK_STREAM:
         return None
-    try:
-        info = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    except OSError:  # it is closed while nobody needs it
-        return None
-    return int(struct.unpack_from("I", info, _UNACKED)[0])
+    length = whole_length(listener.sockets)
+    return None if length is None else length.waiting  # it is closed while nobody needs it
 
 
 def stacks(context: Context, asked: StacksFor) -> Later:

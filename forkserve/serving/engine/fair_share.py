@@ -189,7 +189,7 @@ class FairShare:
                 seat.words[_STATE] = RecordState.PAUSED
                 seat.ring()
             return
-        self._siblings = seat.look()
+        self._siblings = 0 if seat.reads_alone else seat.look()
         if not self._siblings:
             self.unsettled = 0
             if self._aside:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,7 +38,7 @@ from forkserve.supervision.figures import GenerationFigures, WatcherFigures
 from forkserve.supervision.metrics.sampling import Mean, Peak
 from forkserve.supervision.os.aside import Aside, run_aside
 from forkserve.supervision.os.loop import Loop, Timer
-from forkserve.supervision.os.queues import oldest_in, queue_length
+from forkserve.supervision.os.queues import oldest_in, whole_length
 from forkserve.supervision.os.usage import processor_seconds, proportional
 from forkserve.supervision.process import Process
 from forkserve.supervision.supervisor import Supervisor
@@ -231,7 +231,7 @@ class Observatory:
                 self._sample(watcher, now)
         for listener in self._supervisor.pool:
             with Barrier(self._supervisor.emit, f"the queue of socket {listener.name}"):
-                self._sample_queue(self.queues[listener.name], listener.socket, now)
+                self._sample_queue(self.queues[listener.name], listener.sockets, now)
         attentive = now - self._read_at < ATTENTION or any(_weighs(each) for each in self._supervisor.watchers)
         if attentive and now - self._measured_at >= MEMORY_INTERVAL:
             self._measure(now)
@@ -273,8 +273,8 @@ class Observatory:
                 self._processor[process.pid] = (now, seconds, share)
         return share
 
-    def _sample_queue(self, watch: QueueWatch, listener: socket.socket, now: float) -> None:
-        length = queue_length(listener)
+    def _sample_queue(self, watch: QueueWatch, listeners: Sequence[socket.socket], now: float) -> None:
+        listener, length = listeners[0], whole_length(listeners)
         watch.is_known = length is not None
         watch.knows_age = watch.is_known and listener.family != socket.AF_UNIX
         watch.depth.set(0 if length is None else length.waiting)

@@ -14,10 +14,10 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["QueueLength", "oldest_in", "queue_length"]
+__all__ = ["QueueLength", "oldest_in", "queue_length", "whole_length"]
 
 _SOCK_DIAG = 4
 """NETLINK_SOCK_DIAG, and beside it what of its protocol is used (linux/sock_diag.h, inet_diag.h, unix_diag.h)."""
@@ -51,6 +51,15 @@ def queue_length(listener: socket.socket) -> QueueLength | None:
         return QueueLength(*struct.unpack_from("=2I", info, 24))
     except (OSError, struct.error):
         return None
+
+
+def whole_length(listeners: Iterable[socket.socket]) -> QueueLength | None:
+    """Return the length of several queues of one address together; None where that of one cannot be known."""
+    found = [queue_length(each) for each in listeners]
+    known = [each for each in found if each is not None]
+    if not known or len(known) < len(found):
+        return None
+    return QueueLength(sum(each.waiting for each in known), sum(each.bound for each in known))
 
 
 def oldest_in(listener: socket.socket) -> float | None:

@@ -49,6 +49,9 @@ ABORT_PATIENCE = 10.0
 _TURN = 0.05
 """Seconds without such a signal after which the next is the first of a stretch."""
 
+LAST_ARRIVALS = 0.25
+"""Seconds in which handshakes end that were under way to a queue when nothing was dealt to it any more."""
+
 FLOOD_PAUSE = 0.05
 """Seconds in which a process that writes messages without end is not listened to."""
 
@@ -149,7 +152,8 @@ class Processes:
         if process.state is not ProcessState.DRAINING:
             return False
         self._step(process, ProcessTrigger.PROMOTED)
-        process.wid, process.age_at, process.queues, process.warm = ZYGOTE_WID, None, (), False
+        process.wid, process.age_at, process.warm = ZYGOTE_WID, None, False
+        process.queues, process.own_queues = (), False
         with Barrier(self._services.emit, f"the record of {process} on the scoreboard"):
             resources = self._resources[process.number]
             self._resources[process.number] = replace(resources, place=None)
@@ -234,9 +238,21 @@ class Processes:
         return Effect.ANNOUNCE in self._step(process, ProcessTrigger.READY)
 
     def stop(self, process: Process, stopping: Stopping) -> None:
-        """Ask it to stop; it is killed when it has not in time."""
+        """Ask it to stop; it is killed when it has not in time.
+
+        The last reader of a queue goes on for a moment in which nothing new is dealt to it, and takes what waits there.
+        """
         process.stopping = stopping
+        if process.is_ready and process.end_at is None and self._reads_alone(process):
+            self.order(process, Order.FINISH)
+            process.end_at = self._services.loop.now() + LAST_ARRIVALS
+            self.changed()
+            return
         self._end(process, by_kill=False)
+
+    def _reads_alone(self, process: Process) -> bool:
+        others = (each for each in self if each is not process and each.wid == process.wid and each.is_ready)
+        return process.own_queues and all(each.is_asked_to_end for each in others)
 
     def kill_all(self) -> None:
         """Kill all processes, and what others have left."""
@@ -279,6 +295,7 @@ class Processes:
     def hold(self, process: Process, *, wanted: bool) -> None:
         """Have a process accept nothing for now, or accept again, when the board's bell rings."""
         process.held = wanted
+        self.changed()
         self.order(process, Order.HOLD if wanted else Order.ACCEPT)
 
     def signal(self, processes: Iterable[Process], signum: int) -> int:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from forkserve.config.handover import (
     GRACEFUL_TIMEOUT,
+    OWN_QUEUES,
     REFORK,
     REFORK_AFTER,
     SCOREBOARD,
@@ -60,6 +61,7 @@ NOT_INHERITED = frozenset(
         "WATCHDOG_PID",
         "WATCHDOG_USEC",
         SCOREBOARD,
+        OWN_QUEUES,
         ZYGOTE,
     }
 )
@@ -87,8 +89,8 @@ _USER_CHANGERS = frozenset(
 _RELOADING = frozenset({"--use-reloader", "--reload"})
 """Flags of theirs for development: a broken application is kept waiting, however long it takes to mend it."""
 
-FdFor = Callable[[int], int]
-"""Returns the master's descriptor of a queue; raises BindError when it cannot be had."""
+FdFor = Callable[[int, int], int]
+"""Returns the master's descriptor of a queue for a slot; raises BindError when it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class Handover:
     place: RecordHandle | None = None
     notify_address: str | None = None
     stored: tuple[StoredFd, ...] = ()
+    own_queues: bool = False
+    """Whether no other slot reads from its queues."""
 
 
 _NOTHING = Handover()
@@ -196,6 +200,8 @@ class ProcessTemplate:
         bell = memory + 1
         if place is not None:
             env[SCOREBOARD] = place.variable(memory, bell)
+            if given.own_queues:
+                env[OWN_QUEUES] = "1"
         values = self._values(wid, env)
         cwd = expand(options.working_dir, values) if options.working_dir else None
         cwd = self.folder or cwd
@@ -203,11 +209,11 @@ class ProcessTemplate:
             env["PWD"] = os.path.join(env["PWD"], cwd)
         stdin = 0 if not options.close_child_stdin else None
         if options.stdin_socket is not None:
-            stdin = fd_for(self.numbers[options.stdin_socket.lower()])
+            stdin = fd_for(self.numbers[options.stdin_socket.lower()], wid)
         return SpawnSpec(
             argv=self._argv(values),
             env=env,
-            sockets={name: fd_for(self.numbers[name.lower()]) for name in self.sockets},
+            sockets={name: fd_for(self.numbers[name.lower()], wid) for name in self.sockets},
             listen_fds=bool(given.stored) or not self._names_urls,
             stored=tuple((each.name, each.fd) for each in given.stored),
             fds={} if place is None else {memory: place.board.fd, bell: place.board.bell},
@@ -243,7 +249,7 @@ class ProcessTemplate:
 
         Where they will have their descriptors it has /dev/null, so that the application opens its own elsewhere.
         """
-        spec = self.spec(ZYGOTE_WID, lambda _queue: channel, outputs, given)
+        spec = self.spec(ZYGOTE_WID, lambda _queue, _wid: channel, outputs, given)
         number = self._last_number
         fds = {**dict.fromkeys(range(FIRST_SOCKET, number)), number: channel}
         stdin = None if self.options.stdin_socket else spec.stdin

@@ -68,6 +68,8 @@ class SpawnServices:
     """Called with a process group that has begun, its stop signal and its grace in seconds."""
     on_group_ended: Callable[[int], None] = _nothing_to_tell
     """Called with a process group of which nothing is left."""
+    has_slots: Callable[[tuple[int, ...]], bool] = lambda _queues: False
+    """Tells whether each slot has its own of these queues."""
     reports: Callable[[ProcessTemplate], NotifySocket | None] = lambda _command: None
     """Opens where a process of a command reports to; raises OSError."""
     restore_notify: Callable[[int, str], NotifySocket] = NotifySocket.restore
@@ -139,10 +141,13 @@ def prepare_worker(
     zygote has forked it, or `call_off`.
     """
 
+    def fd_for(number: int, slot: int) -> int:
+        return services.fd_for(number, slot if services.has_slots(command.queues) else 1)
+
     def record() -> RecordHandle | None:
         return legacy.board.take(legacy.generation) if command.sockets else None
 
-    return _prepare(command, wid, services, legacy, record=record, make=partial(command.spec, wid, services.fd_for))
+    return _prepare(command, wid, services, legacy, record=record, make=partial(command.spec, wid, fd_for))
 
 
 def prepare_zygote(
@@ -154,7 +159,7 @@ def prepare_zygote(
     """
     make = partial(command.zygote_spec, channel)
     process, resources, launch = _prepare(command, ZYGOTE_WID, services, legacy, record=lambda: None, make=make)
-    return replace(process, queues=()), resources, launch
+    return replace(process, queues=(), own_queues=False), resources, launch
 
 
 def _prepare(
@@ -173,7 +178,8 @@ def _prepare(
     try:
         notify = _open_notify(command, identity, services)
         place = record()
-        spec = make(outputs, Handover(place, None if notify is None else notify.address, legacy.stored))
+        own = services.has_slots(command.queues)
+        spec = make(outputs, Handover(place, None if notify is None else notify.address, legacy.stored, own))
     except BaseException:
         services.on_spawned(outputs, identity, 0)
         Resources(place, notify).close()
@@ -189,6 +195,7 @@ def _prepare(
         notify=-1 if notify is None else notify.fileno(),
         notify_address="" if notify is None else notify.address,
         queues=command.queues,
+        own_queues=own,
         record=-1 if place is None else place.index,
     )
     return process, Resources(place, notify), Launch(identity, outputs, spec, Stopping.of(options))

@@ -17,6 +17,7 @@ from forkserve.socketpool import SocketPool
 from forkserve.supervision.reload.retirement import Retirement
 from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.listeners import BindTarget, BoundListener
+from forkserve.unix.slotqueues import FIRST, SlotQueues
 from forkserve.unix.socketfiles import SocketFile
 from forkserve.unix.socketstore import SocketStore
 
@@ -81,6 +82,7 @@ def listener_to_data(listener: BoundListener) -> Data:
         "v6only": listener.v6only,
         "fd": descriptor(listener.fd),
         "kind": (int(listener.socket.family), int(listener.socket.type)),
+        "slots": _slots_to_data(listener.slots),
     }
 
 
@@ -98,4 +100,16 @@ def listener_from_data(data: Data) -> BoundListener:
         msgspec.convert(data["target"], BindTarget),
         msgspec.convert(data["file"], SocketFile | None),
         data["v6only"],
+        _slots_from_data(data.get("slots", {})),
     )
+
+
+def _slots_to_data(slots: SlotQueues) -> Data:
+    fds = {str(wid): descriptor(each.fileno()) for wid, each in slots.sockets.items()}
+    return {"fds": fds, "order": list(slots.order), "dealt": list(slots.dealt), "shared": slots.shared}
+
+
+def _slots_from_data(data: Data) -> SlotQueues:
+    fds = {int(wid): number_of(fd) for wid, fd in data.get("fds", {}).items()}
+    sockets = {wid: socket.socket(fileno=fd) for wid, fd in fds.items() if fd >= 0}
+    return SlotQueues(sockets, list(data.get("order", [FIRST])), tuple(data.get("dealt", ())), data.get("shared"))

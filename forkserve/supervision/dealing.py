@@ -1,0 +1,100 @@
+"""Which slots get connections, where each has its own queue (`so_reuseport`), and what becomes of a queue without slot.
+
+Theory of operation. After every event it is looked which slots have a process that serves: new connections are dealt to
+their queues alone (`unix.slotqueues`). What waits in the queue of a process that has died waits for its successor. The
+queue of a slot that is gone is closed when it is empty; if something waits there and its process has died, one that
+takes it is started beside the slots, and is told to stop then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from forkserve.socketpool import SocketPool
+from forkserve.supervision.process import Process
+from forkserve.supervision.spawning.command import ProcessTemplate
+from forkserve.unix.listeners import BoundListener
+from forkserve.unix.sealing import is_waiting
+from forkserve.unix.slotqueues import FIRST
+
+__all__ = ["Dealing", "DealtWatcher", "slots_to_deal_to"]
+
+
+class DealtWatcher(Protocol):
+    """What is asked of a watcher."""
+
+    target: int
+
+    @property
+    def command(self) -> ProcessTemplate:
+        """What its next process is started with."""
+
+    @property
+    def workers(self) -> Iterable[Process]:
+        """Its processes."""
+
+    def start_beside(self, command: ProcessTemplate, wid: int = 1) -> Process | None:
+        """Request a process that belongs to no slot."""
+
+    def let_go(self, pid: int) -> None:
+        """Stop a process that belongs to no slot."""
+
+
+def slots_to_deal_to(processes: Iterable[Process]) -> set[int]:
+    """Return the slots whose queues are read by processes that serve, and go on.
+
+    A process of before `so_reuseport` was switched on reads from the queue of the first slot.
+    """
+    serving = (each for each in processes if each.is_ready and not each.is_asked_to_end and not each.held)
+    return {each.wid if each.own_queues else FIRST for each in serving}
+
+
+class Dealing:
+    """Deals the connections of all queues of a pool to the slots of watchers."""
+
+    def __init__(self, pool: SocketPool, watchers: Callable[[], Iterable[DealtWatcher]]) -> None:
+        self._pool = pool
+        self._watchers = watchers
+        self._beside: dict[tuple[int, int], int] = {}
+        """The numbers of processes that were started for what waits in a queue of a slot that is gone."""
+
+    def look(self) -> None:
+        """Deal to those that serve now; to be called after every event."""
+        for number, listener in self._pool.queues.items():
+            if listener.slots.sockets:
+                self._look_at(number, listener)
+
+    def _look_at(self, number: int, listener: BoundListener) -> None:
+        readers = [each for each in self._watchers() if number in each.command.queues]
+        wanted = {wid for each in readers for wid in range(1, each.target + 1)}
+        serving = list(self._reading(number))
+        listener.slots.deal(listener.socket, wanted & slots_to_deal_to(serving))
+        for wid in sorted(listener.slots.sockets.keys() - wanted):
+            left = [process for process in serving if process.own_queues and process.wid == wid]
+            if left:
+                self._end_beside(number, left)
+            elif not self._is_taken(number, wid, listener, readers):
+                self._beside.pop((number, wid), None)
+                listener.slots.drop(wid, listener.socket)
+
+    def _reading(self, number: int) -> Iterator[Process]:
+        for watcher in self._watchers():
+            yield from (each for each in watcher.workers if number in each.queues)
+
+    def _end_beside(self, number: int, left: Iterable[Process]) -> None:
+        for process in left:
+            if process.is_ready and self._beside.get((number, process.wid)) == process.number:
+                for watcher in self._watchers():
+                    watcher.let_go(process.pid)
+
+    def _is_taken(self, number: int, wid: int, listener: BoundListener, readers: Iterable[DealtWatcher]) -> bool:
+        """Tell whether what waits in the queue of a slot that is gone will be taken; it is tried once."""
+        if (number, wid) in self._beside or not is_waiting(listener.slots.sockets[wid]):
+            return False
+        for watcher in readers:
+            process = watcher.start_beside(watcher.command, wid)
+            if process is not None:
+                self._beside[number, wid] = process.number
+                return True
+        return False
