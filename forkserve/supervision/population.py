@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -33,7 +33,6 @@ from forkserve.supervision.events.process import ProcessLost
 from forkserve.supervision.generations.templates import Templates
 from forkserve.supervision.hooks.gate import HookGate
 from forkserve.supervision.lifecycle import (
-    FINAL,
     SLOT,
     Death,
     Effect,
@@ -41,9 +40,9 @@ from forkserve.supervision.lifecycle import (
     SlotTrigger,
     Tally,
     Verdict,
-    judge,
     step,
 )
+from forkserve.supervision.losses import Losses
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
 from forkserve.supervision.process import Process, Stopping
 from forkserve.supervision.processes.deaths import (
@@ -53,13 +52,12 @@ from forkserve.supervision.processes.deaths import (
     fact_of,
     failed_start,
     is_expected,
-    policy_of,
     reason_of,
 )
 from forkserve.supervision.processes.probing import Prober
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.processes.said import begin_watchdog, hear, read
-from forkserve.supervision.slot import Outlook, Slot
+from forkserve.supervision.slot import Slot
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.zygotes.reforking import next_slot
 from forkserve.supervision.zygotes.zygotes import Zygotes
@@ -68,19 +66,12 @@ from forkserve.wording import reason_in
 
 __all__ = ["Population"]
 
-_CONSEQUENCES: Mapping[SlotTrigger, Consequence] = {
-    SlotTrigger.LOST: Consequence.RESTART,
-    SlotTrigger.LOST_EARLY: Consequence.BACKOFF,
-    SlotTrigger.GAVE_UP: Consequence.GIVEN_UP,
-    SlotTrigger.FINISHED: Consequence.FINISHED,
-}
-
 
 class Population:
     """The slots by number, and all processes of a watcher.
 
-    `restarts` counts the processes that were lost and replaced; `failures` early deaths and failed starts of the
-    generation in force, for a reload to notice; `held` tells that its processes are to accept nothing for now.
+    `restarts` counts the processes that were lost and replaced, `held` tells that its processes are to accept nothing
+    for now.
     """
 
     def __init__(
@@ -92,10 +83,8 @@ class Population:
         self.processes = Processes(services, self, gate)
         self.zygotes = Zygotes(services, self.processes, lambda number: self.templates.by_generation.get(number))
         self.restarts = 0
-        self.failures = 0
-        self.last_failure = ""
         self.prober = Prober(services, self.ready, changed)
-        self.outlook = Outlook()
+        self.losses = Losses(lambda: self.templates, self.processes, services.emit, changed)
         self.held = False
         self._services = services
         self._changed = changed
@@ -121,28 +110,28 @@ class Population:
         lost = fact_of(process, now)
         if process.is_zygote:
             again = self.zygotes.lost(process, late=killed_by_us)
-            self._tell(lost, Consequence.RESTART if again else Consequence.NONE)
+            self.losses.tell(lost, Consequence.RESTART if again else Consequence.NONE)
             self._changed()
             return
         if slot is not None and slot.candidate is process:
             slot.candidate = None
-            self._count_crash(process)
-            self._failed(lost.text(), process.generation)
-            self._tell(lost, Consequence.PREDECESSOR_STAYS)
+            self.losses.count_crash(process)
+            self.losses.failed(lost.text(), process.generation)
+            self.losses.tell(lost, Consequence.PREDECESSOR_STAYS)
         elif slot is not None and slot.occupant is process and slot.stops_first and comes_again(self._options):
             slot.occupant, slot.stops_first = None, False
-            self._tell(lost, Consequence.SUCCESSOR_STARTS)
+            self.losses.tell(lost, Consequence.SUCCESSOR_STARTS)
             self.event(slot, SlotTrigger.LOST)
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
-            self._count_crash(process)
+            self.losses.count_crash(process)
             death = death_of(process, was_ready=was_ready, killed_by_us=killed_by_us, runs=slot.runs, now=now)
             death = replace(death, expected=is_expected(process, self._options) and not process.refusal)
             if self.templates.in_force.says_ready and process.exit is not None and process.refusal is None:
-                death = replace(death, code=self.outlook.code_of(process.exit.code))
+                death = replace(death, code=self.losses.outlook.code_of(process.exit.code))
             self._lost(slot, lost, death)
         else:
-            self._tell(lost, Consequence.NONE)
+            self.losses.tell(lost, Consequence.NONE)
         self._changed()
 
     def _tell_reaped(self, process: Process) -> None:
@@ -259,7 +248,7 @@ class Population:
         if process.is_zygote:
             self.zygotes.became_ready(process)
             return
-        self.outlook.was_ready = True
+        self.losses.outlook.was_ready = True
         begin_watchdog(process, self._options.watchdog, self._services.loop.now())
         slot = self.slots.get(process.wid)
         if slot is not None and slot.candidate is process:
@@ -271,63 +260,18 @@ class Population:
         predecessor, slot.occupant, slot.candidate = slot.occupant, slot.candidate, None
         self.event(slot, SlotTrigger.REPLACED, predecessor=predecessor)
 
-    def _count_crash(self, process: Process) -> None:
-        """Count an unasked end by a signal, or with a code that is not 0, for its generation."""
-        if process.refusal is None and process.exit is not None and process.exit.code != 0:
-            self.processes.figures.totals(process.generation).crashes += 1
-
-    def _tell(self, lost: ProcessLost, consequence: Consequence) -> None:
-        self.emit(replace(lost, consequence=consequence))
-
     def _lost(self, slot: Slot, lost: ProcessLost, death: Death) -> None:
         """Decide what follows when the occupant has died unasked; a candidate that is under way takes its place."""
         slot.reason = reason_of(lost)
         if slot.candidate is not None:
             slot.occupant, slot.candidate = slot.candidate, None
-            self._tell(lost, Consequence.SUCCESSOR_SERVES)
+            self.losses.tell(lost, Consequence.SUCCESSOR_SERVES)
             return
         self._judge(slot, lost, death)
 
     def _judge(self, slot: Slot, lost: ProcessLost, death: Death) -> None:
-        policy = policy_of(self._options)
-        verdict = judge(policy, slot.tally, death)
-        slot.tally = verdict.tally
-        slot.finished = slot.finished or verdict.event is SlotTrigger.FINISHED
-        if verdict.event in (SlotTrigger.LOST_EARLY, SlotTrigger.GAVE_UP):
-            self._failed(lost.text(), lost.generation)
-        # The same end for the same reason that nobody can mend by trying is told once.
-        if verdict.event is not SlotTrigger.GAVE_UP or self.outlook.code is None:
-            told = replace(
-                lost,
-                consequence=self._consequence_of(verdict.event, expected=death.expected),
-                delay=verdict.delay,
-                failed=0 if death.transient else verdict.tally.failed,
-                max_retry=policy.max_retry,
-            )
-            self.emit(told)
-        if verdict.event is SlotTrigger.GAVE_UP and self.outlook.code is None:
-            self._give_up(death)
+        verdict = self.losses.judge(slot, lost, death)
         self.event(slot, verdict.event, verdict=verdict)
-
-    def _consequence_of(self, event: SlotTrigger, *, expected: bool) -> Consequence:
-        if event is not SlotTrigger.FINISHED:
-            return _CONSEQUENCES[event]
-        if self._options.schedule is not None:
-            return Consequence.NONE
-        return Consequence.EXPECTED if expected else Consequence.FINISHED
-
-    def _give_up(self, death: Death) -> None:
-        """When no other try can help, end those that are on their way to the same end, so that it is told once."""
-        if death.code in FINAL:
-            self.outlook.code = death.code
-            self.processes.kill_all()
-
-    def _failed(self, what: str, generation: int) -> None:
-        if generation == self.templates.generation:
-            self.failures += 1
-        if self.outlook.code is None:
-            self.last_failure = what
-        self._changed()
 
     def _not_started(self, slot: Slot, error: ForkserveError | OSError) -> None:
         generation = self.templates.generation_of(slot.wid)
@@ -336,8 +280,8 @@ class Population:
         )
         slot.reason = reason_of(lost)
         if slot.occupant is not None:
-            self._failed(lost.text(), generation)
-            self._tell(lost, Consequence.PREDECESSOR_STAYS)
+            self.losses.failed(lost.text(), generation)
+            self.losses.tell(lost, Consequence.PREDECESSOR_STAYS)
         else:
             self._judge(slot, lost, failed_start(errno_of(error), slot.runs))
 

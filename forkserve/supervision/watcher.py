@@ -12,19 +12,20 @@ from functools import partial
 
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
+from forkserve.supervision.agenda import Act, Agenda, acts_on_processes
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.deadline import DeadlineKind, earliest
+from forkserve.supervision.deadline import earliest
 from forkserve.supervision.events import Event, HookVetoed, ProcessAged, ReaderNotStarted, RunTimedOut
+from forkserve.supervision.filling import STRETCH, SlotFiller
 from forkserve.supervision.generations.canary import CanaryWatch
 from forkserve.supervision.generations.rehearsal import Rehearser
 from forkserve.supervision.generations.templates import Templates
 from forkserve.supervision.hooks.gate import HookGate
 from forkserve.supervision.lifecycle import ProcessState, SlotState, SlotTrigger
-from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.population import Population
 from forkserve.supervision.process import Process
-from forkserve.supervision.processes.processes import AT_A_TIME, Processes
+from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.snapshot import Awaited
 from forkserve.supervision.spawning.command import ProcessTemplate
@@ -33,22 +34,15 @@ from forkserve.supervision.timer import WatcherTimer
 
 __all__ = ["Watcher"]
 
-_STRETCH = 0.005
-"""Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
-
-_ALONE = 0.1
-"""Seconds between two looks whether the process of a singleton that stops has ended."""
-
 
 class Watcher:
     """The processes of one command. `up` is the wish that it runs, `target` how many of it.
 
     `paused` tells that SIGWINCH has stopped it, `awaits_start` that its turn at the start of all has not come yet,
     `vetoed` why a hook has stopped it, `leaving` that it is no longer configured, `broken` that a bug has kept it from
-    stopping: then the kernel's list of our children counts. `not_before` is the instant of the next start that
-    `warmup_delay` allows, and `warm_at` that at which vacant slots are looked at again. `drain_until` is the end of the
-    time for which it serves on before it stops, `hold_until` that of a pause, `hold_then` what comes then; `maintained`
-    tells that a responder stands in for it, `transient` that it is one.
+    stopping: then the kernel's list of our children counts. `drain_until` is the end of the time for which it serves on
+    before it stops, `hold_until` that of a pause, `hold_then` what comes then; `maintained` tells that a responder
+    stands in for it, `transient` that it is one.
     """
 
     def __init__(self, command: ProcessTemplate, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
@@ -56,8 +50,6 @@ class Watcher:
         self.templates = Templates({1: command})
         self.up = self.awaits_start = self.paused = self.leaving = self.broken = False
         self.target = command.options.numprocesses
-        self.not_before = 0.0
-        self.warm_at: float | None = None
         self.drain_until: float | None = None
         self.hold_until: float | None = None
         self.hold_then = ""
@@ -65,6 +57,7 @@ class Watcher:
         self.vetoed = ""
         self.gate = HookGate(services.call_hook, services.emit, self)
         self.population = Population(self.templates, services, self._notify, self.gate)
+        self.filler = SlotFiller(self.population, services)
         self.rehearser = Rehearser(services, self.name, self._notify)
         self.timer = WatcherTimer(self.population, services)
         self.canary = CanaryWatch(self.processes, services.loop, self._notify)
@@ -72,7 +65,7 @@ class Watcher:
         """Tells what it has to wait for before it starts."""
         self._services = services
         self._changed = changed
-        self._timer: Timer | None = None
+        self._agenda = Agenda(services.loop, services.emit, self._acts, self._after_acts, stretch=STRETCH)
 
     def _notify(self) -> None:
         self._changed(self)
@@ -156,7 +149,7 @@ class Watcher:
 
     def revive(self) -> None:
         """Try again at once what had failed."""
-        self.population.outlook.code = None
+        self.population.losses.outlook.code = None
         for slot in self.slots.values():
             if slot.state in (SlotState.BACKOFF, SlotState.FATAL):
                 self.population.event(slot, SlotTrigger.RESET)
@@ -185,7 +178,7 @@ class Watcher:
         self.population.held = self.maintained
         self.hold_until = None
         self.timer.end()
-        self.warm_at = self.drain_until = None
+        self.filler.warm_at = self.drain_until = None
         if closing:
             self._services.seal(self.name, self.command.queues)
         if finish:
@@ -230,7 +223,7 @@ class Watcher:
 
     def may_start(self) -> None:
         """Called when before_start has consented."""
-        self._come_back_at(self._services.loop.now())
+        self.filler.come_back_at(self._services.loop.now())
 
     def veto(self, reason: str) -> None:
         """Called when a hook has forbidden that it runs: it stops, until somebody starts it."""
@@ -290,7 +283,7 @@ class Watcher:
     def replace(self, wid: int) -> None:
         """Start a candidate for a slot, unless `warmup_delay` lets us wait."""
         slot = self.slots[wid]
-        if slot.candidate is None and not slot.asking and self._may_spawn():
+        if slot.candidate is None and not slot.asking and self.filler.may_spawn():
             self.population.spawn(slot, beside=True)
 
     def rehearse(self, offer: int) -> None:
@@ -327,8 +320,7 @@ class Watcher:
         self.gate.abandon()
         self.processes.close()
         self.population.zygotes.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._agenda.close()
 
     # What happens.
 
@@ -363,36 +355,7 @@ class Watcher:
         if self.timer.exists:
             self.timer.begin()
             return
-        enough = self._services.loop.now() + _STRETCH
-        for wid in range(1, self.target + 1):
-            slot = self.slots.get(wid)
-            if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
-                continue
-            if self.population.outlook.code is not None:
-                self.slots[wid] = Slot(wid, SlotState.FATAL, reason="not tried, since the first cannot start")
-                continue
-            if not self._may_spawn():
-                return
-            self.population.event(self.slots.setdefault(wid, Slot(wid)), SlotTrigger.WANT_UP)
-            if self._services.loop.now() > enough:
-                self._come_back_at(enough)
-                return
-
-    def _may_spawn(self) -> bool:
-        """Tell whether it is time for the next start; if not, come back when it is."""
-        now = self._services.loop.now()
-        if self.options.singleton and self.processes:  # `decr` has told it to stop, and `incr` wants it again
-            self._come_back_at(now + _ALONE)
-            return False
-        if now >= self.not_before:
-            self.not_before = now + self.options.warmup_delay
-            return True
-        self._come_back_at(self.not_before)
-        return False
-
-    def _come_back_at(self, instant: float) -> None:
-        if self.warm_at is None:
-            self.warm_at = instant
+        self.filler.fill(self.target)
 
     def _too_old(self, process: Process) -> None:
         """Replace a process that has reached its age; when the replacement fails, try again later."""
@@ -428,38 +391,23 @@ class Watcher:
         """The first instant at which something is to be done; None when nothing is."""
         retries = (slot.retry.instant for slot in self.slots.values() if slot.retry is not None)
         own = (self.processes, self.population.zygotes, self.rehearser, self.canary, self.timer)
-        return earliest((*retries, self.warm_at, self.drain_until, *(each.next_instant for each in own)))
+        return earliest((*retries, self.filler.warm_at, self.drain_until, *(each.next_instant for each in own)))
 
     def arm(self) -> None:
         """End what is needed no more, and have the loop call at the first instant; to be done after every event."""
         self.population.retire_zygotes(up=self.up)
         if self.up and self.is_settled:
             self.population.refork()
-        wanted = self.next_instant
-        if wanted is not None:  # what is overdue waits for its next turn, so that others have theirs
-            wanted = max(wanted, self._services.loop.now())
-        if self._timer is not None:
-            if self._timer.deadline == wanted and self._timer.callback is not None:
-                return
-            self._timer.cancel()
-        self._timer = None if wanted is None else self._services.loop.call_at(wanted, self._due)
+        self._agenda.arm(self.next_instant)
 
-    def _due(self) -> None:
-        """Do what is due, for as long as others can wait; the rest comes in another turn."""
-        self._timer = None
-        now = self._services.loop.now()
-        for what, act in self._acts(now):
-            with Barrier(self.emit, what):
-                act()
-            if self._services.loop.now() > now + _STRETCH:
-                break
+    def _after_acts(self) -> None:
         self.look_after_groups()
         self._notify()
 
-    def _acts(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
+    def _acts(self, now: float) -> Iterator[Act]:
         """Iterate over what is due; each is forgotten before it is done, so that a bug does not come again at once."""
         yield from self.population.zygotes.acts(now)
-        yield from self._acts_on_processes(now)
+        yield from acts_on_processes(self.population, now, ended=self.handle_exit, aged=self._too_old)
         for group in self.processes.groups:
             if group.deadline.is_due(now):
                 yield f"the deadline of what {group.leader} has left", partial(self.processes.groups.miss, group)
@@ -472,35 +420,6 @@ class Watcher:
         yield f"the rehearsal of {self.name}", partial(self.rehearser.due, now)
         yield f"the canary of {self.name}", partial(self.canary.due, now)
         yield from self.timer.acts(now)
-        if self.warm_at is not None and self.warm_at <= now:
-            self.warm_at = None
+        if self.filler.warm_at is not None and self.filler.warm_at <= now:
+            self.filler.warm_at = None
             yield f"the starts of {self.name}", self._fill
-
-    def _acts_on_processes(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
-        ended = 0
-        for process in self.processes:
-            if process.never_began or process.exit is not None:  # recorded, and a bug came in between
-                yield f"the end of {process}", partial(self.handle_exit, process)
-            elif process.end_at is not None and process.end_at <= now and ended < AT_A_TIME:
-                ended += 1
-                yield f"the end of {process}", partial(self.processes.end_now, process, by_kill=process.end_by_kill)
-            elif (instant := process.next_instant) is not None and instant <= now and process.end_at is None:
-                yield f"a deadline of {process}", partial(self._due_of, process, now)
-
-    def _due_of(self, process: Process, now: float) -> None:
-        if process.deaf_until is not None and process.deaf_until <= now:
-            self.processes.hear_again(process)
-        if process.probe_at is not None and process.probe_at <= now:
-            self.population.prober.due(process)
-        if process.watchdog_at is not None and process.watchdog_at <= now:
-            self.processes.miss_watchdog(process)
-        if process.age_at is not None and process.age_at <= now:
-            process.age_at = None
-            self._too_old(process)
-        deadline = process.deadline
-        if deadline is not None and deadline.is_due(now):
-            process.deadline = None
-            if deadline.kind is DeadlineKind.SETTLE:
-                self.population.ready(process)
-            else:
-                self.processes.miss(process, deadline)

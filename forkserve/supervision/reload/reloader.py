@@ -292,7 +292,7 @@ class Reloader:
         stood = self.progress.change.stand(name)
         watchers = {each.name.lower(): each for each in self._supervisor.watchers}
         watcher = watchers.get(name.lower())
-        return watcher is not None and not stood.served and watcher.population.failures > stood.failures
+        return watcher is not None and not stood.served and watcher.population.losses.failures > stood.failures
 
     def _remove_the_rest(self) -> None:
         assert self.progress.change is not None

@@ -62,8 +62,6 @@ _JOBS: Mapping[str, type[Job]] = {job.name: job for job in (Start, Stop, Restart
 _WISHES = (
     "up",
     "target",
-    "not_before",
-    "warm_at",
     "drain_until",
     "hold_until",
     "hold_then",
@@ -77,11 +75,17 @@ _WISHES = (
 )
 """Attributes of a watcher."""
 
+_STARTS = ("not_before", "warm_at")
+"""Attributes of what fills its slots."""
+
 _DESCRIPTORS = ("report", "notify", "promotion")
 """Attributes of a process that are descriptors."""
 
-_COUNTERS = ("restarts", "failures", "last_failure", "held")
+_COUNTERS = ("restarts", "held")
 """Attributes of its population."""
+
+_FAILURES = ("failures", "last_failure")
+"""Attributes of the losses of its population."""
 
 
 def to_data(supervisor: Supervisor, completions: CompletionWriter) -> Data:
@@ -139,7 +143,9 @@ def _from_queue(queue: JobQueue, completions: CompletionWriter) -> Data:
     watcher, population = queue.watcher, queue.watcher.population
     return {
         **{name: getattr(watcher, name) for name in _WISHES},
+        **{name: getattr(watcher.filler, name) for name in _STARTS},
         **{name: getattr(population, name) for name in _COUNTERS},
+        **{name: getattr(population.losses, name) for name in _FAILURES},
         "templates": _from_templates(watcher.templates),
         "slots": [_from_slot(slot) for slot in watcher.slots.values()],
         "processes": [_from_process(process) for process in watcher.processes],
@@ -147,7 +153,7 @@ def _from_queue(queue: JobQueue, completions: CompletionWriter) -> Data:
         "made": watcher.processes.made,
         "zygotes": [_from_zygote(zygote) for zygote in population.zygotes.states],
         "groups": [plain(group) for group in watcher.processes.groups],
-        "outlook": plain(population.outlook),
+        "outlook": plain(population.losses.outlook),
         "store": _from_store(watcher.processes.store),
         "board": _from_board(watcher.processes.board),
         "figures": plain(watcher.processes.figures),
@@ -255,10 +261,14 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
     for name in _WISHES:
         setattr(watcher, name, data.get(name, getattr(watcher, name)))
     watcher.gate.phase = GatePhase(data.get("gate", GatePhase.UP if watcher.up else GatePhase.DOWN))
+    for name in _STARTS:
+        setattr(watcher.filler, name, data[name])
     for name in _COUNTERS:
         setattr(watcher.population, name, data[name])
+    for name in _FAILURES:
+        setattr(watcher.population.losses, name, data[name])
     watcher.templates = watcher.population.templates = templates
-    watcher.population.outlook = msgspec.convert(data["outlook"], Outlook)
+    watcher.population.losses.outlook = msgspec.convert(data["outlook"], Outlook)
     processes = watcher.processes
     processes.made = data["made"]
     processes.board = _to_board(data["board"])

@@ -1,0 +1,67 @@
+"""Fills the vacant slots of a watcher, as fast as `warmup_delay` and the other events allow."""
+
+from __future__ import annotations
+
+from forkserve.config.model import WatcherOptions
+from forkserve.supervision.lifecycle import SlotState, SlotTrigger
+from forkserve.supervision.population import Population
+from forkserve.supervision.slot import Slot
+from forkserve.supervision.spawning.start import SpawnServices
+
+__all__ = ["STRETCH", "SlotFiller"]
+
+STRETCH = 0.005
+"""Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
+
+_ALONE = 0.1
+"""Seconds between two looks whether the process of a singleton that stops has ended."""
+
+
+class SlotFiller:
+    """`not_before` is the instant of the next start that `warmup_delay` allows, `warm_at` that at which vacant slots
+    are looked at again."""
+
+    def __init__(self, population: Population, services: SpawnServices) -> None:
+        self.not_before = 0.0
+        self.warm_at: float | None = None
+        self._population = population
+        self._services = services
+
+    @property
+    def _options(self) -> WatcherOptions:
+        return self._population.templates.in_force.options
+
+    def fill(self, target: int) -> None:
+        """Fill what is vacant of so many slots, lowest first; `warm_at` is set when that needs more time."""
+        population = self._population
+        enough = self._services.loop.now() + STRETCH
+        for wid in range(1, target + 1):
+            slot = population.slots.get(wid)
+            if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
+                continue
+            if population.losses.outlook.code is not None:
+                population.slots[wid] = Slot(wid, SlotState.FATAL, reason="not tried, since the first cannot start")
+                continue
+            if not self.may_spawn():
+                return
+            population.event(population.slots.setdefault(wid, Slot(wid)), SlotTrigger.WANT_UP)
+            if self._services.loop.now() > enough:
+                self.come_back_at(enough)
+                return
+
+    def may_spawn(self) -> bool:
+        """Tell whether it is time for the next start; if not, come back when it is."""
+        now = self._services.loop.now()
+        if self._options.singleton and self._population.processes:  # `decr` has told it to stop, `incr` wants it again
+            self.come_back_at(now + _ALONE)
+            return False
+        if now >= self.not_before:
+            self.not_before = now + self._options.warmup_delay
+            return True
+        self.come_back_at(self.not_before)
+        return False
+
+    def come_back_at(self, instant: float) -> None:
+        """Look at vacant slots again then, or earlier where that is due already."""
+        if self.warm_at is None:
+            self.warm_at = instant
