@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from forkserve.control.answering import error_reply, json_reply, refusal
-from forkserve.control.commands.context import Context, Later, Steps
+from forkserve.control.commands.context import Context, Later
+from forkserve.control.commands.steps import take_steps
 from forkserve.control.commands.table import COMMANDS
 from forkserve.control.connection import Respond
 from forkserve.control.http import DelegatedReply, Request, StreamReply
@@ -37,8 +38,6 @@ __all__ = ["Routes"]
 log = logging.getLogger("forkserve.control")
 
 _PREFIX = "/v1/"
-AT_A_TIME = 0.005
-"""Seconds of answering one question at a stretch."""
 LONGEST = 500
 """Characters of what a client sent that are said back to it, or logged, at most."""
 
@@ -81,7 +80,7 @@ class Routes:
         if isinstance(answer, StreamReply | DelegatedReply):
             respond(answer)
         elif isinstance(answer, Generator):
-            self._take_steps(answer, respond)
+            take_steps(self._context, answer, respond)
         elif isinstance(answer, Later):
             answer.begin(lambda result: respond(json_reply(HTTPStatus.OK, result)))
         elif not isinstance(answer, Completion):
@@ -92,29 +91,6 @@ class Routes:
             raise answer.error
         else:
             respond(json_reply(HTTPStatus.ACCEPTED, Done(False, "begun")))
-
-    def _take_steps(self, steps: Steps, respond: Respond, figures: Any = None) -> None:
-        """Take steps for a moment, then let the loop serve others first; a step may want figures of processes."""
-        loop = self._context.master.loop
-        enough = loop.now() + AT_A_TIME
-        try:
-            while loop.now() < enough:
-                wanted = next(steps) if figures is None else steps.send(figures)
-                figures = None
-                if isinstance(wanted, Later):
-                    wanted.begin(lambda found: self._take_steps(steps, respond, found))
-                    return
-                if wanted is not None:
-                    self._context.sampler.measure(wanted, lambda found: self._take_steps(steps, respond, found))
-                    return
-        except StopIteration as end:
-            respond(json_reply(HTTPStatus.OK, end.value))
-            return
-        except Exception:
-            log.exception("a bug in forkserve, please report it")
-            respond(error_reply(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug in forkserve; its log says more"))
-            return
-        loop.call_later(0.0, lambda: self._take_steps(steps, respond))
 
 
 class _Mistake(ControlError):

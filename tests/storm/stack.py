@@ -105,7 +105,7 @@ class Site:
             lines.append(f"[watcher:{self.watcher}]")
             lines.append(f"cmd = {worker} --fd $(circus.sockets.{socket_name}) {self.options} {self.module}")
             lines += [f"numprocesses = {self.numprocesses}", "copy_env = True", "max_retry = -1", "backoff = 0.1"]
-            lines += [*self.more, "backoff_max = 1", f"graceful_timeout = {GRACEFUL}", "ready_timeout = 4"]
+            lines += [*self.more, "backoff_max = 1", f"graceful_timeout = {GRACEFUL}", "ready_timeout = 10"]
         return "\n".join(lines)
 
 
