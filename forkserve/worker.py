@@ -155,7 +155,8 @@ class Worker:
         run.seat = None if any(each.own for each in self.listeners) else self.seat
         run.on_warm = lambda: notify(f"{WARM}=1", self.environ)
         run.say = lambda status: notify(f"STATUS={status}", self.environ)
-        run.hold_signals = self.handlers.reinstall
+        if not entry.traits.handles_signals:
+            run.hold_signals = self.handlers.reinstall
         run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
         hooks = self.hooks = Hooks(self.options, backend=entry.name, listeners=self.listeners)
         hooks.before()

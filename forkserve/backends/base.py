@@ -125,7 +125,7 @@ class Run:
         self.hold_signals: Callable[[], object] = lambda: None
         """Takes the signals of a stop back from the application, which may take them over in any request.
 
-        Called in the main thread, now and then while serving.
+        Called now and then while serving; does nothing in another thread than the main one.
         """
         self.on_warm: Callable[[], object] = lambda: None
         """Called when so many requests were served that this process can be a zygote."""

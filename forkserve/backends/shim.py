@@ -1,6 +1,7 @@
 """Around a WSGI application: what some servers get wrong, put right before they see it.
 
-Rules: costs nothing for a server that needs no repair. A response header that would be two (CR, LF) or be cut (NUL)
+Rules: costs nothing for a server that needs no repair, but that signals of a stop are taken back from an application
+that has taken them over in a request. A response header that would be two (CR, LF) or be cut (NUL)
 becomes a 500 and one ERROR line; a response to HEAD has no body, and keeps its Content-Length (RFC 9110 9.3.2).
 """
 
@@ -43,6 +44,7 @@ class Shim:
         self.unix = Repair.ADDRESS in repairs and all(each.family == socket.AF_UNIX for each in listeners)
         self.software = run.server
         self.count = count_requests(run)
+        self.hold_signals = run.hold_signals
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -65,6 +67,8 @@ class Shim:
             length = str(len(_FAILED))
             start_response("500 Internal Server Error", [("Content-Type", "text/plain"), ("Content-Length", length)])
             return [_FAILED] if environ["REQUEST_METHOD"] != "HEAD" else []
+        finally:
+            self.hold_signals()
 
     def _run(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         head = self.head and environ["REQUEST_METHOD"] == "HEAD"
@@ -161,6 +165,9 @@ def asgi_shim(app: App, repairs: frozenset[Repair], run: Run) -> App:
             count()
         if names and any(b"_" in name for name, _ in scope.get("headers", ())):
             scope["headers"] = [field for field in scope["headers"] if b"_" not in field[0]]
-        await app(scope, receive, send)
+        try:
+            await app(scope, receive, send)
+        finally:
+            run.hold_signals()
 
     return mended

@@ -188,6 +188,35 @@ def test_signals_that_a_request_takes_over_are_taken_back(tmp_path: Path, backen
     assert worker.log.count(b"theirs was called") == (way in ("signal", "added"))
 
 
+ADAPTED = [
+    ("wsgiref", "ignored"),
+    ("uvicorn", "signal"),
+    ("hypercorn", "added"),
+    *(
+        pytest.param(backend, way, marks=pytest.mark.slow)
+        for backend in ("gevent-pywsgi", "gunicorn-sync", "gunicorn-gevent", "gunicorn-asgi")
+        for way in ("signal", "default", "blocked")
+    ),
+]
+
+
+@pytest.mark.parametrize(("backend", "way"), ADAPTED)
+def test_servers_of_others_take_signals_back_as_well(tmp_path: Path, backend: str, way: str) -> None:
+    (tmp_path / "site_s.py").write_text(TAKING)
+    is_asgi = backend in ("uvicorn", "hypercorn", "gunicorn-asgi")
+    app = ["--lifespan", "off", "site_s:asgi"] if is_asgi else ["site_s:app"]
+    with contextlib.closing(Gate()) as gate, serving(["-k", backend, *app], folder=tmp_path, gate=gate) as worker:
+        assert worker.request("GET", f"/?{way}", headers={"Connection": "close"})[1] == b"one"
+        with contextlib.closing(worker.connect()) as client:
+            client.request("GET", "/slow", headers={"Connection": "close"})
+            gate.entered()
+            worker.signal(signal.SIGTERM)
+            worker.await_line("draining (SIGTERM)")
+            gate.open()
+            assert client.getresponse().read() == b"one"
+        assert worker.ended() == 0
+
+
 @pytest.mark.parametrize("backend", ["sync", "threads", "gevent", "asgi"])
 def test_signals_are_taken_back_though_no_other_request_comes(tmp_path: Path, backend: str) -> None:
     (tmp_path / "site_s.py").write_text(TAKING)
