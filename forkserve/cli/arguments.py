@@ -21,7 +21,7 @@ from forkserve.config.values import boolean
 from forkserve.errors import UsageError
 from forkserve.suggest import nearest
 
-__all__ = ["Line", "parse_line", "worker_flags"]
+__all__ = ["Line", "line_parser", "parse_line", "worker_flags"]
 
 _GRACE = ("--graceful-timeout", "--timeout-graceful-shutdown")
 _PASTE = ("--paste", "--paster")
@@ -39,7 +39,8 @@ forkserve --fd-socket NAME=ADDRESS ... [OPTIONS] -- COMMAND [ARG ...]
        forkserve -c FILE [OPTIONS]
        forkserve check FILE
        forkserve import FILE [-o OUT]
-       forkserve options [NAME | --markdown]"""
+       forkserve options [NAME | --markdown]
+       forkserve man [PAGE | --to DIR]"""
 
 DESCRIPTION = """\
 Binds the sockets, then keeps commands running that inherit them.
@@ -140,7 +141,7 @@ def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
         cut = before.index("--")
         before, command = before[:cut], before[cut + 1 :]
     before = with_bare_values(before, worker_options)
-    parser = _parser(worker_options)
+    parser = line_parser(worker_options)
     namespace, unknown = parser.parse_known_args(
         before, argparse.Namespace(master={}, worker=[], log_flag="--log-file")
     )
@@ -176,7 +177,8 @@ def worker_flags(worker_options: Sequence[Option]) -> dict[str, Option]:
     return {flag: each for each in worker_options for flag in each.cli if flag not in _OWN_FLAGS}
 
 
-def _parser(worker_options: Sequence[Option]) -> argparse.ArgumentParser:
+def line_parser(worker_options: Sequence[Option]) -> argparse.ArgumentParser:
+    """Return the parser of `forkserve`."""
     parser = _Parser(
         prog="forkserve",
         usage=USAGE,

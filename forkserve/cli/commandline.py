@@ -57,6 +57,7 @@ class CommandLine:
     groups: tuple[FlagGroup, ...]
     words: tuple[Word, ...]
     verbs: tuple[CommandLine, ...] = ()
+    usage: str = ""
     epilog: str = ""
 
     @property
@@ -80,6 +81,7 @@ def command_line(parser: argparse.ArgumentParser, *, name: str | None = None, he
         groups=tuple(each for each in groups if each.flags),
         words=tuple(_word(each) for each in words if each not in verbs),
         verbs=tuple(line for each in verbs for line in _verbs(each)),
+        usage=parser.usage or "",
         epilog=parser.epilog or "",
     )
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from forkserve.cli.arguments import Line, parse_line
 from forkserve.cli.ending import ended, print_warnings, say
@@ -32,7 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    verbs = {"check": _check, "options": _options, "import": _import, REHEARSE: _rehearse, TAKE_OVER: _take_over}
+    verbs = {
+        "check": _check,
+        "options": _options,
+        "import": _import,
+        "man": _man,
+        REHEARSE: _rehearse,
+        TAKE_OVER: _take_over,
+    }
     verb = verbs.get(arguments[0]) if arguments else None
     return verb(arguments[1:]) if verb else _run(arguments)
 
@@ -81,6 +89,22 @@ def _import(arguments: list[str]) -> int:
     from forkserve.cli.importing.command import run_import
 
     return run_import(arguments)
+
+
+def _man(arguments: list[str]) -> int:
+    # imported late: it has the parsers of all commands
+    from forkserve.cli.manpages import PAGES, man_page, write_pages
+
+    usage = f"usage: forkserve man [{' | '.join(PAGES)} | --to DIR]"
+    if set(arguments) & {"-h", "--help"}:
+        say(f"{usage}\n\nPrints a manual page (forkserve man | man -l -), or writes all of them into DIR.\n")
+    elif len(arguments) == 2 and arguments[0] == "--to":
+        say("".join(f"{path}\n" for path in write_pages(Path(arguments[1]))))
+    elif len(arguments) > 1 or not set(arguments) <= set(PAGES):
+        raise UsageError(usage)
+    else:
+        say(man_page(arguments[0] if arguments else PAGES[0]))
+    return ExitCode.OK
 
 
 def _rehearse(arguments: list[str]) -> int:

@@ -25,7 +25,7 @@ from forkserve.errors import UsageError
 from forkserve.serving.inherited import QUOTING
 from forkserve.suggest import nearest
 
-__all__ = ["Program", "WorkerInvocation", "flags_of", "parse_worker_line", "read_worker_line"]
+__all__ = ["Program", "WorkerInvocation", "flags_of", "parse_worker_line", "program_parser", "read_worker_line"]
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ def read_worker_line(
     Raises UsageError for a flag without its value, and SystemExit for --help and --version.
     """
     faults: list[str] = []
-    parser = _parser(program)
+    parser = program_parser(program)
     argv, behind = _split(argv) if program.takes_words else (argv, [])
     options = [each for part in slices_of(WorkerOptions) for each in options_of(part)]
     namespace, rest = parser.parse_known_args(with_bare_values(argv, options), argparse.Namespace(typed={}))
@@ -176,7 +176,8 @@ def flags_of(options: WorkerOptions) -> dict[str, str]:
     return spellings((each for part in slices_of(WorkerOptions) for each in options_of(part)), options.given)
 
 
-def _parser(program: Program) -> argparse.ArgumentParser:
+def program_parser(program: Program) -> argparse.ArgumentParser:
+    """Return the parser of a command that serves."""
     parser = _Parser(
         prog=program.name,
         usage=program.usage,

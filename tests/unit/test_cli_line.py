@@ -10,7 +10,7 @@ from socket import AddressFamily
 
 import pytest
 
-from forkserve.cli.arguments import _parser, parse_line
+from forkserve.cli.arguments import line_parser, parse_line
 from forkserve.cli.line import source_of
 from forkserve.cli.peers import advice
 from forkserve.config.cpus import automatic_processes, cpus_of_quota, usable_cpus
@@ -216,7 +216,7 @@ def test_every_flag_of_gunicorn_and_uvicorn_means_something_or_is_told_what_to_d
     gunicorn, uvicorn = pytest.importorskip("gunicorn.config"), pytest.importorskip("uvicorn.main")
     flags = {flag for each in gunicorn.make_settings().values() for flag in each.cli or ()}
     flags |= {flag for each in uvicorn.main.params for flag in (*each.opts, *each.secondary_opts) if flag[0] == "-"}
-    known = {flag for action in _parser(worker_options())._actions for flag in action.option_strings}
+    known = {flag for action in line_parser(worker_options())._actions for flag in action.option_strings}
     assert len(flags) > 120
     assert {flag for flag in flags if flag not in known and not advice(flag)} == set()
     assert {flag for flag in known if advice(flag)} == set(), "a hint that nobody will ever see"
