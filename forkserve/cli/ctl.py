@@ -92,7 +92,8 @@ def _ask(arguments: Arguments) -> int:
             answer = call(client, arguments)
     except KeyboardInterrupt:
         if not arguments.verb.reads:
-            tell("forkservectl: interrupted; what was asked for goes on\n")
+            going = f"what was asked for goes on ({arguments.verb.name})"
+            tell(f"forkservectl: interrupted; {going}: see `forkservectl status`\n")
         raise
     return _print(answer, arguments)
 

@@ -13,6 +13,8 @@ from forkserve.errors import ControlError
 
 __all__ = ["chosen"]
 
+MOST_SHOWN = 4
+"""Watchers of one forkserve that are named, where several are listed."""
 PATIENCE = 2.0
 """Seconds that one of several has to say who it is."""
 
@@ -40,18 +42,32 @@ def chosen(name: str | None, configuration: str | None) -> Path:
 
 
 def _asked(path: Path) -> dict[str, Any]:
-    """Ask a master who it is; one that does not answer is listed by its socket alone."""
+    """Ask a master who it is, and what it runs; one that does not answer is listed by its socket alone."""
     try:
         with ControlClient(path, timeout=PATIENCE) as client:
-            answer = client.call("version")
+            answer, watchers = client.call("version"), client.call("list")
     except ControlError:
         return {}
-    return printable_answer(answer) if isinstance(answer, dict) else {}
+    known = isinstance(answer, dict) and isinstance(watchers, list)
+    return printable_answer({**answer, "watchers": watchers}) if known else {}
 
 
 def _listed(known: list[tuple[Path, dict[str, Any]]]) -> str:
     rows = [
-        [version.get("name") or "-", str(version.get("pid", "-")), str(version.get("source", "-")), str(path)]
+        [
+            version.get("name") or "-",
+            str(version.get("pid", "-")),
+            str(version.get("source", "-")),
+            _some(version.get("watchers", [])),
+            str(path),
+        ]
         for path, version in known
     ]
-    return render(["NAME", "PID", "RUNS", "SOCKET"], rows, right={1})
+    return render(["NAME", "PID", "RUNS", "WATCHERS", "SOCKET"], rows, right={1})
+
+
+def _some(watchers: list[str]) -> str:
+    """Return the first watchers, and how many more there are: it is a line of a table."""
+    shown = watchers[:MOST_SHOWN]
+    more = len(watchers) - len(shown)
+    return (", ".join(shown) or "-") + (f" and {more} more" if more else "")

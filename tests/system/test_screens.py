@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -115,6 +116,8 @@ def test_several_are_listed_and_one_is_chosen_by_name(runtime: Path) -> None:
             done = ctl(runtime, "version")
             assert done.returncode == 1
             assert "several forkserve are running; say which by -n NAME" in done.stderr
+            assert re.search(r" good, bad +/", done.stderr)
+            assert re.search(r"command line +sleep +/", done.stderr)
             file = f"{runtime.parent}/shop/stack.ini"
             for name, pid, runs in (("shop", shop.pid, file), ("blog", blog.pid, "command")):
                 assert any(line.split()[:3] == [name, str(pid), runs] for line in done.stderr.splitlines())
@@ -160,3 +163,26 @@ def test_the_tree_has_what_descends_from_a_process_and_the_analysis_what_the_sta
         eventually(lambda: "web starts" in ctl(runtime, "analyze").stdout)
         assert "web comes after db" in ctl(runtime, "analyze", "web").stdout
         assert "no watcher 'wbe'" in ctl(runtime, "analyze", "wbe").stderr
+
+
+def test_an_interrupt_ends_the_wait_and_not_the_work(runtime: Path) -> None:
+    """Whatever takes long: it goes on, and forkservectl says so."""
+    config = f"[watcher:web]\ncmd = sh -c \"trap '' TERM; until [ -e {runtime}/go ]; do sleep 0.1; done\"\n"
+    config += "ready_after = 0.05\ngraceful_timeout = 60\nstop_children = True\n"
+    with master(runtime, config=config) as server:
+        server.started("web[1]")
+        server.allow("SIGKILL", "killed")
+        eventually(lambda: "ready" in ctl(runtime, "status").stdout)
+        only = str(runtime.parent / "one" / "stack.ini")
+        for verb in ("reload", "quit"):
+            argv = [sys.executable, "-u", "-m", "forkserve.cli.ctl", "-c", only, verb, *["web"] * (verb != "quit")]
+            env = {"XDG_RUNTIME_DIR": str(runtime), "PATH": "/usr/bin:/bin"}
+            with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True) as asked:
+                assert asked.stderr is not None
+                assert "stopping" in asked.stderr.readline()  # its progress
+                asked.send_signal(signal.SIGINT)
+                assert asked.wait(20) == 130
+                assert f"interrupted; what was asked for goes on ({verb})" in asked.stderr.read()
+            assert "draining" in ctl(runtime, "status", "web").stdout
+        (runtime / "go").touch()
+        assert server.wait() == 0
