@@ -213,7 +213,7 @@ class Watcher:
                 self.population.spawn(slot, beside=slot.asking_beside)
         for process in self.processes:
             if process.unsent:
-                self.processes.ask_to_stop(process)
+                self.processes.signaller.ask_to_stop(process)
         self.may_start()
         self._notify()
 
@@ -293,7 +293,7 @@ class Watcher:
 
     def signal(self, signum: int, *, only: Callable[[Process], bool] = lambda _process: True) -> int:
         """Send a signal to its processes, and return how many got it."""
-        return self.processes.signal([process for process in self.processes if only(process)], signum)
+        return self.processes.signaller.signal([process for process in self.processes if only(process)], signum)
 
     def let_go(self, pid: int) -> None:
         """Stop a process that was kept although another has taken its place."""

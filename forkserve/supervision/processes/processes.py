@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import selectors
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -22,7 +22,7 @@ from forkserve.config.handover import ZYGOTE_WID
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
-from forkserve.supervision.events import DeadlineMissed, HookVetoed, MainPidChanged, ProcessStarted, StopRequested
+from forkserve.supervision.events import DeadlineMissed, MainPidChanged, ProcessStarted
 from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.hooks.gate import HookGate
 from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
@@ -30,13 +30,14 @@ from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import Process, Stopping, lateness
 from forkserve.supervision.processes.orphangroups import OrphanedGroups
+from forkserve.supervision.processes.signalling import Signaller
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.fdstore import FdStore
 from forkserve.supervision.spawning.start import Launch, Legacy, Resources, SpawnServices, execute, start
 from forkserve.unix.counters import PageReading
 from forkserve.unix.notify import PORTION, Message
 from forkserve.unix.scoreboard import Order, Scoreboard
-from forkserve.wording import reason_in, signal_name
+from forkserve.wording import reason_in
 
 __all__ = ["AT_A_TIME", "ProcessesOwner", "Processes"]
 
@@ -88,7 +89,7 @@ class Processes:
         self._resources: dict[int, Resources] = {}
         self._services = services
         self._owner = owner
-        self._gate = gate
+        self.signaller = Signaller(services, gate, self.by_number, self.changed)
 
     def __iter__(self) -> Iterator[Process]:
         """Iterate over the processes, oldest first; they may be removed meanwhile."""
@@ -139,13 +140,13 @@ class Processes:
         self._by_pid[process.pid] = process
         with Barrier(self._services.emit, f"listening to {process}"):
             self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
-        self._send_again(process)
+        self.signaller.send_again(process)
 
     def has_begun(self, process: Process) -> None:
         """Note that a zygote has forked a process, which runs its program already."""
         self._by_pid[process.pid] = process
         self._tell_started(process)
-        self._send_again(process)
+        self.signaller.send_again(process)
 
     def promoted(self, process: Process) -> bool:
         """Note that a worker which was told to stop is a zygote now; False when it is to be killed."""
@@ -161,13 +162,6 @@ class Processes:
             if resources.place is not None:
                 resources.place.release()
         return True
-
-    def _send_again(self, process: Process) -> None:
-        """Send what a process was to be sent before it had a pid."""
-        if process.state is ProcessState.DRAINING:
-            self._send(process, process.stopping.signum, group=process.stopping.group)
-        elif process.state is ProcessState.KILLING:
-            self._send(process, signal.SIGKILL, group=True)
 
     def changed(self) -> None:
         """Note that something is to be done about a process that no event will tell of."""
@@ -298,23 +292,6 @@ class Processes:
         self.changed()
         self.order(process, Order.HOLD if wanted else Order.ACCEPT)
 
-    def signal(self, processes: Iterable[Process], signum: int) -> int:
-        """Send a signal to those that live; returns how many get it, unless a hook forbids it."""
-        kernel = self._services.kernel
-        living = [each for each in processes if each.is_alive and kernel.is_child(each.pid)]
-        for process in living:
-            self._ask_signal(process, signum, partial(self._signal_one, process.number, signum))
-        return len(living)
-
-    def _signal_one(self, number: int, signum: int, consented: bool) -> None:
-        process = self.by_number.get(number)
-        if process is not None and process.is_alive and (consented or signum == signal.SIGKILL):
-            self._send(process, signum, group=False)
-
-    def _ask_signal(self, process: Process, signum: int, then: Callable[[bool], None]) -> None:
-        self._gate.ask("before_signal", then, pid=process.pid, signum=signum)
-        self._gate.ask("after_signal", pid=process.pid, signum=signum)
-
     def record(self, exit_: Exit) -> Process | None:
         """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
         process = self._by_pid.pop(exit_.pid, None)
@@ -433,51 +410,7 @@ class Processes:
     def _step(self, process: Process, event: ProcessTrigger) -> tuple[Effect, ...]:
         effects = process.on(event, self._services.loop.now())
         if Effect.SEND_STOP in effects:
-            self.ask_to_stop(process)
+            self.signaller.ask_to_stop(process)
         if Effect.SEND_KILL in effects:
-            self._send(process, signal.SIGKILL, group=True)
+            self.signaller.send(process, signal.SIGKILL, group=True)
         return effects
-
-    def ask_to_stop(self, process: Process) -> None:
-        """Send a process its stop signal when its hooks have let that through; its grace begins then."""
-        if not process.is_alive or not self._gate.is_concerned:
-            self._send_stop(process)
-            return
-        process.unsent = process.stopping.signum
-        timeout = process.stopping.timeout + self._gate.patience
-        process.deadline = Deadline.after(timeout, DeadlineKind.STOP, self._services.loop.now())
-        self._ask_signal(process, process.unsent, partial(self._may_stop, process.number))
-
-    def _may_stop(self, number: int, consented: bool) -> None:
-        process = self.by_number.get(number)
-        if process is None or not process.unsent:
-            return
-        if process.state is not ProcessState.DRAINING:
-            process.unsent = 0
-        elif consented:
-            process.unsent = 0
-            self._send_stop(process)
-        else:
-            reason, signum = "hooks.before_signal said no", signal_name(process.unsent)
-            effect = f"{signum} is not sent to {process}, which is killed after its graceful_timeout"
-            process.unsent = 0
-            self._services.emit(HookVetoed(watcher=process.watcher, reason=reason, effect=effect))
-        if process.state is ProcessState.DRAINING:
-            timeout = process.stopping.timeout
-            process.deadline = Deadline.after(timeout, DeadlineKind.STOP, self._services.loop.now())
-            self.changed()
-
-    def _send_stop(self, process: Process) -> None:
-        how = process.stopping
-        self._services.emit(StopRequested(**process.names(), signal=signal_name(how.signum)))
-        self._send(process, how.signum, group=how.group)
-        # a process that was stopped by SIGSTOP or a terminal would never hear of it
-        self._send(process, signal.SIGCONT, group=how.group)
-
-    def _send(self, process: Process, signum: int, *, group: bool) -> None:
-        """Send a signal; a process that has not come to its own group yet gets it alone."""
-        if not process.is_alive or not self._services.kernel.is_child(process.pid):
-            return  # reaped: its number may be a stranger's
-        reached = group and self._services.kernel.signal_group(process.pgid, signum)
-        if not reached or process.pid != process.pgid:
-            self._services.kernel.signal(process.pid, signum)

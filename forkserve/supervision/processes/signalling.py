@@ -1,0 +1,104 @@
+"""Sends signals to the processes of one watcher: none to a pid that was reaped, and none that a hook forbids.
+
+Rules: when a process is to stop, and what comes when it does not, is for `processes` to say.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.events import HookVetoed, StopRequested
+from forkserve.supervision.hooks.gate import HookGate
+from forkserve.supervision.lifecycle import ProcessState
+from forkserve.supervision.process import Process
+from forkserve.supervision.spawning.start import SpawnServices
+from forkserve.wording import signal_name
+
+__all__ = ["Signaller"]
+
+
+class Signaller:
+    """`by_number` are the processes that there are; `changed` is called when one waits for something else."""
+
+    def __init__(
+        self,
+        services: SpawnServices,
+        gate: HookGate,
+        by_number: Mapping[int, Process],
+        changed: Callable[[], None],
+    ) -> None:
+        self._services = services
+        self._gate = gate
+        self._by_number = by_number
+        self._changed = changed
+
+    def signal(self, processes: Iterable[Process], signum: int) -> int:
+        """Send a signal to those that live; returns how many get it, unless a hook forbids it."""
+        kernel = self._services.kernel
+        living = [each for each in processes if each.is_alive and kernel.is_child(each.pid)]
+        for process in living:
+            self._ask_signal(process, signum, partial(self._signal_one, process.number, signum))
+        return len(living)
+
+    def ask_to_stop(self, process: Process) -> None:
+        """Send a process its stop signal when its hooks have let that through; its grace begins then."""
+        if not process.is_alive or not self._gate.is_concerned:
+            self._send_stop(process)
+            return
+        process.unsent = process.stopping.signum
+        timeout = process.stopping.timeout + self._gate.patience
+        process.deadline = Deadline.after(timeout, DeadlineKind.STOP, self._services.loop.now())
+        self._ask_signal(process, process.unsent, partial(self._may_stop, process.number))
+
+    def send_again(self, process: Process) -> None:
+        """Send what a process was to be sent before it had a pid."""
+        if process.state is ProcessState.DRAINING:
+            self.send(process, process.stopping.signum, group=process.stopping.group)
+        elif process.state is ProcessState.KILLING:
+            self.send(process, signal.SIGKILL, group=True)
+
+    def send(self, process: Process, signum: int, *, group: bool) -> None:
+        """Send a signal; a process that has not come to its own group yet gets it alone."""
+        if not process.is_alive or not self._services.kernel.is_child(process.pid):
+            return  # reaped: its number may be a stranger's
+        reached = group and self._services.kernel.signal_group(process.pgid, signum)
+        if not reached or process.pid != process.pgid:
+            self._services.kernel.signal(process.pid, signum)
+
+    def _signal_one(self, number: int, signum: int, consented: bool) -> None:
+        process = self._by_number.get(number)
+        if process is not None and process.is_alive and (consented or signum == signal.SIGKILL):
+            self.send(process, signum, group=False)
+
+    def _ask_signal(self, process: Process, signum: int, then: Callable[[bool], None]) -> None:
+        self._gate.ask("before_signal", then, pid=process.pid, signum=signum)
+        self._gate.ask("after_signal", pid=process.pid, signum=signum)
+
+    def _may_stop(self, number: int, consented: bool) -> None:
+        process = self._by_number.get(number)
+        if process is None or not process.unsent:
+            return
+        if process.state is not ProcessState.DRAINING:
+            process.unsent = 0
+        elif consented:
+            process.unsent = 0
+            self._send_stop(process)
+        else:
+            reason, signum = "hooks.before_signal said no", signal_name(process.unsent)
+            effect = f"{signum} is not sent to {process}, which is killed after its graceful_timeout"
+            process.unsent = 0
+            self._services.emit(HookVetoed(watcher=process.watcher, reason=reason, effect=effect))
+        if process.state is ProcessState.DRAINING:
+            timeout = process.stopping.timeout
+            process.deadline = Deadline.after(timeout, DeadlineKind.STOP, self._services.loop.now())
+            self._changed()
+
+    def _send_stop(self, process: Process) -> None:
+        how = process.stopping
+        self._services.emit(StopRequested(**process.names(), signal=signal_name(how.signum)))
+        self.send(process, how.signum, group=how.group)
+        # a process that was stopped by SIGSTOP or a terminal would never hear of it
+        self.send(process, signal.SIGCONT, group=how.group)
