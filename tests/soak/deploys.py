@@ -37,6 +37,7 @@ def deploys(folder: Path, scale: Scale, variant: str) -> Result:
         with Clients(address) as clients:
             for number in range(scale.deploys):
                 failed += _deploy(place, clients, list(KINDS)[number % len(KINDS)])
+                server.expect("reload of web failed")  # a log that nobody reads would hold the workers up
         assert {ask(address) for _ in range(50)} == {("200", "r1")}
     asked = clients.seen.total()
     return Result(asked, failed, f"{scale.deploys} broken deploys; all that failed was answered by canaries")
@@ -45,7 +46,7 @@ def deploys(folder: Path, scale: Scale, variant: str) -> Result:
 def _deploy(place: Place, clients: Clients, kind: str) -> int:
     """Try one; return how many requests its canary has cost."""
     text, words = KINDS[kind]
-    asked, failed = clients.seen.total(), clients.failed
+    before, failed = clients.seen.copy(), clients.failed
     place.release(text)
     done = place.ctl("reload", "web", *words)
     assert (done.returncode, done.stdout) == (1, ""), f"{kind}: {done.stdout}{done.stderr}"
@@ -56,9 +57,10 @@ def _deploy(place: Place, clients: Clients, kind: str) -> int:
         raise AssertionError(
             f"{kind}: not three ready processes of one generation: {place.ctl('status').stdout}"
         ) from None
-    asked, failed = clients.seen.total() - asked, clients.failed - failed
+    seen, failed = clients.seen - before, clients.failed - failed
+    asked = seen.total()
     allowed = SHARE * asked if words else 0
     assert failed <= allowed, f"{kind}: {failed} of {asked} requests failed"
-    served = {release for status, release in clients.seen if status == "200"}
-    assert served <= {"r1", f"r{place.count}"} or words, f"{kind}: {served}"
+    served = {release for status, release in seen if status == "200"}
+    assert served == {"r1"} or words, f"{kind}: {served} have answered"
     return failed

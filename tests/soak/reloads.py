@@ -92,6 +92,7 @@ def reloads(folder: Path, scale: Scale, variant: str) -> Result:
             for number in range(1, scale.reloads + 1):
                 write(folder, backend, number, scale.import_seconds)
                 assert ctl.call("reload", watcher="web")["message"] == "web: 2 processes replaced"
+                server.expect("web: 2 processes replaced")  # a log that nobody reads would hold the workers up
                 # a worker that drains may take one more from the queue
                 eventually(partial(_answers, address, b"hello %d" % number))
             eventually(lambda: _generations(ctl) == {scale.reloads + 1})
