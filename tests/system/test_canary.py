@@ -178,10 +178,17 @@ def test_a_good_canary_is_compared_and_promoted(place: Place) -> None:
 
 
 def is_one_generation(place: Place, pids: int) -> bool:
-    """Tell whether all processes that there are serve, and are of one generation."""
+    """Tell whether all processes that there are serve, and are of one generation, as is a zygote."""
     (watcher,) = json.loads(place.ctl("status", "web", "--json").stdout)
-    serving = {(each["generation"], each["state"]) for each in watcher["processes"]}
-    return len(watcher["processes"]) == pids and len(serving) == 1 and serving.pop()[1] == "ready"
+    workers = [each for each in watcher["processes"] if not each.get("zygote")]
+    generations = [each["generation"] for each in watcher["processes"]]
+    zygotes = len(generations) - len(workers)
+    return (
+        len(workers) == pids
+        and zygotes <= 1
+        and len(set(generations)) == 1
+        and all(each["state"] == "ready" for each in workers)
+    )
 
 
 CANARIES = {
