@@ -87,6 +87,14 @@ class TimerState:
     made: int = 0
     runs: list[TimerRun] = field(default_factory=list)
     results: list[RunResult] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of runs, by what became of them: good, failed, skipped, missed."""
+    last_good: float | None = None
+    """When the last run that was good has ended, in seconds since the epoch."""
+
+    def count(self, outcome: str, number: int = 1) -> None:
+        """Count what has become of a run, or of several."""
+        self.counts[outcome] = self.counts.get(outcome, 0) + number
 
 
 @dataclass(frozen=True, slots=True)

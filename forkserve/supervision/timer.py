@@ -100,6 +100,7 @@ class WatcherTimer:
             self._services.emit(ClockSetBack(watcher=self._options.name, seconds=found.set_back))
         catch_up = self._options.catch_up and found.due is None and found.missed > 0
         if found.missed:
+            self.state.count("missed", found.missed)
             missed = RunsMissed(
                 watcher=self._options.name,
                 count=found.missed,
@@ -124,6 +125,7 @@ class WatcherTimer:
         elif overlap is Overlap.QUEUE and self.state.queued is None:
             self.state.queued = due
         else:
+            self.state.count("skipped")
             skipped = RunSkipped(
                 watcher=self._options.name,
                 due=due,
@@ -190,6 +192,9 @@ class WatcherTimer:
             signum=run.signum,
             how=f"{how} (run_timeout)" if run.timed_out else how,
         )
+        self.state.count("good" if result.is_good else "failed")
+        if result.is_good:
+            self.state.last_good = self._services.wall()
         self.state.results = [*self.state.results, result][-KEPT:]
         ended = RunEnded(
             watcher=self._options.name,

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from forkserve.config.model import WatcherOptions
+from forkserve.config.schedules import Overlap
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.generations.templates import KEPT
 from forkserve.supervision.jobqueue.queue import Superseded
-from forkserve.supervision.jobs.advance import Job, Reload, Resize, Restart, Start, Stop
+from forkserve.supervision.jobs.advance import Job, Reload, Resize, Restart, RunOnce, Start, Stop
 from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.process import Process
 from forkserve.supervision.slot import Slot
@@ -31,7 +32,22 @@ PROGRAMS = ("good", "dies", "missing", "silent")
 """What becomes of a process: it serves, ends soon, cannot be executed, or its exec hangs."""
 
 
+def _timer(name: str, draw: st.DataObject) -> WatcherOptions:
+    return options(
+        name,
+        cmd=draw.draw(st.sampled_from(("good", "good", *PROGRAMS))),
+        schedule=draw.draw(st.sampled_from(("* * * * *", "*/10 * * * * *"))),
+        time_zone="UTC",
+        overlap=draw.draw(st.sampled_from(tuple(Overlap))),
+        catch_up=draw.draw(st.booleans()),
+        run_timeout=draw.draw(st.sampled_from((0.0, 5.0))),
+        graceful_timeout=draw.draw(st.sampled_from((0.5, 10.0))),
+    )
+
+
 def _watcher(name: str, draw: st.DataObject) -> WatcherOptions:
+    if draw.draw(st.sampled_from((False, False, False, False, True))):
+        return _timer(name, draw)
     singleton = draw.draw(st.sampled_from((False, False, False, True)))
     return options(
         name,
@@ -105,7 +121,8 @@ class Supervision(RuleBasedStateMachine):
         """A reload of the configuration that has changed the command of a watcher, and perhaps its size."""
         if name in {watcher.name for watcher in self.world.supervisor.watchers}:
             wanted = _watcher(name, draw)
-            target = draw.draw(st.sampled_from((wanted.numprocesses, *(() if wanted.singleton else (None,)))))
+            keeps = not (wanted.singleton or wanted.schedule)
+            target = draw.draw(st.sampled_from((wanted.numprocesses, *((None,) if keeps else ()))))
             offer = self.world.watcher(name).offer(self.world.command(wanted))
             self.offers[name, offer] = wanted
             self.submit(name, Reload(offer=offer, target=target))
@@ -128,6 +145,14 @@ class Supervision(RuleBasedStateMachine):
         watcher = self.world.watcher(name)
         if watcher.up and not watcher.options.send_hup:
             self.successes_of_the_given_up += [each for each in watcher.slots.values() if each.state is SlotState.FATAL]
+
+    @rule(name=st.sampled_from(NAMES))
+    def run_now(self, name: str) -> None:
+        self.submit(name, RunOnce())
+
+    @rule(seconds=st.sampled_from((-20_000.0, -100.0, 45.0, 100.0, 20_000.0)))
+    def the_clock_is_set(self, seconds: float) -> None:
+        self.world.wall_ahead += seconds
 
     @rule(name=st.sampled_from(NAMES))
     def remove(self, name: str) -> None:
@@ -257,8 +282,12 @@ class Supervision(RuleBasedStateMachine):
             assert len(placed) == len(set(placed))
             strays = [each for each in watcher.processes if each.number not in placed and not each.is_asked_to_end]
             assert not strays, strays
-            assert watcher.up or not watcher.slots
-            assert len(watcher.slots) <= watcher.target
+            if not watcher.timer.exists:
+                assert watcher.up or not watcher.slots
+                assert len(watcher.slots) <= watcher.target
+            else:
+                assert {*watcher.slots} <= {run.wid for run in watcher.timer.state.runs}
+                assert watcher.timer.state.handled is None or watcher.up
 
     @invariant()
     def no_more_than_one_extra_process_is_under_way(self) -> None:
@@ -272,7 +301,7 @@ class Supervision(RuleBasedStateMachine):
             return
         for queue in self.world.supervisor:
             watcher = queue.watcher
-            if queue.is_idle:
+            if queue.is_idle and not watcher.timer.exists:  # a run ends as it began
                 occupants = [slot.occupant for slot in watcher.slots.values() if slot.occupant is not None]
                 assert {each.generation for each in occupants} <= {watcher.generation}
 
@@ -348,7 +377,7 @@ class Supervision(RuleBasedStateMachine):
         for _ in range(200):
             self.all_execs_are_over()
             for child in world.kernel.living:
-                if child.runs and child.argv[0] == "dies":
+                if child.runs and (child.argv[0] == "dies" or child.pid in self._pids_of_timers()):
                     world.kernel.end(child, code=1)
                 elif child.runs and child.argv[0] == "good":  # what has said it once is waited for
                     world.says(child, READY="1")
@@ -370,6 +399,10 @@ class Supervision(RuleBasedStateMachine):
         assert not world.kernel.living and world.supervisor.is_gone
         self.a_slot_has_one_occupant()
         self.nothing_forbidden_was_asked_of_the_kernel()
+
+    def _pids_of_timers(self) -> frozenset[int]:
+        timers = [each for each in self.world.supervisor.watchers if each.timer.exists]
+        return frozenset(pid for each in timers for pid in each.processes.pids)
 
     def _is_at_rest(self) -> bool:
         """True when every promise is kept, and each watcher with a good program has what it wants."""

@@ -12,6 +12,9 @@ from forkserve.config.schedules import Overlap
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import Event
 from forkserve.supervision.jobs.advance import Reload, Resize, RunOnce, Start, Stop
+from forkserve.supervision.metrics.exposition import prometheus
+from forkserve.supervision.metrics.observatory import Observatory
+from forkserve.supervision.metrics.report import MasterFacts, families
 from forkserve.supervision.picture import state_of, view_of
 from forkserve.supervision.snapshot import WatcherState
 from tests.support.supervision import World, options
@@ -298,3 +301,24 @@ def test_a_timer_goes_on_in_another_program() -> None:
     world.pass_time(600.0)
     assert _begun(world) == [1, 2, 3]
     assert not world.bugs()
+
+
+def test_what_becomes_of_runs_is_counted_and_told_as_metrics() -> None:
+    world = _timer()
+    watcher = world.watcher("job")
+    world.pass_time(300.0)
+    world.runs(world.child(name="job"))
+    world.pass_time(600.0)  # a run is skipped
+    _ends(world)
+    world.pass_time(600.0)
+    _ends(world, code=1)
+    state = watcher.timer.state
+    assert state.counts == {"skipped": 1, "good": 1, "failed": 1}
+    assert state.last_good == NOON + 600.0
+
+    facts = MasterFacts("1", "", 0.0, is_ready=True)
+    found = families(world.supervisor, Observatory(world.supervisor, world.loop), facts, world.loop.clock)
+    text = prometheus([each for each in found if each is not None]).decode()
+    assert 'forkserve_timer_runs_total{watcher="job",result="failed"} 1' in text
+    assert 'forkserve_timer_runs_total{watcher="job",result="missed"} 0' in text
+    assert 'forkserve_workers_wanted{watcher="job"} 0' in text

@@ -58,6 +58,7 @@ MEMORY_INTERVAL = 10.0
 MEMORY_TIMEOUT = 30.0
 ATTENTION = 120.0
 """Seconds after a reading of the metrics for which PSS goes on being measured."""
+_NO_LOSS = (Consequence.NONE, Consequence.FINISHED, Consequence.EXPECTED, Consequence.SUCCESSOR_STARTS)
 MOST_IN_FLIGHT = 1_000_000
 """Requests in flight that one worker is believed to have."""
 
@@ -215,7 +216,12 @@ class Observatory:
     def _count_end(self, event: ProcessExited, figures: WatcherFigures) -> None:
         told = event.pid in self._told
         self._told.discard(event.pid)
-        if event.consequence in (Consequence.NONE, Consequence.FINISHED, Consequence.SUCCESSOR_STARTS):
+        if event.consequence in (
+            Consequence.NONE,
+            Consequence.FINISHED,
+            Consequence.EXPECTED,
+            Consequence.SUCCESSOR_STARTS,
+        ):
             return
         if not told:
             figures.count_restart("signal" if event.signum is not None else "exit" if event.code else "ended")

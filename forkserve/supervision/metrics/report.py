@@ -41,6 +41,9 @@ FAMILIES: Mapping[str, tuple[FamilyKind, str]] = {
     "forkserve_restarts": (COUNTER, "Processes lost or replaced, by reason."),
     "forkserve_scalings": (COUNTER, "Changes of the number of processes that the load has asked for, by direction."),
     "forkserve_deploys": (COUNTER, "Reloads, by result."),
+    "forkserve_timer_runs": (COUNTER, "Runs of a watcher with a schedule, by result."),
+    "forkserve_timer_last_success_timestamp_seconds": (GAUGE, "When its last good run ended, since the epoch."),
+    "forkserve_timer_last_duration_seconds": (GAUGE, "How long its last run took."),
     "forkserve_pss_bytes": (GAUGE, "Proportional set size of all processes of a watcher, measured every ten seconds."),
     "forkserve_rss_bytes": (GAUGE, "Resident set size of all processes of a watcher; shared memory counts for each."),
     "forkserve_readings_ignored": (COUNTER, "Counters of workers that were not believed."),
@@ -53,6 +56,7 @@ FAMILIES: Mapping[str, tuple[FamilyKind, str]] = {
 """Kind and help by name; a counter's name has `_total` behind it where its samples are."""
 
 STATES = ("starting", "ready", "draining", "killing", "backoff", "fatal")
+TIMER_RESULTS = ("good", "failed", "skipped", "missed")
 _PROCESS_STATES = {
     ProcessState.REQUESTED: "starting",
     ProcessState.SPAWNING: "starting",
@@ -88,6 +92,7 @@ def families(
         _add_samples(made, watcher, observatory)
         yield None
         _add_processes(made, view_of(watcher, now))
+        _add_timer(made, watcher)
         yield None
         _add_memory(made, watcher, observatory.pss)
         yield None
@@ -138,8 +143,19 @@ def _add_processes(made: Mapping[str, MetricFamily], view: WatcherView) -> None:
             counts[_SLOT_STATES[slot.state]] += 1
     for state, count in counts.items():
         made["forkserve_workers"].add(count, watcher=view.name, state=state)
-    made["forkserve_workers_wanted"].add(view.numprocesses, watcher=view.name)
+    wanted = view.numprocesses if view.timer is None else len(view.timer.running)
+    made["forkserve_workers_wanted"].add(wanted, watcher=view.name)
     made["forkserve_generation"].add(view.generation, watcher=view.name)
+
+
+def _add_timer(made: Mapping[str, MetricFamily], watcher: Watcher) -> None:
+    state = watcher.timer.state
+    for outcome in TIMER_RESULTS if watcher.timer.exists else ():
+        made["forkserve_timer_runs"].add(state.counts.get(outcome, 0), watcher=watcher.name, result=outcome)
+    if state.last_good is not None:
+        made["forkserve_timer_last_success_timestamp_seconds"].add(round(state.last_good, 3), watcher=watcher.name)
+    if state.results:
+        made["forkserve_timer_last_duration_seconds"].add(round(state.results[-1].seconds, 3), watcher=watcher.name)
 
 
 def _add_memory(made: Mapping[str, MetricFamily], watcher: Watcher, pss: Mapping[int, int]) -> None:
