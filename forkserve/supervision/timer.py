@@ -36,8 +36,9 @@ MOST = 100
 class WatcherTimer:
     """The timer of one watcher, which may have none."""
 
-    def __init__(self, population: Population, services: SpawnServices) -> None:
+    def __init__(self, population: Population, services: SpawnServices, changed: Callable[[], None]) -> None:
         self.state = TimerState()
+        self._changed = changed
         self._population = population
         self._services = services
 
@@ -151,6 +152,7 @@ class WatcherTimer:
         slots[wid] = Slot(wid)
         self._population.event(slots[wid], SlotTrigger.WANT_UP)
         self.settle()
+        self._changed()
 
     def exited(self, process: Process) -> None:
         """Note how a process has ended, which has left its slot; its run may be over."""

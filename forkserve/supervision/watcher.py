@@ -59,7 +59,7 @@ class Watcher:
         self.population = Population(self.templates, services, self._notify, self.gate)
         self.filler = SlotFiller(self.population, services)
         self.rehearser = Rehearser(services, self.name, self._notify)
-        self.timer = WatcherTimer(self.population, services)
+        self.timer = WatcherTimer(self.population, services, self._notify)
         self.canary = CanaryWatch(self.processes, services.loop, self._notify)
         self.awaited: Callable[[], Awaited] = Awaited
         """Tells what it has to wait for before it starts."""

@@ -222,6 +222,14 @@ def test_run_works_on_a_timer_that_is_stopped() -> None:
     assert _begun(world) == [1]
 
 
+def test_the_run_of_a_timer_that_is_stopped_has_its_deadlines() -> None:
+    world = World((options("job", schedule="@daily"),))
+    asked = _run_now(world)
+    world.pass_time(5.5)
+    assert "not done within 5 s" in str(asked.result)
+    assert asked.code == 127
+
+
 def test_what_is_no_timer_is_not_run_and_a_timer_is_not_resized() -> None:
     world = World((options(),))
     assert "has no schedule" in str(world.submit(RunOnce()).error)
