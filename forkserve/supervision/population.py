@@ -10,11 +10,8 @@ is dropped when it fails. A process that has been told to stop belongs to no slo
 
 from __future__ import annotations
 
-import errno
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 
 from forkserve.config.handover import WARM
 from forkserve.config.model import WatcherOptions
@@ -43,7 +40,6 @@ from forkserve.supervision.lifecycle import (
     step,
 )
 from forkserve.supervision.losses import Losses
-from forkserve.supervision.os.spawn import SpawnError, SpawnStage
 from forkserve.supervision.process import Process, Stopping
 from forkserve.supervision.processes.deaths import (
     comes_again,
@@ -58,6 +54,7 @@ from forkserve.supervision.processes.probing import Prober
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.processes.said import begin_watchdog, hear, read
 from forkserve.supervision.slot import Slot
+from forkserve.supervision.spawngate import SpawnGate
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.zygotes.reforking import next_slot
 from forkserve.supervision.zygotes.zygotes import Zygotes
@@ -78,9 +75,9 @@ class Population:
         self, templates: Templates, services: SpawnServices, changed: Callable[[], None], gate: HookGate
     ) -> None:
         self.templates = templates
-        self.gate = gate
         self.slots: dict[int, Slot] = {}
         self.processes = Processes(services, self, gate)
+        self.admission = SpawnGate(gate, self.slots, self._start, self._not_started, changed)
         self.zygotes = Zygotes(services, self.processes, lambda number: self.templates.by_generation.get(number))
         self.restarts = 0
         self.prober = Prober(services, self.ready, changed)
@@ -102,7 +99,7 @@ class Population:
         now = self._services.loop.now()
         self.processes.confirm(process)
         self.prober.forget(process)
-        self._tell_reaped(process)
+        self.admission.tell_reaped(process)
         killed_by_us, was_ready = process.is_asked_to_end, process.is_ready
         self.processes.bury(process, Stopping.of(self._options))
         self.zygotes.promotions.forget(process)
@@ -133,14 +130,6 @@ class Population:
         else:
             self.losses.tell(lost, Consequence.NONE)
         self._changed()
-
-    def _tell_reaped(self, process: Process) -> None:
-        if process.is_zygote or not process.pid or process.exit is None or not self.gate.is_concerned:
-            return
-        code = process.exit.code if process.exit.signum is None else -process.exit.signum
-        now = time.time()
-        self.gate.ask("before_reap", process_pid=process.pid, time=now)
-        self.gate.ask("after_reap", process_pid=process.pid, time=now, exit_code=code, process_status=None)
 
     def forget(self, process: Process) -> None:
         """Go on without a reaped process although a bug has kept its end from being handled."""
@@ -173,8 +162,7 @@ class Population:
         self.templates.note_folder(process.generation, process.folder)
         if process.is_asked_to_end:
             return
-        if not process.is_zygote:
-            self.gate.ask("after_spawn", partial(self._spawn_judged, "after_spawn"), pid=process.pid)
+        self.admission.tell_started(process)
         self.expect(process)
         self._changed()
 
@@ -219,7 +207,7 @@ class Population:
             emit=self.emit,
         )
         if wid is not None:
-            self.spawn(self.slots[wid], beside=True)
+            self.admission.spawn(self.slots[wid], beside=True)
 
     def on_said(self, process: Process, message: Message) -> None:
         """Called when a process has sent a message of sd_notify(3)."""
@@ -310,7 +298,7 @@ class Population:
         if again:
             slot.restarts += 1
             self.restarts += 1
-        self.spawn(slot)
+        self.admission.spawn(slot)
 
     def _vacate(self, slot: Slot) -> None:
         for process in (slot.occupant, slot.candidate):
@@ -361,40 +349,6 @@ class Population:
         for process in self.processes:
             self.processes.forget(process)
         return len(processes)
-
-    def spawn(self, slot: Slot, *, beside: bool = False) -> None:
-        """Request the occupant of a slot, or its candidate, once its hooks allow that."""
-        slot.asking_beside = beside
-        if slot.asking:  # what it is to be has changed while that was being asked
-            return
-        if "before_spawn" in self.gate.hooks:
-            slot.asking = True
-            self.gate.ask("before_spawn", partial(self._spawn_allowed, slot))
-            return
-        self._spawn_asked(slot)
-
-    def _spawn_allowed(self, slot: Slot, consented: bool) -> None:
-        if self.slots.get(slot.wid) is not slot or not slot.asking:
-            return
-        if consented or slot.asking_beside:
-            slot.asking = False
-            self._spawn_asked(slot, refused="" if consented else "hooks.before_spawn said no")
-            self._changed()
-        else:
-            self.gate.refuse_spawn("before_spawn")
-
-    def _spawn_judged(self, hook: str, consented: bool) -> None:
-        if not consented:
-            self.gate.refuse_spawn(hook)
-
-    def _spawn_asked(self, slot: Slot, *, refused: str = "") -> None:
-        beside, slot.asking_beside = slot.asking_beside, False
-        if refused:
-            self._not_started(slot, SpawnError(errno.EPERM, SpawnStage.PREPARE, refused))
-        elif beside:
-            slot.candidate = self._start(slot)
-        else:
-            slot.occupant = self._start(slot)
 
     def _start(self, slot: Slot) -> Process | None:
         """Request a process for a slot; when that fails the slot has taken note, and there is none."""

@@ -210,7 +210,7 @@ class Watcher:
         for slot in tuple(self.slots.values()):
             if slot.asking:
                 slot.asking = False
-                self.population.spawn(slot, beside=slot.asking_beside)
+                self.population.admission.spawn(slot, beside=slot.asking_beside)
         for process in self.processes:
             if process.unsent:
                 self.processes.signaller.ask_to_stop(process)
@@ -284,7 +284,7 @@ class Watcher:
         """Start a candidate for a slot, unless `warmup_delay` lets us wait."""
         slot = self.slots[wid]
         if slot.candidate is None and not slot.asking and self.filler.may_spawn():
-            self.population.spawn(slot, beside=True)
+            self.population.admission.spawn(slot, beside=True)
 
     def rehearse(self, offer: int) -> None:
         """Try whether what was offered could be started."""
