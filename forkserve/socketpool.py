@@ -2,7 +2,7 @@
 
 A connection that the kernel has queued outlives every reader, since the queue belongs to the master. `open` binds all
 sockets or none. Each queue has a number, never used twice; names lead to numbers, and a command keeps the numbers that
-it was made with. So a command of before a reload finds the queue of before, under whatever name.
+it was made with. So a command from before a reload finds the former queue, under whatever name.
 
 A reload is `prepare`, which binds what is new beside what there is, then `commit`, which swaps the names, or `abandon`.
 After `commit` the queues that no name leads to are *retired*: still open and still ours, so that `take_back`, or a
@@ -235,7 +235,7 @@ class SocketPool:
                 log.error("socket %s: %s", listener.name, error)
 
     def take_back(self, change: SocketChange) -> None:
-        """Give the names of before their queues again; what was opened for the change is retired."""
+        """Give the former names their queues again; what was opened for the change is retired."""
         self._swap(change.before, change.options_before)
 
     def abandon(self, change: SocketChange) -> None:

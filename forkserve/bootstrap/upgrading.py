@@ -2,7 +2,7 @@
 
 Theory of operation. `leave` blocks all signals, writes the state, and executes the new code with it. That reads the
 state, which changes nothing, and goes on. If it cannot, in spite of the rehearsal, it executes the old code with the
-same state, which says so and goes on instead. Signals that come meanwhile wait; who has died meanwhile is reaped then.
+same state, which says so and goes on instead. Signals that come meanwhile wait; what has died is reaped then.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _log_to(options: Data) -> None:
 
 
 def _have_the_old_code_back(data: Data, fd: int, error: BaseException, *, again: bool) -> None:
-    """Execute the code of before; returns when that cannot be."""
+    """Execute the former code; returns when that cannot be."""
     if again or not data.get("before"):
         return
     reason = str(error) if isinstance(error, ForkserveError) else traceback.format_exception_only(error)[-1].strip()

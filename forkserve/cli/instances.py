@@ -16,7 +16,7 @@ __all__ = ["chosen"]
 MOST_SHOWN = 4
 """Watchers of one forkserve that are named, where several are listed."""
 PATIENCE = 2.0
-"""Seconds that one of several has to say who it is."""
+"""Seconds that one of several has to say its name."""
 
 
 def chosen(name: str | None, configuration: str | None) -> Path:

@@ -108,7 +108,7 @@ def _answer(question: str) -> str:
 
 @contextlib.contextmanager
 def _editing(complete: Callable[[str, int], str | None]) -> Iterator[None]:
-    """Have lines edited and completed, with the history of before; without readline they are only read."""
+    """Have lines edited and completed, with the former history; without readline they are only read."""
     try:
         import readline
     except ImportError:

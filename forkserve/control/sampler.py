@@ -171,7 +171,7 @@ class Sampler:
         self._lose()
 
     def _lose(self) -> None:
-        """Go on without a companion; those who wait get nothing."""
+        """Go on without a companion; what waits gets no figures."""
         if self._socket is not None:
             self._loop.unwatch(self._socket.fileno())
             self._socket.close()

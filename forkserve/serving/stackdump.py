@@ -26,7 +26,7 @@ from forkserve.unix.scoreboard import OwnRecord
 __all__ = ["offer_stacks"]
 
 LIMIT = 4 << 20
-"""Bytes of stacks of before at which the memory is emptied."""
+"""Bytes of former stacks at which the memory is emptied."""
 
 
 def offer_stacks(seat: OwnRecord) -> Callable[[], None]:

@@ -44,7 +44,7 @@ class DealtWatcher(Protocol):
 def slots_to_deal_to(processes: Iterable[Process]) -> set[int]:
     """Return the slots whose queues are read by processes that serve, and go on.
 
-    A process of before `so_reuseport` was switched on reads from the queue of the first slot.
+    A process from before `so_reuseport` was switched on reads from the queue of the first slot.
     """
     serving = (each for each in processes if each.is_ready and not each.is_asked_to_end and not each.held)
     return {each.wid if each.own_queues else FIRST for each in serving}

@@ -12,7 +12,7 @@ __all__ = ["ClientConnection", "Failed", "Fault", "Response", "expect"]
 
 
 class Fault(Enum):
-    """Why a check does not hold, as far as it matters to who chooses a backend."""
+    """Why a check does not hold, as far as it matters when a backend is chosen."""
 
     SMUGGLING = "serves requests whose end is in doubt"
     LENIENT = "serves what is not HTTP"

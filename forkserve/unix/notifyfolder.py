@@ -88,7 +88,7 @@ class NotifyFolder:
     def open(self, credentials: Credentials | None = None, *, changes_user: bool = False) -> NotifySocket:
         """Return a socket for one process, which runs with these credentials; raises OSError.
 
-        With `changes_user` it will become somebody whom only itself knows.
+        With `changes_user` it will become a user that only it knows.
         """
         self._made += 1
         address = f"{self.prefix}{self._made}"

@@ -85,7 +85,7 @@ class Order(IntEnum):
     HOLD = int.from_bytes(b"fks hold", "little")
     """Accept no more, answer what is in flight, and stay."""
     FINISH = int.from_bytes(b"fks last", "little")
-    """When told to stop, first take what waits in the queues: nobody comes after it who would."""
+    """When told to stop, first take what waits in the queues: no other process comes after it that would."""
 
 
 class Field(IntEnum):

@@ -302,7 +302,7 @@ def test_a_roll_that_fails_half_way_is_put_back_from_the_old_release(place: Plac
 
 def test_wrong_use_is_one_line(place: Place) -> None:
     lines = {
-        ("reload", "web", "--canary", "1"): "web has 1 process, a canary of 1 leaves none of before",
+        ("reload", "web", "--canary", "1"): "web has 1 process, a canary of 1 leaves no old process",
         ("reload", "web", "--canary", "0"): "canary",
         ("reload", "--canary", "1"): "a canary is that of one watcher",
         ("reload", "web", "--watch", "3"): "add --canary N",

@@ -223,7 +223,7 @@ def test_a_changed_port_goes_back_when_the_application_is_broken(folder: Path) -
         server.allow("broken", "reload of web failed", "was taken back", "Traceback", "ended by SIGKILL.*restarting")
         with Load(("127.0.0.1", here)) as load:
             reload(server, bad)
-            server.expect(r"the reload was taken back, the configuration of before is in force \(web\): .*web\[1\]")
+            server.expect(r"the reload was taken back, the former configuration is in force \(web\): .*web\[1\]")
             eventually(lambda: not is_open(there))
             pid = int(ask(here).rpartition(" ")[2])
             load.more(20)

@@ -1,4 +1,4 @@
-"""The verbs that only read: who answers, what runs, what it uses, what has happened.
+"""The verbs that only read: which master answers, what runs, what it uses, what has happened.
 
 Each takes validated parameters, and returns its answer, a stream, or Steps, so that a question about hundreds of
 processes holds up no event.

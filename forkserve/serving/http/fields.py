@@ -156,8 +156,8 @@ class Collector:
             fields.chunked or fields.content_length or fields.expect_continue or fields.upgrade is not None
         )
 
-    def _rare(self, name: bytes, value: bytes) -> None:
-        """A field whose name is not known to be ordinary."""
+    def _take_uncommon(self, name: bytes, value: bytes) -> None:
+        """Take a field whose name is not among the common ones."""
         lower = name.lower()
         value = value.rstrip()
         rule = _RULES.get(lower)
@@ -302,12 +302,12 @@ class EnvironCollector(Collector):
         names = (*_COMMON, b"Host")
         keys = self.names = {form: _environ_key(name) for name in names for form in (name, name.lower())}
         headers: dict[str, str] = self.headers
-        rare, again = self._rare, self._again
+        uncommon, again = self._take_uncommon, self._again
 
         def on_header(name: bytes, value: bytes) -> None:
             key = keys.get(name)
             if key is None:
-                rare(name, value)
+                uncommon(name, value)
             elif key not in headers:
                 headers[key] = value.rstrip().decode("latin-1")
             else:
@@ -359,12 +359,12 @@ class ScopeCollector(Collector):
     def _bind(self) -> Callable[[bytes, bytes], None]:
         names = self.names = {form: name.lower() for name in _COMMON for form in (name, name.lower())}
         append = self.headers.append
-        rare = self._rare
+        uncommon = self._take_uncommon
 
         def on_header(name: bytes, value: bytes) -> None:
             lower = names.get(name)
             if lower is None:
-                rare(name, value)
+                uncommon(name, value)
             else:
                 append((lower, value.rstrip()))
 

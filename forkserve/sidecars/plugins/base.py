@@ -17,7 +17,7 @@ __all__ = ["Plugin", "StatsdClient"]
 log = logging.getLogger("forkserve.plugins")
 
 MOST_PAST = 1000
-"""Events of before that are asked for at most."""
+"""Former events that are asked for at most."""
 AGAIN = 1.0
 """Seconds until the stream of events is asked for again when it has ended."""
 

@@ -20,7 +20,7 @@ log = logging.getLogger("forkserve.plugins")
 
 _USE = "circus.plugins.flapping.Flapping"
 _PAST = 10.0
-"""Seconds of before its own start in which deaths count: watchers start beside it."""
+"""Seconds before its own start in which deaths count: watchers start beside it."""
 _UNASKED = frozenset({"restart", "backoff"})
 
 

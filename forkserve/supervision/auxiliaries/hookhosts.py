@@ -163,7 +163,7 @@ class HookHost:
 
 
 class HookHosts:
-    """All hosts, by watcher. `keep` and `dismiss` tell who else must know of a process beside the master."""
+    """All hosts, by watcher. `keep` and `dismiss` tell the others that must know of a process beside the master."""
 
     def __init__(
         self, loop: Loop, emit: Callable[[Event], None], keep: Callable[[Any], None], dismiss: Callable[[Any], None]

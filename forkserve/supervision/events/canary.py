@@ -30,7 +30,7 @@ class CanaryJudged(WatcherEvent):
     """The comparison is over: `promoted`, the rest follows, or the old command comes back.
 
     `requests`, `errors` (answers of 500 and more) and `crashes` are those of the comparison, `p99` is an upper bound
-    in seconds, -1 beyond the last bucket, `memory` in bytes for each process; first those of before, then the new ones.
+    in seconds, -1 beyond the last bucket, `memory` in bytes for each process; first the former ones, then the new ones.
     """
 
     kind: ClassVar[str] = "canary.judged"

@@ -137,7 +137,7 @@ class ReloadTakenBack(Event):
 
     def text(self) -> str:
         what = f" ({listed(self.watchers)})" if self.watchers else ""
-        return f"the reload was taken back, the configuration of before is in force{what}: {self.reason}"
+        return f"the reload was taken back, the former configuration is in force{what}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -336,11 +336,11 @@ class ZygoteFinal(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderNotStarted(WatcherEvent):
-    """No process can be started that reads what waits in a queue of before."""
+    """No process can be started that reads what waits in a former queue."""
 
     kind: ClassVar[str] = "watcher.reader-not-started"
     severity: ClassVar[int] = logging.WARNING
     reason: str
 
     def text(self) -> str:
-        return f"{self.watcher}: no process can be started for a queue of before: {self.reason}"
+        return f"{self.watcher}: no process can be started for a former queue: {self.reason}"

@@ -5,7 +5,7 @@ before the signals of a stop is over when they are sent. What has no hook passes
 nothing ever waits. Where a watcher is between start and stop is its `phase`: `before_start` stands before the first
 process, `after_start` behind the last that became ready, `after_stop` behind the last that has ended.
 
-Rules: each answer is sure to come, since the host has a deadline. An answer to a question of before a stop is ignored.
+Rules: each answer is sure to come, since the host has a deadline. An answer that comes after a stop is ignored.
 """
 
 from __future__ import annotations

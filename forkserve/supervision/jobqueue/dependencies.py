@@ -1,4 +1,4 @@
-"""What comes after what: who waits for whom to be ready, and what happens when that is lost (`after`, `on_dependency`).
+"""Which watcher waits for which to be ready, and what happens when that is lost (`after`, `on_dependency`).
 
 Theory of operation. A job that starts a watcher asks, by `awaited_by`, whether all is ready that the watcher comes
 after. After every event of a watcher `settled` compares how it stands with before: those that come after it are looked

@@ -1,4 +1,4 @@
-"""Goes back to what a watcher was made of before: the job for it, or why there is none.
+"""Goes back to a former generation of a watcher: the job for it, or why there is none.
 
 Theory of operation. Generations that have served as they should are kept with their commands and with the folders that
 links led to then (`templates`). The command is offered again, bound to its folder and to the queues that its sockets

@@ -119,7 +119,7 @@ class StopFirst:
 
 @dataclass(frozen=True, slots=True)
 class Confine:
-    """Have the generation in force in these slots alone, and the one of before in all others."""
+    """Have the generation in force in these slots alone, and the former one in all others."""
 
     slots: tuple[int, ...]
     before: int
@@ -127,7 +127,7 @@ class Confine:
 
 @dataclass(frozen=True, slots=True)
 class CompareGenerations:
-    """Compare the generation in force with the one of before for so many seconds."""
+    """Compare the generation in force with the former one for so many seconds."""
 
     before: int
     seconds: float

@@ -101,7 +101,7 @@ def _no_canary(job: Reload, seen: WatcherSnapshot) -> str:
     if missing <= 0 or missing <= seen.spare:
         return ""
     return (
-        f"{seen.name} has {count_of(seen.target)}, a canary of {job.canary} leaves none of before to compare it with: "
+        f"{seen.name} has {count_of(seen.target)}, a canary of {job.canary} leaves no old process to compare it with: "
         f"have {job.canary + 1} (numprocesses), or max_surge = {missing}"
     )
 

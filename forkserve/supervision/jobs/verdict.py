@@ -2,7 +2,7 @@
 
 Theory of operation. Four things are compared, each for one process or one request, so that it does not matter how many
 have which generation: crashes, the share of answers of 500 and more, how many requests took longer than `latency` times
-the 99th percentile of before, and resident memory. A share counts as larger when it is so beyond chance: more than
+the former 99th percentile, and resident memory. A share counts as larger when it is so beyond chance: more than
 so many standard deviations of a binomial distribution, three while the comparison goes on, since it is made again and
 again, two at its end. Shares and latency need `requests` answers; without them crashes and memory decide alone.
 

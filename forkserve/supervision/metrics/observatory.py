@@ -317,7 +317,7 @@ class Observatory:
                 title="forkserve: measures memory",
                 timeout=MEMORY_TIMEOUT,
             )
-        except OSError:  # short of processes or descriptors: the values of before stay
+        except OSError:  # short of processes or descriptors: the former values stay
             return
 
     def _measured(self, answer: Mapping[int, int] | Exception) -> None:

@@ -1,6 +1,6 @@
 """What is measured again and again: means and maxima between two readings of them.
 
-Rules: pure; who takes the samples, and when, is the observatory's business.
+Rules: pure; the observatory takes the samples.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["Mean", "Peak"]
 
 @dataclass(slots=True)
 class Mean:
-    """The mean of the samples since it was last read; that of before while there are none."""
+    """The mean of the samples since it was last read; the former one while there are none."""
 
     total: float = 0.0
     count: int = 0

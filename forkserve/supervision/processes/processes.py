@@ -304,7 +304,7 @@ class Processes:
         return None
 
     def lost(self) -> list[Process]:
-        """Record the ends that a bug has kept from being recorded: who is no child of ours any more was reaped."""
+        """Record the ends that a bug has kept from being recorded: what is no child of ours any more was reaped."""
         found = [each for each in self if each.is_alive and not self._services.kernel.is_child(each.pid)]
         for process in found:
             self._by_pid.pop(process.pid, None)

@@ -227,7 +227,7 @@ def target_given(undo: Undo, command: ProcessTemplate) -> int:
 def target_left(watcher: Watcher, undo: Undo, given: int, *, back: bool) -> int:
     """Return how many processes a watcher keeps after a change, or with `back` after one that is taken back.
 
-    A number that is neither that of before nor the one that the change has `given` was asked for by somebody meanwhile,
+    A number that is neither the former one nor the one that the change has `given` was asked for by somebody meanwhile,
     and stays.
     """
     if watcher.target not in (undo.target, given):

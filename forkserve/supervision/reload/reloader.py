@@ -327,7 +327,7 @@ class Reloader:
         return undo.target if command is None else target_given(undo, command)
 
     def _insist(self) -> None:
-        """Stop and start those whose processes could not be replaced by those of before."""
+        """Stop and start those whose processes could not be replaced by the former ones."""
         assert self.progress.change is not None
         self.progress.insisted = True
         for undo in self.progress.change.undo:
@@ -349,7 +349,7 @@ class Reloader:
             back = tuple(each.name for each in change.undo)
             event = ReloadTakenBack(watchers=back, reason=why.replace("\n", "; "))
             self._supervisor.emit(event)
-            self._end(ForkserveError(f"{why}\nthe configuration of before is in force"))
+            self._end(ForkserveError(f"{why}\nthe former configuration is in force"))
         else:
             self._end(ForkserveError(why) if why else None)
 

@@ -1,4 +1,4 @@
-"""Has what waits in a queue of before read, when the watcher that it was made for serves again.
+"""Has what waits in a former queue read, when the watcher that it was made for serves again.
 
 Theory of operation. A queue without a name gets no connections any more, but those in it were taken, and are to be
 answered. Their readers may have been stopped (`stop`, SIGWINCH) before they had emptied it. One process more of the
@@ -20,11 +20,11 @@ from forkserve.supervision.watcher import Watcher
 __all__ = ["Rereading", "queues_awaited", "queues_wanted"]
 
 _AGAIN = 1.0
-"""Seconds after which a process for a queue of before is tried again."""
+"""Seconds after which a process for a former queue is tried again."""
 
 
 class Rereading:
-    """Starts the readers of queues of before, and tells which queues stay open for them."""
+    """Starts the readers of former queues, and tells which queues stay open for them."""
 
     def __init__(self, supervisor: Supervisor, retirement: Retirement) -> None:
         self._supervisor = supervisor

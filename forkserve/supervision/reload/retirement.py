@@ -73,7 +73,7 @@ class Retirement:
         return False
 
     def remember(self, commands: Iterable[ProcessTemplate]) -> None:
-        """Note who reads from which queue."""
+        """Note which process reads from which queue."""
         for command in commands:
             for name, number in command.numbers.items():
                 if name in command.all_sockets:
