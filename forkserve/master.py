@@ -102,7 +102,11 @@ class Master:
         )
         self.on_booted: Callable[[], None] = lambda: None
         """Called when all that is to be started has become ready, or has been given up, and something runs."""
-        self._handlers: dict[int, Callable[[], object]] = {
+        self._handlers = self._signal_handlers()
+
+    def _signal_handlers(self) -> dict[int, Callable[[], object]]:
+        """Return what each signal does, as `SIGNALS` says it."""
+        return {
             signal.SIGTERM: self.quit,
             signal.SIGQUIT: self.quit,
             signal.SIGINT: self._interrupted,

@@ -25,10 +25,10 @@ def environ_template(
     server: str,
     draining: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Return the template; SERVER_NAME and SERVER_PORT are the listener's.
+    """Return the template; `draining` tells the application that the worker is to end, so that a stream can end whole.
 
-    `draining` tells the application that the worker is to end, so that a stream without an end can end whole.
-    For a unix socket they are "localhost" and the port of the scheme, since neither may be empty (PEP 3333).
+    SERVER_NAME and SERVER_PORT are the listener's; for a unix socket they are "localhost" and the port of the scheme,
+    since neither may be empty (PEP 3333).
     """
     name = listener.getsockname()
     unix = listener.family == socket.AF_UNIX

@@ -189,19 +189,9 @@ class ProcessTemplate:
         Raises ConfigError when its words cannot be split, or its virtualenv is none.
         """
         options, place = self.options, given.place
-        env = self._environment(wid)
-        if options.virtualenv is not None:  # read at each start, since a deploy may replace it
-            env |= self._virtualenv(options.virtualenv, env)
-        if given.notify_address is not None:
-            env["NOTIFY_SOCKET"] = given.notify_address
-        if options.watchdog > 0:
-            env["WATCHDOG_USEC"] = str(int(options.watchdog * 1e6))
         memory = FIRST_SOCKET + len(self.sockets) + len(given.stored)
         bell = memory + 1
-        if place is not None:
-            env[SCOREBOARD] = place.variable(memory, bell)
-            if given.own_queues:
-                env[OWN_QUEUES] = "1"
+        env = self._told(wid, given, memory, bell)
         values = self._values(wid, env)
         cwd = expand(options.working_dir, values) if options.working_dir else None
         cwd = self.folder or cwd
@@ -228,6 +218,25 @@ class ProcessTemplate:
             stderr=outputs.stderr,
             death_signal=options.stop_signal,
         )
+
+    def _told(self, wid: int, given: Handover, memory: int, bell: int) -> dict[str, str]:
+        """Return the environment of one start: what is configured, and what the master tells its process by it.
+
+        `memory` and `bell` are the numbers that the descriptors of the scoreboard have there.
+        """
+        options, place = self.options, given.place
+        env = self._environment(wid)
+        if options.virtualenv is not None:  # read at each start, since a deploy may replace it
+            env |= self._virtualenv(options.virtualenv, env)
+        if given.notify_address is not None:
+            env["NOTIFY_SOCKET"] = given.notify_address
+        if options.watchdog > 0:
+            env["WATCHDOG_USEC"] = str(int(options.watchdog * 1e6))
+        if place is not None:
+            env[SCOREBOARD] = place.variable(memory, bell)
+            if given.own_queues:
+                env[OWN_QUEUES] = "1"
+        return env
 
     def import_path(self) -> tuple[str, ...]:
         """Return where code of the user's that belongs to this watcher is imported from: its PYTHONPATH, and where it
