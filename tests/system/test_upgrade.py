@@ -7,11 +7,14 @@ import contextlib
 import http.client
 import json
 import os
+import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -299,6 +302,67 @@ def test_maintenance_that_begins_has_its_client_answered_by_the_new_code(place: 
         assert asked(address) != b"hello"
         client(place, "maintenance", switch="off")
         assert asked(address) == b"hello"
+
+
+TWO = f"""
+[socket:two]
+host = 127.0.0.1
+port = 0
+[watcher:two]
+cmd = {COMMAND} --fd $(circus.sockets.two) app:app
+use_sockets = True
+copy_env = True
+"""
+
+
+def said_to(systemd: socket.socket) -> list[str]:
+    """Return what systemd has been told since it was last asked, of readiness and reloads."""
+    said = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            said.append(systemd.recv(4096, socket.MSG_DONTWAIT).decode())
+    return [each for each in said if each.startswith(("READY=", "RELOADING="))]
+
+
+def test_pauses_drains_and_the_status_server_outlive_it_and_systemd_is_told(place: Path) -> None:
+    argv = ("--control", str(place / "ctl.sock"), "--status-bind", f"unix:{place / 'status.sock'}")
+    environ = {"NOTIFY_SOCKET": str(place / "systemd")}
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+        contextlib.ExitStack() as stack,
+    ):
+        systemd.bind(environ["NOTIFY_SOCKET"])
+        server = stack.enter_context(running(*argv, cwd=place, config=CONFIG + TWO, env=environ))
+        ports = [int(server.expect(rf"socket {name}: listening at http://.*:(\d+)")[1]) for name in ("web", "two")]
+        for _ in range(4):
+            server.expect(r"\[\d\] pid \d+ is ready")
+        eventually(lambda: said_to(systemd)[-1:] == ["READY=1"])
+        client(place, "pause", watcher="web", max=300)
+        client(place, "drain", watcher="two")
+        held = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)) for port in ports]
+        for each in held:
+            each.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        upgrade(place)
+        begun_at, ready = said_to(systemd)
+        assert ready == "READY=1" and re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", begun_at)
+        assert readiness(place) == (503, b"web: drained, accepts nothing\ntwo: drained, accepts nothing\n")
+        assert not select.select(held, (), (), 0)[0]
+        client(place, "resume", watcher="web")
+        client(place, "undrain", watcher="two")
+        for each in held:
+            assert b"".join(iter(partial(each.recv, 4096), b"")).endswith(b"hello")
+        eventually(lambda: readiness(place) == (200, b"ok\n"))
+
+
+def readiness(place: Path) -> tuple[int, bytes]:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(str(place / "status.sock"))
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = sock
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def test_nothing_is_lost_when_the_master_is_replaced_under_load(place: Path) -> None:
