@@ -137,13 +137,18 @@ def option(  # noqa: PLR0913 - a declaration has as many parts as it has
     return dataclasses.field(default=default, metadata={"option": record})
 
 
+_declared: dict[type[Any], tuple[Option, ...]] = {}
+
+
 def options_of(cls: type[Any]) -> tuple[Option, ...]:
     """Return the options that a dataclass declares, in order of declaration."""
-    return tuple(
-        Option(name=field.name, default=field.default, **field.metadata["option"])
-        for field in dataclasses.fields(cls)
-        if "option" in field.metadata
-    )
+    if cls not in _declared:  # kept, since it is asked for at each start of a process
+        _declared[cls] = tuple(
+            Option(name=field.name, default=field.default, **field.metadata["option"])
+            for field in dataclasses.fields(cls)
+            if "option" in field.metadata
+        )
+    return _declared[cls]
 
 
 def differing(before: object, after: object) -> tuple[str, ...]:

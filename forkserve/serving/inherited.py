@@ -29,6 +29,7 @@ KEPT = "FORKSERVE_KEPT_FDS"
 """Variable in which a worker that executes itself again names the sockets it goes on with."""
 QUOTING = "quote it: --fd '$(circus.sockets.web)'"
 ALONE = "or bind one here: --bind :8000"
+_PLACEHOLDER = re.compile(r"\$\(circus\.|\(\(circus\.", re.IGNORECASE)
 SO_ACCEPTCONN = getattr(socket, "SO_ACCEPTCONN", 30)
 
 
@@ -70,7 +71,7 @@ def open_listeners(options: ListenOptions, environ: MutableMapping[str, str]) ->
 
 def read_fd(text: str) -> int:
     """Read the value of --fd; raises UsageError that tells an eaten placeholder from one that nobody replaced."""
-    if re.search(r"\$\(circus\.|\(\(circus\.", text, re.IGNORECASE):
+    if _PLACEHOLDER.search(text):
         raise UsageError(
             f"--fd {text}: only forkserve puts a number in place of it; start this command by "
             f"forkserve --fd-socket web=:8000 -- forkserve-worker --fd '$(circus.sockets.web)' ..., {ALONE}"
