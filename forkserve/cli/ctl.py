@@ -85,7 +85,7 @@ def _run_shell(arguments: Arguments) -> int:
 def _ask(arguments: Arguments) -> int:
     path: Path = arguments.path
     waits = getattr(arguments, "waiting", False)
-    telling = progress(path) if waits and not arguments.json else nullcontext()
+    telling = progress(path, arguments.verb.name) if waits and not arguments.json else nullcontext()
     try:
         with telling, ControlClient(path, timeout=arguments.timeout) as client:
             call = _CALLS.get(arguments.verb.name, _call)

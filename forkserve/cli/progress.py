@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ __all__ = ["progress", "summary"]
 
 INTERVAL = 1.0
 """Seconds between two looks; what is done before the first one is not worth a line."""
+SOON = 2
+"""Looks without anything to tell before that is said for the first time."""
 OFTEN = 5
 """Looks after which a line is told again of which only times and shares have changed."""
 
 
 @contextlib.contextmanager
-def progress(path: Path) -> Iterator[None]:
-    """Tell of progress for the time of a `with`."""
+def progress(path: Path, verb: str) -> Iterator[None]:
+    """Tell of progress for the time of a `with`; `verb` is what is awaited."""
     over = threading.Event()
-    teller = threading.Thread(target=_tell_until, args=(over, path), daemon=True)
+    teller = threading.Thread(target=_tell_until, args=(over, path, verb), daemon=True)
     teller.start()
     try:
         yield
@@ -38,22 +41,30 @@ def progress(path: Path) -> Iterator[None]:
         teller.join()
 
 
-def _tell_until(over: threading.Event, path: Path) -> None:
+def _tell_until(over: threading.Event, path: Path, verb: str) -> None:
     said: dict[str, str] = {}
-    look = 0
+    begun = time.monotonic()
+    look = silent_since = 0
     while not over.wait(INTERVAL):
         look += 1
-        try:
-            with ControlClient(path, timeout=INTERVAL) as client:
-                watchers = printable_answer(client.call("status"))
-        except ControlError:
-            continue
-        for watcher in watchers:
+        for watcher in _status(path):
             now, before = summary(watcher), said.get(watcher["name"], "")
             is_news = _without_numbers(now) != _without_numbers(before) or look % OFTEN == 0
             if now and now != before and is_news and not over.is_set():
                 tell(f"{watcher['name']}: {now}\n")
-                said[watcher["name"]] = now
+                said[watcher["name"]], silent_since = now, look
+        # What no watcher is busy with, as an upgrade is tried or a configuration is read, has no words but these.
+        if look - silent_since >= (OFTEN if silent_since else SOON) and not over.is_set():
+            tell(f"{verb}: not done yet, {time.monotonic() - begun:.0f} s so far\n")
+            silent_since = look
+
+
+def _status(path: Path) -> Any:
+    try:
+        with ControlClient(path, timeout=INTERVAL) as client:
+            return printable_answer(client.call("status"))
+    except ControlError:
+        return ()
 
 
 def _without_numbers(text: str) -> str:

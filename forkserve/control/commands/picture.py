@@ -30,8 +30,7 @@ def top(context: Context, asked: TopAsked) -> Steps:
         yield None
     traffic = []
     for watcher in tuple(master.supervisor.watchers):
-        traffic.append(_traffic(watcher))
-        yield None
+        traffic.append((yield from _traffic(watcher)))
     deploy = context.events.last_deploy
     now = master.loop.now()
     return Picture(
@@ -50,13 +49,17 @@ def top(context: Context, asked: TopAsked) -> Steps:
     )
 
 
-def _traffic(watcher: Watcher) -> WatcherTraffic:
+def _traffic(watcher: Watcher) -> Steps:
+    """Return a WatcherTraffic; a process in each step."""
     totals = watcher.processes.figures.all()
     whole, errors = Histogram(), 0
     for name, histogram in totals.requests.items():
         whole.add(histogram.counts, histogram.seconds)
         errors += histogram.total if int(name.rpartition(" ")[2]) >= 500 else 0
-    known = (_of_process(watcher, each) for each in watcher.processes)
+    known = []
+    for each in tuple(watcher.processes):
+        known.append(_of_process(watcher, each))
+        yield None
     return WatcherTraffic(
         name=watcher.name,
         requests=whole.total,
