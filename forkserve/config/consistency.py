@@ -203,7 +203,7 @@ def _check_supervisord(watcher: WatcherOptions, place: _Place) -> None:
 def _check_timer(watcher: WatcherOptions, place: _Place) -> None:
     if watcher.schedule is None:
         for key in _OF_TIMERS:
-            if key in place.section.values:
+            if key in place.section.values and "schedule" not in place.section.values:
                 place.warning(key, "needs schedule, ignored")
         return
     if watcher.numprocesses != 1 or watcher.numprocesses_max:

@@ -327,3 +327,37 @@ def test_a_bare_program_beside_our_python_is_not_found_unless_it_is_ours(folder:
         "error: a.ini:2 [watcher:a] cmd: 'python' is not found on the PATH; copy_env is off, so set PATH in an env "
         "section or copy_env = True",
     )
+
+
+TIMERS = """\
+[watcher:a]
+cmd = true
+schedule = 61 * * * *
+time_zone = Europe/Berln
+[watcher:b]
+cmd = true
+schedule = @hourly
+numprocesses = 2
+[watcher:c]
+cmd = true
+overlap = allow
+[watcher:d]
+cmd = true
+schedule = 0 9 * * MON#1,5L
+overlap = sometimes
+"""
+
+
+def test_what_is_wrong_with_timers_is_named_by_its_line(folder: Path) -> None:
+    code, said = check(folder, TIMERS, environ={"PATH": "/usr/bin:/bin"})
+    assert (code, said) == (
+        78,
+        [
+            "warning: a.ini:11 [watcher:c] overlap: needs schedule, ignored",
+            "error: a.ini:3 [watcher:a] schedule: bad minute '61': expected 0 to 59, `*`, lists, ranges and steps",
+            "error: a.ini:4 [watcher:a] time_zone: expected a time zone such as UTC or Europe/Berlin, got "
+            "'Europe/Berln'; did you mean 'Europe/Berlin'?",
+            "error: a.ini:8 [watcher:b] numprocesses: each run of a watcher with a schedule is one process",
+            "error: a.ini:15 [watcher:d] overlap: expected skip, queue or allow, got 'sometimes'",
+        ],
+    )
