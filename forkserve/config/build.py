@@ -123,6 +123,8 @@ class _Builder:
             given, rest = read_options(MasterOptions, values, self.findings, label=section.label)
             rest = self._without_later(rest, later.MASTER, section)
             refuse_unknown(MasterOptions, rest, section, findings=self.findings)
+            if given.get("debug") and "loglevel" not in given:
+                given["loglevel"] = "debug"
             return MasterOptions(**given)
         return MasterOptions()
 

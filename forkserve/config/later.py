@@ -16,7 +16,6 @@ _WEB = "the circus-web package is for Python 2 only, ignored"
 
 MASTER = {
     "multicast_endpoint": "there is no discovery by multicast, ignored",
-    "debug": "not served yet, ignored; loglevel = debug shows more",
     "debug_gc": _NOT_YET,
     "fqdn_prefix": _NOT_YET,
     "httpd": _WEB,

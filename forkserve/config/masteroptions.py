@@ -64,6 +64,12 @@ class MasterOptions:
         metavar="LEVEL",
         choices=("debug", "info", "warning", "error", "critical"),
     )
+    debug: bool = option(
+        False,
+        "Log at loglevel = debug, unless loglevel says otherwise (Circus).",
+        parse=boolean,
+        reload=RESTART,
+    )
     logoutput: str = option(
         "-",
         "Where the master logs: - (stderr), a file, syslog://HOST[:PORT]?FACILITY or syslog:///PATH?FACILITY.",

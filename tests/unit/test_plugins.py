@@ -122,3 +122,11 @@ def test_a_program_is_known_by_its_path_behind_links_and_its_time(tmp_path: Path
     (tmp_path / "prog").symlink_to("two")
     assert program_of(options) != first
     assert program_of({**options, "cmd": "nosuch 'x"}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "level"), [("debug = True", "debug"), ("debug = True\nloglevel = error", "error"), ("debug = no", "info")]
+)
+def test_debug_is_a_level_of_the_log(tmp_path: Path, text: str, level: str) -> None:
+    config = _loaded(tmp_path, f"[circus]\n{text}\n[watcher:w]\ncmd = true\n")
+    assert (config.master.loglevel, config.warnings) == (level, ())
