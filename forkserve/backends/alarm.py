@@ -8,7 +8,7 @@ from types import CodeType, FrameType
 from forkserve.backends.watch import Watch
 from forkserve.serving.engine.driver import Driver
 from forkserve.serving.engine.http1 import Http1
-from forkserve.serving.engine.lifetime import Counted
+from forkserve.serving.engine.lifetime import CountedStart
 from forkserve.serving.failure import OURS
 from forkserve.wsgi import WsgiExchange
 
@@ -52,7 +52,7 @@ _CALLERS = frozenset(
     each.__code__
     for each in (
         *(WsgiExchange.run, WsgiExchange.answer, WsgiExchange._pump, WsgiExchange._end),
-        *(Driver.ready, Http1.begin, Http1._begin_body, Http1._take_body, Counted.__call__),
+        *(Driver.ready, Http1.begin, Http1._begin_body, Http1._take_body, CountedStart.__call__),
     )
 )
 """Which of our functions call the application, and which call the C that does."""

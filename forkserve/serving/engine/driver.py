@@ -55,7 +55,7 @@ from forkserve.serving.engine.dispatch import ready_queue
 from forkserve.serving.engine.faults import Faults
 from forkserve.serving.engine.gate import cap_of
 from forkserve.serving.engine.http1 import Factory, Http1
-from forkserve.serving.engine.lifetime import counted
+from forkserve.serving.engine.lifetime import limited_start
 from forkserve.serving.engine.limits import tick_of
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.memory import Memory
@@ -143,7 +143,7 @@ class Driver:
             memory,
             exchange=service.exchange,
             runner=runner,
-            start=counted(life, start, leave=self._leave, warm=run.on_warm),
+            start=limited_start(life, start, leave=self._leave, warm=run.on_warm),
         )
         self.acceptor = acceptor = Acceptor(
             self, connections, listenings, cap=cap_of(http.max_connections), seat=run.seat, begin=http1.take

@@ -11,7 +11,7 @@ from typing import Any
 from forkserve.config.serving import Lifetime
 from forkserve.serving.engine.limits import FOREVER
 
-__all__ = ["Counted", "LifetimeWatch", "counted"]
+__all__ = ["CountedStart", "LifetimeWatch", "limited_start"]
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -37,7 +37,7 @@ class LifetimeWatch:
         return ""
 
 
-class Counted:
+class CountedStart:
     """Starts exchanges; before that of number `limit` is started `act` is called, once."""
 
     __slots__ = ("_act", "_left", "_start")
@@ -54,16 +54,16 @@ class Counted:
         self._start(exchange)
 
 
-def counted(
+def limited_start(
     options: Lifetime, start: Callable[[Any], None], *, leave: Callable[[str], None], warm: Callable[[], object]
 ) -> Callable[[Any], None]:
     """Return how to start exchanges: at the last that may be, `leave` is called first, so that it can close its
     connection; when so many were served that the worker can be a zygote, `warm` is called."""
     if options.refork_after:
-        start = Counted(options.refork_after, start, warm)
+        start = CountedStart(options.refork_after, start, warm)
     if options.max_requests:
         limit = options.max_requests + random.randint(0, options.max_requests_jitter)
-        start = Counted(limit, start, lambda: leave(f"{limit} requests served"))
+        start = CountedStart(limit, start, lambda: leave(f"{limit} requests served"))
     return start
 
 
