@@ -52,7 +52,7 @@ _WORDS = {
 }
 _FLAGS = {
     "config": KindOfName.FILES,
-    "socket": KindOfName.FILES,
+    "control_socket": KindOfName.FILES,
     "python": KindOfName.FILES,
     "exec": KindOfName.FILES,
     "instance": KindOfName.INSTANCES,

@@ -63,7 +63,8 @@ def _obey(words: Sequence[str]) -> int:
     if arguments.verb is not None and arguments.verb.name == "completion":
         say(SCRIPTS[arguments.shell])
         return ExitCode.OK
-    arguments.path = Path(arguments.socket) if arguments.socket else chosen(arguments.instance, arguments.config)
+    given = arguments.control_socket
+    arguments.path = Path(given) if given else chosen(arguments.instance, arguments.config)
     if arguments.verb is None or arguments.verb.name == "shell":
         return _run_shell(arguments)
     return _ask(arguments)

@@ -45,7 +45,8 @@ def ctl_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file of the forkserve to talk to")
     parser.add_argument("-n", "--name", dest="instance", metavar="NAME", help="the forkserve with this --name")
-    parser.add_argument("--socket", metavar="PATH", help="its control socket, when it is not in the default place")
+    help = "its control socket, when it is not in the default place"
+    parser.add_argument("--socket", dest="control_socket", metavar="PATH", help=help)
     parser.add_argument("--timeout", type=_finite, metavar="SECONDS", help="wait no longer than this for an answer")
     for flag, help in _JSON.items():
         parser.add_argument(flag, action="store_true", help=help)

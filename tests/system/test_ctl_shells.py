@@ -124,9 +124,11 @@ def test_the_shell_completes_goes_on_after_ctrl_c_and_keeps_a_private_history(
 
 def test_the_shell_reads_lines_of_a_file(server: Forkserve, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", str(tmp_path / "c.sock"), "shell"]
-    lines = "numwatchers  # a comment\n\nlist web extra\nnumprocesses web\nstatus nowhere\n"
+    lines = "addsocket api port=0\nrmsocket api\n"
+    lines += "numwatchers  # a comment\n\nlist web extra\nnumprocesses web\nstatus nowhere\n"
     done = subprocess.run(argv, input=lines, capture_output=True, text=True, timeout=20, check=False)
-    assert done.stdout.splitlines() == ["2", "1"]
+    assert done.stdout.splitlines()[2:] == ["2", "1"]
+    assert "api" in done.stdout.splitlines()[0] and "api" in done.stdout.splitlines()[1]
     assert "unrecognized arguments: extra" in done.stderr
     assert "no watcher 'nowhere'" in done.stderr
     assert done.returncode == 1

@@ -60,6 +60,8 @@ def words(typed: str) -> list[str]:
         ("-n shop -c ", [":files"]),
         ("-n shop stat", ["status", "stats"]),
         ("--soc", ["--socket"]),
+        ("--socket ", [":files"]),
+        ("--socket c.sock rmsocket ", ["api"]),
         ("--json reload w", ["web", "worker"]),
         ("version ", []),
         ("nonsense ", []),
@@ -67,6 +69,14 @@ def words(typed: str) -> list[str]:
 )
 def test_what_may_come_next(typed: str, expected: list[str]) -> None:
     assert words(typed) == expected
+
+
+def test_no_word_or_flag_of_a_verb_shares_its_place_with_a_flag_for_all_verbs() -> None:
+    """`addsocket NAME` once took the place of `--socket PATH`, and no master was found."""
+    of_all = {flag.dest for flag in LINE.flags} - {"help", "json", "prettify"}
+    for verb in LINE.verbs:
+        mine = {each.dest for each in verb.flags} | {each.name for each in verb.words}
+        assert not of_all & mine, verb.name
 
 
 def test_every_verb_can_be_completed_and_has_help() -> None:
