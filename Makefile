@@ -54,7 +54,7 @@ sanitize: $(STAMP) ## build the compiled part with ASan and UBSan, run contract,
 storm: $(STAMP) ## have a master weather faults, verbs and changes of its file under load for ten minutes
 	$(BIN)/python -m tests.storm --seconds $(STORM_SECONDS) $(STORM)
 
-soak: $(STAMP) ## reload, stop, upgrade, kill and refork stacks under load for an hour; SOAK=--quick for five minutes
+soak: $(STAMP) ## reload, stop, upgrade, kill and refork stacks under load, for an hour or two; SOAK=--quick for minutes
 	$(BIN)/python -m tests.soak $(SOAK)
 
 check: lint types layers names ## lint, types, layers and names; no tests

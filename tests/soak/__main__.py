@@ -57,7 +57,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Do to a stack what deploys do, often.")
-    parser.add_argument("--quick", action="store_true", help="a few times each instead of dozens: four minutes")
+    parser.add_argument("--quick", action="store_true", help="a few times each instead of dozens")
     parser.add_argument("--only", choices=list(PARTS), nargs="+", metavar="PART", help=f"only of {', '.join(PARTS)}")
     parser.add_argument("--variant", nargs="+", help="only these variants, as the table has them")
     parser.add_argument("--import-seconds", type=float, help="how long the application takes to import (1.5)")
