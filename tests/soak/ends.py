@@ -7,7 +7,8 @@ import select
 import signal
 from pathlib import Path
 
-from tests.soak.reloads import serves, stack, write
+from forkserve.supervision.os.loop import LIMIT
+from tests.soak.reloads import HELD, serves, stack, write
 from tests.soak.row import Result, Scale
 from tests.support.forkserving import running
 from tests.support.load import Load
@@ -50,7 +51,7 @@ def stops(folder: Path, scale: Scale, variant: str) -> Result:
         backend, preload = variant.partition(" ")[0], bool(chance.random() < 0.3)
         write(folder, backend, number, 0.0)
         mix = MIXES[number % len(MIXES)]
-        with running(cwd=folder, config=stack(backend, preload=preload)) as server:
+        with running(cwd=folder, config=stack(backend, preload=preload), env={LIMIT: HELD}) as server:
             with Load(serves(server), pause=0.001) as load:
                 select.select([], [], [], chance.random() * 0.1)
                 for name in mix:
