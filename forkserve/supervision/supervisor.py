@@ -183,18 +183,18 @@ class Supervisor:
         All exits are recorded before anything is done about one: the kernel says each only once.
         """
         pids = frozenset(each.pid for each in exits)
-        for watcher in self.watchers:
+        for watcher in (each for each in self.watchers if each.population.zygotes.states):
             with self._barrier(f"the zygotes of {watcher.name}"):
                 watcher.population.zygotes.hear(pids)
         found: list[tuple[Watcher, Process]] = []
         for each in exits:
-            for watcher in self.watchers:
+            for watcher in [watcher for watcher in self.watchers if watcher.may_know(each.pid)]:
                 with self._barrier(f"the end of pid {each.pid}"):
                     if (process := watcher.record(each)) is not None:
                         found.append((watcher, process))
         for watcher, process in found:
             watcher.handle_exit(process)
-        for watcher in self.watchers:
+        for watcher in (each for each in self.watchers if each.processes.groups):
             with self._barrier(f"what {watcher.name} has left"):
                 watcher.look_after_groups()
 

@@ -324,6 +324,11 @@ class Watcher:
 
     # What happens.
 
+    def may_know(self, pid: int) -> bool:
+        """Tell whether a pid is that of a process of this watcher, or may be that of a helper."""
+        asks = self.rehearser.current is not None or self.population.prober.is_busy
+        return asks or self.processes.find(pid) is not None
+
     def record(self, exit_: Exit) -> Process | None:
         """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
         with Barrier(self.emit, f"the helpers of {self.name}"):
@@ -345,7 +350,7 @@ class Watcher:
 
     def look_after_groups(self) -> None:
         """Forget the process groups that have ended; called after every reaping."""
-        if self.processes.groups and self.processes.groups.look():
+        if self.processes.groups.look():
             self._notify()
 
     def _fill(self) -> None:

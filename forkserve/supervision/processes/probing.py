@@ -82,6 +82,11 @@ class Prober:
         process.probe_at = self._services.loop.now() + process.probe_pause
         self._changed()
 
+    @property
+    def is_busy(self) -> bool:
+        """True while a helper asks."""
+        return bool(self._asked)
+
     def reaped(self, pid: int) -> None:
         """Note that a pid has been reaped; it may be a helper's."""
         for each in self._asked.values():

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from forkserve.config.editing import EditedSource
 from forkserve.config.load import ConfigSource
@@ -148,7 +149,7 @@ class Reloader:
         again = self._rereading.read_on(self._loop.now())
         self.retirement.close_unread(self._rereading.needed)
         if self.progress.phase is ChangePhase.IDLE:
-            self.retirement.let_unwanted_go(queues_wanted(self._supervisor))
+            self.retirement.let_unwanted_go(partial(queues_wanted, self._supervisor))
         if self.progress.phase is ChangePhase.DRAINING or self.retirement.held:
             self._come_back(_TICK)
         elif again is not None:

@@ -141,12 +141,12 @@ class Retirement:
                 self.pool.discard(number)
                 self.emit(closed)
 
-    def let_unwanted_go(self, wanted: Set[int]) -> None:
+    def let_unwanted_go(self, wanted: Callable[[], Set[int]]) -> None:
         """Close the sockets with `keep = False` that no watcher wants which runs; the next start binds them again."""
         brief = {number for number in self.pool.numbers.values() if not self.pool.listener(number).options.keep}
         if not brief:
             return
-        for number in brief - {number for each in self.processes() for number in each.queues} - wanted:
+        for number in brief - {number for each in self.processes() for number in each.queues} - wanted():
             listener = self.pool.listener(number)
             if listener.is_open:
                 closed = SocketClosed(socket=listener.name, address=listener.address)

@@ -70,6 +70,8 @@ class OrderedStop:
 
     def seal(self, name: str, queues: Sequence[int]) -> None:
         """Let nothing new into the queues of a watcher that stops for good, those that another still reads excepted."""
+        if not queues:
+            return
         others = [each for each in self._supervisor.watchers if each.up and each.name != name]
         self._closer.seal(set(queues) - {number for each in others for number in each.command.queues})
 
