@@ -132,3 +132,11 @@ def test_the_shell_reads_lines_of_a_file(server: Forkserve, tmp_path: Path) -> N
     assert "unrecognized arguments: extra" in done.stderr
     assert "no watcher 'nowhere'" in done.stderr
     assert done.returncode == 1
+
+
+def test_the_answer_to_reloadconfig_names_what_only_a_restart_takes_over(server: Forkserve, tmp_path: Path) -> None:
+    (tmp_path / "stack.ini").write_text(f"[circus]\nendpoint = ipc://{tmp_path}/e\nloglevel = debug\n{CONFIG}")
+    argv = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", str(tmp_path / "c.sock"), "reloadconfig"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    assert done.stdout == "reloaded; a restart of forkserve is needed for endpoint\n"
+    assert done.returncode == 0

@@ -58,6 +58,7 @@ from forkserve.supervision.reload.rereading import Rereading, queues_awaited, qu
 from forkserve.supervision.reload.retirement import Retirement
 from forkserve.supervision.spawning.command import ProcessTemplate, mixed_readers
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.wording import listed
 
 __all__ = ["ConfigChange", "ChangePhase", "Reloader"]
 
@@ -245,6 +246,8 @@ class Reloader:
             supervisor.emit(ConfigWarned(message=warning))
         for name in wanted.restart:
             supervisor.emit(RestartNeeded(option=name))
+        if wanted.restart:
+            self.progress.asked.done += f"; a restart of forkserve is needed for {listed(wanted.restart)}"
         for number in change.sockets.opened:
             listener = supervisor.pool.listener(number)
             supervisor.emit(SocketBound(socket=listener.name, address=listener.address))
