@@ -52,7 +52,7 @@ def test_processes_of_multiprocessing_wait_and_end(backend: str, method: str) ->
     assert b"Error" not in worker.log
 
 
-def test_other_requests_do_not_go_on_in_the_child_of_a_greenlet() -> None:
+def test_other_requests_do_not_go_on_in_the_child_of_a_greenlet_of_gevent() -> None:
     with worker_of("gevent") as worker, contextlib.closing(worker.connect()) as other:
         other.request("GET", "/slowly")
         assert json.loads(one(worker, "/outlives")[1]) == [7, True]
