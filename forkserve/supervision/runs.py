@@ -7,24 +7,13 @@ the epoch, those that something waits for are of the monotonic clock.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 
-from forkserve.config.schedules import Overlap
-from forkserve.wording import human_duration
+from forkserve.supervision.snapshot import RunCause, RunResult
 
-__all__ = ["KEPT", "TimerRun", "RunCause", "RunResult", "TimerSnapshot", "TimerState", "TimerView"]
+__all__ = ["KEPT", "TimerRun", "TimerState"]
 
 KEPT = 10
 """Results that are kept."""
-
-
-class RunCause(Enum):
-    """Why a run began."""
-
-    SCHEDULE = "schedule"
-    CATCH_UP = "catch-up"
-    QUEUED = "queued"
-    ASKED = "asked"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,34 +31,6 @@ class TimerRun:
     signum: int | None = None
     how: str = ""
     timed_out: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """One run that is over. `seconds` is how long it took; without `code` and `signum` no program ran."""
-
-    number: int
-    cause: RunCause
-    due: float
-    began: float
-    seconds: float
-    code: int | None
-    signum: int | None
-    how: str
-
-    @property
-    def is_good(self) -> bool:
-        """True when it ended with exit code 0."""
-        return self.code == 0
-
-    @property
-    def exit_code(self) -> int:
-        """What a shell would say: its exit code, 128 and the signal that ended it, 127 where no program ran."""
-        return self.code if self.code is not None else 127 if self.signum is None else 128 + self.signum
-
-    def text(self) -> str:
-        """Return how it ended, for a person."""
-        return f"run {self.number} {self.how} after {human_duration(self.seconds)}"
 
 
 @dataclass(slots=True)
@@ -95,26 +56,3 @@ class TimerState:
     def count(self, outcome: str, number: int = 1) -> None:
         """Count what has become of a run, or of several."""
         self.counts[outcome] = self.counts.get(outcome, 0) + number
-
-
-@dataclass(frozen=True, slots=True)
-class TimerSnapshot:
-    """A timer as a job sees it: the number of the last run, those that go on, and the results that are kept."""
-
-    overlap: Overlap
-    made: int
-    running: tuple[int, ...]
-    results: tuple[RunResult, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TimerView:
-    """A timer as a person sees it at `now`; `next_at` is None while it is stopped, `running` are numbers of runs."""
-
-    now: float
-    schedule: str
-    time_zone: str
-    next_at: float | None
-    running: tuple[int, ...]
-    queued: bool
-    last: RunResult | None

@@ -10,14 +10,19 @@ from dataclasses import dataclass
 from enum import Enum
 
 from forkserve.config.model import WatcherOptions
+from forkserve.config.schedules import Overlap
 from forkserve.supervision.lifecycle import ProcessState, SlotState
-from forkserve.supervision.runs import TimerView
+from forkserve.wording import human_duration
 
 __all__ = [
     "Awaited",
     "ProcessView",
+    "RunCause",
+    "RunResult",
     "SlotSnapshot",
     "SlotView",
+    "TimerSnapshot",
+    "TimerView",
     "WatcherState",
     "WatcherView",
     "watcher_state",
@@ -78,6 +83,66 @@ class SlotSnapshot:
     generation: int
     starting: bool
     surging: bool = False
+
+
+class RunCause(Enum):
+    """Why a run began."""
+
+    SCHEDULE = "schedule"
+    CATCH_UP = "catch-up"
+    QUEUED = "queued"
+    ASKED = "asked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """One run that is over. `seconds` is how long it took; without `code` and `signum` no program ran."""
+
+    number: int
+    cause: RunCause
+    due: float
+    began: float
+    seconds: float
+    code: int | None
+    signum: int | None
+    how: str
+
+    @property
+    def is_good(self) -> bool:
+        """True when it ended with exit code 0."""
+        return self.code == 0
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell would say: its exit code, 128 and the signal that ended it, 127 where no program ran."""
+        return self.code if self.code is not None else 127 if self.signum is None else 128 + self.signum
+
+    def text(self) -> str:
+        """Return how it ended, for a person."""
+        return f"run {self.number} {self.how} after {human_duration(self.seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TimerSnapshot:
+    """A timer as a job sees it: the number of the last run, those that go on, and the results that are kept."""
+
+    overlap: Overlap
+    made: int
+    running: tuple[int, ...]
+    results: tuple[RunResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimerView:
+    """A timer as a person sees it at `now`; `next_at` is None while it is stopped, `running` are numbers of runs."""
+
+    now: float
+    schedule: str
+    time_zone: str
+    next_at: float | None
+    running: tuple[int, ...]
+    queued: bool
+    last: RunResult | None
 
 
 @dataclass(frozen=True, slots=True)

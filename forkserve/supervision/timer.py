@@ -20,8 +20,9 @@ from forkserve.supervision.lifecycle import SlotState, SlotTrigger
 from forkserve.supervision.os.wallclock import zone_of
 from forkserve.supervision.population import Population
 from forkserve.supervision.process import Process
-from forkserve.supervision.runs import KEPT, RunCause, RunResult, TimerRun, TimerSnapshot, TimerState, TimerView
+from forkserve.supervision.runs import KEPT, TimerRun, TimerState
 from forkserve.supervision.slot import Slot
+from forkserve.supervision.snapshot import RunCause, RunResult, TimerSnapshot, TimerView
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.timetable import DueRuns, look
 

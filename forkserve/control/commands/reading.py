@@ -39,8 +39,7 @@ from forkserve.errors import UnknownNameError
 from forkserve.supervision.lifecycle import ProcessState
 from forkserve.supervision.liveness.stacks import StacksOf, StacksRequest, processes_named
 from forkserve.supervision.os.queues import whole_length
-from forkserve.supervision.runs import RunResult, TimerView
-from forkserve.supervision.snapshot import ProcessView, WatcherView
+from forkserve.supervision.snapshot import ProcessView, RunResult, TimerView, WatcherView
 from forkserve.unix.listeners import BoundListener
 
 __all__ = [

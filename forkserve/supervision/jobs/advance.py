@@ -50,7 +50,7 @@ from forkserve.supervision.jobs.job import (
 )
 from forkserve.supervision.jobs.rolling import roll
 from forkserve.supervision.jobs.snapshot import WatcherSnapshot
-from forkserve.supervision.runs import TimerSnapshot
+from forkserve.supervision.snapshot import TimerSnapshot
 from forkserve.wording import count_of
 
 __all__ = ["Advance", "Job", "JobPhase", "Kill", "Reload", "Resize", "Restart", "RunOnce", "Start", "Stop", "advance"]

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from forkserve.supervision.figures import GenerationFigures
 from forkserve.supervision.jobs.pace import ONE_BY_ONE, RollPace
 from forkserve.supervision.jobs.verdict import CanaryVerdict
-from forkserve.supervision.runs import TimerSnapshot
-from forkserve.supervision.snapshot import SlotSnapshot
+from forkserve.supervision.snapshot import SlotSnapshot, TimerSnapshot
 
 __all__ = ["NOTHING_COMPARED", "WatcherSnapshot"]
 
