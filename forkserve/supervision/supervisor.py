@@ -16,17 +16,17 @@ from forkserve.config.order import groups
 from forkserve.errors import ControlError, UnknownNameError
 from forkserve.socketpool import SocketPool
 from forkserve.suggest import nearest
-from forkserve.supervision.addressing import meant
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.dealing import Dealing
 from forkserve.supervision.events import Event, WatcherRemoved
+from forkserve.supervision.jobqueue.addressing import meant
 from forkserve.supervision.jobqueue.dependencies import Dependencies
 from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.jobs.advance import Stop
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.picture import state_of
 from forkserve.supervision.process import Process
+from forkserve.supervision.slots.dealing import Dealing
 from forkserve.supervision.snapshot import WatcherState
 from forkserve.supervision.spawning.command import ProcessTemplate, credentials_of, prepare
 from forkserve.supervision.spawning.start import SpawnServices

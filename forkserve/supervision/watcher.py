@@ -12,25 +12,25 @@ from functools import partial
 
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
-from forkserve.supervision.agenda import Act, Agenda, acts_on_processes
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import earliest
 from forkserve.supervision.events import Event, HookVetoed, ProcessAged, ReaderNotStarted, RunTimedOut
-from forkserve.supervision.filling import STRETCH, SlotFiller
 from forkserve.supervision.generations.canary import CanaryWatch
 from forkserve.supervision.generations.rehearsal import Rehearser
 from forkserve.supervision.generations.templates import Templates
 from forkserve.supervision.hooks.gate import HookGate
 from forkserve.supervision.lifecycle import ProcessState, SlotState, SlotTrigger
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.population import Population
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.slot import Slot
+from forkserve.supervision.slots.agenda import Act, Agenda, acts_on_processes
+from forkserve.supervision.slots.filling import STRETCH, SlotFiller
+from forkserve.supervision.slots.population import Population
 from forkserve.supervision.snapshot import Awaited
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import SpawnServices
-from forkserve.supervision.timer import WatcherTimer
+from forkserve.supervision.timers.timer import WatcherTimer
 
 __all__ = ["Watcher"]
 

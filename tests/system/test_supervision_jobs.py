@@ -163,7 +163,7 @@ def test_a_process_that_dies_right_after_ready_is_given_up(tmp_path: Path) -> No
 
 
 BUG = """
-from forkserve.supervision.population import Population
+from forkserve.supervision.slots.population import Population
 
 exited = Population.exited
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from forkserve.config.schedules import due_between, next_due, schedule_text, time_zone_name
-from forkserve.supervision.timetable import LATE, MOST, SET_BACK, look
+from forkserve.supervision.timers.timetable import LATE, MOST, SET_BACK, look
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR, DAY = 3600.0, 86400.0

@@ -6,8 +6,8 @@ import pytest
 
 from forkserve.config.values import exit_codes
 from forkserve.errors import ControlError, UnknownNameError
-from forkserve.supervision.addressing import meant
 from forkserve.supervision.events import ProcessExited
+from forkserve.supervision.jobqueue.addressing import meant
 from forkserve.supervision.jobs.job import Start
 from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.picture import state_of

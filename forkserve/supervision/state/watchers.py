@@ -28,13 +28,13 @@ from forkserve.supervision.jobqueue.queue import JobQueue, Underway
 from forkserve.supervision.jobs.advance import Job, Kill, Reload, Resize, Restart, RunOnce, Start, Stop
 from forkserve.supervision.process import OrphanedGroup, Process
 from forkserve.supervision.processes.processes import Processes
-from forkserve.supervision.runs import TimerState
 from forkserve.supervision.slot import Outlook, Slot
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.fdstore import FdStore, StoredFd
 from forkserve.supervision.spawning.start import Resources, SpawnServices
 from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.timers.runs import TimerState
 from forkserve.supervision.watcher import Watcher
 from forkserve.supervision.zygotes.state import ZygoteState
 from forkserve.unix.descriptors import descriptor, number_of

@@ -18,13 +18,13 @@ from forkserve.config.schedules import Overlap
 from forkserve.supervision.events import ClockSetBack, RunBegun, RunEnded, RunSkipped, RunsMissed
 from forkserve.supervision.lifecycle import SlotState, SlotTrigger
 from forkserve.supervision.os.wallclock import zone_of
-from forkserve.supervision.population import Population
 from forkserve.supervision.process import Process
-from forkserve.supervision.runs import KEPT, TimerRun, TimerState
 from forkserve.supervision.slot import Slot
+from forkserve.supervision.slots.population import Population
 from forkserve.supervision.snapshot import RunCause, RunResult, TimerSnapshot, TimerView
 from forkserve.supervision.spawning.start import SpawnServices
-from forkserve.supervision.timetable import DueRuns, look
+from forkserve.supervision.timers.runs import KEPT, TimerRun, TimerState
+from forkserve.supervision.timers.timetable import DueRuns, look
 
 __all__ = ["MOST", "WatcherTimer"]
 

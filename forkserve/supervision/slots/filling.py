@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from forkserve.config.model import WatcherOptions
 from forkserve.supervision.lifecycle import SlotState, SlotTrigger
-from forkserve.supervision.population import Population
 from forkserve.supervision.slot import Slot
+from forkserve.supervision.slots.population import Population
 from forkserve.supervision.spawning.start import SpawnServices
 
 __all__ = ["STRETCH", "SlotFiller"]

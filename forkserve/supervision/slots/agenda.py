@@ -12,9 +12,9 @@ from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import DeadlineKind
 from forkserve.supervision.events import Event
 from forkserve.supervision.os.loop import Loop, Timer
-from forkserve.supervision.population import Population
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes.processes import AT_A_TIME
+from forkserve.supervision.slots.population import Population
 
 __all__ = ["Act", "Agenda", "acts_on_processes"]
 

@@ -39,7 +39,6 @@ from forkserve.supervision.lifecycle import (
     Verdict,
     step,
 )
-from forkserve.supervision.losses import Losses
 from forkserve.supervision.process import Process, Stopping
 from forkserve.supervision.processes.deaths import (
     comes_again,
@@ -54,7 +53,8 @@ from forkserve.supervision.processes.probing import Prober
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.processes.said import begin_watchdog, hear, read
 from forkserve.supervision.slot import Slot
-from forkserve.supervision.spawngate import SpawnGate
+from forkserve.supervision.slots.losses import Losses
+from forkserve.supervision.slots.spawngate import SpawnGate
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.zygotes.reforking import next_slot
 from forkserve.supervision.zygotes.zygotes import Zygotes
