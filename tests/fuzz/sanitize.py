@@ -70,7 +70,8 @@ class Sanitized:
             **os.environ,
             "PYTHONPATH": str(self.tree),
             "PYTHONMALLOC": "malloc",
-            "LD_PRELOAD": _library("libasan.so"),
+            # greenlet throws: ASan has to find the function beneath its own when it starts.
+            "LD_PRELOAD": f"{_library('libasan.so')} {_library('libstdc++.so.6')}",
             "ASAN_OPTIONS": f"{asan}:log_path={self.reports}/report",
         }
 
