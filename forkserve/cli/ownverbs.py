@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from forkserve.control.schema import Selected
+from forkserve.control.schema.requests import Selected
 from forkserve.control.verbs import VERBS, Verb
 
 __all__ = ["ALL_VERBS", "OWN_VERBS"]

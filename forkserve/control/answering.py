@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from forkserve.control.http import Reply
-from forkserve.control.schema import Done
+from forkserve.control.schema.reports import Done
 from forkserve.errors import ConfigError, ControlError, ForkserveError, UnknownNameError
 from forkserve.supervision.completion import Completion
 

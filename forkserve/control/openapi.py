@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from forkserve import __version__
-from forkserve.control.schema import Done
+from forkserve.control.schema.reports import Done
 from forkserve.control.verbs import VERBS, Verb
 
 __all__ = ["document", "page"]

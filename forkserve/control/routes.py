@@ -24,7 +24,7 @@ from forkserve.control.http import DelegatedReply, Request, StreamReply
 from forkserve.control.openapi import document
 from forkserve.control.printable import printable
 from forkserve.control.sampler import Sampler
-from forkserve.control.schema import Done
+from forkserve.control.schema.reports import Done
 from forkserve.control.stream import EventHistory
 from forkserve.control.verbs import VERBS, Verb
 from forkserve.errors import ControlError, ForkserveError

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from forkserve.control.schema import UsageReport
+from forkserve.control.schema.reports import UsageReport
 from forkserve.control.usage import Meter
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.unix.fork_function import fork_companion

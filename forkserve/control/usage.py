@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from forkserve.control.schema import UsageReport
+from forkserve.control.schema.reports import UsageReport
 from forkserve.supervision.os.usage import proportional
 
 __all__ = ["Meter", "child_pids"]

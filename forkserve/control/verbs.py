@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from forkserve.control.pictureschema import Picture, TopAsked
-from forkserve.control.schema import (
+from forkserve.control.schema.picture import Picture, TopAsked
+from forkserve.control.schema.reports import Done, SocketReport, StackReport, UsageReport, Version, WatcherReport
+from forkserve.control.schema.requests import (
     Adding,
     Amount,
     Asking,
-    Done,
     Events,
     HoldTarget,
     Killing,
@@ -38,16 +38,11 @@ from forkserve.control.schema import (
     SetOptions,
     SignalTo,
     SocketOptionsOf,
-    SocketReport,
-    StackReport,
     StacksFor,
     StopTarget,
     Upgrade,
-    UsageReport,
     Values,
-    Version,
     Waiting,
-    WatcherReport,
 )
 
 __all__ = ["VERBS", "Verb"]

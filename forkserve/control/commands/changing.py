@@ -19,7 +19,8 @@ from forkserve.config.editing import (
     SetWatcher,
 )
 from forkserve.control.commands.context import Context
-from forkserve.control.schema import Adding, Done, OneSocket, Removing, SetOptions, SocketOptionsOf
+from forkserve.control.schema.reports import Done
+from forkserve.control.schema.requests import Adding, OneSocket, Removing, SetOptions, SocketOptionsOf
 from forkserve.errors import ControlError, UnknownNameError
 from forkserve.suggest import nearest
 from forkserve.supervision.completion import Completion

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from forkserve.control.commands.context import Context, Later, Steps
-from forkserve.control.schema import ProcessReport, WatcherReport
+from forkserve.control.schema.reports import ProcessReport, WatcherReport
 from forkserve.errors import UnknownNameError
 from forkserve.supervision.hooks.call import HookAnswer
 from forkserve.supervision.hooks.gate import HookGate

@@ -9,7 +9,7 @@ from typing import Any
 from forkserve.config.model import MasterOptions, WatcherOptions
 from forkserve.config.options import options_of
 from forkserve.control.commands.context import Context
-from forkserve.control.schema import Asking, OneOption, OneWatcher
+from forkserve.control.schema.requests import Asking, OneOption, OneWatcher
 from forkserve.errors import UnknownNameError
 from forkserve.suggest import nearest
 

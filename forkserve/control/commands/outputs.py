@@ -7,7 +7,7 @@ from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.control.commands.context import Context
 from forkserve.control.http import DelegatedReply
-from forkserve.control.schema import LogsOf
+from forkserve.control.schema.requests import LogsOf
 from forkserve.errors import ControlError
 from forkserve.supervision.liveness.stacks import place_of
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from forkserve.control.commands.context import Context
-from forkserve.control.schema import Done, MaintenanceSwitch, PauseTarget, ResumeTarget
+from forkserve.control.schema.reports import Done
+from forkserve.control.schema.requests import MaintenanceSwitch, PauseTarget, ResumeTarget
 from forkserve.errors import ControlError
 from forkserve.supervision.completion import Completion
 

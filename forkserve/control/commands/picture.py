@@ -7,7 +7,7 @@ import os
 import forkserve
 from forkserve.control.commands.context import Context, Steps
 from forkserve.control.commands.reading import reports_of
-from forkserve.control.pictureschema import Picture, ProcessTraffic, QueueReport, TopAsked, WatcherTraffic
+from forkserve.control.schema.picture import Picture, ProcessTraffic, QueueReport, TopAsked, WatcherTraffic
 from forkserve.supervision.figures import Histogram
 from forkserve.supervision.os.queues import whole_length
 from forkserve.supervision.process import Process

@@ -18,21 +18,17 @@ from forkserve.control.commands.context import Context, Later, Steps
 from forkserve.control.commands.extended import extended
 from forkserve.control.http import StreamReply
 from forkserve.control.sampler import Measure, Usages
-from forkserve.control.schema import (
-    Events,
-    Nothing,
+from forkserve.control.schema.reports import (
     ProcessReport,
     RunReport,
-    Selected,
-    SelectedProcess,
     SlotReport,
     SocketReport,
     StackReport,
-    StacksFor,
     TimerReport,
     Version,
     WatcherReport,
 )
+from forkserve.control.schema.requests import Events, Nothing, Selected, SelectedProcess, StacksFor
 from forkserve.control.stream import KEPT
 from forkserve.control.verbs import VERBS
 from forkserve.errors import UnknownNameError

@@ -7,9 +7,9 @@ import os
 
 from forkserve.config.values import signal_name as signal_number
 from forkserve.control.commands.context import Context
-from forkserve.control.schema import (
+from forkserve.control.schema.reports import Done
+from forkserve.control.schema.requests import (
     Amount,
-    Done,
     HoldTarget,
     Killing,
     Nothing,

@@ -1,8 +1,4 @@
-"""What may be asked of a master, and what it answers: plain typed data, validated by msgspec where it comes in.
-
-Rule: nothing here knows how a message travels. HTTP carries it as JSON under `/v1/VERB`; another interface may carry
-the same structures otherwise. Fields are added, never renamed: `/v1` is a promise.
-"""
+"""What may be asked of a master: the parameters of each verb."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ __all__ = [
     "Adding",
     "Amount",
     "Asking",
-    "Done",
     "Events",
     "HoldTarget",
     "Killing",
@@ -23,31 +18,23 @@ __all__ = [
     "Nothing",
     "OneOption",
     "OneSocket",
-    "OneWatcher",
-    "PauseTarget",
     "OneTimer",
     "OneToReplace",
-    "ProcessReport",
-    "RunReport",
-    "ResumeTarget",
+    "OneWatcher",
+    "PauseTarget",
     "ReloadTarget",
     "Removing",
+    "ResumeTarget",
     "Selected",
     "SelectedProcess",
     "SetOptions",
     "SignalTo",
     "SocketOptionsOf",
-    "SocketReport",
-    "StackReport",
     "StacksFor",
     "StopTarget",
-    "TimerReport",
     "Upgrade",
-    "UsageReport",
     "Values",
-    "Version",
     "Waiting",
-    "WatcherReport",
 ]
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -294,156 +281,3 @@ class StacksFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     target: str
     """A watcher (web), the process of one of its slots (web[2]), or a pid."""
-
-
-class StackReport(msgspec.Struct, frozen=True):
-    """One process, and the stacks of its threads, tasks and greenlets, by line."""
-
-    name: str
-    pid: int
-    lines: list[str]
-
-
-class UsageReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a process uses: `cpu` in percent of one core, `cpu_time` and `age` in seconds, sizes in bytes: `memory` is
-    the resident set, `pss` the proportional one, `virtual` all that is mapped.
-
-    The second half is not there unless asked for closely; `pss` and `fds` neither where another user's process does not
-    let us look, `children` where the kernel does not tell (CONFIG_PROC_CHILDREN). These are the direct ones, with
-    theirs.
-    """
-
-    pid: int
-    cpu: float
-    memory: int
-    threads: int
-    age: float
-    cpu_time: float
-    virtual: int
-    nice: int
-    pss: int | None = None
-    fds: int | None = None
-    program: str | None = None
-    user: str | None = None
-    children: list[UsageReport] | None = None
-    name: str = ""
-
-
-class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One process. Times in seconds, memory in bytes, cpu in percent of one core; None where it was not asked for."""
-
-    name: str
-    wid: int
-    pid: int
-    state: str
-    uptime: float
-    generation: int
-    cpu: float | None = None
-    memory: int | None = None
-    threads: int | None = None
-    fds: int | None = None
-    children: int | None = None
-    status: str = ""
-    """What it last said of itself by STATUS= (sd_notify(3))."""
-    zygote: bool = False
-    """Whether it imports the application and forks the others (`preload`); its state is zygote once it does."""
-    pss: int | None = None
-    """The proportional set: of what is shared it counts a part."""
-    usage: UsageReport | None = None
-    """All that is known, for `stats`."""
-    extended: Values | None = None
-    """What the hook extended_stats adds, where that was asked for."""
-
-
-class SlotReport(msgspec.Struct, frozen=True):
-    """One place of a watcher: `state` is filled, backoff, fatal or vacant, `reason` how its last process was lost.
-
-    `retry_in` is the rest of a pause in seconds, where it is in one.
-    """
-
-    wid: int
-    state: str
-    reason: str
-    retry_in: float | None
-
-
-class RunReport(msgspec.Struct, frozen=True):
-    """One run of a timer that is over, `ago` seconds since: `cause` is schedule, catch-up, queued or asked, `began` in
-    seconds since the epoch, `seconds` how long it took. `code` is its exit code, `signal` what ended it; None for both
-    where no program ran."""
-
-    run: int
-    cause: str
-    began: float
-    seconds: float
-    ago: float
-    code: int | None
-    signal: int | None
-    text: str
-
-
-class TimerReport(msgspec.Struct, frozen=True):
-    """A watcher's schedule. `next` is when the next run starts, in seconds since the epoch, and `next_in` in seconds
-    from now, None while it is stopped; `running` are the numbers of the runs that go on, `queued` tells that one waits
-    for these; `last` is over."""
-
-    schedule: str
-    time_zone: str
-    next: float | None
-    next_in: float | None
-    running: list[int]
-    queued: bool
-    last: RunReport | None
-
-
-class WatcherReport(msgspec.Struct, frozen=True):
-    """One watcher and the processes it has now; `restarts` counts those it lost and replaced since it began."""
-
-    name: str
-    state: str
-    numprocesses: int
-    restarts: int
-    command: str
-    reason: str
-    """Why nothing of it runs, where something should."""
-    processes: list[ProcessReport]
-    generation: int
-    """Counts the reloads; a process of a lower one is to be replaced."""
-    slots: list[SlotReport]
-    doing: str = ""
-    """How far a reload is that goes on."""
-    timer: TimerReport | None = None
-    """Its schedule and its last run, where it has a schedule."""
-
-
-class SocketReport(msgspec.Struct, frozen=True):
-    """One listening socket; `address` is the real one, also where port 0 was asked for."""
-
-    name: str
-    fd: int
-    address: str
-    family: str
-    type: str
-    backlog: int = 0
-    queued: int | None = None
-    """Connections that wait to be accepted; None where the kernel does not tell (unix sockets)."""
-
-
-class Version(msgspec.Struct, frozen=True):
-    """Who answers: the version, the pid of the master, how long it has been up in seconds, what it is called (`--name`)
-    and what it runs: its configuration file, or `command line`."""
-
-    version: str
-    pid: int
-    uptime: float
-    verbs: list[str]
-    name: str
-    source: str
-
-
-class Done(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A command was carried out, or, with `waiting` false, was begun; `exit_code` is that of a run that is over."""
-
-    done: bool
-    message: str
-    exit_code: int | None = None

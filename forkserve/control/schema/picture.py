@@ -1,6 +1,6 @@
 """What `top` asks and is told: everything that runs, and what it has counted up to one instant.
 
-Rules: as in `schema`. Counts only rise while the process or the master lives; two pictures make a rate.
+Rules: counts only rise while the process or the master lives; two pictures make a rate.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from forkserve.control.schema import WatcherReport
+from forkserve.control.schema.reports import WatcherReport
 
 __all__ = ["Picture", "ProcessTraffic", "QueueReport", "TopAsked", "WatcherTraffic"]
 
