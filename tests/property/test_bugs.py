@@ -81,9 +81,9 @@ class Course:
     """The course of events, with or without a bug."""
 
     def __init__(self, tracer: Tracer) -> None:
-        web = options("web", cmd="good", numprocesses=2, graceful_timeout=3.0, max_age=30.0)
-        db = options("db", cmd="good", numprocesses=2, graceful_timeout=3.0)
-        alone = options("alone", cmd="good", singleton=True, graceful_timeout=3.0)
+        web = options("web", cmd="good", numprocesses=2, graceful_timeout=3.0, max_age=30.0, ready_timeout=10.0)
+        db = options("db", cmd="good", numprocesses=2, graceful_timeout=3.0, ready_timeout=10.0)
+        alone = options("alone", cmd="good", singleton=True, graceful_timeout=3.0, ready_timeout=10.0)
         self.tracer, self.loop = tracer, GuardedLoop()
         self.world = World((web, db, alone), loop=self.loop)
         self.promises: list[Completion] = []
@@ -153,7 +153,7 @@ class Course:
         self.pass_time(12.0)
         self.ask("web", Start())
         self.go_well(3)
-        wanted = options("web", cmd="good", numprocesses=3, graceful_timeout=3.0)
+        wanted = options("web", cmd="good", numprocesses=3, graceful_timeout=3.0, ready_timeout=10.0)
         self.act(lambda: self.ask_for(self.world.watcher("web").offer(self.world.command(wanted))))
         self.go_well(4)
 
@@ -238,8 +238,8 @@ def place_of(module: str, name: str) -> Place:
         ("processes/processes.py", "record"),
         ("processes/processes.py", "become_ready"),
         ("processes/processes.py", "keep"),
-        ("population.py", "succeed"),
-        ("population.py", "stop"),
+        ("slots/population.py", "succeed"),
+        ("slots/population.py", "stop"),
     ],
 )
 def test_a_bug_between_an_event_and_what_follows_of_it_is_made_good(module: str, name: str) -> None:
