@@ -14,7 +14,7 @@ from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import earliest
-from forkserve.supervision.events import Event, HookVetoed, ProcessAged, ReaderNotStarted, RunTimedOut
+from forkserve.supervision.events import Event, HookVetoed, ProcessAged, ReaderNotStarted
 from forkserve.supervision.generations.canary import CanaryWatch
 from forkserve.supervision.generations.rehearsal import Rehearser
 from forkserve.supervision.generations.templates import Templates
@@ -24,7 +24,7 @@ from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.slot import Slot
-from forkserve.supervision.slots.agenda import Act, Agenda, acts_on_processes
+from forkserve.supervision.slots.agenda import Act, Agenda, acts_on_processes, acts_on_slots
 from forkserve.supervision.slots.filling import STRETCH, SlotFiller
 from forkserve.supervision.slots.population import Population
 from forkserve.supervision.snapshot import Awaited
@@ -184,56 +184,9 @@ class Watcher:
         if finish:
             self.processes.finish()
         self.population.retire_zygotes(up=False)
-        slots = tuple(self.slots.values())
-        self.slots.clear()
-        for slot in slots:
-            with Barrier(self.emit, f"the stop of {self.name}[{slot.wid}]"):
-                self.population.event(slot, SlotTrigger.WANT_DOWN)
-        for process in self.processes:  # those that belong to no slot any more, and are kept for a queue
-            if not process.is_asked_to_end:
-                self.population.stop(process)
+        self.population.stop_all()
         self.timer.settle()
         self.look_at_gate()
-        self._notify()
-
-    # What its hooks say.
-
-    def look_at_gate(self) -> None:
-        """Ask the hooks what is to be asked by now; called before its jobs are."""
-        served = None
-        if self.up and self._are_slots_settled:
-            served = self.timer.exists or any(slot.is_ready or slot.finished for slot in self.slots.values())
-        self.gate.look(served=served, gone=self._is_empty)
-
-    def ask_again(self) -> None:
-        """Ask the hooks what another program has asked them, and has not heard."""
-        for slot in tuple(self.slots.values()):
-            if slot.asking:
-                slot.asking = False
-                self.population.admission.spawn(slot, beside=slot.asking_beside)
-        for process in self.processes:
-            if process.unsent:
-                self.processes.signaller.ask_to_stop(process)
-        self.may_start()
-        self._notify()
-
-    def import_path(self) -> tuple[str, ...]:
-        """Return the folders that its hooks are imported from."""
-        return self.command.import_path()
-
-    def may_start(self) -> None:
-        """Called when before_start has consented."""
-        self.filler.come_back_at(self._services.loop.now())
-
-    def veto(self, reason: str) -> None:
-        """Called when a hook has forbidden that it runs: it stops, until somebody starts it."""
-        if self.up:
-            self.vetoed = reason
-            self.emit(HookVetoed(watcher=self.name, reason=reason, effect="it is stopped"))
-            self.take_down()
-
-    def gate_moved(self) -> None:
-        """Called after each answer of a hook."""
         self._notify()
 
     def kill(self) -> None:
@@ -322,6 +275,41 @@ class Watcher:
         self.population.zygotes.close()
         self._agenda.close()
 
+    # What its hooks say.
+
+    def look_at_gate(self) -> None:
+        """Ask the hooks what is to be asked by now; called before its jobs are."""
+        served = None
+        if self.up and self._are_slots_settled:
+            served = self.timer.exists or any(slot.is_ready or slot.finished for slot in self.slots.values())
+        self.gate.look(served=served, gone=self._is_empty)
+
+    def ask_again(self) -> None:
+        """Ask the hooks what another program has asked them, and has not heard."""
+        self.population.admission.ask_again()
+        self.processes.signaller.ask_again()
+        self.may_start()
+        self._notify()
+
+    def import_path(self) -> tuple[str, ...]:
+        """Return the folders that its hooks are imported from."""
+        return self.command.import_path()
+
+    def may_start(self) -> None:
+        """Called when before_start has consented."""
+        self.filler.come_back_at(self._services.loop.now())
+
+    def veto(self, reason: str) -> None:
+        """Called when a hook has forbidden that it runs: it stops, until somebody starts it."""
+        if self.up:
+            self.vetoed = reason
+            self.emit(HookVetoed(watcher=self.name, reason=reason, effect="it is stopped"))
+            self.take_down()
+
+    def gate_moved(self) -> None:
+        """Called after each answer of a hook."""
+        self._notify()
+
     # What happens.
 
     def may_know(self, pid: int) -> bool:
@@ -368,9 +356,7 @@ class Watcher:
         if slot is None or slot.occupant is not process or process.is_asked_to_end:
             return
         if self.timer.exists:
-            self.timer.note_timeout(process)
-            self.emit(RunTimedOut(**process.names(), seconds=now - process.started_at))
-            self.population.stop(process)
+            self.timer.time_out(process)
             return
         if not process.is_ready:  # it would never serve, where it takes longer to be ready than it may live
             process.age_at = now + min(self.options.max_age, 1.0)
@@ -413,13 +399,8 @@ class Watcher:
         """Iterate over what is due; each is forgotten before it is done, so that a bug does not come again at once."""
         yield from self.population.zygotes.acts(now)
         yield from acts_on_processes(self.population, now, ended=self.handle_exit, aged=self._too_old)
-        for group in self.processes.groups:
-            if group.deadline.is_due(now):
-                yield f"the deadline of what {group.leader} has left", partial(self.processes.groups.miss, group)
-        for slot in tuple(self.slots.values()):
-            if slot.retry is not None and slot.retry.is_due(now):
-                slot.retry = None
-                yield f"the retry of {self.name}[{slot.wid}]", partial(self.population.event, slot, SlotTrigger.DUE)
+        yield from self.processes.groups.acts(now)
+        yield from acts_on_slots(self.population, now)
         if self.drain_until is not None and self.drain_until <= now:
             self.drain_until = None
         yield f"the rehearsal of {self.name}", partial(self.rehearser.due, now)

@@ -1,13 +1,14 @@
 """The process groups that ended processes have left behind: told to stop, and killed when they do not.
 
-Rules: state is plain data (`process.OrphanedGroup`); the watcher's one timer calls `miss` when a deadline has come.
+Rules: state is plain data (`process.OrphanedGroup`); the watcher's one timer does what is due (`acts`).
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
 from forkserve.supervision.events import OrphansRemain
@@ -64,7 +65,13 @@ class OrphanedGroups:
         for each in self.left:
             self._kill(each)
 
-    def miss(self, group: OrphanedGroup) -> None:
+    def acts(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Iterate over what is due."""
+        for group in self:
+            if group.deadline.is_due(now):
+                yield f"the deadline of what {group.leader} has left", partial(self._miss, group)
+
+    def _miss(self, group: OrphanedGroup) -> None:
         """Kill a group that has not ended in time, or give it up when it was killed before."""
         group.deadline = Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, self.services.loop.now())
         if not self.services.kernel.signal_group(group.pgid, 0):

@@ -53,6 +53,12 @@ class Signaller:
         process.deadline = Deadline.after(timeout, DeadlineKind.STOP, self._services.loop.now())
         self._ask_signal(process, process.unsent, partial(self._may_stop, process.number))
 
+    def ask_again(self) -> None:
+        """Ask the hooks what another program has asked them of a stop, and has not heard."""
+        for process in tuple(self._by_number.values()):
+            if process.unsent:
+                self.ask_to_stop(process)
+
     def send_again(self, process: Process) -> None:
         """Send what a process was to be sent before it had a pid."""
         if process.state is ProcessState.DRAINING:

@@ -11,12 +11,13 @@ from functools import partial
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import DeadlineKind
 from forkserve.supervision.events import Event
+from forkserve.supervision.lifecycle import SlotTrigger
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes.processes import AT_A_TIME
 from forkserve.supervision.slots.population import Population
 
-__all__ = ["Act", "Agenda", "acts_on_processes"]
+__all__ = ["Act", "Agenda", "acts_on_processes", "acts_on_slots"]
 
 Act = tuple[str, Callable[[], None]]
 """What is to be done: its name, should it meet a bug, and the doing."""
@@ -82,6 +83,15 @@ def acts_on_processes(
             yield f"the end of {process}", partial(population.processes.end_now, process, by_kill=process.end_by_kill)
         elif (instant := process.next_instant) is not None and instant <= now and process.end_at is None:
             yield f"a deadline of {process}", partial(_due_of, population, process, now, aged)
+
+
+def acts_on_slots(population: Population, now: float) -> Iterator[Act]:
+    """Iterate over the slots that are to be tried again."""
+    for slot in tuple(population.slots.values()):
+        if slot.retry is not None and slot.retry.is_due(now):
+            slot.retry = None
+            what = f"the retry of {population.templates.in_force.options.name}[{slot.wid}]"
+            yield what, partial(population.event, slot, SlotTrigger.DUE)
 
 
 def _due_of(population: Population, process: Process, now: float, aged: Callable[[Process], None]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from forkserve.config.handover import WARM
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import (
     Consequence,
@@ -311,6 +312,17 @@ class Population:
         """Ask a process to stop, as the options in force say."""
         self.prober.forget(process)
         self.processes.stop(process, Stopping.of(self._options))
+
+    def stop_all(self) -> None:
+        """Ask all processes to stop, and give up the slots; a bug costs one slot."""
+        slots = tuple(self.slots.values())
+        self.slots.clear()
+        for slot in slots:
+            with Barrier(self.emit, f"the stop of {self._options.name}[{slot.wid}]"):
+                self.event(slot, SlotTrigger.WANT_DOWN)
+        for process in self.processes:  # those that belong to no slot any more, and are kept for a queue
+            if not process.is_asked_to_end:
+                self.stop(process)
 
     def end(self, pids: Iterable[int], signum: int | None, timeout: float | None) -> None:
         """Ask some processes to end, and have others take their places when they have; None is as configured."""

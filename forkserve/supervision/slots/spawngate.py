@@ -47,6 +47,13 @@ class SpawnGate:
         else:
             self._fill(slot)
 
+    def ask_again(self) -> None:
+        """Ask the hooks what another program has asked them, and has not heard."""
+        for slot in tuple(self._slots.values()):
+            if slot.asking:
+                slot.asking = False
+                self.spawn(slot, beside=slot.asking_beside)
+
     def _allowed(self, slot: Slot, consented: bool) -> None:
         if self._slots.get(slot.wid) is not slot or not slot.asking:
             return

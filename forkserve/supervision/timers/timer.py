@@ -15,7 +15,7 @@ from datetime import datetime, tzinfo
 
 from forkserve.config.model import WatcherOptions
 from forkserve.config.schedules import Overlap
-from forkserve.supervision.events import ClockSetBack, RunBegun, RunEnded, RunSkipped, RunsMissed
+from forkserve.supervision.events import ClockSetBack, RunBegun, RunEnded, RunSkipped, RunsMissed, RunTimedOut
 from forkserve.supervision.lifecycle import SlotState, SlotTrigger
 from forkserve.supervision.os.wallclock import zone_of
 from forkserve.supervision.process import Process
@@ -209,10 +209,13 @@ class WatcherTimer:
         )
         self._services.emit(ended)
 
-    def note_timeout(self, process: Process) -> None:
-        """Note that the time of a run is over; its process is told to stop."""
+    def time_out(self, process: Process) -> None:
+        """Stop the process of a run whose time is over."""
         for run in self.state.runs:
             run.timed_out = run.timed_out or run.wid == process.wid
+        seconds = self._services.loop.now() - process.started_at
+        self._services.emit(RunTimedOut(**process.names(), seconds=seconds))
+        self._population.stop(process)
 
     def acts(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
         """Iterate over what is due."""
