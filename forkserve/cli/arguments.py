@@ -55,7 +55,7 @@ ADDRESS is HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH, unix:@ABSTRACT or
 fd://N. After the address of a --fd-socket may follow options of a socket:
   web=unix:/run/web.sock,mode=0660,owner=www-data,backlog=4096,replace
 In COMMAND, $(circus.sockets.NAME) stands for the socket's descriptor; quote it,
-or the shell takes it for itself.
+or the shell expands it.
 
 Flags of Gunicorn mean here what they mean there; one that has no meaning is
 refused with what to do instead.
@@ -191,7 +191,7 @@ def line_parser(worker_options: Sequence[Option]) -> argparse.ArgumentParser:
     parser.add_argument("positional", nargs="*", help=argparse.SUPPRESS)
     _add_what(parser.add_argument_group("what to run"))
     _add_sockets(parser.add_argument_group("sockets"))
-    _add_processes(parser.add_argument_group("processes (with -c these stand in the file)"))
+    _add_processes(parser.add_argument_group("processes (with -c, set these in the file)"))
     _add_master(parser.add_argument_group("the master"))
     _add_worker(parser.add_argument_group("short form: handed on to forkserve-worker"), worker_options)
     return parser
@@ -201,9 +201,11 @@ def _add_what(group: Any) -> None:
     group.add_argument("-c", "--config", metavar="FILE", help="INI (Circus's grammar) or TOML file to run")
     group.add_argument(*_PASTE, metavar="FILE.ini", help="PasteDeploy file with the application")
     group.add_argument(
-        "--check-config", action="store_true", help="Load what would be served, say whether it is fine, end"
+        "--check-config", action="store_true", help="Load what would be served, report whether it is valid, and exit"
     )
-    group.add_argument("--print-config", action="store_true", help="Print the line as a TOML file for -c, end")
+    group.add_argument(
+        "--print-config", action="store_true", help="Print the command line as a TOML file for -c, and exit"
+    )
     group.add_argument("-h", "--help", action="help", help="Show this help")
     group.add_argument("-v", "--version", action="version", version=f"forkserve {__version__}", help="Show the version")
 
@@ -263,7 +265,7 @@ def _add_processes(group: Any) -> None:
     )
     group.add_argument(
         "-R", "--enable-stdio-inheritance", action="store_const", const=False, dest="capture_output",
-        help="Let what the processes print go where the master's output goes, as it does anyway",
+        help="Accepted for Gunicorn: what the processes print goes where the master's output goes anyway",
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ Arguments = argparse.Namespace
 
 SHORTEST = 0.2
 """Seconds between two looks of `top` at least."""
-_JSON = {"--json": "print the answer as JSON", "--prettify": "with --json, as it does anyhow (Circus)"}
+_JSON = {"--json": "print the answer as JSON", "--prettify": "accepted for Circus: --json is indented anyway"}
 
 
 def ctl_parser() -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def ctl_parser() -> argparse.ArgumentParser:
         prog="forkservectl",
         description="Control a running forkserve. Without a verb, at a terminal, it is a shell for verbs.",
         epilog="Exit codes: 0 done, 1 refused (status: something is fatal), 2 bad usage, 75 no answer in time; "
-        "of run, that of what was run.",
+        "run exits with the code of the run.",
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file of the forkserve to talk to")
     parser.add_argument("-n", "--name", dest="instance", metavar="NAME", help="the forkserve with this --name")
@@ -156,7 +156,7 @@ def _add_flag(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> 
         parser.add_argument(
             "--no-wait", dest="waiting", action="store_false", default=True, help="do not wait until the work is done"
         )
-        parser.add_argument("--waiting", action="store_true", help="wait until it is done, as it does anyhow")
+        parser.add_argument("--waiting", action="store_true", help="accepted for Circus: it waits anyway")
     elif isinstance(kind, msgspec.inspect.DictType):
         parser.add_argument(
             "-o", "--option", dest=field.name, action="append", metavar="NAME=VALUE", help=help, default=None

@@ -40,7 +40,7 @@ OWN_VERBS: dict[str, Verb] = {
         ),
         Verb(
             "analyze",
-            "Show what the last deploy, or else the start, has waited for.",
+            "Show what the last deploy, or the start, waited for.",
             Analyzed,
             reads=True,
             words=("watcher",),

@@ -63,7 +63,7 @@ GROUPS = {
     "Timeouts": "time limits",
     "ProxyOptions": "behind a proxy",
     "AccessLogOptions": "access log",
-    "Lifetime": "leaving in good time, for another to take the place",
+    "Lifetime": "recycling (another worker takes the place)",
     "AsgiOptions": "ASGI",
     "TlsOptions": "TLS",
     "StaticOptions": "static files",
@@ -202,7 +202,10 @@ def _add_verbs(group: Any, name: str) -> None:
     group.add_argument("--json", action="store_true", help="Show it as JSON")
     group.add_argument("--install-backend", metavar="NAME", help="Build and install a backend that pip cannot")
     group.add_argument(
-        "--check", "--check-config", action="store_true", help="Load the application, say what would be served, end"
+        "--check",
+        "--check-config",
+        action="store_true",
+        help="Load the application, report what would be served, and exit",
     )
     group.add_argument("-h", "--help", action="help", help="Show this help")
     group.add_argument("--version", action="version", version=f"{name} {__version__}", help="Show the version")

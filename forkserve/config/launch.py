@@ -133,13 +133,13 @@ class ListenOptions:
     )  # fmt: skip
     address_family: AddressFamily | None = option(
         None,
-        "Checked against the socket; it is found by itself.",
+        "Checked against the socket, which sets it.",
         parse=optional(family),
         cli=("--address-family",),
         choices=("AF_INET", "AF_INET6", "AF_UNIX"),
     )
     socket_type: SocketKind | None = option(
-        None, "Checked against the socket; it is found by itself.", parse=optional(socket_type),
+        None, "Checked against the socket, which sets it.", parse=optional(socket_type),
         cli=("--socket-type",), metavar="SOCK_STREAM",
     )  # fmt: skip
 
@@ -166,7 +166,7 @@ class ProcessOptions:
 
     backend: str | None = option(
         None,
-        "What serves; see --list-backends. Found by the application's interface if not given.",
+        "Backend that serves; see --list-backends. Chosen by the application's interface if not given.",
         cli=("-k", "--backend", "--worker-class"),
         metavar="NAME",
     )
@@ -174,7 +174,10 @@ class ProcessOptions:
         False, "Do not patch the standard library for a backend that wants it.", parse=boolean, cli=("--no-monkey",)
     )
     python: str | None = option(
-        None, "Serve under another interpreter, which needs nothing of forkserve.", cli=("--python",), metavar="PATH"
+        None,
+        "Serve under another interpreter, which need not have forkserve installed.",
+        cli=("--python",),
+        metavar="PATH",
     )
     log_level: str = option(
         "info", "Least severe messages to log.", parse=log_level, cli=("--log-level",),

@@ -164,7 +164,7 @@ class MasterOptions:
     )
     statsd_host: Address | None = option(
         None,
-        "Collector of statsd to send metrics to, every ten seconds, by UDP.",
+        "StatsD server that gets the metrics every ten seconds, by UDP.",
         parse=optional(address),
         reload=RESTART,
         cli=("--statsd-host",),

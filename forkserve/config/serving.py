@@ -89,7 +89,7 @@ class Concurrency:
     )
     spawn: int = option(
         0,
-        "Greenlets at most, further requests wait; 0 for no limit.",
+        "Greenlets at most; further requests wait; 0 for no limit.",
         parse=integer,
         check=at_least(0),
         cli=("--spawn", "--worker-connections"),
@@ -222,7 +222,7 @@ class ProxyOptions:
     forwarded_allow_ips: tuple[str, ...] = option(
         ("127.0.0.1", "::1", "unix"),
         "Addresses and networks whose X-Forwarded-* or Forwarded are believed: comma-separated; `unix` is any peer of "
-        "a unix socket, * is everybody.",
+        "a unix socket, * is every address.",
         parse=commas,
         cli=("--forwarded-allow-ips",),
         env="FORWARDED_ALLOW_IPS",
@@ -288,7 +288,7 @@ class Lifetime:
         cli=("--max-requests", "--limit-max-requests"), metavar="N",
     )  # fmt: skip
     max_requests_jitter: int = option(
-        0, "Up to so many requests are added at random.", parse=integer, check=at_least(0),
+        0, "Requests added to --max-requests at random, at most.", parse=integer, check=at_least(0),
         cli=("--max-requests-jitter", "--limit-max-requests-jitter"), metavar="N",
     )  # fmt: skip
     max_lifetime: float = option(

@@ -131,7 +131,7 @@ class Watcher:
     def runs_beside(self, wanted: ProcessTemplate) -> bool:
         """Tell whether processes of another command may run beside the present ones.
 
-        They may when they share sockets of ours, or when there are several anyhow. A single process that owns a port
+        They may when they share sockets of ours, or when there are several anyway. A single process that owns a port
         or a folder (a database, a scheduler) would collide with its successor: it is stopped first.
         """
         if self.options.singleton or wanted.options.singleton:

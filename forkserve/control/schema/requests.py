@@ -63,7 +63,7 @@ class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher, or all. Processes are replaced one after another whatever `sequential` says."""
 
     watcher: str | None = None
-    sequential: Annotated[bool, msgspec.Meta(description="one by one, as it does anyhow")] = False
+    sequential: Annotated[bool, msgspec.Meta(description="accepted for Circus: it goes one by one anyway")] = False
     terminate: Annotated[bool, msgspec.Meta(description="stop first, then start, as restart does")] = False
     canary: Annotated[
         Count | None,

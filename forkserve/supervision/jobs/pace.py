@@ -61,7 +61,7 @@ def pace_of(options: WatcherOptions, target: int) -> RollPace:
 def next_step(slots: Sequence[SlotSnapshot], generation: int, pace: RollPace = ONE_BY_ONE) -> Step:
     """Return what is next on the way to have every occupant of `generation`, at this pace, lowest slot first.
 
-    A slot without an occupant needs nothing: what it gets next is of the new generation anyhow.
+    A slot without an occupant needs nothing: what it gets next is of the new generation anyway.
     """
     surging = sum(each.surging for each in slots)
     down = sum(each.starting and not each.surging for each in slots)

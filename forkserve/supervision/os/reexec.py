@@ -64,7 +64,7 @@ def block_all() -> set[int]:
 
 
 def become(argv: Sequence[str], environ: Mapping[str, str], kept: Collection[int]) -> NoReturn:
-    """Execute a program that has these descriptors open besides those that are inherited anyhow; raises OSError."""
+    """Execute a program that has these descriptors open besides those that are inherited anyway; raises OSError."""
     changed = [fd for fd in kept if not os.get_inheritable(fd)]
     try:
         for fd in changed:

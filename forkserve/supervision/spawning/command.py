@@ -171,7 +171,7 @@ class ProcessTemplate:
     def runs_side_by_side(self) -> bool:
         """True when an old and a new process may run at once.
 
-        They may when they share sockets of ours, or when there are several anyhow. A single process that owns a port
+        They may when they share sockets of ours, or when there are several anyway. A single process that owns a port
         or a folder (a database, a scheduler) would collide with its successor: it is stopped first.
         """
         options = self.options
