@@ -129,14 +129,8 @@ class Watcher:
         return all(slot.state is SlotState.FATAL or slot.finished for slot in self.slots.values())
 
     def runs_beside(self, wanted: ProcessTemplate) -> bool:
-        """Tell whether processes of another command may run beside the present ones.
-
-        They may when they share sockets of ours, or when there are several anyway. A single process that owns a port
-        or a folder (a database, a scheduler) would collide with its successor: it is stopped first.
-        """
-        if self.options.singleton or wanted.options.singleton:
-            return False
-        return bool(wanted.all_sockets) or max(self.target, wanted.options.numprocesses) > 1
+        """Tell whether processes of another command may run beside the present ones."""
+        return wanted.may_run_beside(self.options, self.target)
 
     # What jobs want.
 

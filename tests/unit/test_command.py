@@ -128,4 +128,5 @@ def test_our_own_worker_is_known_to_say_when_it_is_ready(cmd: str, says_ready: b
     ],
 )
 def test_only_what_cannot_collide_is_replaced_side_by_side(changes: dict[str, Any], expected: bool) -> None:
-    assert _command(dataclasses.replace(WEB, **changes)).runs_side_by_side is expected
+    options = dataclasses.replace(WEB, **changes)
+    assert _command(options).may_run_beside(options, options.numprocesses) is expected

@@ -167,15 +167,15 @@ class ProcessTemplate:
         """True for a program that goes on as another user than the one we start it as."""
         return any(os.path.basename(word.strip("'\"")) in _USER_CHANGERS for word in self.options.cmd.split())
 
-    @property
-    def runs_side_by_side(self) -> bool:
-        """True when an old and a new process may run at once.
+    def may_run_beside(self, former: WatcherOptions, target: int) -> bool:
+        """Tell whether its processes may run beside those of the former options, of which `target` are wanted.
 
         They may when they share sockets of ours, or when there are several anyway. A single process that owns a port
         or a folder (a database, a scheduler) would collide with its successor: it is stopped first.
         """
-        options = self.options
-        return not options.singleton and (bool(self.all_sockets) or options.numprocesses > 1)
+        if former.singleton or self.options.singleton:
+            return False
+        return bool(self.all_sockets) or max(target, self.options.numprocesses) > 1
 
     def spec(
         self,
