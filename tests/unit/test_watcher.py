@@ -11,7 +11,7 @@ from forkserve.supervision.events import Event, ProcessStarted
 from forkserve.supervision.jobs.advance import Start, Stop
 from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.process import EXEC_PATIENCE, Process
-from forkserve.supervision.processes.processes import AT_A_TIME
+from forkserve.supervision.processes.pacing import AT_A_TIME
 from tests.support.supervision import World, options
 
 

@@ -30,6 +30,7 @@ from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import Process, Stopping, lateness
 from forkserve.supervision.processes.orphangroups import OrphanedGroups
+from forkserve.supervision.processes.pacing import EndingPace
 from forkserve.supervision.processes.signalling import Signaller
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.fdstore import FdStore
@@ -39,16 +40,10 @@ from forkserve.unix.notify import PORTION, Message
 from forkserve.unix.scoreboard import Order, Scoreboard
 from forkserve.wording import reason_in
 
-__all__ = ["AT_A_TIME", "ProcessesOwner", "Processes"]
-
-AT_A_TIME = 25
-"""Processes that are told to end at a stretch; then whatever else has happened has its turn."""
+__all__ = ["ProcessesOwner", "Processes"]
 
 ABORT_PATIENCE = 10.0
 """Seconds that a process has to end by SIGABRT, which may write a core."""
-
-_TURN = 0.05
-"""Seconds without such a signal after which the next is the first of a stretch."""
 
 LAST_ARRIVALS = 0.25
 """Seconds in which handshakes end that were under way to a queue when nothing was dealt to it any more."""
@@ -80,8 +75,7 @@ class Processes:
         self.by_number: dict[int, Process] = {}
         self.groups = OrphanedGroups(services)
         self.made = 0
-        self._turn = 0.0
-        self._ended_in_turn = 0
+        self._pace = EndingPace()
         self.board = Scoreboard()
         self.store = FdStore()
         self.figures = WatcherFigures()
@@ -257,8 +251,7 @@ class Processes:
     def _end(self, process: Process, *, by_kill: bool) -> None:
         """Send the signal now, or when many are ended at once a moment later: a signal may take the kernel long."""
         now = self._services.loop.now()
-        self._turn, self._ended_in_turn = now, 1 + (self._ended_in_turn if now - self._turn < _TURN else 0)
-        if self._ended_in_turn <= AT_A_TIME:
+        if self._pace.admits(now):
             self.end_now(process, by_kill=by_kill)
         elif by_kill or process.state not in (ProcessState.DRAINING, ProcessState.KILLING):
             process.end_at, process.end_by_kill = now, by_kill or process.end_by_kill

@@ -14,7 +14,7 @@ from forkserve.supervision.events import Event
 from forkserve.supervision.lifecycle import SlotTrigger
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.process import Process
-from forkserve.supervision.processes.processes import AT_A_TIME
+from forkserve.supervision.processes.pacing import AT_A_TIME
 from forkserve.supervision.slots.population import Population
 
 __all__ = ["Act", "Agenda", "acts_on_processes", "acts_on_slots"]

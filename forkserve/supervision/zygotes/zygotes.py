@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import selectors
 import signal
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -43,6 +42,7 @@ from forkserve.supervision.spawning.start import (
     prepare_worker,
     prepare_zygote,
 )
+from forkserve.supervision.zygotes.channels import ZygoteChannels
 from forkserve.supervision.zygotes.promotions import Promotions
 from forkserve.supervision.zygotes.state import ZygoteState
 from forkserve.wording import reason_in
@@ -68,7 +68,7 @@ class Zygotes:
         self._services = services
         self._processes = processes
         self._command_of = command_of
-        self._channels: dict[int, ForkChannel] = {}
+        self._channels = ZygoteChannels(services, self._heard)
         self._launches: dict[int, Launch] = {}
         self._reaped: Collection[int] = ()
         self.promotions = Promotions(services, self._promoted)
@@ -113,7 +113,7 @@ class Zygotes:
         state.retired, state.retry, state.deadline, state.asked = True, None, None, 0
         for process in self._take_waiting(state):
             self._refuse(process, "called off before it was forked")
-        channel = self._channels.get(state.channel)
+        channel = self._channels.of(state)
         if channel is not None:
             channel.end()
         zygote, command = self._processes.by_number.get(state.process), self._command_of(state.generation)
@@ -138,14 +138,11 @@ class Zygotes:
             channel.close()  # it ends
             return
         before = ZygoteState(generation=state.generation, process=state.process)
-        former = self._channels.pop(state.channel, None)
-        if former is not None:
-            self._services.loop.unwatch(state.channel)
-            self._listen(before, former)
+        self._channels.hand_on(state, before)
         self.states.append(before)
         state.process, state.promoting, state.asked, state.deadline = process.number, 0, 0, None
         state.reforks += 1
-        self._listen(state, channel)
+        self._channels.listen(state, channel)
         self._retire(before)
         self._services.emit(ZygoteReforked(**process.names(), rounds=state.reforks))
         self._ask(state)
@@ -178,7 +175,7 @@ class Zygotes:
             return False
         with Barrier(self._services.emit, f"the last words of {process}"):
             self._heard(state)
-        self._drop_channel(state)
+        self._channels.drop(state)
         state.process, state.asked, state.deadline = 0, 0, None
         if state.retired:
             self.states.remove(state)
@@ -255,28 +252,11 @@ class Zygotes:
         finally:
             theirs.close()
         state.process = process.number
-        self._listen(state, channel)
+        self._channels.listen(state, channel)
         self._processes.keep(process, resources)
 
-    def _listen(self, state: ZygoteState, channel: ForkChannel) -> None:
-        state.channel = channel.fileno()
-        self._channels[state.channel] = channel
-        self._services.loop.watch(state.channel, selectors.EVENT_READ, partial(self._readable, state))
-
-    def _readable(self, state: ZygoteState, _events: int) -> None:
-        with Barrier(self._services.emit, f"an answer of the zygote of generation {state.generation}"):
-            self._heard(state)
-
     def _heard(self, state: ZygoteState) -> None:
-        channel = self._channels.get(state.channel)
-        if channel is None:
-            return
-        try:
-            answers = channel.take()
-        except EOFError:  # it will be reaped
-            self._services.loop.unwatch(state.channel)
-            return
-        for answer in answers:
+        for answer in self._channels.take(state):
             self._answered(state, answer)
 
     def _answered(self, state: ZygoteState, answer: ForkAnswer) -> None:
@@ -313,7 +293,7 @@ class Zygotes:
     def _ask(self, state: ZygoteState) -> None:
         """Ask for the next worker, when the zygote is ready and does nothing else."""
         zygote = self._processes.by_number.get(state.process)
-        channel = self._channels.get(state.channel)
+        channel = self._channels.of(state)
         if state.asked or not state.waiting or channel is None or zygote is None:
             return
         if zygote.state is not ProcessState.READY:
@@ -349,13 +329,6 @@ class Zygotes:
     def _pop_launch(self, process: Process) -> Launch:
         self.promotions.handed_over(process.number)
         return self._launches.pop(process.number)
-
-    def _drop_channel(self, state: ZygoteState) -> None:
-        channel = self._channels.pop(state.channel, None)
-        if channel is not None:
-            self._services.loop.unwatch(state.channel)
-            channel.close()
-        state.channel = -1
 
     def _of_generation(self, generation: int) -> ZygoteState | None:
         return next((each for each in self.states if each.generation == generation and not each.retired), None)
@@ -402,9 +375,7 @@ class Zygotes:
         """Go on with zygotes of a former master; what waited for them is tried again by its slot."""
         self.states = states
         for state in states:
-            if state.channel >= 0:
-                channel = ForkChannel.restore(state.channel)
-                self._listen(state, channel)
+            self._channels.restore(state)
             for process in self._take_waiting(state):
                 self._refuse(process, "called off, since the master was replaced")
             state.asked, state.deadline = 0, None
@@ -414,4 +385,4 @@ class Zygotes:
         """Give up what is held, when no zygote runs any more."""
         for state in self.states:
             with contextlib.suppress(OSError):
-                self._drop_channel(state)
+                self._channels.drop(state)
