@@ -28,6 +28,7 @@ from forkserve.supervision.auxiliaries.sidecar import Sidecar
 from forkserve.supervision.events.bus import EventBus
 from forkserve.supervision.events.log import log_event
 from forkserve.supervision.liveness.heartbeats import Heartbeats
+from forkserve.supervision.metrics.idleness import IdleStop
 from forkserve.supervision.metrics.limits import LimitsKeeper
 from forkserve.supervision.os.daemon import Detached
 from forkserve.supervision.os.loop import LIMIT, Loop
@@ -77,6 +78,7 @@ class Assembly:
     status: StatusService
     heartbeats: Heartbeats
     keeper: LimitsKeeper
+    idle: IdleStop
     hosts: HookHosts
     control: ControlServer | None = None
     sidecars: list[Sidecar] = field(default_factory=list)
@@ -93,6 +95,7 @@ class Assembly:
         settle_memory()
         self.heartbeats.begin()
         self.keeper.begin()
+        self.idle.begin()
         background, loop = self.base.background, self.base.loop
         if background is not None:
             loop.watch(background.fileno(), selectors.EVENT_READ, lambda _events: background.relay())
@@ -131,11 +134,11 @@ def assemble(config: Config, base: Base) -> Assembly:
     services.is_known = lambda pid: pid in watchers.living or pid in auxiliaries.known_pids
     history = EventHistory(bus)
     heartbeats, keeper = Heartbeats(watchers, base.loop), LimitsKeeper(watchers, master.observatory)
-    for each in (master.observatory, heartbeats, keeper, master.repairs):
+    idle = IdleStop(watchers, master.observatory)
+    for each in (master.observatory, heartbeats, keeper, idle, master.repairs):
         bus.subscribe(each.on_event)
-    return Assembly(
-        base, services, master, history, Routes(master, history), StatusService(master), heartbeats, keeper, hosts
-    )
+    routes, status = Routes(master, history), StatusService(master)
+    return Assembly(base, services, master, history, routes, status, heartbeats, keeper, idle, hosts)
 
 
 def new_bus() -> EventBus:

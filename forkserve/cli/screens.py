@@ -58,6 +58,8 @@ def status_screen(answer: Answer, *, colour: bool, columns: int = 80) -> str:
 def _note(watcher: Answer) -> str:
     if watcher["state"] == "delayed":
         return "serves on for its drain_delay, then stops"
+    if watcher["state"] == "waiting" and not watcher.get("doing"):
+        return "waiting for a connection (on_demand)"
     return str(watcher.get("doing", "")) or _timer_note(watcher.get("timer"))
 
 

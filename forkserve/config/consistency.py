@@ -64,6 +64,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
         _check_watcher(watcher, place)
         _check_supervisord(watcher, place)
         _check_timer(watcher, place)
+        _check_demand(watcher, names, place)
         _check_pace(watcher, place)
         _check_probe(watcher, config.sockets, place)
         _check_stream("stdout_stream", watcher.stdout_stream, place)
@@ -210,6 +211,15 @@ def _check_timer(watcher: WatcherOptions, place: _Place) -> None:
         place.error("numprocesses", "each run of a watcher with a schedule is one process")
     if is_preloaded(watcher):
         place.error("preload", "a watcher with a schedule runs its command afresh each time")
+
+
+def _check_demand(watcher: WatcherOptions, names: Sequence[str], place: _Place) -> None:
+    if watcher.idle_stop and not watcher.on_demand:
+        place.warning("idle_stop", "needs on_demand, ignored")
+    if watcher.on_demand and watcher.schedule is not None:
+        place.warning("on_demand", "a watcher with a schedule is started by it, ignored")
+    elif watcher.on_demand and not watcher.stdin_socket and not sockets_for(watcher, names):
+        place.warning("on_demand", "no socket to wait at, the watcher starts at once: name one in cmd, or use_sockets")
 
 
 def _check_pace(watcher: WatcherOptions, place: _Place) -> None:

@@ -10,14 +10,13 @@ from forkserve.config.values import boolean
 
 __all__ = ["ANY_WATCHER_KEY", "MASTER", "STREAM", "WATCHER", "asks_for_nothing"]
 
-_NOT_YET = "not served yet, ignored"
 _NEVER = "never had an effect in Circus either, ignored"
 _WEB = "the circus-web package is for Python 2 only, ignored"
 
 MASTER = {
     "multicast_endpoint": "there is no discovery by multicast, ignored",
-    "debug_gc": _NOT_YET,
-    "fqdn_prefix": _NOT_YET,
+    "debug_gc": "sets the collector of circusd, which does not run here, ignored",
+    "fqdn_prefix": "names the node for discovery by multicast, which there is not, ignored",
     "httpd": _WEB,
     "httpd_host": _WEB,
     "httpd_port": _WEB,
@@ -27,7 +26,6 @@ MASTER = {
 }
 
 WATCHER = {
-    "on_demand": "not served yet, the watcher starts at once",
     "check_flapping": _NEVER,
     "env": "has no effect here; use a section [env:NAME]",
 }

@@ -106,6 +106,20 @@ class WatcherOptions:
         0.0, "Seconds between the starts of two processes.", parse=seconds, check=at_least(0), reload=LIVE
     )
     autostart: bool = option(True, "Start with the master.", parse=boolean, reload=LIVE)
+    on_demand: bool = option(
+        False,
+        "Start no process until a connection waits in a socket of the watcher.",
+        parse=boolean,
+        reload=LIVE,
+    )
+    idle_stop: float = option(
+        0.0,
+        "Seconds without a request after which the processes stop until the next connection; 0 is never; needs "
+        "on_demand.",
+        parse=seconds,
+        check=at_least(0),
+        reload=LIVE,
+    )
     respawn: bool = option(True, "Replace a process that has ended.", parse=boolean, reload=LIVE)
     exitcodes: tuple[int, ...] = option(
         (),

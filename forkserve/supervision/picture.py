@@ -21,6 +21,8 @@ def state_of(watcher: Watcher) -> WatcherState:
     slots = watcher.slots.values()
     if watcher.timer.state.runs or (watcher.up and watcher.timer.exists):
         return WatcherState.ACTIVE
+    if watcher.is_waiting:
+        return WatcherState.WAITING if watcher.is_gone else WatcherState.STOPPING
     return watcher_state(
         up=watcher.up,
         slots=[(slot.state, slot.is_ready) for slot in slots],
@@ -77,6 +79,7 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         grace=watcher.options.graceful_timeout,
         drain_delay=watcher.options.drain_delay,
         delayed=watcher.drain_until is not None,
+        waiting=watcher.is_waiting,
         awaits=awaited.names,
         unmet=awaited.unmet,
         vetoed=watcher.vetoed,

@@ -40,6 +40,8 @@ class WatcherState(Enum):
     DELAYED = "delayed"
     """It is to stop, and serves on for `drain_delay`; it counts as not ready."""
     STOPPING = "stopping"
+    WAITING = "waiting"
+    """It runs nothing, and starts its processes when a connection waits (`on_demand`)."""
     FATAL = "fatal"
 
 

@@ -26,6 +26,7 @@ from forkserve.supervision.jobs.advance import Stop
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.picture import state_of
 from forkserve.supervision.process import Process
+from forkserve.supervision.slots.activation import Activation
 from forkserve.supervision.slots.dealing import Dealing
 from forkserve.supervision.snapshot import WatcherState
 from forkserve.supervision.spawning.command import ProcessTemplate, credentials_of, prepare
@@ -61,6 +62,7 @@ class Supervisor:
         self._queues: dict[str, JobQueue] = {}
         self._dirty: dict[str, Watcher] = {}
         self.dependencies = Dependencies(self._queues, services.emit)
+        self._activation = Activation(pool, services.loop)
         self._dealing = Dealing(pool, lambda: self.watchers)
         self.on_settled: Callable[[], None] = lambda: None
         commands = [self.command(options, config, pool.numbers, credentials_of(options)) for options in config.watchers]
@@ -223,6 +225,8 @@ class Supervisor:
         self._forget_gone()
         with self._barrier("the queues of slots"):
             self._dealing.look()
+        with self._barrier("the sockets of watchers that wait"):
+            self._activation.look()
         self.on_settled()
 
     def _settle(self, watcher: Watcher) -> None:
@@ -234,6 +238,7 @@ class Supervisor:
                 queue.advance()
             with self._barrier(f"the deadlines of {watcher.name}"):
                 watcher.arm()
+            self._activation.note(watcher)
             with self._barrier(f"what comes after {watcher.name}"):
                 for each in self.dependencies.settled(watcher):
                     self.changed(each)

@@ -14,7 +14,15 @@ from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import earliest
-from forkserve.supervision.events import Event, HookVetoed, ProcessAged, ReaderNotStarted
+from forkserve.supervision.events import (
+    Event,
+    HookVetoed,
+    ProcessAged,
+    ReaderNotStarted,
+    WatcherRests,
+    WatcherWaits,
+    WatcherWoken,
+)
 from forkserve.supervision.generations.canary import CanaryWatch
 from forkserve.supervision.generations.rehearsal import Rehearser
 from forkserve.supervision.generations.templates import Templates
@@ -42,13 +50,14 @@ class Watcher:
     `vetoed` why a hook has stopped it, `leaving` that it is no longer configured, `broken` that a bug has kept it from
     stopping: then the kernel's list of our children counts. `drain_until` is the end of the time for which it serves on
     before it stops, `hold_until` that of a pause, `hold_then` what comes then; `maintained` tells that a responder
-    stands in for it, `transient` that it is one.
+    stands in for it, `transient` that it is one. `awake` tells that its slots are filled: with `on_demand` they are not
+    until a connection waits.
     """
 
     def __init__(self, command: ProcessTemplate, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
         self.name = command.options.name
         self.templates = Templates({1: command})
-        self.up = self.awaits_start = self.paused = self.leaving = self.broken = False
+        self.up = self.awaits_start = self.paused = self.leaving = self.broken = self.awake = False
         self.target = command.options.numprocesses
         self.drain_until: float | None = None
         self.hold_until: float | None = None
@@ -113,7 +122,7 @@ class Watcher:
     @property
     def is_settled(self) -> bool:
         """True when every slot is what it will be, until something happens."""
-        if not self.up:
+        if not self.up or self.is_waiting:
             return self.is_gone
         return self._are_slots_settled and self.gate.is_passed
 
@@ -128,6 +137,16 @@ class Watcher:
         """True when no slot will have a process again, unless somebody asks for it."""
         return all(slot.state is SlotState.FATAL or slot.finished for slot in self.slots.values())
 
+    @property
+    def is_on_demand(self) -> bool:
+        """True when a connection to a socket of its starts its processes."""
+        return self.options.on_demand and bool(self.command.all_sockets) and not self.timer.exists
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while it runs nothing, and waits for a connection."""
+        return self.up and not self.awake and self.is_on_demand
+
     def runs_beside(self, wanted: ProcessTemplate) -> bool:
         """Tell whether processes of another command may run beside the present ones."""
         return wanted.may_run_beside(self.options, self.target)
@@ -136,7 +155,9 @@ class Watcher:
 
     def raise_up(self) -> None:
         """Run it; slots that had given up, pause or have finished begin afresh."""
-        self.up, self.awaits_start, self.paused, self.vetoed = True, False, False, ""
+        was_up, self.up, self.awaits_start, self.paused, self.vetoed = self.up, True, False, False, ""
+        if self.is_waiting and not was_up:
+            self.emit(WatcherWaits(watcher=self.name))
         for slot in self.slots.values():
             slot.finished = False
         self.revive()
@@ -168,15 +189,33 @@ class Watcher:
     def take_down(self, *, finish: bool = False, closing: bool = False) -> None:
         """Ask all its processes to stop; see `TakeDown`."""
         self.up = self.awaits_start = False
-        self.gate.lower()
         self.population.held = self.maintained
         self.hold_until = None
         self.timer.end()
-        self.filler.warm_at = self.drain_until = None
         if closing:
             self._services.seal(self.name, self.command.queues)
         if finish:
             self.processes.finish()
+        self._empty()
+
+    def wake(self) -> None:
+        """Called when a connection waits for its first process."""
+        if self.is_waiting:
+            self.emit(WatcherWoken(watcher=self.name, processes=self.target))
+            self.awake = True
+            self._fill()
+            self._notify()
+
+    def rest(self, seconds: float) -> None:
+        """Stop its processes, which nobody has used for so long, until a connection waits."""
+        self.emit(WatcherRests(watcher=self.name, seconds=seconds, processes=len(self.workers)))
+        self._empty()
+
+    def _empty(self) -> None:
+        """Ask all its processes to stop, and fill no slot for now."""
+        self.awake = False
+        self.gate.lower()
+        self.filler.warm_at = self.drain_until = None
         self.population.retire_zygotes(up=False)
         self.population.stop_all()
         self.timer.settle()
@@ -215,6 +254,8 @@ class Watcher:
             self.take_down()
             self.raise_up()
         self.timer.follow()
+        if not self.awake:  # it may be told not to wait any more
+            self._fill()
 
     def open_generation(self, offer: int, *, follow: bool = True) -> None:
         """Have the next processes be of what was offered."""
@@ -337,7 +378,10 @@ class Watcher:
 
     def _fill(self) -> None:
         """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
-        if not self.up or not self.gate.lift():
+        if not self.up or self.is_waiting:
+            return
+        self.awake = True
+        if not self.gate.lift():
             return
         if self.timer.exists:
             self.timer.begin()
@@ -380,8 +424,8 @@ class Watcher:
 
     def arm(self) -> None:
         """End what is needed no more, and have the loop call at the first instant; to be done after every event."""
-        self.population.retire_zygotes(up=self.up)
-        if self.up and self.is_settled:
+        self.population.retire_zygotes(up=self.up and self.awake)
+        if self.up and self.awake and self.is_settled:
             self.population.refork()
         self._agenda.arm(self.next_instant)
 

@@ -18,7 +18,8 @@ def test_check_accepts_a_good_file_and_prints_its_warnings(tmp_path: Path) -> No
     (tmp_path / "a.ini").write_text("[circus]\nfqdn_prefix = here\n[watcher:a]\ncmd = sleep 1\n")
     done = forkserve("check", "a.ini", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "a.ini: fine (0 sockets, 1 watcher)\n")
-    assert done.stderr == "forkserve: warning: a.ini:2 [circus] fqdn_prefix: not served yet, ignored\n"
+    reason = "names the node for discovery by multicast, which there is not, ignored"
+    assert done.stderr == f"forkserve: warning: a.ini:2 [circus] fqdn_prefix: {reason}\n"
 
 
 def test_check_reports_all_errors_at_once_and_exits_78(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_one_option_is_described_with_section_default_and_reload() -> None:
 
 
 def test_an_option_that_is_not_served_says_so() -> None:
-    assert "not served yet" in render("fqdn_prefix")
+    assert "ignored" in render("fqdn_prefix")
 
 
 def test_an_unknown_option_gets_the_nearest_name() -> None:

@@ -35,7 +35,7 @@ def _waits(view: WatcherView) -> str:
         return f"{view.name}: draining"
     if view.state is WatcherState.HELD:
         return f"{view.name}: drained, accepts nothing"
-    if view.state is WatcherState.STOPPED or not view.numprocesses or view.timer is not None:
+    if view.state in (WatcherState.STOPPED, WatcherState.WAITING) or not view.numprocesses or view.timer is not None:
         return ""
     if any(process.state is ProcessState.READY for process in view.workers):
         return ""

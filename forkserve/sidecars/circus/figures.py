@@ -18,6 +18,7 @@ _FIXED: Mapping[str, str] = {
     "close_child_stdout": "close_child_stdout", "cmd": "cmd", "copy_env": "copy_env", "env": "env",
     "executable": "executable", "gid": "gid", "graceful_timeout": "graceful_timeout", "max_age": "max_age",
     "max_age_variance": "max_age_variance", "max_retry": "max_retry", "numprocesses": "numprocesses",
+    "on_demand": "on_demand",
     "priority": "priority", "respawn": "respawn", "send_hup": "send_hup", "shell": "shell", "shell_args": "shell_args",
     "singleton": "singleton", "stop_children": "stop_children", "stop_signal": "stop_signal", "uid": "uid",
     "use_sockets": "use_sockets", "warmup_delay": "warmup_delay", "working_dir": "working_dir",
@@ -92,7 +93,7 @@ def _minutes(seconds: float) -> str:
 def watcher_options(known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a watcher as Circus lists them: its own by name, then the free keys."""
     options = {theirs: known[ours] for theirs, ours in _FIXED.items()}
-    options |= {"on_demand": False, "__name__": f"watcher:{known['name']}"}
+    options["__name__"] = f"watcher:{known['name']}"
     options |= {name: int(options[name]) for name in _WHOLE}
     for stream in ("stdout_stream_conf", "stderr_stream_conf"):
         options[stream] = options[stream] or {}

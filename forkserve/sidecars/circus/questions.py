@@ -35,8 +35,8 @@ async def _status(desk: Desk, request: CircusRequest) -> Answer:
 
 
 def _state(view: Any) -> str:
-    """Return a state in Circus's words: what has given up is one that runs nothing."""
-    return "stopped" if view["state"] == "fatal" else str(view["state"])
+    """Return a state in Circus's words: what has given up, or waits for a connection, is one that runs nothing."""
+    return "stopped" if view["state"] in ("fatal", "waiting") else str(view["state"])
 
 
 async def _numwatchers(desk: Desk, _request: CircusRequest) -> Answer:

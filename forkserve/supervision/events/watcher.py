@@ -25,10 +25,13 @@ __all__ = [
     "WatcherHeld",
     "WatcherRemoved",
     "WatcherResized",
+    "WatcherRests",
     "WatcherScaled",
     "WatcherStarted",
     "WatcherStopped",
     "WatcherUpdated",
+    "WatcherWaits",
+    "WatcherWoken",
     "ZygoteDelayed",
     "ZygoteFinal",
     "ZygoteGivenUp",
@@ -68,6 +71,40 @@ class WatcherStarted(WatcherEvent):
 
     def text(self) -> str:
         return f"{self.watcher}: {count_of(self.processes)} started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherWaits(WatcherEvent):
+    """A watcher with `on_demand` was started: its first process starts with the first connection."""
+
+    kind: ClassVar[str] = "watcher.waits"
+
+    def text(self) -> str:
+        return f"{self.watcher}: waiting for a connection (on_demand)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherWoken(WatcherEvent):
+    """A connection has come to a watcher that waited for one: `processes` are started."""
+
+    kind: ClassVar[str] = "watcher.woken"
+    processes: int
+
+    def text(self) -> str:
+        return f"{self.watcher}: a connection waits, starting {count_of(self.processes)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherRests(WatcherEvent):
+    """A watcher with `idle_stop` was not used for `seconds`: its processes stop, and it waits for a connection."""
+
+    kind: ClassVar[str] = "watcher.rests"
+    seconds: float
+    processes: int
+
+    def text(self) -> str:
+        what = f"stopping {count_of(self.processes)} until a connection waits"
+        return f"{self.watcher}: not used for {self.seconds:.3g} s (idle_stop), {what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,6 +168,8 @@ def running(job: Job, seen: WatcherSnapshot) -> Advance:
         return Advance(job)
     if seen.timer is not None:
         return Advance(job, done=f"{seen.name}: runs by its schedule")
+    if seen.waiting:
+        return Advance(job, done=f"{seen.name}: waiting for a connection")
     if seen.given_up:
         wid, reason = seen.given_up[0]
         what = f"{count_of(len(seen.given_up))} of {len(seen.slots)} given up"

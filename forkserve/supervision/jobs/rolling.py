@@ -67,7 +67,7 @@ def _reload(job: Reload, seen: WatcherSnapshot) -> Advance:
     begun = replace(job, before=seen.generation, target_before=seen.target, failures=seen.failures)
     if seen.timer is not None and not job.offer and not job.back_to:
         return Advance(job, done=f"{seen.name}: each run starts afresh, there is nothing to replace")
-    if not seen.side_by_side or job.back_to or seen.timer is not None:
+    if not seen.side_by_side or job.back_to or seen.timer is not None or seen.waiting:
         return Advance(replace(begun, phase=JobPhase.REHEARSING), (Rehearse(job.offer),))
     return _begin(begun, seen)
 
@@ -91,8 +91,9 @@ def _no_canary(job: Reload, seen: WatcherSnapshot) -> str:
     """Return why there can be no canary, or an empty text."""
     if seen.send_hup:
         return f"{seen.name} reloads by SIGHUP (send_hup), which all of its processes get: no canary"
-    if seen.timer is not None:
-        return f"{seen.name} has a schedule: no canary can run beside a run"
+    if seen.timer is not None or seen.waiting:
+        why = "has a schedule" if seen.timer is not None else "waits for a connection"
+        return f"{seen.name} {why}: no canary can run beside a run"
     if seen.singleton:
         return f"{seen.name} is a singleton: no canary can run beside it"
     if not seen.side_by_side:
@@ -119,6 +120,9 @@ def _rehearsed(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.timer is not None:  # a run that goes on ends as it began
         done = f"{seen.name}: the next run has the new command"
         return Advance(job, (OpenGeneration(job.offer), _approve(job)), done=done)
+    if seen.waiting:
+        done = f"{seen.name}: waiting for a connection, which starts the new command"
+        return Advance(job, (OpenGeneration(job.offer), *_new_target(job), _approve(job)), done=done)
     if seen.side_by_side:
         return _begin(job, seen)
     return Advance(replace(job, phase=JobPhase.STOPPING), taking_down(seen))

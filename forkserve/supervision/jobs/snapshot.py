@@ -30,7 +30,8 @@ class WatcherSnapshot:
     are the watchers that it comes after and that are not ready, `unmet` says why one of them will not be. `vetoed` is
     why a hook has stopped it. `pace` is that of a roll, `spare` how many processes more it may have for a while.
     `verdict` is that on a canary, None without one, and `compared` what it is about: the figures of the old and of the
-    new generation. A `timer` has no slots that a job could fill or replace.
+    new generation. `waiting` tells that a connection has yet to start it. A `timer` has no slots that a job could fill
+    or replace.
     """
 
     name: str
@@ -54,6 +55,7 @@ class WatcherSnapshot:
     grace: float = 30.0
     drain_delay: float = 0.0
     delayed: bool = False
+    waiting: bool = False
     awaits: tuple[str, ...] = ()
     unmet: str = ""
     vetoed: str = ""

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["QueueLength", "oldest_in", "queue_length", "whole_length"]
+__all__ = ["QueueLength", "is_connected", "oldest_in", "queue_length", "whole_length"]
 
 _SOCK_DIAG = 4
 """NETLINK_SOCK_DIAG, and beside it what of its protocol is used (linux/sock_diag.h, inet_diag.h, unix_diag.h)."""
@@ -75,6 +75,25 @@ def oldest_in(listener: socket.socket) -> float | None:
         ages = [age for family in families for age in _ages(family, port)]
         return max(ages, default=0) / 1000
     return None
+
+
+def is_connected(listener: socket.socket) -> bool | None:
+    """Tell whether somebody is connected to the port of a TCP listener, accepted or not; None where it is unknown."""
+    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type is not socket.SOCK_STREAM:
+        return None
+    try:
+        port = listener.getsockname()[1]
+        families = [socket.AF_INET, socket.AF_INET6] if listener.family is socket.AF_INET6 else [socket.AF_INET]
+        return any(_is_established(family, port) for family in families)
+    except (OSError, struct.error):
+        return None
+
+
+def _is_established(family: int, port: int) -> bool:
+    """Tell whether a connection to a local port is established; raises OSError."""
+    asked = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, 1 << _ESTABLISHED)
+    place = struct.pack("!HH", port, 0) + bytes(32) + struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+    return any(struct.unpack_from("!H", message, 4)[0] == port for message in _answers(asked + place, _DUMP))
 
 
 def _ages(family: int, port: int) -> Iterator[int]:

@@ -71,6 +71,7 @@ _WISHES = (
     "paused",
     "leaving",
     "broken",
+    "awake",
     "vetoed",
 )
 """Attributes of a watcher."""
@@ -260,6 +261,7 @@ def _fill_queue(queue: JobQueue, data: Data, completions: CompletionReader) -> N
 def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: SpawnServices) -> None:
     for name in _WISHES:
         setattr(watcher, name, data.get(name, getattr(watcher, name)))
+    watcher.awake = data.get("awake", watcher.up)
     watcher.gate.phase = GatePhase(data.get("gate", GatePhase.UP if watcher.up else GatePhase.DOWN))
     for name in _STARTS:
         setattr(watcher.filler, name, data[name])

@@ -1,0 +1,114 @@
+"""Stops the processes of a watcher that nobody has used for a while (`on_demand` with `idle_stop`).
+
+Theory of operation. The observatory calls at each of its looks. A worker of ours tells in its page of the scoreboard
+how many requests it has begun and ended: it is in use while the two differ, or when they have moved since the last
+look. Of another program the kernel is asked, once a second, for an established connection to its port; what cannot be
+known counts as use.
+
+Rules: nothing is stopped while a watcher has a job, starts or replaces something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from forkserve.supervision.events import ConfigRead, Event
+from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.metrics.observatory import Observatory
+from forkserve.supervision.os.queues import is_connected
+from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.watcher import Watcher
+from forkserve.unix.counters import PageReading
+from forkserve.unix.listeners import BoundListener
+
+__all__ = ["IdleClock", "IdleStop"]
+
+ASKED_EVERY = 1.0
+"""Seconds between two questions to the kernel, which walks its table of connections for it."""
+
+
+@dataclass(slots=True)
+class IdleClock:
+    """When a watcher was last in use, and what its workers had begun by then; `asked_at` is of the kernel."""
+
+    used_at: float
+    begun: tuple[tuple[int, int], ...] = ()
+    asked_at: float = float("-inf")
+    connected: bool = True
+
+
+@dataclass(slots=True)
+class IdleStop:
+    """Looks after all watchers with `idle_stop`."""
+
+    supervisor: Supervisor
+    observatory: Observatory
+    clocks: dict[str, IdleClock] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Have the observatory look, if there is a watcher to look after."""
+        if self.look not in self.observatory.on_look:
+            self.observatory.on_look.append(self.look)
+        if any(each.options.idle_stop for each in self.supervisor.watchers):
+            self.observatory.begin()
+
+    def on_event(self, event: Event) -> None:
+        """Begin when the configuration asks for it; subscribed to the bus."""
+        if isinstance(event, ConfigRead):
+            self.begin()
+
+    def look(self, now: float) -> None:
+        """Called by the observatory."""
+        for queue in self.supervisor:
+            watcher = queue.watcher
+            if not (watcher.options.idle_stop and watcher.is_on_demand and watcher.awake):
+                self.clocks.pop(watcher.name, None)
+                continue
+            clock = self.clocks.setdefault(watcher.name, IdleClock(now))
+            if not _is_at_rest(queue) or self._is_used(watcher, clock, now):
+                clock.used_at = now
+            elif now - clock.used_at >= watcher.options.idle_stop:
+                del self.clocks[watcher.name]
+                watcher.rest(now - clock.used_at)
+        for name in self.clocks.keys() - {each.name for each in self.supervisor.watchers}:
+            del self.clocks[name]
+
+    def _is_used(self, watcher: Watcher, clock: IdleClock, now: float) -> bool:
+        listeners = list(self._listeners(watcher))
+        if any(each.is_waiting for each in listeners):
+            return True
+        pages = dict(_pages(watcher))
+        begun = tuple((number, page.begun) for number, page in pages.items())
+        moved, clock.begun = begun != clock.begun, begun
+        if moved or any(page.begun != page.ended for page in pages.values()):
+            return True
+        are_ours = all(page.patience or page.begun for page in pages.values())
+        if are_ours and len(pages) == len(watcher.workers):
+            return False
+        if now - clock.asked_at >= ASKED_EVERY:
+            clock.asked_at, clock.connected = now, _are_connected(listeners)
+        return clock.connected
+
+    def _listeners(self, watcher: Watcher) -> Iterator[BoundListener]:
+        for number in watcher.command.queues:
+            if number in self.supervisor.pool.queues:
+                yield self.supervisor.pool.queues[number]
+
+
+def _pages(watcher: Watcher) -> Iterator[tuple[int, PageReading]]:
+    for process in watcher.workers:
+        if process.record >= 0:
+            yield process.number, watcher.processes.board.page(process.record)
+
+
+def _are_connected(listeners: Iterable[BoundListener]) -> bool:
+    """Tell whether somebody is, or may be, connected to one of these sockets."""
+    return any(is_connected(each.socket) is not False for each in listeners)
+
+
+def _is_at_rest(queue: JobQueue) -> bool:
+    """Tell whether nothing of a watcher is under way, and it accepts connections."""
+    watcher = queue.watcher
+    is_still = watcher.up and queue.is_idle and watcher.is_settled and watcher.drain_until is None
+    return is_still and not watcher.population.held
