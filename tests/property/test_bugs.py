@@ -166,6 +166,9 @@ class Course:
         for child in self.world.kernel.children.values():
             child.others = 0
         self.go_well(15)
+        for _ in range(3):  # a process that has just reached its age is being replaced
+            if not all(watcher.is_settled for watcher in self.world.supervisor.watchers):
+                self.go_well(1)
 
 
 def faults_of(course: Course) -> list[str]:
