@@ -10,8 +10,9 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,11 @@ from tests.support.forkserving import Forkserve, eventually, running, scoreboard
 APPS = Path(__file__).parent / "apps"
 WORKER = Path(sys.executable).parent / "forkserve-worker"
 BACKENDS = ["sync", "threads", "gevent", "asgi"]
-SOME = [pytest.param(each, marks=() if each in ("sync", "asgi") else pytest.mark.slow) for each in BACKENDS]
-"""A worker is found to hang after four seconds at the earliest: half of the backends on every day."""
+
+
+def hangs(path: str, function: str, daily: Container[str]) -> list[Any]:
+    """Return the cases of an application that hangs; a worker is found to do so after four seconds at the earliest."""
+    return [pytest.param(each, path, function, marks=() if each in daily else pytest.mark.slow) for each in BACKENDS]
 
 
 @contextlib.contextmanager
@@ -62,27 +66,19 @@ def ctl(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
 
 
-@pytest.mark.parametrize("backend", SOME)
-def test_c_code_that_keeps_the_lock_costs_one_worker(backend: str, tmp_path: Path) -> None:
-    with site(backend, tmp_path, more="--timeout 0.3") as server:
-        server.allow("is stuck", "SIGKILL", "Thread", "File")
-        client = ask(server, "/c")
-        server.expect(r"web\[1\] pid \d+ is stuck, silent for 4.3 s: killed; it was here:")
-        server.expect(r"in hang_in_c")
-        server.expect("is ready")
-        client.close()
-        assert b"200 OK" in answer(ask(server, "/"))
-
-
 @pytest.mark.parametrize(
-    "backend", [pytest.param(each, marks=() if each == "sync" else pytest.mark.slow) for each in BACKENDS]
+    ("backend", "path", "function"),
+    [
+        *hangs("/c", "hang_in_c", daily=("sync", "asgi")),
+        *hangs("/once", "hang_once_in_c", daily=("sync",)),  # the question for its stacks ends that call
+    ],
 )
-def test_a_call_that_the_question_ends_costs_its_worker_all_the_same(backend: str, tmp_path: Path) -> None:
+def test_c_code_that_keeps_the_lock_costs_one_worker(backend: str, path: str, function: str, tmp_path: Path) -> None:
     with site(backend, tmp_path, more="--timeout 0.3") as server:
         server.allow("is stuck", "SIGKILL", "Thread", "File")
-        client = ask(server, "/once")
+        client = ask(server, path)
         server.expect(r"web\[1\] pid \d+ is stuck, silent for 4.3 s: killed; it was here:")
-        server.expect(r"in hang_once_in_c")
+        server.expect(f"in {function}")
         server.expect("is ready")
         client.close()
         assert b"200 OK" in answer(ask(server, "/"))

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -79,12 +79,14 @@ def place(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def upgradable(place: Path, config: str = CONFIG, *argv: str) -> Iterator[tuple[Forkserve, tuple[str, int]]]:
-    """Run the stack until all of it is ready; gives its address too."""
-    with running("--control", str(place / "ctl.sock"), *argv, cwd=place, config=config) as server:
+def upgradable(
+    place: Path, config: str = CONFIG, *, last: str = "writer.* is ready", env: Mapping[str, str] | None = None
+) -> Iterator[tuple[Forkserve, tuple[str, int]]]:
+    """Run the stack until its web workers are ready and `last` is in the log; gives its address too."""
+    with running("--control", str(place / "ctl.sock"), cwd=place, config=config, env=env) as server:
         server.allow("SIGKILL", r"slow\[1\].* killed$")
         found = server.expect(r"socket web: listening at http://(.*):(\d+)")
-        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready", r"writer.* is ready")
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready", last)
         yield server, (found[1], int(found[2]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -15,19 +16,13 @@ import pytest
 from forkserve.control.client import ControlClient
 from forkserve.errors import ControlError
 from forkserve.supervision.os.loop import LIMIT
-from tests.support.forkserving import descriptors, eventually, running
+from tests.support.forkserving import descriptors, eventually
 from tests.support.load import Load
 from tests.support.serving import COMMAND
+from tests.system.test_upgrade import APP, begun, upgradable
 
 pytestmark = pytest.mark.slow
 
-APP = """
-import time
-time.time()
-def app(environ, start):
-    start("200 OK", [("Content-Length", "5")])
-    return [b"hello"]
-"""
 WRITER = """
 import select
 number = 0
@@ -67,13 +62,9 @@ def upgraded_under_load(folder: Path, count: int, watchers: int) -> int:
     (folder / "app.py").write_text(APP)
     (folder / "writer.py").write_text(WRITER)
     env = {LIMIT: "1"}  # a hundred starts on a busy machine are not what is looked at here
-    argv = ("--control", str(folder / "ctl.sock"))
-    with running(*argv, cwd=folder, config=config(0, watchers), env=env) as server:
+    last = rf"w{watchers - 1}\[1\] pid \d+ started"
+    with upgradable(folder, config(0, watchers), last=last, env=env) as (server, address):
         server.allow("the upgrade has failed")
-        found = server.expect(r"socket web: listening at http://(.*):(\d+)")
-        address = (found[1], int(found[2]))
-        last = rf"w{watchers - 1}\[1\] pid \d+ started"
-        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready", last)
         stopped = server.rewound().started("w0[1]")
         os.kill(stopped, signal.SIGSTOP)
         before = {each.pid for each in server.children()}
@@ -81,16 +72,14 @@ def upgraded_under_load(folder: Path, count: int, watchers: int) -> int:
         fds = descriptors(server.pid)
         with Load(address, clients=4) as load:
             for number in range(count):
-                with ControlClient(folder / "ctl.sock", timeout=120) as client:
-                    reload = None
-                    if number % 4 == 3:
-                        command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", str(folder / "ctl.sock")]
-                        reload = subprocess.Popen([*command, "reload", "web"], stdout=subprocess.PIPE, text=True)
+                with contextlib.ExitStack() as stack:
+                    client = stack.enter_context(ControlClient(folder / "ctl.sock", timeout=120))
+                    reload = stack.enter_context(begun(folder, "reload", "web")) if number % 4 == 3 else None
+                    if reload is not None:
                         server.expect(r"web: replacing|web\[\d\] pid \d+ started")
                     assert "upgraded" in client.call("upgrade")["message"]
                     if reload is not None:
-                        with reload:
-                            assert reload.communicate(timeout=60)[0] == "web: 2 processes replaced\n"
+                        assert reload.communicate(timeout=60)[0] == "web: 2 processes replaced\n"
             with (
                 ControlClient(folder / "ctl.sock", timeout=60) as client,
                 pytest.raises(ControlError, match="everything stays as it is"),
