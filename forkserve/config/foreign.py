@@ -40,6 +40,7 @@ FOREIGN: Mapping[str, ForeignSection] = {
     "group": ForeignSection(
         "this is a section of supervisord; here each watcher says `group = NAME`, and verbs take NAME:*"
     ),
+    "components": ForeignSection("Circus does not read it either, ignored"),
     "supervisord": ForeignSection(_MASTER),
     "unix_http_server": ForeignSection(_CONTROL),
     "inet_http_server": ForeignSection(_CONTROL),

@@ -16,7 +16,7 @@ _WEB = "the circus-web package is for Python 2 only, ignored"
 MASTER = {
     "multicast_endpoint": "there is no discovery by multicast, ignored",
     "debug_gc": "sets the collector of circusd, which does not run here, ignored",
-    "fqdn_prefix": "names the node for discovery by multicast, which there is not, ignored",
+    "fqdn_prefix": _NEVER,
     "httpd": _WEB,
     "httpd_host": _WEB,
     "httpd_port": _WEB,

@@ -14,15 +14,7 @@ from forkserve.config.model import WatcherOptions
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import earliest
-from forkserve.supervision.events import (
-    Event,
-    HookVetoed,
-    ProcessAged,
-    ReaderNotStarted,
-    WatcherRests,
-    WatcherWaits,
-    WatcherWoken,
-)
+from forkserve.supervision.events import Event, HookVetoed, ProcessAged, ReaderNotStarted, WatcherWoken
 from forkserve.supervision.generations.canary import CanaryWatch
 from forkserve.supervision.generations.rehearsal import Rehearser
 from forkserve.supervision.generations.templates import Templates
@@ -138,14 +130,9 @@ class Watcher:
         return all(slot.state is SlotState.FATAL or slot.finished for slot in self.slots.values())
 
     @property
-    def is_on_demand(self) -> bool:
-        """True when a connection to a socket of its starts its processes."""
-        return self.options.on_demand and bool(self.command.all_sockets) and not self.timer.exists
-
-    @property
     def is_waiting(self) -> bool:
         """True while it runs nothing, and waits for a connection."""
-        return self.up and not self.awake and self.is_on_demand
+        return self.up and not self.awake and self.command.is_on_demand
 
     def runs_beside(self, wanted: ProcessTemplate) -> bool:
         """Tell whether processes of another command may run beside the present ones."""
@@ -155,9 +142,7 @@ class Watcher:
 
     def raise_up(self) -> None:
         """Run it; slots that had given up, pause or have finished begin afresh."""
-        was_up, self.up, self.awaits_start, self.paused, self.vetoed = self.up, True, False, False, ""
-        if self.is_waiting and not was_up:
-            self.emit(WatcherWaits(watcher=self.name))
+        self.up, self.awaits_start, self.paused, self.vetoed = True, False, False, ""
         for slot in self.slots.values():
             slot.finished = False
         self.revive()
@@ -196,7 +181,7 @@ class Watcher:
             self._services.seal(self.name, self.command.queues)
         if finish:
             self.processes.finish()
-        self._empty()
+        self.rest()
 
     def wake(self) -> None:
         """Called when a connection waits for its first process."""
@@ -206,13 +191,8 @@ class Watcher:
             self._fill()
             self._notify()
 
-    def rest(self, seconds: float) -> None:
-        """Stop its processes, which nobody has used for so long, until a connection waits."""
-        self.emit(WatcherRests(watcher=self.name, seconds=seconds, processes=len(self.workers)))
-        self._empty()
-
-    def _empty(self) -> None:
-        """Ask all its processes to stop, and fill no slot for now."""
+    def rest(self) -> None:
+        """Ask all its processes to stop; one that is up waits for a connection then."""
         self.awake = False
         self.gate.lower()
         self.filler.warm_at = self.drain_until = None

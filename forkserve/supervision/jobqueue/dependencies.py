@@ -72,7 +72,7 @@ def _is_serving(watcher: Watcher) -> bool:
     slots = watcher.slots.values()
     if watcher.timer.exists:
         return watcher.up
-    if watcher.is_on_demand:  # its queue takes what comes before it serves
+    if watcher.command.is_on_demand:  # its queue takes what comes before it serves
         return watcher.up and not (slots and watcher.is_hopeless)
     return watcher.up and (not slots or any(slot.is_ready for slot in slots) or all(slot.finished for slot in slots))
 
@@ -80,7 +80,7 @@ def _is_serving(watcher: Watcher) -> bool:
 def _is_complete(watcher: Watcher) -> bool:
     """Tell whether all processes of a watcher are ready, or have ended and are not to come again."""
     slots = watcher.slots.values()
-    if watcher.timer.exists or watcher.is_on_demand:
+    if watcher.timer.exists or watcher.command.is_on_demand:
         return _is_serving(watcher)
     return watcher.up and len(slots) == watcher.target and all(slot.is_ready or slot.finished for slot in slots)
 

@@ -20,6 +20,7 @@ from forkserve.supervision.events import (
     WatcherResized,
     WatcherStarted,
     WatcherStopped,
+    WatcherWaits,
 )
 from forkserve.supervision.jobs.effects import (
     Approve,
@@ -98,7 +99,8 @@ def _started(job: Job, seen: WatcherSnapshot) -> Advance:
     found = running(job, seen)
     if found.done is None:
         return found
-    return replace(found, effects=(Approve(), Tell(WatcherStarted(watcher=seen.name, processes=seen.ready))))
+    told = WatcherWaits(watcher=seen.name) if seen.waiting else WatcherStarted(watcher=seen.name, processes=seen.ready)
+    return replace(found, effects=(Approve(), Tell(told)))
 
 
 def _awaiting(job: Start | Restart, seen: WatcherSnapshot) -> Advance:

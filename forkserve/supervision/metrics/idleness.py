@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from forkserve.supervision.events import ConfigRead, Event
+from forkserve.supervision.events import ConfigRead, Event, WatcherRests
 from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.os.queues import is_connected
 from forkserve.supervision.supervisor import Supervisor
@@ -62,7 +63,7 @@ class IdleStop:
         """Called by the observatory."""
         for queue in self.supervisor:
             watcher = queue.watcher
-            if not (watcher.options.idle_stop and watcher.is_on_demand and watcher.awake):
+            if not (watcher.options.idle_stop and watcher.command.is_on_demand and watcher.awake):
                 self.clocks.pop(watcher.name, None)
                 continue
             clock = self.clocks.setdefault(watcher.name, IdleClock(now))
@@ -70,7 +71,9 @@ class IdleStop:
                 clock.used_at = now
             elif now - clock.used_at >= watcher.options.idle_stop:
                 del self.clocks[watcher.name]
-                watcher.rest(now - clock.used_at)
+                idle, count = now - clock.used_at, len(watcher.workers)
+                self.supervisor.emit(WatcherRests(watcher=watcher.name, seconds=idle, processes=count))
+                watcher.rest()
         for name in self.clocks.keys() - {each.name for each in self.supervisor.watchers}:
             del self.clocks[name]
 
@@ -110,5 +113,7 @@ def _are_connected(listeners: Iterable[BoundListener]) -> bool:
 def _is_at_rest(queue: JobQueue) -> bool:
     """Tell whether nothing of a watcher is under way, and it accepts connections."""
     watcher = queue.watcher
+    if any(slot.state is SlotState.FATAL for slot in watcher.slots.values()):  # it would look as if it were well
+        return False
     is_still = watcher.up and queue.is_idle and watcher.is_settled and watcher.drain_until is None
     return is_still and not watcher.population.held

@@ -143,6 +143,11 @@ class ProcessTemplate:
         return tuple(name.lower() for name in (*self.sockets, *also))
 
     @property
+    def is_on_demand(self) -> bool:
+        """True when a connection to one of its sockets starts the processes."""
+        return self.options.on_demand and bool(self.all_sockets) and self.options.schedule is None
+
+    @property
     def says_ready(self) -> bool:
         """True for a program that is known to say READY=1, unless it may wait for its source to be mended first."""
         return self.is_worker and not _RELOADING & set(command_words(self.options))
