@@ -16,7 +16,7 @@ from forkserve.backends.serving import HONOURS
 from forkserve.backends.watchdog import LoopWatch
 from forkserve.backends.wsgi_driver import wsgi_driver
 from forkserve.serving.ends import End
-from forkserve.serving.engine.driver import LOG_DELAY
+from forkserve.serving.engine.driver import LOG_DELAY, Driver
 from forkserve.serving.failure import log_overdue
 from forkserve.wsgi import WsgiExchange
 
@@ -82,6 +82,47 @@ class _Greenlets:
         return True
 
 
+class _HubTurns:
+    """Turns of the driver in gevent's hub, and what begins one; `drained` is set after the last."""
+
+    def __init__(self, driver: Driver, runner: _Greenlets) -> None:
+        from gevent.event import Event
+
+        self.drained = Event()
+        self._driver = driver
+        self._runner = runner
+        loop = runner.hub.loop
+        readable, timer = loop.io(driver.fileno(), 1), loop.timer(driver.tick, driver.tick)
+        self._soon, self.asked = loop.timer(LOG_DELAY), loop.async_()
+        self._watchers = (readable, timer, self._soon, self.asked)
+        readable.start(self._turn)
+        timer.start(self._turn)
+
+    def _turn(self) -> None:
+        # What ends in here is seen at the turn's end; what ends between turns has to ask for one.
+        driver, runner = self._driver, self._runner
+        runner.wakes = False
+        try:
+            driver.ready()
+        finally:
+            runner.wakes = True
+        if driver.noted and not self._soon.active:
+            self._soon.start(self._turn)
+        if driver.drained:
+            runner.pool.close()
+            self.drained.set()
+
+    def in_child(self) -> None:
+        """Called in a process that the application has forked: what is left of the hub is the child's."""
+        self.close()
+        self._runner.forked()
+
+    def close(self) -> None:
+        """Have no other turn begin."""
+        for each in self._watchers:
+            each.close()
+
+
 class Gevent:
     """The driver in gevent's hub."""
 
@@ -97,51 +138,23 @@ class Gevent:
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
         """Serve until drained."""
-        from gevent.event import Event
-
         from forkserve.backends.greenlets import keep_statuses
 
         runner = _Greenlets(run.options.concurrency.spawn)
         driver = wsgi_driver(app, listeners, run, runner)
-        drained = Event()
-
-        def turn() -> None:
-            # What ends in here is seen at the turn's end; what ends between turns has to ask for one.
-            runner.wakes = False
-            try:
-                driver.ready()
-            finally:
-                runner.wakes = True
-            if driver.noted and not soon.active:
-                soon.start(turn)
-            if driver.drained:
-                runner.pool.close()
-                drained.set()
-
-        loop = runner.hub.loop
         # gevent does it at the first fork, which is too late for a child that ends at once.
-        loop.install_sigchld()
-        watcher, timer = loop.io(driver.fileno(), 1), loop.timer(driver.tick, driver.tick)
-        soon, asked = loop.timer(LOG_DELAY), loop.async_()
-        watcher.start(turn)
-        timer.start(turn)
-        statuses = keep_statuses(loop)
-        watch = LoopWatch(driver, ask=lambda _: asked.send(), place=runner.place, give_up=run.give_up)
-        asked.start(watch.answer)
+        runner.hub.loop.install_sigchld()
+        turns = _HubTurns(driver, runner)
+        statuses = keep_statuses(runner.hub.loop)
+        watch = LoopWatch(driver, ask=lambda _: turns.asked.send(), place=runner.place, give_up=run.give_up)
+        turns.asked.start(watch.answer)
         watch.arm()
-
-        def in_child() -> None:
-            # What is left of the hub is the child's, to wait as it likes.
-            for each in (watcher, timer, soon, asked):
-                each.close()
-            runner.forked()
-
-        driver.in_child.append(in_child)
+        driver.in_child.append(turns.in_child)
         run.ready()
         try:
-            drained.wait()
+            turns.drained.wait()
         finally:
             watch.close()
-            for each in (watcher, timer, soon, asked, statuses):
-                each.close()
+            turns.close()
+            statuses.close()
             driver.close()
