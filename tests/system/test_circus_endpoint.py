@@ -126,6 +126,14 @@ def test_options_have_the_types_of_circus_and_are_in_force_when_it_is_answered(t
         assert ask(client, command="status", properties={"name": "x"}, id=1)["status"] in ("starting", "active")
 
 
+def test_a_watcher_is_active_once_its_processes_run_since_circus_waits_for_no_more(tmp_path: Path) -> None:
+    never = "\n[watcher:never]\ncmd = sleep 1000\nready_after = 1000\nautostart = False\n"
+    with circusd_like(tmp_path, WATCHERS + never) as _master, dealer(tmp_path) as client:
+        ask(client, command="start", properties={"name": "never"}, id=1)
+        seen = {"command": "status", "properties": {"name": "never"}, "id": 1}
+        eventually(lambda: ask(client, **seen)["status"] == "active")
+
+
 def test_a_cast_is_not_answered_and_a_slow_command_holds_up_no_other(tmp_path: Path) -> None:
     stubborn = "\n[watcher:stubborn]\ncmd = /bin/sh -c \"trap '' TERM; echo on; while :; do sleep 1000; done\"\n"
     slow = f"{stubborn}copy_env = True\ngraceful_timeout = 2\nready_after = 0.05\n"

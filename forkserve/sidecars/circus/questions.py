@@ -35,7 +35,14 @@ async def _status(desk: Desk, request: CircusRequest) -> Answer:
 
 
 def _state(view: Any) -> str:
-    """Return a state in Circus's words: what has given up, or waits for a connection, is one that runs nothing."""
+    """Return a state in Circus's words.
+
+    What has given up, or waits for a connection, runs nothing; what starts is active once all its processes run, since
+    Circus does not wait until they are ready.
+    """
+    running = sum(each["state"] in ("spawning", "ready") and not each.get("zygote") for each in view["processes"])
+    if view["state"] == "starting" and running >= view["numprocesses"]:
+        return "active"
     return "stopped" if view["state"] in ("fatal", "waiting") else str(view["state"])
 
 
