@@ -274,10 +274,13 @@ class Watcher:
         """Its processes but the zygotes, oldest first."""
         return self.processes.workers
 
-    def start_beside(self, command: ProcessTemplate, wid: int = 1) -> Process | None:
-        """Request a process that belongs to no slot, for queues of `wid`; None when that fails, which has been told."""
+    def start_beside(self, command: ProcessTemplate, wid: int | None = None) -> Process | None:
+        """Request a process that belongs to no slot; None when that fails, which has been told.
+
+        With `wid` it reads the queues that this slot had for itself.
+        """
         try:
-            return self.processes.start(command, wid, self.generation)
+            return self.processes.start(command, wid or 1, self.generation, own_queues=wid is not None)
         except (ForkserveError, OSError) as error:
             self.emit(ReaderNotStarted(watcher=self.name, reason=str(error)))
             return None

@@ -86,7 +86,12 @@ class BoundListener:
         )
 
     def fd_of(self, wid: int) -> int:
-        """Return the descriptor of the queue that a slot reads from, which is bound if it is new; raises BindError."""
+        """Return the descriptor of the queue that a slot reads from, which is bound if it is new; raises BindError.
+
+        One that is there is found also after `so_reuseport` was switched off, by the process that empties it.
+        """
+        if wid in self.slots.sockets:
+            return self.slots.sockets[wid].fileno()
         if not self.has_slots:
             return self.fd
         with _or_bind_error(self.options, self.address):

@@ -50,13 +50,15 @@ class SlotQueues:
     """The sockets of all slots but the first, by number; plain data but for these.
 
     `order` are the slots as the kernel has their sockets in the group, `dealt` those that get connections now. `shared`
-    tells that all slots share the first socket, whatever was asked for; None until that was tried.
+    tells that all slots share the first socket, whatever was asked for; None until that was tried. `beside` are the
+    processes that were started for what waits in the queue of a slot that is gone: the watcher's name, and the number.
     """
 
     sockets: dict[int, socket.socket] = field(default_factory=dict)
     order: list[int] = field(default_factory=lambda: [FIRST])
     dealt: tuple[int, ...] = ()
     shared: bool | None = None
+    beside: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     def add(self, wid: int, first: socket.socket, make: Callable[[], socket.socket]) -> socket.socket:
         """Return the socket of a slot, which is made if it is new; raises OSError.
@@ -108,6 +110,7 @@ class SlotQueues:
         # While the last one moves, it gets nothing.
         self.deal(first, [each for each in staying if each != last])
         self.sockets.pop(wid).close()
+        self.beside.pop(wid, None)
         self.order[place] = last
         self.order.pop()
         self.deal(first, staying, again=True)
@@ -123,6 +126,7 @@ class SlotQueues:
         for each in self.sockets.values():
             each.close()
         self.sockets.clear()
+        self.beside.clear()
         self.order, self.dealt = [FIRST], ()
 
 

@@ -103,3 +103,24 @@ def test_what_waits_for_a_process_that_dies_is_taken_by_its_successor_or_by_one_
         ctl(folder, "set", "web", "numprocesses", "1")
         assert answers(clients) == 30
         eventually(lambda: len(workers(server, 1)) == 1 and len(server.children()) == 3)  # with a zygote and its spare
+
+
+def test_what_waits_in_the_queue_of_a_slot_is_taken_when_the_option_is_switched_off(folder: Path) -> None:
+    with (
+        running("--control", "ctl.sock", cwd=folder, config=STACK.format(processes=2)) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        ready(server, 2)
+        server.allow("SIGKILL")
+        eventually(lambda: len(workers(server, 2)) == 2)
+        second = int(server.rewound().expect(r"web\[2\] pid (\d+) is ready")[1])
+        os.kill(second, signal.SIGSTOP)
+        clients = waiting(server, stack, 30)
+        file = folder / "stack.ini"
+        file.write_text(file.read_text().replace("so_reuseport = True\n", ""))
+        server.send(signal.SIGHUP)
+        server.expect("2 processes replaced")
+        os.kill(second, signal.SIGKILL)
+
+        assert answers(clients) == 30
+        eventually(lambda: len(workers(server, 2)) == 2 and len(server.children()) == 4)

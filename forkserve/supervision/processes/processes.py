@@ -106,9 +106,10 @@ class Processes:
         """Return the living process of a pid."""
         return self._by_pid.get(pid)
 
-    def start(self, command: ProcessTemplate, wid: int, generation: int) -> Process:
+    def start(self, command: ProcessTemplate, wid: int, generation: int, *, own_queues: bool = False) -> Process:
         """Request a process; raises ForkserveError or OSError with none left."""
-        process, resources = start(command, wid, self._services, self.legacy(wid, generation))
+        legacy = replace(self.legacy(wid, generation), own_queues=own_queues)
+        process, resources = start(command, wid, self._services, legacy)
         try:
             self.keep(process, resources)
         except BaseException:  # a bug; nobody would ever end it
@@ -239,8 +240,8 @@ class Processes:
         self._end(process, by_kill=False)
 
     def _reads_alone(self, process: Process) -> bool:
-        others = (each for each in self if each is not process and each.wid == process.wid and each.is_ready)
-        return process.own_queues and all(each.is_asked_to_end for each in others)
+        sharing = (each for each in self if each is not process and each.wid == process.wid and each.own_queues)
+        return process.own_queues and all(each.is_asked_to_end for each in sharing if each.is_ready)
 
     def kill_all(self) -> None:
         """Kill all processes, and what others have left."""

@@ -3,7 +3,8 @@
 Theory of operation. After every event it is looked which slots have a process that serves: new connections are dealt to
 their queues alone (`unix.slotqueues`). What waits in the queue of a process that has died waits for its successor. The
 queue of a slot that is gone is closed when it is empty; if something waits there and its process has died, one that
-takes it is started beside the slots, and is told to stop then.
+takes it is started beside the slots, and is told to stop then. Where `so_reuseport` was switched off, all slots but the
+first are gone in this sense.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.unix.listeners import BoundListener
 from forkserve.unix.sealing import is_waiting
-from forkserve.unix.slotqueues import FIRST
+from forkserve.unix.slotqueues import FIRST, SlotQueues
 
 __all__ = ["Dealing", "DealtWatcher", "slots_to_deal_to"]
 
@@ -34,8 +35,8 @@ class DealtWatcher(Protocol):
     def workers(self) -> Iterable[Process]:
         """Its processes."""
 
-    def start_beside(self, command: ProcessTemplate, wid: int = 1) -> Process | None:
-        """Request a process that belongs to no slot."""
+    def start_beside(self, command: ProcessTemplate, wid: int | None = None) -> Process | None:
+        """Request a process that belongs to no slot, and reads the queue that this slot has for itself."""
 
     def let_go(self, pid: int) -> None:
         """Stop a process that belongs to no slot."""
@@ -56,8 +57,6 @@ class Dealing:
     def __init__(self, pool: SocketPool, watchers: Callable[[], Iterable[DealtWatcher]]) -> None:
         self._pool = pool
         self._watchers = watchers
-        self._beside: dict[tuple[int, int], int] = {}
-        """The numbers of processes that were started for what waits in a queue of a slot that is gone."""
 
     def look(self) -> None:
         """Deal to those that serve now; to be called after every event."""
@@ -69,32 +68,37 @@ class Dealing:
         readers = [each for each in self._watchers() if number in each.command.queues]
         wanted = {wid for each in readers for wid in range(1, each.target + 1)}
         serving = list(self._reading(number))
-        listener.slots.deal(listener.socket, wanted & slots_to_deal_to(serving))
-        for wid in sorted(listener.slots.sockets.keys() - wanted):
-            left = [process for process in serving if process.own_queues and process.wid == wid]
-            if left:
-                self._end_beside(number, left)
-            elif not self._is_taken(number, wid, listener, readers):
-                self._beside.pop((number, wid), None)
+        beside = listener.slots.beside.values()
+        deal_to = slots_to_deal_to(each for each in serving if (each.watcher, each.number) not in beside)
+        listener.slots.deal(listener.socket, wanted & deal_to)
+        self._end_beside(listener.slots, serving)
+        kept = wanted if listener.has_slots else {FIRST}
+        for wid in listener.slots.beside.keys() & kept:  # the slot is back; it may go again
+            if all((each.watcher, each.number) != listener.slots.beside[wid] for each in serving):
+                del listener.slots.beside[wid]
+        for wid in sorted(listener.slots.sockets.keys() - kept):
+            is_read = any(process.own_queues and process.wid == wid for process in serving)
+            if not is_read and not self._is_taken(wid, listener.slots, readers):
                 listener.slots.drop(wid, listener.socket)
 
     def _reading(self, number: int) -> Iterator[Process]:
         for watcher in self._watchers():
             yield from (each for each in watcher.workers if number in each.queues)
 
-    def _end_beside(self, number: int, left: Iterable[Process]) -> None:
-        for process in left:
-            if process.is_ready and self._beside.get((number, process.wid)) == process.number:
+    def _end_beside(self, slots: SlotQueues, serving: Iterable[Process]) -> None:
+        """Have the processes beside the slots take what waits, and end."""
+        for process in serving:
+            if process.is_ready and slots.beside.get(process.wid) == (process.watcher, process.number):
                 for watcher in self._watchers():
                     watcher.let_go(process.pid)
 
-    def _is_taken(self, number: int, wid: int, listener: BoundListener, readers: Iterable[DealtWatcher]) -> bool:
+    def _is_taken(self, wid: int, slots: SlotQueues, readers: Iterable[DealtWatcher]) -> bool:
         """Tell whether what waits in the queue of a slot that is gone will be taken; it is tried once."""
-        if (number, wid) in self._beside or not is_waiting(listener.slots.sockets[wid]):
+        if wid in slots.beside or not is_waiting(slots.sockets[wid]):
             return False
         for watcher in readers:
             process = watcher.start_beside(watcher.command, wid)
             if process is not None:
-                self._beside[number, wid] = process.number
+                slots.beside[wid] = (process.watcher, process.number)
                 return True
         return False

@@ -107,12 +107,16 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legacy:
-    """What a new process finds: its number, its generation, the board, and what its predecessors have stored."""
+    """What a new process finds: its number, its generation, the board, and what its predecessors have stored.
+
+    `own_queues` says that it reads the queue of its slot, though the sockets have one for all slots now.
+    """
 
     number: int
     generation: int
     board: Scoreboard
     stored: tuple[StoredFd, ...] = ()
+    own_queues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +145,10 @@ def prepare_worker(
     zygote has forked it, or `call_off`.
     """
 
+    own = legacy.own_queues or services.has_slots(command.queues)
+
     def fd_for(number: int, slot: int) -> int:
-        return services.fd_for(number, slot if services.has_slots(command.queues) else 1)
+        return services.fd_for(number, slot if own else 1)
 
     def record() -> RecordHandle | None:
         return legacy.board.take(legacy.generation) if command.sockets else None
@@ -178,7 +184,7 @@ def _prepare(
     try:
         notify = _open_notify(command, identity, services)
         place = record()
-        own = services.has_slots(command.queues)
+        own = legacy.own_queues or services.has_slots(command.queues)
         spec = make(outputs, Handover(place, None if notify is None else notify.address, legacy.stored, own))
     except BaseException:
         services.on_spawned(outputs, identity, 0)

@@ -105,11 +105,21 @@ def listener_from_data(data: Data) -> BoundListener:
 
 
 def _slots_to_data(slots: SlotQueues) -> Data:
-    fds = {str(wid): descriptor(each.fileno()) for wid, each in slots.sockets.items()}
-    return {"fds": fds, "order": list(slots.order), "dealt": list(slots.dealt), "shared": slots.shared}
+    return {
+        "fds": {str(wid): descriptor(each.fileno()) for wid, each in slots.sockets.items()},
+        "order": list(slots.order),
+        "dealt": list(slots.dealt),
+        "shared": slots.shared,
+        "beside": {str(wid): list(each) for wid, each in slots.beside.items()},
+    }
 
 
 def _slots_from_data(data: Data) -> SlotQueues:
     fds = {int(wid): number_of(fd) for wid, fd in data.get("fds", {}).items()}
-    sockets = {wid: socket.socket(fileno=fd) for wid, fd in fds.items() if fd >= 0}
-    return SlotQueues(sockets, list(data.get("order", [FIRST])), tuple(data.get("dealt", ())), data.get("shared"))
+    return SlotQueues(
+        {wid: socket.socket(fileno=fd) for wid, fd in fds.items() if fd >= 0},
+        list(data.get("order", [FIRST])),
+        tuple(data.get("dealt", ())),
+        data.get("shared"),
+        {int(wid): (watcher, number) for wid, (watcher, number) in data.get("beside", {}).items()},
+    )
