@@ -350,9 +350,16 @@ class Watcher:
         with Barrier(self.emit, f"the end of {process}"):
             self.population.exited(process)
             self.timer.exited(process)
+            self._fill_gap(process.wid)
             return
         with Barrier(self.emit, f"the end of {process}"):
             self.population.forget(process)
+
+    def _fill_gap(self, wid: int) -> None:
+        """Fill a slot that is wanted again since its process was told to stop."""
+        slot = self.slots.get(wid)
+        if not self.timer.exists and wid <= self.target and (slot is None or slot.state is SlotState.VACANT):
+            self._fill()
 
     def look_after_groups(self) -> None:
         """Forget the process groups that have ended; called after every reaping."""

@@ -166,6 +166,8 @@ class Supervision(RuleBasedStateMachine):
         if name not in known or known[name].leaving:
             wanted = _watcher(name, draw)
             self.world.supervisor.add(self.world.command(wanted))
+            # its processes are counted from one again
+            self.alone = {each: single for each, single in self.alone.items() if each[0] != name}
             self.in_force[name] = [wanted]
             self.submit(name, Start())
 

@@ -292,6 +292,17 @@ def test_a_watcher_may_become_a_timer_and_a_timer_a_watcher() -> None:
     assert not world.bugs()
 
 
+def test_a_timer_that_becomes_a_watcher_during_a_run_keeps_its_processes() -> None:
+    world = _timer(cmd="silent")
+    world.pass_time(300.0)
+    world.watcher("job").adopt(world.command(options("job", cmd="other")))
+    world.settle()
+    world.pass_time(6.0)  # the run is not heard of
+    world.reap()
+    world.all_ready()
+    assert [each.argv[0] for each in world.kernel.living] == ["other"]
+
+
 def test_a_timer_goes_on_in_another_program() -> None:
     world = _timer(overlap=Overlap.QUEUE)
     asked = _run_now(world)
