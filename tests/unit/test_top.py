@@ -62,6 +62,12 @@ def view(now: Any, before: Any = None, *, sort: str = "name", pss: dict[int, int
     return view_of(now, before, pss=pss or {}, sort=sort, wall=1060.0)
 
 
+def test_a_timer_between_its_runs_is_scheduled() -> None:
+    now = picture(1.0, (1, 1))
+    now["watchers"][1] |= {"timer": {"schedule": "@daily"}, "processes": [], "slots": []}
+    assert {row.target: row.state for row in view(now).rows}["db"] == "scheduled"
+
+
 def test_two_pictures_make_rates_and_shares() -> None:
     found = view(picture(12.0, (1200, 800)), picture(10.0, (1000, 600)))
     summary, rows = found.summary, {row.target: row for row in found.rows}

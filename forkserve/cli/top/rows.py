@@ -179,7 +179,7 @@ def _total(watcher: Any, traffic: Any, span: _Span, rows: Sequence[Row]) -> Row:
         target=watcher["name"],
         watcher=watcher["name"],
         is_watcher=True,
-        state=f"{watcher['state']} {ready}/{watcher['numprocesses']}",
+        state=_state_of(watcher, ready),
         generation=str(watcher["generation"]),
         restarts=watcher["restarts"],
         reason=watcher.get("doing") or ("" if rows else watcher["reason"]),
@@ -197,6 +197,13 @@ def _total(watcher: Any, traffic: Any, span: _Span, rows: Sequence[Row]) -> Row:
         memory=_sum(row.memory for row in rows),
         pss=_sum(sizes) if sizes and all(size is not None for size in sizes) else None,
     )
+
+
+def _state_of(watcher: Mapping[str, Any], ready: int) -> str:
+    """A timer runs as many as are due; between its runs it is scheduled, as `status` says."""
+    if watcher.get("timer"):
+        return "scheduled" if watcher["state"] == "active" and not ready else str(watcher["state"])
+    return f"{watcher['state']} {ready}/{watcher['numprocesses']}"
 
 
 def _sum(values: Iterable[Any]) -> Any:
