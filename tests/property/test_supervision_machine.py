@@ -74,7 +74,7 @@ class Supervision(RuleBasedStateMachine):
         """The options that a watcher may have now: one, or two when a change was cut short."""
         self.offers: dict[tuple[str, int], WatcherOptions] = {}
         self.successes_of_the_given_up: list[Slot] = []
-        self.alone: dict[tuple[str, int], bool] = {}
+        self.alone: dict[tuple[str, int, str], bool] = {}
         """By watcher and number: whether a process was started as that of a singleton."""
 
     @initialize(draw=st.data())
@@ -166,8 +166,6 @@ class Supervision(RuleBasedStateMachine):
         if name not in known or known[name].leaving:
             wanted = _watcher(name, draw)
             self.world.supervisor.add(self.world.command(wanted))
-            # its processes are counted from one again
-            self.alone = {each: single for each, single in self.alone.items() if each[0] != name}
             self.in_force[name] = [wanted]
             self.submit(name, Start())
 
@@ -332,13 +330,17 @@ class Supervision(RuleBasedStateMachine):
     def _is_single(self, watcher: Watcher, process: Process) -> bool:
         return watcher.templates.by_generation[process.generation].options.singleton
 
+    def _key(self, watcher: Watcher, process: Process) -> tuple[str, int, str]:
+        """Return what no other process has, of a watcher of this name that was removed before included."""
+        return watcher.name, process.number, f"{process.started_at} {process.notify_address}"
+
     @invariant()
     def a_singleton_is_alone(self) -> None:
         for watcher in self.world.supervisor.watchers:
             singles = [
                 each
                 for each in watcher.processes
-                if self.alone.setdefault((watcher.name, each.number), self._is_single(watcher, each))
+                if self.alone.setdefault(self._key(watcher, each), self._is_single(watcher, each))
             ]
             assert len(singles) <= 1, singles
 

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,9 +28,11 @@ max_retry = 1
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir(0o700)
-    return tmp_path / "run"
+def runtime() -> Iterator[Path]:
+    """Return a short path: that of a socket has 107 bytes at most (unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="fs-") as folder:
+        (Path(folder) / "run").mkdir(0o700)
+        yield Path(folder) / "run"
 
 
 def ctl(runtime: Path, *argv: str, stdout: int = subprocess.PIPE, **env: str) -> subprocess.CompletedProcess[str]:

@@ -197,7 +197,7 @@ def test_ttin_and_ttou_run_one_more_and_one_less(tmp_path: Path) -> None:
 def test_winch_stops_the_web_watchers_keeps_their_sockets_and_hup_brings_them_back(tmp_path: Path) -> None:
     with running(cwd=tmp_path, config=WEB) as server:
         address = _address(server)
-        server.started("single[1]")
+        server.expect_all(*(rf"{name} pid \d+ started" for name in (r"web\[1\]", r"web\[2\]", r"single\[1\]")))
         server.send(signal.SIGWINCH)
         server.expect_all(r"web\[1\] pid \d+ was ended by SIGTERM", r"web\[2\] pid \d+ was ended by SIGTERM")
         assert len(server.children()) == 1

@@ -117,9 +117,9 @@ def _rehearsed(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.rehearsed:
         told = _failure(replace(job, reason=seen.rehearsed), seen)
         return Advance(job, (Withdraw(job.offer), Tell(told)), failed=told.text())
-    if seen.timer is not None:  # a run that goes on ends as it began
-        done = f"{seen.name}: the next run has the new command"
-        return Advance(job, (OpenGeneration(job.offer), _approve(job)), done=done)
+    if seen.timer is not None:
+        going_on = replace(job, phase=JobPhase.RUNNING, failures=seen.failures)
+        return Advance(going_on, (OpenGeneration(job.offer), *_new_target(job)))
     if seen.waiting:
         done = f"{seen.name}: waiting for a connection, which starts the new command"
         return Advance(job, (OpenGeneration(job.offer), *_new_target(job), _approve(job)), done=done)
@@ -136,6 +136,13 @@ def _stopped_first(job: Reload, seen: WatcherSnapshot) -> Advance:
         job = replace(job, target=None)
     going_on = replace(job, phase=JobPhase.STARTING, failures=seen.failures)
     return Advance(going_on, (OpenGeneration(job.offer), *_new_target(job), Up()))
+
+
+def _after_timer(job: Reload, seen: WatcherSnapshot) -> Advance:
+    """A run that goes on ends as it began; where the new command has no schedule, its processes are started."""
+    if seen.timer is not None:
+        return Advance(job, (_approve(job),), done=f"{seen.name}: the next run has the new command")
+    return _started_after(replace(job, phase=JobPhase.STARTING), seen)
 
 
 def _started_after(job: Reload, seen: WatcherSnapshot) -> Advance:
@@ -314,6 +321,7 @@ _PHASES: Mapping[JobPhase, Callable[[Reload, WatcherSnapshot], Advance]] = {
     JobPhase.REHEARSING: _rehearsed,
     JobPhase.STOPPING: _stopped_first,
     JobPhase.STARTING: _started_after,
+    JobPhase.RUNNING: _after_timer,
     JobPhase.ROLLING: _roll,
     JobPhase.WATCHING: _watch,
     JobPhase.BACK_ROLLING: _roll_back,
