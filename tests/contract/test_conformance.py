@@ -40,6 +40,7 @@ def test_a_backend_of_ours_passes(backend: str, suite: str) -> None:
         assert not report.failures, str(report)
 
 
+@pytest.mark.slow
 def test_a_lenient_server_is_found_out() -> None:
     report = run_suite("wsgiref", Interface.WSGI, "http")
     failed = {each.name for each in report.failures}

@@ -165,7 +165,7 @@ def test_what_an_application_says_moves_no_terminal(code: str, tmp_path: Path) -
     assert done.stderr.replace("\n", "").isprintable()
 
 
-@pytest.mark.parametrize("allowed", [4, 5, 8, 10])
+@pytest.mark.parametrize("allowed", [5, 8, 10])  # with four, CPython 3.11 itself may not begin
 def test_a_start_without_enough_descriptors_is_one_line(allowed: int, tmp_path: Path) -> None:
     (tmp_path / "a.ini").write_text("[socket:web]\nport = 0\n[watcher:a]\ncmd = sleep 1000\n")
     words = ["sh", "-c", f"ulimit -n {allowed}; exec {FOLDER}/forkserve -c a.ini --control control --pidfile pid"]

@@ -154,6 +154,7 @@ def test_those_who_leave_are_made_up_for(tmp_path: Path) -> None:
         assert crowd.gap <= 1, crowd.counts
 
 
+@pytest.mark.slow
 @EACH
 def test_more_and_fewer_workers_share(backend: str, tmp_path: Path) -> None:
     with site(backend, tmp_path, workers=1) as (server, crowd):

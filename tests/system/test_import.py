@@ -533,6 +533,7 @@ stdout_logfile=/dev/stdout
 """
 
 
+@pytest.mark.slow
 def test_an_imported_file_runs_as_under_supervisord(imported: Import, tmp_path: Path) -> None:
     imported("supervisord.conf", SHOP)
     with running("-c", "out.toml", "--control", "c.sock", cwd=tmp_path) as server:

@@ -109,6 +109,7 @@ def app(environ, start):
 """
 
 
+@pytest.mark.slow
 def test_a_reload_to_workers_that_answer_an_error_is_taken_back(tmp_path: Path) -> None:
     (tmp_path / "site_p.py").write_text(SITE.format(200))
     with socket.socket() as listener:

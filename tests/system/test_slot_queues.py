@@ -54,6 +54,7 @@ def answers(clients: list[socket.socket]) -> int:
     return sum(b"hello" in b"".join(iter(lambda: each.recv(4096), b"")) for each in clients)  # noqa: B023
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_processes_are_killed_replaced_and_counted_anew(folder: Path) -> None:
     with (
         running("--control", "ctl.sock", cwd=folder, config=STACK.format(processes=3)) as server,

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 
 ACCEPT_LOOP = Path(__file__).parents[2] / "examples" / "accept_loop.py"
@@ -77,6 +79,7 @@ def test_hup_after_winch_starts_each_worker_once(tmp_path: Path) -> None:
         assert server.transcript().count(" started: ") == 4
 
 
+@pytest.mark.slow
 def test_a_slow_stop_of_what_a_reload_has_removed_keeps_its_own_time(tmp_path: Path) -> None:
     script = "trap 'echo draining >&2; sleep 5.5; exit 0' TERM; echo here >&2; while :; do sleep 0.1; done"
     slow = f'[watcher:slow]\ncmd = /bin/sh -c "{script}"\ncopy_env = True\ngraceful_timeout = 15\n'
