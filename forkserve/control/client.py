@@ -12,7 +12,6 @@ import json
 import os
 import pwd
 import socket
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +19,7 @@ from typing import Any, Self
 
 from forkserve.control.printable import printable
 from forkserve.errors import ControlError, ExitCode
+from forkserve.unix.peer import peer_of
 
 __all__ = ["ControlClient", "TimedOutError", "refuse_strangers", "refused"]
 
@@ -46,8 +46,7 @@ def refuse_strangers(path: Path, connection: socket.socket) -> None:
     """Raise ControlError for a socket that another user could have placed: what answers there is no master of ours."""
     _refuse_stranger(path, "its folder", os.stat(path.parent).st_uid)
     _refuse_stranger(path, "it", os.stat(path).st_uid)
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _refuse_stranger(path, "the program that listens there", struct.unpack("3i", credentials)[1])
+    _refuse_stranger(path, "the program that listens there", peer_of(connection).uid)
 
 
 def refused(answer: Any) -> ControlError:

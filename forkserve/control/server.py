@@ -18,7 +18,6 @@ import logging
 import os
 import selectors
 import socket
-import struct
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -29,6 +28,7 @@ from forkserve.control.place import is_live
 from forkserve.errors import BindError, ExitCode
 from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 from forkserve.unix.descriptors import descriptor, number_of
+from forkserve.unix.peer import peer_of
 
 __all__ = ["ControlServer"]
 
@@ -116,8 +116,8 @@ class ControlServer:
             self._connections.add(connection)
             if len(self._connections) > MOST_CONNECTIONS:
                 connection.refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"more than {MOST_CONNECTIONS} clients at once")
-            elif _peer_uid(client) not in self._uids:
-                log.warning("control: refused uid %d", _peer_uid(client))
+            elif peer_of(client).uid not in self._uids:
+                log.warning("control: refused uid %d", peer_of(client).uid)
                 connection.refuse(HTTPStatus.FORBIDDEN, "this user may not control this forkserve")
 
 
@@ -126,12 +126,6 @@ def _inode(path: Path) -> int:
         return os.stat(path).st_ino
     except OSError:  # somebody has removed it since
         return -1
-
-
-def _peer_uid(client: socket.socket) -> int:
-    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _pid, uid, _gid = struct.unpack("3i", credentials)
-    return int(uid)
 
 
 def _listen(path: Path, mode: int) -> socket.socket:

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from forkserve.sidecars.plugins.resources import ResourceWatcher
 from forkserve.sidecars.plugins.statistics import FullStats, StatsdEmitter
 from forkserve.sidecars.plugins.watchdog import WatchDog
 from forkserve.unix.notify import notify
+from forkserve.unix.peer import peer_of
 from forkserve.unix.proctitle import set_title
 
 __all__ = ["BUILT_IN", "main"]
@@ -96,8 +96,7 @@ def _control_of(pid: int) -> Path:
     for path in live_sockets():
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
             probe.connect(str(path))
-            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            if struct.unpack("3i", credentials)[0] == pid:
+            if peer_of(probe).pid == pid:
                 return path
     raise ConfigError(
         "forkserve runs without a control socket that this user can reach, which a plugin needs (control)"
