@@ -51,6 +51,10 @@ def slots_to_deal_to(processes: Iterable[Process]) -> set[int]:
     return {each.wid if each.own_queues else FIRST for each in serving}
 
 
+def _key(process: Process) -> tuple[str, int]:
+    return process.watcher, process.number
+
+
 class Dealing:
     """Deals the connections of all queues of a pool to the slots of watchers."""
 
@@ -69,12 +73,12 @@ class Dealing:
         wanted = {wid for each in readers for wid in range(1, each.target + 1)}
         serving = list(self._reading(number))
         beside = listener.slots.beside.values()
-        deal_to = slots_to_deal_to(each for each in serving if (each.watcher, each.number) not in beside)
+        deal_to = slots_to_deal_to(each for each in serving if _key(each) not in beside)
         listener.slots.deal(listener.socket, wanted & deal_to)
         self._end_beside(listener.slots, serving)
         kept = wanted if listener.has_slots else {FIRST}
         for wid in listener.slots.beside.keys() & kept:  # the slot is back; it may go again
-            if all((each.watcher, each.number) != listener.slots.beside[wid] for each in serving):
+            if all(_key(each) != listener.slots.beside[wid] for each in serving):
                 del listener.slots.beside[wid]
         for wid in sorted(listener.slots.sockets.keys() - kept):
             is_read = any(process.own_queues and process.wid == wid for process in serving)
@@ -88,7 +92,7 @@ class Dealing:
     def _end_beside(self, slots: SlotQueues, serving: Iterable[Process]) -> None:
         """Have the processes beside the slots take what waits, and end."""
         for process in serving:
-            if process.is_ready and slots.beside.get(process.wid) == (process.watcher, process.number):
+            if process.is_ready and slots.beside.get(process.wid) == _key(process):
                 for watcher in self._watchers():
                     watcher.let_go(process.pid)
 
@@ -99,6 +103,6 @@ class Dealing:
         for watcher in readers:
             process = watcher.start_beside(watcher.command, wid)
             if process is not None:
-                slots.beside[wid] = (process.watcher, process.number)
+                slots.beside[wid] = _key(process)
                 return True
         return False

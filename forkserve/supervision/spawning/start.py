@@ -144,8 +144,7 @@ def prepare_worker(
     It gets a record of the watcher's board if it shares sockets. What comes next is `execute`, or `has_begun` when a
     zygote has forked it, or `call_off`.
     """
-
-    own = legacy.own_queues or services.has_slots(command.queues)
+    own = _has_own_queues(command, services, legacy)
 
     def fd_for(number: int, slot: int) -> int:
         return services.fd_for(number, slot if own else 1)
@@ -154,6 +153,10 @@ def prepare_worker(
         return legacy.board.take(legacy.generation) if command.sockets else None
 
     return _prepare(command, wid, services, legacy, record=record, make=partial(command.spec, wid, fd_for))
+
+
+def _has_own_queues(command: ProcessTemplate, services: SpawnServices, legacy: Legacy) -> bool:
+    return legacy.own_queues or services.has_slots(command.queues)
 
 
 def prepare_zygote(
@@ -184,7 +187,7 @@ def _prepare(
     try:
         notify = _open_notify(command, identity, services)
         place = record()
-        own = legacy.own_queues or services.has_slots(command.queues)
+        own = _has_own_queues(command, services, legacy)
         spec = make(outputs, Handover(place, None if notify is None else notify.address, legacy.stored, own))
     except BaseException:
         services.on_spawned(outputs, identity, 0)
