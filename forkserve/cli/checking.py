@@ -39,9 +39,10 @@ _READERS = {"forkserve-worker": read_worker_line, "chaussette": judge_chaussette
 def examine(config: Config, environ: Mapping[str, str], findings: Findings) -> None:
     """Note what is wrong with the line of each worker; `environ` is the master's environment."""
     for watcher in config.watchers:
-        origin = config.origins.get((f"watcher:{watcher.name}", "cmd"), Origin("command line"))
+        title = f"watcher:{watcher.name}"
+        origin = config.origins.get((title, "cmd"), Origin("command line"))
         for fault in _faults(watcher, environ):
-            findings.error(origin, fault, label=f"watcher:{watcher.name}", key="cmd")
+            findings.error(origin, fault, label=config.labels.get(title, title), key="cmd")
 
 
 def _faults(watcher: WatcherOptions, environ: Mapping[str, str]) -> list[str]:

@@ -90,6 +90,7 @@ class _Builder:
             sockets=tuple(filter(None, map(self.socket, self._of_kind("socket")))),
             watchers=tuple(filter(None, map(self._watcher, self._of_kind("watcher")))),
             origins=self.origins,
+            labels={each.title: each.label for each in self.sections},
         )
         check_consistency(config, {each.title: each for each in self.sections}, self.findings)
         return config

@@ -66,7 +66,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
         _check_timer(watcher, place)
         _check_demand(watcher, names, place)
         _check_pace(watcher, place)
-        _check_probe(watcher, config.sockets, place)
+        _check_probe(watcher, config.sockets, sections, place)
         _check_stream("stdout_stream", watcher.stdout_stream, place)
         _check_stream("stderr_stream", watcher.stderr_stream, place)
     _check_same_name(config.watchers, sections, findings)
@@ -93,10 +93,10 @@ def _check_same_address(sockets: Sequence[SocketOptions], sections: Mapping[str,
             address = (socket.fd, socket.path)
         elif socket.port == 0:
             continue
+        section = sections[f"socket:{socket.name}"]
         if address in seen:
-            section = sections[f"socket:{socket.name}"]
-            findings.error(section.origin, f"the same address as [socket:{seen[address]}]", label=section.label)
-        seen.setdefault(address, socket.name)
+            findings.error(section.origin, f"the same address as [{seen[address]}]", label=section.label)
+        seen.setdefault(address, section.label)
 
 
 def _check_same_name(watchers: Sequence[WatcherOptions], sections: Mapping[str, Section], findings: Findings) -> None:
@@ -231,7 +231,9 @@ def _check_pace(watcher: WatcherOptions, place: _Place) -> None:
             place.error("max_surge", "must not be 0 without respawn: what is stopped first would not come again")
 
 
-def _check_probe(watcher: WatcherOptions, sockets: Sequence[SocketOptions], place: _Place) -> None:
+def _check_probe(
+    watcher: WatcherOptions, sockets: Sequence[SocketOptions], sections: Mapping[str, Section], place: _Place
+) -> None:
     """Refuse to connect to a socket of ours: any process that shares it may accept."""
     if watcher.ready is None or "$(" in watcher.ready or "((" in watcher.ready:
         return
@@ -239,9 +241,8 @@ def _check_probe(watcher: WatcherOptions, sockets: Sequence[SocketOptions], plac
     for socket in sockets:
         is_shared = wanted.kind is ProbeKind.TCP and wanted.port == socket.port
         if is_shared or (wanted.kind is ProbeKind.UNIX and wanted.path == socket.path):
-            place.error(
-                "ready", f"[socket:{socket.name}] is shared, so that any process may answer: use http://, or READY=1"
-            )
+            label = sections[f"socket:{socket.name}"].label
+            place.error("ready", f"[{label}] is shared, so that any process may answer: use http://, or READY=1")
 
 
 def _check_stream(name: str, stream: StreamOptions | None, place: _Place) -> None:

@@ -404,3 +404,5 @@ class Config:
     """One line each, ready to be logged: what was ignored, and where it stands."""
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict, compare=False)
     """Where a value was given, by section and option, e.g. `("watcher:web", "cmd")`; defaults are not in it."""
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """How messages name a section, as its file spells it: `watcher.web` for `watcher:web` of a TOML file."""

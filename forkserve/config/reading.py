@@ -12,10 +12,13 @@ from typing import Any
 from forkserve.config.document import Findings, Kind, Section, Value
 from forkserve.config.options import Option, Parse, options_of
 from forkserve.config.placeholders import unset_text
+from forkserve.config.portions import portion
+from forkserve.config.probes import probe_text
 from forkserve.config.values import (
     boolean,
     exit_codes,
     integer,
+    local_address,
     names,
     number,
     optional_integer,
@@ -24,6 +27,7 @@ from forkserve.config.values import (
     seconds,
     signal_name,
     size,
+    tcp_address,
 )
 from forkserve.suggest import nearest
 
@@ -40,6 +44,10 @@ _KINDS: Mapping[Parse, tuple[tuple[Kind, ...], str]] = {
     size: ((Kind.INTEGER, Kind.STRING), "a number of bytes"),
     signal_name: ((Kind.INTEGER, Kind.STRING), "a signal"),
     exit_codes: ((Kind.INTEGER, Kind.STRING), "exit codes"),
+    portion: ((Kind.INTEGER, Kind.STRING), "a number of processes, or a percentage"),
+    probe_text: ((Kind.INTEGER, Kind.FLOAT, Kind.STRING), "an address, a command or seconds"),
+    local_address: ((Kind.INTEGER, Kind.STRING), "an address or a port"),
+    tcp_address: ((Kind.INTEGER, Kind.STRING), "an address or a port"),
 }
 """The types of TOML in which a value may be written; a string for all others."""
 

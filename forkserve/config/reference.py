@@ -127,7 +127,7 @@ def _markdown() -> Iterator[str]:
     yield "Written by `forkserve options --markdown`. How the files are read: [configuration.md](configuration.md)."
     yield ""
     yield "A change in a file takes effect when it is read again, by `forkservectl reloadconfig` or SIGHUP."
-    yield "`forkservectl set` changes `numprocesses` of a running watcher, and no other option."
+    yield "`forkservectl set` changes options of a running watcher; `--reload` also those that replace its processes."
     for group in _GROUPS:
         yield from ("", f"## {_title(group)}", "")
         head = (

@@ -73,6 +73,7 @@ class _Verifier:
         self.origins = config.origins
         self.findings = findings
         self.title = title
+        self.label = config.labels.get(title, title)
 
     def master(self, master: MasterOptions) -> None:
         if master.pidfile:
@@ -246,7 +247,7 @@ class _Verifier:
 
     def _note(self, note: Callable[..., None], key: str, message: str) -> None:
         origin = self.origins.get((self.title, key)) or self._section_origin()
-        note(origin, message, label=self.title, key=key)
+        note(origin, message, label=self.label, key=key)
 
     def _section_origin(self) -> Origin:
         for (title, _), origin in self.origins.items():

@@ -122,7 +122,7 @@ def plain(value: object) -> Any:
 
 def config_to_data(config: Config) -> Data:
     """Return a configuration, without the places where its values were given."""
-    return dict(plain(replace(config, origins={})))
+    return dict(plain(replace(config, origins={}, labels={})))
 
 
 def config_from_data(data: Data) -> Config:
