@@ -18,6 +18,7 @@ __all__ = [
     "ConfigError",
     "ConfigErrors",
     "ControlError",
+    "FINAL",
     "ExitCode",
     "ForkserveError",
     "UnknownNameError",
@@ -37,6 +38,11 @@ class ExitCode(IntEnum):
     TIMED_OUT = 75
     NO_PERMISSION = 77
     CONFIG = 78
+
+
+FINAL = frozenset({ExitCode.USAGE, ExitCode.APPLICATION, ExitCode.NO_PERMISSION, ExitCode.CONFIG})
+"""Codes by which forkserve-worker says that it can never start: its command line, its application, a permission, its
+backend or configuration. Those of other programs mean whatever they like."""
 
 
 class ForkserveError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from forkserve.backends.preparation import check
 from forkserve.backends.registry import find, state_of
@@ -14,7 +14,8 @@ from forkserve.cli.serving import WorkerInvocation, flags_of, parse_worker_line
 from forkserve.cli.spellings import in_typed_words
 from forkserve.config.handover import ZYGOTE
 from forkserve.config.launch import WorkerOptions
-from forkserve.errors import ExitCode, UsageError
+from forkserve.errors import FINAL, ExitCode, ForkserveError, UsageError
+from forkserve.serving.elders import let_elders_tell
 from forkserve.unix.home import return_to_start
 from forkserve.worker import Worker
 
@@ -25,7 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `forkserve-worker` with these arguments, by default the process's own; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     return_to_start(os.environ)
-    return ended("forkserve-worker", lambda: obey(parse_worker_line(arguments, os.environ)))
+    return ended("forkserve-worker", lambda: _serve(arguments, dict(os.environ)))
+
+
+def _serve(arguments: Sequence[str], started_with: Mapping[str, str]) -> int:
+    try:
+        return obey(parse_worker_line(arguments, os.environ))
+    except ForkserveError as error:
+        if error.exit_code in FINAL:
+            let_elders_tell(started_with)
+        raise
 
 
 def obey(order: WorkerInvocation) -> int:

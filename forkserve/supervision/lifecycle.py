@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
+from forkserve.errors import FINAL
+
 __all__ = [
     "MASTER",
     "PROCESS",
@@ -271,11 +273,6 @@ FROM_OUTSIDE = frozenset({1, 2, 3, 9, 15})
 
 KILLED_AT_MOST = 200
 """Early deaths from outside in a row before they count as failures: a storm of kills is borne, an endless one not."""
-
-
-FINAL = frozenset({2, 3, 77, 78})
-"""Exit codes by which forkserve-worker says that it can never start (errors.ExitCode): its command line, its
-application, a permission, its backend or configuration. Those of other programs mean whatever they like."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Slot:
 class Outlook:
     """Whether a watcher can ever start: what its first slot has learned counts for all.
 
-    `code` is the exit code by which its program has said that it cannot (`lifecycle.FINAL`).
+    `code` is the exit code by which its program has said that it cannot (`errors.FINAL`).
     """
 
     was_ready: bool = False

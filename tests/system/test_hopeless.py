@@ -40,14 +40,22 @@ def refused(server: Forkserve) -> bool:
 
 
 @pytest.mark.parametrize(("words", "code", "said"), HOPELESS, ids=lambda value: str(value))
-def test_a_worker_that_can_never_start_is_tried_once(words: list[str], code: int, said: str, folder: Path) -> None:
-    with running("-b", "127.0.0.1:0", *words, cwd=folder) as server:
-        server.allow("given up", "giving up")
+def test_workers_that_can_never_start_say_so_once(words: list[str], code: int, said: str, folder: Path) -> None:
+    with running("-w", "3", "-b", "127.0.0.1:0", *words, cwd=folder) as server:
+        server.allow("given up", "giving up", "SIGKILL")
         assert server.wait() == code
         assert sum(said in line for line in server.lines) == 1, server.transcript()
-        assert sum(" started: " in line for line in server.lines) == 1
+        assert sum("web[1]" in line and " started: " in line for line in server.lines) == 1
         assert sum("given up: mend it" in line for line in server.lines) == 1
         assert refused(server)
+
+
+def test_workers_without_a_socket_of_the_master_say_so_once(folder: Path) -> None:
+    config = "[watcher:web]\ncmd = forkserve-worker -b 127.0.0.1:0 nosuch:app\nnumprocesses = 2\ncopy_env = True\n"
+    with running(cwd=folder, config=config) as server:
+        server.allow("given up", "giving up", "SIGKILL")
+        assert server.wait() == 3
+        assert sum("no module named 'nosuch'" in line for line in server.lines) == 1, server.transcript()
 
 
 def test_several_workers_end_with_the_first(folder: Path) -> None:

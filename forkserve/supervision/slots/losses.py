@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from forkserve.errors import FINAL
 from forkserve.supervision.events import Consequence, Event
 from forkserve.supervision.events.process import ProcessLost
 from forkserve.supervision.generations.templates import Templates
-from forkserve.supervision.lifecycle import FINAL, Death, SlotTrigger, Verdict, judge
+from forkserve.supervision.lifecycle import Death, SlotTrigger, Verdict, judge
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes.deaths import policy_of
 from forkserve.supervision.processes.processes import Processes

@@ -1,0 +1,65 @@
+"""Which of several workers that can never start says why: the first alone.
+
+Workers of a watcher start together, and what is wrong with their application is wrong with each. The master gives up at
+the first end and kills the others; a worker that would tell the same waits for that. Nothing here runs where all is
+well.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from select import poll
+
+from forkserve.config.handover import SCOREBOARD, ZYGOTE_WID, identity_from
+from forkserve.unix.scoreboard import Field, OwnRecord, RecordState
+
+__all__ = ["let_elders_tell"]
+
+_STARTING = 3.0
+"""Seconds to wait while an elder is starting: it may be about to fail as well, or to serve."""
+_KILL = 0.3
+"""Seconds to wait for the master, which has reaped an elder, to decide."""
+_LOOK = 0.02
+"""Seconds between two looks at the scoreboard."""
+
+
+def let_elders_tell(environ: Mapping[str, str]) -> None:
+    """Wait until this process is killed, or no older one is left that may say why none of them can start.
+
+    `environ` is what the process was started with. A signal that asks it to stop ends it.
+    """
+    identity = identity_from(environ)
+    if identity is None or identity.wid == ZYGOTE_WID:
+        return
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(signum, signal.SIG_DFL)
+    seat = _seat(environ.get(SCOREBOARD, ""))
+    until = time.monotonic() + _STARTING
+    had_elders = seat is None and identity.wid > 1  # without sockets there is no board
+    while seat is not None and _elders(seat) and time.monotonic() < until:
+        had_elders = True
+        _pause(_LOOK)
+    if had_elders:
+        _pause(_KILL)
+
+
+def _elders(seat: OwnRecord) -> int:
+    """Return how many processes of this generation took their records before this one, and do not serve yet."""
+    seat.look()
+    own = seat.words[Field.GENERATION]
+    before = list(seat.board())[: seat.index]
+    return sum(record[0] == RecordState.STARTING and record[1] == own for record in before)
+
+
+def _seat(text: str) -> OwnRecord | None:
+    try:
+        fd, bell, index = (int(part) for part in text.split(":"))
+        return OwnRecord(fd, bell, index)
+    except (ValueError, OSError):
+        return None
+
+
+def _pause(seconds: float) -> None:
+    poll().poll(seconds * 1000)
