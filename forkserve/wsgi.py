@@ -287,6 +287,7 @@ class WsgiExchange(BaseExchange):
         return not payload or self.conn.write(payload)
 
     def _pump(self) -> None:
+        silent_since = 0.0
         for data in self.iterator:
             if type(data) is not bytes:
                 raise BadResponse(f"a response consists of bytes, got {type(data).__name__}")
@@ -295,6 +296,10 @@ class WsgiExchange(BaseExchange):
                     return
                 if self.stream.bodiless:  # type: ignore[union-attr]  # set by the first `_send`
                     break
+                silent_since = 0.0
+            else:
+                # PEP 3333, "Handling of Streaming": middleware yields it while it waits, so the application goes on.
+                silent_since = self.conn.beat(silent_since)
         self._finish()
 
     def _parked(self) -> bool:

@@ -20,7 +20,7 @@ from forkserve.config.document import Findings
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.config.options import Origin
-from forkserve.config.placeholders import expand, names_in
+from forkserve.config.placeholders import expand, names_in, unknown_names
 from forkserve.config.serving import ServingOptions
 from forkserve.config.system import find_program
 from forkserve.config.values import is_file, words
@@ -63,7 +63,7 @@ def _faults(watcher: WatcherOptions, environ: Mapping[str, str]) -> list[str]:
     if order.list_backends or order.install_backend or order.check:
         return faults
     ours = order.options.process.python is None and is_ours
-    found = _worker_faults(order.options, watcher, env, ours=ours)
+    found = [*_fd_faults(order.options), *_worker_faults(order.options, watcher, env, ours=ours)]
     return faults + [as_typed(fault, flags_of(order.options)) for fault in found]
 
 
@@ -80,7 +80,8 @@ def _worker_line(watcher: WatcherOptions) -> tuple[str, list[str]] | None:
     if watcher.shell or (watcher.working_dir and names_in(watcher.working_dir)):
         return None
     text = f"{watcher.cmd} {watcher.args}"
-    values = {name: str(getattr(watcher, name.replace(".", "_"), None) or "1") for name in names_in(text)}
+    known = set(names_in(text)) - set(unknown_names(text))
+    values = {name: str(getattr(watcher, name.replace(".", "_"), None) or "1") for name in known}
     try:
         argv = words(expand(text, values))
     except ValueError:  # noted by the consistency check
@@ -89,6 +90,15 @@ def _worker_line(watcher: WatcherOptions) -> tuple[str, list[str]] | None:
         if Path(word).name in _READERS:
             return word, list(argv[number + 1 :])
     return None
+
+
+def _fd_faults(options: WorkerOptions) -> list[str]:
+    """Judge the descriptors that are named, in whose places all placeholders are numbers by now."""
+    return [
+        f"--fd {each}: neither a number nor the placeholder of a socket, as $(circus.sockets.web) is"
+        for each in options.listen.fd
+        if not each.isdecimal()
+    ]
 
 
 def _is_ours(program: str | None) -> bool:

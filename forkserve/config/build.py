@@ -117,6 +117,13 @@ class _Builder:
                 letters = "without a slash" if section.kind == "watcher" else "of letters, digits, `_`, `.` and `-`"
                 message = f"expected [{section.kind}:NAME] with a name {letters}"
                 self.findings.error(section.origin, message, label=section.label)
+            for key, value in section.values.items():
+                if "\0" in key + value.text:
+                    message = "holds a NUL character, which no command, path or variable can; remove it"
+                    self.findings.error(value.origin, message, label=section.label, key=key)
+                elif section.kind == "env" and (not key or "=" in key):
+                    message = "expected the name of a variable, which is not empty and holds no `=`"
+                    self.findings.error(value.origin, message, label=section.label, key=key)
 
     def _master(self) -> MasterOptions:
         for section in (each for each in self.sections if each.title == "circus"):

@@ -60,7 +60,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
     for watcher in config.watchers:
         place = _Place(sections[f"watcher:{watcher.name}"], findings)
         _check_sockets_of(watcher, names, place)
-        _check_command(watcher, place)
+        _check_command(watcher, names, place)
         _check_watcher(watcher, place)
         _check_supervisord(watcher, place)
         _check_timer(watcher, place)
@@ -149,11 +149,12 @@ def _check_sockets_of(watcher: WatcherOptions, names: Sequence[str], place: _Pla
             place.error(key, f"unknown socket {name!r}{advice}")
 
 
-def _check_command(watcher: WatcherOptions, place: _Place) -> None:
+def _check_command(watcher: WatcherOptions, sockets: Sequence[str], place: _Place) -> None:
     for key in _COMMAND:
         text = getattr(watcher, key) or ""
         for name in unknown_names(text):
-            known = [f"circus.{each}" for each in ("wid", "numprocesses", "working_dir", "args", "uid", "gid")]
+            own = ("wid", "numprocesses", "working_dir", "args", "uid", "gid")
+            known = [f"circus.{each}" for each in (*own, *(f"sockets.{socket}" for socket in sockets))]
             place.warning(key, f"unknown placeholder circus.{name}, left as it is{nearest('circus.' + name, known)}")
         if watcher.shell and key != "args":
             continue

@@ -28,6 +28,21 @@ def ticks() -> Iterator[bytes]:
         yield b"tick,"
 
 
+def waits() -> Iterator[bytes]:
+    """Yield nothing for longer than any silence, as middleware does that waits (PEP 3333), then something."""
+    for _ in range(8):
+        threading.Event().wait(0.15)
+        yield b""
+    yield b"came"
+
+
+def nothing() -> Iterator[bytes]:
+    """Yield nothing for ever."""
+    while True:
+        threading.Event().wait(0.02)
+        yield b""
+
+
 def silence() -> Iterator[bytes]:
     """Fall silent in the middle."""
     yield b"tick,"

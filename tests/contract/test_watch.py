@@ -43,6 +43,16 @@ def test_a_response_that_goes_on_is_not_cut_and_a_silent_one_is(backend: str, pu
         worker.await_line("in silence")
 
 
+@pytest.mark.parametrize("backend", WSGI)
+def test_an_application_that_yields_nothing_goes_on_but_not_for_ever(backend: str) -> None:
+    with worker_of(backend, "--timeout", "0.6", app="app") as worker:
+        assert b"came" in one(worker, "/waits")[1]
+        assert b"too long" not in worker.log
+    with worker_of(backend, "--timeout", "0.1", app="app") as worker:
+        assert one(worker, "/nothing")[0].startswith(b"HTTP/1.1 504")
+        worker.await_line("in nothing")
+
+
 @pytest.mark.parametrize("pure", [False, True])
 @pytest.mark.parametrize("backend", OWN)
 def test_no_system_call_of_the_application_is_cut_short_before_its_time(backend: str, pure: bool) -> None:

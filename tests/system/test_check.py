@@ -13,7 +13,8 @@ from tests.support.serving import PATIENCE
 FOLDER = Path(sys.executable).parent
 SITE = "def app(environ, start): ...\n\n\nif True:\n    from os import path as other\n"
 SOCKET = "[socket:web]\nport = 0\n"
-WORKER = f"{FOLDER}/forkserve-worker --fd $(circus.sockets.web)"
+PLACEHOLDER = "$(circus.sockets.web)"
+WORKER = f"{FOLDER}/forkserve-worker --fd {PLACEHOLDER}"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,20 @@ def check(
         ),
         ("-k", ["argument -k/--backend/--worker-class: expected one argument (see forkserve-worker --help)"]),
         ("", ["no application given; name it as in myapp:app"]),
+        *(
+            (
+                f"--fd {fd} site_c:app",
+                [f"--fd {fd}: neither a number nor the placeholder of a socket, as {PLACEHOLDER} is"],
+            )
+            for fd in (
+                "$(circus.sockets.web",
+                "$circus.sockets.web",
+                "((circus.sockets.web)",
+                "$(sockets.web)",
+                "web",
+                "-1",
+            )
+        ),
         ("site_d:app", ["no module named 'site_d', from application 'site_d:app'; looked in {} and the Python path"]),
         ("site_c:ap", ["'site_c' has no attribute 'ap', from application 'site_c:ap'"]),
         ("pkg_c.outer:app", ["no module named 'pkg_c.outer', from application 'pkg_c.outer:app'"]),
@@ -194,6 +209,7 @@ def test_an_application_is_looked_for_where_its_worker_starts(folder: Path) -> N
             "stderr_stream.filename: the variable NOPE is not set",
         ),
         ("cmd = sleep $(circus.env.NOPE)", "cmd: the variable NOPE is not set"),
+        ("cmd = sleep \0 1", "cmd: holds a NUL character, which no command, path or variable can; remove it"),
         ("numprocesses = ((circus.env.Nope))\ncmd = sleep 1", "numprocesses: the variable Nope is not set"),
         ("rlimit_nofile = $(circus.env.NOPE)\ncmd = sleep 1", "rlimit_nofile: the variable NOPE is not set"),
         ("graceful_timeout = $(circus.env.NOPE)\ncmd = sleep 1", "graceful_timeout: the variable NOPE is not set"),
@@ -294,6 +310,16 @@ def test_types_of_toml_are_taken_strictly(line: str, said: str, folder: Path) ->
     number = 2 + bool(command)
     text = f"[watcher.a]\n{command}{line}\n"
     assert check(folder, text, name="a.toml") == (78, [f"error: a.toml:{number} [watcher.a] {said}"])
+
+
+def test_a_variable_that_no_process_can_have_is_an_error(folder: Path) -> None:
+    text = '[watcher.a]\ncmd = "sleep 1"\n[watcher.a.env]\n"A=B" = "c"\nD = "e\\u0000f"\n'
+    code, said = check(folder, text, name="a.toml")
+    assert code == 78
+    assert said == [
+        "error: a.toml:4 [watcher.a.env] A=B: expected the name of a variable, which is not empty and holds no `=`",
+        "error: a.toml:5 [watcher.a.env] D: holds a NUL character, which no command, path or variable can; remove it",
+    ]
 
 
 def test_types_of_toml_that_fit_are_taken(folder: Path) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+SILENT_BEATS = 10
+"""How many times `--timeout` an application may go on without a byte for its client."""
 HIGH_WATER = 262_144
 """Bytes queued for a client above which its application waits."""
 
@@ -171,6 +173,22 @@ class Connection:
             data = memoryview(data)[sent:]
         self._queue(data)
         return self.out_size < HIGH_WATER
+
+    def beat(self, since: float) -> float:
+        """Note that the application goes on, though it sends nothing; returns since when that is so, 0 being now.
+
+        That moves the limit on silence, but not for ever: a loop that yields nothing would hold a thread, or the
+        worker, for good. Raises ConnectionLost, so that it ends with its client.
+        """
+        if self.phase is _CLOSED:
+            raise ConnectionLost
+        now, timeout = time.monotonic(), self.owner.timeouts.timeout
+        since = since or now
+        if now < since + SILENT_BEATS * timeout and not self.patient and self.body is None and self.out is None:
+            self.owner.moved = now
+            self.owner.counter.beat(now)
+            self.deadline = now + timeout
+        return since
 
     def write_file(self, file: Any, offset: int, count: int, head: bytes = b"") -> None:
         """Send `head`, and queue a part of an open file behind it; the file may be closed.
