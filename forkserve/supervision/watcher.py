@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from forkserve.config.model import WatcherOptions
-from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import earliest
-from forkserve.supervision.events import Event, HookVetoed, ProcessAged, ReaderNotStarted, WatcherWoken
+from forkserve.supervision.events import Event, HookVetoed, WatcherWoken
 from forkserve.supervision.generations.canary import CanaryWatch
 from forkserve.supervision.generations.rehearsal import Rehearser
 from forkserve.supervision.generations.templates import Templates
@@ -25,8 +24,10 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.slots.agenda import Act, Agenda, acts_on_processes, acts_on_slots
+from forkserve.supervision.slots.beside import ReadersBeside
 from forkserve.supervision.slots.filling import STRETCH, SlotFiller
 from forkserve.supervision.slots.population import Population
+from forkserve.supervision.slots.renewal import Renewal
 from forkserve.supervision.snapshot import Awaited
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import SpawnServices
@@ -61,6 +62,10 @@ class Watcher:
         self.filler = SlotFiller(self.population, services)
         self.rehearser = Rehearser(services, self.name, self._notify)
         self.timer = WatcherTimer(self.population, services, self._notify)
+        self.renewal = Renewal(
+            self.population, self.filler, self.timer, services, lambda: self.runs_beside(self.command)
+        )
+        self.readers_beside = ReadersBeside(self.population)
         self.canary = CanaryWatch(self.processes, services.loop, self._notify)
         self.awaited: Callable[[], Awaited] = Awaited
         """Tells what it has to wait for before it starts."""
@@ -230,10 +235,12 @@ class Watcher:
 
     def _follow_schedule(self, was_timer: bool) -> None:
         """Go by the schedule in force; a watcher that has become a timer, or is none any more, begins afresh."""
-        if self.up and was_timer is not self.timer.exists:
+        begins_afresh = self.up and was_timer is not self.timer.exists
+        if begins_afresh:
             self.take_down()
-            self.raise_up()
         self.timer.follow()
+        if begins_afresh:
+            self.raise_up()
         if not self.awake:  # it may be told not to wait any more
             self._fill()
 
@@ -250,9 +257,7 @@ class Watcher:
 
     def replace(self, wid: int) -> None:
         """Start a candidate for a slot, unless `warmup_delay` lets us wait."""
-        slot = self.slots[wid]
-        if slot.candidate is None and not slot.asking and self.filler.may_spawn():
-            self.population.admission.spawn(slot, beside=True)
+        self.filler.replace(self.slots[wid])
 
     def rehearse(self, offer: int) -> None:
         """Try whether what was offered could be started."""
@@ -263,27 +268,10 @@ class Watcher:
         """Send a signal to its processes, and return how many got it."""
         return self.processes.signaller.signal([process for process in self.processes if only(process)], signum)
 
-    def let_go(self, pid: int) -> None:
-        """Stop a process that was kept although another has taken its place."""
-        process = self.processes.find(pid)
-        if process is not None and not process.is_asked_to_end:
-            self.population.stop(process)
-
     @property
     def workers(self) -> tuple[Process, ...]:
         """Its processes but the zygotes, oldest first."""
         return self.processes.workers
-
-    def start_beside(self, command: ProcessTemplate, wid: int | None = None) -> Process | None:
-        """Request a process that belongs to no slot; None when that fails, which has been told.
-
-        With `wid` it reads the queues that this slot had for itself.
-        """
-        try:
-            return self.processes.start(command, wid or 1, self.generation, own_queues=wid is not None)
-        except (ForkserveError, OSError) as error:
-            self.emit(ReaderNotStarted(watcher=self.name, reason=str(error)))
-            return None
 
     def close(self) -> None:
         """Give up what it holds, when nothing of it runs any more."""
@@ -350,16 +338,9 @@ class Watcher:
         with Barrier(self.emit, f"the end of {process}"):
             self.population.exited(process)
             self.timer.exited(process)
-            self._fill_gap(process.wid)
             return
         with Barrier(self.emit, f"the end of {process}"):
             self.population.forget(process)
-
-    def _fill_gap(self, wid: int) -> None:
-        """Fill a slot that is wanted again since its process was told to stop."""
-        slot = self.slots.get(wid)
-        if not self.timer.exists and wid <= self.target and (slot is None or slot.state is SlotState.VACANT):
-            self._fill()
 
     def look_after_groups(self) -> None:
         """Forget the process groups that have ended; called after every reaping."""
@@ -377,31 +358,6 @@ class Watcher:
             self.timer.begin()
             return
         self.filler.fill(self.target)
-
-    def _too_old(self, process: Process) -> None:
-        """Replace a process that has reached its age; when the replacement fails, try again later."""
-        slot, now = self.slots.get(process.wid), self._services.loop.now()
-        if slot is None or slot.occupant is not process or process.is_asked_to_end:
-            return
-        if self.timer.exists:
-            self.timer.time_out(process)
-            return
-        if not process.is_ready:  # it would never serve, where it takes longer to be ready than it may live
-            process.age_at = now + min(self.options.max_age, 1.0)
-            return
-        process.age_at = now + max(self.options.backoff_max, 1.0)
-        self.renew(process, ProcessAged(**process.names(), uptime=now - process.started_at))
-
-    def renew(self, process: Process, why: Event) -> None:
-        """Replace the occupant of a slot, for the reason that is stated: its successor comes first where it can."""
-        slot = self.slots.get(process.wid)
-        if slot is None or slot.occupant is not process or process.is_asked_to_end:
-            return
-        self.emit(why)
-        if self.runs_beside(self.command):
-            self.replace(slot.wid)
-        else:
-            self.population.stop_first(slot)
 
     # Time.
 
@@ -426,7 +382,7 @@ class Watcher:
     def _acts(self, now: float) -> Iterator[Act]:
         """Iterate over what is due; each is forgotten before it is done, so that a bug does not come again at once."""
         yield from self.population.zygotes.acts(now)
-        yield from acts_on_processes(self.population, now, ended=self.handle_exit, aged=self._too_old)
+        yield from acts_on_processes(self.population, now, ended=self.handle_exit, aged=self.renewal.too_old)
         yield from self.processes.groups.acts(now)
         yield from acts_on_slots(self.population, now)
         if self.drain_until is not None and self.drain_until <= now:

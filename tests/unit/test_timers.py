@@ -303,6 +303,24 @@ def test_a_timer_that_becomes_a_watcher_during_a_run_keeps_its_processes() -> No
     assert [each.argv[0] for each in world.kernel.living] == ["other"]
 
 
+def test_a_run_of_a_former_timer_is_over_and_leaves_the_slots_alone() -> None:
+    world = _timer()
+    world.pass_time(300.0)
+    run = world.child(name="job")
+    world.runs(run)
+    world.watcher("job").adopt(world.command(options("job", cmd="other", respawn=False)))
+    world.settle()
+    assert [each.text() for each in _events(world, "timer.ended")] == ["job: run 1 lost its schedule after 0.000 s"]
+    world.dies(run, code=0)
+    world.all_ready()
+    (other,) = world.kernel.living
+    world.dies(other, code=0)
+    world.pass_time(60.0)
+    assert world.pids("job") == [], "its process has finished, and is not to come again"
+    assert world.watcher("job").is_settled
+    assert len(_events(world, "timer.ended")) == 1
+
+
 def test_a_timer_goes_on_in_another_program() -> None:
     world = _timer(overlap=Overlap.QUEUE)
     asked = _run_now(world)

@@ -106,7 +106,7 @@ class LimitsKeeper:
             return
         self._renewed[watcher.name] = now
         fact = ProcessGrown(**process.names(), limit=found.limit, measured=found.measured, allowed=found.allowed)
-        watcher.renew(process, fact)
+        watcher.renewal.renew(process, fact)
 
     def _footprint(self, process: Process) -> Footprint:
         return Footprint(process.number, resident(process.pid), self._observatory.pss.get(process.pid))

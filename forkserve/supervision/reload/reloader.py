@@ -373,7 +373,7 @@ class Reloader:
         undecided = self.progress.phase in (ChangePhase.READING, ChangePhase.APPLYING, ChangePhase.TAKING_BACK)
         for pid in self.retirement.to_let_go(self._loop.now(), undecided=undecided):
             for watcher in self._supervisor.watchers:
-                watcher.let_go(pid)
+                watcher.readers_beside.stop(pid)
 
     def _come_back(self, delay: float) -> None:
         if self._timer is not None and self._timer.deadline > self._loop.now() + delay:

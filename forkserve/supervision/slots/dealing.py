@@ -14,6 +14,7 @@ from typing import Protocol
 
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.process import Process
+from forkserve.supervision.slots.beside import ReadersBeside
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.unix.listeners import BoundListener
 from forkserve.unix.sealing import is_waiting
@@ -35,11 +36,9 @@ class DealtWatcher(Protocol):
     def workers(self) -> Iterable[Process]:
         """Its processes."""
 
-    def start_beside(self, command: ProcessTemplate, wid: int | None = None) -> Process | None:
-        """Request a process that belongs to no slot, and reads the queue that this slot has for itself."""
-
-    def let_go(self, pid: int) -> None:
-        """Stop a process that belongs to no slot."""
+    @property
+    def readers_beside(self) -> ReadersBeside:
+        """Starts and stops processes that belong to no slot."""
 
 
 def slots_to_deal_to(processes: Iterable[Process]) -> set[int]:
@@ -94,14 +93,14 @@ class Dealing:
         for process in serving:
             if process.is_ready and slots.beside.get(process.wid) == _key(process):
                 for watcher in self._watchers():
-                    watcher.let_go(process.pid)
+                    watcher.readers_beside.stop(process.pid)
 
     def _is_taken(self, wid: int, slots: SlotQueues, readers: Iterable[DealtWatcher]) -> bool:
         """Tell whether what waits in the queue of a slot that is gone will be taken; it is tried once."""
         if wid in slots.beside or not is_waiting(slots.sockets[wid]):
             return False
         for watcher in readers:
-            process = watcher.start_beside(watcher.command, wid)
+            process = watcher.readers_beside.start(watcher.command, wid)
             if process is not None:
                 slots.beside[wid] = _key(process)
                 return True

@@ -49,6 +49,11 @@ class SlotFiller:
                 self.come_back_at(enough)
                 return
 
+    def replace(self, slot: Slot) -> None:
+        """Start a candidate for a slot, unless `warmup_delay` lets us wait."""
+        if slot.candidate is None and not slot.asking and self.may_spawn():
+            self._population.admission.spawn(slot, beside=True)
+
     def may_spawn(self) -> bool:
         """Tell whether it is time for the next start; if not, come back when it is."""
         now = self._services.loop.now()

@@ -79,7 +79,11 @@ class WatcherTimer:
         self.state.handled = self.state.following = self.state.look_at = self.state.queued = None
 
     def follow(self) -> None:
-        """Go by the schedule in force, which may have changed."""
+        """Go by the schedule in force, which may have changed; without one, runs that go on count no more."""
+        if not self.exists:
+            for run in tuple(self.state.runs):
+                run.how = run.how or "lost its schedule"
+                self._end_of(run, None)
         if self.state.handled is not None and self.state.of != self._identity:
             self._begin_at(self._services.wall())
 
@@ -171,7 +175,7 @@ class WatcherTimer:
         """End the runs that are over, and start the one that has waited for that."""
         for run in tuple(self.state.runs):
             if self._is_over(run):
-                self._end_of(run)
+                self._end_of(run, self._population.slots.pop(run.wid, None))
         if self.state.queued is not None and not self.state.runs:
             due, self.state.queued = self.state.queued, None
             self.start(RunCause.QUEUED, due)
@@ -181,8 +185,7 @@ class WatcherTimer:
         waits = slot is not None and not slot.finished and slot.state not in (SlotState.VACANT, SlotState.FATAL)
         return not waits and all(each.wid != run.wid for each in self._population.processes)
 
-    def _end_of(self, run: TimerRun) -> None:
-        slot = self._population.slots.pop(run.wid, None)
+    def _end_of(self, run: TimerRun, slot: Slot | None) -> None:
         self.state.runs.remove(run)
         how = run.how or (slot.reason if slot is not None else "") or "did not begin"
         result = RunResult(

@@ -1,0 +1,65 @@
+"""Replaces the occupant of a slot while it still serves, since it is too old or too large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from forkserve.supervision.events import Event, ProcessAged
+from forkserve.supervision.process import Process
+from forkserve.supervision.slot import Slot
+from forkserve.supervision.slots.filling import SlotFiller
+from forkserve.supervision.slots.population import Population
+from forkserve.supervision.spawning.start import SpawnServices
+from forkserve.supervision.timers.timer import WatcherTimer
+
+__all__ = ["Renewal"]
+
+
+class Renewal:
+    """`runs_beside` tells whether the successor of a process may start before that has ended."""
+
+    def __init__(
+        self,
+        population: Population,
+        filler: SlotFiller,
+        timer: WatcherTimer,
+        services: SpawnServices,
+        runs_beside: Callable[[], bool],
+    ) -> None:
+        self._population = population
+        self._filler = filler
+        self._timer = timer
+        self._services = services
+        self._runs_beside = runs_beside
+
+    def renew(self, process: Process, why: Event) -> None:
+        """Replace the occupant of a slot, for the reason that is stated: its successor comes first where it can."""
+        slot = self._slot_of(process)
+        if slot is None:
+            return
+        self._services.emit(why)
+        if self._runs_beside():
+            self._filler.replace(slot)
+        else:
+            self._population.stop_first(slot)
+
+    def too_old(self, process: Process) -> None:
+        """Replace a process that has reached its age; when the replacement fails, try again later."""
+        if self._slot_of(process) is None:
+            return
+        if self._timer.exists:
+            self._timer.time_out(process)
+            return
+        options, now = self._population.templates.in_force.options, self._services.loop.now()
+        if not process.is_ready:  # it would never serve, where it takes longer to be ready than it may live
+            process.age_at = now + min(options.max_age, 1.0)
+            return
+        process.age_at = now + max(options.backoff_max, 1.0)
+        self.renew(process, ProcessAged(**process.names(), uptime=now - process.started_at))
+
+    def _slot_of(self, process: Process) -> Slot | None:
+        """Return the slot of a process that occupies one and is to go on."""
+        slot = self._population.slots.get(process.wid)
+        if slot is None or slot.occupant is not process or process.is_asked_to_end:
+            return None
+        return slot
