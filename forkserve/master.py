@@ -34,9 +34,9 @@ from forkserve.supervision.maintenance.holding import hold
 from forkserve.supervision.maintenance.maintenance import Maintenance
 from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.os.reap import Exit, reap
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue, has_terminal
 from forkserve.supervision.picture import view_of
+from forkserve.supervision.reaping import Reaper
 from forkserve.supervision.reload.reloader import Reloader
 from forkserve.supervision.reload.requests import ChangeRequest
 from forkserve.supervision.repair import Repairs
@@ -52,12 +52,6 @@ from forkserve.unix.notify import notify
 from forkserve.wording import listed, signal_name
 
 __all__ = ["Master"]
-
-AT_A_TIME = 0.01
-"""Seconds of handling ends at a stretch; then signals and control have their turn."""
-
-BATCH = 4
-"""Ends that are recorded together: each may mean the start of a successor, which takes a few milliseconds."""
 
 
 class Master:
@@ -92,14 +86,19 @@ class Master:
         self.ordered_stop = OrderedStop(supervisor, self._turns, loop, self._go_on_stopping)
         self.maintenance = Maintenance(supervisor, loop)
         supervisor.on_settled = self._settled
-        self.repairs = Repairs(supervisor, loop, self._reap)
-        loop.on_bug = self.repairs.begin
-        self._told_of_ends: tuple[Callable[[Exit], object], ...] = (
-            lambda exit_: auxiliaries.reaped(exit_.pid),
-            lambda exit_: self.reloader.reaped(exit_.pid),
-            self.upgrader.reaped,
-            lambda exit_: self.observatory.reaped(exit_.pid),
+        self._reaper = Reaper(
+            supervisor,
+            loop,
+            listeners=(
+                lambda exit_: auxiliaries.reaped(exit_.pid),
+                lambda exit_: self.reloader.reaped(exit_.pid),
+                self.upgrader.reaped,
+                lambda exit_: self.observatory.reaped(exit_.pid),
+            ),
+            then=self._go_on_stopping,
         )
+        self.repairs = Repairs(supervisor, loop, self._reaper.reap)
+        loop.on_bug = self.repairs.begin
         self.on_booted: Callable[[], None] = lambda: None
         """Called when all that is to be started has become ready, or has been given up, and something runs."""
         self._handlers = self._signal_handlers()
@@ -126,7 +125,7 @@ class Master:
             self.supervisor.settle()
         else:
             self.reloader.go_on()
-            self._reap()  # SIGCHLD may have come before anybody listened
+            self._reaper.reap()  # SIGCHLD may have come before anybody listened
         self.loop.run()
         return self.exit_code
 
@@ -293,10 +292,10 @@ class Master:
     def _take_signals(self) -> None:
         taken = self._signals.take()
         for signum in (each for each in taken if each != signal.SIGCHLD):
-            with self._barrier(signal_name(signum)):
+            with Barrier(self.supervisor.emit, signal_name(signum)):
                 self._take_signal(signum)
         if signal.SIGCHLD in taken:
-            self._reap()
+            self._reaper.reap()
         self.supervisor.settle()
 
     def _take_signal(self, signum: int) -> None:
@@ -306,30 +305,10 @@ class Master:
             self.supervisor.emit(SignalReceived(signal=signal_name(signum), meaning=SIGNALS[signum]))
             self._handlers[signum]()
 
-    def _reap(self) -> None:
-        """Handle the dead, a few at a time: what is known of them is recorded before anything is done about one."""
-        enough = self.loop.now() + AT_A_TIME
-        while exits := reap(BATCH):
-            with self._barrier("the ends of some processes"):
-                self.supervisor.reaped(exits)
-            for each in exits:
-                for tell in self._told_of_ends:
-                    with self._barrier(f"the end of pid {each.pid}"):
-                        tell(each)
-            if len(exits) == BATCH and self.loop.now() > enough:
-                self.loop.call_at(self.loop.now(), self._reap)
-                break
-        self.supervisor.settle()
-        if self.state is not MasterState.RUNNING:
-            self._go_on_stopping()
-
-    def _barrier(self, where: str) -> Barrier:
-        return Barrier(self.supervisor.emit, where)
-
     def _settled(self) -> None:
         self.reloader.look()
+        self._go_on_stopping()
         if self.state is not MasterState.RUNNING:
-            self._go_on_stopping()
             return
         hopeless = () if self._startup.waiting else self.supervisor.hopeless
         if hopeless:
@@ -396,7 +375,7 @@ class Master:
                 self.loop.call_later(0.0, self.loop.stop)
 
     def _go_on_stopping(self) -> None:
-        if self.state is MasterState.DOWN:
+        if self.state not in (MasterState.STOPPING, MasterState.TERMINATING):
             return
         quick = self.state is MasterState.TERMINATING
         if self.ordered_stop.is_over(spared=self._auxiliaries.known_pids, quick=quick):

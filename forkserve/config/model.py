@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from forkserve.config.masteroptions import MasterOptions
-from forkserve.config.options import MISSING, Origin, ReloadCost, option
+from forkserve.config.options import Origin, ReloadCost, option
 from forkserve.config.order import OnDependency
 from forkserve.config.portions import portion
 from forkserve.config.probes import probe_text
+from forkserve.config.programoptions import ProgramOptions
 from forkserve.config.schedules import Overlap, schedule_text, time_zone_name
 from forkserve.config.sockets import SocketOptions
 from forkserve.config.streams import StreamClass, StreamOptions
@@ -26,7 +27,6 @@ from forkserve.config.values import (
     integer,
     member,
     names,
-    not_empty,
     number,
     optional,
     optional_octal,
@@ -43,40 +43,9 @@ LIVE, RESPAWN = ReloadCost.LIVE, ReloadCost.RESPAWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatcherOptions:
+class WatcherOptions(ProgramOptions):
     """A section `[watcher:NAME]`: one command and the processes that run it."""
 
-    name: str
-    cmd: str = option(
-        MISSING, "Command line, split as a shell would; placeholders are replaced.", check=not_empty, metavar="COMMAND"
-    )
-    args: str = option("", "More arguments, appended to cmd.")
-    executable: str | None = option(
-        None, "Program to execute when it is not the first word of cmd.", parse=optional(text), metavar="PATH"
-    )
-    shell: bool = option(False, "Run cmd through /bin/sh -c.", parse=boolean)
-    shell_args: str | None = option(None, "Arguments for the shell; only with shell.", parse=optional(text))
-    working_dir: str | None = option(None, "Directory to start in.", parse=optional(text), metavar="DIR")
-    uid: str | None = option(None, "User to run as, by name or number.", parse=optional(text), metavar="USER")
-    gid: str | None = option(
-        None, "Group to run as; without it the user's own group.", parse=optional(text), metavar="GROUP"
-    )
-    copy_env: bool = option(
-        False, "Start from the master's environment; else only the env sections count.", parse=boolean
-    )
-    copy_path: bool = option(False, "Hand the master's sys.path on as PYTHONPATH; needs copy_env.", parse=boolean)
-    virtualenv: str | None = option(
-        None,
-        "Python environment whose bin comes first on PATH, and whose packages are on PYTHONPATH.",
-        parse=optional(text),
-        metavar="DIR",
-    )
-    virtualenv_py_ver: str | None = option(
-        None,
-        "Version of the virtualenv's Python, such as 3.13, where it has several.",
-        parse=optional(text),
-        metavar="X.Y",
-    )
     numprocesses: int = option(
         1,
         "Processes to keep running; `auto` is one per usable CPU, as memory allows.",

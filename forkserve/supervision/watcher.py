@@ -22,12 +22,12 @@ from forkserve.supervision.lifecycle import ProcessState, SlotState, SlotTrigger
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.process import Process
 from forkserve.supervision.processes.processes import Processes
+from forkserve.supervision.renewal import Renewal
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.slots.agenda import Act, Agenda, acts_on_processes, acts_on_slots
 from forkserve.supervision.slots.beside import ReadersBeside
 from forkserve.supervision.slots.filling import STRETCH, SlotFiller
 from forkserve.supervision.slots.population import Population
-from forkserve.supervision.slots.renewal import Renewal
 from forkserve.supervision.snapshot import Awaited
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import SpawnServices

@@ -1,9 +1,9 @@
 """The processes of one watcher, and the groups that they leave behind: kept, heard, told to stop, and reaped.
 
 Theory of operation. `start` forks and returns; whether the program runs comes through its report, and what it says
-through its notify socket. Both are watched here, and told to the owner, a watcher. An exit is `recorded` as soon as
-waitpid(2) has said it, before anything is done about any exit: from then on nothing is sent to that pid, whatever
-fails afterwards. All deadlines are data of the processes; `next_instant` and `due` serve the watcher's one timer.
+through its notify socket. Both are watched by `channels`, and told to the owner, a watcher. An exit is `recorded` as
+soon as waitpid(2) has said it, before anything is done about any exit: from then on nothing is sent to that pid,
+whatever fails afterwards. All deadlines are data of the processes; `next_instant` serves the watcher's one timer.
 
 Rules: what follows from an event is the owner's to decide. State is plain data; sockets and callbacks are made of it.
 """
@@ -11,24 +11,22 @@ Rules: what follows from an event is the owner's to decide. State is plain data;
 from __future__ import annotations
 
 import errno
-import selectors
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from typing import Protocol
 
 from forkserve.config.handover import ZYGOTE_WID
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
-from forkserve.supervision.events import DeadlineMissed, MainPidChanged, ProcessStarted
+from forkserve.supervision.events import DeadlineMissed, MainPidChanged
 from forkserve.supervision.figures import WatcherFigures
 from forkserve.supervision.hooks.gate import HookGate
 from forkserve.supervision.lifecycle import Effect, ProcessState, ProcessTrigger
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
 from forkserve.supervision.process import Process, Stopping, lateness
+from forkserve.supervision.processes.channels import ProcessChannels, ProcessesOwner
 from forkserve.supervision.processes.orphangroups import OrphanedGroups
 from forkserve.supervision.processes.pacing import EndingPace
 from forkserve.supervision.processes.signalling import Signaller
@@ -36,36 +34,16 @@ from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.fdstore import FdStore
 from forkserve.supervision.spawning.start import Launch, Legacy, Resources, SpawnServices, execute, start
 from forkserve.unix.counters import PageReading
-from forkserve.unix.notify import PORTION, Message
 from forkserve.unix.scoreboard import Order, Scoreboard
 from forkserve.wording import reason_in
 
-__all__ = ["ProcessesOwner", "Processes"]
+__all__ = ["Processes"]
 
 ABORT_PATIENCE = 10.0
 """Seconds that a process has to end by SIGABRT, which may write a core."""
 
 LAST_ARRIVALS = 0.25
 """Seconds in which handshakes end that were under way to a queue when nothing was dealt to it any more."""
-
-FLOOD_PAUSE = 0.05
-"""Seconds in which a process that writes messages without end is not listened to."""
-
-
-class ProcessesOwner(Protocol):
-    """Called with what happens to the processes; each call is an event with a barrier around it."""
-
-    def on_started(self, process: Process) -> None:
-        """Called when the program runs."""
-
-    def on_said(self, process: Process, message: Message) -> None:
-        """Called when a process has sent a message of sd_notify(3)."""
-
-    def on_unstarted_end(self, process: Process) -> None:
-        """Called when a process is to end that has no pid yet."""
-
-    def on_changed(self) -> None:
-        """Called when something is to be done soon about one of them."""
 
 
 class Processes:
@@ -83,6 +61,7 @@ class Processes:
         self._resources: dict[int, Resources] = {}
         self._services = services
         self._owner = owner
+        self.channels = ProcessChannels(services, owner, self._resources)
         self.signaller = Signaller(services, gate, self.by_number, self.changed)
 
     def __iter__(self) -> Iterator[Process]:
@@ -134,13 +113,13 @@ class Processes:
             return
         self._by_pid[process.pid] = process
         with Barrier(self._services.emit, f"listening to {process}"):
-            self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
+            self.channels.await_report(process)
         self.signaller.send_again(process)
 
     def has_begun(self, process: Process) -> None:
         """Note that a zygote has forked a process, which runs its program already."""
         self._by_pid[process.pid] = process
-        self._tell_started(process)
+        self.channels.has_started(process)
         self.signaller.send_again(process)
 
     def promoted(self, process: Process) -> bool:
@@ -169,58 +148,7 @@ class Processes:
         if process.is_alive:
             self._by_pid[process.pid] = process
         with Barrier(self._services.emit, f"listening to {process}"):  # the report is read at its deadline then
-            if process.report >= 0:
-                self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
-            self._listen(process)
-
-    def _listen(self, process: Process) -> None:
-        if process.notify >= 0 and process.deaf_until is None:
-            self._services.loop.watch(process.notify, selectors.EVENT_READ, partial(self._heard, process))
-
-    def _reported(self, process: Process, _events: int = 0) -> None:
-        with Barrier(self._services.emit, f"the report of {process}"):
-            self.confirm(process)
-
-    def confirm(self, process: Process) -> None:
-        """Read the report of its start, if that is there: it runs, or it was refused and will be reaped.
-
-        The pipe of one that was killed on its way to exec ends as that of a program that runs.
-        """
-        if process.report < 0:
-            return
-        outcome = self._services.kernel.outcome(process.report)
-        if outcome is False:
-            return
-        process.folder = self._services.kernel.folder_of(process.report)
-        self._close_report(process)
-        if isinstance(outcome, SpawnRefusal):
-            process.refusal = process.refusal or outcome
-        elif process.refusal is None:
-            self._tell_started(process)
-
-    def _tell_started(self, process: Process) -> None:
-        if Effect.ANNOUNCE_START in process.on(ProcessTrigger.STARTED, self._services.loop.now()):
-            self._services.emit(ProcessStarted(**process.names(), argv=process.argv))
-            self._owner.on_started(process)
-
-    def _close_report(self, process: Process) -> None:
-        report, process.report = process.report, -1
-        if report >= 0:
-            self._services.loop.unwatch(report)
-            self._services.kernel.close(report)
-
-    def _heard(self, process: Process, _events: int = 0) -> None:
-        with Barrier(self._services.emit, f"a message of {process}"):
-            self.confirm(process)  # exec comes before the first word, whichever we hear of first
-            notify = self._resources[process.number].notify
-            heard = 0
-            for message in () if notify is None else notify.take():
-                heard += 1
-                with Barrier(self._services.emit, f"what {process} says"):
-                    self._owner.on_said(process, message)
-            if heard >= PORTION:
-                self._services.loop.unwatch(process.notify)
-                process.deaf_until = self._services.loop.now() + FLOOD_PAUSE
+            self.channels.listen(process)
 
     def become_ready(self, process: Process) -> bool:
         """Note that it serves; True when that is news."""
@@ -344,15 +272,11 @@ class Processes:
             self._services.on_group_ended(process.pgid)
 
     def _release(self, process: Process) -> None:
-        with Barrier(self._services.emit, f"the report of {process}"):
-            self._close_report(process)
-        if process.notify >= 0:
-            self._services.loop.unwatch(process.notify)
+        self.channels.close(process)
         with Barrier(self._services.emit, f"the counters of {process}"):
             self.count(process)
         self.figures.forget(process.number)
-        process.notify = process.record = -1
-        process.deaf_until = None
+        process.record = -1
         # siblings share the board's memory and bell: the slot must not pay for what one of them does to it
         with Barrier(self._services.emit, f"the record of {process} on the scoreboard"):
             self._resources.pop(process.number, Resources()).close()
@@ -374,7 +298,7 @@ class Processes:
     def miss(self, process: Process, deadline: Deadline) -> None:
         """Kill a process that has not done in time what it should."""
         if deadline.kind is DeadlineKind.EXEC:
-            self.confirm(process)
+            self.channels.confirm(process)
             if process.state is not ProcessState.REQUESTED:
                 return
             text = f"cannot {SpawnStage.EXECUTE.value} {process.argv[0]!r}: not done within {deadline.timeout:g} s"
@@ -390,11 +314,6 @@ class Processes:
             what = f"sent no WATCHDOG=1 for {process.watchdog:g} s (watchdog), or has said that it is stuck"
             self._services.emit(DeadlineMissed(**process.names(), what=what))
             self.stop(process, Stopping(signal.SIGABRT, group=False, timeout=ABORT_PATIENCE))
-
-    def hear_again(self, process: Process) -> None:
-        """Listen again to a process that has written messages without end."""
-        process.deaf_until = None
-        self._listen(process)
 
     def close(self) -> None:
         """Give up what is held for all, when nothing of it runs any more."""

@@ -98,7 +98,7 @@ class Population:
     def exited(self, process: Process) -> None:
         """One of its processes has been reaped."""
         now = self._services.loop.now()
-        self.processes.confirm(process)
+        self.processes.channels.confirm(process)
         self.prober.forget(process)
         self.admission.tell_reaped(process)
         killed_by_us, was_ready = process.is_asked_to_end, process.is_ready
