@@ -37,27 +37,27 @@ class End(Enum):
 
     FAILED = Ending(cause="the application raised", status=500, keeps=True, traced=True)
     UNANSWERED = Ending(
-        cause="the application returned, and nothing was sent",
+        cause="the application returned without a response",
         status=500,
         keeps=True,
         message="%s %r: the application returned without a response",
     )
     UNFINISHED = Ending(
-        cause="the application returned within its response",
+        cause="the application returned in the middle of its response",
         message="%s %r: the application returned without ending its response",
     )
     DISMISSED = Ending(
-        cause="the application returned when it was told that nobody waits", status=503, keeps=True, sends_head=True
+        cause="the application returned after it was told that nobody waits", status=503, keeps=True, sends_head=True
     )
-    OVERDUE = Ending(cause="`--timeout` is over, the place was logged", status=504, keeps=True, sends_head=True)
+    OVERDUE = Ending(cause="`--timeout` passed; the log shows where", status=504, keeps=True, sends_head=True)
     CANCELLED = Ending(
-        cause="cancelled: the graceful timeout ends, or the client has gone", status=503, keeps=True, sends_head=True
+        cause="cancelled: the graceful timeout passed, or the client has left", status=503, keeps=True, sends_head=True
     )
-    UNSTARTED = Ending(cause="`--timeout` is over before anything ran it", status=503, keeps=True)
-    STUCK = Ending(cause="interrupted in vain; the application may still run", status=504, sends_head=True)
-    LOST = Ending(cause="the client has gone")
-    BROKEN_BODY = Ending(cause="the request's body is refused; the engine answers why")
-    FAULT = Ending(cause="a fault of the server, logged by the part that met it")
+    UNSTARTED = Ending(cause="`--timeout` passed before the application was called", status=503, keeps=True)
+    STUCK = Ending(cause="interrupted without effect; the application may still run", status=504, sends_head=True)
+    LOST = Ending(cause="the client has left")
+    BROKEN_BODY = Ending(cause="the request's body is rejected; the engine answers with the reason")
+    FAULT = Ending(cause="a fault of the server, logged where it happened")
 
     @property
     def status(self) -> int:

@@ -14,7 +14,7 @@ ENGINE = Path(__file__).parents[2] / "docs" / "engine.md"
 def row(how: End) -> str:
     ending = how.value
     answer = str(ending.status) if ending.status else "-"
-    connection = "kept, if the request lets it" if ending.keeps else "closed"
+    connection = "kept, if the request allows it" if ending.keeps else "closed"
     logged = "the exception" if ending.traced else "one line" if ending.message else "-"
     return f"| {ending.cause} | {answer} | {connection} | {logged} |"
 
