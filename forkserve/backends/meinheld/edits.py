@@ -75,7 +75,7 @@ static PyObject *forkserve_call(PyObject *callable, PyObject *args,
 """
 
 BUILDING = (
-    Edit("setup.py", r'(?<=version=")1\.0\.2(?=")', LOCAL_VERSION, "tell the mended build from the original"),
+    Edit("setup.py", r'(?<=version=")1\.0\.2(?=")', LOCAL_VERSION, "tell the patched build from the original"),
     Edit(
         "setup.py", r"greenlet>=0\.4\.5,<0\.5", "greenlet>=2", "greenlet below 0.5 does not compile on 3.10 and later"
     ),
