@@ -57,7 +57,8 @@ class Stopping:
 class Process:
     """One pid, used once, from the wish for it to its end.
 
-    `number` is unique in the watcher, `pid` 0 until there is one, `folder` the working directory that its program was
+    `number` is unique in the watcher, `circus_wid` is what `$(circus.wid)` stands for in its command (0: its `wid`),
+    `pid` is 0 until there is one, `folder` the working directory that its program was
     executed in, links resolved. `end_at` is the instant at which it is told to stop,
     or with `end_by_kill` killed, `age_at` that of `max_age`, `deaf_until` that until which its messages wait. `report`
     is the pipe of its start and `notify` the socket of its messages, as descriptors, -1 when there is none; `record` is
@@ -75,6 +76,7 @@ class Process:
     generation: int
     pid: int
     started_at: float
+    circus_wid: int = 0
     argv: tuple[str, ...] = ()
     folder: str = ""
     state: ProcessState = ProcessState.REQUESTED
@@ -184,6 +186,7 @@ class Process:
         return ProcessView(
             name=str(Identity(self.watcher, self.wid)),
             wid=self.wid,
+            circus_wid=self.circus_wid or self.wid,
             pid=self.pid,
             state=self.state,
             uptime=now - self.started_at,

@@ -54,6 +54,7 @@ class ProcessView:
 
     name: str
     wid: int
+    circus_wid: int
     pid: int
     state: ProcessState
     uptime: float

@@ -310,3 +310,36 @@ def _endpoint_pid(master: int) -> int:
     children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
     (pid,) = [int(each) for each in children if b"circus endpoint" in Path(f"/proc/{each}/cmdline").read_bytes()]
     return pid
+
+
+def test_a_successor_has_another_wid_than_the_process_that_still_runs(tmp_path: Path) -> None:
+    # sleep(1) shows what $(circus.wid) is; two processes with the same number would collide at their ports
+    watchers = WATCHERS.replace("sleep 1000", "sleep 100$(circus.wid)", 1)
+    with circusd_like(tmp_path, watchers) as _master, dealer(tmp_path) as client:
+
+        def wids() -> set[int]:
+            infos = ask(client, command="stats", properties={"name": "web"})["info"]
+            for pid, info in infos.items():
+                assert Path(f"/proc/{pid}/cmdline").read_bytes() == f"sleep\x00100{info['wid']}\x00".encode()
+            return {info["wid"] for info in infos.values()}
+
+        eventually(lambda: ask(client, command="status", properties={"name": "web"})["status"] == "active")
+        for expected in ({1, 2}, {3, 4}, {1, 2}):
+            assert wids() == expected
+            ask(client, command="reload", properties={"name": "web", "waiting": True})
+
+        ask(client, command="set", properties={"name": "web", "options": {"numprocesses": 1}, "waiting": True})
+        assert ask(client, command="numprocesses", properties={"name": "web"})["numprocesses"] == 1
+
+
+def test_what_publishes_statistics_is_listed_as_the_watcher_that_circus_has_for_it(tmp_path: Path) -> None:
+    more = f"statsd = True\nstats_endpoint = {endpoint(tmp_path, 'stats')}"
+    with circusd_like(tmp_path, WATCHERS, circus=more) as _master, dealer(tmp_path) as client:
+        assert ask(client, command="list")["watchers"] == ["beat", "circusd-stats", "web"]
+        assert ask(client, command="status")["statuses"]["circusd-stats"] == "active"
+        assert ask(client, command="status", properties={"name": "circusd-stats"})["status"] == "active"
+        assert ask(client, command="numwatchers")["numwatchers"] == 3
+        assert ask(client, command="numprocesses")["numprocesses"] == 3
+        (pid,) = ask(client, command="list", properties={"name": "circusd-stats"})["pids"]
+        assert list(ask(client, command="stats")["infos"]["circusd-stats"]) == [str(pid)]
+        assert list(ask(client, command="stats", properties={"name": "circusd-stats"})["info"]) == [str(pid)]

@@ -71,10 +71,10 @@ def numwatchers(context: Context, _asked: Nothing) -> int:
 
 
 def numprocesses(context: Context, asked: Selected) -> int:
+    """Return how many run, without those that have been told to end, as `list` shows them."""
     supervisor = context.master.supervisor
-    if asked.watcher is not None:
-        return len(supervisor.queue(asked.watcher).watcher.processes.workers)
-    return sum(len(watcher.processes.workers) for watcher in supervisor.watchers)
+    meant = supervisor.watchers if asked.watcher is None else [supervisor.queue(asked.watcher).watcher]
+    return sum(not each.is_asked_to_end for watcher in meant for each in watcher.processes.workers)
 
 
 def status(context: Context, asked: Selected) -> Steps:
@@ -169,6 +169,7 @@ def _process(process: ProcessView, usages: Usages, *, closely: bool) -> ProcessR
         zygote=process.is_zygote,
         pss=usage.pss if usage and closely else None,
         usage=usage if closely else None,
+        circus_wid=process.circus_wid if process.circus_wid != process.wid else None,
     )
 
 

@@ -75,6 +75,8 @@ class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """The proportional set: of what is shared it counts a part."""
     usage: UsageReport | None = None
     """All that is known, for `stats`."""
+    circus_wid: int | None = None
+    """What `$(circus.wid)` is for it, where that is not `wid`: it has started beside its predecessor."""
     extended: dict[str, Any] | None = None
     """What the hook extended_stats adds, where that was asked for."""
 

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _serve(arguments: argparse.Namespace, ending: asyncio.Event) -> None:
     is_owned = arguments.endpoint is not None and arguments.endpoint.startswith("ipc://")
     client = AsyncControlClient(arguments.control, connections=128)
-    desk = Desk(client, ending, arguments.owner if is_owned else None)
+    desk = Desk(client, ending, arguments.owner if is_owned else None, bool(arguments.stats))
     with _ending(zmq.asyncio.Context()) as context, _ending(zmq.Context()) as plain:
         work: list[Coroutine[Any, Any, None]] = []
         endpoint = None

@@ -22,6 +22,7 @@ class Desk:
     client: AsyncControlClient
     ending: asyncio.Event
     owner: str | None = None
+    publishes_stats: bool = False
     memory: int = field(default_factory=lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     """Bytes of the machine."""
 

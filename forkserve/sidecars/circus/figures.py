@@ -73,7 +73,7 @@ def info_of(usage: Mapping[str, Any] | None, memory: int, *, process: Mapping[st
         "threads": usage["threads"],
     }
     if process is not None:
-        info |= {"started": time.time() - process["uptime"], "wid": process["wid"]}
+        info |= {"started": time.time() - process["uptime"], "wid": process.get("circus_wid") or process["wid"]}
     return info
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from forkserve.errors import ControlError
+from forkserve.sidecars.circus import statswatcher
 from forkserve.sidecars.circus.desk import Answer, Desk
 from forkserve.sidecars.circus.figures import info_of, watcher_options
 from forkserve.sidecars.circus.properties import integer_of, name_of, required, string_of
@@ -21,17 +22,23 @@ _GLOBAL = ("endpoint", "stats_endpoint", "pubsub_endpoint", "check_delay", "mult
 
 async def _list(desk: Desk, request: CircusRequest) -> Answer:
     name = string_of(request, "name")
+    if await statswatcher.is_meant(desk, name):
+        return {"pids": statswatcher.pids()}
     if name is not None:
         return {"pids": await desk.pids(name)}
-    return {"watchers": sorted(each.lower() for each in await desk.names())}
+    more = [statswatcher.NAME] if await statswatcher.is_shown(desk) else []
+    return {"watchers": sorted([*(each.lower() for each in await desk.names()), *more])}
 
 
 async def _status(desk: Desk, request: CircusRequest) -> Answer:
     name = string_of(request, "name")
+    if await statswatcher.is_meant(desk, name):
+        return {"status": statswatcher.STATE}
     views = await desk.views(name)
     if name is not None:
         return {"status": _state(views[0])}
-    return {"statuses": {each["name"]: _state(each) for each in views}}
+    more = {statswatcher.NAME: statswatcher.STATE} if await statswatcher.is_shown(desk) else {}
+    return {"statuses": {each["name"]: _state(each) for each in views} | more}
 
 
 def _state(view: Any) -> str:
@@ -47,13 +54,17 @@ def _state(view: Any) -> str:
 
 
 async def _numwatchers(desk: Desk, _request: CircusRequest) -> Answer:
-    return {"numwatchers": await desk.client.call("numwatchers")}
+    return {"numwatchers": await desk.client.call("numwatchers") + await statswatcher.is_shown(desk)}
 
 
 async def _numprocesses(desk: Desk, request: CircusRequest) -> Answer:
     name = string_of(request, "name")
+    if await statswatcher.is_meant(desk, name):
+        return {"numprocesses": 1, "watcher_name": name}
     count = await desk.client.call("numprocesses", watcher=name)
-    return {"numprocesses": count} if name is None else {"numprocesses": count, "watcher_name": name}
+    if name is not None:
+        return {"numprocesses": count, "watcher_name": name}
+    return {"numprocesses": count + await statswatcher.is_shown(desk)}
 
 
 async def _listsockets(desk: Desk, _request: CircusRequest) -> Answer:
@@ -104,7 +115,10 @@ async def _stats(desk: Desk, request: CircusRequest) -> Answer:
     extended = bool(request.properties.get("extended"))
     if name is None:
         views = await desk.client.call("stats", extended=extended)
-        return {"infos": {view["name"]: _infos(desk, view) for view in views}}
+        more = {statswatcher.NAME: await statswatcher.infos(desk)} if await statswatcher.is_shown(desk) else {}
+        return {"infos": {view["name"]: _infos(desk, view) for view in views} | more}
+    if pid is None and await statswatcher.is_meant(desk, name):
+        return {"name": name, "info": await statswatcher.infos(desk)}
     try:
         (view,) = await desk.client.call("stats", watcher=name, pid=pid, extended=extended)
     except ControlError as error:

@@ -14,6 +14,7 @@ import errno
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 
 from forkserve.config.handover import ZYGOTE_WID
 from forkserve.errors import ForkserveError
@@ -100,7 +101,21 @@ class Processes:
         """Return what the next process of a slot, or with ZYGOTE_WID the next zygote, finds."""
         self.made += 1
         stored = () if wid == ZYGOTE_WID else self.store.handed_out(wid)
-        return Legacy(number=self.made, generation=generation, board=self.board, stored=stored)
+        return Legacy(
+            number=self.made, generation=generation, board=self.board, circus_wid=self._circus_wid(wid), stored=stored
+        )
+
+    def _circus_wid(self, wid: int) -> int:
+        """Return what `$(circus.wid)` is for the next process of a slot: its number, unless another process has that.
+
+        The successor of one that still runs must not have its ports and files, so it has a number above all slots, as
+        in Circus, where they go up to twice the number of processes.
+        """
+        taken = {each.circus_wid or each.wid for each in self.workers}
+        if wid == ZYGOTE_WID or wid not in taken:
+            return wid
+        above = wid + max(each.wid for each in self.workers)
+        return above if above not in taken else next(each for each in count(1) if each not in taken)
 
     def execute(self, process: Process, launch: Launch) -> None:
         """Execute a process that a zygote was to fork; when that fails it ends as one that never began."""

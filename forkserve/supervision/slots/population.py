@@ -171,7 +171,8 @@ class Population:
         """Have a process whose program runs be ready in its time."""
         slot, options = self.slots.get(process.wid), self._options
         command = self.templates.in_force
-        probe = None if process.is_zygote or command.options.ready is None else command.probe_of(process.wid)
+        is_probed = not process.is_zygote and command.options.ready is not None
+        probe = command.probe_of(process.wid, process.circus_wid) if is_probed else None
         if probe is not None and (wrong := self.prober.begin(process, probe)):
             self.emit(ProbeRefused(**process.names(), reason=wrong))
         if command.says_ready or command.options.ready is not None:

@@ -110,6 +110,8 @@ class Handover:
     stored: tuple[StoredFd, ...] = ()
     own_queues: bool = False
     """Whether no other slot reads from its queues."""
+    circus_wid: int = 0
+    """What `$(circus.wid)` is, where it is not the number of the slot."""
 
 
 _NOTHING = Handover()
@@ -197,7 +199,7 @@ class ProcessTemplate:
         memory = FIRST_SOCKET + len(self.sockets) + len(given.stored)
         bell = memory + 1
         env = self._told(wid, given, memory, bell)
-        values = self._values(wid, env)
+        values = self._values(given.circus_wid or wid, env)
         cwd = expand(options.working_dir, values) if options.working_dir else None
         cwd = self.folder or cwd
         if cwd is not None and "PWD" in env:
@@ -254,9 +256,9 @@ class ProcessTemplate:
         start = self.folder or expand(options.working_dir or "", self._values(1, env)) or os.curdir
         return (*folders, os.path.abspath(start))
 
-    def probe_of(self, wid: int) -> str:
+    def probe_of(self, wid: int, circus_wid: int) -> str:
         """Return how the process of a slot is asked whether it serves (`ready`), placeholders replaced."""
-        return expand(self.options.ready or "", self._values(wid, self._environment(wid)))
+        return expand(self.options.ready or "", self._values(circus_wid or wid, self._environment(wid)))
 
     def zygote_spec(self, channel: int, outputs: Outputs, given: Handover) -> SpawnSpec:
         """Return how to start the zygote of its processes, which is asked for them on `channel`.

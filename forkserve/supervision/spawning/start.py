@@ -109,12 +109,14 @@ class Resources:
 class Legacy:
     """What a new process finds: its number, its generation, the board, and what its predecessors have stored.
 
+    `circus_wid` is what `$(circus.wid)` is for it, which no other process of its watcher has.
     `own_queues` says that it reads the queue of its slot, though the sockets have one for all slots now.
     """
 
     number: int
     generation: int
     board: Scoreboard
+    circus_wid: int
     stored: tuple[StoredFd, ...] = ()
     own_queues: bool = False
 
@@ -188,7 +190,8 @@ def _prepare(
         notify = _open_notify(command, identity, services)
         place = record()
         own = _has_own_queues(command, services, legacy)
-        spec = make(outputs, Handover(place, None if notify is None else notify.address, legacy.stored, own))
+        address = None if notify is None else notify.address
+        spec = make(outputs, Handover(place, address, legacy.stored, own, legacy.circus_wid))
     except BaseException:
         services.on_spawned(outputs, identity, 0)
         Resources(place, notify).close()
@@ -197,6 +200,7 @@ def _prepare(
         number=legacy.number,
         watcher=options.name,
         wid=wid,
+        circus_wid=legacy.circus_wid,
         generation=legacy.generation,
         pid=0,
         started_at=services.loop.now(),
