@@ -80,11 +80,8 @@ from forkserve.supervision.events.watcher import (
     WatcherUpdated,
     WatcherWaits,
     WatcherWoken,
-    ZygoteDelayed,
-    ZygoteFinal,
-    ZygoteGivenUp,
-    ZygoteReforked,
 )
+from forkserve.supervision.events.zygote import ZygoteDelayed, ZygoteFinal, ZygoteGivenUp, ZygoteReforked
 
 __all__ = [
     "KINDS",

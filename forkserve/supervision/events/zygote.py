@@ -1,0 +1,68 @@
+"""Facts about the zygotes of a watcher: lost, delayed, succeeded by a worker."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar
+
+from forkserve.supervision.events.base import WatcherEvent
+
+__all__ = ["ZygoteDelayed", "ZygoteFinal", "ZygoteGivenUp", "ZygoteReforked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteGivenUp(WatcherEvent):
+    """A zygote that had been ready was lost, and cannot be had again."""
+
+    kind: ClassVar[str] = "zygote.given_up"
+    severity: ClassVar[int] = logging.ERROR
+    generation: int
+    reason: str
+
+    def text(self) -> str:
+        return (
+            f"{self.watcher} has no zygote any more, which {self.reason}: new workers import the application "
+            f"themselves (the next reload makes another)"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteDelayed(WatcherEvent):
+    """A zygote that had been ready was lost, and the machine is short of what another needs."""
+
+    kind: ClassVar[str] = "zygote.delayed"
+    severity: ClassVar[int] = logging.WARNING
+    generation: int
+    reason: str
+    delay: float
+
+    def text(self) -> str:
+        return f"{self.watcher} zygote cannot be started: {self.reason}; tried again in {self.delay:g} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteReforked(WatcherEvent):
+    """A worker that had served enough has become the zygote; `rounds` counts those of this generation."""
+
+    kind: ClassVar[str] = "zygote.reforked"
+    wid: int
+    pid: int
+    generation: int
+    rounds: int
+
+    def text(self) -> str:
+        return f"{self.watcher} zygote is pid {self.pid} now, a worker before: workers are replaced by its children"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteFinal(WatcherEvent):
+    """No other worker becomes the zygote of this generation."""
+
+    kind: ClassVar[str] = "zygote.final"
+    generation: int
+    rounds: int
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.watcher} keeps its zygote ({self.rounds} reforked): {self.reason}"
