@@ -12,23 +12,21 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from forkserve.config.cgroups import MEMBERSHIP, ROOT, UNLIMITED, control_groups, read_file
+
 __all__ = ["ROOM", "automatic_processes", "cpus_of_quota", "usable_cpus"]
 
 ROOM = 128 * 2**20
 """Bytes that a worker of a small application needs; a larger one wants its number set by hand."""
-_ROOT = Path("/sys/fs/cgroup")
-_MEMBERSHIP = Path("/proc/self/cgroup")
-_UNLIMITED = 1 << 60
-"""Above it a limit of cgroup v1 means that there is none."""
 
 
-def automatic_processes(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int:
+def automatic_processes(membership: Path = MEMBERSHIP, root: Path = ROOT) -> int:
     """Return how many processes there is room for, at least 1."""
     rooms = [limit // ROOM for limit in _memory_limits(membership, root)]
     return max(1, min([usable_cpus(membership, root), *rooms]))
 
 
-def usable_cpus(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int:
+def usable_cpus(membership: Path = MEMBERSHIP, root: Path = ROOT) -> int:
     """Return the number of CPUs, at least 1."""
     # os.sched_getaffinity is not on macOS
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -44,9 +42,10 @@ def cpus_of_quota(text: str) -> int | None:
 
 
 def _quotas(membership: Path, root: Path) -> Iterator[int]:
-    for folder in _groups(membership, root, "cpu"):
+    for folder in control_groups(membership, root, "cpu"):
         text = (
-            _read(folder / "cpu.max") or f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}"
+            read_file(folder / "cpu.max")
+            or f"{read_file(folder / 'cpu.cfs_quota_us')} {read_file(folder / 'cpu.cfs_period_us')}"
         )
         quota = cpus_of_quota(text)
         if quota is not None:
@@ -54,32 +53,7 @@ def _quotas(membership: Path, root: Path) -> Iterator[int]:
 
 
 def _memory_limits(membership: Path, root: Path) -> Iterator[int]:
-    for folder in _groups(membership, root, "memory"):
-        text = _read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes")
-        if text.isdecimal() and 0 < int(text) < _UNLIMITED:
+    for folder in control_groups(membership, root, "memory"):
+        text = read_file(folder / "memory.max") or read_file(folder / "memory.limit_in_bytes")
+        if text.isdecimal() and 0 < int(text) < UNLIMITED:
             yield int(text)
-
-
-def _groups(membership: Path, root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of our control group and of those above it: of v2, and of v1 where it has this controller.
-
-    In a container the path of the membership may be that of the host, and the group is at the root.
-    """
-    for line in _read(membership).splitlines():
-        number, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        if number == "0" and not names:
-            top = root
-        elif controller in names.split(","):
-            top = next((root / each for each in (names, controller) if (root / each).is_dir()), root / controller)
-        else:
-            continue
-        group = top / path.lstrip("/")
-        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, ValueError):
-        return ""

@@ -311,6 +311,12 @@ class WatcherOptions(ProgramOptions):
         "Import the application once, in a zygote that forks the workers; cmd must run forkserve-worker.",
         parse=boolean,
     )
+    standby: bool = option(
+        True,
+        "With preload: keep the zygote of the last good generation for `forkservectl rollback`, while memory allows.",
+        parse=boolean,
+        reload=LIVE,
+    )
     refork_after: int = option(
         0,
         "Requests after which a worker becomes the next zygote, while that saves memory; 0 is never; needs preload.",

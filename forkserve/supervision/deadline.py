@@ -18,6 +18,7 @@ class DeadlineKind(Enum):
     STOP = "it must have stopped"
     KILL = "SIGKILL must have ended it"
     RETRY = "the slot is tried again"
+    LOOK = "memory is looked at again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,10 +244,13 @@ class Watcher:
         if not self.awake:  # it may be told not to wait any more
             self._fill()
 
-    def open_generation(self, offer: int, *, follow: bool = True) -> None:
-        """Have the next processes be of what was offered."""
+    def open_generation(self, offer: int, *, follow: bool = True, back_to: int = 0) -> None:
+        """Have the next processes be of what was offered, forked by the zygote kept of generation `back_to`."""
         was_timer = self.timer.exists
         self.templates.open(offer, {process.generation for process in self.processes}, follow=follow)
+        if back_to:
+            zygotes = self.population.zygotes
+            zygotes.standby.recall(zygotes.states, back_to, self.generation)
         self._follow_schedule(was_timer)
 
     def put_back(self, generation: int) -> None:

@@ -119,6 +119,8 @@ class FakeKernel(Kernel):
         self.faults: list[str] = []
         self.short_of: int = 0
         """An errno that the next forks fail with."""
+        self.spare = 1.0
+        """Share of the memory that is free."""
         self._pids = itertools.count(100)
         self._fds = itertools.count(10_000)
         self._reports: dict[int, Child] = {}
@@ -137,6 +139,9 @@ class FakeKernel(Kernel):
 
     def close(self, report: int) -> None:
         del self._reports[report]
+
+    def spare_memory(self) -> float:
+        return self.spare
 
     def is_child(self, pid: int) -> bool:
         return pid in self.children and not self.children[pid].reaped

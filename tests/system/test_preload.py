@@ -328,7 +328,7 @@ def test_an_upgraded_master_keeps_the_zygote_and_asks_it_again(folder: Path) -> 
 
 
 def test_a_reload_takes_a_new_zygote_and_ends_the_old_one(folder: Path) -> None:
-    with running(cwd=folder, config=stack()) as server, contextlib.ExitStack() as load:
+    with running(cwd=folder, config=stack(more="standby = False")) as server, contextlib.ExitStack() as load:
         ready(server, 2)
         first, before = zygote_of(server), workers(server, 2)
         (folder / "site_p.py").write_text(SITE.replace("VERSION = 1", "VERSION = 2222"))
@@ -342,6 +342,47 @@ def test_a_reload_takes_a_new_zygote_and_ends_the_old_one(folder: Path) -> None:
         after = workers(server, 2, without=before)
         assert {said["version"] for said in after.values()} == {2222}
         assert first not in {said["imported_by"] for said in after.values()}
+        eventually(lambda: len(server.children()) == 4)
+
+
+def test_a_rollback_has_the_former_zygote_fork_what_it_has_imported(folder: Path) -> None:
+    with running("--control", "ctl.sock", cwd=folder, config=stack()) as server, contextlib.ExitStack() as load:
+        ready(server, 2)
+        first, before = zygote_of(server), workers(server, 2)
+        (folder / "site_p.py").write_text(SITE.replace("VERSION = 1", "VERSION = 2222"))
+        ctl(folder, "reload", "web")
+        assert {said["version"] for said in workers(server, 2, without=before).values()} == {2222}
+        assert "web zygote: kept for a rollback" in ctl(folder, "status")
+        second = int(server.rewound().expect(rf"web zygote pid (?!{first}\b)(\d+) started")[1])
+        ctl(folder, "upgrade")
+        asking = load.enter_context(Load(address_of(server)))
+        assert ctl(folder, "rollback", "web").strip() == "web: 2 processes replaced, back to generation 1"
+        load.close()
+        assert (asking.lost, asking.refused) == ([], 0)
+        again = workers(server, 2)
+        assert {(said["version"], said["imported_by"], said["parent"]) for said in again.values()} == {
+            (1, first, server.pid)
+        }
+        server.expect(rf"web zygote pid {second} exited with code 0")
+        assert "kept for a rollback" not in ctl(folder, "status")
+        os.kill(next(iter(again)), signal.SIGKILL)
+        server.allow("SIGKILL")
+        (new,) = workers(server, 1, without=again).values()
+        assert (new["version"], new["imported_by"]) == (1, first)
+
+
+def test_a_zygote_that_was_kept_and_dies_is_not_started_again(folder: Path) -> None:
+    with running("--control", "ctl.sock", cwd=folder, config=stack()) as server:
+        ready(server, 2)
+        first, before = zygote_of(server), workers(server, 2)
+        ctl(folder, "reload", "web")
+        after = workers(server, 2, without=before)
+        server.allow("SIGKILL")
+        os.kill(first, signal.SIGKILL)
+        server.expect(rf"web zygote pid {first} was ended by SIGKILL")
+        with pytest.raises(subprocess.CalledProcessError):
+            ctl(folder, "rollback", "web")
+        assert workers(server, 2).keys() == after.keys()
         eventually(lambda: len(server.children()) == 4)
 
 

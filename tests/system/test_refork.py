@@ -194,7 +194,7 @@ def reforked_again_and_again(folder: Path, count: int, backend: str = "sync", *,
         cert, key = make_certificate(folder)
         flags, context = f"{flags} --certfile {cert} --keyfile {key}", ssl.create_default_context(cafile=cert)
         context.check_hostname = False
-    config = stack(app=app, flags=flags, more="refork_after = 10")
+    config = stack(app=app, flags=flags, more="refork_after = 10\nstandby = False")
     env = {LIMIT: "0.5"}  # a machine that is busy for minutes holds the loop for longer than in a test of seconds
     with running(cwd=folder, config=config, env=env) as server, contextlib.ExitStack() as load:
         ready(server, 2)

@@ -81,7 +81,7 @@ from forkserve.supervision.events.watcher import (
     WatcherWaits,
     WatcherWoken,
 )
-from forkserve.supervision.events.zygote import ZygoteDelayed, ZygoteFinal, ZygoteGivenUp, ZygoteReforked
+from forkserve.supervision.events.zygote import ZygoteDelayed, ZygoteFinal, ZygoteGivenUp, ZygoteNotKept, ZygoteReforked
 
 __all__ = [
     "KINDS",
@@ -161,6 +161,7 @@ __all__ = [
     "ZygoteDelayed",
     "ZygoteFinal",
     "ZygoteGivenUp",
+    "ZygoteNotKept",
     "ZygoteReforked",
     "as_data",
 ]

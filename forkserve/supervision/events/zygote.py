@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from forkserve.supervision.events.base import WatcherEvent
 
-__all__ = ["ZygoteDelayed", "ZygoteFinal", "ZygoteGivenUp", "ZygoteReforked"]
+__all__ = ["ZygoteDelayed", "ZygoteFinal", "ZygoteGivenUp", "ZygoteNotKept", "ZygoteReforked"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +66,19 @@ class ZygoteFinal(WatcherEvent):
 
     def text(self) -> str:
         return f"{self.watcher} keeps its zygote ({self.rounds} reforked): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZygoteNotKept(WatcherEvent):
+    """The zygote of a former generation ends, since memory is short; `spare` is the share of it that is free."""
+
+    kind: ClassVar[str] = "zygote.not-kept"
+    severity: ClassVar[int] = logging.WARNING
+    generation: int
+    spare: float
+
+    def text(self) -> str:
+        return (
+            f"{self.watcher} keeps no zygote of generation {self.generation} for a rollback: "
+            f"{self.spare:.0%} of the memory is free"
+        )

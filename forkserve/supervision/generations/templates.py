@@ -21,7 +21,8 @@ class Templates:
     """`generation` is the one in force, `newest` the highest that ever was; `offers` wait for a reload to begin.
 
     `folders` are the working directories of generations, links resolved; `good` are those that have served as they
-    should and can be gone back to, the last one at the end.
+    should and can be gone back to, the last one at the end. `served` are the last two that have, though they may start
+    the same: their zygotes differ in what they have imported.
 
     While `confined` names slots, the generation in force is for these alone, and all others have `before`.
     """
@@ -35,6 +36,7 @@ class Templates:
     before: int = 0
     folders: dict[int, str] = field(default_factory=dict)
     good: list[int] = field(default_factory=list)
+    served: list[int] = field(default_factory=list)
 
     @property
     def in_force(self) -> ProcessTemplate:
@@ -75,6 +77,7 @@ class Templates:
         others = (each for each in self.good if each not in instead_of)
         kept = [each for each in others if not self._is_same(each, generation)]
         self.good = [*kept, generation][-KEPT:]
+        self.served = [*(each for each in self.served if each not in (generation, *instead_of)), generation][-2:]
 
     def offer(self, command: ProcessTemplate) -> int:
         """Keep a command for a reload to come; returns its number, never 0."""

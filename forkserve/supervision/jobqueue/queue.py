@@ -191,8 +191,8 @@ class JobQueue:
                 watcher.rehearse(offer)
             case effects.Withdraw(offer):
                 watcher.templates.withdraw(offer)
-            case effects.OpenGeneration(offer, follow):
-                watcher.open_generation(offer, follow=follow)
+            case effects.OpenGeneration(offer, follow, back_to):
+                watcher.open_generation(offer, follow=follow, back_to=back_to)
             case effects.Approve(generation, instead_of):
                 watcher.templates.approve(generation or watcher.generation, instead_of)
             case effects.PutBack(generation):

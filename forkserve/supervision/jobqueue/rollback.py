@@ -1,9 +1,9 @@
 """Goes back to a former generation of a watcher: the job for it, or why there is none.
 
 Theory of operation. Generations that have served as they should are kept with their commands and with the folders that
-links led to then (`templates`). The command is offered again, bound to its folder and to the queues that its sockets
-are by now; the job rehearses it before it replaces anything, so a release that has been removed is said, and changes
-nothing.
+links led to then (`templates`), and the last one with its zygote. The command is offered again, bound to its folder and
+to the queues that its sockets are by now; the job rehearses it before it replaces anything, so a release that has been
+removed is said, and changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def rollback_of(watcher: Watcher, queues: Mapping[str, int]) -> Reload:
     `queues` are the numbers of all queues, by the lower-case names of their sockets.
     """
     templates = watcher.templates
-    back_to = templates.last_good
+    zygotes = watcher.population.zygotes
+    back_to = zygotes.standby.youngest(zygotes.states) or templates.last_good
     if not back_to:
         raise ControlError(f"{watcher.name}: no other command or release is known that was good before")
     command = templates.pinned(back_to)

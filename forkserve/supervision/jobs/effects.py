@@ -82,10 +82,14 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class OpenGeneration:
-    """Have the next processes be of what was offered; `follow` has them start where links lead by now."""
+    """Have the next processes be of what was offered; `follow` has them start where links lead by now.
+
+    With `back_to` they are forked by the zygote of that generation, where one has been kept.
+    """
 
     offer: int
     follow: bool = True
+    back_to: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def _begin(job: Reload, seen: WatcherSnapshot) -> Advance:
         going_on = replace(going_on, extra=extra, slots=slots)
         more = (SetTarget(last),) if extra else ()
         confined = (Confine(slots, job.before), *more)
-    effects = (OpenGeneration(job.offer), Tell(told), *_new_target(job), *confined, Revive())
+    effects = (_open(job), Tell(told), *_new_target(job), *confined, Revive())
     return Advance(going_on, effects)
 
 
@@ -107,6 +107,10 @@ def _no_canary(job: Reload, seen: WatcherSnapshot) -> str:
     )
 
 
+def _open(job: Reload) -> OpenGeneration:
+    return OpenGeneration(job.offer, back_to=job.back_to)
+
+
 def _new_target(job: Reload) -> tuple[JobEffect, ...]:
     return () if job.target is None else (SetTarget(job.target),)
 
@@ -119,10 +123,10 @@ def _rehearsed(job: Reload, seen: WatcherSnapshot) -> Advance:
         return Advance(job, (Withdraw(job.offer), Tell(told)), failed=told.text())
     if seen.timer is not None:
         going_on = replace(job, phase=JobPhase.RUNNING, failures=seen.failures)
-        return Advance(going_on, (OpenGeneration(job.offer), *_new_target(job)))
+        return Advance(going_on, (_open(job), *_new_target(job)))
     if seen.waiting:
         done = f"{seen.name}: waiting for a connection, which starts the new command"
-        return Advance(job, (OpenGeneration(job.offer), *_new_target(job), _approve(job)), done=done)
+        return Advance(job, (_open(job), *_new_target(job), _approve(job)), done=done)
     if seen.side_by_side:
         return _begin(job, seen)
     return Advance(replace(job, phase=JobPhase.STOPPING), taking_down(seen))
@@ -135,7 +139,7 @@ def _stopped_first(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.target != job.target_before and (job.target or 0) > 1:
         job = replace(job, target=None)
     going_on = replace(job, phase=JobPhase.STARTING, failures=seen.failures)
-    return Advance(going_on, (OpenGeneration(job.offer), *_new_target(job), Up()))
+    return Advance(going_on, (_open(job), *_new_target(job), Up()))
 
 
 def _after_timer(job: Reload, seen: WatcherSnapshot) -> Advance:

@@ -9,6 +9,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from forkserve.config.cgroups import spare_memory
 from forkserve.supervision.os.memory import proportional_size
 from forkserve.supervision.os.spawn import Spawned, SpawnFolder, SpawnRefusal, SpawnSpec, fork, outcome
 
@@ -57,6 +58,10 @@ class Kernel:
     def pss_of(self, pid: int) -> int | None:
         """Return the bytes that a process has in memory, with its part of what it shares (PSS); None if unknown."""
         return proportional_size(pid)
+
+    def spare_memory(self) -> float:
+        """Return the share of memory that is free, 0 to 1, in the machine or in our control group."""
+        return spare_memory()
 
     def signal(self, pid: int, signum: int) -> None:
         """Send a signal to a child; one that has ended, or has become another user's, is no error."""

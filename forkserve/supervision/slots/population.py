@@ -193,8 +193,9 @@ class Population:
     def retire_zygotes(self, *, up: bool) -> None:
         """End the zygotes that no slot needs any more."""
         occupants = (process for slot in self.slots.values() for process in (slot.occupant, slot.candidate))
-        needed = {process.generation for process in occupants if process is not None}
-        self.zygotes.retire(needed | {self.templates.generation} if up else ())
+        needed = {process.generation for process in occupants if process is not None} | {self.templates.generation}
+        standby = self.templates.served if self._options.standby else ()
+        self.zygotes.retire(needed if up else (), standby if up else ())
 
     def refork(self) -> None:
         """Give a slot what it needs next on the way to a zygote that has served; all slots are settled."""

@@ -22,7 +22,8 @@ class ZygoteState:
     a row, after which it is tried again at `retry`; `given_up` that workers are executed instead. A `retired` one only
     ends. `reforks` counts the workers that became zygotes, `promoting` is the number of the next that does, `moving`
     the slot that is being given a child of the present one, `pss` the bytes that a worker had in memory before, and
-    `enough` tells that no other worker is to become one.
+    `enough` tells that no other worker is to become one. One on `standby` is kept for a rollback alone, and the instant
+    is when memory is looked at again.
     """
 
     generation: int
@@ -41,3 +42,4 @@ class ZygoteState:
     moving: int = 0
     pss: float | None = None
     enough: bool = False
+    standby: Deadline | None = None

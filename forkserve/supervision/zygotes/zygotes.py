@@ -44,6 +44,7 @@ from forkserve.supervision.spawning.start import (
 )
 from forkserve.supervision.zygotes.channels import ZygoteChannels
 from forkserve.supervision.zygotes.promotions import Promotions
+from forkserve.supervision.zygotes.standby import Standby
 from forkserve.supervision.zygotes.state import ZygoteState
 from forkserve.wording import reason_in
 
@@ -69,6 +70,7 @@ class Zygotes:
         self._processes = processes
         self._command_of = command_of
         self._channels = ZygoteChannels(services, self._heard)
+        self.standby = Standby(services, processes, command_of)
         self._launches: dict[int, Launch] = {}
         self._reaped: Collection[int] = ()
         self.promotions = Promotions(services, self._promoted)
@@ -102,12 +104,20 @@ class Zygotes:
                 state.waiting.remove(process.number)
                 self._refuse(process, "called off before it was forked")
 
-    def retire(self, needed: Collection[int]) -> None:
-        """End the zygotes of all generations but these."""
-        for state in self.states:
-            if state.generation not in needed and not state.retired:
+    def retire(self, needed: Collection[int], standby: Collection[int] = ()) -> None:
+        """End the zygotes of all generations but these; those only in `standby` are kept while memory allows."""
+        for state in (each for each in self.states if not each.retired):
+            if state.generation in needed:
+                self.standby.release(state)
+            elif state.generation not in standby or not self.standby.is_ready(state):
                 self._retire(state)
+            elif state.standby is None:
+                self._keep(state)
         self.states = [each for each in self.states if not each.retired or each.process]
+
+    def _keep(self, state: ZygoteState) -> None:
+        if not self.standby.allows(state):
+            self._retire(state)
 
     def _retire(self, state: ZygoteState) -> None:
         state.retired, state.retry, state.deadline, state.asked = True, None, None, 0
@@ -123,8 +133,7 @@ class Zygotes:
     def in_force(self, generation: int) -> ZygoteState | None:
         """Return the state of the zygote of a generation while that can be asked."""
         state = self._of_generation(generation)
-        zygote = None if state is None else self._processes.by_number.get(state.process)
-        return state if zygote is not None and zygote.is_ready else None
+        return state if state is not None and self.standby.is_ready(state) else None
 
     def promote(self, process: Process) -> None:
         """Have a worker that is about to be told to stop become the zygote of its generation, if it is to."""
@@ -177,7 +186,7 @@ class Zygotes:
             self._heard(state)
         self._channels.drop(state)
         state.process, state.asked, state.deadline = 0, 0, None
-        if state.retired:
+        if state.retired or state.standby:
             self.states.remove(state)
             return False
         if not state.was_ready:
@@ -282,7 +291,7 @@ class Zygotes:
 
     def go_on(self) -> None:
         """Ask where something waits and nothing is under way, or start what is missing: a bug came in between."""
-        for state in (each for each in tuple(self.states) if not each.retired):
+        for state in (each for each in tuple(self.states) if not each.retired and each.standby is None):
             state.waiting = [number for number in state.waiting if number in self._launches]
             if state.process not in self._processes.by_number and state.retry is None and not state.given_up:
                 self._again(state)
@@ -341,7 +350,7 @@ class Zygotes:
     @property
     def next_instant(self) -> float | None:
         """The first instant at which something is to be done about one of them."""
-        deadlines = (deadline for each in self.states for deadline in (each.deadline, each.retry))
+        deadlines = (deadline for each in self.states for deadline in (each.deadline, each.retry, each.standby))
         return earliest(None if deadline is None else deadline.instant for deadline in deadlines)
 
     def acts(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -353,6 +362,8 @@ class Zygotes:
             if state.retry is not None and state.retry.is_due(now):
                 state.retry = None
                 yield "the retry of a zygote", partial(self._again, state)
+            if state.standby is not None and state.standby.is_due(now):
+                yield "a look at the memory for a zygote on standby", partial(self._keep, state)
 
     def _unanswered(self, state: ZygoteState) -> None:
         """Kill a zygote that does not fork; it is started again when it has been reaped.

@@ -1,0 +1,72 @@
+"""Zygotes of former generations that are kept for a rollback.
+
+Theory of operation. What a zygote has imported may be on no disk any more, where a deploy has changed files in place.
+So that of the last good generation stays when its workers have gone, forks nothing, and forks again once its generation
+is gone back to. It stays while enough memory is free, of the machine and of our control group. One that ends is not
+started again, since another would import what is on the disk by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from forkserve.supervision.deadline import Deadline, DeadlineKind
+from forkserve.supervision.events import ZygoteNotKept
+from forkserve.supervision.processes.processes import Processes
+from forkserve.supervision.spawning.command import ProcessTemplate
+from forkserve.supervision.spawning.start import SpawnServices
+from forkserve.supervision.zygotes.state import ZygoteState
+
+__all__ = ["LEAST_SPARE", "LOOKED_EVERY", "Standby"]
+
+LEAST_SPARE = 0.1
+"""Share of the memory that must be free."""
+STATUS = "kept for a rollback"
+LOOKED_EVERY = 10.0
+"""Seconds between two looks at it."""
+
+
+class Standby:
+    """Those of one watcher; `command_of` returns the command of a generation, None for one that is gone."""
+
+    def __init__(
+        self, services: SpawnServices, processes: Processes, command_of: Callable[[int], ProcessTemplate | None]
+    ) -> None:
+        self._services = services
+        self._processes = processes
+        self._command_of = command_of
+
+    def is_ready(self, state: ZygoteState) -> bool:
+        """Tell whether the zygote has imported its application, and goes on."""
+        zygote = self._processes.by_number.get(state.process)
+        return zygote is not None and zygote.is_ready and not zygote.is_asked_to_end
+
+    def allows(self, state: ZygoteState) -> bool:
+        """Tell whether there is memory for the zygote to stay, and note when to look again."""
+        spare = self._services.kernel.spare_memory()
+        if spare >= LEAST_SPARE:
+            state.standby = Deadline.after(LOOKED_EVERY, DeadlineKind.LOOK, self._services.loop.now())
+            self._processes.by_number[state.process].status = STATUS
+            return True
+        command = self._command_of(state.generation)
+        name = "" if command is None else command.options.name
+        self._services.emit(ZygoteNotKept(watcher=name, generation=state.generation, spare=spare))
+        return False
+
+    def youngest(self, states: Iterable[ZygoteState]) -> int:
+        """Return the youngest generation that can be gone back to by its zygote, or 0."""
+        return max((each.generation for each in states if each.standby and self.is_ready(each)), default=0)
+
+    def recall(self, states: Iterable[ZygoteState], former: int, generation: int) -> None:
+        """Have the zygote of a former generation, if it is on standby, fork the workers of this one."""
+        for state in states:
+            if state.generation == former and state.standby and self.is_ready(state):
+                self.release(state)
+                state.generation = self._processes.by_number[state.process].generation = generation
+
+    def release(self, state: ZygoteState) -> None:
+        """Have a zygote be one as any other again."""
+        zygote = self._processes.by_number.get(state.process)
+        if state.standby and zygote is not None:
+            zygote.status = ""
+        state.standby = None
