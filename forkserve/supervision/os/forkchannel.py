@@ -115,6 +115,11 @@ class ForkChannel:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
+    def hush(self) -> None:
+        """Let nobody say more; what was said can still be taken (shutdown(2), SHUT_RD of a unix socket)."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         """Give the channel up."""
         self._socket.close()

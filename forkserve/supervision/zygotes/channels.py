@@ -62,6 +62,12 @@ class ZygoteChannels:
             self._services.loop.unwatch(state.channel)
             return []
 
+    def hush(self, state: ZygoteState) -> None:
+        """Have a worker end that has not told its pid by now: nobody would know of it, see `ForkChannel.hush`."""
+        channel = self.of(state)
+        if channel is not None:
+            channel.hush()
+
     def drop(self, state: ZygoteState) -> None:
         """Close the channel of a zygote; raises OSError."""
         channel = self._channels.pop(state.channel, None)

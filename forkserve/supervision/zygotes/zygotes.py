@@ -120,8 +120,9 @@ class Zygotes:
             self._retire(state)
 
     def _retire(self, state: ZygoteState) -> None:
-        state.retired, state.retry, state.deadline, state.asked = True, None, None, 0
-        for process in self._take_waiting(state):
+        """End a zygote, once it has forked what it was asked for: that may serve before we hear of it."""
+        state.retired, state.retry = True, None
+        for process in self._take_waiting(state, but=state.asked):
             self._refuse(process, "called off before it was forked")
         channel = self._channels.of(state)
         if channel is not None:
@@ -146,9 +147,10 @@ class Zygotes:
         if state is None or state.promoting != process.number or not self._processes.promoted(process):
             channel.close()  # it ends
             return
-        before = ZygoteState(generation=state.generation, process=state.process)
+        before = replace(state, waiting=[state.asked] if state.asked else [], promoting=0, moving=0)
         self._channels.hand_on(state, before)
         self.states.append(before)
+        state.waiting = [each for each in state.waiting if each != state.asked]
         state.process, state.promoting, state.asked, state.deadline = process.number, 0, 0, None
         state.reforks += 1
         self._channels.listen(state, channel)
@@ -183,11 +185,14 @@ class Zygotes:
         if state is None:
             return False
         with Barrier(self._services.emit, f"the last words of {process}"):
+            self._channels.hush(state)
             self._heard(state)
         self._channels.drop(state)
         state.process, state.asked, state.deadline = 0, 0, None
         if state.retired or state.standby:
             self.states.remove(state)
+            for each in self._take_waiting(state):
+                self._refuse(each, "its zygote ended before it was forked")
             return False
         if not state.was_ready:
             self.states.remove(state)
@@ -321,9 +326,9 @@ class Zygotes:
         state.asked = number
         state.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, self._services.loop.now())
 
-    def _take_waiting(self, state: ZygoteState) -> list[Process]:
-        found = [self._processes.by_number.get(number) for number in state.waiting]
-        state.waiting.clear()
+    def _take_waiting(self, state: ZygoteState, but: int = 0) -> list[Process]:
+        found = [self._processes.by_number.get(number) for number in state.waiting if number != but]
+        state.waiting = [number for number in state.waiting if number == but]
         return [process for process in found if process is not None]
 
     def _refuse(self, process: Process, reason: str, number: int = errno.EAGAIN) -> None:
