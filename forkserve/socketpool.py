@@ -227,12 +227,21 @@ class SocketPool:
     def show(self) -> None:
         """Let clients into the queues in force that they do not find yet."""
         for number in self.hidden.intersection(self.numbers.values()):
-            self.hidden.discard(number)
-            listener = self.queues[number]
-            try:
-                self.queues[number] = listener.shown() if listener.is_open else listener
-            except BindError as error:
-                log.error("socket %s: %s", listener.name, error)
+            self._show(number)
+
+    def _show(self, number: int) -> None:
+        self.hidden.discard(number)
+        listener = self.queues[number]
+        try:
+            self.queues[number] = listener.shown() if listener.is_open else listener
+        except BindError as error:
+            log.error("socket %s: %s", listener.name, error)
+
+    def let_wait(self, numbers: Iterable[int]) -> None:
+        """Have hidden abstract sockets listen, for readers that expect it: programs other than our worker."""
+        for number in self.hidden.intersection(numbers):
+            if self.queues[number].is_abstract:
+                self._show(number)
 
     def take_back(self, change: SocketChange) -> None:
         """Give the former names their queues again; what was opened for the change is retired."""
@@ -248,6 +257,14 @@ class SocketPool:
         """Let no new connection into a retired queue."""
         if self.queues[number].is_open:
             self.queues[number].seal()
+
+    def shut(self, number: int) -> None:
+        """Have clients refused at a retired abstract socket from which nothing reads, before it is closed.
+
+        What has come to wait until then can still be read.
+        """
+        if self.queues[number].is_abstract:
+            self.queues[number].refuse()
 
     def discard(self, number: int) -> None:
         """Close a retired queue."""

@@ -133,6 +133,8 @@ class Worker:
 
         label = "" if self.name == "worker" else f" {self.name}"
         listeners = open_listeners(self.options.listen, self.environ)
+        for each in listeners:
+            each.begin()
         fds = [each.fileno() for each in listeners]
         process, application = self.options.process, self.options.application
         become(self.options, fds, f"forkserve: worker{label} {process.backend} {application.application}")
@@ -164,6 +166,8 @@ class Worker:
         if run.seat is not None:
             self._withdraw_stacks = offer_stacks(run.seat)
         try:
+            for each in self.listeners:
+                each.begin()
             # Duplicates, since libraries close what they are given, and a process that is to go on needs its sockets.
             self.handed = [each.dup() for each in self.listeners]
             self.handlers.reinstall()

@@ -2,7 +2,8 @@
 
 Rules: a socket is rebuilt from its descriptor alone, which finds family and type by itself. Whatever the descriptor is
 instead of a listening socket, the error says so and how to mend it. A worker never calls listen() on a socket that it
-inherited, since that would replace the backlog which the master has set.
+inherited, since that would replace the backlog which the master has set; but an abstract Unix socket that is new in a
+reload listens only when a worker serves, see `InheritedListener.begin`.
 """
 
 from __future__ import annotations
@@ -40,9 +41,16 @@ class InheritedListener(socket.socket):
     """What is to be removed at the end, if it was bound here."""
     own = False
     """Whether it was bound here, so that no other process accepts from it."""
+    late = False
+    """Whether it did not listen yet when it was inherited."""
 
     def listen(self, backlog: int = 0, /) -> None:
         """Keep the backlog as it is."""
+
+    def begin(self) -> None:
+        """Let clients in, as this process serves from now on; the master sets the backlog later."""
+        if self.late:
+            super().listen()
 
 
 def open_listeners(options: ListenOptions, environ: MutableMapping[str, str]) -> tuple[InheritedListener, ...]:
@@ -102,10 +110,15 @@ def inherited(fd: int, source: str) -> InheritedListener:
     listener = InheritedListener(fileno=fd)
     if listener.type != socket.SOCK_STREAM:
         raise UsageError(f"{label}: is a {_name(listener.type)} socket; HTTP needs SOCK_STREAM")
-    if not listener.getsockopt(socket.SOL_SOCKET, SO_ACCEPTCONN):
+    listener.late = not listener.getsockopt(socket.SOL_SOCKET, SO_ACCEPTCONN)
+    if listener.late and not _is_abstract(listener):
         raise UsageError(f"{label}: the socket does not listen; bind it and call listen() before handing it over")
     listener.setblocking(False)
     return listener
+
+
+def _is_abstract(listener: socket.socket) -> bool:
+    return listener.family == socket.AF_UNIX and isinstance(name := listener.getsockname(), bytes) and bool(name)
 
 
 def describe(listener: socket.socket) -> str:

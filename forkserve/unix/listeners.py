@@ -23,7 +23,7 @@ from forkserve.config.sockets import SocketOptions
 from forkserve.errors import BindError, ExitCode
 from forkserve.unix.bind_errors import why_not
 from forkserve.unix.privileges import group_id, user_id
-from forkserve.unix.sealing import is_waiting, seal, unseal
+from forkserve.unix.sealing import is_shut, is_waiting, seal, unseal
 from forkserve.unix.slotqueues import SlotQueues, can_have_slots
 from forkserve.unix.socketfiles import Owners, SocketFile, bind_file, change_access, clear_stale, sweep_hidden
 
@@ -37,13 +37,15 @@ _LISTENING = (SocketKind.SOCK_STREAM, SocketKind.SOCK_SEQPACKET)
 class BindTarget:
     """What the names in a socket's options stand for: numbers, with which nothing has to be looked up any more.
 
-    `address` is what bind(2) takes, None for a path or a descriptor. Plain data, so that a helper can look it up.
+    `address` is what bind(2) takes, None for a path or a descriptor. `is_abstract` says that we have bound a Unix
+    socket without a file. Plain data, so that a helper can look it up.
     """
 
     family: AddressFamily
     proto: int = 0
     address: tuple[str, int] | None = None
     owners: Owners = field(default_factory=Owners)
+    is_abstract: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,14 @@ class BoundListener:
         return self.socket.fileno() >= 0
 
     @property
+    def is_abstract(self) -> bool:
+        """True for a Unix socket without a file, which nothing hides: it listens once somebody reads from it."""
+        return self.target.is_abstract
+
+    @property
     def is_reachable(self) -> bool:
         """True while clients find it; a cleaner of /tmp may have removed the file of a Unix socket."""
-        return self.is_open and (self.file is None or not self.file.is_missing)
+        return self.is_open and (self.file is None or not self.file.is_missing) and not is_shut(self.socket)
 
     @property
     def is_waiting(self) -> bool:
@@ -144,7 +151,7 @@ class BoundListener:
             self._unseal()
         with _or_bind_error(self.options, self.address):
             for sock in self.sockets:
-                _make_ready(sock, self.options)
+                _make_ready(sock, self.options, listens=lets_in or not self.is_abstract)
             if self.target.address is not None:
                 shares = self.options.so_reuseport or bool(self.slots.sockets)
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shares))
@@ -160,6 +167,9 @@ class BoundListener:
     def shown(self) -> BoundListener:
         """Let clients find what was bound hidden; raises BindError."""
         self._unseal()
+        if self.is_abstract and not is_shut(self.socket):
+            with _or_bind_error(self.options, self.address):
+                _make_ready(self.socket, self.options)
         if self.file is None or self.options.path is None:
             return self
         return replace(self, file=self.file.shown(self.options.path))
@@ -250,7 +260,8 @@ def bind(
 
     Without a `target` the names are looked up, which may wait for a name server. `beside` binds to a port where a
     socket of ours, prepared by `share_port`, listens still. `hidden` lets no client in until `shown`, but at a shared
-    port, where clients would be kept from the other socket, and at an abstract address, which nothing hides.
+    port, where clients would be kept from the other socket. An abstract socket does not listen until then, or until a
+    worker of ours that reads from it has it listen.
     """
     target = target or resolve(options)
     if options.path is not None:
@@ -302,10 +313,10 @@ def resolve(options: SocketOptions) -> BindTarget:
     return BindTarget(family, proto, found[0][4], owners)  # type: ignore[arg-type]
 
 
-def _make_ready(sock: socket.socket, options: SocketOptions) -> None:
+def _make_ready(sock: socket.socket, options: SocketOptions, *, listens: bool = True) -> None:
     if options.blocking is not None:
         sock.setblocking(options.blocking)
-    if sock.type in _LISTENING:
+    if sock.type in _LISTENING and listens:
         sock.listen(options.backlog)  # a second time it changes the backlog alone, and loses nothing
     if sock.family is not AddressFamily.AF_UNIX and sock.type is SocketKind.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -319,8 +330,8 @@ def _bind_unix(options: SocketOptions, path: str, target: BindTarget, *, hidden:
     with _or_bind_error(options, f"unix:{path}"), _closing(AddressFamily.AF_UNIX, options, 0) as sock:
         if is_abstract:
             sock.bind(b"\0" + os.fsencode(path[1:]))
-            _make_ready(sock, options)
-            return BoundListener(options, sock, target)
+            _make_ready(sock, options, listens=not hidden)
+            return BoundListener(options, sock, replace(target, is_abstract=True))
         file = bind_file(sock, options, path, target.owners)
         listener = BoundListener(options, sock, target, file.hidden() if hidden else file)
         try:

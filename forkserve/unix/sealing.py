@@ -5,8 +5,9 @@ close(2) as well. So it is sealed first: a socket filter (SO_ATTACH_FILTER, sock
 nothing else. A client whose SYN was dropped sends it again after a second, and finds the program that then has the
 address, or hears that nobody has. Handshakes under way end as usual, so after a moment the queue only gets shorter.
 
-The file of a Unix socket is removed instead. Where there are no such filters nothing is dropped, and a connection that
-comes in the instant of closing may be reset.
+The file of a Unix socket is removed instead. Nothing keeps clients from an abstract one but shutdown(2), after which
+what waits can be accepted still, then accept(2) fails with EINVAL (unix(7), and unix_accept in the kernel). Where there
+are no such filters nothing is dropped, and a connection that comes in the instant of closing may be reset.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ import socket
 import struct
 from socket import AddressFamily, SocketKind
 
-__all__ = ["is_waiting", "seal", "unseal"]
+from forkserve.unix.queues import queue_length
+
+__all__ = ["is_shut", "is_waiting", "seal", "unseal"]
+
+_POLLRDHUP = getattr(select, "POLLRDHUP", 0x2000)
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 """asm-generic/socket.h; the module `socket` does not name them."""
@@ -53,9 +58,21 @@ def unseal(sock: socket.socket) -> None:
 
 def is_waiting(sock: socket.socket) -> bool:
     """Tell whether something waits in its queue to be accepted, or to be received."""
+    if is_shut(sock):  # it is readable for ever
+        length = queue_length(sock)
+        return length is not None and length.waiting > 0
+    return bool(_events(sock) & select.POLLIN)
+
+
+def is_shut(sock: socket.socket) -> bool:
+    """Tell whether a Unix socket refuses clients since it was shut down."""
+    return sock.family is AddressFamily.AF_UNIX and bool(_events(sock) & _POLLRDHUP)
+
+
+def _events(sock: socket.socket) -> int:
     poller = select.poll()
-    poller.register(sock, select.POLLIN)
-    return bool(poller.poll(0))
+    poller.register(sock, select.POLLIN | _POLLRDHUP)
+    return next((events for _, events in poller.poll(0)), 0)
 
 
 def _is_tcp(sock: socket.socket) -> bool:

@@ -240,6 +240,34 @@ def test_a_changed_port_goes_back_when_the_application_is_broken(folder: Path) -
         assert "hello" in ask(here)
 
 
+def test_an_abstract_socket_lets_nobody_in_before_somebody_reads_and_is_left_empty(folder: Path) -> None:
+    here, there = (f"forkserve-test-{os.getpid()}-{end}" for end in ("here", "there"))
+    (folder / "broken.py").write_text(BROKEN)
+    good = f"[socket:web]\npath = @{here}\n" + watcher("web", "numprocesses = 2")
+    moved = good.replace(f"@{here}", f"@{there}")
+    with running(cwd=folder, config=good) as server:
+        server.expect(r"web\[1\] pid \d+ is ready")
+        server.allow("broken", "given up", "was taken back", "Traceback")
+        with Load(f"\0{here}") as load:
+            load.address = f"\0{there}"
+            reload(server, good + f"[socket:more]\npath = @{there}\n" + watcher("more", sock="more", app="broken"))
+            server.expect("the reload was taken back")
+            load.address = f"\0{here}"
+            load.more(20)
+            assert load.lost == []
+
+            reload(server, moved)
+            server.expect("web: 2 processes replaced")
+            load.address = f"\0{there}"
+            load.more(20)
+            server.expect(f"socket web: closed at unix:@{here}$")
+            load.address = f"\0{here}"
+            reload(server, good)
+            server.expect("web: 2 processes replaced")
+            load.more(20)
+        assert load.lost == []
+
+
 def test_a_port_goes_back_while_an_old_request_still_runs_there(folder: Path) -> None:
     here, there = free_ports(2)
     with running(cwd=folder, config=socket_section("web", here) + watcher("web")) as server:

@@ -12,8 +12,8 @@ import pytest
 from forkserve.config.model import SocketOptions
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.os.loop import Loop
-from forkserve.supervision.os.queues import is_connected
 from forkserve.supervision.slots.activation import Activation
+from forkserve.unix.queues import is_connected
 
 
 @dataclass

@@ -14,9 +14,9 @@ import pytest
 
 from forkserve.config.model import SocketOptions
 from forkserve.socketpool import SocketPool
-from forkserve.supervision.os.queues import whole_length
 from forkserve.supervision.state.sockets import pool_from_data, pool_to_data
 from forkserve.unix.listeners import BoundListener
+from forkserve.unix.queues import whole_length
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

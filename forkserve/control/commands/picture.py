@@ -9,11 +9,11 @@ from forkserve.control.commands.context import Context, Steps
 from forkserve.control.commands.reading import reports_of
 from forkserve.control.schema.picture import Picture, ProcessTraffic, QueueReport, TopAsked, WatcherTraffic
 from forkserve.supervision.figures import Histogram
-from forkserve.supervision.os.queues import whole_length
 from forkserve.supervision.process import Process
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.counters import BOUNDS
 from forkserve.unix.listeners import BoundListener
+from forkserve.unix.queues import whole_length
 
 __all__ = ["top"]
 

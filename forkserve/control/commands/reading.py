@@ -34,9 +34,9 @@ from forkserve.control.verbs import VERBS
 from forkserve.errors import UnknownNameError
 from forkserve.supervision.lifecycle import ProcessState
 from forkserve.supervision.liveness.stacks import StacksOf, StacksRequest, processes_named
-from forkserve.supervision.os.queues import whole_length
 from forkserve.supervision.snapshot import ProcessView, RunResult, TimerView, WatcherView
 from forkserve.unix.listeners import BoundListener
+from forkserve.unix.queues import whole_length
 
 __all__ = [
     "dstats",

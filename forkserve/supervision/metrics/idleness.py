@@ -17,11 +17,11 @@ from forkserve.supervision.events import ConfigRead, Event, WatcherRests
 from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.metrics.observatory import Observatory
-from forkserve.supervision.os.queues import is_connected
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.counters import PageReading
 from forkserve.unix.listeners import BoundListener
+from forkserve.unix.queues import is_connected
 
 __all__ = ["IdleClock", "IdleStop"]
 

@@ -38,12 +38,12 @@ from forkserve.supervision.figures import GenerationFigures, WatcherFigures
 from forkserve.supervision.metrics.sampling import Mean, Peak
 from forkserve.supervision.os.aside import Aside, run_aside
 from forkserve.supervision.os.loop import Loop, Timer
-from forkserve.supervision.os.queues import oldest_in, whole_length
 from forkserve.supervision.os.usage import processor_seconds, proportional
 from forkserve.supervision.process import Process
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.counters import PageReading
+from forkserve.unix.queues import oldest_in, whole_length
 
 __all__ = ["Load", "Observatory", "QueueWatch", "WatcherWatch"]
 

@@ -147,6 +147,7 @@ class Reloader:
         if self.progress.phase in (ChangePhase.REMOVING, ChangePhase.TAKING_BACK) and self._is_through:
             self._finish()
         self._let_go()
+        self.retirement.shut_unread(self._rereading.needed)
         again = self._rereading.read_on(self._loop.now())
         self.retirement.close_unread(self._rereading.needed)
         if self.progress.phase is ChangePhase.IDLE:
@@ -215,6 +216,8 @@ class Reloader:
         progress.phase, progress.change, progress.commands = ChangePhase.APPLYING, change, commands
         self.retirement.remember(watcher.command for watcher in supervisor.watchers)
         supervisor.pool.commit(change.sockets)
+        others = (each for each in commands.values() if not each.is_worker or each.is_on_demand)
+        supervisor.pool.let_wait({number for each in others for number in each.queues})
         supervisor.config = change.new
         logging.getLogger("forkserve").setLevel(change.new.master.loglevel.upper())
         self._tell(change, wanted)

@@ -128,6 +128,12 @@ class Retirement:
     def _used(self) -> set[int]:
         return {number for each in self.processes() for number in each.queues} if self.sealed else set()
 
+    def shut_unread(self, needed: Callable[[], Set[int]]) -> None:
+        """Keep clients from the sealed queues that are to be closed, of the kind that could not be sealed before."""
+        unused = self.sealed.keys() & self.pool.retired - self._used()
+        for number in unused - needed() if unused else ():
+            self.pool.shut(number)
+
     def close_unread(self, needed: Callable[[], Set[int]]) -> None:
         """Close the sealed queues from which nothing reads any more, but those that are `needed`."""
         unused = self.sealed.keys() - self._used()
