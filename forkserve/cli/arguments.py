@@ -30,7 +30,7 @@ _OWN_FLAGS = {
     *("-c", "--config", "--fd-socket", "-b", "--bind", "-w", "--workers", "--chdir", "--backlog"),
     *(*_GRACE, *_PASTE, *_LOG_OF_ALL),
 } | {flag for each in options_of(MasterOptions) for flag in each.cli}
-"""Flags that forkserve-worker may know too, but that mean the master's here; its other spellings are handed on."""
+"""Flags that forkserve-worker may know too, but that mean the master's here; its other spellings are passed on."""
 
 USAGE = """\
 forkserve --fd-socket NAME=ADDRESS ... [OPTIONS] -- COMMAND [ARG ...]
@@ -43,7 +43,7 @@ forkserve --fd-socket NAME=ADDRESS ... [OPTIONS] -- COMMAND [ARG ...]
        forkserve man [PAGE | --to DIR]"""
 
 DESCRIPTION = """\
-Binds the sockets, then keeps commands running that inherit them.
+Binds sockets and keeps commands running that inherit them.
 
   forkserve --fd-socket web=0.0.0.0:8000 -- \\
       forkserve-worker --fd '$(circus.sockets.web)' myapp:app
@@ -52,18 +52,18 @@ Binds the sockets, then keeps commands running that inherit them.
 
 EPILOG = """\
 ADDRESS is HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH, unix:@ABSTRACT or
-fd://N. After the address of a --fd-socket may follow options of a socket:
+fd://N. Options of the socket may follow the address of a --fd-socket:
   web=unix:/run/web.sock,mode=0660,owner=www-data,backlog=4096,replace
 In COMMAND, $(circus.sockets.NAME) stands for the socket's descriptor; quote it,
 or the shell expands it.
 
-Flags of Gunicorn mean here what they mean there; one that has no meaning is
-refused with what to do instead.
+Flags of Gunicorn have the same meaning; those that do not apply are refused
+with what to do instead.
 
 exit codes: 0 ordered stop, 2 usage, 69 cannot bind, 70 gave up, 77 no
 permission, 78 configuration
-environment: WEB_CONCURRENCY (-w) and PORT (-b 0.0.0.0:PORT) count in the short
-form; empty is unset"""
+environment: the short form reads WEB_CONCURRENCY (-w) and PORT
+(-b 0.0.0.0:PORT); empty variables are ignored"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -193,7 +193,7 @@ def line_parser(worker_options: Sequence[Option]) -> argparse.ArgumentParser:
     _add_sockets(parser.add_argument_group("sockets"))
     _add_processes(parser.add_argument_group("processes (with -c, set these in the file)"))
     _add_master(parser.add_argument_group("the master"))
-    _add_worker(parser.add_argument_group("short form: handed on to forkserve-worker"), worker_options)
+    _add_worker(parser.add_argument_group("short form: passed on to forkserve-worker"), worker_options)
     return parser
 
 
@@ -201,7 +201,9 @@ def _add_what(group: Any) -> None:
     group.add_argument("-c", "--config", metavar="FILE", help="INI (Circus's grammar) or TOML file to run")
     group.add_argument(*_PASTE, metavar="FILE.ini", help="PasteDeploy file with the application")
     group.add_argument(
-        "--check-config", action="store_true", help="Load what would be served, report whether it is valid, and exit"
+        "--check-config",
+        action="store_true",
+        help="Load the application or the file, report whether it is valid, and exit",
     )
     group.add_argument(
         "--print-config", action="store_true", help="Print the command line as a TOML file for -c, and exit"
@@ -217,7 +219,7 @@ def _add_sockets(group: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=ADDRESS",
-        help="Listen at ADDRESS and call the socket NAME; may be given several times",
+        help="Listen at ADDRESS with a socket called NAME; repeatable",
     )
     group.add_argument(
         "-b",
@@ -226,7 +228,7 @@ def _add_sockets(group: Any) -> None:
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="The same, named web, web2, ...; 127.0.0.1:8000 if the short form gets none",
+        help="The same, called web, web2, ...; 127.0.0.1:8000 if the short form has none",
     )
     group.add_argument("--backlog", metavar="N", help="Connections that may wait to be accepted (2048)")
     group.add_argument("--reuse-port", action="store_true", help="Give each process its own queue (SO_REUSEPORT)")
@@ -237,7 +239,7 @@ def _add_processes(group: Any) -> None:
         "-w",
         "--workers",
         metavar="N|auto",
-        help="Processes to keep running; auto is one per usable CPU, if memory allows",
+        help="Processes to keep running; auto is one per usable CPU, as memory allows",
     )
     group.add_argument("-u", "--user", metavar="USER", help="User to run the processes as")
     group.add_argument("-g", "--group", metavar="GROUP", help="Group to run the processes as")
@@ -247,25 +249,27 @@ def _add_processes(group: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="Variable for all, also with -c",
+        help="Environment variable for all processes, also with -c; repeatable",
     )
     group.add_argument("--chdir", metavar="DIR", help="Directory to change to before anything starts, also with -c")
-    group.add_argument(*_GRACE, metavar="SECONDS", help="Seconds from stop signal to SIGKILL (30)")
-    group.add_argument("--drain-delay", metavar="SECONDS", help="Seconds to serve on, not ready, before a stop (0)")
+    group.add_argument(*_GRACE, metavar="SECONDS", help="Seconds from the stop signal to SIGKILL (30)")
+    group.add_argument(
+        "--drain-delay", metavar="SECONDS", help="Seconds to serve on before a stop, while not ready (0)"
+    )
     group.add_argument("--logs-kept", metavar="SIZE", help="Output to keep for `forkservectl logs`, such as 64K (none)")
     group.add_argument(
         *_LOG_OF_ALL,
         dest="log_file",
         action=_LogFlag,
         metavar="WHERE",
-        help="Where the master and the workers log, in one place: - (stderr), a file",
+        help="Where the master and the workers log: - (stderr) or a file",
     )
     group.add_argument(
-        "--capture-output", action="store_true", help="Write what the processes print to the file of --log-file, too"
+        "--capture-output", action="store_true", help="Write the output of the processes to --log-file, too"
     )
     group.add_argument(
         "-R", "--enable-stdio-inheritance", action="store_const", const=False, dest="capture_output",
-        help="Accepted for Gunicorn: what the processes print goes where the master's output goes anyway",
+        help="Accepted for Gunicorn: the default, output goes to that of the master",
     )  # fmt: skip
 
 

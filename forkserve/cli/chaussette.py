@@ -29,12 +29,12 @@ chaussette [OPTIONS] [APPLICATION [WORD ...]]
        chaussette --fd '$(circus.sockets.web)' [OPTIONS] [APPLICATION [WORD ...]]"""
 
 DESCRIPTION = """\
-Chaussette's command line, served by forkserve-worker: with its defaults, and with
-all options of forkserve-worker beside its own.
+Chaussette's command line with Chaussette's defaults, served by forkserve-worker,
+whose options it takes as well.
 
-APPLICATION is package.module.attr, module:attr, or paste:FILE.ini[#name]; without
-one, an application is served that says hello. It finds the WORDs in sys.argv; put
--- before those that begin with a dash."""
+APPLICATION is package.module.attr, module:attr, or paste:FILE.ini[#name]; by default
+a hello world. WORDs are passed to it in sys.argv; put -- before those that begin
+with a dash."""
 
 CHAUSSETTE = Program(
     "chaussette",

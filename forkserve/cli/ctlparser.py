@@ -39,15 +39,17 @@ def ctl_parser() -> argparse.ArgumentParser:
     """Return the parser; `arguments.verb` is the declaration of the verb that was typed."""
     parser = _Parser(
         prog="forkservectl",
-        description="Control a running forkserve. Without a verb, at a terminal, it is a shell for verbs.",
+        description="Control a running forkserve. Without a verb, at a terminal, it starts a shell.",
         epilog="Exit codes: 0 done, 1 refused (status: something is fatal), 2 bad usage, 75 no answer in time; "
         "run exits with the code of the run.",
     )
-    parser.add_argument("-c", "--config", metavar="FILE", help="the configuration file of the forkserve to talk to")
-    parser.add_argument("-n", "--name", dest="instance", metavar="NAME", help="the forkserve with this --name")
-    help = "its control socket, when it is not in the default place"
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", help="control the forkserve that runs this configuration file"
+    )
+    parser.add_argument("-n", "--name", dest="instance", metavar="NAME", help="control the forkserve with this --name")
+    help = "path of the control socket, if not the default"
     parser.add_argument("--socket", dest="control_socket", metavar="PATH", help=help)
-    parser.add_argument("--timeout", type=_finite, metavar="SECONDS", help="wait no longer than this for an answer")
+    parser.add_argument("--timeout", type=_finite, metavar="SECONDS", help="longest time to wait for an answer")
     for flag, help in _JSON.items():
         parser.add_argument(flag, action="store_true", help=help)
     parser.add_argument("--version", action="version", version=f"forkservectl {__version__}")
@@ -156,7 +158,7 @@ def _add_flag(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> 
         parser.add_argument(
             "--no-wait", dest="waiting", action="store_false", default=True, help="do not wait until the work is done"
         )
-        parser.add_argument("--waiting", action="store_true", help="accepted for Circus: it waits anyway")
+        parser.add_argument("--waiting", action="store_true", help="accepted for Circus: the default")
     elif isinstance(kind, msgspec.inspect.DictType):
         parser.add_argument(
             "-o", "--option", dest=field.name, action="append", metavar="NAME=VALUE", help=help, default=None
@@ -174,31 +176,33 @@ def _add_flag(parser: argparse.ArgumentParser, field: msgspec.inspect.Field) -> 
 
 
 def _add_events(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with events as they happen")
-    parser.add_argument("-n", "--lines", type=int, metavar="N", help="the last N events kept (all, or none with -f)")
+    parser.add_argument("-f", "--follow", action="store_true", help="print new events as they happen")
+    parser.add_argument(
+        "-n", "--lines", type=int, metavar="N", help="the last N events (all that are kept; none with -f)"
+    )
 
 
 def _add_logs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written")
+    parser.add_argument("-f", "--follow", action="store_true", help="print new output as it is written")
     parser.add_argument("-n", "--lines", type=int, metavar="N", help="the last N lines (all that are kept; 10 with -f)")
-    parser.add_argument("-t", "--time", action="store_true", help="put before each line when it was written")
+    parser.add_argument("-t", "--time", action="store_true", help="prefix each line with the time when it was written")
     parser.add_argument("--raw", action="store_true", help="print control characters as they are, not as escapes")
 
 
 def _add_top(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--once", action="store_true", help="print one page, as where the output is no terminal")
-    parser.add_argument("--sort", choices=tuple(SORTS), default="name", help="what the rows are sorted by")
-    parser.add_argument("--interval", type=_interval, default=2.0, metavar="SECONDS", help="time between two looks (2)")
+    parser.add_argument("--once", action="store_true", help="print one page and exit, as without a terminal")
+    parser.add_argument("--sort", choices=tuple(SORTS), default="name", help="column to sort by")
+    parser.add_argument("--interval", type=_interval, default=2.0, metavar="SECONDS", help="time between updates (2)")
 
 
 def _add_match(parser: argparse.ArgumentParser) -> None:
-    help = "what NAME is: glob (a name, or a pattern such as 'web*'), regex, or simple (a name)"
+    help = "how to match the name: glob (such as 'web*'; the default), regex, or simple (the name itself)"
     parser.add_argument("--match", choices=MATCHES, default="glob", metavar="HOW", help=help)
 
 
 def _add_signal(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pid", type=int, metavar="N", help="only to this process")
-    parser.add_argument("more", nargs="?", metavar="SIGNAL", help="the signal, when a pid stands before it (Circus)")
+    parser.add_argument("more", nargs="?", metavar="SIGNAL", help="the signal, if the word before is a pid (Circus)")
 
 
 def _kind(field: msgspec.inspect.Field) -> tuple[msgspec.inspect.Type, str]:

@@ -33,22 +33,22 @@ OWN_VERBS: dict[str, Verb] = {
     for verb in (
         Verb(
             "tree",
-            "Show the process tree, with what descends from each process.",
+            "Show the process tree, with all descendants.",
             Selected,
             reads=True,
             words=("watcher",),
         ),
         Verb(
             "analyze",
-            "Show what the last deploy, or the start, waited for.",
+            "Show what the last deploy, or the start, spent its time on.",
             Analyzed,
             reads=True,
             words=("watcher",),
         ),
-        Verb("shell", "Read verbs line by line, with completion and a history; as without a verb.", reads=True),
+        Verb("shell", "Start a shell with completion and history, as without a verb.", reads=True),
         Verb(
             "completion",
-            "Print the script by which a shell completes forkservectl: bash, zsh or fish.",
+            "Print the completion script for bash, zsh or fish.",
             CompletedShell,
             reads=True,
             words=("shell",),

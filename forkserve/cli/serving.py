@@ -35,8 +35,8 @@ forkserve-worker --fd '$(circus.sockets.web)' [OPTIONS] APPLICATION
        forkserve-worker --list-backends [--json]"""
 
 DESCRIPTION = """\
-Serves a WSGI or ASGI application on a socket that forkserve, circusd or systemd
-hands over, or on one that it binds.
+Serves a WSGI or ASGI application on a socket inherited from forkserve, circusd
+or systemd, or on one that it binds.
 
   forkserve-worker --bind :8000 --reload myapp:app
   forkserve --fd-socket web=:8000 -- \\
@@ -47,8 +47,8 @@ module, package.module.attr, path/to/file.py[:attr], or FILE.ini[#name] for
 PasteDeploy."""
 
 EPILOG = """\
-signals: TERM and QUIT finish what is in flight and end; INT ends at once; HUP
-loads the code again on the same socket; USR1 reopens the log files
+signals: TERM and QUIT finish requests in flight and end; INT ends at once; HUP
+reloads the code on the same socket; USR1 reopens log files
 exit codes: 0 ordered stop, 2 usage, 3 application, 69 cannot bind, 75 requests
 cut at the graceful timeout, 77 no permission, 78 backend"""
 

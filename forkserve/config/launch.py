@@ -32,7 +32,7 @@ __all__ = ["ApplicationOptions", "Interface", "ListenOptions", "ProcessOptions",
 
 
 class Interface(Enum):
-    """How an application is called."""
+    """The interface of an application."""
 
     AUTO = "auto"
     WSGI = "wsgi"
@@ -41,7 +41,7 @@ class Interface(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplicationOptions:
-    """What is served, and where it is found."""
+    """The application, and where it is found."""
 
     application: str | None = option(
         None,
@@ -50,19 +50,21 @@ class ApplicationOptions:
         metavar="APPLICATION",
     )
     arguments: tuple[str, ...] = option(
-        (), "Words after the application, which it finds in sys.argv; of `chaussette` alone.", metavar="WORD", many=True
+        (), "Words after the application, passed to it in sys.argv; `chaussette` only.", metavar="WORD", many=True
     )
-    factory: bool = option(False, "The attribute makes the application: call it.", parse=boolean, cli=("--factory",))
+    factory: bool = option(
+        False, "The attribute is a factory: call it to get the application.", parse=boolean, cli=("--factory",)
+    )
     interface: Interface = option(
         Interface.AUTO,
-        "How the application is called.",
+        "Interface of the application.",
         parse=member(Interface),
         cli=("--interface",),
         choices=("auto", "wsgi", "asgi"),
     )
     python_path: tuple[str, ...] = option(
         (),
-        "Folders to look for modules in, before all others; comma-separated.",
+        "Folders to import modules from, before all others; comma-separated.",
         parse=commas,
         cli=("--python-path", "--pythonpath", "--app-dir"),
         metavar="DIR",
@@ -81,22 +83,22 @@ class ApplicationOptions:
     )
     before_fork: str | None = option(
         None,
-        "Callable run in the zygote before each fork, with the options.",
+        "Callable run in the zygote before each fork; gets the options.",
         cli=("--before-fork",),
         metavar="MODULE:CALLABLE",
     )
     after_fork: str | None = option(
         None,
-        "Callable run in each worker that was forked from a zygote, with the options.",
+        "Callable run in each worker forked from a zygote; gets the options.",
         cli=("--after-fork",),
         metavar="MODULE:CALLABLE",
     )
     pre_hook: str | None = option(
-        None, "Callable run with the options before serving.", cli=("--pre-hook",), metavar="MODULE:CALLABLE"
+        None, "Callable run before serving; gets the options.", cli=("--pre-hook",), metavar="MODULE:CALLABLE"
     )
     post_hook: str | None = option(
         None,
-        "Callable run with the options after serving, also after INT.",
+        "Callable run after serving, also after INT; gets the options.",
         cli=("--post-hook",),
         metavar="MODULE:CALLABLE",
     )
@@ -104,7 +106,7 @@ class ApplicationOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenOptions:
-    """Where connections come from: inherited descriptors, or sockets bound here."""
+    """Listening sockets: inherited, or bound by the worker."""
 
     fd: tuple[str, ...] = option(
         (),
@@ -115,7 +117,7 @@ class ListenOptions:
     )
     bind: tuple[Address, ...] = option(
         (),
-        "Listen at HOST:PORT, [::]:PORT, :PORT, unix:PATH or fd://N without a master; repeatable.",
+        "Listen at HOST:PORT, [::]:PORT, :PORT, unix:PATH or fd://N, without a master; repeatable.",
         parse=address,
         cli=("-b", "--bind"),
         metavar="ADDRESS",
@@ -123,7 +125,7 @@ class ListenOptions:
     )
     host: str | None = option(None, "Host, unix:PATH or fd://N to listen at.", cli=("--host",), metavar="HOST")
     port: int | None = option(
-        None, "Port to listen at; 8000 if none.", parse=integer, check=between(0, 65535), cli=("-p", "--port"),
+        None, "Port to listen at; 8000 if not given.", parse=integer, check=between(0, 65535), cli=("-p", "--port"),
         env="PORT", metavar="PORT",
     )  # fmt: skip
     uds: str | None = option(None, "Path of a unix socket to listen at.", cli=("--uds",), metavar="PATH")
@@ -152,30 +154,30 @@ class ReloadOptions:
         False, "Restart when a source file changes.", parse=boolean, cli=("--use-reloader", "--reload")
     )
     reload_dir: tuple[str, ...] = option(
-        (), "Folder to watch beside the imported modules; repeatable.", cli=("--reload-dir",), metavar="DIR", many=True
+        (), "Folder to watch besides the imported modules; repeatable.", cli=("--reload-dir",), metavar="DIR", many=True
     )
     reload_extra_file: tuple[str, ...] = option(
-        (), "File to watch beside the imported modules; repeatable.", cli=("--reload-extra-file",), metavar="FILE",
+        (), "File to watch besides the imported modules; repeatable.", cli=("--reload-extra-file",), metavar="FILE",
         many=True,
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessOptions:
-    """The worker process: which backend, which interpreter, where it logs."""
+    """The worker process: backend, interpreter, log."""
 
     backend: str | None = option(
         None,
-        "Backend that serves; see --list-backends. Chosen by the application's interface if not given.",
+        "Backend; see --list-backends. By default it depends on the interface of the application.",
         cli=("-k", "--backend", "--worker-class"),
         metavar="NAME",
     )
     no_monkey: bool = option(
-        False, "Do not patch the standard library for a backend that wants it.", parse=boolean, cli=("--no-monkey",)
+        False, "Do not patch the standard library for backends that want it.", parse=boolean, cli=("--no-monkey",)
     )
     python: str | None = option(
         None,
-        "Serve under another interpreter, which need not have forkserve installed.",
+        "Serve under another interpreter; forkserve need not be installed there.",
         cli=("--python",),
         metavar="PATH",
     )
@@ -185,7 +187,7 @@ class ProcessOptions:
     )  # fmt: skip
     log_output: str = option(
         "-",
-        "Where messages go: - (stderr), a file, or syslog://HOST[:PORT].",
+        "Where to log: - (stderr), a file, or syslog://HOST[:PORT].",
         cli=("--log-output", "--log-file", "--error-logfile"),
         metavar="WHERE",
     )
@@ -193,7 +195,7 @@ class ProcessOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """Everything a worker was told; `given` has the options that were given at all, by name, with their flags."""
+    """All options of a worker; `given` has those that were given, by name, with their flags."""
 
     application: ApplicationOptions = field(default_factory=ApplicationOptions)
     listen: ListenOptions = field(default_factory=ListenOptions)

@@ -49,7 +49,7 @@ class MasterOptions:
     )
     pidfile: str | None = option(
         None,
-        "File for the master's pid; a start is refused while the pid in it is alive, or when it holds something else.",
+        "File for the master's pid. A start is refused while that pid is alive, or if the file holds something else.",
         parse=optional(text),
         reload=RESTART,
         cli=("-p", "--pidfile", "--pid"),
@@ -66,7 +66,7 @@ class MasterOptions:
     )
     debug: bool = option(
         False,
-        "Log at loglevel = debug, unless loglevel says otherwise (Circus).",
+        "Log at level debug, unless loglevel is set (Circus).",
         parse=boolean,
         reload=RESTART,
     )
@@ -80,7 +80,7 @@ class MasterOptions:
     )
     loggerconfig: str | None = option(
         None,
-        "File that configures Python's logging for the master's log, in place of logoutput: .json or .yaml for "
+        "File that configures Python's logging for the master's log, instead of logoutput: .json or .yaml for "
         "dictConfig, any other for fileConfig.",
         parse=logger_config,
         reload=RESTART,
@@ -88,7 +88,7 @@ class MasterOptions:
     )
     log_max_bytes: int = option(
         0,
-        "Size at which the file of logoutput is rotated to FILE.1, FILE.2 ..., such as 50M; 0 leaves that to others.",
+        "Size at which the file of logoutput is rotated to FILE.1, FILE.2 ..., such as 50M; 0 never rotates it.",
         parse=size,
         check=at_least(0),
         reload=RESTART,
@@ -106,7 +106,7 @@ class MasterOptions:
     )
     umask: int | None = option(
         None,
-        "umask of the master and, unless a watcher sets its own, of all processes; octal.",
+        "umask, octal, of the master and of all processes whose watcher sets none.",
         parse=optional_octal,
         reload=RESTART,
         cli=("-m", "--umask"),
@@ -117,7 +117,7 @@ class MasterOptions:
     )
     control: str = option(
         "auto",
-        "Path of the control socket; `auto` finds a private folder, `none` serves no control.",
+        "Path of the control socket; `auto` chooses a private folder, `none` serves no control.",
         check=not_empty,
         reload=RESTART,
         cli=("--control",),
@@ -125,7 +125,7 @@ class MasterOptions:
     )
     status_bind: Address | None = option(
         None,
-        "Where the master answers /livez, /readyz, /startupz, /metrics: IP:PORT, unix:PATH, or a port of 127.0.0.1.",
+        "Where the master serves /livez, /readyz, /startupz and /metrics: IP:PORT, unix:PATH, or a port of 127.0.0.1.",
         parse=optional(local_address),
         reload=LIVE,
         cli=("--status-bind",),
@@ -133,34 +133,37 @@ class MasterOptions:
     )
     control_bind: str | None = option(
         None,
-        "IP:PORT at which the control API is served by TCP as well, for those that have the token; never by itself.",
+        "IP:PORT at which the control API is served over TCP as well, to clients that have the token.",
         parse=tcp_address,
         reload=RESTART,
         metavar="IP:PORT",
     )
     control_token: str | None = option(
         None,
-        "File with the token for control_bind, at least 16 characters that nobody else may read.",
+        "File with the token for control_bind: at least 16 characters, readable only by its owner.",
         parse=optional(text),
         reload=RESTART,
         metavar="FILE",
     )
     control_certfile: str | None = option(
         None,
-        "Certificate for control_bind, PEM; needed beyond this machine.",
+        "Certificate for control_bind, PEM; required for any address but 127.0.0.1.",
         parse=optional(text),
         reload=RESTART,
         metavar="FILE",
     )
     control_keyfile: str | None = option(
         None,
-        "Key of control_certfile, PEM, if it is not in the same file.",
+        "Private key of control_certfile, PEM, if not in the same file.",
         parse=optional(text),
         reload=RESTART,
         metavar="FILE",
     )
     control_hosts: tuple[str, ...] = option(
-        (), "Host names by which clients call control_bind, besides its IP and localhost.", parse=paths, reload=RESTART
+        (),
+        "Host names that clients may use for control_bind, besides its IP and localhost.",
+        parse=paths,
+        reload=RESTART,
     )
     statsd_host: Address | None = option(
         None,
@@ -171,7 +174,7 @@ class MasterOptions:
         metavar="HOST:PORT",
     )
     statsd_prefix: str = option(
-        "", "What the names of these metrics begin with.", reload=RESTART, cli=("--statsd-prefix",), metavar="PREFIX"
+        "", "Prefix of the names of these metrics.", reload=RESTART, cli=("--statsd-prefix",), metavar="PREFIX"
     )
     daemon: bool = option(
         False,
@@ -189,7 +192,7 @@ class MasterOptions:
     )
     endpoint_owner: str | None = option(
         None,
-        "User that owns the file of an ipc:// endpoint; `add` then takes only watchers that run as this user.",
+        "User that owns the file of an ipc:// endpoint; `add` then accepts only watchers that run as this user.",
         parse=optional(text),
         reload=RESTART,
         metavar="USER",

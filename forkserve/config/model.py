@@ -64,7 +64,7 @@ class WatcherOptions(ProgramOptions):
     )
     numprocesses_max: int = option(
         0,
-        "Processes at most: their number follows the load, between numprocesses_min and this; 0 keeps it as it is.",
+        "Most processes: their number follows the load, between numprocesses_min and this; 0 leaves it fixed.",
         parse=integer,
         check=at_least(0),
         reload=LIVE,
@@ -83,7 +83,7 @@ class WatcherOptions(ProgramOptions):
     )
     idle_stop: float = option(
         0.0,
-        "Seconds without a request after which the processes stop until the next connection; 0 is never; needs "
+        "Seconds without a request after which the processes stop until the next connection; 0 for never; needs "
         "on_demand.",
         parse=seconds,
         check=at_least(0),
@@ -92,13 +92,13 @@ class WatcherOptions(ProgramOptions):
     respawn: bool = option(True, "Replace a process that has ended.", parse=boolean, reload=LIVE)
     exitcodes: tuple[int, ...] = option(
         (),
-        "Exit codes that end a process for good, such as 0 or 0,2; after any other it is replaced (respawn).",
+        "Exit codes after which a process is not replaced, such as 0 or 0,2; after any other it is (respawn).",
         parse=exit_codes,
         reload=LIVE,
         metavar="CODES",
     )
     group: str | None = option(
-        None, "Group, by which verbs name several: start GROUP:*.", parse=optional(text), reload=LIVE, metavar="GROUP"
+        None, "Group of watchers, which verbs accept as GROUP:*.", parse=optional(text), reload=LIVE, metavar="GROUP"
     )
     use_sockets: bool = option(
         False,
@@ -106,9 +106,11 @@ class WatcherOptions(ProgramOptions):
         parse=boolean,
     )
     stdin_socket: str | None = option(
-        None, "Socket to have as standard input, as FastCGI does.", parse=socket_name, metavar="NAME"
+        None, "Socket to pass as standard input, as for FastCGI.", parse=socket_name, metavar="NAME"
     )
-    send_hup: bool = option(False, "Reload by SIGHUP instead of by replacing processes.", parse=boolean, reload=LIVE)
+    send_hup: bool = option(
+        False, "Reload by sending SIGHUP instead of replacing processes.", parse=boolean, reload=LIVE
+    )
     stop_signal: int = option(
         15, "Signal that asks a process to stop.", parse=signal_name, reload=LIVE, metavar="SIGNAL"
     )
@@ -124,7 +126,7 @@ class WatcherOptions(ProgramOptions):
     )
     drain_delay: float = option(
         0.0,
-        "Seconds for which a watcher that is to stop serves on while it counts as not ready, for load balancers.",
+        "Seconds to serve on before a stop, while not ready, so that load balancers notice.",
         parse=seconds,
         check=at_least(0),
         reload=LIVE,
@@ -133,20 +135,24 @@ class WatcherOptions(ProgramOptions):
     )
     max_retry: int = option(
         5,
-        "Failed starts in a row before a slot is given up as FATAL; -1 tries for ever.",
+        "Failed starts in a row after which a slot is FATAL; -1 retries for ever.",
         parse=integer,
         check=at_least(-1),
         reload=LIVE,
     )
     max_age: float = option(
-        0.0, "Seconds after which a process is replaced; 0 is never.", parse=seconds, check=at_least(0), reload=LIVE
+        0.0, "Seconds after which a process is replaced; 0 for never.", parse=seconds, check=at_least(0), reload=LIVE
     )
     max_age_variance: float = option(
-        30.0, "Random seconds, up to this many, added to max_age.", parse=seconds, check=at_least(0), reload=LIVE
+        30.0,
+        "Add a random number of seconds, up to this many, to max_age.",
+        parse=seconds,
+        check=at_least(0),
+        reload=LIVE,
     )
     max_rss: int = option(
         0,
-        "Resident memory (RSS) at which a process is replaced, such as 500M, the largest first; 0 is no limit.",
+        "Resident memory (RSS) at which a process is replaced, such as 500M, the largest first; 0 for no limit.",
         parse=size,
         check=at_least(0),
         reload=LIVE,
@@ -154,7 +160,7 @@ class WatcherOptions(ProgramOptions):
     )
     max_pss: int = option(
         0,
-        "The same by PSS, in which memory that processes share is divided by those that share it.",
+        "The same for PSS, which divides shared memory among the processes that share it.",
         parse=size,
         check=at_least(0),
         reload=LIVE,
@@ -162,30 +168,32 @@ class WatcherOptions(ProgramOptions):
     )
     max_pss_total: int = option(
         0,
-        "PSS of all processes together at which the largest is replaced; 0 is no limit.",
+        "PSS of all processes together at which the largest is replaced; 0 for no limit.",
         parse=size,
         check=at_least(0),
         reload=LIVE,
         metavar="SIZE",
     )
-    priority: int = option(0, "Higher starts earlier and stops later.", parse=integer, reload=LIVE)
+    priority: int = option(
+        0, "Watchers with a higher priority start earlier and stop later.", parse=integer, reload=LIVE
+    )
     after: tuple[str, ...] = option(
         (),
-        "Watchers that must be ready before this one starts, and that stop after it: redis, db.",
+        "Watchers that must be ready before this one starts, and that stop after it, such as redis, db.",
         parse=names,
         reload=LIVE,
     )
     on_dependency: OnDependency = option(
         OnDependency.KEEP,
-        "What to do when a watcher of `after` is no longer ready: keep, restart (once that is ready again), or stop.",
+        "What to do when a watcher of `after` is no longer ready: keep, restart (when it is ready again), or stop.",
         parse=member(OnDependency),
         reload=LIVE,
         choices=tuple(each.value for each in OnDependency),
     )
     max_surge: str | None = option(
         None,
-        "Processes, or percent of numprocesses (rounded up), that a reload may start before it stops as many; 1 unless "
-        "set. Set, it lets a canary run beside all processes.",
+        "Processes, or percent of numprocesses (rounded up), that a reload may start before it stops as many; 1 if not "
+        "set. If set, a canary may run in addition to all processes.",
         parse=optional(portion),
         reload=LIVE,
         metavar="N|N%",
@@ -199,7 +207,7 @@ class WatcherOptions(ProgramOptions):
     )
     canary_requests: int = option(
         50,
-        "Requests that a canary, and the others, must have answered for errors and latency to count.",
+        "Requests that a canary, and the others, must have answered before errors and latency count.",
         parse=integer,
         check=at_least(1),
         reload=LIVE,
@@ -231,21 +239,21 @@ class WatcherOptions(ProgramOptions):
     )
     schedule: str | None = option(
         None,
-        "When to run cmd, as in a crontab: '*/5 * * * *', or @daily; nothing of the watcher runs in between.",
+        "When to run cmd, as in a crontab: '*/5 * * * *', or @daily. Nothing runs in between.",
         parse=optional(schedule_text),
         reload=LIVE,
         metavar="CRON",
     )
     time_zone: str | None = option(
         None,
-        "Time zone of schedule, such as Europe/Berlin; that of the machine unless set.",
+        "Time zone of schedule, such as Europe/Berlin; that of the machine if not set.",
         parse=optional(time_zone_name),
         reload=LIVE,
         metavar="ZONE",
     )
     overlap: Overlap = option(
         Overlap.SKIP,
-        "What to do when a run is due while another goes on: skip it, queue it (one waits), or allow both.",
+        "What to do if a run is due while another is running: skip it, queue it (one waits), or allow both.",
         parse=member(Overlap),
         reload=LIVE,
         choices=tuple(each.value for each in Overlap),
@@ -255,14 +263,14 @@ class WatcherOptions(ProgramOptions):
     )
     schedule_jitter: float = option(
         0.0,
-        "Random seconds, up to this many, by which each run starts later.",
+        "Delay each run by a random number of seconds, up to this many.",
         parse=seconds,
         check=at_least(0),
         reload=LIVE,
     )
     run_timeout: float = option(
         0.0,
-        "Seconds that a run may take before it is told to stop; 0 is no limit.",
+        "Seconds after which a run is stopped; 0 for no limit.",
         parse=seconds,
         check=at_least(0),
         reload=LIVE,
@@ -272,18 +280,18 @@ class WatcherOptions(ProgramOptions):
     close_child_stderr: bool = option(False, "Point standard error to /dev/null.", parse=boolean)
     logs_kept: int | None = option(
         None,
-        "Bytes of the last output that `forkservectl logs` shows; 64K of what a stream captures, unless set. Set, it "
-        "captures all output, and passes it on to the master's own where no stream is given.",
+        "Bytes of output to keep for `forkservectl logs`; by default 64K of what a stream captures. If set, all "
+        "output is captured, and passed on to the master's own if there is no stream.",
         parse=optional(size),
         check=at_least(0),
         cli=("--logs-kept",),
         metavar="SIZE",
     )
-    redirect_stderr: bool = option(False, "Write standard error where standard output goes.", parse=boolean)
+    redirect_stderr: bool = option(False, "Write standard error to standard output.", parse=boolean)
     umask: int | None = option(None, "umask of the processes, octal.", parse=optional_octal, metavar="OCTAL")
     backoff: float = option(
         0.5,
-        "Seconds before the first retry of a failed start; doubled at each further one.",
+        "Seconds before the first retry of a failed start; doubled for each further one.",
         parse=seconds,
         check=at_least(0),
         reload=LIVE,
@@ -294,14 +302,14 @@ class WatcherOptions(ProgramOptions):
 
     ready_after: float = option(
         1.0,
-        "Seconds of staying up after which a process counts as ready, if it does not say READY=1 (sd_notify) itself.",
+        "Seconds after which a process that has not ended counts as ready, if it does not send READY=1 (sd_notify).",
         parse=seconds,
         check=at_least(0),
         reload=LIVE,
     )
     ready_timeout: float = option(
         60.0,
-        "Seconds in which a process that does say READY=1 must do so, or be killed; 0 waits for ever.",
+        "Seconds within which a process that sends READY=1 must do so, or be killed; 0 waits for ever.",
         parse=seconds,
         check=at_least(0),
         reload=LIVE,
@@ -319,7 +327,8 @@ class WatcherOptions(ProgramOptions):
     )
     refork_after: int = option(
         0,
-        "Requests after which a worker becomes the next zygote, while that saves memory; 0 is never; needs preload.",
+        "Requests after which a worker becomes the next zygote, as long as that saves memory; 0 for never; needs "
+        "preload.",
         parse=integer,
         check=at_least(0),
         metavar="N",
@@ -327,21 +336,22 @@ class WatcherOptions(ProgramOptions):
 
     ready: str | None = option(
         None,
-        "How a new process is asked whether it serves, instead of by READY=1: tcp://HOST:PORT, unix:PATH, "
-        "http://HOST:PORT/PATH, exec:COMMAND, or seconds of staying up.",
+        "Readiness probe, instead of READY=1: tcp://HOST:PORT, unix:PATH, http://HOST:PORT/PATH, exec:COMMAND, or "
+        "seconds of staying up.",
         parse=probe_text,
         reload=LIVE,
         metavar="PROBE",
     )
     watchdog: float = option(
         0.0,
-        "Seconds within which a process that is ready must say WATCHDOG=1 (sd_notify), or be replaced; 0 is never.",
+        "Seconds within which a ready process must send WATCHDOG=1 (sd_notify), or be replaced; 0 for never.",
         parse=seconds,
         check=at_least(0),
     )
     fdstore_max: int = option(
         0,
-        "Descriptors that a process may leave for its successor by FDSTORE=1 (sd_notify); it gets them by LISTEN_FDS.",
+        "Descriptors that a process may leave to its successor by FDSTORE=1 (sd_notify), which gets them by "
+        "LISTEN_FDS.",
         parse=integer,
         check=at_least(0),
         reload=LIVE,
@@ -349,7 +359,7 @@ class WatcherOptions(ProgramOptions):
 
     hook_timeout: float = option(
         60.0,
-        "Seconds in which a hook must return; one that has not counts as failed, and its process is killed.",
+        "Seconds within which a hook must return, or it counts as failed and its process is killed.",
         parse=seconds,
         check=at_least(0.1),
         reload=LIVE,

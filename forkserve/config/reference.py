@@ -135,11 +135,11 @@ def _markdown() -> Iterator[str]:
         )
         yield from _table(head, [_cells(each, group) for each in group.options])
     yield from ("", "## Options of Circus that are not served", "")
-    yield "Each is named in a warning when a file has it."
+    yield "A warning names each one that a file sets."
     yield ""
     rows = [(f"`[circus] {key}`", reason) for key, reason in later.MASTER.items()]
     rows += [(f"`[watcher:NAME] {key}`", reason) for key, reason in later.WATCHER.items()]
-    yield from _table(("Option", "What becomes of it"), rows)
+    yield from _table(("Option", "Effect"), rows)
 
 
 def _cells(option: Option, group: _Group) -> tuple[str, ...]:

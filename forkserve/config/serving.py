@@ -56,7 +56,7 @@ LINE = 8190
 
 
 class LifespanMode(Enum):
-    """Whether an ASGI application is told of start and end; `auto` goes on if it knows no lifespan."""
+    """Whether the lifespan of an ASGI application runs; `auto` goes on without if the application has none."""
 
     AUTO = "auto"
     ON = "on"
@@ -64,7 +64,7 @@ class LifespanMode(Enum):
 
 
 class Parser(Enum):
-    """What reads the header fields of requests: llhttp and our own C, or h11, which is pure Python."""
+    """What parses the header fields of requests: llhttp and our own C, or h11, which is pure Python."""
 
     AUTO = "auto"
     C = "c"
@@ -82,14 +82,14 @@ class ProxyProtocol(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concurrency:
-    """How many requests run at once."""
+    """Requests that run at once."""
 
     threads: int = option(
         1, "Threads that run the application.", parse=integer, check=at_least(1), cli=("--threads",), metavar="N"
     )
     spawn: int = option(
         0,
-        "Greenlets at most; further requests wait; 0 for no limit.",
+        "Most greenlets at once; further requests wait; 0 for no limit.",
         parse=integer,
         check=at_least(0),
         cli=("--spawn", "--worker-connections"),
@@ -99,7 +99,7 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """What a request may measure; more is refused with 414, 431 or 413, as soon as it has come."""
+    """Limits of a request; more is refused with 414, 431 or 413 as soon as it arrives."""
 
     limit_request_line: int = option(
         LINE, "Bytes of a request line; 0 for as many as --limit-request-head.", parse=size, check=between(0, 65536),
@@ -126,8 +126,8 @@ class HttpLimits:
         parse=integer, check=at_least(0), cli=("--max-connections",), metavar="N",
     )  # fmt: skip
     request_memory: int = option(
-        64 << 20, "Bytes of unfinished requests that a worker keeps in memory; then bodies go to files, and what is "
-        "too much is refused with 503. 0 for no limit.",
+        64 << 20, "Bytes of unfinished requests that a worker keeps in memory; beyond that, bodies go to files, then "
+        "requests are refused with 503. 0 for no limit.",
         parse=size, check=at_least(0), cli=("--request-memory",), metavar="BYTES",
     )  # fmt: skip
     body_in_memory: int = option(
@@ -147,12 +147,12 @@ class HttpLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParserOptions:
-    """How the heads of requests are read."""
+    """Parser of requests."""
 
     parser: Parser = option(
         Parser.AUTO,
-        "What parses requests: c (compiled), or h11 (Python, slower, the same verdicts); auto is c where it can be "
-        "imported and FORKSERVE_PURE is not set, else h11.",
+        "Parser of requests: c (compiled), or h11 (Python, slower, same verdicts); auto is c if it can be imported and "
+        "FORKSERVE_PURE is not set, else h11.",
         parse=member(Parser),
         cli=("--parser",),
         choices=("auto", "c", "h11"),
@@ -161,7 +161,7 @@ class ParserOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long anything may take."""
+    """Time limits."""
 
     timeout: float = option(
         30.0, "Seconds the application may be silent in a request; 0 for no limit.", parse=seconds, check=at_least(0),
@@ -169,8 +169,8 @@ class Timeouts:
     )  # fmt: skip
     graceful_timeout: float = option(
         30.0,
-        "Seconds that requests in flight have to finish after SIGTERM; 0 cuts them at once; under forkserve a bit less "
-        "than the watcher's.",
+        "Seconds that requests in flight have to finish after SIGTERM; 0 cuts them at once. Under forkserve the "
+        "default is a bit less than the watcher's.",
         parse=seconds, check=at_least(0), cli=("--graceful-timeout", "--timeout-graceful-shutdown"),
         env=GRACEFUL_TIMEOUT, metavar="SECONDS",
     )  # fmt: skip
@@ -187,11 +187,11 @@ class Timeouts:
         cli=("--body-timeout",), metavar="SECONDS",
     )  # fmt: skip
     min_rate: int = option(
-        500, "Bytes of a body that must come in a second, on average, after --body-timeout; 0 for no minimum.",
+        500, "Bytes of a body that must arrive per second, on average, after --body-timeout; 0 for no minimum.",
         parse=size, check=at_least(0), cli=("--min-rate",), metavar="BYTES",
     )  # fmt: skip
     queue_timeout: float = option(
-        0.0, "Seconds a connection may have waited to be accepted, or is answered 503; TCP only; 0 for no limit.",
+        0.0, "Seconds after which a connection that waited to be accepted gets 503; TCP only; 0 for no limit.",
         parse=seconds, check=at_least(0), cli=("--queue-timeout",), metavar="SECONDS",
     )  # fmt: skip
     write_timeout: float = option(
@@ -217,25 +217,25 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyOptions:
-    """What is believed of the proxies between the client and the worker."""
+    """What proxies in front of the worker may say about the client."""
 
     forwarded_allow_ips: tuple[str, ...] = option(
         ("127.0.0.1", "::1", "unix"),
-        "Addresses and networks whose X-Forwarded-* or Forwarded are believed: comma-separated; `unix` is any peer of "
-        "a unix socket, * is every address.",
+        "Addresses and networks whose X-Forwarded-* or Forwarded are trusted, comma-separated; `unix` is any peer of "
+        "a unix socket, * every address.",
         parse=commas,
         cli=("--forwarded-allow-ips",),
         env="FORWARDED_ALLOW_IPS",
         metavar="IPS",
     )
     forwarded_style: str = option(
-        "x-forwarded", "What the proxies set: X-Forwarded-*, or Forwarded (RFC 7239); the other is not believed.",
+        "x-forwarded", "What the proxies set: X-Forwarded-* or Forwarded (RFC 7239); the other is ignored.",
         check=one_of("x-forwarded", "forwarded"), cli=("--forwarded-style",), choices=("x-forwarded", "forwarded"),
     )  # fmt: skip
     forwarded_fields: tuple[str, ...] = option(
         ("for", "proto"),
-        "Which X-Forwarded-* (or parameters of Forwarded) are believed, of for, proto, host and port: name only what "
-        "the proxies set, since they pass the others through as the client wrote them.",
+        "Which X-Forwarded-* (or parameters of Forwarded) are trusted, of for, proto, host and port. Name only those "
+        "that the proxies set, since they pass the others through from the client.",
         parse=forwarded_names,
         cli=("--forwarded-fields",),
         metavar="NAMES",
@@ -250,15 +250,15 @@ class ProxyOptions:
     )  # fmt: skip
     request_id_header: str = option(
         "",
-        "Field with the id of a request, e.g. X-Request-ID: a good one is passed on, else that of traceparent or a new "
-        "one is made; the application and the response get it. Off if not given.",
+        "Field with the id of a request, e.g. X-Request-ID. A valid id is kept, else that of traceparent is used, or "
+        "a new one; application and response get it. Off if not given.",
         parse=header_name,
         cli=("--request-id-header",),
         metavar="NAME",
     )
     root_path: str = option(
         "",
-        "Path under which a proxy serves the application, whether or not it passes it on: SCRIPT_NAME, root_path.",
+        "Path under which a proxy serves the application, whether or not the proxy strips it (SCRIPT_NAME, root_path).",
         parse=root_path,
         cli=("--root-path",),
         metavar="PATH",
@@ -267,7 +267,7 @@ class ProxyOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLogOptions:
-    """One line for each request, or none."""
+    """The access log."""
 
     access_log: str | None = option(
         None, "Where requests are logged: - (stdout), a file, or syslog://...; nowhere if not given.",
@@ -281,40 +281,40 @@ class AccessLogOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifetime:
-    """When a worker leaves on its own, gracefully, for another to take its place; 0 is never."""
+    """When a worker ends by itself, gracefully, and is replaced; 0 for never."""
 
     max_requests: int = option(
-        0, "Requests after which the worker leaves.", parse=integer, check=at_least(0),
+        0, "Requests after which the worker ends and is replaced.", parse=integer, check=at_least(0),
         cli=("--max-requests", "--limit-max-requests"), metavar="N",
     )  # fmt: skip
     max_requests_jitter: int = option(
-        0, "Requests added to --max-requests at random, at most.", parse=integer, check=at_least(0),
+        0, "Add a random number of requests, up to this many, to --max-requests.", parse=integer, check=at_least(0),
         cli=("--max-requests-jitter", "--limit-max-requests-jitter"), metavar="N",
     )  # fmt: skip
     max_lifetime: float = option(
-        0.0, "Seconds after which the worker leaves.", parse=seconds, check=at_least(0), cli=("--max-lifetime",),
-        metavar="SECONDS",
+        0.0, "Seconds after which the worker ends and is replaced.", parse=seconds, check=at_least(0),
+        cli=("--max-lifetime",), metavar="SECONDS",
     )  # fmt: skip
     max_rss: int = option(
-        0, "Resident memory after which the worker leaves, e.g. 500M.", parse=size, check=at_least(0),
+        0, "Resident memory at which the worker ends and is replaced, e.g. 500M.", parse=size, check=at_least(0),
         cli=("--max-rss",), metavar="BYTES",
     )  # fmt: skip
     refork_after: int = option(
-        0, "Requests after which a preloaded worker becomes the next zygote, while that saves memory.", parse=integer,
-        check=at_least(0), cli=("--refork-after",), env="FORKSERVE_REFORK_AFTER", metavar="N",
+        0, "Requests after which a preloaded worker becomes the next zygote, as long as that saves memory.",
+        parse=integer, check=at_least(0), cli=("--refork-after",), env="FORKSERVE_REFORK_AFTER", metavar="N",
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsgiOptions:
-    """What only ASGI applications know."""
+    """ASGI applications only."""
 
     lifespan: LifespanMode = option(
-        LifespanMode.AUTO, "Tell the application of start and end.", parse=member(LifespanMode), cli=("--lifespan",),
-        choices=("auto", "on", "off"),
+        LifespanMode.AUTO, "Run the application's lifespan (startup and shutdown).", parse=member(LifespanMode),
+        cli=("--lifespan",), choices=("auto", "on", "off"),
     )  # fmt: skip
     loop: str = option(
-        "auto", "Event loop; auto is what serves faster: asyncio under asgi, uvloop under others.",
+        "auto", "Event loop; auto is the faster one: asyncio under asgi, uvloop under others.",
         check=one_of("auto", "asyncio", "uvloop"), cli=("--loop", "--asgi-loop"),
         choices=("auto", "asyncio", "uvloop"),
     )  # fmt: skip
@@ -340,24 +340,24 @@ class TlsOptions:
     """TLS, if there is a certificate."""
 
     certfile: str | None = option(
-        None, "Certificate chain, PEM; switches TLS on.", cli=("--certfile", "--ssl-certfile"), metavar="FILE"
+        None, "Certificate chain, PEM; turns TLS on.", cli=("--certfile", "--ssl-certfile"), metavar="FILE"
     )
     keyfile: str | None = option(
         None, "Private key, PEM, if not in the certificate file.", cli=("--keyfile", "--ssl-keyfile"), metavar="FILE"
     )
     ca_certs: str | None = option(
-        None, "Authorities for client certificates, PEM; asks clients for one.", cli=("--ca-certs", "--ssl-ca-certs"),
-        metavar="FILE",
+        None, "Authorities for client certificates, PEM; clients must present one.",
+        cli=("--ca-certs", "--ssl-ca-certs"), metavar="FILE",
     )  # fmt: skip
     ciphers: str | None = option(None, "OpenSSL cipher list.", cli=("--ciphers", "--ssl-ciphers"), metavar="LIST")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticOptions:
-    """Files served beside the application."""
+    """Static files, served beside the application."""
 
     static: tuple[tuple[str, str], ...] = option(
-        (), "Serve the files of a folder below a URL; repeatable.", parse=mapping, cli=("--static",),
+        (), "Serve the files of a folder under a URL; repeatable.", parse=mapping, cli=("--static",),
         metavar="/URL=FOLDER", many=True,
     )  # fmt: skip
 

@@ -56,7 +56,7 @@ class SocketOptions:
     )
     umask: int | None = option(
         None,
-        "umask while a unix socket is bound, octal; `mode` beats it.",
+        "umask while a unix socket is bound, octal; `mode` overrides it.",
         parse=optional_octal,
         reload=LIVE,
     )
@@ -70,35 +70,35 @@ class SocketOptions:
         None, "Group of a unix socket's file, by name or number.", parse=optional(text), reload=LIVE, metavar="GROUP"
     )
     replace: bool = option(
-        False, "Replace a unix socket's file even while somebody listens on it.", parse=boolean, reload=LIVE
+        False, "Replace a unix socket's file even if another program listens on it.", parse=boolean, reload=LIVE
     )
     interface: str | None = option(
         None, "Network interface to bind to (SO_BINDTODEVICE).", parse=optional(text), reload=REBIND
     )
     so_reuseport: bool = option(
         False,
-        "Give each slot its own queue of this TCP port (SO_REUSEPORT); the kernel deals new connections at random to "
-        "those slots whose process is ready.",
+        "Give each slot its own queue of this TCP port (SO_REUSEPORT); the kernel spreads new connections at random "
+        "over slots whose process is ready.",
         parse=boolean,
         reload=LIVE,
     )
     blocking: bool | None = option(
         None,
-        "Whether accept(2) waits, for all that share the socket; without it a new socket does, an inherited one stays "
-        "as it is, and servers that need O_NONBLOCK, as forkserve-worker does, set it.",
+        "Whether accept(2) blocks, for all processes that share the socket. If not set, a new socket blocks and an "
+        "inherited one is left as it is; servers such as forkserve-worker set O_NONBLOCK themselves.",
         parse=optional(boolean),
         reload=LIVE,
     )
     keep: bool = option(
         True,
-        "Keep the socket open while every watcher that uses it is stopped; False closes it then, and binds it again at "
-        "the start.",
+        "Keep the socket open while every watcher that uses it is stopped; if False, it is closed then, and bound "
+        "again at the start.",
         parse=boolean,
         reload=LIVE,
     )
     fd: int | None = option(
         None,
-        "Take over this open descriptor instead of binding.",
+        "Use this open descriptor instead of binding.",
         parse=optional_integer,
         check=at_least(0),
         reload=RESTART,

@@ -18,7 +18,7 @@ from forkserve.control.verbs import VERBS, Verb
 __all__ = ["document", "page"]
 
 _REFUSALS = {
-    "400": "Parameters that do not fit.",
+    "400": "Invalid parameters.",
     "403": "This user may not control this forkserve.",
     "404": "No such watcher, socket, process or option.",
     "405": "A verb that changes something, asked by GET.",
@@ -28,7 +28,7 @@ _ERROR = {
     "type": "object",
     "required": ["error"],
     "properties": {
-        "error": {"type": "string", "description": "What is wrong, for a person."},
+        "error": {"type": "string", "description": "What is wrong, as text."},
         "code": {
             "type": "string",
             "description": "The same for a program: invalid, no-such-watcher, no-such-process, no-such-option, "
@@ -101,18 +101,18 @@ def _responses(verb: Verb, answer: dict[str, Any]) -> dict[str, Any]:
 
 _HEAD = """# The control API
 
-HTTP/1.1 and JSON on the control socket, a Unix socket for forkserve's user and root (`forkservectl version --json` says
-which forkserve answers; `--control PATH` names the socket). A verb that only reads is asked by GET with its parameters
-in the query, any verb by POST with a JSON object:
+HTTP/1.1 and JSON on the control socket, a Unix socket for forkserve's user and root
+([its path](operations.md#over-http)). Verbs that only read take GET, with parameters in the query. Every verb takes
+POST, with a JSON object:
 
 ```sh
 curl --unix-socket /run/forkserve/circus-1c2d3e4f.sock http://localhost/v1/status?watcher=web
 curl --unix-socket /run/forkserve/circus-1c2d3e4f.sock http://localhost/v1/incr -d '{"watcher": "web", "count": 2}'
 ```
 
-An answer to work that takes time comes when it is done, or with `"waiting": false` at once, with status 202. An error
-is `{"error": TEXT, "code": WORD}`: 400 parameters that do not fit, 403 a user that may not, 404 a name that is not
-there, 405 a change asked by GET, 409 refused, with nothing changed. `GET /v1/openapi.json` describes all of it for
+A verb that takes time answers when it is done, or at once with status 202 if `"waiting": false`. An error is
+`{"error": TEXT, "code": WORD}` with status 400 (invalid parameters), 403 (user not allowed), 404 (no such verb or
+name), 405 (a change by GET) or 409 (refused; nothing has changed). `GET /v1/openapi.json` describes all of it for
 programs (OpenAPI 3.1). Under `/v1` fields are added, never renamed. This page is printed by
 `python -m forkserve.control.openapi`.
 

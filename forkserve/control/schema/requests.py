@@ -63,11 +63,11 @@ class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher, or all. Processes are replaced one after another whatever `sequential` says."""
 
     watcher: str | None = None
-    sequential: Annotated[bool, msgspec.Meta(description="accepted for Circus: it goes one by one anyway")] = False
+    sequential: Annotated[bool, msgspec.Meta(description="accepted for Circus: always the case")] = False
     terminate: Annotated[bool, msgspec.Meta(description="stop first, then start, as restart does")] = False
     canary: Annotated[
         Count | None,
-        msgspec.Meta(description="replace this many first, compare them with the others, then go on or go back"),
+        msgspec.Meta(description="replace this many first, compare them with the others, then go on or roll back"),
     ] = None
     watch: Annotated[
         Annotated[float, msgspec.Meta(ge=0, le=86400)] | None,
@@ -140,9 +140,9 @@ class PauseTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher whose new connections are to wait, for at most `max` seconds."""
 
     watcher: str
-    max: Annotated[float, msgspec.Meta(gt=0, le=86400, description="the longest that a client may wait (30)")] = 30.0
+    max: Annotated[float, msgspec.Meta(gt=0, le=86400, description="longest time for which clients wait (30)")] = 30.0
     then: Annotated[
-        Literal["shed", "resume"], msgspec.Meta(description="what comes then: shed (503, the default) or resume")
+        Literal["shed", "resume"], msgspec.Meta(description="what follows: shed (503, the default) or resume")
     ] = "shed"
 
 
@@ -169,7 +169,9 @@ class Upgrade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str | None,
         msgspec.Meta(description="another interpreter, which has forkserve installed"),
     ] = None
-    exec: Annotated[str | None, msgspec.Meta(description="another `forkserve` command, as of a new venv")] = None
+    exec: Annotated[str | None, msgspec.Meta(description="another `forkserve` command, such as that of a new venv")] = (
+        None
+    )
     within: Annotated[
         float,
         msgspec.Meta(gt=0, le=600, description="seconds in which the new code must be ready to take over"),
@@ -185,7 +187,7 @@ class SetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     watcher: str
     options: Values
-    reload: Annotated[bool, msgspec.Meta(description="replace the processes one by one where it takes that")] = False
+    reload: Annotated[bool, msgspec.Meta(description="replace the processes one by one if an option needs it")] = False
     waiting: bool = True
 
 
@@ -194,8 +196,10 @@ class Adding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     watcher: str
     cmd: str
-    args: Annotated[str | None, msgspec.Meta(description="more arguments of the command")] = None
-    options: Annotated[Values | None, msgspec.Meta(description="options as a section [watcher:NAME] has them")] = None
+    args: Annotated[str | None, msgspec.Meta(description="further arguments of the command")] = None
+    options: Annotated[Values | None, msgspec.Meta(description="an option of a section [watcher:NAME]; repeatable")] = (
+        None
+    )
     start: Annotated[bool, msgspec.Meta(description="start it")] = False
     waiting: bool = True
 
@@ -204,7 +208,7 @@ class Removing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher less."""
 
     watcher: str
-    nostop: Annotated[bool, msgspec.Meta(description="leave its processes alone; nobody looks after them then")] = False
+    nostop: Annotated[bool, msgspec.Meta(description="leave its processes running, unsupervised")] = False
     waiting: bool = True
 
 
@@ -247,7 +251,7 @@ class SelectedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     watcher: str | None = None
     pid: int | None = None
-    extended: Annotated[bool, msgspec.Meta(description="with what the hook extended_stats adds")] = False
+    extended: Annotated[bool, msgspec.Meta(description="include what the hook extended_stats adds")] = False
 
 
 class Killing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -258,8 +262,8 @@ class Killing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     watcher: str
     pid: int | None = None
-    signum: Annotated[str | int | None, msgspec.Meta(description="instead of stop_signal")] = None
-    graceful_timeout: Annotated[Seconds | None, msgspec.Meta(description="until SIGKILL")] = None
+    signum: Annotated[str | int | None, msgspec.Meta(description="signal to send instead of stop_signal")] = None
+    graceful_timeout: Annotated[Seconds | None, msgspec.Meta(description="time until SIGKILL")] = None
     waiting: bool = True
 
 
@@ -269,11 +273,11 @@ class SignalTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watcher: str
     signal: str | int
     """A name (HUP, SIGHUP) or a number."""
-    children: Annotated[bool, msgspec.Meta(description="to the direct children instead")] = False
-    recursive: Annotated[bool, msgspec.Meta(description="to all that descends from it as well")] = False
-    childpid: Annotated[int | None, msgspec.Meta(description="only to this child")] = None
-    pid: Annotated[int | None, msgspec.Meta(description="only to this process")] = None
-    wid: Annotated[int | None, msgspec.Meta(description="only to the process of this slot")] = None
+    children: Annotated[bool, msgspec.Meta(description="signal the direct children instead")] = False
+    recursive: Annotated[bool, msgspec.Meta(description="signal all descendants as well")] = False
+    childpid: Annotated[int | None, msgspec.Meta(description="signal only this child")] = None
+    pid: Annotated[int | None, msgspec.Meta(description="signal only this process")] = None
+    wid: Annotated[int | None, msgspec.Meta(description="signal only the process of this slot")] = None
 
 
 class StacksFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
