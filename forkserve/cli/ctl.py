@@ -193,10 +193,13 @@ def _call_analyze(client: ControlClient, arguments: Arguments) -> Answer:
 
 
 def _call_maintenance(client: ControlClient, arguments: Arguments) -> Answer:
-    """Name the page by a path that the master can follow."""
+    """Name the page by a path that the master can follow; raises UsageError where there is none for certain."""
     wanted = parameters_of(arguments)
     if wanted["file"] is not None:
-        wanted["file"] = os.path.abspath(wanted["file"])
+        page = Path(os.path.abspath(wanted["file"]))
+        if wanted["switch"] == "on" and (page.is_dir() or not page.exists()):
+            raise UsageError(f"maintenance: {arguments.file}: no such file")
+        wanted["file"] = str(page)
     return client.call("maintenance", **wanted)
 
 

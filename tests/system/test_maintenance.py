@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -134,6 +136,10 @@ def test_what_cannot_be_is_refused_and_the_workers_serve_on(tmp_path: Path) -> N
             ctl.call("maintenance", switch="on", file="page")
         with pytest.raises(ControlError, match=r"web:maintenance"):
             ctl.call("maintenance", switch="on", file=str(tmp_path / "missing.html"))
+        argv = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "control", "maintenance", "on", "missing.html"]
+        found = subprocess.run(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+        assert found.returncode == 2
+        assert found.stderr == "forkservectl: error: maintenance: missing.html: no such file\n"
         assert answer(asked(address)).endswith(b"\r\n\r\nok")
         assert ctl.call("maintenance", switch="off")["message"] == "maintenance is off"
 
