@@ -247,7 +247,7 @@ class Watcher:
     def open_generation(self, offer: int, *, follow: bool = True, back_to: int = 0) -> None:
         """Have the next processes be of what was offered, forked by the zygote kept of generation `back_to`."""
         was_timer = self.timer.exists
-        self.templates.open(offer, {process.generation for process in self.processes}, follow=follow)
+        self.templates.open(offer, self.population.generations, follow=follow)
         if back_to:
             zygotes = self.population.zygotes
             zygotes.standby.recall(zygotes.states, back_to, self.generation)
@@ -376,6 +376,8 @@ class Watcher:
         self.population.retire_zygotes(up=self.up and self.awake)
         if self.up and self.awake and self.is_settled:
             self.population.refork()
+        if self.templates.has_more:
+            self.templates.prune(self.population.generations)
         self._agenda.arm(self.next_instant)
 
     def _after_acts(self) -> None:

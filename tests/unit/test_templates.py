@@ -49,6 +49,24 @@ def test_a_reload_keeps_the_command_of_a_process_that_still_stops() -> None:
     assert 1 not in watcher.templates.by_generation
 
 
+def test_the_commands_of_deaf_processes_go_with_them() -> None:
+    world = World((options(graceful_timeout=50.0),))
+    watcher = world.watcher()
+    watcher.raise_up()
+    world.all_ready()
+    for _ in range(4):
+        world.child().obeys = False
+        watcher.open_generation(0)
+        watcher.replace(1)
+        world.runs(world.child())
+        world.pass_time(1.0)
+    assert watcher.templates.by_generation.keys() == {1, 2, 3, 4, 5}
+
+    world.pass_time(50.0)
+    assert len(world.kernel.living) == 1
+    assert watcher.templates.by_generation.keys() == {4, 5}
+
+
 def test_slots_outside_of_a_canary_are_filled_by_the_generation_before() -> None:
     templates = _templates(World((options(),)), 1, frozenset({1}))
     templates.confine((2,), before=1)

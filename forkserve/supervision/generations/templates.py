@@ -24,6 +24,9 @@ class Templates:
     should and can be gone back to, the last one at the end. `served` are the last two that have, though they may start
     the same: their zygotes differ in what they have imported.
 
+    `opened_from` is the generation that was in force before the newest, which a reload may go back to; 0 while there
+    was none.
+
     While `confined` names slots, the generation in force is for these alone, and all others have `before`.
     """
 
@@ -34,6 +37,7 @@ class Templates:
     offered: int = 0
     confined: tuple[int, ...] = ()
     before: int = 0
+    opened_from: int = 0
     folders: dict[int, str] = field(default_factory=dict)
     good: list[int] = field(default_factory=list)
     served: list[int] = field(default_factory=list)
@@ -106,11 +110,22 @@ class Templates:
         if not offer and follow:
             command = replace(command, folder="")
         self.withdraw(offer)
-        kept = {n: each for n, each in self.by_generation.items() if n in in_use or n in self.good}
-        self.by_generation = {**kept, self.generation: self.in_force}
+        self.opened_from = self.generation
         self.newest += 1
         self.generation = self.newest
         self.by_generation[self.generation] = command
+        self.prune(in_use)
+
+    @property
+    def has_more(self) -> bool:
+        """True when there are generations that `prune` may forget."""
+        staying = {self.generation, self.opened_from, *self.good}
+        return self.opened_from > 0 and not self.by_generation.keys() <= staying
+
+    def prune(self, in_use: Container[int]) -> None:
+        """Forget the generations that nothing is of any more and that are not gone back to."""
+        staying = {self.generation, self.opened_from or self.generation, *self.good}
+        self.by_generation = {n: each for n, each in self.by_generation.items() if n in in_use or n in staying}
         self.folders = {n: folder for n, folder in self.folders.items() if n in self.by_generation}
 
     def put_back(self, generation: int) -> None:

@@ -190,6 +190,11 @@ class Population:
         """Called when something is to be done soon about one of them."""
         self._changed()
 
+    @property
+    def generations(self) -> frozenset[int]:
+        """The generations of its processes, and of the zygotes that are to come back."""
+        return frozenset(each.generation for each in (*self.processes, *self.zygotes.states))
+
     def retire_zygotes(self, *, up: bool) -> None:
         """End the zygotes that no slot needs any more."""
         occupants = (process for slot in self.slots.values() for process in (slot.occupant, slot.candidate))
