@@ -34,9 +34,7 @@ from forkserve.supervision.processes.deaths import errno_of, is_transient
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import (
-    Launch,
     SpawnServices,
-    call_off,
     execute,
     has_begun,
     prepare_worker,
@@ -46,6 +44,7 @@ from forkserve.supervision.zygotes.channels import ZygoteChannels
 from forkserve.supervision.zygotes.promotions import Promotions
 from forkserve.supervision.zygotes.standby import Standby
 from forkserve.supervision.zygotes.state import ZygoteState
+from forkserve.supervision.zygotes.waiting import WaitingWorkers
 from forkserve.wording import reason_in
 
 __all__ = ["Zygotes"]
@@ -71,9 +70,9 @@ class Zygotes:
         self._command_of = command_of
         self._channels = ZygoteChannels(services, self._heard)
         self.standby = Standby(services, processes, command_of)
-        self._launches: dict[int, Launch] = {}
         self._reaped: Collection[int] = ()
         self.promotions = Promotions(services, self._promoted)
+        self._waiting = WaitingWorkers(services, processes, self.promotions.handed_over)
 
     # What the watcher wants.
 
@@ -91,7 +90,7 @@ class Zygotes:
         process.forked_by = state.process
         if command.reforks:
             launch = self.promotions.offer(process, command, launch)
-        self._launches[process.number] = launch
+        self._waiting.launches[process.number] = launch
         self._processes.keep(process, resources)
         state.waiting.append(process.number)
         self._ask(state)
@@ -102,7 +101,7 @@ class Zygotes:
         for state in self.states:
             if process.number in state.waiting and process.number != state.asked:
                 state.waiting.remove(process.number)
-                self._refuse(process, "called off before it was forked")
+                self._waiting.refuse(process, "called off before it was forked")
 
     def retire(self, needed: Collection[int], standby: Collection[int] = ()) -> None:
         """End the zygotes of all generations but these; those only in `standby` are kept while memory allows."""
@@ -122,8 +121,8 @@ class Zygotes:
     def _retire(self, state: ZygoteState) -> None:
         """End a zygote, once it has forked what it was asked for: that may serve before we hear of it."""
         state.retired, state.retry = True, None
-        for process in self._take_waiting(state, but=state.asked):
-            self._refuse(process, "called off before it was forked")
+        for process in self._waiting.take_all(state, but=state.asked):
+            self._waiting.refuse(process, "called off before it was forked")
         channel = self._channels.of(state)
         if channel is not None:
             channel.end()
@@ -191,15 +190,15 @@ class Zygotes:
         state.process, state.asked, state.deadline = 0, 0, None
         if state.retired or state.standby:
             self.states.remove(state)
-            for each in self._take_waiting(state):
-                self._refuse(each, "its zygote ended before it was forked")
+            for each in self._waiting.take_all(state):
+                self._waiting.refuse(each, "its zygote ended before it was forked")
             return False
         if not state.was_ready:
             self.states.remove(state)
             refusal = SpawnRefusal(errno.ETIMEDOUT, SpawnStage.FORK, _NOT_READY) if late else process.refusal
-            for each in self._take_waiting(state):
+            for each in self._waiting.take_all(state):
                 each.refusal, each.exit = refusal, process.exit and replace(process.exit, pid=0)
-                self._call_off_launch(each)
+                self._waiting.call_off(each)
             return False
         return self._lost_later(state, process)
 
@@ -215,7 +214,7 @@ class Zygotes:
         elif state.failures > 1:
             delay = min(command.options.backoff * 2.0 ** (state.failures - 2), command.options.backoff_max)
             state.retry = Deadline.after(delay, DeadlineKind.RETRY, now)
-            self._execute_waiting(state)
+            self._waiting.execute_all(state)
         else:
             self._again(state)
         return not state.given_up
@@ -239,19 +238,13 @@ class Zygotes:
         state.retry = Deadline.after(delay, DeadlineKind.RETRY, self._services.loop.now())
         told = ZygoteDelayed(watcher=command.options.name, generation=state.generation, reason=reason, delay=delay)
         self._services.emit(told)
-        self._execute_waiting(state)
+        self._waiting.execute_all(state)
 
     def _give_up(self, state: ZygoteState, reason: str) -> None:
         state.given_up = True
         name = "" if (command := self._command_of(state.generation)) is None else command.options.name
         self._services.emit(ZygoteGivenUp(watcher=name, generation=state.generation, reason=reason))
-        self._execute_waiting(state)
-
-    def _execute_waiting(self, state: ZygoteState) -> None:
-        for process in self._take_waiting(state):
-            process.forked_by = 0
-            self._processes.execute(process, self._launches[process.number])
-            self._pop_launch(process)
+        self._waiting.execute_all(state)
 
     def _begin(self, state: ZygoteState, command: ProcessTemplate) -> None:
         """Execute a zygote; raises ForkserveError or OSError."""
@@ -282,11 +275,11 @@ class Zygotes:
         state.waiting.remove(process.number)
         state.asked, state.deadline = 0, None
         if answer.pid:
-            launch = self._pop_launch(process)
+            launch = self._waiting.take(process)
             has_begun(process, answer.pid, launch, self._services)
             self._processes.has_begun(process)
         else:
-            self._refuse(process, answer.error, answer.errno)
+            self._waiting.refuse(process, answer.error, answer.errno)
         self._ask(state)
 
     def _is_new(self, pid: int) -> bool:
@@ -297,7 +290,7 @@ class Zygotes:
     def go_on(self) -> None:
         """Ask where something waits and nothing is under way, or start what is missing: a bug came in between."""
         for state in (each for each in tuple(self.states) if not each.retired and each.standby is None):
-            state.waiting = [number for number in state.waiting if number in self._launches]
+            state.waiting = [number for number in state.waiting if number in self._waiting.launches]
             if state.process not in self._processes.by_number and state.retry is None and not state.given_up:
                 self._again(state)
             if state.asked not in state.waiting or state.deadline is None:
@@ -313,36 +306,18 @@ class Zygotes:
         if zygote.state is not ProcessState.READY:
             return
         number = state.waiting[0]
-        launch = self._launches[number]
+        launch = self._waiting.launches[number]
         try:
             channel.ask(number, launch.spec)
         except OSError as error:
             if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
                 return  # it will be reaped
             state.waiting.remove(number)
-            self._refuse(self._processes.by_number[number], error.strerror or str(error), error.errno or 0)
+            self._waiting.refuse(self._processes.by_number[number], error.strerror or str(error), error.errno or 0)
             self._ask(state)
             return
         state.asked = number
         state.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, self._services.loop.now())
-
-    def _take_waiting(self, state: ZygoteState, but: int = 0) -> list[Process]:
-        found = [self._processes.by_number.get(number) for number in state.waiting if number != but]
-        state.waiting = [number for number in state.waiting if number == but]
-        return [process for process in found if process is not None]
-
-    def _refuse(self, process: Process, reason: str, number: int = errno.EAGAIN) -> None:
-        process.refusal = SpawnRefusal(number, SpawnStage.FORK, reason)
-        self._call_off_launch(process)
-
-    def _call_off_launch(self, process: Process) -> None:
-        if process.number in self._launches:
-            call_off(self._pop_launch(process), self._services)
-        self._processes.changed()
-
-    def _pop_launch(self, process: Process) -> Launch:
-        self.promotions.handed_over(process.number)
-        return self._launches.pop(process.number)
 
     def _of_generation(self, generation: int) -> ZygoteState | None:
         return next((each for each in self.states if each.generation == generation and not each.retired), None)
@@ -379,7 +354,7 @@ class Zygotes:
         what = f"did not fork within {EXEC_PATIENCE:g} s"
         if asked is not None:
             state.waiting.remove(asked.number)
-            self._refuse(asked, f"got no process: its zygote {what}", errno.ETIMEDOUT)
+            self._waiting.refuse(asked, f"got no process: its zygote {what}", errno.ETIMEDOUT)
         state.asked = 0
         if zygote is not None:
             self._services.emit(DeadlineMissed(**zygote.names(), what=what))
@@ -392,8 +367,8 @@ class Zygotes:
         self.states = states
         for state in states:
             self._channels.restore(state)
-            for process in self._take_waiting(state):
-                self._refuse(process, "called off, since the master was replaced")
+            for process in self._waiting.take_all(state):
+                self._waiting.refuse(process, "called off, since the master was replaced")
             state.asked, state.deadline = 0, None
         self.promotions.restore(self._processes)
 
