@@ -17,7 +17,7 @@ import socket
 from forkserve.errors import ExitCode, UsageError
 from forkserve.unix.loghandlers import DescriptorHandler, FileHandler, LineHandler, RecordHandler, SyslogHandler, reopen
 
-__all__ = ["OURS", "LineFormatter", "adopt", "handler_for", "reopen", "send_records", "set_up"]
+__all__ = ["OURS", "LineFormatter", "adopt", "handler_for", "reopen", "send_records", "set_up", "watch_file"]
 
 FORMAT = "%(asctime)s.%(msecs)03d [%(process)d] %(levelname)s %(name)s: %(message)s"
 DATES = "%Y-%m-%d %H:%M:%S"
@@ -51,6 +51,13 @@ def set_up(level: str, output: str, *, patience: float = PATIENCE, max_bytes: in
         handler.rotate_at(max_bytes, backups)
     handler.setFormatter(LineFormatter(FORMAT, DATES))
     _put(handler, level)
+
+
+def watch_file() -> None:
+    """Open the file of the log again when it was moved away; the master, which moves it, tells only its workers."""
+    for each in OURS.handlers:
+        if isinstance(each, FileHandler):
+            each.watch()
 
 
 def _put(handler: LineHandler, level: str) -> None:

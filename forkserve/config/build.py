@@ -28,7 +28,7 @@ from forkserve.config.reading import read_options, refuse_unknown
 from forkserve.config.values import boolean, integer
 from forkserve.suggest import nearest
 
-__all__ = ["build", "expanded", "read_socket", "read_watcher"]
+__all__ = ["build", "expanded", "is_of_plugin", "read_socket", "read_watcher"]
 
 _TABLES = ("stdout_stream", "stderr_stream", "hooks")
 _CLASS_NAMES = frozenset(each.value for each in StreamClass)
@@ -242,7 +242,7 @@ class _Builder:
         free = {key: value for key, value in rest.items() if not key.startswith(families)}
         free = self._without_later(free, later.WATCHER, section)
         names = [each.name for each in options_of(WatcherOptions)]
-        unknown = {key: value for key, value in free.items() if not _is_of_plugin(key)}
+        unknown = {key: value for key, value in free.items() if not is_of_plugin(key)}
         for key, value in unknown.items():
             # a free key is legal in Circus: plugins read them; one that looks like an option is more likely an error
             advice = nearest(key.partition(".")[0], [*names, *_TABLES], cutoff=0.6 if section.strict else 0.75)
@@ -284,7 +284,7 @@ def _is_known(section: Section) -> bool:
     return section.title == "circus" or section.kind in ("env", *_NAMED)
 
 
-def _is_of_plugin(key: str) -> bool:
+def is_of_plugin(key: str) -> bool:
     """Tell whether a dotted key, such as `flapping.window`, is none of our own families misspelt."""
     head, dot, _ = key.partition(".")
     return bool(dot) and not nearest(head, _TABLES, cutoff=0.75)

@@ -31,6 +31,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 def run(serve: Serve, arguments: argparse.Namespace, *, title: str, log: logging.Logger) -> int:
     """Serve until SIGTERM; SIGINT is the master's affair. Returns the exit code."""
     logs.set_up(arguments.log_level, arguments.log_output)
+    logs.watch_file()
     set_title(title)
     try:
         asyncio.run(_until_sigterm(serve, arguments))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import stat
 import time
 
 from forkserve.unix.links import open_appending
@@ -117,6 +118,7 @@ class FileHandler(LineHandler):
     def __init__(self, path: str, *, patience: float) -> None:
         super().__init__()
         self._max_bytes = self._backups = 0
+        self._watches = False
         # Once: the working directory may be gone, or another, when it is opened again.
         self.path = os.path.abspath(path)
         self._patience = patience
@@ -130,7 +132,7 @@ class FileHandler(LineHandler):
     def _send(self, text: str, record: logging.LogRecord) -> bool:
         if self._max_bytes and self._to is not None and time.monotonic() >= self._not_before:
             self._rotate(len(text.encode("utf-8", "backslashreplace")) + 1)
-        if (self._to is None or self._seen != _wishes) and time.monotonic() >= self._not_before:
+        if self._is_to_be_opened() and time.monotonic() >= self._not_before:
             try:
                 self._open()
             except OSError as error:
@@ -141,6 +143,22 @@ class FileHandler(LineHandler):
                     note = f"{self.path} cannot be opened again: {reason}; lines go to the old file, it is tried again"
                     self._to._send(self._note(note), record)
         return self._to is not None and self._to._send(text, record)
+
+    def _is_to_be_opened(self) -> bool:
+        if self._to is None or self._seen != _wishes:
+            return True
+        return self._watches and self._was_moved()
+
+    def _was_moved(self) -> bool:
+        here = os.fstat(self.fd)
+        try:
+            return stat.S_ISREG(here.st_mode) and not os.path.samestat(os.stat(self.path), here)
+        except OSError:
+            return True
+
+    def watch(self) -> None:
+        """Open the file again, too, when it was moved away, for a program that nobody tells of that."""
+        self._watches = True
 
     def rotate_at(self, max_bytes: int, backups: int) -> None:
         """Rotate the file before it grows past so many bytes, unless that is 0, and keep so many backups."""

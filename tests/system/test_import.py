@@ -200,7 +200,6 @@ def test_supervisord(imported: Import, tmp_path: Path) -> None:
         "stop_signal": "INT",
         "graceful_timeout": 20,
         "stop_children": True,
-        "priority": 899,
         "working_dir": "/tmp",
         "stdout_stream": log,
         "redirect_stderr": True,
@@ -213,10 +212,12 @@ def test_supervisord(imported: Import, tmp_path: Path) -> None:
     assert "exitcodes" not in made["watcher"]["web_02"]
     assert (worker["numprocesses"], worker["close_child_stderr"], "stdout_stream" in worker) == (4, True, False)
     assert made["watcher"]["once"]["respawn"] is False
-    assert made["watcher"]["once"]["priority"] == 1000
+    # of group and program: [program:once] -1, [group:shop] 3, [program:web] 100
+    order = {name: watcher.get("priority", 0) for name, watcher in made["watcher"].items()}
+    assert order == {"once": 2, "worker": 1, "php": 1, "web_01": 0, "web_02": 0}
     assert made["socket"]["php"] == {"path": "/tmp/php.sock", "mode": "0700"}
     assert made["watcher"]["php"]["stdin_socket"] == "php"
-    lost = ("[unix_http_server]", "[group:shop] priority", "process_name", "stdout_events", "[eventlistener:mail]")
+    lost = ("[unix_http_server]", "process_name", "stdout_events", "[eventlistener:mail]")
     assert [word for word in lost if word not in said] == []
 
 
@@ -441,15 +442,13 @@ def test_circus(imported: Import) -> None:
                 "rlimit_nofile": "500",
                 "graceful_timeout": "2.5",
                 "stdout_stream": {"class": "FileStream", "filename": "web.log"},
+                "flapping": {"window": "3"},
             }
         },
         "plugin": {"flapping": {"use": "circus.plugins.flapping.Flapping"}},
         "env": {"web*": {"A": "b"}},
     }
-    assert [line.split(": ")[2] for line in said.splitlines()[:-1]] == [
-        "[circus] httpd",
-        "[watcher:web] flapping.window",
-    ]
+    assert [line.split(": ")[2] for line in said.splitlines()[:-1]] == ["[circus] httpd"]
 
 
 @pytest.mark.parametrize(

@@ -376,3 +376,23 @@ def test_a_log_without_backups_begins_again_and_one_that_was_moved_is_left_alone
     say(handler, "and more")
     assert (tmp_path / "moved").read_text() == "line 2 of twenty\nmore\nand more\n"
     handler.close()
+
+
+def test_a_program_that_is_told_nothing_finds_that_its_file_was_moved(tmp_path: Path) -> None:
+    path = tmp_path / "master.log"
+    handler = FileHandler(str(path), patience=0.0)
+    handler.watch()
+    say(handler, "before")
+    path.rename(tmp_path / "master.log.1")
+    say(handler, "after")
+    handler.close()
+    assert [(tmp_path / name).read_text() for name in ("master.log.1", "master.log")] == ["before\n", "after\n"]
+
+    reading, writing = os.pipe()
+    piped = FileHandler(f"/proc/self/fd/{writing}", patience=0.0)
+    piped.watch()
+    say(piped, "a pipe is no file that could be moved")
+    assert everything(reading).count("\n") == 1
+    piped.close()
+    os.close(reading)
+    os.close(writing)

@@ -13,6 +13,7 @@ from typing import Any
 
 from forkserve.cli.importing.draft import Draft, Scalar
 from forkserve.config import later
+from forkserve.config.build import is_of_plugin
 from forkserve.config.document import Findings, Section, Value, merge
 from forkserve.config.ini import read_ini
 from forkserve.config.model import MasterOptions, SocketOptions, StreamOptions, WatcherOptions
@@ -65,7 +66,7 @@ def _values(section: Section, draft: Draft) -> dict[str, Scalar]:
         reason = later.STREAM.get(stream) or _LATER.get(section.kind, {}).get(key)
         if option is not None:
             found[key] = _scalar(option.parse, value)
-        elif section.kind == "watcher" and key.startswith(_OPEN):
+        elif section.kind == "watcher" and reason is None and (key.startswith(_OPEN) or is_of_plugin(key)):
             found[key] = value.text
         elif reason is None:
             draft.note(place, "is no option that forkserve knows")

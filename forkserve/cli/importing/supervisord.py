@@ -65,11 +65,13 @@ def read_supervisord(path: Path, draft: Draft) -> None:
     if parser.has_section("supervisord"):
         _daemon(dict(parser["supervisord"]), names, draft)
     groups = _groups(parser, draft)
+    order = _order(parser, groups)
     for section in parser.sections():
         kind, _, name = section.partition(":")
         if kind in ("program", "fcgi-program"):
-            group = groups.get(name.strip(), "")
-            _Program(section, name.strip(), dict(parser[section]), {**names, "group_name": group}, draft).add()
+            name = name.strip()
+            given = dict(parser[section]) | ({"priority": str(order[name])} if name in order else {})
+            _Program(section, name, given, {**names, "group_name": groups.get(name, "")}, draft).add()
         elif kind == "group":
             continue
         elif kind not in ("supervisord", "include"):
@@ -100,9 +102,32 @@ def _groups(parser: configparser.RawConfigParser, draft: Draft) -> dict[str, str
             if found.setdefault(program, group.strip()) != group.strip():
                 draft.note(f"[{section}] {program}", "a watcher is in one group; it stays in the first")
         for key in parser[section]:
-            if key != "programs":
-                draft.note(f"[{section}] {key}", "set priority of each watcher")
+            if key not in ("programs", "priority"):
+                draft.note(f"[{section}] {key}", "is no option of a group")
     return found
+
+
+def _order(parser: configparser.RawConfigParser, groups: Mapping[str, str]) -> dict[str, int]:
+    """Return priorities, by program, that give one order of what is started by group first and then by program.
+
+    They are supervisord's, where the lower starts first, and 999 stands for what says nothing. A program that is in no
+    group is a group of its own. Without groups the programs' own are that order.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    for section in parser.sections():
+        kind, _, name = section.partition(":")
+        if kind in ("program", "fcgi-program"):
+            own, group = _priority(parser, section), groups.get(name.strip())
+            places[name.strip()] = (own if group is None else _priority(parser, f"group:{group}"), own)
+    if not groups or len(set(places.values())) < 2:
+        return {}
+    ranks = sorted(set(places.values()))
+    return {name: 999 - (len(ranks) - 1 - ranks.index(place)) for name, place in places.items()}
+
+
+def _priority(parser: configparser.RawConfigParser, section: str) -> int:
+    text = parser.get(section, "priority", fallback="999").strip()
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else 999  # the reading of the program refuses it
 
 
 def _daemon(given: dict[str, str], names: Mapping[str, str], draft: Draft) -> None:
@@ -227,9 +252,9 @@ class _Program:
         values["graceful_timeout"] = self._number("stopwaitsecs", 10)
         if given.get("stopasgroup", "false").lower() in _TRUE:
             values["stop_children"] = True
-        if "priority" in given:
-            # the lower starts first there, and 999 is its default; the higher here, and 0 is
-            values["priority"] = 999 - self._number("priority", 999)
+        # the lower starts first there, and 999 is its default; the higher here, and 0 is
+        if priority := 999 - self._number("priority", 999):
+            values["priority"] = priority
         return values
 
     def _socket(self, name: str, names: Mapping[str, str]) -> dict[str, Scalar]:

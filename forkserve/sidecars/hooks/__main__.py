@@ -36,6 +36,7 @@ def main() -> int:
     """Answer until the channel ends; returns the exit code."""
     arguments = _parser().parse_args()
     logs.set_up(arguments.log_level, arguments.log_output)
+    logs.watch_file()
     set_title(f"forkserve: hooks [{arguments.watcher}]")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     client = None if arguments.control is None else ControlClient(arguments.control, timeout=PATIENCE)
