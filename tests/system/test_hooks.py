@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,58 @@ def test_extended_stats_adds_figures_to_those_of_each_process(tmp_path: Path) ->
         assert [each["extended"] for each in web["processes"]] == [{"queue": ["web", True]}]
         assert "extended" not in {**other["processes"][0], **plain["processes"][0]}
         assert master.stop() == 0
+
+
+CHANGES = """
+def prepare(watcher, arbiter, hook_name):
+    watcher.cmd = watcher.cmd.replace("1000", "2000")
+    watcher.env["TOKEN"] = "t" + watcher.env["SALT"]
+    watcher.working_dir = "sub"
+    assert watcher.cmd == "sleep 2000"
+    return True
+
+def one_more(watcher, arbiter, hook_name):
+    watcher.args = ["1s"]
+    return watcher.cmd == "sleep 2000"
+
+def wrong(watcher, arbiter, hook_name):
+    watcher.env["NUMBER"] = 3
+    return True
+
+def late(watcher, arbiter, hook_name):
+    watcher.cmd = "true"
+    return True
+"""
+
+
+def test_what_hooks_assign_before_a_start_is_what_is_started(tmp_path: Path) -> None:
+    (tmp_path / "myhooks.py").write_text(CHANGES)
+    (tmp_path / "sub").mkdir()
+    hooks = "hooks.before_start = myhooks.prepare\nhooks.before_spawn = myhooks.one_more\n"
+    config = f"[watcher:web]\n{QUICK}numprocesses = 2\nmax_surge = 0\nmax_unavailable = 1\n{hooks}[env:web]\nSALT = s\n"
+    control = tmp_path / "control"
+    with running("--control", str(control), cwd=tmp_path, config=config) as master, ControlClient(control) as client:
+        master.expect(r"web\[2\] pid \d+ started")
+        for verb in ("start", "reload", "restart"):  # a reload does not ask before_start, and keeps what that has said
+            client.call(verb, watcher="web", waiting=True)
+            for pid in client.call("list", watcher="web"):
+                assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0002000\0001s\0"
+                assert b"TOKEN=ts\0" in Path(f"/proc/{pid}/environ").read_bytes()
+                assert Path(f"/proc/{pid}/cwd").readlink() == tmp_path / "sub"
+        assert client.call("options", watcher="web")["cmd"] == "sleep 1000"
+        assert master.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("hook", "target", "told"),
+    [
+        ("before_start", "wrong", "ValueError: env: expected a dict of texts, got {'NUMBER': 3}"),
+        ("after_start", "late", "AttributeError: cmd cannot be assigned here (before_start and before_spawn may"),
+    ],
+)
+def test_what_cannot_be_assigned_fails_the_hook(tmp_path: Path, hook: str, target: str, told: str) -> None:
+    (tmp_path / "myhooks.py").write_text(CHANGES)
+    config = f"[watcher:web]\n{QUICK}hooks.{hook} = myhooks.{target}\n"
+    with running("--control", str(tmp_path / "control"), cwd=tmp_path, config=config) as master:
+        master.allow("Traceback", "hooks\\.")
+        master.expect(re.escape(told))

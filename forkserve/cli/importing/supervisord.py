@@ -111,7 +111,7 @@ def _order(parser: configparser.RawConfigParser, groups: Mapping[str, str]) -> d
     """Return priorities, by program, that give one order of what is started by group first and then by program.
 
     They are supervisord's, where the lower starts first, and 999 stands for what says nothing. A program that is in no
-    group is a group of its own. Without groups the programs' own are that order.
+    group counts as one. Without groups the programs' own priorities are that order.
     """
     places: dict[str, tuple[int, int]] = {}
     for section in parser.sections():

@@ -21,6 +21,7 @@ from forkserve import logs
 from forkserve.control.client import ControlClient
 from forkserve.errors import ExitCode
 from forkserve.sidecars.dotted import add_folders, load_dotted
+from forkserve.sidecars.hooks.changes import OptionChanges
 from forkserve.sidecars.hooks.objects import Control, HookArbiter, HookWatcher
 from forkserve.unix.proctitle import set_title
 
@@ -62,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
 class _Host:
     def __init__(self, watcher: str, control: Control) -> None:
-        self._watcher = HookWatcher(control, watcher)
+        self._changes = OptionChanges()
+        self._watcher = HookWatcher(control, watcher, self._changes)
         self._arbiter = HookArbiter(control)
         self._loaded: dict[str, Callable[..., Any]] = {}
 
@@ -70,15 +72,17 @@ class _Host:
         """Call a hook; what it raises is told, whatever it is."""
         hook, details = question["hook"], dict(question["details"])
         stats = details.get("stats")
+        self._changes.begin(hook)
         try:
             said = self._call(hook, question["targets"], question["path"], details)
+            changes = self._watcher.changed()
         except (Exception, SystemExit) as error:
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             log.error("hooks.%s of %s failed", hook, self._watcher.name, exc_info=True)
             return {"said": False, "error": text}
         finally:
             sys.stdout.flush()
-        return {"said": bool(said), "error": "", "stats": stats}
+        return {"said": bool(said), "error": "", "stats": stats, "changes": changes}
 
     def _call(self, hook: str, targets: Mapping[str, str], path: list[str], details: dict[str, Any]) -> Any:
         add_folders(path)

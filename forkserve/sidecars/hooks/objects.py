@@ -12,6 +12,7 @@ from typing import Any
 
 from forkserve.control.client import ControlClient
 from forkserve.errors import ControlError
+from forkserve.sidecars.hooks.changes import OptionChanges
 
 __all__ = ["Control", "HookArbiter", "HookProcess", "HookWatcher"]
 
@@ -56,8 +57,11 @@ class HookProcess:
 class HookWatcher:
     """One watcher. Every option and free key is an attribute, with its value as of when it is read."""
 
-    def __init__(self, control: Control, name: str) -> None:
+    def __init__(self, control: Control, name: str, changes: OptionChanges | None = None) -> None:
+        """With `changes` it is the watcher whose hooks are called."""
         self._control = control
+        self._changes = changes
+        self._seen: dict[str, Any] | None = None
         self.name = name
         self.res_name = name.lower().replace(" ", "_")
 
@@ -68,16 +72,25 @@ class HookWatcher:
         """Return an option."""
         if not key.startswith("_"):
             options = self._control.call("options", watcher=self.name)
+            if self._changes is not None:
+                self._seen, options = options, self._changes.of(options)
             if key in options:
                 return options[key]
         raise AttributeError(f"a watcher has no {key!r} here: it is an object of forkserve's, with Circus's options")
 
     def __setattr__(self, key: str, value: Any) -> None:
-        """Refuse what would have no effect."""
-        if key in ("name", "res_name", "_control"):
+        """Keep what the master takes over, and refuse what would have no effect."""
+        if key.startswith("_") or key in ("name", "res_name"):
             object.__setattr__(self, key, value)
             return
+        if self._changes is not None:
+            self._changes.assign(key, value)
+            return
         raise AttributeError(f"{key} cannot be assigned by a hook: use watcher.set_opt({key!r}, ...)")
+
+    def changed(self) -> dict[str, Any]:
+        """Return what hooks have assigned; raises ValueError."""
+        return {} if self._changes is None else self._changes.end(self._seen)
 
     # What it is doing.
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from forkserve.config.hooks import changed_options
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.events import Event
 from forkserve.supervision.hooks.call import HookAnswer, HookCall
@@ -206,6 +207,7 @@ class HookHosts:
 def _read(line: bytes) -> HookAnswer:
     try:
         data = json.loads(line)
-        return HookAnswer(said=bool(data["said"]), error=str(data["error"]), stats=data.get("stats"))
+        changes = changed_options(data.get("changes") or {})
+        return HookAnswer(said=bool(data["said"]), error=str(data["error"]), stats=data.get("stats"), changes=changes)
     except (ValueError, TypeError, KeyError):
         return HookAnswer(said=False, error="its process has answered nonsense")

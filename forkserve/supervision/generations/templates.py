@@ -5,8 +5,9 @@ Rules: plain data. A generation is a number, so that a job can name what it came
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from forkserve.supervision.spawning.command import ProcessTemplate
 
@@ -97,16 +98,22 @@ class Templates:
         """Return the command of an offer, or the one in force for 0."""
         return self.offers.get(offer, self.in_force)
 
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Start processes with other options than are configured, which a hook has asked for, until the next start."""
+        if changes != self.in_force.changes:
+            self.by_generation[self.generation] = replace(self.in_force, changes=changes)
+
     def adopt(self, command: ProcessTemplate) -> None:
         """Take over other options within this generation, which stays where it is."""
-        self.by_generation[self.generation] = replace(command, folder=self.in_force.folder)
+        before = self.in_force
+        self.by_generation[self.generation] = replace(command, folder=before.folder, changes=before.changes)
 
     def open(self, offer: int, in_use: Container[int], *, follow: bool = True) -> None:
         """Begin a generation with what was offered; keeps the one before, those in use and those that were good.
 
         With offer 0 it is the command in force, and `follow` has it started where links lead by now.
         """
-        command = self.wanted(offer)
+        command = replace(self.wanted(offer), changes=self.in_force.changes)
         if not offer and follow:
             command = replace(command, folder="")
         self.withdraw(offer)

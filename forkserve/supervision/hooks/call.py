@@ -27,11 +27,15 @@ class HookCall:
 
 @dataclass(frozen=True, slots=True)
 class HookAnswer:
-    """Whether the hook returned something true; or `error`, why it did not return. `stats` are those it has changed."""
+    """Whether the hook returned something true; or `error`, why it did not return. `stats` are those it has changed.
+
+    `changes` are options of its watcher that it has assigned, for what is started next: see `forkserve.config.hooks`.
+    """
 
     said: bool
     error: str = ""
     stats: Mapping[str, Any] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 CallHook = Callable[[HookCall, Callable[[HookAnswer], None]], None]

@@ -47,12 +47,23 @@ _ASKED_AGAIN = {
 """Where another program goes on, which does not know of the question."""
 
 
+class Changing(Protocol):
+    """What the processes of a watcher are made of, as far as a hook may change it."""
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Start processes with these options in place of those that are configured."""
+
+
 class GateOwner(Protocol):
     """What a gate knows of its watcher."""
 
     @property
     def options(self) -> WatcherOptions:
         """The options in force."""
+
+    @property
+    def templates(self) -> Changing:
+        """What its processes are made of."""
 
     def import_path(self) -> tuple[str, ...]:
         """Return the folders that its hooks are imported from."""
@@ -242,6 +253,8 @@ class HookGate:
             self._emit(HookFailed(watcher=self._owner.options.name, name=name, error=answer.error))
         elif hook is not None:
             self._emit(HookSucceeded(watcher=self._owner.options.name, name=name))
+        if name == "before_start" or answer.changes:
+            self._owner.templates.change(answer.changes)
         with Barrier(self._emit, f"what follows hooks.{name}"):
             if question.raw is not None:
                 question.raw(answer)

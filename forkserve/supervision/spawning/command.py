@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from forkserve.config.handover import (
     GRACEFUL_TIMEOUT,
@@ -103,15 +104,16 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What one process gets for itself: its record on the scoreboard, its notify socket, what was stored for it."""
+    """What one process gets for itself: its record on the scoreboard, its notify socket, what was stored for it.
+
+    With `own_queues` no other slot reads from its queues; `circus_wid` is `$(circus.wid)`, 0 for the slot's number.
+    """
 
     place: RecordHandle | None = None
     notify_address: str | None = None
     stored: tuple[StoredFd, ...] = ()
     own_queues: bool = False
-    """Whether no other slot reads from its queues."""
     circus_wid: int = 0
-    """What `$(circus.wid)` is, where it is not the number of the slot."""
 
 
 _NOTHING = Handover()
@@ -129,9 +131,10 @@ class ProcessTemplate:
     """The master's environment."""
     numbers: Mapping[str, int] = field(default_factory=dict)
     """Queues of the pool by the lower-case names of sockets, as of when this was made: it keeps its queues."""
-
     folder: str = ""
     """Where its processes start, whatever `working_dir` and the folder of the master lead to by now; empty: there."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Options that a hook has changed for what is started, by name."""
 
     @property
     def queues(self) -> tuple[int, ...]:
@@ -195,13 +198,14 @@ class ProcessTemplate:
 
         Raises ConfigError when its words cannot be split, or its virtualenv is none.
         """
+        if self.changes:
+            return self._changed.spec(wid, fd_for, outputs, given)
         options, place = self.options, given.place
         memory = FIRST_SOCKET + len(self.sockets) + len(given.stored)
         bell = memory + 1
         env = self._told(wid, given, memory, bell)
         values = self._values(given.circus_wid or wid, env)
-        cwd = expand(options.working_dir, values) if options.working_dir else None
-        cwd = self.folder or cwd
+        cwd = self.folder or (expand(options.working_dir, values) if options.working_dir else None)
         if cwd is not None and "PWD" in env:
             env["PWD"] = os.path.join(env["PWD"], cwd)
         stdin = 0 if not options.close_child_stdin else None
@@ -258,7 +262,12 @@ class ProcessTemplate:
 
     def probe_of(self, wid: int, circus_wid: int) -> str:
         """Return how the process of a slot is asked whether it serves (`ready`), placeholders replaced."""
-        return expand(self.options.ready or "", self._values(circus_wid or wid, self._environment(wid)))
+        changed = self._changed
+        return expand(self.options.ready or "", changed._values(circus_wid or wid, changed._environment(wid)))
+
+    @property
+    def _changed(self) -> ProcessTemplate:
+        return replace(self, options=replace(self.options, **self.changes), changes={})
 
     def zygote_spec(self, channel: int, outputs: Outputs, given: Handover) -> SpawnSpec:
         """Return how to start the zygote of its processes, which is asked for them on `channel`.
