@@ -183,3 +183,36 @@ def test_what_cannot_be_assigned_fails_the_hook(tmp_path: Path, hook: str, targe
     with running("--control", str(tmp_path / "control"), cwd=tmp_path, config=config) as master:
         master.allow("Traceback", "hooks\\.")
         master.expect(re.escape(told))
+
+
+SIGNALS = """
+def only_to_sleepers(watcher, arbiter, hook_name, pid, signum):
+    asked = open(f"/proc/{pid}/comm").read().strip()
+    open("asked", "a").write(f"{asked} {int(signum)}\\n")
+    return asked == "sleep"
+"""
+
+
+def test_a_hook_is_asked_of_signals_to_children_too(tmp_path: Path) -> None:
+    (tmp_path / "myhooks.py").write_text(SIGNALS)
+    shell = "sh -c 'sleep 1000 & cat /dev/zero > /dev/null & wait'"
+    config = f"[watcher:web]\ncmd = {shell}\ncopy_env = True\nready_after = 0.05\ngraceful_timeout = 0.3\n"
+    config += "hooks.before_signal = myhooks.only_to_sleepers\n"
+    control = tmp_path / "control"
+    with running("--control", str(control), cwd=tmp_path, config=config) as master, ControlClient(control) as client:
+        master.allow("said no", "SIGKILL", "killed")
+        master.expect(r"web\[1\] pid \d+ started")
+        (pid,) = client.call("list", watcher="web")
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        eventually(lambda: sorted(_names_of(children)) == ["cat", "sleep"])
+        client.call("signal", watcher="web", signal="SIGTERM", children=True)
+        eventually(lambda: _names_of(children) == ["cat"])
+        assert sorted((tmp_path / "asked").read_text().splitlines()) == ["cat 15", "sleep 15"]
+        client.call("kill", watcher="web", signum="SIGKILL", waiting=True)
+
+
+def _names_of(children: Path) -> list[str]:
+    try:
+        return [Path(f"/proc/{pid}/comm").read_text().strip() for pid in children.read_text().split()]
+    except OSError:
+        return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from forkserve.config.values import signal_name as signal_number
@@ -150,10 +149,8 @@ def _signal_below(watcher: Watcher, chosen: list[Process], signum: int, asked: S
             raise UnknownNameError(f"{watcher.name}: {asked.childpid} is no child of it", "no-such-process")
     elif asked.recursive and not asked.children:
         watcher.signal(signum, only=lambda each: each in chosen)
-    for pid in below:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signum)
-    return f"{watcher.name}: {signal_name(signum)} sent to {len(below)} below {len(chosen)}"
+    count = watcher.processes.signaller.signal_below(below, signum)
+    return f"{watcher.name}: {signal_name(signum)} sent to {count} below {len(chosen)}"
 
 
 def _descendants(pid: int, *, deep: bool) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Relation", "children_of", "members_of", "relations"]
+__all__ = ["Relation", "birth_of", "children_of", "members_of", "relations"]
 
 _DEAD = ("Z", "X")
 
@@ -50,6 +50,17 @@ def _parse(pid: int, stat: bytes) -> Relation:
     state, parent, group, session, *_ = after.split()
     name = before.partition(b"(")[2].decode(errors="replace")
     return Relation(pid, name, state.decode(), int(parent), int(group), int(session))
+
+
+def birth_of(pid: int) -> int | None:
+    """Return when a process began, in ticks since the machine did; None when it is gone.
+
+    With it a pid means one process, though the kernel gives numbers out again.
+    """
+    with contextlib.suppress(OSError):
+        # proc_pid_stat(5), field 22; the name before it may hold any byte
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    return None
 
 
 def children_of(pid: int) -> list[Relation]:

@@ -13,6 +13,7 @@ from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import HookVetoed, StopRequested
 from forkserve.supervision.hooks.gate import HookGate
 from forkserve.supervision.lifecycle import ProcessState
+from forkserve.supervision.os.proc import birth_of
 from forkserve.supervision.process import Process
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.wording import signal_name
@@ -42,6 +43,14 @@ class Signaller:
         for process in living:
             self._ask_signal(process, signum, partial(self._signal_one, process.number, signum))
         return len(living)
+
+    def signal_below(self, pids: Iterable[int], signum: int) -> int:
+        """Send a signal to descendants of those processes, unless a hook forbids it; returns how many get it."""
+        known = {pid: birth for pid in pids if (birth := birth_of(pid)) is not None}
+        for pid, birth in known.items():
+            self._gate.ask("before_signal", partial(self._signal_other, pid, birth, signum), pid=pid, signum=signum)
+            self._gate.ask("after_signal", pid=pid, signum=signum)
+        return len(known)
 
     def ask_to_stop(self, process: Process) -> None:
         """Send a process its stop signal when its hooks have let that through; its grace begins then."""
@@ -79,6 +88,10 @@ class Signaller:
         if process is not None and process.is_alive and (consented or signum == signal.SIGKILL):
             self.send(process, signum, group=False)
 
+    def _signal_other(self, pid: int, birth: int, signum: int, consented: bool) -> None:
+        if birth_of(pid) == birth and (consented or signum == signal.SIGKILL):
+            self._services.kernel.signal(pid, signum)
+
     def _ask_signal(self, process: Process, signum: int, then: Callable[[bool], None]) -> None:
         self._gate.ask("before_signal", then, pid=process.pid, signum=signum)
         self._gate.ask("after_signal", pid=process.pid, signum=signum)
@@ -89,7 +102,7 @@ class Signaller:
             return
         if process.state is not ProcessState.DRAINING:
             process.unsent = 0
-        elif consented:
+        elif consented or process.unsent == signal.SIGKILL:
             process.unsent = 0
             self._send_stop(process)
         else:
