@@ -1,8 +1,14 @@
-"""Builds the compiled part of the hot path into the tree, for this interpreter. Without a compiler there is none."""
+"""Builds the compiled part of the hot path into the tree, for this interpreter, and what a wheel has below `share`.
+
+Without a compiler there is no compiled part; without msgspec there are no manual pages and no completion.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +24,30 @@ class CompiledHook(BuildHookInterface[Any]):
     """Runs before a wheel is made, or an editable installation."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, and have the wheel be one of this platform."""
+        """Compile, have the wheel be one of this platform, and add the files below `share`."""
+        self._compile(build_data)
+        if version != "editable":
+            self._share(build_data)
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what was made for the wheel alone."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def _share(self, build_data: dict[str, Any]) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        call = (
+            "import pathlib, sys\nfrom forkserve.cli.share import write_share\nwrite_share(pathlib.Path(sys.argv[1]))"
+        )
+        done = subprocess.run([sys.executable, "-c", call, self._folder.name], cwd=self.root, check=False)
+        if done.returncode:
+            self.app.display_warning("forkserve goes without its manual pages and its completion")
+            return
+        build_data["shared_data"][self._folder.name] = "share"
+
+    def _compile(self, build_data: dict[str, Any]) -> None:
         root = Path(self.root)
         sources = sorted(str(path.relative_to(root)) for path in (root / FOLDER).glob("*.c"))
         headers = [str(path) for path in (root / FOLDER).glob("*.h")]

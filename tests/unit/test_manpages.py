@@ -12,6 +12,7 @@ import pytest
 from forkserve.cli.ctlparser import ctl_parser
 from forkserve.cli.manpages import PAGES, man_page, write_pages
 from forkserve.cli.ownverbs import ALL_VERBS
+from forkserve.cli.share import write_share
 from forkserve.config.launch import WorkerOptions
 from forkserve.config.options import options_of
 
@@ -51,6 +52,17 @@ def test_pages_are_written_where_they_are_wanted(tmp_path: Path) -> None:
     paths = write_pages(tmp_path / "man1")
     assert [path.name for path in paths] == ["forkserve.1", "forkserve-worker.1", "forkservectl.1"]
     assert paths[2].read_text() == man_page("forkservectl")
+
+
+def test_a_wheel_has_pages_and_completion_where_man_and_the_shells_look(tmp_path: Path) -> None:
+    write_share(tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == [
+        "bash-completion/completions/forkservectl",
+        "fish/vendor_completions.d/forkservectl.fish",
+        *sorted(f"man/man1/{name}.1" for name in PAGES),
+        "zsh/site-functions/_forkservectl",
+    ]
+    assert (tmp_path / "zsh/site-functions/_forkservectl").read_text().startswith("#compdef forkservectl\n")
 
 
 def test_the_command_prints_one_and_refuses_others(tmp_path: Path) -> None:
