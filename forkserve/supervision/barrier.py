@@ -1,4 +1,4 @@
-"""The barrier around one event: an exception is a bug of ours, stated as one, and costs this event alone."""
+"""The barrier around one event: an exception is a bug of forkserve, is reported as one, and costs only this event."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Barrier:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> bool:
-        """Catch what is an Exception; an exit or an interrupt passes."""
+        """Catch an Exception; let SystemExit and KeyboardInterrupt pass."""
         if not isinstance(error, Exception):
             return False
         text = "".join(traceback.format_exception(kind, error, frames))

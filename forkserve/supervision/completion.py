@@ -13,11 +13,11 @@ __all__ = ["Completion", "all_of"]
 
 
 class Completion:
-    """Pending, then either `result`, a line that says what was done, or `error`, that says why not.
+    """Pending, then either `result`, a line that says what was done, or `error`, the reason why not.
 
-    `code` is the exit code of what was run, if that is what was asked for.
-
-    `parts` are those of which it is made by `all_of`, and `text` its result when all of them have succeeded.
+    `code` is the exit code of what was run, if that was the request. `parts` are the completions that `all_of` has
+    combined,
+    `text` the result once all of them have succeeded.
     """
 
     def __init__(self, parts: Sequence[Completion] = (), text: str = "") -> None:
@@ -34,7 +34,7 @@ class Completion:
         return self.result is not None or self.error is not None
 
     def when_done(self, callback: Callable[[Completion], None]) -> None:
-        """Call back with this completion when the work is done; at once if it is."""
+        """Call back with this completion when the work is done; at once if it already is."""
         if self.done:
             callback(self)
         else:
@@ -53,14 +53,14 @@ class Completion:
             self._call()
 
     def follow(self, other: Completion) -> None:
-        """Complete it as another one was."""
+        """Complete it with the outcome of another one."""
         if other.error is not None:
             self.fail(other.error)
         elif other.result is not None:
             self.succeed(other.result, other.code)
 
     def consist_of(self, parts: Sequence[Completion]) -> None:
-        """Be done when all of these are."""
+        """Complete it when all of these are done."""
         self.parts = tuple(parts)
         for each in self.parts:
             each.when_done(self.look_at_parts)
@@ -88,7 +88,7 @@ class Completion:
 
 
 def all_of(completions: Sequence[Completion], result: str) -> Completion:
-    """Return a completion that is done when all are: with `result`, or with all their errors, a line each."""
+    """Return a completion that is done when all are: with `result`, or with all their errors, one a line."""
     together = Completion(text=result)
     together.consist_of(completions)
     if not completions:

@@ -1,4 +1,4 @@
-"""An instant with a meaning: what a process, a slot or a group waits for, as data that can be written down."""
+"""An instant with a meaning: what a process, a slot or a group waits for, as data that can be serialised."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DeadlineKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """`instant` on the monotonic clock, in seconds; `timeout` is how long it was when it was set, for messages."""
+    """`instant` on the monotonic clock, in seconds; `timeout` is its original length, for messages."""
 
     instant: float
     kind: DeadlineKind
@@ -35,10 +35,10 @@ class Deadline:
         return cls(now + timeout, kind, timeout)
 
     def is_due(self, now: float) -> bool:
-        """True once its instant has come."""
+        """True once its instant has passed."""
         return self.instant <= now
 
 
 def earliest(instants: Iterable[float | None]) -> float | None:
-    """Return the first of these instants, None when there is none."""
+    """Return the earliest of these instants, None if there is none."""
     return min((each for each in instants if each is not None), default=None)

@@ -1,12 +1,12 @@
-"""What a watcher's processes have counted, summed up by generation, and judged before it is believed.
+"""What a watcher's processes have counted, summed up by generation, and checked before it is used.
 
 Theory of operation. Each process counts in its page of the scoreboard (`unix.counters`). A reading of that page is
-compared with what was accepted of the process before; the difference goes into the totals of its generation, so that a
+compared with what was accepted of the process before; the difference is added to the totals of its generation, so a
 total never falls and survives the process. The last reading is taken when the process has been reaped.
 
-Rules: pure, and plain data, so that all of it can be written down (`supervision.state`). Nothing in a page is believed:
-a count that has fallen, that has risen faster than any processor could count, or a sum of seconds that so many requests
-cannot have taken, leaves the series out of this reading.
+Rules: pure, and plain data, so that all of it can be serialised (`supervision.state`). Nothing in a page is trusted:
+a count that has fallen or has risen faster than any processor could count, or a sum of seconds that is impossible for
+that many requests, leaves the series out of this reading.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from forkserve.unix.counters import BOUNDS, BUCKETS, PageReading, SeriesReading
 __all__ = ["GenerationFigures", "GenerationTotals", "Histogram", "SeenCounters", "WatcherFigures", "series_name"]
 
 MOST_A_SECOND = 1_000_000
-"""Requests that one process is believed to answer in a second."""
+"""Most requests that one process can answer in a second."""
 SLACK = 1_000
-"""Requests by which a reading may be beyond that, since it takes time itself."""
+"""Requests by which a reading may exceed that, since the reading itself takes time."""
 KEPT = 3
-"""Generations that are kept apart; the totals of older ones are added up."""
+"""Generations that are kept apart; the totals of older ones are merged."""
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Histogram:
         return sum(self.counts)
 
     def add(self, counts: Iterable[int], seconds: float) -> None:
-        """Take in others."""
+        """Add others."""
         self.counts = [mine + more for mine, more in zip(self.counts, counts, strict=True)]
         self.seconds += seconds
 
@@ -56,7 +56,7 @@ class SeenCounters:
 
 @dataclass(slots=True, kw_only=True)
 class GenerationTotals:
-    """What all processes of one generation have counted. `requests` by `series_name`; `crashes` are unasked ends."""
+    """Counts of all processes of one generation: `requests` by `series_name`; `crashes` are unrequested ends."""
 
     requests: dict[str, Histogram] = field(default_factory=dict)
     shed: int = 0
@@ -64,7 +64,7 @@ class GenerationTotals:
     crashes: int = 0
 
     def add(self, other: GenerationTotals) -> None:
-        """Take in those of another generation."""
+        """Add those of another generation."""
         for name, histogram in other.requests.items():
             self.requests.setdefault(name, Histogram()).add(histogram.counts, histogram.seconds)
         self.shed += other.shed
@@ -74,7 +74,7 @@ class GenerationTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationFigures:
-    """One generation at one instant, or between two: what a decision about it is made of.
+    """One generation at one instant, or between two: the data of a decision about it.
 
     `errors` are answers of 500 and more, `latency` counts by bucket of `BOUNDS`, `memory` is in bytes for each process.
     """
@@ -90,7 +90,7 @@ class GenerationFigures:
     memory: int = 0
 
     def since(self, earlier: GenerationFigures) -> GenerationFigures:
-        """Return what has been counted since an earlier picture; processes and memory are those of now."""
+        """Return what has been counted since an earlier picture; processes and memory are the current ones."""
         return GenerationFigures(
             generation=self.generation,
             at=self.at,
@@ -105,11 +105,11 @@ class GenerationFigures:
 
     @property
     def error_share(self) -> float:
-        """The part of the requests that was answered by 500 and more; 0 without requests."""
+        """The share of requests that were answered by 500 and more; 0 without requests."""
         return self.errors / self.requests if self.requests else 0.0
 
     def quantile(self, part: float) -> float:
-        """Return the seconds within which this part of the requests was answered: the bound of a bucket, inf, or 0."""
+        """Return the seconds within which this share of requests was answered: the bound of a bucket, inf, or 0."""
         wanted, reached = part * sum(self.latency), 0
         for bound, count in zip((*BOUNDS, float("inf")), self.latency, strict=True):
             reached += count
@@ -120,10 +120,10 @@ class GenerationFigures:
 
 @dataclass(slots=True, kw_only=True)
 class WatcherFigures:
-    """All totals of one watcher, and what has been seen of its living processes, by their numbers.
+    """All totals of one watcher, and what has been read of its living processes, by their numbers.
 
-    `restarts`, `deploys` and `scalings` count by reason, by result and by direction, `ignored` the readings that were
-    not believed.
+    `restarts`, `deploys` and `scalings` count by reason, by result and by direction; `ignored` counts implausible
+    readings.
     """
 
     generations: dict[int, GenerationTotals] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class WatcherFigures:
     ignored: int = 0
 
     def take(self, number: int, generation: int, reading: PageReading, *, begun: float, now: float) -> None:
-        """Take in a reading of the process of this number, which began at an instant."""
+        """Add a reading of the process with this number, which started at `began`."""
         seen = self.seen.get(number)
         if seen is None:
             seen = self.seen[number] = SeenCounters(at=begun)
@@ -159,11 +159,11 @@ class WatcherFigures:
         seen.at = now
 
     def forget(self, number: int) -> None:
-        """Forget what was seen of a process that has gone; it stays in the totals."""
+        """Forget the readings of a process that has ended; the totals keep them."""
         self.seen.pop(number, None)
 
     def totals(self, generation: int) -> GenerationTotals:
-        """Return the totals of a generation; those of the oldest are added up when there are too many."""
+        """Return the totals of a generation; the oldest ones are merged when there are too many."""
         found = self.generations.get(generation)
         if found is None:
             found = self.generations[generation] = GenerationTotals()
@@ -180,7 +180,7 @@ class WatcherFigures:
         return total
 
     def of(self, generation: int, *, now: float, processes: int = 0, memory: int = 0) -> GenerationFigures:
-        """Return a picture of one generation; the caller knows how many processes it has, and their memory."""
+        """Return the figures of one generation; the caller supplies its number of processes and their memory."""
         totals = self.generations.get(generation) or GenerationTotals()
         whole = Histogram()
         for each in totals.requests.values():
@@ -204,20 +204,20 @@ class WatcherFigures:
 
     @property
     def shed(self) -> int:
-        """Connections that were refused since they had waited for too long."""
+        """Connections that were refused because they had waited too long."""
         return self.older.shed + sum(each.shed for each in self.generations.values())
 
     def count_scaling(self, direction: str) -> None:
-        """Count a change of the number of processes that the load has asked for."""
+        """Count a change of the number of processes that was caused by load."""
         self.scalings[direction] = self.scalings.get(direction, 0) + 1
 
     def count_deploy(self, result: str) -> None:
-        """Count a reload that has come to its end."""
+        """Count a reload that has ended."""
         self.deploys[result] = self.deploys.get(result, 0) + 1
 
 
 def series_name(method: str, status: int) -> str:
-    """Return the key of a series, as JSON can have it: `GET 200`."""
+    """Return the key of a series for JSON: `GET 200`."""
     return f"{method} {status}"
 
 
@@ -226,7 +226,7 @@ def _status(name: str) -> int:
 
 
 def _is_plausible(before: Histogram, series: SeriesReading, *, most: int, longest: float) -> bool:
-    """Tell whether a process can have counted this since it was read before."""
+    """Tell whether a process can have counted this since the last reading."""
     more = sum(series.counts) - before.total
     rises = all(new >= old for new, old in zip(series.counts, before.counts, strict=True))
     return rises and more <= most and 0.0 <= series.seconds - before.seconds <= more * max(longest, 0.0) + 1.0

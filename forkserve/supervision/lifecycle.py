@@ -3,10 +3,10 @@
 Theory of operation. A *process* is one pid, used once. A *slot* is one place with many lives: a watcher has
 `numprocesses` of them, numbered from 1 (the `wid` of Circus). They are two machines, since during a reload the new
 process takes the slot while the old one drains beside it. What a watcher is doing is computed from both, and never
-stored. What is wanted is no state either: it arrives as an event.
+stored. What is wanted is not a state either: it arrives as an event.
 
-Rules: pure. `step(TABLE, state, event)` returns the next state and what is to be done, in order. A cell that is missing
-is a bug of the caller and raises ImpossibleEvent; an event that changes nothing has a cell that says so.
+Rules: pure. `step(TABLE, state, event)` returns the next state and what is to be done, in order. A missing cell is a
+bug of the caller and raises ImpossibleEvent; an event that changes nothing has a cell that says so.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ __all__ = [
 
 
 class ImpossibleEvent(Exception):
-    """An event came in a state that does not know it."""
+    """An event arrived in a state whose table has no cell for it."""
 
 
 class ProcessState(Enum):
-    """What one pid is doing; REQUESTED until its program runs, which exec(2) alone can tell."""
+    """What one pid is doing; REQUESTED until its program runs, which only exec(2) can tell."""
 
     REQUESTED = "requested"
     SPAWNING = "spawning"
@@ -56,7 +56,9 @@ class ProcessState(Enum):
 
 
 class ProcessTrigger(Enum):
-    """What may happen to one pid; DEADLINE is that of its state, PROMOTED that a drained worker is a zygote now."""
+    """What may happen to one pid; DEADLINE is that of its state; PROMOTED means that a drained worker has become a
+    zygote.
+    """
 
     STARTED = "started"
     READY = "ready"
@@ -68,7 +70,7 @@ class ProcessTrigger(Enum):
 
 
 class SlotState(Enum):
-    """What one place of a watcher is doing; BACKOFF mends itself, FATAL needs a person."""
+    """What one place of a watcher is doing; BACKOFF resolves by itself, FATAL needs a person."""
 
     VACANT = "vacant"
     FILLED = "filled"
@@ -100,7 +102,7 @@ class MasterState(Enum):
 
 
 class MasterTrigger(Enum):
-    """What may happen to the master as a whole; CHILDLESS is that no process is left."""
+    """What may happen to the master as a whole; CHILDLESS means that no process is left."""
 
     STOP = "stop"
     TERMINATE = "terminate"
@@ -108,7 +110,7 @@ class MasterTrigger(Enum):
 
 
 class Effect(Enum):
-    """What a step asks for; the value is how the documentation says it."""
+    """What a step asks for; the value is the wording of the documentation."""
 
     ANNOUNCE_START = "announce the start"
     ANNOUNCE = "announce"
@@ -269,15 +271,17 @@ def _cell(table: Table[S, E], state: S, event: E) -> str:
 
 
 FROM_OUTSIDE = frozenset({1, 2, 3, 9, 15})
-"""HUP, INT, QUIT, KILL and TERM: somebody, or the kernel short of memory, has ended the process; it did not fail."""
+"""HUP, INT, QUIT, KILL and TERM: a person, or the kernel short of memory, has ended the process; it did not fail."""
 
 KILLED_AT_MOST = 200
-"""Early deaths from outside in a row before they count as failures: a storm of kills is borne, an endless one not."""
+"""Early deaths from outside, in a row, before they count as failures: a burst of kills is tolerated, an endless one
+not.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a watcher wants done about a death; times in seconds, `max_retry` -1 is for ever."""
+    """How a watcher wants deaths to be handled; times in seconds, `max_retry` -1 is for ever."""
 
     respawn: bool = True
     max_retry: int = 5
@@ -287,7 +291,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Early deaths in a row: those by itself, and those by a signal from outside."""
+    """Early deaths in a row: those of its own fault, and those by a signal from outside."""
 
     failed: int = 0
     killed: int = 0
@@ -295,12 +299,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How an occupant was lost, or never began.
+    """How an occupant was lost, or failed to start.
 
-    `transient` means that the machine was short of something, `impossible` that no such program can be executed, and
-    that the slot has never run one, `early` that it died so soon that having been ready says nothing. `code` is the
-    exit code of a program whose codes are known, as long as nothing of its watcher was ever ready: what has served can
-    start. `expected` says that its exit code is one that ends it for good.
+    `transient` means that the machine was short of something; `impossible`, that no such program can be executed and
+    the
+    slot has never run one; `early`, that it died so soon that having been ready says nothing. `code` is the exit code
+    of a
+    program whose codes are known, as long as no process of its watcher was ever ready: a program that has served can
+    start.
+    `expected` means that the exit code is one of `exitcodes`, after which it is not replaced.
     """
 
     was_ready: bool
@@ -313,13 +320,13 @@ class Death:
 
     @property
     def is_final(self) -> bool:
-        """True when another try would end as this one."""
+        """True if another try would end in the same way."""
         return self.impossible or self.code in FINAL
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What follows of a death: the slot's event, the new tally, and for LOST_EARLY the pause in seconds."""
+    """What follows from a death: the slot's event, the new tally, and for LOST_EARLY the pause in seconds."""
 
     event: SlotTrigger
     tally: Tally
@@ -327,11 +334,10 @@ class Verdict:
 
 
 def judge(policy: Policy, tally: Tally, death: Death) -> Verdict:
-    """Decide what follows when the occupant of a slot has died unasked.
+    """Decide what follows when the occupant of a slot has died unrequested.
 
     A process that had been ready for a while clears the tally and is replaced at once. An early death is retried after
-    a pause that doubles, and after `max_retry` of them in a row the slot is given up; at once when no other try can
-    help.
+    a pause that doubles, and after `max_retry` of them in a row the slot is given up; at once if no other try can help.
     """
     if (death.expected or not policy.respawn) and not death.transient:
         return Verdict(SlotTrigger.FINISHED, Tally())

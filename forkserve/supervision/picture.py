@@ -1,6 +1,6 @@
 """How a watcher looks: to a person (`view_of`), to its jobs (`snapshot_of`), and in one word (`state_of`).
 
-Rules: it reads a watcher and changes nothing.
+Rules: reads a watcher and changes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def state_of(watcher: Watcher) -> WatcherState:
 
 
 def view_of(watcher: Watcher, now: float, doing: str = "") -> WatcherView:
-    """Return a picture of now, processes in order of slot and age."""
+    """Return a picture of the present, processes in order of slot and age."""
     slots = watcher.slots
     ordered = sorted(watcher.processes, key=lambda each: (each.wid, each.number))
     return WatcherView(
@@ -52,7 +52,7 @@ def view_of(watcher: Watcher, now: float, doing: str = "") -> WatcherView:
 
 
 def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
-    """Return a watcher as a job sees it that wants what was offered, or with 0 what is in force."""
+    """Return a watcher as seen by a job that wants the command offered as this number, or with 0 the one in force."""
     awaited = watcher.awaited()
     trial = watcher.canary.trial
     wanted, rehearsal, timer = watcher.templates.wanted(offer), watcher.rehearser.current, watcher.timer.snapshot()

@@ -1,10 +1,10 @@
 """One process and what it leaves behind, as data: state, deadlines, and the pure steps between them.
 
-Each process leads its own session and process group, so that its end can be the end of all it started. It may have
-been spawned by us or by a zygote on our behalf: a pid that becomes our child is all that is needed, and it may come
-later than the wish for it.
+Each process leads its own session and process group, so that everything it started can be ended with it. It is spawned
+by the master, or by a zygote on its behalf. All that is needed is a pid that becomes a child of the master; it may
+arrive later than the request for it.
 
-Rules: plain values only, so that all of it can be written down (`state`). Signals are sent by `processes`.
+Rules: plain values only, so that all of it can be serialised (`state`). Signals are sent by `processes`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from forkserve.supervision.snapshot import ProcessView
 __all__ = ["EXEC_PATIENCE", "KILL_PATIENCE", "Names", "OrphanedGroup", "Process", "Stopping", "lateness"]
 
 EXEC_PATIENCE = 5.0
-"""Seconds that the way to `exec` may take; it needs a few thousandths, a dead network drive takes for ever."""
+"""Seconds until `exec` must have happened; it needs a few milliseconds, but a dead network drive takes for ever."""
 
 KILL_PATIENCE = 5.0
-"""Seconds after which a SIGKILL that did nothing is sent again; only a process stuck in the kernel needs that."""
+"""Seconds after which a SIGKILL without effect is sent again; only a process stuck in the kernel needs that."""
 
 
 class Names(TypedDict):
-    """The fields of an event that say which process it is about."""
+    """The fields by which events identify a process."""
 
     watcher: str
     wid: int
@@ -41,7 +41,7 @@ class Names(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """How a process is asked to stop: the signal, whether its whole group gets it, and seconds until SIGKILL."""
+    """How a process is asked to stop: the signal, whether its whole group gets it, and the seconds until SIGKILL."""
 
     signum: int = signal.SIGTERM
     group: bool = False
@@ -55,19 +55,24 @@ class Stopping:
 
 @dataclass(slots=True, kw_only=True)
 class Process:
-    """One pid, used once, from the wish for it to its end.
+    """One pid, used once, from the request for it to its end.
 
-    `number` is unique in the watcher, `circus_wid` is what `$(circus.wid)` stands for in its command (0: its `wid`),
-    `pid` is 0 until there is one, `folder` the working directory that its program was
-    executed in, links resolved. `end_at` is the instant at which it is told to stop,
-    or with `end_by_kill` killed, `age_at` that of `max_age`, `deaf_until` that until which its messages wait. `report`
-    is the pipe of its start and `notify` the socket of its messages, as descriptors, -1 when there is none; `record` is
-    the index of its record on the scoreboard, `queues` are the numbers of the queues that it can read from, of
-    which only processes of its slot have its part with `own_queues`. `held`
-    tells that it is to accept nothing, `unsent` is the stop signal that waits for a hook. `forked_by` is the number of
-    its zygote, 0 when it was executed, `promotion` the channel on which it can be told to become one, and `warm` that
-    it has served enough for that. `exit` is what
-    waitpid(2) said, whatever has been done about it yet: a process that has one is never signalled again.
+    `number` is unique in the watcher. `circus_wid` is the value of `$(circus.wid)` in its command (0: its `wid`). `pid`
+    is
+    0 until there is one. `folder` is the working directory in which its program was executed, links resolved. `end_at`
+    is
+    the instant at which it is told to stop, or with `end_by_kill` killed; `age_at` that of `max_age`; `deaf_until` that
+    until which its messages wait. `report` is the pipe of its start and `notify` the socket of its messages, as
+    descriptors, -1 if there is none. `record` is the index of its record on the scoreboard. `queues` are the numbers of
+    the
+    queues that it can read from; with `own_queues` only processes of its slot read its part of them. `held` means that
+    it
+    must not accept. `unsent` is the stop signal that waits for a hook. `forked_by` is the number of its zygote, 0 if it
+    was
+    executed; `promotion` is the channel on which it can be told to become one, and `warm` means that it has served
+    enough
+    for that. `exit` is the result of waitpid(2), whether or not it was handled: a process that has one is never
+    signalled.
     """
 
     number: int
@@ -117,17 +122,17 @@ class Process:
         return f"{Identity(self.watcher, self.wid)} pid {self.pid}"
 
     def names(self) -> Names:
-        """Return what every event about it says of it."""
+        """Return the fields by which every event identifies it."""
         return {"watcher": self.watcher, "wid": self.wid, "pid": self.pid, "generation": self.generation}
 
     @property
     def is_zygote(self) -> bool:
-        """True for a process that serves nobody, and forks those that do."""
+        """True for a process that serves no requests, and forks workers."""
         return self.wid == ZYGOTE_WID
 
     @property
     def never_began(self) -> bool:
-        """True for a process that was to be forked by a zygote, and will not be: there is no pid to be reaped."""
+        """True for a process that a zygote was to fork, and will not: there is no pid to reap."""
         return self.pid == 0 and (self.exit is not None or self.refusal is not None)
 
     @property
@@ -137,12 +142,12 @@ class Process:
 
     @property
     def is_probed(self) -> bool:
-        """True while it is asked, again and again, whether it serves."""
+        """True while its readiness probe is repeated."""
         return bool(self.probe) and self.state is ProcessState.SPAWNING and not self.is_asked_to_end
 
     @property
     def is_asked_to_end(self) -> bool:
-        """True once we have told it to stop, or have killed it, or are about to."""
+        """True once it was told to stop, or killed, or is about to be."""
         return self.end_at is not None or self.state in (ProcessState.DRAINING, ProcessState.KILLING)
 
     @property
@@ -152,7 +157,7 @@ class Process:
 
     @property
     def next_instant(self) -> float | None:
-        """The first instant at which something is to be done about it."""
+        """The first instant at which something must be done about it."""
         if self.never_began or self.exit is not None:
             return 0.0
         deadline = None if self.deadline is None else self.deadline.instant
@@ -164,7 +169,7 @@ class Process:
         return self.group or self.pid
 
     def ready_for(self, now: float) -> float | None:
-        """Return the seconds since it was ready, None when it never was."""
+        """Return the seconds since it became ready, None if it never was."""
         return None if self.ready_at is None else now - self.ready_at
 
     def on(self, event: ProcessTrigger, now: float) -> tuple[Effect, ...]:
@@ -182,7 +187,7 @@ class Process:
         return effects
 
     def view(self, restarts: int, now: float) -> ProcessView:
-        """Return a picture of it; its slot knows how often it was filled again."""
+        """Return a picture of it; the slot supplies the number of restarts."""
         return ProcessView(
             name=str(Identity(self.watcher, self.wid)),
             wid=self.wid,
@@ -212,10 +217,11 @@ def lateness(deadline: Deadline) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class OrphanedGroup:
-    """A process group whose leader has gone: what the leader started and left, to be ended too.
+    """A process group whose leader has ended: what the leader started and left, to be ended too.
 
-    Its members have become our children (we are their subreaper), so each end is an event here. `killed` tells that
-    SIGKILL was sent, `abandoned` that even this did not help.
+    Its members have become children of the master (a subreaper), so each end is an event here. `killed` means that
+    SIGKILL
+    was sent, `abandoned` that even this had no effect.
     """
 
     pgid: int

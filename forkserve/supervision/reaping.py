@@ -1,4 +1,4 @@
-"""Collects the dead, a few at a time: what is known of them is recorded before anything is done about one."""
+"""Collects exited processes, a few at a time: all are recorded before one is acted on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from forkserve.supervision.supervisor import Supervisor
 __all__ = ["Reaper"]
 
 AT_A_TIME = 0.01
-"""Seconds of handling ends at a stretch; then signals and control have their turn."""
+"""Seconds of handling exits at a stretch; then signals and control have their turn."""
 
 BATCH = 4
-"""Ends that are recorded together: each may mean the start of a successor, which takes a few milliseconds."""
+"""Exits that are recorded together: each may start a successor, which takes a few milliseconds."""
 
 
 class Reaper:
-    """`listeners` are called with each end that is no watcher's affair alone, `then` after every collecting."""
+    """`listeners` are called with each exit that concerns more than one watcher, `then` after every round."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Reaper:
         self._then = then
 
     def reap(self) -> None:
-        """Collect those that have ended, and do what follows; called after SIGCHLD."""
+        """Collect exited processes and handle them; called after SIGCHLD."""
         enough = self._loop.now() + AT_A_TIME
         while exits := reap(BATCH):
             with Barrier(self._supervisor.emit, "the ends of some processes"):

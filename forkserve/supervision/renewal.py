@@ -1,4 +1,4 @@
-"""Replaces the occupant of a slot while it still serves, since it is too old or too large."""
+"""Replaces the occupant of a slot while it still serves, because it is too old or too large."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Renewal"]
 
 
 class Renewal:
-    """`runs_beside` tells whether the successor of a process may start before that has ended."""
+    """`runs_beside` tells whether the successor of a process may start before the process has ended."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Renewal:
         self._runs_beside = runs_beside
 
     def renew(self, process: Process, why: Event) -> None:
-        """Replace the occupant of a slot, for the reason that is stated: its successor comes first where it can."""
+        """Replace the occupant of a slot for the given reason: its successor starts first if it may."""
         slot = self._slot_of(process)
         if slot is None:
             return
@@ -44,7 +44,7 @@ class Renewal:
             self._population.stop_first(slot)
 
     def too_old(self, process: Process) -> None:
-        """Replace a process that has reached its age; when the replacement fails, try again later."""
+        """Replace a process that has reached its age; if the replacement fails, try again later."""
         if self._slot_of(process) is None:
             return
         if self._timer.exists:
@@ -58,7 +58,7 @@ class Renewal:
         self.renew(process, ProcessAged(**process.names(), uptime=now - process.started_at))
 
     def _slot_of(self, process: Process) -> Slot | None:
-        """Return the slot of a process that occupies one and is to go on."""
+        """Return the slot of a process that occupies one and is not about to stop."""
         slot = self._population.slots.get(process.wid)
         if slot is None or slot.occupant is not process or process.is_asked_to_end:
             return None

@@ -1,12 +1,12 @@
-"""Puts right what a bug has left half done: after each, every watcher is compared with what must hold.
+"""Repairs what a bug has left half done: after each, every watcher is checked for consistency.
 
 Theory of operation. An exception that a barrier has caught may have come between two steps that belong together: a
 process was started and has no slot, a predecessor was not told to stop, an exit was read and not recorded. A moment
-after a bug all watchers are looked at, each in its own barrier, and what no event or deadline would put right any more
-is. A bug that comes again at once is looked after ever later.
+after a bug all watchers are checked, each in its own barrier, and whatever no event or deadline would correct is
+corrected. If bugs follow each other at once, the checks come ever later.
 
-Rules: what is as it should be is left alone, so that a look too many does no harm. A watcher that shall stop and cannot
-even be looked at counts as gone; its processes end with the orphans.
+Rules: consistent state is left alone, so an extra check does no harm. A watcher that should stop and cannot even be
+checked counts as gone; its processes end with the orphans.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from forkserve.supervision.watcher import Watcher
 __all__ = ["Repairs"]
 
 SOON, LATEST = 0.05, 30.0
-"""Seconds from a bug to the look after it, doubled each time when bugs follow each other."""
+"""Seconds from a bug to the check after it, doubled while bugs follow each other."""
 
 QUIET = 60.0
-"""Seconds without a bug after which the next is looked after soon again."""
+"""Seconds without a bug after which the next check is early again."""
 
 
 class Repairs:
-    """Looks after all watchers when there was a bug; `reap` collects the dead, whose end it may have kept unread."""
+    """Checks all watchers after a bug; `reap` collects exits that the bug may have left unread."""
 
     def __init__(self, supervisor: Supervisor, loop: Loop, reap: Callable[[], object]) -> None:
         self._supervisor = supervisor
@@ -43,12 +43,12 @@ class Repairs:
         self._looked_at = float("-inf")
 
     def on_event(self, event: Event) -> None:
-        """Called with every fact; looks after a bug."""
+        """Called with every event; schedules a check after a bug."""
         if isinstance(event, BugCaught):
             self.begin()
 
     def begin(self) -> None:
-        """Look a moment later."""
+        """Check a moment later."""
         if self._timer is not None and self._timer.callback is not None:
             return
         now = self._loop.now()
@@ -70,7 +70,7 @@ class Repairs:
 
 
 def put_right(watcher: Watcher, retired: Set[int], now: float) -> None:
-    """Have a watcher be as if no bug had come in between; readers of a `retired` queue may have lost their slot."""
+    """Bring a watcher into a consistent state; readers of a `retired` queue may have lost their slot."""
     for process in watcher.processes.lost():
         watcher.handle_exit(process)
     for process in watcher.processes:
@@ -92,7 +92,7 @@ def put_right(watcher: Watcher, retired: Set[int], now: float) -> None:
 
 
 def _place(watcher: Watcher, process: Process) -> None:
-    """Stop a process that has no slot, and have a candidate that serves take its place."""
+    """Stop a process that has no slot, and let a candidate that serves take its place."""
     population, slot = watcher.population, watcher.slots.get(process.wid)
     if slot is None or process not in (slot.occupant, slot.candidate):
         population.stop(process)
@@ -103,7 +103,7 @@ def _place(watcher: Watcher, process: Process) -> None:
 
 
 def _expect(watcher: Watcher, process: Process, now: float) -> None:
-    """Set the deadline of a process that has none where its state must have one."""
+    """Set the deadline of a process that lacks the one its state requires."""
     if process.deadline is not None or process.end_at is not None:
         return
     if process.state is ProcessState.REQUESTED and not process.forked_by:

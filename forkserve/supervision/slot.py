@@ -1,6 +1,6 @@
 """One place of a watcher: its state, its process, and how it looks from outside.
 
-Rules: data and questions only; what happens to a slot is decided by `lifecycle` and done by `watcher`.
+Rules: data and questions only; `lifecycle` decides what happens to a slot, and `watcher` does it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ from forkserve.supervision.snapshot import SlotSnapshot, SlotView
 __all__ = ["Outlook", "Slot"]
 
 USUAL_PATIENCE = 1.0
-"""Seconds of `ready_after` that nobody need have asked for."""
+"""The default of `ready_after`, in seconds."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """One place of a watcher. `reason` is how its last occupant was lost, `finished` that it shall not come again,
-    `stops_first` that its occupant has been told to stop so that a younger one may take its place, `spoke` the command
-    that has said READY=1 here, `runs` how many programs have run here, `asking` whether a hook is being
-    asked if it may have a process: its occupant, or with `asking_beside` its candidate."""
+    """One place of a watcher.
+
+    `reason` is how its last occupant was lost. `finished` means that it must not be filled again; `stops_first`, that
+    its
+    occupant was told to stop so that a younger one may take its place. `spoke` is the command that has sent READY=1
+    here,
+    `runs` the number of programs run here. `asking` means that a hook is being asked whether it may have a process: its
+    occupant, or with `asking_beside` its candidate.
+    """
 
     wid: int
     state: SlotState = SlotState.VACANT
@@ -43,7 +48,7 @@ class Slot:
 
     @property
     def is_settled(self) -> bool:
-        """True when it needs no more time to be what it will be."""
+        """True if its state is final until something happens."""
         if self.state is SlotState.FILLED:
             return not self.asking and self.candidate is None and self.occupant is not None and self.occupant.is_ready
         return self.state is SlotState.FATAL or self.finished
@@ -54,10 +59,11 @@ class Slot:
         return self.occupant is not None and self.occupant.is_ready
 
     def patience(self, options: WatcherOptions) -> float:
-        """Return the seconds after which a new process that has not said READY=1 counts as ready all the same.
+        """Return the seconds after which a new process that has not sent READY=1 counts as ready anyway.
 
-        That its predecessor has said it is a reason to wait longer for it, and none to kill a process that does not.
-        Of a life that is to be short (`max_age`) half is enough, unless more was asked for than is usual.
+        If its predecessor has sent it, that is a reason to wait longer, but not to kill a process that does not. With a
+        short
+        `max_age`, half of that is enough, unless `ready_after` was set.
         """
         if self.spoke == options.cmd:
             return max(options.ready_after, options.ready_timeout)
@@ -83,7 +89,7 @@ class Slot:
 
 @dataclass(slots=True)
 class Outlook:
-    """Whether a watcher can ever start: what its first slot has learned counts for all.
+    """Whether a watcher can ever start: what its first slot has learned applies to all.
 
     `code` is the exit code by which its program has said that it cannot (`errors.FINAL`).
     """
@@ -92,5 +98,5 @@ class Outlook:
     code: int | None = None
 
     def code_of(self, exit_code: int | None) -> int | None:
-        """Return what an exit code says of the next start; None once something of the watcher has served."""
+        """Return what an exit code says about the next start; None once a process of the watcher has served."""
         return None if self.was_ready else self.code if self.code is not None else exit_code

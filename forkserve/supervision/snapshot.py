@@ -1,6 +1,6 @@
 """How supervision looks from outside: frozen pictures of watchers and their processes, for control and for people.
 
-Rules: pure data, taken at one instant. What a watcher is doing is computed here from its slots and the wish.
+Rules: pure data, taken at one instant. What a watcher is doing is computed from its slots and its target.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ __all__ = [
 
 
 class WatcherState(Enum):
-    """What a watcher is doing, in the words of Circus, and FATAL in that of supervisord."""
+    """What a watcher is doing, in the words of Circus; FATAL is that of supervisord."""
 
     STOPPED = "stopped"
     STARTING = "starting"
     ACTIVE = "active"
     HELD = "held"
-    """It runs, and accepts nothing."""
+    """It runs, and does not accept."""
     DELAYED = "delayed"
-    """It is to stop, and serves on for `drain_delay`; it counts as not ready."""
+    """It is about to stop, and serves on for `drain_delay`; it counts as not ready."""
     STOPPING = "stopping"
     WAITING = "waiting"
     """It runs nothing, and starts its processes when a connection waits (`on_demand`)."""
@@ -49,7 +49,7 @@ class WatcherState(Enum):
 class ProcessView:
     """One pid. `uptime` in seconds; `generation` counts the reloads of its watcher; `restarts` those of its slot.
 
-    One with `is_zygote` serves nobody, and is no process of those that a watcher is to have.
+    A zygote (`is_zygote`) serves no requests, and does not count as a process of its watcher.
     """
 
     name: str
@@ -61,7 +61,7 @@ class ProcessView:
     generation: int
     restarts: int
     status: str
-    """What the process last said of itself by STATUS=, or an empty text."""
+    """The last STATUS= of the process, or an empty text."""
     is_zygote: bool = False
 
 
@@ -78,8 +78,11 @@ class SlotView:
 
 @dataclass(frozen=True, slots=True)
 class SlotSnapshot:
-    """One slot as a roll sees it. `generation` is that of its occupant; `starting` that a process is not ready yet,
-    `surging` that this is one beside the occupant."""
+    """One slot as seen by a reload.
+
+    `generation` is that of its occupant. `starting` means that a process is not ready yet, `surging` that this one is
+    beside the occupant.
+    """
 
     wid: int
     state: SlotState
@@ -99,7 +102,7 @@ class RunCause(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """One run that is over. `seconds` is how long it took; without `code` and `signum` no program ran."""
+    """One run that has ended. `seconds` is its duration; without `code` and `signum` no program ran."""
 
     number: int
     cause: RunCause
@@ -117,7 +120,7 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """What a shell would say: its exit code, 128 and the signal that ended it, 127 where no program ran."""
+        """The exit code as in a shell: the code, 128 plus the signal that ended it, or 127 if no program ran."""
         return self.code if self.code is not None else 127 if self.signum is None else 128 + self.signum
 
     def text(self) -> str:
@@ -127,7 +130,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class TimerSnapshot:
-    """A timer as a job sees it: the number of the last run, those that go on, and the results that are kept."""
+    """A timer as seen by a job: the number of the last run, those in progress, and the results that are kept."""
 
     overlap: Overlap
     made: int
@@ -137,7 +140,7 @@ class TimerSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class TimerView:
-    """A timer as a person sees it at `now`; `next_at` is None while it is stopped, `running` are numbers of runs."""
+    """A timer as shown at `now`; `next_at` is None while it is stopped, `running` are numbers of runs."""
 
     now: float
     schedule: str
@@ -150,7 +153,7 @@ class TimerView:
 
 @dataclass(frozen=True, slots=True)
 class WatcherView:
-    """One watcher. `restarts` counts the processes it lost and replaced since it began."""
+    """One watcher. `restarts` counts the processes it has lost and replaced since it started."""
 
     name: str
     state: WatcherState
@@ -161,9 +164,9 @@ class WatcherView:
     slots: tuple[SlotView, ...]
     options: WatcherOptions
     doing: str = ""
-    """How far a job is that goes on."""
+    """The progress of its current job."""
     timer: TimerView | None = None
-    """Its schedule, where it has one."""
+    """Its schedule, if it has one."""
 
     @property
     def workers(self) -> tuple[ProcessView, ...]:
@@ -173,7 +176,7 @@ class WatcherView:
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """The watchers that one comes after and that are not ready, and why one of them will not be, or ""."""
+    """The watchers that one depends on and that are not ready, and why one of them never will be, or ""."""
 
     names: tuple[str, ...] = ()
     unmet: str = ""
@@ -190,9 +193,10 @@ def watcher_state(
 ) -> WatcherState:
     """Compute what a watcher is doing.
 
-    `slots` are pairs of a slot's state and whether its process is ready, `processes` counts all that live, `finished`
-    says that they have ended for good (`respawn` off), `delayed` that a stop waits for `drain_delay`,
-    `held` that none of them accepts.
+    `slots` are pairs of a slot's state and whether its process is ready. `processes` counts those alive. `finished`
+    means
+    that they have ended for good (`respawn` off), `delayed` that a stop waits for `drain_delay`, `held` that none
+    accepts.
     """
     pairs = tuple(slots)
     if not up:

@@ -1,6 +1,6 @@
-"""The first start of all watchers: highest priority first, `warmup_delay` between two, and what is said at its end.
+"""The first start of all watchers: highest priority first, with `warmup_delay` in between, and an event at the end.
 
-Rules: a watcher that has been stopped, started or removed meanwhile is passed over.
+Rules: a watcher that was stopped, started or removed meanwhile is skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AT_A_TIME = 0.01
 
 
 class Startup:
-    """`waiting` are the watchers whose turn has not come; `on_done` is called when the last has started, or failed."""
+    """`waiting` are the watchers still to be started; `on_done` is called when the last has started, or failed."""
 
     def __init__(self, supervisor: Supervisor, loop: Loop, on_done: Callable[[], None]) -> None:
         self.waiting: list[JobQueue] = []
@@ -34,7 +34,7 @@ class Startup:
         self._on_done = on_done
 
     def begin(self) -> None:
-        """Start what starts with forkserve."""
+        """Start the watchers that start with forkserve."""
         ordered = [queue for group in self._supervisor.in_order() for queue in group]
         self.waiting = [queue for queue in ordered if queue.watcher.options.autostart]
         for queue in self.waiting:
@@ -42,7 +42,7 @@ class Startup:
         self._go_on()
 
     def cancel(self) -> None:
-        """Start no more; what was started goes on."""
+        """Start no more; started watchers go on."""
         self.waiting.clear()
 
     def _go_on(self) -> None:
@@ -72,7 +72,7 @@ class Startup:
         self._on_done()
 
     def to_data(self, completions: CompletionWriter) -> dict[str, Any]:
-        """Return how far it is, as plain data."""
+        """Return its progress as plain data."""
         return {
             "waiting": [queue.watcher.name for queue in self.waiting],
             "starts": [completions.number(each) for each in self._starts],
@@ -81,7 +81,7 @@ class Startup:
         }
 
     def restore(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
-        """Go on where another stood."""
+        """Go on from the progress of another one."""
         queues = {queue.watcher.name: queue for queue in self._supervisor}
         self.waiting = [queues[name] for name in data["waiting"] if name in queues]
         self._starts = [completions[number] for number in data["starts"]]

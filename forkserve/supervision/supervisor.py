@@ -1,8 +1,9 @@
 """All watchers of one master, each with its queue of jobs, and the sockets they share.
 
-Rules: it finds, adds and removes watchers and hands events to them; what is to be done is said by `jobs`, when and why
-by `master`. `settle` is called once after every event, so that no job is advanced inside another. A bug in one watcher
-costs that watcher: each step for one of them has a barrier.
+Rules: it finds, adds and removes watchers and passes events to them; `jobs` decide what is to be done, `master` when
+and
+why. `settle` is called once after every event, so that no job is advanced inside another. A bug in one watcher affects
+only that watcher: each step for one of them has a barrier.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ from forkserve.wording import count_of
 __all__ = ["Supervisor"]
 
 _ROUNDS = 100
-"""Rounds of settling at a stretch, far more than events need that are not bugs."""
+"""Rounds of settling at a stretch, far more than any event needs without a bug."""
 
 _PAUSE = 0.05
-"""Seconds until settling goes on that has come to no end."""
+"""Seconds until settling is resumed if it did not come to an end."""
 
 
 class Supervisor:
-    """The watchers by name, without regard to case, in the order of the configuration."""
+    """The watchers by name, case-insensitive, in the order of the configuration."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Supervisor:
         return iter(tuple(self._queues.values()))
 
     def emit(self, event: Event) -> None:
-        """Hand out a fact."""
+        """Emit an event."""
         self._services.emit(event)
 
     @property
@@ -84,7 +85,7 @@ class Supervisor:
 
     @property
     def in_force(self) -> Config:
-        """The configuration with the options that the watchers really have: a reload that failed has kept the old."""
+        """The configuration with the options that the watchers really have: a failed reload has kept the old ones."""
         staying = tuple(watcher.options for watcher in self.watchers if not (watcher.leaving or watcher.transient))
         return replace(self.config, watchers=staying)
 
@@ -108,7 +109,7 @@ class Supervisor:
             raise UnknownNameError(f"no watcher {name!r}{hint}", "no-such-watcher") from None
 
     def _hint(self, name: str) -> str:
-        """Return what to type for the name of a group, or for that of one process, as supervisord has them."""
+        """Return what to type for the name of a group, or for a process as supervisord names it."""
         first = name.partition(":")[0].lower()
         if any((queue.watcher.options.group or "").lower() == first for queue in self):
             return f"; {first} is a group: {first}:* names all of it"
@@ -118,19 +119,19 @@ class Supervisor:
         return f"; {of.watcher.name} is one watcher: name it alone, or a process by kill {of.watcher.name} PID"
 
     def in_order(self) -> list[list[JobQueue]]:
-        """Return the queues in groups that start together, by what they come after and by priority."""
+        """Return the queues in groups that start together, by dependency and by priority."""
         priorities = {name: queue.watcher.options.priority for name, queue in self._queues.items()}
         return [[self._queues[name] for name in names] for names in groups(priorities, self.dependencies.after())]
 
     def command(
         self, options: WatcherOptions, config: Config, numbers: Mapping[str, int], credentials: Credentials | None
     ) -> ProcessTemplate:
-        """Return the command of a watcher, with the queues that its sockets are; raises ConfigError."""
+        """Return the command of a watcher, with the queues of its sockets; raises ConfigError."""
         by_name = {socket.name: numbers[socket.name.lower()] for socket in config.sockets}
         return prepare(options, by_name, inherited=self.inherited, credentials=credentials)
 
     def add(self, command: ProcessTemplate) -> JobQueue:
-        """Take in a watcher, stopped; one that is leaving under this name is kept, with the new command."""
+        """Add a watcher, stopped; if one of this name is leaving, it is kept, with the new command."""
         name = command.options.name.lower()
         queue = self._queues.get(name)
         if queue is not None:
@@ -144,13 +145,13 @@ class Supervisor:
         return queue
 
     def remove(self, name: str) -> Completion:
-        """Stop a watcher in its own time, and forget it when it is gone."""
+        """Stop a watcher in an orderly way, and forget it when it is gone."""
         queue = self.queue(name)
         queue.watcher.leaving = True
         return queue.submit(Stop())
 
     def forget(self, name: str) -> str:
-        """Remove a watcher at once, and leave its processes alone; returns what was done."""
+        """Remove a watcher at once, and leave its processes running; returns what was done."""
         queue = self.queue(name)
         watcher = queue.watcher
         queue.give_up("rm")
@@ -164,7 +165,7 @@ class Supervisor:
         return f"{watcher.name}: removed, {count_of(count)} left alone"
 
     def arrange(self, names: Sequence[str]) -> None:
-        """Bring the watchers into this order; others follow."""
+        """Put the watchers into this order; others follow."""
         first = {name.lower(): self._queues[name.lower()] for name in names}
         ordered = {**first, **self._queues}
         self._queues.clear()  # others hold the same dictionary
@@ -180,9 +181,9 @@ class Supervisor:
         return frozenset(pid for watcher in self.watchers for pid in watcher.processes.pids)
 
     def reaped(self, exits: Sequence[Exit]) -> None:
-        """Tell the watchers which process has died; strangers, which we have adopted, pass without a word.
+        """Tell the watchers which process has exited; adopted strangers pass silently.
 
-        All exits are recorded before anything is done about one: the kernel says each only once.
+        All exits are recorded before one is acted on: the kernel reports each only once.
         """
         pids = frozenset(each.pid for each in exits)
         for watcher in (each for each in self.watchers if each.population.zygotes.states):
@@ -204,14 +205,14 @@ class Supervisor:
         return Barrier(self._services.emit, where)
 
     def changed(self, watcher: Watcher) -> None:
-        """Note that a watcher's jobs may go on, and that its deadlines may have changed."""
+        """Note that a watcher's jobs may continue, and that its deadlines may have changed."""
         if not self._dirty:
             # a timer has no caller that would settle; an instant that has passed is the next thing the loop does
             self._services.loop.call_at(0.0, self.settle)
         self._dirty[watcher.name.lower()] = watcher
 
     def settle(self) -> None:
-        """Let the jobs of all changed watchers go on until nothing changes any more; bounded, then later."""
+        """Advance the jobs of all changed watchers until nothing changes any more; bounded, the rest follows later."""
         if not self._dirty:
             return
         for _ in range(_ROUNDS):
@@ -259,7 +260,7 @@ class Supervisor:
 
     @property
     def hopeless(self) -> tuple[Watcher, ...]:
-        """Return the watchers that should run when all of them have been given up, else nothing."""
+        """Return the watchers that should run if all of them are FATAL, else nothing."""
         states = [(watcher, state_of(watcher)) for watcher in self.watchers if watcher.up]
         wanted = [(watcher, state) for watcher, state in states if state is not WatcherState.STOPPED]
         hopeless = wanted and all(state is WatcherState.FATAL for _, state in wanted)

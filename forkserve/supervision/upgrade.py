@@ -1,11 +1,11 @@
 """Replaces the master by other code in the same process, once that code has shown that it can go on.
 
-Theory of operation. `request` writes the state as it is and hands it to the new code in a child: that has to start, to
-read the state and the configuration, and to say so in time. Then the state is written again, as it has become, and
-`leave` executes the new code in the place of this one. Whatever fails before is one event and the error of the
-completion, and nothing else has changed; whatever fails behind is the new code's to undo, by executing the old one.
+Theory of operation. `request` writes the current state and passes it to the new code in a child: that must start, read
+the state and the configuration, and report success in time. Then the state is written again, as it is by now, and
+`leave` executes the new code in place of this one. A failure before that is one event and the error of the completion,
+and nothing else has changed; a failure after it is undone by the new code, which executes the old one.
 
-Rules: it knows nothing of what is in the state.
+Rules: it does not know what is in the state.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from forkserve.wording import reason_in
 __all__ = ["PATIENCE", "Upgrader", "can_take_over", "verdict"]
 
 PATIENCE = 30.0
-"""Seconds in which the new code must have said that it can take over."""
+"""Seconds within which the new code must have reported that it can take over."""
 
 _BUG = "a bug in forkserve; its log says more"
 _FIRST = 3
@@ -44,12 +44,12 @@ _NOT_FOR_IT = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID")
 
 
 def can_take_over(program: str) -> str:
-    """Return the line by which new code says that it can."""
+    """Return the line by which new code reports that it can."""
     return json.dumps({_YES: program})
 
 
 def verdict(output: bytes) -> tuple[str | None, str]:
-    """Return what the new code calls itself if it can take over, else None and why not, in a line."""
+    """Return the version of the new code if it can take over, else None, and the reason in one line."""
     lines = [line.strip() for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
     for line in reversed(lines):
         with contextlib.suppress(ValueError):
@@ -76,7 +76,7 @@ class _Rehearsal:
 
 
 class Upgrader:
-    """The upgrade that is under way, if there is one.
+    """The upgrade in progress, if there is one.
 
     `write` returns the state as bytes; `leave` executes a command with it and never returns, or raises. Both are set
     by the composition root.
@@ -93,9 +93,9 @@ class Upgrader:
         self._current: _Rehearsal | None = None
 
     def request(self, command: Sequence[str] = (), *, within: float = PATIENCE) -> Completion:
-        """Replace this code by what `command` executes, by default that which is installed where this one was.
+        """Replace this code by what `command` executes, by default the code now installed in the same place.
 
-        The completion is done by the new code, or fails.
+        The new code completes the completion, or it fails.
         """
         completion = Completion()
         if self._current is not None:
@@ -110,12 +110,12 @@ class Upgrader:
         return completion
 
     def cancel(self, why: str) -> None:
-        """Give up what is under way."""
+        """Cancel the upgrade in progress."""
         if self._current is not None:
             self._fail(why)
 
     def reaped(self, exit_: Exit) -> None:
-        """Note that a process has been reaped; it may be the new code's."""
+        """Note that a process has been reaped; it may be that of the new code."""
         current = self._current
         if current is not None and exit_.pid == current.pid:
             current.pid, current.exit = 0, exit_
@@ -134,7 +134,7 @@ class Upgrader:
         rehearsal.state = sealed(self.write())
 
     def _start(self, rehearsal: _Rehearsal) -> None:
-        """Execute the new code, in another turn of the loop than the writing, which takes its time."""
+        """Execute the new code, in another turn of the loop than the serialising, which takes time."""
         rehearsal.reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(writing, True)
         try:
@@ -164,7 +164,7 @@ class Upgrader:
                 self._judge(rehearsal)
 
     def _judge(self, rehearsal: _Rehearsal) -> None:
-        """Go on when the new code has said all it has to say, and has ended."""
+        """Go on when the new code has said everything, and has ended."""
         if rehearsal is not self._current or rehearsal.reading >= 0 or rehearsal.exit is None:
             return
         program, why = verdict(bytes(rehearsal.output))
@@ -218,7 +218,7 @@ class Upgrader:
 
     @contextlib.contextmanager
     def _barrier(self) -> Iterator[None]:
-        """Have a bug end the upgrade, and nothing else."""
+        """Let a bug end the upgrade, and nothing else."""
         is_through = False
         with Barrier(self._emit, "the upgrade"):
             yield

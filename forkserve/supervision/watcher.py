@@ -1,8 +1,9 @@
-"""One command and the wish that so many processes of it run.
+"""One command, and how many processes of it should run.
 
-Theory of operation. The verbs change the wish (`up`, `target`) or start a replacement, and return at once; what then
-happens in the slots is `population`'s. State is plain data: of the slots, of the processes, and the few attributes
-here. There is one timer, for the earliest of all deadlines (`arm`); when it comes, all is done that is due.
+Theory of operation. The verbs change the target (`up`, `target`) or start a replacement, and return at once;
+`population` then changes the slots. State is plain data: the slots, the processes, and the few attributes here. There
+is
+one timer, for the earliest of all deadlines (`arm`); when it fires, everything due is done.
 """
 
 from __future__ import annotations
@@ -37,14 +38,18 @@ __all__ = ["Watcher"]
 
 
 class Watcher:
-    """The processes of one command. `up` is the wish that it runs, `target` how many of it.
+    """The processes of one command. `up` means that it should run, `target` is the number of processes.
 
-    `paused` tells that SIGWINCH has stopped it, `awaits_start` that its turn at the start of all has not come yet,
-    `vetoed` why a hook has stopped it, `leaving` that it is no longer configured, `broken` that a bug has kept it from
-    stopping: then the kernel's list of our children counts. `drain_until` is the end of the time for which it serves on
-    before it stops, `hold_until` that of a pause, `hold_then` what comes then; `maintained` tells that a responder
-    stands in for it, `transient` that it is one. `awake` tells that its slots are filled: with `on_demand` they are not
-    until a connection waits.
+    `paused` means that SIGWINCH has stopped it; `awaits_start`, that its turn in the first start has not come yet;
+    `vetoed`
+    is why a hook has stopped it; `leaving` means that it is no longer configured; `broken`, that a bug keeps it from
+    stopping: then only the kernel's list of children counts. `drain_until` is the end of the time for which it serves
+    on
+    before it stops, `hold_until` that of a pause, `hold_then` what follows it. `maintained` means that a responder
+    answers
+    in its place, `transient` that it is one. `awake` means that its slots are filled: with `on_demand` they are not
+    until a
+    connection waits.
     """
 
     def __init__(self, command: ProcessTemplate, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
@@ -68,7 +73,7 @@ class Watcher:
         self.readers_beside = ReadersBeside(self.population)
         self.canary = CanaryWatch(self.processes, services.loop, self._notify)
         self.awaited: Callable[[], Awaited] = Awaited
-        """Tells what it has to wait for before it starts."""
+        """What it must wait for before it starts."""
         self._services = services
         self._changed = changed
         self._agenda = Agenda(services.loop, services.emit, self._acts, self._after_acts, stretch=STRETCH)
@@ -77,7 +82,7 @@ class Watcher:
         self._changed(self)
 
     def emit(self, event: Event) -> None:
-        """Hand out a fact about it."""
+        """Emit an event about it."""
         self._services.emit(event)
 
     @property
@@ -87,12 +92,12 @@ class Watcher:
 
     @property
     def processes(self) -> Processes:
-        """Its processes, those included that have been told to stop."""
+        """Its processes, including those told to stop."""
         return self.population.processes
 
     @property
     def command(self) -> ProcessTemplate:
-        """What its next process is started with."""
+        """The command of its next process."""
         return self.templates.in_force
 
     @property
@@ -118,7 +123,7 @@ class Watcher:
 
     @property
     def is_settled(self) -> bool:
-        """True when every slot is what it will be, until something happens."""
+        """True if every slot has reached its final state, until something happens."""
         if not self.up or self.is_waiting:
             return self.is_gone
         return self._are_slots_settled and self.gate.is_passed
@@ -131,7 +136,7 @@ class Watcher:
 
     @property
     def is_hopeless(self) -> bool:
-        """True when no slot will have a process again, unless somebody asks for it."""
+        """True if no slot will have a process again, unless someone starts it."""
         return all(slot.state is SlotState.FATAL or slot.finished for slot in self.slots.values())
 
     @property
@@ -140,20 +145,20 @@ class Watcher:
         return self.up and not self.awake and self.command.is_on_demand
 
     def runs_beside(self, wanted: ProcessTemplate) -> bool:
-        """Tell whether processes of another command may run beside the present ones."""
+        """Tell whether processes of another command may run beside the current ones."""
         return wanted.may_run_beside(self.options, self.target)
 
     # What jobs want.
 
     def raise_up(self) -> None:
-        """Run it; slots that had given up, pause or have finished begin afresh."""
+        """Run it; slots that are FATAL, in back-off or finished start again."""
         self.up, self.awaits_start, self.paused, self.vetoed = True, False, False, ""
         for slot in self.slots.values():
             slot.finished = False
         self.revive()
 
     def revive(self) -> None:
-        """Try again at once what had failed."""
+        """Retry at once what had failed."""
         self.population.losses.outlook.code = None
         for slot in self.slots.values():
             if slot.state in (SlotState.BACKOFF, SlotState.FATAL):
@@ -162,13 +167,13 @@ class Watcher:
         self._notify()
 
     def delay(self, seconds: float) -> None:
-        """Serve on for so long before a stop that has been asked for."""
+        """Serve on for this long before a requested stop."""
         if self.drain_until is None:
             self.drain_until = self._services.loop.now() + seconds
         self._notify()
 
     def hurry(self) -> None:
-        """Shorten a stop: serve on no longer, and have our own workers, told to stop, tell those that may last."""
+        """Shorten a stop: end the delay, and have stopping workers of ours tell their streams."""
         if self.drain_until is not None:
             self.drain_until = None
             self._notify()
@@ -197,7 +202,7 @@ class Watcher:
             self._notify()
 
     def rest(self) -> None:
-        """Ask all its processes to stop; one that is up waits for a connection then."""
+        """Ask all its processes to stop; a watcher that is up then waits for a connection."""
         self.awake = False
         self.gate.lower()
         self.filler.warm_at = self.drain_until = None
@@ -224,17 +229,17 @@ class Watcher:
         self._notify()
 
     def offer(self, command: ProcessTemplate) -> int:
-        """Keep a command for a reload to come; returns its number."""
+        """Store a command for a coming reload; returns its number."""
         return self.templates.offer(command)
 
     def adopt(self, command: ProcessTemplate) -> None:
-        """Take over other options; what runs keeps those that it was started with."""
+        """Apply other options; running processes keep those that they were started with."""
         was_timer = self.timer.exists
         self.templates.adopt(command)
         self._follow_schedule(was_timer)
 
     def _follow_schedule(self, was_timer: bool) -> None:
-        """Go by the schedule in force; a watcher that has become a timer, or is none any more, begins afresh."""
+        """Follow the current schedule; a watcher that has become a timer, or is no longer one, starts over."""
         begins_afresh = self.up and was_timer is not self.timer.exists
         if begins_afresh:
             self.take_down()
@@ -245,7 +250,7 @@ class Watcher:
             self._fill()
 
     def open_generation(self, offer: int, *, follow: bool = True, back_to: int = 0) -> None:
-        """Have the next processes be of what was offered, forked by the zygote kept of generation `back_to`."""
+        """Make the offered command that of the next processes, forked by the kept zygote of generation `back_to`."""
         was_timer = self.timer.exists
         self.templates.open(offer, self.population.generations, follow=follow)
         if back_to:
@@ -254,16 +259,16 @@ class Watcher:
         self._follow_schedule(was_timer)
 
     def put_back(self, generation: int) -> None:
-        """Have the next processes be of a former generation."""
+        """Make a former generation that of the next processes."""
         self.canary.end()
         self.population.put_back(generation)
 
     def replace(self, wid: int) -> None:
-        """Start a candidate for a slot, unless `warmup_delay` lets us wait."""
+        """Start a candidate for a slot, unless `warmup_delay` requires a pause."""
         self.filler.replace(self.slots[wid])
 
     def rehearse(self, offer: int) -> None:
-        """Try whether what was offered could be started."""
+        """Try whether the offered command could be started."""
         self.rehearser.begin(self.templates.wanted(offer), offer)
         self._notify()
 
@@ -273,11 +278,11 @@ class Watcher:
 
     @property
     def workers(self) -> tuple[Process, ...]:
-        """Its processes but the zygotes, oldest first."""
+        """Its processes except the zygotes, oldest first."""
         return self.processes.workers
 
     def close(self) -> None:
-        """Give up what it holds, when nothing of it runs any more."""
+        """Release its resources, when nothing of it runs any more."""
         self.rehearser.cancel()
         self.gate.abandon()
         self.processes.close()
@@ -287,14 +292,14 @@ class Watcher:
     # What its hooks say.
 
     def look_at_gate(self) -> None:
-        """Ask the hooks what is to be asked by now; called before its jobs are."""
+        """Ask the hooks what must be asked by now; called before its jobs are advanced."""
         served = None
         if self.up and self._are_slots_settled:
             served = self.timer.exists or any(slot.is_ready or slot.finished for slot in self.slots.values())
         self.gate.look(served=served, gone=self._is_empty)
 
     def ask_again(self) -> None:
-        """Ask the hooks what another program has asked them, and has not heard."""
+        """Ask the hooks again what another program has asked them without getting an answer."""
         self.population.admission.ask_again()
         self.processes.signaller.ask_again()
         self.may_start()
@@ -309,7 +314,7 @@ class Watcher:
         self.filler.come_back_at(self._services.loop.now())
 
     def veto(self, reason: str) -> None:
-        """Called when a hook has forbidden that it runs: it stops, until somebody starts it."""
+        """Called when a hook has forbidden it to run: it stops, until someone starts it."""
         if self.up:
             self.vetoed = reason
             self.emit(HookVetoed(watcher=self.name, reason=reason, effect="it is stopped"))
@@ -327,7 +332,7 @@ class Watcher:
         return asks or self.processes.find(pid) is not None
 
     def record(self, exit_: Exit) -> Process | None:
-        """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
+        """Note that a pid has been reaped, before anything is done about it; returns the process."""
         with Barrier(self.emit, f"the helpers of {self.name}"):
             self.rehearser.record(exit_)
             self.population.prober.reaped(exit_.pid)
@@ -337,7 +342,7 @@ class Watcher:
         return process
 
     def handle_exit(self, process: Process) -> None:
-        """Do what follows from an end that was recorded; a bug in that costs the process, and nothing else."""
+        """Handle an exit that was recorded; a bug in that affects only this process."""
         with Barrier(self.emit, f"the end of {process}"):
             self.population.exited(process)
             self.timer.exited(process)
@@ -351,7 +356,7 @@ class Watcher:
             self._notify()
 
     def _fill(self) -> None:
-        """Fill what is vacant, lowest slot first, as fast as `warmup_delay` and the other events allow."""
+        """Fill vacant slots, the lowest first, as fast as `warmup_delay` and the other events allow."""
         if not self.up or self.is_waiting:
             return
         self.awake = True
@@ -366,13 +371,13 @@ class Watcher:
 
     @property
     def next_instant(self) -> float | None:
-        """The first instant at which something is to be done; None when nothing is."""
+        """The first instant at which something must be done; None if there is none."""
         retries = (slot.retry.instant for slot in self.slots.values() if slot.retry is not None)
         own = (self.processes, self.population.zygotes, self.rehearser, self.canary, self.timer)
         return earliest((*retries, self.filler.warm_at, self.drain_until, *(each.next_instant for each in own)))
 
     def arm(self) -> None:
-        """End what is needed no more, and have the loop call at the first instant; to be done after every event."""
+        """Release what is no longer needed, and set the timer for the first instant; called after every event."""
         self.population.retire_zygotes(up=self.up and self.awake)
         if self.up and self.awake and self.is_settled:
             self.population.refork()
@@ -385,7 +390,9 @@ class Watcher:
         self._notify()
 
     def _acts(self, now: float) -> Iterator[Act]:
-        """Iterate over what is due; each is forgotten before it is done, so that a bug does not come again at once."""
+        """Iterate over what is due; each deadline is cleared before it is acted on, so that a bug does not repeat at
+        once.
+        """
         yield from self.population.zygotes.acts(now)
         yield from acts_on_processes(self.population, now, ended=self.handle_exit, aged=self.renewal.too_old)
         yield from self.processes.groups.acts(now)

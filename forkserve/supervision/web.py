@@ -1,6 +1,6 @@
-"""What WINCH, TTIN and TTOU do: they mean the watchers that use sockets, as Unicorn's mean its workers.
+"""What WINCH, TTIN and TTOU do: they apply to the watchers that use sockets, as Unicorn's apply to its workers.
 
-Rules: the master says whether it is time for it.
+Rules: the master decides whether this is the time for it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def pause_web(supervisor: Supervisor) -> None:
 
 
 def resize_web(supervisor: Supervisor, change: int) -> None:
-    """Have so many processes more in the first watcher that uses sockets, or in the first at all."""
+    """Add this many processes in the first watcher that uses sockets, or in the first of all."""
     queues = _web(supervisor) or list(supervisor)
     if queues:
         # the wish counts from one on: TTOU is no way to stop a watcher
