@@ -1,11 +1,10 @@
-"""What supervision states: every fact is one frozen event, emitted once, when it has happened.
+"""The facts of supervision: every fact is one frozen event, emitted once, when it has happened.
 
-Theory of operation. A watcher, a job or the master emits an event; subscribers (the log, the control interface, later
-hooks and plugins) do the rest. An event holds plain values only, so that it can be sent anywhere: `as_data` returns
-what JSON can say. `kind` names it for machines (`process.ready`), `text` says it to a person, `level` is that of its
-line in the log.
+Theory of operation. A watcher, a job or the master emits an event; subscribers (the log, the control interface) do the
+rest. An event holds plain values only, so that it can be sent anywhere: `as_data` returns it as JSON values. `kind`
+names it for machines (`process.ready`), `text` for people, and `level` is that of its line in the log.
 
-Rules: pure. An event says what has happened, never what somebody should do about it.
+Rules: pure. An event says what has happened, never what should be done about it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ __all__ = ["Event", "WatcherEvent", "as_data"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """The base of all events. `channel` is the logger's name behind `forkserve.`."""
+    """The base of all events. `channel` is the logger's name after `forkserve.`."""
 
     kind: ClassVar[str] = ""
     channel: ClassVar[str] = "master"
@@ -29,7 +29,7 @@ class Event:
         raise NotImplementedError(self.kind)
 
     def detail(self) -> str:
-        """Return what belongs to it and needs more lines, such as a traceback; empty for most."""
+        """Return further lines, such as a traceback; empty for most events."""
         return ""
 
 
@@ -40,7 +40,7 @@ class WatcherEvent(Event):
 
 
 def as_data(event: Event) -> dict[str, object]:
-    """Return an event as JSON can say it: `kind`, `text` and its fields; enums by value, tuples as lists."""
+    """Return an event as JSON values: `kind`, `text` and its fields; enums by value, tuples as lists."""
     data: dict[str, object] = {"kind": event.kind, "text": event.text()}
     for each in dataclasses.fields(event):
         value = getattr(event, each.name)

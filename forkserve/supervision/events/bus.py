@@ -1,8 +1,8 @@
 """Hands every event to every subscriber, in the order of emission.
 
-Rules: an event that is emitted by a subscriber waits until those before it have been handed out. A subscriber that
-raises has its exception handed on as `BugCaught`, once, and the others still get the event: no reader of facts may stop
-what they are about.
+Rules: an event that a subscriber emits waits until those before it have been delivered. The exception of a subscriber
+is
+delivered once as `BugCaught`, and the others still get the event: no subscriber may stop what it reports on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Subscriber = Callable[[Event], None]
 
 
 class EventBus:
-    """The facts of one master. Single-threaded; it keeps nothing."""
+    """The event bus of one master. Single-threaded; it stores nothing."""
 
     def __init__(self) -> None:
         self._subscribers: list[Subscriber] = []
@@ -27,7 +27,7 @@ class EventBus:
         self._handing_out = False
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` with each event from now on; returns what ends that."""
+        """Call `subscriber` with each event from now on; returns a function that ends the subscription."""
         self._subscribers.append(subscriber)
 
         def unsubscribe() -> None:
@@ -37,7 +37,7 @@ class EventBus:
         return unsubscribe
 
     def emit(self, event: Event) -> None:
-        """Hand out an event; never raises."""
+        """Deliver an event; never raises."""
         self._waiting.append(event)
         if self._handing_out:
             return

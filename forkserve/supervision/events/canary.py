@@ -27,10 +27,11 @@ class CanaryBegun(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryJudged(WatcherEvent):
-    """The comparison is over: `promoted`, the rest follows, or the old command comes back.
+    """The comparison has ended: with `promoted` the rest follows, else the old command comes back.
 
     `requests`, `errors` (answers of 500 and more) and `crashes` are those of the comparison, `p99` is an upper bound
-    in seconds, -1 beyond the last bucket, `memory` in bytes for each process; first the former ones, then the new ones.
+    in seconds, -1 beyond the last bucket, `memory` in bytes for each process; first of the former, then of the new
+    ones.
     """
 
     kind: ClassVar[str] = "canary.judged"

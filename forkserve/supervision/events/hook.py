@@ -13,7 +13,7 @@ __all__ = ["HookFailed", "HookSucceeded", "HookVetoed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookSucceeded(WatcherEvent):
-    """A hook has returned, whatever it said."""
+    """A hook has returned, with whatever result."""
 
     kind: ClassVar[str] = "hook.succeeded"
     severity: ClassVar[int] = logging.DEBUG
@@ -25,7 +25,7 @@ class HookSucceeded(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookFailed(WatcherEvent):
-    """A hook has not returned: it cannot be imported, raised, took too long, or its process ended."""
+    """A hook did not return: it cannot be imported, raised, took too long, or its process ended."""
 
     kind: ClassVar[str] = "hook.failed"
     severity: ClassVar[int] = logging.ERROR
@@ -38,7 +38,7 @@ class HookFailed(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookVetoed(WatcherEvent):
-    """A hook has forbidden what was to be done, by a value that is not true or by its failure."""
+    """A hook has forbidden an action, by a false value or by its failure."""
 
     kind: ClassVar[str] = "hook.vetoed"
     severity: ClassVar[int] = logging.WARNING

@@ -45,7 +45,7 @@ class SocketEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketBound(SocketEvent):
-    """A socket listens."""
+    """A socket is listening."""
 
     kind: ClassVar[str] = "socket.bound"
     severity: ClassVar[int] = logging.INFO
@@ -56,7 +56,7 @@ class SocketBound(SocketEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketRetired(SocketEvent):
-    """A socket is configured no more; it stays open until its queue is empty and its readers have gone."""
+    """A socket is no longer configured; it stays open until its queue is empty and its readers have ended."""
 
     kind: ClassVar[str] = "socket.retired"
 
@@ -66,7 +66,7 @@ class SocketRetired(SocketEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketClosed(SocketEvent):
-    """A socket was closed; `reset` tells that connections waited in it, and nothing was left to read them."""
+    """A socket was closed; `reset` means that connections waited in it, and nothing was left to read them."""
 
     kind: ClassVar[str] = "socket.closed"
     reset: bool = False
@@ -105,7 +105,7 @@ class ConfigRead(Event):
     channel: ClassVar[str] = "reload"
     changes: tuple[str, ...]
     by_control: bool = False
-    """Whether a verb has changed it, and no file was read."""
+    """Whether a verb has changed it, without reading a file."""
 
     def text(self) -> str:
         how = "changed by control" if self.by_control else "read again"
@@ -127,7 +127,7 @@ class ConfigRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadTakenBack(Event):
-    """A change of the configuration has failed, and everything is as before it: these watchers went back."""
+    """A change of the configuration has failed, and everything is as before: these watchers went back."""
 
     kind: ClassVar[str] = "reload.taken-back"
     channel: ClassVar[str] = "reload"
@@ -142,7 +142,7 @@ class ReloadTakenBack(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartNeeded(Event):
-    """An option has changed that only a new master takes over."""
+    """An option has changed that only takes effect with a restart of forkserve."""
 
     kind: ClassVar[str] = "config.restart-needed"
     channel: ClassVar[str] = "reload"
@@ -155,7 +155,7 @@ class RestartNeeded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigWarned(Event):
-    """The configuration in force is valid, and has something in it that is probably not meant."""
+    """The configuration in force is valid, but probably contains a mistake."""
 
     kind: ClassVar[str] = "config.warning"
     severity: ClassVar[int] = logging.WARNING
@@ -167,7 +167,7 @@ class ConfigWarned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusUnchanged(Event):
-    """The status server cannot listen where a new configuration wants it. `address` stays; "" where none is served."""
+    """The status server cannot listen at its new address. `address` stays; "" if there is none."""
 
     kind: ClassVar[str] = "config.status-unchanged"
     severity: ClassVar[int] = logging.WARNING
@@ -203,7 +203,7 @@ class GaveUp(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopStage(Event):
-    """The ordered stop has come to these watchers."""
+    """The ordered stop has reached these watchers."""
 
     kind: ClassVar[str] = "master.stopping"
     severity: ClassVar[int] = logging.DEBUG
@@ -225,7 +225,7 @@ class MasterStopped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BugCaught(Event):
-    """An exception that should not be was caught at a barrier; `where` names the event that was dropped."""
+    """An unexpected exception was caught at a barrier; `where` names the event that was dropped."""
 
     kind: ClassVar[str] = "bug"
     severity: ClassVar[int] = logging.ERROR
@@ -241,7 +241,7 @@ class BugCaught(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuxiliaryReplaced(Event):
-    """The guard or the log writer has died, and another takes its place, `delay` seconds later."""
+    """The guard or the log writer has died, and is started again `delay` seconds later."""
 
     kind: ClassVar[str] = "auxiliary.replaced"
     severity: ClassVar[int] = logging.WARNING
@@ -256,7 +256,7 @@ class AuxiliaryReplaced(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuxiliaryFailed(Event):
-    """The guard or the log writer cannot be started; `effect` is what that means."""
+    """The guard or the log writer cannot be started; `effect` is the consequence."""
 
     kind: ClassVar[str] = "auxiliary.failed"
     severity: ClassVar[int] = logging.ERROR
@@ -270,7 +270,7 @@ class AuxiliaryFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputWarned(Event):
-    """The log writer cannot write captured output where it belongs, or can again."""
+    """The log writer cannot write captured output to its destination, or can again."""
 
     kind: ClassVar[str] = "output.warning"
     severity: ClassVar[int] = logging.WARNING
@@ -295,7 +295,7 @@ class OrphanFound(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphansUnseen(Event):
-    """The master cannot read which processes are left, and looks again."""
+    """The master cannot read which processes are left, and will try again."""
 
     kind: ClassVar[str] = "orphan.unseen"
     severity: ClassVar[int] = logging.WARNING
@@ -307,7 +307,7 @@ class OrphansUnseen(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrphansRemain(Event):
-    """A process has left others in its group that did not stop; `survived` tells whether SIGKILL did not end them."""
+    """A process has left others in its group that did not stop; `survived` means that even SIGKILL had no effect."""
 
     kind: ClassVar[str] = "orphan.remains"
     channel: ClassVar[str] = "process"

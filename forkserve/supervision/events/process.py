@@ -34,7 +34,7 @@ __all__ = [
 
 
 class Consequence(Enum):
-    """What followed from the end of a process, or from a start that failed."""
+    """What followed from the end of a process, or from a failed start."""
 
     NONE = "none"
     RESTART = "restart"
@@ -61,7 +61,7 @@ class ProcessEvent(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessLost(ProcessEvent):
-    """`delay` are the seconds of a back-off; `failed` counts failed starts in a row, `max_retry` how many may be."""
+    """`delay` is the back-off in seconds; `failed` counts failed starts in a row, of which `max_retry` are allowed."""
 
     consequence: Consequence = Consequence.NONE
     delay: float = 0.0
@@ -108,7 +108,7 @@ class ProcessStarted(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MainPidChanged(ProcessEvent):
-    """It has ended, and goes on as the process that it has named by MAINPID= (sd_notify(3))."""
+    """It has ended, and goes on as the process that it named by MAINPID= (sd_notify(3))."""
 
     kind: ClassVar[str] = "process.main-pid"
     main_pid: int
@@ -119,7 +119,7 @@ class MainPidChanged(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessReady(ProcessEvent):
-    """It serves. `after` are the seconds since its start; `said` tells whether it said READY=1 itself."""
+    """It serves. `after` is the number of seconds since its start; `said` tells whether it sent READY=1 itself."""
 
     kind: ClassVar[str] = "process.ready"
     after: float
@@ -147,7 +147,7 @@ class ProcessSaid(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessExited(ProcessLost):
-    """It was reaped. `how` says by what code or signal, `code` or `signum` is its number; `uptime` in seconds."""
+    """It was reaped. `how` names the code or signal, `code` or `signum` is its number; `uptime` in seconds."""
 
     kind: ClassVar[str] = "process.exited"
     how: str
@@ -183,7 +183,7 @@ class ProcessAged(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessGrown(ProcessEvent):
-    """It is replaced since memory has passed a limit; `measured` and `allowed` in bytes, of it alone or of all."""
+    """It is replaced because memory has passed a limit; `measured` and `allowed` in bytes, of it alone or of all."""
 
     kind: ClassVar[str] = "process.grown"
     limit: str
@@ -210,7 +210,7 @@ class StopRequested(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRefused(ProcessEvent):
-    """A process cannot be asked whether it serves (`ready`), so it will never count as ready."""
+    """Its readiness probe (`ready`) is impossible, so it will never count as ready."""
 
     kind: ClassVar[str] = "process.probe-refused"
     severity: ClassVar[int] = logging.WARNING
@@ -222,7 +222,7 @@ class ProbeRefused(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotifyRefused(ProcessEvent):
-    """A process has sent a message of sd_notify(3) that asks for what it may not have."""
+    """A process has sent a message of sd_notify(3) that it may not send."""
 
     kind: ClassVar[str] = "process.message-refused"
     severity: ClassVar[int] = logging.WARNING
@@ -234,7 +234,7 @@ class NotifyRefused(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineMissed(ProcessEvent):
-    """It was late, and is killed. `what` says for what: "was not ready within 30 s (ready_timeout)"."""
+    """It missed a deadline, and is killed. `what` says which: "was not ready within 30 s (ready_timeout)"."""
 
     kind: ClassVar[str] = "process.late"
     severity: ClassVar[int] = logging.WARNING
@@ -246,7 +246,7 @@ class DeadlineMissed(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStuck(ProcessEvent):
-    """It has given no sign of life for `silence` seconds, and is killed; `stacks` is where it hangs."""
+    """It has given no sign of life for `silence` seconds, and is killed; `stacks` shows where it hangs."""
 
     kind: ClassVar[str] = "process.stuck"
     severity: ClassVar[int] = logging.ERROR
@@ -262,7 +262,7 @@ class ProcessStuck(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostStarved(ProcessEvent):
-    """It gives no sign of life since the machine gives it no processor: it is let alone."""
+    """It gives no sign of life because the machine gives it no processor: it is spared."""
 
     kind: ClassVar[str] = "process.starved"
     severity: ClassVar[int] = logging.WARNING

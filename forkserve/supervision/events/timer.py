@@ -1,4 +1,4 @@
-"""Facts about the runs of a timer: begun, over, skipped, missed."""
+"""Facts about the runs of a timer: begun, ended, skipped, missed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ __all__ = ["ClockSetBack", "RunBegun", "RunEnded", "RunSkipped", "RunTimedOut", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunBegun(WatcherEvent):
-    """A run begins. `cause` is `schedule`, `catch-up`, `queued` or `asked`; `due` in seconds since the epoch, as `when`
-    says it."""
+    """A run begins. `cause` is `schedule`, `catch-up`, `queued` or `asked`; `due` is in seconds since the epoch, `when`
+    the same as
+    text.
+    """
 
     kind: ClassVar[str] = "timer.begun"
     run: int
@@ -31,7 +33,7 @@ class RunBegun(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded(WatcherEvent):
-    """A run is over. `how` says by what code or signal, `code` or `signum` is its number; `seconds` is its length."""
+    """A run has ended. `how` names the code or signal, `code` or `signum` is its number; `seconds` is its duration."""
 
     kind: ClassVar[str] = "timer.ended"
     run: int
@@ -50,7 +52,7 @@ class RunEnded(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSkipped(WatcherEvent):
-    """A run was due while run `going_on` had been going on for `seconds`, and is not made up for."""
+    """A run was due while run `going_on` had been running for `seconds`; it is not made up for."""
 
     kind: ClassVar[str] = "timer.skipped"
     severity: ClassVar[int] = logging.WARNING
@@ -67,8 +69,11 @@ class RunSkipped(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunsMissed(WatcherEvent):
-    """Runs were due while the machine slept, or its clock was set forward; `count` of at most a hundred, the first of
-    them `due`. With `catch_up` one run makes up for them."""
+    """Runs were due while the machine slept, or its clock was set forward: `count`, at most a hundred, the first of
+    them `due`.
+
+    With `catch_up` one run makes up for them.
+    """
 
     kind: ClassVar[str] = "timer.missed"
     severity: ClassVar[int] = logging.WARNING
@@ -85,7 +90,7 @@ class RunsMissed(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTimedOut(ProcessEvent):
-    """The process of a run has had its time (`run_timeout`, in seconds), and is told to stop."""
+    """A run has exceeded `run_timeout`, in seconds, and is told to stop."""
 
     kind: ClassVar[str] = "timer.timed-out"
     severity: ClassVar[int] = logging.WARNING
@@ -97,7 +102,7 @@ class RunTimedOut(ProcessEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockSetBack(WatcherEvent):
-    """The clock of the machine was set back, by so many seconds: a schedule goes on from what it says now."""
+    """The clock of the machine was set back by this many seconds; the schedule continues from the new time."""
 
     kind: ClassVar[str] = "timer.clock-set-back"
     severity: ClassVar[int] = logging.WARNING

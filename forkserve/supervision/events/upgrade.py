@@ -15,7 +15,7 @@ __all__ = ["UpgradeBegun", "UpgradeFailed", "Upgraded"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeBegun(Event):
-    """New code is tried: `command` executes it."""
+    """New code is being tried: `command` executes it."""
 
     kind: ClassVar[str] = "upgrade.begun"
     command: tuple[str, ...]
@@ -38,7 +38,7 @@ class UpgradeFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgraded(Event):
-    """Other code runs in the process of the master, and supervises the same processes."""
+    """New code runs in the process of the master, and supervises the same processes."""
 
     kind: ClassVar[str] = "upgrade.done"
     program: str

@@ -48,7 +48,7 @@ class WatcherAdded(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherRemoved(WatcherEvent):
-    """A watcher that is configured no more has stopped, and is forgotten."""
+    """A watcher that is no longer configured has stopped, and is forgotten."""
 
     kind: ClassVar[str] = "watcher.removed"
     severity: ClassVar[int] = logging.DEBUG
@@ -59,7 +59,7 @@ class WatcherRemoved(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherStarted(WatcherEvent):
-    """A watcher was started, and nothing of it is under way any more; `processes` are ready."""
+    """A watcher was started, and all its starts have ended; `processes` are ready."""
 
     kind: ClassVar[str] = "watcher.started"
     severity: ClassVar[int] = logging.DEBUG
@@ -81,7 +81,7 @@ class WatcherWaits(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherWoken(WatcherEvent):
-    """A connection has come to a watcher that waited for one: `processes` are started."""
+    """A connection has arrived for a waiting watcher: `processes` are started."""
 
     kind: ClassVar[str] = "watcher.woken"
     processes: int
@@ -92,7 +92,7 @@ class WatcherWoken(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherRests(WatcherEvent):
-    """A watcher with `idle_stop` was not used for `seconds`: its processes stop, and it waits for a connection."""
+    """A watcher with `idle_stop` was unused for `seconds`: its processes stop, and it waits for a connection."""
 
     kind: ClassVar[str] = "watcher.rests"
     seconds: float
@@ -116,7 +116,7 @@ class WatcherUpdated(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherResized(WatcherEvent):
-    """Another number of processes is wanted."""
+    """The number of processes was changed."""
 
     kind: ClassVar[str] = "watcher.resized"
     before: int
@@ -128,7 +128,7 @@ class WatcherResized(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherDelayed(WatcherEvent):
-    """A watcher is to stop, and serves on for so many seconds (`drain_delay`) while it counts as not ready."""
+    """A watcher is about to stop, and serves on for this many seconds (`drain_delay`) while it counts as not ready."""
 
     kind: ClassVar[str] = "watcher.delayed"
     seconds: float
@@ -139,7 +139,7 @@ class WatcherDelayed(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherAwaits(WatcherEvent):
-    """A watcher is to start, and waits for those that it comes after."""
+    """A watcher is about to start, and waits for those that it depends on."""
 
     kind: ClassVar[str] = "watcher.awaits"
     awaited: tuple[str, ...]
@@ -150,7 +150,7 @@ class WatcherAwaits(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DependencyLost(WatcherEvent):
-    """A watcher that this one comes after is no longer ready; `action` is what is done about it (`on_dependency`)."""
+    """A watcher that this one depends on is no longer ready; `action` is the reaction (`on_dependency`)."""
 
     kind: ClassVar[str] = "watcher.dependency-lost"
     severity: ClassVar[int] = logging.WARNING
@@ -163,7 +163,7 @@ class DependencyLost(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseOver(WatcherEvent):
-    """A pause has lasted as long as it may; `then` is `shed` or `resume`."""
+    """A pause has reached its limit; `then` is `shed` or `resume`."""
 
     kind: ClassVar[str] = "watcher.pause-over"
     severity: ClassVar[int] = logging.WARNING
@@ -176,7 +176,7 @@ class PauseOver(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherHeld(WatcherEvent):
-    """All its processes, or with `wid` the one of a slot, are to accept nothing for now, or to accept again."""
+    """All its processes, or with `wid` the one of a slot, must accept nothing for now, or accept again."""
 
     kind: ClassVar[str] = "watcher.held"
     held: bool
@@ -192,7 +192,7 @@ class WatcherHeld(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatcherScaled(WatcherEvent):
-    """Another number of processes is wanted for the load; `busy` is a share of capacity, `queued` what waits."""
+    """The number of processes was changed by load; `busy` is a share of capacity, `queued` is the number that waits."""
 
     kind: ClassVar[str] = "watcher.scaled"
     before: int
@@ -207,7 +207,7 @@ class WatcherScaled(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestsShed(WatcherEvent):
-    """Its workers have refused connections that had waited for longer than `--queue-timeout`."""
+    """Its workers have refused connections that waited longer than `--queue-timeout`."""
 
     kind: ClassVar[str] = "watcher.shed"
     severity: ClassVar[int] = logging.WARNING
@@ -266,7 +266,7 @@ class ReloadBegun(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadStep(WatcherEvent):
-    """One process more has been replaced: `replaced` of `processes`."""
+    """Another process has been replaced: `replaced` of `processes`."""
 
     kind: ClassVar[str] = "reload.step"
     severity: ClassVar[int] = logging.DEBUG
@@ -294,8 +294,10 @@ class ReloadDone(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadFailed(WatcherEvent):
-    """A reload has failed: `kept` processes never left, `put_back` were replaced and have their old command again,
-    `condemned` tells that this is the verdict on a canary."""
+    """A reload has failed: `kept` processes were not replaced, `put_back` were and have their old command again;
+    `condemned` means
+    that the verdict on a canary is the reason.
+    """
 
     kind: ClassVar[str] = "reload.failed"
     severity: ClassVar[int] = logging.ERROR
@@ -312,7 +314,7 @@ class ReloadFailed(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderNotStarted(WatcherEvent):
-    """No process can be started that reads what waits in a former queue."""
+    """No process can be started to read what waits in a former queue."""
 
     kind: ClassVar[str] = "watcher.reader-not-started"
     severity: ClassVar[int] = logging.WARNING

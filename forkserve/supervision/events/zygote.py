@@ -1,4 +1,4 @@
-"""Facts about the zygotes of a watcher: lost, delayed, succeeded by a worker."""
+"""Facts about the zygotes of a watcher: lost, delayed, replaced by a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ZygoteDelayed", "ZygoteFinal", "ZygoteGivenUp", "ZygoteNotKept", "Zy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZygoteGivenUp(WatcherEvent):
-    """A zygote that had been ready was lost, and cannot be had again."""
+    """A zygote that had been ready was lost, and cannot be started again."""
 
     kind: ClassVar[str] = "zygote.given_up"
     severity: ClassVar[int] = logging.ERROR
@@ -29,7 +29,7 @@ class ZygoteGivenUp(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZygoteDelayed(WatcherEvent):
-    """A zygote that had been ready was lost, and the machine is short of what another needs."""
+    """A zygote that had been ready was lost, and the machine is short of what another one needs."""
 
     kind: ClassVar[str] = "zygote.delayed"
     severity: ClassVar[int] = logging.WARNING
@@ -43,7 +43,7 @@ class ZygoteDelayed(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZygoteReforked(WatcherEvent):
-    """A worker that had served enough has become the zygote; `rounds` counts those of this generation."""
+    """A worker that had served enough requests has become the zygote; `rounds` counts those of this generation."""
 
     kind: ClassVar[str] = "zygote.reforked"
     wid: int
@@ -57,7 +57,7 @@ class ZygoteReforked(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZygoteFinal(WatcherEvent):
-    """No other worker becomes the zygote of this generation."""
+    """No further worker becomes the zygote of this generation."""
 
     kind: ClassVar[str] = "zygote.final"
     generation: int
@@ -70,7 +70,7 @@ class ZygoteFinal(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZygoteNotKept(WatcherEvent):
-    """The zygote of a former generation ends, since memory is short; `spare` is the share of it that is free."""
+    """The zygote of a former generation ends because memory is short; `spare` is the share of it that is free."""
 
     kind: ClassVar[str] = "zygote.not-kept"
     severity: ClassVar[int] = logging.WARNING

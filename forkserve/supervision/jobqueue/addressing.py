@@ -1,6 +1,6 @@
-"""What watchers a name means: NAME, or as supervisord has it GROUP:NAME, and GROUP:* for all of a group.
+"""Which watchers a name means: NAME, or as in supervisord GROUP:NAME, and GROUP:* for all of a group.
 
-Rules: pure; without regard to case.
+Rules: pure; case-insensitive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["meant"]
 def meant(name: str, groups: Mapping[str, str]) -> tuple[str, ...]:
     """Return the watchers, in lower case, that a name means; `groups` has the group of each, or an empty text.
 
-    A watcher without a group is one by itself: `web:*` and `web:web` mean web.
+    A watcher without a group forms its own: `web:*` and `web:web` mean web.
     """
     name = name.lower()
     if name in groups:

@@ -1,8 +1,9 @@
-"""Which watcher waits for which to be ready, and what happens when that is lost (`after`, `on_dependency`).
+"""Which watcher waits for which to be ready, and what happens when that changes (`after`, `on_dependency`).
 
-Theory of operation. A job that starts a watcher asks, by `awaited_by`, whether all is ready that the watcher comes
-after. After every event of a watcher `settled` compares how it stands with before: those that come after it are looked
-at again when that has changed, and are restarted or stopped, if they want it, when it is no longer ready.
+Theory of operation. A job that starts a watcher asks, by `awaited_by`, whether everything that the watcher depends on
+is
+ready. After every event of a watcher `settled` compares its state with that before. If it has changed, its dependents
+are checked; if it is no longer ready, they are restarted or stopped, as they ask for it.
 
 Rules: it submits jobs and nothing else.
 """
@@ -24,18 +25,18 @@ __all__ = ["Dependencies"]
 
 @dataclass(slots=True)
 class Dependencies:
-    """`queues` are those of all watchers by name in lower case; `stood` is how each was: serving, and complete."""
+    """`queues` are those of all watchers by lower-case name; `stood` is how each was: serving, and complete."""
 
     queues: Mapping[str, JobQueue]
     emit: Callable[[Event], None]
     stood: dict[str, tuple[bool, bool]] = field(default_factory=dict)
 
     def after(self) -> dict[str, tuple[str, ...]]:
-        """Return the names that each watcher comes after, in lower case."""
+        """Return the names that each watcher depends on, in lower case."""
         return {name: tuple(map(str.lower, queue.watcher.options.after)) for name, queue in self.queues.items()}
 
     def awaited_by(self, watcher: Watcher) -> Awaited:
-        """Return what a watcher has to wait for; one that is configured no more is not waited for."""
+        """Return what a watcher must wait for; one that is no longer configured is not waited for."""
         names: list[str] = []
         unmet = ""
         for name in watcher.options.after:
@@ -46,7 +47,7 @@ class Dependencies:
         return Awaited(tuple(names), unmet)
 
     def settled(self, watcher: Watcher) -> list[Watcher]:
-        """Note how a watcher stands; returns those that have to be looked at, since that has changed."""
+        """Record the state of a watcher; returns the dependents to check if it has changed."""
         name = watcher.name.lower()
         now, before = (_is_serving(watcher), _is_complete(watcher)), self.stood.get(name, (False, False))
         self.stood[name] = now
@@ -68,7 +69,9 @@ class Dependencies:
 
 
 def _is_serving(watcher: Watcher) -> bool:
-    """Tell whether some process of a watcher is ready, or it has nothing to run, or all has ended that was to."""
+    """Tell whether a process of a watcher is ready, or it has nothing to run, or everything that was to end has
+    ended.
+    """
     slots = watcher.slots.values()
     if watcher.timer.exists:
         return watcher.up
@@ -78,7 +81,7 @@ def _is_serving(watcher: Watcher) -> bool:
 
 
 def _is_complete(watcher: Watcher) -> bool:
-    """Tell whether all processes of a watcher are ready, or have ended and are not to come again."""
+    """Tell whether all processes of a watcher are ready, or have ended for good."""
     slots = watcher.slots.values()
     if watcher.timer.exists or watcher.command.is_on_demand:
         return _is_serving(watcher)
@@ -86,7 +89,7 @@ def _is_complete(watcher: Watcher) -> bool:
 
 
 def _unmet(queue: JobQueue) -> str:
-    """Return why a watcher that is not ready will not be without being asked to, or ""."""
+    """Return why a watcher that is not ready will not become so by itself, or ""."""
     watcher = queue.watcher
     if watcher.up and watcher.slots and watcher.is_hopeless:
         return f"{watcher.name}, which was given up: {watcher.population.losses.last_failure}"

@@ -1,6 +1,6 @@
-"""How far a job on a watcher is, in a line for the person that waits for it.
+"""The progress of a job on a watcher, in a line for the person that waits for it.
 
-Rules: it reads a queue and changes nothing.
+Rules: reads a queue and changes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["progress_of"]
 
 
 def progress_of(queue: JobQueue, now: float) -> str:
-    """Return how far a reload is, or an empty text where none goes on."""
+    """Return the progress of a reload, or an empty text if there is none."""
     job = None if queue.current is None else queue.current.job
     if not isinstance(job, Reload):
         return ""

@@ -1,9 +1,9 @@
-"""The jobs of one watcher: what runs, what runs beside it, what waits, and what happens when two ask at once.
+"""The jobs of one watcher: what runs, what runs beside it, what waits, and what happens to concurrent requests.
 
-Rules: a stop supersedes what runs and what waits; a start, which may never be done, gives way to a reload or a restart
-that waits behind it; anything else waits for its turn; a change of size runs beside. After every event of the watcher
-each job is asked how it goes on (`jobs.advance`), and its effects are carried out here. Nothing blocks, so the stop of
-one watcher that takes ten minutes holds up nothing but the commands to that watcher.
+Rules: a stop supersedes what runs and what waits. A start, which may never end, gives way to a reload or a restart that
+waits behind it. Anything else waits for its turn; a change of size runs beside. After every event of the watcher each
+job is advanced (`jobs.advance`), and its effects are carried out here. Nothing blocks, so a stop of ten minutes delays
+only commands to the same watcher.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ STEPS = 1000
 
 
 class Superseded(ControlError):
-    """Another job has taken the place of one."""
+    """Another job has replaced this one."""
 
 
 @dataclass(slots=True)
 class Underway:
-    """A job as it is now, and the promise that was given for it."""
+    """The current state of a job, and its completion."""
 
     job: Job
     completion: Completion
@@ -68,7 +68,7 @@ class JobQueue:
         return self.current is None and not self.waiting and not self.beside
 
     def submit(self, job: Job) -> Completion:
-        """Take a job; its completion is done when it is."""
+        """Add a job; returns its completion."""
         underway = Underway(job, Completion())
         if self.watcher.leaving and not isinstance(job, Stop):
             self._withdraw(job)
@@ -84,7 +84,7 @@ class JobQueue:
         return underway.completion
 
     def _give_way(self) -> bool:
-        """Drop a start that is not done when what waits would replace its processes; it could wait for ever."""
+        """Drop an unfinished start if a waiting job would replace its processes; it could wait for ever."""
         current = self.current
         if (
             current is None
@@ -108,7 +108,7 @@ class JobQueue:
             self._drop(each, name)
 
     def give_up(self, name: str) -> None:
-        """Drop all jobs, for something that leaves no watcher to do them."""
+        """Drop all jobs, for an action that leaves no watcher to do them."""
         self._supersede(name)
         beside, self.beside = self.beside, []
         for each in beside:
@@ -128,7 +128,7 @@ class JobQueue:
             watcher.target -= job.extra
 
     def advance(self) -> None:
-        """Go on with everything that can; called after every event of the watcher, and safe within itself."""
+        """Advance everything that can go on; called after every event of the watcher, and reentrant."""
         if self._advancing:
             return
         self._advancing = True
@@ -150,7 +150,7 @@ class JobQueue:
             self._advancing = False
 
     def _is_over(self, underway: Underway) -> bool:
-        """Go on with one job; one that a bug stops has failed."""
+        """Advance one job; a bug in it makes the job fail."""
         with Barrier(self.watcher.emit, f"the {underway.job.name} of {self.watcher.name}"):
             for _ in range(STEPS):
                 seen = self._snapshot(underway.job)

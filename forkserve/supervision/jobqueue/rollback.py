@@ -1,9 +1,9 @@
 """Goes back to a former generation of a watcher: the job for it, or why there is none.
 
-Theory of operation. Generations that have served as they should are kept with their commands and with the folders that
-links led to then (`templates`), and the last one with its zygote. The command is offered again, bound to its folder and
-to the queues that its sockets are by now; the job rehearses it before it replaces anything, so a release that has been
-removed is said, and changes nothing.
+Theory of operation. Good generations are kept with their commands and with the folders that links led to then
+(`templates`), and the last one with its zygote. The command is offered again, bound to its folder and to the current
+queues of its sockets. The job rehearses it before it replaces anything, so a release that has been removed is reported,
+and changes nothing.
 """
 
 from __future__ import annotations

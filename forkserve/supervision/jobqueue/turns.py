@@ -1,7 +1,7 @@
-"""Has many watchers do a job, a few at a stretch, so that hundreds of them hold up no event.
+"""Gives many watchers a job, a few at a stretch, so that hundreds of them delay no event.
 
-Rules: what was asked first is submitted first, for each watcher too: a job for one watcher alone goes behind those that
-wait here for it.
+Rules: jobs are submitted in the order of requests, for each watcher too: a job for one watcher alone goes behind those
+that wait here for it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class JobTurns:
         return queue.submit(job)
 
     def take_all(self) -> None:
-        """Submit all that waits, at once: before this program gives way to another."""
+        """Submit everything that waits, at once: before this program is replaced by another."""
         while self._waiting:
             self._waiting.popleft()[1]()
 

@@ -1,1 +1,1 @@
-"""Work on a watcher that takes time, as frozen data, and how it goes on: pure."""
+"""Work on a watcher that takes time, as frozen data, and how it continues: pure."""

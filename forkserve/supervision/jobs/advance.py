@@ -1,10 +1,10 @@
-"""How work on a watcher goes on: start, stop, restart, resize; a reload is in `rolling`.
+"""How work on a watcher continues: start, stop, restart, resize; a reload is in `rolling`.
 
-Theory of operation. A job is frozen. `advance(job, snapshot)` looks at the watcher as it is now, and returns the job as
-it goes on, what is to be done (effects, data as well), and whether it is over. `jobqueue` carries the effects out and
-asks again, after every event of the watcher.
+Theory of operation. A job is frozen. `advance(job, snapshot)` looks at the watcher as it is now, and returns the next
+state of the job, what is to be done (effects, which are data as well), and whether it is over. `jobqueue` carries the
+effects out and asks again, after every event of the watcher.
 
-Rules: pure. A job names generations and offers by number.
+Rules: pure. A job refers to generations and offers by number.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = ["Advance", "Job", "JobPhase", "Kill", "Reload", "Resize", "Restart", 
 
 
 def advance(job: Job, seen: WatcherSnapshot) -> Advance:
-    """Return how a job goes on, given its watcher as it is now."""
+    """Return how a job continues, given its watcher as it is now."""
     if seen.vetoed and isinstance(job, Start | Restart | Reload) and job.phase is not JobPhase.NEW:
         withdrawn = (Withdraw(job.offer),) if isinstance(job, Reload) else ()
         return Advance(job, withdrawn, failed=f"{seen.name}: {seen.vetoed}")
@@ -95,7 +95,7 @@ def _run_soon(job: RunOnce, seen: WatcherSnapshot, timer: TimerSnapshot) -> Adva
 
 
 def _started(job: Job, seen: WatcherSnapshot) -> Advance:
-    """Say of a start that is over how many are ready, as a fact too."""
+    """Return the end of a start, with the number of ready processes, as an event too."""
     found = running(job, seen)
     if found.done is None:
         return found
@@ -104,7 +104,7 @@ def _started(job: Job, seen: WatcherSnapshot) -> Advance:
 
 
 def _awaiting(job: Start | Restart, seen: WatcherSnapshot) -> Advance:
-    """Return how a job waits until all is ready that its watcher comes after, and then starts it."""
+    """Return how a job waits until every watcher that its own depends on is ready, and then starts it."""
     if not seen.awaits:
         afresh: tuple[JobEffect, ...] = (OpenGeneration(0, follow=False),) if isinstance(job, Restart) else ()
         return Advance(replace(job, phase=JobPhase.STARTING), (*afresh, Up()))
@@ -123,7 +123,7 @@ def _start(job: Start, seen: WatcherSnapshot) -> Advance:
 
 
 def _delaying(job: Stop | Restart, seen: WatcherSnapshot) -> Advance | None:
-    """Return how a job waits before it takes its watcher down; None when it is time."""
+    """Return how a job waits before it takes its watcher down; None if it need not wait."""
     if job.phase is JobPhase.NEW and seen.drain_delay > 0 and seen.up and seen.processes:
         told = WatcherDelayed(watcher=seen.name, seconds=seen.drain_delay)
         return Advance(replace(job, phase=JobPhase.DELAYING), (Tell(told), Delay(seen.drain_delay)))

@@ -35,13 +35,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """Raise the wish that it runs."""
+    """Set the target that it runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakeDown:
-    """Lower the wish, and stop what runs; with `finish` it first takes what waits in its queues, with `closing` nothing
-    new comes into those that no other watcher reads."""
+    """Clear the target, and stop what runs.
+
+    With `finish` the processes first take what waits in their queues; with `closing` nothing new enters those that no
+    other
+    watcher reads.
+    """
 
     finish: bool = False
     closing: bool = False
@@ -49,14 +53,14 @@ class TakeDown:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Go on serving for so many seconds, and count as not ready."""
+    """Serve on for this many seconds, while not ready."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Revive:
-    """Try again at once what had failed."""
+    """Retry at once what had failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +72,23 @@ class SetTarget:
 
 @dataclass(frozen=True, slots=True)
 class Rehearse:
-    """Try whether what was offered could be started."""
+    """Try whether the offered command could be started."""
 
     offer: int
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Forget an offer that is not taken."""
+    """Forget an offer that is not used."""
 
     offer: int
 
 
 @dataclass(frozen=True, slots=True)
 class OpenGeneration:
-    """Have the next processes be of what was offered; `follow` has them start where links lead by now.
+    """Make the offered command that of the next processes; `follow` resolves links again.
 
-    With `back_to` they are forked by the zygote of that generation, where one has been kept.
+    With `back_to` they are forked by the zygote of that generation, if it was kept.
     """
 
     offer: int
@@ -94,7 +98,7 @@ class OpenGeneration:
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """Note that a generation, 0 for the one in force, serves as it should, in the place of those."""
+    """Note that a generation, 0 for the current one, serves as it should, in place of those."""
 
     generation: int = 0
     instead_of: tuple[int, ...] = ()
@@ -102,7 +106,7 @@ class Approve:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """Have the next processes be of a former generation."""
+    """Make a former generation that of the next processes."""
 
     generation: int
 
@@ -123,7 +127,7 @@ class StopFirst:
 
 @dataclass(frozen=True, slots=True)
 class Confine:
-    """Have the generation in force in these slots alone, and the former one in all others."""
+    """Confine the current generation to these slots, and use the former one in all others."""
 
     slots: tuple[int, ...]
     before: int
@@ -131,7 +135,7 @@ class Confine:
 
 @dataclass(frozen=True, slots=True)
 class CompareGenerations:
-    """Compare the generation in force with the former one for so many seconds."""
+    """Compare the current generation with the former one for this many seconds."""
 
     before: int
     seconds: float
@@ -139,7 +143,7 @@ class CompareGenerations:
 
 @dataclass(frozen=True, slots=True)
 class Unconfine:
-    """Have the generation in force in all slots, and compare no more."""
+    """Use the current generation in all slots, and compare no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ class SendHup:
 
 @dataclass(frozen=True, slots=True)
 class EndProcesses:
-    """Ask some processes to end, and have others follow them; None stands for what is configured."""
+    """Ask some processes to end, and replace them; None means as configured."""
 
     pids: tuple[int, ...]
     signum: int | None = None
@@ -163,7 +167,7 @@ class BeginRun:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """State a fact."""
+    """Emit an event."""
 
     event: Event
 

@@ -1,6 +1,6 @@
-"""Work on a watcher that takes time, as data: what each kind of job knows of itself, and the steps that several share.
+"""Work on a watcher that takes time, as data: the state of each kind of job, and the steps that several share.
 
-Rules: pure. A job names generations and offers by number, so that it can be written down.
+Rules: pure. A job refers to generations and offers by number, so that it can be serialised.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class JobPhase(Enum):
-    """How far a job has come; the phases that begin with BACK undo a reload."""
+    """The progress of a job; the phases that begin with BACK undo a reload."""
 
     NEW = "new"
     REHEARSING = "rehearsing"
@@ -49,7 +49,7 @@ class JobPhase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run a watcher, and be done when all its processes are ready, or have been given up."""
+    """Run a watcher; done when all its processes are ready, or have been given up."""
 
     name: ClassVar[str] = "start"
     phase: JobPhase = JobPhase.NEW
@@ -57,7 +57,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Stop a watcher, and be done when nothing of it is left; `closing` tells that its sockets close behind it."""
+    """Stop a watcher; done when nothing of it is left. `closing` means that its sockets are closed afterwards."""
 
     name: ClassVar[str] = "stop"
     phase: JobPhase = JobPhase.NEW
@@ -74,15 +74,16 @@ class Restart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reload:
-    """Replace the processes of a watcher, with `offer` 0 by others of the same command; `target` None keeps how many.
+    """Replace the processes of a watcher, with `offer` 0 by others of the same command; `target` None keeps their
+    number.
 
-    `before` is the generation to go back to, `target_before` its number of processes; `failures` is what the watcher
-    had counted when the new generation began, `kept` how many had not been replaced when it failed, `reason` why.
+    `before` is the generation to go back to, `target_before` its number of processes; `failures` is the watcher's count
+    when the new generation began, `kept` how many had not been replaced when it failed, `reason` why.
 
-    With `back_to` what is offered is the command of that generation, which was good, and is rehearsed first.
+    With `back_to` the offer is the command of that generation, which was good; it is rehearsed first.
 
     With `canary`, that many processes are replaced first, and compared with the others for `watch` seconds: `slots` are
-    theirs, `extra` how many of these are more than the watcher has otherwise, `promoted` tells that the rest follows,
+    theirs, `extra` is how many of these exceed the watcher's usual number, `promoted` means that the rest follows,
     `condemned` that they were found worse.
     """
 
@@ -112,7 +113,7 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """Have another number of processes; it runs beside whatever else goes on."""
+    """Change the number of processes; runs beside other jobs."""
 
     name: ClassVar[str] = "resize"
     target: int
@@ -121,9 +122,9 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End some processes, by `signum` and after `timeout` seconds by SIGKILL (None: as configured); others follow them.
+    """End some processes, by `signum` and after `timeout` seconds by SIGKILL (None: as configured); they are replaced.
 
-    It runs beside whatever else goes on, and is done when they have ended.
+    Runs beside other jobs, and is done when they have ended.
     """
 
     name: ClassVar[str] = "kill"
@@ -135,9 +136,9 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class RunOnce:
-    """Start a run of a timer now, and be done when it is over; `number` is that of the run, 0 until it begins.
+    """Start a run of a timer now; done when it is over. `number` is that of the run, 0 until it begins.
 
-    It runs beside whatever else goes on.
+    Runs beside other jobs.
     """
 
     name: ClassVar[str] = "run"
@@ -150,7 +151,7 @@ Job = Start | Stop | Restart | Reload | Resize | Kill | RunOnce
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """A job as it goes on, and what is to be done; `done` or `failed` says, in a line, that and how it is over.
+    """The next state of a job, and what is to be done; `done` or `failed` is a line that ends it.
 
     `code` is the exit code of a run that is over.
     """
@@ -163,7 +164,7 @@ class Advance:
 
 
 def running(job: Job, seen: WatcherSnapshot) -> Advance:
-    """Say what runs once nothing is under way; a slot that was given up is a failure."""
+    """Report what runs once no start is pending; a slot that was given up is a failure."""
     if not seen.is_settled:
         return Advance(job)
     if seen.timer is not None:

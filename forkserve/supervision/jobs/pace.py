@@ -1,7 +1,7 @@
-"""Which process a roll replaces next, and how many at a time.
+"""Which process a reload replaces next, and how many at a time.
 
-Rules: pure. `next_step` is asked after every event of a roll, and never lets more processes of a watcher be under way
-than its pace says.
+Rules: pure. `next_step` is called after every event of a reload, and never lets more processes of a watcher be in
+transition than its pace allows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["ONE_BY_ONE", "RollPace", "Step", "StepKind", "next_step", "pace_of"]
 
 
 class StepKind(Enum):
-    """What a roll does next."""
+    """What a reload does next."""
 
     REPLACE = "replace"
     STOP_FIRST = "stop first"
@@ -29,7 +29,7 @@ class StepKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next step of a roll; REPLACE and STOP_FIRST name the slot."""
+    """The next step of a reload; REPLACE and STOP_FIRST name the slot."""
 
     kind: StepKind
     wid: int = 0
@@ -37,7 +37,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class RollPace:
-    """How many processes a roll may have more than are wanted (`surge`), and how many fewer (`unavailable`)."""
+    """How many processes a reload may have in excess of the target (`surge`), and how many below it (`unavailable`)."""
 
     surge: int = 1
     unavailable: int = 0
@@ -47,9 +47,10 @@ ONE_BY_ONE = RollPace()
 
 
 def pace_of(options: WatcherOptions, target: int) -> RollPace:
-    """Return the pace of a watcher with so many processes: a percentage more is rounded up, one fewer down.
+    """Return the pace of a watcher with this many processes: a percentage is rounded up for surge, down for
+    unavailable.
 
-    Where both are 0 then, one fewer is allowed, as in Kubernetes. What does not start again is never stopped first.
+    If both are 0 then, one unavailable is allowed, as in Kubernetes. What does not start again is never stopped first.
     """
     surge = 1 if options.max_surge is None else amount_of(options.max_surge, target, up=True)
     unavailable = amount_of(options.max_unavailable, target, up=False)
@@ -59,9 +60,9 @@ def pace_of(options: WatcherOptions, target: int) -> RollPace:
 
 
 def next_step(slots: Sequence[SlotSnapshot], generation: int, pace: RollPace = ONE_BY_ONE) -> Step:
-    """Return what is next on the way to have every occupant of `generation`, at this pace, lowest slot first.
+    """Return the next step on the way to have every occupant of `generation`, at this pace, lowest slot first.
 
-    A slot without an occupant needs nothing: what it gets next is of the new generation anyway.
+    A slot without an occupant needs nothing: its next process is of the new generation anyway.
     """
     surging = sum(each.surging for each in slots)
     down = sum(each.starting and not each.surging for each in slots)

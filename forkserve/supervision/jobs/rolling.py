@@ -1,10 +1,10 @@
-"""How a reload goes on: the processes of a watcher are replaced, in the best case without a gap.
+"""How a reload continues: the processes of a watcher are replaced, if possible without a gap.
 
 Theory of operation. Some processes at a time are replaced, as `RollPace` says: start the new, wait until it is ready,
 then drain the old, or the other way round. Where old and new may not run at once all are stopped first, after a
 rehearsal of the new. With a canary the new generation is confined to some slots until it has been compared with the
-others (`verdict`). The first failure turns a reload round, as does the verdict: what was replaced is replaced again by
-the generation before, so that two generations never stay.
+others (`verdict`). The first failure reverses a reload, and so does the verdict: what was replaced is replaced again by
+the generation before, so two generations never stay.
 
 Rules: pure.
 """
@@ -52,7 +52,7 @@ __all__ = ["roll"]
 
 
 def roll(job: Reload, seen: WatcherSnapshot) -> Advance:
-    """Return how a reload goes on, given its watcher as it is now."""
+    """Return how a reload continues, given its watcher as it is now."""
     return _PHASES[job.phase](job, seen)
 
 
@@ -143,7 +143,9 @@ def _stopped_first(job: Reload, seen: WatcherSnapshot) -> Advance:
 
 
 def _after_timer(job: Reload, seen: WatcherSnapshot) -> Advance:
-    """A run that goes on ends as it began; where the new command has no schedule, its processes are started."""
+    """Return how the reload of a timer ends: a run in progress is left alone; without a schedule, processes are
+    started.
+    """
     if seen.timer is not None:
         return Advance(job, (_approve(job),), done=f"{seen.name}: the next run has the new command")
     return _started_after(replace(job, phase=JobPhase.STARTING), seen)
@@ -158,7 +160,7 @@ def _started_after(job: Reload, seen: WatcherSnapshot) -> Advance:
 
 
 def _back(job: Reload, seen: WatcherSnapshot) -> tuple[JobEffect, ...]:
-    """Return the effects of going back; a number of processes that somebody has asked for meanwhile stays."""
+    """Return the effects of going back; a number of processes that was changed meanwhile stays."""
     is_ours = job.target is not None and seen.target - job.extra == job.target
     target: tuple[JobEffect, ...] = (SetTarget(job.target_before),) if is_ours else ()
     return (PutBack(job.before), *target)
@@ -198,7 +200,9 @@ def _all_rolled(job: Reload, told: tuple[JobEffect, ...], seen: WatcherSnapshot)
 
 
 def _approve(job: Reload) -> Approve:
-    """Note that the reload is through; what was gone back from, and what is in force again, is not gone back to."""
+    """Note that the reload has completed; generations that were left, or are current again, are no targets of a
+    rollback.
+    """
     return Approve(instead_of=(job.back_to, job.before) if job.back_to else ())
 
 

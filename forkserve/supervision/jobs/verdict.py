@@ -1,10 +1,10 @@
 """Whether a new generation may go on: a canary's figures against those of the processes beside it, over the same time.
 
-Theory of operation. Four things are compared, each for one process or one request, so that it does not matter how many
-have which generation: crashes, the share of answers of 500 and more, how many requests took longer than `latency` times
-the former 99th percentile, and resident memory. A share counts as larger when it is so beyond chance: more than
-so many standard deviations of a binomial distribution, three while the comparison goes on, since it is made again and
-again, two at its end. Shares and latency need `requests` answers; without them crashes and memory decide alone.
+Theory of operation. Four things are compared, each for one process or one request, so that the number of processes of
+each generation does not matter: crashes, the share of answers of 500 and more, how many requests took longer than
+`latency` times the former 99th percentile, and resident memory. A share counts as larger if it is so beyond chance: by
+more than three standard deviations of a binomial distribution during the comparison, which is repeated, and two at its
+end. Shares and latency need `requests` answers; without them only crashes and memory decide.
 
 Rules: pure.
 """
@@ -22,16 +22,16 @@ from forkserve.unix.counters import BOUNDS
 __all__ = ["MEMORY_SLACK", "QUICK", "CanaryLimits", "CanaryOutcome", "CanaryVerdict", "compare"]
 
 SLOW_PART = 0.01
-"""The part of the requests that may be slower than the 99th percentile."""
+"""The share of requests that may be slower than the 99th percentile."""
 QUICK = 0.025
-"""Seconds within which an answer is never called slow."""
+"""Seconds within which an answer never counts as slow."""
 MEMORY_SLACK = 16 * 1024 * 1024
-"""Bytes of memory that a process may always have more."""
+"""Bytes of memory by which a process may always exceed the others."""
 _EARLY, _LATE = 3.0, 2.0
 
 
 class CanaryOutcome(Enum):
-    """What a comparison has come to."""
+    """The result of a comparison."""
 
     OPEN = "open"
     PROMOTE = "promote"
@@ -40,8 +40,12 @@ class CanaryOutcome(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryLimits:
-    """How much worse a canary may be. `errors` is in percent of all requests, `latency` and `memory` are factors,
-    `requests` is how many a generation must have answered for its answers to count."""
+    """How much worse a canary may be.
+
+    `errors` is in percent of all requests, `latency` and `memory` are factors, `requests` is how many a generation must
+    have
+    answered for its answers to count.
+    """
 
     requests: int = 50
     errors: float = 1.0
@@ -109,12 +113,12 @@ def _latency(old: GenerationFigures, new: GenerationFigures, limits: CanaryLimit
 
 
 def _exceeds(count: int, total: int, share: float, deviations: float) -> bool:
-    """Tell whether so many of all are more than chance makes of a share."""
+    """Tell whether this many of all exceed a share by more than chance."""
     return count > total * share + deviations * sqrt(total * share * (1 - share))
 
 
 def _said(seconds: float) -> str:
-    """Return a quantile as the bound that it is: up to 25 ms, over 10 s."""
+    """Return a quantile as text: up to 25 ms, over 10 s."""
     if seconds > BOUNDS[-1]:
         return f"over {BOUNDS[-1]:g} s"
     return f"up to {seconds:g} s" if seconds >= 1 else f"up to {seconds * 1000:g} ms"

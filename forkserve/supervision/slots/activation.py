@@ -1,11 +1,11 @@
-"""Socket activation: wakes the watchers that wait for a connection (`on_demand`) when one is in a queue of theirs.
+"""Socket activation: wakes a watcher that waits for a connection (`on_demand`) when one is in its queue.
 
-Theory of operation. After every event it is noted which of the changed watchers wait, and the sockets that these read
-are watched by the loop. Readiness is level-triggered, so what came while nobody watched is seen as well, and watching
-ends with the wake: the processes that start take what waits.
+Theory of operation. After every event, the loop watches the sockets of those changed watchers that wait. Readiness is
+level-triggered, so a connection that arrived before is seen as well. Watching ends with the wake: the processes that
+start take what waits.
 
 Rules: it watches duplicates of the descriptors, since two watchers may share a socket, and a pool may close one that is
-watched; a duplicate is closed after the same event.
+being watched; a duplicate is closed after the same event.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Activation"]
 
 
 class Reading(Protocol):
-    """What is asked of the command of a watcher."""
+    """What it needs of the command of a watcher."""
 
     @property
     def queues(self) -> tuple[int, ...]:
@@ -32,13 +32,13 @@ class Reading(Protocol):
 
 
 class Waiter(Protocol):
-    """What is asked of a watcher."""
+    """What it needs of a watcher."""
 
     name: str
 
     @property
     def command(self) -> Reading:
-        """What its next process is started with."""
+        """The command of its next process."""
 
     @property
     def is_waiting(self) -> bool:
@@ -49,7 +49,7 @@ class Waiter(Protocol):
 
 
 class Activation:
-    """The watchers that wait, by name, and the duplicates that are watched for them, by the inode of the socket."""
+    """The waiting watchers, by name, and the duplicates that are watched for them, by the inode of the socket."""
 
     def __init__(self, pool: SocketPool, loop: Loop) -> None:
         self._pool = pool
@@ -65,7 +65,7 @@ class Activation:
             self._waiting.pop(watcher.name, None)
 
     def look(self) -> None:
-        """Watch the sockets of those that wait, and no others; to be called after every event."""
+        """Watch the sockets of waiting watchers, and no others; called after every event."""
         if not self._waiting and not self._watched:
             return
         self._waiting = {name: each for name, each in self._waiting.items() if each.is_waiting}

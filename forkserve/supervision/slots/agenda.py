@@ -1,6 +1,6 @@
-"""What is due of a watcher: one timer of the loop for all its deadlines, and what its processes have due.
+"""What is due in a watcher: one timer of the loop for all its deadlines.
 
-Rules: deadlines are data of what they are about; nothing is kept here but the timer.
+Rules: deadlines are data of the objects they concern; only the timer is kept here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from forkserve.supervision.slots.population import Population
 __all__ = ["Act", "Agenda", "acts_on_processes", "acts_on_slots"]
 
 Act = tuple[str, Callable[[], None]]
-"""What is to be done: its name, should it meet a bug, and the doing."""
+"""An action: its name, for the report of a bug, and the function."""
 
 
 class Agenda:
@@ -35,7 +35,7 @@ class Agenda:
         *,
         stretch: float,
     ) -> None:
-        """`stretch` are the seconds for which other events can wait."""
+        """`stretch` is the number of seconds for which other events can wait."""
         self._loop = loop
         self._emit = emit
         self._acts = acts
@@ -44,7 +44,7 @@ class Agenda:
         self._timer: Timer | None = None
 
     def arm(self, wanted: float | None) -> None:
-        """Have the loop call at this instant; None when nothing is to be done."""
+        """Call at this instant; None if nothing is to be done."""
         if wanted is not None:  # what is overdue waits for its next turn, so that others have theirs
             wanted = max(wanted, self._loop.now())
         if self._timer is not None:
@@ -54,12 +54,12 @@ class Agenda:
         self._timer = None if wanted is None else self._loop.call_at(wanted, self._due)
 
     def close(self) -> None:
-        """Do nothing any more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _due(self) -> None:
-        """Do what is due, for as long as others can wait; the rest comes in another turn."""
+        """Do what is due, for as long as other events can wait; the rest follows in another turn."""
         self._timer = None
         now = self._loop.now()
         for what, act in self._acts(now):
@@ -73,7 +73,7 @@ class Agenda:
 def acts_on_processes(
     population: Population, now: float, *, ended: Callable[[Process], None], aged: Callable[[Process], None]
 ) -> Iterator[Act]:
-    """Iterate over what is due of the processes; `ended` and `aged` are called for the watcher to decide."""
+    """Iterate over what is due for the processes; `ended` and `aged` are called for decisions of the watcher."""
     told = 0
     for process in population.processes:
         if process.never_began or process.exit is not None:  # recorded, and a bug came in between
@@ -86,7 +86,7 @@ def acts_on_processes(
 
 
 def acts_on_slots(population: Population, now: float) -> Iterator[Act]:
-    """Iterate over the slots that are to be tried again."""
+    """Iterate over the slots that are due for another try."""
     for slot in tuple(population.slots.values()):
         if slot.retry is not None and slot.retry.is_due(now):
             slot.retry = None

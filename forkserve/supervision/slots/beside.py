@@ -1,4 +1,4 @@
-"""Processes of a watcher that belong to no slot: they read a queue that has lost its reader, and stop then."""
+"""Processes of a watcher that belong to no slot: they read a queue that has lost its reader, and then stop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["ReadersBeside"]
 
 
 class ReadersBeside:
-    """Starts and stops what reads beside the slots of a population."""
+    """Starts and stops processes that read beside the slots of a population."""
 
     def __init__(self, population: Population) -> None:
         self._population = population
 
     def start(self, command: ProcessTemplate, wid: int | None = None) -> Process | None:
-        """Request a process that belongs to no slot; None when that fails, which has been told.
+        """Request a process that belongs to no slot; None if that fails, which is reported.
 
         With `wid` it reads the queues that this slot had for itself.
         """

@@ -1,10 +1,10 @@
-"""Which slots get connections, where each has its own queue (`so_reuseport`), and what becomes of a queue without slot.
+"""Which slots get connections when each has its own queue (`so_reuseport`), and what happens to a queue without a slot.
 
-Theory of operation. After every event it is looked which slots have a process that serves: new connections are dealt to
-their queues alone (`unix.slotqueues`). What waits in the queue of a process that has died waits for its successor. The
-queue of a slot that is gone is closed when it is empty; if something waits there and its process has died, one that
-takes it is started beside the slots, and is told to stop then. Where `so_reuseport` was switched off, all slots but the
-first are gone in this sense.
+Theory of operation. After every event the slots are determined whose process serves: only their queues get new
+connections (`unix.slotqueues`). What waits in the queue of a process that has died waits for its successor. The queue
+of a removed slot is closed when it is empty; if something waits there and its process has died, a process is started
+beside the slots to take it, and stops then. When `so_reuseport` was switched off, all slots but the first count as
+removed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["Dealing", "DealtWatcher", "slots_to_deal_to"]
 
 
 class DealtWatcher(Protocol):
-    """What is asked of a watcher."""
+    """What it needs of a watcher."""
 
     target: int
 
     @property
     def command(self) -> ProcessTemplate:
-        """What its next process is started with."""
+        """The command of its next process."""
 
     @property
     def workers(self) -> Iterable[Process]:
@@ -42,7 +42,7 @@ class DealtWatcher(Protocol):
 
 
 def slots_to_deal_to(processes: Iterable[Process]) -> set[int]:
-    """Return the slots whose queues are read by processes that serve, and go on.
+    """Return the slots whose queues are read by processes that serve and are not about to stop.
 
     A process from before `so_reuseport` was switched on reads from the queue of the first slot.
     """
@@ -55,14 +55,14 @@ def _key(process: Process) -> tuple[str, int]:
 
 
 class Dealing:
-    """Deals the connections of all queues of a pool to the slots of watchers."""
+    """Spreads the connections of all queues of a pool over the slots of watchers."""
 
     def __init__(self, pool: SocketPool, watchers: Callable[[], Iterable[DealtWatcher]]) -> None:
         self._pool = pool
         self._watchers = watchers
 
     def look(self) -> None:
-        """Deal to those that serve now; to be called after every event."""
+        """Spread connections over those that serve now; called after every event."""
         for number, listener in self._pool.queues.items():
             if listener.slots.sockets:
                 self._look_at(number, listener)
@@ -89,14 +89,14 @@ class Dealing:
             yield from (each for each in watcher.workers if number in each.queues)
 
     def _end_beside(self, slots: SlotQueues, serving: Iterable[Process]) -> None:
-        """Have the processes beside the slots take what waits, and end."""
+        """Let the processes beside the slots take what waits, and end."""
         for process in serving:
             if process.is_ready and slots.beside.get(process.wid) == _key(process):
                 for watcher in self._watchers():
                     watcher.readers_beside.stop(process.pid)
 
     def _is_taken(self, wid: int, slots: SlotQueues, readers: Iterable[DealtWatcher]) -> bool:
-        """Tell whether what waits in the queue of a slot that is gone will be taken; it is tried once."""
+        """Tell whether what waits in the queue of a removed slot will be taken; this is tried once."""
         if wid in slots.beside or not is_waiting(slots.sockets[wid]):
             return False
         for watcher in readers:

@@ -11,15 +11,16 @@ from forkserve.supervision.spawning.start import SpawnServices
 __all__ = ["STRETCH", "SlotFiller"]
 
 STRETCH = 0.005
-"""Seconds of starting processes at a stretch; then whatever else has happened has its turn."""
+"""Seconds of starting processes at a stretch; then other events have their turn."""
 
 _ALONE = 0.1
-"""Seconds between two looks whether the process of a singleton that stops has ended."""
+"""Seconds between checks whether the stopping process of a singleton has ended."""
 
 
 class SlotFiller:
-    """`not_before` is the instant of the next start that `warmup_delay` allows, `warm_at` that at which vacant slots
-    are looked at again."""
+    """`not_before` is the instant of the next start that `warmup_delay` allows, `warm_at` the next check of vacant
+    slots.
+    """
 
     def __init__(self, population: Population, services: SpawnServices) -> None:
         self.not_before = 0.0
@@ -32,7 +33,7 @@ class SlotFiller:
         return self._population.templates.in_force.options
 
     def fill(self, target: int) -> None:
-        """Fill what is vacant of so many slots, lowest first; `warm_at` is set when that needs more time."""
+        """Fill the vacant ones of this many slots, lowest first; sets `warm_at` if that needs more time."""
         population = self._population
         enough = self._services.loop.now() + STRETCH
         for wid in range(1, target + 1):
@@ -50,12 +51,12 @@ class SlotFiller:
                 return
 
     def replace(self, slot: Slot) -> None:
-        """Start a candidate for a slot, unless `warmup_delay` lets us wait."""
+        """Start a candidate for a slot, unless `warmup_delay` requires a pause."""
         if slot.candidate is None and not slot.asking and self.may_spawn():
             self._population.admission.spawn(slot, beside=True)
 
     def may_spawn(self) -> bool:
-        """Tell whether it is time for the next start; if not, come back when it is."""
+        """Tell whether the next start may happen now; if not, schedule a check for when it may."""
         now = self._services.loop.now()
         if self._options.singleton and self._population.processes:  # `decr` has told it to stop, `incr` wants it again
             self.come_back_at(now + _ALONE)
@@ -67,6 +68,6 @@ class SlotFiller:
         return False
 
     def come_back_at(self, instant: float) -> None:
-        """Look at vacant slots again then, or earlier where that is due already."""
+        """Check vacant slots at this instant, or earlier if that is already due."""
         if self.warm_at is None:
             self.warm_at = instant

@@ -1,6 +1,6 @@
-"""What follows from the ends of a watcher's processes and from starts that failed, and how it is told.
+"""What follows from the ends of a watcher's processes and from failed starts, and how it is reported.
 
-Rules: `lifecycle` judges; what the judgement asks for is done by `population`.
+Rules: `lifecycle` decides; `population` carries the decision out.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ _CONSEQUENCES: Mapping[SlotTrigger, Consequence] = {
 
 
 class Losses:
-    """`failures` counts early deaths and failed starts of the generation in force, for a reload to notice,
-    `last_failure` says what the last was; `outlook` is what they say of the next start."""
+    """`failures` counts early deaths and failed starts of the current generation, which a reload checks; `last_failure`
+    describes the
+    last one; `outlook` is what they mean for the next start.
+    """
 
     def __init__(
         self,
@@ -48,16 +50,16 @@ class Losses:
         self._changed = changed
 
     def count_crash(self, process: Process) -> None:
-        """Count an unasked end by a signal, or with a code that is not 0, for its generation."""
+        """Count an unrequested end by a signal, or with a code other than 0, for its generation."""
         if process.refusal is None and process.exit is not None and process.exit.code != 0:
             self._processes.figures.totals(process.generation).crashes += 1
 
     def tell(self, lost: ProcessLost, consequence: Consequence) -> None:
-        """State that a process was lost, and what follows."""
+        """Report that a process was lost, and what follows."""
         self._emit(replace(lost, consequence=consequence))
 
     def failed(self, what: str, generation: int) -> None:
-        """Note that a process of a generation was lost early, or was not started."""
+        """Note that a process of a generation was lost early, or could not be started."""
         if generation == self._templates().generation:
             self.failures += 1
         if self.outlook.code is None:
@@ -65,7 +67,7 @@ class Losses:
         self._changed()
 
     def judge(self, slot: Slot, lost: ProcessLost, death: Death) -> Verdict:
-        """Return what follows for a slot whose occupant was lost, and tell it."""
+        """Return what follows for a slot whose occupant was lost, and report it."""
         options = self._templates().in_force.options
         policy = policy_of(options)
         verdict = judge(policy, slot.tally, death)
@@ -90,7 +92,7 @@ class Losses:
         return verdict
 
     def _give_up(self, death: Death) -> None:
-        """When no other try can help, end those that are on their way to the same end, so that it is told once."""
+        """If no other try can help, end those that would fail in the same way, so that it is reported once."""
         if death.code in FINAL:
             self.outlook.code = death.code
             self._processes.kill_all()

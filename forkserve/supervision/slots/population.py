@@ -1,8 +1,8 @@
 """The slots of a watcher and the processes in them: which is where, which died, which comes next.
 
-Theory of operation. What happens to a process comes in as an event (an exit, a report, a message, a deadline); what it
-means for its slot goes through the slot's table in `lifecycle`, and the effects are carried out here. After anything
-that a job may wait for, `changed` is called.
+Theory of operation. An event of a process (an exit, a report, a message, a deadline) arrives here. Its meaning for the
+slot comes from the slot's table in `lifecycle`, and the effects are carried out here. After anything that a job may
+wait for, `changed` is called.
 
 A slot has an occupant. During a replacement it also has a candidate, which becomes the occupant when it is ready, and
 is dropped when it fails. A process that has been told to stop belongs to no slot any more.
@@ -68,8 +68,8 @@ __all__ = ["Population"]
 class Population:
     """The slots by number, and all processes of a watcher.
 
-    `restarts` counts the processes that were lost and replaced, `held` tells that its processes are to accept nothing
-    for now.
+    `restarts` counts the processes that were lost and replaced; `held` means that its processes must not accept for
+    now.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Population:
         return self.templates.in_force.options
 
     def emit(self, event: Event) -> None:
-        """Hand out a fact about them."""
+        """Emit an event about them."""
         self._services.emit(event)
 
     def exited(self, process: Process) -> None:
-        """One of its processes has been reaped."""
+        """Handle the end of one of its processes, which has been reaped."""
         now = self._services.loop.now()
         self.processes.channels.confirm(process)
         self.prober.forget(process)
@@ -133,7 +133,7 @@ class Population:
         self._changed()
 
     def forget(self, process: Process) -> None:
-        """Go on without a reaped process although a bug has kept its end from being handled."""
+        """Go on without a reaped process whose end a bug has kept from being handled."""
         self.processes.forget(process)
         slot = self.slots.get(process.wid)
         if slot is not None:
@@ -143,7 +143,7 @@ class Population:
         self._changed()
 
     def mend(self, slot: Slot) -> None:
-        """Have a slot be what its state says, where a bug came in between: filled, or tried again."""
+        """Make a slot match its state, after a bug: fill it, or try again."""
         known = self.processes.by_number
         slot.occupant = slot.occupant if slot.occupant is not None and slot.occupant.number in known else None
         slot.candidate = slot.candidate if slot.candidate is not None and slot.candidate.number in known else None
@@ -168,7 +168,7 @@ class Population:
         self._changed()
 
     def expect(self, process: Process) -> None:
-        """Have a process whose program runs be ready in its time."""
+        """Set the deadline for the readiness of a process whose program runs."""
         slot, options = self.slots.get(process.wid), self._options
         command = self.templates.in_force
         is_probed = not process.is_zygote and command.options.ready is not None
@@ -187,7 +187,7 @@ class Population:
         self.zygotes.call_off(process)
 
     def on_changed(self) -> None:
-        """Called when something is to be done soon about one of them."""
+        """Called when something is soon due for one of them."""
         self._changed()
 
     @property
@@ -203,7 +203,7 @@ class Population:
         self.zygotes.retire(needed if up else (), standby if up else ())
 
     def refork(self) -> None:
-        """Give a slot what it needs next on the way to a zygote that has served; all slots are settled."""
+        """Give a slot its next step towards a reforked zygote; all slots are settled."""
         state = self.zygotes.in_force(self.templates.generation)
         if state is None or not self.templates.in_force.reforks:
             return
@@ -252,12 +252,12 @@ class Population:
         self._changed()
 
     def succeed(self, slot: Slot) -> None:
-        """Have the candidate of a slot, which serves, take its place."""
+        """Put the candidate of a slot, which serves, in the place of the occupant."""
         predecessor, slot.occupant, slot.candidate = slot.occupant, slot.candidate, None
         self.event(slot, SlotTrigger.REPLACED, predecessor=predecessor)
 
     def _lost(self, slot: Slot, lost: ProcessLost, death: Death) -> None:
-        """Decide what follows when the occupant has died unasked; a candidate that is under way takes its place."""
+        """Decide what follows when the occupant has died unrequested; a starting candidate takes its place."""
         slot.reason = reason_of(lost)
         if slot.candidate is not None:
             slot.occupant, slot.candidate = slot.candidate, None
@@ -284,7 +284,7 @@ class Population:
     def event(
         self, slot: Slot, event: SlotTrigger, *, verdict: Verdict | None = None, predecessor: Process | None = None
     ) -> None:
-        """Take a step of a slot's table and do what it asks for."""
+        """Take a step of a slot's table and carry out its effects."""
         slot.state, effects = step(SLOT, slot.state, event)
         for effect in effects:
             if effect is Effect.SPAWN:
@@ -316,12 +316,12 @@ class Population:
         slot.asking = slot.asking_beside = False
 
     def stop(self, process: Process) -> None:
-        """Ask a process to stop, as the options in force say."""
+        """Ask a process to stop, as the current options say."""
         self.prober.forget(process)
         self.processes.stop(process, Stopping.of(self._options))
 
     def stop_all(self) -> None:
-        """Ask all processes to stop, and give up the slots; a bug costs one slot."""
+        """Ask all processes to stop, and vacate the slots; a bug affects one slot."""
         slots = tuple(self.slots.values())
         self.slots.clear()
         for slot in slots:
@@ -332,7 +332,7 @@ class Population:
                 self.stop(process)
 
     def end(self, pids: Iterable[int], signum: int | None, timeout: float | None) -> None:
-        """Ask some processes to end, and have others take their places when they have; None is as configured."""
+        """Ask some processes to end, and replace them when they have; None means as configured."""
         usual = Stopping.of(self._options)
         stopping = replace(usual, signum=signum or usual.signum, timeout=usual.timeout if timeout is None else timeout)
         for process in filter(None, map(self.processes.find, pids)):
@@ -343,7 +343,7 @@ class Population:
         self._changed()
 
     def put_back(self, generation: int) -> None:
-        """Have the next processes be of a former generation, and call off those of others that do not serve yet."""
+        """Make a former generation that of the next processes, and cancel those of others that do not serve yet."""
         self.templates.put_back(generation)
         for slot in self.slots.values():
             candidate, occupant = slot.candidate, slot.occupant
@@ -356,13 +356,13 @@ class Population:
                 self.stop_first(slot)
 
     def stop_first(self, slot: Slot) -> None:
-        """Stop the occupant of a slot, which gets another one when that has ended."""
+        """Stop the occupant of a slot, and fill the slot when it has ended."""
         if slot.occupant is not None and not slot.occupant.is_asked_to_end:
             slot.stops_first = True
             self.stop(slot.occupant)
 
     def abandon(self) -> int:
-        """Leave all processes to themselves, and forget them; returns how many there are."""
+        """Leave all processes running, and forget them; returns their number."""
         self.slots.clear()
         processes = [process for process in self.processes if process.is_alive]
         for process in self.processes:
@@ -370,7 +370,7 @@ class Population:
         return len(processes)
 
     def _start(self, slot: Slot) -> Process | None:
-        """Request a process for a slot; when that fails the slot has taken note, and there is none."""
+        """Request a process for a slot; None if that fails, which the slot has noted."""
         try:
             generation = self.templates.generation_of(slot.wid)
             command = self.templates.by_generation[generation]

@@ -1,7 +1,7 @@
-"""Before and after a process of a slot: what the hooks before_spawn, after_spawn, before_reap and after_reap are asked.
+"""Hooks before and after a process of a slot: before_spawn, after_spawn, before_reap and after_reap.
 
-Rules: a slot that waits for before_spawn says so (`asking`). A veto at a start stops the watcher, as in Circus; where
-another process serves already it is a start that has failed.
+Rules: a slot that waits for before_spawn is marked (`asking`). A veto at a start stops the watcher, as in Circus; if
+another process already serves, it counts as a failed start.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["SpawnGate"]
 
 
 class SpawnGate:
-    """Stands before the slots: `start` starts a process for one, `refuse` notes that it could not be."""
+    """Guards the slots: `start` starts a process for one, `refuse` notes that it could not be."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class SpawnGate:
         self._changed = changed
 
     def spawn(self, slot: Slot, *, beside: bool = False) -> None:
-        """Request the occupant of a slot, or its candidate, once the hooks allow that."""
+        """Request the occupant of a slot, or its candidate, once the hooks allow it."""
         slot.asking_beside = beside
         if slot.asking:  # what it is to be has changed while that was being asked
             return
@@ -48,7 +48,7 @@ class SpawnGate:
             self._fill(slot)
 
     def ask_again(self) -> None:
-        """Ask the hooks what another program has asked them, and has not heard."""
+        """Ask the hooks again what another program has asked them without getting an answer."""
         for slot in tuple(self._slots.values()):
             if slot.asking:
                 slot.asking = False
@@ -76,7 +76,7 @@ class SpawnGate:
             slot.occupant = self._start(slot)
 
     def tell_started(self, process: Process) -> None:
-        """Ask whether a process may stay whose program runs."""
+        """Ask whether a process whose program runs may stay."""
         if not process.is_zygote:
             self._gate.ask("after_spawn", self._may_stay, pid=process.pid)
 
@@ -85,7 +85,7 @@ class SpawnGate:
             self._gate.refuse_spawn("after_spawn")
 
     def tell_reaped(self, process: Process) -> None:
-        """Say that a process has been reaped, before and after, as Circus has it."""
+        """Call the hooks before and after a reaping, as in Circus."""
         if process.is_zygote or not process.pid or process.exit is None or not self._gate.is_concerned:
             return
         code = process.exit.code if process.exit.signum is None else -process.exit.signum

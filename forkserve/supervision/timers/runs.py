@@ -1,7 +1,7 @@
-"""The runs of a timer as data: what goes on, what is queued, how the last ones ended.
+"""The runs of a timer as data: what is running, what is queued, how the last ones ended.
 
-Rules: plain values only, so that all of it can be written down (`state`). Instants that a person sees are seconds since
-the epoch, those that something waits for are of the monotonic clock.
+Rules: plain values only, so that all of it can be serialised (`state`). Instants that are shown are seconds since
+the epoch, those that are waited for are of the monotonic clock.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ KEPT = 10
 
 @dataclass(slots=True, kw_only=True)
 class TimerRun:
-    """One run that goes on. `due` is when it was to begin, `began` when it did, `began_at` the same on the monotonic
-    clock; `code`, `signum` and `how` say how its process ended, `timed_out` that it had its time (`run_timeout`)."""
+    """One run in progress.
+
+    `due` is when it was to begin, `began` when it did, `began_at` the same on the monotonic clock. `code`, `signum` and
+    `how`
+    say how its process ended, `timed_out` that it exceeded `run_timeout`.
+    """
 
     number: int
     wid: int
@@ -35,9 +39,14 @@ class TimerRun:
 
 @dataclass(slots=True)
 class TimerState:
-    """What a timer knows. `handled` is None while it is stopped; see `timetable`. `following` is when the next run is
-    due, which starts `delay` seconds later; `look_at` is the next look at the clock. `of` is the schedule that these
-    belong to. `queued` is when the run was due that waits for the one that goes on; `made` counts the runs."""
+    """The state of a timer.
+
+    `handled` is None while it is stopped; see `timetable`. `following` is when the next run is due, which starts
+    `delay`
+    seconds later; `look_at` is the next check of the clock. `of` is the schedule of these values. `queued` is when the
+    run
+    was due that waits for the current one; `made` counts the runs.
+    """
 
     of: str = ""
     handled: float | None = None
@@ -49,10 +58,10 @@ class TimerState:
     runs: list[TimerRun] = field(default_factory=list)
     results: list[RunResult] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    """Of runs, by what became of them: good, failed, skipped, missed."""
+    """Runs by result: good, failed, skipped, missed."""
     last_good: float | None = None
-    """When the last run that was good has ended, in seconds since the epoch."""
+    """When the last good run ended, in seconds since the epoch."""
 
     def count(self, outcome: str, number: int = 1) -> None:
-        """Count what has become of a run, or of several."""
+        """Count the result of a run, or of several."""
         self.counts[outcome] = self.counts.get(outcome, 0) + number

@@ -1,9 +1,9 @@
-"""A timer: starts the process of its watcher when the schedule says so, and notes how each run ends.
+"""A timer: starts the process of its watcher when the schedule says so, and records how each run ends.
 
-Theory of operation. A watcher with a `schedule` fills no slots. While it is up, its timer looks at the clock when the
-next run is due, and every `BOUND` seconds at least, since nothing tells of a clock that is set or of a machine that has
-slept; what is to be done is said by `timetable`. A run takes the lowest slot that is free, and gives it back when its
-process has ended. It is over when nothing of its slot lives any more and none is to be tried again.
+Theory of operation. A watcher with a `schedule` fills no slots. While it is up, its timer checks the clock when the
+next run is due, and at least every `BOUND` seconds, since nothing announces that the clock was set or that the machine
+has slept; `timetable` decides what is to be done. A run takes the lowest free slot, and returns it when its process has
+ended. It is over when nothing of its slot is alive and no retry is pending.
 
 Rules: it decides nothing that `timetable` or the slots' table can decide. Its state is plain data (`runs`).
 """
@@ -29,13 +29,13 @@ from forkserve.supervision.timers.timetable import DueRuns, look
 __all__ = ["MOST", "WatcherTimer"]
 
 BOUND = 30.0
-"""Seconds between two looks at the clock at most."""
+"""Most seconds between two checks of the clock."""
 MOST = 100
-"""Runs that go on at once, at most, where they may overlap."""
+"""Most runs at once, where they may overlap."""
 
 
 class WatcherTimer:
-    """The timer of one watcher, which may have none."""
+    """The timer of one watcher; a watcher without a schedule has an inactive one."""
 
     def __init__(self, population: Population, services: SpawnServices, changed: Callable[[], None]) -> None:
         self.state = TimerState()
@@ -54,7 +54,7 @@ class WatcherTimer:
 
     @property
     def next_instant(self) -> float | None:
-        """The next look at the clock, None while it is stopped."""
+        """The next check of the clock, None while it is stopped."""
         return self.state.look_at
 
     @property
@@ -62,7 +62,7 @@ class WatcherTimer:
         return zone_of(self._options.time_zone)
 
     def begin(self) -> None:
-        """Run by the schedule from now on."""
+        """Follow the schedule from now on."""
         if self.exists and self.state.handled is None:
             self._begin_at(self._services.wall())
 
@@ -75,11 +75,11 @@ class WatcherTimer:
         return f"{self._options.schedule} {self._options.time_zone}"
 
     def end(self) -> None:
-        """Start no more; a run that goes on is ended by its watcher."""
+        """Start no more runs; the watcher ends a run in progress."""
         self.state.handled = self.state.following = self.state.look_at = self.state.queued = None
 
     def follow(self) -> None:
-        """Go by the schedule in force, which may have changed; without one, runs that go on count no more."""
+        """Follow the current schedule, which may have changed; without one, current runs no longer count."""
         if not self.exists:
             for run in tuple(self.state.runs):
                 run.how = run.how or "lost its schedule"
@@ -88,7 +88,7 @@ class WatcherTimer:
             self._begin_at(self._services.wall())
 
     def look(self) -> None:
-        """Look at the clock, and do what is due."""
+        """Check the clock, and do what is due."""
         state, schedule = self.state, self._options.schedule
         if state.handled is None or schedule is None:
             return
@@ -160,7 +160,7 @@ class WatcherTimer:
         self._changed()
 
     def exited(self, process: Process) -> None:
-        """Note how a process has ended, which has left its slot; its run may be over."""
+        """Record how a process that has left its slot ended; its run may be over."""
         run = next((each for each in self.state.runs if each.wid == process.wid), None)
         if run is None:
             return
@@ -172,7 +172,7 @@ class WatcherTimer:
         self.settle()
 
     def settle(self) -> None:
-        """End the runs that are over, and start the one that has waited for that."""
+        """End the runs that are over, and start the one that waited for that."""
         for run in tuple(self.state.runs):
             if self._is_over(run):
                 self._end_of(run, self._population.slots.pop(run.wid, None))
@@ -213,7 +213,7 @@ class WatcherTimer:
         self._services.emit(ended)
 
     def time_out(self, process: Process) -> None:
-        """Stop the process of a run whose time is over."""
+        """Stop the process of a run that has exceeded its time."""
         for run in self.state.runs:
             run.timed_out = run.timed_out or run.wid == process.wid
         seconds = self._services.loop.now() - process.started_at
@@ -227,14 +227,14 @@ class WatcherTimer:
             yield f"the schedule of {self._options.name}", self.look
 
     def snapshot(self) -> TimerSnapshot | None:
-        """Return it as a job sees it, None where there is none."""
+        """Return it as a job sees it, None if there is none."""
         if not self.exists:
             return None
         running = tuple(each.number for each in self.state.runs)
         return TimerSnapshot(self._options.overlap, self.state.made, running, tuple(self.state.results))
 
     def view(self) -> TimerView | None:
-        """Return a picture of it, None where there is none."""
+        """Return a picture of it, None if there is none."""
         schedule, state = self._options.schedule, self.state
         if schedule is None:
             return None

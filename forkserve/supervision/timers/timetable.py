@@ -1,12 +1,12 @@
-"""What a timer has to do at a look at the clock: run, tell of what it missed, or wait.
+"""What a timer must do when it checks the clock: run, report missed runs, or wait.
 
-Theory of operation. `handled` is the instant up to which all that was due has been dealt with; a look at `now` deals
-with what has become due since. What comes at most `LATE` seconds late is run; what is older was missed, since the
-machine slept or its clock was set forward, and is told, and made up for by one run where `catch_up` wants it. When the
-clock was set back by a little, what has run does not run again: nothing is due before `handled`. When it was set back
-by more than `SET_BACK`, it had been wrong, and the timetable begins at what it says now.
+Theory of operation. `handled` is the instant up to which everything due has been handled; a check at `now` handles
+what has become due since. A run that is at most `LATE` seconds late is started. Older ones were missed, because the
+machine slept or its clock was set forward; they are reported, and made up for by one run if `catch_up` asks for it. If
+the clock was set back by a little, a run is not repeated: nothing is due before `handled`. If it was set back by more
+than `SET_BACK`, it had been wrong, and the timetable starts over from the new time.
 
-Rules: pure. Instants are seconds since the epoch; the clock may jump between two looks.
+Rules: pure. Instants are seconds since the epoch; the clock may jump between two checks.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from forkserve.config.schedules import due_between, next_due
 __all__ = ["LATE", "MOST", "SET_BACK", "DueRuns", "look"]
 
 LATE = 60.0
-"""Seconds by which a run may come late and is still that run."""
+"""Seconds by which a run may be late without being missed."""
 SET_BACK = 3 * 3600.0
-"""Seconds by which a clock may be set back without a timetable that begins again; as in Debian's cron."""
+"""Seconds by which a clock may be set back without starting over; as in Debian's cron."""
 MOST = 100
-"""Missed runs that are counted at most."""
+"""Most missed runs that are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueRuns:
-    """What a look has found: `due` is the instant of the run to start, None for no run; `handled` is for the next look.
+    """The result of a check: `due` is the instant of the run to start, None for no run; `handled` is for the next
+    check.
 
-    `missed` counts the runs that cannot be had again, up to MOST, the first of which was due at `missed_since`;
-    `set_back` are the seconds by which the clock was found to be behind, where the timetable has begun again.
-    `following` is when the next run is due, None for never.
+    `missed` counts the runs that are lost, up to MOST, the first of which was due at `missed_since`. `set_back` is the
+    number of seconds by which the clock was set back, if the timetable has started over. `following` is when the next
+    run
+    is due, None for never.
     """
 
     handled: float
