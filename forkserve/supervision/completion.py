@@ -16,8 +16,7 @@ class Completion:
     """Pending, then either `result`, a line that says what was done, or `error`, the reason why not.
 
     `code` is the exit code of what was run, if that was the request. `parts` are the completions that `all_of` has
-    combined,
-    `text` the result once all of them have succeeded.
+    combined, `text` the result once all of them have succeeded.
     """
 
     def __init__(self, parts: Sequence[Completion] = (), text: str = "") -> None:

@@ -291,7 +291,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Early deaths in a row: those of its own fault, and those by a signal from outside."""
+    """Early deaths in a row: those by its own fault, and those by a signal from outside."""
 
     failed: int = 0
     killed: int = 0
@@ -302,12 +302,9 @@ class Death:
     """How an occupant was lost, or failed to start.
 
     `transient` means that the machine was short of something; `impossible`, that no such program can be executed and
-    the
-    slot has never run one; `early`, that it died so soon that having been ready says nothing. `code` is the exit code
-    of a
-    program whose codes are known, as long as no process of its watcher was ever ready: a program that has served can
-    start.
-    `expected` means that the exit code is one of `exitcodes`, after which it is not replaced.
+    the slot has never run one; `early`, that it died so soon that having been ready says nothing. `code` is the exit
+    code of a program whose codes are known, as long as no process of its watcher was ever ready: a program that has
+    served can start. `expected` means that the exit code is one of `exitcodes`, after which it is not replaced.
     """
 
     was_ready: bool

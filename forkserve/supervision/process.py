@@ -58,21 +58,15 @@ class Process:
     """One pid, used once, from the request for it to its end.
 
     `number` is unique in the watcher. `circus_wid` is the value of `$(circus.wid)` in its command (0: its `wid`). `pid`
-    is
-    0 until there is one. `folder` is the working directory in which its program was executed, links resolved. `end_at`
-    is
-    the instant at which it is told to stop, or with `end_by_kill` killed; `age_at` that of `max_age`; `deaf_until` that
-    until which its messages wait. `report` is the pipe of its start and `notify` the socket of its messages, as
-    descriptors, -1 if there is none. `record` is the index of its record on the scoreboard. `queues` are the numbers of
-    the
-    queues that it can read from; with `own_queues` only processes of its slot read its part of them. `held` means that
-    it
-    must not accept. `unsent` is the stop signal that waits for a hook. `forked_by` is the number of its zygote, 0 if it
-    was
-    executed; `promotion` is the channel on which it can be told to become one, and `warm` means that it has served
-    enough
-    for that. `exit` is the result of waitpid(2), whether or not it was handled: a process that has one is never
-    signalled.
+    is 0 until there is one. `folder` is the working directory in which its program was executed, links resolved.
+    `end_at` is the instant at which it is told to stop, or with `end_by_kill` killed; `age_at` that of `max_age`;
+    `deaf_until` that until which its messages wait. `report` is the pipe of its start and `notify` the socket of its
+    messages, as descriptors, -1 if there is none. `record` is the index of its record on the scoreboard. `queues` are
+    the numbers of the queues that it can read from; with `own_queues` only processes of its slot read its part of them.
+    `held` means that it must not accept. `unsent` is the stop signal that waits for a hook. `forked_by` is the number
+    of its zygote, 0 if it was executed; `promotion` is the channel on which it can be told to become one, and `warm`
+    means that it has served enough for that. `exit` is the result of waitpid(2), whether or not it was handled: a
+    process that has one is never signalled.
     """
 
     number: int
@@ -220,8 +214,7 @@ class OrphanedGroup:
     """A process group whose leader has ended: what the leader started and left, to be ended too.
 
     Its members have become children of the master (a subreaper), so each end is an event here. `killed` means that
-    SIGKILL
-    was sent, `abandoned` that even this had no effect.
+    SIGKILL was sent, `abandoned` that even this had no effect.
     """
 
     pgid: int

@@ -24,11 +24,9 @@ class Slot:
     """One place of a watcher.
 
     `reason` is how its last occupant was lost. `finished` means that it must not be filled again; `stops_first`, that
-    its
-    occupant was told to stop so that a younger one may take its place. `spoke` is the command that has sent READY=1
-    here,
-    `runs` the number of programs run here. `asking` means that a hook is being asked whether it may have a process: its
-    occupant, or with `asking_beside` its candidate.
+    its occupant was told to stop so that a younger one may take its place. `spoke` is the command that has sent READY=1
+    here, `runs` the number of programs run here. `asking` means that a hook is being asked whether it may have a
+    process: its occupant, or with `asking_beside` its candidate.
     """
 
     wid: int
@@ -62,8 +60,7 @@ class Slot:
         """Return the seconds after which a new process that has not sent READY=1 counts as ready anyway.
 
         If its predecessor has sent it, that is a reason to wait longer, but not to kill a process that does not. With a
-        short
-        `max_age`, half of that is enough, unless `ready_after` was set.
+        short `max_age`, half of that is enough, unless `ready_after` was set.
         """
         if self.spoke == options.cmd:
             return max(options.ready_after, options.ready_timeout)

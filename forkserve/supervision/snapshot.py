@@ -194,8 +194,7 @@ def watcher_state(
     """Compute what a watcher is doing.
 
     `slots` are pairs of a slot's state and whether its process is ready. `processes` counts those alive. `finished`
-    means
-    that they have ended for good (`respawn` off), `delayed` that a stop waits for `drain_delay`, `held` that none
+    means that they have ended for good (`respawn` off), `delayed` that a stop waits for `drain_delay`, `held` that none
     accepts.
     """
     pairs = tuple(slots)

@@ -1,9 +1,8 @@
 """All watchers of one master, each with its queue of jobs, and the sockets they share.
 
 Rules: it finds, adds and removes watchers and passes events to them; `jobs` decide what is to be done, `master` when
-and
-why. `settle` is called once after every event, so that no job is advanced inside another. A bug in one watcher affects
-only that watcher: each step for one of them has a barrier.
+and why. `settle` is called once after every event, so that no job is advanced inside another. A bug in one watcher
+affects only that watcher: each step for one of them has a barrier.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Theory of operation. The verbs change the target (`up`, `target`) or start a replacement, and return at once;
 `population` then changes the slots. State is plain data: the slots, the processes, and the few attributes here. There
-is
-one timer, for the earliest of all deadlines (`arm`); when it fires, everything due is done.
+is one timer, for the earliest of all deadlines (`arm`); when it fires, everything due is done.
 """
 
 from __future__ import annotations
@@ -41,15 +40,11 @@ class Watcher:
     """The processes of one command. `up` means that it should run, `target` is the number of processes.
 
     `paused` means that SIGWINCH has stopped it; `awaits_start`, that its turn in the first start has not come yet;
-    `vetoed`
-    is why a hook has stopped it; `leaving` means that it is no longer configured; `broken`, that a bug keeps it from
-    stopping: then only the kernel's list of children counts. `drain_until` is the end of the time for which it serves
-    on
-    before it stops, `hold_until` that of a pause, `hold_then` what follows it. `maintained` means that a responder
-    answers
-    in its place, `transient` that it is one. `awake` means that its slots are filled: with `on_demand` they are not
-    until a
-    connection waits.
+    `vetoed` is why a hook has stopped it; `leaving` means that it is no longer configured; `broken`, that a bug keeps
+    it from stopping: then only the kernel's list of children counts. `drain_until` is the end of the time for which it
+    serves on before it stops, `hold_until` that of a pause, `hold_then` what follows it. `maintained` means that a
+    responder answers in its place, `transient` that it is one. `awake` means that its slots are filled: with
+    `on_demand` they are not until a connection waits.
     """
 
     def __init__(self, command: ProcessTemplate, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:

@@ -1,8 +1,7 @@
 """Hands every event to every subscriber, in the order of emission.
 
 Rules: an event that a subscriber emits waits until those before it have been delivered. The exception of a subscriber
-is
-delivered once as `BugCaught`, and the others still get the event: no subscriber may stop what it reports on.
+is delivered once as `BugCaught`, and the others still get the event: no subscriber may stop what it reports on.
 """
 
 from __future__ import annotations

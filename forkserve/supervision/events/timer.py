@@ -16,8 +16,7 @@ __all__ = ["ClockSetBack", "RunBegun", "RunEnded", "RunSkipped", "RunTimedOut", 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunBegun(WatcherEvent):
     """A run begins. `cause` is `schedule`, `catch-up`, `queued` or `asked`; `due` is in seconds since the epoch, `when`
-    the same as
-    text.
+    the same as text.
     """
 
     kind: ClassVar[str] = "timer.begun"

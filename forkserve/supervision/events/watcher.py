@@ -295,8 +295,7 @@ class ReloadDone(WatcherEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadFailed(WatcherEvent):
     """A reload has failed: `kept` processes were not replaced, `put_back` were and have their old command again;
-    `condemned` means
-    that the verdict on a canary is the reason.
+    `condemned` means that the verdict on a canary is the reason.
     """
 
     kind: ClassVar[str] = "reload.failed"

@@ -1,1 +1,1 @@
-"""What the processes of a watcher are made of, by generation, and whether a new one is let in."""
+"""The generations of a watcher's processes, and whether a new one is accepted."""

@@ -1,8 +1,8 @@
-"""Watches a canary: takes the figures of both generations again and again, until there is a verdict.
+"""Watches a canary: reads the figures of both generations repeatedly, until there is a verdict.
 
-Theory of operation. `begin` remembers what both generations had counted; from then on their differences are compared
-(`verdict`). A look takes in the counters of a few processes at a time, so that hundreds of them hold up no event. The
-state is plain data, `Trial`; what follows from the verdict is the job's to decide.
+Theory of operation. `begin` records what both generations had counted; from then on their differences are compared
+(`verdict`). A look reads the counters of a few processes at a time, so that hundreds of them delay no event. The
+state is plain data, `Trial`; the job decides what follows from the verdict.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ OPEN = CanaryVerdict(CanaryOutcome.OPEN)
 INTERVAL = 0.25
 """Seconds between two looks."""
 AT_A_TIME = 20
-"""Processes whose counters are taken at a stretch."""
+"""Processes whose counters are read at a stretch."""
 WEIGHED = 20
 """Processes of a generation whose memory is read."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Trial:
-    """One comparison, from `began` to `until`. `before` are the figures of the old and of the new generation at its
-    begin, `seen` what they have counted since; `uncounted` are processes whose turn comes in this look."""
+    """One comparison, from `began` to `until`.
+
+    `before` are the figures of the old and of the new generation at its begin, `seen` what they have counted since;
+    `uncounted` are processes still to be read in this look.
+    """
 
     began: float
     until: float
@@ -45,7 +48,7 @@ class Trial:
 
 
 def limits_of(options: WatcherOptions) -> CanaryLimits:
-    """Return how much worse a canary may be, by the options of its watcher."""
+    """Return how much worse a canary may be, from the options of its watcher."""
     return CanaryLimits(
         requests=options.canary_requests,
         errors=options.canary_errors,
@@ -70,7 +73,7 @@ class CanaryWatch:
         return None if trial is None or trial.verdict != OPEN else trial.look_at
 
     def begin(self, old: int, new: int, seconds: float, limits: CanaryLimits) -> None:
-        """Compare two generations for so many seconds."""
+        """Compare two generations for this many seconds."""
         now = self._loop.now()
         for process in self._processes:
             self._processes.count(process)
@@ -81,11 +84,11 @@ class CanaryWatch:
         )
 
     def end(self) -> None:
-        """Compare no more."""
+        """End the comparison."""
         self.trial = None
 
     def due(self, now: float) -> None:
-        """Take in what some processes have counted, and when all are through, compare."""
+        """Read the counters of some processes, and compare when all have been read."""
         trial = self.trial
         if trial is None or trial.verdict != OPEN or trial.look_at > now:
             return

@@ -1,7 +1,7 @@
 """Tries whether a program could be started, before the process that it is to replace is stopped.
 
-A forked child does all that a start does (it looks for the program, opens what it needs, becomes the user, enters the
-folder) and ends before exec. So what waits, as a dead network drive does, makes the child wait, and not the master.
+A forked child does everything that a start does (finds the program, opens what it needs, changes the user and the
+folder) and ends before exec. If something blocks, such as a dead network drive, it blocks the child and not the master.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ __all__ = ["Rehearsal", "Rehearser"]
 
 @dataclass(slots=True)
 class Rehearsal:
-    """One try. `pid` is 0 once the child was reaped; `verdict` None while open, "" for yes, or why not."""
+    """One try. `pid` is 0 once the child was reaped; `verdict` is None while open, "" for yes, or the reason why
+    not.
+    """
 
     offer: int
     pid: int = 0
@@ -46,12 +48,12 @@ class Rehearser:
 
     @property
     def next_instant(self) -> float | None:
-        """The instant at which the present try has taken too long."""
+        """The instant at which the current try has taken too long."""
         deadline = None if self.current is None else self.current.deadline
         return None if deadline is None else deadline.instant
 
     def begin(self, command: ProcessTemplate, offer: int) -> None:
-        """Begin a try; a former one is given up."""
+        """Begin a try; a former one is cancelled."""
         self.cancel()
         rehearsal = self.current = Rehearsal(offer)
         try:
@@ -68,19 +70,19 @@ class Rehearser:
         return replace(command.spec(1, self._services.fd_for, Outputs(None, None)), sockets={})
 
     def watch(self) -> None:
-        """Listen for the verdict of the present try."""
+        """Wait for the verdict of the current try."""
         if self.current is not None and self.current.report >= 0:
             self._services.loop.watch(self.current.report, selectors.EVENT_READ, self._reported)
 
     def record(self, exit_: Exit) -> bool:
-        """Note that a pid has been reaped; True when it was the child of the present try."""
+        """Note that a pid has been reaped; True if it was the child of the current try."""
         if self.current is None or exit_.pid != self.current.pid:
             return False
         self.current.pid = 0
         return True
 
     def due(self, now: float) -> None:
-        """Give up a try that has taken too long."""
+        """Cancel a try that has taken too long."""
         rehearsal = self.current
         if rehearsal is not None and rehearsal.deadline is not None and rehearsal.deadline.is_due(now):
             timeout = rehearsal.deadline.timeout
@@ -89,7 +91,7 @@ class Rehearser:
             self._on_verdict()
 
     def cancel(self) -> None:
-        """Give up the present try, and forget it."""
+        """Cancel the current try, and forget it."""
         if self.current is not None:
             self._end(self.current)
         self.current = None

@@ -1,9 +1,8 @@
 """Which watcher waits for which to be ready, and what happens when that changes (`after`, `on_dependency`).
 
 Theory of operation. A job that starts a watcher asks, by `awaited_by`, whether everything that the watcher depends on
-is
-ready. After every event of a watcher `settled` compares its state with that before. If it has changed, its dependents
-are checked; if it is no longer ready, they are restarted or stopped, as they ask for it.
+is ready. After every event of a watcher `settled` compares its state with that before. If it has changed, its
+dependents are checked; if it is no longer ready, they are restarted or stopped, as they ask for it.
 
 Rules: it submits jobs and nothing else.
 """

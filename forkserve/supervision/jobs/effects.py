@@ -43,8 +43,7 @@ class TakeDown:
     """Clear the target, and stop what runs.
 
     With `finish` the processes first take what waits in their queues; with `closing` nothing new enters those that no
-    other
-    watcher reads.
+    other watcher reads.
     """
 
     finish: bool = False

@@ -23,20 +23,13 @@ class WatcherSnapshot:
 
     `newest` is the highest generation so far. `processes` counts those that run, `pids` are those alive, `ready` counts
     the slots that serve; `given_up` has the number and reason of each FATAL slot. `failures` counts early deaths and
-    failed
-    starts of the current generation. `side_by_side` tells whether processes of the next command may run beside the
-    current
-    ones, `send_hup` whether SIGHUP replaces both. `rehearsed` is the result of a rehearsal: None while open, "" for
-    yes.
-    `delayed` is true while its stop waits for `drain_delay`, in seconds. `awaits` are the watchers that it depends on
-    and
-    that are not ready; `unmet` says why one of them never will be. `vetoed` is why a hook has stopped it. `pace` is
-    that of
-    a reload, `spare` how many extra processes it may have for a while. `verdict` is that on a canary, None without one,
-    and
-    `compared` has the figures of the old and of the new generation. `waiting` means that no connection has started it
-    yet.
-    A `timer` has no slots that a job could fill or replace.
+    failed starts of the current generation. `side_by_side` tells whether processes of the next command may run beside
+    the current ones, `send_hup` whether SIGHUP replaces both. `rehearsed` is the result of a rehearsal: None while
+    open, "" for yes. `delayed` is true while its stop waits for `drain_delay`, in seconds. `awaits` are the watchers
+    that it depends on and that are not ready; `unmet` says why one of them never will be. `vetoed` is why a hook has
+    stopped it. `pace` is that of a reload, `spare` how many extra processes it may have for a while. `verdict` is that
+    on a canary, None without one, and `compared` has the figures of the old and of the new generation. `waiting` means
+    that no connection has started it yet. A `timer` has no slots that a job could fill or replace.
     """
 
     name: str

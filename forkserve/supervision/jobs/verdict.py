@@ -43,8 +43,7 @@ class CanaryLimits:
     """How much worse a canary may be.
 
     `errors` is in percent of all requests, `latency` and `memory` are factors, `requests` is how many a generation must
-    have
-    answered for its answers to count.
+    have answered for its answers to count.
     """
 
     requests: int = 50

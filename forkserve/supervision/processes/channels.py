@@ -1,6 +1,6 @@
-"""The two ways in which a process is heard: the report of its start, and its notify socket.
+"""The two channels from a process: the report of its start, and its notify socket.
 
-Rules: what follows is the owner's to decide. The descriptors are data of the process; what is watched is made of it.
+Rules: the owner decides what follows. The descriptors are data of the process; what is watched is derived from them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from forkserve.unix.notify import PORTION, Message
 __all__ = ["ProcessChannels", "ProcessesOwner"]
 
 FLOOD_PAUSE = 0.05
-"""Seconds in which a process that writes messages without end is not listened to."""
+"""Seconds for which a process that floods its notify socket is ignored."""
 
 
 class ProcessesOwner(Protocol):
@@ -34,14 +34,14 @@ class ProcessesOwner(Protocol):
         """Called when a process has sent a message of sd_notify(3)."""
 
     def on_unstarted_end(self, process: Process) -> None:
-        """Called when a process is to end that has no pid yet."""
+        """Called when a process without a pid is to end."""
 
     def on_changed(self) -> None:
-        """Called when something is to be done soon about one of them."""
+        """Called when something is soon due for one of them."""
 
 
 class ProcessChannels:
-    """Hears the processes that hold these resources, by number."""
+    """Listens to the processes with these resources, by number."""
 
     def __init__(self, services: SpawnServices, owner: ProcessesOwner, resources: Mapping[int, Resources]) -> None:
         self._services = services
@@ -49,18 +49,18 @@ class ProcessChannels:
         self._resources = resources
 
     def listen(self, process: Process) -> None:
-        """Hear a process by both of its channels, as far as it has them."""
+        """Listen to a process on both of its channels, if it has them."""
         self.await_report(process)
         if process.deaf_until is None:
             self.hear_again(process)
 
     def await_report(self, process: Process) -> None:
-        """Read the report of a start when it comes."""
+        """Read the report of a start when it arrives."""
         if process.report >= 0:
             self._services.loop.watch(process.report, selectors.EVENT_READ, partial(self._reported, process))
 
     def hear_again(self, process: Process) -> None:
-        """Listen again to a process that has written messages without end."""
+        """Listen again to a process that has flooded its socket."""
         process.deaf_until = None
         if process.notify >= 0:
             self._services.loop.watch(process.notify, selectors.EVENT_READ, partial(self._heard, process))
@@ -70,9 +70,9 @@ class ProcessChannels:
             self.confirm(process)
 
     def confirm(self, process: Process) -> None:
-        """Read the report of its start, if that is there: it runs, or it was refused and will be reaped.
+        """Read the report of its start, if available: it runs, or it was refused and will be reaped.
 
-        The pipe of one that was killed on its way to exec ends as that of a program that runs.
+        The pipe of a process killed before exec ends like that of a running program.
         """
         if process.report < 0:
             return
@@ -106,7 +106,7 @@ class ProcessChannels:
                 process.deaf_until = self._services.loop.now() + FLOOD_PAUSE
 
     def close(self, process: Process) -> None:
-        """Hear a process no more."""
+        """Stop listening to a process."""
         with Barrier(self._services.emit, f"the report of {process}"):
             self._close_report(process)
         if process.notify >= 0:

@@ -1,6 +1,6 @@
-"""What the end of a process says: the fact for the log, and the death that `lifecycle` judges.
+"""What the end of a process means: the event for the log, and the death that `lifecycle` handles.
 
-Rules: pure functions of a process that was reaped, and of the options in force.
+Rules: pure functions of a process that was reaped, and of the current options.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = [
 ]
 
 _SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-"""A start that fails so says nothing about the program: it is tried until the machine has what it lacks."""
+"""Errors of a start that say nothing about the program: it is retried until the machine has what it lacks."""
 
 _SOON = 1.0
-"""Seconds of running, or of having said READY=1, before which a death counts as early."""
+"""Seconds of running, or after READY=1, before which a death counts as early."""
 
 
 def fact_of(process: Process, now: float) -> ProcessExited | SpawnFailed:
-    """Return the fact that a process has been reaped: it ended, or its program never ran."""
+    """Return the event for a reaped process: it ended, or its program never ran."""
     if process.refusal is not None:
         return SpawnFailed(**process.names(), reason=process.refusal.text)
     assert process.exit is not None
@@ -67,7 +67,7 @@ def death_of(process: Process, *, was_ready: bool, killed_by_us: bool, runs: int
 
 
 def is_transient(number: int) -> bool:
-    """Tell whether a start failed, by its errno, since the machine is short of something."""
+    """Tell whether a start failed, by its errno, because the machine is short of something."""
     return number in _SHORT_OF
 
 
@@ -79,20 +79,20 @@ def failed_start(number: int, runs: int) -> Death:
 
 
 def errno_of(error: ForkserveError | OSError) -> int:
-    """Return the errno of a start that failed, 0 when there is none."""
+    """Return the errno of a failed start, 0 if there is none."""
     return error.number if isinstance(error, SpawnError) else getattr(error, "errno", None) or 0
 
 
 def policy_of(options: WatcherOptions) -> Policy:
-    """Return what a watcher wants done about a death."""
+    """Return how a watcher wants deaths to be handled."""
     return Policy(comes_again(options), options.max_retry, options.backoff, options.backoff_max)
 
 
 def is_expected(process: Process, options: WatcherOptions) -> bool:
-    """Tell whether a process has ended by itself with an exit code that ends it for good."""
+    """Tell whether a process has ended by itself with an exit code after which it is not replaced."""
     return process.exit is not None and not process.is_asked_to_end and process.exit.code in options.exitcodes
 
 
 def comes_again(options: WatcherOptions) -> bool:
-    """Tell whether a process that has ended is replaced; one of a timer has done its work."""
+    """Tell whether an ended process is replaced; one of a timer has done its work."""
     return options.respawn and options.schedule is None

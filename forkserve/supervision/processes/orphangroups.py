@@ -1,4 +1,4 @@
-"""The process groups that ended processes have left behind: told to stop, and killed when they do not.
+"""The process groups that ended processes have left behind: asked to stop, and killed if they do not.
 
 Rules: state is plain data (`process.OrphanedGroup`); the watcher's one timer does what is due (`acts`).
 """
@@ -20,7 +20,7 @@ __all__ = ["OrphanedGroups"]
 
 @dataclass(slots=True)
 class OrphanedGroups:
-    """What the processes of one watcher have left."""
+    """The groups that the processes of one watcher have left."""
 
     services: SpawnServices
     left: list[OrphanedGroup] = field(default_factory=list)
@@ -34,11 +34,11 @@ class OrphanedGroups:
 
     @property
     def next_instant(self) -> float | None:
-        """The first instant at which something is to be done about one."""
+        """The first instant at which something is due for one of them."""
         return earliest(each.deadline.instant for each in self.left)
 
     def add(self, leader: Process, stopping: Stopping, *, killed: bool) -> None:
-        """Begin to end what a process has left that was reaped; `killed` tells that it was by our SIGKILL."""
+        """Start to end what a reaped process has left; `killed` means that it was ended by our SIGKILL."""
         kernel, now = self.services.kernel, self.services.loop.now()
         if not kernel.signal_group(leader.pgid, signal.SIGKILL if killed else stopping.signum):
             self.services.on_group_ended(leader.pgid)
@@ -53,7 +53,7 @@ class OrphanedGroups:
         self.look()
 
     def look(self) -> bool:
-        """Forget the groups that have ended, and those that even SIGKILL does not end; True when there were any."""
+        """Forget the groups that have ended, and those that even SIGKILL does not end; True if there were any."""
         over = [each for each in self.left if each.abandoned or not self.services.kernel.signal_group(each.pgid, 0)]
         for each in over:
             self.left.remove(each)
@@ -72,7 +72,7 @@ class OrphanedGroups:
                 yield f"the deadline of what {group.leader} has left", partial(self._miss, group)
 
     def _miss(self, group: OrphanedGroup) -> None:
-        """Kill a group that has not ended in time, or give it up when it was killed before."""
+        """Kill a group that has not ended in time, or abandon it if it was killed before."""
         group.deadline = Deadline.after(KILL_PATIENCE, DeadlineKind.KILL, self.services.loop.now())
         if not self.services.kernel.signal_group(group.pgid, 0):
             return

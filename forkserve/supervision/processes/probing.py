@@ -1,10 +1,10 @@
-"""The questions of one watcher to its new processes, by `ready`: each in a helper, one at a time for a process.
+"""The readiness probes of one watcher (`ready`): each in a helper, one at a time for a process.
 
-Theory of operation. A process that is asked has an instant of the next question (`probe_at`), which is data. When it
-comes, a helper is forked that asks and answers (`os.probe`); so whatever waits, the master does not. The pause between
-two questions grows.
+Theory of operation. A process that is probed has an instant of the next probe (`probe_at`), which is data. When it
+arrives, a helper is forked that asks and answers (`os.probe`), so the master never waits. The pause between two probes
+grows.
 
-Rules: what a success means is the owner's to say. The reason of the last failure is kept in `probe_reason`.
+Rules: the owner decides what success means. The reason of the last failure is kept in `probe_reason`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from forkserve.supervision.spawning.start import SpawnServices
 __all__ = ["Prober"]
 
 FIRST, LONGEST = 0.1, 1.0
-"""Seconds between the first two questions, and at most."""
+"""Seconds between the first two probes, and at most."""
 
 
 class Prober:
-    """The questions under way; `on_ready` is called with a process that has answered, `changed` when one was not."""
+    """The probes in progress; `on_ready` is called with a process that has answered, `changed` when one has not."""
 
     def __init__(
         self, services: SpawnServices, on_ready: Callable[[Process], None], changed: Callable[[], None]
@@ -37,7 +37,7 @@ class Prober:
         self._asked: dict[int, Aside[str]] = {}
 
     def begin(self, process: Process, text: str) -> str:
-        """Ask a process that begins to run; returns what is wrong with the probe, or ""."""
+        """Start to probe a process that begins to run; returns what is wrong with the probe, or ""."""
         try:
             wanted = probe(text)
         except ValueError as error:
@@ -47,7 +47,7 @@ class Prober:
         return ""
 
     def due(self, process: Process) -> None:
-        """Ask a process whose time has come."""
+        """Probe a process that is due."""
         process.probe_at = None
         if process.is_ready or process.is_asked_to_end or process.number in self._asked or not process.is_alive:
             return
@@ -84,7 +84,7 @@ class Prober:
 
     @property
     def is_busy(self) -> bool:
-        """True while a helper asks."""
+        """True while a helper runs."""
         return bool(self._asked)
 
     def reaped(self, pid: int) -> None:
@@ -93,7 +93,7 @@ class Prober:
             each.reaped(pid)
 
     def forget(self, process: Process) -> None:
-        """Ask a process no more: it has ended."""
+        """Stop probing a process that has ended."""
         process.probe_at = None
         aside = self._asked.pop(process.number, None)
         if aside is not None:

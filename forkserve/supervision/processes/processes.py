@@ -1,11 +1,11 @@
-"""The processes of one watcher, and the groups that they leave behind: kept, heard, told to stop, and reaped.
+"""The processes of one watcher, and the groups that they leave behind: kept, listened to, stopped, and reaped.
 
-Theory of operation. `start` forks and returns; whether the program runs comes through its report, and what it says
-through its notify socket. Both are watched by `channels`, and told to the owner, a watcher. An exit is `recorded` as
-soon as waitpid(2) has said it, before anything is done about any exit: from then on nothing is sent to that pid,
-whatever fails afterwards. All deadlines are data of the processes; `next_instant` serves the watcher's one timer.
+Theory of operation. `start` forks and returns; the process's report says whether its program runs, and its notify
+socket what it says. `channels` watches both and calls the owner, a watcher. An exit is recorded as soon as waitpid(2)
+has returned it, before anything is done about any exit: from then on nothing is sent to that pid, whatever fails
+afterwards. All deadlines are data of the processes; `next_instant` serves the watcher's one timer.
 
-Rules: what follows from an event is the owner's to decide. State is plain data; sockets and callbacks are made of it.
+Rules: the owner decides what follows from an event. State is plain data; sockets and callbacks are derived from it.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from forkserve.wording import reason_in
 __all__ = ["Processes"]
 
 ABORT_PATIENCE = 10.0
-"""Seconds that a process has to end by SIGABRT, which may write a core."""
+"""Seconds that a process has to end after SIGABRT, which may write a core."""
 
 LAST_ARRIVALS = 0.25
-"""Seconds in which handshakes end that were under way to a queue when nothing was dealt to it any more."""
+"""Seconds in which handshakes in progress end, after a queue gets no new connections."""
 
 
 class Processes:
-    """All that live or were told to end, by number; `groups` are what ended ones have left."""
+    """All that are alive or were told to end, by number; `groups` are what ended ones have left."""
 
     def __init__(self, services: SpawnServices, owner: ProcessesOwner, gate: HookGate) -> None:
         self.by_number: dict[int, Process] = {}
@@ -74,20 +74,20 @@ class Processes:
 
     @property
     def workers(self) -> tuple[Process, ...]:
-        """All but the zygotes, oldest first: these are what is counted, measured against limits and signalled."""
+        """All except zygotes, oldest first: these are counted, measured against limits and signalled."""
         return tuple(each for each in self if not each.is_zygote)
 
     @property
     def pids(self) -> frozenset[int]:
-        """The pids that live: children of ours that have not been reaped."""
+        """The pids that are alive: children of the master that have not been reaped."""
         return frozenset(self._by_pid)
 
     def find(self, pid: int) -> Process | None:
-        """Return the living process of a pid."""
+        """Return the living process with a pid."""
         return self._by_pid.get(pid)
 
     def start(self, command: ProcessTemplate, wid: int, generation: int, *, own_queues: bool = False) -> Process:
-        """Request a process; raises ForkserveError or OSError with none left."""
+        """Request a process; raises ForkserveError or OSError and leaves none."""
         legacy = replace(self.legacy(wid, generation), own_queues=own_queues)
         process, resources = start(command, wid, self._services, legacy)
         try:
@@ -98,7 +98,7 @@ class Processes:
         return process
 
     def legacy(self, wid: int, generation: int) -> Legacy:
-        """Return what the next process of a slot, or with ZYGOTE_WID the next zygote, finds."""
+        """Return what the next process of a slot, or with ZYGOTE_WID the next zygote, inherits."""
         self.made += 1
         stored = () if wid == ZYGOTE_WID else self.store.handed_out(wid)
         return Legacy(
@@ -106,10 +106,10 @@ class Processes:
         )
 
     def _circus_wid(self, wid: int) -> int:
-        """Return what `$(circus.wid)` is for the next process of a slot: its number, unless another process has that.
+        """Return the `$(circus.wid)` of the next process of a slot: its number, unless another process has that.
 
-        The successor of one that still runs must not have its ports and files, so it has a number above all slots, as
-        in Circus, where they go up to twice the number of processes.
+        The successor of a process that still runs must not have its ports and files, so it gets a number above all
+        slots, as in Circus, where they go up to twice the number of processes.
         """
         taken = {each.circus_wid or each.wid for each in self.workers}
         if wid == ZYGOTE_WID or wid not in taken:
@@ -118,7 +118,7 @@ class Processes:
         return above if above not in taken else next(each for each in count(1) if each not in taken)
 
     def execute(self, process: Process, launch: Launch) -> None:
-        """Execute a process that a zygote was to fork; when that fails it ends as one that never began."""
+        """Execute a process that a zygote was to fork; if that fails it ends as one that never began."""
         try:
             execute(process, self._resources[process.number], launch, self._services)
         except (ForkserveError, OSError) as error:
@@ -132,13 +132,13 @@ class Processes:
         self.signaller.send_again(process)
 
     def has_begun(self, process: Process) -> None:
-        """Note that a zygote has forked a process, which runs its program already."""
+        """Note that a zygote has forked a process, whose program runs already."""
         self._by_pid[process.pid] = process
         self.channels.has_started(process)
         self.signaller.send_again(process)
 
     def promoted(self, process: Process) -> bool:
-        """Note that a worker which was told to stop is a zygote now; False when it is to be killed."""
+        """Note that a worker which was told to stop has become a zygote; False if it must be killed."""
         if process.state is not ProcessState.DRAINING:
             return False
         self._step(process, ProcessTrigger.PROMOTED)
@@ -153,11 +153,11 @@ class Processes:
         return True
 
     def changed(self) -> None:
-        """Note that something is to be done about a process that no event will tell of."""
+        """Note that something is due for a process without an event."""
         self._owner.on_changed()
 
     def keep(self, process: Process, resources: Resources) -> None:
-        """Take in a process that was started, and listen to it."""
+        """Add a process that was started, and listen to it."""
         self.by_number[process.number] = process
         self._resources[process.number] = resources
         if process.is_alive:
@@ -166,13 +166,13 @@ class Processes:
             self.channels.listen(process)
 
     def become_ready(self, process: Process) -> bool:
-        """Note that it serves; True when that is news."""
+        """Note that it serves; True if it did not before."""
         return Effect.ANNOUNCE in self._step(process, ProcessTrigger.READY)
 
     def stop(self, process: Process, stopping: Stopping) -> None:
-        """Ask it to stop; it is killed when it has not in time.
+        """Ask it to stop; it is killed if it does not in time.
 
-        The last reader of a queue goes on for a moment in which nothing new is dealt to it, and takes what waits there.
+        The last reader of a queue goes on for a moment in which the queue gets nothing new, and takes what waits there.
         """
         process.stopping = stopping
         if process.is_ready and process.end_at is None and self._reads_alone(process):
@@ -193,7 +193,7 @@ class Processes:
         self.groups.kill_all()
 
     def _end(self, process: Process, *, by_kill: bool) -> None:
-        """Send the signal now, or when many are ended at once a moment later: a signal may take the kernel long."""
+        """Send the signal now, or a moment later if many are ended at once: the kernel may take long for a signal."""
         now = self._services.loop.now()
         if self._pace.admits(now):
             self.end_now(process, by_kill=by_kill)
@@ -208,13 +208,15 @@ class Processes:
             self._owner.on_unstarted_end(process)
 
     def order(self, process: Process, wanted: Order) -> None:
-        """Write on the scoreboard what is wanted of a process; it looks when it is told to stop, or when it is rung."""
+        """Write the order of a process on the scoreboard; the process reads it when told to stop, or when the bell
+        rings.
+        """
         held = self._resources.get(process.number)
         if held is not None and held.place is not None:
             held.place.order(wanted)
 
     def finish(self) -> None:
-        """Have all take what waits in their queues before they stop, and close what they have stored."""
+        """Order all to take what waits in their queues before they stop, and close what they have stored."""
         self.store.close()
         for process in self:
             self.order(process, Order.FINISH)
@@ -224,13 +226,13 @@ class Processes:
         return process.record >= 0 and self.board.takes_part(process.record)
 
     def hold(self, process: Process, *, wanted: bool) -> None:
-        """Have a process accept nothing for now, or accept again, when the board's bell rings."""
+        """Order a process to accept nothing for now, or to accept again, when the board's bell rings."""
         process.held = wanted
         self.changed()
         self.order(process, Order.HOLD if wanted else Order.ACCEPT)
 
     def record(self, exit_: Exit) -> Process | None:
-        """Note that a pid has been reaped, before anything is done about it; returns whose it was."""
+        """Note that a pid has been reaped, before anything is done about it; returns the process."""
         process = self._by_pid.pop(exit_.pid, None)
         if process is None:
             return None
@@ -241,7 +243,7 @@ class Processes:
         return None
 
     def lost(self) -> list[Process]:
-        """Record the ends that a bug has kept from being recorded: what is no child of ours any more was reaped."""
+        """Record the ends that a bug has kept from being recorded: what is no longer a child was reaped."""
         found = [each for each in self if each.is_alive and not self._services.kernel.is_child(each.pid)]
         for process in found:
             self._by_pid.pop(process.pid, None)
@@ -259,7 +261,9 @@ class Processes:
         return ""
 
     def _goes_on(self, process: Process) -> bool:
-        """Have the process that a reaped one has named take its place, if that lives and has become our child."""
+        """Put the process that a reaped one has named in its place, if that is alive and has become a child of the
+        master.
+        """
         pid, process.main_pid = process.main_pid, 0
         if not pid or process.is_asked_to_end or not self._services.kernel.is_child(pid):
             return False
@@ -269,7 +273,7 @@ class Processes:
         return True
 
     def bury(self, process: Process, stopping: Stopping) -> None:
-        """Forget a process that has been reaped, and begin to end what it has left in its group."""
+        """Forget a reaped process, and start to end what it has left in its group."""
         now = self._services.loop.now()
         killed = process.is_asked_to_end and process.exit is not None and process.exit.signum == signal.SIGKILL
         self.by_number.pop(process.number, None)
@@ -280,7 +284,7 @@ class Processes:
             self.groups.add(process, stopping, killed=killed)
 
     def forget(self, process: Process) -> None:
-        """Forget a reaped process although a bug has kept it from being buried; what it left is ended at the end."""
+        """Forget a reaped process that a bug has kept from being buried; what it left is ended in the last round."""
         self.by_number.pop(process.number, None)
         self._release(process)
         if process.pid:
@@ -297,7 +301,7 @@ class Processes:
             self._resources.pop(process.number, Resources()).close()
 
     def count(self, process: Process) -> PageReading | None:
-        """Take what a process has counted into the totals of its generation; returns the reading, if there is one."""
+        """Add what a process has counted to the totals of its generation; returns the reading, if there is one."""
         if process.record < 0:
             return None
         reading = self.board.page(process.record)
@@ -307,11 +311,11 @@ class Processes:
 
     @property
     def next_instant(self) -> float | None:
-        """The first instant at which something is to be done about any of them."""
+        """The first instant at which something is due for any of them."""
         return earliest((*(each.next_instant for each in self.by_number.values()), self.groups.next_instant))
 
     def miss(self, process: Process, deadline: Deadline) -> None:
-        """Kill a process that has not done in time what it should."""
+        """Kill a process that has missed its deadline."""
         if deadline.kind is DeadlineKind.EXEC:
             self.channels.confirm(process)
             if process.state is not ProcessState.REQUESTED:
@@ -323,7 +327,7 @@ class Processes:
             self._services.emit(DeadlineMissed(**process.names(), what=f"{lateness(deadline)}{why}"))
 
     def miss_watchdog(self, process: Process) -> None:
-        """End a process that sends no WATCHDOG=1 any more, or says that it is stuck, by SIGABRT, as systemd does."""
+        """End a process that stops sending WATCHDOG=1, or says that it is stuck, by SIGABRT, as systemd does."""
         process.watchdog_at = None
         if process.is_ready:
             what = f"sent no WATCHDOG=1 for {process.watchdog:g} s (watchdog), or has said that it is stuck"
@@ -331,7 +335,7 @@ class Processes:
             self.stop(process, Stopping(signal.SIGABRT, group=False, timeout=ABORT_PATIENCE))
 
     def close(self) -> None:
-        """Give up what is held for all, when nothing of it runs any more."""
+        """Release what is held for all, when nothing of it runs any more."""
         self.board.close()
         self.store.close()
 

@@ -1,7 +1,6 @@
-"""What a process says by sd_notify(3), read and taken in: readiness, reloads, its watchdog, more time, its errno.
+"""What a process says by sd_notify(3), parsed and applied: readiness, reloads, its watchdog, more time, its errno.
 
-Rules: pure. Whatever is no number where one is due is passed over, as systemd does. Descriptors that come along are
-`fdstore`'s business.
+Rules: pure. Invalid numbers are ignored, as by systemd. `fdstore` handles descriptors that come along.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from forkserve.supervision.process import Process
 __all__ = ["Said", "begin_watchdog", "hear", "read"]
 
 _DIGITS = 18
-"""Of a number at most, so that it fits into 64 bits."""
+"""Most digits of a number, so that it fits into 64 bits."""
 _USEC = 1e-6
 _EXTENDABLE = frozenset({DeadlineKind.READY, DeadlineKind.SETTLE, DeadlineKind.STOP})
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One message. `watchdog` is "1" or "trigger"; `interval` and `extend` are seconds, None where nothing was said."""
+    """One message. `watchdog` is "1" or "trigger"; `interval` and `extend` are seconds, None if not given."""
 
     ready: bool = False
     reloading: bool = False
@@ -63,7 +62,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def hear(process: Process, said: Said, now: float) -> None:
-    """Take in what a process has said; whether it is ready then is for its slot to say."""
+    """Apply what a process has said; its slot decides whether it is ready then."""
     if said.status is not None:
         process.status = said.status
     if said.errno:
@@ -89,7 +88,7 @@ def begin_watchdog(process: Process, interval: float, now: float) -> None:
 
 
 def _extend(process: Process, instant: float) -> None:
-    """Let it have until then at least for what it is about: the start, its life, or its stop."""
+    """Extend the current deadline, that of the start, the life or the stop, to at least this instant."""
     deadline = process.deadline
     if deadline is not None and deadline.kind in _EXTENDABLE and deadline.instant < instant:
         process.deadline = Deadline(instant, deadline.kind, deadline.timeout + instant - deadline.instant)

@@ -1,6 +1,6 @@
-"""Sends signals to the processes of one watcher: none to a pid that was reaped, and none that a hook forbids.
+"""Sends signals to the processes of one watcher: none to a reaped pid, and none that a hook forbids.
 
-Rules: when a process is to stop, and what comes when it does not, is for `processes` to say.
+Rules: `processes` decides when a process is to stop, and what follows if it does not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Signaller"]
 
 
 class Signaller:
-    """`by_number` are the processes that there are; `changed` is called when one waits for something else."""
+    """`by_number` are the processes; `changed` is called when one has a new deadline."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Signaller:
         self._changed = changed
 
     def signal(self, processes: Iterable[Process], signum: int) -> int:
-        """Send a signal to those that live; returns how many get it, unless a hook forbids it."""
+        """Send a signal to those alive; returns how many get it, unless a hook forbids it."""
         kernel = self._services.kernel
         living = [each for each in processes if each.is_alive and kernel.is_child(each.pid)]
         for process in living:
@@ -53,7 +53,7 @@ class Signaller:
         return len(known)
 
     def ask_to_stop(self, process: Process) -> None:
-        """Send a process its stop signal when its hooks have let that through; its grace begins then."""
+        """Send a process its stop signal once its hooks have allowed it; its grace begins then."""
         if not process.is_alive or not self._gate.is_concerned:
             self._send_stop(process)
             return
@@ -63,20 +63,20 @@ class Signaller:
         self._ask_signal(process, process.unsent, partial(self._may_stop, process.number))
 
     def ask_again(self) -> None:
-        """Ask the hooks what another program has asked them of a stop, and has not heard."""
+        """Ask the hooks again about a stop that another program has asked about without getting an answer."""
         for process in tuple(self._by_number.values()):
             if process.unsent:
                 self.ask_to_stop(process)
 
     def send_again(self, process: Process) -> None:
-        """Send what a process was to be sent before it had a pid."""
+        """Send the signal that waited until the process had a pid."""
         if process.state is ProcessState.DRAINING:
             self.send(process, process.stopping.signum, group=process.stopping.group)
         elif process.state is ProcessState.KILLING:
             self.send(process, signal.SIGKILL, group=True)
 
     def send(self, process: Process, signum: int, *, group: bool) -> None:
-        """Send a signal; a process that has not come to its own group yet gets it alone."""
+        """Send a signal; a process that has not entered its own group yet gets it alone."""
         if not process.is_alive or not self._services.kernel.is_child(process.pid):
             return  # reaped: its number may be a stranger's
         reached = group and self._services.kernel.signal_group(process.pgid, signum)

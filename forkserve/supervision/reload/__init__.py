@@ -1,1 +1,1 @@
-"""A changed configuration: read, compared, taken over as one transaction, or taken back."""
+"""A changed configuration: read, compared, applied as one transaction, or taken back."""

@@ -1,6 +1,6 @@
-"""One change of the configuration as data: what it leads to, and for each watcher what it goes back to.
+"""One change of the configuration as data: its goal, and for each watcher what it goes back to.
 
-Rules: `plan_change` changes nothing but that it binds new sockets; the others submit jobs, and wait for none.
+Rules: `plan_change` changes nothing except that it binds new sockets; the others submit jobs, and wait for none.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """How a watcher was before a change: its command, number of processes, whether it ran, whether it was removed."""
+    """A watcher before a change: its command, number of processes, whether it ran, whether it was removed."""
 
     name: str
     command: ProcessTemplate
@@ -56,7 +56,7 @@ class Undo:
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """How a watcher stood before a change: whether it served, and the failures that it had counted."""
+    """The state of a watcher before a change: whether it served, and its count of failures."""
 
     served: bool = False
     failures: int = 0
@@ -64,7 +64,7 @@ class Stand:
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """One change under way: what it leads from and to, and all there is to know for taking it back."""
+    """One change in progress: its origin and goal, and everything needed to take it back."""
 
     old: Config
     new: Config
@@ -72,28 +72,28 @@ class ConfigChange:
     undo: tuple[Undo, ...] = ()
     added: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
-    """Watchers that are stopped once the others are through: somebody reads from their sockets until then."""
+    """Watchers that are stopped once the others are through: their sockets must be read until then."""
     stood: Mapping[str, Stand] = field(default_factory=dict)
-    """By lower-case name; one that is not there is new."""
+    """By lower-case name; a missing one is new."""
 
     def stand(self, name: str) -> Stand:
-        """Return how a watcher stood before."""
+        """Return the state of a watcher before."""
         return self.stood.get(name.lower(), Stand())
 
     def has_veto(self, name: str) -> bool:
-        """Tell whether the change is taken back when a watcher fails: it is new, or is changed and served before.
+        """Tell whether the change is taken back if a watcher fails: it is new, or is changed and served before.
 
-        What the change does not touch fails for itself, and what did not serve has nothing to lose.
+        A watcher that the change does not touch fails alone, and one that did not serve has nothing to lose.
         """
         return name in self.added or (self.stand(name).served and any(each.name == name for each in self.undo))
 
     def before(self, name: str) -> Undo | None:
-        """Return what a watcher goes back to, None for one that is not changed."""
+        """Return what a watcher goes back to, None for an unchanged one."""
         return next((each for each in self.undo if each.name.lower() == name.lower()), None)
 
 
 class ChangePhase(Enum):
-    """How far a change is."""
+    """The progress of a change."""
 
     IDLE = "idle"
     READING = "reading"
@@ -105,9 +105,10 @@ class ChangePhase(Enum):
 
 @dataclass(slots=True)
 class ChangeProgress:
-    """How far a change has come that was `asked` for; `tickets` are the jobs it waits for, by watcher, and `leftovers`
-    those of a change that is taken back; `why` is what has failed; `insisted` that what could not be put back was
-    stopped and started.
+    """The progress of a change that was `asked` for.
+
+    `tickets` are the jobs it waits for, by watcher, and `leftovers` those of a change that is taken back. `why` is what
+    has failed; `insisted` means that what could not be restored was stopped and started.
     """
 
     phase: ChangePhase = ChangePhase.IDLE
@@ -125,7 +126,7 @@ def plan_change(
 ) -> tuple[ConfigChange, Plan, dict[str, ProcessTemplate]]:
     """Bind what is new and compare the rest; raises ForkserveError with nothing changed.
 
-    Without `may_replace` a change that takes new processes, where some run, is refused.
+    Without `may_replace` a change that would replace running processes is refused.
     """
     new = prepared.config
     sockets = supervisor.pool.prepare(new.sockets, prepared.targets)
@@ -168,7 +169,7 @@ def _refuse_to_replace(supervisor: Supervisor, wanted: Plan) -> None:
 
 
 def differences(wanted: Plan) -> list[Event]:
-    """Return the facts that a plan is about: watchers that are new, and those with other options."""
+    """Return the events for a plan: watchers that are new, and those with other options."""
     changed = [each.options.name for each in wanted.kept if each.live or each.respawn]
     return [
         *(WatcherAdded(watcher=each.name) for each in wanted.added),
@@ -177,7 +178,9 @@ def differences(wanted: Plan) -> list[Event]:
 
 
 def _serves(watcher: Watcher) -> bool:
-    """Tell whether a watcher has something to lose: a process that is ready, or that starts where none has failed."""
+    """Tell whether a watcher has something to lose: a process that is ready, or one that starts where none has
+    failed.
+    """
     if any(process.is_ready for process in watcher.processes.workers):
         return True
     slots = watcher.slots.values()
@@ -200,7 +203,7 @@ def _before(supervisor: Supervisor, name: str, *, removed: bool = False, replace
 def change_watcher(
     queue: JobQueue, change: WatcherChange, command: ProcessTemplate, *, processes: bool
 ) -> Completion | None:
-    """Give a watcher its new options, and replace its processes where that takes it; None when it is done."""
+    """Give a watcher its new options, and replace its processes if they need it; None if it is done already."""
     watcher = queue.watcher
     target = command.options.numprocesses if "numprocesses" in change.live else None
     if command.options.singleton and watcher.target > 1:  # `incr` may have asked for more than the file did
@@ -217,7 +220,9 @@ def change_watcher(
 
 
 def target_given(undo: Undo, command: ProcessTemplate) -> int:
-    """Return how many processes a change gives a watcher: as many as it had, unless the configuration says another."""
+    """Return how many processes a change gives a watcher: as many as it had, unless the configuration has another
+    number.
+    """
     before, after = undo.command.options, command.options
     if before.numprocesses != after.numprocesses:
         return after.numprocesses
@@ -227,8 +232,7 @@ def target_given(undo: Undo, command: ProcessTemplate) -> int:
 def target_left(watcher: Watcher, undo: Undo, given: int, *, back: bool) -> int:
     """Return how many processes a watcher keeps after a change, or with `back` after one that is taken back.
 
-    A number that is neither the former one nor the one that the change has `given` was asked for by somebody meanwhile,
-    and stays.
+    A number that is neither the former one nor the one `given` by the change was requested meanwhile, and stays.
     """
     if watcher.target not in (undo.target, given):
         return watcher.target
@@ -236,7 +240,7 @@ def target_left(watcher: Watcher, undo: Undo, given: int, *, back: bool) -> int:
 
 
 def put_back(supervisor: Supervisor, undo: Undo, given: int, *, has_failed: bool) -> Completion | None:
-    """Give a watcher its old options and processes; one that `has_failed` has put its own processes back.
+    """Give a watcher its old options and processes; one that `has_failed` has restored its own processes.
 
     `given` is the number of processes that the change has given it.
     """
@@ -260,9 +264,9 @@ def _is_mixed(watcher: Watcher) -> bool:
 
 
 def insist(queue: JobQueue, command: ProcessTemplate, target: int) -> Completion | None:
-    """Have a watcher run a command when replacing its processes has failed: stop them all, and start it by its rules.
+    """Make a watcher run a command after replacing its processes has failed: stop them all, and start it by its rules.
 
-    The completion is done when they are stopped; None when there is nothing to stop.
+    The completion is done when they are stopped; None if there is nothing to stop.
     """
     watcher = queue.watcher
     was_up = watcher.up
@@ -276,7 +280,7 @@ def insist(queue: JobQueue, command: ProcessTemplate, target: int) -> Completion
 
 
 def summary(wanted: Plan, change: ConfigChange) -> tuple[str, ...]:
-    """Return what a change is about, a part for each difference; nothing when there is none."""
+    """Return a summary of a change, one part for each difference; empty if there is none."""
     sockets = change.sockets
     parts = [f"{each.name} is new" for each in wanted.added]
     parts += [f"{name} goes" for name in wanted.removed]
@@ -293,7 +297,7 @@ def summary(wanted: Plan, change: ConfigChange) -> tuple[str, ...]:
 
 
 def _gone(sockets: SocketChange) -> list[str]:
-    """Return the names that no socket has any more; one that was renamed is told under its new name."""
+    """Return the names that no socket has any more; a renamed socket is listed under its new name."""
     return sorted(
         name for name, number in sockets.before.items() if name not in sockets.after and number in sockets.retired
     )

@@ -15,14 +15,14 @@ from forkserve.config.placeholders import sockets_for
 __all__ = ["Plan", "WatcherChange", "plan", "uses"]
 
 _RESPAWN_FIELDS = ("env", "rlimits", "stdout_stream", "stderr_stream")
-"""What readers derive from several keys, and what only a new process takes over."""
+"""Options that readers derive from several keys, and that take effect only in a new process."""
 
 _LIVE_FIELDS = ("hooks", "extra")
 
 
 @dataclass(frozen=True, slots=True)
 class WatcherChange:
-    """A watcher that stays. `live` options are taken over at once, those in `respawn` by new processes only."""
+    """A watcher that stays. `live` options are applied at once, those in `respawn` only by new processes."""
 
     options: WatcherOptions
     live: frozenset[str] = frozenset()
@@ -31,7 +31,7 @@ class WatcherChange:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All differences between two configurations; `restart` are options that only a new master can take over."""
+    """All differences between two configurations; `restart` are options that need a restart of forkserve."""
 
     added: tuple[WatcherOptions, ...] = ()
     removed: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Plan:
 
 
 def plan(old: Config, new: Config, rebound: frozenset[str] = frozenset()) -> Plan:
-    """Compare two configurations; watchers are matched by name without regard to case, as in Circus.
+    """Compare two configurations; watchers are matched by name, case-insensitive, as in Circus.
 
     `rebound` are the sockets, by lower-case name, that will be another queue: their readers must be replaced.
     """
@@ -77,7 +77,7 @@ def _change(
 
 
 def uses(watcher: WatcherOptions, config: Config) -> tuple[str, ...]:
-    """Return the names, in lower case, of all sockets that the watcher's processes get, in order."""
+    """Return the names, in lower case, of all sockets of the watcher's processes, in order."""
     names = sockets_for(watcher, [each.name for each in config.sockets])
     also = (watcher.stdin_socket,) if watcher.stdin_socket else ()
     return tuple(name.lower() for name in (*names, *also))

@@ -1,7 +1,7 @@
-"""Reads a configuration and looks up every name in it: users, groups, hosts. It may wait, so it runs aside.
+"""Reads a configuration and looks up every name in it: users, groups, hosts. It may block, so it runs aside.
 
-Rules: what it returns is plain data that can be sent from a helper; what it raises is a ForkserveError for the user. It
-changes nothing. Binding is left to the master, which needs no name for it any more.
+Rules: it returns plain data that a helper can send; it raises a ForkserveError for the user. It changes nothing. The
+master binds, which needs no look-up any more.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Preparation", "prepare_config"]
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A configuration that can be put in force: nothing in it has to be looked up any more. By lower-case names."""
+    """A configuration that can be applied: nothing in it needs a look-up any more. By lower-case names."""
 
     config: Config
     credentials: Mapping[str, Credentials | None]

@@ -1,6 +1,6 @@
-"""Has a helper read a configuration, so that the loop goes on whatever that waits for.
+"""Lets a helper read a configuration, so that the loop goes on while the reading blocks.
 
-Rules: one reading at a time; whatever comes of it is a Preparation or a ForkserveError.
+Rules: one reading at a time; the result is a Preparation or a ForkserveError.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from forkserve.supervision.reload.preparation import Preparation, prepare_config
 __all__ = ["READING_TIMEOUT", "ConfigReading"]
 
 READING_TIMEOUT = 10.0
-"""Seconds in which a configuration must have been read and its names looked up."""
+"""Seconds within which a configuration must have been read and its names looked up."""
 
 
 class ConfigReading:
-    """The reading that is under way, if there is one; `then` is called with what comes of it."""
+    """The reading in progress, if there is one; `then` is called with the result."""
 
     def __init__(
         self, loop: Loop, then: Callable[[Preparation | ForkserveError], None], *, timeout: float = READING_TIMEOUT
@@ -36,7 +36,7 @@ class ConfigReading:
         return self._aside is not None
 
     def begin(self, source: ConfigSource) -> None:
-        """Start the helper; raises ForkserveError when there is no process for it."""
+        """Start the helper; raises ForkserveError if there can be no process."""
         try:
             self._aside = run_aside(
                 self._loop,
@@ -50,7 +50,7 @@ class ConfigReading:
             raise ForkserveError(text) from error
 
     def stop(self) -> None:
-        """Give up the helper, if there is one; `then` is not called for it."""
+        """Cancel the helper, if there is one; `then` is not called for it."""
         if self._aside is not None:
             self._aside.cancel()
             self._aside = None

@@ -1,15 +1,15 @@
-"""Takes over a new configuration as one transaction: plan, prepare, apply, then done or taken back.
+"""Applies a new configuration as one transaction: plan, prepare, apply, then done or taken back.
 
-Theory of operation. `request` has a helper read the configuration, so that the loop goes on whatever that waits for.
-What can be refused is refused then, with nothing changed. Then sockets get their new names and each watcher its job.
-`look` is called whenever something has happened, and moves the change on: when a watcher fails, everything that was
-changed goes back, sockets included, and the next change waits for that; when all are through, new sockets are shown to
-clients, the old queues are run empty (`retirement`), and what is
-configured no more is stopped. One change at a time; what is asked for meanwhile becomes one more.
+Theory of operation. `request` lets a helper read the configuration, so that the loop goes on while that blocks.
+Whatever can be refused is refused then, with nothing changed. Then sockets get their new names and each watcher its
+job. `look` is called after every event and advances the change. When a watcher fails, everything that was changed goes
+back, sockets included, and the next change waits for that. When all are through, new sockets accept clients, the old
+queues are emptied (`retirement`), and what is no longer configured is stopped. There is one change at a time; requests
+that arrive meanwhile become one more.
 
-HUP also replaces processes whose options have not changed, since their code may have. A watcher of these that fails
-keeps what it has, and takes nothing back; neither does one that did not serve before. A watcher that is only added and
-fails is tried on by its own rules, and stops nothing else, unless it is given up.
+HUP also replaces processes whose options have not changed, since their code may have. If such a watcher fails, it keeps
+what it has, and nothing is taken back; neither is it for one that did not serve before. A new watcher that fails is
+retried by its own rules, and affects nothing else, unless it is given up.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ from forkserve.wording import listed
 __all__ = ["ConfigChange", "ChangePhase", "Reloader"]
 
 _TICK = 0.02
-"""Seconds between two looks at a queue that runs empty; no event tells of that."""
+"""Seconds between two checks of a queue that is being emptied; there is no event for that."""
 
 
 class Reloader:
-    """The change of the configuration that is under way, if there is one."""
+    """The change of the configuration in progress, if there is one."""
 
     def __init__(
         self, supervisor: Supervisor, source: ConfigSource, loop: Loop, *, timeout: float = READING_TIMEOUT
@@ -84,23 +84,23 @@ class Reloader:
 
     @property
     def phase(self) -> ChangePhase:
-        """How far the change is."""
+        """The progress of the change."""
         return self.progress.phase
 
     @property
     def is_busy(self) -> bool:
-        """True while a change is under way, or asked for."""
+        """True while a change is in progress, or requested."""
         return self.progress.phase is not ChangePhase.IDLE or bool(self.waiting)
 
     def request(self, *, processes: bool = True) -> Completion:
-        """Read the configuration again and change what differs; with `processes`, replace the unchanged ones as well.
+        """Read the configuration again and apply what differs; with `processes`, replace the unchanged ones as well.
 
-        The completion fails when the configuration is refused, or when the change was taken back.
+        The completion fails if the configuration is refused, or the change was taken back.
         """
         return self.ask(ChangeRequest(processes=processes))
 
     def ask(self, wanted: ChangeRequest) -> Completion:
-        """Make a change when those before it are over; the completion fails as that of `request` does."""
+        """Make a change after those before it; the completion fails as that of `request` does."""
         if self.is_busy:
             return self.waiting.add(wanted)
         completion = wanted.ask()
@@ -112,24 +112,24 @@ class Reloader:
         self.reading.reaped(pid)
 
     def cancel(self) -> None:
-        """Leave everything where it is, as the master stops: whatever was asked for fails."""
+        """Leave everything as it is, since the master stops: all requests fail."""
         self.reading.stop()
         ended, self.progress = self.progress, ChangeProgress()
         for completion in (*ended.asked.completions, *self.waiting.clear()):
             completion.fail(ControlError("forkserve is stopping"))
 
     def hold(self, process: Process) -> bool:
-        """Tell whether a process that has been replaced must go on reading for a while; see `Retirement`."""
+        """Tell whether a replaced process must go on reading for a while; see `Retirement`."""
         return self.progress.phase is not ChangePhase.IDLE and self.retirement.hold(process)
 
     def look(self) -> None:
-        """Move the change on, if it is time; called after every event."""
+        """Advance the change, if it is time; called after every event."""
         with self._barrier():
             self._look()
 
     @contextlib.contextmanager
     def _barrier(self) -> Iterator[None]:
-        """Have a bug end the change as it stands, and not all changes to come."""
+        """Let a bug end the current change, but not those to come."""
         is_through = False
         with Barrier(self._supervisor.emit, "the change of the configuration"):
             yield
@@ -173,7 +173,7 @@ class Reloader:
         self.read()
 
     def read(self) -> None:
-        """Have a helper read the configuration of the change that is under way, at first or once more."""
+        """Let a helper read the configuration of the current change, for the first time or again."""
         asked = self.progress.asked
         source = self.source if asked.edit is None else EditedSource(self._supervisor.in_force, asked.edit)
         try:
@@ -182,13 +182,13 @@ class Reloader:
             self._refuse(error)
 
     def go_on(self) -> None:
-        """Go on with what is under way, after it was read as data, or after the reading was stopped."""
+        """Go on with the current change, after it was deserialised, or after the reading was stopped."""
         if self.phase is ChangePhase.READING and not self.reading.is_busy:
             self.read()
         self.look()
 
     def take(self, outcome: Preparation | ForkserveError) -> None:
-        """Take over what was read, or refuse it."""
+        """Apply what was read, or refuse it."""
         with self._barrier():
             if isinstance(outcome, ForkserveError):
                 self._refuse(outcome)
@@ -277,14 +277,14 @@ class Reloader:
             self.retirement.seal(self._loop.now())
 
     def _go_on_with(self, change: ConfigChange, name: str) -> None:
-        """Have a watcher that has failed without a veto run its new command, by its own rules."""
+        """Let a watcher that has failed without a veto run its new command, by its own rules."""
         before, command = change.before(name), self.progress.commands[name.lower()]
         if before is not None and before.replaced:
             queue = self._supervisor.queue(name)
             insist(queue, command, target_left(queue.watcher, before, target_given(before, command), back=False))
 
     def _was_stopped(self, name: str) -> bool:
-        """Tell whether somebody has stopped a watcher meanwhile, which is no failure; it gets the new options."""
+        """Tell whether a watcher was stopped by request meanwhile, which is no failure; it gets the new options."""
         watcher = self._supervisor.queue(name).watcher
         if watcher.up:
             return False
@@ -294,7 +294,7 @@ class Reloader:
         return True
 
     def _goes_on_alone(self, name: str) -> bool:
-        """Tell whether a watcher that did not serve is tried again and again: its rules end that, and nothing waits."""
+        """Tell whether a watcher that did not serve is retried: its own rules end that, and nothing waits for it."""
         assert self.progress.change is not None
         stood = self.progress.change.stand(name)
         watchers = {each.name.lower(): each for each in self._supervisor.watchers}
@@ -329,12 +329,12 @@ class Reloader:
         self.retirement.seal(self._loop.now())
 
     def _given(self, undo: Undo) -> int:
-        """Return how many processes the change has given a watcher; one that it removes has as many as before."""
+        """Return how many processes the change has given a watcher; for one that it removes, as many as before."""
         command = self.progress.commands.get(undo.name.lower())
         return undo.target if command is None else target_given(undo, command)
 
     def _insist(self) -> None:
-        """Stop and start those whose processes could not be replaced by the former ones."""
+        """Stop and start those whose former processes could not be restored."""
         assert self.progress.change is not None
         self.progress.insisted = True
         for undo in self.progress.change.undo:

@@ -1,6 +1,6 @@
-"""What changes of the configuration have been asked for, in order: the file read again, or an edit.
+"""The requested changes of the configuration, in order: the file read again, or an edit.
 
-Rules: data, and the one rule of the line: readings of the file that wait behind each other become one.
+Rules: data, and one rule: consecutive waiting readings of the file become one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["ChangeRequest", "ChangeRequests"]
 class ChangeRequest:
     """One change. Without `edit` the configuration is read again; `processes` replaces unchanged processes as well.
 
-    `may_replace` tells whether processes that run may be replaced for it, `starts` whether watchers that are new start;
-    `done` is the line that says that it is over.
+    `may_replace` tells whether running processes may be replaced for it, `starts` whether new watchers are started;
+    `done` is the line that reports its end.
     """
 
     processes: bool = False
@@ -38,7 +38,7 @@ class ChangeRequest:
 
 
 class ChangeRequests:
-    """Those that wait."""
+    """The waiting requests."""
 
     def __init__(self) -> None:
         self._waiting: deque[ChangeRequest] = deque()
@@ -47,7 +47,7 @@ class ChangeRequests:
         return bool(self._waiting)
 
     def add(self, request: ChangeRequest) -> Completion:
-        """Have a request wait; a reading of the file joins one that waits last."""
+        """Add a request; a reading of the file joins one that waits last."""
         last = self._waiting[-1] if self._waiting else None
         if request.edit is None and last is not None and last.edit is None:
             last.processes |= request.processes
@@ -56,15 +56,15 @@ class ChangeRequests:
         return request.ask()
 
     def take(self) -> ChangeRequest | None:
-        """Return the first, which waits no more."""
+        """Remove and return the first."""
         return self._waiting.popleft() if self._waiting else None
 
     def __iter__(self) -> Iterator[ChangeRequest]:
-        """Iterate over them, the first first."""
+        """Iterate over them, from the first."""
         return iter(tuple(self._waiting))
 
     def go_on(self, waiting: Iterable[ChangeRequest]) -> None:
-        """Have these wait, as another had them."""
+        """Restore the waiting requests of another one."""
         self._waiting.extend(waiting)
 
     def clear(self) -> list[Completion]:

@@ -1,9 +1,9 @@
-"""Has what waits in a former queue read, when the watcher that it was made for serves again.
+"""Starts readers for former queues, when the watcher of a queue serves again.
 
-Theory of operation. A queue without a name gets no connections any more, but those in it were taken, and are to be
-answered. Their readers may have been stopped (`stop`, SIGWINCH) before they had emptied it. One process more of the
-watcher is then started with that queue in the place of the one in force; it belongs to no slot, and is stopped when the
-queue is empty.
+Theory of operation. A queue without a name gets no new connections, but those in it are established, and must be
+answered. Its readers may have been stopped (`stop`, SIGWINCH) before they had emptied it. Then an extra process of the
+watcher is started with that queue in place of the current one; it belongs to no slot, and is stopped when the queue is
+empty.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rereading:
         self._not_before = 0.0
 
     def read_on(self, now: float) -> float | None:
-        """Start a reader for the first queue that needs one; returns in how many seconds to try again, if it is so."""
+        """Start a reader for the first queue that needs one; returns the seconds until another try, if needed."""
         for number in self._retirement.unread():
             found = self._reader_of(number)
             if found is None:
@@ -48,12 +48,12 @@ class Rereading:
         return None
 
     def needed(self) -> frozenset[int]:
-        """Return the queues of processes to come, and those that will be read when somebody serves again."""
+        """Return the queues of coming processes, and those that will be read when their watcher serves again."""
         unread = [n for n in self._retirement.unread() if next(self._heirs(n), None) is not None]
         return queues_needed(self._supervisor).union(unread)
 
     def _heirs(self, queue: int) -> Iterator[tuple[Watcher, str]]:
-        """Iterate over the watchers that a queue was made for, and the names of the sockets that stand for it now."""
+        """Iterate over the watchers of a queue, and the current names of its sockets."""
         watchers = {each.name.lower(): each for each in self._supervisor.watchers if not each.leaving}
         for name, socket in sorted(self._retirement.origins.get(queue, ())):
             watcher = watchers.get(name)
@@ -74,7 +74,7 @@ class Rereading:
 
 
 def queues_needed(supervisor: Supervisor) -> frozenset[int]:
-    """Return the queues that processes to come may get: of commands in force, offered, or gone back to."""
+    """Return the queues that coming processes may get: of commands in force, offered, or gone back to."""
     needed: set[int] = set()
     for queue in supervisor:
         if queue.watcher.leaving:
@@ -95,6 +95,6 @@ def queues_wanted(supervisor: Supervisor) -> frozenset[int]:
 
 
 def queues_awaited(supervisor: Supervisor, names: Collection[str]) -> frozenset[int]:
-    """Return the queues of those watchers that still try to run, although they may have no process at the moment."""
+    """Return the queues of the watchers that still try to run, although they may have no process at the moment."""
     trying = (each for each in supervisor.watchers if each.name in names and each.up and not each.is_hopeless)
     return frozenset(number for watcher in trying for number in watcher.command.queues)

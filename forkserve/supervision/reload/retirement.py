@@ -1,13 +1,13 @@
-"""The queues that a change replaces: kept read until they are empty, closed when their readers have gone.
+"""The queues that a change replaces: read until they are empty, closed when their readers have ended.
 
-Theory of operation. While a change is undecided, its old queues have to be served, since it may be taken back: the last
+Theory of operation. While a change is undecided, its old queues must be served, since it may be taken back: the last
 reader of each is *held*, that is, not told to stop although it has been replaced. When the change is decided, the
-queues without a name are sealed, so that they can only get shorter; the held readers empty them, and are let go.
+queues without a name are sealed, so that they can only get shorter; the held readers empty them, and are released.
 
 A queue is closed when nothing reads from it and nothing waits in it. One whose readers were stopped keeps what waits:
-when its watcher serves again, one more process is started for it (`reading`), which is held like the others.
+when its watcher serves again, an extra process is started for it (`rereading`), which is held like the others.
 
-Rules: `is_held` decides, purely; the rest does it. All state is numbers.
+Rules: `is_held` decides, purely; the rest carries it out. All state is numbers.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from forkserve.supervision.spawning.command import ProcessTemplate
 __all__ = ["Reader", "Retirement", "is_held"]
 
 QUIET = 0.25
-"""Seconds for which a sealed queue must have been seen empty: handshakes that were under way have ended by then, and
-what was taken last has been answered by a program that stops at once when it is told to."""
+"""Seconds for which a sealed queue must have been empty: by then handshakes in progress have ended, and what was
+accepted last has been answered even by a program that stops at once.
+"""
 
 PATIENCE = 10.0
-"""Seconds after the sealing in which a queue must be empty; then its last reader is too slow to wait for."""
+"""Seconds after the sealing within which a queue must be empty; then its last reader is too slow to wait for."""
 
 
 class Reader(Protocol):
-    """What is asked of a process."""
+    """What it needs of a process."""
 
     pid: int
     queues: tuple[int, ...]
@@ -44,15 +45,16 @@ class Reader(Protocol):
 def is_held(queues: Iterable[int], pid: int, readers: Mapping[int, Set[int]], unread: Set[int]) -> bool:
     """Tell whether a replaced process must go on: it is the last that serves a queue of `unread`.
 
-    `readers` are the pids that serve each queue now, it among them.
+    `readers` are the pids that serve each queue now, its own included.
     """
     return any(number in unread and readers.get(number, frozenset()) <= {pid} for number in queues)
 
 
 @dataclass(slots=True)
 class Retirement:
-    """`sealed` has the instant by queue since when it has readers and is to be read empty, `filled` that of its last
-    content; `held` are pids. `origins` are the watchers that a queue was made for, each with its name of the socket.
+    """`sealed` has the instant since when a queue has readers and is to be emptied, `filled` that of its last content.
+
+    `held` are pids. `origins` are the watchers of a queue, each with its name of the socket.
     """
 
     pool: SocketPool
@@ -66,14 +68,14 @@ class Retirement:
     """Called for the queues whose last readers have died, and are being started again."""
 
     def hold(self, process: Reader) -> bool:
-        """Hold a process that is to be stopped as it has been replaced, if it is the last reader of a retired queue."""
+        """Hold a replaced process that is to be stopped, if it is the last reader of a retired queue."""
         if is_held(process.queues, process.pid, self._readers(), self.pool.retired):
             self.held.add(process.pid)
             return True
         return False
 
     def remember(self, commands: Iterable[ProcessTemplate]) -> None:
-        """Note which process reads from which queue."""
+        """Record which process reads from which queue."""
         for command in commands:
             for name, number in command.numbers.items():
                 if name in command.all_sockets:
@@ -81,26 +83,26 @@ class Retirement:
                     self.origins[number] = self.origins.get(number, frozenset()) | {pair}
 
     def begin(self) -> None:
-        """Say which queues have just been retired; those that have a name again are no longer sealed."""
+        """Set the queues that have just been retired; those with a name again are no longer sealed."""
         self.sealed = {number: instant for number, instant in self.sealed.items() if number in self.pool.retired}
         for number in self.pool.retired - self.sealed.keys():
             listener = self.pool.listener(number)
             self.emit(SocketRetired(socket=listener.name, address=listener.address))
 
     def seal(self, now: float) -> None:
-        """Let every retired queue run empty: the change is decided."""
+        """Seal every retired queue: the change is decided."""
         for number in self.pool.retired - self.sealed.keys():
             self.pool.seal(number)
             self.sealed[number] = self.filled[number] = now
 
     def is_drained(self, now: float) -> bool:
-        """True when no sealed queue has anything left in it that somebody will take."""
+        """True when no sealed queue has anything left in it that will be taken."""
         return not any(self._is_filled(number, now) for number in self.sealed)
 
     def to_let_go(self, now: float, *, undecided: bool) -> set[int]:
-        """Return the held processes that are needed no more, and forget them.
+        """Return the held processes that are no longer needed, and forget them.
 
-        While a change is `undecided`, they are needed as long as nobody else serves their queues.
+        While a change is `undecided`, they are needed as long as no other process serves their queues.
         """
         if not self.held:
             return set()
@@ -129,13 +131,13 @@ class Retirement:
         return {number for each in self.processes() for number in each.queues} if self.sealed else set()
 
     def shut_unread(self, needed: Callable[[], Set[int]]) -> None:
-        """Keep clients from the sealed queues that are to be closed, of the kind that could not be sealed before."""
+        """Close the sealed queues that are to be closed, of the kind that could not be sealed, to new clients."""
         unused = self.sealed.keys() & self.pool.retired - self._used()
         for number in unused - needed() if unused else ():
             self.pool.shut(number)
 
     def close_unread(self, needed: Callable[[], Set[int]]) -> None:
-        """Close the sealed queues from which nothing reads any more, but those that are `needed`."""
+        """Close the sealed queues from which nothing reads any more, except those `needed`."""
         unused = self.sealed.keys() - self._used()
         for number in sorted(unused - needed() if unused else ()):
             del self.sealed[number]
@@ -148,7 +150,7 @@ class Retirement:
                 self.emit(closed)
 
     def let_unwanted_go(self, wanted: Callable[[], Set[int]]) -> None:
-        """Close the sockets with `keep = False` that no watcher wants which runs; the next start binds them again."""
+        """Close the sockets with `keep = False` that no running watcher wants; the next start binds them again."""
         brief = {number for number in self.pool.numbers.values() if not self.pool.listener(number).options.keep}
         if not brief:
             return
@@ -167,7 +169,7 @@ class Retirement:
         return readers
 
     def _is_filled(self, number: int, now: float) -> bool:
-        """Tell whether a queue may have something in it that its readers will take."""
+        """Tell whether a queue may contain something that its readers will take."""
         if number not in self.pool.retired:
             return False
         if number not in self._used() and number not in self.awaited():

@@ -30,8 +30,7 @@ _CONSEQUENCES: Mapping[SlotTrigger, Consequence] = {
 
 class Losses:
     """`failures` counts early deaths and failed starts of the current generation, which a reload checks; `last_failure`
-    describes the
-    last one; `outlook` is what they mean for the next start.
+    describes the last one; `outlook` is what they mean for the next start.
     """
 
     def __init__(

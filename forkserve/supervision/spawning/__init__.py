@@ -1,1 +1,1 @@
-"""What the options of a watcher come to, and how one process is started."""
+"""From the options of a watcher to the start of one process."""

@@ -66,7 +66,7 @@ NOT_INHERITED = frozenset(
         ZYGOTE,
     }
 )
-"""Said to the master by systemd, or by a master above it, and meant for nobody else."""
+"""Variables that systemd, or a master above, has set for the master alone."""
 
 _URL = re.compile(r"fd://(\$\(|\(\()circus\.sockets\.", re.IGNORECASE)
 _USER_CHANGERS = frozenset(
@@ -85,18 +85,18 @@ _USER_CHANGERS = frozenset(
         "sudo",
     )
 )
-"""Programs that run another one as a user whom only they know."""
+"""Programs that run another one as a user that only they know."""
 
 _RELOADING = frozenset({"--use-reloader", "--reload"})
-"""Flags of theirs for development: a broken application is kept waiting, however long it takes to mend it."""
+"""Their flags for development: a broken application waits, however long its repair takes."""
 
 FdFor = Callable[[int, int], int]
-"""Returns the master's descriptor of a queue for a slot; raises BindError when it cannot be had."""
+"""Returns the master's descriptor of a queue for a slot; raises BindError if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where standard output and error of one process go: descriptors of ours, None for /dev/null."""
+    """Destinations of standard output and error of one process: descriptors of the master, None for /dev/null."""
 
     stdout: int | None = 1
     stderr: int | None = 2
@@ -125,14 +125,14 @@ class ProcessTemplate:
 
     options: WatcherOptions
     sockets: tuple[str, ...]
-    """Names, in the order in which the child has them at 3, 4, 5 ..."""
+    """Names, in the order of their descriptors in the child: 3, 4, 5 ..."""
     credentials: Credentials | None
     inherited: Mapping[str, str]
     """The master's environment."""
     numbers: Mapping[str, int] = field(default_factory=dict)
     """Queues of the pool by the lower-case names of sockets, as of when this was made: it keeps its queues."""
     folder: str = ""
-    """Where its processes start, whatever `working_dir` and the folder of the master lead to by now; empty: there."""
+    """Where its processes start, whatever `working_dir` and the folder of the master lead to now; empty: there."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Options that a hook has changed for what is started, by name."""
 
@@ -143,7 +143,7 @@ class ProcessTemplate:
 
     @property
     def all_sockets(self) -> tuple[str, ...]:
-        """Names, in lower case, of every socket that a process gets, its standard input included."""
+        """Names, in lower case, of all sockets of a process, its standard input included."""
         also = (self.options.stdin_socket,) if self.options.stdin_socket else ()
         return tuple(name.lower() for name in (*self.sockets, *also))
 
@@ -154,7 +154,7 @@ class ProcessTemplate:
 
     @property
     def says_ready(self) -> bool:
-        """True for a program that is known to say READY=1, unless it may wait for its source to be mended first."""
+        """True for a program that is known to send READY=1, unless it may wait for its source to be repaired first."""
         return self.is_worker and not _RELOADING & set(command_words(self.options))
 
     @property
@@ -164,23 +164,23 @@ class ProcessTemplate:
 
     @property
     def is_preloaded(self) -> bool:
-        """True when a zygote forks its processes."""
+        """True if a zygote forks its processes."""
         return is_preloaded(self.options)
 
     @property
     def reforks(self) -> bool:
-        """True when one of its processes that has served enough becomes the next zygote."""
+        """True if one of its processes that has served enough requests becomes the next zygote."""
         return reforks(self.options)
 
     @property
     def changes_user(self) -> bool:
-        """True for a program that goes on as another user than the one we start it as."""
+        """True for a program that goes on as another user than the one it is started as."""
         return any(os.path.basename(word.strip("'\"")) in _USER_CHANGERS for word in self.options.cmd.split())
 
     def may_run_beside(self, former: WatcherOptions, target: int) -> bool:
         """Tell whether its processes may run beside those of the former options, of which `target` are wanted.
 
-        They may when they share sockets of ours, or when there are several anyway. A single process that owns a port
+        They may if they share sockets of forkserve, or if there are several anyway. A single process that owns a port
         or a folder (a database, a scheduler) would collide with its successor: it is stopped first.
         """
         if former.singleton or self.options.singleton:
@@ -196,7 +196,7 @@ class ProcessTemplate:
     ) -> SpawnSpec:
         """Return how to start the process of one slot.
 
-        Raises ConfigError when its words cannot be split, or its virtualenv is none.
+        Raises ConfigError if its words cannot be split, or its virtualenv is invalid.
         """
         if self.changes:
             return self._changed.spec(wid, fd_for, outputs, given)
@@ -231,7 +231,7 @@ class ProcessTemplate:
         )
 
     def _told(self, wid: int, given: Handover, memory: int, bell: int) -> dict[str, str]:
-        """Return the environment of one start: what is configured, and what the master tells its process by it.
+        """Return the environment of one start: what is configured, and what the master adds.
 
         `memory` and `bell` are the numbers that the descriptors of the scoreboard have there.
         """
@@ -250,8 +250,9 @@ class ProcessTemplate:
         return env
 
     def import_path(self) -> tuple[str, ...]:
-        """Return where code of the user's that belongs to this watcher is imported from: its PYTHONPATH, and where it
-        starts."""
+        """Return where user code of this watcher is imported from: its PYTHONPATH, and the folder in which it
+        starts.
+        """
         options, env = self.options, self._environment(1)
         if options.virtualenv is not None:
             with contextlib.suppress(ConfigError):  # each start says so
@@ -261,7 +262,7 @@ class ProcessTemplate:
         return (*folders, os.path.abspath(start))
 
     def probe_of(self, wid: int, circus_wid: int) -> str:
-        """Return how the process of a slot is asked whether it serves (`ready`), placeholders replaced."""
+        """Return the readiness probe of the process of a slot (`ready`), placeholders replaced."""
         changed = self._changed
         return expand(self.options.ready or "", changed._values(circus_wid or wid, changed._environment(wid)))
 
@@ -270,9 +271,9 @@ class ProcessTemplate:
         return replace(self, options=replace(self.options, **self.changes), changes={})
 
     def zygote_spec(self, channel: int, outputs: Outputs, given: Handover) -> SpawnSpec:
-        """Return how to start the zygote of its processes, which is asked for them on `channel`.
+        """Return how to start the zygote of its processes, which gets orders on `channel`.
 
-        Where they will have their descriptors it has /dev/null, so that the application opens its own elsewhere.
+        At the numbers of their descriptors it has /dev/null, so that the application opens its own elsewhere.
         """
         spec = self.spec(ZYGOTE_WID, lambda _queue, _wid: channel, outputs, given)
         number = self._last_number
@@ -283,17 +284,17 @@ class ProcessTemplate:
 
     @property
     def _last_number(self) -> int:
-        """The number behind all descriptors that a process can have from us."""
+        """The last number of the descriptors that a process can get from the master."""
         return FIRST_SOCKET + len(self.sockets) + self.options.fdstore_max + 2
 
     def promotable(self, spec: SpawnSpec, channel: int) -> SpawnSpec:
-        """Return the spec of a worker that is told on `channel` when it is to become a zygote."""
+        """Return the spec of a worker that is told on `channel` to become a zygote."""
         number = self._last_number
         return replace(spec, env={**spec.env, REFORK: str(number)}, fds={**spec.fds, number: channel})
 
     @property
     def _names_urls(self) -> bool:
-        """True for a command that has its sockets as fd://N: Gunicorn would open each once more by LISTEN_FDS."""
+        """True for a command that has its sockets as fd://N: Gunicorn would open each again by LISTEN_FDS."""
         return _URL.search(f"{self.options.cmd} {self.options.args} {self.options.shell_args or ''}") is not None
 
     def _argv(self, values: Mapping[str, str]) -> tuple[str, ...]:
@@ -346,10 +347,10 @@ def prepare(
     inherited: Mapping[str, str],
     credentials: Credentials | None,
 ) -> ProcessTemplate:
-    """Return the command of a watcher; raises ConfigError for a quotation that is wrong.
+    """Return the command of a watcher; raises ConfigError for wrong quotation.
 
-    `numbers` are the queues of all sockets by name, in the order of the configuration; `credentials` are what
-    `credentials_of` has found.
+    `numbers` are the queues of all sockets by name, in the order of the configuration; `credentials` are the result of
+    `credentials_of`.
     """
     sockets = sockets_for(options, tuple(numbers))
     by_name = {name.lower(): number for name, number in numbers.items()}
@@ -363,7 +364,7 @@ def prepare(
 
 
 def mixed_readers(commands: Iterable[ProcessTemplate], sockets: Iterable[SocketOptions]) -> list[str]:
-    """Return a warning for each socket that our worker makes non-blocking for a program that may wait in accept(2)."""
+    """Return a warning for each socket that our worker makes non-blocking for a program that may block in accept(2)."""
     commands = tuple(commands)
     warnings = []
     for socket in sockets:
@@ -381,7 +382,7 @@ def mixed_readers(commands: Iterable[ProcessTemplate], sockets: Iterable[SocketO
 def credentials_of(options: WatcherOptions) -> Credentials | None:
     """Look up the user and the group of a watcher; raises ConfigError for one that this machine does not know.
 
-    It waits for the directory of users, as long as that takes.
+    It blocks for as long as the user directory takes.
     """
     try:
         return resolve(options.uid, options.gid)
@@ -394,7 +395,7 @@ def _text(value: object) -> str:
 
 
 def _limit(name: str, value: int) -> int:
-    """Return a limit that can be set: no limit on open files exceeds what this process may have (setrlimit(2))."""
+    """Return a limit that can be set: no limit on open files exceeds that of this process (setrlimit(2))."""
     if name == "RLIMIT_NOFILE" and value == resource.RLIM_INFINITY:
         return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return value

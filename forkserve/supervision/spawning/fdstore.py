@@ -1,9 +1,9 @@
 """Descriptors that a process leaves with the master for its successor: FDSTORE=1 of sd_notify(3).
 
 Theory of operation. Each slot has a store of at most `fdstore_max` descriptors, each with a name (FDNAME=, else
-`stored`). The next process of the slot gets a copy of all of them behind its sockets, by LISTEN_FDS and LISTEN_FDNAMES.
-What has been closed at its other end (POLLHUP, POLLERR) is dropped when it is next handed out. A restart and a reload
-keep the store; a stop, and the end of the slot, close it.
+`stored`). The next process of the slot gets a copy of all of them after its sockets, by LISTEN_FDS and LISTEN_FDNAMES.
+Descriptors whose other end was closed (POLLHUP, POLLERR) are dropped when they would be passed on. A restart and a
+reload keep the store; a stop, and the end of the slot, close it.
 
 Rules: state is plain data: names and numbers of descriptors.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 __all__ = ["FdStore", "StoredFd"]
 
 _LONGEST = 255
-"""Characters of a name at most (sd_pid_notify_with_fds(3))."""
+"""Most characters of a name (sd_pid_notify_with_fds(3))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class FdStore:
     kept: dict[int, list[StoredFd]] = field(default_factory=dict)
 
     def take(self, wid: int, fields: Mapping[str, str], fds: list[int], limit: int) -> str:
-        """Do what a message asks; descriptors that are kept are taken out of `fds`. Returns why not, or ""."""
+        """Do what a message asks; kept descriptors are removed from `fds`. Returns why not, or ""."""
         name = fields.get("FDNAME", "")
         if fields.get("FDSTOREREMOVE") == "1":
             self._remove(wid, name)
@@ -52,7 +52,7 @@ class FdStore:
         return ""
 
     def handed_out(self, wid: int) -> tuple[StoredFd, ...]:
-        """Return what the next process of a slot gets; what is dead is closed before."""
+        """Return what the next process of a slot gets; dead descriptors are closed before."""
         kept = self.kept.get(wid, [])
         poller = select.poll()
         for each in kept:
@@ -63,7 +63,7 @@ class FdStore:
         return tuple(self.kept[wid])
 
     def close(self, wids: Iterable[int] | None = None) -> None:
-        """Close what some slots have stored, by default all."""
+        """Close what some slots have stored, by default everything."""
         for wid in tuple(self.kept) if wids is None else tuple(wids):
             _close(self.kept.pop(wid, ()))
 

@@ -1,7 +1,7 @@
-"""Starts the process of one slot: words, outputs, fork, guard. What it is made of comes from SpawnServices.
+"""Starts the process of one slot: words, outputs, fork, guard. Its parts come from SpawnServices.
 
-Rules: what fails is raised, and nothing is left behind. What to do about it is the watcher's to decide. Nothing here
-waits: whether the program runs is reported later (`os.spawn`).
+Rules: failures are raised, and nothing is left behind. The watcher decides what to do about them. Nothing here blocks:
+whether the program runs is reported later (`os.spawn`).
 """
 
 from __future__ import annotations
@@ -45,47 +45,47 @@ __all__ = [
 
 
 def _nothing_to_tell(_pgid: int, _signum: int = 0, _grace: float = 0.0) -> None:
-    """Stand in for a guard that is not there."""
+    """Stand in for a missing guard."""
 
 
 def _nobody_listens(_event: Event) -> None:
-    """Drop an event, where nobody subscribes."""
+    """Drop an event, if there is no subscriber."""
 
 
 @dataclass(slots=True)
 class SpawnServices:
-    """What watchers stand on; the composition root makes it, and a test may make a smaller one."""
+    """The services that watchers need; the composition root makes them, and tests may make smaller ones."""
 
     loop: Loop
     fd_for: FdFor
     emit: Callable[[Event], None] = _nobody_listens
-    """Hands out an event."""
+    """Emits an event."""
     outputs: Callable[[WatcherOptions, Identity], Outputs] = lambda _options, _identity: Outputs()
-    """Opens where a process's output goes; the descriptors are the caller's to keep or to close."""
+    """Opens the outputs of a process; the caller keeps or closes the descriptors."""
     on_spawned: Callable[[Outputs, Identity, int], None] = lambda _outputs, _identity, _pid: None
-    """Called with the pid that writes to these outputs, or 0 when there is none."""
+    """Called with the pid that writes to these outputs, or 0 if there is none."""
     on_group_started: Callable[[int, int, float], None] = _nothing_to_tell
-    """Called with a process group that has begun, its stop signal and its grace in seconds."""
+    """Called with a process group that was started, its stop signal and its grace in seconds."""
     on_group_ended: Callable[[int], None] = _nothing_to_tell
     """Called with a process group of which nothing is left."""
     has_slots: Callable[[tuple[int, ...]], bool] = lambda _queues: False
     """Tells whether each slot has its own of these queues."""
     reports: Callable[[ProcessTemplate], NotifySocket | None] = lambda _command: None
-    """Opens where a process of a command reports to; raises OSError."""
+    """Opens the notify socket for a process of a command; raises OSError."""
     restore_notify: Callable[[int, str], NotifySocket] = NotifySocket.restore
     """Returns the notify socket of a descriptor and its address."""
     is_known: Callable[[int], bool] = lambda _pid: False
-    """Tells whether a pid is that of a process or a companion that we have started already."""
+    """Tells whether a pid is that of a process or a companion that was started before."""
     hold: Callable[[Process], bool] = lambda _process: False
-    """Tells whether a process whose place another has taken must go on, since nobody else reads a queue yet."""
+    """Tells whether a replaced process must go on, since no other reads a queue yet."""
     seal: Callable[[str, tuple[int, ...]], None] = lambda _watcher, _queues: None
-    """Lets nothing new into the queues of a watcher that stops for good, those that another reads excepted."""
+    """Closes the queues of a watcher that stops for good to new connections, except those that another reads."""
     call_hook: CallHook = consent
     """Asks a hook of a watcher."""
     kernel: Kernel = field(default_factory=Kernel)
     random: Callable[[], float] = random.random
     wall: Callable[[], float] = wallclock.time
-    """Tells the time of day, in seconds since the epoch."""
+    """Returns the time of day, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Resources:
     notify: NotifySocket | None = None
 
     def close(self) -> None:
-        """Give both back; safe to call for what was never used."""
+        """Release both; safe to call for what was never used."""
         try:
             if self.notify is not None:
                 self.notify.close()
@@ -107,10 +107,10 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legacy:
-    """What a new process finds: its number, its generation, the board, and what its predecessors have stored.
+    """What a new process inherits: its number, its generation, the board, and what its predecessors have stored.
 
-    `circus_wid` is what `$(circus.wid)` is for it, which no other process of its watcher has.
-    `own_queues` says that it reads the queue of its slot, though the sockets have one for all slots now.
+    `circus_wid` is the value of `$(circus.wid)`, which no other process of its watcher has. `own_queues` means that it
+    reads the queue of its slot, although the sockets have one for all slots now.
     """
 
     number: int
@@ -123,7 +123,7 @@ class Legacy:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """All that a start needs beside its process: where the output goes, and what is executed or forked."""
+    """What a start needs besides its process: the outputs, and what is executed or forked."""
 
     identity: Identity
     outputs: Outputs
@@ -132,7 +132,7 @@ class Launch:
 
 
 def start(command: ProcessTemplate, wid: int, services: SpawnServices, legacy: Legacy) -> tuple[Process, Resources]:
-    """Request the process of a slot; raises ForkserveError or OSError with no process left."""
+    """Request the process of a slot; raises ForkserveError or OSError and leaves no process."""
     process, resources, launch = prepare_worker(command, wid, services, legacy)
     execute(process, resources, launch, services)
     return process, resources
@@ -141,9 +141,9 @@ def start(command: ProcessTemplate, wid: int, services: SpawnServices, legacy: L
 def prepare_worker(
     command: ProcessTemplate, wid: int, services: SpawnServices, legacy: Legacy
 ) -> tuple[Process, Resources, Launch]:
-    """Make ready what the process of a slot needs; raises ForkserveError or OSError, with nothing left of it.
+    """Prepare what the process of a slot needs; raises ForkserveError or OSError, and leaves nothing.
 
-    It gets a record of the watcher's board if it shares sockets. What comes next is `execute`, or `has_begun` when a
+    It gets a record of the watcher's board if it shares sockets. The next step is `execute`, or `has_begun` when a
     zygote has forked it, or `call_off`.
     """
     own = _has_own_queues(command, services, legacy)
@@ -164,9 +164,9 @@ def _has_own_queues(command: ProcessTemplate, services: SpawnServices, legacy: L
 def prepare_zygote(
     command: ProcessTemplate, services: SpawnServices, legacy: Legacy, channel: int
 ) -> tuple[Process, Resources, Launch]:
-    """Make ready what a zygote needs that is asked on `channel`; raises ForkserveError or OSError, as above.
+    """Prepare a zygote that gets its orders on `channel`; raises ForkserveError or OSError, as above.
 
-    It is for `execute` at once: its spec names descriptors that are the caller's to close.
+    Call `execute` at once: its spec names descriptors that the caller must close.
     """
     make = partial(command.zygote_spec, channel)
     process, resources, launch = _prepare(command, ZYGOTE_WID, services, legacy, record=lambda: None, make=make)
@@ -215,7 +215,7 @@ def _prepare(
 
 
 def execute(process: Process, resources: Resources, launch: Launch, services: SpawnServices) -> None:
-    """Begin to execute the program of a process; raises ForkserveError or OSError, with nothing left of it."""
+    """Start to execute the program of a process; raises ForkserveError or OSError, and leaves nothing."""
     try:
         enter(os.environ)
         spawned = services.kernel.fork(launch.spec)
@@ -233,7 +233,7 @@ def execute(process: Process, resources: Resources, launch: Launch, services: Sp
 
 
 def has_begun(process: Process, pid: int, launch: Launch, services: SpawnServices) -> None:
-    """Note that there is a process; nothing may hide it any more."""
+    """Note that there is a process; no later failure may hide it."""
     process.pid, process.started_at = pid, services.loop.now()
     with Barrier(services.emit, f"the outputs of {launch.identity}"):
         services.on_spawned(launch.outputs, launch.identity, pid)
@@ -242,7 +242,7 @@ def has_begun(process: Process, pid: int, launch: Launch, services: SpawnService
 
 
 def call_off(launch: Launch, services: SpawnServices) -> None:
-    """Give back the outputs of a process that will not be started."""
+    """Release the outputs of a process that will not be started."""
     services.on_spawned(launch.outputs, launch.identity, 0)
 
 

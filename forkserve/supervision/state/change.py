@@ -1,7 +1,6 @@
-"""A change of the configuration that is under way as plain data, and back.
+"""A change of the configuration in progress as plain data, and back.
 
-Rules: as for `watchers`. A reading that is under way is not written, since it changes nothing: another helper
-reads again.
+Rules: as for `watchers`. A reading in progress is not serialised, since it changes nothing: another helper reads again.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _EDITS: Mapping[str, type[ConfigEdit]] = {
 
 
 def reloader_to_data(reloader: Reloader, completions: CompletionWriter) -> Data:
-    """Return the change that is under way, what was asked for meanwhile, and the queues that run empty."""
+    """Return the change in progress, the requests that wait, and the queues that are being emptied."""
     progress = reloader.progress
     return {
         "progress": {
@@ -68,7 +67,7 @@ def reloader_to_data(reloader: Reloader, completions: CompletionWriter) -> Data:
 def reloader_from_data(
     data: Data, reloader: Reloader, completions: CompletionReader, *, inherited: Mapping[str, str]
 ) -> None:
-    """Have a new reloader know where another stood; `Reloader.go_on` has it go on."""
+    """Give a new reloader the state of another one; `Reloader.go_on` resumes it."""
     progress = data["progress"]
     reloader.progress = ChangeProgress(
         ChangePhase(progress["phase"]),

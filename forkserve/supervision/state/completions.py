@@ -1,7 +1,7 @@
 """Completions as plain data: each by a number, so that the job, the change and the client that share one do so again.
 
-Rules: a completion is written after its parts. What waits for one (a client, a step of the master) asks for it again by
-its number, and attaches itself.
+Rules: a completion is serialised after its parts. What waits for one (a client, a step of the master) asks for it again
+by its number, and attaches itself.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _ERRORS: Mapping[str, type[ForkserveError]] = {
     "control": ControlError,
     "other": ForkserveError,
 }
-"""What is told apart by those who wait, the most special first."""
+"""Errors that waiting code distinguishes, the most specific first."""
 
 
 class CompletionWriter:
-    """Numbers completions as they are met, from 0."""
+    """Numbers completions in the order of their use, from 0."""
 
     def __init__(self) -> None:
         self._met: dict[Completion, int] = {}
         self.data: list[Data] = []
-        """What `CompletionReader` takes; complete when all else has been written."""
+        """The input of `CompletionReader`; complete when everything else has been serialised."""
 
     def number(self, completion: Completion) -> int:
         """Return the number of a completion."""

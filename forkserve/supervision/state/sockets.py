@@ -1,6 +1,6 @@
-"""The sockets as plain data, and back: queues by number with their descriptors, those that are retired among them.
+"""The sockets as plain data, and back: queues by number with their descriptors, including retired ones.
 
-Rules: as for `watchers`. A change of the configuration that is under way is in `change`.
+Rules: as for `watchers`. A change of the configuration in progress is in `change`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Data = Mapping[str, Any]
 
 
 def pool_to_data(pool: SocketPool) -> Data:
-    """Return the queues and the names that lead to them."""
+    """Return the queues and their names."""
     return {
         "numbers": dict(pool.numbers),
         "last": pool.last,
@@ -56,7 +56,7 @@ def pool_from_data(data: Data) -> SocketPool:
 
 
 def retirement_to_data(retirement: Retirement) -> Data:
-    """Return which queues run empty since when, and which processes read them."""
+    """Return since when which queues are being emptied, and which processes read them."""
     sealed = {str(number): instant for number, instant in retirement.sealed.items()}
     origins = {str(number): sorted(pairs) for number, pairs in retirement.origins.items()}
     filled = {str(number): instant for number, instant in retirement.filled.items()}
@@ -64,7 +64,7 @@ def retirement_to_data(retirement: Retirement) -> Data:
 
 
 def retirement_from_data(data: Data, retirement: Retirement) -> None:
-    """Go on where another stood."""
+    """Go on from the state of another one."""
     retirement.sealed = {int(number): instant for number, instant in data["sealed"].items()}
     retirement.filled = {int(number): instant for number, instant in data["filled"].items()}
     retirement.held = set(data["held"])

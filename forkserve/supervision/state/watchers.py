@@ -1,13 +1,13 @@
-"""The state of supervision as plain data, and back: what a newer master in the same process will go on with.
+"""The state of supervision as plain data, and back: what a newer master in the same process goes on with.
 
 Theory of operation. Everything that decides what happens next is data: slots, processes and their deadlines, groups
-left behind, templates, jobs. `to_data` writes it as dictionaries, lists, texts and numbers; instants are those of the
-monotonic clock, which exec(2) does not touch, descriptors are marked as such (`unix.descriptors`), and a promise is its
-number (`completions`). `from_data` makes a supervisor of it that goes on where the other stood: it listens to the
-same descriptors and arms the same deadlines. Sockets and a change of the configuration are written beside it
-(`sockets`, `change`); companions and the master write themselves, by methods of the same names.
+left behind, templates, jobs. `to_data` returns it as dictionaries, lists, texts and numbers. Instants are those of the
+monotonic clock, which exec(2) does not affect; descriptors are marked as such (`unix.descriptors`), and a promise is
+its number (`completions`). `from_data` builds a supervisor that goes on from there: it listens to the same descriptors
+and arms the same deadlines. Sockets and a change of the configuration are serialised beside it (`sockets`, `change`);
+companions and the master serialise themselves, by methods of the same names.
 
-What can be had again is not written: pictures, the environment, a helper that reads or tries something.
+What can be recreated is not serialised: pictures, the environment, a helper that reads or tries something.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ __all__ = [
 ]
 
 VERSION = 2
-"""Of what `to_data` writes; `from_data` refuses any other. A field may be added without another version if it has a
-default where it is read."""
+"""The version of what `to_data` returns; `from_data` refuses any other.
+
+A field may be added without a new version if it has a default where it is read.
+"""
 
 Data = dict[str, Any]
 
@@ -77,7 +79,7 @@ _WISHES = (
 """Attributes of a watcher."""
 
 _STARTS = ("not_before", "warm_at")
-"""Attributes of what fills its slots."""
+"""Attributes of its slot filler."""
 
 _DESCRIPTORS = ("report", "notify", "promotion")
 """Attributes of a process that are descriptors."""
@@ -100,7 +102,7 @@ def to_data(supervisor: Supervisor, completions: CompletionWriter) -> Data:
 
 
 def from_data(data: Data, supervisor: Supervisor, completions: CompletionReader, services: SpawnServices) -> None:
-    """Have a supervisor without watchers go on from `data`; raises ValueError for the data of another version."""
+    """Let a supervisor without watchers go on from `data`; raises ValueError for the data of another version."""
     if data["version"] != VERSION:
         raise ValueError(f"its state is version {data['version']}, and this is a program for version {VERSION}")
     inherited = supervisor.inherited
@@ -116,7 +118,7 @@ def from_data(data: Data, supervisor: Supervisor, completions: CompletionReader,
 
 
 def plain(value: object) -> Any:
-    """Return a dataclass as JSON can carry it."""
+    """Return a dataclass as JSON values."""
     return msgspec.to_builtins(value, str_keys=True)
 
 
@@ -131,12 +133,12 @@ def config_from_data(data: Data) -> Config:
 
 
 def command_to_data(command: ProcessTemplate) -> Data:
-    """Return what starts a process, without the environment that the master was started with."""
+    """Return a command, without the environment that the master was started with."""
     return dict(plain(replace(command, inherited={})))
 
 
 def command_from_data(data: Data, inherited: Mapping[str, str]) -> ProcessTemplate:
-    """Return what starts a process again."""
+    """Return a command again."""
     return replace(msgspec.convert(data, ProcessTemplate), inherited=inherited)
 
 

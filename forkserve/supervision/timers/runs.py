@@ -21,8 +21,7 @@ class TimerRun:
     """One run in progress.
 
     `due` is when it was to begin, `began` when it did, `began_at` the same on the monotonic clock. `code`, `signum` and
-    `how`
-    say how its process ended, `timed_out` that it exceeded `run_timeout`.
+    `how` say how its process ended, `timed_out` that it exceeded `run_timeout`.
     """
 
     number: int
@@ -42,10 +41,8 @@ class TimerState:
     """The state of a timer.
 
     `handled` is None while it is stopped; see `timetable`. `following` is when the next run is due, which starts
-    `delay`
-    seconds later; `look_at` is the next check of the clock. `of` is the schedule of these values. `queued` is when the
-    run
-    was due that waits for the current one; `made` counts the runs.
+    `delay` seconds later; `look_at` is the next check of the clock. `of` is the schedule of these values. `queued` is
+    when the run was due that waits for the current one; `made` counts the runs.
     """
 
     of: str = ""

@@ -33,8 +33,7 @@ class DueRuns:
 
     `missed` counts the runs that are lost, up to MOST, the first of which was due at `missed_since`. `set_back` is the
     number of seconds by which the clock was set back, if the timetable has started over. `following` is when the next
-    run
-    is due, None for never.
+    run is due, None for never.
     """
 
     handled: float

@@ -1,6 +1,6 @@
-"""The channels to the zygotes of one watcher, by descriptor: listened to, handed on at a promotion, closed.
+"""The channels to the zygotes of one watcher, by descriptor: listened to, passed on at a promotion, closed.
 
-Rules: what an answer means is for `zygotes` to say. A channel whose zygote has gone stays until that is reaped.
+Rules: `zygotes` decides what an answer means. A channel whose zygote has ended stays until that is reaped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["ZygoteChannels"]
 
 
 class ZygoteChannels:
-    """`on_readable` is called with the state of a zygote that has said something."""
+    """`on_readable` is called with the state of a zygote that has sent something."""
 
     def __init__(self, services: SpawnServices, on_readable: Callable[[ZygoteState], None]) -> None:
         self._services = services
@@ -26,11 +26,11 @@ class ZygoteChannels:
         self._channels: dict[int, ForkChannel] = {}
 
     def of(self, state: ZygoteState) -> ForkChannel | None:
-        """Return the channel to a zygote, None where there is none."""
+        """Return the channel to a zygote, None if there is none."""
         return self._channels.get(state.channel)
 
     def listen(self, state: ZygoteState, channel: ForkChannel) -> None:
-        """Take in the channel of a zygote, and listen to it."""
+        """Add the channel of a zygote, and listen to it."""
         state.channel = channel.fileno()
         self._channels[state.channel] = channel
         self._services.loop.watch(state.channel, selectors.EVENT_READ, partial(self._readable, state))
@@ -52,7 +52,7 @@ class ZygoteChannels:
             self._on_readable(state)
 
     def take(self, state: ZygoteState) -> list[ForkAnswer]:
-        """Return the answers that have come."""
+        """Return the answers that have arrived."""
         channel = self.of(state)
         if channel is None:
             return []
@@ -63,7 +63,7 @@ class ZygoteChannels:
             return []
 
     def hush(self, state: ZygoteState) -> None:
-        """Have a worker end that has not told its pid by now: nobody would know of it, see `ForkChannel.hush`."""
+        """Make a worker end that has not sent its pid by now: nothing would know of it, see `ForkChannel.hush`."""
         channel = self.of(state)
         if channel is not None:
             channel.hush()

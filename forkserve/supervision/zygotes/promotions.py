@@ -1,6 +1,6 @@
-"""Channels to workers that may become zygotes: one for each, on which it is told, and says that it is one.
+"""Channels to workers that may become zygotes: one for each, for the order and for its answer.
 
-Rules: what a worker says is believed only as far as the kernel says the same: its pid is that of the worker.
+Rules: an answer counts only if the kernel confirms that it is from the worker's pid.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Promotions"]
 
 
 class Promotions:
-    """The channels of one watcher, by the number of the process; `on_promoted` takes over the one that is answered."""
+    """The channels of one watcher, by the number of the process; `on_promoted` takes over a channel with an answer."""
 
     def __init__(self, services: SpawnServices, on_promoted: Callable[[Process, ForkChannel], None]) -> None:
         self._services = services
@@ -44,7 +44,7 @@ class Promotions:
             theirs.close()
 
     def order(self, process: Process) -> bool:
-        """Tell a worker to become a zygote when it has drained; False when it cannot be told."""
+        """Order a worker to become a zygote when it has drained; False if it cannot be reached."""
         channel = self._ours.get(process.number)
         if channel is None:
             return False

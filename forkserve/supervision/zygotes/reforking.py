@@ -1,8 +1,8 @@
-"""Which slot is replaced next on the way to a zygote that has served: decided from what is there, at every event.
+"""Which slot is replaced next on the way to a reforked zygote: decided from the current state, at every event.
 
-Theory of operation. A worker that has served enough is warm. The first that is gets a successor in its slot, drains,
-and becomes the zygote; then the other slots are given children of this one, one at a time. When these are warm in turn,
-their memory is compared with that of the ones before: as long as it falls the same is done again.
+Theory of operation. A worker that has served enough requests is warm. The first such worker gets a successor in its
+slot, drains, and becomes the zygote; then the other slots get children of it, one at a time. When these are warm in
+turn, their memory is compared with that of the ones before: as long as it falls, the same is done again.
 
 Rules: it changes the state of a zygote, which is data, and nothing else.
 """
@@ -19,7 +19,7 @@ from forkserve.supervision.zygotes.state import ZygoteState
 __all__ = ["next_slot"]
 
 WORTH = 0.95
-"""What a worker may have of the memory of those before, for another round to be worth it."""
+"""Share of the former memory that a worker may have for another round to be worth it."""
 
 MEASURED = 4
 """Workers that are measured, since the kernel counts pages for each."""
@@ -35,7 +35,8 @@ def next_slot(
 ) -> int | None:
     """Return the slot that is to be replaced, None for none; every slot has an occupant that is ready.
 
-    `alive` tells whether there is a process of a number, `pss_of` how many bytes a pid has in memory, None if unknown.
+    `alive` tells whether there is a process with a number, `pss_of` how many bytes of memory a pid has, None if
+    unknown.
     """
     occupants = [slot.occupant for slot in slots.values() if slot.occupant is not None]
     if any(each.generation != state.generation for each in occupants) or not occupants:

@@ -1,9 +1,9 @@
 """Zygotes of former generations that are kept for a rollback.
 
-Theory of operation. What a zygote has imported may be on no disk any more, where a deploy has changed files in place.
-So that of the last good generation stays when its workers have gone, forks nothing, and forks again once its generation
-is gone back to. It stays while enough memory is free, of the machine and of our control group. One that ends is not
-started again, since another would import what is on the disk by now.
+Theory of operation. If a deploy overwrites files in place, what a zygote has imported may no longer be on disk. So the
+zygote of the last good generation stays when its workers have ended. It forks nothing until a rollback returns to its
+generation. It stays while enough memory is free, in the machine and in the control group. If it ends it is not started
+again, since another one would import what is on disk by then.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ LEAST_SPARE = 0.1
 """Share of the memory that must be free."""
 STATUS = "kept for a rollback"
 LOOKED_EVERY = 10.0
-"""Seconds between two looks at it."""
+"""Seconds between two checks of the memory."""
 
 
 class Standby:
-    """Those of one watcher; `command_of` returns the command of a generation, None for one that is gone."""
+    """Those of one watcher; `command_of` returns the command of a generation, None if it was forgotten."""
 
     def __init__(
         self, services: SpawnServices, processes: Processes, command_of: Callable[[int], ProcessTemplate | None]
@@ -37,12 +37,12 @@ class Standby:
         self._command_of = command_of
 
     def is_ready(self, state: ZygoteState) -> bool:
-        """Tell whether the zygote has imported its application, and goes on."""
+        """Tell whether the zygote has imported its application, and is not about to end."""
         zygote = self._processes.by_number.get(state.process)
         return zygote is not None and zygote.is_ready and not zygote.is_asked_to_end
 
     def allows(self, state: ZygoteState) -> bool:
-        """Tell whether there is memory for the zygote to stay, and note when to look again."""
+        """Tell whether there is memory for the zygote to stay, and set the next check."""
         spare = self._services.kernel.spare_memory()
         if spare >= LEAST_SPARE:
             state.standby = Deadline.after(LOOKED_EVERY, DeadlineKind.LOOK, self._services.loop.now())
@@ -54,18 +54,18 @@ class Standby:
         return False
 
     def youngest(self, states: Iterable[ZygoteState]) -> int:
-        """Return the youngest generation that can be gone back to by its zygote, or 0."""
+        """Return the youngest generation that its zygote can return to, or 0."""
         return max((each.generation for each in states if each.standby and self.is_ready(each)), default=0)
 
     def recall(self, states: Iterable[ZygoteState], former: int, generation: int) -> None:
-        """Have the zygote of a former generation, if it is on standby, fork the workers of this one."""
+        """Let the zygote of a former generation, if it is on standby, fork the workers of this one."""
         for state in states:
             if state.generation == former and state.standby and self.is_ready(state):
                 self.release(state)
                 state.generation = self._processes.by_number[state.process].generation = generation
 
     def release(self, state: ZygoteState) -> None:
-        """Have a zygote be one as any other again."""
+        """End the standby of a zygote."""
         zygote = self._processes.by_number.get(state.process)
         if state.standby and zygote is not None:
             zygote.status = ""

@@ -1,6 +1,6 @@
-"""What is known of the zygote of one generation, as data.
+"""The state of the zygote of one generation, as data.
 
-Rules: plain values only, so that all of it can be written down (`state`).
+Rules: plain values only, so that all of it can be serialised (`state`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["ZygoteState"]
 class ZygoteState:
     """The zygote of one generation, over its lives.
 
-    `process` is the number of its present process, 0 while there is none, and `channel` the descriptor on which that
-    is asked, or -1. `waiting` are the numbers of the processes that it is to fork, and `asked` is the one that it has
-    been asked for, or 0. `was_ready` tells that its application could be imported once; `failures` counts its losses in
-    a row, after which it is tried again at `retry`; `given_up` that workers are executed instead. A `retired` one only
-    ends. `reforks` counts the workers that became zygotes, `promoting` is the number of the next that does, `moving`
-    the slot that is being given a child of the present one, `pss` the bytes that a worker had in memory before, and
-    `enough` tells that no other worker is to become one. One on `standby` is kept for a rollback alone, and the instant
-    is when memory is looked at again.
+    `process` is the number of its current process, 0 if there is none, and `channel` the descriptor for orders to it,
+    or -1. `waiting` are the numbers of the processes that it is to fork, and `asked` is the one that was ordered, or 0.
+    `was_ready` means that its application could be imported once. `failures` counts its losses in a row, after which it
+    is tried again at `retry`; `given_up` means that workers are executed instead. A `retired` one only ends. `reforks`
+    counts the workers that became zygotes, `promoting` is the number of the next one, `moving` the slot that is getting
+    a child of the current one, `pss` the bytes of memory that a worker had before, and `enough` means that no other
+    worker is to become one. One on `standby` is kept only for a rollback, and the instant is that of the next check of
+    the memory.
     """
 
     generation: int

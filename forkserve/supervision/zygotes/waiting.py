@@ -1,6 +1,6 @@
 """The workers that wait to be forked by a zygote, and what it takes to start each.
 
-A worker waits until its zygote has forked it, or until it is executed, refused or called off.
+A worker waits until its zygote has forked it, or until it is executed, refused or cancelled.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["WaitingWorkers"]
 
 
 class WaitingWorkers:
-    """Those of one watcher; `on_taken` is called with the number of each that waits no longer."""
+    """Those of one watcher; `on_taken` is called with the number of each that stops waiting."""
 
     def __init__(self, services: SpawnServices, processes: Processes, on_taken: Callable[[int], None]) -> None:
         self.launches: dict[int, Launch] = {}
@@ -27,30 +27,30 @@ class WaitingWorkers:
         self._on_taken = on_taken
 
     def take(self, process: Process) -> Launch:
-        """Return what it takes to start a worker, which waits no longer."""
+        """Return what it takes to start a worker, which stops waiting."""
         self._on_taken(process.number)
         return self.launches.pop(process.number)
 
     def take_all(self, state: ZygoteState, but: int = 0) -> list[Process]:
-        """Return the processes that wait for a zygote, but the one of this number, and have none of them wait."""
+        """Return the processes that wait for a zygote, except the one with this number; all stop waiting."""
         found = [self._processes.by_number.get(number) for number in state.waiting if number != but]
         state.waiting = [number for number in state.waiting if number == but]
         return [process for process in found if process is not None]
 
     def execute_all(self, state: ZygoteState) -> None:
-        """Have each that waits import by itself."""
+        """Execute each that waits, so that it imports by itself."""
         for process in self.take_all(state):
             process.forked_by = 0
             self._processes.execute(process, self.launches[process.number])
             self.take(process)
 
     def refuse(self, process: Process, reason: str, number: int = errno.EAGAIN) -> None:
-        """Have a request fail, as a start does that the kernel refuses with this errno."""
+        """Make a request fail, like a start that the kernel refuses with this errno."""
         process.refusal = SpawnRefusal(number, SpawnStage.FORK, reason)
         self.call_off(process)
 
     def call_off(self, process: Process) -> None:
-        """Give up what it takes to start a worker."""
+        """Release what it takes to start a worker."""
         if process.number in self.launches:
             call_off(self.take(process), self._services)
         self._processes.changed()

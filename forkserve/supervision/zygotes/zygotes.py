@@ -1,15 +1,15 @@
-"""The zygotes of one watcher: each imports the application of its generation once, and forks workers when asked.
+"""The zygotes of one watcher: each imports the application of its generation once, and forks workers on request.
 
-Theory of operation. A zygote is a process as any other, without a slot: it is executed, says READY=1 when it has
+Theory of operation. A zygote is a process like any other, without a slot: it is executed, sends READY=1 when it has
 imported, and is stopped and reaped like the rest. The first process of a generation that is requested starts it. A
-request waits until the zygote is ready, then it is sent; one is under way at a time. The worker answers itself, with
-its pid, and from then on it is a process like one that we have spawned.
+request waits until the zygote is ready, then it is sent; one is in progress at a time. The worker itself answers with
+its pid, and from then on it is a process like one that the master has spawned.
 
-A zygote that ends before it was ever ready takes all that wait for it along: to a slot it is as if its own process had
-ended so, and a reload goes back. One that ends later is started again, and what waits for it waits for the next. When
-that fails several times, workers are executed, and import by themselves.
+If a zygote ends before it was ever ready, all that wait for it fail: to a slot it is as if its own process had ended
+so, and a reload goes back. One that ends later is started again, and what waits for it waits for the next. After
+several losses workers are executed, and import by themselves.
 
-Rules: state is plain data (`ZygoteState`); sockets and what a launch needs are made of it, or given up.
+Rules: state is plain data (`ZygoteState`); sockets and what a launch needs are derived from it, or released.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ MOST_FAILURES = 3
 
 
 class Zygotes:
-    """The zygotes of one watcher; `command_of` returns the command of a generation, None for one that is gone."""
+    """The zygotes of one watcher; `command_of` returns the command of a generation, None if it was forgotten."""
 
     def __init__(
         self, services: SpawnServices, processes: Processes, command_of: Callable[[int], ProcessTemplate | None]
@@ -77,7 +77,7 @@ class Zygotes:
     # What the watcher wants.
 
     def start(self, command: ProcessTemplate, wid: int, generation: int) -> Process:
-        """Request a worker of the zygote of its generation; raises ForkserveError or OSError with none left."""
+        """Request a worker from the zygote of its generation; raises ForkserveError or OSError and leaves none."""
         state = self._of_generation(generation)
         if state is None:
             state = ZygoteState(generation=generation)
@@ -97,7 +97,7 @@ class Zygotes:
         return process
 
     def call_off(self, process: Process) -> None:
-        """Give up a worker that is not needed any more, unless its zygote is forking it just now."""
+        """Cancel a worker that is no longer needed, unless its zygote is forking it right now."""
         for state in self.states:
             if process.number in state.waiting and process.number != state.asked:
                 state.waiting.remove(process.number)
@@ -119,7 +119,7 @@ class Zygotes:
             self._retire(state)
 
     def _retire(self, state: ZygoteState) -> None:
-        """End a zygote, once it has forked what it was asked for: that may serve before we hear of it."""
+        """End a zygote, once it has forked what was ordered: that may serve before the master learns of it."""
         state.retired, state.retry = True, None
         for process in self._waiting.take_all(state, but=state.asked):
             self._waiting.refuse(process, "called off before it was forked")
@@ -131,12 +131,12 @@ class Zygotes:
             self._processes.stop(zygote, Stopping.of(command.options))
 
     def in_force(self, generation: int) -> ZygoteState | None:
-        """Return the state of the zygote of a generation while that can be asked."""
+        """Return the state of the zygote of a generation while it accepts orders."""
         state = self._of_generation(generation)
         return state if state is not None and self.standby.is_ready(state) else None
 
     def promote(self, process: Process) -> None:
-        """Have a worker that is about to be told to stop become the zygote of its generation, if it is to."""
+        """Let a worker that is about to be stopped become the zygote of its generation, if it is the one."""
         state = self._of_generation(process.generation)
         if state is not None and state.promoting == process.number:
             self.promotions.order(process)
@@ -161,7 +161,7 @@ class Zygotes:
     # What happens.
 
     def hear(self, reaped: Collection[int]) -> None:
-        """Take the answers that have come, before anything is said of pids that were reaped."""
+        """Read the answers that have arrived, before anything is said of pids that were reaped."""
         self._reaped = reaped
         for state in tuple(self.states):
             if state.asked:
@@ -176,9 +176,9 @@ class Zygotes:
             self._ask(state)
 
     def lost(self, process: Process, *, late: bool) -> bool:
-        """Called when a zygote has been reaped; True when another is to take its place.
+        """Called when a zygote has been reaped; True if another is to take its place.
 
-        `late` tells that we have killed it, since it was not ready in time.
+        `late` means that the master has killed it, since it was not ready in time.
         """
         state = self._of_process(process)
         if state is None:
@@ -233,7 +233,7 @@ class Zygotes:
                 self._give_up(state, reason_in(error))
 
     def _try_later(self, state: ZygoteState, command: ProcessTemplate, reason: str) -> None:
-        """Wait until the machine has what it lacks; workers that are wanted meanwhile are executed."""
+        """Wait until the machine has what it lacks; workers that are requested meanwhile are executed."""
         delay = max(command.options.backoff, 1.0)
         state.retry = Deadline.after(delay, DeadlineKind.RETRY, self._services.loop.now())
         told = ZygoteDelayed(watcher=command.options.name, generation=state.generation, reason=reason, delay=delay)
@@ -288,7 +288,9 @@ class Zygotes:
         return pid in self._reaped or self._services.kernel.is_child(pid)
 
     def go_on(self) -> None:
-        """Ask where something waits and nothing is under way, or start what is missing: a bug came in between."""
+        """Send an order if something waits and nothing is in progress, or start what is missing: a bug came in
+        between.
+        """
         for state in (each for each in tuple(self.states) if not each.retired and each.standby is None):
             state.waiting = [number for number in state.waiting if number in self._waiting.launches]
             if state.process not in self._processes.by_number and state.retry is None and not state.given_up:
@@ -298,7 +300,7 @@ class Zygotes:
             self._ask(state)
 
     def _ask(self, state: ZygoteState) -> None:
-        """Ask for the next worker, when the zygote is ready and does nothing else."""
+        """Order the next worker, if the zygote is ready and idle."""
         zygote = self._processes.by_number.get(state.process)
         channel = self._channels.of(state)
         if state.asked or not state.waiting or channel is None or zygote is None:
@@ -329,12 +331,12 @@ class Zygotes:
 
     @property
     def next_instant(self) -> float | None:
-        """The first instant at which something is to be done about one of them."""
+        """The first instant at which something is due for one of them."""
         deadlines = (deadline for each in self.states for deadline in (each.deadline, each.retry, each.standby))
         return earliest(None if deadline is None else deadline.instant for deadline in deadlines)
 
     def acts(self, now: float) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Iterate over what is due; each is forgotten before it is done."""
+        """Iterate over what is due; each deadline is cleared before it is acted on."""
         for state in tuple(self.states):
             if state.deadline is not None and state.deadline.is_due(now):
                 state.deadline = None
@@ -348,7 +350,7 @@ class Zygotes:
     def _unanswered(self, state: ZygoteState) -> None:
         """Kill a zygote that does not fork; it is started again when it has been reaped.
 
-        It may be what is forked that hangs, or dies at once: so that is not asked for again.
+        What it forks may hang or die at once, so the same is not ordered again.
         """
         zygote, asked = (self._processes.by_number.get(number) for number in (state.process, state.asked))
         what = f"did not fork within {EXEC_PATIENCE:g} s"
@@ -363,7 +365,7 @@ class Zygotes:
     # State.
 
     def restore(self, states: list[ZygoteState]) -> None:
-        """Go on with zygotes of a former master; what waited for them is tried again by its slot."""
+        """Go on with zygotes of a former master; slots try again what waited for them."""
         self.states = states
         for state in states:
             self._channels.restore(state)
@@ -373,7 +375,7 @@ class Zygotes:
         self.promotions.restore(self._processes)
 
     def close(self) -> None:
-        """Give up what is held, when no zygote runs any more."""
+        """Release everything, when no zygote runs any more."""
         for state in self.states:
             with contextlib.suppress(OSError):
                 self._channels.drop(state)
