@@ -205,7 +205,8 @@ class Worker:
             raise BackendError(f"backend {entry.name} does not serve unix sockets")
 
     def _ready(self, prepared: PreparedApp) -> None:
-        where = ", ".join(describe(each) for each in self.listeners)
+        tls = self.options.serving.tls.certfile is not None
+        where = ", ".join(describe(each, tls=tls) for each in self.listeners)
         loaded, entry = prepared.loaded, prepared.entry
         if not entry.traits.handles_signals:
             self.handlers.reinstall()

@@ -31,7 +31,7 @@ from forkserve.supervision.os.daemon import detached
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue
-from forkserve.supervision.spawning.command import mixed_readers
+from forkserve.supervision.spawning.command import ProcessTemplate, mixed_readers
 from forkserve.unix.fds import ensure_standard, raise_limit
 from forkserve.unix.notify import take_listen_fds
 from forkserve.unix.notifyfolder import NotifyFolder
@@ -141,13 +141,19 @@ def _run_sidecars(options: MasterOptions, assembly: Assembly) -> None:
         assembly.master.keep_running(sidecar)
 
 
+def _scheme(command: ProcessTemplate) -> str:
+    """Return what the URLs of a worker of ours begin with, "" for another program."""
+    words = f"{command.options.cmd} {command.options.args}".replace("=", " ").split()
+    return ("https://" if "--certfile" in words else "http://") if command.says_ready else ""
+
+
 def _greet(config: Config, assembly: Assembly) -> None:
     log.info("%s, pid %d", program(), os.getpid())
     supervisor = assembly.master.supervisor
     mixed = mixed_readers((each.command for each in supervisor.watchers), config.sockets)
     for warning in (*config.warnings, *mixed):
         supervisor.emit(ConfigWarned(message=warning))
-    speak_http = {name for each in supervisor.watchers if each.command.says_ready for name in each.command.sockets}
+    schemes = {name: _scheme(each.command) for each in supervisor.watchers for name in each.command.sockets}
     for listener in supervisor.pool:
-        scheme = "http://" if listener.name in speak_http and not listener.address.startswith("unix:") else ""
+        scheme = "" if listener.address.startswith("unix:") else schemes.get(listener.name, "")
         supervisor.emit(SocketBound(socket=listener.name, address=scheme + listener.address))

@@ -121,10 +121,10 @@ def _is_abstract(listener: socket.socket) -> bool:
     return listener.family == socket.AF_UNIX and isinstance(name := listener.getsockname(), bytes) and bool(name)
 
 
-def describe(listener: socket.socket) -> str:
+def describe(listener: socket.socket, *, tls: bool = False) -> str:
     """Return where it listens, as a person writes it: `http://127.0.0.1:8000` or `unix:/run/web.sock`."""
     address = address_of(listener)
-    return address if listener.family == socket.AF_UNIX else f"http://{address}"
+    return address if listener.family == socket.AF_UNIX else f"http{'s' * tls}://{address}"
 
 
 def backlog_of(listener: socket.socket) -> int:

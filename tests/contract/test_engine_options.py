@@ -220,6 +220,27 @@ def test_each_kind_of_proxy_header_is_read_where_it_is_agreed(
 
 
 @each_backend
+def test_a_proxy_header_comes_before_tls(backend: str, certificate: tuple[str, str]) -> None:
+    cert, key = certificate
+    context = ssl.create_default_context(cafile=cert)
+    words = ["--proxy-protocol", "auto", "--certfile", cert, "--keyfile", key]
+    with worker_of(backend, *words) as worker:
+        worker.await_line("at https://")
+        for header, client in ((V1, "1.2.3.4"), (V2, "1.2.3.4"), (LOCAL, "127.0.0.1"), (b"", "127.0.0.1")):
+            with socket.create_connection(worker.address, PATIENCE) as plain:
+                plain.sendall(header[:9])
+                plain.sendall(header[9:])
+                with context.wrap_socket(plain, server_hostname="127.0.0.1") as sock:
+                    sock.sendall(get("/facts", "Connection: close"))
+                    received = b""
+                    while part := sock.recv(65536):
+                        received += part
+                    assert json.loads(received.partition(b"\r\n\r\n")[2])["REMOTE_ADDR"] == client
+        with contextlib.suppress(ConnectionResetError):
+            assert worker.raw(b"PROXY nonsense\r\n") == b""
+
+
+@each_backend
 def test_a_stranger_sends_no_proxy_header(backend: str) -> None:
     words = ["--proxy-protocol", "v2", "--proxy-allow-from", "10.0.0.0/8"]
     with worker_of(backend, *words) as worker, contextlib.suppress(ConnectionResetError):

@@ -123,7 +123,7 @@ class Acceptor:
     def _shed(self, conn: Connection) -> None:
         """Answer 503 to a client that has waited for too long, and may have gone: those behind it wait less then."""
         self.loop.counter.add(SHED)
-        if conn.raw:
+        if conn.listening.tls is None:
             self._connections.refuse(conn, OVERLOADED)
         else:
             # There is no TLS yet that could tell it.

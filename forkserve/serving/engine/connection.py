@@ -19,7 +19,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from forkserve.serving.engine.body_receiver import BodyReceiver
 from forkserve.serving.engine.files import FilePart
@@ -108,6 +108,17 @@ class Connection:
         self.half_closed = False
         self.unheard = UNHEARD
         """Bytes that may still be read of what nobody wants any more."""
+
+    def start_tls(self) -> bool:
+        """Begin TLS, if it is spoken here; False, with the descriptor closed, if the peer has gone."""
+        if self.listening.tls is not None:
+            try:
+                self.sock = sock = self.listening.tls(cast(Socket, self.sock))
+            except OSError:
+                return False
+            self.raw = False
+            self.recv, self.send = sock.recv, sock.send
+        return True
 
     @property
     def lost(self) -> bool:

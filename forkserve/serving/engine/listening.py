@@ -115,7 +115,8 @@ class Listening:
                 raise
             sock.setblocking(False)
             try:
-                yield sock if self.tls is None else self.tls(sock), peer
+                # A PROXY header comes before TLS.
+                yield sock if self.tls is None or self.proxy_header is not None else self.tls(sock), peer
             except OSError:
                 # TLS asks for the peer's address, and the peer has gone.
                 sock.close()

@@ -1,16 +1,20 @@
 """The PROXY protocol's header in front of a connection: who the client is, said by the balancer that it came through.
 
 Rules: only where it is switched on, and then it must be there (but for `auto`) and come from an address that may send
-it. It has the time limit of a request's head.
+it. It has the time limit of a request's head. It comes before TLS (proxy-protocol.txt, section 2), which begins with
+the first byte behind it: so under TLS no byte behind it may be read.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from typing import cast
 
 from forkserve.config.serving import ProxyProtocol
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.connections import Connections
+from forkserve.serving.engine.native import Socket
 from forkserve.serving.engine.phases import Phase
 from forkserve.serving.engine.protocols import FINISHED
 from forkserve.serving.http.forwarded import TrustedProxies
@@ -33,31 +37,13 @@ class ProxyHeaderRule:
     def begin(self, conn: Connection, connections: Connections, go_on: Callable[[Connection, bytes], None]) -> bool:
         """Take the bytes of a new connection until its header is whole, then `go_on`; False if it must be closed."""
         if not self.trusted.trusts(conn.remote[0] or None):
-            return self.kind is ProxyProtocol.AUTO
-        received = b""
-
-        def receive(data: bytes) -> None:
-            nonlocal received
-            received += data
-            if not data:
-                connections.lose(conn)
-                return
-            try:
-                rest = self.read(conn, received)
-            except Refusal as refusal:
-                conn.receive = conn.exchange = None
-                connections.refuse(conn, refusal)
-                return
-            if rest is not None:
-                conn.receive = None
-                conn.exchange = None
-                conn.phase = Phase.FIRST_BYTE
-                if rest:
-                    go_on(conn, rest)
-
+            return self.kind is ProxyProtocol.AUTO and conn.start_tls()
+        beginning = _Beginning(self, conn, connections, go_on)
+        if conn.listening.tls is not None:
+            conn.recv = beginning.peek
         conn.phase = Phase.HEAD
         conn.exchange = FINISHED
-        conn.receive = receive
+        conn.receive = beginning.take
         return True
 
     def read(self, conn: Connection, received: bytes) -> bytes | None:
@@ -74,3 +60,69 @@ class ProxyHeaderRule:
         if header.source is not None:
             conn.remote = (header.source[0], str(header.source[1]))
         return received[header.size :]
+
+
+class _Beginning:
+    """What has come of one connection's header."""
+
+    __slots__ = ("_conn", "_connections", "_go_on", "_received", "_rule")
+
+    def __init__(
+        self,
+        rule: ProxyHeaderRule,
+        conn: Connection,
+        connections: Connections,
+        go_on: Callable[[Connection, bytes], None],
+    ) -> None:
+        self._rule = rule
+        self._conn = conn
+        self._connections = connections
+        self._go_on = go_on
+        self._received = b""
+
+    def peek(self, size: int) -> bytes:
+        """Look at what has come and leave it to `_read`, as `Connection.recv` where TLS begins behind the header."""
+        return cast(Socket, self._conn.sock).recv(size, socket.MSG_PEEK)
+
+    def take(self, data: bytes) -> None:
+        """Take bytes off the wire; b"" is their end."""
+        conn, known = self._conn, len(self._received)
+        self._received += data
+        if not data:
+            self._connections.lose(conn)
+            return
+        try:
+            rest = self._rule.read(conn, self._received)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        if conn.listening.tls is not None:
+            self._read(len(self._received) - len(rest or b"") - known)
+        if rest is not None:
+            self._end(rest)
+
+    def _read(self, size: int) -> None:
+        """Read so many bytes of what was looked at."""
+        if size > 0:
+            self._conn.sock.recv(size)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        conn = self._conn
+        conn.receive = conn.exchange = None
+        if conn.listening.tls is None:
+            self._connections.refuse(conn, refusal)
+        else:
+            # There is no TLS yet that could tell it.
+            self._connections.close(conn)
+
+    def _end(self, rest: bytes) -> None:
+        """Go on with what is behind the header."""
+        conn = self._conn
+        conn.receive = None
+        conn.exchange = None
+        conn.phase = Phase.FIRST_BYTE
+        if conn.listening.tls is not None:
+            if not conn.start_tls():
+                self._connections.close(conn)
+        elif rest:
+            self._go_on(conn, rest)

@@ -40,6 +40,8 @@ def tls_context(options: TlsOptions, folder: Path = Path()) -> ssl.SSLContext:
         except ssl.SSLError:
             raise UsageError(f"--ciphers {options.ciphers}: OpenSSL knows none of them") from None
     context.set_alpn_protocols(["http/1.1"])
+    # In TLS 1.2 a client could ask for one handshake after another; OpenSSL 3 refuses by itself, 1.1.1 does not.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     return context
 
 
