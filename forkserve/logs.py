@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import socket
+from typing import Any
 
 from forkserve.errors import ExitCode, UsageError
 from forkserve.unix.loghandlers import DescriptorHandler, FileHandler, LineHandler, RecordHandler, SyslogHandler, reopen
@@ -122,6 +123,24 @@ class _OwnLogger(logging.Logger):
 
     def isEnabledFor(self, level: int) -> bool:
         return level >= self.getEffectiveLevel()
+
+    def makeRecord(self, *args: Any, **keywords: Any) -> logging.LogRecord:
+        """Make a record by the application's factory, or without it where it fails.
+
+        One that adds what belongs to a request, a context variable without a default, fails outside of requests.
+        """
+        try:
+            return super().makeRecord(*args, **keywords)
+        except Exception:  # noqa: BLE001 - the application's; a call of ours does not raise
+            return _plain_record(*args, **keywords)
+
+
+def _plain_record(  # noqa: PLR0913 - those of logging.Logger.makeRecord
+    name: str, level: int, path: str, line: int, message: Any, args: Any, exc_info: Any,
+    func: str | None = None, extra: object = None, sinfo: str | None = None,
+) -> logging.LogRecord:  # fmt: skip
+    """Return a record of the arguments of `logging.Logger.makeRecord`."""
+    return logging.LogRecord(name, level, path, line, message, args, exc_info, func, sinfo)
 
 
 class LineFormatter(logging.Formatter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import logging.config
@@ -37,6 +38,19 @@ def file_config() -> None:
 
 def disable() -> None:
     logging.disable(logging.CRITICAL)
+
+
+def record_factory() -> None:
+    """Make records that need a request, for which there is no default."""
+    request: contextvars.ContextVar[str] = contextvars.ContextVar("request")
+    make = logging.getLogRecordFactory()
+
+    def factory(*args: Any, **keywords: Any) -> logging.LogRecord:
+        record = make(*args, **keywords)
+        record.request = request.get()
+        return record
+
+    logging.setLogRecordFactory(factory)
 
 
 def basic() -> None:

@@ -29,7 +29,7 @@ def worker_of(backend: str, *words: str, **environ: str) -> Iterator[Served]:
             assert worker.ended() == 0
 
 
-@pytest.mark.parametrize("way", ["dict_config", "file_config", "disable"])
+@pytest.mark.parametrize("way", ["dict_config", "file_config", "disable", "record_factory"])
 @pytest.mark.parametrize("late", [False, True])
 def test_what_an_application_configures_does_not_silence_ours(way: str, late: bool) -> None:
     with worker_of("sync", LOGGING=way, **({"LATE": "1"} if late else {})) as worker:
