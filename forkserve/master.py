@@ -86,7 +86,7 @@ class Master:
         self.ordered_stop = OrderedStop(supervisor, self._turns, loop, self._go_on_stopping)
         self.maintenance = Maintenance(supervisor, loop)
         supervisor.on_settled = self._settled
-        self._reaper = Reaper(
+        self.reaper = Reaper(
             supervisor,
             loop,
             listeners=(
@@ -97,7 +97,7 @@ class Master:
             ),
             then=self._go_on_stopping,
         )
-        self.repairs = Repairs(supervisor, loop, self._reaper.reap)
+        self.repairs = Repairs(supervisor, loop, self.reaper.reap)
         loop.on_bug = self.repairs.begin
         self.on_booted: Callable[[], None] = lambda: None
         """Called when all that is to be started has become ready, or has been given up, and something runs."""
@@ -125,7 +125,7 @@ class Master:
             self.supervisor.settle()
         else:
             self.reloader.go_on()
-            self._reaper.reap()  # SIGCHLD may have come before anybody listened
+            self.reaper.reap()  # SIGCHLD may have come before anybody listened
         self.loop.run()
         return self.exit_code
 
@@ -295,7 +295,7 @@ class Master:
             with Barrier(self.supervisor.emit, signal_name(signum)):
                 self._take_signal(signum)
         if signal.SIGCHLD in taken:
-            self._reaper.reap()
+            self.reaper.reap()
         self.supervisor.settle()
 
     def _take_signal(self, signum: int) -> None:
@@ -359,6 +359,7 @@ class Master:
                 self._startup.cancel()
                 self.upgrader.cancel("forkserve is stopping")
                 self._turns.clear()
+                self._auxiliaries.farewell()
                 self.reloader.cancel()
                 self.observatory.close()
                 self.ordered_stop.begin()

@@ -4,6 +4,7 @@
 it left. Both end in `assembly`.
 """
 
+from forkserve.bootstrap.adopting import end_orphans
 from forkserve.bootstrap.start import run
 
-__all__ = ["run"]
+__all__ = ["end_orphans", "run"]

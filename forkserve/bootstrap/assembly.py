@@ -35,6 +35,7 @@ from forkserve.supervision.os.loop import LIMIT, Loop
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.signals import SignalQueue
+from forkserve.supervision.processes.adopted import AdoptedProcesses
 from forkserve.supervision.shutdown.systemd import tell_systemd
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
@@ -80,6 +81,7 @@ class Assembly:
     keeper: LimitsKeeper
     idle: IdleStop
     hosts: HookHosts
+    adopted: AdoptedProcesses
     control: ControlServer | None = None
     sidecars: list[Sidecar] = field(default_factory=list)
     log_program: LogProgram | None = None
@@ -126,7 +128,7 @@ def assemble(config: Config, base: Base) -> Assembly:
         reports=lambda command: reports.open(command.credentials, changes_user=command.changes_user),
     )
     hosts = HookHosts(base.loop, bus.emit, auxiliaries.keep_running, auxiliaries.dismiss)
-    services.call_hook = hosts.call
+    services.call_hook, services.outlived = hosts.call, lambda: auxiliaries.outlived
     watchers = Supervisor(config, base.pool, services, inherited=dict(os.environ))
     master = Master(watchers, base.loop, base.signals, auxiliaries=auxiliaries, source=base.source)
     master.upgrader.command = base.command
@@ -138,7 +140,8 @@ def assemble(config: Config, base: Base) -> Assembly:
     for each in (master.observatory, heartbeats, keeper, idle, master.repairs):
         bus.subscribe(each.on_event)
     routes, status = Routes(master, history), StatusService(master)
-    return Assembly(base, services, master, history, routes, status, heartbeats, keeper, idle, hosts)
+    adopted = AdoptedProcesses(services.kernel, base.loop, master.reaper.ended, watchers.look_after_groups)
+    return Assembly(base, services, master, history, routes, status, heartbeats, keeper, idle, hosts, adopted)
 
 
 def new_bus() -> EventBus:

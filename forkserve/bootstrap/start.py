@@ -12,14 +12,18 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from forkserve import logs
+from forkserve.bootstrap.adopting import Adoption, adopt
 from forkserve.bootstrap.assembly import Assembly, Base, assemble, mark, new_bus, new_loop, program, show_title
+from forkserve.bootstrap.keeping import StateKeeping, place_of
 from forkserve.bootstrap.logprogram import LogProgram
 from forkserve.bootstrap.upgrading import make_replaceable
 from forkserve.config.load import ConfigSource
-from forkserve.config.model import Config, MasterOptions
+from forkserve.config.masteroptions import MasterOptions, OnMasterDeath
+from forkserve.config.model import Config
 from forkserve.config.sidecars import wanted_sidecars
 from forkserve.control.place import default_path
 from forkserve.control.server import ControlServer
@@ -27,7 +31,8 @@ from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
 from forkserve.supervision.auxiliaries.sidecar import Sidecar
 from forkserve.supervision.events import ConfigWarned, SocketBound
-from forkserve.supervision.os.daemon import detached
+from forkserve.supervision.os.daemon import Detached, detached
+from forkserve.supervision.os.keepertaking import ask_keeper, keeper_socket
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue
@@ -63,52 +68,121 @@ def run(config: Config, source: ConfigSource, command: Sequence[str] = ()) -> in
     if options.umask is not None:
         os.umask(options.umask)
     with contextlib.ExitStack() as stack:
-        base = _base(config, source, stack, handed_in)
-        base.command = tuple(command)
-        assembly = assemble(config, base)
+        start = _Start(config, source, tuple(command), stack)
+        adoption = start.adoption(handed_in)
+        assembly = start.first(handed_in) if adoption is None else adoption.assembly
         stack.callback(assembly.close_log)
-        if options.loggerconfig is not None:
-            assembly.log_program = LogProgram.begin(
-                options.loggerconfig, options.loglevel, base.loop, base.bus.emit, base.auxiliaries
-            )
-        _greet(config, assembly)
-        with _status(options, assembly), _control(options, source, assembly):
-            make_replaceable(assembly)
-            _run_sidecars(options, assembly)
-            return assembly.run()
+        try:
+            return _run(start, assembly, adoption)
+        except BaseException:
+            if adoption is not None and not adoption.estate.is_done:
+                stack.pop_all()  # its keeper has all of it still
+            raise
 
 
-def _base(config: Config, source: ConfigSource, stack: contextlib.ExitStack, handed_in: dict[str, int]) -> Base:
-    """Make what the master stands on; the stack closes it in reverse."""
-    options = config.master
-    signals = SignalQueue(SIGNALS)
-    stack.callback(signals.close)
-    pool = SocketPool.open(config.sockets, handed_in, SocketStore(os.environ))
-    stack.callback(pool.close)
-    if options.daemon and options.logoutput == "-":
-        log.warning("-D without --log-output: what is logged and printed is lost; give --log-output FILE")
-    background = stack.enter_context(detached()) if options.daemon else None
-    pidfile = None if options.pidfile is None else PidFile(options.pidfile)
-    if pidfile is not None:
-        stack.callback(pidfile.close)
-    loop = new_loop()
-    stack.callback(loop.close)
-    reports = NotifyFolder()
-    stack.callback(reports.close)
-    become_subreaper()
-    show_title(options.name, source)
-    bus = new_bus()
-    settle_memory()  # before the fork of the guard, which shares what nobody writes to
-    auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=mark(reports))
-    stack.callback(auxiliaries.close)
-    return Base(source, signals, pool, bus, loop, reports, auxiliaries, background, pidfile)
+def _run(start: _Start, assembly: Assembly, adoption: Adoption | None) -> int:
+    options, base = start.config.master, assembly.base
+    if options.loggerconfig is not None:
+        assembly.log_program = LogProgram.begin(
+            options.loggerconfig, options.loglevel, base.loop, base.bus.emit, base.auxiliaries
+        )
+    _greet(start.config, assembly)
+    with _status(options, assembly), _control(options, start.source, assembly):
+        make_replaceable(assembly)
+        _run_sidecars(options, assembly)
+        keeping = StateKeeping(assembly)
+        if adoption is not None:
+            adoption.settle(keeping)
+        return assembly.run()
+
+
+@dataclass(slots=True)
+class _Start:
+    """A start under way; `stack` closes in reverse what was made."""
+
+    config: Config
+    source: ConfigSource
+    command: tuple[str, ...]
+    stack: contextlib.ExitStack
+    background: Detached | None = None
+    asked_at: Path | None = None
+
+    def adoption(self, handed_in: dict[str, int]) -> Adoption | None:
+        """Ask for what a master has left that was killed; None when there is nothing. Raises BindError."""
+        options = self.config.master
+        if options.on_master_death is not OnMasterDeath.SERVE:
+            return None
+        self.asked_at = place_of(options, self.source)
+        estate = ask_keeper(self.asked_at)
+        if estate is None:
+            return None
+        self._detach()
+        adoption = adopt(estate, self.config, self.source, self.command)
+        if adoption is not None:
+            for fd in handed_in.values():  # the queues are there already
+                os.close(fd)
+            self._stand_on(adoption.assembly.base)
+        return adoption
+
+    def _stand_on(self, base: Base) -> None:
+        base.background = self.background
+        base.pidfile = self._pidfile()
+        become_subreaper()
+        show_title(self.config.master.name, self.source)
+        for each in (base.signals, base.pool, base.pidfile, base.loop, base.reports, base.auxiliaries):
+            if each is not None:
+                self.stack.callback(each.close)
+
+    def _detach(self) -> None:
+        options = self.config.master
+        if not options.daemon or self.background is not None:
+            return
+        if options.logoutput == "-":
+            log.warning("-D without --log-output: what is logged and printed is lost; give --log-output FILE")
+        self.background = self.stack.enter_context(detached())
+
+    def _pidfile(self) -> PidFile | None:
+        path = self.config.master.pidfile
+        return None if path is None else PidFile(path)
+
+    def first(self, handed_in: dict[str, int]) -> Assembly:
+        """Return a master that begins with nothing; raises ForkserveError."""
+        assembly = assemble(self.config, self._base(handed_in))
+        assembly.base.bus.subscribe(assembly.status.on_event)
+        return assembly
+
+    def _base(self, handed_in: dict[str, int]) -> Base:
+        """Make what a master stands on that begins with nothing."""
+        stack, options = self.stack, self.config.master
+        signals = SignalQueue(SIGNALS)
+        stack.callback(signals.close)
+        pool = SocketPool.open(self.config.sockets, handed_in, SocketStore(os.environ))
+        stack.callback(pool.close)
+        asked_at = None if self.asked_at is None else keeper_socket(self.asked_at)
+        self._detach()
+        pidfile = self._pidfile()
+        if pidfile is not None:
+            stack.callback(pidfile.close)
+        loop = new_loop()
+        stack.callback(loop.close)
+        reports = NotifyFolder()
+        stack.callback(reports.close)
+        become_subreaper()
+        show_title(options.name, self.source)
+        bus = new_bus()
+        settle_memory()  # before the fork of the guard, which shares what nobody writes to
+        auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=mark(reports))
+        auxiliaries.begin(asked_at)
+        stack.callback(auxiliaries.close)
+        base = Base(self.source, signals, pool, bus, loop, reports, auxiliaries, self.background, pidfile)
+        base.command = self.command
+        return base
 
 
 @contextlib.contextmanager
 def _status(options: MasterOptions, assembly: Assembly) -> Iterator[None]:
     """Answer probes and scrapes; raises BindError."""
     assembly.status.open(options.status_bind)
-    assembly.base.bus.subscribe(assembly.status.on_event)
     with contextlib.closing(assembly.status):
         yield
 

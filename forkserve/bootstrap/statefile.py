@@ -83,6 +83,7 @@ def written(assembly: Assembly, upgrade: Completion | None = None) -> Data:
         "master": master.to_data(completions),
         "events": assembly.history.to_data(),
         "status": assembly.status.to_data(completions),
+        "adopted": assembly.adopted.to_data(),
         "sidecars": [each.to_data() for each in assembly.sidecars],
         "log_program": None if assembly.log_program is None else assembly.log_program.to_data(),
         "control": None if assembly.control is None else assembly.control.to_data(completions),
@@ -111,6 +112,7 @@ def _read(data: Data, signals: SignalQueue) -> tuple[Assembly, Completion]:
     reloader_from_data(data["reload"], master.reloader, completions, inherited=supervisor.inherited)
     assembly.status.restore(data["status"], completions)
     base.bus.subscribe(assembly.status.on_event)
+    assembly.adopted.restore(data.get("adopted", {}))
     for each in data["sidecars"]:
         assembly.sidecars.append(Sidecar.from_data(each, base.loop, base.bus.emit))
         base.auxiliaries.look_after(assembly.sidecars[-1])

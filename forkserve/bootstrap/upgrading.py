@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from forkserve import logs
 from forkserve.bootstrap.assembly import Assembly, program, show_title
+from forkserve.bootstrap.keeping import StateKeeping
 from forkserve.bootstrap.statefile import Data, decode, encode, read, written
 from forkserve.config.handover import FAILED, TAKE_OVER
 from forkserve.errors import ControlError, ForkserveError, UsageError
@@ -101,6 +102,7 @@ def take_over(fd: int, failed: str = "") -> int:
         assembly.base.signals.put(data["signals"])
         signal.pthread_sigmask(signal.SIG_SETMASK, set(data["mask"]))
         make_replaceable(assembly)
+        StateKeeping(assembly)
         assembly.base.pool.update_store()
         _tell(assembly, completion, data["program"], failed)
         return assembly.run()

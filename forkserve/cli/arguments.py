@@ -90,6 +90,7 @@ class Line:
     capture_output: bool = False
     check_config: bool = False
     print_config: bool = False
+    end_orphans: bool = False
     master: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Flag and text, by the name of the master's option."""
     worker: list[str] = field(default_factory=list)
@@ -207,6 +208,11 @@ def _add_what(group: Any) -> None:
     )
     group.add_argument(
         "--print-config", action="store_true", help="Print the command line as a TOML file for -c, and exit"
+    )
+    group.add_argument(
+        "--end-orphans",
+        action="store_true",
+        help="End what a killed master of this configuration has left (on_master_death), and exit when it has ended",
     )
     group.add_argument("-h", "--help", action="help", help="Show this help")
     group.add_argument("-v", "--version", action="version", version=f"forkserve {__version__}", help="Show the version")

@@ -143,7 +143,11 @@ def _run(arguments: list[str]) -> int:
         return _check_line(line, source)
     config = source.read()
     # imported late: --help and check need none of it
-    from forkserve.bootstrap import run
+    from forkserve.bootstrap import end_orphans, run
+
+    if line.end_orphans:
+        say(f"{end_orphans(config, source)}\n")
+        return ExitCode.OK
 
     with in_typed_words(_spellings(config)):
         return run(config, source, command)

@@ -91,7 +91,7 @@ def _process_row(process: Answer, newest: int) -> list[str]:
     cpu, memory = process.get("cpu"), process.get("memory")
     return [
         "",
-        process["state"],
+        f"{process['state']}, adopted" if process.get("adopted") else process["state"],
         str(process["pid"]),
         str(process["wid"]),
         f"{process['generation']}{old}",

@@ -6,6 +6,7 @@ Rules: as in `model`: one field per option, Circus's names first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from forkserve.config.address import Address
 from forkserve.config.options import ReloadCost, option
@@ -18,6 +19,7 @@ from forkserve.config.values import (
     log_level,
     log_output,
     logger_config,
+    member,
     not_empty,
     number,
     optional,
@@ -30,9 +32,16 @@ from forkserve.config.values import (
     zmq_address,
 )
 
-__all__ = ["MasterOptions"]
+__all__ = ["MasterOptions", "OnMasterDeath"]
 
 LIVE, RESTART = ReloadCost.LIVE, ReloadCost.RESTART
+
+
+class OnMasterDeath(Enum):
+    """What becomes of all processes when the master is killed."""
+
+    STOP = "stop"
+    SERVE = "serve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +191,15 @@ class MasterOptions:
         parse=boolean,
         reload=RESTART,
         cli=("-D", "--daemon"),
+    )
+    on_master_death: OnMasterDeath = option(
+        OnMasterDeath.STOP,
+        "What processes do when the master is killed (SIGKILL): stop, or serve until a new start of the same "
+        "configuration takes them over.",
+        parse=member(OnMasterDeath),
+        reload=RESTART,
+        cli=("--on-master-death",),
+        choices=tuple(each.value for each in OnMasterDeath),
     )
     endpoint: str | None = option(
         None,

@@ -18,7 +18,7 @@ from pathlib import Path
 from forkserve.errors import ControlError
 from forkserve.unix.home import typed
 
-__all__ = ["default_path", "find", "is_live", "live_sockets"]
+__all__ = ["default_path", "keeper_path", "find", "is_live", "live_sockets"]
 
 
 _SHARED = ("/run", "/tmp")
@@ -63,6 +63,15 @@ def default_path(configuration: str | None, *, shared: tuple[str, str] = _SHARED
         except OSError:
             continue
     return None
+
+
+def keeper_path(key: str) -> Path | None:
+    """Return where the keeper of a master with this configuration is asked; None where no folder can be had.
+
+    `key` is an absolute path, that of the configuration or one made up.
+    """
+    found = default_path(key)
+    return None if found is None else found.with_suffix(".keeper")
 
 
 def _sweep(folder: Path) -> None:

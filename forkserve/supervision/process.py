@@ -66,7 +66,7 @@ class Process:
     `held` means that it must not accept. `unsent` is the stop signal that waits for a hook. `forked_by` is the number
     of its zygote, 0 if it was executed; `promotion` is the channel on which it can be told to become one, and `warm`
     means that it has served enough for that. `exit` is the result of waitpid(2), whether or not it was handled: a
-    process that has one is never signalled.
+    process that has one is never signalled. An `adopted` one was started by a master that was killed, and is no child.
     """
 
     number: int
@@ -111,6 +111,7 @@ class Process:
     promotion: int = -1
     warm: bool = False
     unsent: int = 0
+    adopted: bool = False
 
     def __str__(self) -> str:
         return f"{Identity(self.watcher, self.wid)} pid {self.pid}"
@@ -193,6 +194,7 @@ class Process:
             restarts=restarts,
             status=self.status,
             is_zygote=self.is_zygote,
+            is_adopted=self.adopted,
         )
 
 

@@ -38,14 +38,23 @@ class Reaper:
         """Collect exited processes and handle them; called after SIGCHLD."""
         enough = self._loop.now() + AT_A_TIME
         while exits := reap(BATCH):
-            with Barrier(self._supervisor.emit, "the ends of some processes"):
-                self._supervisor.reaped(exits)
-            for each in exits:
-                for tell in self._listeners:
-                    with Barrier(self._supervisor.emit, f"the end of pid {each.pid}"):
-                        tell(each)
+            self._tell(exits)
             if len(exits) == BATCH and self._loop.now() > enough:
                 self._loop.call_at(self._loop.now(), self.reap)
                 break
         self._supervisor.settle()
         self._then()
+
+    def ended(self, exits: Sequence[Exit]) -> None:
+        """Do what follows from the ends of processes that are no children of ours."""
+        self._tell(exits)
+        self._supervisor.settle()
+        self._then()
+
+    def _tell(self, exits: Sequence[Exit]) -> None:
+        with Barrier(self._supervisor.emit, "the ends of some processes"):
+            self._supervisor.reaped(exits)
+        for each in exits:
+            for tell in self._listeners:
+                with Barrier(self._supervisor.emit, f"the end of pid {each.pid}"):
+                    tell(each)

@@ -49,7 +49,8 @@ class WatcherState(Enum):
 class ProcessView:
     """One pid. `uptime` in seconds; `generation` counts the reloads of its watcher; `restarts` those of its slot.
 
-    A zygote (`is_zygote`) serves no requests, and does not count as a process of its watcher.
+    A zygote (`is_zygote`) serves no requests, and does not count as a process of its watcher. One with
+    `is_adopted` was started by a master that was killed since.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ProcessView:
     status: str
     """The last STATUS= of the process, or an empty text."""
     is_zygote: bool = False
+    is_adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,9 +196,15 @@ class Supervisor:
                         found.append((watcher, process))
         for watcher, process in found:
             watcher.handle_exit(process)
-        for watcher in (each for each in self.watchers if each.processes.groups):
+        self.look_after_groups()
+
+    def look_after_groups(self) -> bool:
+        """Forget the process groups that have ended; True while there are others."""
+        left = [each for each in self.watchers if each.processes.groups]
+        for watcher in left:
             with self._barrier(f"what {watcher.name} has left"):
                 watcher.look_after_groups()
+        return any(each.processes.groups for each in left)
 
     def _barrier(self, where: str) -> Barrier:
         return Barrier(self._services.emit, where)

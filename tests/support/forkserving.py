@@ -113,6 +113,7 @@ class Forkserve:
         companions = (
             "forkserve: guard",
             "forkserve: hooks",
+            "forkserve: keeper",
             "forkserve: log",
             "forkserve: master",
             "forkserve: reading",

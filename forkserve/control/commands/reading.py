@@ -167,6 +167,7 @@ def _process(process: ProcessView, usages: Usages, *, closely: bool) -> ProcessR
         children=len(usage.children) if usage and closely and usage.children is not None else None,
         status=process.status,
         zygote=process.is_zygote,
+        adopted=process.is_adopted,
         pss=usage.pss if usage and closely else None,
         usage=usage if closely else None,
         circus_wid=process.circus_wid if process.circus_wid != process.wid else None,

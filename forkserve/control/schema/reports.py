@@ -71,6 +71,8 @@ class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What it last said of itself by STATUS= (sd_notify(3))."""
     zygote: bool = False
     """Whether it imports the application and forks the others (`preload`); its state is zygote once it does."""
+    adopted: bool = False
+    """Whether a master that was killed has started it (`on_master_death`)."""
     pss: int | None = None
     """The proportional set: of what is shared it counts a part."""
     usage: UsageReport | None = None

@@ -6,7 +6,10 @@ that fails it is said, and supervision goes on without until a later start tries
 
 from __future__ import annotations
 
+import contextlib
+import os
 import selectors
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -16,9 +19,11 @@ from forkserve.config.model import WatcherOptions
 from forkserve.logwriter.client import Output, Streams
 from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event, OutputWarned
 from forkserve.supervision.os.guard import Guard
+from forkserve.supervision.os.keeper import Keeper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
 from forkserve.supervision.spawning.command import Outputs
+from forkserve.unix.descriptors import descriptor, number_of
 
 __all__ = ["Attendant", "AuxiliaryProcesses"]
 
@@ -72,19 +77,38 @@ class AuxiliaryProcesses:
         self._opened: dict[tuple[Identity, Outputs], Output] = {}
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
+        self._asked_at: socket.socket | None = None
         self._guard_again = 0.0
         self._restart_at: float | None = None
         self._closing: set[int] | None = None
-        if data is None:
-            self._post_guard()
-        else:
+        if data is not None:
             self._restore(data)
+
+    def begin(self, asked_at: socket.socket | None = None, *, armed_by: int = -1) -> None:
+        """Post a guard; with the socket at which a later master asks, one by which processes serve on (`Keeper`).
+
+        `armed_by` is a pipe in which a byte will stand once that is to act.
+        """
+        self._asked_at = asked_at
+        self._post_guard()
+        self._arm(armed_by)
+
+    @property
+    def keeper(self) -> Keeper | None:
+        """The keeper, where processes serve on without the master."""
+        return self._guard if isinstance(self._guard, Keeper) else None
+
+    @property
+    def outlived(self) -> bool:
+        """True when processes are to serve on when the master is killed."""
+        return self._asked_at is not None
 
     def to_data(self) -> dict[str, Any]:
         """Return what it stands on as plain data."""
         return {
             "streams": self._streams.to_data(),
             "guard": None if self._guard is None else self._guard.to_data(),
+            "asked_at": descriptor(-1 if self._asked_at is None else self._asked_at.fileno()),
             "groups": {str(pgid): list(each) for pgid, each in self._groups.items()},
             "writer_began": self._writer_began,
             "delay": self._delay,
@@ -95,7 +119,10 @@ class AuxiliaryProcesses:
 
     def _restore(self, data: Mapping[str, Any]) -> None:
         self._streams = Streams.from_data(data["streams"])
-        self._guard = None if data["guard"] is None else Guard.from_data(data["guard"])
+        asked_at = number_of(data["asked_at"]) if "asked_at" in data else -1
+        self._asked_at = None if asked_at < 0 else socket.socket(fileno=asked_at)
+        kind = Guard if self._asked_at is None else Keeper
+        self._guard = None if data["guard"] is None else kind.from_data(data["guard"])
         self._groups = {int(pgid): (signum, grace) for pgid, (signum, grace) in data["groups"].items()}
         self._writer_began, self._delay = data["writer_began"], data["delay"]
         self._guard_again = data["guard_again"]
@@ -133,7 +160,9 @@ class AuxiliaryProcesses:
     @property
     def names(self) -> dict[int, str]:
         """What each that lives is called, by pid."""
-        known = {self._streams.pid: "log writer", None if self._guard is None else self._guard.pid: "guard"}
+        known = {self._streams.pid: "log writer"}
+        if self._guard is not None:
+            known[self._guard.pid] = self._guard.name
         known |= {each.pid: each.name for each in self._attendants}
         return {pid: name for pid, name in known.items() if pid is not None}
 
@@ -170,6 +199,7 @@ class AuxiliaryProcesses:
             self._guard.began(pgid, stop_signal, grace)
         elif self._closing is None and self._loop.now() >= self._guard_again:
             self._post_guard()
+            self._arm()
 
     def on_group_ended(self, pgid: int) -> None:
         """Called when nothing is left of a process group."""
@@ -198,9 +228,10 @@ class AuxiliaryProcesses:
         if self._closing is not None:
             self._closing.discard(pid)
         elif self._guard is not None and pid == self._guard.pid:
-            self._emit(AuxiliaryReplaced(auxiliary="guard", pid=pid))
+            self._emit(AuxiliaryReplaced(auxiliary=self._guard.name, pid=pid))
             self._guard.close()
             self._post_guard()
+            self._arm()
         elif pid == self._streams.pid:
             self._unwatch_streams()
             self._streams.lost()
@@ -208,6 +239,12 @@ class AuxiliaryProcesses:
             self._delay = min(max(2 * self._delay, BACKOFF), LONGEST_BACKOFF) if is_young else 0.0
             self._emit(AuxiliaryReplaced(auxiliary="log writer", pid=pid, delay=self._delay))
             self._restart_streams_at(self._loop.now() + self._delay)
+
+    def farewell(self) -> None:
+        """Have all processes end with the master from now on, since it stops."""
+        if (keeper := self.keeper) is not None:
+            with contextlib.suppress(OSError):
+                keeper.farewell()
 
     def close(self) -> None:
         """Send all home: they end by themselves, and `pids` is empty when they have been reaped."""
@@ -221,17 +258,28 @@ class AuxiliaryProcesses:
         if self._guard is not None:
             self._guard.close()
             self._guard = None
+        if self._asked_at is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._asked_at.getsockname())
+            self._asked_at.close()
+            self._asked_at = None
 
     def _post_guard(self) -> None:
+        asked_at = self._asked_at
         try:
-            self._guard = Guard(mark=self._mark)
+            self._guard = Guard(mark=self._mark) if asked_at is None else Keeper(asked_at.fileno(), mark=self._mark)
         except OSError as error:
             self._guard = None
             self._guard_again = self._loop.now() + _PAUSE
             self._failed("guard", error, "if the master is killed, its processes may outlive it")
-            return
-        for pgid, (stop_signal, grace) in self._groups.items():
-            self._guard.began(pgid, stop_signal, grace)
+
+    def _arm(self, decided: int = -1) -> None:
+        """Have the guard act at the end of the master, on all groups that there are."""
+        if (keeper := self.keeper) is not None:
+            keeper.arm(decided)
+        if self._guard is not None:
+            for pgid, (stop_signal, grace) in self._groups.items():
+                self._guard.began(pgid, stop_signal, grace)
 
     def _restart_streams_at(self, instant: float) -> None:
         self._restart_at = instant

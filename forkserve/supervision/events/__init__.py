@@ -55,7 +55,7 @@ from forkserve.supervision.events.process import (
     StopRequested,
 )
 from forkserve.supervision.events.timer import ClockSetBack, RunBegun, RunEnded, RunSkipped, RunsMissed, RunTimedOut
-from forkserve.supervision.events.upgrade import UpgradeBegun, Upgraded, UpgradeFailed
+from forkserve.supervision.events.upgrade import MasterSucceeded, UpgradeBegun, Upgraded, UpgradeFailed
 from forkserve.supervision.events.watcher import (
     DependencyLost,
     PauseOver,
@@ -107,6 +107,7 @@ __all__ = [
     "NotifyRefused",
     "ProbeRefused",
     "MasterStopped",
+    "MasterSucceeded",
     "OrphanFound",
     "OrphansRemain",
     "OrphansUnseen",

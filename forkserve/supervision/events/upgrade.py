@@ -10,7 +10,24 @@ from typing import ClassVar
 from forkserve.supervision.events.base import Event
 from forkserve.wording import count_of
 
-__all__ = ["UpgradeBegun", "UpgradeFailed", "Upgraded"]
+__all__ = ["MasterSucceeded", "UpgradeBegun", "UpgradeFailed", "Upgraded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterSucceeded(Event):
+    """This master has taken over what one has left that was killed: `processes` serve on, `lost` have ended since."""
+
+    kind: ClassVar[str] = "master.succeeded"
+    severity: ClassVar[int] = logging.WARNING
+    master: int
+    processes: int
+    lost: int
+    ending: int
+
+    def text(self) -> str:
+        lost = f", {self.lost} have ended meanwhile" if self.lost else ""
+        ending = f", {self.ending} cannot be taken over and are ended" if self.ending else ""
+        return f"took over from the master that was killed, pid {self.master}: {count_of(self.processes)}{lost}{ending}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

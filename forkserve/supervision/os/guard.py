@@ -29,12 +29,12 @@ from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.fork_function import fork_companion
 from forkserve.unix.notifyfolder import remove_left
 
-__all__ = ["SECOND_CALL", "Guard"]
+__all__ = ["GOODBYE", "RECORD", "SECOND_CALL", "Guard", "GuardedGroup", "end_all", "end_groups", "note"]
 
-_RECORD = struct.Struct("=iid")
+RECORD = struct.Struct("=iid")
 """Process group, stop signal (0: this group has ended), grace in seconds."""
 
-_GOODBYE = _RECORD.pack(0, 0, 0.0)
+GOODBYE = RECORD.pack(0, 0, 0.0)
 """The master ends in order, and has left nobody behind but those on the list."""
 
 _GRACE = 10.0
@@ -57,6 +57,8 @@ class Guard:
     Raises OSError when it cannot be forked. If it dies, make another and tell it of every group again.
     """
 
+    name = "guard"
+
     def __init__(self, *, mark: str = "", second_call: float = SECOND_CALL) -> None:
         reading, self._writing = os.pipe2(os.O_CLOEXEC)
         self._unsent: deque[bytes] = deque()
@@ -73,7 +75,7 @@ class Guard:
 
     def to_data(self) -> dict[str, Any]:
         """Return the master's end as plain data: the guardian outlives an exec of the master."""
-        unsent = [list(_RECORD.unpack(each)) for each in self._unsent]
+        unsent = [list(RECORD.unpack(each)) for each in self._unsent]
         return {"pid": self.pid, "fd": descriptor(self._writing), "unsent": unsent}
 
     @classmethod
@@ -81,7 +83,7 @@ class Guard:
         """Return the master's end again, of the same guardian."""
         guard = cls.__new__(cls)
         guard.pid, guard._writing = data["pid"], number_of(data["fd"])
-        guard._unsent = deque(_RECORD.pack(*each) for each in data["unsent"])
+        guard._unsent = deque(RECORD.pack(*each) for each in data["unsent"])
         return guard
 
     def began(self, pgid: int, stop_signal: int, grace: float) -> None:
@@ -93,7 +95,7 @@ class Guard:
         self._tell(pgid, 0, 0.0)
 
     def _tell(self, pgid: int, stop_signal: int, grace: float) -> None:
-        self._unsent.append(_RECORD.pack(pgid, stop_signal, grace))
+        self._unsent.append(RECORD.pack(pgid, stop_signal, grace))
         with contextlib.suppress(BrokenPipeError):  # it has died; another is made when it is reaped
             self.flush()
 
@@ -111,7 +113,7 @@ class Guard:
 
     def close(self) -> None:
         """Send the guardian home: with no group left on its list it ends at once."""
-        self._unsent.append(_GOODBYE)
+        self._unsent.append(GOODBYE)
         with contextlib.suppress(BrokenPipeError):
             if not self.flush():  # it may hold a group that has ended for alive, and end strangers of that number
                 os.kill(self.pid, signal.SIGKILL)
@@ -119,7 +121,7 @@ class Guard:
 
 
 @dataclass(slots=True)
-class _Group:
+class GuardedGroup:
     """A session and process group that is to end; `deadline` and `second_call` are instants."""
 
     pgid: int
@@ -152,32 +154,43 @@ class _Group:
 
 def _guard(reading: int, mark: str, second_call: float) -> None:
     """Keep the list until the master is gone, then clean up. Runs in the guardian."""
-    groups: dict[int, _Group] = {}
-    while record := os.read(reading, _RECORD.size):
-        pgid, stop_signal, grace = _RECORD.unpack(record)
-        if record == _GOODBYE:
+    groups: dict[int, GuardedGroup] = {}
+    while record := os.read(reading, RECORD.size):
+        if record == GOODBYE:
             mark = ""
-        elif stop_signal:
-            groups[pgid] = _Group(pgid, stop_signal, grace)
         else:
-            groups.pop(pgid, None)
+            note(groups, record)
+    end_all(groups, mark, second_call)
+
+
+def note(groups: dict[int, GuardedGroup], record: bytes) -> None:
+    """Keep the list by what the master tells."""
+    pgid, stop_signal, grace = RECORD.unpack(record)
+    if stop_signal:
+        groups[pgid] = GuardedGroup(pgid, stop_signal, grace)
+    else:
+        groups.pop(pgid, None)
+
+
+def end_all(groups: dict[int, GuardedGroup], mark: str, second_call: float) -> None:
+    """Stop the groups of a master that is gone, and what else has the mark; remove its folder."""
     longest = max((group.grace for group in groups.values()), default=_GRACE)
-    _end(_strays(mark, longest) | groups if mark else groups, second_call)
+    end_groups(_strays(mark, longest) | groups if mark else groups, second_call)
     remove_left(mark.partition("=")[2])
 
 
-def _strays(mark: str, grace: float) -> dict[int, _Group]:
+def _strays(mark: str, grace: float) -> dict[int, GuardedGroup]:
     """Return the sessions of all processes with the mark, as far as we may look (proc_pid_environ(5))."""
-    found: dict[int, _Group] = {}
+    found: dict[int, GuardedGroup] = {}
     for each in relations():
         with contextlib.suppress(OSError):
             variables = Path("/proc", str(each.pid), "environ").read_bytes().split(b"\0")
             if any(variable.startswith(mark.encode()) for variable in variables):
-                found[each.session] = _Group(each.session, signal.SIGTERM, grace)
+                found[each.session] = GuardedGroup(each.session, signal.SIGTERM, grace)
     return found
 
 
-def _end(groups: dict[int, _Group], second_call: float) -> None:
+def end_groups(groups: dict[int, GuardedGroup], second_call: float) -> None:
     """Stop every group, each by its own signal and within its own grace."""
     begun = time.monotonic()
     for group in groups.values():

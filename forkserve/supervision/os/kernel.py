@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 from forkserve.config.cgroups import spare_memory
 from forkserve.supervision.os.memory import proportional_size
+from forkserve.supervision.os.proc import members_of
 from forkserve.supervision.os.spawn import Spawned, SpawnFolder, SpawnRefusal, SpawnSpec, fork, outcome
 
 __all__ = ["Kernel"]
 
 
 class Kernel:
-    """Processes as numbers."""
+    """Processes as numbers.
+
+    `adopted` are those that count as children and are none, with a pidfd for each, `bereft` the groups that ended ones
+    of them may have left. Their zombies are not ours to reap, and do not count.
+    """
 
     def __init__(self) -> None:
+        self.adopted: dict[int, int] = {}
+        self.bereft: set[int] = set()
         self._folders: dict[int, str] = {}
 
     def fork(self, spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
@@ -49,6 +57,8 @@ class Kernel:
 
     def is_child(self, pid: int) -> bool:
         """Tell whether a pid is a child of ours that has not been reaped."""
+        if pid in self.adopted:
+            return True
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -66,10 +76,16 @@ class Kernel:
     def signal(self, pid: int, signum: int) -> None:
         """Send a signal to a child; one that has ended, or has become another user's, is no error."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signum)
+            if pid in self.adopted:
+                signal.pidfd_send_signal(self.adopted[pid], signum)
+            else:
+                os.kill(pid, signum)
 
     def signal_group(self, pgid: int, signum: int) -> bool:
         """Send a signal to a process group, 0 to ask only; False when there is no such group any more."""
+        if pgid in self.bereft and not members_of({pgid}):
+            self.bereft.discard(pgid)
+            return False
         try:
             os.killpg(pgid, signum)
         except ProcessLookupError:

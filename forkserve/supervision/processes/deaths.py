@@ -42,11 +42,17 @@ def fact_of(process: Process, now: float) -> ProcessExited | SpawnFailed:
     assert process.exit is not None
     return ProcessExited(
         **process.names(),
-        how=str(process.exit) if process.pid else f"got no process: its zygote {process.exit}",
+        how=_how(process),
         code=process.exit.code,
         signum=process.exit.signum,
         uptime=now - process.started_at,
     )
+
+
+def _how(process: Process) -> str:
+    if not process.pid:
+        return f"got no process: its zygote {process.exit}"
+    return "ended" if process.adopted else str(process.exit)
 
 
 def reason_of(lost: ProcessLost) -> str:

@@ -80,6 +80,8 @@ class SpawnServices:
     """Tells whether a replaced process must go on, since no other reads a queue yet."""
     seal: Callable[[str, tuple[int, ...]], None] = lambda _watcher, _queues: None
     """Closes the queues of a watcher that stops for good to new connections, except those that another reads."""
+    outlived: Callable[[], bool] = lambda: False
+    """Tells whether processes are to serve on when the master is killed."""
     call_hook: CallHook = consent
     """Asks a hook of a watcher."""
     kernel: Kernel = field(default_factory=Kernel)
@@ -192,6 +194,8 @@ def _prepare(
         own = _has_own_queues(command, services, legacy)
         address = None if notify is None else notify.address
         spec = make(outputs, Handover(place, address, legacy.stored, own, legacy.circus_wid))
+        if wid != ZYGOTE_WID and services.outlived():
+            spec = replace(spec, death_signal=None)
     except BaseException:
         services.on_spawned(outputs, identity, 0)
         Resources(place, notify).close()

@@ -1,0 +1,139 @@
+"""How a new master goes on with what one has left that was killed (`on_master_death = serve`).
+
+Theory of operation. The keeper gives state and descriptors. They are read as after an upgrade, processes are looked
+after by pidfd, and a keeper of our own is told everything. Only then the former keeper lets go, and ends what is not in
+the state. The configuration in force is the former one until a reload has read what differs in ours.
+
+Rules: nothing is done about a process before `settle`, and a start that fails before leaves all of it to the keeper.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from forkserve.bootstrap.assembly import Assembly
+from forkserve.bootstrap.keeping import StateKeeping, place_of
+from forkserve.bootstrap.statefile import Data, StateError, decode, read
+from forkserve.config.load import ConfigSource
+from forkserve.config.model import Config
+from forkserve.errors import ControlError
+from forkserve.supervision.events import MasterSucceeded
+from forkserve.supervision.os.keepertaking import Estate, ask_keeper
+from forkserve.supervision.os.proc import birth_of
+from forkserve.supervision.os.signals import SIGNALS, SignalQueue
+from forkserve.supervision.state.keeping import groups_in, pids_in, to_resume
+from forkserve.supervision.state.watchers import config_to_data
+from forkserve.supervision.watcher import Watcher
+from forkserve.unix.descriptors import renumbered
+from forkserve.unix.notify import Message, notify, parse
+
+__all__ = ["Adoption", "adopt", "end_orphans"]
+
+log = logging.getLogger("forkserve.master")
+
+PATIENCE = 5.0
+"""Seconds for each step of telling our keeper."""
+
+
+@dataclass(slots=True)
+class Adoption:
+    """A master that is about to go on with an estate; `pidfds` are those of the processes that live."""
+
+    estate: Estate
+    data: Data
+    assembly: Assembly
+    config: Config
+    pidfds: dict[int, int]
+
+    def settle(self, keeping: StateKeeping) -> None:
+        """Take everything over: from now on all of it ends with us. Raises OSError when the keeper has died."""
+        base, known = self.assembly.base, groups_in(self.data)
+        decided, deciding = os.pipe2(os.O_CLOEXEC)
+        base.auxiliaries.begin(self.estate.listener, armed_by=decided)
+        keeping.write(patience=PATIENCE)
+        self.estate.done(self.estate.groups - known, decided, deciding)
+        os.close(decided)
+        os.close(deciding)
+        base.pool.update_store()
+        for pid, pidfd in self.pidfds.items():
+            self.assembly.adopted.take(pid, pidfd)
+        lost = sorted(pids_in(self.data) - self.pidfds.keys())
+        self.assembly.adopted.miss(lost)
+        processes = len(self.assembly.master.supervisor.processes()) - len(lost)
+        ending = len(self.estate.groups - known)
+        base.bus.emit(MasterSucceeded(master=self.estate.master, processes=processes, lost=len(lost), ending=ending))
+        for watcher in self.assembly.master.supervisor.watchers:
+            self._note_said(watcher)
+        self.assembly.master.repairs.begin()
+        if self.assembly.master.is_booted:
+            notify("READY=1")
+        self._read_what_differs()
+
+    def _note_said(self, watcher: Watcher) -> None:
+        """Take in what its processes have said to nobody, or to the former master, which has not written it down."""
+        for process in (each for each in watcher.processes if each.pid in self.pidfds):
+            if process.pid in self.estate.ready:
+                watcher.processes.channels.confirm(process)
+                process.said_ready = watcher.command.says_ready
+                watcher.population.ready(process)
+            for text in self.estate.said.get(process.notify, ()):
+                watcher.processes.channels.confirm(process)
+                watcher.population.on_said(process, Message(parse(text.encode()), []))
+
+    def _read_what_differs(self) -> None:
+        supervisor = self.assembly.master.supervisor
+        before, wanted = (config_to_data(each) for each in (supervisor.in_force, self.config))
+        if any(before[part] != wanted[part] for part in ("sockets", "watchers")):
+            self.assembly.base.loop.call_later(0.0, self._reload)
+
+    def _reload(self) -> None:
+        with contextlib.suppress(ControlError):  # it stops
+            self.assembly.master.reload_config()
+
+
+def adopt(estate: Estate, config: Config, source: ConfigSource, command: Sequence[str]) -> Adoption | None:
+    """Return a master that can go on with an estate; None when it cannot be read: then all of it has been ended."""
+    try:
+        data = to_resume(decode(estate.state), time.monotonic())
+        with contextlib.closing(SignalQueue(())) as nothing:  # in vain first, so that no descriptor is lost on the way
+            read(renumbered(data, {}), nothing)
+    except StateError as error:
+        log.error("pid %d, which was killed, has left what cannot be taken over: %s; ending it", estate.master, error)
+        estate.end_all()
+        return None
+    data = renumbered(data, estate.numbers)
+    assembly, _ = read(data, SignalQueue(SIGNALS))
+    base, supervisor = assembly.base, assembly.master.supervisor
+    base.source = assembly.master.reloader.source = source
+    base.command = assembly.master.upgrader.command = tuple(command)
+    supervisor.config = replace(supervisor.config, master=config.master)
+    return Adoption(estate, data, assembly, config, dict(_living(data)))
+
+
+def end_orphans(config: Config, source: ConfigSource) -> str:
+    """End what a killed master has left, and return what was done; raises ForkserveError, also while a master runs."""
+    estate = ask_keeper(place_of(config.master, source))
+    if estate is None:
+        return "a killed master has left nothing"
+    estate.end_all()
+    return f"what the killed master, pid {estate.master}, has left has ended"
+
+
+def _living(data: Data) -> Sequence[tuple[int, int]]:
+    """Return a pidfd for each process that still is the one that the state names."""
+    found: list[tuple[int, int]] = []
+    for pid in pids_in(data):
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+            is_same = birth_of(pid) == data["started"].get(str(pid)) is not None
+            if is_same and not select.select((pidfd,), (), (), 0)[0]:
+                found.append((pid, pidfd))
+            else:
+                os.close(pidfd)
+    return found
