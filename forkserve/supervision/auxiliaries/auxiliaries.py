@@ -1,7 +1,7 @@
-"""The master's companions, kept alive: the guard that outlives it, the writer of captured output, and sidecars.
+"""The master's companions, kept alive: the guard that outlives it, the log writer, and sidecars.
 
-Rules: the first two are needed, none is worth dying for. One that has died is replaced and told everything again; when
-that fails it is said, and supervision goes on without until a later start tries again.
+Rules: the first two are needed, but none is worth dying for. One that has died is replaced and told everything again.
+If that fails it is reported, and supervision goes on without until a later start tries again.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from forkserve.unix.descriptors import descriptor, number_of
 __all__ = ["Attendant", "AuxiliaryProcesses"]
 
 _PAUSE = 5.0
-"""Seconds until a guard that could not be forked is tried again, at a start."""
+"""Seconds until a guard that could not be forked is tried again, when a process starts."""
 BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
-"""Seconds before a companion that has died young is replaced, doubled each time up to the second."""
+"""Seconds before a companion that has died early is replaced, doubled each time up to the second value."""
 YOUNG = 5.0
-"""Seconds up to which it is young."""
+"""Seconds of life up to which a death is early."""
 
 
 class Attendant(Protocol):
-    """A process beside the master that looks after its own life, but for what only the master sees."""
+    """A process beside the master that manages its own life, except for what only the master sees."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
 
     @property
     def pid(self) -> int | None:
-        """Its pid, None while there is none."""
+        """Its pid, None if there is none."""
 
     def start(self) -> None:
         """Called when it may run."""
@@ -57,14 +57,14 @@ class Attendant(Protocol):
 
 
 class AuxiliaryProcesses:
-    """Stands between the watchers and the companions; its methods are what `SpawnServices` wants."""
+    """Stands between the watchers and the companions; its methods are what `SpawnServices` needs."""
 
     def __init__(
         self, loop: Loop, emit: Callable[[Event], None], *, mark: str = "", data: Mapping[str, Any] | None = None
     ) -> None:
-        """`mark` is how a variable begins that our processes alone have, see `Guard`.
+        """`mark` is the beginning of a variable that only our processes have, see `Guard`.
 
-        With `data`, it goes on with the companions of another.
+        With `data`, it goes on with the companions of another one.
         """
         self._loop = loop
         self._mark = mark
@@ -104,7 +104,7 @@ class AuxiliaryProcesses:
         return self._asked_at is not None
 
     def to_data(self) -> dict[str, Any]:
-        """Return what it stands on as plain data."""
+        """Return its state as plain data."""
         return {
             "streams": self._streams.to_data(),
             "guard": None if self._guard is None else self._guard.to_data(),
@@ -133,18 +133,18 @@ class AuxiliaryProcesses:
 
     @property
     def pids(self) -> frozenset[int]:
-        """The pids of the companions that live."""
+        """The pids of the living companions."""
         living = {self._streams.pid, None if self._guard is None else self._guard.pid}
         living |= {each.pid for each in self._attendants if not getattr(each, "outlives", False)}
         return frozenset(pid for pid in living if pid is not None) | frozenset(self._closing or ())
 
     @property
     def known_pids(self) -> frozenset[int]:
-        """The pids of the companions that live, with those that outlive the others."""
+        """The pids of the living companions, and of those that outlive the others."""
         return self.pids | frozenset(each.pid for each in self._attendants if each.pid is not None)
 
     def keep_running(self, attendant: Attendant) -> None:
-        """Start a process that looks after itself, and tell it what it cannot see, to the end."""
+        """Start a process that manages itself, and tell it what it cannot see, to the end."""
         self._attendants.append(attendant)
         attendant.start()
 
@@ -159,7 +159,7 @@ class AuxiliaryProcesses:
 
     @property
     def names(self) -> dict[int, str]:
-        """What each that lives is called, by pid."""
+        """The names of the living ones, by pid."""
         known = {self._streams.pid: "log writer"}
         if self._guard is not None:
             known[self._guard.pid] = self._guard.name
@@ -167,7 +167,7 @@ class AuxiliaryProcesses:
         return {pid: name for pid, name in known.items() if pid is not None}
 
     def outputs(self, options: WatcherOptions, identity: Identity) -> Outputs:
-        """Open where a process's output goes; raises SpawnError when descriptors have run out."""
+        """Open the outputs of a process; raises SpawnError when descriptors have run out."""
         stdout, stderr = captured_streams(options)
         try:
             output = self._streams.open(stdout, stderr, kept=bytes_kept(options))
@@ -182,7 +182,7 @@ class AuxiliaryProcesses:
         return outputs
 
     def on_spawned(self, outputs: Outputs, identity: Identity, pid: int) -> None:
-        """Have the output of a process that was started be written; pid 0 says that it was not."""
+        """Let the output of a started process be written; pid 0 means that it was not started."""
         # two starts of one slot may be under way at once; those of which nothing is captured look alike
         output = self._opened.pop((identity, outputs), None)
         if output is None:
@@ -193,7 +193,7 @@ class AuxiliaryProcesses:
             self._streams.abandon(output)
 
     def on_group_started(self, pgid: int, stop_signal: int, grace: float) -> None:
-        """Called when a process group has begun."""
+        """Called when a process group was started."""
         self._groups[pgid] = (stop_signal, grace)
         if self._guard is not None:
             self._guard.began(pgid, stop_signal, grace)
@@ -214,15 +214,15 @@ class AuxiliaryProcesses:
         return self._streams.can_tell
 
     def tell_logs(self, connection: int, facts: dict[str, Any]) -> None:
-        """Have the log writer answer over a connection, which is closed here."""
+        """Let the log writer answer over a connection, which is closed here."""
         self._streams.tell(connection, facts)
 
     def reopen(self) -> None:
-        """Have every file of captured output reopened."""
+        """Let every file of captured output be reopened."""
         self._streams.reopen()
 
     def reaped(self, pid: int) -> None:
-        """Replace a companion or a sidecar, if it was one that has died."""
+        """Replace a companion or a sidecar, if the reaped pid was one."""
         for each in tuple(self._attendants):
             each.reaped(pid)
         if self._closing is not None:
@@ -247,7 +247,7 @@ class AuxiliaryProcesses:
                 keeper.farewell()
 
     def close(self) -> None:
-        """Send all home: they end by themselves, and `pids` is empty when they have been reaped."""
+        """Dismiss all: they end by themselves, and `pids` is empty when they have been reaped."""
         if self._closing is not None:
             return
         self._closing = set(self.pids)

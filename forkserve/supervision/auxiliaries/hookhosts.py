@@ -1,9 +1,9 @@
-"""The processes that hooks run in, one for each watcher that has some, from its start to its stop.
+"""The processes that hooks run in, one for each watcher with hooks, from its start to its stop.
 
-Theory of operation. A host is a program of ours that imports what the user has written, which the master never does. It
-is asked over a socket, a line of JSON each way, one question at a time, and has a deadline for each: one that does not
-answer is killed, and the next question starts another. A hook that crashes, or takes the whole process along, is an
-answer too. The socket's end is the end of the host, so none outlives the master.
+Theory of operation. A host is a program of forkserve that imports user code, which the master never does. It is called
+over a socket, with a line of JSON in each direction, one call at a time, each with a deadline: a host that does not
+answer is killed, and the next call starts another. A hook that crashes, or ends the whole process, is an answer too.
+EOF of the socket ends the host, so none outlives the master.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from forkserve.supervision.spawning.command import NOT_INHERITED
 __all__ = ["HookHost", "HookHosts", "HostWords"]
 
 LONGEST = 1024 * 1024
-"""Bytes of an answer at most."""
+"""Most bytes of an answer."""
 PATIENCE = 3.0
-"""Seconds for a host to end by itself at the end of all."""
+"""Seconds for a host to end by itself when everything ends."""
 
 HostWords = Callable[[], tuple[str, ...]]
-"""Returns what every host is told on its command line: where control is, and where to log."""
+"""Returns what every host gets on its command line: where control is, and where to log."""
 
 Then = Callable[[HookAnswer], None]
 
 
 class HookHost:
-    """One process, started by its first question; `on_end` is called when it has been reaped, or never began."""
+    """One process, started by its first call; `on_end` is called when it has been reaped, or never began."""
 
     def __init__(self, watcher: str, loop: Loop, emit: Callable[[Event], None], on_end: Callable[[HookHost], None]):
         self.name = f"hooks of {watcher}"
         self.watcher = watcher
         self.pid: int | None = None
         self.is_over = False
-        """Whether it can be asked no more."""
+        """Whether it accepts no more calls."""
         self._loop = loop
         self._emit = emit
         self._on_end = on_end
@@ -61,7 +61,7 @@ class HookHost:
         self._said = bytearray()
 
     def start(self) -> None:
-        """Do nothing: it starts by `begin`."""
+        """Do nothing: `begin` starts it."""
 
     def begin(self, words: tuple[str, ...]) -> None:
         """Start it; raises SpawnError or OSError."""
@@ -83,7 +83,7 @@ class HookHost:
         self._loop.watch(ours.fileno(), selectors.EVENT_READ, self._heard)
 
     def ask(self, call: HookCall, then: Then) -> None:
-        """Put a question; the one before must have been answered."""
+        """Make a call; the one before must have been answered."""
         self._then = then
         question = {"hook": call.hook, "targets": call.targets, "path": call.path, "details": call.details}
         late = f"no answer within {call.timeout:g} s (hook_timeout)"
@@ -102,7 +102,7 @@ class HookHost:
             self._on_end(self)
 
     def close(self) -> None:
-        """Have it end; what it has not answered stays open."""
+        """Let it end; what it has not answered stays open."""
         self.is_over, self._then = True, None
         self._call_off()
         self._hang_up()
@@ -164,7 +164,7 @@ class HookHost:
 
 
 class HookHosts:
-    """All hosts, by watcher. `keep` and `dismiss` tell the others that must know of a process beside the master."""
+    """All hosts, by watcher. `keep` and `dismiss` tell others about a process beside the master."""
 
     def __init__(
         self, loop: Loop, emit: Callable[[Event], None], keep: Callable[[Any], None], dismiss: Callable[[Any], None]
@@ -177,7 +177,7 @@ class HookHosts:
         self._hosts: dict[str, HookHost] = {}
 
     def call(self, call: HookCall, then: Then) -> None:
-        """Ask a hook, in a process that begins with the start of its watcher, and ends with its stop."""
+        """Call a hook, in a process that begins with the start of its watcher, and ends with its stop."""
         host = self._hosts.get(call.watcher)
         if host is None or host.is_over or call.hook == "before_start":
             if host is not None:

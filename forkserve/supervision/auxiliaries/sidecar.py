@@ -1,7 +1,7 @@
-"""A program of ours beside the master, which speaks to it by the control interface: started, replaced, and ended last.
+"""A program of forkserve beside the master, a client of the control interface: started, replaced, and ended last.
 
-Rules: nothing that supervision does depends on one. It is told to end when all watchers have stopped, so that it can
-tell those who wait for that.
+Rules: supervision does not depend on it. It is told to end when all watchers have stopped, so that it can still answer
+clients that wait for that.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from forkserve.wording import reason_in
 __all__ = ["Sidecar"]
 
 BACKOFF, LONGEST_BACKOFF = 0.5, 60.0
-"""Seconds before one that has died young is replaced, doubled each time up to the second."""
+"""Seconds before one that has died early is replaced, doubled each time up to the second value."""
 YOUNG = 5.0
-"""Seconds up to which it is young."""
+"""Seconds of life up to which a death is early."""
 PATIENCE = 3.0
 """Seconds from SIGTERM to SIGKILL."""
 
@@ -41,7 +41,7 @@ class Sidecar:
         *,
         stdin: int | None = None,
     ) -> None:
-        """With `stdin`, a descriptor of ours, it reads that to its end, and outlives the others."""
+        """With `stdin`, a descriptor of the master, it reads that to its end, and outlives the others."""
         self.name = name
         self.pid: int | None = None
         self._argv = tuple(argv)
@@ -71,7 +71,7 @@ class Sidecar:
     def from_data(
         cls, data: Mapping[str, Any], loop: Loop, emit: Callable[[Event], None], *, stdin: int | None = None
     ) -> Sidecar:
-        """Return a sidecar that looks after the same program."""
+        """Return a sidecar that manages the same program."""
         sidecar = cls(data["name"], data["argv"], loop, emit, stdin=stdin)
         sidecar.pid, sidecar._delay, sidecar._began = data["pid"], data["delay"], data["began"]
         sidecar._closing = data["closing"]
@@ -80,7 +80,7 @@ class Sidecar:
         return sidecar
 
     def start(self) -> None:
-        """Start it; a start that fails is told, and tried again later."""
+        """Start it; a failed start is reported, and tried again later."""
         self._timer = self._again_at = None
         self._began = self._loop.now()
         env = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
@@ -96,7 +96,7 @@ class Sidecar:
         self._loop.watch(spawned.report, selectors.EVENT_READ, lambda _events: self._reported(spawned.report))
 
     def reaped(self, pid: int) -> None:
-        """Note that a pid has been reaped; if it was this one, another takes its place."""
+        """Note that a pid has been reaped; if it was this one, it is started again."""
         if pid != self.pid:
             return
         self.pid = None
@@ -116,7 +116,7 @@ class Sidecar:
         return None if self.outlives else signal.SIGTERM
 
     def close(self) -> None:
-        """Tell it to end, and see to it that it does; `pid` is None when it has been reaped."""
+        """Tell it to end, and make sure that it does; `pid` is None when it has been reaped."""
         if self._closing or self.outlives:
             return
         self._closing = True

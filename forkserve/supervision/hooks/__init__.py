@@ -1,1 +1,1 @@
-"""Hooks: callables of the user's that supervision asks before and after what it does; they run in other processes."""
+"""Hooks: user functions that supervision calls before and after its actions; they run in other processes."""

@@ -1,4 +1,4 @@
-"""A question to a hook, and its answer, as data."""
+"""A call of a hook, and its answer, as data."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["CallHook", "HookAnswer", "HookCall", "consent"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookCall:
-    """`details` are the keyword arguments of the hook beside Circus's three, plain data.
+    """`details` are the keyword arguments of the hook besides Circus's three, plain data.
 
     `targets` are all hooks of the watcher, by name: they are imported first. Without one for `hook` nothing is called.
-    `path` are folders to import from, `timeout` the seconds in which an answer must come.
+    `path` are folders to import from, `timeout` the seconds within which an answer must arrive.
     """
 
     watcher: str
@@ -39,9 +39,9 @@ class HookAnswer:
 
 
 CallHook = Callable[[HookCall, Callable[[HookAnswer], None]], None]
-"""Asks a hook; the answer comes later, or at once."""
+"""Calls a hook; the answer comes later, or at once."""
 
 
 def consent(_call: HookCall, then: Callable[[HookAnswer], None]) -> None:
-    """Answer yes, where no hooks can be run."""
+    """Answer yes, when no hooks can be run."""
     then(HookAnswer(said=True))

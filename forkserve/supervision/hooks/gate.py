@@ -1,11 +1,11 @@
 """What a watcher must ask its hooks before it goes on, and tell them afterwards.
 
-Theory of operation. Questions stand in one line and are asked one after the other, as Circus calls hooks: what is said
-before the signals of a stop is over when they are sent. What has no hook passes when its turn comes, so without hooks
-nothing ever waits. Where a watcher is between start and stop is its `phase`: `before_start` stands before the first
-process, `after_start` behind the last that became ready, `after_stop` behind the last that has ended.
+Theory of operation. Calls are queued and made one after the other, as Circus calls hooks: a hook before the signals of
+a stop has returned when they are sent. A call without a hook passes when its turn comes, so without hooks nothing ever
+waits. `phase` is where a watcher is between start and stop: `before_start` comes before the first process,
+`after_start` after the last that became ready, `after_stop` after the last that has ended.
 
-Rules: each answer is sure to come, since the host has a deadline. An answer that comes after a stop is ignored.
+Rules: each answer is certain to arrive, since the host has a deadline. An answer that arrives after a stop is ignored.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ASKED_AGAIN = {
     GatePhase.ASKING_STARTED: GatePhase.SPAWNING,
     GatePhase.ASKING_STOPPED: GatePhase.STOPPING,
 }
-"""Where another program goes on, which does not know of the question."""
+"""The phases in which a program goes on after an upgrade, without knowing of the pending call."""
 
 
 class Changing(Protocol):
@@ -55,11 +55,11 @@ class Changing(Protocol):
 
 
 class GateOwner(Protocol):
-    """What a gate knows of its watcher."""
+    """What a gate knows about its watcher."""
 
     @property
     def options(self) -> WatcherOptions:
-        """The options in force."""
+        """The current options."""
 
     @property
     def templates(self) -> Changing:
@@ -72,14 +72,14 @@ class GateOwner(Protocol):
         """Called when before_start has consented."""
 
     def veto(self, reason: str) -> None:
-        """Called when a hook has forbidden that it runs."""
+        """Called when a hook has forbidden it to run."""
 
     def gate_moved(self) -> None:
         """Called after each answer."""
 
 
 def _ignore(_consented: bool) -> None:
-    """Do nothing about an answer."""
+    """Ignore an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +124,22 @@ class HookGate:
 
     @property
     def is_concerned(self) -> bool:
-        """True when a question may have to wait."""
+        """True if a call may have to wait."""
         return bool(self.hooks or self._line or self._asked)
 
     @property
     def patience(self) -> float:
-        """Seconds within which all that is in the line, and one more, will have been answered."""
+        """Seconds within which everything in the queue, and one more call, will have been answered."""
         return self._owner.options.hook_timeout * (len(self._line) + (self._asked is not None) + 1)
 
     def to_data(self) -> str:
-        """Return its phase, with the questions that are open still to be asked."""
+        """Return its phase, with pending calls to be made again."""
         return _ASKED_AGAIN.get(self.phase, self.phase).value
 
     # Between start and stop.
 
     def lift(self) -> bool:
-        """Tell whether processes may be started; asks if that is open, and calls `may_start` then."""
+        """Tell whether processes may be started; calls the hook if that is open, and `may_start` afterwards."""
         if not self.hooks:
             self.phase = GatePhase.UP
         elif self.phase is GatePhase.DOWN:
@@ -167,7 +167,7 @@ class HookGate:
             self._life += 1
 
     def look(self, *, served: bool | None, gone: bool) -> None:
-        """Ask what is to be asked now that its start is over, with processes or (`served` False) without, or its end.
+        """Call what is due after its start, with processes or (`served` False) without, or after its end.
 
         `served` is None until its start is over.
         """
@@ -202,17 +202,17 @@ class HookGate:
     # Single questions.
 
     def ask(self, hook: str, then: Callable[[bool], None] = _ignore, **details: Any) -> None:
-        """Ask a hook behind all that was asked before; `then` is called with whether it consents."""
+        """Call a hook after all queued ones; `then` is called with whether it consents."""
         self._line.append(_Question(hook, then, details))
         self._go_on()
 
     def ask_stats(self, then: Callable[[HookAnswer], None], **details: Any) -> None:
-        """Have extended_stats add to the figures of a process."""
+        """Let extended_stats add to the figures of a process."""
         self._line.append(_Question("extended_stats", details=details, raw=then))
         self._go_on()
 
     def abandon(self) -> None:
-        """Ask nothing more."""
+        """Make no more calls."""
         dropped = [each for each in (self._asked, *self._line) if each is not None and each.raw is not None]
         self._line.clear()
         self._asked = None

@@ -1,1 +1,1 @@
-"""Whether the workers go on, and where they are when they do not."""
+"""Whether the workers make progress, and where they are if they do not."""

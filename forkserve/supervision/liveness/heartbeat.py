@@ -1,14 +1,14 @@
-"""Whether a worker still goes on: what its heartbeat says, judged.
+"""Whether a worker still makes progress: its heartbeat, judged.
 
-Theory of operation. A worker that serves leaves a beat in its page of the scoreboard at each turn of its loop, each
-answer, and each piece of a response. A loop that waits for events has no turns, so a worker that has been silent for
-half of its patience is rung: the bell is an event of every loop, whatever runs nested in it. One that is silent for the
-whole of its patience although it was rung is stuck: its loop does not come back, since code of the application does
-not, or since C code keeps the interpreter's lock.
+Theory of operation. A serving worker leaves a beat in its page of the scoreboard at each turn of its loop, each answer,
+and each piece of a response. A loop that waits for events has no turns, so the master rings the bell for a worker that
+has been silent for half of its patience: the bell is an event of every loop, whatever runs nested in it. A worker that
+is silent for the whole of its patience despite the bell is stuck: its loop does not return, because code of the
+application does not, or because C code keeps the interpreter's lock.
 
-A beat is compared with the one before, never with a clock, so a worker that writes nonsense deceives nobody but itself.
-Time counts only while the worker can run: not while it is stopped or traced, not while the master itself did not look,
-and not while the machine gave the worker no processor, up to `EXCUSED` times its patience.
+A beat is compared with the one before, never with a clock, so a worker that writes nonsense affects only itself. Time
+counts only while the worker can run: not while it is stopped or traced, not while the master itself did not look, and
+not while the machine gave the worker no processor, up to `EXCUSED` times its patience.
 
 Rules: pure.
 """
@@ -25,13 +25,13 @@ __all__ = ["BeatVerdict", "Heart", "Sight", "interval_of", "judge"]
 SHORTEST, LONGEST = 0.05, 5.0
 """Seconds between two looks."""
 LATE = 1.0
-"""Seconds by which a look may be late before its lateness is nobody's silence."""
+"""Seconds by which a look may be late before the delay is left out of the silence."""
 EXCUSED = 4.0
-"""Patiences after which no lack of a processor excuses any more."""
+"""Patiences after which the lack of a processor is no longer an excuse."""
 STARVED = 0.5
-"""Part of a silence in which a process wanted a processor and got none, from which on it is starved."""
+"""Share of a silence in which a process wanted a processor and got none, from which on it is starved."""
 RAN = 0.25
-"""Part of a silence in which a process ran, from which on it is not."""
+"""Share of a silence in which a process ran, from which on it is not starved."""
 
 
 class BeatVerdict(Enum):
@@ -45,9 +45,9 @@ class BeatVerdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One look at a worker. `beat` is any number that changes when it goes on, `condition` is known when it is silent.
+    """One look at a worker. `beat` is any number that changes with progress; `condition` is known if it is silent.
 
-    `patience` are the seconds of silence that it has asked for, 0 to be let alone.
+    `patience` is the allowed silence in seconds, 0 for no limit.
     """
 
     beat: float
@@ -57,7 +57,7 @@ class Sight:
 
 @dataclass(slots=True)
 class Heart:
-    """What is known of one worker: its last beat and since when it is silent, `seconds` of silence that counted.
+    """The state of one worker: its last beat and since when it is silent, `seconds` of silence that counted.
 
     `then` is its condition when the silence began to count, `looked` the instant of the last look.
     """
@@ -72,12 +72,12 @@ class Heart:
 
 
 def interval_of(patience: float) -> float:
-    """Return the seconds until the next look at a worker of this patience."""
+    """Return the seconds until the next look at a worker with this patience."""
     return min(max(patience / 8, SHORTEST), LONGEST)
 
 
 def judge(heart: Heart, sight: Sight, now: float) -> BeatVerdict:
-    """Take in a look, and tell what follows of it."""
+    """Record a look, and return what follows from it."""
     passed = 0.0 if heart.looked is None else now - heart.looked
     heart.looked = now
     is_held = sight.condition is not None and sight.condition.is_held
@@ -105,7 +105,7 @@ def _begin(heart: Heart, sight: Sight) -> None:
 
 
 def _is_starved(heart: Heart, sight: Sight) -> bool:
-    """Tell whether the machine has kept a worker from running since it was rung."""
+    """Tell whether the machine has kept a worker from running since the bell was rung."""
     before, after = heart.then, sight.condition
     if before is None or after is None:
         return False

@@ -1,11 +1,11 @@
-"""Watches the heartbeats of all workers, and has the stacks of one that is stuck logged before it is replaced.
+"""Watches the heartbeats of all workers, and logs the stacks of a stuck one before it is replaced.
 
-Theory of operation. `heartbeat` judges; here are the looks, the ring, and what follows of STUCK: the worker is asked
-for its stacks (`stackreader`), the fact is stated with them, and the process is killed, so that its slot is filled
-again as after any other loss. Nothing is asked of it that it would have to do itself.
+Theory of operation. `heartbeat` decides; this module looks, rings, and acts on STUCK: it asks the worker for its stacks
+(`stackreader`), emits the event with them, and kills the process, so that its slot is filled again as after any other
+loss. The worker itself need not do anything.
 
-Rules: only a worker that takes part is watched: it is ready, its record has its own pid, and it has told its patience.
-While no process that is ready has a record there is no timer, so that a master of other programs sleeps.
+Rules: only a worker that takes part is watched: it is ready, its record has its own pid, and it has written its
+patience. While no ready process has a record there is no timer, so a master of other programs sleeps.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ __all__ = ["Heartbeats"]
 ACCEPTING, PAUSED = 2, 3
 """States of a record in which its process serves."""
 SHORTEST_PATIENCE = 4.0
-"""Seconds below which no patience is believed: what a worker tells of itself is `--timeout` and as much. A program that
-scribbles over the board would else have its siblings killed between two turns."""
+"""Lowest patience, in seconds, that is accepted. A worker writes `--timeout` and four seconds; a program that scribbles
+over the board would otherwise get its siblings killed between two turns.
+"""
 SOON = 0.5
-"""Seconds until a worker that has become ready is looked at."""
+"""Seconds until the first look at a worker that has become ready."""
 SHED_EVERY = 10.0
-"""Seconds between two facts about connections that workers have refused."""
+"""Seconds between two events about connections that workers have refused."""
 STARVED_EVERY = 60.0
 """Seconds between two warnings that the machine is too busy."""
 
@@ -54,7 +55,7 @@ class Heartbeats:
         self._shed: dict[str, tuple[float, int]] = {}
 
     def begin(self) -> None:
-        """Look from now on."""
+        """Start looking."""
         self._has_begun = True
         self._look_later()
 
@@ -70,7 +71,7 @@ class Heartbeats:
             self._look_at(self._loop.now() + LONGEST)
 
     def _look_at(self, instant: float) -> None:
-        """Look then, unless that is to be done before."""
+        """Look at this instant, unless an earlier look is scheduled."""
         if self._timer is not None and self._timer.callback is not None:
             if self._timer.deadline <= instant:
                 return
@@ -120,7 +121,7 @@ class Heartbeats:
             reader.ask(process, partial(self._stuck, watcher, process, sight.patience))
 
     def _tell_shed(self, watcher: Watcher, now: float) -> None:
-        """State that workers have refused connections, now and then."""
+        """Report connections that workers have refused, from time to time."""
         shed = watcher.processes.figures.shed
         at, told = self._shed.get(watcher.name, (float("-inf"), 0))
         if shed > told and now - at >= SHED_EVERY:
@@ -134,10 +135,10 @@ class Heartbeats:
             self._supervisor.emit(HostStarved(**process.names(), silence=sight.patience))
 
     def _stuck(self, watcher: Watcher, process: Process, silence: float, stacks: str) -> None:
-        """Called with the stacks of a worker that is stuck, which may have ended meanwhile.
+        """Called with the stacks of a stuck worker, which may have ended meanwhile.
 
-        That its loop came back saves it from nothing: the signal that asks for the stacks also ends a system call that
-        was waited in, and so would any long call be cut short at each patience, without a word in the log.
+        It is killed even if its loop has returned: the signal for the stacks also ends a blocked system call, and so
+        would cut any long call short after each patience, without a line in the log.
         """
         if not process.is_alive or not process.is_ready:
             return

@@ -1,8 +1,8 @@
 """Asks a worker for the stacks of its threads, tasks and greenlets, by a signal, and reads what it leaves in memory.
 
-The worker tells the number of a memfd in its page of the scoreboard (`serving.stackdump`). Nothing in that page is
-believed: the signal goes only to a process that has a handler for it, and what is opened must be a memfd of this name.
-Else a worker could have a master of another user read what it may not read itself.
+The worker writes the number of a memfd in its page of the scoreboard (`serving.stackdump`). Nothing in that page is
+trusted: the signal goes only to a process that has a handler for it, and what is opened must be a memfd of this name.
+Otherwise a worker could make a master of another user read what the worker may not read itself.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from forkserve.unix.scoreboard import Scoreboard
 __all__ = ["StackReader"]
 
 PAUSE = 0.02
-"""Seconds between two looks at what has come."""
+"""Seconds between two looks at the memory."""
 QUIET = 0.5
-"""Seconds without more after which a dump that has begun is taken for whole: its main thread does not run Python."""
+"""Seconds without more after which a dump that has begun counts as complete: its main thread does not run Python."""
 PATIENCE = 2.0
-"""Seconds that all of it may take."""
+"""Seconds for the whole dump."""
 MOST = 256 * 1024
-"""Bytes that are read."""
+"""Most bytes that are read."""
 NOTHING = "(it has left no stacks)"
 
 
 class StackReader:
-    """One question at a time for one process."""
+    """One request at a time for one process."""
 
     def __init__(self, loop: Loop, board: Scoreboard) -> None:
         self._loop = loop
@@ -42,7 +42,9 @@ class StackReader:
         self._then: Callable[[str], None] = lambda _text: None
 
     def ask(self, process: Process, then: Callable[[str], None]) -> None:
-        """Call `then` once with the stacks, or with a line that says why there are none; at once, or when they came."""
+        """Call `then` once with the stacks, or with a line that says why there are none; at once, or when they
+        have arrived.
+        """
         if process.is_zygote:
             then("(a zygote tells no stacks: its signals stay as the workers that it forks find them)")
             return
@@ -80,7 +82,7 @@ class StackReader:
 
 
 def _open(pid: int, number: int) -> int:
-    """Open the memory that a process has under this descriptor; -1 if it is not what it should be."""
+    """Open the memory that a process has under this descriptor; -1 if it is not the right kind."""
     path = f"/proc/{pid}/fd/{number}"
     try:
         if not os.readlink(path).startswith(f"/memfd:{STACKS_NAME}"):

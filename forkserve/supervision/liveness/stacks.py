@@ -1,6 +1,6 @@
-"""The stacks of some processes at once, for a person who asks.
+"""The stacks of several processes at once, for a person who asks.
 
-Rules: each is asked by itself, side by side, and whatever comes of one, the answer has a part for all.
+Rules: the processes are asked independently, and the answer has a part for each, whatever happens to one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StacksOf:
 
 
 class StacksRequest:
-    """Asks all, and calls `then` once with what they have told, in order."""
+    """Asks all, and calls `then` once with their answers, in order."""
 
     def __init__(self, loop: Loop, named: Sequence[NamedProcess], then: Callable[[list[StacksOf]], None]) -> None:
         self._then = then
@@ -58,7 +58,7 @@ def place_of(target: str) -> tuple[str, int | None]:
 
 
 def processes_named(supervisor: Supervisor, target: str) -> list[NamedProcess]:
-    """Return the living processes that `web`, `web[2]` or a pid means; raises ControlError when there are none."""
+    """Return the living processes that `web`, `web[2]` or a pid means; raises ControlError if there are none."""
     if target.isdecimal():
         found = [(watcher, process) for watcher in supervisor.watchers for process in watcher.processes]
         found = [(watcher, process) for watcher, process in found if process.pid == int(target)]

@@ -1,6 +1,6 @@
-"""Has the processes of a watcher accept nothing for a while, without being stopped.
+"""Makes the processes of a watcher accept nothing for a while, without stopping them.
 
-Rules: it writes orders on the scoreboard; what obeys them is forkserve-worker with a backend that takes part.
+Rules: it writes orders on the scoreboard; they are obeyed by forkserve-worker with a backend that takes part.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ __all__ = ["hold"]
 
 
 def hold(watcher: Watcher, *, wid: int | None, wanted: bool) -> WatcherHeld:
-    """Have its processes, or that of one slot, accept nothing for now, or accept again.
+    """Make its processes, or that of one slot, accept nothing for now, or accept again.
 
-    Raises ControlError where there is none that would obey.
+    Raises ControlError if there is none that would obey.
     """
     if not (watcher.command.is_worker and watcher.command.all_sockets):
         raise ControlError(f"{watcher.name} cannot be drained: only forkserve-worker on sockets of ours can")

@@ -1,12 +1,12 @@
 """Pauses and maintenance: workers accept nothing for a while, and clients wait in the queue, or get a page.
 
-Theory of operation. A *pause* has the workers hold; the kernel's queue keeps new connections, at most until
-`hold_until`. Then the workers go on, or a *responder* sheds: a watcher of one small process on the same sockets that
-answers 503 to all. *Maintenance* starts the responder first, and has the workers hold when it is ready, so that one or
-the other always answers; its end goes the other way round. The master never sees a request.
+Theory of operation. In a *pause* the workers hold; the kernel's queue keeps new connections, at most until
+`hold_until`. Then the workers resume, or a *responder* sheds: a watcher of one small process on the same sockets that
+answers every request with 503. *Maintenance* starts the responder first, and lets the workers hold when it is ready, so
+that one or the other always answers; its end reverses the order. The master never handles a request.
 
-Rules: state is in the watchers: `hold_until`, `hold_then`, `maintained`, and the responder, which is `transient`: no
-configuration knows of it.
+Rules: state is in the watchers: `hold_until`, `hold_then`, `maintained`, and the responder, which is `transient`: it is
+in no configuration.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ __all__ = ["Maintenance", "responder_of"]
 SUFFIX = ":maintenance"
 THREADS = 4
 MOST_TRIES = 3
-"""Early deaths of a responder after which it is given up."""
+"""Early deaths of a responder after which it is FATAL."""
 SHED_RETRY_AFTER = 10
-"""Seconds after which a client that was shed may come back."""
+"""Seconds after which a shed client may retry."""
 _THEN = {"shed": "get 503", "resume": "are served again"}
 _PASSED_ON = frozenset(
     {"--certfile", "--keyfile", "--ca-certs", "--ciphers", "--cert-reqs", "--proxy-protocol", "--proxy-allow-from"}
 )
-"""Flags of the watcher's own worker without which its clients would not understand the responder."""
+"""Flags of the watcher's own worker that the responder needs to understand its clients."""
 
 
 def responder_of(command: ProcessTemplate, page: str, retry_after: int) -> ProcessTemplate:
-    """Return what stands in for a watcher: a worker on the same sockets, as the same user, with one page."""
+    """Return the responder of a watcher: a worker on the same sockets, as the same user, with one page."""
     options = command.options
     words = shlex.split(f"{options.cmd} {options.args}")
     program = next(word for word in words if os.path.basename(word) == "forkserve-worker")
@@ -84,7 +84,7 @@ def _passed_on(words: Sequence[str]) -> list[str]:
 
 
 class Maintenance:
-    """The pauses of one master; made of watchers that are in one, it goes on with them."""
+    """The pauses of one master; built from watchers that are in one, it goes on with them."""
 
     def __init__(self, supervisor: Supervisor, loop: Loop) -> None:
         self._supervisor = supervisor
@@ -96,16 +96,16 @@ class Maintenance:
                 self._arm(watcher, watcher.hold_until)
 
     def to_data(self, completions: CompletionWriter) -> Mapping[str, Sequence[int]]:
-        """Return the responders that start; all else is in the watchers."""
+        """Return the responders that are starting; everything else is in the watchers."""
         return {name: [completions.number(each) for each in pair] for name, pair in self._starting.items()}
 
     def restore(self, data: Mapping[str, Sequence[int]], completions: CompletionReader) -> None:
-        """Go on where another stood."""
+        """Go on from the state of another one."""
         for name, (completion, started) in data.items():
             self._await(self._supervisor.queue(name).watcher, completions[completion], completions[started])
 
     def pause(self, name: str, *, seconds: float, then: str) -> str:
-        """Have workers hold for so long at most, then `shed` or `resume`; returns what was done."""
+        """Let workers hold for at most this long, then `shed` or `resume`; returns what was done."""
         watcher = self._watcher(name)
         told = hold(watcher, wid=None, wanted=True)
         watcher.hold_until, watcher.hold_then = self._loop.now() + seconds, then
@@ -113,20 +113,20 @@ class Maintenance:
         return f"{told.text()}; clients wait for {seconds:g} s at most, then {_THEN[then]}"
 
     def resume(self, name: str) -> Completion:
-        """End a pause, or maintenance: workers accept again, then the responder goes."""
+        """End a pause, or maintenance: workers accept again, then the responder stops."""
         watcher = self._watcher(name)
         self._release(watcher)
         return self._dismiss(watcher)
 
     def begin(self, names: Sequence[str], page: str, retry_after: int) -> Completion:
-        """Have responders answer for these watchers, or for all that serve; done when they do."""
+        """Let responders answer for these watchers, or for all that serve; done when they do."""
         watchers = [self._watcher(name) for name in names] if names else list(self._serving())
         if not watchers:
             raise ControlError("no watcher serves on a socket by forkserve-worker")
         return all_of([self._stand_in(each, page, retry_after) for each in watchers], "maintenance is on")
 
     def end(self, names: Sequence[str]) -> Completion:
-        """Have the workers of these watchers, or of all, accept again; done when the responders have gone."""
+        """Let the workers of these watchers, or of all, accept again; done when the responders have stopped."""
         watchers = [self._watcher(name) for name in names] if names else list(self._maintained())
         for each in watchers:
             self._release(each)
@@ -192,7 +192,7 @@ class Maintenance:
         self._loop.call_at(instant, partial(self._over, watcher, instant))
 
     def _over(self, watcher: Watcher, instant: float) -> None:
-        """Called when a pause has lasted as long as it may."""
+        """Called when a pause has reached its limit."""
         if watcher.hold_until != instant:
             return
         with Barrier(self._supervisor.emit, f"the end of the pause of {watcher.name}"):

@@ -1,4 +1,4 @@
-"""Collects families a few at a time, so that hundreds of processes hold up no event."""
+"""Collects families a few at a time, so that hundreds of processes delay no event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AT_A_TIME = 0.005
 
 
 def collect(loop: Loop, steps: Iterator[MetricFamily | None], then: Callable[[list[MetricFamily]], None]) -> None:
-    """Take the steps of `report.families`, letting the loop serve others between them; then call `then` once."""
+    """Take the steps of `report.families`, with other events of the loop in between; then call `then` once."""
     _go_on(loop, steps, [], then)
 
 

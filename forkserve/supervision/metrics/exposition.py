@@ -1,6 +1,6 @@
 """Metrics as text: OpenMetrics 1.0, and the older text format 0.0.4 of Prometheus.
 
-Rules: pure. A family is written once, with all its samples; labels are escaped as both formats have it.
+Rules: pure. A family is written once, with all its samples; labels are escaped as both formats require.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Labels = Mapping[str, str]
 
 
 class FamilyKind(Enum):
-    """What a family is; the value is the word of both formats."""
+    """The kind of a family; the value is the word of both formats."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -32,9 +32,9 @@ class FamilyKind(Enum):
 
 @dataclass(slots=True)
 class MetricFamily:
-    """One metric. `samples` are labels and value; of a histogram, with the suffix before: see `histogram_samples`.
+    """One metric. `samples` are labels and value, for a histogram preceded by the suffix: see `histogram_samples`.
 
-    The name of a counter has no `_total`.
+    The name of a counter lacks `_total`.
     """
 
     name: str

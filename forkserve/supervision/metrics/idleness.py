@@ -1,9 +1,8 @@
-"""Stops the processes of a watcher that nobody has used for a while (`on_demand` with `idle_stop`).
+"""Stops the processes of a watcher that was unused for a while (`on_demand` with `idle_stop`).
 
-Theory of operation. The observatory calls at each of its looks. A worker of ours tells in its page of the scoreboard
-how many requests it has begun and ended: it is in use while the two differ, or when they have moved since the last
-look. Of another program the kernel is asked, once a second, for an established connection to its port; what cannot be
-known counts as use.
+Theory of operation. The observatory calls at each of its looks. Our worker writes in its page of the scoreboard how
+many requests it has begun and ended: it is in use if the two differ, or have changed since the last look. For other
+programs the kernel is asked, once a second, for an established connection to their port. The unknown counts as use.
 
 Rules: nothing is stopped while a watcher has a job, starts or replaces something.
 """
@@ -26,12 +25,12 @@ from forkserve.unix.queues import is_connected
 __all__ = ["IdleClock", "IdleStop"]
 
 ASKED_EVERY = 1.0
-"""Seconds between two questions to the kernel, which walks its table of connections for it."""
+"""Seconds between two queries of the kernel, which walks its table of connections for each."""
 
 
 @dataclass(slots=True)
 class IdleClock:
-    """When a watcher was last in use, and what its workers had begun by then; `asked_at` is of the kernel."""
+    """When a watcher was last in use, and what its workers had begun by then; `asked_at` is that of the last query."""
 
     used_at: float
     begun: tuple[tuple[int, int], ...] = ()
@@ -41,21 +40,21 @@ class IdleClock:
 
 @dataclass(slots=True)
 class IdleStop:
-    """Looks after all watchers with `idle_stop`."""
+    """Watches all watchers with `idle_stop`."""
 
     supervisor: Supervisor
     observatory: Observatory
     clocks: dict[str, IdleClock] = field(default_factory=dict)
 
     def begin(self) -> None:
-        """Have the observatory look, if there is a watcher to look after."""
+        """Let the observatory look, if a watcher has `idle_stop`."""
         if self.look not in self.observatory.on_look:
             self.observatory.on_look.append(self.look)
         if any(each.options.idle_stop for each in self.supervisor.watchers):
             self.observatory.begin()
 
     def on_event(self, event: Event) -> None:
-        """Begin when the configuration asks for it; subscribed to the bus."""
+        """Begin if the configuration asks for it; subscribed to the bus."""
         if isinstance(event, ConfigRead):
             self.begin()
 
@@ -106,12 +105,12 @@ def _pages(watcher: Watcher) -> Iterator[tuple[int, PageReading]]:
 
 
 def _are_connected(listeners: Iterable[BoundListener]) -> bool:
-    """Tell whether somebody is, or may be, connected to one of these sockets."""
+    """Tell whether a client is, or may be, connected to one of these sockets."""
     return any(is_connected(each.socket) is not False for each in listeners)
 
 
 def _is_at_rest(queue: JobQueue) -> bool:
-    """Tell whether nothing of a watcher is under way, and it accepts connections."""
+    """Tell whether nothing of a watcher is in transition, and it accepts connections."""
     watcher = queue.watcher
     if any(slot.state is SlotState.FATAL for slot in watcher.slots.values()):  # it would look as if it were well
         return False

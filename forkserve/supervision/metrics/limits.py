@@ -1,7 +1,7 @@
-"""Keeps watchers within their memory, and their number of processes at what their load asks for.
+"""Keeps watchers within their memory, and adapts their number of processes to load.
 
-Theory of operation. The observatory calls at each of its looks. `weight` and `scaling` decide; what follows is done as
-by hand: a process is replaced as one that has reached its age, the number of processes is changed by a job.
+Theory of operation. The observatory calls at each of its looks. `weight` and `scaling` decide; the consequence is the
+same as by hand: a process is replaced like one that has reached its age, and a job changes the number of processes.
 
 Rules: nothing is begun while a watcher has a job, starts or replaces something: one change at a time.
 """
@@ -25,19 +25,19 @@ from forkserve.supervision.watcher import Watcher
 __all__ = ["LimitsKeeper", "memory_limits"]
 
 WEIGHED_EVERY = 1.0
-"""Seconds between two looks at the memory of a watcher's processes."""
+"""Seconds between two checks of the memory of a watcher's processes."""
 YOUNG = 60.0
-"""Seconds up to which the replacement of a process that grows at once waits for `backoff_max`."""
+"""If a process reaches its limit within this many seconds, its replacement waits for `backoff_max`."""
 
 
 def memory_limits(watcher: Watcher) -> MemoryLimits:
-    """Return what a watcher allows its processes."""
+    """Return the memory limits of a watcher."""
     options = watcher.options
     return MemoryLimits(options.max_rss, options.max_pss, options.max_pss_total)
 
 
 class LimitsKeeper:
-    """Looks after all watchers that have limits."""
+    """Watches all watchers with limits."""
 
     def __init__(self, supervisor: Supervisor, observatory: Observatory) -> None:
         self._supervisor = supervisor
@@ -48,13 +48,13 @@ class LimitsKeeper:
         self._renewed: dict[str, float] = {}
 
     def begin(self) -> None:
-        """Have the observatory look, if there is a limit to look after."""
+        """Let the observatory look, if a watcher has a limit."""
         options = [each.options for each in self._supervisor.watchers]
         if any(each.numprocesses_max or each.max_rss or each.max_pss or each.max_pss_total for each in options):
             self._observatory.begin()
 
     def on_event(self, event: Event) -> None:
-        """Begin when the configuration asks for it; subscribed to the bus."""
+        """Begin if the configuration asks for it; subscribed to the bus."""
         if isinstance(event, ConfigRead):
             self.begin()
 
@@ -113,7 +113,7 @@ class LimitsKeeper:
 
 
 def _is_at_rest(queue: JobQueue) -> bool:
-    """Tell whether nothing of a watcher is under way."""
+    """Tell whether nothing of a watcher is in transition."""
     slots = queue.watcher.slots.values()
     still = (each.state in (SlotState.FILLED, SlotState.FATAL) and not each.stops_first for each in slots)
     settled = all(each.candidate is None and (each.is_ready or each.state is SlotState.FATAL) for each in slots)

@@ -1,11 +1,11 @@
-"""Looks at processes, queues and the loop several times a second while somebody wants to know.
+"""Samples processes, queues and the loop several times a second while someone needs the samples.
 
 Theory of operation. A timer takes the samples: requests in flight and how busy each worker is, from the pages of the
-scoreboard; how long the queues are, from the kernel; how late the timer itself comes, which is the lag of the master's
-loop. PSS takes the kernel long, so a helper reads it (`os.aside`), and only while metrics are read. Facts that events
-state (a process was lost, a reload has ended) are counted as they come.
+scoreboard; the length of the queues, from the kernel; and how late the timer itself is, which is the lag of the
+master's loop. PSS takes the kernel long, so a helper reads it (`os.aside`), and only while metrics are read. What
+events report (a lost process, the end of a reload) is counted as it happens.
 
-Rules: a look costs microseconds for each worker. Nothing that a worker has written is believed: see `figures`.
+Rules: a look costs microseconds for each worker. Nothing that a worker has written is trusted: see `figures`.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ INTERVAL = 0.25
 PROCESSOR_INTERVAL = 1.0
 """Seconds over which the processor time of a worker is measured, which the kernel counts in hundredths."""
 AGE_INTERVAL = 1.0
-"""Seconds between two questions for the age of a queue's oldest connection, which may take the kernel a millisecond."""
+"""Seconds between two queries for the age of a queue's oldest connection, which may take the kernel a millisecond."""
 MEMORY_INTERVAL = 10.0
 """Seconds between two measurements of PSS."""
 MEMORY_TIMEOUT = 30.0
 ATTENTION = 120.0
-"""Seconds after a reading of the metrics for which PSS goes on being measured."""
+"""Seconds after a reading of the metrics for which PSS is still measured."""
 _NO_LOSS = (Consequence.NONE, Consequence.FINISHED, Consequence.EXPECTED, Consequence.SUCCESSOR_STARTS)
 MOST_IN_FLIGHT = 1_000_000
-"""Requests in flight that one worker is believed to have."""
+"""Most requests in flight of one worker that are accepted as plausible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Load:
 
 
 class WatcherWatch:
-    """What is sampled of one watcher; `share` is how busy its workers were at the last look, from 0 to 1."""
+    """The samples of one watcher; `share` is how busy its workers were at the last look, from 0 to 1."""
 
     def __init__(self) -> None:
         self.share = 0.0
@@ -81,8 +81,9 @@ class WatcherWatch:
 
 
 class QueueWatch:
-    """What is sampled of one listening socket: how many connections wait of those that can, and how long the oldest
-    does, as far as the kernel tells."""
+    """The samples of one listening socket: how many connections wait, how many can, and for how long the oldest does,
+    if the kernel knows.
+    """
 
     def __init__(self) -> None:
         self.depth = Peak()
@@ -94,14 +95,14 @@ class QueueWatch:
 
 
 class Observatory:
-    """The samples of one master. `begin` starts looking; before that nothing is measured."""
+    """The samples of one master. `begin` starts sampling; before that nothing is measured."""
 
     def __init__(self, supervisor: Supervisor, loop: Loop) -> None:
         self.watchers: dict[str, WatcherWatch] = defaultdict(WatcherWatch)
         self.queues: dict[str, QueueWatch] = defaultdict(QueueWatch)
         self.lag = Peak()
         self.pss: Mapping[int, int] = {}
-        """Bytes by pid, as last measured."""
+        """Bytes by pid, as of the last measurement."""
         self.refused_configs = 0
         self._supervisor = supervisor
         self._loop = loop
@@ -115,22 +116,22 @@ class Observatory:
         """Called at the end of each look, with its instant."""
 
     def to_data(self) -> dict[str, Any]:
-        """Return what was counted, as plain data; what is sampled is sampled again."""
+        """Return the counts as plain data; samples are taken again."""
         pss = {str(pid): size for pid, size in self.pss.items()}
         return {"refused_configs": self.refused_configs, "pss": pss, "told": sorted(self._told)}
 
     def restore(self, data: Mapping[str, Any]) -> None:
-        """Go on counting where another stood."""
+        """Go on from the counts of another one."""
         self.refused_configs, self._told = data["refused_configs"], set(data["told"])
         self.pss = {int(pid): size for pid, size in data["pss"].items()}
 
     def begin(self) -> None:
-        """Look from now on; a second call does nothing."""
+        """Start sampling; a second call does nothing."""
         if self._timer is None:
             self._timer = self._loop.call_later(INTERVAL, self._look)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop sampling."""
         if self._timer is not None:
             self._timer.cancel()
         self._read_at = float("-inf")
@@ -139,7 +140,7 @@ class Observatory:
             self._aside = None
 
     def reaped(self, pid: int) -> None:
-        """Note that a pid has been reaped, which may be the helper's."""
+        """Note that a pid has been reaped; it may be the helper's."""
         if self._aside is not None:
             self._aside.reaped(pid)
 
@@ -148,7 +149,7 @@ class Observatory:
         self._read_at = self._loop.now()
 
     def collect(self) -> Iterator[None]:
-        """Take in what all processes have counted, a process in each step."""
+        """Read the counters of all processes, one in each step."""
         for watcher in self._supervisor.watchers:
             for process in watcher.processes:
                 with Barrier(self._supervisor.emit, f"the counters of {process}"):
@@ -156,7 +157,7 @@ class Observatory:
                 yield
 
     def figures_of(self, watcher: Watcher, generation: int) -> GenerationFigures:
-        """Return a picture of one generation of a watcher, as it is now."""
+        """Return the current figures of one generation of a watcher."""
         processes = [each for each in watcher.processes.workers if each.generation == generation]
         for process in processes:
             watcher.processes.count(process)
@@ -171,7 +172,7 @@ class Observatory:
     # What events state.
 
     def on_event(self, event: Event) -> None:
-        """Count what an event states; subscribed to the bus."""
+        """Count what an event reports; subscribed to the bus."""
         if isinstance(event, ConfigRefused):
             self.refused_configs += 1
         elif isinstance(event, ReloadTakenBack):
@@ -268,7 +269,7 @@ class Observatory:
         return Load(self.watchers[watcher.name].share, int(max(depths, default=0)))
 
     def _share(self, process: Process, reading: PageReading, running: int, now: float) -> float:
-        """Return how busy a worker is: by the places that are taken, or where they have no number, by its processor."""
+        """Return how busy a worker is: by its requests in flight, or if their number is unlimited, by its CPU time."""
         if reading.capacity:
             return min(running / reading.capacity, 1.0)
         then, used, share = self._processor.get(process.pid, (now, -1.0, 0.0))

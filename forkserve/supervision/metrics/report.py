@@ -1,7 +1,7 @@
-"""Everything that is told of one master as metrics: families made of its pictures, totals and samples.
+"""All metrics of one master: families made from its pictures, totals and samples.
 
-Names and labels of HTTP are OpenTelemetry's (semantic conventions for HTTP metrics), written as Prometheus does; no
-path, which clients choose. All else is `forkserve_*`. Each family is declared once, in `FAMILIES`.
+Names and labels of HTTP are OpenTelemetry's (semantic conventions for HTTP metrics), in Prometheus's spelling; without
+the path, which clients choose. Everything else is `forkserve_*`. Each family is declared once, in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FAMILIES: Mapping[str, tuple[FamilyKind, str]] = {
     "forkserve_start_time_seconds": (GAUGE, "When the master began, in seconds since the epoch."),
     "forkserve_build_info": (GAUGE, "1, with the version as a label."),
 }
-"""Kind and help by name; a counter's name has `_total` behind it where its samples are."""
+"""Kind and help by name; the samples of a counter have `_total` after its name."""
 
 STATES = ("starting", "ready", "draining", "killing", "backoff", "fatal")
 TIMER_RESULTS = ("good", "failed", "skipped", "missed")
@@ -69,7 +69,7 @@ _SLOT_STATES = {SlotState.BACKOFF: "backoff", SlotState.FATAL: "fatal"}
 
 @dataclass(frozen=True, slots=True)
 class MasterFacts:
-    """What only the master knows of itself; `started_at` in seconds since the epoch."""
+    """What only the master knows about itself; `started_at` in seconds since the epoch."""
 
     version: str
     name: str
@@ -82,7 +82,7 @@ def families(
 ) -> Iterator[MetricFamily | None]:
     """Yield every family, and None between parts of the work, at which the caller may pause.
 
-    Maxima and means begin again with this reading.
+    Maxima and means restart with this reading.
     """
     made = {name: MetricFamily(name, kind, help) for name, (kind, help) in FAMILIES.items()}
     for _step in observatory.collect():

@@ -1,4 +1,4 @@
-"""What is measured again and again: means and maxima between two readings of them.
+"""Means and maxima between two readings.
 
 Rules: pure; the observatory takes the samples.
 """
@@ -12,19 +12,19 @@ __all__ = ["Mean", "Peak"]
 
 @dataclass(slots=True)
 class Mean:
-    """The mean of the samples since it was last read; the former one while there are none."""
+    """The mean of the samples since it was last read; the former mean if there are none."""
 
     total: float = 0.0
     count: int = 0
     last: float = 0.0
 
     def add(self, value: float) -> None:
-        """Take in a sample."""
+        """Add a sample."""
         self.total += value
         self.count += 1
 
     def read(self) -> float:
-        """Return the mean, and begin again."""
+        """Return the mean, and restart."""
         if self.count:
             self.last = self.total / self.count
             self.total, self.count = 0.0, 0
@@ -33,17 +33,17 @@ class Mean:
 
 @dataclass(slots=True)
 class Peak:
-    """A value of now, and the highest since it was last read."""
+    """A current value, and its maximum since it was last read."""
 
     now: float = 0.0
     highest: float = 0.0
 
     def set(self, value: float) -> None:
-        """Note the value of now."""
+        """Set the current value."""
         self.now = value
         self.highest = max(self.highest, value)
 
     def read(self) -> float:
-        """Return the highest, and begin again with the value of now."""
+        """Return the maximum, and restart from the current value."""
         highest, self.highest = self.highest, self.now
         return highest

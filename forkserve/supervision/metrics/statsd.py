@@ -16,7 +16,7 @@ from forkserve.supervision.metrics.exposition import FamilyKind, MetricFamily
 __all__ = ["StatsdSink", "statsd_lines"]
 
 MOST = 1432
-"""Bytes of a datagram: what passes an Ethernet of 1500 through a tunnel, as statsd advises."""
+"""Bytes of a datagram: what passes an Ethernet of 1500 through a tunnel, as statsd recommends."""
 _LETTERS = re.compile(r"[^A-Za-z0-9_-]+")
 _SKIPPED = ("_bucket",)
 
@@ -55,7 +55,7 @@ class StatsdSink:
 
 
 def statsd_lines(families: Iterable[MetricFamily], prefix: str, sent: dict[str, float]) -> Iterator[str]:
-    """Yield a line for each sample; `sent` has the counters as they were sent last, and is brought up to date."""
+    """Yield a line for each sample; `sent` has the counters as last sent, and is updated."""
     for family in families:
         sums: dict[str, float] = {}
         for suffix, labels, value in family.samples:

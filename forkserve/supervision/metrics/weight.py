@@ -1,6 +1,6 @@
 """Which process of a watcher uses too much memory, and is replaced next.
 
-Rules: pure. One at a time, the largest first: a leak is mended by the replacement of the process that leaks most.
+Rules: pure. One at a time, the largest first: a leak is best cured by replacing the process that leaks most.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Footprint", "MemoryLimits", "Overweight", "heaviest_over"]
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """The memory of one process in bytes: what is resident, and its proportional part; None where it is not known."""
+    """The memory of one process in bytes: resident, and proportional; None if unknown."""
 
     number: int
     rss: int | None
@@ -22,7 +22,9 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimits:
-    """What a watcher allows, in bytes: for each process, and for the sum of the proportional parts; 0 is no limit."""
+    """The limits of a watcher, in bytes: for each process, and for the sum of the proportional sizes; 0 for no
+    limit.
+    """
 
     rss: int = 0
     pss: int = 0
@@ -43,7 +45,7 @@ class Overweight:
 
 
 def heaviest_over(footprints: Sequence[Footprint], limits: MemoryLimits) -> Overweight | None:
-    """Return the largest process that is over its own limit, or the largest of all where the sum is."""
+    """Return the largest process that is over its own limit, or the largest of all if the sum is."""
     by_rss = max(footprints, key=lambda each: each.rss or 0, default=None)
     if limits.rss and by_rss is not None and (by_rss.rss or 0) > limits.rss:
         return Overweight(by_rss.number, "max_rss", by_rss.rss or 0, limits.rss)

@@ -1,9 +1,9 @@
-"""Runs a function in a forked child, while the loop goes on: for what may wait, such as a file, a name, a directory.
+"""Runs a function in a forked child, while the loop goes on: for what may block, such as a file, a name, a directory.
 
-Theory of operation. The child runs the function, sends what it returned or raised through a pipe, pickled, and ends.
-The loop collects the bytes and calls back once: with the result, with the exception, or with AsideError when the child
-has been killed at its deadline or has died. A read of a FIFO, of a hung network drive or of a directory service cannot
-be interrupted otherwise; a thread that waits in one would outlive every deadline.
+Theory of operation. The child runs the function, sends its result or exception through a pipe, pickled, and ends. The
+loop collects the bytes and calls back once: with the result, with the exception, or with AsideError if the child was
+killed at its deadline or has died. A read of a FIFO, of a hung network drive or of a directory service cannot be
+interrupted otherwise; a thread blocked in one would outlive every deadline.
 
 Rules: the child is a fork and executes nothing, so the function must not rely on descriptors (all but standard error
 and the pipe are closed) nor change anything that lasts. It is reaped with the other children of this process.
@@ -35,7 +35,7 @@ class AsideError(ForkserveError):
 
 
 class Aside(Generic[T]):
-    """One call under way; see `run_aside`."""
+    """One call in progress; see `run_aside`."""
 
     def __init__(self, loop: Loop, pid: int, reading: int, then: Callable[[T | Exception], None]) -> None:
         self.pid = pid
@@ -52,7 +52,7 @@ class Aside(Generic[T]):
         self._timer = self._loop.call_later(timeout, partial(self._expire, timeout))
 
     def cancel(self) -> None:
-        """Kill the child, and never call back; after the answer it does nothing."""
+        """Kill the child, and never call back; after the answer this does nothing."""
         if self._reading >= 0:
             self._close()
             self._kill()

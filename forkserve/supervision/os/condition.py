@@ -1,4 +1,4 @@
-"""What the kernel says of a process that seems to hang: stopped, traced, starved of a processor (proc(5))."""
+"""What the kernel says about a process that seems to hang: stopped, traced, starved of a processor (proc(5))."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["ProcessCondition", "condition_of"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessCondition:
-    """One process at one instant: the seconds that its main thread `ran`, and those that it `waited` for a processor.
+    """One process at one instant: the seconds for which its main thread `ran`, and `waited` for a processor.
 
-    `is_held` is true while it is stopped (SIGSTOP), or somebody traces it (ptrace(2)). `caught` is the mask of the
-    signals that it has a handler for.
+    `is_held` is true while it is stopped (SIGSTOP), or traced (ptrace(2)). `caught` is the mask of the signals that it
+    has a handler for.
     """
 
     is_held: bool = False
@@ -26,7 +26,7 @@ class ProcessCondition:
 
 
 def condition_of(pid: int) -> ProcessCondition | None:
-    """Return what is known of a process, None when it has gone; without schedstat nobody is starved."""
+    """Return the condition of a process, None if it has ended; without schedstat none is starved."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             fields = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)

@@ -1,10 +1,10 @@
-"""Going to the background without lying: the process that was called ends when the daemon has started, or failed.
+"""Daemonising without a false success: the calling process ends when the daemon has started, or failed.
 
-Three processes, as daemon(7) has it: the one that was called waits for the one between, which leads the new session and
-waits for the daemon to have settled, or to have failed with an exit code that is handed on.
+Three processes, as daemon(7) has it: the calling one waits for the intermediate one, which leads the new session and
+waits until the daemon has settled, or has failed with an exit code, which is passed on.
 
-Until then what the daemon and its children print reaches the old stderr through a pipe that the daemon itself reads.
-Children keep its writing end, so it is read to the end of the daemon; once settled, what comes is dropped.
+Until then the output of the daemon and its children reaches the old stderr through a pipe that the daemon itself reads.
+Children keep its writing end, so it is read until the daemon ends; once settled, what arrives is dropped.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Detached:
         return self._pipe
 
     def relay(self) -> None:
-        """Pass on what has been printed, as long as somebody waits for the start; drop it afterwards."""
+        """Pass on output, while the start is waited for; drop it afterwards."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._pipe, AT_ONCE):
                 if self._settling is not None:
@@ -66,7 +66,7 @@ class Detached:
                         os.write(self._errors, data)
 
     def settled(self) -> None:
-        """Let the process that was called end with success; the second call does nothing."""
+        """Let the calling process end with success; a second call does nothing."""
         if self._settling is None:
             return
         self.relay()
@@ -81,7 +81,7 @@ class Detached:
         self._settling = None
 
     def failed(self) -> None:
-        """Let what is still to be said reach the old stderr itself."""
+        """Write further output directly to the old stderr."""
         if self._settling is not None:
             self.relay()
             os.dup2(self._errors, 2)
@@ -89,9 +89,9 @@ class Detached:
 
 @contextlib.contextmanager
 def detached() -> Iterator[Detached]:
-    """Run the body in the background; gives what it calls once it has settled.
+    """Run the body in the background; yields the function to call once it has settled.
 
-    A body that ends before has failed to start: what is wrong can be said on the old stderr.
+    A body that ends before has failed to start: its errors can be written to the old stderr.
     """
     daemon = Detached(_leave())
     try:
@@ -101,7 +101,7 @@ def detached() -> Iterator[Detached]:
 
 
 def _leave() -> int:
-    """Return in the daemon alone, with the descriptor to write to when it has settled."""
+    """Return only in the daemon, with the descriptor to write to when it has settled."""
     reading, writing = os.pipe()
     between = os.fork()
     if between > 0:
@@ -119,7 +119,7 @@ def _leave() -> int:
 
 
 def _end_by_signals() -> None:
-    """Let a process that only waits be ended at the terminal; the master's handlers only note what has come."""
+    """Let a waiting process be ended from the terminal; the master's handlers would only queue the signal."""
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,8 +1,8 @@
 """The master's end of the channel to a zygote: orders go out, and each forked worker reports its pid itself.
 
-Theory of operation. The channel is a socketpair of SOCK_SEQPACKET, so that a message is whole or not at all, and ends
-when the zygote does. An order is a short message; its words and environment, which may be long, travel in a memfd, and
-the descriptors of the worker beside it (SCM_RIGHTS). A worker says its number on the same channel, and the kernel adds
+Theory of operation. The channel is a socketpair of SOCK_SEQPACKET, so messages are atomic, and EOF means the end of the
+zygote. An order is a short message; its arguments and environment, which may be long, travel in a memfd, and the
+descriptors of the worker beside it (SCM_RIGHTS). A worker sends its number on the same channel, and the kernel adds
 the pid (SCM_CREDENTIALS, unix(7)): no process can claim to be another one.
 """
 
@@ -32,7 +32,7 @@ _LARGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class ForkAnswer:
-    """What became of an order: `pid` is that of the worker, 0 when there is none and `error` says why."""
+    """The result of an order: `pid` is that of the worker, 0 if there is none and `error` says why."""
 
     number: int
     pid: int
@@ -56,7 +56,7 @@ class ForkChannel:
 
     @classmethod
     def restore(cls, fd: int) -> ForkChannel:
-        """Return a channel again that another one held by this descriptor."""
+        """Return the channel again that another one held by this descriptor."""
         return cls(socket.socket(fileno=fd))
 
     def fileno(self) -> int:
@@ -64,7 +64,7 @@ class ForkChannel:
         return self._socket.fileno()
 
     def ask(self, number: int, spec: SpawnSpec) -> None:
-        """Order a worker; raises OSError when the zygote cannot be told."""
+        """Order a worker; raises OSError if the zygote cannot be reached."""
         places = spec.places
         given = {target: fd for target, fd in places.items() if fd is not None}
         if len(given) >= MOST_DESCRIPTORS:
@@ -93,7 +93,7 @@ class ForkChannel:
         self._socket.send(b"promote")
 
     def take(self) -> list[ForkAnswer]:
-        """Return the answers that have come; raises EOFError when there will be no more."""
+        """Return the answers that have arrived; raises EOFError if there will be no more."""
         answers: list[ForkAnswer] = []
         while True:
             try:
@@ -111,17 +111,17 @@ class ForkChannel:
                 answers.append(answer)
 
     def end(self) -> None:
-        """Tell the zygote to end; what it has still to say can be taken."""
+        """Tell the zygote to end; its remaining answers can still be taken."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def hush(self) -> None:
-        """Let nobody say more; what was said can still be taken (shutdown(2), SHUT_RD of a unix socket)."""
+        """Accept no more messages; those that arrived can still be taken (shutdown(2), SHUT_RD of a unix socket)."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
-        """Give the channel up."""
+        """Close the channel."""
         self._socket.close()
 
 
@@ -134,7 +134,7 @@ def _sender(notes: list[tuple[int, int, bytes]]) -> int:
 
 
 def _understood(data: bytes, sender: int) -> ForkAnswer | None:
-    """Return an answer, None for a message that is none: application code runs where it comes from."""
+    """Return an answer, None for an invalid message: it comes from a process that runs application code."""
     try:
         said = json.loads(data)
         error = str(said.get("error", ""))

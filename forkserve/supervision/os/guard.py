@@ -1,13 +1,12 @@
-"""Ends everything when the master is killed with -9.
+"""Ends everything when the master is killed with SIGKILL.
 
-PR_SET_PDEATHSIG reaches a child, not its grandchildren, and no program that ignores it. So a guardian, a small process
-of ours in a separate session, holds a pipe from the master, which tells it each process group that begins and
-ends. End of file means that the master is gone without goodbye: the guardian sees to it that every group is stopped as
-the master would have stopped it, leader first, and kills what is left after its grace. It holds no socket of ours, so
-the ports are free at once.
+PR_SET_PDEATHSIG reaches a child, but not its grandchildren, and no program that ignores the signal. So the guard, a
+small process in a separate session, holds a pipe from the master, which announces each process group that begins and
+ends. End of file means that the master is gone without a goodbye: the guard stops every group as the master would have,
+leader first, and kills what is left after its grace. It holds no listening socket, so the ports are free at once.
 
-A process may begin in the instant in which the master dies, and a daemon may have left its group: both are known by a
-variable in their environment that no other master's processes have, and end with the rest.
+A process may start at the very instant when the master dies, and a daemon may have left its group: both are recognised
+by a variable in their environment that no other master's processes have, and end with the rest.
 """
 
 from __future__ import annotations
@@ -35,26 +34,27 @@ RECORD = struct.Struct("=iid")
 """Process group, stop signal (0: this group has ended), grace in seconds."""
 
 GOODBYE = RECORD.pack(0, 0, 0.0)
-"""The master ends in order, and has left nobody behind but those on the list."""
+"""The master ends in order, and has left nothing behind but what is on the list."""
 
 _GRACE = 10.0
-"""Seconds for a process that was found by its mark, whose own grace nobody has told."""
+"""Seconds for a process that was found by its mark, whose own grace is unknown."""
 
 SECOND_CALL = 1.0
-"""Seconds after which a leader that lives is told again.
+"""Seconds after which a leader that is still alive is signalled again.
 
-The kernel has told it once (PR_SET_PDEATHSIG), and some take a second signal at once for haste; but one that has
-changed its user since, as gosu does, was not told (prctl(2)).
+The kernel has signalled it once (PR_SET_PDEATHSIG), and some programs take a second signal as a demand for haste. But
+one that has changed its user since, as gosu does, got none (prctl(2)).
 """
 
 
 class Guard:
-    """The master's end of the pipe; `pid` is the guardian's, a child like any other, to be reaped at the end.
+    """The master's end of the pipe; `pid` is the guard's, a child like any other, to be reaped at the end.
 
-    `mark` begins a variable in the environment of our processes, and only there: `NOTIFY_SOCKET=`, and what their
-    addresses begin with (`NotifyFolder`). The folder is removed at the end, which the master could not do any more. An
-    empty mark looks for nothing.
-    Raises OSError when it cannot be forked. If it dies, make another and tell it of every group again.
+    `mark` is the beginning of a variable that only the environment of our processes has: `NOTIFY_SOCKET=`, and the
+    beginning of their addresses (`NotifyFolder`). The guard removes that folder at the end, which the master can no
+    longer do. An empty mark matches nothing.
+
+    Raises OSError if it cannot be forked. If it dies, create another and announce every group again.
     """
 
     name = "guard"
@@ -74,24 +74,24 @@ class Guard:
         os.set_blocking(self._writing, False)
 
     def to_data(self) -> dict[str, Any]:
-        """Return the master's end as plain data: the guardian outlives an exec of the master."""
+        """Return the master's end as plain data: the guard outlives an exec of the master."""
         unsent = [list(RECORD.unpack(each)) for each in self._unsent]
         return {"pid": self.pid, "fd": descriptor(self._writing), "unsent": unsent}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Guard:
-        """Return the master's end again, of the same guardian."""
+        """Return the master's end again, of the same guard."""
         guard = cls.__new__(cls)
         guard.pid, guard._writing = data["pid"], number_of(data["fd"])
         guard._unsent = deque(RECORD.pack(*each) for each in data["unsent"])
         return guard
 
     def began(self, pgid: int, stop_signal: int, grace: float) -> None:
-        """A group that must not outlive us has begun. `grace` is in seconds."""
+        """Announce a group that must not outlive the master. `grace` is in seconds."""
         self._tell(pgid, stop_signal, grace)
 
     def ended(self, pgid: int) -> None:
-        """A group has ended, and its number may be given to strangers."""
+        """Announce that a group has ended; its number may be reused for other processes."""
         self._tell(pgid, 0, 0.0)
 
     def _tell(self, pgid: int, stop_signal: int, grace: float) -> None:
@@ -100,9 +100,9 @@ class Guard:
             self.flush()
 
     def flush(self) -> bool:
-        """Send what a guardian that was stopped could not take; True when it has been told everything.
+        """Send what a stopped guard could not receive; True when everything has been sent.
 
-        Raises BrokenPipeError when it has died.
+        Raises BrokenPipeError if it has died.
         """
         # Writes of less than PIPE_BUF are whole or not at all (pipe(7)).
         with contextlib.suppress(BlockingIOError):
@@ -112,7 +112,7 @@ class Guard:
         return not self._unsent
 
     def close(self) -> None:
-        """Send the guardian home: with no group left on its list it ends at once."""
+        """Dismiss the guard: with no group left on its list it ends at once."""
         self._unsent.append(GOODBYE)
         with contextlib.suppress(BrokenPipeError):
             if not self.flush():  # it may hold a group that has ended for alive, and end strangers of that number
@@ -133,7 +133,7 @@ class GuardedGroup:
     rest_told: bool = False
 
     def step(self, members: list[Relation], now: float) -> None:
-        """Do what is due now. `members` are those that live."""
+        """Do what is due now. `members` are those alive."""
         leads = any(each.pid == self.pgid for each in members)
         if now >= self.deadline:
             _signal(-self.pgid, signal.SIGKILL)  # at one blow, so that none forks away
@@ -153,7 +153,7 @@ class GuardedGroup:
 
 
 def _guard(reading: int, mark: str, second_call: float) -> None:
-    """Keep the list until the master is gone, then clean up. Runs in the guardian."""
+    """Keep the list until the master is gone, then clean up. Runs in the guard."""
     groups: dict[int, GuardedGroup] = {}
     while record := os.read(reading, RECORD.size):
         if record == GOODBYE:
@@ -180,7 +180,7 @@ def end_all(groups: dict[int, GuardedGroup], mark: str, second_call: float) -> N
 
 
 def _strays(mark: str, grace: float) -> dict[int, GuardedGroup]:
-    """Return the sessions of all processes with the mark, as far as we may look (proc_pid_environ(5))."""
+    """Return the sessions of all processes with the mark, as far as they are readable (proc_pid_environ(5))."""
     found: dict[int, GuardedGroup] = {}
     for each in relations():
         with contextlib.suppress(OSError):
@@ -208,7 +208,9 @@ def end_groups(groups: dict[int, GuardedGroup], second_call: float) -> None:
 
 
 def _members(groups: Collection[int]) -> list[Relation]:
-    """Return the living. One look at /proc misses the child of a process that forks and ends meanwhile, two do not."""
+    """Return those alive. A single scan of /proc misses the child of a process that forks and ends meanwhile; two
+    do not.
+    """
     members = members_of(groups)
     found = {each.group for each in members} | {each.session for each in members}
     missing = [pgid for pgid in groups if pgid not in found]

@@ -1,6 +1,6 @@
-"""What supervision asks of the kernel about processes: start one, read how that went, send a signal.
+"""What supervision needs from the kernel about processes: start one, read how that went, send a signal.
 
-Rules: thin, and the only place that a test of supervision replaces. A pid given here must not have been reaped.
+Rules: thin, and the only place that a test of supervision replaces. A pid passed here must not have been reaped.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ class Kernel:
         self._folders: dict[int, str] = {}
 
     def fork(self, spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
-        """Begin to start a program, or only try whether it could be; raises SpawnError."""
+        """Start a program, or only try whether it could be started; raises SpawnError."""
         return fork(spec, rehearse=rehearse)
 
     def outcome(self, report: int) -> SpawnRefusal | bool:
-        """Read the report of a start: True when the program runs, False while that is open, or why it does not."""
+        """Read the report of a start: True if the program runs, False while that is open, or the reason why not."""
         while isinstance(found := outcome(report), SpawnFolder):
             self._folders[report] = found.path
         return found
 
     def folder_of(self, report: int) -> str:
-        """Return the working directory that the report of a start has told, or an empty text."""
+        """Return the working directory from the report of a start, or an empty text."""
         return self._folders.get(report, "")
 
     def close(self, report: int) -> None:
-        """Give up the report of a start."""
+        """Close the report of a start."""
         self._folders.pop(report, None)
         os.close(report)
 
@@ -66,15 +66,15 @@ class Kernel:
         return True
 
     def pss_of(self, pid: int) -> int | None:
-        """Return the bytes that a process has in memory, with its part of what it shares (PSS); None if unknown."""
+        """Return the bytes of memory of a process, with its share of common pages (PSS); None if unknown."""
         return proportional_size(pid)
 
     def spare_memory(self) -> float:
-        """Return the share of memory that is free, 0 to 1, in the machine or in our control group."""
+        """Return the share of memory that is free, 0 to 1, in the machine or in the control group."""
         return spare_memory()
 
     def signal(self, pid: int, signum: int) -> None:
-        """Send a signal to a child; one that has ended, or has become another user's, is no error."""
+        """Send a signal to a child; that it has ended, or now belongs to another user, is no error."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if pid in self.adopted:
                 signal.pidfd_send_signal(self.adopted[pid], signum)
@@ -82,7 +82,7 @@ class Kernel:
                 os.kill(pid, signum)
 
     def signal_group(self, pgid: int, signum: int) -> bool:
-        """Send a signal to a process group, 0 to ask only; False when there is no such group any more."""
+        """Send a signal to a process group, 0 only to ask; False if there is no such group any more."""
         if pgid in self.bereft and not members_of({pgid}):
             self.bereft.discard(pgid)
             return False

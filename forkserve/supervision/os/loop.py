@@ -1,11 +1,11 @@
 """The loop: waits for descriptors and instants in one place, and for nothing else.
 
-It sleeps exactly until the next deadline, or for ever. A callback that raises is a bug of ours, logged with its
-traceback, and the loop lives on: it is the fault barrier of every event of the master. Instants are seconds of the
-monotonic clock, so a change of the wall clock moves nothing.
+It sleeps exactly until the next deadline, or for ever. A callback that raises is a bug of forkserve. It is logged with
+its traceback, and the loop goes on: it is the fault barrier of every event of the master. Instants are seconds of the
+monotonic clock, so a change of the wall clock has no effect.
 
-With a limit (FORKSERVE_LOOP_LIMIT, for tests) a callback that holds the loop for longer is logged as an error. What
-counts is the time that the callback ran or slept, not that in which it waited for a processor.
+With a limit (FORKSERVE_LOOP_LIMIT, for tests) a callback that blocks the loop for longer is logged as an error. The
+time counts in which the callback ran or slept, not that in which it waited for a processor.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from functools import partial
 __all__ = ["LIMIT", "Loop", "Timer"]
 
 LIMIT = "FORKSERVE_LOOP_LIMIT"
-"""The variable with the seconds that a callback may hold the loop."""
+"""The variable with the seconds for which a callback may block the loop."""
 
 log = logging.getLogger("forkserve.loop")
 
 
 class Timer:
-    """An appointment with the loop that can be called off."""
+    """A scheduled call that can be cancelled."""
 
     __slots__ = ("callback", "deadline")
 
@@ -38,14 +38,14 @@ class Timer:
         self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Call it off; a second time does nothing."""
+        """Cancel it; a second call does nothing."""
         self.callback = None
 
 
 class _Stopwatch:
     """Measures how long this thread ran or slept, without the time that it waited for a processor.
 
-    A thread that has not given up the processor by itself has not slept: a hypervisor took the time that is missing.
+    A thread that has not given up the processor by itself has not slept: a hypervisor took the missing time.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class _Stopwatch:
             self._schedstat = -1
 
     def start(self) -> None:
-        """Measure from now on."""
+        """Start measuring."""
         self._begun = self._now()
 
     def held(self) -> float:
@@ -73,7 +73,7 @@ class _Stopwatch:
         return time.monotonic() - waited / 1e9, ran, resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
     def close(self) -> None:
-        """Give up its descriptor."""
+        """Close its descriptor."""
         if self._schedstat >= 0:
             os.close(self._schedstat)
         self._schedstat = -1
@@ -82,7 +82,7 @@ class _Stopwatch:
 class Loop:
     """Calls back for ready descriptors and due timers, one at a time, from `run` until `stop`.
 
-    `limit` are the seconds that a callback may take without being complained about; 0 measures nothing.
+    `limit` is the number of seconds that a callback may take without a complaint; 0 measures nothing.
     """
 
     def __init__(self, *, limit: float = 0.0) -> None:
@@ -96,7 +96,7 @@ class Loop:
         """Called when a callback has raised, and that was logged."""
 
     def now(self) -> float:
-        """Return the present instant."""
+        """Return the current instant."""
         return time.monotonic()
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
@@ -128,11 +128,11 @@ class Loop:
             self.run_once()
 
     def stop(self) -> None:
-        """Leave `run` after the present callback."""
+        """Leave `run` after the current callback."""
         self._running = False
 
     def run_once(self) -> None:
-        """Wait for the next event or deadline, and serve what is there."""
+        """Wait for the next event or deadline, and handle it."""
         for key, events in self._selector.select(self._timeout()):
             # an earlier callback of this batch may have closed it, and another descriptor may have its number since
             if self._selector.get_map().get(key.fd) is key:

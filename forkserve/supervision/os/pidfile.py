@@ -1,6 +1,6 @@
-"""A file that names the master's pid, as init scripts want it.
+"""A file with the master's pid, as init scripts want it.
 
-A name that was mistyped may be that of any file, so one that holds no pid is neither written over nor removed.
+A mistyped name may be that of any file, so a file that holds no pid is neither overwritten nor removed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from forkserve.errors import ConfigError, ExitCode
 __all__ = ["PidFile"]
 
 _LONGEST = 32
-"""Bytes that a pid and the space around it take at most."""
+"""Most bytes of a pid and the space around it."""
 _PID = re.compile(rb"\s*([1-9]\d{0,9})\s*")
 _HIGHEST = 2**31 - 1
 
@@ -24,7 +24,7 @@ _HIGHEST = 2**31 - 1
 class PidFile:
     """Written whole at construction, removed by `close` if it is still ours.
 
-    Raises ConfigError when the pid in it is alive, when it holds something else, or when it cannot be written.
+    Raises ConfigError if the pid in it is alive, if it holds something else, or if it cannot be written.
     """
 
     def __init__(self, path: str) -> None:
@@ -91,7 +91,7 @@ class PidFile:
 
 
 def _content(path: Path) -> bytes | None:
-    """Return the beginning of a file, or None if it is no regular one, a link included; raises OSError."""
+    """Return the beginning of a file, or None if it is not a regular one, links included; raises OSError."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return None
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,12 +1,12 @@
-"""Asks one process, and no other, whether it serves. It may wait, so it runs aside (`supervision.os.aside`).
+"""Asks one process, and no other, whether it serves. It may block, so it runs aside (`supervision.os.aside`).
 
-Theory of operation. That somebody answers at an address proves nothing: the predecessor may, or a sibling. So the
-sockets of the process and of those it has started are looked up by their inodes: /proc/PID/fd, and /proc/PID/net/tcp,
-tcp6 and unix (proc_pid_net(5)). A listener must be the process's, and not be shared with the master. Where it is
-shared, http:// connects again and again until it is the process that has accepted, which the inode of the other end
-tells before a byte is sent.
+Theory of operation. An answer at an address proves nothing: the predecessor may give it, or a sibling. So the sockets
+of the process and of its descendants are looked up by their inodes: /proc/PID/fd, and /proc/PID/net/tcp, tcp6 and unix
+(proc_pid_net(5)). A listener must belong to the process, and not be shared with the master. If it is shared, http://
+connects again and again until the process itself has accepted, which the inode of the other end shows before a byte is
+sent.
 
-Rules: returns "" or why not, in words; never raises but for what kills the helper.
+Rules: returns "" or the reason why not, as text; raises only what kills the helper.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from forkserve.supervision.os.proc import relations
 __all__ = ["TIMEOUT", "ask"]
 
 TIMEOUT = 5.0
-"""Seconds that one question may take."""
+"""Seconds for one probe."""
 TRIES = 50
-"""Connections that may be accepted by others before the next question."""
+"""Connections that others may accept before the next probe."""
 ACCEPTED = 1.0
-"""Seconds for a connection to be accepted."""
+"""Seconds until a connection must be accepted."""
 _LISTEN = "0A"
 _NOT_FOR_IT = frozenset(
     {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"}
@@ -43,7 +43,7 @@ Address = tuple[str, int]
 
 
 def ask(probe: Probe, pid: int) -> str:
-    """Return "" if a process serves by this probe, else why not."""
+    """Return "" if a process serves by this probe, else the reason why not."""
     try:
         if probe.kind is ProbeKind.TCP:
             return _tcp(probe, pid)
@@ -62,7 +62,7 @@ def ask(probe: Probe, pid: int) -> str:
 
 
 def _family(pid: int) -> list[int]:
-    """Return the process, those of its session or group, and what descends from them."""
+    """Return the process, those of its session or group, and their descendants."""
     found = [pid]
     everyone = relations()
     found += [each.pid for each in everyone if each.pid != pid and pid in (each.session, each.group)]
@@ -103,7 +103,7 @@ def _tcp_table(pid: int) -> Iterator[_Entry]:
 
 
 def _endpoint(text: str) -> Address:
-    """Read an address as the kernel writes it: words of the machine's order, in hexadecimal."""
+    """Parse an address as the kernel writes it: words in the byte order of the machine, in hexadecimal."""
     number, _, port = text.partition(":")
     words = [bytes.fromhex(number[at : at + 8]) for at in range(0, len(number), 8)]
     packed = b"".join(each[::-1] if sys.byteorder == "little" else each for each in words)
@@ -117,7 +117,7 @@ def _plain(host: str) -> str:
 
 
 def _own(listening: frozenset[int], pid: int, where: str) -> str:
-    """Return "" if one of these listeners is the process's alone, else why a connection would prove nothing."""
+    """Return "" if one of these listeners belongs to the process alone, else why a connection would prove nothing."""
     own = listening & _inodes(_family(pid))
     if not own:
         return f"{where}: nothing of it listens there"
@@ -168,7 +168,7 @@ def _http(probe: Probe, pid: int) -> str:
 
 
 def _acceptor(sock: socket.socket, pid: int, deadline: float) -> int:
-    """Return the inode of the other end of a connection; 0 while nobody has accepted it (until the deadline)."""
+    """Return the inode of the other end of a connection; 0 while it is not accepted (until the deadline)."""
     local, remote = sock.getsockname(), sock.getpeername()
     ours, theirs = (_plain(local[0]), local[1]), (_plain(remote[0]), remote[1])
     while True:

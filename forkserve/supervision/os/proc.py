@@ -15,7 +15,7 @@ _DEAD = ("Z", "X")
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One process, and to whom it belongs."""
+    """One process, and its parent, group and session."""
 
     pid: int
     name: str
@@ -31,9 +31,9 @@ class Relation:
 
 
 def relations() -> list[Relation]:
-    """Return all processes that can be seen; empty where there is no /proc.
+    """Return all visible processes; empty where there is no /proc.
 
-    Raises OSError when descriptors or memory have run out, so that nobody is taken for dead.
+    Raises OSError if descriptors or memory have run out, so that no process is taken for dead.
     """
     found = []
     with contextlib.suppress(FileNotFoundError):
@@ -53,9 +53,9 @@ def _parse(pid: int, stat: bytes) -> Relation:
 
 
 def birth_of(pid: int) -> int | None:
-    """Return when a process began, in ticks since the machine did; None when it is gone.
+    """Return when a process began, in ticks since the machine did; None if it is gone.
 
-    With it a pid means one process, though the kernel gives numbers out again.
+    Together with it a pid identifies one process, although the kernel reuses numbers.
     """
     with contextlib.suppress(OSError):
         # proc_pid_stat(5), field 22; the name before it may hold any byte

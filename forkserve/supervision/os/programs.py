@@ -1,4 +1,4 @@
-"""Finds the file of a program as a shell would, and says in words why the kernel would not execute it.
+"""Finds the file of a program as a shell would, and explains why the kernel would not execute it.
 
 Rules: the search path is the child's, not the master's. Nothing is executed here.
 """
@@ -16,7 +16,7 @@ __all__ = ["NotFoundError", "explain", "locate"]
 
 
 class NotFoundError(Exception):
-    """There is no such program; `number` is ENOENT, or EACCES when there is a file that may not be executed."""
+    """There is no such program; `number` is ENOENT, or EACCES if there is a file that may not be executed."""
 
     def __init__(self, text: str, number: int) -> None:
         super().__init__(text)
@@ -24,7 +24,7 @@ class NotFoundError(Exception):
 
 
 def locate(name: str, path: str | None, cwd: str | None) -> str:
-    """Return the file to execute for `name`, with `path` as PATH and relative names taken from `cwd`.
+    """Return the file to execute for `name`, with `path` as PATH and relative names based on `cwd`.
 
     forkserve's own programs are also found beside the running Python, so that an environment need not be activated.
     Raises NotFoundError.
@@ -50,7 +50,7 @@ def locate(name: str, path: str | None, cwd: str | None) -> str:
 
 
 def explain(program: str, number: int, reason: str) -> str:
-    """Return why exec failed, where the kernel's own word would lead astray."""
+    """Return why exec failed, where the kernel's own error would be misleading."""
     if number == errno.ENOENT and os.path.exists(program):
         return "the interpreter named in its first line does not exist"
     if number == errno.ENOEXEC:

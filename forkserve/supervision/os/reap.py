@@ -1,6 +1,6 @@
-"""Collects the dead: every child that has ended, ours or adopted, until there is none (waitpid(2)).
+"""Collects every child that has ended, ours or adopted, until there is none (waitpid(2)).
 
-One SIGCHLD may stand for many deaths, so a caller reaps until the kernel has no more to tell.
+One SIGCHLD may stand for many deaths, so a caller reaps until the kernel reports no more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ __all__ = ["Exit", "reap", "reap_one"]
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How one process ended: by an exit code, or by a signal; the other is None. Of an end that was missed both are."""
+    """How one process ended: by an exit code, or by a signal; the other is None. Both are None if the end was
+    missed.
+    """
 
     pid: int
     code: int | None
@@ -31,7 +33,7 @@ class Exit:
 
 
 def reap(most: int) -> list[Exit]:
-    """Return the exits of children that have ended, strangers included, at most so many; never blocks."""
+    """Return the exits of children that have ended, strangers included, up to a maximum; never blocks."""
     exits: list[Exit] = []
     while len(exits) < most and (found := reap_one(-1)) is not None:
         exits.append(found)
@@ -39,7 +41,9 @@ def reap(most: int) -> list[Exit]:
 
 
 def reap_one(pid: int) -> Exit | None:
-    """Return the exit of one child (-1: of any), or None while it lives or if there is no such child; never blocks."""
+    """Return the exit of one child (-1: of any), or None while it is alive or if there is no such child; never
+    blocks.
+    """
     try:
         ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

@@ -1,9 +1,9 @@
 """Executes another program in the place of this process: its pid, children, sockets and signals stay.
 
-Theory of operation. The state travels in a memfd, sealed so that nobody changes it any more (memfd_create(2)). What
+Theory of operation. The state travels in a memfd, sealed so that it cannot change any more (memfd_create(2)). What
 execve(2) keeps is kept: the pid, children, pending signals and the signal mask, resource limits, the umask, the
 attribute of being a subreaper (PR_SET_CHILD_SUBREAPER), and the descriptors that are not closed on exec. All signals
-are blocked before, so that those which come meanwhile wait for the handlers of the new program.
+are blocked before, so that new ones wait for the handlers of the new program.
 
 Rules: `become` returns only by raising OSError, and then nothing has changed.
 """
@@ -21,11 +21,11 @@ __all__ = ["become", "block_all", "read_sealed", "sealed"]
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 _NAME = "forkserve-state"
 LARGEST = 256 * 1024 * 1024
-"""Bytes of a state at most: a hundred watchers of eight processes each take one million."""
+"""Most bytes of a state: a hundred watchers of eight processes each take one million."""
 
 
 def sealed(data: bytes) -> int:
-    """Return a descriptor of memory with this content, which nobody can change; raises OSError."""
+    """Return a descriptor of memory with this content, which cannot be changed; raises OSError."""
     fd = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         rest = memoryview(data)
@@ -39,9 +39,10 @@ def sealed(data: bytes) -> int:
 
 
 def read_sealed(fd: int) -> bytes:
-    """Return the content of sealed memory; raises ValueError when the descriptor is none, OSError when it is not open.
+    """Return the content of sealed memory; raises ValueError if the descriptor is another kind, OSError if it is not
+    open.
 
-    Its position is left alone, so that another process can read it as well.
+    Its position is not moved, so that another process can read it as well.
     """
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
@@ -59,12 +60,12 @@ def read_sealed(fd: int) -> bytes:
 
 
 def block_all() -> set[int]:
-    """Block all signals, and return which were blocked before; handlers of those that have come have run then."""
+    """Block all signals, and return which were blocked before; handlers of earlier ones have run then."""
     return {int(each) for each in signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())}
 
 
 def become(argv: Sequence[str], environ: Mapping[str, str], kept: Collection[int]) -> NoReturn:
-    """Execute a program that has these descriptors open besides those that are inherited anyway; raises OSError."""
+    """Execute a program that has these descriptors open besides those inherited anyway; raises OSError."""
     changed = [fd for fd in kept if not os.get_inheritable(fd)]
     try:
         for fd in changed:

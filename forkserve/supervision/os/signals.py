@@ -1,10 +1,10 @@
-"""Signals as a queue of numbers, read in the loop: handlers note the number, and the wakeup fd ends the wait.
+"""Signals as a queue of numbers, read in the loop: handlers record the number, and the wakeup fd ends the wait.
 
-The byte that Python writes to the wakeup fd is not what counts: a flood fills the pipe, and the bytes after that are
-dropped. The handler runs for each kind of signal at least once after its last arrival, so none is lost for good.
+The byte that Python writes to the wakeup fd does not matter: a flood fills the pipe, and further bytes are dropped. The
+handler runs for each kind of signal at least once after its last arrival, so none is lost for good.
 
-A blocked signal stays blocked through exec (sigprocmask(2)), and a parent may have left some so: what we want to hear
-of is unblocked, after its handler has been installed.
+A blocked signal stays blocked through exec (sigprocmask(2)), and a parent may have left some so: those that the master
+handles are unblocked, after their handlers have been installed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SIGNALS: Mapping[int, str] = {
     signal.SIGTTOU: "one process less there",
     signal.SIGCHLD: "collect the dead",
 }
-"""What each signal does to the master; any other has its default effect."""
+"""What each signal does to the master; any other one has its default effect."""
 
 
 class SignalQueue:
-    """Catches signals from construction to `close`, which restores what was there before.
+    """Catches signals from construction to `close`, which restores the previous handlers.
 
     With `blocked`, signals that are blocked stay so, and wait.
     """
@@ -55,7 +55,7 @@ class SignalQueue:
         return self._ours.fileno()
 
     def take(self) -> list[int]:
-        """Return the numbers of the signals that have come, in order; one may stand for several (signal(7))."""
+        """Return the numbers of the signals that have arrived, in order; one may stand for several (signal(7))."""
         with contextlib.suppress(BlockingIOError):
             # Emptied before the numbers are taken: a signal between the two is noted here and wakes us once more.
             while self._ours.recv(4096):
@@ -66,7 +66,7 @@ class SignalQueue:
         return taken
 
     def put(self, taken: Iterable[int]) -> None:
-        """Put back, as the first, what was taken and has not been acted on."""
+        """Put back, in front, what was taken and has not been acted on."""
         self._come.extendleft(reversed(list(taken)))
         with contextlib.suppress(BlockingIOError):
             self._theirs.send(b"\0")
@@ -85,7 +85,7 @@ class SignalQueue:
 
 
 def has_terminal() -> bool:
-    """Tell whether this process has a controlling terminal, which sends it signals that nobody has meant (tty(4))."""
+    """Tell whether this process has a controlling terminal, which sends signals that were not meant for it (tty(4))."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:

@@ -1,11 +1,11 @@
-"""Starts one program with exactly the descriptors, limits and credentials that it shall have, and no others.
+"""Starts one program with exactly the descriptors, limits and credentials that it should have, and no others.
 
-Theory of operation. The master has one thread, so plain `fork` is safe, and what the child does before `exec` is
-straight Python, in the one order that works: session, descriptors, umask, limits, credentials, working directory, death
-signal, signal dispositions, exec. Looking for the program belongs to it: the search path may lead to a dead network
-drive. Whatever fails there travels back through a pipe that `exec` closes. So a start is two things: `fork` returns at
-once with a pid and the pipe, and when the pipe is readable `outcome` says whether the program runs. A child that was
-refused ends by itself, and is reaped like any other. `rehearse` makes the child do everything but execute.
+Theory of operation. The master has one thread, so plain `fork` is safe, and the child runs straight Python before
+`exec`, in the one order that works: session, descriptors, umask, limits, credentials, working directory, death signal,
+signal dispositions, exec. Finding the program is part of it: the search path may contain a dead network drive. A
+failure is reported through a pipe that `exec` closes. So a start has two parts: `fork` returns at once with a pid and
+the pipe, and when the pipe is readable `outcome` says whether the program runs. A refused child ends by itself, and is
+reaped like any other. `rehearse` makes the child do everything but execute.
 
 All signals are blocked around the fork. Until `setsid` the child belongs to the master's process group, and until
 `exec` it has the master's handlers, which write to the master's own queue: one Ctrl-C would be counted twice there.
@@ -44,9 +44,9 @@ FIRST_SOCKET = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3): where inherited sockets begin."""
 
 _FOLDER = b"AT\n"
-"""Begins what a report says of the working directory; a zero byte ends it."""
+"""The prefix of the working directory in a report; a zero byte ends it."""
 _LONGEST_FOLDER = 2000
-"""Bytes of a path that is reported, so that with a refusal behind it a report is read at once."""
+"""Most bytes of a reported path, so that a report is read at once even with an error after it."""
 
 _RESETTABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -54,7 +54,7 @@ _RESETTABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 class SpawnStage(Enum):
     """How far a start had come when it failed; the value completes "cannot ...".
 
-    The program itself is named after it, so each value ends where that fits.
+    The name of the program follows, so each value ends where that fits.
     """
 
     FIND = "find"
@@ -78,11 +78,11 @@ class SpawnError(ForkserveError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnSpec:
-    """All there is to say about a new process; every descriptor that it does not name is closed in the child.
+    """Everything about a new process; every descriptor that it does not name is closed in the child.
 
     `sockets` are descriptors of ours, by name; the child has them at 3, 4, 5 ... in this order, and also finds them by
     LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID unless `listen_fds` is false; `stored` are more of them, names and
-    descriptors, and a name may come again. `fds` are more descriptors, theirs to ours, with numbers past those.
+    descriptors, and a name may occur twice. `fds` are more descriptors, theirs to ours, with numbers past those.
     `stdin`, `stdout`, `stderr` are descriptors of ours. Where ours is None, theirs is /dev/null. `rlimits` maps names
     such as RLIMIT_NOFILE to the soft and hard limit; -1 is no limit. `death_signal` is sent to the child if the master
     dies; None sends nothing.
@@ -107,7 +107,7 @@ class SpawnSpec:
 
     @property
     def places(self) -> dict[int, int | None]:
-        """All descriptors that the child has, theirs to ours, None for /dev/null."""
+        """All descriptors of the child, theirs to ours, None for /dev/null."""
         standard = {0: self.stdin, 1: self.stdout, 2: self.stderr}
         inherited = (*self.sockets.values(), *(fd for _, fd in self.stored))
         return {**standard, **dict(enumerate(inherited, FIRST_SOCKET)), **self.fds}
@@ -143,9 +143,9 @@ class Spawned:
 
 
 def fork(spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
-    """Begin to start a program; the pid is also its session and process group.
+    """Start a program; the pid is also its session and process group.
 
-    Raises SpawnError, with no process left, when there can be no child. With `rehearse` the child ends before exec.
+    Raises SpawnError, and leaves no process, if there can be no child. With `rehearse` the child ends before exec.
     """
     master = os.getpid()
     try:
@@ -163,8 +163,9 @@ def fork(spec: SpawnSpec, *, rehearse: bool = False) -> Spawned:
 
 
 def outcome(report: int) -> SpawnFolder | SpawnRefusal | bool:
-    """Read a report: True when the program runs, False while that is open, or why it does not; before that perhaps
-    the folder of it."""
+    """Read a report: True if the program runs, False while that is open, or the reason why not; possibly preceded by
+    its folder.
+    """
     try:
         text = os.read(report, 4096)
     except BlockingIOError:
@@ -239,7 +240,7 @@ def _tell_folder(report: int) -> None:
 
 
 def _try_out(program: str) -> None:
-    """End the child well where exec would succeed, as far as can be told without it; raises OSError."""
+    """End the child with success where exec would succeed, as far as can be known without it; raises OSError."""
     if not os.path.exists(program):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if os.path.isdir(program) or not os.access(program, os.X_OK):

@@ -1,6 +1,6 @@
-"""What processes use of memory and processor, from /proc (proc_pid_stat(5), proc_pid_smaps(5)).
+"""Memory and CPU time of processes, from /proc (proc_pid_stat(5), proc_pid_smaps(5)).
 
-Rules: `resident` and `processor_seconds` read one small file each. `proportional` has the kernel walk all pages of a
+Rules: `resident` and `processor_seconds` read one small file each. `proportional` makes the kernel walk all pages of a
 process while it holds its map, which takes milliseconds: it is called aside.
 """
 
@@ -16,7 +16,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident(pid: int) -> int | None:
-    """Return the resident set of a process in bytes; None when it has gone."""
+    """Return the resident set of a process in bytes; None if it has ended."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE
@@ -25,7 +25,7 @@ def resident(pid: int) -> int | None:
 
 
 def processor_seconds(pid: int) -> float | None:
-    """Return the seconds that a process has run on any processor; None when it has gone."""
+    """Return the seconds that a process has run on any processor; None if it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -35,9 +35,9 @@ def processor_seconds(pid: int) -> float | None:
 
 
 def proportional(pids: Iterable[int]) -> Mapping[int, int]:
-    """Return the proportional set size of each process in bytes: what it shares is divided by those that share it.
+    """Return the proportional set size of each process in bytes: shared pages are divided among those that share them.
 
-    Processes that have gone, or are not ours to look at, are left out.
+    Processes that have ended, or are not readable, are left out.
     """
     found = {}
     for pid in pids:

@@ -1,4 +1,4 @@
-"""The time of day: the clock that a person reads, which may be set, and the time zone of this machine."""
+"""The time of day: the clock that people read, which may be set, and the time zone of this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["local_zone", "time", "zone_of"]
 
 @cache
 def local_zone() -> tzinfo:
-    """Return the time zone of TZ, or of /etc/localtime; UTC where neither says one, as the C library has it."""
+    """Return the time zone of TZ, or of /etc/localtime; UTC if neither is set, like the C library."""
     name = os.environ.get("TZ", "").removeprefix(":")
     try:
         if name:
@@ -28,7 +28,7 @@ def local_zone() -> tzinfo:
 
 @cache
 def zone_of(name: str | None) -> tzinfo:
-    """Return a time zone by its name, that of this machine for None; one that is gone from the system is UTC."""
+    """Return a time zone by its name, that of this machine for None; one that the system no longer has is UTC."""
     if name is None:
         return local_zone()
     try:

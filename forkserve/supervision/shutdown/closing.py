@@ -1,12 +1,12 @@
-"""The queues that close as the whole stack stops: nothing new comes in, what waits is taken, then clients are refused.
+"""The queues that close as the whole stack stops: nothing new enters, what waits is taken, then clients are refused.
 
 Theory of operation. When the last watcher that reads a queue is told to stop, the queue is sealed: it can only get
-shorter, and the workers take what waits in it. Once it has been empty for a while, and all its readers have said
+shorter, and the workers take what waits in it. Once it has been empty for a while, and all its readers have sent
 STOPPING=1, listening ends (shutdown(2)), so that a client is refused at once instead of waiting for the slowest request
-in flight. A program that says nothing is not disturbed: its queue stays sealed to the end.
+in flight. A program that sends nothing is not disturbed: its queue stays sealed to the end.
 
-Rules: only queues that we have bound. One that systemd has handed over, or keeps in its store, goes on queueing for the
-next start.
+Rules: only queues that forkserve has bound. One that systemd has handed over, or keeps in its store, goes on queueing
+for the next start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from forkserve.supervision.process import Process
 __all__ = ["QueueCloser"]
 
 QUIET = 0.25
-"""Seconds for which a queue must have been seen empty: handshakes that were under way have ended by then."""
+"""Seconds for which a queue must have been empty: by then handshakes in progress have ended."""
 
 _TICK = 0.05
 """Seconds between two looks."""
@@ -30,7 +30,9 @@ _TICK = 0.05
 
 @dataclass(slots=True)
 class QueueCloser:
-    """`filled` has the instant at which each sealed queue was last seen with something in it, or a reader at work."""
+    """`filled` has the instant at which each sealed queue was last seen with something in it, or with a reader at
+    work.
+    """
 
     pool: SocketPool
     loop: Loop
@@ -40,7 +42,7 @@ class QueueCloser:
     _timer: Timer | None = None
 
     def seal(self, queues: Iterable[int]) -> None:
-        """Let nothing new into these queues."""
+        """Seal these queues."""
         for number in queues:
             listener = self.pool.queues.get(number)
             if listener is None or self.pool.store.keeps(number):
@@ -51,12 +53,12 @@ class QueueCloser:
         self._arm()
 
     def go_on(self, filled: Mapping[int, float]) -> None:
-        """Go on where another stood."""
+        """Go on from the state of another one."""
         self.filled = dict(filled)
         self._arm()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self.filled.clear()
         if self._timer is not None:
             self._timer.cancel()

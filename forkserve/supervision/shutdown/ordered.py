@@ -1,7 +1,7 @@
-"""Stops all watchers in reverse order of priority, a group at a time, then ends whatever else descends from us.
+"""Stops all watchers in reverse order of priority, a group at a time, then ends all other descendants.
 
-Rules: it says when all is over; what that means for the master is in `lifecycle`. A watcher that a bug keeps from
-stopping counts as gone, and its processes end with the orphans.
+Rules: it reports when everything is over; `lifecycle` decides what that means for the master. A watcher that a bug
+keeps from stopping counts as gone, and its processes end with the orphans.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["OrderedStop"]
 
 
 class OrderedStop:
-    """The stop of everything, from `begin` until `is_over`; `again` is called when it is time to ask that."""
+    """The stop of everything, from `begin` until `is_over`; `again` is called when it is time to check that."""
 
     def __init__(self, supervisor: Supervisor, turns: JobTurns, loop: Loop, again: Callable[[], None]) -> None:
         self._supervisor = supervisor
@@ -36,7 +36,7 @@ class OrderedStop:
         self._orphans = OrphanReaper(loop, again, supervisor.emit)
 
     def to_data(self) -> dict[str, Any]:
-        """Return how far it is, as plain data; watchers are names."""
+        """Return its progress as plain data; watchers are names."""
         return {
             "to_stop": [_names(group) for group in self._waiting],
             "stopping": _names(self._stopping),
@@ -45,7 +45,7 @@ class OrderedStop:
         }
 
     def restore(self, data: Mapping[str, Any]) -> None:
-        """Go on where another stood, with watchers that have been read already."""
+        """Go on from the progress of another one, with watchers that have been read already."""
         queues = {queue.watcher.name: queue for queue in self._supervisor}
         self._waiting = [[queues[name] for name in group if name in queues] for group in data["to_stop"]]
         self._stopping = [queues[name] for name in data["stopping"] if name in queues]
@@ -53,30 +53,30 @@ class OrderedStop:
         self._orphans.restore(data["orphans"])
 
     def begin(self) -> None:
-        """Put all groups in line; `is_over` stops one after the other."""
+        """Queue all groups; `is_over` stops one after the other."""
         self._waiting = self._supervisor.in_order()
 
     def hurry(self) -> None:
-        """Shorten the stop of those that are told already."""
+        """Shorten the stop of those that are stopping already."""
         for watcher in self._supervisor.watchers:
             watcher.hurry()
 
     def kill(self) -> None:
-        """Kill all at once, in no order."""
+        """Kill everything at once, in no order."""
         self._waiting.clear()
         self._turns.clear()
         for watcher in self._supervisor.watchers:
             self._end(watcher, watcher.kill)
 
     def seal(self, name: str, queues: Sequence[int]) -> None:
-        """Let nothing new into the queues of a watcher that stops for good, those that another still reads excepted."""
+        """Seal the queues of a watcher that stops for good, except those that another still reads."""
         if not queues:
             return
         others = [each for each in self._supervisor.watchers if each.up and each.name != name]
         self._closer.seal(set(queues) - {number for each in others for number in each.command.queues})
 
     def is_over(self, *, spared: Container[int], quick: bool) -> bool:
-        """Stop the next group if the one before has gone; True when all have, and no child is left but the spared.
+        """Stop the next group if the one before has gone; True when all have, and only spared children are left.
 
         `quick` kills orphans at once.
         """

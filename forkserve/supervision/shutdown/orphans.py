@@ -1,6 +1,7 @@
-"""The last round before the master ends: whatever still descends from us, and has left its process group, ends too.
+"""The last round before the master ends: all remaining descendants, which have left their process groups, end too.
 
-As a subreaper (or as PID 1) we adopt every orphan of our processes, so the round is over when we have no child left.
+As a subreaper (or as PID 1) the master adopts every orphan of its processes, so the round is over when it has no child
+left.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ PATIENCE = 5.0
 """Seconds between SIGTERM and SIGKILL, and then between two SIGKILLs."""
 
 KILLS = 2
-"""SIGKILLs that go unanswered before the rest is left to the kernel, which holds it."""
+"""SIGKILLs without effect after which the rest is left to the kernel."""
 
 _BREATH = 0.5
-"""Seconds until we look again when /proc could not be read."""
+"""Seconds until the next try when /proc could not be read."""
 
 
 class OrphanReaper:
-    """Ends our remaining children; `is_over` is asked after every reaping, `again` is called after a deadline."""
+    """Ends remaining children; `is_over` is called after every reaping, `again` after a deadline."""
 
     def __init__(self, loop: Loop, again: Callable[[], None], emit: Callable[[Event], None]) -> None:
         self.told: set[int] = set()
@@ -44,7 +45,7 @@ class OrphanReaper:
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def to_data(self) -> dict[str, Any]:
-        """Return how far the last round is, as plain data."""
+        """Return the progress of the last round, as plain data."""
         return {
             "told": sorted(self.told),
             "kills": self.kills,
@@ -53,7 +54,7 @@ class OrphanReaper:
         }
 
     def restore(self, data: Mapping[str, Any]) -> None:
-        """Go on where another stood."""
+        """Go on from the progress of another one."""
         self.told, self.kills = set(data["told"]), data["kills"]
         self.deadline = msgspec.convert(data["deadline"], Deadline | None)
         self._blind_since = data["blind_since"]
@@ -61,13 +62,13 @@ class OrphanReaper:
             self._loop.call_at(self.deadline.instant, self._kill)
 
     def close(self) -> None:
-        """Give up the descriptor that is kept for the last round."""
+        """Release the descriptor that is reserved for the last round."""
         if self._reserve >= 0:
             os.close(self._reserve)
         self._reserve = -1
 
     def is_over(self, *, spared: Container[int], quick: bool) -> bool:
-        """Tell whether no child is left but the spared ones; those that are new to us are told to end.
+        """Tell whether only spared children are left; signals children not seen before.
 
         `quick` kills at once.
         """
@@ -90,7 +91,7 @@ class OrphanReaper:
         return False
 
     def _is_hopeless(self, error: OSError) -> bool:
-        """Look again later when descriptors have run out; True when that has been in vain for long."""
+        """Try again later if descriptors have run out; True if that has failed for too long."""
         now = self._loop.now()
         if self._blind_since is None:
             self._blind_since = now

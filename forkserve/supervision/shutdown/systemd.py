@@ -1,4 +1,4 @@
-"""Tells the systemd that started the master how far a stop has come, by STATUS= of sd_notify(3).
+"""Reports the progress of a stop to the systemd that started the master, by STATUS= of sd_notify(3).
 
 Rules: a subscriber of the bus; without NOTIFY_SOCKET it does nothing.
 """
@@ -16,7 +16,7 @@ _TOLD = (MasterStopped, StopStage, WatcherDelayed, WatcherStopped)
 
 
 def tell_systemd(event: Event) -> None:
-    """Pass on a fact about stopping; subscribe it to an EventBus."""
+    """Pass on an event about stopping; subscribe it to an EventBus."""
     if isinstance(event, _TOLD):
         more = _time_for(event)
         extend = f"\nEXTEND_TIMEOUT_USEC={int((more + SPARE) * 1e6)}" if more else ""
