@@ -1,13 +1,13 @@
 """How many processes a watcher should have for its load: between a lowest and a highest number.
 
-Theory of operation. `busy` workers are what counts: the mean share of capacity that is in use, times the workers. More
-are started when those there are have been nearly full for ten seconds, so many that each would be at `GOAL`, or sooner
-when connections wait in the queue. One fewer runs when for a whole minute the rest would have stayed under `LOW`, and
+Theory of operation. The decision is based on `busy` workers: the mean share of capacity in use, times the workers. More
+are started when the present ones have been nearly full for ten seconds, so many that each would be at `GOAL`, or sooner
+when connections wait in the queue. One is stopped when for a whole minute the rest would have stayed under `LOW`, and
 under `PEAK` in its busiest ten seconds.
 
-The gap between the two is what keeps it from flapping: after a step up each worker is at GOAL or below, and a step down
-needs the others to stay below LOW, which is less. Nothing is decided while workers start, and the samples of before a
-change are dropped.
+The gap between the two prevents flapping: after a step up each worker is at GOAL or below, and a step down needs the
+others to stay below LOW, which is less. Nothing is decided while workers start, and samples from before a change are
+dropped.
 
 Rules: pure; the clock is in the samples.
 """
@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 __all__ = ["LoadSample", "Scaler"]
 
 HIGH, GOAL, LOW = 0.8, 0.6, 0.45
-"""Shares of capacity: above it there are too few workers, at it they are enough, below it there are too many."""
+"""Shares of capacity: above the first there are too few workers, at the second enough, below the third too many."""
 PEAK = 0.7
-"""The share that the busiest seconds of the last minute may have had, of the workers that would remain."""
+"""The share that the busiest seconds of the last minute may have had, for the workers that would remain."""
 UP_WINDOW, QUEUE_WINDOW, DOWN_WINDOW = 10.0, 1.5, 60.0
 """Seconds of load that a step up needs, of waiting connections, and those that a step down needs."""
 SAMPLES = 4
@@ -32,7 +32,9 @@ SAMPLES = 4
 
 @dataclass(frozen=True, slots=True)
 class LoadSample:
-    """The load at one instant: the share of capacity that is in use, of so many ready workers, and what waits."""
+    """The load at one instant: the share of capacity in use, of this many ready workers, and the waiting
+    connections.
+    """
 
     at: float
     ready: int
@@ -48,7 +50,7 @@ class Scaler:
     target: int = -1
 
     def decide(self, sample: LoadSample, target: int, *, lowest: int, highest: int) -> int:
-        """Take in a sample, and return how many processes are wanted; `target` are those that are to run now."""
+        """Add a sample, and return how many processes are wanted; `target` is the current target."""
         if target != self.target or sample.ready < target:
             self.target = target
             self.samples.clear()
@@ -59,7 +61,7 @@ class Scaler:
         return min(max(self._more(sample.at) or self._fewer(sample.at) or target, lowest), highest)
 
     def _window(self, now: float, seconds: float) -> list[LoadSample]:
-        """Return the samples of the last seconds, nothing while they do not reach back that far."""
+        """Return the samples of the last seconds, nothing if they do not reach back that far."""
         found = [each for each in self.samples if each.at >= now - seconds]
         reaches = self.samples[0].at <= now - seconds * 0.95
         return found if reaches and len(found) >= SAMPLES else []

@@ -1,8 +1,8 @@
-"""Metrics as statsd has them: lines in UDP datagrams, for a collector that does not scrape.
+"""Metrics for statsd: lines in UDP datagrams, for a collector that does not scrape.
 
-Rules: a datagram is sent or lost, and nothing waits for it. Counters are sent as what has been added since the last
-time, gauges as they are, durations as the mean of the interval. Nothing is said of a collector that is not there: a log
-line each ten seconds would help nobody, and UDP does not tell.
+Rules: a datagram is sent or lost, and nothing waits for it. Counters are sent as increments, gauges as they are,
+durations as the mean of the interval. A missing collector is not reported: UDP does not tell, and a log line every ten
+seconds would help no one.
 """
 
 from __future__ import annotations
