@@ -51,7 +51,8 @@ class SlotQueues:
 
     `order` are the slots as the kernel has their sockets in the group, `dealt` those that get connections now. `shared`
     tells that all slots share the first socket, whatever was asked for; None until that was tried. `beside` are the
-    processes that were started for what waits in the queue of a slot that is gone: the watcher's name, and the number.
+    processes that were started for what waits in the queue of a slot that is gone: the watcher's name, and the number;
+    `tries` counts them by slot.
     """
 
     sockets: dict[int, socket.socket] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class SlotQueues:
     dealt: tuple[int, ...] = ()
     shared: bool | None = None
     beside: dict[int, tuple[str, int]] = field(default_factory=dict)
+    tries: dict[int, int] = field(default_factory=dict)
 
     def add(self, wid: int, first: socket.socket, make: Callable[[], socket.socket]) -> socket.socket:
         """Return the socket of a slot, which is made if it is new; raises OSError.
@@ -110,10 +112,15 @@ class SlotQueues:
         # While the last one moves, it gets nothing.
         self.deal(first, [each for each in staying if each != last])
         self.sockets.pop(wid).close()
-        self.beside.pop(wid, None)
+        self.forget_beside(wid)
         self.order[place] = last
         self.order.pop()
         self.deal(first, staying, again=True)
+
+    def forget_beside(self, wid: int) -> None:
+        """Note that the queue of a slot has no need of a process beside the slots."""
+        self.beside.pop(wid, None)
+        self.tries.pop(wid, None)
 
     def release(self, first: socket.socket) -> None:
         """Have the kernel choose by itself, since another socket comes into the group."""
@@ -127,6 +134,7 @@ class SlotQueues:
             each.close()
         self.sockets.clear()
         self.beside.clear()
+        self.tries.clear()
         self.order, self.dealt = [FIRST], ()
 
 

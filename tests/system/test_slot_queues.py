@@ -100,8 +100,11 @@ def test_what_waits_for_a_process_that_dies_is_taken_by_its_successor_or_by_one_
         eventually(lambda: third in workers(server, 2))
         os.kill(third, signal.SIGSTOP)
         clients = waiting(server, stack, 30)
+        ctl(folder, "decr", "web", "--no-wait")
+        server.expect("web: 1 process wanted")
         os.kill(third, signal.SIGKILL)
-        ctl(folder, "set", "web", "numprocesses", "1")
+        beside = int(server.expect(rf"web\[2\] pid (?!{third} )(\d+) started")[1])
+        os.kill(beside, signal.SIGKILL)
         assert answers(clients) == 30
         eventually(lambda: len(workers(server, 1)) == 1 and len(server.children()) == 3)  # with a zygote and its spare
 

@@ -23,6 +23,10 @@ from forkserve.unix.slotqueues import FIRST, SlotQueues
 __all__ = ["Dealing", "DealtWatcher", "slots_to_deal_to"]
 
 
+_TRIES = 5
+"""Processes that are started for what waits in the queue of one removed slot."""
+
+
 class DealtWatcher(Protocol):
     """What it needs of a watcher."""
 
@@ -78,7 +82,7 @@ class Dealing:
         kept = wanted if listener.has_slots else {FIRST}
         for wid in listener.slots.beside.keys() & kept:  # the slot is back; it may go again
             if all(_key(each) != listener.slots.beside[wid] for each in serving):
-                del listener.slots.beside[wid]
+                listener.slots.forget_beside(wid)
         for wid in sorted(listener.slots.sockets.keys() - kept):
             is_read = any(process.own_queues and process.wid == wid for process in serving)
             if not is_read and not self._is_taken(wid, listener.slots, readers):
@@ -96,12 +100,14 @@ class Dealing:
                     watcher.readers_beside.stop(process.pid)
 
     def _is_taken(self, wid: int, slots: SlotQueues, readers: Iterable[DealtWatcher]) -> bool:
-        """Tell whether what waits in the queue of a removed slot will be taken; this is tried once."""
-        if wid in slots.beside or not is_waiting(slots.sockets[wid]):
+        """Tell whether what waits in the queue of a removed slot will be taken; what takes it may be killed, too."""
+        tries = slots.tries.get(wid, 0)
+        if tries >= _TRIES or not is_waiting(slots.sockets[wid]):
             return False
         for watcher in readers:
+            slots.tries[wid] = tries + 1
             process = watcher.readers_beside.start(watcher.command, wid)
             if process is not None:
                 slots.beside[wid] = _key(process)
                 return True
-        return False
+        return wid in slots.tries
