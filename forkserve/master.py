@@ -342,7 +342,7 @@ class Master:
             return
         notify("READY=1")
         for queue in self.supervisor:
-            if queue.watcher.paused:
+            if queue.watcher.paused and queue.watcher.resumes:
                 queue.submit(Start())
 
     def _web(self, act: Callable[[Supervisor], None]) -> None:

@@ -39,18 +39,18 @@ __all__ = ["Watcher"]
 class Watcher:
     """The processes of one command. `up` means that it should run, `target` is the number of processes.
 
-    `paused` means that SIGWINCH has stopped it; `awaits_start`, that its turn in the first start has not come yet;
-    `vetoed` is why a hook has stopped it; `leaving` means that it is no longer configured; `broken`, that a bug keeps
-    it from stopping: then only the kernel's list of children counts. `drain_until` is the end of the time for which it
-    serves on before it stops, `hold_until` that of a pause, `hold_then` what follows it. `maintained` means that a
-    responder answers in its place, `transient` that it is one. `awake` means that its slots are filled: with
-    `on_demand` they are not until a connection waits.
+    `paused` means that SIGWINCH has stopped it; `resumes`, that a later reload starts it again; `awaits_start`, that
+    its turn in the first start has not come yet; `vetoed` is why a hook has stopped it; `leaving` means that it is no
+    longer configured; `broken`, that a bug keeps it from stopping: then only the kernel's list of children counts.
+    `drain_until` is the end of the time for which it serves on before it stops, `hold_until` that of a pause,
+    `hold_then` what follows it. `maintained` means that a responder answers in its place, `transient` that it is one.
+    `awake` means that its slots are filled: with `on_demand` they are not until a connection waits.
     """
 
     def __init__(self, command: ProcessTemplate, services: SpawnServices, changed: Callable[[Watcher], None]) -> None:
         self.name = command.options.name
         self.templates = Templates({1: command})
-        self.up = self.awaits_start = self.paused = self.leaving = self.broken = self.awake = False
+        self.up = self.awaits_start = self.paused = self.resumes = self.leaving = self.broken = self.awake = False
         self.target = command.options.numprocesses
         self.drain_until: float | None = None
         self.hold_until: float | None = None

@@ -22,7 +22,7 @@ def pause_web(supervisor: Supervisor) -> None:
         watcher = queue.watcher
         if watcher.up or watcher.awaits_start:
             queue.submit(Stop())
-            watcher.paused = True
+            watcher.paused, watcher.resumes = True, False
 
 
 def resize_web(supervisor: Supervisor, change: int) -> None:

@@ -78,6 +78,7 @@ class JobQueue:
             self.beside.append(underway)
         else:
             if isinstance(job, Stop):
+                self.watcher.paused = False  # SIGHUP starts again what SIGWINCH has stopped, and nothing else
                 self._supersede(job.name)
             self.waiting.append(underway)
         self.advance()

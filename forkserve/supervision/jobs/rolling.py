@@ -182,7 +182,7 @@ def _roll(job: Reload, seen: WatcherSnapshot) -> Advance:
         return _roll_canary(going_on, told, seen)
     step = next_step(seen.slots, seen.generation, seen.pace)
     if step.kind in (StepKind.REPLACE, StepKind.STOP_FIRST):
-        return Advance(going_on, (*told, _effect(step)))
+        return Advance(going_on, (*told, _effect(step, seen)))
     if step.kind is StepKind.WAIT or not seen.is_settled:
         return Advance(going_on, told)
     return _all_rolled(going_on, told, seen)
@@ -206,8 +206,10 @@ def _approve(job: Reload) -> Approve:
     return Approve(instead_of=(job.back_to, job.before) if job.back_to else ())
 
 
-def _effect(step: Step) -> JobEffect:
-    return Replace(step.wid) if step.kind is StepKind.REPLACE else StopFirst(step.wid)
+def _effect(step: Step, seen: WatcherSnapshot) -> JobEffect:
+    """Return how a slot gets its next process; a change that came meanwhile may have made the watcher a singleton."""
+    is_beside = step.kind is StepKind.REPLACE and not seen.singleton
+    return Replace(step.wid) if is_beside else StopFirst(step.wid)
 
 
 def _roll_canary(job: Reload, told: tuple[JobEffect, ...], seen: WatcherSnapshot) -> Advance:
@@ -217,7 +219,7 @@ def _roll_canary(job: Reload, told: tuple[JobEffect, ...], seen: WatcherSnapshot
         return _turn_round(job, seen, "a slot of the canary was taken away (decr)")
     step = next_step(slots, seen.generation, seen.pace)
     if step.kind in (StepKind.REPLACE, StepKind.STOP_FIRST):
-        return Advance(job, (*told, _effect(step)))
+        return Advance(job, (*told, _effect(step, seen)))
     if any(slot.generation != seen.generation or slot.starting for slot in slots):
         return Advance(job, told)
     begun = CanaryBegun(watcher=seen.name, generation=seen.generation, slots=job.slots, seconds=job.watch)
@@ -285,7 +287,7 @@ def _roll_back(job: Reload, seen: WatcherSnapshot) -> Advance:
     step = next_step(seen.slots, job.before, seen.pace)
     if seen.failures <= job.failures:
         if step.kind in (StepKind.REPLACE, StepKind.STOP_FIRST):
-            return Advance(job, (_effect(step),))
+            return Advance(job, (_effect(step, seen),))
         if step.kind is StepKind.WAIT:
             return Advance(job)
     return _give_up(job, seen)

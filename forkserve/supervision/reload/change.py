@@ -212,7 +212,7 @@ def change_watcher(
         return queue.submit(Reload(offer=watcher.offer(command), target=target))
     watcher.adopt(command)
     completions = [] if target is None else [queue.submit(Resize(target))]
-    if watcher.paused:
+    if watcher.paused and watcher.resumes:
         completions.append(queue.submit(Start()))
     elif watcher.up and processes:
         completions.append(queue.submit(Reload()))

@@ -58,6 +58,7 @@ from forkserve.supervision.reload.rereading import Rereading, queues_awaited, qu
 from forkserve.supervision.reload.retirement import Retirement
 from forkserve.supervision.spawning.command import ProcessTemplate, mixed_readers
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.watcher import Watcher
 from forkserve.wording import listed
 
 __all__ = ["ConfigChange", "ChangePhase", "Reloader"]
@@ -101,6 +102,8 @@ class Reloader:
 
     def ask(self, wanted: ChangeRequest) -> Completion:
         """Make a change after those before it; the completion fails as that of `request` does."""
+        for watcher in self._supervisor.watchers if wanted.edit is None else ():
+            watcher.resumes = watcher.paused
         if self.is_busy:
             return self.waiting.add(wanted)
         completion = wanted.ask()
@@ -285,20 +288,23 @@ class Reloader:
 
     def _was_stopped(self, name: str) -> bool:
         """Tell whether a watcher was stopped by request meanwhile, which is no failure; it gets the new options."""
-        watcher = self._supervisor.queue(name).watcher
-        if watcher.up:
-            return False
+        watcher = self._watcher(name)
+        if watcher is None or watcher.up:
+            return watcher is None
         command = self.progress.commands.get(name.lower())
         if command is not None:  # else it is on its way out
             watcher.adopt(command)
         return True
 
+    def _watcher(self, name: str) -> Watcher | None:
+        """Return a watcher that has taken part in the change, None when it has gone since."""
+        return next((each for each in self._supervisor.watchers if each.name.lower() == name.lower()), None)
+
     def _goes_on_alone(self, name: str) -> bool:
         """Tell whether a watcher that did not serve is retried: its own rules end that, and nothing waits for it."""
         assert self.progress.change is not None
         stood = self.progress.change.stand(name)
-        watchers = {each.name.lower(): each for each in self._supervisor.watchers}
-        watcher = watchers.get(name.lower())
+        watcher = self._watcher(name)
         return watcher is not None and not stood.served and watcher.population.losses.failures > stood.failures
 
     def _remove_the_rest(self) -> None:

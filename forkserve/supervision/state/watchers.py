@@ -71,6 +71,7 @@ _WISHES = (
     "transient",
     "awaits_start",
     "paused",
+    "resumes",
     "leaving",
     "broken",
     "awake",
