@@ -5,9 +5,11 @@ Rules: what `assemble` is given has been made or taken over already; nothing is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import forkserve
@@ -39,6 +41,7 @@ from forkserve.supervision.processes.adopted import AdoptedProcesses
 from forkserve.supervision.shutdown.systemd import tell_systemd
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.timers.memory import TimerMemory
 from forkserve.unix.notifyfolder import NotifyFolder
 from forkserve.unix.proctitle import set_title
 
@@ -104,8 +107,24 @@ class Assembly:
             self.master.on_booted = background.settled
             loop.call_later(SETTLED_AFTER, background.settled)
         options = self.master.supervisor.config.master
-        with statsd_running(self.master, options.statsd_host, options.statsd_prefix):
+        with statsd_running(self.master, options.statsd_host, options.statsd_prefix), self._timers_kept():
             return self.master.run()
+
+    @contextlib.contextmanager
+    def _timers_kept(self) -> Iterator[None]:
+        """Keep what timers run in a file, if one is configured."""
+        supervisor, base = self.master.supervisor, self.base
+        path = supervisor.config.master.timers_file
+        if path is None:
+            yield
+            return
+        memory = TimerMemory(
+            path, lambda: [(each.name, each.timer) for each in supervisor.watchers], base.loop, base.bus.emit
+        )
+        base.auxiliaries.keep_running(memory)
+        base.bus.subscribe(memory.on_event)
+        with contextlib.closing(memory):
+            yield
 
     def _words_of_hosts(self) -> tuple[str, ...]:
         options = self.master.supervisor.config.master

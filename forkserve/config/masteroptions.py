@@ -113,6 +113,14 @@ class MasterOptions:
         cli=("--log-backups",),
         metavar="N",
     )
+    timers_file: str | None = option(
+        None,
+        "File in which timers keep their last results, so that a restart of forkserve knows these, and tells of the "
+        "runs that were missed meanwhile.",
+        parse=optional(text),
+        reload=RESTART,
+        metavar="FILE",
+    )
     umask: int | None = option(
         None,
         "umask, octal, of the master and of all processes whose watcher sets none.",

@@ -71,3 +71,52 @@ def test_ctrl_c_at_run_leaves_the_run_going(tmp_path: Path) -> None:
         fifo.write_text("0\n")
         server.expect(r"INFO .*job: run 1 exited with code 0")
         eventually(lambda: "exited with code 0" in _ctl(tmp_path, "status", "job").stdout)
+
+
+KEPT = """
+[circus]
+timers_file = timers.json
+[watcher:job]
+cmd = sh -c 'exit 4'
+schedule = 0 * * * *
+time_zone = Europe/Berlin
+catch_up = {catch_up}
+"""
+
+
+def test_a_restart_knows_the_last_run_and_tells_of_those_that_were_missed(tmp_path: Path) -> None:
+    kept = tmp_path / "timers.json"
+    with running("--control", "c.sock", cwd=tmp_path, config=KEPT.format(catch_up=False)) as server:
+        server.expect("control: ")
+        assert _ctl(tmp_path, "run", "job").returncode == 4
+        eventually(lambda: kept.exists() and json.loads(kept.read_text())["job"]["results"])
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert server.stop(signal.SIGKILL) == -signal.SIGKILL  # not even this loses it
+    facts = json.loads(kept.read_text())
+    facts["job"]["handled"] -= 3 * 3600
+    kept.write_text(json.dumps(facts))
+
+    with running("--control", "c.sock", cwd=tmp_path, config=KEPT.format(catch_up=True)) as server:
+        server.expect("job: 3 runs were missed since ")
+        server.expect(r"job: run 2 begins \(for what was missed since")
+        server.expect("job: run 2 exited with code 4")
+        assert server.stop() == 0
+    assert [each["number"] for each in json.loads(kept.read_text())["job"]["results"]] == [1, 2]
+
+    with running("--control", "c.sock", cwd=tmp_path, config=KEPT.format(catch_up=True)) as server:
+        server.expect("control: ")
+        (job,) = json.loads(_ctl(tmp_path, "status", "job", "--json").stdout)
+        assert (job["timer"]["last"]["run"], job["timer"]["last"]["code"]) == (2, 4)
+        assert server.stop() == 0
+        assert "missed" not in "".join(server.lines)
+
+
+def test_a_file_of_timers_that_cannot_be_read_or_written_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "timers.json").mkdir()
+    with running("--control", "c.sock", cwd=tmp_path, config=KEPT.format(catch_up=False)) as server:
+        server.allow("no timers_file: ")
+        server.expect(
+            "no timers_file: .*timers.json: Is a directory; what timers have run is forgotten with this master"
+        )
+        assert _ctl(tmp_path, "run", "job").returncode == 4
+        assert server.stop() == 0

@@ -40,13 +40,16 @@ class TimerRun:
 class TimerState:
     """The state of a timer.
 
-    `handled` is None while it is stopped; see `timetable`. `following` is when the next run is due, which starts
-    `delay` seconds later; `look_at` is the next check of the clock. `of` is the schedule of these values. `queued` is
-    when the run was due that waits for the current one; `made` counts the runs.
+    `handled` is None while it is stopped; see `timetable`. `resume` is where another master has left it, until it
+    begins, `left` where it was stopped. `following` is when the next run is due, which starts `delay` seconds later;
+    `look_at` is the next check of the clock. `of` is the schedule of these values. `queued` is when the run was due
+    that waits for the current one; `made` counts the runs.
     """
 
     of: str = ""
     handled: float | None = None
+    resume: float | None = None
+    left: float | None = None
     following: float | None = None
     delay: float = 0.0
     look_at: float | None = None

@@ -64,7 +64,10 @@ class WatcherTimer:
     def begin(self) -> None:
         """Follow the schedule from now on."""
         if self.exists and self.state.handled is None:
-            self._begin_at(self._services.wall())
+            since, self.state.resume = self.state.resume, None
+            now = self._services.wall()
+            goes_on = since is not None and self.state.of == self._identity and since <= now
+            self._begin_at(since if since is not None and goes_on else now)
 
     def _begin_at(self, now: float) -> None:
         self.state.handled, self.state.of, self.state.delay = now, self._identity, 0.0
@@ -76,6 +79,7 @@ class WatcherTimer:
 
     def end(self) -> None:
         """Start no more runs; the watcher ends a run in progress."""
+        self.state.left = self.state.handled if self.state.handled is not None else self.state.left
         self.state.handled = self.state.following = self.state.look_at = self.state.queued = None
 
     def follow(self) -> None:
