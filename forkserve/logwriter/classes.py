@@ -27,9 +27,9 @@ def class_key(options: StreamOptions) -> str:
     return " ".join((options.target, *(f"{key}={value}" for key, value in sorted(options.arguments.items()))))
 
 
-def record(pid: int, *, is_stderr: bool, line: bytes) -> bytes:
-    """Return one line as the process gets it."""
-    data = line + b"\n"
+def record(pid: int, *, is_stderr: bool, line: bytes, ends: bool = True) -> bytes:
+    """Return one line, or its beginning, as the process gets it."""
+    data = line + b"\n" if ends else line
     return b"%d %s %d\n" % (pid, b"stderr" if is_stderr else b"stdout", len(data)) + data
 
 

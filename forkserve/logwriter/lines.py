@@ -1,7 +1,8 @@
 """Cuts what a process writes into lines, and puts its name before each of them. Pure: bytes in, lines out.
 
 A line is passed on when it is whole, so that the lines of two processes never mix. One that is longer than the cap is
-passed on in pieces, each a separate line, since waiting for its end might take all memory.
+passed on in pieces, each a separate line, since waiting for its end might take all memory. What waits long for its end,
+such as a prompt, is passed on as the beginning of a line.
 """
 
 from __future__ import annotations
@@ -42,8 +43,13 @@ class LineSplitter:
             return [line]
         return [line[start : start + self._cap] for start in range(0, len(line), self._cap)]
 
+    @property
+    def has_rest(self) -> bool:
+        """True while there is a line without its end."""
+        return bool(self._rest)
+
     def end(self) -> list[bytes]:
-        """Return what was left without an end of line, when no more will come."""
+        """Return what is left without an end of line; what comes next is its continuation."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
 
@@ -67,10 +73,28 @@ class Decoration:
         color = options.color if options.color in _COLORS else by_name
         return cls(name, pid, options.time_format or _FANCY_TIME, options.prefix, color)
 
-    def apply(self, lines: list[bytes], now: float) -> list[bytes]:
-        """Return the lines as they are to be written, with their ends. `now` is in seconds of the wall clock."""
+    @property
+    def is_plain(self) -> bool:
+        """True when nothing is put around a line."""
+        return not self.prefix and self.time_format is None and self.color is None
+
+    @property
+    def closing(self) -> bytes:
+        """What ends a line."""
+        return self._around(0.0)[1]
+
+    def apply(self, lines: list[bytes], now: float, *, continues: bool = False, ends: bool = True) -> list[bytes]:
+        """Return the lines as they are to be written, with their ends. `now` is in seconds of the wall clock.
+
+        With `continues` the first one goes on where another has stopped; without `ends` the last one has no end yet.
+        """
         start, end = self._around(now)
-        return [start + line + end for line in lines]
+        made = [start + line + end for line in lines]
+        if continues:
+            made[0] = made[0].removeprefix(start)
+        if not ends:
+            made[-1] = made[-1].removesuffix(end)
+        return made
 
     def _around(self, now: float) -> tuple[bytes, bytes]:
         parts = []

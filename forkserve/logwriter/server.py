@@ -32,6 +32,8 @@ _ORPHANED = 60.0
 """Seconds that remain when the master has gone without a word; its guardian ends the processes before that."""
 _PAUSE = 0.01
 """Seconds between two looks at a queue that wanted a pause."""
+_UNFINISHED = 0.3
+"""Seconds that a line may wait for its end; then what there is of it is passed on."""
 _CHUNK = 64 * 1024
 _INFORMATIONAL, _WARNING = 6, 4  # severities of RFC 5424
 
@@ -46,7 +48,17 @@ class _Source:
     readers: Readers
     splitter: LineSplitter = field(default_factory=LineSplitter)
 
-    def pass_on(self, lines: list[bytes]) -> None:
+    def end(self) -> None:
+        """Pass on the last line, which has no end; where nothing is put around lines, it stays as it is."""
+        self.pass_on(self.splitter.end(), ends=not (self.decoration.is_plain and self.takes_parts))
+
+    @property
+    def takes_parts(self) -> bool:
+        """True for a destination that a line can come to in two parts."""
+        return self.captured.options.kind is not StreamClass.SYSLOG
+
+    def pass_on(self, lines: list[bytes], *, ends: bool = True) -> None:
+        """Have lines written; without `ends` the last one is the beginning of a line."""
         if not lines:
             return
         now = time.time()
@@ -58,9 +70,17 @@ class _Source:
             self.queue.put([Syslog.line(options.facility, severity, tag, line) + b"\n" for line in lines])
         elif options.kind is StreamClass.FOREIGN:
             about = self.captured
-            self.queue.put([record(about.pid, is_stderr=about.is_stderr, line=line) for line in lines])
+            last = len(lines) - 1
+            self.queue.put(
+                [
+                    record(about.pid, is_stderr=about.is_stderr, line=line, ends=ends or number < last)
+                    for number, line in enumerate(lines)
+                ]
+            )
         else:
-            self.queue.put(self.decoration.apply(lines, now))
+            continues = self.queue.is_left_open_by(self)
+            made = self.decoration.apply(lines, now, continues=continues, ends=ends)
+            self.queue.put(made, self, None if ends else self.decoration.closing)
 
 
 def write_logs(fd: int) -> None:
@@ -80,6 +100,8 @@ class _Writer:
         self._readers = Readers(self._poll)
         self._deadline: float | None = None
         self._paused: set[int] = set()
+        self._unfinished: dict[int, float] = {}
+        """When what there is of a line is passed on."""
 
     def run(self) -> None:
         while self._deadline is None or (self._sources and time.monotonic() < self._deadline):
@@ -91,6 +113,7 @@ class _Writer:
                 elif fd in self._sources:
                     self._read(fd)
             self._resume()
+            self._pass_on_unfinished()
         for fd in tuple(self._sources):
             self._end(fd)
         self._readers.close()
@@ -103,7 +126,18 @@ class _Writer:
     def _patience(self) -> float | None:
         if self._paused:
             return _PAUSE
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        instants = [*self._unfinished.values(), *(() if self._deadline is None else (self._deadline,))]
+        return max(0.0, min(instants) - time.monotonic()) if instants else None
+
+    def _pass_on_unfinished(self) -> None:
+        now = time.monotonic() if self._unfinished else 0.0
+        due = [fd for fd, instant in self._unfinished.items() if instant <= now]
+        for fd in due:
+            if fd in self._paused:  # its end may be there, and is not read yet
+                continue
+            del self._unfinished[fd]
+            source = self._sources[fd]
+            source.pass_on(source.splitter.end(), ends=False)
 
     def _resume(self) -> None:
         for fd in tuple(self._paused):
@@ -160,13 +194,20 @@ class _Writer:
             return
         except OSError:
             data = b""
-        source.pass_on(source.splitter.feed(data) if data else [])
         if not data:
             self._end(fd)
+            return
+        lines = source.splitter.feed(data)
+        source.pass_on(lines)
+        if lines:
+            self._unfinished.pop(fd, None)
+        if source.splitter.has_rest and source.takes_parts:
+            self._unfinished.setdefault(fd, time.monotonic() + _UNFINISHED)
 
     def _end(self, fd: int) -> None:
         source = self._sources.pop(fd)
-        source.pass_on(source.splitter.end())
+        self._unfinished.pop(fd, None)
+        source.end()
         if fd in self._paused:
             self._paused.remove(fd)
         else:

@@ -103,6 +103,8 @@ class SinkQueue:
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
+        self._open: object = None
+        self._closing = b""
         self._progress = time.monotonic()
         self._changed = threading.Condition()
         self._reopen = self._closed = self._failing = False
@@ -110,9 +112,19 @@ class SinkQueue:
         self._thread = threading.Thread(target=self._run, name=place, daemon=True)
         self._thread.start()
 
-    def put(self, lines: list[bytes]) -> None:
-        """Queue lines, each with its end; never waits for the sink."""
+    def is_left_open_by(self, writer: object) -> bool:
+        """Tell whether the last line is without an end, and was put by this writer."""
+        return self._open is writer
+
+    def put(self, lines: list[bytes], writer: object = None, closing: bytes | None = None) -> None:
+        """Queue lines, each with its end; never waits for the sink.
+
+        With `closing` the last one has no end yet: whatever is put next by another writer comes behind `closing`.
+        """
         with self._changed:
+            if self._open is not None and self._open is not writer:
+                lines = [self._closing, *lines]
+            self._open, self._closing = (None, b"") if closing is None else (writer, closing)
             for line in lines:
                 self._lines.append(line)
                 self._size += len(line)
@@ -131,6 +143,7 @@ class SinkQueue:
         """Have the sink open its destination again before the next write."""
         with self._changed:
             self._reopen = True
+            self._open = None
             self._changed.notify()
 
     def close(self) -> None:

@@ -129,7 +129,7 @@ def test_a_plugin_of_circus_hears_asks_and_casts(tmp_path: Path) -> None:
             while not line.startswith("asked"):
                 line = plugin.stdout.readline()
 
-            assert line == "asked ['my job', 'web']\n"
+            assert line == "asked ['circusd-stats', 'my job', 'web']\n"
             master.expect("My Job: stopping")
         finally:
             plugin.kill()

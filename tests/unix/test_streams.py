@@ -74,8 +74,35 @@ def test_lines_of_both_outputs_go_to_their_files(streams: Streams, tmp_path: Pat
     run(streams, "echo out; echo err >&2; printf unended", file(tmp_path / "out"), file(tmp_path / "err", prefix=True))
     end(streams)
 
-    assert (tmp_path / "out").read_text() == "out\nunended\n"
+    assert (tmp_path / "out").read_text() == "out\nunended"
     assert (tmp_path / "err").read_text() == "web[3] | err\n"
+
+
+def test_what_waits_for_the_end_of_its_line_is_written_and_mixes_with_no_other(
+    streams: Streams, tmp_path: Path
+) -> None:
+    out, fancy = tmp_path / "out", tmp_path / "fancy"
+    asks = "printf 'name? '; read name < fifo; echo $name; printf tail"
+    os.mkfifo(tmp_path / "fifo")
+    output = streams.open(file(out), file(fancy, prefix=True))
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(output.stdout_fd or 1, 1)
+        os.dup2(output.stderr_fd or 2, 2)
+        os.chdir(tmp_path)
+        os.execvp("sh", ["sh", "-c", f"printf half >&2; {asks}; echo whole >&2"])
+    streams.attach(output, name="web[1]", pid=pid)
+    eventually(lambda: out.exists() and out.read_text() == "name? ")
+    eventually(lambda: fancy.exists() and fancy.read_text() == "web[1] | half")
+
+    run(streams, "echo other; echo more >&2", file(out), file(fancy, prefix=True))
+    eventually(lambda: out.read_text() == "name? \nother\n")
+    (tmp_path / "fifo").write_text("me\n")
+    os.waitpid(pid, 0)
+    streams.forget(pid)
+    end(streams)
+    assert out.read_text() == "name? \nother\nme\ntail"
+    assert fancy.read_text() == "web[1] | half\nweb[3] | more\nweb[1] | whole\n"
 
 
 def test_lines_of_many_processes_never_mix(streams: Streams, tmp_path: Path) -> None:
