@@ -1,8 +1,8 @@
-"""Noticing that a source file has changed, for development.
+"""Detects changes of source files, for development.
 
-Rules: by watchfiles if it is installed, else by asking for the time of every file once a second. What is watched: the
-files of all imported modules outside the standard library and the installed packages, and what the options add; while
-the application is broken, also every Python file below the current folder, since it may not have been imported yet.
+Rules: by watchfiles if it is installed, else by checking the time of every file once a second. Watched are the files of
+all imported modules outside the standard library and the installed packages, and what the options add; while the
+application is broken, also every Python file below the current folder, since it may not have been imported yet.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger("forkserve.reloader")
 
 INTERVAL_MS = 500
 BY_TIME = "FORKSERVE_RELOADER"
-"""Variable that, set to `stat`, asks for the times although watchfiles is there: a network share tells no events."""
+"""Variable that, set to `stat`, polls the times even if watchfiles is installed: a network share sends no events."""
 SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "env"})
 
 
@@ -45,7 +45,7 @@ class CodeReloader:
         self.made = time_ns()
 
     def start(self) -> None:
-        """Watch in the background; the thread is a real one also where gevent has patched `threading`."""
+        """Watch in the background; the thread is a real one even if gevent has patched `threading`."""
         start_new_thread(self._watch, ())
 
     def _watch(self) -> None:
@@ -55,8 +55,8 @@ class CodeReloader:
     def wait(self, *, broad: bool = True) -> str:
         """Wait until a watched file changes and return its path; `broad` is for a broken application.
 
-        A file that has changed since the reloader was made counts too, so that no change is lost between a look and
-        the next, nor while the application was being imported.
+        A file that has changed since the reloader was created counts too, so that no change is lost between two checks,
+        nor during the import of the application.
         """
         before = _times(self.files(broad=broad))
         log.info("watching %d files", len(before))
@@ -73,7 +73,7 @@ class CodeReloader:
         return "nothing"
 
     def _moments(self, *, broad: bool) -> Iterator[object]:
-        """Yield whenever it is worth a look: at events of the file system if they are to be had, else regularly."""
+        """Yield whenever files should be checked: at events of the file system if available, else regularly."""
         if os.environ.get(BY_TIME, "") == "stat" or find_spec("watchfiles") is None:
             pause = poll()
             while True:
@@ -88,7 +88,7 @@ class CodeReloader:
         )
 
     def files(self, *, broad: bool) -> set[str]:
-        """Return the files watched at this moment."""
+        """Return the files that are watched now."""
         found = {os.path.abspath(path) for path in self.options.reload_extra_file}
         found |= own_files()
         folders = [*self.options.reload_dir, *(here() if broad else [])]
@@ -100,8 +100,8 @@ class CodeReloader:
 def can_load(folder: str | None) -> bool:
     """Return whether the command of this process could load its application now, in a process that starts in `folder`.
 
-    What is wrong with it goes to stderr. The answer is what it prints, not its exit status: in a process with libev,
-    as under gevent, another may have reaped it. The functions are those from before any monkey patch.
+    Errors go to stderr. The answer is its output, not its exit status: in a process with libev, as under gevent, the
+    child may have been reaped elsewhere. The functions are those from before any monkey patch.
     """
     read, write = os.pipe()
     words = list(sys.orig_argv)

@@ -1,8 +1,8 @@
-"""The class of the exchanges of one serving: that of the interface, with what the options ask to be noted of each.
+"""The class of the exchanges of one serving: that of the interface, with what the options ask to be recorded of each.
 
 Rules: a request pays only for what is asked for, so each combination of access log, counters and request ids is a
-class, made once. The order of the bases is that of what they do: a request gets its id, is counted, and leaves its
-line, which ends `note`.
+class, created once. The order of the bases is the order of their actions: a request gets its id, is counted, and is
+logged, which ends `note`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["Binding"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """What is noted of the exchanges of `context`, in `access` and by `counter`, where there are any.
+    """What is recorded of the exchanges of `context`, in `access` and by `counter`, if there are any.
 
-    `identified` is the interface's class of exchanges with an id, None where requests get none; `attributes` are what
-    the classes need besides.
+    `identified` is the interface's class of exchanges with an id, None if requests get none; `attributes` are what the
+    classes need besides.
     """
 
     context: Any
@@ -34,11 +34,11 @@ class Binding:
 
     @property
     def line(self) -> Callable[..., Any] | None:
-        """What the C calls in place of `note`; None where there is no line, or it tells more than the C knows."""
+        """What the C calls in place of `note`; None if there is no log, or a line needs more than the C knows."""
         return None if self.access is None or self.access.timed else self.access.write
 
     def make(self, name: str, base: type[Any]) -> Any:
-        """Return the class for an interface's `base`, and have its context say what is noted."""
+        """Return the class for an interface's `base`, and tell its context what is recorded."""
         self.context.logged = self.access is not None
         self.context.noted = self.access is not None or self.counter is not None
         bases: list[type[Any]] = [] if self.identified is None else [self.identified]
@@ -53,5 +53,5 @@ class Binding:
         return type(name, (*bases, base), bound)
 
     def counted(self, make: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what makes exchanges as `make` does, and begins to count them, if they are counted."""
+        """Return a maker of exchanges that also starts to count them, if they are counted."""
         return make if self.counter is None else counting(self.counter, make)

@@ -1,4 +1,4 @@
-"""Exchanges that are counted in the memory that the master reads, of either interface."""
+"""Exchanges that are counted in memory that the master reads, for both interfaces."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["CountedExchange", "RequestCounter", "counting"]
 
 
 class RequestCounter(Protocol):
-    """What counts requests: `forkserve.serving.engine.counting.PageCounter`, or the same in C."""
+    """Counts requests: `forkserve.serving.engine.counting.PageCounter`, or the same in C."""
 
     turn: float
-    """When the present turn of the loop began; set by the loop."""
+    """When the current turn of the loop began; set by the loop."""
 
     def begin(self, exchange: Any) -> None:
         """Note that the head of a request was read; the exchange keeps the instant as `since`."""
@@ -26,13 +26,13 @@ class RequestCounter(Protocol):
         """Count one more of a `CounterField`."""
 
     def beat(self, now: float) -> None:
-        """Note that the process goes on, between two turns of its loop."""
+        """Record progress of the process, between two turns of its loop."""
 
     def settle(self, running: int) -> None:
-        """Note how many requests run: some end without an answer, since their clients have gone."""
+        """Set the number of requests in flight: some end without an answer, since their clients have left."""
 
     def close(self) -> None:
-        """Count no more: the page is another process's."""
+        """Stop counting: the page belongs to another process."""
 
 
 class CountedExchange(BaseExchange):
@@ -48,7 +48,7 @@ class CountedExchange(BaseExchange):
 
 
 def counting(counter: RequestCounter, make: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that makes exchanges as `make` does, and has their requests begin to count."""
+    """Return a maker of exchanges that also starts to count their requests."""
     begin = counter.begin
 
     def make_counted(conn: Any, line: Any, fields: Any) -> Any:

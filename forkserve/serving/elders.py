@@ -1,8 +1,7 @@
-"""Which of several workers that can never start says why: the first alone.
+"""Which of several workers that can never start reports the reason: only the first.
 
-Workers of a watcher start together, and what is wrong with their application is wrong with each. The master gives up at
-the first end and kills the others; a worker that would tell the same waits for that. Nothing here runs where all is
-well.
+Workers of a watcher start together, and an error of their application is the same in each. The master gives up at the
+first end and kills the others; a worker with the same report waits for that. Nothing here runs without an error.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from forkserve.unix.scoreboard import Field, OwnRecord, RecordState
 __all__ = ["let_elders_tell"]
 
 _STARTING = 3.0
-"""Seconds to wait while an elder is starting: it may be about to fail as well, or to serve."""
+"""Seconds to wait while an older worker is starting: it may be about to fail as well, or to serve."""
 _KILL = 0.3
-"""Seconds to wait for the master, which has reaped an elder, to decide."""
+"""Seconds to wait for the master, which has reaped an older worker, to decide."""
 _LOOK = 0.02
 """Seconds between two looks at the scoreboard."""
 
 
 def let_elders_tell(environ: Mapping[str, str]) -> None:
-    """Wait until this process is killed, or no older one is left that may say why none of them can start.
+    """Wait until this process is killed, or no older one is left that may report why none of them can start.
 
-    `environ` is what the process was started with. A signal that asks it to stop ends it.
+    `environ` is that of the start of the process. A stop signal ends it.
     """
     identity = identity_from(environ)
     if identity is None or identity.wid == ZYGOTE_WID:

@@ -1,7 +1,7 @@
 """How an exchange ends: the one table, for WSGI, ASGI and WebSockets, in Python and in C.
 
-Rules: an exchange ends once, by `BaseExchange.end`, or with its response whole. Where the application has sent nothing,
-the client gets `status`; where a response has begun, only closing the connection tells the client that it is not whole.
+Rules: an exchange ends once, by `BaseExchange.end`, or with its response whole. If the application has sent nothing,
+the client gets `status`; if a response has begun, only closing the connection tells the client that it is not whole.
 A response that is whole, or shorter than its Content-Length, is ended by `BaseExchange.keeps_after`.
 """
 
@@ -17,11 +17,11 @@ __all__ = ["End", "Ending"]
 class Ending:
     """What follows from one way to end.
 
-    `status` is the answer where the application has sent nothing, 0 for none; `keeps`, whether the connection may take
-    another request after it. `sends_head`, whether a head that an ASGI application has given, and that waits for its
-    body, goes out in place of the answer, so that the client learns what it said. `traced`, whether the application's
-    exception is logged; `message`, what is logged besides, with method and path. Where there is neither, the part that
-    has ended the exchange has logged why, or there is nothing to say.
+    `status` is the answer if the application has sent nothing, 0 for none; `keeps`, whether the connection may take
+    another request after it. `sends_head`, whether a pending head of an ASGI application is sent in place of the
+    answer, so that the client gets its status. `traced`, whether the application's exception is logged; `message`, what
+    else is logged, with method and path. If there is neither, the part that has ended the exchange has logged the
+    reason, or there is none.
     """
 
     cause: str
@@ -61,10 +61,10 @@ class End(Enum):
 
     @property
     def status(self) -> int:
-        """The answer where nothing was sent; 0 for none."""
+        """The answer if nothing was sent; 0 for none."""
         return self.value.status
 
     @property
     def sends_head(self) -> bool:
-        """Whether a head that the application has given is sent in place of the answer."""
+        """Whether a pending head of the application is sent in place of the answer."""
         return self.value.sends_head

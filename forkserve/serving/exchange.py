@@ -1,4 +1,4 @@
-"""What a request and its response have in common, whatever the interface; `wsgi` and `asgi.exchange` go on from it."""
+"""What a request and its response have in common, whatever the interface; `wsgi` and `asgi.exchange` extend it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from forkserve.serving.stream import Stream
 __all__ = ["GONE", "BaseExchange", "Bodiless"]
 
 GONE = 499
-"""What a request is noted with whose client has gone before an answer began, as nginx has it: nobody was told."""
+"""The status of a request whose client left before the response began, as in nginx: it was sent to no one."""
 
 
 class Bodiless:
-    """The part of an exchange in which it is given its body, for requests that have none."""
+    """The part of an exchange that receives its body, for requests that have none."""
 
     __slots__ = ()
 
@@ -46,9 +46,9 @@ class BaseExchange:
     line: RequestLine
     fields: Fields
     since: float
-    """The instant at which the loop found its head, where requests are counted."""
+    """The instant at which the loop found its head, if requests are counted."""
     keeper: ClassVar[str]
-    """Name of the attribute that keeps the request's body, or is None."""
+    """Name of the attribute that holds the request's body, or None."""
     serving: ClassVar[Any]
     """The serving context of the interface, set by the backend on its subclass."""
     log: ClassVar[logging.Logger]
@@ -61,7 +61,7 @@ class BaseExchange:
         return 0 if kept is None else int(kept.in_memory)
 
     def spill(self) -> None:
-        """Keep the body in a file from now on, where that is possible. Raises Refusal."""
+        """Keep the body in a file from now on, if possible. Raises Refusal."""
         kept = getattr(self, self.keeper)
         if kept is not None:
             kept.spill()
@@ -69,7 +69,7 @@ class BaseExchange:
     def end(self, how: End, error: BaseException | None = None) -> bool:
         """End it before its response is whole, as the table in `ends` says.
 
-        `error` is what the application raised, where that is to be logged. Returns False where the application goes on:
+        `error` is what the application raised, if that is to be logged. Returns False if the application goes on:
         it learns of the end from its connection.
         """
         if how is End.FAULT:
@@ -87,7 +87,9 @@ class BaseExchange:
         return True
 
     def fail(self, error: BaseException) -> None:
-        """Answer for what the application raised; if that fails as well, as without memory, close the connection."""
+        """Answer for an exception of the application; if that fails as well, as without memory, close the
+        connection.
+        """
         try:
             self.end(*self.end_by(error))
         except BaseException:
@@ -95,19 +97,21 @@ class BaseExchange:
             raise
 
     def end_by(self, error: BaseException) -> tuple[End, BaseException | None]:
-        """Return which end an exception of the application is, and the exception if it is to be logged."""
+        """Return the end for an exception of the application, and the exception if it is to be logged."""
         raise NotImplementedError
 
     def on_client_end(self, how: End) -> bool:
-        """Called when the client has gone, or its body is refused; as `end`."""
+        """Called when the client has left, or its body is rejected; like `end`."""
         raise NotImplementedError
 
     def cut_short(self, how: End) -> None:
-        """Answer in place of the application if nothing was sent, and hand the connection back."""
+        """Answer in place of the application if nothing was sent, and return the connection."""
         raise NotImplementedError
 
     def keeps_after(self, stream: Stream) -> bool:
-        """Tell whether the connection stays behind a response that the application has ended; a short one is logged."""
+        """Tell whether the connection stays open after a response that the application has ended; a short one is
+        logged.
+        """
         if stream.missing:
             self.log.warning(
                 "%s %r: the body is %d bytes shorter than its Content-Length", *self.name(), stream.missing
@@ -119,21 +123,21 @@ class BaseExchange:
         raise NotImplementedError
 
     def error_page(self, how: End) -> tuple[bytes, bool]:
-        """Return a response of ours in place of the application's, and whether the connection stays."""
+        """Return an error response in place of the application's, and whether the connection stays open."""
         line, keep = self.line, how.value.keeps and self.may_keep()
         return self.error(self.serving.responder, how.status, method=line.method, modern=line.modern, keep=keep)
 
     def note(self, status: int, size: int) -> None:
-        """Called when the response is out, or cut, with `size` bytes of body; for exchanges that are logged."""
+        """Called when the response was sent, or cut, with `size` bytes of body; for exchanges that are logged."""
 
     def client(self) -> str:
-        """Return the client's address, as the access log has it; empty where it is unknown."""
+        """Return the client's address for the access log; empty if unknown."""
         raise NotImplementedError
 
     def variables(self) -> Mapping[str, Any]:
-        """Return what the access log may tell besides."""
+        """Return further variables for the access log."""
         raise NotImplementedError
 
     def name(self) -> tuple[str, str]:
-        """Return method and path, as the log calls a request."""
+        """Return method and path, by which the log names a request."""
         return self.line.method, self.line.path

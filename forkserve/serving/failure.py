@@ -25,17 +25,17 @@ __all__ = [
 log = logging.getLogger("forkserve.application")
 
 OURS = os.path.dirname(forkserve.__file__) + os.sep
-"""Where our own code lies: frames of files below it say nothing to a user."""
+"""Where our own code lies: frames of files below it tell a user nothing."""
 DEEPEST = 100
-"""Frames of a waiting coroutine that are told."""
+"""Most frames of a waiting coroutine that are logged."""
 
 
 class TimedOut(BaseException):
-    """The request takes longer than `--timeout`. Not an Exception, so that an application does not swallow it."""
+    """The request exceeds `--timeout`. Not an Exception, so that an application does not swallow it."""
 
 
 def due_to_loss(error: BaseException | None) -> bool:
-    """Tell whether an application raised this because its client has gone: frameworks wrap the OSError they get."""
+    """Tell whether an application raised this because its client has left: frameworks wrap the OSError they get."""
     if isinstance(error, BaseExceptionGroup):
         return all(due_to_loss(each) for each in error.exceptions)
     return error is not None and (isinstance(error, OSError) or due_to_loss(error.__cause__ or error.__context__))
@@ -53,17 +53,17 @@ def log_failure(error: BaseException, method: str, path: str) -> None:
 
 
 def log_overdue(method: str, path: str, frame: FrameType | None) -> None:
-    """Log where a request is that takes too long; `frame` is its innermost."""
+    """Log where an overdue request is; `frame` is its innermost."""
     _log_where(method, path, traceback.extract_stack(frame))
 
 
 def log_waiting(method: str, path: str, coroutine: Any) -> None:
-    """Log where a request is that takes too long and waits, in a coroutine and in what that awaits."""
+    """Log where an overdue request waits, in a coroutine and in what that awaits."""
     _log_where(method, path, traceback.StackSummary.extract(iter(awaited_frames(coroutine))))
 
 
 def awaited_frames(coroutine: Any) -> list[tuple[FrameType, int]]:
-    """Return the frames of a coroutine and of what it awaits, the innermost last; of any thread."""
+    """Return the frames of a coroutine and of what it awaits, the innermost last; for any thread."""
     frames: list[tuple[FrameType, int]] = []
     while coroutine is not None and len(frames) < DEEPEST:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
@@ -82,7 +82,7 @@ def _log_where(method: str, path: str, stack: traceback.StackSummary) -> None:
 
 
 def log_trace(logger: logging.Logger, trace: str, message: str, *args: object) -> None:
-    """Log an error with a traceback in text, if there is one, as handlers expect it: beside the message."""
+    """Log an error with a traceback in text, if there is one, in the way handlers expect it: beside the message."""
     record = logger.makeRecord(
         logger.name, logging.ERROR, "(forkserve)", 0, message, args, exc_info=None, sinfo=trace or None
     )
@@ -96,7 +96,7 @@ def _of_user(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _end_at_user(trace: TracebackType | None) -> None:
-    """Cut off our own frames behind the user's last: the message says what was wrong with the call."""
+    """Cut off our own frames after the user's last one: the message says what was wrong with the call."""
     while trace is not None and trace.tb_next is not None:
         if trace.tb_next.tb_frame.f_code.co_filename.startswith(OURS):
             trace.tb_next = None

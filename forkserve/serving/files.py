@@ -1,4 +1,4 @@
-"""wsgi.file_wrapper: an iterable over a file-like object, and what of it can go out by sendfile(2)."""
+"""wsgi.file_wrapper: an iterable over a file-like object, and the part of it that sendfile(2) can send."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class FileWrapper:
     def part(self) -> tuple[int, int] | None:
         """Return where the object stands in its regular file and how many bytes follow.
 
-        None unless these are sure to be the bytes that `read` gives. The size of a file without a block on disk may say
-        nothing: those of /proc are said to be empty, those of /sys to have a page.
+        None unless these are certain to be the bytes that `read` returns. The size of a file without blocks on disk may
+        say nothing: files of /proc have size 0, those of /sys that of a page.
         """
         try:
             if not _reads_as_stored(self.filelike):
@@ -47,7 +47,7 @@ class FileWrapper:
 
 
 def _reads_as_stored(filelike: Any) -> bool:
-    """Whether `read` is that of io itself, on a descriptor: not one that a subclass, or a compressing reader, has."""
+    """Whether `read` is that of io itself, on a descriptor: not one of a subclass, or of a decompressing reader."""
     file: Any = filelike.file if type(filelike) is _TemporaryFileWrapper else filelike
     raw = file.raw if type(file) in _BUFFERED else file
     return type(raw) is io.FileIO and raw.readable() and not any("read" in vars(each) for each in (file, raw))

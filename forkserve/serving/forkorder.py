@@ -1,6 +1,6 @@
-"""What a master orders of a zygote, and how the process that was forked for it becomes that worker.
+"""An order of the master to a zygote, and how the process forked for it becomes that worker.
 
-Rules: an order is passed on as it came, and understood only by the process that it is for.
+Rules: an order is passed on unchanged, and parsed only by the process that it is for.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ __all__ = ["ForkOrder", "Parcel", "change_environment", "change_words", "place",
 
 _MOST_DESCRIPTORS = 254
 _OURS = ("FORKSERVE_", "NOTIFY_", "LISTEN_", "WATCHDOG_")
-"""How variables begin that a worker takes out of its environment."""
+"""Prefixes of variables that a worker removes from its environment."""
 # That of the standard library: gevent replaces it.
 _close = os.close
 
 
 @dataclass(frozen=True, slots=True)
 class ForkOrder:
-    """What a worker is to be. `env` is its whole environment, `targets` where its descriptors go, in their order."""
+    """What a worker is to be. `env` is its whole environment, `targets` the numbers of its descriptors, in their
+    order.
+    """
 
     number: int
     argv: tuple[str, ...]
@@ -38,13 +40,13 @@ class ForkOrder:
 
     @property
     def above(self) -> int:
-        """A number above all that descriptors of the worker go to."""
+        """A number above all descriptors of the worker."""
         return max((*self.targets, *self.empty), default=2) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """An order on its way: its number, and the descriptors, the first of which is the memfd with the words."""
+    """An order in transit: its number, and the descriptors, the first of which is the memfd with the text."""
 
     number: int
     descriptors: tuple[int, ...]
@@ -54,7 +56,7 @@ class Parcel:
         socket.send_fds(to, [b"%d" % self.number], self.descriptors)
 
     def open(self) -> ForkOrder:
-        """Understand it; its first descriptor is closed."""
+        """Parse it; its first descriptor is closed."""
         memory, *others = self.descriptors
         with open(memory, "rb") as file:
             said = json.load(file)
@@ -77,7 +79,7 @@ class Parcel:
 
 
 def receive(channel: socket.socket) -> Parcel | None:
-    """Wait for an order; None when there will be none."""
+    """Wait for an order; None if there will be no more."""
     try:
         data, descriptors, _, _ = socket.recv_fds(channel, 64, _MOST_DESCRIPTORS)
     except ConnectionError:
@@ -86,7 +88,7 @@ def receive(channel: socket.socket) -> Parcel | None:
 
 
 def place(order: ForkOrder) -> None:
-    """Put each descriptor where it belongs, and leave alone what the application has opened; raises OSError."""
+    """Move each descriptor to its number, without touching what the application has opened; raises OSError."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     wanted = {**dict(zip(order.targets, order.descriptors, strict=True)), **dict.fromkeys(order.empty, null)}
     copies = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, order.above) for target, fd in wanted.items()}
@@ -98,7 +100,7 @@ def place(order: ForkOrder) -> None:
 
 
 def put_null(numbers: Collection[int]) -> None:
-    """Have /dev/null at these descriptors; raises OSError."""
+    """Open /dev/null at these descriptors; raises OSError."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for number in numbers:
         if number != null:
@@ -108,9 +110,9 @@ def put_null(numbers: Collection[int]) -> None:
 
 
 def change_environment(environ: MutableMapping[str, str], order: ForkOrder, given: Mapping[str, str]) -> dict[str, str]:
-    """Change what differs from the zygote's, which was `given`, and leave what the application has set.
+    """Change what differs from the zygote's environment, `given`, and keep what the application has set.
 
-    Returns what is given now.
+    Returns the new `given`.
     """
     env = dict(order.env)
     if order.sockets:
@@ -128,7 +130,7 @@ def change_environment(environ: MutableMapping[str, str], order: ForkOrder, give
 
 
 def change_words(argv: Sequence[str]) -> None:
-    """Have the arguments be those of the worker: a placeholder may stand for its number."""
+    """Set the arguments to those of the worker: a placeholder may stand for its number."""
     count = len(sys.argv) - 1
     sys.argv[1:] = argv[len(argv) - count :]
     sys.orig_argv[len(sys.orig_argv) - count :] = sys.argv[1:]

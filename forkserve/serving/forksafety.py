@@ -1,6 +1,6 @@
 """What is found in a process that is to be forked, and that a fork does not keep, or that its children would share.
 
-Rules: it only looks. What was there before the application (`before`) is ours.
+Rules: it only reads. What existed before the application (`before`) is ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["findings", "open_descriptors", "unfit_to_fork"]
 _Socket = socket.socket
 
 _NAMED = 5
-"""Threads or sockets that are named; of more there is the number."""
+"""Threads or sockets that are named; of more only the number."""
 
 
 def open_descriptors() -> frozenset[int]:
@@ -39,12 +39,14 @@ def _is_open(fd: int) -> bool:
 
 
 def findings(before: Collection[int]) -> list[str]:
-    """Return a line for each kind of thing that was found."""
+    """Return a line for each kind of thing found."""
     return [line for line in (_threads(), _sockets(before), _loops(), _hub()) if line]
 
 
 def unfit_to_fork(patience: float) -> str:
-    """Return why a process that has served cannot be forked, "" when it can; its threads have `patience` seconds."""
+    """Return why a process that has served cannot be forked, "" if it can; its threads have `patience` seconds to
+    end.
+    """
     end = time.monotonic() + patience
     while (found := _threads() or _loops()) and time.monotonic() < end:
         poll().poll(10)
@@ -87,7 +89,7 @@ def _sockets(before: Collection[int]) -> str:
 
 
 def _socket(fd: int) -> str:
-    """Return what a descriptor leads to, "" when it is no socket."""
+    """Return what a socket is connected to, "" if the descriptor is not a socket."""
     try:
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             return ""

@@ -1,16 +1,16 @@
 """Forks workers on request, each of them a child of the master: the zygote's side of its channel.
 
 Theory of operation. The zygote forks ahead: a *spare*, forked already, waits for the next order, so that no fork lies
-between an order and its worker. An order names the words, the environment and the descriptors of a worker
-(`forkorder`); the zygote passes it on to the spare, which takes its descriptors, says its number to the master, which
-learns the pid from the kernel, and goes on as one that was executed. Then the zygote forks the next spare.
+between an order and its worker. An order contains the arguments, the environment and the descriptors of a worker
+(`forkorder`); the zygote passes it on to the spare. The spare takes its descriptors, sends its number to the master,
+which learns the pid from the kernel, and goes on as if it had been executed. Then the zygote forks the next spare.
 
-To fork, the zygote forks a child that forks the worker and ends at once, so that the master, which is a child subreaper
+To fork, the zygote forks a child that forks the worker and ends at once, so that the master, a child subreaper
 (prctl(2)), inherits the worker. For Python it is one fork: the hooks of `os.register_at_fork` run once, before and
-after both. The worker waits at a gate until the child between has been reaped: only then the master is its parent.
+after both. The worker waits at a gate until the intermediate child has been reaped: only then is the master its parent.
 
-What is held by a thread when the fork happens stays held in the worker. So a zygote has one thread. A spare that dies,
-or whose zygote dies, is nobody's loss: it has nothing yet. A fork ahead that fails is tried again when it is needed.
+A lock that a thread holds during the fork stays locked in the worker. So a zygote has one thread. If a spare dies, or
+its zygote does, nothing is lost: it has no work yet. A fork ahead that fails is tried again when it is needed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ log = logging.getLogger("forkserve.worker")
 _GO = b"g"
 _ENDED = "the process ended before it could report to the master"
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
-"""Seconds that a spare waits for its order before it looks again whether a sibling has noted what it writes to."""
+"""Seconds that a spare waits for its order before it checks again whether a sibling has noted its written pages."""
 _GOODBYE = 1.0
 """Seconds that a spare has to end with its zygote."""
 # Those of the standard library: gevent replaces them.
@@ -62,35 +62,35 @@ class ForkHooks:
 
 
 class _Spare:
-    """The zygote's end of the connection to a process that it has forked, and that has no order yet."""
+    """The zygote's end of the connection to a forked process without an order."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
 
     @property
     def is_there(self) -> bool:
-        """Whether it waits still, as far as is known."""
+        """Whether it still waits, as far as is known."""
         poller = poll()
         poller.register(self._end, POLLIN)
         return not any(events & (POLLHUP | POLLIN) for _, events in poller.poll(0))
 
     def open_gate(self) -> None:
-        """Let it go on, since the child between has been reaped."""
+        """Let it go on, since the intermediate child has been reaped."""
         with contextlib.suppress(OSError):  # it has ended, which is found out when it is to be handed an order
             self._end.send(_GO)
 
     def hand_over(self, parcel: Parcel) -> None:
-        """Have it become the worker that was ordered; raises ForkserveError, or ConnectionError if it is gone."""
+        """Make it the worker that was ordered; raises ForkserveError, or ConnectionError if it is gone."""
         parcel.send(self._end)
         if self._end.recv(1) != _GO:
             raise ForkserveError(_ENDED)
 
     def close(self) -> None:
-        """Give it up: without an order it ends."""
+        """Close the connection: without an order it ends."""
         self._end.close()
 
     def end(self) -> None:
-        """Have it end, and wait for that, so that nothing of the zygote is left when that ends."""
+        """End it, and wait for that, so that nothing of the zygote is left when that ends."""
         with contextlib.suppress(OSError):
             self._end.shutdown(socket.SHUT_WR)
             poller = poll()
@@ -100,7 +100,7 @@ class _Spare:
 
 
 def take_channel(environ: MutableMapping[str, str]) -> socket.socket:
-    """Return the channel of this process, and hide it from whatever it executes; raises UsageError."""
+    """Return the channel of this process, and hide it from programs that it executes; raises UsageError."""
     text = environ.pop(ZYGOTE, "")
     try:
         return _moved_away(int(text))
@@ -109,7 +109,7 @@ def take_channel(environ: MutableMapping[str, str]) -> socket.socket:
 
 
 def _moved_away(fd: int) -> socket.socket:
-    """Return the channel at a higher descriptor, since workers may have something else at its own; raises OSError."""
+    """Return the channel at a higher descriptor, since workers may have another one at its number; raises OSError."""
     channel = _Socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, fd + 1))
     put_null((fd,))
     return channel
@@ -128,24 +128,24 @@ class ForkServer:
         self._mask: set[signal.Signals] | set[int] = set()
         self._spare: _Spare | None = None
         self._zygote: socket.socket | None = None
-        """In a process that was forked, its end of the connection to the zygote."""
+        """In a forked process, its end of the connection to the zygote."""
         self._taken: tuple[int, ...] = ()
-        """Where this process has what it was given as a worker."""
+        """The descriptors that this process got as a worker."""
         self.pages = WrittenPages()
 
     def renew(self, channel: int) -> None:
-        """Go on in a worker that has become a zygote, and is asked on `channel`; raises OSError."""
+        """Go on in a worker that has become a zygote, with orders on `channel`; raises OSError."""
         self._channel = _moved_away(channel)
         put_null([number for number in self._taken if number > 2])
         self.pages.close()
         self.pages = WrittenPages()
 
     def announce(self) -> None:
-        """Say that this process, a worker until now, forks from now on; raises OSError."""
+        """Announce that this process, a worker until now, forks from now on; raises OSError."""
         self._say({"number": 0})
 
     def serve(self) -> ForkOrder:
-        """Fork workers until there are no more orders, where the process ends; returns in each worker."""
+        """Fork workers until there are no more orders, then end the process; returns in each worker."""
         self._install_handlers()
         while True:
             if self._fork_ahead():
@@ -164,7 +164,7 @@ class ForkServer:
                 return self._live_as_spare()
 
     def _fork_ahead(self) -> bool:
-        """Fork a spare where there is none; True in the spare. When that fails, the next order says why."""
+        """Fork a spare if there is none; True in the spare. If that fails, the next order reports it."""
         if self._spare is not None and self._spare.is_there:
             return False
         self._drop_spare()
@@ -174,7 +174,7 @@ class ForkServer:
             return False
 
     def _deliver(self, parcel: Parcel) -> bool:
-        """Hand an order to a spare, forked now if there is none; True in a process that was forked for it.
+        """Pass an order to a spare, forked now if there is none; True in a process that was forked for it.
 
         Raises ForkserveError or OSError.
         """
@@ -260,7 +260,7 @@ class ForkServer:
         return False
 
     def _live_as_spare(self) -> ForkOrder:
-        """Wait for the order, and become the worker that it names; ends the process when there will be none."""
+        """Wait for the order, and become that worker; ends the process if there will be none."""
         zygote = self._zygote
         assert zygote is not None
         # A zygote that has died meanwhile has told nobody of us.
@@ -280,7 +280,7 @@ class ForkServer:
         return order
 
     def _await_parcel(self, zygote: socket.socket) -> Parcel | None:
-        """Write ahead to what a worker writes to, as soon as that is known, and wait for the order."""
+        """Write ahead to the pages that a worker writes to, as soon as they are known, and wait for the order."""
         poller = poll()
         poller.register(zygote, POLLIN)
         for seconds in _LOOKS:
@@ -291,7 +291,7 @@ class ForkServer:
         return receive(zygote)
 
     def _become(self, order: ForkOrder, telling: int) -> None:
-        """Turn the fork into the worker that was ordered, and tell the master of it, then by `telling` the zygote."""
+        """Turn the fork into the ordered worker, and report it to the master, then by `telling` to the zygote."""
         try:
             os.setsid()
             place(order)
@@ -315,8 +315,8 @@ class ForkServer:
 def fork_twice() -> int:
     """Fork a grandchild, for Python in one fork; returns 0 in it, and the pid of the child, or -1, in the caller.
 
-    The child ends at once, by the errno of the second fork if that has failed. Compiled, it shares our memory and costs
-    nothing; without that both forks copy the page tables.
+    The child ends at once, with the errno of the second fork if that has failed. In the compiled part it shares our
+    memory and costs nothing; without that both forks copy the page tables.
     """
     if hot is not None:
         try:

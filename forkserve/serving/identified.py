@@ -1,7 +1,7 @@
-"""Exchanges whose request has an id, its own or a new one, which goes out in the response, also in that of an error.
+"""Exchanges whose request has an id, its own or a new one, which is sent in every response, errors included.
 
-The other kind pays nothing for it. Where the application finds the id is the interface's: a variable of the environ, or
-an extension of the scope; and the header field in both.
+Other exchanges pay nothing for it. The interface decides where the application finds the id: a variable of the environ,
+or an extension of the scope; and the header field in both.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class IdentifiedExchange(BaseExchange):
 
     __slots__ = ()
     header: ClassVar[str]
-    """The field that carries it, set by the backend."""
+    """The name of its field, set by the backend."""
 
     def identity_fields(self) -> list[tuple[str, str]]:
-        """Return the field with the id, or nothing where the application has taken it away."""
+        """Return the field with the id, or nothing if the application has removed it."""
         raise NotImplementedError
 
     def error(self, responder: Responder, code: int, **framing: Any) -> tuple[bytes, bool]:
@@ -34,5 +34,5 @@ class IdentifiedExchange(BaseExchange):
 
 
 def identity_for(given: str | None, traceparent: str | None) -> str:
-    """Return the id of a request that has said these: its own, or that of the trace, or a new one."""
+    """Return the id of a request with these values: its own, or that of the trace, or a new one."""
     return request_id(given, traceparent, os.urandom(16))

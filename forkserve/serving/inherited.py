@@ -1,8 +1,8 @@
-"""The sockets that a worker serves on: inherited by number or by LISTEN_FDS, or bound here when there is no master.
+"""The sockets that a worker serves on: inherited by number or by LISTEN_FDS, or bound here if there is no master.
 
-Rules: a socket is rebuilt from its descriptor alone, which finds family and type by itself. Whatever the descriptor is
-instead of a listening socket, the error says so and how to mend it. A worker never calls listen() on a socket that it
-inherited, since that would replace the backlog which the master has set; but an abstract Unix socket that is new in a
+Rules: a socket is rebuilt from its descriptor alone, which determines family and type. If the descriptor is anything
+but a listening socket, the error says what it is and how to fix that. A worker never calls listen() on an inherited
+socket, since that would replace the backlog that the master has set. One exception: a new abstract Unix socket of a
 reload listens only when a worker serves, see `InheritedListener.begin`.
 """
 
@@ -27,7 +27,7 @@ from forkserve.unix.socketfiles import SocketFile
 __all__ = ["KEPT", "InheritedListener", "backlog_of", "describe", "inherited", "open_listeners", "read_fd"]
 
 KEPT = "FORKSERVE_KEPT_FDS"
-"""Variable in which a worker that executes itself again names the sockets it goes on with."""
+"""Variable in which a worker that executes itself again names the sockets that it keeps."""
 QUOTING = "quote it: --fd '$(circus.sockets.web)'"
 ALONE = "or bind one here: --bind :8000"
 _PLACEHOLDER = re.compile(r"\$\(circus\.|\(\(circus\.", re.IGNORECASE)
@@ -38,25 +38,25 @@ class InheritedListener(socket.socket):
     """A socket that listens already: listen() was called where it was bound, and does nothing here."""
 
     file: SocketFile | None = None
-    """What is to be removed at the end, if it was bound here."""
+    """What must be removed at the end, if it was bound here."""
     own = False
     """Whether it was bound here, so that no other process accepts from it."""
     late = False
     """Whether it did not listen yet when it was inherited."""
 
     def listen(self, backlog: int = 0, /) -> None:
-        """Keep the backlog as it is."""
+        """Leave the backlog as it is."""
 
     def begin(self) -> None:
-        """Let clients in, as this process serves from now on; the master sets the backlog later."""
+        """Accept clients, as this process serves from now on; the master sets the backlog later."""
         if self.late:
             super().listen()
 
 
 def open_listeners(options: ListenOptions, environ: MutableMapping[str, str]) -> tuple[InheritedListener, ...]:
-    """Return what is to be served on, non-blocking; raises UsageError for a bad --fd, BindError for a bad --bind.
+    """Return the listeners, non-blocking; raises UsageError for a bad --fd, BindError for a bad --bind.
 
-    What `environ` says of descriptors is taken out of it, since it is not meant for the application's own children.
+    The variables about descriptors are removed from `environ`, since they are not meant for the application's children.
     """
     kept = environ.pop(KEPT, "")
     if kept:
@@ -78,7 +78,7 @@ def open_listeners(options: ListenOptions, environ: MutableMapping[str, str]) ->
 
 
 def read_fd(text: str) -> int:
-    """Read the value of --fd; raises UsageError that tells an eaten placeholder from one that nobody replaced."""
+    """Parse the value of --fd; raises UsageError that tells an expanded placeholder from one that was not replaced."""
     if _PLACEHOLDER.search(text):
         raise UsageError(
             f"--fd {text}: only forkserve puts a number in place of it; start this command by "
@@ -122,15 +122,15 @@ def _is_abstract(listener: socket.socket) -> bool:
 
 
 def describe(listener: socket.socket, *, tls: bool = False) -> str:
-    """Return where it listens, as a person writes it: `http://127.0.0.1:8000` or `unix:/run/web.sock`."""
+    """Return where it listens, as people write it: `http://127.0.0.1:8000` or `unix:/run/web.sock`."""
     address = address_of(listener)
     return address if listener.family == socket.AF_UNIX else f"http{'s' * tls}://{address}"
 
 
 def backlog_of(listener: socket.socket) -> int:
-    """Return the backlog that was set, for libraries that insist on calling listen(2); a guess where it is hidden.
+    """Return the backlog that was set, for libraries that insist on calling listen(2); a guess if it is unknown.
 
-    For a listening socket Linux gives it as tcpi_sacked of struct tcp_info, at byte 28 (tcp_get_info, since 2.6.24).
+    For a listening socket Linux returns it as tcpi_sacked of struct tcp_info, at byte 28 (tcp_get_info, since 2.6.24).
     """
     try:
         info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
@@ -177,7 +177,7 @@ def _bind(address: Address, backlog: int) -> InheritedListener:
 
 
 def _kept(fd: int, options: ListenOptions) -> InheritedListener:
-    """Take over a socket from this same process before it executed itself again, and its file if it had made one."""
+    """Take over a socket from this same process before it executed itself again, and its file if it had created one."""
     listener = inherited(fd, KEPT)
     name = listener.getsockname()
     addresses = _addresses(options)

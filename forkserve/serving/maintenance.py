@@ -1,8 +1,8 @@
 """What the responder of `forkservectl maintenance` and `pause` serves: one page with 503, for every request.
 
-It is a WSGI application that forkserve-worker serves on the sockets of the watcher that it stands in for, so limits,
-TLS and slow clients are the engine's. FORKSERVE_PAGE names the file of the page, FORKSERVE_RETRY_AFTER the seconds
-after which a client may come back (RFC 9110 sections 10.2.3 and 15.6.4).
+It is a WSGI application that forkserve-worker serves on the sockets of the watcher that it replaces, so the engine
+handles limits, TLS and slow clients. FORKSERVE_PAGE names the file of the page, FORKSERVE_RETRY_AFTER the seconds after
+which a client may retry (RFC 9110 sections 10.2.3 and 15.6.4).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from forkserve.config.handover import PAGE, RETRY_AFTER
 __all__ = ["application", "page_of"]
 
 LARGEST = 4 << 20
-"""Bytes of a page at most."""
+"""Most bytes of a page."""
 PLAIN = b"The service is down for maintenance. Please try again later.\n"
 
 

@@ -1,8 +1,8 @@
 """Which parser reads the header fields of requests: llhttp, which is compiled, or h11, which is Python.
 
-Rules: neither library is imported before it is chosen, so h11 serves where httptools cannot be imported (PyPy, no
-compiler), and a worker keeps only one of them in memory. `FORKSERVE_PURE` in the environment means that no compiled
-extension reads requests, neither ours nor httptools.
+Rules: neither library is imported before it is chosen. So h11 serves where httptools cannot be imported (PyPy, no
+compiler), and a worker loads only one of them. With `FORKSERVE_PURE` in the environment no compiled extension reads
+requests, neither ours nor httptools.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["chosen", "reader_of"]
 
 
 def reader_of(parser: Parser) -> Callable[[Collector], FieldReader]:
-    """Return what makes the reader of header fields; raises BackendError where `c` is asked for and cannot be had."""
+    """Return the factory of readers of header fields; raises BackendError if `c` is requested and not available."""
     if chosen(parser) is Parser.H11:
         from forkserve.serving.http.pure import H11Fields
 

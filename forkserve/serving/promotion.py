@@ -1,6 +1,6 @@
-"""How a worker comes to be the next zygote: told by the master on a channel, and fit for it when it has drained.
+"""How a worker becomes the next zygote: ordered by the master on a channel, and fit for it when it has drained.
 
-Rules: what keeps a process from being forked is found before it says that it can be, and is told in a line.
+Rules: what keeps a process from being forked is found before it offers itself, and is logged in a line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Promotion:
 
 
 def take_promotion(environ: MutableMapping[str, str]) -> Promotion | None:
-    """Return the channel of this process, and hide it from what it executes; None when it has none."""
+    """Return the channel of this process, and hide it from programs that it executes; None if it has none."""
     text = environ.pop(REFORK, "")
     if not text.isdecimal():
         return None
@@ -50,6 +50,6 @@ def take_promotion(environ: MutableMapping[str, str]) -> Promotion | None:
 
 
 def trim_memory() -> None:
-    """Give the C library's free memory back, which each child would write to by itself (malloc_trim(3))."""
+    """Return the C library's free memory, which each child would otherwise write to itself (malloc_trim(3))."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,12 +1,12 @@
-"""Leaves the stacks of this process in memory for the master, when it is sent a signal.
+"""Leaves the stacks of this process in memory for the master, on a signal.
 
-Theory of operation. The process makes a memfd and tells its number in its page of the scoreboard; the master opens it
-by /proc. At the signal, `faulthandler` writes the stacks of all threads first, in the handler of the signal, in C: so
-it works where C code keeps the interpreter's lock. The handler in Python follows as soon as the main thread runs Python
-again, and adds what has names: threads, tasks, greenlets. STACKS_END says that nothing more comes.
+Theory of operation. The process creates a memfd and writes its number in its page of the scoreboard; the master opens
+it by /proc. On the signal, `faulthandler` first writes the stacks of all threads, in the handler of the signal, in C:
+so it works while C code keeps the interpreter's lock. The handler in Python follows as soon as the main thread runs
+Python again, and adds what has names: threads, tasks, greenlets. STACKS_END means that nothing more follows.
 
-Rules: nobody else has a use for the number, and the application is not asked. A system call of C code that is not gone
-on with after a signal may end early (signal(7)); Python's own are gone on with (PEP 475).
+Rules: the signal has no other use, and the application is not asked. A system call of C code that does not restart
+after a signal may end early (signal(7)); Python's own are restarted (PEP 475).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from forkserve.unix.scoreboard import OwnRecord
 __all__ = ["offer_stacks"]
 
 LIMIT = 4 << 20
-"""Bytes of former stacks at which the memory is emptied."""
+"""Bytes of earlier stacks at which the memory is emptied."""
 
 
 def offer_stacks(seat: OwnRecord) -> Callable[[], None]:
-    """Have the master be able to ask; called in the main thread. Without a page of counters it does nothing.
+    """Let the master ask; called in the main thread. Without a page of counters it does nothing.
 
-    Returns what takes the offer back and gives up the memory, in a process that goes on without serving.
+    Returns a function that ends this and releases the memory, for a process that goes on without serving.
     """
     if seat.page is None:
         return _nothing
@@ -66,4 +66,4 @@ def offer_stacks(seat: OwnRecord) -> Callable[[], None]:
 
 
 def _nothing() -> None:
-    """Take back what was never offered."""
+    """Do nothing, where nothing was offered."""

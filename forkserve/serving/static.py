@@ -1,7 +1,7 @@
 """--static /url=folder: files beside the application, by sendfile, with conditional requests and ranges.
 
-Rules: only GET and HEAD, only regular files below the folder after every link is followed, no listing, nothing whose
-name begins with a dot, also if a link with another name leads there. What is no such file goes to the application.
+Rules: only GET and HEAD, only regular files below the folder after every link is followed, no listing, and no dotfiles,
+even through a link with another name. Anything else goes to the application.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ __all__ = ["Folders", "Found", "WsgiStatic"]
 Environ = dict[str, Any]
 Start = Callable[..., Any]
 HIDDEN = re.compile(r"\.(?!\.)").match
-"""A dotfile. Two dots are no secret: Kubernetes keeps what it mounts in `..data`, and has links to it."""
+"""A dotfile. Names that begin with two dots are no secret: Kubernetes keeps what it mounts in `..data`, and has
+links to it.
+"""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 STATUS = {200: "200 OK", 206: "206 Partial Content", 304: "304 Not Modified", 412: "412 Precondition Failed"}
 UNSATISFIABLE = "416 Range Not Satisfiable"
@@ -34,7 +36,7 @@ UNSATISFIABLE = "416 Range Not Satisfiable"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to be served: `start` is where its bytes begin, `count` how many go out; no file if there are none."""
+    """A file to be served: `start` is where its bytes begin, `count` how many are sent; no file if there are none."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -44,10 +46,10 @@ class Found:
 
 
 class Folders:
-    """Folders by URL; finds what lies in them."""
+    """Folders by URL; finds the files in them."""
 
     def __init__(self, folders: Sequence[tuple[str, str]]) -> None:
-        """Take `(url, folder)` pairs; raises UsageError where there is no such folder."""
+        """Take `(url, folder)` pairs; raises UsageError if a folder does not exist."""
         for url, folder in folders:
             if not os.path.isdir(folder):
                 raise UsageError(f"--static {url}={folder}: no such directory")
@@ -59,9 +61,9 @@ class Folders:
         self.types = mimetypes.MimeTypes()
 
     def find(self, method: str, path: str, field: Callable[[str], str | None]) -> Found | None:
-        """Return the file that a request is for, if there is one.
+        """Return the file for a request, if there is one.
 
-        `path` is unquoted, its bytes as latin-1; `field` gives a header field by its name in lower case.
+        `path` is unquoted, its bytes as latin-1; `field` returns a header field by its name in lower case.
         """
         if method not in ("GET", "HEAD"):
             return None
@@ -98,14 +100,14 @@ class Folders:
 
 
 class WsgiStatic:
-    """A WSGI application in front of another; serves what lies in its folders."""
+    """A WSGI application in front of another; serves the files of its folders."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], folders: Sequence[tuple[str, str]]) -> None:
         self.app = app
         self.folders = Folders(folders)
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
-        """Serve a file, or have the application answer."""
+        """Serve a file, or call the application."""
 
         def field(name: str) -> str | None:
             value: str | None = environ.get("HTTP_" + name.upper().replace("-", "_"))
@@ -141,7 +143,7 @@ def _open(folder: str, name: str) -> int | None:
 
 
 def _open_real(folder: str, real: str) -> int | None:
-    """Open what a path leads to, if that lies below the folder and is no dotfile. Raises OSError."""
+    """Open the target of a path, if it lies below the folder and is not a dotfile. Raises OSError."""
     below = real.removeprefix(folder.rstrip("/") + "/")
     if below == real or any(HIDDEN(part) for part in below.split("/")):
         return None

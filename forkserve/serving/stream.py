@@ -1,4 +1,4 @@
-"""A response that goes out in pieces: how each is framed, and what is left at the end; for both interfaces."""
+"""A response that is sent in pieces: how each is framed, and what is missing at the end; for both interfaces."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Stream:
-    """`size` counts body bytes, `missing` those that were promised and did not come; `keep` is the head's promise.
+    """`size` counts body bytes, `missing` those that were promised and not sent; `keep` is the head's promise.
 
-    `bodiless` is true where no byte of a body goes out, as for HEAD, 204 and 304. Chunks are those of RFC 9112 section
+    `bodiless` is true if no byte of a body is sent, as for HEAD, 204 and 304. Chunks are those of RFC 9112 section
     7.1; requests are decoded in `http.body`.
     """
 
@@ -30,11 +30,11 @@ class Stream:
 
     @property
     def missing(self) -> int:
-        """Bytes of the Content-Length that are still to come."""
+        """Bytes of the Content-Length that are still missing."""
         return self._left if self._framing is LENGTH else 0
 
     def piece(self, data: bytes) -> bytes:
-        """Return what goes out for a piece of the body; more than the Content-Length is cut."""
+        """Return the bytes to send for a piece of the body; what exceeds the Content-Length is cut."""
         framing = self._framing
         if framing is CHUNKED:
             size = len(data)
@@ -50,7 +50,7 @@ class Stream:
         return data
 
     def file(self, count: int) -> tuple[bytes, int, bytes]:
-        """Return what goes before and behind `count` bytes of a file, and how many of them go out."""
+        """Return what is sent before and after `count` bytes of a file, and how many of them are sent."""
         framing = self._framing
         if framing is NONE or not count:
             return b"", 0, b""
@@ -61,7 +61,7 @@ class Stream:
         return (b"%x\r\n" % count, count, b"\r\n") if framing is CHUNKED else (b"", count, b"")
 
     def trail(self, lines: bytes) -> None:
-        """Note trailer fields, as lines."""
+        """Set the trailer fields, as lines."""
         self._trailers += lines
 
     def end(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What a WSGI exchange needs of its connection, and what stands in for it once the exchange was given up."""
+"""What a WSGI exchange needs of its connection, and what replaces it after the exchange was abandoned."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Transport(Protocol):
 
 
 class _Nobody:
-    """In place of the connection of an exchange that was given up."""
+    """In place of the connection of an abandoned exchange."""
 
     listening = None
     remote = ("", "")
@@ -48,7 +48,7 @@ class _Nobody:
         raise OSError("this request was given up")
 
     def done(self, keep: bool) -> None:
-        """Do nothing: it is done."""
+        """Do nothing: it has ended."""
 
     def park(self) -> bool:
         """Never wait."""

@@ -1,12 +1,12 @@
-"""The pages of memory that a forked worker writes to before it serves, written to ahead in the next one.
+"""The pages of memory that a forked worker writes to before it serves, copied ahead in the next one.
 
 Theory of operation. A fork shares all pages with its parent until one of them writes; then the kernel copies that page,
-which takes longer than what Python does in it. Two workers of one zygote write to the same pages on their way to
-READY=1. So the first says which are its own by then (proc_pid_pagemap(5)), in memory that all forks of the zygote
-share, and one that is forked ahead has the kernel copy those (MADV_POPULATE_WRITE of madvise(2), since Linux 5.14)
-while nobody waits for it. Addresses stay the same over a fork.
+which takes longer than what Python does there. Two workers of one zygote write to the same pages on their way to
+READY=1. So the first one records which pages are its own by then (proc_pid_pagemap(5)), in memory that all forks of the
+zygote share, and in one that is forked ahead the kernel copies those (MADV_POPULATE_WRITE of madvise(2), since Linux
+5.14) before it is needed. Addresses stay the same over a fork.
 
-Rules: it saves time and nothing else. Where the kernel does not tell, or cannot do it, nothing happens.
+Rules: it saves time and nothing else. If the kernel does not tell, or cannot do it, nothing happens.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _PAGE = mmap.PAGESIZE
 _PRESENT, _FILE, _OWN = 1 << 63, 1 << 61, 1 << 56
 """Bits of an entry of /proc/PID/pagemap: in memory, of a file or shared, mapped by this process alone."""
 _MOST = 1 << 16
-"""Bytes that are shared: two numbers for each stretch of pages, and how many there are."""
+"""Bytes that are shared: two numbers for each stretch of pages, and their count."""
 _COUNT = struct.Struct("=q")
 _UNKNOWN, _NOTHING = 0, -1
 
 
 class WrittenPages:
-    """What the workers of one zygote write to; made by the zygote, and used by what it forks."""
+    """The pages that the workers of one zygote write to; created by the zygote, and used by its forks."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, _MOST)
 
     @property
     def is_known(self) -> bool:
-        """Whether a worker has said which pages are its own, or that it cannot tell."""
+        """Whether a worker has recorded its own pages, or that it cannot."""
         return self._count != _UNKNOWN
 
     @property
@@ -48,7 +48,7 @@ class WrittenPages:
         return count
 
     def note(self) -> None:
-        """Say which pages are this process's own, unless another one has; to be called by a worker that is ready."""
+        """Record this process's own pages, unless another one has; called by a worker that is ready."""
         if self.is_known:
             return
         numbers = array("Q")
@@ -62,7 +62,7 @@ class WrittenPages:
         _COUNT.pack_into(self._shared, 0, len(data) // 16 or _NOTHING)
 
     def write_ahead(self) -> None:
-        """Have this process's own copy made of each page that was noted."""
+        """Copy each recorded page for this process."""
         count = self._count
         if count <= 0:
             return
@@ -73,7 +73,7 @@ class WrittenPages:
             madvise(ctypes.c_void_p(first * _PAGE), ctypes.c_size_t(length * _PAGE), _POPULATE_WRITE)
 
     def close(self) -> None:
-        """Give the shared memory up, in this process."""
+        """Release the shared memory, in this process."""
         with contextlib.suppress(BufferError):
             self._shared.close()
 

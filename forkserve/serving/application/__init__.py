@@ -1,1 +1,1 @@
-"""From what the user typed to a callable: `target` reads it, `importing` gets it, `interface` tells WSGI from ASGI."""
+"""From the user's input to a callable: `target` parses it, `importing` imports it, `interface` tells WSGI from ASGI."""

@@ -1,8 +1,8 @@
 """Signal handlers of the process beside those of the application, which may install its own for the same signals.
 
 Rules: ours run first, and theirs are called as well; whatever theirs raise is logged, since it would end a loop that
-drains. The application may install one at any time, in a request too, so ours are put back now and then. A process that
-the application forks has its own handlers, or the default action.
+drains. The application may install one at any time, in a request too, so ours are reinstalled from time to time. A
+process that the application forks has its own handlers, or the default action.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 def disarm_timers() -> None:
-    """Stop the interval timers: those of the application outlive its handlers, at exec and at the interpreter's end."""
+    """Stop the interval timers: those of the application outlive its handlers, at exec and at the end of the
+    interpreter.
+    """
     for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
         signal.setitimer(timer, 0.0)
 
 
 class Handlers:
-    """Calls `actions` with the signal's name; made in the main thread, which installs them."""
+    """Calls `actions` with the signal's name; created in the main thread, which installs them."""
 
     def __init__(self, actions: Mapping[signal.Signals, Callable[[str], None]]) -> None:
         self._pid = os.getpid()
@@ -46,9 +48,9 @@ class Handlers:
         self._calling: set[int] = set()
 
     def install(self) -> None:
-        """Put them in the place of whatever handlers there are.
+        """Install them in place of existing handlers.
 
-        Always, since a handler of C code (libev, faulthandler) is not seen here. Does nothing in another thread than
+        Always, since a handler of C code (libev, faulthandler) is not visible here. Does nothing in another thread than
         the main one (signal.signal).
         """
         if get_ident() != self._main:
@@ -63,18 +65,18 @@ class Handlers:
             signal.signal(number, ours)
 
     def reinstall(self) -> None:
-        """Install them after code of the application has run, which may have blocked their signals as well."""
+        """Reinstall them after application code has run, which may have blocked their signals as well."""
         self.install()
         if get_ident() == self._main:
             pthread_sigmask(signal.SIG_UNBLOCK, self.numbers)
 
     def remove(self) -> None:
-        """Put back what was there before."""
+        """Restore the previous handlers."""
         for number in self._ours:
             signal.signal(number, self._theirs.get(number, signal.SIG_DFL))
 
     def ignore(self) -> None:
-        """Have all of these signals do nothing any more."""
+        """Ignore all of these signals from now on."""
         for number in self._ours:
             signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""The application that `chaussette` serves when none is named."""
+"""The default application of `chaussette`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The user's hooks around the serving, and the options that they are called with.
+"""The user's hooks around the serving, and the options that they get.
 
-Rules: the namespace has all options side by side, as Chaussette hands them to its hooks, and what is in force in place
-of what was left open. The post-hook runs once, however serving ends.
+Rules: the namespace has all options side by side, as Chaussette passes them to its hooks, with the actual values in
+place of defaults. The post-hook runs once, however serving ends.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Hooks:
         self.is_after_due = self._application.post_hook is not None
 
     def after(self) -> None:
-        """Call the post-hook, unless it has been called or never will be; raises LoadError."""
+        """Call the post-hook, unless it was called or never will be; raises LoadError."""
         due, self.is_after_due = self.is_after_due, False
         if due and self._application.post_hook is not None:
             run_hook(self._application.post_hook, "--post-hook", self._namespace)

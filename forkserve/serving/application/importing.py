@@ -1,7 +1,7 @@
-"""Getting the application: import, attribute, factory, kind; and saying well what went wrong.
+"""Loading the application: import, attribute, factory, kind; and good messages for what went wrong.
 
-Rules: whatever the user's code raises becomes a `LoadError` with one line that names the place, and the traceback from
-the first of the user's own frames on. What is missing is told apart: the user's module, or one that it imports.
+Rules: whatever user code raises becomes a `LoadError` with one line that names the place, and the traceback from the
+first user frame on. A missing user module is told apart from a missing module that it imports.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ USUAL_FILES = ("app.py", "wsgi.py", "main.py", "asgi.py", "application.py")
 
 
 class LoadError(ApplicationError):
-    """The application cannot be had; `traceback` is the user's part of it, or empty."""
+    """The application cannot be loaded; `traceback` is the user's part of it, or empty."""
 
     def __init__(self, text: str, traceback: str = "") -> None:
         super().__init__(text)
@@ -43,7 +43,7 @@ class LoadError(ApplicationError):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An application ready to serve; `name` is what the user called it."""
+    """An application ready to serve; `name` is that of the user's input."""
 
     app: Callable[..., Any]
     interface: Interface
@@ -51,7 +51,7 @@ class Loaded:
 
 
 def prepare_path(options: ApplicationOptions) -> None:
-    """Change the folder, and put python_path and the folder in front of the import path."""
+    """Change the folder, and put python_path and the folder at the front of the import path."""
     if options.chdir is not None:
         try:
             os.chdir(options.chdir)
@@ -73,7 +73,7 @@ def _absolute(path: str) -> str:
 
 
 def load_application(options: ApplicationOptions) -> Loaded:
-    """Load what the options name; raises UsageError if they name nothing, LoadError for all else."""
+    """Load what the options name; raises UsageError if they name nothing, LoadError for everything else."""
     text = _named(options)
     try:
         target = parse_target(text)
@@ -158,7 +158,7 @@ def _module(target: Target) -> tuple[ModuleType, tuple[str, ...]]:
 
 
 class _MissingError(LoadError):
-    """The module that was asked for is not there, in contrast to one that it imports."""
+    """The requested module does not exist, in contrast to one that it imports."""
 
 
 def _import(name: str, target: Target) -> ModuleType:

@@ -1,4 +1,4 @@
-"""WSGI or ASGI: judged by how an object wants to be called, without calling it.
+"""WSGI or ASGI: decided by the signature of an object, without calling it.
 
 Rules: pure. ASGI 3 is a coroutine function of three arguments (scope, receive, send); WSGI a plain callable of two
 (environ, start_response), by PEP 3333 also a class. ASGI 2's double callable is refused, with the reason.
@@ -19,7 +19,7 @@ ASGI_ARGUMENTS = ("scope", "receive", "send")
 
 
 class WrongKindError(ValueError):
-    """The object is no application; the text goes on from its name: `is a dict, which cannot be called`."""
+    """The object is no application; the text continues its name: `is a dict, which cannot be called`."""
 
 
 def interface_of(app: Any) -> Interface:

@@ -1,7 +1,7 @@
-"""Tells whether an application is there without importing it: its module's file, and the name in its source.
+"""Tells whether an application exists without importing it: its module's file, and the name in its source.
 
-Rules: nothing of the user's is executed. What cannot be known (a module made by an import hook, a name that is set by
-a star import or by hand) counts as there.
+Rules: no user code is executed. What cannot be known (a module of an import hook, a name that is set by a star import
+or dynamically) counts as existing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BY_HAND = frozenset({"globals", "vars", "exec", "setattr", "__getattr__", "loca
 
 
 def fault_of(application: str, folder: Path, path: Sequence[str]) -> str | None:
-    """Return what is wrong with an application as it is written, or None when it may well be right.
+    """Return what is wrong with the name of an application, or None if it may well be right.
 
     `folder` is where its worker starts, `path` what its import path begins with.
     """
@@ -62,7 +62,7 @@ def _fault_of_module(target: Target, path: Sequence[str]) -> str | None:
 
 
 def _spec(name: str, places: Sequence[str] | None) -> ModuleSpec | None:
-    """Find a module below `places`; at the top also where this interpreter itself would."""
+    """Find a module below `places`; at the top level also where this interpreter itself would."""
     spec = PathFinder.find_spec(name, places)
     if spec is None and "." not in name:
         if name in sys.modules:
@@ -75,7 +75,7 @@ def _spec(name: str, places: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def _fault_in(file: Path, target: Target) -> str | None:
-    """Judge the source by its syntax, and by whether it gives the first attribute a value anywhere."""
+    """Check the source for its syntax, and for an assignment to the first attribute."""
     try:
         tree = ast.parse(read_file(file), str(file))
     except (SyntaxError, ValueError) as error:

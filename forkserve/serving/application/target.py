@@ -51,7 +51,7 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Read the user's words; raises ValueError that says what is wrong with them."""
+    """Parse the user's input; raises ValueError that says what is wrong with it."""
     text = text.strip()
     if text.startswith("paste:") or text.partition("#")[0].endswith(".ini"):
         path, _, name = text.removeprefix("paste:").partition("#")

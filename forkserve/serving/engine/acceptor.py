@@ -1,10 +1,10 @@
 """Accepting from the listeners: as far as there is room, and as the policy of their queues says.
 
-Theory of operation. A worker that leaves because another takes its place stops accepting at once: what waits is the
-other's. One that leaves for good (`stop(finish=True)`) first takes what waited in each queue when it began to leave,
-a batch in each turn, beside its siblings that do the same; what comes later does not keep it.
+Theory of operation. A worker that is replaced by another stops accepting at once: what waits belongs to the other. One
+that leaves for good (`stop(finish=True)`) first takes what waited in each queue when it began to leave, a batch in each
+turn, beside its siblings that do the same; later connections do not keep it.
 
-Rules: a listener on pause is out of epoll, and comes back when a connection is closed or at a sweep.
+Rules: a paused listener is not in epoll, and returns when a connection is closed or at a sweep.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ __all__ = ["Acceptor"]
 SHED = int(CounterField.SHED)
 OVERLOADED = Refusal(503, "it has waited in the queue for too long", (("Retry-After", "1"),))
 LAST = 65_536
-"""Connections at which even the last worker accepts no more: clients that come as fast as they are taken never end."""
+"""Connections after which even the last worker stops accepting: clients that arrive as fast as they are taken
+never end.
+"""
 PAUSE = 0.5
-"""Seconds without accepting: the queue keeps the clients, and no CPU is burnt."""
+"""Seconds without accepting: the queue keeps the clients, and no CPU time is wasted."""
 
 
 class Acceptor:
     """The listeners of one loop; new connections go to `connections`.
 
-    `begin` takes what came behind a PROXY header, `seat` is where siblings on the same queues are seen, if there are.
+    `begin` takes what followed a PROXY header, `seat` is where siblings on the same queues are seen, if there are any.
     """
 
     def __init__(
@@ -58,18 +60,18 @@ class Acceptor:
         self.held = connections.by_fd
         self.draining = False
         self.on_hold = False
-        """Whether nothing is accepted for now, since the master wants it so."""
+        """Whether nothing is accepted for now, by order of the master."""
         self.paused = False
-        """Whether a listener is on pause."""
+        """Whether a listener is paused."""
         self._rest: dict[Listening, int] = {}
-        """What is still to be taken from queues before the worker leaves, at most."""
+        """Most connections still to be taken from queues before the worker leaves."""
         self._connections = connections
         self._begin = begin
         self._gate = Gate(loop, connections, cap)
         self._sheds = loop.timeouts.queue_timeout != FOREVER
         self.policy: QueuePolicy = AcceptAll(self.accept) if seat is None else FairShare(self, seat)
         self.on_order: Callable[[bool], object] = lambda _on_hold: None
-        """Called when the master has told us to accept nothing (true), or to accept again."""
+        """Called when the master has ordered to accept nothing (true), or to accept again."""
         connections.on_close.append(self._on_close)
         for listening in self.listenings:
             loop.handlers[listening.fd] = functools.partial(self.policy.on_arrival, listening)
@@ -78,11 +80,11 @@ class Acceptor:
             self.obey(seat.order)
 
     def watch(self, listening: Listening) -> None:
-        """Have epoll tell of arrivals, in the way that the policy says."""
+        """Register for arrivals with epoll, as the policy says."""
         self.loop.epoll.register(listening.fd, self.policy.events())
 
     def accept(self, listening: Listening, limit: int = ACCEPTS) -> None:
-        """Take at most so many connections from a listener's queue, as far as there is room."""
+        """Accept at most this many connections from a listener's queue, as far as there is room."""
         if listening.paused_until or self.on_hold:
             return
         if self.draining:
@@ -96,7 +98,7 @@ class Acceptor:
             self.pause(listening)
 
     def _accept(self, listening: Listening, limit: int) -> bool:
-        """Take at most so many, room or not; False when descriptors have run out."""
+        """Accept at most this many, regardless of room; False if descriptors have run out."""
         connections, epoll = self._connections, self.loop.epoll
         try:
             for sock, peer in listening.accept(limit):
@@ -121,7 +123,7 @@ class Acceptor:
         return True
 
     def _shed(self, conn: Connection) -> None:
-        """Answer 503 to a client that has waited for too long, and may have gone: those behind it wait less then."""
+        """Answer 503 to a client that has waited too long, and may have left: then those behind it wait less."""
         self.loop.counter.add(SHED)
         if conn.listening.tls is None:
             self._connections.refuse(conn, OVERLOADED)
@@ -130,7 +132,7 @@ class Acceptor:
             self._connections.close(conn)
 
     def pause(self, listening: Listening) -> None:
-        """Accept from this listener no more for now; what waits in its queue stays there, or is a sibling's."""
+        """Accept nothing from this listener for now; what waits in its queue stays there, or goes to a sibling."""
         if listening.paused_until:
             return
         self.paused = True
@@ -139,7 +141,7 @@ class Acceptor:
         self.loop.sweep_by(listening.paused_until)
 
     def sweep(self, now: float) -> None:
-        """Accept again from listeners that were paused for long enough."""
+        """Accept again from listeners that were paused long enough."""
         self._gate.sweep(now)
         if self.paused:
             self._resume(now)
@@ -161,12 +163,12 @@ class Acceptor:
                 self.watch(listening)
 
     def begin_drain(self) -> None:
-        """Tell siblings that we leave."""
+        """Tell siblings that this worker leaves."""
         self.draining = True
         self.policy.on_drain()
 
     def obey(self, order: int) -> None:
-        """Do what the master wants: accept nothing for now, or accept again."""
+        """Obey the master: accept nothing for now, or accept again."""
         wanted = order == Order.HOLD
         if wanted is self.on_hold or self.draining:
             return
@@ -181,7 +183,7 @@ class Acceptor:
         self.on_order(wanted)
 
     def stop(self, *, alone: bool, finish: bool) -> None:
-        """Accept no more; before, what waits is taken, at once if nobody else can accept it (`alone`)."""
+        """Stop accepting; what waits is taken first, at once if no other process can accept it (`alone`)."""
         for listening in self.listenings:
             if alone:
                 self._take_last(listening)
@@ -196,14 +198,14 @@ class Acceptor:
 
     @property
     def finishing(self) -> bool:
-        """True while something waits that is to be taken before the worker leaves; what siblings took is forgotten."""
+        """True while something waits that must be taken before the worker leaves; what siblings took is forgotten."""
         for listening in tuple(self._rest):
             if not listening.waiting():
                 self._end(listening)
         return bool(self._rest)
 
     def abandon(self) -> None:
-        """Leave what still waits: the time is up."""
+        """Leave what still waits: time is up."""
         for listening in tuple(self._rest):
             self._end(listening)
 
@@ -229,7 +231,9 @@ class Acceptor:
             self.loop.epoll.unregister(listening.fd)
 
     def _take_last(self, listening: Listening) -> None:
-        """Take what the kernel has queued, cap or not, and have it refuse the next: nobody else would accept them."""
+        """Take what the kernel has queued, regardless of the cap, and let it refuse the next: no other process
+        would accept them.
+        """
         before = -1
         while before < len(self.held) < LAST:
             before = len(self.held)

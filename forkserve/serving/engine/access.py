@@ -1,8 +1,8 @@
 """The access log: one line for each answered request, whatever the interface.
 
-Rules: what comes again within a second is formatted once and remembered, no longer. Lines are written together, a few
-hundredths of a second late. Off, it does not exist: exchanges that log are a class of their own. There is no lock:
-what threads share here is a list and dictionaries, whose single steps are whole.
+Rules: parts that repeat within a second are formatted once and cached for that second. Lines are written together, a
+few hundredths of a second late. If it is off, it costs nothing: logging exchanges have a separate class. There
+is no lock: threads share only a list and dictionaries, whose single steps are atomic.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from forkserve.unix.loghandlers import LineHandler
 __all__ = ["AccessLog", "require_format"]
 
 STEMS = 512
-"""Kinds of requests (fields and address) of one second that are remembered."""
+"""Kinds of requests (fields and address) of one second that are cached."""
 
 
 def require_format(text: str) -> LineFormat:
-    """Return the format that a text is; raises UsageError."""
+    """Return the parsed format of a text; raises UsageError."""
     try:
         return LineFormat(text, os.getpid())
     except ValueError as error:
@@ -41,13 +41,13 @@ def require_format(text: str) -> LineFormat:
 class AccessLog:
     """Where lines go, and how they look.
 
-    `write(address, line, fields, status, size)` notes an answered request, or where `timed` the same with a sixth
-    argument, `(begun, head, variables)`: its begin (monotonic), the head of its response, its variables. It may be
+    `write(address, line, fields, status, size)` records an answered request, or if `timed` the same with a sixth
+    argument, `(begun, head, variables)`: its start (monotonic), the head of its response, its variables. `write` may be
     called from any thread, `flush` by the loop.
     """
 
     def __init__(self, options: AccessLogOptions, *, wake: Callable[[], None] | None) -> None:
-        """`wake` rouses the loop, where requests end while it waits. Raises UsageError for a bad place or format."""
+        """`wake` wakes the loop, if requests end while it waits. Raises UsageError for a bad place or format."""
         where = options.access_log or "-"
         self._handler = handler_for(where, "--access-log", fd=1)
         self._handler.counts = False
@@ -62,7 +62,7 @@ class AccessLog:
         self.write: Callable[..., None] = self._timed_writer() if self.timed else self._writer()
 
     def _writer(self) -> Callable[[str, RequestLine, Fields, int, int], None]:
-        """A closure, for it runs with each request."""
+        """Return the function behind `write`; a closure, since it runs with each request."""
         find, append, stem_of = self._stems.get, self.lines.append, self._stem
         if hot is not None:
             writer: Callable[[str, RequestLine, Fields, int, int], None] = hot.Writer(self, find, stem_of, self.lines)
@@ -113,13 +113,13 @@ class AccessLog:
         return stem
 
     def rouse(self) -> None:
-        """Have the loop come for the lines soon: `roused` is False until then."""
+        """Make the loop write the lines soon: `roused` is False until then."""
         self.roused = True
         if self._wake is not None:
             self._wake()
 
     def flush(self) -> None:
-        """Write what was noted."""
+        """Write the recorded lines."""
         # Before the lines are taken: a line that is noted after that rouses the loop again.
         self.roused = self._wake is None
         lines = self.lines[:]
@@ -134,7 +134,7 @@ class AccessLog:
             self._put(lines if self._each else ("\n".join(lines),))
 
     def close(self) -> None:
-        """Write what is left, and give up the file; a line that comes after that opens it again."""
+        """Write what is left, and close the file; a later line opens it again."""
         self.flush()
         self._handler.close()
 

@@ -1,4 +1,4 @@
-"""The body of one request on its way in, and how long its client may take for it."""
+"""The body of one request as it arrives, and how long its client may take for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from forkserve.serving.http.fields import Fields
 __all__ = ["BodyReceiver"]
 
 CREDIT = 10
-"""How many times the limit on silence a fast body may be slow afterwards."""
+"""The limit on silence, times this, is how long a fast body may be slow afterwards."""
 
 
 class BodyReceiver:
@@ -34,28 +34,28 @@ class BodyReceiver:
         return self._reader.rest
 
     def feed(self, data: bytes) -> bytes:
-        """Take what was received; return what of it is body."""
+        """Take received bytes; return the part that is body."""
         block = self._reader.feed(data)
         if self._timeouts.min_rate:
             self._due += len(block) / self._timeouts.min_rate
         return block
 
     def hold(self, now: float) -> None:
-        """Called when no more is read for now: the client is not to blame for what does not come."""
+        """Called when nothing more is read for now: the client is not to blame for missing bytes."""
         self.held_since = now
 
     def release(self, now: float) -> None:
-        """Called when more is read again."""
+        """Called when reading resumes."""
         if self.held_since is not None:
             self._due += now - self.held_since
             self.held_since = None
 
     def deadline(self, now: float) -> float:
-        """Return until when more must have come: silence has a limit, and so has dripping.
+        """Return the instant by which more must have arrived: there is a limit on silence, and one on a trickle.
 
-        Each byte of the body moves the second one by what it may take at the minimum rate. So a body that keeps to
-        the rate on average is never too late, whatever its size; one that came fast has saved up CREDIT at most, which
-        a client could use to hold its connection.
+        Each byte of the body extends the second one by its time at the minimum rate. So a body that keeps the rate on
+        average is never late, whatever its size; a fast one has saved up CREDIT at most, which a client could use to
+        hold its connection.
         """
         timeouts = self._timeouts
         if self.held_since is not None:

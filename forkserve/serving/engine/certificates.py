@@ -1,4 +1,4 @@
-"""Reads the files of TLS, and says in words what is wrong with them, which OpenSSL does not."""
+"""Reads the files of TLS, and explains in words what is wrong with them, which OpenSSL does not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _no_password() -> str:
 
 
 def _holding(marks: tuple[bytes, ...], what: str, flag: str, path: Path, hint: str = "") -> Path:
-    """Return the path of a file in which one of these marks stands; raises UsageError."""
+    """Return the path of a file that contains one of these marks; raises UsageError."""
     try:
         data = read_file(path)
     except OSError as error:

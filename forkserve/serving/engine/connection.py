@@ -1,12 +1,12 @@
-"""One accepted connection: what was read ahead, what is still to be written, and when its patience ends.
+"""One accepted connection: what was read ahead, what is still to be written, and its current deadline.
 
-Rules: the loop alone reads, closes and goes on to the next request; the code that runs an application only sends, and
-ends its exchange. What the socket does not take is queued here and goes out by the loop. A connection is in one phase,
-each phase has one time limit, and `deadline` is an instant of the monotonic clock that the sweep compares: so a request
+Rules: only the loop reads, closes and moves on to the next request; the code that runs an application only sends, and
+ends its exchange. What the socket does not take is queued here and sent by the loop. A connection is in one phase, each
+phase has one time limit, and `deadline` is an instant of the monotonic clock that the sweep compares: so a request
 costs an assignment and no timer.
 
-Threads: `out` turns from None to a queue only by the thread that runs the exchange, and back only by the loop, under
-the owner's lock. `exchange` turns to None before `inbox` is looked at, while the loop fills `inbox` before it looks at
+Threads: `out` changes from None to a queue only by the thread that runs the exchange, and back only by the loop, under
+the owner's lock. `exchange` is set to None before `inbox` is read, while the loop fills `inbox` before it reads
 `exchange`: so one of the two sees the other's work.
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 SILENT_BEATS = 10
-"""How many times `--timeout` an application may go on without a byte for its client."""
+"""Times `--timeout` for which an application may go on without a byte for its client."""
 HIGH_WATER = 262_144
 """Bytes queued for a client above which its application waits."""
 
@@ -82,19 +82,19 @@ class Connection:
         self.listening = listening
         self.sock = sock
         self.raw = type(sock) is Socket
-        """Whether what the socket says is what the client says, so that C may read and write by `fd`."""
+        """Whether the bytes of the socket are those of the client, so that C may read and write by `fd`."""
         self.fd = sock.fileno()
         self.recv = sock.recv
         self.send = sock.send
         self.remote: tuple[str, str] = (peer[0], str(peer[1])) if type(peer) is tuple else ("", "")
         self.ends: tuple[Any, Any] | None = None
-        """The addresses of both ends as an interface wants them, which fills this in when it first needs them."""
+        """The addresses of both ends in the form of an interface, which sets this when it first needs them."""
         self.phase = Phase.FIRST_BYTE
         self.deadline = owner.now + owner.timeouts.header_timeout
         self.events = READABLE
         self.exchange: Exchange | None = None
         self.interrupted: Exchange | None = None
-        """The exchange that was asked to end, as it took too long; not asked twice."""
+        """The exchange that was interrupted because it took too long; not interrupted twice."""
         self.reader: RequestReader | None = None
         self.body: BodyReceiver | None = None
         self.inbox = b""
@@ -107,10 +107,10 @@ class Connection:
         self.refused = False
         self.half_closed = False
         self.unheard = UNHEARD
-        """Bytes that may still be read of what nobody wants any more."""
+        """Bytes that may still be read and dropped."""
 
     def start_tls(self) -> bool:
-        """Begin TLS, if it is spoken here; False, with the descriptor closed, if the peer has gone."""
+        """Begin TLS, if it is configured; False, with the descriptor closed, if the peer has left."""
         if self.listening.tls is not None:
             try:
                 self.sock = sock = self.listening.tls(cast(Socket, self.sock))
@@ -122,23 +122,23 @@ class Connection:
 
     @property
     def lost(self) -> bool:
-        """True when the client is known to have gone."""
+        """True if the client is known to have left."""
         return self.phase is _CLOSED
 
     @property
     def in_memory(self) -> int:
-        """Bytes in memory of a request that has begun to come."""
+        """Bytes in memory of a request that has begun to arrive."""
         head = 0 if self.reader is None else self.reader.in_memory
         return head if self.exchange is None else head + self.exchange.in_memory
 
     @property
     def is_unfinished(self) -> bool:
-        """True while a request has begun to come and is not whole."""
+        """True while a request has begun to arrive and is not whole."""
         return self.phase is not _CLOSED and (self.reader is not None or self.body is not None)
 
     @property
     def awaits_client(self) -> bool:
-        """True while a running exchange can go on only when bytes come, so that the client is the late one."""
+        """True while a running exchange can go on only when bytes arrive, so that it is the client that is late."""
         return self.receive is not None or (self.body is not None and self.body.held_since is None)
 
     def reply(self, payload: bytes, keep: bool) -> None:
@@ -157,7 +157,7 @@ class Connection:
         self.replied(payload, sent, keep)
 
     def replied(self, payload: bytes, sent: int, keep: bool) -> None:
-        """Go on with a response of which so many bytes are out, and which may not keep its connection."""
+        """Continue a response of which this many bytes were sent, and which may not keep its connection."""
         if sent != len(payload):
             self._queue(memoryview(payload)[sent:])
         self.done(keep)
@@ -186,9 +186,9 @@ class Connection:
         return self.out_size < HIGH_WATER
 
     def beat(self, since: float) -> float:
-        """Note that the application goes on, though it sends nothing; returns since when that is so, 0 being now.
+        """Record progress of the application although it sends nothing; returns since when that is so, 0 being now.
 
-        That moves the limit on silence, but not for ever: a loop that yields nothing would hold a thread, or the
+        That extends the limit on silence, but not for ever: a loop that yields nothing would occupy a thread, or the
         worker, for good. Raises ConnectionLost, so that it ends with its client.
         """
         if self.phase is _CLOSED:
@@ -202,10 +202,10 @@ class Connection:
         return since
 
     def write_file(self, file: Any, offset: int, count: int, head: bytes = b"") -> None:
-        """Send `head`, and queue a part of an open file behind it; the file may be closed.
+        """Send `head`, and queue a part of an open file after it; the file may be closed.
 
-        It goes out by sendfile(2), as fast as the client reads. Raises ConnectionLost; or another OSError when
-        descriptors have run out, and has sent nothing then.
+        It is sent by sendfile(2), as fast as the client reads. Raises ConnectionLost; or another OSError if descriptors
+        have run out, and has sent nothing then.
         """
         if self.phase is _CLOSED:
             raise ConnectionLost
@@ -219,20 +219,20 @@ class Connection:
             raise
 
     def park(self) -> bool:
-        """Ask to be resumed when the queue is empty; False when it already is."""
+        """Ask to be resumed when the queue is empty; False if it already is."""
         with self.owner.lock:
             self.parked = self.out is not None and self.phase is not _CLOSED
             return self.parked
 
     def done(self, keep: bool) -> None:
-        """End the exchange: what is queued goes out first, then the next request runs or the connection closes."""
+        """End the exchange: what is queued is sent first, then the next request runs or the connection closes."""
         self.close_after = not keep
         self.exchange = FINISHED
         self.patient = False
         self._hand_back()
 
     def _hand_back(self) -> None:
-        """Have the loop go on with it, whose exchange has ended."""
+        """Let the loop continue it after the end of its exchange."""
         try:
             self.owner.later(self)
         except MemoryError:
@@ -240,7 +240,7 @@ class Connection:
             raise
 
     def give_up(self) -> None:
-        """Have the next sweep close it, since nobody else will look at it."""
+        """Let the next sweep close it, since nothing else will handle it."""
         self.phase = _CLOSED
         self.deadline = self.owner.now
 
@@ -256,14 +256,14 @@ class Connection:
         self.watch(self.events & ~READABLE)
 
     def release(self) -> None:
-        """Read on."""
+        """Resume reading."""
         if self.body is not None:
             self.body.release(self.owner.now)
             self.deadline = self.body.deadline(self.owner.now)
         self.watch(self.events | READABLE)
 
     def leave(self, rest: Leftover) -> None:
-        """Have what is left of its bytes counted when it is closed."""
+        """Keep counting the rest of its bytes after it is closed."""
         self.owner.leftovers.add(rest)
 
     def be_patient(self) -> None:
@@ -273,13 +273,13 @@ class Connection:
             self.deadline = FOREVER
 
     def take_over(self, receive: Callable[[bytes], None]) -> bytes:
-        """Give all further bytes to `receive`, for another protocol; returns those that were read already."""
+        """Pass all further bytes to `receive`, for another protocol; returns those that were read already."""
         self.receive = receive
         data, self.inbox = self.inbox, b""
         return data
 
     def not_sent(self, error: OSError) -> int:
-        """Return 0 when the socket would block; else note the loss and raise ConnectionLost."""
+        """Return 0 if the socket would block; else mark the loss and raise ConnectionLost."""
         if isinstance(error, BlockingIOError):
             return 0
         self.phase = _CLOSED
@@ -323,28 +323,28 @@ class Connection:
         return part.send(self.fd, None if self.listening.tls is None else self.send)
 
     def drop(self, data: bytes) -> bool:
-        """Forget bytes that nobody wants; False when there have been too many of them."""
+        """Drop unwanted bytes; False if there have been too many of them."""
         self.unheard -= len(data)
         return self.unheard >= 0
 
     def reset(self) -> None:
-        """Have the socket's close be a reset (SO_LINGER, socket(7)): what is still on its way is not taken in."""
+        """Make the socket's close a reset (SO_LINGER, socket(7)): bytes in transit are not accepted."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     @property
     def stalled(self) -> bool:
-        """True where TLS has to write before it can read on, as in a handshake (SSL_ERROR_WANT_WRITE)."""
+        """True if TLS must write before it can read, as in a handshake (SSL_ERROR_WANT_WRITE)."""
         return self.out is None and not isinstance(self.sock, Socket) and self.sock.wants_write
 
     def watch(self, events: int) -> None:
-        """Ask epoll for other events than now."""
+        """Change the events that epoll reports."""
         if events != self.events and self.phase is not _CLOSED:
             self.events = events
             self.owner.epoll.modify(self.fd, events)
 
     def forget_events(self) -> None:
-        """Leave epoll, which cannot be told to keep quiet about a lost connection (epoll_ctl(2): EPOLLHUP)."""
+        """Leave epoll, which always reports a lost connection (epoll_ctl(2): EPOLLHUP)."""
         if self.events >= 0:
             self.events = -1
             self.owner.epoll.unregister(self.fd)

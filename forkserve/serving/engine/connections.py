@@ -1,7 +1,7 @@
 """The connections of a driver, and the ways in which one ends.
 
-Rules: a connection is closed here and nowhere else. After a response that closes its connection, what the client still
-sends is read for a while, so that the response is not lost to a reset (RFC 9112 section 9.6).
+Rules: a connection is closed here and nowhere else. After the last response the connection is drained before it is
+closed (lingering close), so that the response is not lost to a reset (RFC 9112 section 9.6).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["Connections"]
 
 REFUSED = int(CounterField.REFUSED)
 LINGER = 2.0
-"""Seconds in which a client may still read the reply that closes its connection."""
+"""Seconds in which a client may still read the response that closes its connection."""
 IDLE, RUNNING, LINGERING, CLOSED = Phase.IDLE, Phase.RUNNING, Phase.LINGERING, Phase.CLOSED
 
 
 class Connections:
-    """The open connections by descriptor; `on_close` are called after each that is closed."""
+    """The open connections by descriptor; `on_close` are called after each close."""
 
     def __init__(self, owner: ConnectionOwner, runner: Runner, responder: Responder) -> None:
         self.by_fd: dict[int, Connection] = {}
@@ -46,7 +46,9 @@ class Connections:
         return self.by_fd.values()
 
     def linger(self, conn: Connection) -> None:
-        """Close so that the reply is not lost: a reset follows unread bytes, so read them first (RFC 9112 9.6)."""
+        """Close so that the response is not lost: unread bytes would cause a reset, so they are read first (RFC
+        9112 9.6).
+        """
         conn.phase = LINGERING
         conn.deadline = self._owner.now + LINGER
         if conn.half_closed or (not conn.refused and _is_read_up(conn)):
@@ -59,14 +61,16 @@ class Connections:
             self.close(conn)
 
     def part(self, conn: Connection) -> None:
-        """Close where all is said; under TLS the client is told, or it takes the end for a cut (RFC 8446 6.1)."""
+        """Close after everything was sent; under TLS the client is notified, or it takes the end for a truncation
+        (RFC 8446 6.1).
+        """
         if not conn.raw:
             with contextlib.suppress(OSError):
                 conn.sock.shutdown(socket.SHUT_WR)
         self.close(conn)
 
     def lose(self, conn: Connection) -> None:
-        """Give a connection up; an exchange that runs is told, and ends first."""
+        """Drop a connection; a running exchange is notified, and ends first."""
         if conn.phase is IDLE and conn.exchange is None:
             self.part(conn)
             return
@@ -86,7 +90,7 @@ class Connections:
             self._runner.notify(exchange)
 
     def refuse(self, conn: Connection, refusal: Refusal) -> None:
-        """Answer what is not HTTP, or too much of it, and close; nothing behind it is read as a request."""
+        """Answer invalid or excessive input, and close; nothing after it is read as a request."""
         exchange = conn.exchange
         if refusal.status != 503:
             self._owner.counter.add(REFUSED)
@@ -120,13 +124,13 @@ class Connections:
         conn.sock.close()
 
     def lose_all(self) -> None:
-        """Give all up."""
+        """Drop all."""
         for conn in list(self.by_fd.values()):
             self.lose(conn)
 
 
 def _is_read_up(conn: Connection) -> bool:
-    """Tell whether nothing more has come: then closing resets nothing."""
+    """Tell whether nothing more has arrived: then closing resets nothing."""
     try:
         return not conn.inbox and not conn.recv(1)
     except OSError:

@@ -1,8 +1,8 @@
 """Counts requests in this process's page of the scoreboard; `serving.native` has the same in C.
 
-Rules: a request costs two looks at memory, and one at the clock. Its time begins with the turn of the loop that found
-its head, so what waited for others of the same turn is in it, and ends when the last of its answer was given to the
-connection. Threads count without a lock, since each step on a word is whole where there is an interpreter's lock.
+Rules: a request costs two accesses to memory, and one to the clock. Its duration begins with the turn of the loop that
+found its head, so it includes waiting for others of the same turn, and ends when the last byte of its answer was given
+to the connection. Threads count without a lock, since each step on a word is atomic under the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class PageCounter:
         reals[_BEAT] = now
 
     def _place(self, method: str, status: int) -> int:
-        """Return where a series that was not there begins; the last one is for all that find no room."""
+        """Return the place of a new series; the last one is for all that find no room."""
         words, key = self._words, _METHODS.get(method, 0) * 1000 + status
         used = min(max(words[_USED], 0), SERIES_MOST)
         number = min(used, SERIES_MOST - 1)
@@ -80,23 +80,23 @@ class PageCounter:
         _rise(self._words, place)
 
     def beat(self, now: float) -> None:
-        """Note that the process goes on, between two turns of its loop."""
+        """Record progress of the process, between two turns of its loop."""
         self._reals[_BEAT] = now
 
     def settle(self, running: int) -> None:
-        """Note how many requests run: some end without an answer, since their clients have gone."""
+        """Set the number of requests in flight: some end without an answer, since their clients have left."""
         begun = self._words[_BEGUN]
         self._words[_ENDED] = begun - running if begun >= 0 else 0
 
     def close(self) -> None:
-        """Count no more: what is counted from now on goes nowhere."""
+        """Stop counting: later counts go nowhere."""
         nowhere = memoryview(bytearray(PAGE))
         self._words, self._reals = nowhere.cast("q"), nowhere.cast("d")
         self._places = {}
 
 
 def _rise(words: memoryview, place: int) -> None:
-    """Count one more; what another process has written here may be too large for that."""
+    """Add one; another process may have written too large a number here."""
     try:
         words[place] += 1
     except ValueError:
@@ -104,7 +104,7 @@ def _rise(words: memoryview, place: int) -> None:
 
 
 class Uncounted:
-    """In place of a counter where nobody reads it."""
+    """In place of a counter if nothing reads it."""
 
     __slots__ = ("turn",)
     turn: float
@@ -116,10 +116,10 @@ class Uncounted:
 
 
 def counter_of(seat: OwnRecord | None, *, capacity: int, limit: float) -> RequestCounter | None:
-    """Return what counts requests in the page of this process's record; None without a page.
+    """Return the counter of requests for the page of this process's record; None without a page.
 
-    `capacity` is how many requests the process can run at once, 0 where there is no bound. `limit` are the seconds of
-    silence that a request is allowed: the loop is silent for no longer, or is stuck.
+    `capacity` is how many requests the process can run at once, 0 for no limit. `limit` is the allowed silence of a
+    request in seconds: a loop that is silent for longer is stuck.
     """
     if seat is None or seat.page is None:
         return None

@@ -1,8 +1,8 @@
-"""What is ready, and what serves it: the innermost loop of every worker.
+"""Ready descriptors, and what serves them: the innermost loop of every worker.
 
-Rules: a queue decides nothing about requests. Bytes for a connection that waits for a request go to `Http1.receive`,
+Rules: the queue decides nothing about requests. Bytes for a connection that waits for a request go to `Http1.receive`,
 other events of connections to `Http1.handle`, those of other descriptors to their handler. `serving.native` has the
-same in C, which besides reads most heads, and starts requests that are whole with them, without asking.
+same in C, which also reads most heads, and starts whole requests itself.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from forkserve.serving.native import hot
 __all__ = ["BATCH", "ReadyQueue", "ready_queue"]
 
 BATCH = 256
-"""Events taken from epoll at once: enough to amortise the call, few enough to keep the clock true."""
+"""Events taken from epoll at once: enough to amortise the call, few enough to keep the clock accurate."""
 BODY = Phase.BODY
 
 
 class ReadyQueue:
-    """The descriptors of one loop that are ready; `on_fault` is called when the service of one raises."""
+    """The ready descriptors of one loop; `on_fault` is called when the handling of one raises."""
 
     __slots__ = ("_connections", "_events", "_http1", "_loop", "_on_fault")
 
@@ -50,7 +50,7 @@ class ReadyQueue:
         return monotonic()
 
     def serve(self) -> None:
-        """Do what the events ask for."""
+        """Handle the events."""
         connections, handlers, http1 = self._connections, self._loop.handlers, self._http1
         receive = http1.receive
         for fd, event in self._events:
@@ -71,7 +71,7 @@ class ReadyQueue:
 def ready_queue(
     loop: EngineLoop, http1: Http1, connections: dict[int, Connection], on_fault: Callable[[int, BaseException], None]
 ) -> Any:
-    """Return the queue of a loop: in C where it is there."""
+    """Return the queue of a loop: in C if available."""
     if hot is None:
         return ReadyQueue(loop, http1, connections, on_fault)
     fd = loop.epoll.fileno()

@@ -1,8 +1,6 @@
 """The one epoll driver under every backend: the turns of a loop, and the parts that they are made of.
 
-How a backend plugs in
-----------------------
-`Driver(listenings, service, runner, run)`, where
+How a backend plugs in ---------------------- `Driver(listenings, service, runner, run)`, where
 
 * each of `listenings` has a profile, which says in which shape header fields are wanted (`forkserve.serving.http`);
 * `service.exchange(conn, line, fields)` makes the object of one request (`Exchange` in `protocols.py`): it is given the
@@ -10,11 +8,9 @@ How a backend plugs in
 * `runner` (`Runner` in `protocols.py`) says how an exchange is run: at once (sync), on a thread, in a greenlet, as the
   first step of a coroutine. It is the only thing in which backends differ.
 
-What it is made of
-------------------
-`connections` (open ones, and how they end), `acceptor` (listeners), `http1` (bytes become exchanges), `upkeep` (time
-limits, draining), `faults` (exceptions), and the queue of ready descriptors, which calls them. Each knows those before
-it, and the loop by a protocol. `http1.py` says when an exchange is started.
+What it is made of ------------------ `connections` (open ones, and how they end), `acceptor` (listeners), `http1`
+(bytes become exchanges), `upkeep` (time limits, draining), `faults` (exceptions), and the queue of ready descriptors,
+which calls them. Each knows those before it, and the loop by a protocol. `http1.py` says when an exchange is started.
 
 What an exchange does with its connection: `conn.reply(payload, keep)` sends a whole response and ends the exchange in
 one call; or any number of `conn.write(data)` and `conn.write_file(part)`, then `conn.done(keep)`. When `write` returns
@@ -72,16 +68,16 @@ __all__ = ["LOG_DELAY", "Driver", "Runner", "Service"]
 LOG_DELAY = 0.05
 """Seconds that lines of the access log wait for others."""
 PULSE = 1.0
-"""Seconds at most between two signs of life of a loop that waits for one client."""
+"""Most seconds between two signs of life of a loop that waits for one client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """What a driver serves.
 
-    `exchange` makes the object of one request. `start` runs it, by default `runner.start`. `wakeup` is what the access
-    log wakes the loop by, as far as it has to; `counter` counts requests, if anything does.
-    `turns` is called when serving begins to end.
+    `exchange` makes the object of one request. `start` runs it, by default `runner.start`. `wakeup` is how the access
+    log wakes the loop, if it has to; `counter` counts requests, if anything does. `turns` is called when serving begins
+    to end.
     """
 
     exchange: Factory
@@ -127,11 +123,11 @@ class Driver:
         self._watch(run.drain_fd, self._upkeep.begin_drain)
         self._access = service.access
         self.noted: list[str] | tuple[()] = () if service.access is None else service.access.lines
-        """Lines of the access log that are to be written in some turn."""
+        """Lines of the access log that are to be written in a coming turn."""
         self._write_at = self.now
 
     def _compose(self, listenings: Sequence[Listening], service: Service, run: Serving) -> None:
-        """Make the parts, each of those before it."""
+        """Create the parts, each from those before it."""
         runner, http, life = self._runner, run.options.http, run.options.lifetime
         start = service.start or runner.start
         self.connections = connections = Connections(self, runner, service.responder)
@@ -169,13 +165,13 @@ class Driver:
         return self.epoll.fileno()
 
     def run(self) -> None:
-        """Serve until drained, where no other loop does."""
+        """Serve until drained, without another loop."""
         while not self.drained:
             self.ready(self.timeout())
         self.close()
 
     def close(self) -> None:
-        """Give up what is left, and close what is the driver's own."""
+        """Drop what is left, and close the driver's own descriptors."""
         self.connections.lose_all()
         self.acceptor.close()
         self.epoll.close()
@@ -183,12 +179,12 @@ class Driver:
         self.close_log()
 
     def close_log(self) -> None:
-        """Write the lines of the access log that are left, and give up its file."""
+        """Write the remaining lines of the access log, and close its file."""
         if self._access is not None:
             self._access.close()
 
     def ready(self, timeout: float | None = 0.0) -> None:
-        """Serve one batch of everything that is ready; wait for it at most `timeout` seconds (None: for ever)."""
+        """Handle one batch of everything that is ready; wait for it at most `timeout` seconds (None: for ever)."""
         queue, policy = self.ready_queue, self._policy
         now = self.now
         try:
@@ -207,9 +203,9 @@ class Driver:
         policy.turn_clock[TURN] = -now
 
     def timeout(self) -> float | None:
-        """Return in how many seconds `ready` is due at the latest; None when nothing has a time limit.
+        """Return in how many seconds `ready` is due at the latest; None if nothing has a time limit.
 
-        After each turn one more look is due, for what the application may have done in it.
+        After each turn another check is due, for what the application may have done in it.
         """
         if self.noted:
             return LOG_DELAY
@@ -219,17 +215,17 @@ class Driver:
         return None
 
     def sweep_by(self, instant: float) -> None:
-        """Have the next sweep no later than this."""
+        """Schedule the next sweep no later than this."""
         self._next_sweep = min(self._next_sweep, instant)
 
     def later(self, conn: Connection) -> None:
-        """Have the loop go on with a connection whose exchange has ended; may be called from a thread."""
+        """Let the loop continue a connection whose exchange has ended; may be called from a thread."""
         self._todo.append(conn)
         if self._runner.wakes:
             self._wakeup.ring()
 
     def _end_turn(self) -> None:
-        """Go on with connections whose exchange has ended; one round, so that no pipeline starves others."""
+        """Continue connections whose exchange has ended; one round, so that no pipeline starves others."""
         if self._access is not None and self.now >= self._write_at:
             self._write_at = self.now + LOG_DELAY
             self._access.flush()
@@ -245,7 +241,7 @@ class Driver:
             self._wakeup.ring()
 
     def pump(self, conn: Connection) -> None:
-        """Wait for the next event of this connection and serve it, while the application keeps the loop."""
+        """Wait for the next event of this connection and handle it, while the application blocks the loop."""
         poller = poll()
         poller.register(conn.fd, conn.events)
         for _, event in poller.poll(max(0, min(conn.deadline - self.now, PULSE)) * 1000):
@@ -261,6 +257,6 @@ class Driver:
 
     @property
     def drained(self) -> bool:
-        """True when draining was asked for and nothing is left to answer."""
+        """True when draining was requested and nothing is left to answer."""
         acceptor = self.acceptor
         return acceptor.draining and not self.connections.by_fd and not acceptor.finishing

@@ -1,17 +1,17 @@
 """Accepting from a queue that others accept from, too, so that connections are spread evenly.
 
 Theory of operation. A worker with no more connections than its siblings stands at the queue: its listeners are watched
-with EPOLLEXCLUSIVE, level-triggered, and the kernel wakes one of those that wait there. A worker with more
-stands aside: edge-triggered and not exclusive, so each arrival wakes it, once. It looks at the scoreboard, and leaves
-what others are free to take; only then it sets a timer, and looks again. So nothing waits behind a worker that is
-stuck, and nobody wakes up without an arrival.
+with EPOLLEXCLUSIVE, level-triggered, and the kernel wakes one of those that wait there. A worker with more stands
+aside: edge-triggered and not exclusive, so each arrival wakes it once. It reads the scoreboard, and leaves what others
+are free to take; only then it sets a timer, and checks again. So nothing waits behind a stuck worker, and no worker
+wakes up without an arrival.
 
-The kernel may wake a worker that should not accept: siblings have lost connections since it looked. It leaves the
-queue and rings the bell, so that all look. The master rings when a process has begun or ended: what was woken may have
-died of it.
+The kernel may wake a worker that should not accept: its siblings have fewer connections by now. It leaves the queue and
+rings the bell, so that all check. The master rings when a process has started or ended: the kernel may have woken a
+process that died.
 
-Rules: `fairness` decides. Where we stand is looked at when our number of connections has changed, and one turn later
-when it has risen: connections that live for one request do not trigger a rebalance.
+Rules: `fairness` decides. The position is re-evaluated when the number of connections has changed, and one turn later
+if it has risen: connections that live for one request do not trigger a rebalance.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = ["FairShare"]
 
 _STATE, _CONNECTIONS = int(Field.STATE), int(Field.CONNECTIONS)
 TICK = 0.002
-"""Seconds until a worker looks again at what it has left to others."""
+"""Seconds until a worker checks again what it has left to others."""
 DOUBT = 0.1
-"""Seconds between rings for workers that seem to be stuck and may not be."""
+"""Seconds between rings for workers that seem to be stuck but may not be."""
 
 
 class FairShare:
-    """One worker's part in its queues; a `QueuePolicy`."""
+    """One worker's share of its queues; a `QueuePolicy`."""
 
     def __init__(self, queues: Queues, seat: OwnRecord) -> None:
         self.turn_clock: Any = seat.reals
@@ -64,7 +64,7 @@ class FairShare:
         seat.words[_STATE] = RecordState.ACCEPTING
 
     def events(self) -> int:
-        """Return how listeners are to be watched; also the sign that one is watched again after a pause."""
+        """Return how listeners are watched; also called when one is watched again after a pause."""
         if self._queues.draining:
             return READABLE | select.EPOLLEXCLUSIVE
         if self._seat.words[_STATE] == RecordState.PAUSED:
@@ -72,7 +72,7 @@ class FairShare:
         return READABLE | (select.EPOLLET if self._aside else select.EPOLLEXCLUSIVE)
 
     def on_arrival(self, listening: Listening) -> None:
-        """Take our part of what waits in a queue."""
+        """Take our share of what waits in a queue."""
         if listening.paused_until or self._queues.on_hold:
             return
         if not self._siblings or self._queues.draining:
@@ -94,23 +94,23 @@ class FairShare:
             self._pass_by(listening, now)
 
     def on_close(self) -> None:
-        """Note that there is a connection less."""
+        """Note that there is one connection less."""
         if self._siblings:
             self._seat.words[_CONNECTIONS] = len(self._held)
             if self._aside and not self.unsettled:
                 self.unsettled = 1
 
     def on_drain(self) -> None:
-        """Take no part any more, and leave what we were woken for to those that stay."""
+        """Stop taking part, and leave what we were woken for to those that stay."""
         self._seat.words[_STATE] = RecordState.DRAINING
         self._seat.ring()
 
     def on_fork(self) -> None:
-        """Write into the record no more: it is the parent's."""
+        """Stop writing to the record: it is the parent's."""
         self.turn_clock = UNSEEN
 
     def rebalance(self) -> None:
-        """Stand at the queues or aside, as our number of connections has it by now."""
+        """Stand at the queues or aside, according to the current number of connections."""
         self.unsettled -= 1
         if self.unsettled or self._queues.draining or self._queues.on_hold:
             return
@@ -157,7 +157,7 @@ class FairShare:
         return taking
 
     def _pass_by(self, listening: Listening, now: float) -> None:
-        """Leave to others what waits, but not for long."""
+        """Leave what waits to others, but not for long."""
         self._left.setdefault(listening.fd, now)
         if self._aside:
             self._arm()
@@ -179,7 +179,7 @@ class FairShare:
                 self._queues.watch(listening)
 
     def _look(self) -> None:
-        """Called when the bell was rung: see which siblings there are, and what waits."""
+        """Called when the bell was rung: check the siblings, and what waits."""
         queues, seat = self._queues, self._seat
         if queues.draining:
             return
@@ -201,7 +201,7 @@ class FairShare:
         self.unsettled = self.unsettled or 1
 
     def _look_again(self) -> None:
-        """Called by the timer: see what has become of that which was left to others."""
+        """Called by the timer: check what became of the connections left to others."""
         timerfd.clear(self._timer)
         self._armed = False
         for listening in self._queues.listenings:

@@ -1,11 +1,11 @@
 """How many of the connections that wait in a shared queue one worker may take: the rule, and nothing else.
 
-Rules: pure. The connections that wait are dealt out one at a time, each to the worker with the fewest. Each worker
-deals for itself and takes its own part; of several with equally few, the first to look takes what does not suffice
-for all.
+Rules: pure. Waiting connections are assigned one at a time, each to the worker with the fewest. Each worker computes
+this by itself and takes its own share; of several with equally few, the first to check takes what does not suffice for
+all.
 
-What the records say is written by other processes, which may be broken. A record whose numbers cannot be is passed
-over, and what has been left to others for longer than PATIENCE is taken, whatever they say.
+The records are written by other processes, which may be broken. A record with impossible numbers is ignored, and what
+has been left to others for longer than PATIENCE is taken, whatever they say.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from forkserve.unix.scoreboard import RecordState
 __all__ = ["MOMENT", "PATIENCE", "Dealer", "Judge", "AcceptQueue", "Record", "part"]
 
 MOMENT = 0.005
-"""Seconds for which a sibling may be busy, or may not have come, and is still expected to accept in time."""
+"""Seconds for which a sibling may be busy, or may not have responded, and is still expected to accept in time."""
 PATIENCE = 0.5
-"""Seconds for which connections may wait for a sibling that seems free and does not come."""
+"""Seconds for which connections may wait for a sibling that seems free and does not accept."""
 AHEAD = 1.0
-"""Seconds by which an instant in a record may lie ahead of ours: it was written after we looked at the clock."""
+"""Seconds by which an instant in a record may lie in our future: it was written after we read the clock."""
 SLACK = 32
 """A sibling with this many connections counts as having one more, with twice as many as two: where thousands come and
-go, workers that are equal but for accident all accept, and none has to be told each time."""
+go, workers that differ only by chance all accept, and none has to be notified each time.
+"""
 _ACCEPTING = int(RecordState.ACCEPTING)
 
 Record = tuple[int, int, int, int, float, float]
@@ -33,16 +34,18 @@ Record = tuple[int, int, int, int, float, float]
 
 
 class Judge(Protocol):
-    """Tells which of the late workers are stuck; `stuck` has, by number of record, the turns in which some are."""
+    """Tells which of the late workers are stuck; `stuck` has, by number of record, the turns in which they are."""
 
     stuck: dict[int, float]
 
     def is_stuck(self, number: int, pid: int, turn: float, now: float) -> bool:
-        """Tell whether a sibling, which is late in this turn of its, is stuck."""
+        """Tell whether a sibling, which is late in this turn, is stuck."""
 
 
 class AcceptQueue(NamedTuple):
-    """What a worker sees of a queue: how many wait, now, and since when it has left some of them to others."""
+    """What a worker sees of a queue: how many wait, the current time, and since when it has left some of them to
+    others.
+    """
 
     waiting: int
     now: float
@@ -50,11 +53,11 @@ class AcceptQueue(NamedTuple):
 
 
 def part(own: int, others: Sequence[int], waiting: int, limit: int) -> int:
-    """Return how many of `waiting` connections fall to a worker that has `own`, beside siblings with `others`.
+    """Return how many of `waiting` connections go to a worker that has `own`, beside siblings with `others`.
 
-    At most `limit`. Never 0 if `waiting` is not and no sibling has fewer: then there is no one to leave it to. Beyond
-    that, a worker takes only what leaves enough for all to come as high: however many deal at once, what they take in
-    sum is there.
+    At most `limit`. Never 0 if `waiting` is not and no sibling has fewer: then there is none to leave it to. Beyond
+    that, a worker takes only what leaves enough for all others to reach the same number: however many compute at once,
+    the sum of their shares is available.
     """
     counts = [count + count // SLACK for count in others]
     taken = 0
@@ -73,10 +76,10 @@ def part(own: int, others: Sequence[int], waiting: int, limit: int) -> int:
 
 
 class Dealer:
-    """One worker's view of the deal: the number of its record and its generation.
+    """One worker's view of the assignment: the number of its record and its generation.
 
-    `judge` is asked about siblings that are late. `in_doubt` turns true when one was passed over whose loop waits: it
-    may be well again without having been told of anything since.
+    `judge` is asked about late siblings. `in_doubt` becomes true when one was skipped whose loop waits: it may have
+    recovered without having been notified since.
     """
 
     def __init__(self, number: int, generation: int, limit: int, judge: Judge) -> None:
@@ -87,10 +90,10 @@ class Dealer:
         self._judge = judge
 
     def part(self, records: Sequence[Record], own: int, queue: AcceptQueue) -> int:
-        """Return how many of those that wait are ours: a fair part, else one if nobody else is free for it.
+        """Return how many waiting connections are ours: a fair share, else one if no other worker is free for it.
 
-        None while our threads are all taken and another's are not. Old generations, which are to leave, hold nobody
-        back.
+        0 while our threads are all busy and another worker's are not. Old generations, which are about to stop, are
+        ignored.
         """
         if queue.now - queue.since > PATIENCE:
             return min(queue.waiting, self.limit)
@@ -127,7 +130,9 @@ class Dealer:
         return False
 
     def _spare(self, fewer: Iterable[tuple[int, Record]], own: int, queue: AcceptQueue, *, full: bool) -> int:
-        """Return 1 if all workers with fewer are busy for longer than a moment: in a turn or in all their threads."""
+        """Return 1 if all workers with fewer have been busy for longer than a moment: in a turn or in all their
+        threads.
+        """
         now, judge = queue.now, self._judge
         for number, (_, _, pid, count, turn, taken) in fewer:
             if count >= own or number == self.number:
@@ -143,10 +148,10 @@ class Dealer:
 
 
 def _is_possible(record: Record, now: float) -> bool:
-    """Tell whether a process can have written this in good faith; NaN is no instant."""
+    """Tell whether a process can have written this in good faith; NaN is not an instant."""
     return record[3] >= 0 and -now - AHEAD <= record[4] <= now + AHEAD
 
 
 def _is_late(turn: float, queue: AcceptQueue) -> bool:
-    """Tell whether a loop is in its turn for too long, or has not begun one since a connection was left to it."""
+    """Tell whether a loop has been in its turn for too long, or has not begun one since a connection was left to it."""
     return queue.now - turn > MOMENT if turn > 0 else -turn < queue.since < queue.now - MOMENT

@@ -1,7 +1,7 @@
-"""What becomes of an exception that nobody expected in the loop: one connection pays for it, the worker serves on.
+"""What happens to an unexpected exception in the loop: one connection is closed, the worker serves on.
 
-Rules: SystemExit and KeyboardInterrupt ask for the end of the process and pass. Everything else is logged, with its
-traceback when it is the first of its kind. A loop that does nothing but fail ends its worker, for another to replace.
+Rules: SystemExit and KeyboardInterrupt request the end of the process and pass. Everything else is logged, with its
+traceback when it is the first of its kind. A loop that does nothing but fail ends its worker, which is replaced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PASS = (SystemExit, KeyboardInterrupt)
 QUIET = 10.0
 """Seconds between two lines about the same fault."""
 KINDS = 64
-"""Faults that are told apart."""
+"""Most faults that are told apart."""
 PATIENCE = 100
 """Turns in a row, within a second, that may fail."""
 
@@ -42,7 +42,7 @@ class Faults:
         self._turns: list[float] = []
 
     def of(self, number: int, error: BaseException) -> None:
-        """Give up the connection with this descriptor, in whose service `error` was raised; raises what may pass."""
+        """Close the connection with this descriptor, whose handling raised `error`; re-raises what may pass."""
         if isinstance(error, PASS):
             raise error
         self._tell(error)
@@ -56,7 +56,9 @@ class Faults:
                 acceptor.pause(listening)
 
     def of_turn(self, error: BaseException) -> None:
-        """Note an error that belongs to no connection; raises it if it may pass, or if nothing but errors comes."""
+        """Handle an error that belongs to no connection; re-raises it if it may pass, or if nothing but errors
+        occurs.
+        """
         if isinstance(error, PASS):
             raise error
         now = time.monotonic()

@@ -9,10 +9,10 @@ from collections.abc import Callable
 __all__ = ["FilePart"]
 
 AT_ONCE = 1 << 20
-"""Bytes sent by one call, so that one fast reader does not keep the loop from others."""
+"""Bytes sent by one call, so that a fast reader does not keep the loop from others."""
 
 BLOCK = 65_536
-"""Bytes read at once where TLS has to see them."""
+"""Bytes read at once if TLS has to encrypt them."""
 
 
 class FilePart:
@@ -29,9 +29,9 @@ class FilePart:
         return self.count
 
     def send(self, fd: int, encrypt: Callable[[bytes], int] | None = None) -> int:
-        """Send what the socket `fd` takes now and step on; returns how much that was. Raises OSError.
+        """Send what the socket `fd` takes now and advance; returns how much that was. Raises OSError.
 
-        `encrypt` sends bytes under TLS, which has to see them; then sendfile(2) is no way.
+        `encrypt` sends bytes under TLS, which must see them, so sendfile(2) is impossible.
         """
         if encrypt is None:
             sent = os.sendfile(fd, self.fd, self.offset, min(self.count, AT_ONCE))

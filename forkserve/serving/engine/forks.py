@@ -1,8 +1,8 @@
-"""What becomes of a process that the application has forked.
+"""What happens in a process that the application has forked.
 
-It has copies of our sockets: a client would not see its connection end while one lives, and a child that returns from
-the application would serve beside us. So the copies are closed in the child, and a child that comes back is ended: as
-the interpreter would end it if it comes back by an exception, SystemExit before all.
+It has copies of our sockets: a client would not see its connection end while one exists, and a child that returns from
+the application would serve beside us. So the copies are closed in the child, and a child that returns is ended: like
+the interpreter would end it if it returns by an exception, above all SystemExit.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def isolate_forked_children(driver: Driver) -> None:
 
 
 def failing_ends_child(driver: Driver, module: str, method: str) -> None:
-    """Have what an application raises in a forked child end that child.
+    """Make exceptions of the application in a forked child end that child.
 
-    `method`, as in `WsgiExchange.fail`, is given the error; its module may never be imported.
+    `method`, as in `WsgiExchange.fail`, gets the error; its module may never be imported.
     """
     cls, _, name = method.partition(".")
 
@@ -74,7 +74,7 @@ def failing_ends_child(driver: Driver, module: str, method: str) -> None:
 
 
 def end_child(error: BaseException | None) -> NoReturn:
-    """End a forked process by what was raised in it, without the exit handlers and files that are its parent's."""
+    """End a forked process with the exception raised in it, without the exit handlers and files of its parent."""
     code: object = ExitCode.FAILURE
     if isinstance(error, SystemExit):
         code = error.code

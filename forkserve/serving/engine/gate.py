@@ -1,11 +1,11 @@
-"""How many connections a worker may hold, and which make room when there are as many.
+"""How many connections a worker may hold, and which make room at the limit.
 
 Theory of operation. At the cap, the connections that have been idle longest make room, as in nginx; if none is, the
 acceptor leaves its listeners to siblings and to the kernel's queue until a connection ends or becomes idle. Descriptors
-run out nevertheless where the application opens more than was left to it, or the whole system has none (accept(2):
-EMFILE, ENFILE). Then the cap comes down for a while, so that the next free descriptors are the application's.
+may run out nevertheless, if the application opens more than was left to it, or the whole system has none (accept(2):
+EMFILE, ENFILE). Then the cap is lowered for a while, so that the application gets the next free descriptors.
 
-Rules: nobody waits in a loop. The log has one line for it, not one for each client.
+Rules: nothing waits in a loop. The log has one line for it, not one for each client.
 """
 
 from __future__ import annotations
@@ -28,25 +28,27 @@ __all__ = ["Gate", "cap_of"]
 log = logging.getLogger("forkserve.engine")
 
 SPARE = 16
-"""Connections by which the cap comes down when descriptors have run out, or a quarter of them where that is less."""
+"""Connections by which the cap is lowered when descriptors have run out, or a quarter of them if that is less."""
 RECOVERY = 10.0
 """Seconds after which the cap is tried again."""
 QUIET = 60.0
 """Seconds between two lines in the log."""
 IDLE = 1.0
-"""Seconds after which a connection without a request may be closed for another: what is on its way has come by then."""
+"""Seconds after which a connection without a request may be closed for another: bytes in transit have arrived by
+then.
+"""
 AT_ONCE = 32
-"""Connections closed at once to make room, at most; each look goes over all that there are."""
+"""Most connections closed at once to make room; each check scans all of them."""
 RESERVED = 32
-"""Descriptors left to the application at least; a quarter of all, where that is more."""
+"""Least number of descriptors left to the application; a quarter of all, if that is more."""
 UNLIMITED = 1 << 30
 
 
 def cap_of(wanted: int | None) -> int:
-    """Return how many connections a worker may hold: as many as were asked for (0: no limit).
+    """Return how many connections a worker may hold: as many as requested (0: no limit).
 
-    By default (None) as many as the limit of descriptors (RLIMIT_NOFILE) allows beside those that are open by now, and
-    those that the application may need.
+    By default (None) as many as the limit of descriptors (RLIMIT_NOFILE) allows besides those open now, and those that
+    the application may need.
     """
     if wanted is not None:
         return wanted or UNLIMITED
@@ -76,7 +78,7 @@ class Gate:
         return len(self._connections.by_fd) < self._limit
 
     def room(self) -> int:
-        """Return how many more connections may be accepted; what was idle longest is closed for them."""
+        """Return how many more connections may be accepted; those idle longest are closed for them."""
         room = self._limit - len(self._connections.by_fd)
         if room > 0:
             return room
@@ -87,19 +89,19 @@ class Gate:
         self._tell(f"{len(self._connections)} connections are held, as many as may be (--max-connections)")
 
     def on_exhausted(self, error: OSError) -> None:
-        """Called when the process or the system has no descriptor or memory for more: leave it some."""
+        """Called when the process or the system has no more descriptors or memory: leaves some to the application."""
         held = len(self._connections)
         self._tell(f"cannot accept beside {held} connections: {error.strerror}")
         self._limit = max(1, min(self._limit, held) - min(SPARE, held // 4))
         self._recovery = self._loop.now + RECOVERY
 
     def sweep(self, now: float) -> None:
-        """Try the cap that was meant, some time after descriptors have run out."""
+        """Restore the original cap, some time after descriptors have run out."""
         if now >= self._recovery:
             self._limit, self._recovery = self._cap, FOREVER
 
     def _make_room(self, wanted: int) -> int:
-        """Close what has been idle longest, some at once since looking is what costs; returns the room there is."""
+        """Close those idle longest, several at once since scanning is expensive; returns the room."""
         connections = self._connections
         idle = [(age, number) for number, conn in connections.by_fd.items() if (age := self._idle(conn)) >= IDLE]
         for _, number in heapq.nlargest(max(wanted, min(AT_ONCE, len(idle) // 8)), idle):
@@ -126,7 +128,7 @@ class Gate:
 
 
 def _speaks(conn: Connection) -> bool:
-    """Tell whether bytes of a request have come: closing would lose it."""
+    """Tell whether bytes of a request have arrived: closing would lose it."""
     poller = poll()
     poller.register(conn.fd, select.POLLIN)
     return bool(poller.poll(0))

@@ -2,7 +2,7 @@
 
 An exchange is started when its request is whole. It is started at its head if `exchange.starts_at_head` is true, or if
 the client expects `100 Continue` and `exchange.defers_body`; then the body arrives while it runs, and `conn.proceed()`
-asks such a client for it. Else the client is asked here: a runner that runs in place must not wait for a client.
+asks such a client for it. Otherwise the client is asked here: a runner that runs in place must not wait for a client.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from forkserve.serving.http.request import RequestReader
 __all__ = ["Factory", "Http1"]
 
 RECEIVE = 65_536
-"""Bytes read at once, and all that a client can make us keep beyond the request that runs."""
+"""Bytes read at once, and the most that a client can make us keep beyond the request that runs."""
 IDLE, HEAD, BODY, RUNNING, LINGERING, CLOSED = list(Phase)[1:]
 GONE = select.EPOLLHUP | select.EPOLLERR
 
@@ -80,7 +80,7 @@ class Http1:
         self._connections.part(conn)
 
     def take(self, conn: Connection, data: bytes) -> None:
-        """Take bytes of a request; run it when it is whole, or when its interface wants it early."""
+        """Take bytes of a request; run it when it is whole, or earlier if its interface wants that."""
         reader = conn.reader or conn.listening.spare
         try:
             if not reader.feed(data):
@@ -98,7 +98,7 @@ class Http1:
         self.begin(conn, reader.line, reader.fields, reader.take_rest())
 
     def begin(self, conn: Connection, line: RequestLine, fields: Fields, rest: bytes) -> None:
-        """Begin with a request whose head was read; `rest` came behind it."""
+        """Begin a request whose head was read; `rest` followed it."""
         try:
             conn.exchange = exchange = self.exchange(conn, line, fields)
             if rest:
@@ -114,7 +114,7 @@ class Http1:
         self.start(exchange)
 
     def _keep_reader(self, conn: Connection, reader: RequestReader) -> None:
-        """A head has begun and not ended: the reader stays with its connection until it has."""
+        """Keep the reader with its connection, since a head has begun and not ended."""
         if conn.reader is None:
             conn.reader = reader
             conn.listening.renew()
@@ -187,7 +187,7 @@ class Http1:
             self.start(exchange)
 
     def handle(self, conn: Connection, event: int) -> None:
-        """Serve an event other than bytes for a connection that waits for a request."""
+        """Handle an event other than bytes for a connection that waits for a request."""
         if event & GONE:
             self._connections.lose(conn)
             return
@@ -217,7 +217,7 @@ class Http1:
             self._runner.resume(conn.exchange)
 
     def _read(self, conn: Connection) -> None:
-        """Read from a connection whose request runs, whose body comes, or that is being closed."""
+        """Read from a connection whose request runs, whose body arrives, or that is being closed."""
         try:
             data = conn.recv(RECEIVE)
         except BlockingIOError:
@@ -260,7 +260,7 @@ class Http1:
             self._runner.notify(exchange)
 
     def advance(self, conn: Connection) -> None:
-        """Go on with a connection whose exchange has ended: send the rest, then close, or take the next request."""
+        """Continue a connection whose exchange has ended: send the rest, then close, or take the next request."""
         if conn.exchange is FINISHED and conn.phase is not CLOSED:
             if conn.out is not None:
                 return
@@ -292,6 +292,6 @@ class Http1:
 
 
 def _await_write(conn: Connection) -> None:
-    """Go on reading once the socket can be written to, where TLS has to write first."""
+    """Resume reading once the socket is writable, if TLS has to write first."""
     if conn.stalled:
         conn.watch(WRITABLE)

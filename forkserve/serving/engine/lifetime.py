@@ -1,4 +1,4 @@
-"""When a worker leaves by itself, for another to take its place: its age, its size and its count of requests."""
+"""When a worker leaves by itself, to be replaced: its age, its size and its number of requests."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class LifetimeWatch:
         seconds = options.max_lifetime * random.uniform(1.0, 1.1)
         self._leave_at = now + seconds if options.max_lifetime else FOREVER
         self.limited = bool(options.max_lifetime or options.max_rss)
-        """Whether `reason` can ever be something else than ""."""
+        """Whether `reason` can ever be anything but ""."""
 
     def reason(self, now: float) -> str:
-        """Return why the worker has to leave; "" if it need not."""
+        """Return why the worker must leave; "" if it need not."""
         options = self._options
         if now >= self._leave_at:
             return f"it has served for {options.max_lifetime:g} s"
@@ -38,7 +38,7 @@ class LifetimeWatch:
 
 
 class CountedStart:
-    """Starts exchanges; before that of number `limit` is started `act` is called, once."""
+    """Starts exchanges; `act` is called once, before number `limit` is started."""
 
     __slots__ = ("_act", "_left", "_start")
 
@@ -57,8 +57,11 @@ class CountedStart:
 def limited_start(
     options: Lifetime, start: Callable[[Any], None], *, leave: Callable[[str], None], warm: Callable[[], object]
 ) -> Callable[[Any], None]:
-    """Return how to start exchanges: at the last that may be, `leave` is called first, so that it can close its
-    connection; when so many were served that the worker can be a zygote, `warm` is called."""
+    """Return the function that starts exchanges.
+
+    Before the last one `leave` is called, so that it can close its connection; `warm` is called when enough were served
+    for the worker to be a zygote.
+    """
     if options.refork_after:
         start = CountedStart(options.refork_after, start, warm)
     if options.max_requests:
@@ -70,7 +73,7 @@ def limited_start(
 def resident() -> int:
     """Return the bytes of this process that are in memory: second in /proc/self/statm, in pages (proc(5)).
 
-    0 when it cannot be read.
+    0 if it cannot be read.
     """
     try:
         with open("/proc/self/statm", "rb") as file:

@@ -1,6 +1,6 @@
-"""What follows from the options about time, and is no option; the limits themselves are the slices of the options.
+"""Values derived from the options about time; the limits themselves are the slices of the options.
 
-The driver holds `HttpLimits` and `Timeouts` of `forkserve.config.serving`, both `effective`: only in what a user wrote
+The driver holds `HttpLimits` and `Timeouts` of `forkserve.config.serving`, both `effective`: only in a user's input
 does 0 stand for no limit.
 """
 
@@ -14,10 +14,10 @@ __all__ = ["FOREVER", "GRACE", "tick_of"]
 
 FOREVER = math.inf
 GRACE = 2.0
-"""Seconds in which an interrupted request has to end."""
+"""Seconds within which an interrupted request must end."""
 
 
 def tick_of(times: Timeouts) -> float:
-    """Return how often deadlines are looked at, in seconds: eight times in the shortest, each second at least."""
+    """Return how often deadlines are checked, in seconds: eight times in the shortest, at least each second."""
     limited = (times.timeout, times.header_timeout, times.body_timeout, times.keep_alive, times.write_timeout)
     return max(0.02, min([1.0, *(each / 8 for each in limited if each)]))

@@ -17,18 +17,18 @@ from forkserve.serving.http.request import Profile, RequestReader
 __all__ = ["ACCEPTS", "EXHAUSTED", "Listening"]
 
 ACCEPTS = 16
-"""Connections taken at one wake-up: a burst is cheap, and a sibling on the same queue still gets its part."""
+"""Connections taken at one wake-up: a burst is cheap, and a sibling on the same queue still gets its share."""
 UNCOUNTED = 4096
-"""What may wait in the queue of a Unix socket, for all we know: the kernel's own limit (net.core.somaxconn)."""
+"""Assumed number of waiting connections of a Unix socket: the kernel's own limit (net.core.somaxconn)."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What accept(2) says when the process or the system can take no more."""
+"""Errors of accept(2) when the process or the system can take no more."""
 
 
 class Listening:
-    """One listener; `environ` is what every request that came by it has in common.
+    """One listener; `environ` is what all its requests have in common.
 
     It has its own profile, so that what an interface keeps with shared fields may depend on the listener. `spare`
-    is the reader for the next request; a connection whose head is incomplete keeps it, and a new one is made.
+    is the reader for the next request; a connection whose head is incomplete keeps it, and a new one is created.
     """
 
     __slots__ = (
@@ -67,36 +67,36 @@ class Listening:
         self.tls: Callable[[Socket], Any] | None = None
 
     def renew(self) -> None:
-        """Have a new spare reader: the old one is half way through a head."""
+        """Create a new spare reader: the old one is in the middle of a head."""
         self.spare = RequestReader(self.profile)
 
     @property
     def counts(self) -> bool:
-        """True if `waiting` counts; a Unix socket only says whether there is any."""
+        """True if `waiting` is a number; a Unix socket only says whether there is any."""
         return self._poll is None
 
     def waiting(self) -> int:
-        """Return how many connections wait to be accepted: of a listener, TCP_INFO has it as `tcpi_unacked`."""
+        """Return how many connections wait to be accepted: for a listener, TCP_INFO has it as `tcpi_unacked`."""
         if self._poll is not None:
             return len(self._poll.poll(0))
         return int.from_bytes(self._info()[24:28], sys.byteorder)
 
     def in_queue(self) -> int:
-        """Return how many connections may be waiting at most; 0 only if none is."""
+        """Return the most connections that may be waiting; 0 only if none is."""
         waiting = self.waiting()
         return waiting if self.counts or not waiting else UNCOUNTED
 
     def waited(self, sock: Any) -> float:
-        """Return for how many seconds a connection has waited in the queue; 0 where the kernel does not tell.
+        """Return for how many seconds a connection has waited in the queue; 0 if the kernel does not know.
 
-        Nothing was sent on it yet, so `tcpi_last_data_sent` are the milliseconds since its handshake (tcp(7)).
+        Nothing was sent on it yet, so `tcpi_last_data_sent` is the time since its handshake in milliseconds (tcp(7)).
         """
         if self._poll is not None:
             return 0.0
         return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 48)[44:48], sys.byteorder) / 1000
 
     def accept(self, limit: int) -> Iterator[tuple[Any, Any]]:
-        """Yield what waits in the queue, at most `limit`; raises an OSError of EXHAUSTED when no more can be taken."""
+        """Yield what waits in the queue, at most `limit`; raises an OSError of EXHAUSTED if no more can be taken."""
         for _ in range(limit):
             try:
                 fd, peer = self._accept()

@@ -1,12 +1,12 @@
-"""How much the unfinished requests of all clients together may hold in memory.
+"""How much memory the unfinished requests of all clients together may take.
 
-Theory of operation. A connection alone has its limits: a head is 64 KiB at most, a body goes to a file above
-`--body-in-memory`. The sum has one as well. What is received is counted as if nothing were ever given back, which costs
-an addition; when that comes to the limit, all connections are asked what they really hold. Is it too much, bodies go to
-files at once instead of later. If what is left, heads and what has no file, is still too much, the largest are refused
-with 503, a WebSocket with 1013. So the worker holds the limit and what one turn of the loop receives, and a client that
-sends a usual request is not the one that pays. Bytes that outlive their connection, since the application has not taken
-them, count as well, and go first.
+Theory of operation. A single connection has limits: a head is 64 KiB at most, a body goes to a file above
+`--body-in-memory`. The sum has one as well. Received bytes are counted as if none were ever released, which costs an
+addition; when that reaches the limit, all connections are asked what they really hold. If it is too much, bodies go to
+files at once instead of later. If the rest, heads and what has no file, is still too much, the largest requests are
+refused with 503, a WebSocket with 1013. So the worker holds the limit plus what one turn of the loop receives, and a
+client with a usual request is not affected. Bytes that outlive their connection, since the application has not taken
+them, count as well, and are dropped first.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Memory:
         self.limit = limit or 1 << 62
         self.tight = False
         self.leftovers: WeakSet[Leftover] = WeakSet()
-        """What is left of connections that are closed."""
+        """What is left of closed connections."""
         self._bound = 0
         self._told = -QUIET
 
     def took(self, size: int) -> None:
-        """Count bytes that have come and do not make a request yet."""
+        """Count bytes that have arrived and are not a request yet."""
         self._bound += size
         if self._bound > self.limit:
             # At the begin of the next turn: now a connection is being served.
             self._loop.sweep_by(self._loop.now)
 
     def sweep(self) -> None:
-        """Look at what is held, if it may be too much."""
+        """Check what is held, if it may be too much."""
         if not self.tight and self._bound <= self.limit:
             return
         held = [(size, conn) for conn in self._connections.values() if (size := conn.in_memory)]
@@ -65,7 +65,7 @@ class Memory:
         self._bound = min(total, self.limit - self.limit // 8)
 
     def _relieve(self, held: list[tuple[int, Connection]], total: int) -> None:
-        """Have bodies kept in files, then refuse the largest of the rest until there is some room."""
+        """Move bodies to files, then refuse the largest of the rest until there is some room."""
         while self.leftovers:
             self.leftovers.pop().drop()
         held.sort(key=lambda each: -each[0])
@@ -89,7 +89,7 @@ class Memory:
         self._tell(total, refused)
 
     def _spill(self, conn: Connection) -> bool:
-        """Have a connection's body kept in a file; False when that was not possible, and it is refused."""
+        """Move a connection's body to a file; False if that was not possible, and it is refused."""
         if conn.exchange is None:
             return True
         try:

@@ -1,7 +1,7 @@
-"""The kernel's own primitives, also where gevent has patched the standard library for the application.
+"""The original system primitives, even if gevent has patched the standard library for the application.
 
-gevent takes `epoll` out of `select`, puts its own classes in place of `socket.socket` and of locks, and makes greenlets
-of threads; the engine needs the real ones, whether it is imported before or after that. The C class beneath
+gevent removes `epoll` from `select`, replaces `socket.socket` and locks by its own classes, and turns threads into
+greenlets; the engine needs the originals, whether it is imported before or after that. The C class beneath
 `socket.socket` is also the lighter one.
 """
 

@@ -1,4 +1,4 @@
-"""What a connection waits for, and what it asks epoll for."""
+"""What a connection waits for, and the events it needs from epoll."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["READABLE", "UNHEARD", "WRITABLE", "ConnectionLost", "Phase"]
 
 READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
 UNHEARD = 262_144
-"""Bytes that are read from a client after its answer, so that it gets to read that (RFC 9112 section 9.6); as in Go."""
+"""Bytes that are read from a client after its answer, so that it can read that (RFC 9112 section 9.6); as in Go."""
 
 
 class Phase(IntEnum):
-    """What a connection waits for; each has its time limit. Up to BODY it is bytes of a request."""
+    """What a connection waits for; each phase has its time limit. Up to BODY it is bytes of a request."""
 
     FIRST_BYTE = 0
     IDLE = 1
@@ -25,4 +25,4 @@ class Phase(IntEnum):
 
 
 class ConnectionLost(OSError):
-    """The client has gone, or does not read: whatever is written goes nowhere."""
+    """The client has left, or does not read: writing is pointless."""

@@ -1,8 +1,8 @@
-"""Lines of several processes in one pipe, each whole.
+"""Lines of several processes in one pipe, each unbroken.
 
-A write of at most PIPE_BUF bytes is atomic, a longer one may be cut by others (pipe(7)). So lines are written in groups
-that fit, under a lock on the pipe, since one line may be longer. It is a record lock (fcntl(2)), which belongs to a
-process and ends with it; that of flock(2) would belong to the open file, which the processes share.
+A write of at most PIPE_BUF bytes is atomic, a longer one may be interleaved with others (pipe(7)). So lines are written
+in groups that fit, under a lock on the pipe, since a single line may be longer. It is a record lock (fcntl(2)), which
+belongs to a process and ends with it; one of flock(2) would belong to the open file, which the processes share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def is_pipe(fd: int) -> bool:
 
 @contextlib.contextmanager
 def alone(fd: int) -> Iterator[None]:
-    """Keep out other processes that do the same; without a lock where the kernel has none to give."""
+    """Exclude other processes that do the same; without a lock if the kernel has none to give."""
     with contextlib.suppress(OSError):
         fcntl.lockf(fd, fcntl.LOCK_EX)
     try:

@@ -1,6 +1,6 @@
-"""What the parts of the engine ask of each other and of a backend.
+"""What the parts of the engine need of each other and of a backend.
 
-Rules: a part names its neighbours above it only by these, so imports within the engine point one way: connection,
+Rules: a part knows the parts above it only by these protocols, so imports within the engine point one way: connection,
 connections, acceptor, upkeep, driver.
 """
 
@@ -24,7 +24,7 @@ class Exchange(Protocol):
     starts_at_head: bool
     """Whether to start it at the request's head."""
     defers_body: bool
-    """Whether it may wait for a body that the client holds back, and is started at its head then."""
+    """Whether it may wait for a body that the client holds back, and so is started at its head."""
 
     def body(self, data: bytes) -> None:
         """Take a piece of the request's body."""
@@ -40,15 +40,15 @@ class Exchange(Protocol):
         """Bytes of the request's body that are in memory."""
 
     def spill(self) -> None:
-        """Keep the body in a file from now on, if it is not whole. Raises Refusal where there is none."""
+        """Keep the body in a file from now on, if it is not whole. Raises Refusal if there is none."""
 
     def shed(self) -> None:
-        """Drop what has come and end, where it takes the bytes of its connection itself (`Connection.receive`)."""
+        """Drop what has arrived and end, if it reads the bytes of its connection itself (`Connection.receive`)."""
 
     def end(self, how: End) -> bool:
         """End it before its response is whole, as the table in `ends` says.
 
-        Returns False where the application goes on: it learns of the end from its connection.
+        Returns False if the application goes on: it learns of the end from its connection.
         """
 
 
@@ -62,19 +62,19 @@ class _Finished:
         """Drop what the application did not read."""
 
     def body_end(self) -> None:
-        """Nothing waits for it."""
+        """Ignore it."""
 
     def body_held(self) -> None:
-        """Nobody asks for it."""
+        """Ignore it."""
 
     def spill(self) -> None:
-        """Nothing to keep."""
+        """Do nothing."""
 
     def shed(self) -> None:
-        """Nothing to drop."""
+        """Do nothing."""
 
     def end(self, how: End) -> bool:
-        """It has ended, and its connection is not to be had: a client that breaks the rest of its body is lost."""
+        """Return False: it has ended, but its connection is still in use; a client that breaks off its body is lost."""
         return False
 
 
@@ -93,17 +93,19 @@ class Runner(Protocol):
         """Run an exchange."""
 
     def resume(self, exchange: Any) -> None:
-        """Go on with an exchange that is parked: its client has read, or has gone."""
+        """Resume a parked exchange: its client has read, or has left."""
 
     def notify(self, exchange: Any) -> None:
-        """Called when a running exchange was given the end of its body, or was lost: it may wait for that."""
+        """Called when a running exchange got the end of its body, or was lost: it may wait for that."""
 
     def interrupt(self, exchange: Any) -> bool:
-        """End an exchange that takes too long; False when it cannot be ended, so that the worker has to be replaced."""
+        """Interrupt an exchange that takes too long; False if that is impossible, so that the worker must be
+        replaced.
+        """
 
 
 class Leftover(Protocol):
-    """Bytes of a client that the application has not taken, though the connection is closed."""
+    """Bytes of a client that the application has not taken, although the connection is closed."""
 
     @property
     def in_memory(self) -> int:
@@ -121,31 +123,31 @@ class ConnectionOwner(Protocol):
     now: float
     """When the turn of the loop began (monotonic)."""
     moved: float
-    """Changes whenever a response that has begun goes on."""
+    """Changes whenever a response that has begun makes progress."""
     idle_deadline: float
     """The deadline of a connection that becomes idle in this turn."""
     http_limits: HttpLimits
     timeouts: Timeouts
-    """Both effective: infinite where there is no limit."""
+    """Both effective: infinite for no limit."""
     tick: float
-    """Seconds between two looks at deadlines."""
+    """Seconds between two checks of deadlines."""
     lock: AbstractContextManager[Any]
     epoll: select.epoll
     leftovers: MutableSet[Leftover]
-    """What outlives its connection, to be counted as long as somebody holds it."""
+    """What outlives its connection, counted as long as it is held."""
 
     def later(self, conn: Any) -> None:
-        """Have the loop go on with a connection whose exchange has ended; may be called from a thread."""
+        """Let the loop continue a connection whose exchange has ended; may be called from a thread."""
 
     def pump(self, conn: Any) -> None:
-        """Wait for the next event of this connection and serve it, while the application keeps the loop."""
+        """Wait for the next event of this connection and handle it, while the application blocks the loop."""
 
 
 class EngineLoop(ConnectionOwner, Protocol):
     """What the other parts need of the loop."""
 
     handlers: dict[int, Callable[[], None]]
-    """By descriptor, what is called when one that is no connection's is ready."""
+    """By descriptor, the handler to call when one that is not a connection is ready."""
 
     def sweep_by(self, instant: float) -> None:
-        """Have the next sweep no later than this."""
+        """Schedule the next sweep no later than this."""

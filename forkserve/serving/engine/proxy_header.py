@@ -1,8 +1,8 @@
-"""The PROXY protocol's header in front of a connection: who the client is, said by the balancer that it came through.
+"""The PROXY protocol's header in front of a connection: the client's address, from the balancer that it came through.
 
-Rules: only where it is switched on, and then it must be there (but for `auto`) and come from an address that may send
-it. It has the time limit of a request's head. It comes before TLS (proxy-protocol.txt, section 2), which begins with
-the first byte behind it: so under TLS no byte behind it may be read.
+Rules: only if it is enabled, and then it is required (except for `auto`) and must come from a trusted address. It has
+the time limit of a request's head. It comes before TLS (proxy-protocol.txt, section 2), which begins with the first
+byte after it: so under TLS no byte after it may be read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ProxyHeaderRule:
         return True
 
     def read(self, conn: Connection, received: bytes) -> bytes | None:
-        """Note what the header says; returns the bytes behind it, None while it is not whole. Raises Refusal."""
+        """Apply the header; returns the bytes after it, None while it is not whole. Raises Refusal."""
         second = V2.startswith(received[:12])
         first = V1.startswith(received[:6])
         if self.kind is ProxyProtocol.AUTO and not (first or second):
@@ -63,7 +63,7 @@ class ProxyHeaderRule:
 
 
 class _Beginning:
-    """What has come of one connection's header."""
+    """The bytes of one connection's header so far."""
 
     __slots__ = ("_conn", "_connections", "_go_on", "_received", "_rule")
 
@@ -81,11 +81,11 @@ class _Beginning:
         self._received = b""
 
     def peek(self, size: int) -> bytes:
-        """Look at what has come and leave it to `_read`, as `Connection.recv` where TLS begins behind the header."""
+        """Look at what has arrived and leave it to `_read`, like `Connection.recv` if TLS begins after the header."""
         return cast(Socket, self._conn.sock).recv(size, socket.MSG_PEEK)
 
     def take(self, data: bytes) -> None:
-        """Take bytes off the wire; b"" is their end."""
+        """Consume bytes; b"" is their end."""
         conn, known = self._conn, len(self._received)
         self._received += data
         if not data:
@@ -102,7 +102,7 @@ class _Beginning:
             self._end(rest)
 
     def _read(self, size: int) -> None:
-        """Read so many bytes of what was looked at."""
+        """Read this many of the bytes looked at."""
         if size > 0:
             self._conn.sock.recv(size)
 
@@ -116,7 +116,7 @@ class _Beginning:
             self._connections.close(conn)
 
     def _end(self, rest: bytes) -> None:
-        """Go on with what is behind the header."""
+        """Go on with what follows the header."""
         conn = self._conn
         conn.receive = None
         conn.exchange = None

@@ -15,7 +15,7 @@ __all__ = ["TURN", "UNSEEN", "AcceptAll", "QueuePolicy", "Queues"]
 
 TURN = int(Field.TURN)
 UNSEEN: MutableSequence[float] | memoryview[float] = [0.0] * RECORD
-"""A record that nobody looks at, for a worker without a board: cheaper than to ask each time."""
+"""A record that is never read, for a worker without a board: cheaper than a check each time."""
 
 
 class Queues(Protocol):
@@ -31,25 +31,25 @@ class Queues(Protocol):
         """The connections that are open."""
 
     def accept(self, listening: Listening, limit: int = ...) -> None:
-        """Take at most so many connections from a listener's queue, as far as there is room."""
+        """Accept at most this many connections from a listener's queue, as far as there is room."""
 
     def watch(self, listening: Listening) -> None:
-        """Have epoll tell of arrivals, in the way that the policy says."""
+        """Register for arrivals with epoll, as the policy says."""
 
     def obey(self, order: int) -> None:
-        """Do what the master wants: accept nothing for now, or accept again."""
+        """Obey the master: accept nothing for now, or accept again."""
 
 
 class QueuePolicy(Protocol):
     """Whether and how much to accept when connections wait."""
 
     turn_clock: Any
-    """Where the driver notes, at index TURN, when a turn began, and negative, when it ended."""
+    """Where the driver writes, at index TURN, when a turn began, and negative, when it ended."""
     unsettled: int
-    """Turns until `rebalance` has something to do; 0 when nothing has changed."""
+    """Turns until `rebalance` has something to do; 0 if nothing has changed."""
 
     def events(self) -> int:
-        """Return the epoll events by which a listener is watched; called for each that is watched again, too."""
+        """Return the epoll events for a listener; called again for each that is watched again."""
 
     def on_arrival(self, listening: Listening) -> None:
         """Called when connections wait in a queue."""
@@ -61,7 +61,7 @@ class QueuePolicy(Protocol):
         """Called when draining begins."""
 
     def on_fork(self) -> None:
-        """Called in a process that the application forked: it is no part of this any more."""
+        """Called in a process that the application forked, which takes no part any more."""
 
     def rebalance(self) -> None:
         """Called at the end of a turn in which `unsettled` is not 0."""

@@ -1,6 +1,6 @@
-"""Whether a process wants the processor, and how much of it it has had: /proc/PID/task/*/stat and schedstat (proc(5)).
+"""Whether a process wants the processor, and how much it has had: /proc/PID/task/*/stat and schedstat (proc(5)).
 
-Linux only; a kernel without CONFIG_SCHED_INFO, or a /proc that hides others, is the same as a process that sleeps.
+Linux only. Without CONFIG_SCHED_INFO, or with a /proc that hides others, every process seems to sleep.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 __all__ = ["processor_time"]
 
 _THREADS = 256
-"""Threads that are looked at: the pid comes from memory that others write, and may be that of any process."""
+"""Most threads that are examined: the pid comes from memory that others write, and may be that of any process."""
 
 
 def processor_time(pid: int) -> float | None:

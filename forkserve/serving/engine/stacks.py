@@ -1,7 +1,7 @@
-"""Where every thread, task and greenlet of this process is: for the log of a process that has to be given up, and for a
+"""Where every thread, task and greenlet of this process is: for the log of a process that must be ended, and for a
 person who asks (`forkservectl stacks`).
 
-Rules: what waits is found by the collector's list of objects, so it takes no lock and no part of a loop that may hang.
+Rules: what waits is found by the collector's list of objects, so no lock and no part of a loop that may hang is needed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from forkserve.serving.failure import awaited_frames
 __all__ = ["all_stacks"]
 
 MOST = 100
-"""Greenlets and tasks that are told at most, of each kind."""
+"""Most greenlets and tasks that are listed, of each kind."""
 
 
 def all_stacks(here: FrameType | None = None) -> str:
-    """Return the stacks of all threads but the calling one, then of greenlets and tasks that wait. Any thread.
+    """Return the stacks of all threads except the calling one, then of waiting greenlets and tasks. Any thread.
 
-    Of the calling thread `here` is told, where it is given.
+    The calling thread is listed with `here`, if given.
     """
     own = get_ident()
     names = {each.ident: each.name for each in list(threading._active.values())}  # type: ignore[attr-defined]

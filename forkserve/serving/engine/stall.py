@@ -1,7 +1,7 @@
-"""Tells a sibling that is stuck from one that would come at once, if the machine let it.
+"""Tells a stuck sibling from one that would respond at once if the machine let it.
 
-A sibling is late. If it sleeps, its application holds it: it is stuck. If it is ready to run, two looks some
-milliseconds apart say what holds it: it is stuck if it has had the processor meanwhile, and excused if it has not.
+A sibling is late. If it sleeps, its application blocks it: it is stuck. If it is ready to run, two looks some
+milliseconds apart decide: it is stuck if it has had the processor meanwhile, and starved if it has not.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ __all__ = ["StallDetector"]
 APART = 0.01
 """Seconds between the looks: the kernel counts by ticks of up to 10 ms."""
 BETWEEN = 0.002
-"""Seconds for which a look is good."""
+"""Seconds for which a look is valid."""
 ENOUGH = 0.1
-"""Seconds after which no excuse counts."""
+"""Seconds after which no lack of a processor counts."""
 
 
 class _Look(NamedTuple):
@@ -29,7 +29,7 @@ class _Look(NamedTuple):
 
 
 class StallDetector:
-    """What is known of late siblings, by number of record; each turn of theirs is judged by itself, as `Judge` says."""
+    """The state of late siblings, by number of record; each of their turns is judged separately, as `Judge` says."""
 
     def __init__(self, look: Callable[[int], float | None] = processor_time) -> None:
         self._look = look
@@ -37,7 +37,7 @@ class StallDetector:
         self.stuck: dict[int, float] = {}
 
     def is_stuck(self, number: int, pid: int, turn: float, now: float) -> bool:
-        """Tell whether a sibling, which is late in this turn of its, is stuck."""
+        """Tell whether a sibling, which is late in this turn, is stuck."""
         first = self._looks.get(number)
         if first is not None and first.turn == turn and now - first.latest < BETWEEN:
             return False

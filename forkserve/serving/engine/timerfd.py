@@ -15,11 +15,11 @@ __all__ = ["arm", "clear", "create"]
 if sys.version_info >= (3, 13):
 
     def create() -> int:
-        """Return a descriptor that does not block and is not inherited."""
+        """Return a descriptor that is non-blocking and not inherited."""
         return os.timerfd_create(time.CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
 
     def arm(fd: int, seconds: float) -> None:
-        """Make it readable once, after so many seconds, more than 0; raises OSError."""
+        """Make it readable once, after this many seconds, more than 0; raises OSError."""
         os.timerfd_settime(fd, initial=seconds)
 
 else:
@@ -34,11 +34,11 @@ else:
         return result
 
     def create() -> int:
-        """Return a descriptor that does not block and is not inherited."""
+        """Return a descriptor that is non-blocking and not inherited."""
         return _checked(_libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC))
 
     def arm(fd: int, seconds: float) -> None:
-        """Make it readable once, after so many seconds, more than 0; raises OSError."""
+        """Make it readable once, after this many seconds, more than 0; raises OSError."""
         # struct itimerspec: the interval, which is none, then the first expiry; time_t and long are both long here.
         spec = (ctypes.c_long * 4)(0, 0, int(seconds), int(seconds % 1 * 1e9))
         _checked(_libc.timerfd_settime(fd, 0, spec, None))

@@ -1,14 +1,14 @@
 """TLS on a connection: the ssl module behind the two calls that the driver makes, `recv` and `send`.
 
-Rules: the handshake happens inside the first `recv`, under the time limit of a request's head, so nobody waits for it.
-ALPN offers http/1.1 alone; HTTP/2 would be chosen here. A worker that is told to reload reads the certificates again,
-as it executes itself again, so no context changes under a connection.
+Rules: the handshake happens inside the first `recv`, under the time limit of a request's head, so nothing waits for it.
+ALPN offers only http/1.1; HTTP/2 would be chosen here. A worker that is told to reload reads the certificates again,
+since it executes itself again, so no context changes under a connection.
 
 Threads: an SSL object must not be used by two threads at once (openssl-threads(7)), the ssl module releases the
 interpreter's lock inside OpenSSL, and on the backend `threads` the loop reads while a thread writes. So each connection
-has a lock, which is held for one call at a time. The socket never blocks, so a call is as long as the cryptography of
-its bytes, at most `AT_ONCE`, however slow the client is. The lock is reentrant, for a finaliser or a signal's handler
-may run between the lock and OpenSSL; within OpenSSL no Python runs.
+has a lock, which is held for one call at a time. The socket never blocks, so a call takes as long as the cryptography
+of its bytes, at most `AT_ONCE`, however slow the client is. The lock is reentrant, since a finaliser or a signal
+handler may run between the lock and OpenSSL; within OpenSSL no Python runs.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from forkserve.serving.engine.native import RLock, Socket
 __all__ = ["TlsSocket", "tls_context"]
 
 AT_ONCE = 65_536
-"""Bytes handed to TLS in one piece."""
+"""Bytes passed to TLS in one piece."""
 
 
 def tls_context(options: TlsOptions, folder: Path = Path()) -> ssl.SSLContext:
-    """Return the context that the options ask for, paths being relative to `folder`; raises UsageError."""
+    """Return the context for the options, with paths relative to `folder`; raises UsageError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     load_certificates(context, options, folder)
     if options.ciphers is not None:
@@ -52,7 +52,7 @@ class _Plain(Socket):
 
 
 class _Closed:
-    """In place of the SSL object of a closed connection: that one would use the descriptor's number, now another's."""
+    """In place of the SSL object of a closed connection, which would use a descriptor number that is another's now."""
 
     def read(self, _size: int) -> NoReturn:
         """Refuse. Raises OSError."""
@@ -69,16 +69,16 @@ _CLOSED = _Closed()
 
 
 class TlsSocket:
-    """An accepted socket under TLS; what has to wait is a BlockingIOError, as with a plain one.
+    """An accepted socket under TLS; what would block is a BlockingIOError, as with a plain one.
 
-    It is the C object beneath `ssl.SSLSocket`, which cannot be made any more once gevent has put its own in place. Any
+    It is the C object beneath `ssl.SSLSocket`, which cannot be created any more once gevent has installed its own. Any
     thread may call any method.
     """
 
     __slots__ = ("_inner", "_lock", "_sock", "fileno", "getsockname", "setsockopt", "wants_write")
 
     def __init__(self, sock: Socket, context: ssl.SSLContext) -> None:
-        """Take the descriptor over from `sock`; raises OSError, and has closed it then."""
+        """Take the descriptor from `sock`; raises OSError, and has closed it then."""
         self._sock = plain = _Plain(sock.family, sock.type, sock.proto, fileno=sock.detach())
         plain.setblocking(False)
         try:
@@ -88,7 +88,7 @@ class TlsSocket:
             raise
         self._lock = RLock()
         self.wants_write = False
-        """Whether the last `recv` is to be repeated when the socket can be written to, not when it can be read."""
+        """Whether the last `recv` must be repeated when the socket is writable, not when it is readable."""
         self.fileno = plain.fileno
         self.getsockname = plain.getsockname
         self.setsockopt = plain.setsockopt
@@ -111,7 +111,7 @@ class TlsSocket:
     def send(self, data: bytes | memoryview) -> int:
         """Send clear text; raises OSError.
 
-        What was begun has to be offered again in the same length (SSL_write(3)), which the connection's queue does.
+        What was begun must be offered again in the same length (SSL_write(3)), which the connection's queue does.
         """
         try:
             with self._lock:
@@ -120,19 +120,19 @@ class TlsSocket:
             raise BlockingIOError from None
 
     def shutdown(self, how: int) -> None:
-        """Say good-bye, so that the end is told from a cut, and shut down; raises OSError."""
+        """Send close_notify, which tells the end from a truncation, and shut down; raises OSError."""
         with self._lock:
             with contextlib.suppress(ssl.SSLError, OSError):
                 self._inner.shutdown()
             self._sock.shutdown(how)
 
     def close(self) -> None:
-        """Close the descriptor, after the call that another thread may be in; later calls raise OSError."""
+        """Close the descriptor, after a call in which another thread may be; later calls raise OSError."""
         with self._lock:
             self._inner = _CLOSED
             self._sock.close()
 
     def close_in_child(self) -> None:
-        """Close the copy of a forked process, in which a thread that held the lock does not run on."""
+        """Close the copy of a forked process, in which a thread that held the lock does not exist."""
         self._inner = _CLOSED
         self._sock.close()

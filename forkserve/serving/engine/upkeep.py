@@ -1,8 +1,7 @@
-"""What the driver does besides serving, every second or so: time limits, the clock, listeners on pause, draining.
+"""What the driver does besides serving, every second or so: time limits, the clock, paused listeners, draining.
 
-Rules: one look over all connections instead of a timer for each. A thousand connections cost a tenth of a millisecond
-a second; a request costs nothing but its assignment to `deadline`. The deadline of a drain is the run's, and only read
-here.
+Rules: one scan over all connections instead of a timer for each. A thousand connections cost a tenth of a millisecond
+a second; a request costs only its assignment to `deadline`. The deadline of a drain is the run's, and only read here.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ __all__ = ["Parts", "Serving", "Turns", "Upkeep"]
 log = logging.getLogger("forkserve.engine")
 
 LATE = 0.1
-"""Seconds by which a look may be late without an effect on deadlines."""
+"""Seconds by which a check may be late without an effect on deadlines."""
 LAST_CALL = 1.0
-"""Seconds after the begin of draining in which a kept connection may still bring a request, which is then answered."""
+"""Seconds after the start of draining in which a kept connection may still send a request, which is answered."""
 
 
 class Serving(Protocol):
-    """What the driver needs to know of the run that it serves in; `forkserve.backends.base.Run` is one."""
+    """What the driver needs of the run that it serves in; `forkserve.backends.base.Run` is one."""
 
     options: ServingOptions
     server: str
@@ -58,8 +57,9 @@ class Serving(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """What is done when serving turns: `keep` is told whether responses keep their connections, `drain` is called when
-    draining begins, `hurry` when little time is left to it."""
+    """Called when serving ends: `keep` is told whether responses keep their connections, `drain` is called when
+    draining begins, `hurry` when little time is left.
+    """
 
     keep: Callable[[bool], object] = lambda _wanted: None
     drain: Callable[[], object] = lambda: None
@@ -68,7 +68,7 @@ class Turns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What is looked after."""
+    """The parts to maintain."""
 
     connections: Connections
     acceptor: Acceptor
@@ -97,12 +97,12 @@ class Upkeep:
 
     @property
     def busy(self) -> bool:
-        """True when there is something to do though there is no connection."""
+        """True if there is work although there is no connection."""
         acceptor = self._acceptor
         return acceptor.paused or acceptor.draining or acceptor.on_hold or self._lifetime.limited
 
     def sweep(self, now: float, late: float) -> float:
-        """Do what is due, so many seconds late; returns the instant of the next time."""
+        """Do what is due, this many seconds late; returns the instant of the next sweep."""
         parts = self._parts
         self._run.hold_signals()
         parts.responder.tick(time.time())
@@ -129,9 +129,10 @@ class Upkeep:
         return now + self._loop.tick
 
     def _excuse(self, late: float) -> None:
-        """Move all deadlines by the time for which we did not look, stopped (SIGSTOP) or held by the application.
+        """Move all deadlines by the time without checks, because of a stop (SIGSTOP) or an application that blocked the
+        loop.
 
-        What has come in it was not read, and what should have run may not have.
+        What arrived meanwhile was not read, and what should have run may not have.
         """
         if late > max(LATE, self._loop.tick):
             for conn in self._connections.values():
@@ -146,7 +147,7 @@ class Upkeep:
             self._overdue(conn)
 
     def _overdue(self, conn: Connection) -> None:
-        """End a request that takes too long: once politely, and if that does not help, with the worker."""
+        """Interrupt a request that takes too long; if that does not help, end the worker."""
         loop, exchange = self._loop, conn.exchange
         if exchange is None:
             return
@@ -160,12 +161,12 @@ class Upkeep:
         self._run.drain("a request is stuck")
 
     def leave(self, reason: str) -> None:
-        """Drain without having been asked, at once: the response that is under way already closes its connection."""
+        """Start draining without a request for it, at once: the current response already closes its connection."""
         self._run.drain(reason)
         self.begin_drain()
 
     def begin_drain(self) -> None:
-        """Stop accepting; what was accepted is answered, kept connections get a last call."""
+        """Stop accepting; accepted requests are answered, kept connections get a last chance."""
         loop, run = self._loop, self._run
         if self._acceptor.draining:
             return
@@ -179,7 +180,7 @@ class Upkeep:
         loop.sweep_by(loop.now)
 
     def _on_order(self, on_hold: bool) -> None:
-        """Called when the master has told us to accept nothing, or to accept again."""
+        """Called when the master has ordered to accept nothing, or to accept again."""
         self._turns.keep(not on_hold)
         if on_hold:
             self._last_call(self._loop.now)
@@ -187,7 +188,7 @@ class Upkeep:
         self._loop.sweep_by(self._loop.now)
 
     def _tell(self) -> None:
-        """Say how far draining has come, where that is news."""
+        """Report the progress of draining, if it has changed."""
         held = len(self._connections)
         if self._acceptor.draining:
             status = "draining, takes what waits in the queue first" if self._acceptor.finishing else "draining"
@@ -200,12 +201,12 @@ class Upkeep:
             self._run.say(status)
 
     def _last_call(self, now: float) -> None:
-        """Let no idle connection stay; again at each sweep, since one may have become idle on a thread meanwhile."""
+        """Close all idle connections; again at each sweep, since one may have become idle on a thread meanwhile."""
         for conn in self._connections.values():
             if conn.phase in (Phase.IDLE, Phase.FIRST_BYTE):
                 conn.deadline = min(conn.deadline, now + LAST_CALL)
 
 
 def _runs(conn: Connection) -> bool:
-    """Tell whether a request runs on a connection; a WebSocket is none any more."""
+    """Tell whether a request runs on a connection; a WebSocket is no longer one."""
     return conn.exchange is not None and conn.exchange is not FINISHED and conn.receive is None

@@ -1,4 +1,4 @@
-"""An eventfd by which threads have the loop take a turn."""
+"""An eventfd by which threads wake the loop."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What an application reads: a request's body, whole before the application starts.
 
-Rules: a body is complete or there is no request, so `read` never blocks and never sees half a body as a whole one. The
-one exception is a client that waits for `100 Continue`: its body is asked for at the first read (RFC 9110 10.1.1), and
-a read that finds the client gone raises OSError.
+Rules: a body is complete or there is no request, so `read` never blocks and never returns half a body as a whole one.
+The one exception is a client that waits for `100 Continue`: its body is requested at the first read (RFC 9110 10.1.1),
+and a read after the client has left raises OSError.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger("forkserve.engine")
 
 
 class EmptyInput(BufferedIOBase):
-    """The body of a request without one, with the whole face of a binary file; one instance serves all requests."""
+    """The body of a request without one, with the full interface of a binary file; one instance serves all requests."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return b""."""
@@ -74,7 +74,7 @@ class LazyInput(BufferedIOBase):
         return self._body
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return at most `size` bytes, or all that is left; b"" at the end."""
+        """Return at most `size` bytes, or everything that is left; b"" at the end."""
         return self._open().read(-1 if size is None else size)
 
     read1 = read
@@ -100,21 +100,21 @@ class LazyInput(BufferedIOBase):
         return True
 
     def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
-        """Go to a place in the body; returns it, counted from the beginning."""
+        """Move to a position in the body; returns it, counted from the beginning."""
         return self._open().seek(offset, whence)
 
     def tell(self) -> int:
         return self._open().tell() if self._body is not None else 0
 
     def close(self) -> None:
-        """Let go of the body if it was fetched."""
+        """Release the body if it was fetched."""
         if self._body is not None:
             self._body.close()
         super().close()
 
 
 class BodyBuffer:
-    """A body on its way in: in memory up to `limit` bytes, then in an unnamed temporary file."""
+    """A body as it arrives: in memory up to `limit` bytes, then in an unnamed temporary file."""
 
     __slots__ = ("_file", "_is_read", "_limit", "_size")
 
@@ -130,7 +130,7 @@ class BodyBuffer:
         return self._size
 
     def write(self, data: bytes) -> None:
-        """Add a piece; raises Refusal when there is no room for it, as on a full or read-only disk."""
+        """Add a piece; raises Refusal if there is no room for it, as on a full or read-only disk."""
         self._size += len(data)
         if self._file is None and self._size <= self._limit:
             # BytesIO shares the bytes that it is made of, so a body in one piece is not copied.
@@ -152,7 +152,7 @@ class BodyBuffer:
         return self._size if isinstance(self._file, BytesIO) else 0
 
     def spill(self) -> None:
-        """Keep the body in a file, unless it was opened; raises Refusal when there is no room for it."""
+        """Move the body to a file, unless it was opened; raises Refusal if there is no room for it."""
         if self._is_read or (self._file is not None and not isinstance(self._file, BytesIO)):
             return
         memory = self._file
@@ -177,7 +177,7 @@ class BodyBuffer:
         return self._file
 
     def close(self) -> None:
-        """Let go of the body."""
+        """Release the body."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # what did not fit in is written once more, and fails once more
                 self._file.close()

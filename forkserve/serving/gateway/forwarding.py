@@ -19,18 +19,18 @@ VARIABLES = (
     "HTTP_X_FORWARDED_PORT",
     "HTTP_FORWARDED",
 )
-"""Where proxies speak, in the order of `ForwardedFields`."""
+"""The variables of proxies, in the order of `ForwardedFields`."""
 PORTS = {"http": "80", "https": "443"}
 
 
 class WsgiForwarding:
-    """Which proxies are trusted, in which style they speak, and what of it is believed."""
+    """Which proxies are trusted, in which style they speak, and which of their fields are used."""
 
     def __init__(self, trusted: TrustedProxies, style: Style, believed: frozenset[str] = BELIEVED) -> None:
         self._sides = ClientSides(trusted, style, believed)
 
     def apply(self, environ: dict[str, Any], remote: tuple[str, str]) -> bool:
-        """Correct the environ; False when there is nothing that a proxy could have said."""
+        """Correct the environ; False if there is nothing that a proxy could have said."""
         if environ.keys().isdisjoint(VARIABLES):
             return False
         fields = ForwardedFields(*map(environ.get, VARIABLES))

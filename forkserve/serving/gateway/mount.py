@@ -1,7 +1,7 @@
-"""The path under which a proxy serves an application: SCRIPT_NAME, and PATH_INFO behind it (PEP 3333).
+"""The path under which a proxy serves an application: SCRIPT_NAME, and PATH_INFO after it (PEP 3333).
 
-Rules: a proxy that passes the whole path on, and one that cuts the root path off, look the same to the application. A
-path that does not begin with the root path is taken for one that was cut, and stays as it is.
+Rules: a proxy that passes the whole path on, and one that strips the root path, look the same to the application. A
+path that does not begin with the root path is assumed to be stripped, and stays as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ App = Callable[..., Iterable[bytes]]
 
 
 def script_name(root_path: str) -> str:
-    """Return the root path as a WSGI string, its bytes as latin-1, without a slash at its end."""
+    """Return the root path as a WSGI string, its bytes as latin-1, without a trailing slash."""
     return root_path.rstrip("/").encode("utf-8", "surrogateescape").decode("latin-1")
 
 

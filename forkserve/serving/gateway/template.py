@@ -1,4 +1,4 @@
-"""What every request that comes by one listener has in common in its environ, made once and copied for each."""
+"""What the environ of all requests of one listener has in common, created once and copied for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from forkserve.serving.gateway.body import EMPTY
 __all__ = ["environ_template"]
 
 ROOM = 24
-"""A dict that has held so many keys keeps its bigger table when copied, so that headers go in without a resize."""
+"""A dict that has held this many keys keeps its bigger table when copied, so that adding headers does not resize it."""
 
 
 def environ_template(
@@ -25,7 +25,8 @@ def environ_template(
     server: str,
     draining: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Return the template; `draining` tells the application that the worker is to end, so that a stream can end whole.
+    """Return the template; `draining` tells the application that the worker is about to end, so that a stream can end
+    whole.
 
     SERVER_NAME and SERVER_PORT are the listener's; for a unix socket they are "localhost" and the port of the scheme,
     since neither may be empty (PEP 3333).
