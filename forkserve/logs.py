@@ -203,6 +203,8 @@ def handler_for(where: str, option: str, *, fd: int = 2, patience: float = PATIE
     Raises UsageError.
     """
     try:
+        if not where:
+            raise ValueError("expected - (stderr), a file or syslog://...")
         if where == "-":
             return DescriptorHandler(fd, patience=patience)
         return _syslog(where) if where.startswith("syslog:") else FileHandler(where, patience=patience)

@@ -373,6 +373,8 @@ def test_the_root_path_is_in_front_of_the_path_once() -> None:
         scope = scope_of(worker, "/show")
         assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/api", "/api/show", "/api/show")
         assert scope_of(worker, "/api/show")["path"] == "/api/show"
+        whole = worker.raw(b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert b'"path": "*"' in whole
 
 
 def test_a_root_path_is_escaped_in_the_raw_path() -> None:

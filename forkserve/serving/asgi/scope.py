@@ -106,8 +106,9 @@ def websocket_scope(
 
 def _base(template: ScopeTemplate, line: RequestLine, fields: Fields) -> dict[str, Any]:
     path, raw_path, root = line.text_path, line.raw_path, template.root
-    if root and not (path == root or path.startswith(root + "/")):
-        # The proxy has cut the root path off; in ASGI the path is the whole one (spec 2.3, as frameworks expect).
+    if root and path[:1] == "/" and not (path == root or path.startswith(root + "/")):
+        # The proxy has cut the root path off; in ASGI the path is the whole one (spec 2.3, as frameworks expect). The
+        # target of `OPTIONS *` is the server, and no path.
         path, raw_path = root + path, template.raw_root + raw_path
     base = template.base | {
         "http_version": line.version,

@@ -36,7 +36,10 @@ BELIEVED = frozenset({"for", "proto"})
 
 Address = IPv4Address | IPv6Address
 _PAIR = re.compile(r'[ \t]*(?:([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)=([^ \t";,]+|"(?:[^"\\]|\\.)*"))?[ \t]*([;,]|\Z)')
-_NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+|[0-9A-Fa-f:]+:[0-9A-Fa-f:.]*))(?::([0-9]{1,5}))?").fullmatch
+_ZONE = r"(?:%[0-9A-Za-z._~-]{1,32})?"  # RFC 4007 section 11, as link-local addresses are written
+_NODE = re.compile(
+    rf"(?:\[([0-9A-Fa-f:.]+{_ZONE})\]|([0-9.]+|[0-9A-Fa-f:]+:[0-9A-Fa-f:.]*{_ZONE}))(?::([0-9]{{1,5}}))?"
+).fullmatch
 _LONGEST_CHAIN = 64
 _SIDES = 1024
 _REMEMBERED = 256
