@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import commands
 from tests.support.forkserving import Forkserve, eventually, running
 
 SLOW = pytest.mark.slow
@@ -133,14 +133,7 @@ class Place:
         (self.folder / "new").rename(self.folder / "current")
 
     def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "control.sock", *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=40,
-            check=False,
-        )
+        return commands.ctl(self.folder, "--socket", "control.sock", *words)
 
 
 @pytest.fixture

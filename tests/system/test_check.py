@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from forkserve.cli.master import main
+from tests.support.commands import run_main
 from tests.support.serving import PATIENCE
 
 FOLDER = Path(sys.executable).parent
@@ -42,15 +44,7 @@ def check(
 ) -> tuple[int, list[str]]:
     """Return the exit code and what was said, without the name of the command."""
     (folder / name).write_text(text)
-    done = subprocess.run(
-        [FOLDER / "forkserve", "check", name],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", **(environ or {})},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = run_main(main, "check", name, cwd=folder, env={"PATH": "/usr/bin:/bin", **(environ or {})})
     assert "Traceback" not in done.stderr
     return done.returncode, [line.removeprefix("forkserve: ") for line in done.stderr.splitlines()]
 

@@ -6,12 +6,12 @@ import contextlib
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import commands
 from tests.support.forkserving import Forkserve, running
 
 CONFIG = """
@@ -47,10 +47,12 @@ def controlled(place: Path) -> Iterator[Forkserve]:
         yield master
 
 
+def environ(place: Path) -> dict[str, str]:
+    return {"XDG_RUNTIME_DIR": str(place / "run"), "PATH": "/usr/bin:/bin"}
+
+
 def ctl(place: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "forkserve.cli.ctl", "-c", "stack.ini", *argv]
-    env = {"XDG_RUNTIME_DIR": str(place / "run"), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=20)
+    return commands.ctl(place, "-c", "stack.ini", *argv, env=environ(place))
 
 
 def answer(place: Path, *argv: str) -> str:
@@ -179,15 +181,15 @@ def test_a_long_stop_of_one_watcher_holds_up_no_other_command_and_no_signal(plac
     with controlled(place) as master:
         master.expect("^trapped")
         master.rewound().expect("slow.*is ready")
-        stopping = threading.Thread(target=ctl, args=(place, "stop", "slow"))
-        stopping.start()
+        command = [sys.executable, "-m", "forkserve.cli.ctl", "-c", "stack.ini", "stop", "slow"]
+        stopping = subprocess.Popen(command, cwd=place, env=environ(place), stdout=subprocess.DEVNULL)
         master.expect("slow: stopping")
 
         assert "running" in answer(place, "incr", "sleeper")
         assert "stopping" in answer(place, "status", "slow") or "draining" in answer(place, "status", "slow")
 
         interrupt_twice(master)
-        stopping.join(20)
+        stopping.wait(20)
 
 
 def test_curl_reads_and_changes_and_is_told_its_mistakes(place: Path) -> None:

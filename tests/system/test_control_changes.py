@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -17,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from forkserve.cli.ctl import main
 from forkserve.control.client import ControlClient
 from forkserve.errors import ControlError
+from tests.support import commands
 from tests.support.forkserving import Forkserve, eventually, running
 
 CONFIG = """
@@ -56,11 +55,9 @@ def controlled(place: Path, config: str = CONFIG) -> Iterator[tuple[Forkserve, C
 
 
 def ctl(place: Path, *argv: str) -> tuple[int, str, str]:
-    """Run forkservectl within this process; returns its exit code and what it has written."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["--socket", str(place / "control"), *argv])
-    return code, out.getvalue(), err.getvalue()
+    """Run forkservectl; returns its exit code and what it has written."""
+    done = commands.ctl(place, "--socket", "control", *argv)
+    return done.returncode, done.stdout, done.stderr
 
 
 def pids(client: Caller, watcher: str) -> set[int]:

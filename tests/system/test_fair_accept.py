@@ -57,6 +57,13 @@ def let_a_moment_pass() -> None:
     eventually(lambda: time.monotonic() > enough)
 
 
+def let_go(crowd: Crowd, pid: int) -> None:
+    """Hang up on one process, and wait until it has closed the connections."""
+    before = descriptors(pid)
+    gone = crowd.leave(pid)
+    eventually(lambda: descriptors(pid) == before - gone)
+
+
 def lost_all_of(server: Forkserve, crowd: Crowd, pid: int) -> int:
     """Kill one process and hang up on it; returns how many connections it had, when another has taken its place."""
     server.allow("ended by SIGKILL.*restarting")
@@ -68,21 +75,29 @@ def lost_all_of(server: Forkserve, crowd: Crowd, pid: int) -> int:
 
 
 @EACH
-def test_those_who_come_one_by_one_are_spread_evenly(backend: str, tmp_path: Path) -> None:
-    with site(backend, tmp_path) as (_, crowd):
+def test_those_who_come_are_spread_evenly_one_by_one_at_once_and_after_a_kill(backend: str, tmp_path: Path) -> None:
+    with site(backend, tmp_path) as (server, crowd):
+        crowd.burst(32)
+
+        assert len(crowd.counts) == 4
+        assert crowd.gap <= 1, crowd.counts
+
+        for pid in list(crowd.counts):
+            let_go(crowd, pid)
         for number in range(1, 33):
             crowd.come(1)
             assert len(crowd.counts) == min(number, 4), crowd.counts
             assert crowd.gap <= 1, crowd.counts
 
+        for burst in (False, True):
+            gone = lost_all_of(server, crowd, next(iter(crowd.counts)))
+            if burst:
+                crowd.burst(gone)
+            else:
+                crowd.come(gone)
 
-@EACH
-def test_those_who_come_at_once_are_spread_evenly(backend: str, tmp_path: Path) -> None:
-    with site(backend, tmp_path) as (_, crowd):
-        crowd.burst(32)
-
-        assert len(crowd.counts) == 4
-        assert crowd.gap <= 1, crowd.counts
+            assert len(crowd.counts) == 4
+            assert crowd.gap <= 1, crowd.counts
 
 
 def assert_nobody_comes_to_whom_is_held(backend: str, path: str, folder: Path) -> None:
@@ -126,28 +141,11 @@ def test_a_stopped_worker_gets_nobody(tmp_path: Path) -> None:
         eventually(lambda: crowd.come(1) or crowd.gap <= 1)
 
 
-@EACH
-def test_after_a_kill_those_who_come_are_spread_evenly_again(backend: str, tmp_path: Path) -> None:
-    with site(backend, tmp_path) as (server, crowd):
-        crowd.come(32)
-        for burst in (False, True):
-            gone = lost_all_of(server, crowd, next(iter(crowd.counts)))
-            if burst:
-                crowd.burst(gone)
-            else:
-                crowd.come(gone)
-
-            assert len(crowd.counts) == 4
-            assert crowd.gap <= 1, crowd.counts
-
-
 def test_those_who_leave_are_made_up_for(tmp_path: Path) -> None:
     with site("sync", tmp_path) as (_, crowd):
         crowd.come(32)
         for pid in list(crowd.counts)[:2]:
-            before = descriptors(pid)
-            gone = crowd.leave(pid)
-            eventually(lambda pid=pid, left=before - gone: descriptors(pid) == left)
+            let_go(crowd, pid)
         crowd.come(16)
 
         assert len(crowd.counts) == 4
@@ -233,21 +231,21 @@ def switches(pid: int) -> int:
     return int(text.split("voluntary_ctxt_switches:")[1].split()[0])
 
 
-@pytest.mark.parametrize("word", [10**12, -1, 2, 2**63 - 1])
 @pytest.mark.parametrize("backend", ["sync", "threads"])
-def test_whatever_a_process_writes_over_the_scoreboard_all_go_on(backend: str, word: int, tmp_path: Path) -> None:
+def test_whatever_a_process_writes_over_the_scoreboard_all_go_on(backend: str, tmp_path: Path) -> None:
     with site(backend, tmp_path, workers=3) as (server, crowd):
         server.allow("ended by SIGKILL.*restarting")
-        victim = server.children()[1].pid
-        memory = scoreboard_of(victim)
-        header, size = 40, os.fstat(memory).st_size
-        os.pwrite(memory, struct.pack("=q", word) * ((size - header) // 8), header)
-        os.close(memory)
+        for word in (10**12, -1, 2, 2**63 - 1):
+            victim = server.children()[1].pid
+            memory = scoreboard_of(victim)
+            header, size = 40, os.fstat(memory).st_size
+            os.pwrite(memory, struct.pack("=q", word) * ((size - header) // 8), header)
+            os.close(memory)
 
-        crowd.come(6)
-        os.kill(victim, signal.SIGKILL)
-        crowd.leave(victim)
-        server.expect(rf"pid {victim} was ended by SIGKILL")
-        ready(server, 1)
-        crowd.come(6)
+            crowd.come(6)
+            os.kill(victim, signal.SIGKILL)
+            crowd.leave(victim)
+            server.expect(rf"pid {victim} was ended by SIGKILL")
+            ready(server, 1)
+            crowd.come(6)
         assert server.stop() == 0

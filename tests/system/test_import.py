@@ -16,6 +16,7 @@ import pytest
 from forkserve.cli.importing.supervisordvalues import variables
 from forkserve.cli.importing.variables import duration
 from forkserve.cli.master import main
+from tests.support import commands
 from tests.support.forkserving import eventually, running
 from tests.support.serving import PATIENCE
 
@@ -540,8 +541,9 @@ def test_an_imported_file_runs_as_under_supervisord(imported: Import, tmp_path: 
         eventually(lambda: log.exists() and log.read_text().split() == ["out", "err"])
 
         def ctl(*argv: str) -> str:
-            command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "c.sock", *argv]
-            return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=True).stdout
+            done = commands.ctl(tmp_path, "--socket", "c.sock", *argv)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
 
         assert ctl("start", "web:*") == "started\n"
         states = {each["name"]: each["state"] for each in json.loads(ctl("status", "--json"))}

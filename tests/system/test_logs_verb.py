@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import commands
 from tests.support.forkserving import Forkserve, eventually, running
 
 TALK = """echo $FORKSERVE_WID here
@@ -42,7 +43,7 @@ def command(folder: Path, *argv: str) -> list[str]:
 
 
 def ctl(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(folder, *argv), capture_output=True, text=True, timeout=20, check=False)
+    return commands.ctl(folder, "--socket", "c.sock", *argv)
 
 
 def test_output_is_kept_shown_and_followed(server: Forkserve, tmp_path: Path) -> None:

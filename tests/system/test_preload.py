@@ -9,13 +9,13 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import commands
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 from tests.support.load import Load
 from tests.support.serving import PATIENCE
@@ -102,8 +102,9 @@ def ready(server: Forkserve, count: int) -> None:
 
 
 def ctl(folder: Path, *argv: str) -> str:
-    command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "ctl.sock", *argv]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=True).stdout
+    done = commands.ctl(folder, "--socket", "ctl.sock", *argv)
+    done.check_returncode()
+    return done.stdout
 
 
 def zygote_of(server: Forkserve) -> int:

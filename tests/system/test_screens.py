@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import commands
 from tests.support.forkserving import Forkserve, eventually, running
 
 CONFIG = """
@@ -35,19 +36,15 @@ def runtime() -> Iterator[Path]:
         yield Path(folder) / "run"
 
 
-def ctl(runtime: Path, *argv: str, stdout: int = subprocess.PIPE, **env: str) -> subprocess.CompletedProcess[str]:
+def ctl(runtime: Path, *argv: str, stdout: int | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     """Run forkservectl, which may see other masters of this machine as well: where a test has one, it is named."""
     only = runtime.parent / "one" / "stack.ini"
     argv = ("-c", str(only), *argv) if only.exists() else argv
-    return subprocess.run(
-        [sys.executable, "-m", "forkserve.cli.ctl", *argv],
-        env={"XDG_RUNTIME_DIR": str(runtime), "PATH": "/usr/bin:/bin", **env},
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    env = {"XDG_RUNTIME_DIR": str(runtime), "PATH": "/usr/bin:/bin", **env}
+    if stdout is None:
+        return commands.ctl(runtime.parent, *argv, env=env)
+    command = [sys.executable, "-m", "forkserve.cli.ctl", *argv]
+    return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=20, check=False)
 
 
 @contextlib.contextmanager

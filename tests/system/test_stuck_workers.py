@@ -10,12 +10,12 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support import commands
 from tests.support.forkserving import Forkserve, eventually, running, scoreboard_of
 
 APPS = Path(__file__).parent / "apps"
@@ -23,14 +23,15 @@ WORKER = Path(sys.executable).parent / "forkserve-worker"
 BACKENDS = ["sync", "threads", "gevent", "asgi"]
 
 
-def hangs(path: str, function: str, daily: Container[str]) -> list[Any]:
-    """Return the cases of an application that hangs; a worker is found to do so after four seconds at the earliest."""
-    return [pytest.param(each, path, function, marks=() if each in daily else pytest.mark.slow) for each in BACKENDS]
+HANGS = [("/c", "hang_in_c"), ("/once", "hang_once_in_c")]
+"""Calls into C that keep the lock; the question for its stacks ends the second."""
 
 
 @contextlib.contextmanager
-def site(backend: str, folder: Path, *, workers: int = 1, more: str = "", **environ: str) -> Iterator[Forkserve]:
-    """Run workers on a socket that the test reaches by `address`."""
+def site(
+    backend: str, folder: Path, *, workers: int = 1, more: str = "", **environ: str
+) -> Iterator[tuple[Forkserve, tuple[str, int]]]:
+    """Run workers on a socket of the test, and give its address."""
     app = "hanging:asgi" if backend == "asgi" else "hanging:wsgi"
     with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
         fd = listener.fileno()
@@ -41,13 +42,12 @@ def site(backend: str, folder: Path, *, workers: int = 1, more: str = "", **envi
         with running("-c", "stack.ini", "--control", "ctl.sock", cwd=folder, pass_fds=(fd,), env=environ) as server:
             for _ in range(workers):
                 server.expect(r"web\[\d+\] pid \d+ is ready")
-            server.address = listener.getsockname()  # type: ignore[attr-defined]
-            yield server
+            yield server, listener.getsockname()
 
 
-def ask(server: Forkserve, path: str) -> socket.socket:
+def ask(address: tuple[str, int], path: str) -> socket.socket:
     """Send a request, and do not wait for its answer."""
-    client = socket.create_connection(server.address)  # type: ignore[attr-defined]
+    client = socket.create_connection(address)
     client.settimeout(20)
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     return client
@@ -62,33 +62,55 @@ def answer(client: socket.socket) -> bytes:
 
 
 def ctl(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "ctl.sock", *argv]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30)
+    return commands.ctl(folder, "--socket", "ctl.sock", *argv)
+
+
+@contextlib.contextmanager
+def hanging(cases: Sequence[tuple[str, str]], folder: Path) -> Iterator[tuple[Forkserve, dict[str, tuple[str, int]]]]:
+    """Run one worker for each backend and path, and give where it serves, by the name of its watcher."""
+    with contextlib.ExitStack() as stack:
+        text, addresses, fds = "", {}, []
+        for number, (backend, _) in enumerate(cases):
+            name, app = f"w{number}", "asgi" if backend == "asgi" else "wsgi"
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            fds.append(listener.fileno())
+            addresses[name] = listener.getsockname()
+            command = f"{WORKER} --backend {backend} --pythonpath {APPS} --fd $(circus.sockets.{name}) --timeout 0.3"
+            text += f"[socket:{name}]\nfd = {fds[-1]}\n[watcher:{name}]\ncmd = {command} hanging:{app}\n"
+            text += "copy_env = true\nuse_sockets = true\n"
+        server = stack.enter_context(running(cwd=folder, config=text, pass_fds=fds))
+        server.expect_all(*(rf"{name}\[1\] pid \d+ is ready" for name in addresses))
+        yield server, addresses
 
 
 @pytest.mark.parametrize(
-    ("backend", "path", "function"),
+    "cases",
     [
-        *hangs("/c", "hang_in_c", daily=("sync", "asgi")),
-        *hangs("/once", "hang_once_in_c", daily=("sync",)),  # the question for its stacks ends that call
+        [("sync", "/c"), ("asgi", "/c"), ("sync", "/once")],
+        pytest.param([(each, path) for each in BACKENDS for path, _ in HANGS], marks=pytest.mark.slow, id="all"),
     ],
 )
-def test_c_code_that_keeps_the_lock_costs_one_worker(backend: str, path: str, function: str, tmp_path: Path) -> None:
-    with site(backend, tmp_path, more="--timeout 0.3") as server:
+def test_c_code_that_keeps_the_lock_costs_one_worker(cases: list[tuple[str, str]], tmp_path: Path) -> None:
+    """A worker is found to hang after four seconds at the earliest, so all hang at once."""
+    with hanging(cases, tmp_path) as (server, addresses):
         server.allow("is stuck", "SIGKILL", "Thread", "File")
-        client = ask(server, path)
-        server.expect(r"web\[1\] pid \d+ is stuck, silent for 4.3 s: killed; it was here:")
-        server.expect(f"in {function}")
-        server.expect("is ready")
-        client.close()
-        assert b"200 OK" in answer(ask(server, "/"))
+        clients = [ask(address, path) for address, (_, path) in zip(addresses.values(), cases, strict=True)]
+        stuck = [rf"{name}\[1\] pid \d+ is stuck, silent for 4.3 s: killed; it was here:" for name in addresses]
+        server.expect_all(*stuck, *(f"in {dict(HANGS)[path]}" for _, path in cases))
+        for name in addresses:
+            server.rewound()
+            server.expect(rf"{name}\[1\] pid \d+ is stuck")
+            server.expect(rf"{name}\[1\] pid \d+ is ready")
+        for client, address in zip(clients, addresses.values(), strict=True):
+            client.close()
+            assert b"200 OK" in answer(ask(address, "/"))
 
 
 def test_a_patience_that_somebody_else_wrote_ends_nobody(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    with site("sync", tmp_path, FORKSERVE_TEST_FIFO=str(fifo)) as server:
-        client = ask(server, "/wait")
+    with site("sync", tmp_path, FORKSERVE_TEST_FIFO=str(fifo)) as (server, address):
+        client = ask(address, "/wait")
         writer = os.open(fifo, os.O_WRONLY)  # it waits for us now, in the turn of its loop
         memory = scoreboard_of(server.children()[0].pid)
         (pages,) = struct.unpack("=q", os.pread(memory, 8, 56))
@@ -102,10 +124,10 @@ def test_a_patience_that_somebody_else_wrote_ends_nobody(tmp_path: Path) -> None
 
 @pytest.mark.slow  # as long as it takes to call a worker stuck; the judgement is in test_heartbeat
 def test_one_that_is_stopped_is_no_false_alarm(tmp_path: Path) -> None:
-    with site("sync", tmp_path, more="--timeout 0.3") as server:
-        pid = int(answer(ask(server, "/")).rpartition(b"\r\n")[2])
+    with site("sync", tmp_path, more="--timeout 0.3") as (server, address):
+        pid = int(answer(ask(address, "/")).rpartition(b"\r\n")[2])
         os.kill(pid, signal.SIGSTOP)
-        client = ask(server, "/")
+        client = ask(address, "/")
         subprocess.run(["sleep", "5.5"], check=True)
         os.kill(pid, signal.SIGCONT)
         assert str(pid).encode() in answer(client)
@@ -114,10 +136,10 @@ def test_one_that_is_stopped_is_no_false_alarm(tmp_path: Path) -> None:
 
 @pytest.mark.slow  # six seconds in which nothing may happen
 def test_one_that_is_idle_is_no_false_alarm(tmp_path: Path) -> None:
-    with site("asgi", tmp_path, more="--timeout 0.3") as server:
-        pid = answer(ask(server, "/")).rpartition(b"\r\n")[2]
+    with site("asgi", tmp_path, more="--timeout 0.3") as (server, address):
+        pid = answer(ask(address, "/")).rpartition(b"\r\n")[2]
         subprocess.run(["sleep", "5.5"], check=True)
-        assert answer(ask(server, "/")).rpartition(b"\r\n")[2] == pid
+        assert answer(ask(address, "/")).rpartition(b"\r\n")[2] == pid
         assert "stuck" not in server.transcript()
 
 
@@ -125,9 +147,12 @@ def test_one_that_is_idle_is_no_false_alarm(tmp_path: Path) -> None:
 def test_stacks_are_told_to_a_person(backend: str, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    with site(backend, tmp_path, workers=2, more="--graceful-timeout 1", FORKSERVE_TEST_FIFO=str(fifo)) as server:
+    with site(backend, tmp_path, workers=2, more="--graceful-timeout 1", FORKSERVE_TEST_FIFO=str(fifo)) as (
+        server,
+        address,
+    ):
         server.allow("cut", "cancelled")
-        client = ask(server, "/wait")
+        client = ask(address, "/wait")
         try:
             wanted = "waits_in_a_task" if backend == "asgi" else "waits_for_fifo"
             eventually(lambda: wanted in ctl(tmp_path, "stacks", "web").stdout)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support import commands
 from tests.support.forkserving import eventually, running
 from tests.support.load import Load
 from tests.system.test_supervision_reload import (
@@ -30,11 +29,11 @@ while not os.path.exists("fail"):
     time.sleep(0.01)
 raise RuntimeError("told to fail")
 """
-CTL = str(Path(sys.executable).parent / "forkservectl")
 
 
 def ctl(folder: Path, *words: str) -> None:
-    assert os.spawnv(os.P_WAIT, CTL, [CTL, "--socket", str(folder / "control"), *words]) == 0
+    done = commands.ctl(folder, "--socket", "control", *words)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

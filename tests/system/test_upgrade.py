@@ -22,6 +22,7 @@ import pytest
 from forkserve.config.handover import PAGE
 from forkserve.control.client import ControlClient
 from forkserve.errors import ControlError
+from tests.support import commands
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 from tests.support.load import Load
 from tests.support.serving import COMMAND
@@ -115,9 +116,8 @@ def upgrade(place: Path, **parameters: object) -> None:
 
 def ctl(place: Path, *argv: str) -> tuple[int, str, str]:
     """Run forkservectl; returns its code and what it has printed."""
-    with begun(place, *argv) as process:
-        out, err = process.communicate(timeout=40)
-        return process.returncode, out, err
+    done = commands.ctl(place, "--socket", "ctl.sock", *argv)
+    return done.returncode, done.stdout, done.stderr
 
 
 def asked(address: tuple[str, int]) -> bytes:
