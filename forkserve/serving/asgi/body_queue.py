@@ -1,8 +1,8 @@
 """The body of a request on its way to an ASGI application: pieces wait here until `receive()` takes them.
 
-Rules: what waits is bounded: above the mark the connection is not read from until the application has caught up, so a
-client sends no faster than its upload is consumed. A client that holds its body back (`Expect: 100-continue`) is asked
-for it at the first `receive()`.
+Rules: the queue is bounded: above the mark the connection is not read until the application has caught up, so a client
+sends no faster than its upload is consumed. A client that holds its body back (`Expect: 100-continue`) is asked for it
+at the first `receive()`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from forkserve.serving.asgi.context import AsgiTransport
 __all__ = ["HIGH_WATER", "BodyQueue"]
 
 HIGH_WATER = 65_536
-"""Bytes waiting above which no more are read; one read more can come on top."""
+"""Bytes waiting above which no more are read; one more read may be added."""
 
 
 class BodyQueue:
-    """What has come of a body and was not taken yet."""
+    """What has arrived of a body and was not taken yet."""
 
     __slots__ = ("_blocks", "_conn", "_held", "_size", "expected", "whole")
 
@@ -27,11 +27,11 @@ class BodyQueue:
         self._held = False
         self.whole = False
         self.expected = expected
-        """Whether the client waits to be asked."""
+        """Whether the client waits for 100 Continue."""
 
     @property
     def ready(self) -> bool:
-        """True when `take` has something to say."""
+        """True if `take` has something to return."""
         return self.whole or bool(self._blocks)
 
     @property
@@ -40,10 +40,10 @@ class BodyQueue:
         return self._size
 
     def spill(self) -> None:
-        """Keep nothing in a file: what waits is bounded, and soon taken."""
+        """Keep nothing in a file: the queue is bounded, and soon taken."""
 
     def add(self, data: bytes) -> None:
-        """Take a piece off the wire."""
+        """Add a received piece."""
         self._blocks.append(data)
         self._size += len(data)
         self.expected = False
@@ -67,7 +67,7 @@ class BodyQueue:
         return data
 
     def release(self) -> None:
-        """Have the connection read again."""
+        """Resume reading from the connection."""
         if self._held:
             self._held = False
             self._conn.release()

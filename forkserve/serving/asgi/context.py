@@ -48,13 +48,12 @@ class AsgiTransport(Sending, Protocol):
 class AsgiServingContext:
     """The application and what its exchanges have in common.
 
-    `state` is what the lifespan has left, copied into each scope; `scope` makes a request's scope: `http_scope`, or
-    the same in C. `keep` is False once connections are to be closed. `sockets` are the open WebSockets, to be told when
-    serving ends; `leaving` is True when little time is left, so that tasks that wait for a client's end are told;
-    `dismissed` are exchanges that are told before.
-    `logged` is True if exchanges leave lines in an access log, `noted` if they do or are counted, `scoped` if they look
-    at their scope, for the log or for an id. `begun` are the exchanges that are told in the next turn of the loop that
-    their applications wait.
+    `state` is what the lifespan has left, copied into each scope; `scope` makes a request's scope: `http_scope`, or the
+    same in C. `keep` is False once connections are to be closed. `sockets` are the open WebSockets, notified when
+    serving ends; `leaving` is True when little time is left, so that tasks that wait for a client's end are notified;
+    `dismissed` are exchanges that are notified before. `logged` is True if exchanges have lines in an access log,
+    `noted` if they do or are counted, `scoped` if they look at their scope, for the log or for an id. `begun` are the
+    exchanges that are told in the next turn of the loop that their applications wait.
     """
 
     app: Application
@@ -72,7 +71,7 @@ class AsgiServingContext:
     begun: list[Any] = field(default_factory=list)
 
     def look_later(self, exchange: Any) -> None:
-        """Have `exchange.suspended` called when the step of a task that runs now is over."""
+        """Call `exchange.suspended` when the step of the task that runs now is over."""
         if not self.begun:
             self.loop.call_soon(self._look)
         self.begun.append(exchange)

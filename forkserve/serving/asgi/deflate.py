@@ -1,7 +1,7 @@
-"""Compressed messages (RFC 7692), inflated when they are wanted and no further than there is room.
+"""Compressed messages (RFC 7692), inflated on demand and no further than there is room.
 
-A few bytes can inflate to a thousand times as many, so what has come stays compressed until its message is whole, and
-is inflated up to a limit. What does not fit waits as it came, for the application to take what is before it.
+A few bytes can inflate to a thousand times as many, so received bytes stay compressed until their message is whole, and
+are inflated up to a limit. What does not fit waits compressed, until the application takes what is before it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _AFTER_FINAL: Final = (_TAIL, b"\x00" + _TAIL)
 
 
 class Deferred(Extension):
-    """The library's extension, but for what comes in: it is passed on as it is, and `compressed` tells what it is.
+    """The library's extension, except for incoming data: it is passed on as it is, and `compressed` marks it.
 
-    So the library judges the frames, and counts them by their size on the wire.
+    So the library checks the frames, and counts them by their size on the wire.
     """
 
     name = ExtensionName("permessage-deflate")
@@ -35,7 +35,7 @@ class Deferred(Extension):
         self.compressed = False
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
-        """Take the mark of compression off the first frame of a message; anywhere else it is a violation."""
+        """Remove the compression bit from the first frame of a message; anywhere else it is a violation."""
         if frame.opcode in CTRL_OPCODES or frame.opcode is Opcode.CONT:
             return frame
         self.compressed = frame.rsv1
@@ -62,7 +62,7 @@ class Inflater:
         return sum(map(len, self._blocks), len(self._left))
 
     def forget(self) -> None:
-        """Drop the message under way."""
+        """Drop the current message."""
         self._left = b""
         self._blocks = []
 
@@ -75,9 +75,9 @@ class Inflater:
         self._size = 0
 
     def inflate(self, limit: int) -> bytes | None:
-        """Return the message; None if it has more than `limit` bytes, and it may be asked for again with a higher one.
+        """Return the message; None if it has more than `limit` bytes, and it may be requested again with a higher one.
 
-        Raises zlib.error when it is damaged.
+        Raises zlib.error if it is damaged.
         """
         decoder = self._decoder
         if self._size <= limit:

@@ -2,9 +2,9 @@
 
 Most requests end in their first step, so a turn of the loop for each would be most of their cost. Yet an application
 may ask for the current task, a cancel scope or a timeout in its first line, so it is a real task from the start: with
-its own context, known to asyncio, and cancelled like any other.
+a separate context, known to asyncio, and cancelled like any other.
 
-Python 3.12 has eager tasks. Before that a new task hands its first step to `loop.call_soon`, and there it is caught
+Python 3.12 has eager tasks. Before that a new task passes its first step to `loop.call_soon`, and there it is caught
 and run: the same C task, stepped by us instead of by the loop.
 """
 

@@ -1,9 +1,9 @@
 """One HTTP request and its response, as ASGI 3 has it.
 
-Rules: `receive` and `send` never wait when they need not, so most applications end in the first step of their task.
-When the client has gone, `receive` says `http.disconnect`; how a response goes out, `response.py` says. The connection
-is free for the next request as soon as the response is whole, whatever the application still does. What an application
-does wrong ends in an exception in its `send`, a response or a closed connection, and one line in the log with the
+Rules: `receive` and `send` never wait unnecessarily, so most applications end in the first step of their task. When the
+client has left, `receive` returns `http.disconnect`; `response.py` defines how a response is sent. The connection is
+free for the next request as soon as the response is whole, whatever the application still does. An error of the
+application becomes an exception in its `send`, a response or a closed connection, and one line in the log with the
 user's traceback.
 """
 
@@ -33,7 +33,7 @@ class AsgiExchange(AsgiResponse):
 
     __slots__ = ("address", "identity", "told")
     address: str
-    """The client's, where exchanges are noted."""
+    """The address of the client, if exchanges are recorded."""
     conn: AsgiTransport
     starts_at_head: ClassVar[bool] = True
     defers_body: ClassVar[bool] = True
@@ -75,7 +75,7 @@ class AsgiExchange(AsgiResponse):
         """Ask for the body when the application first wants it: `BodyQueue` knows."""
 
     def on_client_end(self, how: End) -> bool:
-        """Tell the application; a body that is refused is answered by the engine, if the application has not begun."""
+        """Notify the application; if it has not begun, the engine answers a rejected body."""
         if how is End.BROKEN_BODY and self.stage is not START and self.stage is not BODY:
             return False
         if self.stage is not OVER and self.stage is not LOST:
@@ -87,7 +87,7 @@ class AsgiExchange(AsgiResponse):
     # The application's side.
 
     async def run(self) -> None:
-        """Call the application and see to it that its response ends."""
+        """Call the application and make sure that its response ends."""
         serving = self.serving
         try:
             scope = serving.scope(self.conn, self.line, self.fields, serving.state)
@@ -100,7 +100,7 @@ class AsgiExchange(AsgiResponse):
         self.returned()
 
     def returned(self) -> None:
-        """Called when the application has returned: what it left undone is ended."""
+        """Called when the application has returned: an unfinished response is ended."""
         if self.stage is not OVER and self.stage is not LOST:
             if self.conn.half_closed or self._is_dismissed():
                 self.end(End.DISMISSED)
@@ -108,7 +108,7 @@ class AsgiExchange(AsgiResponse):
                 self.end(End.UNANSWERED if self.stage is START or self.stage is BODY else End.UNFINISHED)
 
     def note_scope(self, scope: dict[str, Any]) -> None:
-        """Called with the scope before the application has it, where exchanges are noted."""
+        """Called with the scope before the application gets it, if exchanges are recorded."""
         client = scope["client"]
         self.address = client[0] if client is not None else ""
 
@@ -122,7 +122,7 @@ class AsgiExchange(AsgiResponse):
         return {REQUEST_ID: self.identity} if hasattr(self, "identity") else {}
 
     async def receive(self) -> Message:
-        """Return the next piece of the body, or wait for the client to go, or the response to end."""
+        """Return the next piece of the body, or wait until the client leaves or the response ends."""
         if not (self.told or self._deaf()):
             incoming = self.incoming
             if incoming is None:
@@ -146,23 +146,23 @@ class AsgiExchange(AsgiResponse):
         await self.news.wait()
 
     def _is_dismissed(self) -> bool:
-        """Tell whether the application is to be told that its client has gone, since serving ends."""
+        """Tell whether the application must be told that its client has left, since serving ends."""
         return self.serving.leaving or self in self.serving.dismissed
 
     def _deaf(self) -> bool:
-        """True when nothing more comes from the client for this exchange."""
+        """True if nothing more can arrive from the client for this exchange."""
         return self.stage is OVER or self.stage is LOST
 
     # Ends, as the table in `serving.ends` has them.
 
     def end_by(self, error: BaseException) -> tuple[End, BaseException | None]:
-        """Return which end an exception is: its cancellation by us, or a failure; due to a lost client, not logged."""
+        """Return the end for an exception: our cancellation, or a failure; not logged if due to a lost client."""
         if isinstance(error, TimedOut) or (self.verdict and isinstance(error, asyncio.CancelledError)):
             return self.verdict or End.OVERDUE, None
         return End.FAILED, None if self.stage is LOST and due_to_loss(error) else error
 
     def cancel(self, how: End) -> None:
-        """Cancel the application; the exchange ends so when that has come to it."""
+        """Cancel the application; the exchange ends with this when the cancellation has reached it."""
         self.verdict = how
         if self.task is not None:
             self.task.cancel()

@@ -1,4 +1,4 @@
-"""Which exchange a request gets: a WebSocket for a handshake, where the library for it is installed; else HTTP."""
+"""Which exchange a request gets: a WebSocket for a handshake, if the library for it is installed; else HTTP."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Factory = Callable[[AsgiTransport, RequestLine, Fields], Any]
 def exchange_factory(
     serving: AsgiServingContext, options: AsgiOptions, *, access: Any = None, counter: Any = None, identity: str = ""
 ) -> Factory:
-    """Return what makes the exchange of a request; it raises Refusal for a handshake that is none.
+    """Return the function that makes the exchange of a request; it raises Refusal for an invalid handshake.
 
-    `access` is the `forkserve.serving.engine.access.AccessLog` that is to have a line of each, if any; `identity`
-    is the field with the id of a request, if any; `counter` is what counts them, if anything does.
+    `access` is the `forkserve.serving.engine.access.AccessLog` for a line of each, if any; `identity` is the field with
+    the id of a request, if any; `counter` counts them, if given.
     """
     binding = Binding(
         context=serving,

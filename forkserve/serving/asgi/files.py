@@ -1,7 +1,7 @@
-"""Files that an application has sent in its place: which bytes of them, and how they are come by.
+"""Files that an application has sent in its place: which bytes of them, and how they are read.
 
-Rules: a regular file goes out by sendfile(2). A file whose size says nothing (one of /proc or /sys, a pipe, a device)
-is read to its end. The loop does the waiting.
+Rules: a regular file is sent by sendfile(2). A file whose size says nothing (one of /proc or /sys, a pipe, a device) is
+read to its end. The loop waits for it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ BLOCK = 65_536
 
 @dataclass(frozen=True, slots=True)
 class AsgiFilePart:
-    """`count` bytes from `offset` of an open file; with `sized` False at most so many, and how many reading tells.
+    """`count` bytes from `offset` of an open file; if `sized` is False at most that many, until the end of the file.
 
-    `offset` is None for the place where the file stands.
+    `offset` is None for the current position of the file.
     """
 
     file: Any
@@ -36,7 +36,7 @@ class AsgiFilePart:
     more: bool
     sized: bool = True
     waits: bool = False
-    """Whether to wait until it can be read."""
+    """Whether to wait until it is readable."""
     own: IO[bytes] | None = None
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class AsgiFilePart:
             self.own.close()
 
     def read(self, done: int) -> bytes | None:
-        """Read on behind the first `done` bytes; b"" at the end, None if there is nothing yet. Raises OSError."""
+        """Read on after the first `done` bytes; b"" at the end, None if there is nothing yet. Raises OSError."""
         size, fd = min(BLOCK, self.count - done), self.file.fileno()
         try:
             return os.read(fd, size) if self.offset is None else os.pread(fd, size, self.offset + done)
@@ -54,7 +54,9 @@ class AsgiFilePart:
 
 
 def file_part(message: Message) -> AsgiFilePart:
-    """Read a `http.response.pathsend` or `http.response.zerocopysend`. Raises OSError for a path that is no file."""
+    """Parse a `http.response.pathsend` or `http.response.zerocopysend`. Raises OSError for a path that is not a
+    file.
+    """
     if message["type"] == "http.response.pathsend":
         # The opening of a pipe would wait for its writer.
         own = open(message["path"], "rb", buffering=0, opener=_open)  # noqa: SIM115 - closed by the part
@@ -91,7 +93,7 @@ def _part(file: Any, offset: int | None, count: int | None, more: bool, own: IO[
 
 
 def _tell(file: Any) -> int | None:
-    """Return where a file stands; None for a pipe. One of Python's may have read ahead of what it has given."""
+    """Return the position of a file; None for a pipe. A Python file may have read ahead of what it has returned."""
     try:
         return os.lseek(file, 0, os.SEEK_CUR) if isinstance(file, int) else int(file.tell())
     except OSError:
@@ -107,7 +109,7 @@ def _seek(file: Any, offset: int) -> None:
 
 @contextmanager
 def watched(loop: asyncio.AbstractEventLoop, file: Any, ready: Callable[[], object]) -> Iterator[bool]:
-    """Have `ready` called when the file can be read; gives False for one that always can be (epoll_ctl(2): EPERM)."""
+    """Call `ready` when the file is readable; yields False for one that always is (epoll_ctl(2): EPERM)."""
     fd = os.dup(file.fileno())
     try:
         loop.add_reader(fd, ready)

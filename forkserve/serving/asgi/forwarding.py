@@ -28,7 +28,7 @@ def forwarded_fields(headers: list[tuple[bytes, bytes]]) -> ForwardedFields | No
 
 
 class AsgiForwarding:
-    """Which proxies are trusted, in which style they speak, and what of it is believed."""
+    """Which proxies are trusted, in which style they speak, and which of their fields are used."""
 
     __slots__ = ("_sides",)
 
@@ -36,7 +36,7 @@ class AsgiForwarding:
         self._sides = ClientSides(trusted, style, believed)
 
     def apply(self, scope: dict[str, Any], fields: ForwardedFields, peer: str | None) -> None:
-        """Correct the scope; `peer` is the address that the connection comes from, None for a unix socket."""
+        """Correct the scope; `peer` is the address of the connection's peer, None for a unix socket."""
         side = self._sides.of(fields, peer)
         if side.address is not None:
             scope["client"] = (side.address, side.port or 0)

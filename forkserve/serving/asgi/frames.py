@@ -1,5 +1,7 @@
-"""The frames that most WebSocket traffic consists of (RFC 6455 section 5.2): whole messages, neither fragmented nor
-compressed. Pure functions over bytes; what is not simple is left to the library."""
+"""The frames of most WebSocket traffic (RFC 6455 section 5.2): whole messages, neither fragmented nor compressed.
+
+Pure functions over bytes; what is not simple is left to the library.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ _two, _eight = struct.Struct("!BBH").pack, struct.Struct("!BBQ").pack
 
 
 def end_of(data: bytes, at: int) -> int:
-    """Return where the frame that begins at `at` ends, maybe beyond `data`; 0 when its header is not whole yet.
+    """Return where the frame that begins at `at` ends, possibly beyond `data`; 0 if its header is not whole yet.
 
-    -1 if its length is in more bytes than it needs, which is an error (RFC 6455 section 5.2).
+    -1 if its length is encoded in more bytes than necessary, which is an error (RFC 6455 section 5.2).
     """
     room = len(data) - at
     if room < 2:
@@ -40,7 +42,7 @@ def end_of(data: bytes, at: int) -> int:
 
 
 def simple_payload(data: bytes, at: int, end: int) -> bytes | None:
-    """Return what the whole frame from `at` to `end` carries, unmasked; None if it is not a simple one."""
+    """Return the payload of the whole frame from `at` to `end`, unmasked; None if it is not a simple one."""
     first, second = data[at], data[at + 1]
     if (first != TEXT and first != BINARY) or not second & _MASKED:
         return None

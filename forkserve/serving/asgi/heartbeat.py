@@ -1,4 +1,4 @@
-"""Pings to the client of a WebSocket, to know that it is there (RFC 6455 section 5.5.2)."""
+"""Pings to the client of a WebSocket, to find out whether it is there (RFC 6455 section 5.5.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Heartbeat", "Keepalive"]
 
 
 class Keepalive:
-    """Seconds between pings, and for the answer to one; 0 for none."""
+    """Seconds between pings, and until the answer to one; 0 for none."""
 
     __slots__ = ("interval", "timeout")
 
@@ -19,10 +19,10 @@ class Keepalive:
 
 
 class Heartbeat:
-    """Calls `ping` each interval, and `give_up` if nothing was heard within the timeout after it.
+    """Calls `ping` each interval, and `give_up` if nothing was received within the timeout after it.
 
-    Whatever comes counts, not the answer alone: a client that is sending a long message cannot put one into it. `ping`
-    returns False when no answer is to be awaited.
+    Any bytes count, not only the answer: a client in the middle of a long message cannot send a pong. `ping` returns
+    False if no answer is expected.
     """
 
     __slots__ = ("_give_up", "_keepalive", "_loop", "_ping", "_timer", "heard")
@@ -41,12 +41,12 @@ class Heartbeat:
         self._give_up = give_up
         self._timer: asyncio.TimerHandle | None = None
         self.heard = False
-        """Set by the owner when bytes have come, or when it does not listen."""
+        """Set by the owner when bytes have arrived, or when it does not read."""
         if keepalive.interval:
             self._timer = loop.call_later(keepalive.interval, self._beat)
 
     def stop(self) -> None:
-        """Ping no more."""
+        """Stop pinging."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -43,6 +43,6 @@ class AsgiIdentified(IdentifiedExchange, AsgiExchange):
 
 
 def _only(headers: list[tuple[bytes, bytes]], name: bytes) -> str | None:
-    """Return the value of a field that is there once; of two, none can be believed."""
+    """Return the value of a field that occurs once; of two, none can be trusted."""
     found = [value for key, value in headers if key == name]
     return found[0].decode("latin-1") if len(found) == 1 else None

@@ -1,7 +1,7 @@
-"""The lifespan of an ASGI application: told once that serving begins, and once that it has ended.
+"""The lifespan of an ASGI application: notified once that serving begins, and once that it has ended.
 
-`auto` asks, and takes an application that raises for one that has no lifespan (ASGI 3, lifespan), with a warning if it
-had taken the message; `on` takes that for an error; `off` does not ask. The state that the application fills is copied
+`auto` tries, and takes an exception for an application without a lifespan (ASGI 3, lifespan), with a warning if it
+had taken the message; `on` takes that for an error; `off` does not try. The state that the application fills is copied
 into every scope.
 """
 
@@ -40,7 +40,7 @@ class Lifespan:
         self._taken = False
 
     async def start(self) -> None:
-        """Say `lifespan.startup` and wait; raises ApplicationError when the application fails to start."""
+        """Send `lifespan.startup` and wait; raises ApplicationError if the application fails to start."""
         if self._mode is LifespanMode.OFF:
             return
         loop = asyncio.get_running_loop()
@@ -52,7 +52,8 @@ class Lifespan:
             raise ApplicationError(f"the application's lifespan failed to start: {failure}")
 
     async def stop(self, deadline: float = float("inf")) -> bool:
-        """Say `lifespan.shutdown` and wait until the application is done; failures are logged, for it is too late.
+        """Send `lifespan.shutdown` and wait until the application is done; failures are only logged, since it is too
+        late.
 
         Returns False if it was not done at `deadline`, an instant of the monotonic clock; then it is cancelled.
         """
@@ -97,7 +98,7 @@ class Lifespan:
             self._stopped.set_result(None)
 
     def _verdict(self, error: BaseException | None) -> str | None:
-        """Return what is wrong with an application that has ended its lifespan without an answer; None to serve it."""
+        """Return what is wrong with an application whose lifespan ended without an answer; None to serve it."""
         if isinstance(error, SystemExit) or (error is not None and self._mode is LifespanMode.ON):
             log.error("lifespan", exc_info=error)
             return f"{type(error).__name__}: {error}"

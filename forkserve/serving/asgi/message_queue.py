@@ -1,4 +1,4 @@
-"""The messages of a WebSocket on their way to its application; while they are many the connection is not read."""
+"""The messages of a WebSocket on their way to its application; while there are many the connection is not read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUEUED_BYTES = 1 << 20
 
 
 class MessageQueue:
-    """Messages that wait; `size` is their sum in bytes. `news` is notified when some have come."""
+    """Waiting messages; `size` is their sum in bytes. `news` is notified when some have arrived."""
 
     __slots__ = ("__weakref__", "_conn", "_waiting", "held", "news", "size")
 
@@ -35,7 +35,7 @@ class MessageQueue:
 
     @property
     def room(self) -> tuple[int, int]:
-        """Messages and bytes that may still be added; 0 or less where there is none."""
+        """Messages and bytes that may still be added; 0 or less if there is no room."""
         return QUEUED - len(self._waiting), QUEUED_BYTES - self.size
 
     @property
@@ -49,7 +49,7 @@ class MessageQueue:
         return bool(self._waiting) and self._waiting[-1]["type"] == "websocket.disconnect"
 
     def add(self, messages: Iterable[Message]) -> None:
-        """Add messages, and wake what waits for them."""
+        """Add messages, and wake whatever waits for them."""
         for message in messages:
             self._waiting.append(message)
             self.size += size_of(message)
@@ -69,29 +69,29 @@ class MessageQueue:
         return self.size
 
     def outlive(self) -> None:
-        """Called when the connection is closed: what waits is counted further."""
+        """Called when the connection is closed: what waits is still counted."""
         if self.size:
             self._conn.leave(self)
 
     def drop(self) -> None:
-        """Keep nothing that the client has sent; what says that it has come or gone stays."""
+        """Drop what the client has sent; messages about connect and disconnect stay."""
         self._waiting = deque(each for each in self._waiting if each["type"] != "websocket.receive")
         self.size = 0
 
     def lags(self, socket: WebSocketProtocol | None) -> bool:
-        """Tell whether the client is to be read no further; once closing has begun, its close alone is waited for."""
+        """Tell whether reading from the client should pause; once closing has begun, only its close is waited for."""
         if socket is not None and (socket.unfinished or not socket.is_open):
             return socket.unfinished
         return self.is_full or (socket is not None and socket.behind)
 
     def hold(self) -> None:
-        """Have the connection not read."""
+        """Stop reading from the connection."""
         if not self.held:
             self.held = True
             self._conn.hold()
 
     def release(self) -> None:
-        """Have the connection read again."""
+        """Resume reading from the connection."""
         if self.held:
             self.held = False
             self._conn.release()

@@ -1,4 +1,4 @@
-"""Waiting for what the loop has news of, by one coroutine or several."""
+"""Waiting for news of the loop, by one coroutine or several."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Notifier"]
 
 
 class Notifier:
-    """`notify` wakes all that `wait`, and is not remembered: look before each wait, and again after it."""
+    """`notify` wakes all that `wait`, and is not stored: check before each wait, and again after it."""
 
     __slots__ = ("_loop", "_waiters")
 

@@ -1,5 +1,6 @@
-"""What an application says in its messages, judged: each function takes a message and raises BadResponse, with a text
-that names what is wrong, for what cannot be sent."""
+"""Checks of an application's messages: each function takes a message and raises BadResponse, with a text that names the
+error, for what cannot be sent.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ _FRAMING = frozenset({b"content-length", b"date", b"server"})
 
 
 def prepared_head(responder: Responder, message: Message) -> PreparedHead:
-    """Read a `http.response.start`, or its like of WebSocket."""
+    """Parse a `http.response.start`, or its counterpart for WebSocket."""
     try:
         prepared = responder.prepare_raw(message["status"], message.get("headers", ()))
     except KeyError:
@@ -30,25 +31,25 @@ def prepared_head(responder: Responder, message: Message) -> PreparedHead:
 
 
 def body_bytes(data: Any) -> bytes:
-    """Read the body of a `http.response.body`."""
+    """Return the body of a `http.response.body`."""
     if not isinstance(data, bytes | bytearray | memoryview):
         raise BadResponse(f"a body consists of bytes, got {type(data).__name__}")
     return bytes(data)
 
 
 def early_hints(responder: Responder, message: Message) -> bytes:
-    """Read a `http.response.early_hint`: the whole interim response (RFC 8297)."""
+    """Parse a `http.response.early_hint`: returns the whole interim response (RFC 8297)."""
     links = [(b"link", link) for link in message.get("links", ())]
     return b"HTTP/1.1 103 Early Hints\r\n" + field_lines(responder, links) + b"\r\n"
 
 
 def trailer_fields(responder: Responder, message: Message) -> bytes:
-    """Read a `http.response.trailers`: its fields as lines; those that would change the framing are left out."""
+    """Return the fields of a `http.response.trailers` as lines; those that would change the framing are left out."""
     return field_lines(responder, message.get("headers", ()))
 
 
 def field_lines(responder: Responder, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Judge fields as those of a head are; the status line that they are judged under falls away."""
+    """Check fields like those of a head; the status line used for that is dropped."""
     try:
         pairs = [(name, value) for name, value in headers if name.lower() not in _FRAMING]
         return responder.prepare_raw(200, pairs).head.partition(b"\r\n")[2]
@@ -57,5 +58,5 @@ def field_lines(responder: Responder, headers: Iterable[tuple[bytes, bytes]]) ->
 
 
 def without_handshake(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Return the header fields but for those by which we answer a WebSocket's handshake (RFC 6455 section 4.2.2)."""
+    """Return the header fields except those by which we answer a WebSocket's handshake (RFC 6455 section 4.2.2)."""
     return [(name, value) for name, value in headers if not bytes(name).lower().startswith(b"sec-websocket-")]

@@ -1,4 +1,4 @@
-"""Turns of the loop for others, where an application asks again and again for what needs no waiting."""
+"""Turns of the loop for others, if an application keeps calling what needs no waiting."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import asyncio
 __all__ = ["Pace"]
 
 AT_ONCE = 100
-"""Calls in one turn of the loop that are answered at once."""
+"""Calls in one turn of the loop that return at once."""
 PAUSE = 0.01
-"""Seconds that each further one waits, so that it costs next to no processor time either."""
+"""Seconds that each further one waits, so that it costs almost no CPU time."""
 
 
 class Pace:
@@ -24,7 +24,7 @@ class Pace:
     async def step(self) -> None:
         """Return at once, or after a pause if there were many in this turn.
 
-        At once, since a framework that only looks (Starlette's `is_disconnected`) cancels whatever would wait.
+        At once, since a framework that only polls (Starlette's `is_disconnected`) cancels whatever would wait.
         """
         if self._count == 0:
             self._loop.call_soon(self._turned)

@@ -1,8 +1,8 @@
 """The response of one exchange, as its application sends it.
 
-Rules: a response goes out in one call when it is of one piece; its head goes first when the application waits before
-the body. When the client reads slowly, `send` waits; when it has gone, `send` raises an OSError: Disconnected, or what
-the socket said. An application that has given a head and then takes too long gets no 504 in its place.
+Rules: a response is sent in one call if it is in one piece; its head is sent first if the application waits before the
+body. When the client reads slowly, `send` waits; when it has left, `send` raises an OSError: Disconnected, or that of
+the socket. An application that has given a head and then takes too long gets no 504 in its place.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["AsgiResponse"]
 START, BODY, MORE, TRAILERS, OVER, LOST = ResponseStage
 EVENTS = b"\r\ncontent-type: text/event-stream"
 HEAD_DELAY = 0.005
-"""Seconds that a head waits for its body when the application does: most often they go out together."""
+"""Seconds that a head waits for its body while the application waits: most often they are sent together."""
 
 
 class AsgiResponse(BaseExchange):
-    """What has gone out of a response, and what is to be done about the rest."""
+    """What was sent of a response, and what remains to be done."""
 
     __slots__ = (
         "aware",
@@ -61,19 +61,19 @@ class AsgiResponse(BaseExchange):
     pace: Pace | None
     task: Task | None
     verdict: End | None
-    """How it ends once its application has been cancelled; None while it was not."""
+    """The end after the application has been cancelled; None while it was not."""
     aware: bool
-    """Whether the application was told that its client has gone."""
+    """Whether the application was told that its client has left."""
 
     # From the loop.
 
     def wake(self) -> None:
-        """Look again whether what `receive` waits for has come."""
+        """Check again whether what `receive` waits for has arrived."""
         if self.news is not None:
             self.news.notify()
 
     def resume(self) -> None:
-        """Called when the client has read what was queued, or has gone."""
+        """Called when the client has read what was queued, or has left."""
         if self.room is not None:
             self.room.notify()
 
@@ -82,7 +82,7 @@ class AsgiResponse(BaseExchange):
     async def send(self, message: Message) -> None:
         """Send a part of the response.
 
-        Raises OSError when the client has gone, RuntimeError or BadResponse for what is wrong.
+        Raises OSError when the client has left, RuntimeError or BadResponse for errors of the application.
         """
         kind, stage = message["type"], self.stage
         if kind == "http.response.start" and stage is START:
@@ -219,7 +219,7 @@ class AsgiResponse(BaseExchange):
             await self._drained()
 
     def _write_file(self, part: AsgiFilePart, count: int, head: bytes, stage: ResponseStage) -> None:
-        """Queue the part behind `head`; back to `stage` if there is no descriptor for it. Raises OSError."""
+        """Queue the part after `head`; back to `stage` if there is no descriptor for it. Raises OSError."""
         try:
             self.conn.write_file(part.file, part.offset or 0, count, head)
         except OSError:
@@ -229,7 +229,7 @@ class AsgiResponse(BaseExchange):
             raise
 
     async def _read_out(self, part: AsgiFilePart) -> None:
-        """Send what reading a file gives, as it comes."""
+        """Send what is read from a file, as it arrives."""
         if self.stage is BODY:
             self.send_head()
         done = 0
@@ -244,7 +244,7 @@ class AsgiResponse(BaseExchange):
                 await self._piece(block, True)
 
     async def _readable(self, part: AsgiFilePart) -> None:
-        """Wait until a file can be read. Raises OSError when the client has gone."""
+        """Wait until a file is readable. Raises OSError when the client has left."""
         news = self.news = self.news or Notifier(self.serving.loop)
         come: list[bool] = []
 
@@ -294,7 +294,7 @@ class AsgiResponse(BaseExchange):
         return self.fields.keep_alive and self.serving.keep and (incoming is None or not incoming.expected)
 
     def _write(self, data: bytes) -> bool:
-        """Send, or queue; False when the client is behind. Raises OSError."""
+        """Send, or queue; False if the client is behind. Raises OSError."""
         if not data:
             return True
         try:
@@ -317,14 +317,14 @@ class AsgiResponse(BaseExchange):
         raise Disconnected("the client has gone")
 
     async def _pace(self) -> None:
-        """Let others have a turn, if the application goes on as if nothing had happened."""
+        """Give others a turn, if the application goes on as if nothing had happened."""
         self.pace = self.pace or Pace(self.serving.loop)
         await self.pace.step()
 
     # Ends.
 
     def lose(self) -> None:
-        """Called when the client has gone: tell the application where it waits."""
+        """Called when the client has left: wakes the application where it waits."""
         is_new, self.stage = self.stage is not LOST, LOST
         self.conn.done(False)
         if is_new:
@@ -333,13 +333,13 @@ class AsgiResponse(BaseExchange):
         self.resume()
 
     def _note_cut(self) -> None:
-        """Note a response that ends before it is whole, by what the client has had of it."""
+        """Record a response that ends before it is whole, with what the client got of it."""
         if self.serving.noted:
             begun = hasattr(self, "stream")
             self.note(self.prepared.code if begun else GONE, self.stream.size if begun else 0)
 
     def cut_short(self, how: End) -> None:
-        """Answer in place of the application, or send the head that it has given, and close what is not whole."""
+        """Answer in place of the application, or send its pending head, and close what is not whole."""
         if self.stage is BODY and how.sends_head:
             self.send_head()
         elif self.stage is START or self.stage is BODY:
@@ -347,16 +347,16 @@ class AsgiResponse(BaseExchange):
         self._close()
 
     def suspended(self) -> None:
-        """Called when the application waits: a head that it has given is sent, unless its body comes very soon."""
+        """Called when the application waits: its pending head is sent, unless its body follows very soon."""
         if self.stage is BODY:
             self.serving.loop.call_later(HEAD_DELAY, self.send_head)
 
     def head_given(self) -> None:
-        """Called when the head came later than in the first step: look when the application waits again."""
+        """Called when the head came later than in the first step: check again when the application waits."""
         self.serving.look_later(self)
 
     def send_head(self) -> None:
-        """Send the head, if that was not done."""
+        """Send the head, unless it was sent."""
         if self.stage is BODY:
             try:
                 self.conn.write(self._begin(None))
@@ -365,7 +365,7 @@ class AsgiResponse(BaseExchange):
 
     @property
     def deserted(self) -> bool:
-        """True for a response that was begun, whose client has gone, and whose application cannot know that."""
+        """True for a response that has begun, whose client has left, and whose application cannot know that."""
         gone = self.stage is LOST or (self.conn.half_closed and (self.stage is MORE or self.stage is TRAILERS))
         return gone and not self.aware and not self.verdict and hasattr(self, "stream")
 
@@ -388,7 +388,7 @@ class AsgiResponse(BaseExchange):
     def _close(self) -> None:
         """Close, if the response has not ended: only that tells the client that it is not whole.
 
-        A stream of events never is, and its client comes back: it ends as any body does when serving ends.
+        A stream of events never is, and its client reconnects: it ends like any body when serving ends.
         """
         if self.streams_events and not self.serving.keep:
             with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""The scope of a request: what ASGI 3 says about it, from what the driver and the HTTP core have found.
+"""The scope of a request: what ASGI 3 says about it, from the results of the driver and the HTTP core.
 
-Rules: an application may write to its scope, so each gets its own, and its own headers, state and extensions. The rest
-is the same for each request with the same line and fields, and is made once for those that come again.
+Rules: an application may write to its scope, so each gets its own, with its own headers, state and extensions. The rest
+is the same for each request with the same line and fields, and is created once for those that repeat.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from forkserve.serving.http.line import RequestLine
 __all__ = ["FORWARDED", "MODERN", "ScopeTemplate", "correct", "http_scope", "websocket_scope"]
 
 UNESCAPED = "/!$&'()*+,;=:@~"
-"""What stands for itself in a path besides letters, digits and -._ (RFC 3986 section 3.3)."""
+"""Characters that stand for themselves in a path besides letters, digits and -._ (RFC 3986 section 3.3)."""
 MEMO = 8
-"""Request lines for which the scope of shared header fields is kept."""
+"""Request lines for which the scope of shared header fields is cached."""
 _EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 MODERN: dict[str, dict[str, Any]] = _EXTENSIONS | {"http.response.trailers": {}, "http.response.early_hint": {}}
 FORWARDED: dict[RequestLine, dict[str, Any]] = {}
-"""The memo of fields that speak for a proxy: always empty."""
+"""The memo of fields written by a proxy: always empty."""
 _WEBSOCKET: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
 
 
 class ScopeTemplate:
-    """What every request that comes by one listener has in common; `server` is None if its address says nothing."""
+    """What every request of one listener has in common; `server` is None if its address says nothing."""
 
     __slots__ = ("base", "forwarding", "raw_root", "root")
 
@@ -57,7 +57,7 @@ class ScopeTemplate:
 
 
 def http_scope(conn: AsgiTransport, line: RequestLine, fields: Fields, state: dict[str, Any]) -> dict[str, Any]:
-    """Return a scope of type `http` that is the application's own."""
+    """Return a scope of type `http` for the application to own."""
     memo = fields.memo
     base: dict[str, Any] | None = memo.get(line) if memo else None
     if base is None:
@@ -85,7 +85,7 @@ def correct(scope: dict[str, Any], conn: AsgiTransport) -> None:
 
 
 def _ends(conn: AsgiTransport, *, several: bool) -> tuple[Any, Any]:
-    """Return the addresses of client and server; the server's only where its listener has several."""
+    """Return the addresses of client and server; the server's only if its listener has several."""
     host, port = conn.remote
     return ((host, int(port)) if port else None), (conn.sock.getsockname()[:2] if several else None)
 

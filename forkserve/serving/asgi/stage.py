@@ -1,4 +1,4 @@
-"""How far an ASGI response has come."""
+"""The stages of an ASGI response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--static for ASGI: what `forkserve.serving.static` finds, as an application in front of another."""
+"""--static for ASGI: the files found by `forkserve.serving.static`, as an application in front of another."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class AsgiStatic:
-    """An application that serves what lies in its folders, and leaves the rest to another."""
+    """An application that serves the files of its folders, and leaves the rest to another."""
 
     def __init__(self, app: Application, folders: Sequence[tuple[str, str]]) -> None:
         self.app = app
         self.folders = Folders(folders)
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Message]], send: Send) -> None:
-        """Serve a file, or have the application answer."""
+        """Serve a file, or call the application."""
         found = self._find(scope) if scope["type"] == "http" else None
         if found is None:
             await self.app(scope, receive, send)

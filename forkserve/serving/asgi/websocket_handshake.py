@@ -24,7 +24,7 @@ DEFLATE: Final = ServerPerMessageDeflateFactory(
 
 
 class BadHandshake(Exception):
-    """The request is no WebSocket handshake that can be accepted; `status` is the HTTP answer it deserves."""
+    """The request is not an acceptable WebSocket handshake; `status` is that of the HTTP answer."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -41,7 +41,7 @@ class WebSocketLimits:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """A checked opening handshake: what the answer must carry, and what it may choose from."""
+    """A checked opening handshake: the data for the answer, and its choices."""
 
     accept: str
     extensions_header: str | None

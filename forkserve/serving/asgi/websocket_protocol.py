@@ -1,16 +1,16 @@
 """One WebSocket connection without I/O: bytes in, ASGI messages out; ASGI messages in, bytes out.
 
-The `websockets` library does the framing, masking and compression (RFC 6455, RFC 7692); what is added here is the
-shape of ASGI: when a message is whole, which close code the application is told, and what an application may not send.
-A fragmented message is gathered in one buffer, so that a million tiny fragments cost no more than their bytes.
+The `websockets` library does the framing, masking and compression (RFC 6455, RFC 7692); this adds the shape of ASGI:
+when a message is whole, which close code the application gets, and what an application may not send. A fragmented
+message is gathered in one buffer, so that a million tiny fragments cost no more than their bytes.
 
-What comes is decoded as far as there is room for messages. The rest waits as it came, and compressed (`deflate.py`):
-nothing that a client sends takes much more memory than it has sent, until the application wants it. Nor does it take
-much time at once: of what came in one read, so many frames are decoded in a call, and the rest when the caller goes on.
+Received bytes are decoded as far as there is room for messages. The rest waits undecoded and compressed (`deflate.py`):
+nothing that a client sends takes much more memory than its size, until the application wants it. Nor does it take much
+time at once: of the frames of one read only so many are decoded in a call, and the rest when the caller goes on.
 
-Most frames are a whole, uncompressed message that arrived in one read. Those are taken and made here (`frames.py`), at
-a quarter of the cost; everything else, and every doubt, is the library's, which sees whole frames, or the beginning
-of one.
+Most frames are a whole, uncompressed message that arrived in one read. Those are handled here (`frames.py`), at a
+quarter of the cost; everything else, and every doubtful case, is left to the library, which gets whole frames, or the
+beginning of one.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class WebSocketProtocol:
         self._inflating = False
         self._wanted = False
         self.behind = False
-        """True while something has come that waits for `resume`, since there was no room for it."""
+        """True while received bytes wait for `resume`, since there was no room for them."""
         self.unfinished = False
-        """True while something has come that waits for `go_on`, since there were many frames before it."""
+        """True while received bytes wait for `go_on`, since there were many frames before them."""
         self._left = 0
         self._buffer: bytearray | None = None
         self._is_text = False
@@ -86,7 +86,7 @@ class WebSocketProtocol:
         return self._protocol.close_expected() or self._protocol.eof_sent
 
     def take(self) -> bytes:
-        """Return the bytes to send, once; b"" when there are none."""
+        """Return the bytes to send, once; b"" if there are none."""
         ready, writes = self._ready, self._protocol.writes
         if not writes and len(ready) == 1:
             return ready.pop()
@@ -95,21 +95,20 @@ class WebSocketProtocol:
 
     @property
     def in_memory(self) -> int:
-        """Bytes that have come and are no messages yet."""
+        """Bytes that have arrived and are not messages yet."""
         inflated = 0 if self._deferred is None else self._inflater.in_memory
         return len(self._rest) + len(self._buffer or b"") + len(self._protocol.reader.buffer) + inflated
 
     @property
     def has_output(self) -> bool:
-        """True when `take` has something."""
+        """True if `take` has something to return."""
         return bool(self._ready or self._protocol.writes)
 
     def receive(self, data: bytes, count: int = sys.maxsize, size: int = sys.maxsize) -> list[Message]:
-        """Take bytes off the wire; return the ASGI messages they complete, a violation as `websocket.disconnect`.
+        """Take received bytes; return the ASGI messages that they complete, a violation as `websocket.disconnect`.
 
         There is room for `count` messages of `size` bytes together; the last one may be longer if it is not compressed,
-        for then its bytes are here already. What is beyond waits for `resume`; or for `go_on`, if it is
-        many frames away.
+        since its bytes are in memory already. What exceeds that waits for `resume`, or after many frames for `go_on`.
         """
         messages: list[Message] = []
         if not data:
@@ -126,7 +125,7 @@ class WebSocketProtocol:
         return messages
 
     def go_on(self, count: int, size: int) -> list[Message]:
-        """Go on with what is unfinished; as `receive`."""
+        """Continue with unfinished bytes; as `receive`."""
         messages: list[Message] = []
         self._room = size
         data, self._rest = self._rest, b""
@@ -134,7 +133,9 @@ class WebSocketProtocol:
         return messages
 
     def resume(self, count: int, size: int) -> list[Message]:
-        """Go on with what waits, when the application has nothing else to take: the first message may have any size."""
+        """Continue with waiting bytes, when the application has nothing else to take: the first message may have
+        any size.
+        """
         messages: list[Message] = []
         self._room = size
         self._wanted = True
@@ -161,7 +162,7 @@ class WebSocketProtocol:
             self._rest = data[at:]
 
     def _next(self, data: bytes, at: int, messages: list[Message]) -> int:
-        """Take what `data` has of the frame at `at`, or of the one under way; return where that ends."""
+        """Take what `data` has of the frame at `at`, or of the current one; return where that ends."""
         if self._protocol.eof_sent:
             end = len(data)  # the library discards all
         elif self._left:
@@ -190,9 +191,9 @@ class WebSocketProtocol:
         return here
 
     def _abandon(self) -> None:
-        """End the message under way, which will never be whole.
+        """Drop the current message, which will never be whole.
 
-        A close may come between fragments (RFC 6455 section 5.4) and is to be answered as any other; the library would
+        A close may come between fragments (RFC 6455 section 5.4) and must be answered like any other; the library would
         call it a violation.
         """
         self._buffer = None
@@ -200,7 +201,7 @@ class WebSocketProtocol:
         self._protocol.events_received()
 
     def _events(self, messages: list[Message]) -> None:
-        """Take what the library has made of its bytes."""
+        """Take the events that the library has made of its bytes."""
         for event in self._protocol.events_received():
             if isinstance(event, Frame):
                 self._frame(event, messages)
@@ -236,7 +237,7 @@ class WebSocketProtocol:
         self._inflate(messages, self._max_size if self._wanted else min(self._room, self._max_size))
 
     def _inflate(self, messages: list[Message], limit: int) -> None:
-        """Inflate the message under way, unless it has more bytes than that: then it waits, or is too long."""
+        """Inflate the current message, unless it has more bytes than that: then it waits, or is too long."""
         try:
             data = self._inflater.inflate(limit)
         except zlib.error as error:
@@ -260,7 +261,7 @@ class WebSocketProtocol:
             self._fail(CloseCode.INVALID_DATA, "text that is not UTF-8", messages)
 
     def _fail(self, code: CloseCode, reason: str, messages: list[Message]) -> None:
-        """End the connection for what its client did (RFC 6455 section 7.1.7), and free what waits."""
+        """End the connection for a violation by its client (RFC 6455 section 7.1.7), and release what waits."""
         self._protocol.fail(code, _clipped(reason))
         self._inflating = False
         self._buffer = None
@@ -274,18 +275,18 @@ class WebSocketProtocol:
         return disconnect_of(close.code, close.reason)
 
     def lost(self) -> list[Message]:
-        """The TCP connection is gone: the application is told 1006, unless it was told of an end already."""
+        """The TCP connection is lost: the application gets 1006, unless it was told of an end already."""
         return [] if self.disconnected else [self._disconnect()]
 
     def shed(self) -> list[Message]:
-        """Close, for the server holds too much (1013: try again later), and drop what has come."""
+        """Close, since the server holds too much (1013: try again later), and drop what has arrived."""
         messages: list[Message] = []
         self._fail(CloseCode.TRY_AGAIN_LATER, "too much is held for unfinished messages", messages)
         self.forget()
         return messages
 
     def forget(self) -> None:
-        """Drop what has come and is no message yet; called when the connection is closed."""
+        """Drop what has arrived and is not a message yet; called when the connection is closed."""
         self._rest, self._buffer, self._left = b"", None, 0
         self._inflating = self.behind = self.unfinished = False
         self._protocol.reader.discard()
@@ -293,7 +294,7 @@ class WebSocketProtocol:
             self._inflater.forget()
 
     def send(self, message: Message) -> None:
-        """Take a `websocket.send`; raises TypeError when it holds neither or not the right kind of data."""
+        """Take a `websocket.send`; raises TypeError if it has neither or the wrong kind of data."""
         data, text = message.get("bytes"), message.get("text")
         if text is not None:
             if not isinstance(text, str):
@@ -313,7 +314,7 @@ class WebSocketProtocol:
             self._protocol.send_binary(data)
 
     def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake, if it has not begun; a code that never travels becomes 1000."""
+        """Begin the closing handshake, unless it has begun; a code that must not be sent becomes 1000."""
         if not self.is_open:
             return
         try:
@@ -327,7 +328,7 @@ class WebSocketProtocol:
         return self.lost()
 
     def ping(self) -> bool:
-        """Send a ping; False when the one before was never answered, and the client is to be given up."""
+        """Send a ping; False if the one before was never answered, and the client should be dropped."""
         if self._awaiting_pong:
             return False
         if self.is_open:
@@ -342,7 +343,7 @@ def disconnect_of(code: int, reason: str = "") -> Message:
 
 
 def size_of(message: Message) -> int:
-    """Return the bytes of memory that a message takes; a text up to four for each character."""
+    """Return the memory that a message takes in bytes; a text up to four for each character."""
     text = message.get("text")
     return len(message.get("bytes") or b"") if text is None else sys.getsizeof(text)
 

@@ -2,7 +2,7 @@
 
 Rules: nothing is accepted before the application says so. A client is read no faster than the application takes its
 messages, and an application that sends faster than its client reads waits. The application is told of an end once. A
-client that answers no ping is given up. When the application ends, its socket is closed: 1000, or 1011 if it raised.
+client that answers no ping is dropped. When the application ends, its socket is closed: 1000, or 1011 if it raised.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLOSING = 5.0
 
 
 class SessionStage(Enum):
-    """How far the connection has come."""
+    """The stages of the connection."""
 
     CONNECTING = auto()
     DENYING = auto()
@@ -49,7 +49,7 @@ CONNECTING, DENYING, OPEN, CLOSED = SessionStage
 
 
 class WebSocketSession(Bodiless):
-    """A handshake, and the WebSocket that may come of it."""
+    """A handshake, and the WebSocket that may result from it."""
 
     starts_at_head: ClassVar[bool] = True
     defers_body: ClassVar[bool] = True
@@ -95,12 +95,12 @@ class WebSocketSession(Bodiless):
             self.answer.suspended()
 
     def resume(self) -> None:
-        """Called when the client has read what was queued, or has gone."""
+        """Called when the client has read what was queued, or has left."""
         self.room.notify()
         self._read_on()
 
     def lost(self) -> None:
-        """Called when the client has gone."""
+        """Called when the client has left."""
         if self.stage is CLOSED:
             return
         if self.stage is CONNECTING:
@@ -109,7 +109,7 @@ class WebSocketSession(Bodiless):
         self._end()
 
     def end(self, how: End) -> bool:
-        """End it as the table in `serving.ends` says; a WebSocket that is open is closed."""
+        """End it as the table in `serving.ends` says; an open WebSocket is closed."""
         if how is End.LOST:
             self.lost()
         elif how is not End.BROKEN_BODY:
@@ -125,7 +125,7 @@ class WebSocketSession(Bodiless):
             self.task.cancel()
 
     def shed(self) -> None:
-        """Close, since all clients together hold too much, and drop what has come."""
+        """Close, since all clients together hold too much, and drop what has arrived."""
         if self.stage is OPEN and self.socket is not None:
             self.messages.drop()
             self._took(self.socket.shed())
@@ -140,7 +140,7 @@ class WebSocketSession(Bodiless):
             self._await_close()
 
     def take(self, data: bytes) -> None:
-        """Take bytes off the wire; b"" is their end."""
+        """Take received bytes; b"" is their end."""
         socket = self.socket
         assert socket is not None
         if not socket.is_open and not self.conn.drop(data):
@@ -152,7 +152,7 @@ class WebSocketSession(Bodiless):
         self._took(socket.receive(data, *self.messages.room), ended=not data)
 
     def _took(self, messages: list[Message], *, ended: bool = False) -> None:
-        """Go on with what the socket has made of its bytes."""
+        """Handle the messages that the protocol has decoded."""
         socket = self.socket
         assert socket is not None
         if socket.has_output:
@@ -167,27 +167,27 @@ class WebSocketSession(Bodiless):
             self._end()
 
     def _go_on(self) -> None:
-        """Go on with what has come, after a turn for others."""
+        """Continue with received bytes, after a turn for others."""
         if self.stage is OPEN and self.socket is not None and self.socket.unfinished:
             self._took(self.socket.go_on(*self.messages.room))
             self._read_on()
 
     def _hold(self) -> None:
-        """Read no more until there is room for it."""
+        """Stop reading until there is room."""
         if not self.messages.held:
             self.messages.hold()
             if self.heart is not None:
                 self.heart.heard = True
 
     def _read_on(self) -> None:
-        """Read again if there is room."""
+        """Resume reading if there is room."""
         if not self.messages.lags(self.socket):
             self.messages.release()
 
     # The application's side.
 
     async def run(self) -> None:
-        """Call the application and see to it that its socket ends."""
+        """Call the application and make sure that its socket ends."""
         scope = websocket_scope(self.conn, self.line, self.fields, self.serving.state, self.handshake.subprotocols)
         if self.serving.scoped:
             self.answer.note_scope(scope)
@@ -205,7 +205,7 @@ class WebSocketSession(Bodiless):
             self._close(1000, "")
 
     async def receive(self) -> Message:
-        """Return the next message, or wait for it; at last, again and again, `websocket.disconnect`."""
+        """Return the next message, or wait for it; at the end repeatedly `websocket.disconnect`."""
         messages = self.messages
         while not messages:
             if self.socket is not None and self.socket.behind:
@@ -225,7 +225,7 @@ class WebSocketSession(Bodiless):
         return message
 
     async def send(self, message: Message) -> None:
-        """Act on a message; raises OSError when the socket is closed, RuntimeError for what is not expected now."""
+        """Act on a message; raises OSError if the socket is closed, RuntimeError for an unexpected message."""
         kind, stage, socket = message["type"], self.stage, self.socket
         if kind == "websocket.send" and stage is OPEN and socket is not None and socket.is_open:
             socket.send(message)
@@ -266,7 +266,7 @@ class WebSocketSession(Bodiless):
             self.serving.loop.call_soon(self.leave)
 
     async def _deny(self, kind: str, message: Message) -> None:
-        """Answer the handshake with a response of the application's (extension `websocket.http.response`)."""
+        """Answer the handshake with a response of the application (extension `websocket.http.response`)."""
         self.stage = DENYING
         self.conn.exchange = self.answer
         self.answer.task = self.task
@@ -295,7 +295,7 @@ class WebSocketSession(Bodiless):
     # Pings.
 
     def _ping(self) -> bool:
-        """Ping; False when there is no answer to wait for."""
+        """Ping; False if no answer is expected."""
         # A client that is not read cannot be heard answering, and one that does not read has its own time limit.
         if self.messages.held or self.stage is not OPEN or self.socket is None:
             return False
@@ -304,7 +304,7 @@ class WebSocketSession(Bodiless):
         return True
 
     def _give_up(self) -> None:
-        """Close, for the client has gone without a word."""
+        """Close, since the client has left silently."""
         if self.stage is OPEN and self.socket is not None:
             log.info("%s %r: the client answered no ping for %g s", *self.name(), self.keepalive.timeout)
             self.messages.add(self.socket.leave(1011, "no answer to a ping"))
@@ -321,7 +321,7 @@ class WebSocketSession(Bodiless):
     # Ends.
 
     def _write(self, data: bytes) -> bool:
-        """Send, or queue; False when the client is behind. Raises OSError."""
+        """Send, or queue; False if the client is behind. Raises OSError."""
         try:
             return self.conn.write(data)
         except OSError:
@@ -329,7 +329,7 @@ class WebSocketSession(Bodiless):
             raise
 
     def _flush(self) -> None:
-        """Send what the protocol has to say; a client that has gone need not hear it."""
+        """Send the output of the protocol; a client that has left need not get it."""
         assert self.socket is not None
         data = self.socket.take()
         if data and self.stage is OPEN:
@@ -348,12 +348,12 @@ class WebSocketSession(Bodiless):
             raise Disconnected("the client has gone")
 
     def _is_closed(self) -> bool:
-        """Tell whether either side has closed, or refused the handshake."""
+        """Tell whether either side has closed, or the handshake was refused."""
         return self.messages.has_end or (self.socket is not None and not self.socket.is_open)
 
     @property
     def deserted(self) -> bool:
-        """True for a socket whose client has gone, and whose application cannot know that."""
+        """True for a socket whose client has left, and whose application cannot know that."""
         return self.stage is CLOSED and self.socket is not None and not self.aware
 
     def _refuse(self, code: int) -> None:
@@ -366,12 +366,12 @@ class WebSocketSession(Bodiless):
         self._note(code)
 
     def _note(self, code: int) -> None:
-        """Leave the handshake's line in the access log, where there is one."""
+        """Write the handshake's line to the access log, if there is one."""
         if self.serving.noted:
             self.answer.note(code, 0)
 
     def _end(self) -> None:
-        """Give the connection up."""
+        """Release the connection."""
         if self.stage is not CLOSED:
             self.stage = CLOSED
             self._cancel_timers()
@@ -395,5 +395,5 @@ class WebSocketSession(Bodiless):
             self._close(1011, "")
 
     def name(self) -> tuple[str, str]:
-        """Return method and path, as the log calls a request."""
+        """Return method and path, by which the log names a request."""
         return "WebSocket", self.line.path

@@ -33,11 +33,11 @@ from forkserve.serving.http.tracecontext import trace_id
 __all__ = ["JSON", "REQUEST_ID", "LineFormat", "Own", "Stem"]
 
 REQUEST_ID = "forkserve.request_id"
-"""The variable that holds the id of a request, where it has one."""
+"""The variable with the id of a request, if it has one."""
 JSON = "json"
 """The format that is one JSON object, ASCII only."""
 REMEMBERED = 256
-"""Lines that all stems of a format remember together: enough for what comes often, few enough to cost nothing."""
+"""Most lines that all stems of a format cache together: enough for what is frequent, few enough to cost nothing."""
 FEW = 4
 _ATOM = re.compile(r"%(?:\((\{[^{}]+\}[ioe]|[^(){}]+)\)s|(%)|(\([^()]*\).?|.?))", re.DOTALL)
 _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
@@ -45,17 +45,18 @@ _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
 
 Own = tuple[float, float, Fields, Mapping[str, Any], bytes]
 """What differs with each request: seconds since the epoch when it began, seconds until its response was sent, its
-fields, the variables of its environ and the head of its response. A bare tuple, for there is one for each request."""
+fields, the variables of its environ and the head of its response. A bare tuple, since there is one for each request.
+"""
 
 
 class _OfStem(NamedTuple):
-    """An atom that fields, address and second decide."""
+    """An atom that depends on fields, address and second."""
 
     get: Callable[[Fields, str, int], str]
 
 
 class _OfLine(NamedTuple):
-    """An atom that request line, status and size decide: its place in what `_values` or `_few` return."""
+    """An atom that depends on request line, status and size: its index in what `_values` or `_few` return."""
 
     place: int
 
@@ -109,7 +110,7 @@ def _iso(second: int) -> str:
 
 
 def _field(name: str) -> Callable[[Fields], str]:
-    """Return what finds a request's field in either shape (`serving.http.fields`); "" where it is not there."""
+    """Return a function that finds a request's field in either shape (`serving.http.fields`); "" if it is missing."""
     name = name.lower()
     plain, wanted = name.upper().replace("-", "_"), name.encode("latin-1", "replace")
     prefixed = "HTTP_" + plain
@@ -181,7 +182,7 @@ _ATOMS: dict[str, Part] = {
 
 
 def _few(line: RequestLine, status: int, size: int) -> tuple[object, ...]:
-    """The first of `_values`, which most formats are content with."""
+    """The first of `_values`, which suffice for most formats."""
     text = f"{line.method} {str(line.target, 'latin-1')} HTTP/{line.version}"
     # As in `_safe`, without the call.
     if not (text.isascii() and text.isprintable() and '"' not in text and "\\" not in text):
@@ -274,10 +275,9 @@ def _picker(places: list[int]) -> Callable[[tuple[object, ...]], tuple[object, .
 
 
 class LineFormat:
-    """A format of atoms, or JSON. Raises ValueError for what is no format.
+    """A format of atoms, or JSON. Raises ValueError for an invalid format.
 
-    `stem(...)[line, status, size]` is the line, without its end; where `own` has atoms, it is a template for
-    what they get.
+    `stem(...)[line, status, size]` is the line, without its end; if `own` has atoms, it is a template for their values.
     """
 
     def __init__(self, text: str, pid: int) -> None:
@@ -304,7 +304,7 @@ class LineFormat:
 
 
 class Stem(dict[tuple[RequestLine, int, int], str]):
-    """Lines by request line, status and size, made when they are first asked for."""
+    """Lines by request line, status and size, formatted when they are first needed."""
 
     __slots__ = ("_format", "_template")
 

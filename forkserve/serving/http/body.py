@@ -1,8 +1,8 @@
-"""The body of a request: how much of the bytes behind a head belongs to it (RFC 9112 sections 6 and 7).
+"""The body of a request: how many of the bytes after a head belong to it (RFC 9112 sections 6 and 7).
 
-Both framings have one face: `feed(data)` returns the body bytes that data holds (maybe none) and raises Refusal;
-when `done` is true, `rest` has what follows the message. Both parsers share this code, so a message ends at the
-same place with either.
+Both framings have one interface: `feed(data)` returns the body bytes that data contains (maybe none) and raises
+Refusal; when `done` is true, `rest` has what follows the message. Both parsers share this code, so a message ends at
+the same place with either.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _FORBIDDEN_TRAILERS = frozenset(
 )
 """Framing, routing, authentication (RFC 9110 section 6.5.1): a trailer must not change what was decided."""
 _DROPPED_TRAILERS = frozenset((b"content-encoding", b"content-range", b"content-type"))
-"""What says how the content is to be read: too late, but harmless when nobody sees it (RFC 9112 section 7.1.2)."""
+"""Fields that say how the content is to be read: too late, but harmless if they are dropped (RFC 9112 section
+7.1.2).
+"""
 
 
 class LengthBody:
@@ -127,9 +129,9 @@ class ChunkedBody:
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def _small(self, data: bytes, at: int, blocks: list[bytes]) -> int:
-        """Take the small chunks that are there whole; returns where they end.
+        """Take the small chunks that are complete; returns where they end.
 
-        A client may send as many as fit into what is read at once, and all others wait meanwhile.
+        A client may send as many as fit into one read, and all others wait meanwhile.
         """
         total, most = self._total, self._most
         while (end := data.find(b"\r\n", at, at + 4)) > 0:
@@ -189,7 +191,7 @@ class ChunkedBody:
             self.trailers += ((name, value),)
 
     def _cut(self, line: bytes) -> None:
-        """Keep a line that has not ended, if it may still become a good one."""
+        """Keep an incomplete line, if it may still become valid."""
         if len(line) > self._line_limit() + 1:
             trailers = self._state is _State.TRAILERS
             status, what = (431, "the trailers are too large") if trailers else (400, "an invalid chunk")
@@ -207,7 +209,7 @@ BodyReader = LengthBody | ChunkedBody
 
 
 def body_reader(fields: Fields, limits: HttpLimits) -> BodyReader | None:
-    """The reader for what follows this head, or None when the message ends with it; raises Refusal 413."""
+    """Return the reader for what follows this head, or None if the message ends with it; raises Refusal 413."""
     if fields.chunked:
         return ChunkedBody(limits)
     if not fields.content_length:

@@ -1,8 +1,8 @@
 """Conditional and range requests for a file: which status, and which bytes (RFC 9110 sections 13 and 14).
 
 Order of RFC 9110 section 13.2.2: If-Match or If-Unmodified-Since, then If-None-Match or If-Modified-Since, then Range
-with If-Range. Of several ranges none is served: the whole representation is a right answer, and multipart costs more
-than it gives.
+with If-Range. Multiple ranges are not served: the whole representation is a valid answer, and multipart is not worth
+its cost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE).fullm
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The fields of a request that decide, as received; None where there is none."""
+    """The relevant fields of a request, as received; None if missing."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -51,7 +51,7 @@ def etag_of(mtime_ns: int, size: int) -> str:
 
 
 def _listed(value: str, etag: str, *, weak: bool) -> bool:
-    """Whether a list of entity tags names this one; `*` names every."""
+    """Whether a list of entity tags contains this one; `*` contains every tag."""
     if value.strip(" \t") == "*":
         return True
     tags, at = [], 0
@@ -121,5 +121,5 @@ def _range(value: str, size: int) -> Selection:
 
 
 def _number(digits: str) -> int:
-    """Read a number of any length, as far as it matters: int() takes 4300 digits, and no file has 10**19 bytes."""
+    """Parse a number of any length, as far as it matters: int() takes 4300 digits, and no file has 10**19 bytes."""
     return int(digits[:20])

@@ -1,4 +1,4 @@
-"""Dates in HTTP: one form is written, three are read (RFC 9110 section 5.6.7)."""
+"""Dates in HTTP: one format is written, three are read (RFC 9110 section 5.6.7)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DATES = tuple(
 
 
 def date_text(now: float) -> str:
-    """Seconds since the epoch as an HTTP date, e.g. `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7)."""
+    """Return seconds since the epoch as an HTTP date, e.g. `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7)."""
     at = gmtime(now)
     return (
         f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {MONTHS[at.tm_mon - 1]} {at.tm_year:04}"
@@ -31,7 +31,9 @@ def date_text(now: float) -> str:
 
 
 def parse_date(text: str) -> int | None:
-    """Seconds since the epoch of an HTTP date in any of its three forms, else None (RFC 9110 section 5.6.7)."""
+    """Return the seconds since the epoch of an HTTP date in any of its three formats, else None (RFC 9110 section
+    5.6.7).
+    """
     match = next((found for form in _DATES if (found := form(text))), None)
     if match is None or match["month"] not in MONTHS:
         return None

@@ -1,4 +1,4 @@
-"""What a client gets when the application does not answer: a short plain text that tells nothing about the inside."""
+"""What a client gets if the application does not answer: a short plain text that reveals nothing of the inside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["error_response", "page"]
 
 
 def page(status: int) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Status line, headers and body of an error response, as a WSGI application would give them."""
+    """Return status line, headers and body of an error response, as a WSGI application would."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -30,6 +30,6 @@ def error_response(
     keep: bool = False,
     more: Iterable[tuple[str, str]] = (),
 ) -> tuple[bytes, bool]:
-    """A whole error response, with `more` headers, and whether the connection stays."""
+    """Return a whole error response, with `more` headers, and whether the connection stays open."""
     line, headers, body = page(status)
     return responder.whole(responder.prepare(line, [*headers, *more]), body, method=method, modern=modern, keep=keep)

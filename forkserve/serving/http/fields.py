@@ -1,12 +1,12 @@
-"""The header fields of a request: those that decide something, and the rest, collected as the application wants them.
+"""The header fields of a request: those that decide something, and the rest, collected in the shape of the interface.
 
 The meaning of a field is decided here and nowhere else, whichever parser found it. A collector is driven by
-`begin`, `on_header` for each field in order, `finish`; it is used again for the next request of any connection.
+`begin`, `on_header` for each field in order, `finish`; it is reused for the next request of any connection.
 
-Two shapes, because the interfaces differ, each filled in the one pass there is: WSGI wants
-`environ["HTTP_X"] = str` (EnvironCollector), ASGI a list of (lower-case name, value) in bytes (ScopeCollector). Names
-come through a bounded dictionary from the bytes a client sent to what the interface wants; a name that decides
-something is not in it, so ordinary fields pay nothing for the rules.
+There are two shapes, since the interfaces differ, each filled in a single pass: WSGI wants `environ["HTTP_X"] = str`
+(EnvironCollector), ASGI a list of (lower-case name, value) in bytes (ScopeCollector). A bounded dictionary maps names
+from the bytes of a client to those of the interface. Names that decide something are not in it, so ordinary fields pay
+nothing for the rules.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from forkserve.serving.http.refusal import Refusal
 __all__ = ["USUAL_RULES", "Collector", "EnvironCollector", "Fields", "ScopeCollector"]
 
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,18}").fullmatch
-"""Without leading zeros, which some take for octal: RFC 9110 section 8.6 allows them, nobody sends them."""
+"""Without leading zeros, which some take for octal: RFC 9110 section 8.6 allows them, but no client sends them."""
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*").fullmatch
 _KNOWN_NAMES = 1024
 _KNOWN_HOSTS = 256
@@ -37,14 +37,13 @@ _COMMON = (
 
 
 class Fields:
-    """What the header fields of a request say. Shared between requests that have the same ones: never write to it.
+    """The header fields of a request. Shared between requests with the same fields: never write to it.
 
     `headers` is the collector's: a dict of environ keys, or a list of (lower-case name, value) pairs; copy before
-    changing. `host` is None only for HTTP/1.0. `content_length` is None without the field; with `chunked` it always is.
+    changing. `host` is None only for HTTP/1.0. `content_length` is None without the field, and always with `chunked`.
     `keep_alive` is what the client allows. `expect_continue` asks for a 100 before the body. `upgrade` is the value of
-    Upgrade when Connection names it too (RFC 9110 section 7.8), else None. `is_fast_path` is true of a request without
-    a body that keeps its connection and asks for nothing of the above. `memo` is what the interface makes of
-    shared fields, None at first.
+    Upgrade if Connection names it too (RFC 9110 section 7.8), else None. `is_fast_path` is true for a request without a
+    body that keeps its connection and needs none of the above. `memo` is for the interface, None at first.
     """
 
     __slots__ = ("__dict__", "headers", "host", "keep_alive", "memo", "is_fast_path")
@@ -63,21 +62,21 @@ class Fields:
 
     @property
     def asks_for_websocket(self) -> bool:
-        """Whether the client is about to speak WebSocket behind this request (RFC 6455 section 4.1)."""
+        """Whether the client is about to speak WebSocket after this request (RFC 6455 section 4.1)."""
         protocols = () if self.upgrade is None else self.upgrade.lower().split(b",")
         return any(each.strip(b" \t").partition(b"/")[0] == b"websocket" for each in protocols)
 
 
 class Collector:
-    """The rules common to both shapes; subclasses say how a field is stored.
+    """The rules common to both shapes; subclasses decide how a field is stored.
 
     `on_header(name, value)` takes one field as sent and raises Refusal. It is a closure over the tables, not a method:
-    it runs for every field, and each attribute of self it does not look up is 5 % of its time.
+    it runs for every field, and each attribute look-up of self takes 5 % of its time.
     """
 
     on_header: Callable[[bytes, bytes], None]
     names: dict[bytes, Any]
-    """From the names of ordinary fields, as sent, to what they become; grows by what clients send, up to a limit."""
+    """Maps the names of ordinary fields, as sent, to stored names; grows by what clients send, up to a limit."""
     text_values: ClassVar[bool]
     """Whether values become str."""
 
@@ -94,7 +93,7 @@ class Collector:
         self._unseen = 0
 
     def begin(self) -> None:
-        """Forget the last request."""
+        """Forget the previous request."""
         self.headers.clear()
         self._host = None
         self._stays = False
@@ -109,7 +108,9 @@ class Collector:
             self._content_type = False
 
     def finish(self, line: RequestLine, headers: Any) -> Fields:
-        """What the fields mean for this request line, with `headers` in the collector's shape; raises Refusal."""
+        """Return the meaning of the fields for this request line, with `headers` in the collector's shape; raises
+        Refusal.
+        """
         host = self._host_value(headers)
         modern = line.modern
         if host is None:
@@ -128,7 +129,7 @@ class Collector:
         return fields
 
     def count(self) -> int:
-        """How many field lines came since `begin`."""
+        """Return the number of field lines since `begin`."""
         return len(self.headers) + self._unseen
 
     def _decide(self, fields: Fields, modern: bool) -> None:
@@ -174,11 +175,11 @@ class Collector:
             self._unseen += 1
 
     def gather(self, pairs: list[Any]) -> Any:
-        """Return headers made of pairs of form and value; None if the fields must come one by one."""
+        """Return headers made from pairs of form and value; None if the fields must be taken one by one."""
         raise NotImplementedError
 
     def form_of(self, lower: bytes) -> Any:
-        """Return what the lower-case name of a field that decides something becomes."""
+        """Return the stored name of a field that decides something, from its lower-case name."""
         raise NotImplementedError
 
     def _host_value(self, headers: Any) -> bytes | None:
@@ -269,10 +270,10 @@ _RULES: dict[bytes, Callable[[Any, bytes], bool]] = {
     b"transfer-encoding": Collector._on_transfer_encoding,
     b"upgrade": Collector._on_upgrade,
 }
-"""What a field decides; true if the application sees it."""
+"""Decides something by a field; returns True if the application sees it."""
 
 USUAL_RULES = {name: _RULES[name] for name in (b"connection", b"content-length", b"content-type", b"host")}
-"""Those of many requests, none of which by itself makes the end of a request hard to find."""
+"""Those of many requests, none of which alone makes the end of a request ambiguous."""
 
 
 # Both parsers leave of all white space only SP and HTAB in a value, so bytes.rstrip() needs no argument.
@@ -289,7 +290,7 @@ _RULE_KEYS = {name: _environ_key(name) for name in _RULES}
 class EnvironCollector(Collector):
     """Fields as WSGI wants them: `headers` is {"HTTP_ACCEPT": "*/*", ..., "CONTENT_LENGTH": "5"}, values latin-1.
 
-    A repeated field is joined by a comma, Cookie by `; ` (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
+    Repeated fields are joined by a comma, Cookie by `; ` (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
     """
 
     text_values = True

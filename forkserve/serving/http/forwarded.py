@@ -1,10 +1,10 @@
-"""Who the client is behind proxies: X-Forwarded-For, -Proto, -Host, -Port, or Forwarded (RFC 7239).
+"""The client behind proxies: X-Forwarded-For, -Proto, -Host, -Port, or Forwarded (RFC 7239).
 
-Rules. Nothing is believed unless the peer is trusted. The chain is walked from the nearest hop outwards, and the first
-address that is not a trusted proxy is the client; so whatever a client writes itself lies further out and is never
-reached. Of the two styles only the one that is configured counts: a proxy that sets one passes the other through as the
-client sent it. For the same reason only what the proxies are known to write is believed: `for` and `proto` unless
-configured otherwise, since few proxies set host and port. A hop that cannot be read ends the walk.
+Rules. Nothing is used unless the peer is trusted. The chain is walked from the nearest hop outwards, and the first
+address that is not a trusted proxy is the client; so anything that a client writes itself lies further out and is never
+reached. Of the two styles only the configured one counts: a proxy that sets one passes the other through as the client
+sent it. For the same reason only fields that the proxies are known to write are used: `for` and `proto` unless
+configured otherwise, since few proxies set host and port. An unreadable hop ends the walk.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 _SAYINGS = ("for", "proto", "host", "port")
 """The X-Forwarded-* that are understood, in the order of `ForwardedFields`; Forwarded has the first three."""
 BELIEVED = frozenset({"for", "proto"})
-"""What is believed by default."""
+"""What is used by default."""
 
 Address = IPv4Address | IPv6Address
 _PAIR = re.compile(r'[ \t]*(?:([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)=([^ \t";,]+|"(?:[^"\\]|\\.)*"))?[ \t]*([;,]|\Z)')
@@ -43,7 +43,7 @@ _NODE = re.compile(
 _LONGEST_CHAIN = 64
 _SIDES = 1024
 _REMEMBERED = 256
-"""Characters of what is said, all fields together, up to which its meaning is remembered."""
+"""Most characters of all fields together for which the result is cached."""
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -55,7 +55,7 @@ class Style(Enum):
 
 
 class ForwardedFields(NamedTuple):
-    """The fields as received, repetitions joined by commas; None where there is none."""
+    """The fields as received, repetitions joined by commas; None if missing."""
 
     x_for: str | None = None
     x_proto: str | None = None
@@ -72,7 +72,7 @@ class ClientSide:
     port: int | None = None
     scheme: str | None = None
     host: str | None = None
-    """As a Host field has it, perhaps with a port."""
+    """As in a Host field, possibly with a port."""
     host_port: int | None = None
 
     @property
@@ -126,7 +126,7 @@ class TrustedProxies:
 
 
 class ClientSides:
-    """The client side of what was said before: a client comes again, and finding it out takes ten times the look-up."""
+    """A cache of client sides: clients repeat, and computing one takes ten times the look-up."""
 
     __slots__ = ("_believed", "_known", "_style", "_trusted")
 
@@ -137,7 +137,7 @@ class ClientSides:
         self._known: dict[tuple[ForwardedFields, str | None], ClientSide] = {}
 
     def of(self, fields: ForwardedFields, peer: str | None) -> ClientSide:
-        """Return what `client_side` says."""
+        """Return the result of `client_side`."""
         key = fields, peer
         side = self._known.get(key)
         if side is None:
@@ -156,9 +156,9 @@ def client_side(
     style: Style,
     believed: frozenset[str] = BELIEVED,
 ) -> ClientSide:
-    """What the trusted proxies say about the client; never raises for what a client sends.
+    """Return what the trusted proxies say about the client; never raises for what a client sends.
 
-    `believed` are those of `_SAYINGS` that count. Where `for` is none of them, only the nearest proxy is heard.
+    `believed` are those of `_SAYINGS` that count. If `for` is not among them, only the nearest proxy counts.
     """
     if not trusted.trusts(peer):
         return ClientSide()
@@ -169,7 +169,7 @@ def client_side(
 
 
 def _node(text: str) -> tuple[str, int | None] | None:
-    """An address with perhaps a port: `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]:80`; None if it is something else."""
+    """Parse an address, possibly with a port: `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]:80`; None for anything else."""
     match = _NODE(text.strip(" \t"))
     if match is None:
         return None
@@ -202,7 +202,7 @@ def _by_x_forwarded(fields: ForwardedFields, trusted: TrustedProxies) -> ClientS
 
 
 def _nth(value: str | None, hops: int) -> str | None:
-    """The entry that the proxy so many hops away wrote; the outermost one if the list is shorter."""
+    """Return the entry of the proxy this many hops away; the outermost one if the list is shorter."""
     if value is None:
         return None
     entries = value.split(",")[-_LONGEST_CHAIN:]
@@ -243,7 +243,7 @@ def _by_forwarded(value: str | None, trusted: TrustedProxies, believed: frozense
 
 
 def _elements(value: str) -> list[dict[str, str]]:
-    """The elements of a Forwarded field; none if any of it is malformed, for then no border is certain."""
+    """Return the elements of a Forwarded field; none if any of it is malformed, since then no boundary is certain."""
     elements: list[dict[str, str]] = [{}]
     at = 0
     while at < len(value):

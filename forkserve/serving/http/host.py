@@ -15,10 +15,10 @@ _HOST = re.compile(
 
 
 def check_host(value: bytes) -> bytes:
-    """Return the value if it names one host and perhaps a port; raises Refusal 400.
+    """Return the value if it names one host and possibly a port; raises Refusal 400.
 
     An empty host is refused although the grammar allows it: an http URI must not have one (RFC 9110 section 4.2.1). A
-    comma, though a sub-delim, is refused as the mark of two merged fields.
+    comma, though a sub-delim, is refused as the sign of two merged fields.
     """
     match = _HOST(value)
     if match is None or int(match[2] or 0) > 65535:

@@ -1,10 +1,10 @@
 """The request line: method, target in its four forms, version (RFC 9112 section 3).
 
-Policy: a method is a token of at most 32 bytes, and case counts. A target is origin-form; absolute-form for http and
+Policy: a method is a token of at most 32 bytes, and case-sensitive. A target is origin-form; absolute-form for http and
 https, whose authority then replaces Host (section 3.2.2); `*` for OPTIONS only. CONNECT asks for a tunnel, which an
-origin server does not give: a 2xx would make a proxy in front open one and pass later bytes unseen (501, and closed
-like every refusal). No client sends a fragment, or a backslash before the query, and servers disagree on what they
-mean: both are refused (RFC 9112 section 3.2). HTTP/1.2 and higher is served as 1.1 (RFC 9110 section 2.5).
+origin server does not provide: a 2xx would make a proxy in front open one and pass later bytes unseen (501, and closed
+like every refusal). No client sends a fragment, or a backslash before the query, and servers disagree on their meaning:
+both are refused (RFC 9112 section 3.2). HTTP/1.2 and higher is served as 1.1 (RFC 9110 section 2.5).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?]*)(.*)").fullmatch
 
 
 class RequestLine:
-    """A request line that was found good. Shared between requests that have the same one: never write to it.
+    """A valid request line. Shared between requests with the same line: never write to it.
 
     `method` and `target` as sent; `raw_path` and `query` are the target's parts as sent, without `?`; `path` is
     unquoted, bytes as latin-1 (PEP 3333), `text_path` the same as UTF-8 (ASGI). `version` is "1.0" or "1.1";
     `authority` is the host of an absolute-form target, else None. `environ` has these as WSGI wants them.
-    `is_fast_path` is HTTP/1.1 and a method whose response may have a body; `again` turns true when the line comes a
+    `is_fast_path` is HTTP/1.1 and a method whose response may have a body; `again` becomes true when the line occurs a
     second time.
     """
 
@@ -75,7 +75,7 @@ class RequestLine:
         }
 
     def relocate(self, scheme: bytes, authority: bytes) -> None:
-        """Note what an absolute-form target says about scheme and host."""
+        """Apply scheme and host of an absolute-form target."""
         self.scheme = scheme
         self.authority = authority
         self.environ["HTTP_HOST"] = authority.decode("latin-1")
@@ -116,7 +116,7 @@ def _parse_unusual(line: bytes) -> RequestLine:
 
 
 def _other_form(method: str, target: bytes, modern: bool) -> RequestLine:
-    """A target that does not begin with a slash."""
+    """Parse a target that does not begin with a slash."""
     if target == b"*":
         if method != "OPTIONS":
             raise Refusal(400, "the target * is for OPTIONS only")

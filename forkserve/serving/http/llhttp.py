@@ -1,9 +1,9 @@
 """Header fields by httptools (llhttp): the default, because it is C.
 
-It is given whole heads only and asked for the fields alone; the request line and what the fields mean are ours. So
-its state between messages does not matter, one object serves every connection, and a client that drips its head
-costs no parser memory. llhttp is strict on names, values, folding, CR, LF and NUL by itself (all its leniencies stay
-off); when it says no, `strict` is asked for the status, so that both parsers refuse alike.
+It gets whole heads and is used for the fields alone; the request line and the meaning of fields are ours. So its state
+between messages does not matter, one object serves every connection, and a client that sends its head byte by byte
+costs no parser memory. llhttp itself is strict on names, values, folding, CR, LF and NUL (all its leniencies are off).
+If it refuses, `strict` determines the status, so that both parsers refuse alike.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class LlhttpFields:
         self._clean = True
 
     def read(self, block: bytes) -> Any:
-        """Give every field of the block, which ends with its empty line, to the collector; raises Refusal.
+        """Pass every field of the block, which ends with its empty line, to the collector; raises Refusal.
 
-        llhttp gets a request line of ours in front: the client's own is judged by `line`, which knows more methods.
+        llhttp gets a request line of ours in front: `line` parses the client's own, and knows more methods.
         """
         collector = self._collector
         if not self._clean:

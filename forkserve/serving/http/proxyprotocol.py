@@ -1,7 +1,7 @@
 """The PROXY protocol, versions 1 and 2: what HAProxy and others send before the first byte of a connection.
 
-Source: `proxy-protocol.txt` of HAProxy, sections 2.1 and 2.2. Only for listeners that are told to expect it, and then
-it must be there: without the header a client could forge one.
+Source: `proxy-protocol.txt` of HAProxy, sections 2.1 and 2.2. Only for listeners that are configured for it, and then
+it is required: without the header a client could forge one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _V1 = re.compile(
 _V1_LONGEST = 107
 _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_LONGEST = 4096
-"""Addresses and all TLVs; a TLV may be longer by the format, but none of those in use is."""
+"""Bytes of addresses and all TLVs; the format allows longer TLVs, but none in use is."""
 
 
 @dataclass(frozen=True, slots=True)

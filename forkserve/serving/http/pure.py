@@ -1,8 +1,8 @@
-"""Header fields by h11: the reference parser, and the one for where no compiled extension can be imported.
+"""Header fields by h11: the reference parser, and the one for systems without compiled extensions.
 
-h11 by itself lets bare LF, folded lines and several framing fields through, so the block goes through the grammar of
-`strict` first; then h11 reads it on its own. A disagreement refuses the request. It refuses what llhttp refuses, with
-the same status, and takes about ten times as long.
+h11 by itself accepts bare LF, folded lines and several framing fields, so the block is checked by the grammar of
+`strict` first; then h11 reads it. A disagreement refuses the request. It refuses what llhttp refuses, with the same
+status, and takes about ten times as long.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from forkserve.serving.http.strict import split_fields
 __all__ = ["H11Fields"]
 
 _LINE = b"GET / HTTP/1.0\r\n"
-"""In 1.0 h11 asks for no Host; whether one is needed is our rule."""
+"""With version 1.0 h11 requires no Host; whether one is needed is our rule."""
 _TAB_BEHIND_CODING = re.compile(rb"^transfer-encoding:[ \t]*chunked[ ]*\t", re.IGNORECASE | re.MULTILINE).search
-"""RFC 9110 section 5.6.3 allows the tab, llhttp refuses it, and a head shall not depend on its parser."""
+"""RFC 9110 section 5.6.3 allows the tab, but llhttp refuses it, and a verdict must not depend on the parser."""
 
 
 class H11Fields:
@@ -34,7 +34,7 @@ class H11Fields:
         self._collector = collector
 
     def read(self, block: bytes) -> Any:
-        """Give every field of the block, which ends with its empty line, to the collector; raises Refusal."""
+        """Pass every field of the block, which ends with its empty line, to the collector; raises Refusal."""
         ours: list[tuple[bytes, bytes]] = []
         on_header = self._collector.on_header
         for name, value in split_fields(block):

@@ -1,9 +1,9 @@
-"""Header fields line by line: those that came before are looked up, the others are cut at their colon.
+"""Header fields line by line: known lines are looked up, the others are cut at their colon.
 
-Of a head that was never seen as a whole, most lines were: a client says the same of itself each time, and only its
-cookies, or the id that a proxy gives each request, are new. So a bounded number of lines is remembered with what they
-become. Only the usual is read here: known names, printable values, one of each. Whatever might be refused, or makes
-the end of its request hard to find, goes through llhttp from the beginning of the block, so that there is one judge.
+Most lines of a new head were seen before: a client sends the same fields each time, and only its cookies, or the id
+that a proxy adds to each request, are new. So a bounded number of lines is cached with their results. Only the usual is
+read here: known names, printable values, one of each. Whatever might be refused, or makes the end of its request
+ambiguous, goes through llhttp from the beginning of the block, so that there is a single judge.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ __all__ = ["RememberedFields"]
 _LINES = 1024
 _REMEMBERED_LINE = 256
 _SHORT = 256
-"""Bytes of a block below which llhttp is as fast: in instructions a head, 27,500 by it and 29,400 here for three fields
-with a new one among them, 96,700 and 62,400 for twenty."""
+"""Bytes of a block below which llhttp is as fast. In instructions a head: 27,500 by llhttp and 29,400 here for three
+fields with a new one among them, 96,700 and 62,400 for twenty.
+"""
 _UNUSUAL = Refusal(400, "not usual")
 
 
 class RememberedFields:
-    """Reads a block of fields for a collector, by memory where it can."""
+    """Reads a block of fields for a collector, from the cache if possible."""
 
     __slots__ = ("_collector", "_most", "_pair_of", "_read_all", "_short")
     replaceable: ClassVar[bool] = True
@@ -57,7 +58,7 @@ class RememberedFields:
 
 
 class _Pairs(dict[bytes, Any]):
-    """From a field line to the pair that it becomes. Raises Refusal for what is not usual."""
+    """Maps a field line to its pair. Raises Refusal for unusual lines."""
 
     __slots__ = ("_collector", "_deciding", "_names", "_text")
 
@@ -87,7 +88,7 @@ class _Pairs(dict[bytes, Any]):
         return pair
 
     def _decide(self, line: bytes, name: bytes, value: bytes) -> Any:
-        """A field that decides something, which has to be told each time."""
+        """Handle a field that decides something, which must be passed on each time."""
         known = self._deciding.get(line)
         if known is None:
             lower = name.lower()

@@ -1,10 +1,10 @@
 """Requests out of a connection's bytes: the head of each in turn.
 
 The hot path is two look-ups. A client that keeps its connection sends the same header block again and again, byte for
-byte, and asks for few different lines; both were parsed and judged before, and the outcome depends on nothing else. So
-a profile remembers a bounded number of request lines and header blocks. Equal bytes give an equal, shared, read-only
-outcome; everything else takes the full way through the parser and the rules. A block is remembered when it comes
-a second time in a row from somebody, so that blocks used once (cookies, ids) push nothing out.
+byte, and requests few different lines; both were parsed before, and the result depends on nothing else. So a profile
+caches a bounded number of request lines and header blocks. Equal bytes give an equal, shared, read-only result;
+everything else takes the full path through the parser and the rules. A block is cached when it occurs a second time in
+a row, so that blocks used once (cookies, ids) evict nothing.
 
 Measured in one process, in rounds with bare httptools collecting the same headers into a dict (1.0 in each row):
 
@@ -13,8 +13,8 @@ Measured in one process, in rounds with bare httptools collecting the same heade
     3 fields, 80 bytes            0.25         2.2                   4.2    17
     20 fields, 1066 bytes         0.1          1.6                   1.9     9
 
-The collector puts fields into the shape its interface wants inside the parser's callback. A list first and a second
-pass over it took as long (1.0 to 1.1), so the one pass is for the sake of less code.
+The collector puts fields into the shape of its interface inside the parser's callback. A list first and a second pass
+took as long (1.0 to 1.1), so the single pass is for the sake of less code.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _REMEMBERED_BLOCK = 2048
 
 
 class FieldReader(Protocol):
-    """What a parser has to do for us. `replaceable`: our own compiled reader may take usual heads in place of it."""
+    """What a parser must provide. `replaceable`: our own compiled reader may take usual heads in its place."""
 
     replaceable: ClassVar[bool]
 
     def read(self, block: bytes) -> Any:
-        """Return the headers of a block of fields, having told the collector what decides; raises Refusal."""
+        """Return the headers of a block of fields, after passing the decisive ones to the collector; raises Refusal."""
 
 
 class Profile:
-    """What all connections of one loop share: limits, the parser, and what it remembers. Belongs to one thread."""
+    """What all connections of one loop share: limits, the parser, and its caches. Belongs to one thread."""
 
     __slots__ = (
         "blocks",
@@ -81,7 +81,7 @@ class Profile:
         )
 
     def recall(self, data: bytes) -> tuple[RequestLine, Fields] | None:
-        """Return line and fields of a whole head, if nothing follows and both are remembered."""
+        """Return line and fields of a whole head, if nothing follows and both are cached."""
         if len(data) > _REMEMBERED_LINE + 2 + _REMEMBERED_BLOCK:
             return None
         raw, _, block = data.partition(b"\r\n")
@@ -93,14 +93,14 @@ class Profile:
         return None if fields is None else (line, fields)
 
     def known_fields(self, line: RequestLine, block: bytes) -> Fields | None:
-        """Return what a block of fields means behind this line, if it is remembered."""
+        """Return the meaning of a block of fields after this line, if cached."""
         # A miss costs the hash of the block; nobody pays it where no block has ever come twice.
         if self.blocks and len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             return self.blocks.get(block)
         return None
 
     def line(self, data: bytes) -> RequestLine:
-        """Parse a request line, and remember it; raises Refusal."""
+        """Parse a request line, and cache it; raises Refusal."""
         line = parse_line(data)
         if len(data) <= _REMEMBERED_LINE:
             if len(self.lines) >= _LINES:
@@ -109,7 +109,7 @@ class Profile:
         return line
 
     def fields(self, line: RequestLine, block: bytes) -> Fields:
-        """Parse the fields behind a request line, and perhaps remember them; raises Refusal."""
+        """Parse the fields after a request line, and possibly cache them; raises Refusal."""
         collector = self.collector
         collector.begin()
         headers = self.read(block)
@@ -140,7 +140,7 @@ class RequestReader:
 
     @property
     def partial(self) -> bool:
-        """Some bytes of a head have come, but not all: the time limit for a head runs."""
+        """True if some bytes of a head have arrived, but not all: the time limit for a head runs."""
         return self._partial is not None
 
     @property
@@ -149,14 +149,14 @@ class RequestReader:
         return 0 if self._partial is None else len(self._partial)
 
     def drop(self) -> None:
-        """Forget what was taken of a head that will not be completed; allocates nothing."""
+        """Forget the bytes of a head that will not be completed; allocates nothing."""
         self._partial = None
         self.rest = b""
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes at or inside a head; true when it is complete. Raises Refusal.
+        """Take bytes at the start of a head or inside; true when it is complete. Raises Refusal.
 
-        Then `line`, `fields` and `rest` (the bytes behind the head) are set, until the next call.
+        Then `line`, `fields` and `rest` (the bytes after the head) are set, until the next call.
         """
         if self._partial is None:
             known = self.profile.recall(data)
@@ -170,12 +170,12 @@ class RequestReader:
         return self._piece(data)
 
     def take_rest(self) -> bytes:
-        """The bytes behind the head, once."""
+        """Return the bytes after the head, once."""
         rest, self.rest = self.rest, b""
         return rest
 
     def _whole(self, data: bytes) -> bool:
-        """Read a head from its first byte on; False if it is not whole, or empty lines come before it."""
+        """Read a head from its first byte; False if it is not whole, or empty lines come before it."""
         end = data.find(b"\r\n\r\n") + 4
         if end < 5 or data.startswith(b"\r\n"):
             return False
@@ -198,12 +198,12 @@ class RequestReader:
             del refusal  # its traceback holds this frame
 
     def _refuse(self, head: bytes) -> NoReturn:
-        """Refuse a whole head that is over a limit as if it came in pieces."""
+        """Refuse a whole head that exceeds a limit in the same way as if it came in pieces."""
         self._add(PartialHead(), head)
         raise Refusal(431, "the header is too large")
 
     def _add(self, partial: PartialHead, data: bytes) -> bytes | None:
-        """Add a piece; raises Refusal, where there are too many fields for what those up to the limit mean."""
+        """Add a piece; raises Refusal, if there are too many fields for the meaning of those up to the limit."""
         try:
             return partial.add(data, self.profile.limits)
         except TooManyFields as refusal:

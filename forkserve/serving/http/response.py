@@ -1,14 +1,14 @@
-"""Response heads: what an application says, judged, framed and turned into bytes at once.
+"""Response heads: what an application says, checked, framed and turned into bytes at once.
 
-Rules. A status or header that would let bytes into the head which the application did not mean (CR, LF, NUL, any
-control) raises BadResponse: the application gets its error, the client a plain 500, and nothing is injected. So does
-an interim status (1xx), which as the final one would leave the client waiting. Hop-by-hop fields are the server's (RFC
-9110 section 7.6.1, PEP 3333): those of the application are dropped, but its `Connection: close` is obeyed. Framing is
-decided here alone (RFC 9112 section 6): nothing for HEAD, 204 and 304; no content for 205; Content-Length if it is
-known; else chunked for HTTP/1.1; else until close. Date is on every response (RFC 9110 section 6.6.1) and comes from
-the clock that the driver ticks.
+Rules. A status or header that would insert unintended bytes into the head (CR, LF, NUL, any control) raises
+BadResponse: the application gets its error, the client a plain 500, and nothing is injected. So does an interim status
+(1xx), which as the final one would leave the client waiting. Hop-by-hop fields are the server's (RFC 9110 section
+7.6.1, PEP 3333): those of the application are dropped, but its `Connection: close` is obeyed. Framing is decided here
+alone (RFC 9112 section 6): nothing for HEAD, 204 and 304; no content for 205; Content-Length if it is known; else
+chunked for HTTP/1.1; else until close. Date is on every response (RFC 9110 section 6.6.1) and comes from the clock that
+the driver ticks.
 
-Most applications say the same again and again, so a judged head is remembered: a bounded number, by status and headers.
+Most applications repeat their heads, so a bounded number of checked heads is cached, by status and headers.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from forkserve.serving.http.dates import date_text
 __all__ = ["JOINED", "BadResponse", "Framing", "PreparedHead", "Responder", "ResponseStart"]
 
 JOINED = 65_536
-"""Bytes of body from which on head and body go out apart: to join them would copy the body for each client, and keep
-the copy as long as the client does not read."""
+"""Bytes of body from which on head and body are sent apart: joining them would copy the body for each client, and keep
+the copy as long as the client does not read.
+"""
 
 _STATUS = re.compile(r"[1-9][0-9][0-9](?: [\t -~\x80-\xff]*)?").fullmatch
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -51,7 +52,7 @@ class Framing(Enum):
 
 
 class PreparedHead:
-    """A judged head, shared between responses: never write to it.
+    """A checked head, shared between responses: never write to it.
 
     `head` holds the status line and the application's fields, each line ended. `length` is the application's
     Content-Length, `bodiless` a status that never has a body, `close` the application's wish.
@@ -70,7 +71,7 @@ class PreparedHead:
 
 
 class ResponseStart:
-    """How a response begins: `head` are all bytes up to and with the empty line.
+    """The start of a response: `head` has all bytes including the empty line.
 
     `length` is the number of body bytes to send for Framing.LENGTH, else None; `keep_alive` is what the head promises.
     """
@@ -87,8 +88,8 @@ class ResponseStart:
 class Responder:
     """Makes the heads of all responses of one loop. Threads may share it; only the loop calls `tick`.
 
-    For a hot path of one's own: `known` maps (status, tuple(headers)) to what `prepare` would return, and `end` are the
-    bytes that end the head of a `is_fast_path` one on a connection that stays.
+    For a separate hot path: `known` maps (status, tuple(headers)) to the result of `prepare`, and `end` are the bytes
+    that end the head of an `is_fast_path` one on a connection that stays open.
     """
 
     __slots__ = ("end", "_last", "known", "_second", "_server", "date")
@@ -103,7 +104,7 @@ class Responder:
         self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Tell the time, seconds since the epoch; once per turn of the loop is enough."""
+        """Set the time, in seconds since the epoch; once per turn of the loop is enough."""
         second = int(now)
         if second != self._second:
             self._second = second
@@ -111,7 +112,7 @@ class Responder:
             self.end = self._server + self.date + b"\r\n"
 
     def prepare(self, status: str, headers: Sequence[tuple[str, str]]) -> PreparedHead:
-        """Judge what a WSGI application gave to start_response; raises BadResponse."""
+        """Check what a WSGI application passed to start_response; raises BadResponse."""
         if not isinstance(headers, list | tuple):
             # PEP 3333 wants a list; an iterator may have been gone through already.
             raise BadResponse(f"the headers are not a list of (name, value) tuples, but {type(headers).__name__}")
@@ -126,7 +127,7 @@ class Responder:
         return prepared
 
     def prepare_raw(self, code: int, headers: Iterable[tuple[bytes, bytes]]) -> PreparedHead:
-        """Judge what an ASGI application sent in `http.response.start`; raises BadResponse."""
+        """Check what an ASGI application sent in `http.response.start`; raises BadResponse."""
         pairs = [(bytes(name), bytes(value)) for name, value in headers]
         key = (code, tuple(pairs))
         prepared = self.known.get(key)
@@ -147,9 +148,9 @@ class Responder:
     def whole(
         self, prepared: PreparedHead, body: bytes, *, method: str, modern: bool, keep: bool
     ) -> tuple[bytes, bool]:
-        """A response whose body is at hand, head and body in one piece, and whether the connection stays.
+        """Return a response whose body is complete, head and body in one piece, and whether the connection stays open.
 
-        A body longer than the Content-Length is cut; a shorter one closes the connection, so that the client sees it.
+        A body longer than the Content-Length is cut; a shorter one closes the connection, so that the client notices.
         """
         if prepared.is_fast_path and prepared.length == len(body) and modern and keep and method != "HEAD":
             return prepared.head + self.end + body, True
@@ -236,7 +237,7 @@ def _build(code: int, status: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> Pr
 
 
 def _takes_length(prepared: PreparedHead, value: bytes) -> bool:
-    """Note a Content-Length; false where it must not be sent (RFC 9110 sections 8.6, 15.3.6)."""
+    """Take a Content-Length; false if it must not be sent (RFC 9110 sections 8.6, 15.3.6)."""
     value = value.strip(b" \t")
     if not _DIGITS(value):
         raise BadResponse(f"the Content-Length {value!r} is not a number")

@@ -1,9 +1,9 @@
 """The grammar that both parsers are held to, line by line (RFC 9112 sections 2.2, 3 and 5, RFC 9110 section 5).
 
-A library parser lets some of these through: llhttp several spaces in a request line or leading bare CR and LF, h11
-bare LF and folded lines. What a head may look like is therefore said here once, in regular expressions without
-backtracking, and used three ways: as the check before h11, as the judge of heads that arrive in pieces (refused at the
-first bad line, not at the time limit), and to name the right status when a library only says "error".
+A library parser accepts some violations: llhttp several spaces in a request line or leading bare CR and LF, h11 bare LF
+and folded lines. So the form of a head is defined here once, in regular expressions without backtracking, and used in
+three ways: as the check before h11, for heads that arrive in pieces (refused at the first bad line, not at the time
+limit), and to determine the status when a library only says "error".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CUT_LINE = re.compile(rb"\r?\Z|[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: [!-~]*( [HT
 
 
 def field_of(line: bytes) -> tuple[bytes, bytes]:
-    """Name and value of one field line without its line end; raises Refusal."""
+    """Return name and value of one field line without its line end; raises Refusal."""
     match = _FIELD(line)
     if match is None:
         raise Refusal(400, _fault_of(line))
@@ -44,19 +44,19 @@ def _fault_of(line: bytes) -> str:
 
 
 def check_cut(piece: bytes, *, first: bool) -> None:
-    """Judge a piece of a field line that has not ended; `first` if the line begins with it. Raises Refusal."""
+    """Check a piece of an incomplete field line; `first` if the line begins with it. Raises Refusal."""
     if _CONTROL(piece) or (first and piece[:1] in (b" ", b"\t")):
         raise Refusal(400, _fault_of(piece))
 
 
 def split_fields(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The fields of a block which ends with an empty line; raises Refusal at the first that is not well-formed."""
+    """Yield the fields of a block that ends with an empty line; raises Refusal at the first malformed one."""
     for line in block[:-4].split(b"\r\n") if len(block) > 2 else ():
         yield field_of(line)
 
 
 def exceeds(line: bytes, block: bytes, limits: HttpLimits) -> bool:
-    """Tell whether a whole head is beyond a limit of size."""
+    """Tell whether a whole head exceeds a limit of size."""
     longest = limits.limit_request_field_size
     return (
         len(line) > limits.limit_request_line
@@ -66,17 +66,17 @@ def exceeds(line: bytes, block: bytes, limits: HttpLimits) -> bool:
 
 
 class TooManyFields(Refusal):
-    """More field lines than the limit; what is wrong with those up to there goes before it."""
+    """More field lines than the limit; errors in those up to the limit take precedence."""
 
     def __init__(self) -> None:
         super().__init__(431, "too many header fields")
 
 
 class PartialHead:
-    """A head that comes in pieces: every line is judged when it ends, every limit before that.
+    """A head that arrives in pieces: every line is checked when it ends, every limit before that.
 
-    `add` returns the bytes so far once they hold an empty line, else None; it raises Refusal, the same however they
-    are cut. The work is linear in the bytes received, also when they come one by one.
+    `add` returns the bytes so far once they contain an empty line, else None; it raises Refusal, the same however they
+    are cut. The work is linear in the bytes received, even if they arrive one by one.
     """
 
     __slots__ = ("_buffer", "_fields", "_in_version", "_start", "_started")
@@ -92,7 +92,7 @@ class PartialHead:
         return len(self._buffer)
 
     def so_far(self) -> tuple[bytes, bytes]:
-        """Return the request line and the field lines that were found good, as a block."""
+        """Return the request line and the valid field lines so far, as a block."""
         line, _, block = bytes(self._buffer[: self._start]).removeprefix(b"\r\n").partition(b"\r\n")
         return line, block + b"\r\n"
 
@@ -125,7 +125,7 @@ class PartialHead:
         return False
 
     def _cut(self, new: bytes, limits: HttpLimits) -> None:
-        """Judge a line that has not ended: its limit, and the bytes that are new in it."""
+        """Check an incomplete line: its limit, and its new bytes."""
         size = len(self._buffer) - self._start
         if not self._started:
             if size > limits.limit_request_line + 1:
@@ -153,7 +153,7 @@ class PartialHead:
             raise TooManyFields
 
     def _hold(self, size: int, limits: HttpLimits) -> None:
-        """Hold the field line that has begun, and takes `size` bytes at least, to the limits."""
+        """Check the limits of the field line that has begun, and takes at least `size` bytes."""
         start, longest, head = self._start, limits.limit_request_field_size, limits.limit_request_head
         if size > longest or start + size > head:
             # What is wrong before the limit goes first, as it does when the bytes come one by one.
@@ -162,7 +162,7 @@ class PartialHead:
 
 
 def _too_long(start: bytes) -> Refusal:
-    """What to say of a request line over its limit: 414 speaks of a target, which stands behind a method."""
+    """Return the refusal of a request line over its limit: 414 is for a target, which comes after a method."""
     if _NOT_IN_LINE(start) or not _CUT_LINE(start):
         return Refusal(400, "an invalid request line")
     return Refusal(414, "the request line is too long")

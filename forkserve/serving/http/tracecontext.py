@@ -1,8 +1,8 @@
 """Ids that follow a request through services: X-Request-ID and W3C Trace Context (traceparent).
 
-An id from outside is taken only if it is harmless in a log, a header and a shell; else a new one is made. Randomness
-comes in as bytes, so that this stays pure. A server that measures no spans passes a traceparent on as it
-came (W3C Trace Context, section 3.4), so none is written here.
+An id from outside is used only if it is harmless in a log, a header and a shell; else a new one is made. Randomness is
+passed in as bytes, so that this stays pure. A server that measures no spans passes a traceparent on unchanged (W3C
+Trace Context, section 3.4), so none is written here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ def trace_id(traceparent: str | None) -> str | None:
 
 
 def request_id(received: str | None, traceparent: str | None, random: bytes) -> str:
-    """The id that came with the request if it is a good one, else that of its trace, else 16 random bytes in
-    hexadecimal."""
+    """Return the id that came with the request if it is valid, else that of its trace, else 16 random bytes in
+    hexadecimal.
+    """
     if received is not None and _REQUEST_ID(received):
         return received
     return trace_id(traceparent) or random[:16].hex()
