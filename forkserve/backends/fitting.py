@@ -6,12 +6,12 @@ from forkserve.backends import registry
 from forkserve.backends.registry import Entry
 from forkserve.config.launch import Interface, WorkerOptions
 from forkserve.config.options import names_of
-from forkserve.config.serving import ServingOptions
-from forkserve.errors import BackendError
+from forkserve.config.serving import ServingOptions, TlsOptions
+from forkserve.errors import BackendError, UsageError
 from forkserve.serving.application.importing import Loaded
 from forkserve.serving.parser import chosen
 
-__all__ = ["require", "require_fit", "unhonoured"]
+__all__ = ["require", "require_certificate", "require_fit", "unhonoured"]
 
 
 def require(entry: Entry) -> None:
@@ -28,11 +28,20 @@ def require_fit(entry: Entry, loaded: Loaded, options: WorkerOptions) -> None:
         raise BackendError(_mismatch(entry, loaded))
     if "parser" in entry.traits.honours:
         chosen(options.serving.parser.parser)
+    require_certificate(options.serving.tls)
     if "access_log_format" in options.given and "access_log_format" in entry.traits.honours:
         # imported late: few give one
         from forkserve.serving.engine.access import require_format
 
         require_format(options.serving.access_log.access_log_format)
+
+
+def require_certificate(options: TlsOptions) -> None:
+    """Raise UsageError if something is said of TLS that is not served, for what is meant to be private would not be."""
+    said = {"--keyfile": options.keyfile, "--ca-certs": options.ca_certs, "--ciphers": options.ciphers}
+    for flag, value in said.items():
+        if value is not None and options.certfile is None:
+            raise UsageError(f"{flag}: there is no TLS without a certificate; give --certfile FILE")
 
 
 def unhonoured(entry: Entry, options: WorkerOptions) -> list[str]:

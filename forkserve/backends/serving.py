@@ -48,16 +48,20 @@ def prepare_listenings(
     listenings: Sequence[Listening], tls: Callable[[Socket], Any] | None, options: ProxyOptions
 ) -> None:
     """Tell listeners what their connections begin with; raises UsageError."""
+    header = header_rule_of(options)
     for listening in listenings:
         listening.tls = tls
+        listening.proxy_header = header
+
+
+def header_rule_of(options: ProxyOptions) -> ProxyHeaderRule | None:
+    """Return how PROXY headers are read, if connections begin with one; raises UsageError."""
     if options.proxy_protocol is ProxyProtocol.OFF:
-        return
+        return None
     try:
-        header = ProxyHeaderRule(options.proxy_protocol, TrustedProxies(options.proxy_allow_ips))
+        return ProxyHeaderRule(options.proxy_protocol, TrustedProxies(options.proxy_allow_ips))
     except ValueError as error:
         raise UsageError(f"--proxy-allow-from: {error}") from None
-    for listening in listenings:
-        listening.proxy_header = header
 
 
 def tls_of(options: TlsOptions) -> Callable[[Socket], Any] | None:

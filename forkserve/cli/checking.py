@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from forkserve.backends.fitting import require_certificate
 from forkserve.backends.registry import find, state_of
+from forkserve.backends.serving import header_rule_of, trusted_by
 from forkserve.cli.chaussette import judge_chaussette_line
 from forkserve.cli.serving import flags_of, read_worker_line
 from forkserve.cli.spellings import as_typed
@@ -166,6 +168,7 @@ def _serving_checks(serving: ServingOptions, folder: Path) -> Sequence[Callable[
         lambda: _static_fault(serving.static.static, folder),
         lambda: _log_fault("--access-log", serving.access_log.access_log, folder),
         lambda: _format_fault(serving.access_log.access_log_format),
+        lambda: _proxy_fault(serving),
         lambda: _tls_fault(serving, folder),
     ]
 
@@ -180,7 +183,14 @@ def _format_fault(text: str) -> str | None:
     return None
 
 
+def _proxy_fault(serving: ServingOptions) -> str | None:
+    trusted_by(serving.proxy)
+    header_rule_of(serving.proxy)
+    return None
+
+
 def _tls_fault(serving: ServingOptions, folder: Path) -> str | None:
+    require_certificate(serving.tls)
     if serving.tls.certfile is None:
         return None
     tls_context(serving.tls, folder)

@@ -52,7 +52,7 @@ def parse_address(text: str) -> Address:
         return Address(host=bracketed[1] or "::", port=_port(bracketed[2]))
     host, colon, port = text.rpartition(":")
     if ":" in host:
-        raise ValueError(f"an IPv6 address goes into brackets, as in [{host}]:{port}; got {text!r}")
+        raise ValueError(f"an IPv6 address goes into brackets, as in [{host.strip('[]')}]:{port}; got {text!r}")
     if not colon or not port.isdecimal() or any(letter.isspace() for letter in host):
         raise ValueError(f"{EXPECTED}; got {text!r}")
     return Address(host=ANY_IPV4 if host in ("", "*") else host, port=_port(port))

@@ -101,6 +101,16 @@ def check(
             ["--access-log-format: unknown atom %(host)s in the access log format"],
         ),
         ("--access-log logs/a.log site_c:app", ["--access-log: no such directory: {}/logs"]),
+        ("--keyfile k.pem site_c:app", ["--keyfile: there is no TLS without a certificate; give --certfile FILE"]),
+        ("--ca-certs k.pem site_c:app", ["--ca-certs: there is no TLS without a certificate; give --certfile FILE"]),
+        (
+            "--forwarded-allow-ips 10.0.0 site_c:app",
+            ["--forwarded-allow-ips: expected an address, a network like 10.0.0.0/8, unix or *, got '10.0.0'"],
+        ),
+        (
+            "--proxy-protocol v1 --proxy-allow-from lb site_c:app",
+            ["--proxy-allow-from: expected an address, a network like 10.0.0.0/8, unix or *, got 'lb'"],
+        ),
         ("--certfile text.pem site_c:app", ["--certfile {}/text.pem: it holds no certificate in PEM form"]),
         ("--certfile nosuch.pem site_c:app", ["--certfile {}/nosuch.pem: No such file or directory"]),
         (
