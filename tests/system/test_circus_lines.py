@@ -125,6 +125,10 @@ class Counts:
         self._client.send(json.dumps({"command": command, "properties": properties}).encode())
         return json.loads(self._client.recv())
 
+    def pids(self) -> set[int]:
+        """Return the processes of web."""
+        return set(self.ask("list", name="web").get("pids", ()))
+
     def now(self) -> list[int]:
         infos = self.ask("stats")["infos"]
         count = {name.lower(): len(processes) for name, processes in infos.items()}
@@ -185,12 +189,23 @@ def drive(place: Path, start: Start, *, by_us: bool) -> None:
             text = line["line"]
             if "PID" in text:
                 text = text.replace("PID", str(counts.ask("list", name="web")["pids"][0]))
+            killed = counts.pids() & meant_by(text, counts) if text.startswith("kill web") else set()
             compare(line, lines.answered(text, timeout=1 if gone else 20))
+            # circusd takes the graceful_timeout of a kill for a text, and leaves what it has killed marked as stopping;
+            # a stop or a restart before it has noticed their end, at its next tick, waits for that in a busy loop
+            if killed:
+                eventually(lambda killed=killed: not killed & counts.pids())
             if line.get("ends") and not gone:
                 wait()
                 gone = True
             elif not gone:
                 counts.become(line["after"], text)
+
+
+def meant_by(kill: str, counts: Counts) -> set[int]:
+    """Return the pids that a kill names, or all."""
+    words = kill.split()
+    return {int(words[2])} if len(words) > 2 and words[2].isdecimal() else counts.pids()
 
 
 def change(place: Path, what: str, *, by_us: bool) -> None:
