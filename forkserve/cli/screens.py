@@ -11,7 +11,7 @@ from typing import Any
 from forkserve.cli.tables import render, size
 from forkserve.wording import exact_duration
 
-__all__ = ["has_failed", "status_screen"]
+__all__ = ["has_failed", "status_screen", "timer_note"]
 
 Answer = Any
 SHORTEST_NAME = 8
@@ -60,10 +60,10 @@ def _note(watcher: Answer) -> str:
         return "serves on for its drain_delay, then stops"
     if watcher["state"] == "waiting" and not watcher.get("doing"):
         return "waiting for a connection (on_demand)"
-    return str(watcher.get("doing", "")) or _timer_note(watcher.get("timer"))
+    return str(watcher.get("doing", "")) or timer_note(watcher.get("timer"))
 
 
-def _timer_note(timer: Answer) -> str:
+def timer_note(timer: Answer | None) -> str:
     """Return when a timer runs next, and how its last run ended."""
     if not timer:
         return ""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from forkserve.cli.screens import timer_note
 from forkserve.cli.tables import size
 from forkserve.wording import exact_duration
 
@@ -43,6 +44,8 @@ def process_tree(version: Answer, stats: Answer, companions: Answer) -> Branch:
 def _watcher(watcher: Answer) -> Branch:
     running = [each for each in watcher["processes"] if not each.get("zygote")]
     branch = Branch(f"{watcher['name']}: {watcher['state']}, {len(running)} of {watcher['numprocesses']}")
+    if note := timer_note(watcher.get("timer")):
+        branch.text = f"{watcher['name']}: {note}"
     branch.below += [_process(each, watcher["generation"]) for each in watcher["processes"]]
     missing = (each for each in watcher["slots"] if each["state"] in ("backoff", "fatal"))
     branch.below += [Branch(f"{watcher['name']}[{each['wid']}] {each['state']}: {each['reason']}") for each in missing]

@@ -28,10 +28,11 @@ def read_file(path: str | Path, most: int = _MOST) -> bytes:
         fd = os.open(path, _READ | os.O_NONBLOCK)
     except BlockingIOError:  # a lease is to be given back first (fcntl(2)), which only a regular file can have
         fd = os.open(path, _READ)
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISDIR(mode):  # of which fdopen would say the number of the descriptor
+        os.close(fd)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with os.fdopen(fd, "rb") as file:
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         data = file.read(most + 1)

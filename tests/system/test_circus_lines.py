@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
 import pytest
 import zmq
 
@@ -141,6 +142,8 @@ class Counts:
             eventually(lambda: self.now() == wanted)
         except AssertionError:
             raise AssertionError(f"{line}: {self.now()} processes, not {wanted}") from None
+        except zmq.Again:
+            raise AssertionError(f"{line}: no answer afterwards") from None
 
     def close(self) -> None:
         self._client.close()
@@ -198,6 +201,14 @@ def drive(place: Path, start: Start, *, by_us: bool) -> None:
             if line.get("ends") and not gone:
                 wait()
                 gone = True
+            elif not gone and not by_us and line.get("may hang"):
+                # circusd executes its main loop again, and now and then never answers afterwards
+                try:
+                    counts.become(line["after"], text)
+                except AssertionError:
+                    wait = start()
+                    counts.again()
+                    counts.become(line["after"], text)
             elif not gone:
                 counts.become(line["after"], text)
 
@@ -242,6 +253,7 @@ def test_the_table_is_what_the_real_circusd_answers(tmp_path: Path) -> None:
         def start() -> Callable[[], object]:
             if not (tmp_path / "stack.ini").exists():
                 (tmp_path / "stack.ini").write_text(configuration(tmp_path, quick=False))
+            stack.close()  # the one before has ended, or hangs
             return stack.enter_context(circusd(tmp_path)).wait
 
         drive(tmp_path, start, by_us=False)
@@ -257,5 +269,13 @@ def circusd(place: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         if process.poll() is None:
+            started = psutil.Process(process.pid).children(recursive=True)
             process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                for each in started:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        each.kill()
+                process.kill()
         process.wait(20)

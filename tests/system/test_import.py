@@ -475,6 +475,11 @@ def test_a_mistake_is_one_line(name: str, text: str, said: str, imported: Import
     assert stderr.count("\n") == 1
 
 
+def test_a_folder_is_told_by_its_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", str(tmp_path)]) == 78
+    assert capfd.readouterr().err == f"forkserve: error: {tmp_path}: cannot be read: Is a directory\n"
+
+
 def test_what_is_wrong_in_the_source_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "s.conf"
     file.write_text("[program:x]\ncommand=sleep 1\nstopsignal=NONSENSE\n")

@@ -146,7 +146,9 @@ def test_a_tree_has_master_watchers_processes_and_what_descends_from_them() -> N
         "slots": [{"wid": 1, "state": "filled"}, {"wid": 2, "state": "fatal", "reason": "exited with code 3"}],
     }
     companions = [{"name": "master", "pid": 9, "pss": 1 << 20}, {"name": "guard", "pid": 10}]
-    tree = process_tree(version, [watcher], companions)
+    timer = {"running": [], "queued": False, "next_in": 60.0, "schedule": "@hourly", "last": None}
+    nightly = {**watcher, "name": "nightly", "processes": [], "slots": [], "timer": timer}
+    tree = process_tree(version, [watcher, nightly], companions)
 
     assert tree_text(tree, unicode=True).splitlines() == [
         "forkserve shop 9, up 1m 01s, PSS 1.0 MiB",
@@ -155,6 +157,7 @@ def test_a_tree_has_master_watchers_processes_and_what_descends_from_them() -> N
         "│  │  └─ sh 32, up 3s, PSS 1.0 KiB",
         "│  │     └─ convert 33, up 2s, PSS 2.0 KiB",
         "│  └─ web[2] fatal: exited with code 3",
+        "├─ nightly: next run in 1m 00s (@hourly)",
         "└─ (guard) 10",
     ]
     assert tree_text(tree, unicode=False).splitlines()[-1] == "`- (guard) 10"
