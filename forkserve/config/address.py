@@ -1,4 +1,5 @@
-"""Where a socket listens, as people write it: `HOST:PORT`, `[::]:PORT`, `:PORT`, `PORT`, `unix:PATH`, `unix:@NAME`, `fd://N`.
+"""Where a socket listens, as people write it: `HOST:PORT`, `[::]:PORT`, `:PORT`, `PORT`, `unix:PATH`, `unix:@NAME`,
+`fd://N`.
 
 Rules: pure; nothing is resolved or opened. An empty host means every IPv4 address, as in Gunicorn and nginx; a host
 with a colon, or in brackets, is IPv6. A leading `@` marks Linux's abstract name space (unix(7)), also in `path`.
@@ -38,7 +39,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read an address as the user wrote it; raises ValueError that names the forms accepted."""
+    """Parse an address as the user wrote it; raises ValueError that names the accepted forms."""
     text = text.strip()
     if text.startswith("fd://"):
         return Address(fd=_descriptor(text))

@@ -1,6 +1,6 @@
-"""Turns sections into a Config: the one way from any file and from the command line.
+"""Turns sections into a Config: the one path from any file and from the command line.
 
-Rules: pure; the environment is handed in. All mistakes of all sections are found before any is raised. Placeholders
+Rules: pure; the environment is an argument. All mistakes of all sections are found before any is raised. Placeholders
 for the environment are replaced here, those that depend on the process when it is spawned.
 """
 
@@ -39,20 +39,20 @@ _NAMES = {"socket": re.compile(r"[\w.-]+"), "watcher": re.compile(r"[^\s/]([^/\x
 
 
 def build(sections: Sequence[Section], environ: Mapping[str, str], findings: Findings) -> Config:
-    """Return the configuration, usable only if `findings` holds no error afterwards.
+    """Return the configuration, usable only if `findings` has no error afterwards.
 
-    What does not fit is replaced by its default, so that further checks can find further mistakes.
+    Invalid values are replaced by their defaults, so that further checks can find further mistakes.
     """
     return _Builder(merge(sections, findings), environ, findings).config()
 
 
 def read_watcher(section: Section, known: Mapping[str, str], findings: Findings) -> dict[str, Any]:
-    """Return the fields of a watcher that one section alone gives; `known` are the variables for its values."""
+    """Return the fields of a watcher from one section alone; `known` are the variables for its values."""
     return _Builder([section], known, findings).fields(section, known)
 
 
 def read_socket(section: Section, known: Mapping[str, str], findings: Findings) -> SocketOptions | None:
-    """Return the socket that one section alone describes."""
+    """Return the socket of one section alone."""
     return _Builder([section], known, findings).socket(section)
 
 
@@ -81,7 +81,7 @@ class _Builder:
         }
 
     def config(self) -> Config:
-        """Build every section, then judge them together."""
+        """Build every section, then check them together."""
         self._judge_sections()
         master = self._master()
         self.sections = [self._served(each, master) for each in self.sections]
@@ -145,7 +145,7 @@ class _Builder:
         return {key: value for key, value in rest.items() if key not in reasons}
 
     def socket(self, section: Section) -> SocketOptions | None:
-        """Return the socket that a section describes; None for one without a name."""
+        """Return the socket of a section; None for one without a name."""
         values = expanded(section.values, self.globals)
         given, rest = read_options(SocketOptions, values, self.findings, label=section.label)
         refuse_unknown(SocketOptions, rest, section, findings=self.findings)
@@ -168,7 +168,7 @@ class _Builder:
         return WatcherOptions(name=section.name, env=env, **given) if section.name else None
 
     def fields(self, section: Section, known: Mapping[str, str]) -> dict[str, Any]:
-        """Return the fields of a watcher that its section gives; `known` are the variables for its values."""
+        """Return the fields of a watcher from its section; `known` are the variables for its values."""
         values = expanded(section.values, known)
         given, rest = read_options(WatcherOptions, values, self.findings, label=section.label)
         given["rlimits"] = self._rlimits(_family(rest, "rlimit_"), section)
@@ -263,7 +263,7 @@ def _found_in(stream: StreamOptions | None, known: Mapping[str, str]) -> StreamO
 
 
 def _with_number(section: Section) -> Section:
-    """Return a section with the number that there is room for in the place of `numprocesses = auto`."""
+    """Return a section with the actual number in place of `numprocesses = auto`."""
     value = section.values.get("numprocesses")
     if value is None or value.text.strip().lower() != "auto":
         return section
@@ -285,7 +285,7 @@ def _is_known(section: Section) -> bool:
 
 
 def is_of_plugin(key: str) -> bool:
-    """Tell whether a dotted key, such as `flapping.window`, is none of our own families misspelt."""
+    """Tell whether a dotted key, such as `flapping.window`, is not a misspelling of our own families."""
     head, dot, _ = key.partition(".")
     return bool(dot) and not nearest(head, _TABLES, cutoff=0.75)
 

@@ -1,4 +1,4 @@
-"""Which output of a process is captured, and how much of it is kept for those who ask. Pure."""
+"""Which output of a process is captured, and how much of it is kept for `forkservectl logs`. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from forkserve.config.model import StreamClass, StreamOptions, WatcherOptions
 __all__ = ["KEPT", "bytes_kept", "captured_streams"]
 
 KEPT = 64 * 1024
-"""Bytes of the last output of a watcher that are kept unless its options say otherwise."""
+"""Bytes of the last output of a watcher that are kept by default."""
 
 
 def captured_streams(options: WatcherOptions) -> tuple[StreamOptions | None, StreamOptions | None]:
-    """Return what becomes of stdout and of stderr; None where a process writes to the master's own, or to nowhere."""
+    """Return the streams of stdout and stderr; None if a process writes to the master's own, or to /dev/null."""
     stdout, stderr = options.stdout_stream, options.stderr_stream
     if options.redirect_stderr:
         stderr = None
@@ -22,5 +22,5 @@ def captured_streams(options: WatcherOptions) -> tuple[StreamOptions | None, Str
 
 
 def bytes_kept(options: WatcherOptions) -> int:
-    """Return how many bytes of what is captured are kept."""
+    """Return how many bytes of captured output are kept."""
     return KEPT if options.logs_kept is None else options.logs_kept

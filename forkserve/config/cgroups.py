@@ -1,6 +1,6 @@
-"""The control groups that this process is in, and what they leave of memory; see cgroups(7).
+"""The control groups of this process, and the memory that they leave; see cgroups(7).
 
-Rules: a file that is not there, or says what nobody expects, is no limit.
+Rules: a file that is missing, or has an unexpected content, is no limit.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ __all__ = ["MEMBERSHIP", "ROOT", "UNLIMITED", "control_groups", "read_file", "sp
 ROOT = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 UNLIMITED = 1 << 60
-"""Above it a limit of cgroup v1 means that there is none."""
+"""Above this a limit of cgroup v1 means that there is none."""
 _MACHINE = Path("/proc/meminfo")
 _FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Of cgroup v2 and v1: the limit, what is in use, and what of that the kernel takes back first (memory.stat)."""
+"""For cgroup v2 and v1: the limit, the usage, and the part of it that the kernel reclaims first (memory.stat)."""
 
 
 def control_groups(membership: Path, root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of our control group and of those above it: of v2, and of v1 where it has this controller.
+    """Yield the folders of our control group and its ancestors: of v2, and of v1 if it has this controller.
 
     In a container the path of the membership may be that of the host, and the group is at the root.
     """
@@ -41,7 +41,7 @@ def control_groups(membership: Path, root: Path, controller: str) -> Iterator[Pa
 
 
 def spare_memory(membership: Path = MEMBERSHIP, root: Path = ROOT, machine: Path = _MACHINE) -> float:
-    """Return the share of memory that is free, 0 to 1: of the machine or of a control group, whichever has less."""
+    """Return the share of memory that is free, 0 to 1: of the machine or of a control group, whichever is less."""
     shares = [_spare_in(folder) for folder in control_groups(membership, root, "memory")]
     return max(0.0, min([_spare_of(machine), *shares]))
 
@@ -67,7 +67,7 @@ def _figures(text: str) -> dict[str, int]:
 
 
 def read_file(path: Path) -> str:
-    """Return the text of a small file of the kernel, empty when it cannot be read."""
+    """Return the text of a small file of the kernel, empty if it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, ValueError):

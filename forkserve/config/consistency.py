@@ -1,6 +1,6 @@
-"""What can be wrong between options that are each right alone.
+"""Contradictions between options that are each valid alone.
 
-Rules: pure, over built options; nothing of the system is asked (`system.py` does that).
+Rules: pure, over built options; the system is not asked (`system.py` does that).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NEEDS_FILE = (StreamClass.FILE, StreamClass.WATCHED_FILE, StreamClass.TIMED_FIL
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One section, and where its findings go."""
+    """One section, and the destination of its findings."""
 
     section: Section
     findings: Findings
@@ -45,14 +45,14 @@ class _Place:
         note(origin, message, label=self.section.label, key=key)
 
     def _alike(self, key: str) -> Value | None:
-        """Another key of the same stream shows the place of a missing one."""
+        """Return another key of the same stream, which shows the place of a missing one."""
         family, dot, _ = key.partition(".")
         same = (value for name, value in self.section.values.items() if dot and name.startswith(f"{family}."))
         return next(same, None)
 
 
 def check_consistency(config: Config, sections: Mapping[str, Section], findings: Findings) -> None:
-    """Note all that does not fit together."""
+    """Report everything that does not fit together."""
     names = [each.name for each in config.sockets]
     for socket in config.sockets:
         _check_socket(socket, _Place(sections[f"socket:{socket.name}"], findings))
@@ -110,7 +110,7 @@ def _check_same_name(watchers: Sequence[WatcherOptions], sections: Mapping[str, 
 
 
 def _check_order(watchers: Sequence[WatcherOptions], sections: Mapping[str, Section], findings: Findings) -> None:
-    """Refuse a watcher that comes after one that there is not, or in the end after itself."""
+    """Refuse a watcher that depends on an unknown one, or on itself through others."""
     by_name = {each.name.lower(): each.name for each in watchers}
     after: dict[str, tuple[str, ...]] = {}
     for watcher in watchers:
@@ -128,7 +128,7 @@ def _check_order(watchers: Sequence[WatcherOptions], sections: Mapping[str, Sect
 
 
 def _check_use_of_sockets(config: Config, sections: Mapping[str, Section], findings: Findings) -> None:
-    """Warn of a socket that nobody reads: its clients connect, and wait for ever."""
+    """Warn about a socket that nothing reads: its clients connect, and wait for ever."""
     names = [each.name for each in config.sockets]
     used = {name.lower() for each in config.watchers for name in (*sockets_for(each, names), each.stdin_socket or "")}
     for socket in config.sockets:
@@ -224,7 +224,7 @@ def _check_demand(watcher: WatcherOptions, names: Sequence[str], place: _Place) 
 
 
 def _check_pace(watcher: WatcherOptions, place: _Place) -> None:
-    """Refuse a reload that could replace nothing."""
+    """Refuse a reload that could not replace anything."""
     if watcher.max_surge is not None and is_nothing(watcher.max_surge):
         if is_nothing(watcher.max_unavailable):
             place.error("max_surge", "max_surge and max_unavailable are both 0: a reload could replace nothing")
@@ -235,7 +235,7 @@ def _check_pace(watcher: WatcherOptions, place: _Place) -> None:
 def _check_probe(
     watcher: WatcherOptions, sockets: Sequence[SocketOptions], sections: Mapping[str, Section], place: _Place
 ) -> None:
-    """Refuse to connect to a socket of ours: any process that shares it may accept."""
+    """Refuse to connect to a socket of forkserve: any process that shares it may accept."""
     if watcher.ready is None or "$(" in watcher.ready or "((" in watcher.ready:
         return
     wanted = probe(watcher.ready)

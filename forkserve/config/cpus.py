@@ -1,8 +1,9 @@
 """How many processes a machine or a container has room for: `--workers auto`, `numprocesses = auto`.
 
-One for each CPU that this process may use: its affinity, cut by the quota of its control group and of those above it.
-A container with `--cpus 2` on a machine of 64 shows 64 to os.cpu_count(); cpu.max (cgroup v2) or cpu.cfs_quota_us (v1)
-says 2. And no more than the group's memory holds at `ROOM` each (memory.max, memory.limit_in_bytes).
+One for each CPU that this process may use: its affinity, reduced by the quota of its control group and of its
+ancestors. In a container with `--cpus 2` on a machine of 64, os.cpu_count() returns 64; cpu.max (cgroup v2) or
+cpu.cfs_quota_us (v1) says 2. Also no more than fit into the group's memory at `ROOM` each (memory.max,
+memory.limit_in_bytes).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from forkserve.config.cgroups import MEMBERSHIP, ROOT, UNLIMITED, control_groups
 __all__ = ["ROOM", "automatic_processes", "cpus_of_quota", "usable_cpus"]
 
 ROOM = 128 * 2**20
-"""Bytes that a worker of a small application needs; a larger one wants its number set by hand."""
+"""Bytes that a worker of a small application needs; for a larger one, set the number by hand."""
 
 
 def automatic_processes(membership: Path = MEMBERSHIP, root: Path = ROOT) -> int:
@@ -34,7 +35,7 @@ def usable_cpus(membership: Path = MEMBERSHIP, root: Path = ROOT) -> int:
 
 
 def cpus_of_quota(text: str) -> int | None:
-    """Read a cpu.max such as `150000 100000` (2 CPUs) or `max 100000` (no limit, None); see cgroups(7)."""
+    """Parse a cpu.max such as `150000 100000` (2 CPUs) or `max 100000` (no limit, None); see cgroups(7)."""
     quota, _, period = text.strip().partition(" ")
     if not quota.isdecimal() or not period.isdecimal() or int(period) == 0:
         return None

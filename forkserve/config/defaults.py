@@ -14,7 +14,7 @@ __all__ = ["default_text"]
 
 
 def default_text(option: Option) -> str:
-    """Return an option's default as a file would say it; `none` and `required` where there is none."""
+    """Return an option's default as written in a file; `none` or `required` if there is none."""
     value: Any = option.default
     if option.required:
         return "required"

@@ -1,6 +1,6 @@
-"""What the readers of files and of the command line hand on: sections of texts, each with its place.
+"""The output of the readers of files and of the command line: sections of texts, each with its place.
 
-Rules: pure. A document knows nothing of options. When documents are merged, the first value wins, as in Circus: the
+Rules: pure. A document knows nothing about options. When documents are merged, the first value wins, as in Circus: the
 command line comes before the main file, the main file before its includes. Nothing is dropped without a finding.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["Findings", "Kind", "Section", "Value", "merge"]
 
 
 class Kind(Enum):
-    """How a value was written: as text without a type (INI, command line, a placeholder), or as a type of TOML."""
+    """How a value was written: as untyped text (INI, command line, a placeholder), or as a type of TOML."""
 
     TEXT = "text"
     STRING = "string"
@@ -60,9 +60,9 @@ class Section:
 
 
 class Findings:
-    """Collects what is wrong in one reading, so that all of it is reported at once, and each thing once.
+    """Collects what is wrong in one reading, so that everything is reported at once, and each thing once.
 
-    `judging` counts as errors what makes one watcher fail and leaves the others alone: `forkserve check` asks for it.
+    With `judging`, what makes one watcher fail and leaves the others alone is an error: for `forkserve check`.
     """
 
     def __init__(self, *, judging: bool = False) -> None:
@@ -82,19 +82,19 @@ class Findings:
         return tuple(text for text in _in_order(self._warnings) if text not in errors)
 
     def error(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
-        """Note a mistake; the configuration cannot be used."""
+        """Add a mistake; the configuration cannot be used."""
         self._errors.append((origin, _line(origin, message, label=label, key=key)))
 
     def warning(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
-        """Note something that is ignored or odd."""
+        """Add a warning about something ignored or odd."""
         self._warnings.append((origin, _line(origin, message, label=label, key=key)))
 
     def failure(self, origin: Origin, message: str, *, label: str = "", key: str = "") -> None:
-        """Note what will fail when it is started: a mistake when this is a judgement, else a warning."""
+        """Add something that will fail at the start: a mistake if this is a judgement, else a warning."""
         (self.error if self.judging else self.warning)(origin, message, label=label, key=key)
 
     def raise_errors(self) -> None:
-        """Raise ConfigErrors if any mistake was noted: with the exit code of bad usage if all of them were typed."""
+        """Raise ConfigErrors if there is any mistake: with the exit code of bad usage if all of them were typed."""
         if not self._errors:
             return
         error = ConfigErrors(tuple(map(ConfigError, self.errors)), self.warnings)
@@ -117,7 +117,7 @@ def _line(origin: Origin, message: str, *, label: str, key: str) -> str:
 
 
 def merge(sections: Iterable[Section], findings: Findings) -> tuple[Section, ...]:
-    """Join sections of the same title; the first value of a key wins and a later, different one gets a warning."""
+    """Merge sections of the same title; the first value of a key wins and a later, different one gets a warning."""
     merged: dict[str, Section] = {}
     for section in sections:
         first = merged.get(section.title)

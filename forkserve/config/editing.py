@@ -1,9 +1,9 @@
-"""Changes of a configuration in force as data: other options, a watcher or a socket more or less.
+"""Changes of the current configuration as data: other options, a watcher or a socket added or removed.
 
-An edit is judged as the file is, by the same readers: all of it is taken, or none. It lasts until the file is read
-again, which knows nothing of it.
+An edit is checked like the file, by the same readers: all of it is applied, or none. It lasts until the file is read
+again, which does not contain it.
 
-Rules: pure but for `EditedSource.read`, which also asks the system whether names exist.
+Rules: pure except for `EditedSource.read`, which also asks the system whether names exist.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ConfigEdit(Protocol):
     """One change."""
 
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
-        """Return the configuration after it; notes what does not fit, or raises ControlError."""
+        """Return the configuration after it; reports mistakes, or raises ControlError."""
 
     @property
     def subject(self) -> tuple[str, str]:
@@ -104,7 +104,7 @@ class SetWatcher(_WatcherEdit):
 
 @dataclass(frozen=True, slots=True)
 class AddWatcher(_WatcherEdit):
-    """One watcher more."""
+    """Add a watcher."""
 
     options: Options
 
@@ -125,7 +125,7 @@ class AddWatcher(_WatcherEdit):
 
 @dataclass(frozen=True, slots=True)
 class RemoveWatcher(_WatcherEdit):
-    """One watcher less."""
+    """Remove a watcher."""
 
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
         return dataclasses.replace(config, watchers=_without(config.watchers, self.name, "watcher"))
@@ -133,7 +133,7 @@ class RemoveWatcher(_WatcherEdit):
 
 @dataclass(frozen=True, slots=True)
 class AddSocket(_SocketEdit):
-    """One socket more."""
+    """Add a socket."""
 
     options: Options
 
@@ -146,7 +146,7 @@ class AddSocket(_SocketEdit):
 
 @dataclass(frozen=True, slots=True)
 class SetSocket(_SocketEdit):
-    """Other values for options of one socket; at another address another queue takes its place."""
+    """Other values for options of one socket; a new address gets a new queue."""
 
     options: Options
 
@@ -160,7 +160,7 @@ class SetSocket(_SocketEdit):
 
 @dataclass(frozen=True, slots=True)
 class RemoveSocket(_SocketEdit):
-    """One socket less."""
+    """Remove a socket."""
 
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
         return dataclasses.replace(config, sockets=_without(config.sockets, self.name, "socket"))
@@ -168,7 +168,7 @@ class RemoveSocket(_SocketEdit):
 
 @dataclass(frozen=True, slots=True)
 class EditedSource:
-    """The configuration in force with an edit, as a source that a reload can read."""
+    """The current configuration with an edit, as a source that a reload can read."""
 
     base: Config
     edit: ConfigEdit
@@ -184,7 +184,7 @@ class EditedSource:
         return None
 
     def read(self) -> Config:
-        """Apply the edit and judge the result; raises ConfigErrors or ControlError."""
+        """Apply the edit and check the result; raises ConfigErrors or ControlError."""
         findings = Findings()
         config = self.edit.apply(self.base, os.environ, findings)
         findings.raise_errors()
@@ -200,7 +200,7 @@ class EditedSource:
 
 
 def flattened(options: Options) -> dict[str, Any]:
-    """Return options with every table as keys with a dot: `{"env": {"A": "1"}}` as `env.A`.
+    """Return options with nested tables as keys with a dot: `{"env": {"A": "1"}}` as `env.A`.
 
     A text for `env` or `hooks` is a list such as `A=1,B=2`.
     """
@@ -216,7 +216,7 @@ def flattened(options: Options) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """Return a value of JSON as a file would have it."""
+    """Return a JSON value as a file would have it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -232,7 +232,7 @@ def _section(kind: str, name: str, given: Options) -> Section:
 
 
 def _texts_of(options: SocketOptions | StreamOptions | None, prefix: str) -> dict[str, str]:
-    """Return what differs from the defaults, as texts that are read to the same."""
+    """Return what differs from the defaults, as texts that parse to the same values."""
     if options is None:
         return {}
     if isinstance(options, StreamOptions) and options.kind is StreamClass.FOREIGN:

@@ -1,8 +1,9 @@
 """What the sections `[env]` and `[env:PATTERNS]` give to a watcher.
 
-Rules, as in Circus: pure. `[env]` is for all watchers, `[env:a,b*]` for those whose name a pattern fits; later sections
-win. In a value `$NAME`, in upper case, stands for the variable of the master's environment, an unset one for nothing;
-lower case is left alone. Values inherited by `copy_env` are never touched (Circus damages a password like `foo$BAR`).
+Rules, as in Circus: pure. `[env]` is for all watchers, `[env:a,b*]` for those whose name matches a pattern; later
+sections win. In a value `$NAME`, in upper case, stands for a variable of the master's environment; an unset one is
+empty. Lower case is left alone. Values inherited by `copy_env` are never changed (Circus damages a password like
+`foo$BAR`).
 """
 
 from __future__ import annotations

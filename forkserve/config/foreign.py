@@ -1,6 +1,6 @@
-"""Sections of other programs in a file that is given to us: what to write in their place.
+"""Sections of other programs in a configuration file: what to write instead.
 
-Rules: pure. Nothing of such a section is taken over: what looks the same means other things.
+Rules: pure. Nothing of such a section is used: what looks the same has another meaning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["FOREIGN", "ForeignSection"]
 
 @dataclass(frozen=True, slots=True)
 class ForeignSection:
-    """A kind of section; one that `runs` something leaves nothing to run where no watcher stands beside it."""
+    """A kind of section; one that `runs` something leaves nothing to run if there is no watcher beside it."""
 
     advice: str
     runs: bool = False

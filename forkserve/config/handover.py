@@ -1,5 +1,5 @@
-"""What a process is told by its master through the environment, beside the protocols of systemd: which one it is, how
-long it may drain, and where it sees its siblings.
+"""What the master tells a process through the environment, besides the protocols of systemd: which one it is, how long
+it may drain, and where it sees its siblings.
 
 Rules: pure. Both sides, which never import each other, take the names from here. LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES
 and NOTIFY_SOCKET are sd_listen_fds(3) and sd_notify(3) and are not repeated.
@@ -38,23 +38,24 @@ SCOREBOARD = "FORKSERVE_SCOREBOARD"
 OWN_QUEUES = "FORKSERVE_OWN_QUEUES"
 """1 for a process whose siblings on the scoreboard read from other queues: it leaves no connection to them."""
 PAGE, RETRY_AFTER = "FORKSERVE_PAGE", "FORKSERVE_RETRY_AFTER"
-"""For a responder: the file that it answers with, and the seconds that it tells clients to wait."""
+"""For a responder: the file of its page, and the seconds that it tells clients to wait."""
 GRACEFUL_TIMEOUT = "FORKSERVE_GRACEFUL_TIMEOUT"
-"""The drain limit of a worker that is given no `--graceful-timeout`."""
+"""The drain limit of a worker without `--graceful-timeout`."""
 ZYGOTE = "FORKSERVE_ZYGOTE"
-"""The descriptor on which a zygote is asked for workers; there is none in any other process."""
+"""The descriptor on which a zygote gets its orders; no other process has it."""
 REFORK = "FORKSERVE_REFORK"
 """The descriptor on which a worker is told to become a zygote when it has drained."""
 REFORK_AFTER = "FORKSERVE_REFORK_AFTER"
-"""Requests after which a worker says that it is warm; `--refork-after` of a worker that is given none."""
+"""Requests after which a worker reports that it is warm; `--refork-after` of a worker without that flag."""
 WARM = "X_FORKSERVE_WARM"
-"""What a warm worker says to its notify socket, with the value 1."""
+"""What a warm worker sends to its notify socket, with the value 1."""
 ZYGOTE_WID = 0
-"""The number of a zygote, which has no slot: those of slots begin with 1."""
+"""The number of a zygote, which has no slot: slots begin with 1."""
 
 REHEARSE, TAKE_OVER, FAILED = "--rehearse-upgrade", "--take-over", "--failed"
-"""Flags by which `forkserve` is executed in an upgrade, with a descriptor, and at last with why newer code gave up. A
-version that does not know them ends with an error."""
+"""Flags by which `forkserve` is executed in an upgrade, with a descriptor, and finally with the reason why newer code
+gave up. Versions that do not know them end with an error.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,12 @@ class Identity:
         return f"{self.watcher} zygote" if self.wid == ZYGOTE_WID else f"{self.watcher}[{self.wid}]"
 
     def variables(self) -> dict[str, str]:
-        """Return what the master puts into the environment."""
+        """Return the variables for the process."""
         return {WATCHER: self.watcher, WID: str(self.wid)}
 
 
 def identity_from(environ: Mapping[str, str]) -> Identity | None:
-    """Return which process this is, or None when no forkserve has started it."""
+    """Return which process this is, or None if no forkserve has started it."""
     watcher, wid = environ.get(WATCHER, ""), environ.get(WID, "")
     return Identity(watcher, int(wid)) if watcher and wid.isdecimal() else None
 
@@ -81,6 +82,6 @@ def identity_from(environ: Mapping[str, str]) -> Identity | None:
 def drain_limit(graceful_timeout: float) -> str:
     """Return the seconds for which a process may drain before the master, after `graceful_timeout`, kills it.
 
-    A tenth less, and at most a second: so the process itself cuts what is still in flight, and can say so.
+    A tenth less, and at most a second less: so the process itself cuts the requests in flight, and can log that.
     """
     return f"{graceful_timeout - min(1.0, graceful_timeout / 10):g}"

@@ -1,6 +1,6 @@
-"""What a watcher's `hooks.NAME = dotted.name[, ignore_failure]` means.
+"""The meaning of a watcher's `hooks.NAME = dotted.name[, ignore_failure]`.
 
-Rules: pure; a hook is not imported here, since that would run code of the user's.
+Rules: pure; a hook is not imported here, since that would run user code.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*[.:][^\W\d]\w*(\.[^\W\d]\w*)*")
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A callable of the user's by its dotted name, and whether its failure counts as consent."""
+    """A user function by its dotted name, and whether its failure counts as consent."""
 
     target: str
     ignore_failure: bool = False
 
 
 def parse_hook(text: str) -> Hook:
-    """Return the hook that a value names; raises ValueError with what was expected."""
+    """Return the hook that a value names; raises ValueError with the expected form."""
     target, comma, flag = (part.strip() for part in text.partition(","))
     if not _NAME.fullmatch(target):
         raise ValueError(f"expected the dotted name of a callable, such as package.module.function, got {target!r}")
@@ -58,7 +58,7 @@ def parse_hook(text: str) -> Hook:
 
 
 def changed_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options that a hook has assigned, as options have them; raises ValueError for what cannot be meant."""
+    """Return options that a hook has assigned, as options have them; raises ValueError for invalid ones."""
     return {name: _changed(name, value) for name, value in values.items()}
 
 
@@ -83,5 +83,5 @@ def _are_texts(values: Iterable[Any]) -> bool:
 
 
 def hooks_of(written: Mapping[str, str]) -> dict[str, Hook]:
-    """Return the hooks by name; what is not valid was refused when it was read."""
+    """Return the hooks by name; invalid ones were refused at reading."""
     return {name: parse_hook(text) for name, text in written.items() if name in HOOKS}

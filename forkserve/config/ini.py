@@ -21,7 +21,7 @@ _MASTER_TITLES = ("circus", "forkserve")
 
 
 class _Reader:
-    """Holds the place inside a file while its lines go by."""
+    """Keeps the position in a file."""
 
     def __init__(self, source: str, findings: Findings) -> None:
         self.source = source

@@ -1,7 +1,7 @@
-"""Options of Circus that forkserve accepts and does not serve, each with the reason.
+"""Options of Circus that forkserve accepts and ignores, each with the reason.
 
-Rule: such an option is named in a warning, so that nobody believes it works. When it comes to be served, its line
-moves from here into a declaration in `model.py`.
+Rule: a warning names such an option, so that no user relies on it. When an option gets supported, its line moves from
+here into a declaration in `model.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ANY_WATCHER_KEY = ("hooks.", "stdout_stream.", "stderr_stream.", "rlimit_")
 
 
 def asks_for_nothing(text: str) -> bool:
-    """Tell whether a value, empty or a word for no, leaves nothing to ignore."""
+    """Tell whether a value is empty or means no, so that nothing is ignored."""
     try:
         return not text.strip() or not boolean(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What `forkserve-worker` itself is told: the application, the sockets, the process; and all of it together.
+"""The options of `forkserve-worker` itself: the application, the sockets, the process; and all of them together.
 
 Rules: as in `model.py`. Names are those of Chaussette, then of Gunicorn and Uvicorn; options of the same meaning share
 a field. A flag that does something else than serve (`--list-backends`) belongs to the command, not here.

@@ -1,8 +1,8 @@
 """Reads configuration files, and reads them again for a reload.
 
-Rules: a file that ends in `.toml` is TOML; `.ini`, `.cfg` and `.conf` are Circus's grammar; any other is judged by its
-content. `include` and `include_dir` count in the main file only and are relative to its folder. The first value met
-wins: the command line beats the main file, and that its includes.
+Rules: a file that ends in `.toml` is TOML; `.ini`, `.cfg` and `.conf` are Circus's grammar; any other is recognised by
+its content. `include` and `include_dir` apply in the main file only and are relative to its folder. The first value
+wins: the command line overrides the main file, and that its includes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["ConfigSource", "Examine", "FileSource", "LineSource", "load"]
 
 
 Examine = Callable[[Config, Mapping[str, str], Findings], None]
-"""Looks at a configuration and at the master's environment, and notes what it finds."""
+"""Checks a configuration and the master's environment, and reports findings."""
 
 
 class ConfigSource(Protocol):
@@ -39,7 +39,7 @@ class ConfigSource(Protocol):
 
     @property
     def description(self) -> str:
-        """What a process title and a log line call it: the file's path, or `command line`."""
+        """Its name in process titles and log lines: the file's path, or `command line`."""
 
     @property
     def path(self) -> str | None:
@@ -51,7 +51,7 @@ class ConfigSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A main file with its includes; `overrides` and `env` come from the command line and beat it."""
+    """A main file with its includes; `overrides` and `env` come from the command line and override it."""
 
     path: str
     overrides: tuple[Section, ...] = ()
@@ -59,7 +59,7 @@ class FileSource:
     shown: str | None = None
     """The path as the user wrote it, for messages."""
     examine: Examine | None = None
-    """What a judgement looks at besides, as `forkserve check` does."""
+    """Further checks, as for `forkserve check`."""
 
     @property
     def description(self) -> str:
@@ -73,7 +73,7 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class LineSource:
-    """A configuration given by the command line alone; a reload finds the same one."""
+    """A configuration from the command line alone; a reload finds the same one."""
 
     sections: tuple[Section, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -99,10 +99,10 @@ def load(
     shown: str | None = None,
     examine: Examine | None = None,
 ) -> Config:
-    """Read a file, what it includes, and the system's names; raises ConfigErrors with every error found.
+    """Read a file, its includes, and the system's names; raises ConfigErrors with every error found.
 
-    `overrides` beat the file; `environ` is the master's environment, by default the real one; `shown` is the path
-    as messages have it. With `examine` it is a judgement: what would fail when it is started is an error, too.
+    `overrides` override the file; `environ` is the master's environment, by default the real one; `shown` is the path
+    in messages. With `examine` it is a judgement: what would fail at the start is an error, too.
     """
     environ = os.environ if environ is None else environ
     findings = Findings(judging=examine is not None)
@@ -117,7 +117,9 @@ def load(
 
 
 def _note_nothing_to_run(sections: Sequence[Section], shown: str, findings: Findings) -> None:
-    """An empty file is more likely half written than meant; another program's is told so where it is judged."""
+    """Report an empty file, which is more likely half written than meant; another program's file is reported at
+    the check.
+    """
     if findings.errors or any(each.kind in FOREIGN and FOREIGN[each.kind].runs for each in sections):
         return
     findings.error(Origin(shown), "no watcher, nothing to run: a section [watcher:NAME] with a cmd is needed")
@@ -191,7 +193,7 @@ def _named_files(section: Section, folder: Path, *, environ: Mapping[str, str], 
 
 
 def _without_includes(sections: Sequence[Section], findings: Findings) -> list[Section]:
-    """Included files do not include: their `include` is named and dropped."""
+    """Drop `include` from included files, and report it."""
     kept: list[Section] = []
     for section in sections:
         values = dict(section.values)

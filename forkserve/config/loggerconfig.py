@@ -1,4 +1,4 @@
-"""What can be wrong with the file of `loggerconfig`, without doing what it says.
+"""What can be wrong with the file of `loggerconfig`, without applying it.
 
 Rules: it reads the file, and imports nothing that the file names.
 """

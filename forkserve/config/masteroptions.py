@@ -1,4 +1,4 @@
-"""What can be configured of the master itself: the section [circus].
+"""The options of the master itself: the section [circus].
 
 Rules: as in `model`: one field per option, Circus's names first.
 """
@@ -38,7 +38,7 @@ LIVE, RESTART = ReloadCost.LIVE, ReloadCost.RESTART
 
 
 class OnMasterDeath(Enum):
-    """What becomes of all processes when the master is killed."""
+    """What happens to all processes when the master is killed."""
 
     STOP = "stop"
     SERVE = "serve"

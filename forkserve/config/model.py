@@ -1,8 +1,8 @@
-"""What can be configured: one frozen dataclass per section, one field per option.
+"""All options of files: one frozen dataclass per section, one field per option.
 
 Rules: a field made by `option()` is an option of the file; a plain field is derived by the readers. Circus's names are
 kept, ours come after them. Files, the command line, the reference and the reload planner all read these declarations,
-so nothing else in the package lists options. Options of Circus that forkserve does not serve yet are in `later.py`.
+so nothing else in the package lists options. Options of Circus without effect are in `later.py`.
 """
 
 from __future__ import annotations
@@ -367,7 +367,7 @@ class WatcherOptions(ProgramOptions):
     )
 
     env: Mapping[str, str] = field(default_factory=dict)
-    """What the env sections give this watcher; the master's own environment is not in it."""
+    """The variables from the env sections for this watcher; the master's own environment is not included."""
     rlimits: Mapping[str, int] = field(default_factory=dict)
     """By the names of resource(3), such as RLIMIT_NOFILE; -1 (RLIM_INFINITY) is no limit."""
     stdout_stream: StreamOptions | None = None
@@ -386,8 +386,8 @@ class Config:
     sockets: tuple[SocketOptions, ...] = ()
     watchers: tuple[WatcherOptions, ...] = ()
     warnings: tuple[str, ...] = field(default=(), compare=False)
-    """One line each, ready to be logged: what was ignored, and where it stands."""
+    """One line each, ready to be logged: what was ignored, and where."""
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict, compare=False)
-    """Where a value was given, by section and option, e.g. `("watcher:web", "cmd")`; defaults are not in it."""
+    """Where a value was given, by section and option, e.g. `("watcher:web", "cmd")`; defaults are not included."""
     labels: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """How messages name a section, as its file spells it: `watcher.web` for `watcher:web` of a TOML file."""
+    """The label of a section in messages, as its file spells it: `watcher.web` for `watcher:web` of a TOML file."""

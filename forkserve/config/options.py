@@ -35,16 +35,16 @@ __all__ = [
 ]
 
 Parse = Callable[[str], Any]
-"""Turns the text of a value into the value; raises ValueError with a text such as `expected an integer, got 'x'`."""
+"""Parses the text of a value; raises ValueError with a text such as `expected an integer, got 'x'`."""
 
 Check = Callable[[Any], str | None]
-"""Judges a parsed value; returns what is wrong with it (`must be at least 0`), or None."""
+"""Checks a parsed value; returns what is wrong with it (`must be at least 0`), or None."""
 
 MISSING: Any = dataclasses.MISSING
 
 
 class ReloadCost(Enum):
-    """What a change of an option's value costs at a reload, from cheapest to dearest."""
+    """What a change of an option's value costs at a reload, from cheapest to most expensive."""
 
     LIVE = "applied at once"
     RESPAWN = "processes are replaced one by one"
@@ -70,7 +70,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """The record of one option, as every reader of options sees it."""
+    """The record of one option, for every reader of options."""
 
     name: str
     default: Any
@@ -85,7 +85,7 @@ class Option:
     many: bool
     choices: tuple[str, ...]
     bare: str | None
-    """What the flag without a value stands for; only with `choices`, so that the next word can be told from a value."""
+    """The value of the flag without a value; only with `choices`, so that the next word can be told from a value."""
     group: str
 
     @property
@@ -94,7 +94,7 @@ class Option:
         return self.default is MISSING
 
     def read(self, text: str) -> Any:
-        """Return the value of one text, parsed and checked; raises ValueError that says what is wrong with it."""
+        """Return the value of a text, parsed and checked; raises ValueError that says what is wrong with it."""
         return read_value(text, self.parse, self.check)
 
 
@@ -125,8 +125,8 @@ def option(  # noqa: PLR0913 - a declaration has as many parts as it has
 ) -> Any:
     """Declare a dataclass field that is an option; `default` MISSING makes it required.
 
-    `many` means that the option may be given several times and its value is a tuple of parsed values.
-    The return type is Any as that of `dataclasses.field` is in effect: the annotation beside it is what counts.
+    `many` means that the option may be given several times and its value is a tuple of parsed values. The return type
+    is Any, like that of `dataclasses.field`: the annotation beside it is what counts.
     """
     record = {
         "help": help, "parse": parse, "check": check, "reload": reload, "cli": cli, "aliases": aliases,
@@ -158,12 +158,12 @@ def differing(before: object, after: object) -> tuple[str, ...]:
 
 
 def names_of(*classes: type[Any]) -> frozenset[str]:
-    """Return the names of all options that these dataclasses, and those that their fields are made of, declare."""
+    """Return the names of all options of these dataclasses, and of the dataclasses of their fields."""
     return frozenset(each.name for cls in classes for part in slices_of(cls) for each in options_of(part))
 
 
 def slices_of(cls: type[Any]) -> tuple[type[Any], ...]:
-    """Return the dataclasses that declare the options of `cls`: itself, and those that its fields are made of."""
+    """Return the dataclasses that declare the options of `cls`: itself, and those of its fields."""
     parts: list[Any] = [each.default_factory for each in dataclasses.fields(cls)]
     below = [
         each for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part) for each in slices_of(part)

@@ -1,6 +1,7 @@
-"""In which order watchers start and stop: by what they come after, then by priority.
+"""The order in which watchers start and stop: by dependency, then by priority.
 
-Rules: pure; names know no case. `groups` is for starts, and backwards for stops. `cycle` finds what can have no order.
+Rules: pure; names are case-insensitive. `groups` is for starts, and reversed for stops. `cycle` finds what cannot be
+ordered.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ __all__ = ["OnDependency", "cycle", "groups"]
 
 
 class OnDependency(Enum):
-    """What becomes of a watcher when one that it comes after is lost."""
+    """What happens to a watcher when one that it depends on is lost."""
 
     KEEP = "keep"
     RESTART = "restart"
@@ -20,10 +21,10 @@ class OnDependency(Enum):
 
 
 def groups(priorities: Mapping[str, int], after: Mapping[str, Iterable[str]]) -> list[list[str]]:
-    """Return the names in groups that start together, first those of the highest priority that come after nothing.
+    """Return the names in groups that start together, first those of the highest priority without dependencies.
 
-    `priorities` has all of them in the order of the configuration; what is to come after an unknown one comes after
-    nothing. In a cycle those of the highest priority go first.
+    `priorities` has all of them in the order of the configuration; dependencies on unknown names are ignored. In a
+    cycle those of the highest priority come first.
     """
     waiting = list(priorities)
     before = {name: {each for each in after.get(name, ()) if each in priorities} for name in waiting}
@@ -37,7 +38,7 @@ def groups(priorities: Mapping[str, int], after: Mapping[str, Iterable[str]]) ->
 
 
 def cycle(after: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return a way that leads back to where it began, as `web, db, web`; empty when there is none."""
+    """Return a path that leads back to its start, as `web, db, web`; empty if there is none."""
     left = {name: [each for each in names if each in after] for name, names in after.items()}
     while free := {name for name, names in left.items() if not names}:
         left = {name: [each for each in names if each not in free] for name, names in left.items() if name not in free}

@@ -1,7 +1,7 @@
-"""Placeholders in commands: `$(circus.NAME)` and `((circus.NAME))`, any case, as in Circus.
+"""Placeholders in commands: `$(circus.NAME)` and `((circus.NAME))`, case-insensitive, as in Circus.
 
-Rules: pure. Names are handed over without the word `circus`: `wid`, `sockets.web`, `env.HOME`, `numprocesses`. A name
-that nobody knows is left in place as it is, since a shell command may mean it.
+Rules: pure. Names are passed without the word `circus`: `wid`, `sockets.web`, `env.HOME`, `numprocesses`. An unknown
+name is left in place, since a shell command may mean it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 
 _PLACEHOLDER = re.compile(r"\$\(circus\.([\w.-]+)\)|\(\(circus\.([\w.-]+)\)\)", re.IGNORECASE)
 _AT_SPAWN = ("wid", "args", "shell", "working_dir", "uid", "gid", "executable", "use_fds", "name")
-"""What is known only when a process is spawned, beside the watcher's options."""
+"""What is known only when a process is spawned, besides the watcher's options."""
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def names_in(text: str) -> tuple[str, ...]:
 
 
 def sockets_in(text: str) -> tuple[str, ...]:
-    """Return the names of the sockets that placeholders in `text` ask for."""
+    """Return the names of the sockets in the placeholders of `text`."""
     return tuple(name.removeprefix("sockets.") for name in names_in(text) if name.startswith("sockets."))
 
 
@@ -48,9 +48,9 @@ def env_values(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def unset_text(text: str) -> str:
-    """Return `the variable X is not set` where a placeholder asks for one, those that are set being replaced already.
+    """Return `the variable X is not set` if a placeholder needs one; those that are set are replaced already.
 
-    What the master itself gives each process is known at the spawn alone.
+    What the master itself gives each process is only known at the spawn.
     """
     names = (match[1] or match[2] for match in _PLACEHOLDER.finditer(text))
     asked = dict.fromkeys(name[len("env.") :] for name in names if name.lower().startswith("env."))
@@ -70,7 +70,7 @@ def sockets_for(watcher: WatcherOptions, sockets: Sequence[str]) -> tuple[str, .
 
 
 def unknown_names(text: str) -> tuple[str, ...]:
-    """Return the placeholders in `text` that no process will ever know; sockets and the environment are not judged."""
+    """Return the placeholders in `text` that no process will ever know; sockets and the environment are not checked."""
     known = {*_AT_SPAWN, *(each.name for each in options_of(WatcherOptions))}
     return tuple(
         name for name in names_in(text) if name not in known and not name.startswith(("sockets.", "env.", "rlimits."))

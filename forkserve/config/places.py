@@ -1,7 +1,7 @@
 """Which socket of a new configuration is one of the old: a name may change, the queue at an address stays.
 
-Rules: pure. A socket is its place, which is what bind(2) is told; all else that is said of it can be changed where it
-is. Two sockets at one place are refused by the consistency check, so a place has one socket.
+Rules: pure. A socket is identified by its place, the argument of bind(2); everything else can be changed on it. The
+consistency check refuses two sockets at one place, so a place has one socket.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def kept_sockets(
 ) -> dict[str, str]:
     """Return, by lower-case name of `after`, the name in `before` whose queue it keeps.
 
-    `before` has the options of each socket, and whether it leaves IPv4 to another; `neighbours` are all sockets that
-    will be there. The same name goes first, which tells apart those whose port the kernel chooses.
+    `before` has the options of each socket, and whether it leaves IPv4 to another; `neighbours` are all sockets of the
+    new configuration. The same name takes precedence, which distinguishes sockets whose port the kernel chooses.
     """
     left = {name: _place(options, ipv6_only=only) for name, (options, only) in before.items()}
     wanted = {each.name.lower(): _place(each, ipv6_only=is_ipv6_only(each, neighbours)) for each in after}
@@ -43,7 +43,7 @@ def kept_sockets(
 
 
 def is_ipv6_only(options: SocketOptions, neighbours: Sequence[SocketOptions]) -> bool:
-    """Tell whether `[::]` leaves IPv4 to another: it takes both, unless 0.0.0.0 is there at the same port."""
+    """Tell whether `[::]` leaves IPv4 to another: it takes both, unless 0.0.0.0 has the same port."""
     return _is_any_ipv6(options) and any(
         is_beside(options, other) and ":" not in other.host and other.family is AddressFamily.AF_INET
         for other in neighbours
@@ -59,7 +59,7 @@ def _is_any_ipv6(options: SocketOptions) -> bool:
 
 
 def is_beside(one: SocketOptions, other: SocketOptions) -> bool:
-    """Tell whether two sockets have the same port, so that one may be in the way of the other."""
+    """Tell whether two sockets have the same port, so that they may conflict."""
     return one.path is None and other.path is None and one.port == other.port != 0 and one.type == other.type
 
 

@@ -1,7 +1,7 @@
 """What `[plugin:NAME] use = dotted.Class` runs: a watcher called `plugin:NAME`, as in Circus.
 
-The plugins that Circus brings are programs of ours, by Circus's names and with its options; each other class is the
-user's, and is run with the endpoints that it needs.
+The plugins of Circus are programs of forkserve, with Circus's names and options; any other class is the user's, and
+runs with the endpoints that it needs.
 
 Rules: pure; nothing is imported by its name here.
 """
@@ -30,7 +30,7 @@ _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*[.:][^\W\d]\w*")
 
 @dataclass(frozen=True, slots=True)
 class PluginOption:
-    """An option of a plugin; without a default it must be given, or is None where `optional`."""
+    """An option of a plugin; without a default it is required, or None if `optional`."""
 
     parse: Callable[[str], Any]
     default: str | None = None
@@ -45,12 +45,12 @@ class MemoryLimit:
     is_percent: bool
 
     def of(self, percent: float, count: float) -> float:
-        """Return what of the two is compared with it."""
+        """Return the value to compare with it."""
         return percent if self.is_percent else count
 
 
 def memory_limit(text: str) -> MemoryLimit:
-    """Read `90` (percent) or `250M`; raises ValueError."""
+    """Parse `90` (percent) or `250M`; raises ValueError."""
     try:
         return MemoryLimit(number(text), is_percent=True)
     except ValueError:
@@ -137,7 +137,7 @@ _OLD_OPTIONS = {"service": "watcher"}
 
 
 def plugin_options(use: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options of a plugin of ours; raises ValueError that begins with the key."""
+    """Return the options of a plugin of forkserve; raises ValueError that begins with the key."""
     declared = PLUGINS[use]
     given = {_OLD_OPTIONS.get(key, key): value for key, value in given.items()}
     found: dict[str, Any] = {}
@@ -153,7 +153,7 @@ def plugin_options(use: str, given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def foreign_class(watcher: WatcherOptions) -> str:
-    """Return the class of the user's that a watcher runs as a plugin, or an empty text."""
+    """Return the user's class that a watcher runs as a plugin, or an empty text."""
     words = watcher.cmd.split() if watcher.name.startswith("plugin:") else []
     use = words[words.index("--use") + 1] if _MODULE in words else ""
     return "" if use in PLUGINS else use

@@ -1,6 +1,6 @@
-"""Whether a watcher's application is imported once, in a zygote, and what stands against it.
+"""Whether a watcher's application is imported once, in a zygote, and what prevents it.
 
-Rules: pure. The wish is an option of the watcher, or the flag `--preload` of its forkserve-worker.
+Rules: pure. Requested by an option of the watcher, or by the flag `--preload` of its forkserve-worker.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ __all__ = ["OWN_PROGRAMS", "WORKER", "command_words", "is_preloaded", "preload_f
 
 WORKER = "forkserve-worker"
 OWN_PROGRAMS = frozenset({"forkserve", WORKER, "forkservectl", "chaussette"})
-"""What is found beside the running Python as well, so that an environment need not be activated."""
+"""Programs that are also found beside the running Python, so that an environment need not be activated."""
 
 _FLAGS = frozenset({"--preload", "--preload-app"})
 _RELOADING = frozenset({"--use-reloader", "--reload"})
 
 
 def command_words(options: WatcherOptions) -> list[str]:
-    """Return the words of a command, roughly: a word in quotation marks loses them, and may be several."""
+    """Return the words of a command, approximately: quoted words lose their quotation marks, and may be split."""
     return [word.strip("'\"") for word in f"{options.cmd} {options.args}".split()]
 
 
 def worker_arguments(words: list[str]) -> list[str] | None:
-    """Return the words behind the name of our worker; None for any other program."""
+    """Return the words after the name of our worker; None for any other program."""
     for index, word in enumerate(words):
         if os.path.basename(word) == WORKER:
             return words[index + 1 :]
@@ -33,12 +33,12 @@ def worker_arguments(words: list[str]) -> list[str] | None:
 
 
 def is_preloaded(options: WatcherOptions) -> bool:
-    """True when a zygote is to fork the workers."""
+    """True if a zygote is to fork the workers."""
     return options.preload or bool(_FLAGS & set(worker_arguments(command_words(options)) or ()))
 
 
 def reforks(options: WatcherOptions) -> bool:
-    """True when a worker that has served enough becomes the next zygote."""
+    """True if a worker that has served enough requests becomes the next zygote."""
     return options.refork_after > 0 or _asks_to_refork(options)
 
 
@@ -48,7 +48,7 @@ def _asks_to_refork(options: WatcherOptions) -> bool:
 
 
 def preload_fault(options: WatcherOptions) -> str | None:
-    """Return why preloading, which is wished for, is not possible; None when it is."""
+    """Return why requested preloading is not possible; None if it is."""
     arguments = worker_arguments(command_words(options))
     if arguments is None:
         return f"{WORKER} alone can preload its application, and cmd does not run it: leave preload out"

@@ -1,4 +1,4 @@
-"""How a program is asked whether it serves: the values of `ready`.
+"""Readiness probes: the values of `ready`.
 
 `tcp://HOST:PORT`, `unix:PATH` and `http://HOST[:PORT]/PATH` connect, `exec:COMMAND` runs a command, a number is seconds
 of staying up.
@@ -17,7 +17,7 @@ __all__ = ["Probe", "ProbeKind", "probe", "probe_text"]
 
 
 class ProbeKind(Enum):
-    """What is done."""
+    """What a probe does."""
 
     TCP = "tcp"
     UNIX = "unix"
@@ -28,7 +28,7 @@ class ProbeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One way to ask. `path` is that of a socket's file, or of an URL; `words` are a command, `seconds` a pause."""
+    """One probe. `path` is that of a socket's file, or of an URL; `words` are a command, `seconds` a pause."""
 
     kind: ProbeKind
     text: str
@@ -40,7 +40,7 @@ class Probe:
 
 
 def probe(text: str) -> Probe:
-    """Read the value of `ready`; raises ValueError that says what was expected."""
+    """Parse the value of `ready`; raises ValueError with the expected form."""
     if text.startswith("exec:"):
         words = tuple(shlex.split(text.removeprefix("exec:")))
         if not words:
@@ -80,7 +80,7 @@ def _address(text: str) -> Probe:
 
 
 def probe_text(value: str) -> str | None:
-    """Take a probe as text, since placeholders may be in it; raises ValueError for one that is wrong as it stands."""
+    """Keep a probe as text, since it may contain placeholders; raises ValueError if it is wrong in any case."""
     if not value:
         return None
     if "$(" not in value and "((" not in value:

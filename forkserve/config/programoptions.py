@@ -1,4 +1,4 @@
-"""What can be configured of the program that a watcher runs: the first options of a section `[watcher:NAME]`.
+"""The options of the program that a watcher runs: the first options of a section `[watcher:NAME]`.
 
 Rules: as in `model`: one field per option, Circus's names first.
 """
@@ -15,7 +15,7 @@ __all__ = ["ProgramOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramOptions:
-    """Which program it is, and as whom, where and with what environment it runs."""
+    """The program, and its user, folder and environment."""
 
     name: str
     cmd: str = option(

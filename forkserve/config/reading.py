@@ -1,6 +1,6 @@
-"""Fills one dataclass of options from one section, and notes every value that does not fit.
+"""Fills one dataclass of options from one section, and reports every invalid value.
 
-Rules: pure. It knows how options are declared and nothing of any particular one.
+Rules: pure. It knows how options are declared and no particular option.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _KINDS: Mapping[Parse, tuple[tuple[Kind, ...], str]] = {
 def read_options(
     cls: type[Any], values: Mapping[str, Value], findings: Findings, *, label: str, prefix: str = ""
 ) -> tuple[dict[str, Any], dict[str, Value]]:
-    """Return the values that fit, parsed, by the name of the option, and the keys that are no option of `cls`.
+    """Return the valid values, parsed, by the name of the option, and the keys that are not options of `cls`.
 
     `prefix` is put before the key in findings, e.g. `stdout_stream.`.
     """
@@ -82,7 +82,7 @@ def read_options(
 
 
 def _wrong_type(option: Option, value: Value) -> str | None:
-    """TOML has types, and a value of another one is a mistake or will be one: `numprocesses = "4"`, `cmd = 5`."""
+    """Report a value of the wrong TOML type, which is a mistake or will become one: `numprocesses = "4"`, `cmd = 5`."""
     if value.kind is Kind.TEXT:
         return None
     if value.kind is Kind.LIST:
@@ -100,7 +100,7 @@ def _wrong_type(option: Option, value: Value) -> str | None:
 def refuse_unknown(
     cls: type[Any], rest: Mapping[str, Value], section: Section, *, findings: Findings, prefix: str = ""
 ) -> None:
-    """Note keys that nobody knows: an error where the section is strict, else a warning; with the nearest name."""
+    """Report unknown keys, with the nearest name: an error if the section is strict, else a warning."""
     names = [name for each in options_of(cls) for name in (each.name, *each.aliases)]
     note = findings.error if section.strict else findings.warning
     for key, value in rest.items():

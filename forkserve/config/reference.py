@@ -1,6 +1,6 @@
 """The reference of options, rendered from their declarations: `forkserve options [NAME]` and docs/options.md.
 
-Rules: pure; there is no text about an option but the one it was declared with.
+Rules: pure; the only text about an option is that of its declaration.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _GROUPS = (
 
 
 def worker_options() -> tuple[Option, ...]:
-    """Return the options of forkserve-worker that the short form hands on: all but those of its sockets."""
+    """Return the options of forkserve-worker that the short form passes on: all except those of its sockets."""
     return tuple(
         each for part in slices_of(WorkerOptions) if part is not ListenOptions for each in options_of(part) if each.cli
     )
 
 
 def render(name: str | None = None) -> str:
-    """Return the whole reference as text, or all there is about one option; raises UsageError for an unknown one."""
+    """Return the whole reference as text, or everything about one option; raises UsageError for an unknown one."""
     if name is None:
         return "\n".join(f"{_title(group)}\n\n{_rows(group)}" for group in _GROUPS)
     wanted = name.lower()

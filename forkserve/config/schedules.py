@@ -1,15 +1,15 @@
-"""When a timer is due: the expression of `schedule`, its time zone, and the instants that the two name.
+"""When a timer is due: the expression of `schedule`, its time zone, and the resulting instants.
 
 An expression is that of crontab(5), five fields or a name such as @daily; with six the first is the second. cronsim
-reads it and follows Debian's cron: day of month and day of week are joined by "or" unless one of them begins with `*`,
+parses it and follows Debian's cron: day of month and day of week are joined by "or" unless one of them begins with `*`,
 and at a change to or from summer time
 
-* a time of day that does not exist is taken at the next minute that does (02:30 at 03:00), and one that comes twice
+* a time of day that does not exist is moved to the next minute that does (02:30 at 03:00), and one that occurs twice
   is taken the first time;
-* what begins with `*` in the field of minutes or hours goes by the time that passes: `*/5 * * * *` comes every five
-  minutes through the hour that comes twice, and skips nothing.
+* what begins with `*` in the field of minutes or hours follows elapsed time: `*/5 * * * *` occurs every five
+  minutes through the hour that occurs twice, and skips nothing.
 
-Rules: instants are seconds since the epoch. Pure, but that a time zone is read from the system's database.
+Rules: instants are seconds since the epoch. Pure, except that a time zone is read from the system's database.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _RANGES = {
 }
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 _REPEATED = 10_000
-"""Instants that an hour which comes twice may name again, at most."""
+"""Most instants that an hour which occurs twice may repeat."""
 
 
 class Overlap(Enum):
-    """What becomes of a run that is due while another one goes on."""
+    """What happens to a run that is due while another one is running."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -54,7 +54,7 @@ class Overlap(Enum):
 
 
 def schedule_text(value: str) -> str:
-    """Read a schedule, and return it as it was typed; raises ValueError."""
+    """Check a schedule, and return it as typed; raises ValueError."""
     text = " ".join(value.split())
     fields = _fields(text)
     if not fields:
@@ -72,7 +72,7 @@ def schedule_text(value: str) -> str:
 
 
 def _fields(text: str) -> str:
-    """Return the fields of an expression, nothing for what has not as many."""
+    """Return the fields of an expression, nothing if there are too few or too many."""
     fields = _NAMES.get(text.lower(), text)
     return fields if len(fields.split()) in (5, 6) else ""
 
@@ -85,7 +85,7 @@ def _expected(text: str) -> str:
 
 
 def _worded(problem: str, fields: str) -> str:
-    """Return what is wrong with an expression; `problem` is what cronsim says, such as `Bad day-of-month`."""
+    """Return what is wrong with an expression; `problem` is the message of cronsim, such as `Bad day-of-month`."""
     name = problem.rpartition(" ")[2]
     if name not in _RANGES:
         return f"{problem[:1].lower()}{problem[1:]}, got {fields!r}"
@@ -94,7 +94,7 @@ def _worded(problem: str, fields: str) -> str:
 
 
 def time_zone_name(value: str) -> str:
-    """Read the name of a time zone, such as Europe/Berlin; raises ValueError."""
+    """Check the name of a time zone, such as Europe/Berlin; raises ValueError."""
     name = value.strip()
     try:
         time_zone(name)
@@ -113,7 +113,7 @@ def time_zone(name: str) -> tzinfo:
 
 
 def next_due(schedule: str, zone: tzinfo, after: float) -> float | None:
-    """Return the first instant of a schedule that comes after another one; None when there is none."""
+    """Return the first instant of a schedule after another one; None if there is none."""
     # imported late: few ask for it
     from cronsim import CronSim
 

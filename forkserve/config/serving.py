@@ -1,8 +1,8 @@
-"""What a backend can be told: one frozen slice per part of it, one field per option.
+"""The options of a backend: one frozen slice for each part of it, one field per option.
 
-Rules: as in `model.py`. A backend is handed `ServingOptions`, and each part of a backend its own slice of it. Names are
-those that users of Gunicorn, Uvicorn and Chaussette know. Times are seconds, sizes bytes. 0 means no limit where the
-help says so; the engine is handed the slices as they are, with what stands behind such a 0 in its place (`effective`).
+Rules: as in `model.py`. A backend gets `ServingOptions`, and each part of a backend its own slice. Names are those that
+users of Gunicorn, Uvicorn and Chaussette know. Times are seconds, sizes bytes. 0 means no limit where the help says so;
+the engine gets the slices with the actual value in place of such a 0 (`effective`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
-"""The access log's format in Gunicorn's atoms, of the fields that Apache calls combined."""
+"""The access log's format in Gunicorn's atoms; Apache calls it combined."""
 LINE = 8190
 """RFC 9112 section 3 asks for 8000 bytes of a request line at least; Gunicorn and Apache have this for each line."""
 
@@ -136,7 +136,7 @@ class HttpLimits:
     )  # fmt: skip
 
     def effective(self) -> HttpLimits:
-        """Return them with what stands behind each 0 in its place, so that they can be compared with."""
+        """Return them with the actual value in place of each 0, so that they can be compared with."""
         return dataclasses.replace(
             self,
             limit_request_line=self.limit_request_line or self.limit_request_head,
@@ -202,7 +202,7 @@ class Timeouts:
     def effective(self) -> Timeouts:
         """Return them with infinity for each 0 that means no limit, so that they can be added to an instant.
 
-        A `keep_alive` of 0 keeps no connection, a `graceful_timeout` of 0 waits for no request, and `min_rate` is no
+        A `keep_alive` of 0 keeps no connection, a `graceful_timeout` of 0 waits for no request, and `min_rate` is not a
         time: they stay.
         """
         return dataclasses.replace(
@@ -364,7 +364,7 @@ class StaticOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingOptions:
-    """All slices that a backend may look at."""
+    """All slices of a backend."""
 
     concurrency: Concurrency = field(default_factory=Concurrency)
     http: HttpLimits = field(default_factory=HttpLimits)

@@ -1,6 +1,6 @@
 """Which programs run beside the master, and how they are called: those that the configuration asks for.
 
-Rules: it asks only whether a package is installed; that one is missing is said where the configuration is judged.
+Rules: it asks only whether a package is installed; a missing one is reported when the configuration is checked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEFAULT_STATS = "tcp://127.0.0.1:5557"
 
 @dataclass(frozen=True, slots=True)
 class WantedSidecar:
-    """One program: its name for people, the module that is run, its words, and the option that asks for it."""
+    """One program: its displayed name, the module to run, its arguments, and the option that asks for it."""
 
     name: str
     module: str
@@ -29,7 +29,7 @@ class WantedSidecar:
 
 
 def wanted_sidecars(options: MasterOptions, control: Path | None) -> Iterator[WantedSidecar]:
-    """Return the programs that are asked for and can be had; `control` is the control socket."""
+    """Return the programs that are requested and available; `control` is the control socket."""
     common = {"--control": str(control), "--log-level": options.loglevel, "--log-output": options.logoutput}
     stats = options.stats_endpoint or (DEFAULT_STATS if options.statsd else None)
     if (options.endpoint or options.pubsub_endpoint or stats) and find_spec("zmq") is not None:

@@ -1,6 +1,6 @@
-"""What can be configured of a socket: the section `[socket:NAME]`, declared as `model.py` declares the others.
+"""The options of a socket: the section `[socket:NAME]`, declared as `model.py` declares the others.
 
-It stands by itself because a worker that binds its own socket needs no other section, and starts sooner without them.
+It is a separate module because a worker that binds its own socket needs no other section, and starts faster without.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What becomes of the output of a watcher's processes: one frozen dataclass, one field per option.
+"""The destination of the output of a watcher's processes: one frozen dataclass, one field per option.
 
 Rules: as in `model.py`.
 """
@@ -33,7 +33,7 @@ ROTATE_WHEN = ("S", "M", "H", "D", "MIDNIGHT", "W0", "W1", "W2", "W3", "W4", "W5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOptions:
-    """The keys `stdout_stream.*` or `stderr_stream.*` of a watcher: what becomes of its processes' output."""
+    """The keys `stdout_stream.*` or `stderr_stream.*` of a watcher: the destination of its processes' output."""
 
     kind: StreamClass = option(
         StreamClass.FILE,
@@ -69,7 +69,7 @@ class StreamOptions:
     facility: str = option("user", "SyslogStream: facility, such as daemon or local0.")
 
     target: str = ""
-    """The class of the user's, for FOREIGN."""
+    """The user's class, for FOREIGN."""
     arguments: Mapping[str, str] = field(default_factory=dict)
     """Its keyword arguments."""
     path: tuple[str, ...] = ()

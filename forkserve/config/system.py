@@ -1,6 +1,6 @@
 """Asks the system whether the names in a configuration exist: users, groups, folders, programs.
 
-Rules: reads only. What cannot work is an error, what may come to exist by the time it is needed is a warning.
+Rules: reads only. What cannot work is an error, what may exist by the time it is needed is a warning.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["find_program", "verify"]
 
 
 def verify(config: Config, environ: Mapping[str, str], findings: Findings) -> None:
-    """Note every user, group and folder that does not exist; nothing is opened or made.
+    """Report every user, group and folder that does not exist; nothing is opened or created.
 
     `environ` is the master's environment, whose PATH a watcher with `copy_env` inherits.
     """
@@ -44,16 +44,16 @@ def verify(config: Config, environ: Mapping[str, str], findings: Findings) -> No
 
 
 def find_program(program: str, path: str) -> str | None:
-    """Return the full path of a program: from `path`, or, of our own, from the folder of the running Python.
+    """Return the full path of a program: from `path`, or for our own, from the folder of the running Python.
 
-    The latter makes `venv/bin/forkserve` find `forkserve-worker` beside it when nobody has activated the environment.
+    So `venv/bin/forkserve` finds `forkserve-worker` beside it without an activated environment.
     """
     beside = os.path.dirname(sys.executable) if os.path.basename(program) in OWN_PROGRAMS else ""
     return shutil.which(program, path=path) or (shutil.which(program, path=beside) if beside else None)
 
 
 def _account_name(uid: int) -> str | None:
-    """A container may run under a number that /etc/passwd does not know."""
+    """Return the name of the user: a container may run under a number that /etc/passwd does not know."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -138,7 +138,7 @@ class _Verifier:
                 self._error(key, f"no such file: {path}")
 
     def _identity(self, watcher: WatcherOptions) -> None:
-        """Only root becomes another user; anybody may name himself."""
+        """Check a user: only root can become another one."""
         if os.geteuid() == 0 or watcher.uid is None or unset_text(watcher.uid):
             return
         if watcher.uid not in (_account_name(os.geteuid()), str(os.geteuid())):
@@ -171,7 +171,7 @@ class _Verifier:
             self._error(key, f"unknown {what} {name!r}{nearest(name, names())}")
 
     def _program(self, watcher: WatcherOptions, environ: Mapping[str, str]) -> None:
-        """Note a program that is not found where it will be looked for."""
+        """Report a program that is not found where it will be looked for."""
         path = self._path(watcher, environ)
         program = watcher.executable or _first_word(watcher.cmd)
         if path is None or watcher.shell or names_in(program) or program == "/":
@@ -187,7 +187,7 @@ class _Verifier:
             self._note(self.findings.failure, "cmd", f"{program!r} is not found on the PATH{cure}")
 
     def _path(self, watcher: WatcherOptions, environ: Mapping[str, str]) -> str | None:
-        """Return the PATH of a watcher's processes; None, and why, when its virtualenv leaves it unknown."""
+        """Return the PATH of a watcher's processes; None, and why, if its virtualenv leaves it unknown."""
         env = {**(environ if watcher.copy_env else {}), **watcher.env}
         if watcher.virtualenv is not None:
             if unset_text(watcher.virtualenv):  # noted when it was read
@@ -202,7 +202,7 @@ class _Verifier:
         return env.get("PATH", os.defpath)
 
     def _other_python(self, watcher: WatcherOptions, found: Virtualenv, path: str) -> None:
-        """Warn of a program beside our Python that is to import what was installed for another version."""
+        """Warn about a program beside our Python that is to import what was installed for another version."""
         program, ours = _first_word(watcher.cmd), "{}.{}".format(*sys.version_info[:2])
         if os.path.basename(program) != WORKER or "--python" in watcher.cmd or found.version == ours:
             return
@@ -224,7 +224,7 @@ class _Verifier:
         self._note(self.findings.failure, "cmd", f"{path} {reason}{hint}")
 
     def _interpreter_of(self, script: Path) -> None:
-        """Look at the program that the first line of a script names (execve(2))."""
+        """Check the program in the first line of a script (execve(2))."""
         try:
             with script.open("rb") as file:
                 first = file.readline(256)
@@ -236,7 +236,7 @@ class _Verifier:
             self._note(self.findings.failure, "cmd", f"{script} names an interpreter that does not exist: {named}")
 
     def _is_unset(self, key: str, text: str) -> bool:
-        """Tell whether a variable is missing in a text that cannot do without, and note that alone."""
+        """Tell whether a variable is missing in a text that needs it, and report only that."""
         unset = unset_text(text)
         if unset:
             self._error(key, unset)

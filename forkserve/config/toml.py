@@ -152,7 +152,7 @@ def _lines(text: str) -> dict[_Path, int]:
 
 
 def _path(statement: str) -> _Path:
-    """Let the parser itself take a header or a key apart; text inside a multi-line string may not be one."""
+    """Let the parser itself split a header or a key; text inside a multi-line string may not be one."""
     try:
         node: Any = tomllib.loads(statement)
     except tomllib.TOMLDecodeError:

@@ -1,8 +1,8 @@
 """Reads files that a user has named: configurations, certificates, sources.
 
-Rules: a name may be mistyped, or be that of a FIFO or a device, whose reader would wait for ever or never come to an
-end. So only a regular file is read, and no more of it than such a file can have. /dev/stdin and the shell's `<(...)`
-are refused alike: a reload would find them empty.
+Rules: a name may be mistyped, or be that of a FIFO or a device, where a read may block for ever or never end. So only a
+regular file is read, and no more of it than such a file can have. /dev/stdin and the shell's `<(...)` are refused as
+well: a reload would find them empty.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _MOST = 16 * 1024 * 1024
 
 
 def read_file(path: str | Path, most: int = _MOST) -> bytes:
-    """Return what is in a regular file.
+    """Return the content of a regular file.
 
-    Raises OSError, whose `strerror` says as well if it is no regular file, or has more than `most` bytes.
+    Raises OSError; its `strerror` also says that it is not a regular file, or has more than `most` bytes.
     """
     try:
         fd = os.open(path, _READ | os.O_NONBLOCK)
@@ -42,5 +42,5 @@ def read_file(path: str | Path, most: int = _MOST) -> bytes:
 
 
 def read_text(path: str | Path) -> str:
-    """Return what is in a file of UTF-8, its line ends as Python has them; raises OSError and UnicodeDecodeError."""
+    """Return the content of a UTF-8 file, with Python's line ends; raises OSError and UnicodeDecodeError."""
     return read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")

@@ -1,7 +1,7 @@
-"""How the text of an option becomes its value, and what a value may be.
+"""Parsers of option values, and checks of the results.
 
 Rules: every function is pure. A parser takes text and raises ValueError whose message says what was expected and what
-came. A check takes the parsed value and returns what is wrong with it, or None. Times are seconds, sizes bytes.
+was given. A check takes the parsed value and returns what is wrong with it, or None. Times are seconds, sizes bytes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def text(value: str) -> str:
-    """Take the text as it is."""
+    """Return the text as it is."""
     return value
 
 
@@ -180,7 +180,7 @@ def _signal(value: int) -> int:
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Split as a POSIX shell would, without expanding anything."""
+    """Split like a POSIX shell, without expanding anything."""
     try:
         return tuple(shlex.split(value))
     except ValueError as error:
@@ -188,12 +188,12 @@ def words(value: str) -> tuple[str, ...]:
 
 
 def socket_name(value: str) -> str | None:
-    """Read the name of a socket, which knows no case, or nothing from empty text."""
+    """Parse the name of a socket, which is case-insensitive, or None for empty text."""
     return value.strip().lower() or None
 
 
 def paths(value: str) -> tuple[str, ...]:
-    """Split at white space; a path with a space in it is quoted."""
+    """Split at white space; a path with a space must be quoted."""
     return words(value)
 
 
@@ -203,7 +203,7 @@ def address(value: str) -> Address:
 
 
 def local_address(value: str) -> Address:
-    """Read an address that is for few: a port alone is one of 127.0.0.1, and no name but localhost is looked up."""
+    """Parse a local address: a port alone is one of 127.0.0.1, and no name but localhost is looked up."""
     word = value.strip()
     found = parse_address(f"127.0.0.1:{word.removeprefix(':')}" if word.removeprefix(":").isdecimal() else word)
     if found.host == "localhost":
@@ -249,13 +249,13 @@ def log_level(value: str) -> str:
 
 
 def log_output(value: str) -> str:
-    """Read where a log goes; Circus's `stdout` is its stderr, and so `-` here."""
+    """Parse the destination of a log; Circus's `stdout` is its stderr, and so `-` here."""
     word = value.strip()
     return "-" if word in ("", "stdout") else word
 
 
 def logger_config(value: str) -> str | None:
-    """Read the path of a file, or nothing from empty text or Circus's word for what is built in."""
+    """Parse the path of a file, or None for empty text or Circus's word for its default."""
     word = value.strip()
     return None if word in ("", "default") else word
 
@@ -271,7 +271,7 @@ def tcp_address(value: str) -> str | None:
 
 
 def zmq_address(value: str) -> str | None:
-    """Read a ZeroMQ address that can be listened at, `tcp://HOST:PORT` or `ipc://PATH`, or nothing from empty text."""
+    """Parse a ZeroMQ address to listen at, `tcp://HOST:PORT` or `ipc://PATH`, or None for empty text."""
     word = value.strip()
     if not word:
         return None
@@ -287,12 +287,12 @@ def is_file(place: str) -> bool:
 
 
 def commas(value: str) -> tuple[str, ...]:
-    """Split at commas; empty parts fall away."""
+    """Split at commas; empty parts are dropped."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def forwarded_names(value: str) -> tuple[str, ...]:
-    """Read what is believed of proxies, `for,proto` or `X-Forwarded-For,X-Forwarded-Proto`; nothing if empty."""
+    """Parse what is trusted of proxies, `for,proto` or `X-Forwarded-For,X-Forwarded-Proto`; nothing if empty."""
     names = tuple(part.lower().removeprefix("x-forwarded-") for part in commas(value))
     for name in names:
         if name not in FORWARDED_NAMES:
@@ -301,14 +301,14 @@ def forwarded_names(value: str) -> tuple[str, ...]:
 
 
 def header_name(value: str) -> str:
-    """Read the name of a header field (RFC 9110 section 5.1); empty is none."""
+    """Parse the name of a header field (RFC 9110 section 5.1); may be empty."""
     if not re.fullmatch(r"[!#$%&'*+.^`|~0-9A-Za-z-]*", value):
         raise ValueError(f"expected the name of a header field, got {value!r}")
     return value
 
 
 def root_path(value: str) -> str:
-    """Read the path of an application, without the slash at its end: `/shop`; `/` and nothing are the root."""
+    """Parse the path of an application, without the trailing slash: `/shop`; `/` and empty text are the root."""
     if value and not value.startswith("/"):
         raise ValueError(f"expected a path that begins with a slash, such as /{value}, got {value!r}")
     return value.rstrip("/")
@@ -335,7 +335,7 @@ def member(kind: type[E]) -> Callable[[str], E]:
 
 
 def optional(parse: Parse) -> Parse:
-    """Make a parser for which empty text means None; `inspect.unwrap` finds the one that it was made of."""
+    """Make a parser for which empty text means None; `inspect.unwrap` finds the original one."""
 
     @wraps(parse)
     def parse_or_none(value: str) -> Any:

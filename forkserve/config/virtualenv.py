@@ -1,8 +1,8 @@
 """What the option `virtualenv` of a watcher stands for: the programs and packages of a Python environment.
 
-Rules, as in Circus: `bin` comes first on PATH; on PYTHONPATH come the folders that .pth files of the environment name,
-then what was there, then site-packages. Code in .pth files (the module site) is not run. Unlike in Circus the version
-of Python is that of the environment, and copy_env is not needed.
+Rules, as in Circus: `bin` comes first on PATH; PYTHONPATH gets the folders of the environment's .pth files, then its
+previous value, then site-packages. Code in .pth files (the module site) is not run. Unlike in Circus the version of
+Python is that of the environment, and copy_env is not needed.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from forkserve.errors import ConfigError
 __all__ = ["Virtualenv", "read_virtualenv"]
 
 _INTERPRETERS = ("python", "pypy")
-"""How the folders in lib begin; their version follows."""
+"""Prefixes of the folders in lib; their version follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Virtualenv:
-    """An environment as it is found on the disk; all paths are absolute."""
+    """An environment on disk; all paths are absolute."""
 
     bin: str
     site_packages: str
     linked: tuple[str, ...]
-    """Folders that its .pth files name: of packages that are installed to be edited, for instance."""
+    """Folders from its .pth files: of editable installs, for instance."""
 
     @property
     def version(self) -> str:
-        """The version of its Python, such as 3.11, as its folder says."""
+        """The version of its Python, such as 3.11, from the name of its folder."""
         return _version(Path(self.site_packages).parent.name)
 
     def variables(self, env: Mapping[str, str]) -> dict[str, str]:
@@ -46,7 +46,7 @@ class Virtualenv:
 
 
 def read_virtualenv(path: str, version: str | None) -> Virtualenv:
-    """Find the programs and packages of the environment at an absolute path; raises ConfigError when it is none.
+    """Find the programs and packages of the environment at an absolute path; raises ConfigError if there is none.
 
     `version` chooses among the Pythons in it, as `virtualenv_py_ver` does.
     """
@@ -66,7 +66,7 @@ def read_virtualenv(path: str, version: str | None) -> Virtualenv:
 
 
 def _chosen(path: str, version: str | None, found: Sequence[str]) -> str:
-    """Return which of the versions in an environment counts: the one asked for, else its own, else ours."""
+    """Return which version of an environment applies: the requested one, else its own, else ours."""
     have = " and ".join(found)
     if version is not None:
         if version not in found:

@@ -1,6 +1,6 @@
-"""Writes sections as TOML, so that what a command line says can be kept as a file.
+"""Writes sections as TOML, so that a command line can be saved as a file.
 
-Rules: pure. TOML and not INI, since in INI not every text can be written: ` ;` begins a comment there.
+Rules: pure. TOML and not INI, since INI cannot represent every text: ` ;` begins a comment there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CLASSES: Mapping[str, type[Any]] = {"circus": MasterOptions, "socket": SocketOp
 
 
 def as_toml(sections: Iterable[Section], env: Mapping[str, str]) -> str:
-    """Return a file that is read to these sections; `env` are variables for all watchers."""
+    """Return a file that parses to these sections; `env` are variables for all watchers."""
     tables = [_table(_header(each), _lines(each)) for each in sections]
     if env:
         tables.append(_table("env", [f"{toml_key(name)} = {toml_text(value)}" for name, value in env.items()]))
@@ -46,7 +46,7 @@ def _lines(section: Section) -> list[str]:
 
 
 def _value(option: Option | None, value: Value) -> str:
-    """Numbers and booleans as such where the option takes nothing else, texts for all the rest."""
+    """Return a value as TOML: numbers and booleans if the option takes nothing else, strings otherwise."""
     parse = option.parse if option is not None else None
     if parse is boolean:
         return "true" if boolean(value.text) else "false"
@@ -65,5 +65,5 @@ def toml_key(name: str) -> str:
 
 
 def toml_text(text: str) -> str:
-    """Return a basic string: one of JSON, but for the escape of DEL and for what lies beyond U+FFFF."""
+    """Return a basic string: one of JSON, except for the escape of DEL and characters beyond U+FFFF."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

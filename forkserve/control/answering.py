@@ -1,4 +1,4 @@
-"""Replies of the control interface as JSON: an answer, an error in a line, and the outcome of work that took time."""
+"""Replies of the control interface as JSON: an answer, an error in one line, and the result of work that took time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["error_reply", "json_reply", "outcome_reply", "refusal"]
 
 
 def json_reply(status: HTTPStatus, answer: Any) -> Reply:
-    """Return a reply whose body is an answer of a verb."""
+    """Return a reply with the answer of a verb."""
     return Reply(status, msgspec.json.encode(answer) + b"\n")
 
 
@@ -28,14 +28,14 @@ def error_reply(
 
 
 def refusal(error: ForkserveError) -> Reply:
-    """Tell why, in words and by a code; a name that is not there is 404, anything else 409."""
+    """Return the error of a refusal, as text and code; an unknown name is 404, anything else 409."""
     status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownNameError) else HTTPStatus.CONFLICT
     code = "invalid" if isinstance(error, ConfigError) else getattr(error, "code", ControlError.code)
     return error_reply(status, str(error), code=code)
 
 
 def outcome_reply(completion: Completion) -> Reply:
-    """Return what is said of work that is done."""
+    """Return the reply to completed work."""
     if completion.error is not None:
         return refusal(completion.error)
     return json_reply(HTTPStatus.OK, Done(True, completion.result or "done", completion.code))

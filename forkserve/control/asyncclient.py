@@ -1,6 +1,6 @@
-"""The client's end of the control interface for a program with an asyncio loop: many calls at once, none blocks.
+"""The client's end of the control interface for a program with an asyncio loop: concurrent calls, none blocks.
 
-Each call is a connection, so that one which waits for work to be done holds up no other.
+Each call is a connection, so one that waits for work delays no other.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ __all__ = ["AsyncControlClient"]
 
 PORTION = 64 * 1024
 AGAIN, PATIENCE = 0.01, 10.0
-"""Seconds between two tries to connect where there is no room, and until that is an error."""
+"""Seconds between two tries to connect to a full backlog, and until that is an error."""
 
 
 class AsyncControlClient:
-    """Calls verbs of one master. At most `connections` calls are under way, the others wait for their turn."""
+    """Calls verbs of one master. At most `connections` calls are in progress, the others wait for their turn."""
 
     def __init__(self, path: Path, *, connections: int = 64) -> None:
         self._path = path
         self._turns = asyncio.Semaphore(connections)
 
     async def call(self, verb: str, on_sent: Callable[[], None] = lambda: None, **parameters: Any) -> Any:
-        """Carry out a verb and return its answer as plain data; raises ControlError.
+        """Call a verb and return its answer as plain data; raises ControlError.
 
-        `on_sent` is called when the request is on its way: one that is sent later is taken later.
+        `on_sent` is called when the request was sent; requests are handled in the order of sending.
         """
         async with self._turns:
             with _translated(self._path):
@@ -63,7 +63,7 @@ class AsyncControlClient:
 
 
 async def _connect(connection: socket.socket, path: Path) -> None:
-    """Connect, when there is room: a socket whose backlog is full says EAGAIN and never more (unix(7))."""
+    """Connect, when there is room: a socket whose backlog is full returns EAGAIN and no event (unix(7))."""
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while True:
         try:
@@ -118,7 +118,7 @@ class _Exchange:
         return int(event.status_code)
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yield the answer as it comes."""
+        """Yield the answer as it arrives."""
         while not isinstance(event := await self._next(), h11.EndOfMessage | h11.ConnectionClosed):
             if isinstance(event, h11.Data):
                 yield bytes(event.data)

@@ -43,14 +43,14 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def refuse_strangers(path: Path, connection: socket.socket) -> None:
-    """Raise ControlError for a socket that another user could have placed: what answers there is no master of ours."""
+    """Raise ControlError for a socket that another user could have placed: what answers there is not our master."""
     _refuse_stranger(path, "its folder", os.stat(path.parent).st_uid)
     _refuse_stranger(path, "it", os.stat(path).st_uid)
     _refuse_stranger(path, "the program that listens there", peer_of(connection).uid)
 
 
 def refused(answer: Any) -> ControlError:
-    """Return the error that an answer with a status of 400 or more stands for."""
+    """Return the error for an answer with a status of 400 or more."""
     known = answer if isinstance(answer, dict) else {}
     error = ControlError(printable(str(known.get("error", "refused"))))
     error.code = str(known.get("code", error.code))
@@ -68,7 +68,7 @@ def _refuse_stranger(path: Path, what: str, uid: int) -> None:
 
 
 class ControlClient:
-    """Calls verbs of one master. `timeout` in seconds bounds each answer; None waits for as long as the work takes."""
+    """Calls verbs of one master. `timeout` in seconds limits each answer; None waits for as long as the work takes."""
 
     def __init__(self, path: Path, *, timeout: float | None = None) -> None:
         self._path = path
@@ -83,10 +83,10 @@ class ControlClient:
         self._connection.close()
 
     def call(self, verb: str, **parameters: Any) -> Any:
-        """Carry out a verb and return its answer as plain data.
+        """Call a verb and return its answer as plain data.
 
-        Raises ControlError with the master's own words when it refuses, or when it cannot be reached; TimedOutError
-        when it does not answer in time.
+        Raises ControlError with the master's own words if it refuses, or cannot be reached; TimedOutError if it does
+        not answer in time.
         """
         with self._translated(verb):
             return self._answer(self._ask(verb, parameters))
@@ -114,7 +114,7 @@ class ControlClient:
 
     @contextlib.contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
-        """Turn what may go wrong on the way to the master into one line."""
+        """Turn a failure to reach the master into one line."""
         try:
             yield
         except TimeoutError:

@@ -1,7 +1,7 @@
 """One client of an HTTP interface of the master, served in the master's own loop.
 
-No call here blocks, and no client can cost the master more than a bounded amount: so large a request, so long to send
-it, so many bytes that wait for it. A reply that waits for work to be done holds nothing but its connection.
+No call here blocks, and no client can cost the master more than a bounded amount: the size of a request, the time to
+send it, the bytes that wait for the client. A reply that waits for work holds nothing but its connection.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ REQUEST_TIMEOUT = 10.0
 RECEIVE_SIZE = 16 * 1024
 SEND_LIMIT = 8 * 1024 * 1024
 STREAM_LIMIT = 1024 * 1024
-"""Bytes that wait for a client which follows the events; one that reads no faster is dropped."""
+"""Bytes that wait for a client that follows the events; a slower reader is dropped."""
 
 
 class ControlTimer(Protocol):
-    """An appointment with the loop that can be called off."""
+    """A scheduled call that can be cancelled."""
 
     def cancel(self) -> None:
-        """Call it off; a second time does nothing."""
+        """Cancel it; a second call does nothing."""
 
 
 class ControlLoop(Protocol):
@@ -54,14 +54,14 @@ class ControlLoop(Protocol):
 
 
 Respond = Callable[[Reply | StreamReply | DelegatedReply | Completion], None]
-"""Give the reply, or the promise of what it will be; may be called later, and is harmless when the client has gone."""
+"""Takes the reply, or the promise of one; may be called later, and is harmless after the client has left."""
 
 Handler = Callable[[Request, Respond], None]
 """Answers one request by calling `respond` once, now or when the work is done."""
 
 
 class ServedClient:
-    """One client: reads a request, waits for its reply, writes it, and so on until either side ends it.
+    """One client: reads a request, waits for its reply, writes it, and repeats until either side ends the connection.
 
     `forget` is called when it has ended.
     """
@@ -87,7 +87,7 @@ class ServedClient:
         loop.watch(client.fileno(), selectors.EVENT_READ, self._ready)
 
     def to_data(self, completions: CompletionWriter) -> dict[str, Any]:
-        """Return the client as plain data: what it has sent, what it waits for, what it has not taken yet."""
+        """Return the client as plain data: what it has sent, what it waits for, and unsent bytes."""
         return {
             "fd": descriptor(self._socket.fileno()),
             "received": self._exchange.to_data(),
@@ -99,7 +99,7 @@ class ServedClient:
         }
 
     def restore(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
-        """Go on where another stood: wait for the same promise, go on with a stream, answer what was only asked."""
+        """Go on from the state of another one: wait for the same promise, resume a stream, answer a pending request."""
         self._outgoing += base64.b64decode(data["outgoing"])
         self._closing = data["closing"]
         if received := base64.b64decode(data["received"]):
@@ -124,7 +124,7 @@ class ServedClient:
         self._handler(request, self._respond)
 
     def close(self) -> None:
-        """End the connection; what was not sent yet is lost."""
+        """Close the connection; unsent bytes are lost."""
         if self._closed:
             return
         self._closed = True
@@ -136,11 +136,11 @@ class ServedClient:
 
     @property
     def is_idle(self) -> bool:
-        """True while nothing is asked, or waits to be sent."""
+        """True while there is no request and no unsent reply."""
         return not (self._busy or self._outgoing or self._streaming)
 
     def refuse(self, status: HTTPStatus, text: str) -> None:
-        """Answer whatever comes with an error, and end the connection."""
+        """Answer everything with an error, and end the connection."""
         self._closing = True
         self._send(self._exchange.send(error_reply(status, text), close=True))
 
@@ -277,4 +277,4 @@ class ServedClient:
 
 
 def _nothing() -> None:
-    """Stand in for what ends a stream, where there is none."""
+    """Stand in for the function that ends a stream, if there is none."""

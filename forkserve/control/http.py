@@ -1,7 +1,7 @@
 """One connection of the control interface without I/O: bytes in, a request out; a reply in, bytes out.
 
-h11 does the protocol. What is bounded here is what a client of the master may cost: the size of a head (h11's own
-limit), of a body (64 KiB), and one request at a time.
+h11 does the protocol. This module limits what a client may cost the master: the size of a head (h11's own limit), of a
+body (64 KiB), and one request at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEAD_LIMIT = 16 * 1024
 
 
 class RequestRefused(Exception):
-    """The request cannot be taken; `reply` says why, and the connection ends after it."""
+    """The request is refused; `reply` says why, and the connection ends after it."""
 
     def __init__(self, status: HTTPStatus, text: str) -> None:
         super().__init__(text)
@@ -56,7 +56,7 @@ class Reply:
 class StreamReply:
     """A reply without an end: `first` is sent at once, then what `follow` pushes; None ends it after `first`.
 
-    `follow` is called with a function that sends bytes, and returns what is called when the client has gone.
+    `follow` is called with a function that sends bytes, and returns a function to call when the client has left.
     """
 
     first: bytes
@@ -67,8 +67,8 @@ class StreamReply:
 class DelegatedReply:
     """A reply that another process sends, without a byte through this one.
 
-    `take` is called with a descriptor of the connection, which is then the callee's, and with the head of the reply;
-    chunks follow it, and the connection ends with them.
+    `take` is called with a descriptor of the connection, which it then owns, and with the head of the reply; chunks
+    follow it, and the connection ends with them.
     """
 
     take: Callable[[int, bytes], None]
@@ -84,21 +84,23 @@ class ControlExchange:
         self._raw = bytearray()
 
     def to_data(self) -> str:
-        """Return what has been received of the present request, as text: another exchange that receives it is alike."""
+        """Return the received part of the current request, as text: another exchange that receives it has the same
+        state.
+        """
         return base64.b64encode(self._raw).decode()
 
     @property
     def finished(self) -> bool:
-        """True when nothing more can come of this connection."""
+        """True if this connection is finished."""
         return self._h11.our_state in (h11.CLOSED, h11.MUST_CLOSE, h11.ERROR)
 
     def receive(self, data: bytes) -> None:
-        """Take bytes off the wire; b"" means that the client has closed its side."""
+        """Take received bytes; b"" means that the client has closed its side."""
         self._raw += data
         self._h11.receive_data(data)
 
     def next_request(self) -> Request | None:
-        """Return the next whole request, or None until more bytes come; raises Refused."""
+        """Return the next whole request, or None until more bytes arrive; raises Refused."""
         try:
             return self._advance()
         except h11.RemoteProtocolError as error:
@@ -121,16 +123,16 @@ class ControlExchange:
 
     @property
     def wants_continue(self) -> bool:
-        """True when the client waits for leave to send its body (RFC 9110 section 10.1.1); curl does for large ones."""
+        """True if the client waits for 100 Continue (RFC 9110 section 10.1.1); curl does for large bodies."""
         return self._h11.they_are_waiting_for_100_continue
 
     def informational(self) -> bytes:
-        """Return the 100 Continue that lets a client go on."""
+        """Return the 100 Continue."""
         data = self._h11.send(h11.InformationalResponse(status_code=100, headers=[]))
         return data or b""
 
     def send(self, reply: Reply, *, close: bool = False) -> bytes:
-        """Return the bytes of a reply, and make ready for the next request on this connection."""
+        """Return the bytes of a reply, and prepare for the next request on this connection."""
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return b""
         headers = [
@@ -159,7 +161,7 @@ class ControlExchange:
         return self._h11.send(h11.Response(status_code=200, reason="OK", headers=headers)) or b""
 
     def piece(self, data: bytes) -> bytes:
-        """Return a piece of such a body as it travels."""
+        """Return a piece of such a body in its framing."""
         return self._h11.send(h11.Data(data=data)) or b""
 
     def end_stream(self) -> bytes:

@@ -1,6 +1,6 @@
-"""Which watchers a pattern names: exactly, by shell wildcards, or by a regular expression, without regard to case.
+"""Which watchers a pattern names: exactly, by shell wildcards, or by a regular expression, case-insensitive.
 
-Rules: pure. It runs at the client's side, so that a pattern costs the master nothing.
+Rules: pure. It runs on the client's side, so a pattern costs the master nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ MATCHES = ("glob", "regex", "simple")
 LONGEST = 200
 
 _COSTLY = re.compile(r"\([^()]*[*+{|][^()]*\)\s*[*+{]")
-"""A repetition of what repeats: some texts take such an expression longer than anybody waits."""
+"""A nested repetition: with some texts such an expression takes longer than anyone waits."""
 
 
 def matching(names: Iterable[str], pattern: str, how: str = "glob") -> list[str]:
-    """Return the names that a pattern means, in their order; raises UsageError for a pattern that is none.
+    """Return the names that a pattern matches, in their order; raises UsageError for an invalid pattern.
 
-    A name in full always means itself. A regular expression is matched from the beginning of a name, as Circus does.
+    A full name always means itself. A regular expression is matched from the beginning of a name, as in Circus.
     """
     names = list(names)
     exact = [name for name in names if name.lower() == pattern.lower()]

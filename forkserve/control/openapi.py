@@ -1,4 +1,4 @@
-"""The description of the control API, made of the declarations of the verbs: OpenAPI 3.1, and a page for people.
+"""The description of the control API, made from the declarations of the verbs: OpenAPI 3.1, and a page for people.
 
 `python -m forkserve.control.openapi` prints the page, docs/api.md.
 

@@ -1,8 +1,8 @@
-"""Where the control socket is found, by the master that makes it and by the client that looks for it.
+"""Where the control socket is found, by the master that creates it and by the client that looks for it.
 
-A configured path is taken as it is. Otherwise the socket lies in the first of these that can be had, each 0700:
-`$XDG_RUNTIME_DIR/forkserve`, `/run/forkserve` for root, `$TMPDIR/forkserve-UID`, `/tmp/forkserve-UID`. Its name
-follows from the configuration file, so that `forkservectl -c FILE` finds it; without a file it bears the pid of the
+A configured path is used as it is. Otherwise the socket lies in the first usable one of these folders, each 0700:
+`$XDG_RUNTIME_DIR/forkserve`, `/run/forkserve` for root, `$TMPDIR/forkserve-UID`, `/tmp/forkserve-UID`. Its name is
+derived from the configuration file, so that `forkservectl -c FILE` finds it; without a file it contains the pid of the
 master. Nothing is ever written into the home or the working directory.
 """
 
@@ -22,10 +22,10 @@ __all__ = ["default_path", "keeper_path", "find", "is_live", "live_sockets"]
 
 
 _SHARED = ("/run", "/tmp")
-"""Where root, and where anybody, has a folder."""
+"""Where root, and where any user, has a folder."""
 
 LONGEST = 107
-"""Bytes that the kernel takes for the path of a socket (unix(7))."""
+"""Most bytes of the path of a socket (unix(7))."""
 
 
 def _candidates(shared: tuple[str, str] = _SHARED) -> Iterator[Path]:
@@ -46,10 +46,10 @@ def _file_name(configuration: str | None, pid: int | None) -> str:
 
 
 def default_path(configuration: str | None, *, shared: tuple[str, str] = _SHARED) -> Path | None:
-    """Return where this master's socket goes, its folder made and proven to be ours; None where no folder can be had.
+    """Return the path for this master's socket, in a folder that was created and verified; None if no folder is usable.
 
-    `shared` are the folders of the system in which root, and in which anybody, may have one of his own. One
-    that another user owns or may write to is passed over, since that user could put another socket there.
+    `shared` are the folders of the system in which root, and in which any user, may have one. A folder that another
+    user owns or may write to is skipped, since that user could put another socket there.
     """
     name = _file_name(configuration, os.getpid())
     for folder in _candidates(shared):
@@ -75,7 +75,7 @@ def keeper_path(key: str) -> Path | None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the sockets of masters that were killed: nobody listens on them, and their pids come again."""
+    """Remove the sockets of killed masters: nothing listens on them, and their pids are reused."""
     for path in folder.glob("*.sock"):
         if not is_live(path):
             path.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _can_be_trusted(folder: Path) -> bool:
-    """Tell whether it is there and ours: in /tmp, anybody may have been first to make a folder by this name."""
+    """Tell whether it exists and is ours: in /tmp, any user may have created a folder by this name first."""
     try:
         return _is_ours(folder)
     except OSError:
@@ -95,7 +95,7 @@ def _can_be_trusted(folder: Path) -> bool:
 
 
 def is_live(path: Path) -> bool:
-    """Tell whether somebody listens on this socket; a file left by a killed master does not answer (ECONNREFUSED)."""
+    """Tell whether a program listens on this socket; a file left by a killed master does not answer (ECONNREFUSED)."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
@@ -111,7 +111,7 @@ def live_sockets() -> list[Path]:
 
 
 def find(configuration: str) -> Path:
-    """Return the socket of the master that runs `configuration`; raises ControlError when there is none."""
+    """Return the socket of the master that runs `configuration`; raises ControlError if there is none."""
     folders = [folder for folder in _candidates() if _can_be_trusted(folder)]
     # As it was typed, as the master has it, and as it is behind its links.
     written = dict.fromkeys((typed(configuration, os.environ), str(Path(configuration).resolve())))

@@ -1,4 +1,6 @@
-"""Text of the other side as a terminal or a log may show it: no control characters, which could move or hide things."""
+"""Text from the other side made safe for a terminal or a log: no control characters, which could move or hide
+things.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ __all__ = ["printable", "printable_answer"]
 
 
 def printable(text: str) -> str:
-    """Return `text` with whatever does not show by itself written as an escape, `\\x1b`; line ends stay."""
+    r"""Return `text` with unprintable characters as escapes, `\x1b`; line ends stay."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() or each == "\n" else _escaped(each) for each in text)

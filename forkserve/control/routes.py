@@ -1,8 +1,7 @@
 """Between HTTP and the verbs: a request becomes a call, its answer a reply, and every mistake a status with one line.
 
-200  done                      404  no such verb, or no such watcher
-202  begun (waiting: false)    405  a verb that changes something, by GET
-400  parameters that do not fit    409  refused by the master
+200  done                      404  no such verb, or no such watcher 202  begun (waiting: false)    405  a verb that
+changes something, by GET 400  parameters that do not fit    409  refused by the master
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ log = logging.getLogger("forkserve.control")
 
 _PREFIX = "/v1/"
 LONGEST = 500
-"""Characters of what a client sent that are said back to it, or logged, at most."""
+"""Most characters of a client's input that are repeated to it, or logged."""
 
 
 class Routes:
@@ -52,7 +51,7 @@ class Routes:
 
     @property
     def loop(self) -> Loop:
-        """The loop that the server stands on."""
+        """The loop that the server uses."""
         return self._context.master.loop
 
     def __call__(self, request: Request, respond: Respond) -> None:

@@ -1,10 +1,10 @@
-"""Measures processes aside from the master's loop, once for all who ask within a second.
+"""Measures processes aside from the master's loop, once for all requests within a second.
 
-Theory of operation. A companion, forked at the first question, reads /proc for the pids that it is told, and answers by
-one line of JSON. A look at the memory of a large or a stuck process may take long: it then holds the companion, which
-is killed and replaced, and those who asked go without figures. One that nobody asks for a minute ends by itself.
+Theory of operation. A companion, forked at the first request, reads /proc for the given pids, and answers with one line
+of JSON. Measuring the memory of a large or a stuck process may take long: then the companion is blocked, and is killed
+and replaced, and the requests get no figures. It ends by itself after a minute without a request.
 
-Rules: each question is answered once, in later turns of the loop, with what is known of each pid.
+Rules: each request is answered once, in later turns of the loop, with what is known of each pid.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from forkserve.unix.fork_function import fork_companion
 __all__ = ["Measure", "Sampler", "Usages"]
 
 FRESH = 0.9
-"""Seconds for which a figure is taken for that of now; a client that asks each second gets a new one each time."""
+"""Seconds for which a figure counts as current; a client that asks each second gets a new one each time."""
 PATIENCE = 2.0
 """Seconds that the companion has for an answer."""
 IDLE = 60.0
-"""Seconds without a question after which it ends."""
+"""Seconds without a request after which it ends."""
 
 Usages = Mapping[int, UsageReport]
-"""By pid; one that has ended is not there."""
+"""By pid; processes that have ended are missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A question: these pids, and whether all that stats show is wanted of them."""
+    """A request: these pids, and whether everything that `stats` shows is needed."""
 
     pids: frozenset[int]
     closely: bool = False
@@ -73,11 +73,11 @@ class Sampler:
 
     @property
     def pid(self) -> int | None:
-        """The companion's, None while there is none."""
+        """The companion's pid, None if there is none."""
         return self._pid
 
     def start(self) -> None:
-        """Do nothing: it is forked when somebody asks."""
+        """Do nothing: it is forked at the first request."""
 
     def measure(self, asked: Measure, then: Callable[[Usages], None]) -> None:
         """Call `then` with the figures, now or soon; never raises."""
@@ -95,7 +95,7 @@ class Sampler:
             self._lose()
 
     def close(self) -> None:
-        """Send the companion home."""
+        """Dismiss the companion."""
         self._closed = True
         self._lose()
 
@@ -104,7 +104,7 @@ class Sampler:
         return is_fresh and (self._known_closely or not asked.closely)
 
     def _ask(self) -> None:
-        """Put the questions of all who wait as one."""
+        """Send the requests of all that wait as one."""
         pids: frozenset[int] = frozenset().union(*(each.asked.pids for each in self._waiting))
         self._asked = Measure(pids, any(each.asked.closely for each in self._waiting))
         try:
@@ -150,7 +150,7 @@ class Sampler:
         self._done()
 
     def _done(self) -> None:
-        """Answer those whose question was put, and put those that have come since."""
+        """Answer the sent requests, and send those that have arrived since."""
         asked, self._asked = self._asked, None
         if self._timer is not None:
             self._timer.cancel()
@@ -171,7 +171,7 @@ class Sampler:
         self._lose()
 
     def _lose(self) -> None:
-        """Go on without a companion; what waits gets no figures."""
+        """Go on without a companion; waiting requests get no figures."""
         if self._socket is not None:
             self._loop.unwatch(self._socket.fileno())
             self._socket.close()
@@ -188,7 +188,7 @@ class Sampler:
 
 
 def _answer(fd: int) -> None:
-    """Run in the companion: answer one question after another."""
+    """Run in the companion: answer one request after another."""
     meter = Meter()
     reader = os.fdopen(os.dup(fd), "rb")
     while select.select([fd], [], [], IDLE)[0]:

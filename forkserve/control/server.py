@@ -1,10 +1,10 @@
 """The control interface's Unix socket, served in the master's own loop.
 
-No call here blocks, and no client can cost the master more than a bounded amount: so many connections, so large a
-request, so long to send it. A reply that waits for work to be done holds nothing but its connection.
+No call here blocks, and no client can cost the master more than a bounded amount: the number of connections, the size
+of a request, the time to send it. A reply that waits for work holds nothing but its connection.
 
-Access has two locks: the mode of the file, and the peer's credentials (SO_PEERCRED, unix(7)): root, the master's own
-user, and the users named. Everybody else is told 403.
+Access is checked twice: by the mode of the file, and by the peer's credentials (SO_PEERCRED, unix(7)): root, the
+master's own user, and the users named. All others get 403.
 
     GET  /v1             who answers, and its verbs
     GET  /v1/status      reading verbs: parameters in the query
@@ -36,7 +36,7 @@ log = logging.getLogger("forkserve.control")
 
 MOST_CONNECTIONS = 400
 ACCEPT_PAUSE = 0.2
-"""Seconds for which no client is accepted when descriptors have run out."""
+"""Seconds for which no client is accepted after descriptors have run out."""
 
 
 class ControlServer:
@@ -73,7 +73,7 @@ class ControlServer:
     def from_data(
         cls, data: Mapping[str, Any], loop: ControlLoop, handler: Handler, completions: CompletionReader
     ) -> ControlServer | None:
-        """Return a server that goes on where another stood; None without its descriptors."""
+        """Return a server that goes on from the state of another one; None without its descriptors."""
         if number_of(data["fd"]) < 0:
             return None
         server = cls.__new__(cls)

@@ -24,15 +24,15 @@ KEPT = 1000
 """Events that a client may still ask for."""
 
 _OF_DEPLOYS = b"\nevent: reload."
-"""What the events of reloads begin with, behind their number."""
+"""The prefixes of the events of reloads."""
 
 Push = Callable[[bytes], None]
-"""Sends bytes to one client; never raises, and does nothing when the client has gone."""
+"""Sends bytes to one client; never raises, and does nothing after the client has left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An event in words; `time` is in seconds since 1970."""
+    """An event as text; `time` is in seconds since 1970."""
 
     time: float
     text: str
@@ -46,7 +46,7 @@ class _Sent:
 
 
 class EventHistory:
-    """Remembers the last events of a bus, and passes on those to come."""
+    """Keeps the last events of a bus, and passes on new ones."""
 
     def __init__(self, bus: EventBus) -> None:
         self._last = 0
@@ -55,12 +55,12 @@ class EventHistory:
         self.close = bus.subscribe(self._take)
 
     def to_data(self) -> dict[str, Any]:
-        """Return the last number and the events kept, as plain data."""
+        """Return the last number and the kept events, as plain data."""
         kept = [[each.number, each.watcher, each.data.decode()] for each in self._kept]
         return {"last": self._last, "kept": kept}
 
     def restore(self, data: Mapping[str, Any]) -> None:
-        """Go on where another stood: numbers go up, and what a client has not seen yet can still be asked for."""
+        """Go on from the state of another one: numbers continue, and missed events can still be requested."""
         self._last = data["last"]
         self._kept.extend(_Sent(number, watcher, text.encode()) for number, watcher, text in data["kept"])
 
@@ -73,20 +73,20 @@ class EventHistory:
                 push(sent.data)
 
     def past(self, *, watcher: str = "", last: int = KEPT, after: int = 0) -> bytes:
-        """Return the `last` events kept, of one watcher if named, with numbers above `after`."""
+        """Return the `last` kept events, of one watcher if named, with numbers above `after`."""
         chosen = [each for each in self._kept if each.number > after and watcher.lower() in ("", each.watcher)]
         return b"".join(each.data for each in chosen[len(chosen) - last :]) if last > 0 else b""
 
     @property
     def last_deploy(self) -> Told | None:
-        """The last that was said of a reload, while it is kept."""
+        """The last event of a reload, while it is kept."""
         for each in reversed(self._kept):
             if _OF_DEPLOYS in each.data[:64]:
                 return msgspec.json.decode(each.data.partition(b"\ndata: ")[2], type=Told)
         return None
 
     def follow(self, push: Push, *, watcher: str = "") -> Callable[[], None]:
-        """Push each event to come; returns what ends that."""
+        """Push each new event; returns a function that ends that."""
         self._readers[push] = watcher.lower()
         return partial(self._forget, push)
 

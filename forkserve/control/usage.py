@@ -1,8 +1,8 @@
-"""What a process uses, read from /proc when somebody wants to know, and never otherwise.
+"""What a process uses, read from /proc on request only.
 
 One file has what a status shows (proc_pid_stat(5)), some 20 us each; the proportional set, descriptors and children,
 which only stats show, cost milliseconds for a large process. So all of it is read by the sampler, aside from the loop.
-Nothing here looks at other processes than the one that is asked about, and its children.
+Only the requested process and its children are examined.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from forkserve.supervision.os.usage import proportional
 __all__ = ["Meter", "child_pids"]
 
 DEEPEST = 16
-"""Generations of children that are looked at below a process."""
+"""Generations of children that are examined below a process."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Places in /proc/PID/stat after the name.
@@ -36,14 +36,14 @@ class _Look:
 
 
 class Meter:
-    """Measures processes; CPU is that since the last question, and at the first one since the process began."""
+    """Measures processes; CPU is that since the last request, and for the first one since the process began."""
 
     def __init__(self) -> None:
         self._before: dict[int, _Look] = {}
         self._now: dict[int, _Look] = {}
 
     def measure(self, pid: int, *, closely: bool = False) -> UsageReport | None:
-        """Return what one process uses now; None when it has gone, or is not ours to look at."""
+        """Return what one process uses now; None if it has ended, or is not readable."""
         return self._measure(pid, closely=closely, depth=DEEPEST if closely else -1)
 
     def _measure(self, pid: int, *, closely: bool, depth: int) -> UsageReport | None:
@@ -92,7 +92,7 @@ class Meter:
 
 
 def child_pids(pid: int) -> list[int] | None:
-    """Return the direct children of a process; None where the kernel does not tell."""
+    """Return the direct children of a process; None if the kernel does not tell."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
         found = (Path(f"/proc/{pid}/task/{thread}/children").read_bytes() for thread in threads)

@@ -1,7 +1,7 @@
-"""The verbs of the control interface, declared once: what each takes, what it answers, and what it is for.
+"""The verbs of the control interface, declared once: parameters, answer, and purpose.
 
-`commands` has a function for each. The HTTP interface, forkservectl and the description of the API are made of these
-declarations, so that a parameter has one name, one type and one help text, wherever it is given.
+`commands` has a function for each. The HTTP interface, forkservectl and the description of the API are made from these
+declarations, so a parameter has one name, one type and one help text everywhere.
 
 Rules: pure data; nothing of the master is imported, so that a client starts quickly.
 """
@@ -50,10 +50,10 @@ __all__ = ["VERBS", "Verb"]
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One verb. `reads` says that it changes nothing, and may be asked by GET; `streams` that it answers by
-    server-sent events.
+    """One verb. `reads` means that it changes nothing, and accepts GET; `streams`, that it answers by server-sent
+    events.
 
-    `words` are the parameters that forkservectl takes by their place on the line; the others are flags.
+    `words` are the positional parameters of forkservectl; the others are flags.
     """
 
     name: str
@@ -217,4 +217,4 @@ VERBS: dict[str, Verb] = _by_name(
         Verb("quit", "Stop everything and end forkserve.", Waiting),
     )
 )
-"""Every verb by its name, in the order in which help lists them."""
+"""Every verb by its name, in the order of the help."""
