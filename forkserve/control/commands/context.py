@@ -1,4 +1,4 @@
-"""What the functions behind the verbs work on, and how an answer about many processes is given.
+"""What the functions behind the verbs work on, and how an answer about many processes is produced.
 
 Rules: no bytes here, and nothing of HTTP.
 """
@@ -18,14 +18,15 @@ __all__ = ["Context", "Later", "Steps"]
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """An answer that comes when the processes have spoken: `begin` is called with what is to be called with it."""
+    """An answer that comes later, from the processes: `begin` is called with the function that takes it."""
 
     begin: Callable[[Callable[[Any], None]], None]
 
 
 Steps = Generator[Measure | Later | None, Any, Any]
-"""Looks at one watcher in each step, and returns the answer; a step that yields a question gets the figures, or what
-comes later."""
+"""Handles one watcher in each step, and returns the answer; a step that yields a request gets the figures, or what
+comes later.
+"""
 
 
 @dataclass(frozen=True, slots=True)

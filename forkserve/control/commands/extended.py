@@ -1,6 +1,7 @@
 """What the hook extended_stats of a watcher adds to the figures of its processes.
 
-Rules: it is asked for each process in its turn; what it fails at is without it, and told by the event `hook.failed`.
+Rules: it is called for each process in turn; a process for which it fails has no additions, and `hook.failed` reports
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _TOTAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def extended(context: Context, steps: Steps) -> Steps:
-    """Return the reports that the steps return, with what hooks add."""
+    """Return the reports that the steps return, with the additions of hooks."""
     reports: list[WatcherReport] = yield from steps
     found = []
     for report in reports:

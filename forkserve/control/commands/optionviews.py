@@ -1,4 +1,4 @@
-"""The verbs that show options: those of a watcher, and those of the master, as JSON has them."""
+"""The verbs that show options: those of a watcher, and those of the master, as JSON values."""
 
 from __future__ import annotations
 

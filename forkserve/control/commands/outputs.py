@@ -1,4 +1,4 @@
-"""The verb that shows what processes have written: the log writer answers, over the connection that has asked."""
+"""The verb that shows the output of processes: the log writer answers, over the client's connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["logs"]
 
 
 def logs(context: Context, asked: LogsOf) -> DelegatedReply:
-    """Show the last lines of watchers, or of one process; refused where nothing is captured."""
+    """Show the last lines of watchers, or of one process; refused if nothing is captured."""
     supervisor = context.master.supervisor
     name, wid = (None, None) if asked.target is None else place_of(asked.target)
     meant = supervisor.watchers if name is None else (supervisor.queue(name).watcher,)

@@ -1,4 +1,4 @@
-"""The verbs that have clients wait, or get a page, while the workers are kept from them."""
+"""The verbs that make clients wait, or give them a page, while the workers accept nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def resume(context: Context, asked: ResumeTarget) -> Completion:
 
 
 def maintenance(context: Context, asked: MaintenanceSwitch) -> Completion:
-    """Switch maintenance on or off; the page is read by the responder, as the user of the watcher."""
+    """Turn maintenance on or off; the responder reads the page, as the user of the watcher."""
     names = [] if asked.watcher is None else [asked.watcher]
     if asked.switch == "off":
         return context.master.maintenance.end(names)

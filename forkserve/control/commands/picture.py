@@ -1,4 +1,4 @@
-"""The verb behind `forkservectl top`: what runs, and what it has counted up to now."""
+"""The verb behind `forkservectl top`: what runs, and what it has counted so far."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from forkserve.unix.queues import whole_length
 __all__ = ["top"]
 
 MOST = 1_000_000
-"""What is believed of one process: connections, and requests in flight."""
+"""Most connections, and requests in flight, of one process that are accepted as plausible."""
 
 
 def top(context: Context, asked: TopAsked) -> Steps:

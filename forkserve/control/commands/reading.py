@@ -1,7 +1,7 @@
 """The verbs that only read: which master answers, what runs, what it uses, what has happened.
 
-Each takes validated parameters, and returns its answer, a stream, or Steps, so that a question about hundreds of
-processes holds up no event.
+Each takes validated parameters, and returns its answer, a stream, or Steps, so that a request about hundreds of
+processes delays no event.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def numwatchers(context: Context, _asked: Nothing) -> int:
 
 
 def numprocesses(context: Context, asked: Selected) -> int:
-    """Return how many run, without those that have been told to end, as `list` shows them."""
+    """Return how many run, without those that were told to end, as `list` shows them."""
     supervisor = context.master.supervisor
     meant = supervisor.watchers if asked.watcher is None else [supervisor.queue(asked.watcher).watcher]
     return sum(not each.is_asked_to_end for watcher in meant for each in watcher.processes.workers)
@@ -99,7 +99,7 @@ def _names(context: Context, name: str | None) -> list[str]:
 
 
 def reports_of(context: Context, names: list[str], *, closely: bool, only: int | None = None) -> Steps:
-    """Return a WatcherReport for each of the names that is still there."""
+    """Return a WatcherReport for each of the names that still exists."""
     supervisor = context.master.supervisor
     pids: frozenset[int] = frozenset()
     for name in names:
@@ -175,7 +175,7 @@ def _process(process: ProcessView, usages: Usages, *, closely: bool) -> ProcessR
 
 
 def _state(process: ProcessView) -> str:
-    """Return what a process is doing; "zygote" is ready to fork, and serves nobody."""
+    """Return what a process is doing; "zygote" is ready to fork, and serves no requests."""
     return "zygote" if process.is_zygote and process.state is ProcessState.READY else process.state.name.lower()
 
 
@@ -209,7 +209,7 @@ def _queued(listener: BoundListener) -> int | None:
 
 
 def stacks(context: Context, asked: StacksFor) -> Later:
-    """Ask processes where they are; refused at once where there is none."""
+    """Ask processes for their stacks; refused at once if there is none."""
     named = processes_named(context.master.supervisor, asked.target)
 
     def begin(answer: Callable[[list[StackReport]], None]) -> None:

@@ -49,9 +49,9 @@ __all__ = [
 ]
 
 WATCH = 30.0
-"""Seconds for which a canary is compared, unless the user says it."""
+"""Seconds for which a canary is compared by default."""
 DEEPEST = 1000
-"""Descendants of one process that a signal goes to at most."""
+"""Most descendants of one process that are signalled."""
 
 
 def _named(asked: StopTarget) -> list[str] | None:
@@ -141,7 +141,7 @@ def signal(context: Context, asked: SignalTo) -> Done:
 
 
 def _signal_below(watcher: Watcher, chosen: list[Process], signum: int, asked: SignalTo) -> str:
-    """Signal descendants: the one child that is named, the direct ones, or all, with the processes themselves."""
+    """Signal descendants: one child, the direct ones, or all, together with the processes themselves."""
     below = [pid for each in chosen for pid in _descendants(each.pid, deep=asked.recursive)]
     if asked.childpid is not None:
         below = [pid for pid in below if pid == asked.childpid]

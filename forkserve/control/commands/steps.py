@@ -1,4 +1,4 @@
-"""Takes the steps of an answer that is long in the making, some at a stretch: the loop serves others in between."""
+"""Takes the steps of a long answer, several at a stretch: the loop handles other events in between."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ __all__ = ["AT_A_TIME", "take_steps"]
 log = logging.getLogger("forkserve.control")
 
 AT_A_TIME = 0.005
-"""Seconds of answering one question at a stretch."""
+"""Seconds of answering one request at a stretch."""
 
 
 def take_steps(context: Context, steps: Steps, respond: Respond, figures: Any = None) -> None:
-    """Take steps for a moment, then let the loop serve others first; the next step gets `figures` that it asked for."""
+    """Take steps for a moment, then let the loop handle other events; the next step gets the `figures` that it
+    requested.
+    """
     loop = context.master.loop
     enough = loop.now() + AT_A_TIME
     try:

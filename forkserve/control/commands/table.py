@@ -1,7 +1,7 @@
 """The function behind each verb. `verbs` has their declarations; each is one typed function over the master.
 
 A verb takes validated parameters and returns its answer, a Completion for work that takes time, a stream, or Steps,
-which are taken a few at a time, so that a question about hundreds of processes holds up no event.
+which are taken a few at a time, so that a request about hundreds of processes delays no event.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What `top` asks and is told: everything that runs, and what it has counted up to one instant.
+"""The question and the answer of `top`: everything that runs, and what it has counted up to one instant.
 
-Rules: counts only rise while the process or the master lives; two pictures make a rate.
+Rules: counts only rise while the process or the master lives; two pictures give a rate.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class TopAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProcessTraffic(msgspec.Struct, frozen=True):
-    """One process that tells of its connections (docs/scoreboard.md): open now, requests in flight, requests so far."""
+    """One process that reports its connections (docs/scoreboard.md): open now, requests in flight, requests so far."""
 
     pid: int
     connections: int
@@ -30,7 +30,7 @@ class ProcessTraffic(msgspec.Struct, frozen=True):
 
 
 class WatcherTraffic(msgspec.Struct, frozen=True):
-    """What all processes of a watcher, those that have ended included, have answered.
+    """What all processes of a watcher, including ended ones, have answered.
 
     `errors` are answers of 500 and more, `latency` counts by bucket of `Picture.bounds`.
     """
@@ -46,7 +46,7 @@ class WatcherTraffic(msgspec.Struct, frozen=True):
 
 
 class QueueReport(msgspec.Struct, frozen=True):
-    """One listening socket: connections that wait to be accepted, and how many can; None where nobody can tell."""
+    """One listening socket: connections that wait to be accepted, and their limit; None if unknown."""
 
     name: str
     address: str
@@ -57,7 +57,7 @@ class QueueReport(msgspec.Struct, frozen=True):
 class Picture(msgspec.Struct, frozen=True):
     """The master at one instant. `at` is in seconds of its monotonic clock, `uptime` in seconds.
 
-    `deploy` is what the last reload has come to, or is doing, and `deploy_at` when, in seconds since 1970.
+    `deploy` is the result or the progress of the last reload, and `deploy_at` its time, in seconds since 1970.
     """
 
     at: float

@@ -1,4 +1,4 @@
-"""What a master answers: watchers, processes, sockets, runs and stacks at one instant."""
+"""The answers of a master: watchers, processes, sockets, runs and stacks at one instant."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ class UsageReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a process uses: `cpu` in percent of one core, `cpu_time` and `age` in seconds, sizes in bytes: `memory` is
     the resident set, `pss` the proportional one, `virtual` all that is mapped.
 
-    The second half is not there unless asked for closely; `pss` and `fds` neither where another user's process does not
-    let us look, `children` where the kernel does not tell (CONFIG_PROC_CHILDREN). These are the direct ones, with
-    theirs.
+    The second half is missing unless `stats` asks for it; `pss` and `fds` are also missing if another user's process is
+    not readable, `children` if the kernel does not tell (CONFIG_PROC_CHILDREN). These are the direct ones, with theirs.
     """
 
     pid: int
@@ -54,7 +53,7 @@ class UsageReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One process. Times in seconds, memory in bytes, cpu in percent of one core; None where it was not asked for."""
+    """One process. Times in seconds, memory in bytes, cpu in percent of one core; None if not requested."""
 
     name: str
     wid: int
@@ -68,25 +67,25 @@ class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
     fds: int | None = None
     children: int | None = None
     status: str = ""
-    """What it last said of itself by STATUS= (sd_notify(3))."""
+    """Its last STATUS= (sd_notify(3))."""
     zygote: bool = False
     """Whether it imports the application and forks the others (`preload`); its state is zygote once it does."""
     adopted: bool = False
     """Whether a master that was killed has started it (`on_master_death`)."""
     pss: int | None = None
-    """The proportional set: of what is shared it counts a part."""
+    """The proportional set: shared pages count in part."""
     usage: UsageReport | None = None
-    """All that is known, for `stats`."""
+    """Everything known, for `stats`."""
     circus_wid: int | None = None
-    """What `$(circus.wid)` is for it, where that is not `wid`: it has started beside its predecessor."""
+    """The value of `$(circus.wid)` for it, if that is not `wid`: it has started beside its predecessor."""
     extended: dict[str, Any] | None = None
-    """What the hook extended_stats adds, where that was asked for."""
+    """What the hook extended_stats adds, if requested."""
 
 
 class SlotReport(msgspec.Struct, frozen=True):
     """One place of a watcher: `state` is filled, backoff, fatal or vacant, `reason` how its last process was lost.
 
-    `retry_in` is the rest of a pause in seconds, where it is in one.
+    `retry_in` is the rest of a pause in seconds, if there is one.
     """
 
     wid: int
@@ -96,9 +95,10 @@ class SlotReport(msgspec.Struct, frozen=True):
 
 
 class RunReport(msgspec.Struct, frozen=True):
-    """One run of a timer that is over, `ago` seconds since: `cause` is schedule, catch-up, queued or asked, `began` in
-    seconds since the epoch, `seconds` how long it took. `code` is its exit code, `signal` what ended it; None for both
-    where no program ran."""
+    """One run of a timer that ended `ago` seconds ago: `cause` is schedule, catch-up, queued or asked, `began` in
+    seconds since the epoch, `seconds` its duration. `code` is its exit code, `signal` what ended it; both are None if
+    no program ran.
+    """
 
     run: int
     cause: str
@@ -112,8 +112,9 @@ class RunReport(msgspec.Struct, frozen=True):
 
 class TimerReport(msgspec.Struct, frozen=True):
     """A watcher's schedule. `next` is when the next run starts, in seconds since the epoch, and `next_in` in seconds
-    from now, None while it is stopped; `running` are the numbers of the runs that go on, `queued` tells that one waits
-    for these; `last` is over."""
+    from now, None while it is stopped; `running` are the numbers of the current runs, `queued` means that one waits for
+    these; `last` has ended.
+    """
 
     schedule: str
     time_zone: str
@@ -125,7 +126,7 @@ class TimerReport(msgspec.Struct, frozen=True):
 
 
 class WatcherReport(msgspec.Struct, frozen=True):
-    """One watcher and the processes it has now; `restarts` counts those it lost and replaced since it began."""
+    """One watcher and its current processes; `restarts` counts those it lost and replaced since it started."""
 
     name: str
     state: str
@@ -133,19 +134,19 @@ class WatcherReport(msgspec.Struct, frozen=True):
     restarts: int
     command: str
     reason: str
-    """Why nothing of it runs, where something should."""
+    """Why nothing of it runs, if something should."""
     processes: list[ProcessReport]
     generation: int
-    """Counts the reloads; a process of a lower one is to be replaced."""
+    """Counts the reloads; a process of a lower one will be replaced."""
     slots: list[SlotReport]
     doing: str = ""
-    """How far a reload is that goes on."""
+    """The progress of a current reload."""
     timer: TimerReport | None = None
-    """Its schedule and its last run, where it has a schedule."""
+    """Its schedule and its last run, if it has a schedule."""
 
 
 class SocketReport(msgspec.Struct, frozen=True):
-    """One listening socket; `address` is the real one, also where port 0 was asked for."""
+    """One listening socket; `address` is the actual one, even for port 0."""
 
     name: str
     fd: int
@@ -154,12 +155,13 @@ class SocketReport(msgspec.Struct, frozen=True):
     type: str
     backlog: int = 0
     queued: int | None = None
-    """Connections that wait to be accepted; None where the kernel does not tell (unix sockets)."""
+    """Connections that wait to be accepted; None if the kernel does not tell (unix sockets)."""
 
 
 class Version(msgspec.Struct, frozen=True):
-    """Who answers: the version, the pid of the master, how long it has been up in seconds, what it is called (`--name`)
-    and what it runs: its configuration file, or `command line`."""
+    """The answering master: version, pid, uptime in seconds, its name (`--name`) and what it runs: its configuration
+    file, or `command line`.
+    """
 
     version: str
     pid: int
@@ -170,7 +172,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A command was carried out, or, with `waiting` false, was begun; `exit_code` is that of a run that is over."""
+    """A command was carried out, or, with `waiting` false, was begun; `exit_code` is that of an ended run."""
 
     done: bool
     message: str

@@ -1,4 +1,4 @@
-"""What may be asked of a master: the parameters of each verb."""
+"""The parameters of each verb."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A command without parameters."""
+    """A verb without parameters."""
 
 
 class Selected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One watcher by name, or all of them when the name is left out."""
+    """One watcher by name, or all of them if the name is left out."""
 
     watcher: str | None = None
 
@@ -60,7 +60,7 @@ class StopTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A watcher, or all. Processes are replaced one after another whatever `sequential` says."""
+    """A watcher, or all. Processes are replaced one after another, whatever `sequential` is."""
 
     watcher: str | None = None
     sequential: Annotated[bool, msgspec.Meta(description="accepted for Circus: always the case")] = False
@@ -97,7 +97,7 @@ class Waiting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The last events of all watchers or of one, then, with `follow`, those to come; `after` is the id of one."""
+    """The last events of all watchers or of one, then, with `follow`, new ones; `after` is the id of one."""
 
     watcher: str | None = None
     follow: bool = True
@@ -106,19 +106,19 @@ class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LogsOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The last output that is kept, all of it or `last` lines, then, with `follow`, what is written.
+    """The last output that is kept, all of it or `last` lines, then, with `follow`, new output.
 
     Each event has `time` (seconds since 1970), `name` (web[2]), `pid`, `stream` (stdout or stderr) and `text`.
     """
 
     target: str | None = None
-    """A watcher (web), the process of one of its slots (web[2]); all watchers when it is left out."""
+    """A watcher (web), the process of one of its slots (web[2]); all watchers if left out."""
     follow: bool = False
     last: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many processes more or less one watcher shall have."""
+    """By how many processes to change one watcher."""
 
     watcher: str
     count: Count = 1
@@ -133,11 +133,11 @@ class HoldTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Values = dict[str, Any]
-"""Options by name; a value as JSON has it, or as the text that a file would have."""
+"""Options by name; a value is a JSON value, or the text that a file would have."""
 
 
 class PauseTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A watcher whose new connections are to wait, for at most `max` seconds."""
+    """A watcher whose new connections must wait, for at most `max` seconds."""
 
     watcher: str
     max: Annotated[float, msgspec.Meta(gt=0, le=86400, description="longest time for which clients wait (30)")] = 30.0
@@ -147,14 +147,14 @@ class PauseTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ResumeTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A watcher that is to accept again."""
+    """A watcher that must accept again."""
 
     watcher: str
     waiting: bool = True
 
 
 class MaintenanceSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Maintenance `on`, with the absolute path of a page, or `off`; of one watcher, or of all that serve."""
+    """Maintenance `on`, with the absolute path of a page, or `off`; for one watcher, or for all that serve."""
 
     switch: Annotated[Literal["on", "off"], msgspec.Meta(description="on or off")]
     file: Annotated[str | None, msgspec.Meta(description="the page to answer with")] = None
@@ -163,7 +163,7 @@ class MaintenanceSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class Upgrade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The replacement of forkserve itself; without a path, by what is installed where the running one was."""
+    """The replacement of forkserve itself; without a path, by what is now installed in the same place."""
 
     python: Annotated[
         str | None,
@@ -180,9 +180,9 @@ class Upgrade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """New values for options of one watcher: all are taken, or none.
+    """New values for options of one watcher, all or none.
 
-    What takes new processes is refused while some run, unless `reload` asks for it.
+    A change that needs new processes is refused while some run, unless `reload` is set.
     """
 
     watcher: str
@@ -192,7 +192,7 @@ class SetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Adding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A watcher more, until the configuration is read again; with `start` its processes are started."""
+    """A new watcher, until the configuration is read again; with `start` its processes are started."""
 
     watcher: str
     cmd: str
@@ -205,7 +205,7 @@ class Adding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Removing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A watcher less."""
+    """A watcher to remove."""
 
     watcher: str
     nostop: Annotated[bool, msgspec.Meta(description="leave its processes running, unsupervised")] = False
@@ -213,7 +213,7 @@ class Removing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SocketOptionsOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A socket, and options as a section [socket:NAME] has them."""
+    """A socket, and options as in a section [socket:NAME]."""
 
     socket: str
     options: Values
@@ -255,9 +255,9 @@ class SelectedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Killing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Processes of a watcher, or the one of a pid: sent the signal, then killed; others follow them.
+    """Processes of a watcher, or the one with a pid: signalled, then killed; they are replaced.
 
-    Without `signum` and `graceful_timeout` (seconds) it is stop_signal, and the graceful_timeout of the watcher.
+    Without `signum` and `graceful_timeout` (seconds): stop_signal, and the graceful_timeout of the watcher.
     """
 
     watcher: str
@@ -281,7 +281,7 @@ class SignalTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StacksFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which processes are asked for their stacks."""
+    """The processes whose stacks are requested."""
 
     target: str
     """A watcher (web), the process of one of its slots (web[2]), or a pid."""

@@ -1,1 +1,1 @@
-"""What monitoring is told of the master: health and metrics."""
+"""The master for monitoring: health and metrics."""

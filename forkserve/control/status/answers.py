@@ -1,9 +1,8 @@
-"""What the status server answers: health as text, metrics as OpenMetrics or in Prometheus's older format.
+"""The answers of the status server: health as text, metrics as OpenMetrics or in Prometheus's older format.
 
-GET /livez      200 as long as the master's loop runs
-GET /startupz   200 once everything that is to be started has been ready
-GET /readyz     200 while every watcher serves, else 503, with the reasons
-GET /metrics    the format by Accept
+GET /livez      200 as long as the master's loop runs GET /startupz   200 once everything that starts with forkserve has
+been ready GET /readyz     200 while every watcher serves, else 503, with the reasons GET /metrics    the format by
+Accept
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class StatusRoutes:
         self.started_at = time.time()
 
     def __call__(self, request: Request, respond: Respond) -> None:
-        """Answer one request, now or when it has been collected; never raises."""
+        """Answer one request, now or when the data has been collected; never raises."""
         try:
             self._answer(request, respond)
         except Exception:
@@ -79,7 +78,7 @@ class StatusRoutes:
 
 
 class StatusService:
-    """The status server of one master, moved to another address when the configuration says so."""
+    """The status server of one master, moved to another address when the configuration changes."""
 
     def __init__(self, master: Master) -> None:
         self._master = master
@@ -88,7 +87,7 @@ class StatusService:
         self._server: StatusServer | None = None
 
     def open(self, address: Address | None) -> None:
-        """Listen there, or with None nowhere; raises BindError, and stays where it is then."""
+        """Listen there, or with None nowhere; raises BindError, and then stays where it is."""
         if address == self._address:
             return
         if address is not None and self._server is not None:
@@ -109,7 +108,7 @@ class StatusService:
         }
 
     def restore(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
-        """Go on where another stood."""
+        """Go on from the state of another one."""
         self._routes.started_at = data["started_at"]
         if data["server"] is not None:
             self._server = StatusServer.from_data(data["server"], self._master.loop, self._routes, completions)
@@ -118,7 +117,7 @@ class StatusService:
             self._master.observatory.begin()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
         self._server = self._address = None
@@ -139,7 +138,7 @@ def _tell(media_type: str, respond: Respond, done: list[MetricFamily]) -> None:
 
 
 def _refuse_taken(address: Address) -> None:
-    """Raise BindError for a port in use; to find out by whom, as at the start, would hold the loop."""
+    """Raise BindError for a port in use; finding the process that uses it, as at the start, would block the loop."""
     if address.path is not None:
         return
     with socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET) as trial:
@@ -152,7 +151,7 @@ def _refuse_taken(address: Address) -> None:
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Tell whether OpenMetrics is what a client prefers, by its Accept (RFC 9110 section 12.5.1)."""
+    """Tell whether a client prefers OpenMetrics, by its Accept (RFC 9110 section 12.5.1)."""
     ranks = {"application/openmetrics-text": -1.0, "text/plain": -1.0, "*/*": -1.0}
     for part in accept.split(","):
         kind, *parameters = (word.strip().lower() for word in part.split(";"))

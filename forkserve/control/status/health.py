@@ -1,7 +1,7 @@
-"""Whether a master is alive, started and ready, and if not, why: what probes of Kubernetes and load balancers ask.
+"""Whether a master is alive, started and ready, and if not, why: for probes of Kubernetes and load balancers.
 
-Rules: pure but for the questions to the master. A watcher that was stopped by a person, and is to stay so,
-keeps nothing from being ready, unless it was paused.
+Rules: pure except for queries of the master. A watcher that a person has stopped for good does not prevent readiness,
+unless it was paused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def not_started(master: Master) -> tuple[str, ...]:
 
 
 def not_ready(master: Master) -> tuple[str, ...]:
-    """Return why no traffic should be sent here; nothing while all is well."""
+    """Return why no traffic should be sent here; nothing if all is well."""
     if master.state is not MasterState.RUNNING:
         return ("stopping",)
     waits = [_waits(view) for view in master.views()]

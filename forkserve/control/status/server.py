@@ -1,7 +1,7 @@
-"""Where the master is asked for its health: plain HTTP/1.1 from its own loop, on a TCP port or a Unix socket.
+"""The health server of the master: plain HTTP/1.1 from its own loop, on a TCP port or a Unix socket.
 
-No client can keep another from its answer: there are so many connections, and when one more comes, the one that has
-been idle for longest ends.
+No client can keep another from its answer: the number of connections is limited, and for one more, the one idle longest
+is closed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_CONNECTIONS = 64
 AT_A_TIME = 16
 """Clients that are accepted at a stretch."""
 ACCEPT_PAUSE = 0.2
-"""Seconds for which no client is accepted when descriptors have run out."""
+"""Seconds for which no client is accepted after descriptors have run out."""
 
 
 class StatusServer:
@@ -54,7 +54,7 @@ class StatusServer:
     def from_data(
         cls, data: Mapping[str, Any], loop: ControlLoop, handler: Handler, completions: CompletionReader
     ) -> StatusServer | None:
-        """Return a server that goes on where another stood; None without its descriptors."""
+        """Return a server that goes on from the state of another one; None without its descriptors."""
         listener = listener_from_data(data["listener"])
         if not listener.is_open:
             return None

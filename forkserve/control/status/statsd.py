@@ -44,7 +44,7 @@ class _Reports:
 
 @contextlib.contextmanager
 def statsd_running(master: Master, address: Address | None, prefix: str) -> Iterator[None]:
-    """Report from now on, if there is an address; one that cannot be found is logged, and stops nothing."""
+    """Report from now on, if there is an address; one that cannot be found is logged, and prevents nothing."""
     found = None if address is None else _resolved(address)
     if found is None:
         yield
@@ -61,7 +61,7 @@ def statsd_running(master: Master, address: Address | None, prefix: str) -> Iter
 
 
 def _resolved(address: Address) -> tuple[str, int] | None:
-    """Look an address up, once; None when it cannot be found, which is logged."""
+    """Look an address up, once; None if it cannot be found, which is logged."""
     if address.path is not None or address.fd is not None or not address.port:
         log.error("statsd_host: expected HOST:PORT, got %s; nothing is sent", address)
         return None
