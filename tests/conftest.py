@@ -1,8 +1,9 @@
-"""What all tests share: the bytecode of what they and their child processes import."""
+"""What all tests share: signals as at a terminal, and the bytecode of what they and their child processes import."""
 
 from __future__ import annotations
 
 import compileall
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 sys.dont_write_bytecode = False  # of the test modules, which pytest rewrites; their children go by the environment
+
+# A shell that runs the tests in the background, and nohup(1), have their children ignore these.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_configure(config: pytest.Config) -> None:

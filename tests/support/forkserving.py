@@ -221,19 +221,23 @@ def _adopt_orphans(wanted: bool) -> None:
 
 
 def _no_child_is_left() -> bool:
-    for each in relations():
-        if each.parent == os.getpid() and each.is_dead:
-            os.waitpid(each.pid, os.WNOHANG)
-    return not children_of(os.getpid())
+    try:
+        while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            os.waitpid(found.si_pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def eventually(condition: object, *, timeout: float = TIMEOUT) -> None:
     """Wait until `condition()` is true, for what the kernel shows and no event tells."""
     assert callable(condition)
     deadline = time.monotonic() + timeout
+    pause = 0.002
     while not condition():
         assert time.monotonic() < deadline, "did not come true in time"
-        select.select([], [], [], 0.01)
+        select.select([], [], [], pause)
+        pause = min(1.2 * pause, 0.05)  # a look may cost as much as what it waits for
 
 
 def descriptors(pid: int) -> int:

@@ -10,6 +10,7 @@ import select
 import struct
 import subprocess
 import termios
+from typing import Self
 
 __all__ = ["Terminal"]
 
@@ -32,6 +33,15 @@ class Terminal:
         )
         os.close(terminal)
         self.seen = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """End what a failed test has left: it would be a child of all later ones."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._reader, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))

@@ -96,26 +96,26 @@ def test_the_shell_completes_goes_on_after_ctrl_c_and_keeps_a_private_history(
     server: Forkserve, tmp_path: Path
 ) -> None:
     argv = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", str(tmp_path / "c.sock")]
-    terminal = Terminal(argv, rows=24, columns=80, HOME=str(tmp_path), INPUTRC="/dev/null")
-    terminal.until(b"forkservectl> ")
-    terminal.press(b"status wor\t\r")
-    terminal.until(b"status worker-mail")
-    terminal.until(b"ready")
-    terminal.until(b"forkservectl> ")
-    terminal.press(b"stop web\x03")
-    terminal.until(b"forkservectl> ")
-    terminal.press(b"quit\r")
-    terminal.until(b"leaves this shell. Go on? y/n ")
-    terminal.press(b"n\r")
-    terminal.until(b"forkservectl> ")
-    terminal.press(b"nonsense\r")
-    terminal.until(b"there is no verb 'nonsense'")
-    terminal.until(b"forkservectl> ")
-    terminal.press(b"numwatchers\r")
-    terminal.until(b"2\r\n")
-    terminal.until(b"forkservectl> ")
-    terminal.press(b"\x04")
-    assert terminal.end() == 0
+    with Terminal(argv, rows=24, columns=80, HOME=str(tmp_path), INPUTRC="/dev/null") as terminal:
+        terminal.until(b"forkservectl> ")
+        terminal.press(b"status wor\t\r")
+        terminal.until(b"status worker-mail")
+        terminal.until(b"ready")
+        terminal.until(b"forkservectl> ")
+        terminal.press(b"stop web\x03")
+        terminal.until(b"forkservectl> ")
+        terminal.press(b"quit\r")
+        terminal.until(b"leaves this shell. Go on? y/n ")
+        terminal.press(b"n\r")
+        terminal.until(b"forkservectl> ")
+        terminal.press(b"nonsense\r")
+        terminal.until(b"there is no verb 'nonsense'")
+        terminal.until(b"forkservectl> ")
+        terminal.press(b"numwatchers\r")
+        terminal.until(b"2\r\n")
+        terminal.until(b"forkservectl> ")
+        terminal.press(b"\x04")
+        assert terminal.end() == 0
     history = tmp_path / ".local/state/forkserve/history"
     assert history.read_text().splitlines() == ["status worker-mail ", "quit", "nonsense", "numwatchers"]
     assert history.stat().st_mode & 0o777 == 0o600

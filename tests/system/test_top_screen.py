@@ -46,31 +46,31 @@ def test_a_page_is_printed_where_nobody_can_press_keys(server: Forkserve, tmp_pa
     assert lines[4].split()[:3] == ["good", "active", "2/2"]
     assert any(line.startswith("    exited with code 4") for line in lines)
     assert max(map(len, lines)) <= 80
-    terminal = Terminal(command(tmp_path, "--interval", "0.2"), rows=24, columns=80, TERM="dumb")
-    terminal.until(b"TERM=dumb cannot be drawn on: one page, without keys")
-    terminal.until(b"good[2]")
-    assert terminal.end() == 0
-    assert b"\x1b" not in terminal.seen
+    with Terminal(command(tmp_path, "--interval", "0.2"), rows=24, columns=80, TERM="dumb") as terminal:
+        terminal.until(b"TERM=dumb cannot be drawn on: one page, without keys")
+        terminal.until(b"good[2]")
+        assert terminal.end() == 0
+        assert b"\x1b" not in terminal.seen
 
 
 def test_a_screen_takes_keys_and_another_size_and_leaves_the_terminal_as_it_was(
     server: Forkserve, tmp_path: Path
 ) -> None:
-    terminal = Terminal(command(tmp_path, "--interval", "0.3"), rows=24, columns=80)
-    terminal.until(b"good[2]")
-    terminal.press(b"h")
-    terminal.until(b"Keys and columns")
-    terminal.press(b"x")
-    terminal.resize(50, 200)
-    terminal.process.send_signal(signal.SIGWINCH)
-    terminal.until(b"REASON")
-    terminal.press(b"q")
-    assert terminal.end() == 0
-    assert b"\x1b[?1049l" in terminal.seen  # rmcup of terminfo(5)
+    with Terminal(command(tmp_path, "--interval", "0.3"), rows=24, columns=80) as terminal:
+        terminal.until(b"good[2]")
+        terminal.press(b"h")
+        terminal.until(b"Keys and columns")
+        terminal.press(b"x")
+        terminal.resize(50, 200)
+        terminal.process.send_signal(signal.SIGWINCH)
+        terminal.until(b"REASON")
+        terminal.press(b"q")
+        assert terminal.end() == 0
+        assert b"\x1b[?1049l" in terminal.seen  # rmcup of terminfo(5)
 
     for signum, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        terminal = Terminal(command(tmp_path), rows=24, columns=80, NO_COLOR="1")
-        terminal.until(b"good[1]")
-        terminal.process.send_signal(signum)
-        assert terminal.end() == code
-        assert b"\x1b[?1049l" in terminal.seen
+        with Terminal(command(tmp_path), rows=24, columns=80, NO_COLOR="1") as terminal:
+            terminal.until(b"good[1]")
+            terminal.process.send_signal(signum)
+            assert terminal.end() == code
+            assert b"\x1b[?1049l" in terminal.seen
