@@ -129,5 +129,7 @@ def merge(sections: Iterable[Section], findings: Findings) -> tuple[Section, ...
             kept = values.setdefault(key, value)
             if kept.text != value.text and not kept.origin.is_argument:
                 findings.warning(value.origin, f"already set at {kept.origin}, ignored", label=section.label, key=key)
-        merged[section.title] = Section(first.title, values, first.origin, first.label, first.strict)
+        # the command line has no section: it is called, and judged, as in the file
+        told = section if first.values and all(each.origin.is_argument for each in first.values.values()) else first
+        merged[section.title] = Section(first.title, values, told.origin, told.label, told.strict)
     return tuple(merged.values())

@@ -150,6 +150,18 @@ def test_a_configuration_file_in_place_of_an_application_is_told_apart(tmp_path:
     assert config(str(tmp_path / "paste.ini")).watchers[0].cmd.endswith("paste.ini")
 
 
+def test_a_flag_beside_a_file_leaves_its_section_as_it_is_judged_without(tmp_path: Path) -> None:
+    file = tmp_path / "circus.ini"
+    file.write_text("[circus]\nnosuch = 1\n[watcher:a]\ncmd = sleep 1\n")
+    for flags in ([], ["--control", "none"], ["--pidfile", "pid", "-D"]):
+        (warning,) = config("-c", str(file), *flags).warnings
+        assert warning == f"{file}:2 [circus] nosuch: unknown option, ignored"
+
+    file = tmp_path / "stack.toml"
+    file.write_text('[forkserve]\nnosuch = 1\n[watcher.a]\ncmd = "sleep 1"\n')
+    assert refusal("-c", str(file), "--control", "none").endswith("[forkserve] nosuch: unknown option")
+
+
 def test_variables_users_and_master_flags_are_taken() -> None:
     argv = ["--env", "A=$HOME=1", "-u", "root", "-g", "0", "--pidfile", "/tmp/pid", "--control", "none", "-D", "a:b"]
     result = config(*argv)
