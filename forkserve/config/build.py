@@ -31,6 +31,8 @@ from forkserve.suggest import nearest
 __all__ = ["build", "expanded", "is_of_plugin", "read_socket", "read_watcher"]
 
 _TABLES = ("stdout_stream", "stderr_stream", "hooks")
+_ELSEWHERE = {"user": "uid", "directory": "working_dir", "command": "cmd", "environment": "env.NAME"}
+"""What options of supervisord and systemd that are none here are called: each would be missed without a word."""
 _CLASS_NAMES = frozenset(each.value for each in StreamClass)
 _NAMED = ("watcher", "socket", "plugin")
 _KINDS = ("circus", "env", *_NAMED)
@@ -245,7 +247,9 @@ class _Builder:
         unknown = {key: value for key, value in free.items() if not is_of_plugin(key)}
         for key, value in unknown.items():
             # a free key is legal in Circus: plugins read them; one that looks like an option is more likely an error
-            advice = nearest(key.partition(".")[0], [*names, *_TABLES], cutoff=0.6 if section.strict else 0.75)
+            cutoff = 0.6 if section.strict else 0.75
+            alike = nearest(key.partition(".")[0], [*names, *_TABLES], cutoff=cutoff)
+            advice = f"; here it is {_ELSEWHERE[key]!r}" if key in _ELSEWHERE else alike
             if section.strict:
                 self.findings.error(value.origin, f"unknown option{advice}", label=section.label, key=key)
             elif advice:
