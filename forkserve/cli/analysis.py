@@ -1,10 +1,10 @@
-"""Why did the start, or the last deploy, take so long: the chain of what had to end before the next could begin.
+"""Why the start, or the last deploy, took its time: the chain of what had to end before the next could begin.
 
-Theory of operation. Every event that supervision stated has its time. Of a deploy the chain is what lies between two
-processes that became ready: the wait until the second was started, and its start. Of a start it leads back from the
-watcher that was ready last to the one that it waited for (`after`), and so on to the master's own beginning.
+Theory of operation. Every event has its time. For a deploy the chain is what lies between two processes that became
+ready: the wait until the second was started, and its start. For a start it leads back from the watcher that was ready
+last to the one that it waited for (`after`), and so on to the start of the master.
 
-Rules: pure; events as plain data in, text out. The parts of a chain are as long, together, as the whole.
+Rules: pure; events as plain data in, text out. The parts of a chain add up to the whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Link", "analysis", "deploy_chain", "start_chain"]
 
 Event = Mapping[str, Any]
 NEGLIGIBLE = 0.01
-"""Seconds that are not worth a line."""
+"""Shorter parts, in seconds, get no line."""
 _ENDS = ("reload.done", "reload.failed")
 
 
@@ -37,7 +37,7 @@ class Link:
 
 
 def analysis(events: Sequence[Event], *, began_at: float, watcher: str | None = None, start: bool = False) -> str:
-    """Return what is known of the last deploy, of one watcher if it is named, or with `start` of the start.
+    """Return the analysis of the last deploy, of one watcher if named, or with `start` of the start.
 
     `began_at` is when the master began. Without a deploy it is the start.
     """
@@ -82,7 +82,7 @@ def deploy_chain(events: Sequence[Event], begun: Event) -> list[Link]:
 
 
 def _steps(ready: Event, started: Event, at: float, events: Iterable[Event]) -> list[Link]:
-    """Return the wait for a process to be started, where there was one, and its start."""
+    """Return the wait for a process to be started, if there was one, and its start."""
     begin = max(at, started["time"])
     name = str(Identity(ready["watcher"], ready["wid"]))
     wait = (
@@ -126,7 +126,7 @@ def _of_start(events: Sequence[Event], began_at: float, watcher: str | None) -> 
 
 
 def start_chain(events: Sequence[Event], began_at: float, watcher: str | None = None) -> list[Link]:
-    """Return the chain of the start, up to one watcher, or to that which was ready last."""
+    """Return the chain of the start, up to one watcher, or to the one that was ready last."""
     begun = {name: found for name in _names(events) if (found := _first(events, name)) is not None}
     awaited = {each["watcher"]: each["awaited"] for each in reversed(events) if each["kind"] == "watcher.awaits"}
     at = begun.get(watcher) if watcher else max(begun.values(), key=lambda each: each.ready, default=None)
@@ -149,7 +149,7 @@ def _names(events: Iterable[Event]) -> list[str]:
 
 
 def _first(events: Sequence[Event], name: str) -> _Begun | None:
-    """Return the first processes of a watcher, those that were started before it counted as started."""
+    """Return the first processes of a watcher, those started before it counted as started."""
     mine = [each for each in events if each.get("watcher") == name]
     done = next((each["id"] for each in mine if each["kind"] == "watcher.started"), None)
     wids = {

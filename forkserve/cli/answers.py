@@ -1,6 +1,6 @@
-"""What forkservectl prints of an answer: a line, a table, or the names alone.
+"""What forkservectl prints for an answer: a line, a table, or only the names.
 
-Rules: pure but for asking whether standard output is a terminal. An answer is plain data, already printable.
+Rules: pure except that it asks whether standard output is a terminal. An answer is plain data, already printable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from forkserve.wording import exact_duration
 __all__ = ["SHOWN", "done"]
 
 Answer = Any
-"""What msgspec and JSON know: dictionaries, lists, text, numbers, true, false, null."""
+"""Values of msgspec and JSON: dictionaries, lists, text, numbers, true, false, null."""
 
 
 def done(answer: Answer) -> str:
@@ -99,4 +99,4 @@ SHOWN: Mapping[str, Callable[[Answer], str]] = {
     "stacks": _stacks,
     "version": _version,
 }
-"""By verb; what is not named here is shown by `done`."""
+"""By verb; other verbs use `done`."""

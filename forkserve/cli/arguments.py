@@ -1,7 +1,7 @@
-"""The arguments of `forkserve`: taken apart here, understood in `line.py`.
+"""The arguments of `forkserve`: split here, interpreted in `line.py`.
 
 Rules: flags of the master and of the worker come from the declarations of options; only the flags that shape the
-command line itself are written here. Nothing is abbreviated. Everything after the first `--` is the command.
+command line itself are written here. Abbreviations are not accepted. Everything after the first `--` is the command.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ environment: the short form reads WEB_CONCURRENCY (-w) and PORT
 
 @dataclass(slots=True, kw_only=True)
 class Line:
-    """The arguments as given; nothing is checked but their shape."""
+    """The arguments as given; only their form is checked."""
 
     config: str | None = None
     fd_sockets: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Line:
     drain_delay: str | None = None
     logs_kept: str | None = None
     log_file: str | None = None
-    """Where the master and the workers log, in one place; `log_flag` is how that was said."""
+    """Where the master and the workers log; `log_flag` is the flag that was typed."""
     log_flag: str = "--log-file"
     paste: str | None = None
     reuse_port: bool = False
@@ -113,14 +113,14 @@ class _MasterFlag(argparse.Action):
 
 
 class _LogFlag(argparse.Action):
-    """Keeps the place of all logs, and the flag by which it was given."""
+    """Keeps the destination of all logs, and the flag by which it was given."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         namespace.log_file, namespace.log_flag = values, option_string
 
 
 class _WorkerFlag(argparse.Action):
-    """Keeps a flag for forkserve-worker, with its value, in the order given; a bad value is refused right here."""
+    """Keeps a flag for forkserve-worker, with its value, in the order given; an invalid value is refused right here."""
 
     def __init__(self, option: Option, **rest: Any) -> None:
         super().__init__(**rest)
@@ -136,7 +136,7 @@ class _WorkerFlag(argparse.Action):
 
 
 def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
-    """Take the arguments of a run apart; raises UsageError."""
+    """Split the arguments of a run; raises UsageError."""
     before, command = list(argv), None
     if "--" in before:
         cut = before.index("--")
@@ -162,7 +162,7 @@ def parse_line(argv: Sequence[str], worker_options: Sequence[Option]) -> Line:
 
 
 def _refuse_verb(words: Sequence[str]) -> None:
-    """Tell somebody who types a verb of forkservectl, or mistypes one of ours, where it belongs."""
+    """Refuse a verb of forkservectl, or a misspelt verb of ours, and say where it belongs."""
     # imported late: only a line that is wrong, or names a module and nothing else, needs it
     from forkserve.control.verbs import VERBS
 

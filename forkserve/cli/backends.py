@@ -21,7 +21,7 @@ def backends_json() -> str:
 
 
 def backends_table() -> str:
-    """Return the list as text: a line for each backend, and below it what to know of it."""
+    """Return the list as text: a line for each backend, and notes below it."""
     rows = [_record(entry) for entry in entries()]
     width = max(len(row["name"]) for row in rows)
     columns = max(70, min(shutil.get_terminal_size((110, 24)).columns, 120))

@@ -1,7 +1,7 @@
 """The command `chaussette`: forkserve-worker with Chaussette's defaults, for files and scripts that name it.
 
-Rules: only what is not said differs. It binds localhost:8080, never reads PORT, and serves a hello application; words
-after the application are for it, in sys.argv.
+Rules: only the defaults differ. It binds localhost:8080, never reads PORT, and serves a hello application; words after
+the application are passed to it in sys.argv.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read_chaussette_line(argv: Sequence[str], environ: Mapping[str, str]) -> WorkerInvocation:
-    """Understand the arguments; raises UsageError, and SystemExit for --help and --version."""
+    """Parse the arguments; raises UsageError, and SystemExit for --help and --version."""
     order, faults = judge_chaussette_line(argv, environ)
     if faults:
         raise UsageError(faults[0])
@@ -61,7 +61,7 @@ def read_chaussette_line(argv: Sequence[str], environ: Mapping[str, str]) -> Wor
 
 
 def judge_chaussette_line(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[WorkerInvocation, list[str]]:
-    """Return what the arguments mean, and all that is wrong with them; raises as `read_worker_line` does."""
+    """Return the parsed arguments, and everything that is wrong with them; raises as `read_worker_line` does."""
     environ = {name: value for name, value in environ.items() if name != "PORT"}
     order, faults = read_worker_line(argv, environ, CHAUSSETTE)
     options = order.options
@@ -82,7 +82,7 @@ def _application(given: ApplicationOptions) -> ApplicationOptions:
 
 
 def _listen(given: ListenOptions, environ: Mapping[str, str]) -> ListenOptions:
-    """Return where to listen; what was said, or handed over by LISTEN_FDS (sd_listen_fds(3)), goes first."""
+    """Return where to listen; explicit flags, or sockets from LISTEN_FDS (sd_listen_fds(3)), take precedence."""
     if given.host is not None and given.host.startswith(("unix:", "fd://")):
         return dataclasses.replace(given, port=None)
     handed = environ.get("LISTEN_FDS") and environ.get("LISTEN_PID") == str(os.getpid())

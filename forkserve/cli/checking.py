@@ -1,7 +1,7 @@
-"""What `forkserve check` looks at beside the configuration itself: the lines of the workers that it starts.
+"""What `forkserve check` examines besides the configuration itself: the command lines of its workers.
 
-Rules: nothing of the user's is imported or bound. A fault is one that the worker would die of, in the worker's words;
-what only another interpreter knows is not judged.
+Rules: no user code is imported, and nothing is bound. A fault is one that would end the worker, in the worker's words;
+what only another interpreter knows is not checked.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from forkserve.serving.engine.tls import tls_context
 __all__ = ["examine"]
 
 _READERS = {"forkserve-worker": read_worker_line, "chaussette": judge_chaussette_line}
-"""What reads the line of each program that serves for us."""
+"""Parsers of the command line of each serving program."""
 
 
 def examine(config: Config, environ: Mapping[str, str], findings: Findings) -> None:
-    """Note what is wrong with the line of each worker; `environ` is the master's environment."""
+    """Report what is wrong with the command line of each worker; `environ` is the master's environment."""
     for watcher in config.watchers:
         title = f"watcher:{watcher.name}"
         origin = config.origins.get((title, "cmd"), Origin("command line"))
@@ -78,7 +78,7 @@ def _environment(watcher: WatcherOptions, environ: Mapping[str, str]) -> dict[st
 
 
 def _worker_line(watcher: WatcherOptions) -> tuple[str, list[str]] | None:
-    """Return the worker's program and arguments, if that is what a watcher starts, by itself or through another."""
+    """Return the worker's program and arguments, if a watcher starts a worker, directly or through another program."""
     if watcher.shell or (watcher.working_dir and names_in(watcher.working_dir)):
         return None
     text = f"{watcher.cmd} {watcher.args}"
@@ -95,7 +95,7 @@ def _worker_line(watcher: WatcherOptions) -> tuple[str, list[str]] | None:
 
 
 def _fd_faults(options: WorkerOptions) -> list[str]:
-    """Judge the descriptors that are named, in whose places all placeholders are numbers by now."""
+    """Check the descriptors on the line, where all placeholders have become numbers."""
     return [
         f"--fd {each}: neither a number nor the placeholder of a socket, as $(circus.sockets.web) is"
         for each in options.listen.fd
@@ -104,7 +104,7 @@ def _fd_faults(options: WorkerOptions) -> list[str]:
 
 
 def _is_ours(program: str | None) -> bool:
-    """Tell whether a worker runs under the interpreter that runs us, with the packages that we see."""
+    """Tell whether a worker runs under our interpreter, with the same packages."""
     return program is not None and os.path.dirname(os.path.abspath(program)) == os.path.dirname(sys.executable)
 
 

@@ -1,7 +1,7 @@
-"""What can be typed behind a command, read from its parser: for completion and for man pages.
+"""What can be typed after a command, read from its parser: for completion and for man pages.
 
 argparse has no public way to ask a parser for its arguments; what is read here (`_actions`, `_choices_actions`, groups)
-has been there since Python 2.7, and the completers that others wrote read the same.
+has existed since Python 2.7, and other completers read the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["CommandLine", "Flag", "FlagGroup", "Word", "command_line"]
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """An option: its spellings, the shorter first, and what it takes; `value` is None for one that takes nothing."""
+    """An option: its spellings, the shorter first, and its value; `value` is None for one without."""
 
     names: tuple[str, ...]
     dest: str
@@ -39,7 +39,7 @@ class FlagGroup:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """An argument by its place; `many` says that any number of them may follow."""
+    """A positional argument; with `many` any number of them may follow."""
 
     name: str
     choices: tuple[str, ...]
@@ -71,7 +71,7 @@ class CommandLine:
 
 
 def command_line(parser: argparse.ArgumentParser, *, name: str | None = None, help: str | None = None) -> CommandLine:
-    """Return what a parser takes."""
+    """Return the command line of a parser."""
     groups = [FlagGroup(each.title or "", tuple(_flags(each._group_actions))) for each in parser._action_groups]
     words = [each for each in parser._actions if not each.option_strings and each.help != argparse.SUPPRESS]
     verbs = [each for each in words if isinstance(each, argparse._SubParsersAction)]

@@ -1,6 +1,6 @@
-"""What could come next on a line that is being typed: for the shells of the system and for forkservectl's own. Pure.
+"""What could come next on a line that is being typed: for the system's shells and for forkservectl's own. Pure.
 
-The names of watchers and sockets are asked for by a function that is given.
+A function is passed in that returns the names of watchers and sockets.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ __all__ = ["FILES", "Ask", "Candidate", "KindOfName", "completions"]
 
 
 class KindOfName(Enum):
-    """KindOfName that only a running master, or the configuration's declarations, can tell."""
+    """Kinds of names that only a running master, or the declarations of options, can supply."""
 
     WATCHERS = "watchers"
     SOCKETS = "sockets"
     OPTIONS = "options"
     ASSIGNMENTS = "assignments"
-    """Options of a watcher, each with an equals sign behind it."""
+    """Options of a watcher, each followed by an equals sign."""
     SOCKET_ASSIGNMENTS = "socket assignments"
     INSTANCES = "instances"
     SIGNALS = "signals"
@@ -30,16 +30,16 @@ class KindOfName(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A word that may be meant, and what it is."""
+    """A possible word, and its description."""
 
     word: str
     help: str = ""
 
 
 Ask = Callable[[KindOfName], Iterable[str]]
-"""Returns the names of a kind; none where they cannot be had."""
+"""Returns the names of a kind; none if they are unavailable."""
 FILES = Candidate(":files", "a file")
-"""Says that a file is expected, which the shell of the system knows better."""
+"""Means that a file is expected, which the system's shell completes better."""
 
 _WORDS = {
     "watcher": KindOfName.WATCHERS,
@@ -59,11 +59,11 @@ _FLAGS = {
     "watcher": KindOfName.WATCHERS,
     "signum": KindOfName.SIGNALS,
 }
-"""What stands in a place, by the name of the parameter."""
+"""What is expected, by the name of the parameter."""
 
 
 def completions(line: CommandLine, before: Sequence[str], word: str, ask: Ask) -> list[Candidate]:
-    """Return what may stand for `word`, of which a beginning is there, behind the words `before`."""
+    """Return possible words that begin with `word`, after the words `before`."""
     at, places, flag = line, 0, None
     for each in before:
         if flag is not None:
@@ -89,7 +89,7 @@ def completions(line: CommandLine, before: Sequence[str], word: str, ask: Ask) -
 
 
 def _taking(line: CommandLine, word: str) -> Flag | None:
-    """Return the flag that takes the next word for its value."""
+    """Return the flag whose value is the next word."""
     return next((each for each in line.flags if word in each.names and each.value is not None), None)
 
 

@@ -1,6 +1,6 @@
-"""Completion in the shells of the system: a small script for each, which asks forkservectl itself what may come next.
+"""Completion in the system's shells: a small script for each, which asks forkservectl itself what may come next.
 
-So a script never has to be made again, and names of watchers are those of the master that runs.
+So a script never has to be regenerated, and names of watchers are those of the running master.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ SCRIPTS: Mapping[str, str] = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def complete_words(words: Sequence[str]) -> str:
-    """Return a line for each word that may stand in the place of the last: the word, a tab, what it is."""
+    """Return a line for each word that may replace the last one: the word, a tab, a description."""
     *before, word = words or ("",)
     given = _choice(before)
     names = KnownNames(
@@ -98,6 +98,6 @@ def _line(candidate: Candidate) -> str:
 
 
 def _choice(words: Sequence[str]) -> dict[str, str]:
-    """Return the flags that say which master is meant, of those on the line."""
+    """Return the flags on the line that choose a master."""
     spellings = {"-c": "-c", "--config": "-c", "-n": "-n", "--name": "-n", "--socket": "--socket"}
     return {spellings[flag]: value for flag, value in pairwise(words) if flag in spellings}

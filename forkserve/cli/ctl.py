@@ -1,7 +1,7 @@
-"""`forkservectl`: asks the master that runs here, and prints what it says.
+"""`forkservectl`: asks the running master, and prints its answer.
 
-Exit codes: 0 done, 1 refused by the master or no master there, 1 of `status` when something is fatal, 2 bad usage, 75
-no answer in time; of `run` the exit code of what was run, 128 and the signal that ended it.
+Exit codes: 0 done, 1 refused by the master or no master found, 1 of `status` when something is fatal, 2 bad usage, 75
+no answer in time; `run` exits with the code of the run, or 128 plus the signal that ended it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["main"]
 
 Arguments = argparse.Namespace
 Answer = Any
-"""What msgspec and JSON know: dictionaries, lists, text, numbers, true, false, null."""
+"""Values of msgspec and JSON: dictionaries, lists, text, numbers, true, false, null."""
 PRINTED: Answer = object()
 """The answer of a verb that has printed it already."""
 
@@ -71,7 +71,7 @@ def _obey(words: Sequence[str]) -> int:
 
 
 def _run_shell(arguments: Arguments) -> int:
-    """Read verbs, and put each to the master that was chosen at the beginning."""
+    """Read verbs, and send each to the master that was chosen at the beginning."""
     path: Path = arguments.path
     with ControlClient(path, timeout=arguments.timeout) as client:
         name = printable_answer(client.call("version"))["name"]
@@ -100,7 +100,7 @@ def _ask(arguments: Arguments) -> int:
 
 
 def _print(answer: Answer, arguments: Arguments) -> int:
-    """Print an answer and return the exit code that it means."""
+    """Print an answer and return its exit code."""
     if answer is PRINTED:
         return ExitCode.OK
     name = arguments.verb.name
@@ -132,7 +132,7 @@ def _call_add(client: ControlClient, arguments: Arguments) -> Answer:
 
 
 def _call_matching(client: ControlClient, arguments: Arguments) -> Answer:
-    """Start, stop or restart the watchers that a pattern means; a name that none has is the master's to refuse."""
+    """Start, stop or restart the watchers that match a pattern; the master refuses an unknown name."""
     name, parameters = arguments.watcher, parameters_of(arguments)
     if name is not None and (arguments.match == "regex" or set(name) & set("*?[")):
         meant = matching(client.call("list"), name, arguments.match)
@@ -142,7 +142,7 @@ def _call_matching(client: ControlClient, arguments: Arguments) -> Answer:
 
 
 def _call_signal(client: ControlClient, arguments: Arguments) -> Answer:
-    """`signal NAME SIGNAL`, or as circusctl has it `signal NAME PID SIGNAL`."""
+    """Run `signal NAME SIGNAL`, or circusctl's `signal NAME PID SIGNAL`."""
     parameters = {**parameters_of(arguments), "pid": arguments.pid}
     if arguments.more is not None:
         if not arguments.signal.isdigit():
@@ -193,7 +193,7 @@ def _call_analyze(client: ControlClient, arguments: Arguments) -> Answer:
 
 
 def _call_maintenance(client: ControlClient, arguments: Arguments) -> Answer:
-    """Name the page by a path that the master can follow; raises UsageError where there is none for certain."""
+    """Name the page by a path that the master can open; raises UsageError if there is certainly none."""
     wanted = parameters_of(arguments)
     if wanted["file"] is not None:
         page = Path(os.path.abspath(wanted["file"]))
@@ -204,7 +204,7 @@ def _call_maintenance(client: ControlClient, arguments: Arguments) -> Answer:
 
 
 def _call_upgrade(client: ControlClient, arguments: Arguments) -> Answer:
-    """Name files by their whole path: the master has another working directory."""
+    """Name files by their absolute path: the master has another working directory."""
     parameters = parameters_of(arguments)
     for name in ("python", "exec"):
         if parameters[name] is not None:
@@ -229,7 +229,7 @@ _CALLS: Mapping[str, Callable[[ControlClient, Arguments], Answer]] = {
     "maintenance": _call_maintenance,
     "upgrade": _call_upgrade,
 }
-"""The verbs whose parameters are not simply what was typed, or whose answer is no single one."""
+"""The verbs whose parameters are not simply what was typed, or whose answer is not a single one."""
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The command line of forkservectl, made of the declarations of the verbs.
+"""The command line of forkservectl, made from the declarations of the verbs.
 
-A parameter that a verb takes by place is a word, any other a flag: a truth that is false unless asked for is `--name`,
-one that is true is `--no-name`. Flags with an underscore, as circusctl spells them, are taken too.
+A positional parameter of a verb is a word, any other a flag: a boolean with the default false is `--name`, one with the
+default true is `--no-name`. Flags with an underscore, in circusctl's spelling, are accepted too.
 
-Rules: it knows how parameters are declared, and nothing of any particular one but `waiting`.
+Rules: it knows how parameters are declared, and no particular one except `waiting`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Arguments = argparse.Namespace
 
 
 SHORTEST = 0.2
-"""Seconds between two looks of `top` at least."""
+"""Least number of seconds between two updates of `top`."""
 _JSON = {"--json": "print the answer as JSON", "--prettify": "accepted for Circus: --json is indented anyway"}
 
 
@@ -62,7 +62,7 @@ def ctl_parser() -> argparse.ArgumentParser:
 
 
 def _add_listen(parsers: Any) -> None:
-    """Circus's name for `events -f`."""
+    """Add Circus's name for `events -f`."""
     help = "Print what happens, as events -f does."
     parser = parsers.add_parser("listen", help=help, description=help)
     parser.add_argument("watcher", nargs="?", help="only events of this watcher")
@@ -71,12 +71,12 @@ def _add_listen(parsers: Any) -> None:
 
 
 def parameters_of(arguments: Arguments) -> dict[str, Any]:
-    """Return the parameters of the verb that was typed, those left out as None."""
+    """Return the parameters of the verb that was typed, missing ones as None."""
     return {each.name: getattr(arguments, each.name, None) for each in _fields(arguments.verb)}
 
 
 def options_of(words: Sequence[str]) -> dict[str, str]:
-    """Return options of `NAME=VALUE` words, or of pairs of words, NAME VALUE, as circusctl has them."""
+    """Return options from `NAME=VALUE` words, or from pairs of words, NAME VALUE, as for circusctl."""
     if all("=" in word for word in words):
         return dict(word.split("=", 1) for word in words)
     if len(words) % 2:
@@ -85,7 +85,7 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
 
 
 def _finite(text: str) -> float:
-    """Read a number that JSON has, too."""
+    """Parse a number that JSON has, too."""
     try:
         value = float(text)
     except ValueError:
@@ -102,7 +102,7 @@ def _interval(text: str) -> float:
 
 
 class _Parser(CommandLineParser):
-    """Says what is wrong in one line, with the nearest verb."""
+    """Reports an error in one line, with the nearest verb."""
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("argument VERB: invalid choice"):
@@ -206,7 +206,7 @@ def _add_signal(parser: argparse.ArgumentParser) -> None:
 
 
 def _kind(field: msgspec.inspect.Field) -> tuple[msgspec.inspect.Type, str]:
-    """Return the type of a parameter, without the leave to leave it out, and its help text."""
+    """Return the type of a parameter, without None for optional ones, and its help text."""
     kind, help = field.type, ""
     if isinstance(kind, msgspec.inspect.Metadata):
         help = str((kind.extra_json_schema or {}).get("description", ""))
@@ -255,4 +255,4 @@ _NOT_TYPED: Mapping[str, tuple[str, ...]] = {
     "restart": ("watchers",),
     "signal": ("pid",),
 }
-"""Parameters for which a verb has something else on its line."""
+"""Parameters that a verb takes in another form."""

@@ -1,9 +1,8 @@
-"""How a command of ours ends: whatever happened becomes an exit code, and a user's mistake one line on stderr.
+"""How our commands end: every outcome becomes an exit code, and a user's mistake one line on stderr.
 
-Rules: the line begins with `NAME: error:`. Above it stands the traceback of the user's own code, if that failed; there
-is never one of ours for a mistake of the user's. Control characters are escaped: what an application says may come from
-elsewhere. A reader that has gone (`| head`) has seen enough: what is left is not printed, and the exit code is that of
-the command.
+Rules: the line begins with `NAME: error:`. Before it comes the traceback of the user's own code, if that failed; there
+is never one of ours for a user's mistake. Control characters are escaped: what an application says may come from
+elsewhere. When the reader is gone (`| head`), the rest is not printed, and the exit code is that of the command.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ _LIMITS = {
     errno.ENFILE: "the whole machine has no more; raise fs.file-max by sysctl",
     errno.ENOMEM: "the machine, or the container, has no memory left",
 }
-"""What a start needs and cannot do without, whichever part of it meets the end first."""
+"""Resources that every start needs, whichever part of it runs out first."""
 
 
 def ended(name: str, command: Callable[[], int]) -> int:
-    """Run a command, by the name `name`, to its end, and return its exit code."""
+    """Run a command called `name` to its end, and return its exit code."""
     try:
         code = _code_of(command)
         # Of what an application has printed, here, where an error can be told, rather than when the interpreter ends.
@@ -49,14 +48,14 @@ def ended(name: str, command: Callable[[], int]) -> int:
 
 
 def _short(error: OSError) -> str:
-    """Return which limit was met, and what raises it (getrlimit(2), proc_sys_fs(5))."""
+    """Return which limit was reached, and what raises it (getrlimit(2), proc_sys_fs(5))."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     number = error.errno or 0
     return f"{os.strerror(number).lower()}: {_LIMITS[number].format(limit=limit)}"
 
 
 def say(text: str) -> None:
-    """Print to standard output, at once; raises ForkserveError when it cannot be written to."""
+    """Print to standard output, at once; raises ForkserveError if that fails."""
     try:
         _write(sys.stdout, text)
     except OSError as error:

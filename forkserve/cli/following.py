@@ -1,4 +1,4 @@
-"""The verbs of forkservectl that print line after line, and with -f go on: what happens, and what processes write."""
+"""The verbs of forkservectl that print line after line, and with -f go on: events, and output of processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from forkserve.errors import ControlError
 __all__ = ["KEPT_EVENTS", "print_events", "print_logs", "safe"]
 
 KEPT_EVENTS = 1000
-"""Events that are asked for unless told otherwise: all that are kept."""
+"""Events that are requested by default: all that are kept."""
 _LINES_BEFORE = 10
-"""Lines that are shown before those to come, as tail(1) does."""
+"""Lines that are shown before new ones, as by tail(1)."""
 
 
 def print_events(client: ControlClient, arguments: argparse.Namespace) -> None:
-    """Print events as they come."""
+    """Print events as they arrive."""
     last = arguments.lines if arguments.lines is not None else 0 if arguments.follow else KEPT_EVENTS
     for event in client.follow("events", watcher=arguments.watcher, follow=arguments.follow, last=last):
         text = json.dumps(event) if arguments.json else f"{event['kind']:<17} {printable(event['text'])}"
@@ -28,7 +28,7 @@ def print_events(client: ControlClient, arguments: argparse.Namespace) -> None:
 
 
 def print_logs(client: ControlClient, arguments: argparse.Namespace) -> None:
-    """Print what processes have written, and with -f what they write, by the name of the process."""
+    """Print the output of processes, with -f new output too, prefixed by the name of the process."""
     target, follow = arguments.target, arguments.follow
     last = arguments.lines if arguments.lines is not None else _LINES_BEFORE if follow else None
     is_one = target is not None and target.endswith("]")
@@ -45,7 +45,7 @@ def print_logs(client: ControlClient, arguments: argparse.Namespace) -> None:
 
 
 def safe(text: str) -> str:
-    """Return a line of output as a terminal may show it: tabs stay, other control characters are escaped."""
+    """Return a line of output made safe for a terminal: tabs stay, other control characters are escaped."""
     return "\t".join(map(printable, text.split("\t"))).replace("\n", "\\n")
 
 

@@ -1,7 +1,7 @@
-"""Recognises a configuration of Gunicorn, which is Python code, and writes it as a line of forkserve.
+"""Recognises a configuration of Gunicorn, which is Python code, and translates it into a command line of forkserve.
 
-Rules: nothing of the file is executed. A setting whose value is a literal is translated; the others are named, with
-their lines, for their reader to translate.
+Rules: nothing of the file is executed. A setting with a literal value is translated; the others are listed, with their
+lines, for the user to translate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FLAGS: Mapping[str, str] = {
     "limit_request_field_size": "--limit-request-field_size",
     "proxy_allow_ips": "--proxy-allow-from",
 }
-"""The flags of settings that are not called as their flags; all others are `--` and the name with hyphens."""
+"""The flags of settings with another name; all others are `--` and the name with hyphens."""
 _SAME = (
     "bind", "backlog", "workers", "worker_class", "threads", "worker_connections", "max_requests",
     "max_requests_jitter", "timeout", "graceful_timeout", "limit_request_line", "limit_request_fields", "reload",
@@ -39,12 +39,12 @@ _SAME = (
 
 
 def is_python(path: str) -> bool:
-    """Tell whether `-c` was given what Gunicorn takes there: a Python file, `python:MODULE` or `file:PATH`."""
+    """Tell whether the value of `-c` is one for Gunicorn: a Python file, `python:MODULE` or `file:PATH`."""
     return path.endswith(".py") or path.startswith(("python:", "file:"))
 
 
 def translation(path: str) -> str:
-    """Return what to say to somebody who has given such a file to `-c`."""
+    """Return the message for a user who has given such a file to `-c`."""
     said = f"{path} is a configuration of Gunicorn, Python code that forkserve does not run"
     file = shlex.quote(path.removeprefix("file:"))
     advice = f"import it (forkserve import {file} -o forkserve.toml), or give its settings as flags"
@@ -60,7 +60,7 @@ def translation(path: str) -> str:
 
 
 def _translated(path: Path) -> tuple[list[str], str, list[str]]:
-    """Return the flags, the application, and the settings that are none; raises OSError, SyntaxError, ValueError."""
+    """Return the flags, the application, and the settings without a flag; raises OSError, SyntaxError, ValueError."""
     words: list[str] = []
     left: list[str] = []
     application = "MODULE:APP"
@@ -96,12 +96,12 @@ def _settings(module: ast.Module) -> Iterator[tuple[str, ast.expr | None]]:
 
 
 def flag_of(name: str) -> str | None:
-    """Return the flag of a setting, or None for one that is none here."""
+    """Return the flag of a setting, or None if it has none here."""
     return _FLAGS.get(name) or (f"--{name.replace('_', '-')}" if name in _SAME else None)
 
 
 def words_of(name: str, value: object) -> list[str]:
-    """Return the arguments that say of a setting with a flag what a file says."""
+    """Return the arguments for a setting with a flag and a value."""
     flag = flag_of(name) or ""
     if value is True:
         return [flag]

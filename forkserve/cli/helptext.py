@@ -1,4 +1,6 @@
-"""How `--help` is laid out and printed: for the terminal at hand, flags in one column, what they do in the other."""
+"""How `--help` is laid out and printed: for the current terminal, flags in one column, their descriptions in the
+other.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which forkserve is meant, when several run: by its name, by its configuration, or the only one there is."""
+"""Which forkserve to control, when several run: by its name, by its configuration, or the only one there is."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from forkserve.errors import ControlError
 __all__ = ["chosen"]
 
 MOST_SHOWN = 4
-"""Watchers of one forkserve that are named, where several are listed."""
+"""Watchers of one forkserve that are named in a list of several."""
 PATIENCE = 2.0
-"""Seconds that one of several has to say its name."""
+"""Seconds that each of several has to answer with its name."""
 
 
 def chosen(name: str | None, configuration: str | None) -> Path:
-    """Return the control socket of the forkserve that is meant; raises ControlError that lists those there are."""
+    """Return the control socket of the chosen forkserve; raises ControlError with a list of those that run."""
     if configuration is not None:
         return find(configuration)
     sockets = live_sockets()
@@ -42,7 +42,7 @@ def chosen(name: str | None, configuration: str | None) -> Path:
 
 
 def _asked(path: Path) -> dict[str, Any]:
-    """Ask a master who it is, and what it runs; one that does not answer is listed by its socket alone."""
+    """Ask a master for its name, and what it runs; one that does not answer is listed by its socket alone."""
     try:
         with ControlClient(path, timeout=PATIENCE) as client:
             answer, watchers = client.call("version"), client.call("list")

@@ -1,7 +1,7 @@
-"""Makes a configuration of a command line: of `--fd-socket`, of the short form, and of `-c` with flags beside it.
+"""Makes a configuration from a command line: from `--fd-socket`, from the short form, and from `-c` with flags.
 
-Rules: pure but for the environment, which is handed in. The result is a source, so that a reload finds the same line,
-or reads the file again. What a line says becomes sections, as those of a file, and is judged in the same way.
+Rules: pure; the environment is an argument. The result is a source, so that a reload finds the same line, or reads the
+file again. A line becomes sections, like those of a file, and is checked in the same way.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _FILE_FLAGS = {
 def source_of(
     line: Line, environ: Mapping[str, str], *, cpus: Callable[[], int], worker_options: Sequence[Option] = ()
 ) -> ConfigSource:
-    """Return what the line asks for; raises UsageError.
+    """Return the source for the line; raises UsageError.
 
-    `cpus` tells how many there are, for `--workers auto`; `worker_options` are those that forkserve-worker knows.
+    `cpus` returns their number, for `--workers auto`; `worker_options` are those of forkserve-worker.
     """
     if line.config is not None:
         return _file_source(line, line.config, environ)
@@ -72,7 +72,7 @@ def source_of(
 
 
 def _with_paste(line: Line) -> Line:
-    """`--paste FILE [NAME]` is `paste:FILE[#NAME]`."""
+    """Turn `--paste FILE [NAME]` into `paste:FILE[#NAME]`."""
     if line.paste is None:
         return line
     name = line.application
@@ -147,7 +147,7 @@ def _fd_socket(text: str) -> Section:
 def address_section(name: str, text: str, flag: str) -> Section:
     """Return the section of a socket given as `ADDRESS[,OPTION[=VALUE]...]`; raises UsageError that names `flag`.
 
-    The options are those of `[socket:NAME]`; one without a value is switched on.
+    The options are those of `[socket:NAME]`; one without a value is turned on.
     """
     where, *options = text.split(",")
     try:
@@ -175,7 +175,7 @@ def _address_values(address: Address) -> list[tuple[str, str]]:
 
 
 def _with_defaults(section: Section, line: Line) -> Section:
-    """Give a socket what the line says of all of them; what was said of this one beats it."""
+    """Apply the line's options for all sockets to one; its own options override them."""
     values: dict[str, Value] = {}
     if line.backlog is not None:
         values["backlog"] = Value(line.backlog, Origin("argument --backlog"))
@@ -253,7 +253,7 @@ def _environment(given: Sequence[str]) -> dict[str, str]:
 
 
 def _refuse_eaten_placeholder(command: Sequence[str], names: Sequence[str]) -> None:
-    """Say so when the shell has replaced an unquoted `$(circus.sockets.web)` by the nothing that it printed."""
+    """Report an unquoted `$(circus.sockets.web)`, which the shell has replaced by its empty output."""
     if not names or sockets_in(" ".join(command)):
         return
     cure = f"the shell has taken the placeholder for itself; quote it: '$(circus.sockets.{names[0]})'"

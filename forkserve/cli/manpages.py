@@ -1,9 +1,9 @@
-"""Manual pages, made of the declarations that the commands themselves are made of: man(7), for groff and mandoc alike.
+"""Manual pages, made from the same declarations as the commands: man(7), for groff and mandoc alike.
 
     forkserve man forkservectl | man -l -
     forkserve man --to ~/.local/share/man/man1
 
-Rules: pure, but for `write_pages`.
+Rules: pure, except for `write_pages`.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _flags(flags: Iterable[Flag]) -> Iterator[str]:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Keep lines as they are where a paragraph has indented ones, which are examples or tables; fill the others."""
+    """Keep the lines of paragraphs with indented ones, which are examples or tables; fill the others."""
     for paragraph in re.split(r"\n\s*\n", text.strip("\n")):
         lines = paragraph.splitlines()
         as_it_is = any(each.startswith(" ") for each in lines)
@@ -117,7 +117,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _line(text: str) -> str:
-    """Return a line of text, which no roff takes for a request."""
+    """Return a line of text, escaped so that roff does not take it for a request."""
     escaped = _escaped(text)
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 

@@ -108,7 +108,7 @@ def _man(arguments: list[str]) -> int:
 
 
 def _rehearse(arguments: list[str]) -> int:
-    """Say whether this program could take over from a running one; executed by that."""
+    """Report whether this program could take over from a running one; executed by that."""
     # imported late: few start so
     from forkserve.bootstrap.upgrading import rehearse
 
@@ -117,7 +117,7 @@ def _rehearse(arguments: list[str]) -> int:
 
 
 def _take_over(arguments: list[str]) -> int:
-    """Go on where another program stood in this very process; executed by that."""
+    """Go on in the process of another program; executed by that."""
     from forkserve.bootstrap.upgrading import take_over
 
     failed = arguments[2] if len(arguments) == 3 and arguments[1] == FAILED else ""
@@ -154,7 +154,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _spellings(config: Config) -> dict[str, str]:
-    """Return by what the master's options were given, a flag or a line of a file, by the flags that messages name."""
+    """Return by what the master's options were given, a flag or a line of a file, for the flags in messages."""
     said = {
         each.name: str(origin).removeprefix("argument ")
         if origin.source.startswith("argument ")
@@ -174,7 +174,7 @@ def _print_config(source: ConfigSource) -> int:
 
 
 def _check_line(line: Line, source: ConfigSource) -> int:
-    """Judge a line as `forkserve check` judges a file, and load the application, as Gunicorn does."""
+    """Check a line as `forkserve check` checks a file, and load the application, as Gunicorn does."""
     if isinstance(source, FileSource | LineSource):
         source = dataclasses.replace(source, examine=_examine)
     if line.application is None and line.paste is None:

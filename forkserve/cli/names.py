@@ -1,4 +1,4 @@
-"""The names that completion offers, from the master that is meant and from the declarations of the options."""
+"""The names that completion offers, from the chosen master and from the declarations of the options."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from forkserve.errors import ControlError
 __all__ = ["KnownNames"]
 
 PATIENCE = 1.0
-"""Seconds that a master has to answer, while somebody waits for a word to be completed."""
+"""Seconds that a master has to answer, while the user waits for a completion."""
 FRESH = 2.0
-"""Seconds for which an answer is used again."""
+"""Seconds for which an answer is reused."""
 
 
 class KnownNames:
-    """Answers completion; `find` returns the socket of the master that is meant, or raises ControlError."""
+    """Supplies completion; `find` returns the socket of the chosen master, or raises ControlError."""
 
     def __init__(self, find: Callable[[], Path]) -> None:
         self._find = find

@@ -1,6 +1,6 @@
-"""The verbs that only forkservectl has: they are made of others, or ask no master at all.
+"""The verbs that only forkservectl has: they combine others, or need no master.
 
-Rules: declared as those of the control interface are, so that parser, completion and man page have them, too.
+Rules: declared like those of the control interface, so that parser, completion and man page have them, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class CompletedShell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Analyzed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which deploy, and whether the start is meant instead."""
+    """Which deploy, or the start instead."""
 
     watcher: str | None = None
     start: Annotated[bool, msgspec.Meta(description="analyze the start, not the last deploy")] = False

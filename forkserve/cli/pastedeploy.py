@@ -1,7 +1,7 @@
-"""The server runner of PasteDeploy: `[server:main] use = egg:forkserve`, for `pserve FILE.ini` and its like.
+"""The server runner of PasteDeploy: `[server:main] use = egg:forkserve`, for `pserve FILE.ini` and similar commands.
 
-One worker serves the application that PasteDeploy has made, in this process. With `workers` above 1 this process
-becomes forkserve, whose workers make the application of the same file.
+One worker serves PasteDeploy's application in this process. With `workers` above 1 this process becomes forkserve,
+whose workers load the application from the same file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from forkserve.suggest import nearest
 __all__ = ["application", "serve", "words_of"]
 
 application: Any = None
-"""What PasteDeploy has made."""
+"""The application from PasteDeploy."""
 
 _HERE = f"{__name__}:application"
 _ADDRESSES = ("bind", "fd", "uds")
@@ -61,7 +61,7 @@ def _serve(app: Any, global_conf: Mapping[str, str], settings: dict[str, str]) -
 
 
 def words_of(settings: Mapping[str, str]) -> list[str]:
-    """Return the arguments that a section stands for; raises ConfigError."""
+    """Return the arguments for a section; raises ConfigError."""
     declared = [each for cls in (WorkerOptions, ServingOptions) for part in slices_of(cls) for each in options_of(part)]
     known = {each.name: each for each in declared if each.cli}
     given = dict(settings)

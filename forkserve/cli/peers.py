@@ -1,7 +1,7 @@
-"""What to say to a flag of Gunicorn or Uvicorn that has no meaning here: why, and what to do about it.
+"""Answers to flags of Gunicorn or Uvicorn that have no meaning here: the reason, and what to do instead.
 
-Rules: data, and one look-up. A flag with a meaning is declared as an option and does not stand here; the nearest name
-would mislead for those that do.
+Rules: data, and one look-up. A flag with a meaning is declared as an option and is not listed here, where the nearest
+name would be misleading.
 """
 
 from __future__ import annotations
@@ -124,6 +124,6 @@ _OF_WORKER: Mapping[str, str] = {
 
 
 def advice(flag: str, *, worker: bool = False) -> str | None:
-    """Return what to do instead of giving this flag to forkserve, or to forkserve-worker; None for an unknown one."""
+    """Return what to do instead of passing this flag to forkserve, or to forkserve-worker; None for an unknown one."""
     name = flag.partition("=")[0]
     return _EVERYWHERE.get(name) or (_OF_WORKER if worker else _OF_MASTER).get(name)

@@ -1,6 +1,6 @@
-"""Tells how far a verb has come while its answer is awaited: a line on stderr whenever something has changed.
+"""Reports the progress of a verb while its answer is awaited: a line on stderr whenever something has changed.
 
-Rules: it asks for the status over a separate connection, and keeps quiet about what it cannot get.
+Rules: it requests the status over a separate connection, and ignores errors of that.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from forkserve.errors import ControlError
 __all__ = ["progress", "summary"]
 
 INTERVAL = 1.0
-"""Seconds between two looks; what is done before the first one is not worth a line."""
+"""Seconds between two looks; what ends before the first one gets no line."""
 SOON = 2
-"""Looks without anything to tell before that is said for the first time."""
+"""Looks without news before the first line."""
 OFTEN = 5
-"""Looks after which a line is told again of which only times and shares have changed."""
+"""Looks after which a line is repeated of which only times and shares have changed."""
 
 
 @contextlib.contextmanager
 def progress(path: Path, verb: str) -> Iterator[None]:
-    """Tell of progress for the time of a `with`; `verb` is what is awaited."""
+    """Report progress for the duration of a `with`; `verb` is the awaited one."""
     over = threading.Event()
     teller = threading.Thread(target=_tell_until, args=(over, path, verb), daemon=True)
     teller.start()
@@ -68,12 +68,12 @@ def _status(path: Path) -> Any:
 
 
 def _without_numbers(text: str) -> str:
-    """Return what stays of a line while time passes; how many are replaced is no such number."""
+    """Return the part of a line that does not change with time; the number of replaced processes is kept."""
     return re.sub(r"\d[\d.]*(?=%| s\b| of \d[\d.]* s\b| requests\b| before)", "", text)
 
 
 def summary(watcher: Any) -> str:
-    """Return what a watcher is still busy with; empty when it is settled."""
+    """Return what a watcher is still doing; empty when it is settled."""
     if watcher.get("doing"):
         return str(watcher["doing"])
     if watcher.get("timer"):

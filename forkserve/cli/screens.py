@@ -1,6 +1,6 @@
-"""What forkservectl shows of watchers and processes: tables that fit a terminal, with the reason of what does not run.
+"""What forkservectl shows of watchers and processes: tables that fit a terminal, with the reason for what does not run.
 
-Rules: pure; answers of the control interface in, text out. Colour marks states and nothing else.
+Rules: pure; answers of the control interface in, text out. Colour marks only states.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _HEADER = ["WATCHER", "STATE", "PID", "WID", "GEN", "UPTIME", "RESTARTS", "CPU",
 
 
 def has_failed(answer: Answer) -> bool:
-    """Tell whether a place of any watcher has been given up."""
+    """Tell whether a slot of any watcher is FATAL."""
     return any(slot["state"] == "fatal" for watcher in answer for slot in watcher["slots"])
 
 
 def status_screen(answer: Answer, *, colour: bool, columns: int = 80) -> str:
-    """Return a line for each process and for each place that is empty against the wish, and why it is."""
+    """Return a line for each process and for each slot that should have one, with the reason."""
     rows: list[list[str]] = []
     reasons: dict[int, str] = {}
     for watcher in answer:
@@ -76,7 +76,7 @@ def timer_note(timer: Answer | None) -> str:
 
 
 def _fitting(rows: list[list[str]], columns: int) -> list[str]:
-    """Return the lines of the table; what does not fit is taken from long names."""
+    """Return the lines of the table; long names are shortened to make it fit."""
     table = render(_HEADER, rows, right=_RIGHT).split("\n")
     excess = max(map(len, table)) - columns
     if excess <= 0:

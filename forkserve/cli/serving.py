@@ -1,7 +1,7 @@
-"""The arguments of `forkserve-worker`, made of the declarations of its options.
+"""The arguments of `forkserve-worker`, made from the declarations of its options.
 
-Rules: no flag of an option is written here. A value is parsed and checked by its declaration; an empty variable of the
-environment counts as unset.
+Rules: no flag of an option is written here. A value is parsed and checked by its declaration; an empty environment
+variable counts as unset.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ GROUPS = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A command that serves: how it is called, and what it says of itself."""
+    """A serving command: its name, and its texts."""
 
     name: str
     usage: str
     description: str
     takes_words: bool = False
-    """Whether words after the application are for it; else they are a mistake."""
+    """Whether words after the application are for it; otherwise they are a mistake."""
     helps: Mapping[str, str] = field(default_factory=dict)
-    """What it says of an option, by its name, where its default is another."""
+    """Its help of an option, by name, if its default differs."""
 
 
 WORKER = Program("forkserve-worker", USAGE, DESCRIPTION)
@@ -88,7 +88,7 @@ WORKER = Program("forkserve-worker", USAGE, DESCRIPTION)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInvocation:
-    """What one call of the command asks for: to serve, unless one of the others is set."""
+    """The request of one call of the command: to serve, unless one of the others is set."""
 
     options: WorkerOptions
     list_backends: bool = False
@@ -118,7 +118,7 @@ class _Parser(CommandLineParser):
 
 
 def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str], program: Program = WORKER) -> WorkerInvocation:
-    """Understand the arguments; raises UsageError, and SystemExit for --help and --version."""
+    """Parse the arguments; raises UsageError, and SystemExit for --help and --version."""
     order, faults = read_worker_line(argv, environ, program)
     if faults:
         raise UsageError(faults[0])
@@ -128,7 +128,7 @@ def parse_worker_line(argv: Sequence[str], environ: Mapping[str, str], program: 
 def read_worker_line(
     argv: Sequence[str], environ: Mapping[str, str], program: Program = WORKER
 ) -> tuple[WorkerInvocation, list[str]]:
-    """Return what the arguments mean, and all that is wrong with them, defaults standing in for it.
+    """Return the parsed arguments, and everything that is wrong with them, with defaults in place of invalid values.
 
     Raises UsageError for a flag without its value, and SystemExit for --help and --version.
     """
@@ -160,13 +160,13 @@ def read_worker_line(
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what stands before the word -- and what stands behind it."""
+    """Return what comes before the word -- and what comes after it."""
     at = list(argv).index("--") if "--" in argv else len(argv)
     return list(argv[:at]), list(argv[at + 1 :])
 
 
 def _long(typed: Mapping[str, str], options: Sequence[Option]) -> dict[str, str]:
-    """Return the flags that were typed by the names of their options, a letter replaced by the word it stands for."""
+    """Return the typed flags by the names of their options, with short flags replaced by long ones."""
     words = {each.name: next((flag for flag in each.cli if flag.startswith("--")), "") for each in options}
     return {name: flag if flag.startswith("--") else words[name] for name, flag in typed.items()}
 
@@ -177,7 +177,7 @@ def flags_of(options: WorkerOptions) -> dict[str, str]:
 
 
 def program_parser(program: Program) -> argparse.ArgumentParser:
-    """Return the parser of a command that serves."""
+    """Return the parser of a serving command."""
     parser = _Parser(
         prog=program.name,
         usage=program.usage,

@@ -1,6 +1,6 @@
-"""What an installation has below `share`: the manual pages, and completion where each shell looks for it.
+"""The files of an installation below `share`: the manual pages, and completion where each shell looks for it.
 
-The wheel brings these, so that `man forkserve` and completion work after `pip install`, where PREFIX/bin is on PATH.
+The wheel contains these, so that `man forkserve` and completion work after `pip install`, if PREFIX/bin is on PATH.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The shell of forkservectl: one line after another, with completion and a history that nobody else can read.
+"""The shell of forkservectl: one line after another, with completion and a private history.
 
-Ctrl-C ends the line, or the verb that is waited for; Ctrl-D leaves. `quit` would end forkserve, where other shells are
-left by it: it is asked about.
+Ctrl-C cancels the line, or the wait for a verb; Ctrl-D leaves. `quit`, which leaves other shells, would end forkserve:
+it needs a confirmation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LEAVE = ("exit", "logout")
 
 
 class CommandShell:
-    """Reads lines and runs them; `run` carries out the words of one, and returns its exit code."""
+    """Reads lines and runs them; `run` runs the words of one, and returns its exit code."""
 
     def __init__(self, line: CommandLine, names: Ask, run: Callable[[Sequence[str]], int], *, prompt: str) -> None:
         self._line = line
@@ -86,7 +86,7 @@ class CommandShell:
         return self._found[state] if state < len(self._found) else None
 
     def candidates(self, before: str, word: str) -> list[str]:
-        """Return what may stand for a word, each with the space that follows it."""
+        """Return possible words, each followed by a space."""
         try:
             words = shlex.split(before)
         except ValueError:
@@ -98,7 +98,7 @@ class CommandShell:
 
 
 def _answer(question: str) -> str:
-    """Ask something whose answer is no line of the history."""
+    """Ask a question whose answer does not go into the history."""
     answer = input(question)
     readline = sys.modules.get("readline")
     if readline is not None and answer:
@@ -108,7 +108,7 @@ def _answer(question: str) -> str:
 
 @contextlib.contextmanager
 def _editing(complete: Callable[[str, int], str | None]) -> Iterator[None]:
-    """Have lines edited and completed, with the former history; without readline they are only read."""
+    """Enable editing and completion of lines, with the former history; without readline they are only read."""
     try:
         import readline
     except ImportError:
@@ -127,7 +127,7 @@ def _editing(complete: Callable[[str, int], str | None]) -> Iterator[None]:
 
 
 def history_file(environ: os._Environ[str] | dict[str, str]) -> Path | None:
-    """Return where the history is kept, in the folder for such things (XDG Base Directory); None without a home."""
+    """Return the path of the history (XDG Base Directory); None without a home."""
     folder, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
     if os.path.isabs(folder):
         return Path(folder) / "forkserve" / "history"
@@ -142,7 +142,7 @@ def _read_history(readline: ModuleType, path: Path | None) -> None:
 
 
 def _write_history(readline: ModuleType, path: Path | None) -> None:
-    """Keep the history, readable by nobody else; where it cannot be kept, it is not."""
+    """Write the history, readable only by its owner; ignored if that fails."""
     if path is None:
         return
     before = os.umask(0o077)

@@ -1,4 +1,4 @@
-"""Tables and sizes as a person at a terminal reads them."""
+"""Tables and sizes for a person at a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["render", "size"]
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
-    """Return a table as lines of text, columns two spaces apart; `right` names the columns set to the right."""
+    """Return a table as lines of text, columns two spaces apart; `right` names the right-aligned columns."""
     lines = [list(header), *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(

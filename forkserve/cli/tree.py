@@ -1,4 +1,4 @@
-"""The process tree as a person reads it: the master, its watchers, their processes, and what descends from those.
+"""The process tree for a person: the master, its watchers, their processes, and their descendants.
 
 Rules: pure; answers of the control interface in, text out.
 """
@@ -24,14 +24,14 @@ _LINES: Mapping[bool, tuple[str, str, str, str]] = {
 
 @dataclass(slots=True)
 class Branch:
-    """One line, and what is below it."""
+    """One line, and the lines below it."""
 
     text: str
     below: list[Branch] = field(default_factory=list)
 
 
 def process_tree(version: Answer, stats: Answer, companions: Answer) -> Branch:
-    """Return the tree, of answers to `version`, `stats` and `dstats`."""
+    """Return the tree, from answers to `version`, `stats` and `dstats`."""
     known = {each["name"]: each for each in companions}
     name = f" {version['name']}" if version["name"] else ""
     memory = _memory(known["master"]) if "master" in known else ""

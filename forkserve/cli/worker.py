@@ -39,7 +39,7 @@ def _serve(arguments: Sequence[str], started_with: Mapping[str, str]) -> int:
 
 
 def obey(order: WorkerInvocation) -> int:
-    """Do what a line asks for; returns the exit code. Raises ForkserveError."""
+    """Carry out a line; returns the exit code. Raises ForkserveError."""
     if order.list_backends:
         say(f"{backends_json() if order.json else backends_table()}\n")
         return ExitCode.OK

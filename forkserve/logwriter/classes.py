@@ -1,7 +1,7 @@
-"""A stream of a class of the user's: it runs in a process by itself, which gets the lines through a pipe.
+"""A stream of a user's class: it runs in a separate process, which gets the lines through a pipe.
 
-So a class that crashes, hangs or prints costs its own stream, and no other. Each record is `PID stdout LENGTH`, an end
-of line, and so many bytes. A process that has ended is started again by the next line.
+So a class that crashes, hangs or prints affects only its own stream. Each record is `PID stdout LENGTH`, an end of
+line, and that many bytes. A process that has ended is started again by the next line.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["ClassSink", "class_key", "record"]
 
 _MODULE = "forkserve.sidecars.stream"
 PATIENCE = 2.0
-"""Seconds that a process has to write what it got, when there will be no more."""
+"""Seconds that a process has to write what it got, when nothing more follows."""
 
 
 def class_key(options: StreamOptions) -> str:
-    """Return what makes two streams share an object of a class: the same class with the same arguments."""
+    """Return the key by which two streams share an instance: the same class with the same arguments."""
     return " ".join((options.target, *(f"{key}={value}" for key, value in sorted(options.arguments.items()))))
 
 
 def record(pid: int, *, is_stderr: bool, line: bytes, ends: bool = True) -> bytes:
-    """Return one line, or its beginning, as the process gets it."""
+    """Return one line, or its beginning, in the form for the process."""
     data = line + b"\n" if ends else line
     return b"%d %s %d\n" % (pid, b"stderr" if is_stderr else b"stdout", len(data)) + data
 
@@ -51,7 +51,7 @@ class ClassSink:
         return len(data)
 
     def reopen(self) -> None:
-        """Have the class open its destination again."""
+        """Let the class reopen its destination."""
         self.close()
 
     def close(self) -> None:

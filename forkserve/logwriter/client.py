@@ -1,8 +1,8 @@
-"""The master's side of captured output: it makes the pipes, and hands their reading ends to the writer process.
+"""The master's side of captured output: it creates the pipes, and passes their reading ends to the writer process.
 
-Not one line passes through the master. It keeps a copy of each reading end, so that a writer that has died is replaced
-without a process ever seeing a broken pipe; what stands in the pipe is read by the next. Without streams there is no
-pipe and no writer, and processes write to the master's own stdout and stderr. The why: docs/adr/0002.
+No line passes through the master. It keeps a copy of each reading end, so that a writer that has died is replaced
+without a process ever seeing a broken pipe; the next one reads what is in the pipe. Without streams there is no pipe
+and no writer, and processes write to the master's own stdout and stderr. The reasons: docs/adr/0002.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from forkserve.unix.fork_function import fork_companion
 __all__ = ["Output", "Streams"]
 
 MOST_UNSENT = 256
-"""Orders that may wait for a writer that does not listen, beyond which nobody else is passed on to it."""
+"""Orders that may wait for a stopped writer; beyond that, no more connections are passed to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,16 @@ class Output:
     stdout: _Pipe | None
     stderr: _Pipe | None
     kept: int = 0
-    """Bytes of the last output of its watcher that can be asked for."""
+    """Bytes of the last output of its watcher that are kept."""
 
     @property
     def stdout_fd(self) -> int | None:
-        """What to hand the child as stdout; None if it is not captured."""
+        """The child's stdout; None if it is not captured."""
         return None if self.stdout is None else self.stdout.writing
 
     @property
     def stderr_fd(self) -> int | None:
-        """What to hand the child as stderr; None if it is not captured."""
+        """The child's stderr; None if it is not captured."""
         return None if self.stderr is None else self.stderr.writing
 
 
@@ -61,18 +61,19 @@ class Streams:
         # Once: a deployment may remove the folder that we were started in, and a writer is started later.
         self._folder = _working_directory()
         self.pid: int | None = None
-        """The writer's, None while there is none. When it is reaped, call `lost`, then `restart`."""
+        """The writer's, None if there is none. When it is reaped, call `lost`, then `restart`."""
         self._socket: socket.socket | None = None
         self._held: dict[int, list[tuple[Captured, int]]] = {}
         self._unsent: deque[tuple[bytes, int | None]] = deque()
         self._ended: set[int] = set()
-        """Descriptors that are closed as soon as the writer has taken them: reading ends of processes that have gone
-        before, and connections of those who ask for logs."""
+        """Descriptors that are closed as soon as the writer has taken them: reading ends of ended processes, and
+        connections of clients that ask for logs.
+        """
         self._speaks = VERSION
-        """What the writer understands."""
+        """The protocol version of the writer."""
 
     def to_data(self) -> dict[str, Any]:
-        """Return what is held as plain data: the writer and its pipes outlive an exec of the master."""
+        """Return its state as plain data: the writer and its pipes outlive an exec of the master."""
         return {
             "folder": self._folder,
             "speaks": self._speaks,
@@ -88,7 +89,7 @@ class Streams:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Streams:
-        """Return what another has held, with the same writer."""
+        """Return the streams of another one, with the same writer."""
         streams = cls()
         streams._folder, streams.pid = data["folder"], data["pid"]
         streams._speaks = data.get("speaks", 1)
@@ -104,9 +105,9 @@ class Streams:
         return streams
 
     def open(self, stdout: StreamOptions | None, stderr: StreamOptions | None, *, kept: int = 0) -> Output:
-        """Make the pipes for one process; raises OSError when descriptors or processes have run out.
+        """Create the pipes for one process; raises OSError when descriptors or processes have run out.
 
-        Look at `fileno` afterwards: the first call that captures anything forks the writer.
+        Check `fileno` afterwards: the first call that captures anything forks the writer.
         """
         if (stdout or stderr) and self.pid is None:
             self.restart()
@@ -118,13 +119,13 @@ class Streams:
             raise
 
     def _placed(self, options: StreamOptions | None) -> StreamOptions | None:
-        """Return options with a path that means the same whatever becomes of the working directory."""
+        """Return options with an absolute path, which does not depend on the working directory."""
         if options is None or options.filename is None:
             return options
         return replace(options, filename=os.path.normpath(os.path.join(self._folder, options.filename)))
 
     def attach(self, output: Output, *, name: str, pid: int, watcher: str = "") -> None:
-        """Have the output of the process written from now on. `name` is its canonical one, `web[3]`."""
+        """Let the output of the process be written from now on. `name` is its canonical one, `web[3]`."""
         held = []
         for pipe, is_stderr in ((output.stdout, False), (output.stderr, True)):
             if pipe is not None:
@@ -141,7 +142,7 @@ class Streams:
         _close(output.stderr)
 
     def forget(self, pid: int) -> None:
-        """Let go of the pipes of a process that has ended; the writer reads them to their end."""
+        """Release the pipes of a process that has ended; the writer reads them to their end."""
         self.flush()
         unsent = {fd for _, fd in self._unsent}
         for _, reading in self._held.pop(pid, []):
@@ -152,11 +153,11 @@ class Streams:
 
     @property
     def can_tell(self) -> bool:
-        """True when there is a writer that takes questions."""
+        """True if there is a writer that accepts requests."""
         return self.pid is not None and self._speaks == VERSION and len(self._unsent) < MOST_UNSENT
 
     def tell(self, connection: int, facts: dict[str, Any]) -> None:
-        """Have the writer answer one who asks for logs over `connection`, which is closed here. See `readers.Asked`."""
+        """Let the writer answer a request for logs over `connection`, which is closed here. See `readers.Asked`."""
         if not self.can_tell:
             os.close(connection)
             return
@@ -164,16 +165,16 @@ class Streams:
         self._send(pack(LogOrder.TELL, facts), connection)
 
     def reopen(self) -> None:
-        """Have all files reopened, as logrotate expects after SIGUSR1."""
+        """Let all files be reopened, as logrotate expects after SIGUSR1."""
         if self.pid is not None:
             self._send(pack(LogOrder.REOPEN), None)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when the writer has something to say; -1 while there is none."""
+        """Return the descriptor that is readable when the writer has sent something; -1 if there is none."""
         return -1 if self._socket is None else self._socket.fileno()
 
     def take(self) -> list[str]:
-        """Return the warnings of the writer that have come, a line each."""
+        """Return the warnings of the writer that have arrived, one a line."""
         warnings: list[str] = []
         with contextlib.suppress(BlockingIOError, ConnectionResetError):
             while self._socket is not None and (data := self._socket.recv(LARGEST)):
@@ -185,7 +186,7 @@ class Streams:
         self._drop_socket()
 
     def restart(self) -> None:
-        """Fork another writer, after the old one was reaped, and hand it every pipe; raises OSError.
+        """Fork another writer, after the old one was reaped, and pass every pipe to it; raises OSError.
 
         If that fails, the next `open` tries again.
         """
@@ -234,7 +235,7 @@ class Streams:
         self.flush()
 
     def flush(self) -> None:
-        """Send what a writer that was stopped or starved could not take before; called with each order."""
+        """Send what a stopped or starved writer could not take before; called with each order."""
         while self._unsent and self._socket is not None:
             data, fd = self._unsent[0]
             try:

@@ -1,9 +1,9 @@
-"""Files that lines are appended to, rotated by size or by time, or by somebody else.
+"""Files that lines are appended to, rotated by size or by time, or by another program.
 
 Rules: every call may block as long as the disk does, so all of it runs in a thread of the writer process, never in the
-master. A file that is open is given up only for one that could be opened in its place: after a rotation or a reopening
-that fails, lines go to the old one. While there is no file at all, they go to standard error. A failure to write is an
-OSError; the file is opened again at the next try, so a disk that was mended is used again.
+master. An open file is only closed once its successor has been opened: if a rotation or a reopening fails, lines go to
+the old one. While there is no file at all, they go to standard error. A failure to write is an OSError; the file is
+opened again at the next try, so a repaired disk is used again.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from forkserve.unix.rotating import is_open_file, shift
 __all__ = ["LogFile", "SizedLogFile", "TimedLogFile", "WatchedLogFile", "log_file"]
 
 Report = Callable[[str], None]
-"""Told, in a line, what cannot be done; the same again only after it could."""
+"""Called with a line about what cannot be done; with the same again only after it could."""
 _RETRY = 1.0
 """Seconds between two tries to open a file, or to rotate it."""
 _STUCK = 1.0
-"""Seconds for which standard error is waited for."""
+"""Seconds for which a write waits for standard error."""
 
 
 class LogFile:
-    """A file, made if it does not exist, always appended to."""
+    """A file, created if necessary, always appended to."""
 
     def __init__(self, path: str, report: Report) -> None:
         self.path = os.path.abspath(path)
@@ -43,7 +43,7 @@ class LogFile:
         self._elsewhere = Outlet(2, patience=_STUCK)
 
     def write(self, data: bytes) -> int:
-        """Append, and return how many bytes went out; raises OSError."""
+        """Append, and return how many bytes were written; raises OSError."""
         if self._fd is None or self._is_stale:
             self._renew()
         if self._fd is not None:
@@ -54,7 +54,7 @@ class LogFile:
         return sent
 
     def _renew(self) -> None:
-        """Open the path in place of what is open; when that fails, stay as it is, and try again later."""
+        """Open the path in place of the open file; if that fails, stay as it is, and try again later."""
         if time.monotonic() < self._not_before:
             return
         try:
@@ -76,10 +76,10 @@ class LogFile:
             self._report(text)
 
     def _opened(self, fd: int) -> None:
-        """Note what the new file is like."""
+        """Record properties of the new file."""
 
     def _can_be_renamed(self) -> bool:
-        """Tell whether the path is a file, and the one that is open: /dev/stdout, a FIFO and a link are no files."""
+        """Tell whether the path is a regular file, and the open one: not /dev/stdout, a FIFO or a link."""
         return self._fd is not None and is_open_file(self.path, self._fd)
 
     def _move_away(self, renames: Callable[[], None]) -> bool:
@@ -109,7 +109,7 @@ class LogFile:
         self._is_stale, self._not_before = True, 0.0
 
     def close(self) -> None:
-        """Let go of the file; a write opens it again."""
+        """Close the file; a write opens it again."""
         if self._fd is not None:
             fd, self._fd = self._fd, None
             with contextlib.suppress(OSError):  # close(2) may tell of an earlier write; the descriptor is gone anyway
@@ -129,7 +129,7 @@ class SizedLogFile(LogFile):
         self._size = os.fstat(fd).st_size
 
     def write(self, data: bytes) -> int:
-        """Append as much as fits by whole lines, and return how many bytes went out; raises OSError."""
+        """Append as many whole lines as fit, and return how many bytes were written; raises OSError."""
         if self._fd is None:
             self._renew()
         is_full = self._size and self._size + data.find(b"\n") + 1 > self._max_bytes
@@ -180,7 +180,7 @@ class TimedLogFile(LogFile):
 
 
 class WatchedLogFile(LogFile):
-    """Opened again when somebody has moved it away, as logrotate does without a signal."""
+    """Opened again when another program has moved it away, as logrotate does without a signal."""
 
     def write(self, data: bytes) -> int:
         """Append to the file that has the path now; raises OSError."""
@@ -196,7 +196,7 @@ class WatchedLogFile(LogFile):
 
 
 def log_file(options: StreamOptions, path: str, report: Report) -> LogFile:
-    """Return the kind of file that the options ask for; `report` is told what cannot be done."""
+    """Return the kind of file for the options; `report` is called with what cannot be done."""
     if options.kind is StreamClass.WATCHED_FILE:
         return WatchedLogFile(path, report)
     if options.kind is StreamClass.TIMED_FILE:

@@ -1,8 +1,8 @@
-"""The last output of one watcher's processes, for a person who asks what they have said. Pure.
+"""The last output of one watcher's processes, for `forkservectl logs`. Pure.
 
-Each process has a share of the room: when that is full, the oldest lines of those that have written most go first, so
-that a talkative process does not push out the last words of one that has died. Lines are kept as they were read, many
-at a time, for this is done for all that is ever captured.
+Each process has a share of the room: when it is full, the oldest lines of those that have written most are dropped
+first, so that a talkative process does not push out the last words of one that has died. Lines are kept as they were
+read, many at a time, since this is done for all captured output.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from operator import attrgetter
 __all__ = ["EACH", "LastOutput", "Portion", "newest"]
 
 EACH = 64
-"""Bytes that a line counts for beside its text, so that empty lines are bounded, too."""
+"""Bytes that a line costs besides its text, so that empty lines are limited, too."""
 _ROOM = 0.75
-"""Part of the limit that is left taken when the oldest lines have gone; with less room they would go at each line."""
+"""Share of the limit that remains used after dropping lines; with less room they would be dropped at each line."""
 
 
 @dataclass(slots=True)
@@ -33,11 +33,11 @@ class Portion:
 
     @property
     def size(self) -> int:
-        """What it takes."""
+        """Its size."""
         return sum(map(len, self.lines)) + EACH * len(self.lines)
 
     def drop(self, size: int) -> int:
-        """Forget the oldest lines, until so much is free; returns how much is."""
+        """Drop the oldest lines, until this much is free; returns how much is."""
         freed = dropped = 0
         while freed < size and dropped < len(self.lines):
             freed += len(self.lines[dropped]) + EACH
@@ -69,7 +69,7 @@ class LastOutput:
 
     @property
     def size(self) -> int:
-        """Bytes that are taken now."""
+        """Bytes in use."""
         return self._size
 
     def add(self, name: str, pid: int, lines: list[bytes], *, is_stderr: bool, at: float) -> None:
@@ -85,7 +85,7 @@ class LastOutput:
             self._make_room()
 
     def last(self, count: int | None = None, name: str | None = None) -> list[Portion]:
-        """Return the last lines, all that are kept or so many, of all processes or of one, oldest first."""
+        """Return the last lines, all that are kept or this many, of all processes or of one, oldest first."""
         chosen = [each.portions for owner, each in self._shares.items() if name in (None, owner)]
         return newest(list(heapq.merge(*chosen, key=attrgetter("number"))), count)
 
@@ -112,7 +112,7 @@ def newest(portions: list[Portion], count: int | None) -> list[Portion]:
 
 
 def _level(sizes: list[int], room: int) -> int:
-    """Return the size that each may have at most, so that all fit: those that have less leave theirs to the others."""
+    """Return the largest size allowed for each, so that all fit: those with less leave their rest to the others."""
     ascending = sorted(sizes)
     for index, size in enumerate(ascending):
         others = len(ascending) - index

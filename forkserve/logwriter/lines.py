@@ -1,8 +1,8 @@
-"""Cuts what a process writes into lines, and puts its name before each of them. Pure: bytes in, lines out.
+"""Cuts the output of a process into lines, and puts its name before each of them. Pure: bytes in, lines out.
 
-A line is passed on when it is whole, so that the lines of two processes never mix. One that is longer than the cap is
-passed on in pieces, each a separate line, since waiting for its end might take all memory. What waits long for its end,
-such as a prompt, is passed on as the beginning of a line.
+A line is passed on when it is whole, so that lines of two processes never mix. One longer than the cap is passed on in
+pieces, each a separate line, since waiting for its end might take all memory. What waits long for its end, such as a
+prompt, is passed on as the beginning of a line.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LineSplitter:
         return bool(self._rest)
 
     def end(self) -> list[bytes]:
-        """Return what is left without an end of line; what comes next is its continuation."""
+        """Return the rest without an end of line; what follows is its continuation."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
 
@@ -66,7 +66,7 @@ class Decoration:
 
     @classmethod
     def of(cls, options: StreamOptions, name: str, pid: int) -> Decoration:
-        """Return what the options ask for; a fancy stream has one by its watcher's name."""
+        """Return the decoration for the options; a fancy stream has one by its watcher's name."""
         if options.kind is not StreamClass.FANCY_STDOUT:
             return cls(name, pid, options.time_format, options.prefix)
         by_name = _COLORS[zlib.crc32(name.partition("[")[0].encode()) % len(_COLORS)]
@@ -80,13 +80,13 @@ class Decoration:
 
     @property
     def closing(self) -> bytes:
-        """What ends a line."""
+        """The end of a line."""
         return self._around(0.0)[1]
 
     def apply(self, lines: list[bytes], now: float, *, continues: bool = False, ends: bool = True) -> list[bytes]:
-        """Return the lines as they are to be written, with their ends. `now` is in seconds of the wall clock.
+        """Return the lines to write, with their ends. `now` is in seconds of the wall clock.
 
-        With `continues` the first one goes on where another has stopped; without `ends` the last one has no end yet.
+        With `continues` the first one continues an earlier one; without `ends` the last one has no end yet.
         """
         start, end = self._around(now)
         made = [start + line + end for line in lines]

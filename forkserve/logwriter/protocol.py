@@ -1,7 +1,7 @@
-"""What the master and the writer of logs say to each other: JSON in datagrams, descriptors beside it. Pure.
+"""The protocol between the master and the log writer: JSON in datagrams, descriptors beside it. Pure.
 
-The master says add (with the read end of a pipe), tell (with the connection of one who asks for logs), reopen and
-close. The writer says warn, with a line for the log.
+The master sends add (with the read end of a pipe), tell (with the connection of a client that asks for logs), reopen
+and close. The writer sends warn, with a line for the log.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from forkserve.config.model import StreamClass, StreamOptions
 __all__ = ["LARGEST", "VERSION", "Captured", "LogOrder", "captured_from", "pack", "unpack"]
 
 VERSION = 2
-"""Of what is said; a writer goes on when the master is replaced by newer code, and may not know new words."""
+"""The version of the protocol; a writer goes on when the master is replaced by newer code, and may not know new
+words.
+"""
 
 LARGEST = 16 * 1024
-"""Bytes of one datagram at most."""
+"""Most bytes of one datagram."""
 
 
 class LogOrder(Enum):
-    """The word by which each datagram begins."""
+    """The first word of each datagram."""
 
     ADD = "add"
     TELL = "tell"
@@ -34,9 +36,9 @@ class LogOrder(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One output of one process: which one writes it, and what becomes of it.
+    """One output of one process: which process writes it, and its destination.
 
-    `kept` is how many bytes of the last output of its watcher are kept for those who ask.
+    `kept` is how many bytes of the last output of its watcher are kept.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Captured:
     kept: int = 0
 
     def facts(self) -> dict[str, Any]:
-        """Return it as JSON can carry it."""
+        """Return it as JSON values."""
         options = {each.name: getattr(self.options, each.name) for each in fields(self.options)}
         options["kind"] = self.options.kind.value
         process = {"name": self.name, "pid": self.pid, "watcher": self.watcher, "kept": self.kept}
@@ -55,7 +57,7 @@ class Captured:
 
 
 def captured_from(facts: dict[str, Any]) -> Captured:
-    """Return what `facts` has described."""
+    """Return the object from the result of `facts`."""
     options = dict(facts["options"])
     options["kind"] = StreamClass(options["kind"])
     options["path"] = tuple(options.get("path", ()))
@@ -69,6 +71,6 @@ def pack(order: LogOrder, facts: dict[str, Any] | None = None) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[LogOrder, dict[str, Any]]:
-    """Return what one datagram says."""
+    """Return the content of one datagram."""
     word, facts = json.loads(data)
     return LogOrder(word), facts

@@ -1,8 +1,8 @@
-"""Those who read the output of processes as it comes: clients of the control interface, over their own connections.
+"""Clients that read the output of processes as it arrives: those of the control interface, over their own connections.
 
-The master hands over a connection that has asked for logs, with the head of the answer; what follows are server-sent
-events, in the chunks of RFC 9112 section 7.1, which it never sees. One that does not read is dropped: no process and
-no other reader waits for it.
+The master passes a connection that has asked for logs, with the head of the answer; then follow server-sent events, in
+the chunks of RFC 9112 section 7.1, which the master never sees. A client that does not read is dropped: no process and
+no other client waits for it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from forkserve.logwriter.protocol import Captured
 __all__ = ["LEFT_BEHIND", "MOST", "Asked", "Readers"]
 
 MOST = 64
-"""Readers at a time."""
+"""Most readers at a time."""
 LEFT_BEHIND = 1024 * 1024
-"""Bytes that wait for a reader at most, beside what was kept when it came."""
+"""Most bytes that wait for a reader, besides what was kept when it connected."""
 _WATCHERS = 256
-"""Watchers without a process whose last output is kept; those that ended first are forgotten."""
+"""Watchers without a process whose last output is kept; those that ended first are dropped."""
 _REFUSED = b'{"error": "%d others read logs already", "code": "refused"}' % MOST
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
@@ -38,18 +38,18 @@ _SIGNS_OF_LIFE = select.EPOLLIN | select.EPOLLRDHUP
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a reader wants: `last` lines or all, of one process if it is named, and with `follow` those to come."""
+    """The request of a reader: `last` lines or all, of one process if named, and with `follow` new ones."""
 
     watchers: tuple[str, ...]
     name: str | None
     last: int | None
     follow: bool
     head: str
-    """What its answer begins with."""
+    """The head of its answer."""
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> Asked:
-        """Return what the master has passed on."""
+        """Return the request that the master has passed on."""
         return cls(tuple(facts["watchers"]), facts["name"], facts["last"], facts["follow"], facts["head"])
 
     def means(self, watcher: str, name: str) -> bool:
@@ -70,7 +70,7 @@ class _Reader:
         self.outgoing += b"0\r\n\r\n"
 
     def flush(self) -> bool:
-        """Send what can be sent; False when the connection is over."""
+        """Send as much as possible; False when the connection is over."""
         try:
             while self.outgoing:
                 del self.outgoing[: self.connection.send(self.outgoing)]
@@ -82,7 +82,7 @@ class _Reader:
 
 
 class Readers:
-    """What was written last, and who reads it. `poll` tells the caller when to call `on_ready`."""
+    """The last output, and its readers. `poll` tells the caller when to call `on_ready`."""
 
     def __init__(self, poll: select.epoll) -> None:
         self._poll = poll
@@ -93,20 +93,22 @@ class Readers:
         return fd in self._readers
 
     def keep(self, captured: Captured) -> None:
-        """Make room for the output of a process that has begun."""
+        """Make room for the output of a process that has started."""
         kept = self._kept.pop(captured.watcher, None) or LastOutput(captured.kept)
         kept.limit = captured.kept
         self._kept[captured.watcher] = kept  # last: those that begin are younger than those that have ended
 
     def forget(self, living: Iterable[str]) -> None:
-        """Called when a process has ended, with the watchers that have others: only so many without any are kept."""
+        """Called when a process has ended, with the watchers that have others: only a limited number without any
+        are kept.
+        """
         here = set(living)
         ended = [each for each in self._kept if each not in here]
         for watcher in ended[: len(ended) - _WATCHERS] if len(ended) > _WATCHERS else ():
             del self._kept[watcher]
 
     def take(self, captured: Captured, lines: list[bytes], at: float) -> None:
-        """Take in lines of a process."""
+        """Add lines of a process."""
         kept = self._kept.get(captured.watcher)
         if kept is None or not captured.kept:
             return
@@ -118,7 +120,7 @@ class Readers:
                 self._push(reader, data)
 
     def add(self, fd: int, asked: Asked) -> None:
-        """Answer one who asks over the connection `fd`, which is ours from now on."""
+        """Answer a request over the connection `fd`, which this owns from now on."""
         reader = _Reader(socket.socket(fileno=fd), asked)
         if len(self._readers) >= MOST:
             reader.outgoing += _BUSY
@@ -168,7 +170,7 @@ class Readers:
         self._poll.modify(reader.connection.fileno(), _SIGNS_OF_LIFE | more)
 
     def _is_there(self, reader: _Reader) -> bool:
-        """Read on, whatever it says: end of file means that it has gone."""
+        """Read on and ignore the input: end of file means that the client has left."""
         try:
             return bool(reader.connection.recv(4096))
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""When a file is rotated by time, and what the rotated ones are called. Pure: a function of the clock that is given.
+"""When a file is rotated by time, and the names of rotated files. Pure: a function of the given clock.
 
 The units and names are those of logging.handlers.TimedRotatingFileHandler, which Circus users know.
 """
@@ -20,7 +20,7 @@ _STAMP = re.compile(r"\.\d{4}-\d\d-\d\d(_\d\d(-\d\d(-\d\d)?)?)?")
 def next_rotation(start: float, when: str, interval: int, *, utc: bool) -> float:
     """Return when a file begun at `start` is full: `interval` units later, or at a midnight (MIDNIGHT, W0 to W6).
 
-    Times are seconds of the wall clock. A midnight is the local one, whatever summer time does in between.
+    Times are seconds of the wall clock. A midnight is the local one, regardless of summer time in between.
     """
     if when in _UNITS:
         return start + _UNITS[when] * interval
@@ -38,7 +38,7 @@ def rotated_name(path: str, start: float, when: str, *, utc: bool) -> str:
 
 
 def surplus(name: str, found: Iterable[str], backup_count: int) -> list[str]:
-    """Return which of the names in the folder of the file `name` are rotated ones past the newest `backup_count`."""
+    """Return which of the names in the folder of the file `name` are rotated ones beyond the newest `backup_count`."""
     if backup_count == 0:
         return []
     rotated = sorted(

@@ -1,8 +1,8 @@
-"""The process that writes the output of others: it alone waits for disks, so that the master never does.
+"""The process that writes captured output: only it waits for disks, so that the master never does.
 
-It reads the pipes of all captured processes in one loop and hands whole lines to the queue of a sink; the sinks' own
-threads write. It ends when the master has closed its socket and every pipe has come to its end, so it also writes down
-the last words of processes that outlive a killed master for a moment.
+It reads the pipes of all captured processes in one loop and passes whole lines to the queue of a sink; the sinks' own
+threads write. It ends when the master has closed its socket and every pipe has come to its end, so it also writes the
+last words of processes that outlive a killed master for a moment.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from forkserve.logwriter.syslog import Syslog
 __all__ = ["LAST_WORDS", "write_logs"]
 
 LAST_WORDS = 5.0
-"""Seconds that remain to read and write the rest, when the master says close."""
+"""Seconds to read and write the rest, after the master has sent close."""
 _ORPHANED = 60.0
-"""Seconds that remain when the master has gone without a word; its guardian ends the processes before that."""
+"""Seconds to do so after the master has disappeared; its guard ends the processes before that."""
 _PAUSE = 0.01
-"""Seconds between two looks at a queue that wanted a pause."""
+"""Seconds between two checks of a queue that asked for a pause."""
 _UNFINISHED = 0.3
-"""Seconds that a line may wait for its end; then what there is of it is passed on."""
+"""Seconds that a line may wait for its end; then its beginning is passed on."""
 _CHUNK = 64 * 1024
 _INFORMATIONAL, _WARNING = 6, 4  # severities of RFC 5424
 
 
 @dataclass(slots=True)
 class _Source:
-    """A pipe, and where its lines go."""
+    """A pipe, and the destination of its lines."""
 
     captured: Captured
     decoration: Decoration
@@ -49,16 +49,16 @@ class _Source:
     splitter: LineSplitter = field(default_factory=LineSplitter)
 
     def end(self) -> None:
-        """Pass on the last line, which has no end; where nothing is put around lines, it stays as it is."""
+        """Pass on the last line, which has no end; without decoration it stays as it is."""
         self.pass_on(self.splitter.end(), ends=not (self.decoration.is_plain and self.takes_parts))
 
     @property
     def takes_parts(self) -> bool:
-        """True for a destination that a line can come to in two parts."""
+        """True for a destination that accepts a line in two parts."""
         return self.captured.options.kind is not StreamClass.SYSLOG
 
     def pass_on(self, lines: list[bytes], *, ends: bool = True) -> None:
-        """Have lines written; without `ends` the last one is the beginning of a line."""
+        """Write lines; without `ends` the last one is the beginning of a line."""
         if not lines:
             return
         now = time.time()
@@ -101,7 +101,7 @@ class _Writer:
         self._deadline: float | None = None
         self._paused: set[int] = set()
         self._unfinished: dict[int, float] = {}
-        """When what there is of a line is passed on."""
+        """When the beginning of a line is passed on."""
 
     def run(self) -> None:
         while self._deadline is None or (self._sources and time.monotonic() < self._deadline):
@@ -216,6 +216,6 @@ class _Writer:
         self._readers.forget(each.captured.watcher for each in self._sources.values())
 
     def _warn(self, text: str) -> None:
-        """Have the master log it. Runs in the thread of a sink; a master that does not listen is not waited for."""
+        """Let the master log it. Runs in the thread of a sink, and does not wait for a stopped master."""
         with contextlib.suppress(OSError, json.JSONDecodeError):
             self._master.send(pack(LogOrder.WARN, {"text": text}), socket.MSG_DONTWAIT)

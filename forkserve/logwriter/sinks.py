@@ -1,8 +1,9 @@
-"""Where lines go, and the queue before each of them that keeps a slow one from holding anybody up.
+"""Destinations of lines, and the queue before each of them that keeps a slow one from blocking anything.
 
-Each sink has a thread in the writer process, for there is no way to write to a disk that cannot block. Its queue is
-bounded. While the sink gets on, however slowly, a full queue makes its writers wait, as a pipe does; when it has not
-taken a byte for a second, or has failed, the oldest lines go, are counted, and the count is written in their place.
+Each sink has a thread in the writer process, since there is no way to write to a disk that cannot block. Its queue is
+bounded. While the sink makes progress, however slowly, a full queue makes its writers wait, as a pipe does. When it has
+not taken a byte for a second, or has failed, the oldest lines are dropped and counted, and the count is written in
+their place.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ from forkserve.logwriter.syslog import Syslog
 __all__ = ["LIMIT", "SinkQueue", "Sink", "key_of", "sink_for"]
 
 LIMIT = 1024 * 1024
-"""Bytes that wait for one sink at most."""
+"""Most bytes that wait for one sink."""
 
 _STUCK = 1.0
-"""Seconds without a byte taken after which a sink counts as stuck."""
+"""Seconds without progress after which a sink counts as stuck."""
 _RETRY = 1.0
-"""Seconds between two tries when nothing can be written."""
+"""Seconds between two tries when writing fails."""
 _RECOVERED = 60.0
-"""Seconds without a failure after which the next one is news: a syslog over UDP fails at every other line."""
+"""Seconds without a failure after which the next one is reported: a syslog over UDP fails at every other line."""
 _BATCH = 64 * 1024
 
 
 class Sink(Protocol):
-    """What takes bytes made of whole lines. It is used by one thread alone."""
+    """Takes bytes of whole lines. It is used by one thread alone."""
 
     def write(self, data: bytes) -> int:
-        """Write, and return how many bytes are out; raises OSError."""
+        """Write, and return how many bytes were written; raises OSError."""
 
     def reopen(self) -> None:
         """Open the destination again at the next write."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
 
 
 class _Standard:
@@ -61,13 +62,13 @@ class _Standard:
             return 0
 
     def reopen(self) -> None:
-        """Stay: it has no name by which it could be found again."""
+        """Do nothing: it has no name by which it could be reopened."""
 
     close = reopen
 
 
 def key_of(options: StreamOptions) -> tuple[str, str]:
-    """Return what makes two streams share a sink: the same file, the same stdout, the same syslog."""
+    """Return the key by which two streams share a sink: the same file, the same stdout, the same syslog."""
     if options.kind is StreamClass.STDERR:
         return ("stderr", "")
     if options.kind in (StreamClass.STDOUT, StreamClass.FANCY_STDOUT):
@@ -80,7 +81,7 @@ def key_of(options: StreamOptions) -> tuple[str, str]:
 
 
 def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
-    """Return a new sink, opened by its first write; `report` is told where else lines go meanwhile."""
+    """Return a new sink, opened by its first write; `report` is called with where lines go instead meanwhile."""
     kind, place = key_of(options)
     if kind in ("stdout", "stderr"):
         return _Standard(1 if kind == "stdout" else 2)
@@ -90,7 +91,7 @@ def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
 
 
 class SinkQueue:
-    """Lines that wait for one sink, and the thread that writes them.
+    """The lines that wait for one sink, and the thread that writes them.
 
     `place` names the sink in messages; `report` is called, in the thread, with one line when writing begins to fail.
     """
@@ -113,13 +114,13 @@ class SinkQueue:
         self._thread.start()
 
     def is_left_open_by(self, writer: object) -> bool:
-        """Tell whether the last line is without an end, and was put by this writer."""
+        """Tell whether the last line has no end, and was put by this writer."""
         return self._open is writer
 
     def put(self, lines: list[bytes], writer: object = None, closing: bytes | None = None) -> None:
         """Queue lines, each with its end; never waits for the sink.
 
-        With `closing` the last one has no end yet: whatever is put next by another writer comes behind `closing`.
+        With `closing` the last one has no end yet: what another writer puts next is preceded by `closing`.
         """
         with self._changed:
             if self._open is not None and self._open is not writer:
@@ -134,20 +135,20 @@ class SinkQueue:
             self._changed.notify()
 
     def wants_a_pause(self) -> bool:
-        """True while it is half full of lines that are being written: producers should wait."""
+        """True while it is half full of lines being written: producers should wait."""
         with self._changed:
             is_stuck = self._failing or time.monotonic() - self._progress > _STUCK
             return self._size > self._limit // 2 and not is_stuck
 
     def reopen(self) -> None:
-        """Have the sink open its destination again before the next write."""
+        """Let the sink reopen its destination before the next write."""
         with self._changed:
             self._reopen = True
             self._open = None
             self._changed.notify()
 
     def close(self) -> None:
-        """Let the thread end when all is written, or at the first failure."""
+        """Let the thread end when everything is written, or at the first failure."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -162,7 +163,7 @@ class SinkQueue:
         self._sink.close()
 
     def _next(self) -> bytes | None:
-        """Wait for lines and return some of them, or None when there will be no more."""
+        """Wait for lines and return some of them, or None if there will be no more."""
         with self._changed:
             while not (self._lines or self._closed or self._reopen):
                 self._changed.wait()
@@ -199,7 +200,7 @@ class SinkQueue:
                     return
 
     def _wait_after(self, error: OSError) -> bool:
-        """Say so once, wait a while, and return whether to try again."""
+        """Report it once, wait a while, and return whether to try again."""
         now = time.monotonic()
         is_news, self._silent_until = now >= self._silent_until, now + _RECOVERED
         self._failing = True

@@ -9,11 +9,11 @@ import socket
 __all__ = ["Syslog"]
 
 _LARGEST = 8192
-"""Bytes of one datagram; rsyslog takes that much by default, journald more."""
+"""Bytes of one datagram; the default of rsyslog, journald takes more."""
 
 
 class Syslog:
-    """One connection. `write` takes what `line` has made, one datagram a line."""
+    """One connection. `write` takes the result of `line`, one datagram a line."""
 
     def __init__(self, address: str) -> None:
         self._address = address

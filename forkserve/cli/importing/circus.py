@@ -1,7 +1,7 @@
 """Reads circus.ini, and writes any sections as tables.
 
-Rules: pure but for reading the file. Circus's grammar is forkserve's own, so only what forkserve does not serve is left
-out; included files stay where they are, in Circus's grammar.
+Rules: pure except for reading the file. Circus's grammar is forkserve's own, so only what forkserve does not support is
+left out; included files stay as they are, in Circus's grammar.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OPEN = ("hooks.", "rlimit_")
 
 
 def read_circus(path: Path, draft: Draft) -> None:
-    """Add what a file says to the draft; raises ConfigErrors, OSError and UnicodeDecodeError."""
+    """Add a file to the draft; raises ConfigErrors, OSError and UnicodeDecodeError."""
     findings = Findings()
     sections = merge(read_ini(read_text(path), path.name, findings), findings)
     findings.raise_errors()
@@ -41,7 +41,7 @@ def read_circus(path: Path, draft: Draft) -> None:
 
 
 def add_sections(sections: Iterable[Section], draft: Draft) -> None:
-    """Add sections that forkserve has read, as tables of the same."""
+    """Add sections that forkserve has parsed, as equivalent tables."""
     for section in sections:
         if section.kind == "env":
             values: dict[str, Scalar] = {name: value.text for name, value in section.values.items()}
@@ -76,7 +76,7 @@ def _values(section: Section, draft: Draft) -> dict[str, Scalar]:
 
 
 def _scalar(parse: object, value: Value) -> Scalar:
-    """Return a value as a type of TOML where its option takes that; what does not fit is left to `check`."""
+    """Return a value as a type of TOML if its option takes that; invalid values are left to `check`."""
     text = value.text.strip()
     if parse is boolean:
         try:

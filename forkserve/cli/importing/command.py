@@ -120,7 +120,7 @@ def _seconds(text: str) -> float:
 
 
 def _format_of(path: Path) -> str:
-    """Tell the format by the name, or by a section that only one has; raises ConfigError and OSError."""
+    """Detect the format by the name, or by a section that only one has; raises ConfigError and OSError."""
     if path.suffix == ".py":
         return "gunicorn"
     if path.suffix in (".yml", ".yaml"):
@@ -135,14 +135,14 @@ def _format_of(path: Path) -> str:
 
 
 def _faults(text: str, name: str) -> tuple[str, ...]:
-    """Return what forkserve finds wrong in the result, which was wrong in the source as well."""
+    """Return the errors of the result, which were errors of the source as well."""
     findings = Findings()
     build(read_toml(text, name, findings), os.environ, findings)
     return (*findings.errors, *findings.warnings)
 
 
 def _write(path: Path, text: str, *, force: bool, mode: int) -> None:
-    """Write a file as a whole; one that is there stays unless `force`; raises UsageError and ConfigError."""
+    """Write a whole file; an existing one stays unless `force`; raises UsageError and ConfigError."""
     try:
         if not force:
             with open(path, "x", encoding="utf-8", opener=partial(os.open, mode=mode)) as file:

@@ -1,6 +1,6 @@
 """Reads the simple cases of compose.yaml: services with a command, on this machine instead of in a container.
 
-Rules: no I/O but reading the file. PyYAML is asked for by name where it is missing. What only a container has (images,
+Rules: no I/O except reading the file. A missing PyYAML is reported by name. What only a container has (images,
 networks, volumes) is noted.
 """
 
@@ -41,7 +41,7 @@ _HANDLED = (
 
 
 def read_compose(path: Path, draft: Draft) -> None:
-    """Add what a file says to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
+    """Add a file to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
     data = _loaded(path)
     services = data.get("services")
     if not isinstance(services, dict) or not services:
@@ -85,7 +85,7 @@ def _command(keys: Mapping[str, Any]) -> str:
 
 
 def _awaited_ends(keys: Mapping[str, Any]) -> list[str]:
-    """Return the services that have to have ended before one starts."""
+    """Return the services that must have ended before another starts."""
     given = keys.get("depends_on")
     conditions = given if isinstance(given, dict) else {}
     return [
@@ -96,7 +96,7 @@ def _awaited_ends(keys: Mapping[str, Any]) -> list[str]:
 
 
 class _Service:
-    """One service while it becomes a watcher; `folder` is that of the file."""
+    """One service on its way to a watcher; `folder` is that of the file."""
 
     def __init__(self, name: str, keys: Mapping[str, Any], folder: Path, draft: Draft) -> None:
         self.name = name
@@ -108,7 +108,7 @@ class _Service:
         self.deploy: Mapping[str, Any] = deploy if isinstance(deploy, dict) else {}
 
     def add(self, kept: list[str], *, ends: bool) -> None:
-        """Add the watcher; `kept` are the services that become one, `ends` tells that others wait for its end."""
+        """Add the watcher; `kept` are the services that become one, `ends` means that others wait for its end."""
         values: dict[str, Scalar] = {"cmd": _expanded(_command(self.keys)), "copy_env": True}
         for key in ("working_dir", "stop_signal"):
             if key in self.keys:
@@ -225,7 +225,7 @@ def _probe(test: Any) -> str:
 
 
 def _names_used(text: str) -> frozenset[str]:
-    """Return the variables that a file asks for."""
+    """Return the variables that a file uses."""
     found = (match["name"] or match["braced"] for match in _VARIABLE.finditer(text))
     return frozenset(filter(None, found))
 

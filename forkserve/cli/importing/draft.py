@@ -1,7 +1,7 @@
-"""What the reader of a format hands on: tables for a TOML file, and notes of what could not be carried.
+"""The result of a reader: tables for a TOML file, and notes about what could not be converted.
 
-Rules: pure. A note says what to do instead. Every key of the source is either in a table or in a note, or says what
-forkserve does anyway.
+Rules: pure. A note says what to do instead. Every key of the source is either in a table or in a note, or describes the
+default behaviour.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Draft:
         self.tables: list[Table] = []
         self._notes: dict[str, list[str]] = {}
         self.is_private = False
-        """True when values of a file are in it that may be secret."""
+        """True if it contains values of a file that may be secret."""
 
     def add(
         self, *path: str, values: Mapping[str, Scalar], origin: str = "", env: Mapping[str, str] | None = None
@@ -46,13 +46,13 @@ class Draft:
                 self._note_variable(f"{origin} {name}", variables[name])
 
     def note(self, place: str, message: str) -> None:
-        """Note what is not carried; places of the same message share a line."""
+        """Note what is not converted; places with the same message share a line."""
         places = self._notes.setdefault(message, [])
         if place not in places:
             places.append(place)
 
     def holds(self, name: str) -> None:
-        """Note that the variables of a file are in the result, which is for its owner alone then."""
+        """Note that the result contains the variables of a file, so that only its owner may read it."""
         self.is_private = True
         self.note(name, "its variables are in the result as they are now; it is written for you alone (mode 0600)")
 
@@ -62,7 +62,7 @@ class Draft:
         return tuple(f"{', '.join(places)}: {message}" for message, places in self._notes.items())
 
     def count(self, kind: str) -> int:
-        """Return how many tables of a kind there are, such as `watcher`."""
+        """Return the number of tables of a kind, such as `watcher`."""
         return sum(each.path[0] == kind for each in self.tables)
 
     def _note_variable(self, place: str, text: str) -> None:

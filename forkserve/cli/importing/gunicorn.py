@@ -1,7 +1,7 @@
-"""Reads gunicorn.conf.py, Python code, by executing it in a process beside this one.
+"""Reads gunicorn.conf.py, Python code, by executing it in a separate process.
 
-Rules: the code runs with the user's rights, since it is the user's, but in its own session, with a deadline, and what
-it prints goes to stderr. Settings become flags of the short form, so each means what it means there.
+Rules: the code runs with the user's rights, since it is the user's, but in a separate session, with a deadline, and its
+output goes to stderr. Settings become flags of the short form, so each has the same meaning as there.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _SKIPPED = ("errorlog", "chdir", "wsgi_app")
 
 
 def read_gunicorn(path: Path, draft: Draft, timeout: float) -> None:
-    """Add what a file says to the draft; `timeout` is in seconds; raises ConfigError and OSError."""
+    """Add a file to the draft; `timeout` is in seconds; raises ConfigError and OSError."""
     found = _executed(path, timeout)
     words: list[str] = []
     for name, said in found.items():
@@ -102,7 +102,7 @@ def read_gunicorn(path: Path, draft: Draft, timeout: float) -> None:
 
 
 def _accepted(name: str, words: list[str], draft: Draft) -> list[str]:
-    """Return the flags of one setting, or note in the words of the command line why it is refused."""
+    """Return the flags of one setting, or note why it is refused, in the words of the command line."""
     try:
         _source([*words, "MODULE:APP"]).read()
     except (UsageError, ConfigError) as error:

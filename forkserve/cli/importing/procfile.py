@@ -1,6 +1,6 @@
-"""Reads a Procfile, as Foreman, Honcho and Heroku have it: a line `NAME: COMMAND` for each type of process.
+"""Reads a Procfile, as for Foreman, Honcho and Heroku: a line `NAME: COMMAND` for each type of process.
 
-Rules: pure but for reading the file.
+Rules: pure except for reading the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PORT = "set it for forkserve (Foreman counts from 5000); to bind it in the mast
 
 
 def read_procfile(path: Path, draft: Draft) -> None:
-    """Add what a file says to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
+    """Add a file to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -44,5 +44,5 @@ def read_procfile(path: Path, draft: Draft) -> None:
 
 
 def needs_shell(command: str) -> bool:
-    """Tell whether a command has more than words for a program: variables, pipes, patterns, assignments."""
+    """Tell whether a command needs a shell: for variables, pipes, patterns, assignments."""
     return bool(_SHELL.search(command) or _ASSIGNED.match(command))

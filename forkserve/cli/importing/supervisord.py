@@ -1,7 +1,7 @@
 """Reads supervisord.conf (Supervisor 4): programs, FastCGI programs, the daemon's section, includes.
 
-Rules: no I/O but reading the file and what it includes. Keys that only say what forkserve does anyway, such as
-killasgroup, are dropped; all others are carried or noted.
+Rules: no I/O except reading the file and its includes. Keys that only describe the default behaviour, such as
+killasgroup, are dropped; all others are converted or noted.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ _HANDLED = {
     *(f"{stream}_logfile{rest}" for stream in ("stdout", "stderr") for rest in ("", "_maxbytes", "_backups")),
 }
 _MOST = 10_000
-"""Processes of one program, each of which may become a watcher."""
+"""Most processes of one program, each of which may become a watcher."""
 _LEVELS = {"warn": "warning", "trace": "debug", "blather": "debug"}
 _NAMES = "processes of one watcher are told apart by number (web[1]) and pid"
 _OUTPUT = "supervisord keeps output in files of childlogdir; here it goes to forkserve's own output"
 
 
 def read_supervisord(path: Path, draft: Draft) -> None:
-    """Add what a file says to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
+    """Add a file to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
     parser = _parsed(path)
     names = {"here": str(path.absolute().parent), "host_node_name": os.uname().nodename}
     if parser.has_section("supervisord"):
@@ -92,7 +92,7 @@ def _parsed(path: Path) -> configparser.RawConfigParser:
 
 
 def _groups(parser: configparser.RawConfigParser, draft: Draft) -> dict[str, str]:
-    """Return the group of each program that is in one."""
+    """Return the group of each program that has one."""
     found: dict[str, str] = {}
     for section in parser.sections():
         kind, _, group = section.partition(":")
@@ -108,10 +108,10 @@ def _groups(parser: configparser.RawConfigParser, draft: Draft) -> dict[str, str
 
 
 def _order(parser: configparser.RawConfigParser, groups: Mapping[str, str]) -> dict[str, int]:
-    """Return priorities, by program, that give one order of what is started by group first and then by program.
+    """Return priorities, by program, for a single order of what is started by group first and then by program.
 
-    They are supervisord's, where the lower starts first, and 999 stands for what says nothing. A program that is in no
-    group counts as one. Without groups the programs' own priorities are that order.
+    They are supervisord's, where the lowest starts first, and 999 is the default. A program without a group counts as
+    one. Without groups the programs' own priorities are that order.
     """
     places: dict[str, tuple[int, int]] = {}
     for section in parser.sections():
@@ -152,7 +152,7 @@ def _daemon(given: dict[str, str], names: Mapping[str, str], draft: Draft) -> No
 
 
 def _rotation(given: Mapping[str, str]) -> dict[str, Scalar]:
-    """Return how the daemon's log is rotated: at 50 MB unless it says otherwise, with ten backups."""
+    """Return how the daemon's log is rotated: by default at 50 MB, with ten backups."""
     size = size_text(given.get("logfile_maxbytes", "50MB"))
     backups = given.get("logfile_backups", "10")
     if size == "0":
@@ -168,7 +168,7 @@ def _variables(text: str, names: Mapping[str, str], place: str) -> dict[str, str
 
 
 class _Program:
-    """One section of a program while it becomes tables."""
+    """One section of a program on its way to tables."""
 
     def __init__(self, section: str, name: str, given: dict[str, str], names: Mapping[str, str], draft: Draft) -> None:
         self.place = f"[{section}]"
@@ -180,7 +180,7 @@ class _Program:
         self.draft = draft
 
     def add(self) -> None:
-        """Add one watcher, or one for each process where these differ by more than their number."""
+        """Add one watcher, or one for each process if these differ by more than their number."""
         if not self.given.get("command"):
             self.draft.note(self.place, "has no command")
             return
@@ -278,7 +278,7 @@ class _Program:
         return values | self._stream("stderr", "stderr", names)
 
     def _stream(self, source: str, target: str, names: Mapping[str, str]) -> dict[str, Scalar]:
-        """Return the options of stream `target`, which goes where `source` goes in supervisord."""
+        """Return the options of stream `target`, for the destination of `source` in supervisord."""
         where = self.given.get(f"{source}_logfile", "AUTO")
         if where.upper() == "AUTO":
             self.draft.note(f"{self.place} {source}_logfile", _OUTPUT)

@@ -36,7 +36,7 @@ def expanded(text: str, names: Mapping[str, str]) -> str:
 
 
 def variables(text: str) -> dict[str, str]:
-    """Read KEY="value",KEY2=value2, over several lines as well; raises ValueError."""
+    """Parse KEY="value",KEY2=value2, over several lines as well; raises ValueError."""
     found: dict[str, str] = {}
     place = 0
     text = text.strip()
@@ -53,7 +53,7 @@ def variables(text: str) -> dict[str, str]:
 
 
 def size_text(text: str) -> str:
-    """Return a size such as 50MB as forkserve has it, 50M."""
+    """Return a size such as 50MB in forkserve's spelling, 50M."""
     return re.sub(r"(?i)(?<=[kmg])b$", "", text.strip()).strip()
 
 

@@ -1,6 +1,7 @@
 """Reads uwsgi.ini: one application, its sockets and its attached daemons.
 
-Rules: no I/O but reading the file. uWSGI's own protocol is not spoken here, so its sockets become HTTP ones and say so.
+Rules: no I/O except reading the file. uWSGI's own protocol is not supported, so its sockets become HTTP ones, with a
+note.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _AS_HERE = {
     *("ignore-write-errors", "disable-write-exception", "paste", "ini-paste"),
     *("py-call-osafterfork",),
 }
-"""Handled below, or what forkserve does in any case."""
+"""Handled below, or default behaviour."""
 _NOTES = {
     "cheaper-": "the number of processes follows the load, between numprocesses_min and numprocesses_max",
     "stats": "use status_bind and forkservectl stats",
@@ -61,7 +62,7 @@ _NOTES = {
 
 
 def read_uwsgi(path: Path, draft: Draft) -> None:
-    """Add what a file says to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
+    """Add a file to the draft; raises ConfigError, OSError and UnicodeDecodeError."""
     given = _given(path)
     names = _sockets(given, draft)
     values: dict[str, Scalar] = {"cmd": _command(given, names, draft), "copy_env": True}
@@ -94,7 +95,7 @@ def read_uwsgi(path: Path, draft: Draft) -> None:
 def _add_timers(
     given: Mapping[str, list[str]], common: Mapping[str, Scalar], env: Mapping[str, str], draft: Draft
 ) -> None:
-    """Add a timer for each cron: minute, hour, day, month and weekday, where -1 is each and -5 each fifth."""
+    """Add a timer for each cron: minute, hour, day, month and weekday, where -1 means every and -5 every fifth."""
     number = 0
     for key, text in [(name, each) for name in _CRONS for each in given.get(name, [])]:
         words = text.split(None, 5)
@@ -115,7 +116,7 @@ def _add_timers(
 
 
 def _given(path: Path) -> dict[str, list[str]]:
-    """Return the values of each key of [uwsgi], in order: a key may stand several times."""
+    """Return the values of each key of [uwsgi], in order: a key may occur several times."""
     found: dict[str, list[str]] = {}
     section = ""
     own = {"d": f"{path.absolute().parent}/", "n": path.stem, "p": str(path.absolute()), "s": path.name}
@@ -137,7 +138,7 @@ def _given(path: Path) -> dict[str, list[str]]:
 
 
 def _variables(path: Path) -> set[str]:
-    """Return the keys that are there to be used by others, as %(KEY)."""
+    """Return the keys that exist to be used by others, as %(KEY)."""
     return {name.replace("_", "-") for name in _PLACEHOLDER.findall(read_text(path))}
 
 

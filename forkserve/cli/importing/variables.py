@@ -1,6 +1,6 @@
 """Files of variables (.env, env_file), and the durations of Compose and systemd, such as 1m30s.
 
-Rules: no I/O but reading the file. What is read from such a file may be secret: a draft that holds it says so.
+Rules: no I/O except reading the file. The content of such a file may be secret: a draft that contains it is marked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|m|s)")
 
 
 def duration(text: str) -> float | int | None:
-    """Return the seconds of `90`, `1.5s`, `1m30s` or `500ms`; None for what is none."""
+    """Return the seconds of `90`, `1.5s`, `1m30s` or `500ms`; None for anything else."""
     text = text.strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         seconds = float(text)
@@ -33,7 +33,9 @@ def duration(text: str) -> float | int | None:
 
 
 def variables_of(path: Path) -> dict[str, str]:
-    """Read NAME=VALUE lines, with quotes, comments and `export`; raises ConfigError, OSError and UnicodeDecodeError."""
+    """Parse NAME=VALUE lines, with quotes, comments and `export`; raises ConfigError, OSError and
+    UnicodeDecodeError.
+    """
     found: dict[str, str] = {}
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         text = line.strip()
@@ -59,7 +61,7 @@ def _value(text: str) -> str:
 
 
 def read_dotenv(path: Path, wanted: Container[str] | None, draft: Draft) -> None:
-    """Add the variables of the file .env beside `path`, those that are wanted, or with None all, for all watchers."""
+    """Add the variables of the file .env beside `path`, the wanted ones, or with None all, for all watchers."""
     try:
         found = variables_of(path.parent / ".env")
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Writes a draft as a TOML file with comments.
 
-Rules: pure; what is written is read by `config/toml.py` to the same.
+Rules: pure; `config/toml.py` reads the result to the same values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["written"]
 
 
 def written(draft: Draft, source: str) -> str:
-    """Return the file; `source` is the name of the file that was read."""
+    """Return the file; `source` is the name of the source file."""
     lines = [f"# Made of {_comment(source)} by `forkserve import`; all options: forkserve options"]
     for note in draft.notes:
         lines.append(f"# not carried: {_comment(note)}")
@@ -45,5 +45,5 @@ def _value(value: Scalar) -> str:
 
 
 def _comment(text: str) -> str:
-    """A comment of TOML holds no control character."""
+    """Return a comment of TOML, without control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

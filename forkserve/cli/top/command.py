@@ -1,4 +1,4 @@
-"""Runs `top`: on a terminal that can be drawn on as a screen, elsewhere as one page of text."""
+"""Runs `top`: as a screen if the terminal can be drawn on, else as one page of text."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from forkserve.cli.top.source import PictureSource
 __all__ = ["run_top"]
 
 _NO_SCREENS = ("", "dumb", "unknown")
-"""What TERM says of a terminal that nothing can be drawn on."""
+"""Values of TERM for terminals without cursor control."""
 SPAN = 1.0
-"""Seconds between the two pictures of one page at most."""
+"""Most seconds between the two pictures of one page."""
 
 
 def run_top(path: Path, *, sort: str = "name", interval: float = 2.0, once: bool = False) -> None:
-    """Show what runs until a key says leave, or print one page; raises ControlError."""
+    """Show the screen until a key ends it, or print one page; raises ControlError."""
     source = PictureSource(path)
     source.look()  # what is wrong with the master is said before the screen is cleared
     is_terminal = _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
@@ -44,7 +44,7 @@ def _is_terminal(stream: object) -> bool:
 
 
 def _trouble() -> str:
-    """Return why nothing can be drawn here, or an empty text."""
+    """Return why the terminal cannot be drawn on, or an empty text."""
     term = os.environ.get("TERM", "")
     if term in _NO_SCREENS:
         return f"a terminal of kind TERM={term} cannot be drawn on" if term else "TERM is not set"

@@ -1,7 +1,7 @@
-"""From a view to lines of text, each with the style that a terminal may give it.
+"""From a view to lines of text, each with a style for the terminal.
 
-Rules: pure; a line is never longer than the page is wide. At 80 columns the reasons of what does not run stand below
-their rows, on wide pages in a column of their own.
+Rules: pure; a line is never longer than the page is wide. At 80 columns the reasons of what does not run come below
+their rows, on wide pages in a separate column.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from forkserve.wording import exact_duration
 __all__ = ["HELP", "PageLine", "header_lines", "page_lines", "row_lines"]
 
 WIDE = 120
-"""Columns from which on there are more of the table's."""
+"""Width from which on the table has more columns."""
 NARROWEST_NAME, WIDEST_NAME = 10, 32
 HELP = """
   q         leave                    s   sort by the next of name, cpu, memory,
@@ -35,7 +35,9 @@ HELP = """
 
 @dataclass(frozen=True, slots=True)
 class PageLine:
-    """One line. `style` is a state (ready, fatal ...), `header`, `watcher` or nothing; `row` is what it shows."""
+    """One line. `style` is a state (ready, fatal ...), `header`, `watcher` or nothing; `row` is the row that it
+    shows.
+    """
 
     text: str
     style: str = ""
@@ -89,7 +91,7 @@ _MORE: Mapping[str, tuple[_Column, ...]] = {
     "PID": (_Column("GEN", 5, lambda row: row.generation),),
     "CPU%": (_Column("RSS", 6, lambda row: _short(row.memory)), _Column("PSS", 6, lambda row: _short(row.pss))),
 }
-"""What a wide page has behind a column; its MEM is told apart."""
+"""The column after which each extra one of a wide page comes; MEM is handled separately."""
 
 
 def page_lines(view: View, width: int, *, sort: str = "name") -> list[PageLine]:
@@ -169,7 +171,7 @@ def _name(row: Row) -> str:
 
 
 def _fitting(name: str, width: int) -> str:
-    """Return a name that is cut, if it must be, before the number of the slot."""
+    """Return a name, shortened before the number of the slot if necessary."""
     start, bracket, number = name.rpartition("[")
     return f"{_cut(start, max(3, width - len(number) - 1))}[{number}" if bracket else _cut(name, width)
 

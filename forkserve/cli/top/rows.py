@@ -1,7 +1,7 @@
-"""From two pictures of a master to what `top` shows of it: figures of the whole, and a row for each process.
+"""From two pictures of a master to what `top` shows: figures of the whole, and a row for each process.
 
-Rules: pure. A picture is the answer to the verb `top` as plain data, its text already printable. What one picture
-cannot tell, as a rate, is None.
+Rules: pure. A picture is the answer to the verb `top` as plain data, its text already printable. What a single picture
+cannot tell, such as a rate, is None.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Picture = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A watcher, one of its processes, or a place that is empty against the wish (pid None).
+    """A watcher, one of its processes, or a slot that should have one (pid None).
 
-    `key` finds it again in the next view, `target` is what verbs call it. Sizes in bytes, `cpu` in percent of one core,
+    `key` identifies it in the next view, `target` is its name for verbs. Sizes in bytes, `cpu` in percent of one core,
     `rate` in requests a second, `age` in seconds.
     """
 
@@ -65,7 +65,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that a page shows."""
+    """Everything that a page shows."""
 
     summary: Summary
     rows: tuple[Row, ...]
@@ -84,11 +84,11 @@ SORTS: Mapping[str, Callable[[Row], float] | None] = {
     "age": _descending(lambda row: row.age),
     "restarts": _descending(lambda row: row.restarts),
 }
-"""What rows can be sorted by, and the key; None leaves them in the order of the configuration."""
+"""Sort orders of rows, and the key; None keeps the order of the configuration."""
 
 
 def view_of(now: Picture, before: Picture | None, *, pss: Mapping[int, int], sort: str, wall: float) -> View:
-    """Return what two pictures say, or one alone.
+    """Return the view of two pictures, or of a single one.
 
     `pss` has sizes by pid that were measured before, for a picture without them; `wall` is the time in seconds since
     1970, for the age of the last deploy.
@@ -200,7 +200,7 @@ def _total(watcher: Any, traffic: Any, span: _Span, rows: Sequence[Row]) -> Row:
 
 
 def _state_of(watcher: Mapping[str, Any], ready: int) -> str:
-    """A timer runs as many as are due; between its runs it is scheduled, as `status` says."""
+    """Return the state of a timer: between its runs it is scheduled, as in `status`."""
     if watcher.get("timer"):
         return "scheduled" if watcher["state"] == "active" and not ready else str(watcher["state"])
     return f"{watcher['state']} {ready}/{watcher['numprocesses']}"
@@ -253,9 +253,9 @@ def _rise(new: Any, old: Any) -> list[int]:
 
 
 def quantile(counts: Sequence[int], bounds: Sequence[float], part: float) -> float | None:
-    """Return the seconds within which this part of the requests was answered; None without requests.
+    """Return the seconds within which this share of the requests was answered; None without requests.
 
-    Within a bucket they are taken to be spread evenly; of the last one only its lower bound is known.
+    Within a bucket they are assumed to be spread evenly; for the last one only its lower bound is known.
     """
     total = sum(counts)
     if not total:

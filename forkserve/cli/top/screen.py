@@ -1,7 +1,7 @@
 """Draws `top` on a terminal, and takes keys: the thin code around `state` and `page`.
 
-The size of the terminal is asked for at each drawing, so that it may change at any time; without colours states are
-told by their words alone.
+The size of the terminal is read at each drawing, so that it may change at any time; without colours states are shown by
+their words alone.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class TopScreen:
             curses.curs_set(0)
 
     def run(self) -> None:
-        """Show, until a key says leave."""
+        """Show, until a key ends it."""
         due = time.monotonic()
         while True:
             if time.monotonic() >= due:
@@ -109,7 +109,7 @@ class TopScreen:
             self._state = replace(self._state, message=str(error))
 
     def _room(self) -> int:
-        """How many lines there are for rows, or for the text over them."""
+        """Return how many lines there are for rows, or for the text over them."""
         height = self._window.getmaxyx()[0]
         return max(1, height - (2 if self._state.text is not None else 5))
 
@@ -165,7 +165,7 @@ class TopScreen:
 
 
 def _styles() -> dict[str, int]:
-    """Return the attributes by style; colours only where they can be had and are wanted (no-color.org)."""
+    """Return the attributes by style; colours only if available and wanted (no-color.org)."""
     found = {"header": curses.A_REVERSE, "watcher": curses.A_BOLD}
     if os.environ.get("NO_COLOR") or not curses.has_colors():
         return found

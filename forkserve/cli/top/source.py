@@ -1,4 +1,4 @@
-"""Where `top` has its pictures from: the master, asked again and again."""
+"""The source of the pictures of `top`: the master, polled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAST_LINES = 1000
 
 
 class PictureSource:
-    """Asks one master. Each call is a connection: between two of them the master may have been replaced."""
+    """Polls one master. Each call is a connection: the master may have been replaced in between."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -47,7 +47,7 @@ class PictureSource:
         self._before, self._now = self._now, picture
 
     def view(self, sort: str) -> View | None:
-        """Return what the last two pictures say; None before the first."""
+        """Return the view of the last two pictures; None before the first."""
         if self._now is None:
             return None
         return view_of(self._now, self._before, pss=self._pss, sort=sort, wall=time.time())
@@ -65,7 +65,7 @@ class PictureSource:
         return [line for each in answer for line in (f"== {each['name']} pid {each['pid']}", *each["lines"], "")]
 
     def reload(self, watcher: str) -> str:
-        """Begin to reload a watcher, and return what the master says; raises ControlError."""
+        """Start to reload a watcher, and return the answer; raises ControlError."""
         return str(printable_answer(self._call("reload", watcher=watcher, waiting=False))["message"])
 
     def _call(self, verb: str, **parameters: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What a person has chosen on the screen of `top`: the row, the order, the text that lies over it. Pure.
+"""The user's choices on the screen of `top`: the row, the order, the text that lies over it. Pure.
 
-A key leads from one state to the next; what has to be asked of the master for it is returned as a wish.
+A key leads from one state to the next; what must be requested from the master for it is returned as a wish.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Key", "TopState", "Wish", "pressed"]
 
 
 class Key(Enum):
-    """The keys that mean something wherever they are pressed, apart from letters."""
+    """Keys other than letters."""
 
     UP = "up"
     DOWN = "down"
@@ -54,7 +54,7 @@ class TopState:
     message: str = ""
 
     def index(self, rows: tuple[Row, ...]) -> int:
-        """Return which row is chosen; that of its watcher when the row has gone, or the first."""
+        """Return which row is chosen; that of its watcher if the row is gone, or the first."""
         keys = [row.key for row in rows]
         if self.chosen in keys:
             return keys.index(self.chosen)
@@ -62,12 +62,12 @@ class TopState:
         return keys.index(watcher) if watcher in keys else 0
 
     def over(self, title: str, lines: list[str], *, at_end: bool = False) -> TopState:
-        """Lay a text over the table."""
+        """Put a text over the table."""
         return replace(self, title=title, text=tuple(lines), first=len(lines) if at_end else 0, message="")
 
 
 def pressed(state: TopState, key: Key | str, rows: tuple[Row, ...], height: int) -> tuple[TopState, Wish]:
-    """Return the state after a key, and what is wanted; `height` is how many lines of rows or of text there are."""
+    """Return the state after a key, and the wish; `height` is the number of lines for rows or text."""
     state = replace(state, message="")
     if state.asks:
         return replace(state, asks=""), Wish.RELOAD if key == "y" else Wish.NOTHING
@@ -94,7 +94,7 @@ def _in_table(state: TopState, key: Key | str, rows: tuple[Row, ...], height: in
 
 
 def _in_text(state: TopState, key: Key | str, height: int) -> TopState:
-    """Move the text; any key that moves nothing puts it away."""
+    """Scroll the text; any other key closes it."""
     assert state.text is not None
     if key not in _STEPS and (not isinstance(key, Key) or key in (Key.ESCAPE, Key.ENTER)):
         return replace(state, text=None, title="", first=0)
@@ -103,7 +103,7 @@ def _in_text(state: TopState, key: Key | str, height: int) -> TopState:
 
 
 def _moved(at: int, key: Key | str, count: int, height: int) -> int:
-    """Return where a key leads to from a place among `count`."""
+    """Return the position after a key, among `count`."""
     page = max(1, height - 1)
     jumps = {Key.PAGE_UP: at - page, Key.PAGE_DOWN: at + page, Key.HOME: 0, Key.END: count - 1}
     wanted = jumps[key] if isinstance(key, Key) and key in jumps else at + _STEPS.get(key, 0)
