@@ -17,17 +17,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from forkserve.bootstrap.assembly import Assembly
+from forkserve.bootstrap.assembly import Assembly, mark
 from forkserve.bootstrap.keeping import StateKeeping, place_of
 from forkserve.bootstrap.statefile import Data, StateError, decode, read
 from forkserve.config.load import ConfigSource
 from forkserve.config.model import Config
 from forkserve.errors import ControlError
 from forkserve.supervision.events import MasterSucceeded
+from forkserve.supervision.os.guard import marked
 from forkserve.supervision.os.keepertaking import Estate, ask_keeper
-from forkserve.supervision.os.proc import birth_of
+from forkserve.supervision.os.proc import birth_of, sharing
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue
-from forkserve.supervision.state.keeping import groups_in, pids_in, to_resume
+from forkserve.supervision.state.keeping import addresses_in, groups_in, pids_in, to_resume
 from forkserve.supervision.state.watchers import config_to_data
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.descriptors import renumbered
@@ -57,7 +58,8 @@ class Adoption:
         decided, deciding = os.pipe2(os.O_CLOEXEC)
         base.auxiliaries.begin(self.estate.listener, armed_by=decided)
         keeping.write(patience=PATIENCE)
-        self.estate.done(self.estate.groups - known, decided, deciding)
+        ending = (self.estate.groups - known) | self._unknown()
+        self.estate.done(ending, decided, deciding)
         os.close(decided)
         os.close(deciding)
         base.pool.update_store()
@@ -66,14 +68,27 @@ class Adoption:
         lost = sorted(pids_in(self.data) - self.pidfds.keys())
         self.assembly.adopted.miss(lost)
         processes = len(self.assembly.master.supervisor.processes()) - len(lost)
-        ending = len(self.estate.groups - known)
-        base.bus.emit(MasterSucceeded(master=self.estate.master, processes=processes, lost=len(lost), ending=ending))
+        told = MasterSucceeded(master=self.estate.master, processes=processes, lost=len(lost), ending=len(ending))
+        base.bus.emit(told)
         for watcher in self.assembly.master.supervisor.watchers:
             self._note_said(watcher)
         self.assembly.master.repairs.begin()
         if self.assembly.master.is_booted:
             notify("READY=1")
         self._read_what_differs()
+
+    def _unknown(self) -> frozenset[int]:
+        """Return the groups of processes that the former master had started when it was killed, and had told nobody of.
+
+        They have an address of its notify sockets in their environment that no other has, or, since our workers write
+        their titles over that, the memory of a scoreboard. What a process that we know has started is its child.
+        """
+        addresses = {f"NOTIFY_SOCKET={address}" for address in addresses_in(self.data)}
+        marks = marked(mark(self.assembly.base.reports))
+        boards = {each.processes.board.fd for each in self.assembly.master.supervisor.watchers} - {-1}
+        found = [each for each, variable in marks if variable not in addresses] + sharing(boards)
+        known = pids_in(self.data) | self.assembly.base.auxiliaries.pids | {self.estate.keeper}
+        return frozenset(each.pid for each in found if each.pid == each.session and not {each.pid, each.parent} & known)
 
     def _note_said(self, watcher: Watcher) -> None:
         """Take in what its processes have said to nobody, or to the former master, which has not written it down."""

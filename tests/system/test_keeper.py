@@ -296,3 +296,63 @@ def test_a_value_that_is_none_is_refused_in_one_line(place: Path) -> None:
     done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=20)
     assert done.returncode == 2 and done.stderr.count("\n") <= 2
     assert "--on-master-death" in done.stderr and "stop" in done.stderr and "serve" in done.stderr
+
+
+PRELOADED = f"""
+[circus]
+on_master_death = serve
+[socket:web]
+host = 127.0.0.1
+port = PORT
+so_reuseport = True
+[watcher:web]
+cmd = {COMMAND} --fd $(circus.sockets.web) app:app
+use_sockets = True
+copy_env = True
+preload = True
+numprocesses = 2
+graceful_timeout = 5
+[watcher:dog]
+cmd = {sys.executable} -S dog.py
+copy_env = True
+watchdog = 5
+"""
+DOG = """
+import os, select, signal, socket
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+sender.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+for number in range(1_000_000):
+    sender.sendto(b"WATCHDOG=1", os.environ["NOTIFY_SOCKET"])
+    if number == 150:
+        open("dog.said", "w").close()
+    if number == 100:
+        sender.sendto(b"STATUS=said more than a queue holds", os.environ["NOTIFY_SOCKET"])
+    select.select((), (), (), 0.01)
+"""
+
+
+def test_forked_workers_are_taken_over_and_what_processes_say_meanwhile_is_heard(
+    place: Path, port: int, stack: contextlib.ExitStack
+) -> None:
+    (place / "dog.py").write_text(DOG)
+    server = stack.enter_context(master(place, PRELOADED, port))
+    server.expect_all(*READY[:2], r"dog\[1\] pid \d+ is ready")
+    before = {pid for pid, _ in processes(place).items()}
+    zygote = server.rewound().started("web zygote")
+    kill(server)
+    eventually(lambda: not os.path.exists(f"/proc/{zygote}") or b"Z" in Path(f"/proc/{zygote}/stat").read_bytes())
+    eventually((place / "dog.said").exists)
+    server = stack.enter_context(master(place, PRELOADED, port))
+    server.expect(TAKEN)
+    eventually(lambda: "said more than a queue holds" in str(call(place, "status")))
+    assert processes(place) == dict.fromkeys(before - {zygote}, True)
+    with Load(("127.0.0.1", port), pause=0.002) as load:
+        call(place, "reload", watcher="web")
+        eventually(lambda: sorted(processes(place).values()) == [False, False, False, True])
+    assert (load.lost, load.refused) == ([], 0)
+    call(place, "upgrade")
+    dog = next(pid for pid, adopted in processes(place).items() if adopted)
+    os.kill(dog, signal.SIGKILL)
+    server.expect(rf"dog\[1\] pid {dog} ended")
+    server.expect(r"dog\[1\] pid \d+ is ready")

@@ -28,7 +28,18 @@ from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.fork_function import fork_companion
 from forkserve.unix.notifyfolder import remove_left
 
-__all__ = ["GOODBYE", "RECORD", "SECOND_CALL", "Guard", "GuardedGroup", "end_all", "end_groups", "note"]
+__all__ = [
+    "GOODBYE",
+    "GRACE",
+    "RECORD",
+    "SECOND_CALL",
+    "Guard",
+    "GuardedGroup",
+    "end_all",
+    "end_groups",
+    "marked",
+    "note",
+]
 
 RECORD = struct.Struct("=iid")
 """Process group, stop signal (0: this group has ended), grace in seconds."""
@@ -36,8 +47,8 @@ RECORD = struct.Struct("=iid")
 GOODBYE = RECORD.pack(0, 0, 0.0)
 """The master ends in order, and has left nothing behind but what is on the list."""
 
-_GRACE = 10.0
-"""Seconds for a process that was found by its mark, whose own grace is unknown."""
+GRACE = 10.0
+"""Seconds for a process that was found by its mark, whose own grace nobody has told."""
 
 SECOND_CALL = 1.0
 """Seconds after which a leader that is still alive is signalled again.
@@ -174,19 +185,27 @@ def note(groups: dict[int, GuardedGroup], record: bytes) -> None:
 
 def end_all(groups: dict[int, GuardedGroup], mark: str, second_call: float) -> None:
     """Stop the groups of a master that is gone, and what else has the mark; remove its folder."""
-    longest = max((group.grace for group in groups.values()), default=_GRACE)
+    longest = max((group.grace for group in groups.values()), default=GRACE)
     end_groups(_strays(mark, longest) | groups if mark else groups, second_call)
     remove_left(mark.partition("=")[2])
 
 
 def _strays(mark: str, grace: float) -> dict[int, GuardedGroup]:
-    """Return the sessions of all processes with the mark, as far as they are readable (proc_pid_environ(5))."""
-    found: dict[int, GuardedGroup] = {}
+    """Return the sessions of all processes with the mark, as far as we may look."""
+    return {each.session: GuardedGroup(each.session, signal.SIGTERM, grace) for each, _ in marked(mark)}
+
+
+def marked(mark: str) -> list[tuple[Relation, str]]:
+    """Return all processes with a variable that begins so, and that, as far as we may look (proc_pid_environ(5)).
+
+    One that has written its title over its environment, as our workers do, is not found. Raises OSError when
+    descriptors have run out.
+    """
+    found = []
     for each in relations():
         with contextlib.suppress(OSError):
             variables = Path("/proc", str(each.pid), "environ").read_bytes().split(b"\0")
-            if any(variable.startswith(mark.encode()) for variable in variables):
-                found[each.session] = GuardedGroup(each.session, signal.SIGTERM, grace)
+            found += [(each, os.fsdecode(one)) for one in variables if one.startswith(mark.encode())][:1]
     return found
 
 

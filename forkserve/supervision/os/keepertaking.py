@@ -30,6 +30,7 @@ class Estate:
     """
 
     asking: socket.socket
+    keeper: int
     master: int
     state: bytes
     numbers: dict[int, int]
@@ -108,6 +109,7 @@ def _received(asking: socket.socket) -> Estate:
             groups = frozenset(pgid for pgid, _, _ in said["groups"])
             return Estate(
                 asking,
+                said["keeper"],
                 said["kept"],
                 content,
                 numbers,

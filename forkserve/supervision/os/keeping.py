@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from forkserve.supervision.os.guard import GOODBYE, RECORD, GuardedGroup, end_all, end_groups, note
+from forkserve.supervision.os.guard import GOODBYE, GRACE, RECORD, GuardedGroup, end_all, end_groups, note
 from forkserve.supervision.os.keeperwords import portions, receive, send
 from forkserve.supervision.os.notifyrelief import NotifyRelief
 from forkserve.supervision.os.proc import members_of
@@ -201,11 +201,7 @@ class _Keeping:
             if self._listener.fileno() in ready:
                 with contextlib.suppress(OSError), self._listener.accept()[0] as asking:
                     if (answer := self._hand_over(asking, relief)) is not None:
-                        return (
-                            None
-                            if answer == "end"
-                            else {pgid: each for pgid, each in self._groups.items() if pgid in answer}
-                        )
+                        return None if isinstance(answer, str) else self._ending(answer)
             self._forget_ended()
             now = time.monotonic()
             seen = now if self._groups else seen
@@ -214,6 +210,10 @@ class _Keeping:
                 return None
         self._say("told to end: ending what the master has left")
         return None
+
+    def _ending(self, pgids: set[int]) -> dict[int, GuardedGroup]:
+        """Return groups that are to end, also those of which nobody has told."""
+        return {pgid: self._groups.get(pgid) or GuardedGroup(pgid, signal.SIGTERM, GRACE) for pgid in pgids}
 
     def _forget_ended(self) -> None:
         with contextlib.suppress(OSError):
@@ -234,7 +234,7 @@ class _Keeping:
             send(asking, {"said": number, "texts": texts})
         assert self._listener is not None
         groups = [[each.pgid, each.stop_signal, each.grace] for each in self._groups.values()]
-        facts = {"kept": self._master, "groups": groups, "ready": sorted(self._ready)}
+        facts = {"kept": self._master, "keeper": os.getpid(), "groups": groups, "ready": sorted(self._ready)}
         send(asking, facts, [self._state, self._listener.fileno()])
         return self._wait_for(asking, peer.pid)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Relation", "birth_of", "children_of", "members_of", "relations"]
+__all__ = ["Relation", "birth_of", "children_of", "members_of", "relations", "sharing"]
 
 _DEAD = ("Z", "X")
 
@@ -93,3 +93,23 @@ def _listed_children(pid: int) -> list[int] | None:
 def members_of(sessions: Container[int]) -> list[Relation]:
     """Return the living processes of these sessions or process groups; each of our children leads one."""
     return [each for each in relations() if (each.session in sessions or each.group in sessions) and not each.is_dead]
+
+
+def sharing(fds: Iterable[int]) -> list[Relation]:
+    """Return the leaders of sessions, but ourselves, that have one of these files open, as far as we may look.
+
+    The files are those that our descriptors lead to. Raises OSError when descriptors have run out.
+    """
+    wanted = {(found.st_dev, found.st_ino) for found in map(os.fstat, fds)}
+    leaders = [each for each in relations() if each.pid == each.session != os.getpid()]
+    return [each for each in leaders if not wanted.isdisjoint(_files_of(each.pid))]
+
+
+def _files_of(pid: int) -> set[tuple[int, int]]:
+    found = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                about = os.stat(entry.path)
+                found.add((about.st_dev, about.st_ino))
+    return found

@@ -214,7 +214,8 @@ def _become(spec: SpawnSpec, master: int, report: int, *, rehearse: bool) -> Non
             os.chdir(spec.cwd)
         stage = SpawnStage.PREPARE
         if spec.death_signal is not None:
-            _die_with(master, spec.death_signal)
+            set_death_signal(spec.death_signal)
+        _refuse_a_dead(master)
         _reset_signals()
         stage = SpawnStage.EXECUTE
         if rehearse:
@@ -276,8 +277,7 @@ def _limit(spec: SpawnSpec) -> None:
             raise PermissionError(errno.EPERM, f"{name}={value}: {error}") from None
 
 
-def _die_with(master: int, signum: int) -> None:
-    set_death_signal(signum)
+def _refuse_a_dead(master: int) -> None:
     if os.getppid() != master:
         os._exit(0)  # the master died before the line above, and nobody is left to be told
 

@@ -16,7 +16,7 @@ from forkserve.config.handover import ZYGOTE_WID
 from forkserve.supervision.deadline import DeadlineKind
 from forkserve.unix.descriptors import descriptor
 
-__all__ = ["groups_in", "pids_in", "to_keep", "to_resume"]
+__all__ = ["addresses_in", "groups_in", "pids_in", "to_keep", "to_resume"]
 
 Data = dict[str, Any]
 
@@ -58,6 +58,11 @@ def pids_in(data: Data) -> frozenset[int]:
     pids = {each["pid"] for each in _processes(data) if each["exit"] is None}
     tried = {each["rehearsal"]["pid"] for each in data["supervisor"]["watchers"] if each["rehearsal"]}
     return frozenset(pid for pid in pids | tried | {data["companions"]["streams"]["pid"]} if pid)
+
+
+def addresses_in(data: Data) -> frozenset[str]:
+    """Return the addresses of the notify sockets of all processes."""
+    return frozenset(each["notify_address"] for each in _processes(data))
 
 
 def groups_in(data: Data) -> frozenset[int]:
