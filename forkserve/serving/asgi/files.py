@@ -7,6 +7,7 @@ read to its end. The loop waits for it.
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 import stat
 import sys
@@ -54,15 +55,18 @@ class AsgiFilePart:
 
 
 def file_part(message: Message) -> AsgiFilePart:
-    """Parse a `http.response.pathsend` or `http.response.zerocopysend`. Raises OSError for a path that is not a
-    file.
+    """Parse a `http.response.pathsend` or `http.response.zerocopysend`.
+
+    Raises OSError for a path that is not a file, TypeError or ValueError for what is no path, offset or count.
     """
     if message["type"] == "http.response.pathsend":
         # The opening of a pipe would wait for its writer.
-        own = open(message["path"], "rb", buffering=0, opener=_open)  # noqa: SIM115 - closed by the part
+        # A number would be a descriptor, which may be one of ours, and closing the part closes it.
+        path = os.fspath(message["path"])
+        own = open(path, "rb", buffering=0, opener=_open)  # noqa: SIM115 - closed by the part
         return _part(own, 0, None, False, own)
     file, more = message["file"], bool(message.get("more_body", False))
-    offset, count = message.get("offset"), message.get("count")
+    offset, count = _natural(message, "offset"), _natural(message, "count")
     if offset is not None:
         return _part(_descriptor(file), offset, count, more)
     part = _part(_descriptor(file), _tell(file), count, more)
@@ -75,6 +79,13 @@ def file_part(message: Message) -> AsgiFilePart:
     # As sendfile(2) does without an offset.
     _seek(file, part.offset + part.count)
     return part
+
+
+def _natural(message: Message, key: str) -> int | None:
+    value = message.get(key)
+    if value is not None and operator.index(value) < 0:
+        raise ValueError(f"{key} is not negative, got {value}")
+    return value
 
 
 def _open(path: str, flags: int) -> int:
