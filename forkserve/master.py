@@ -212,20 +212,21 @@ class Master:
         """Stop, then start."""
         return self._submit(names, Restart(), "restarted")
 
-    def reload(self, name: str | None = None) -> Completion:
+    def reload(self, name: str | None = None, job: Reload | None = None) -> Completion:
         """Replace the processes: one by one, or where two may not run at once, after stopping the old one."""
+        job = job or Reload()
         if name is not None:
             self._refuse_when_stopping()
             named = self.supervisor.queues_named(name)
             if len(named) > 1:
-                return self._turns.submit_all(named, Reload(), "reloaded")
-            return self._turns.submit(named[0], Reload())
+                return self._turns.submit_all(named, job, "reloaded")
+            return self._turns.submit(named[0], job)
         self._refuse_when_stopping()
         queues = [queue for group in self.supervisor.in_order() for queue in group]
         stopped = [queue.watcher.name for queue in queues if not queue.watcher.up]
         left_alone = f"; {listed(stopped)} stopped, left alone" if stopped else ""
         running = [queue for queue in queues if queue.watcher.up]
-        return self._turns.submit_all(running, Reload(), f"reloaded{left_alone}")
+        return self._turns.submit_all(running, job, f"reloaded{left_alone}")
 
     def reload_config(self, *, processes: bool = False) -> Completion:
         """Read the configuration again and change what differs."""

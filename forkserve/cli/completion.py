@@ -99,5 +99,6 @@ def _line(candidate: Candidate) -> str:
 
 def _choice(words: Sequence[str]) -> dict[str, str]:
     """Return the flags on the line that choose a master."""
-    spellings = {"-c": "-c", "--config": "-c", "-n": "-n", "--name": "-n", "--socket": "--socket"}
+    spellings = {"-c": "-c", "--config": "-c", "-n": "-n", "--name": "-n"}
+    spellings |= dict.fromkeys(("--socket", "--control"), "--socket")
     return {spellings[flag]: value for flag, value in pairwise(words) if flag in spellings}

@@ -48,7 +48,7 @@ def ctl_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-n", "--name", dest="instance", metavar="NAME", help="control the forkserve with this --name")
     help = "path of the control socket, if not the default"
-    parser.add_argument("--socket", dest="control_socket", metavar="PATH", help=help)
+    parser.add_argument("--socket", "--control", dest="control_socket", metavar="PATH", help=help)
     parser.add_argument("--timeout", type=_finite, metavar="SECONDS", help="longest time to wait for an answer")
     for flag, help in _JSON.items():
         parser.add_argument(flag, action="store_true", help=help)

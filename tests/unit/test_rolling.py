@@ -87,6 +87,15 @@ def test_a_surge_of_two_starts_two_at_a_time() -> None:
     assert done.result == "web: 4 processes replaced"
 
 
+def test_all_successors_start_at_once_where_that_is_asked_for() -> None:
+    world = _running(numprocesses=4)
+    done = world.submit(Reload(at_once=True))
+    assert len(world.pids()) == 8
+    world.all_ready()
+    assert done.result == "web: 4 processes replaced"
+    assert len(world.pids()) == 4
+
+
 def test_without_a_surge_the_old_are_stopped_first_and_no_more_than_may_be_missing() -> None:
     world = _running(numprocesses=3, max_surge="0", max_unavailable="1")
     first = world.child(1)

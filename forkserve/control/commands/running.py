@@ -72,15 +72,15 @@ def restart(context: Context, asked: StopTarget) -> Completion:
 
 def reload(context: Context, asked: ReloadTarget) -> Completion:
     if asked.canary is not None:
-        if asked.watcher is None or asked.terminate:
-            raise ControlError("a canary is that of one watcher, without terminate: reload NAME --canary N")
+        if asked.watcher is None or asked.terminate or asked.at_once:
+            raise ControlError("a canary is that of one watcher, without terminate and at_once: reload NAME --canary N")
         seconds = WATCH if asked.watch is None else asked.watch
         return context.master.submit(asked.watcher, Reload(canary=asked.canary, watch=seconds))
     if asked.watch is not None:
         raise ControlError("watch is the time for which a canary is compared: add --canary N")
     if asked.terminate:
         return context.master.restart(None if asked.watcher is None else [asked.watcher])
-    return context.master.reload(asked.watcher)
+    return context.master.reload(asked.watcher, Reload(at_once=asked.at_once))
 
 
 def rollback(context: Context, asked: OneToReplace) -> Completion:

@@ -60,10 +60,13 @@ class StopTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A watcher, or all. Processes are replaced one after another, whatever `sequential` is."""
+    """A watcher, or all. Processes are replaced one after another, unless `at_once` is given."""
 
     watcher: str | None = None
-    sequential: Annotated[bool, msgspec.Meta(description="accepted for Circus: always the case")] = False
+    sequential: Annotated[bool, msgspec.Meta(description="accepted for Circus: the default")] = False
+    at_once: Annotated[
+        bool, msgspec.Meta(description="start all successors together, as Circus does: twice the processes for a while")
+    ] = False
     terminate: Annotated[bool, msgspec.Meta(description="stop first, then start, as restart does")] = False
     canary: Annotated[
         Count | None,

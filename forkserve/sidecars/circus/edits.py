@@ -41,7 +41,8 @@ async def _set(desk: Desk, request: CircusRequest) -> Answer:
         )
     else:
         if _AGES & options.keys():
-            await desk.client.call("reload", request.on_begun, watcher=name, waiting=request.waiting)
+            how = {"at_once": True, "waiting": request.waiting}
+            await desk.client.call("reload", request.on_begun, watcher=name, **how)
     return {}
 
 

@@ -60,8 +60,9 @@ async def _reload(desk: Desk, request: CircusRequest) -> Answer:
     name = string_of(request, "name")
     one = name if request.waiting else None
     before = await desk.pids(one) if one is not None else []
-    terminate = not request.properties.get("graceful", True)
-    await desk.client.call("reload", request.on_begun, watcher=name, terminate=terminate, waiting=request.waiting)
+    how = {"terminate": not request.properties.get("graceful", True)}
+    how["at_once"] = not (how["terminate"] or request.properties.get("sequential", False))
+    await desk.client.call("reload", request.on_begun, watcher=name, waiting=request.waiting, **how)
     if one is None:
         return {}
     after = await desk.pids(one)

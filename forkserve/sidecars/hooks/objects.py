@@ -159,7 +159,8 @@ class HookWatcher:
 
     def reload(self, graceful: bool = True, sequential: bool = False) -> None:
         """Begin to replace its processes."""
-        self._control.call("reload", watcher=self.name, terminate=not graceful, waiting=False)
+        at_once = graceful and not sequential
+        self._control.call("reload", watcher=self.name, terminate=not graceful, at_once=at_once, waiting=False)
 
     def incr(self, nb: int = 1) -> None:
         """Have more processes."""

@@ -80,6 +80,8 @@ class Reload:
     `before` is the generation to go back to, `target_before` its number of processes; `failures` is the watcher's count
     when the new generation began, `kept` how many had not been replaced when it failed, `reason` why.
 
+    With `at_once` all successors start together, whatever the pace of the watcher is, if they may run beside.
+
     With `back_to` the offer is the command of that generation, which was good; it is rehearsed first.
 
     With `canary`, that many processes are replaced first, and compared with the others for `watch` seconds: `slots` are
@@ -104,6 +106,7 @@ class Reload:
     extra: int = 0
     promoted: bool = False
     condemned: bool = False
+    at_once: bool = False
 
     @property
     def is_trial(self) -> bool:

@@ -42,7 +42,7 @@ from forkserve.supervision.jobs.effects import (
     Withdraw,
 )
 from forkserve.supervision.jobs.job import Advance, JobPhase, Reload, running, taking_down
-from forkserve.supervision.jobs.pace import Step, StepKind, next_step
+from forkserve.supervision.jobs.pace import RollPace, Step, StepKind, next_step
 from forkserve.supervision.jobs.snapshot import WatcherSnapshot
 from forkserve.supervision.jobs.verdict import CanaryOutcome
 from forkserve.supervision.snapshot import SlotSnapshot
@@ -180,7 +180,8 @@ def _roll(job: Reload, seen: WatcherSnapshot) -> Advance:
     going_on, told = _progress(job, replaced, seen)
     if job.is_trial:
         return _roll_canary(going_on, told, seen)
-    step = next_step(seen.slots, seen.generation, seen.pace)
+    pace = RollPace(surge=max(len(seen.slots), 1)) if job.at_once else seen.pace
+    step = next_step(seen.slots, seen.generation, pace)
     if step.kind in (StepKind.REPLACE, StepKind.STOP_FIRST):
         return Advance(going_on, (*told, _effect(step, seen)))
     if step.kind is StepKind.WAIT or not seen.is_settled:
