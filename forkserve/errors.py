@@ -1,10 +1,10 @@
-"""Every exception that forkserve raises on purpose, and the exit code each one means.
+"""Every exception that forkserve raises on purpose, and its exit code.
 
 Rule: a user's mistake is a `ForkserveError`. The command line prints its text as one line, without a traceback, and
-exits with its `exit_code`. Any other exception that reaches the command line is a bug of ours.
+exits with its `exit_code`. Any other exception that reaches the command line is a bug of forkserve.
 
-Exit codes are those of sysexits(3) where one fits, 2 for usage as argparse and every shell tool have it, and 3 for an
-application that cannot be loaded, as Gunicorn has it.
+Exit codes are those of sysexits(3) if one fits, 2 for usage like argparse and every shell tool, and 3 for an
+application that cannot be loaded, like Gunicorn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class ExitCode(IntEnum):
-    """What an exit status of forkserve, forkserve-worker and forkservectl means."""
+    """The exit statuses of forkserve, forkserve-worker and forkservectl."""
 
     OK = 0
     FAILURE = 1
@@ -42,17 +42,18 @@ class ExitCode(IntEnum):
 
 FINAL = frozenset({ExitCode.USAGE, ExitCode.APPLICATION, ExitCode.NO_PERMISSION, ExitCode.CONFIG})
 """Codes by which forkserve-worker says that it can never start: its command line, its application, a permission, its
-backend or configuration. Those of other programs mean whatever they like."""
+backend or configuration. For other programs they have no special meaning.
+"""
 
 
 class ForkserveError(Exception):
-    """A failure that its reader can mend; the text says what and where."""
+    """A failure that the user can fix; the text says what and where."""
 
     exit_code: ExitCode = ExitCode.FAILURE
 
 
 class UsageError(ForkserveError):
-    """The command line does not fit."""
+    """The command line is wrong."""
 
     exit_code = ExitCode.USAGE
 
@@ -64,7 +65,7 @@ class ConfigError(ForkserveError):
 
 
 class ConfigErrors(ConfigError):
-    """All errors found in one reading of a configuration, a line each; `warnings` are what else was noticed."""
+    """All errors found in one reading of a configuration, one a line; `warnings` are its other findings."""
 
     def __init__(self, errors: tuple[ConfigError, ...], warnings: tuple[str, ...] = ()) -> None:
         super().__init__("\n".join(str(error) for error in errors))
@@ -72,12 +73,12 @@ class ConfigErrors(ConfigError):
         self.warnings = warnings
 
     def __reduce__(self) -> tuple[type[ConfigErrors], tuple[tuple[ConfigError, ...], tuple[str, ...]]]:
-        """Pickle the parts, not the text alone: a configuration is read by a child of the master."""
+        """Pickle the parts, not only the text: a child of the master reads configurations."""
         return type(self), (self.errors, self.warnings)
 
 
 class BindError(ForkserveError):
-    """A listening socket cannot be had."""
+    """A listening socket cannot be bound."""
 
     exit_code = ExitCode.CANNOT_BIND
 
@@ -95,13 +96,13 @@ class BackendError(ForkserveError):
 
 
 class ControlError(ForkserveError):
-    """The master refused a command, or cannot be reached; `code` says why in a word that a program can read."""
+    """The master refused a command, or cannot be reached; `code` is the reason as a word for programs."""
 
     code = "refused"
 
 
 class UnknownNameError(ControlError):
-    """There is no watcher or socket of that name, or no process of that number."""
+    """There is no watcher or socket with that name, or no process with that number."""
 
     def __init__(self, text: str, code: str) -> None:
         super().__init__(text)

@@ -1,9 +1,9 @@
-"""Where log lines go: stderr, a file that can be reopened, or syslog; and how a line looks.
+"""Destinations of log lines: stderr, a file that can be reopened, or syslog; and the format of a line.
 
-Rules: one event, one line, and no control character in it. A file is reopened by `reopen()`, which is safe in a signal
-handler: it only notes the wish, and each handler acts at its next line. A call neither raises nor waits for long: what
+Rules: one event, one line, without control characters. A file is reopened by `reopen()`, which is safe in a signal
+handler: it only sets a flag, and each handler acts at its next line. A call neither raises nor waits for long: what
 cannot be written is dropped and counted (`loghandlers`). The root logger and the flags of the logging module are the
-application's; what it configures for itself does not silence our loggers.
+application's; its configuration does not silence our loggers.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FORMAT = "%(asctime)s.%(msecs)03d [%(process)d] %(levelname)s %(name)s: %(messag
 DATES = "%Y-%m-%d %H:%M:%S"
 SYSLOG_PATHS = ("/dev/log", "/var/run/syslog")
 OURS = logging.getLogger("forkserve")
-"""What all our loggers are below; it has our handler once `set_up` was called."""
+"""The parent of all our loggers; it has our handler once `set_up` was called."""
 PARTS = (
     "application", "asgi", "backends", "circus", "control", "engine", "gateway", "hooks", "loop", "master", "plugins",
     "process", "reload", "reloader", "scoreboard", "socketpool", "status", "streams", "threads", "watcher", "worker",
     "wsgi",
 )  # fmt: skip
-"""Our loggers, all of them: `logging.config` switches off each existing one that it is not told of."""
+"""All our loggers: `logging.config` disables each existing one that it does not name."""
 _LINE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -41,11 +41,11 @@ PATIENCE = 1.0
 
 
 def set_up(level: str, output: str, *, patience: float = PATIENCE, max_bytes: int = 0, backups: int = 0) -> None:
-    """Send the package's log lines to `output`, whatever becomes of others; raises UsageError if it cannot be had.
+    """Send the package's log lines to `output`, regardless of other loggers; raises UsageError if that is impossible.
 
     `patience` is how many seconds a line may wait for a pipe or a terminal that is full. What an earlier call has
-    opened is closed: a worker that a zygote forks sets up its log once more. A file is rotated at `max_bytes`, where
-    that is not 0, and `backups` are kept.
+    opened is closed: a worker that a zygote forks sets up its log again. A file is rotated at `max_bytes`, if that is
+    not 0, and `backups` are kept.
     """
     handler = handler_for(output, "--log-output", patience=patience)
     if isinstance(handler, FileHandler):
@@ -55,7 +55,7 @@ def set_up(level: str, output: str, *, patience: float = PATIENCE, max_bytes: in
 
 
 def watch_file() -> None:
-    """Open the file of the log again when it was moved away; the master, which moves it, tells only its workers."""
+    """Reopen the file of the log when it was moved away; the master, which moves it, notifies only its workers."""
     for each in OURS.handlers:
         if isinstance(each, FileHandler):
             each.watch()
@@ -73,7 +73,7 @@ def _put(handler: LineHandler, level: str) -> None:
 
 
 class _RecordFormatter(logging.Formatter):
-    """A record as a line of JSON, for the log program."""
+    """Formats a record as a line of JSON, for the log program."""
 
     def format(self, record: logging.LogRecord) -> str:
         exc_text = record.exc_text or (self.formatException(record.exc_info) if record.exc_info else None)
@@ -91,14 +91,14 @@ class _RecordFormatter(logging.Formatter):
 
 
 def send_records(level: str, fd: int) -> None:
-    """Send the package's records to the log program that reads from `fd`; what finds no room is dropped."""
+    """Send the package's records to the log program that reads from `fd`; records that find no room are dropped."""
     handler = RecordHandler(fd)
     handler.setFormatter(_RecordFormatter())
     _put(handler, level)
 
 
 def adopt(*names: str) -> None:
-    """Send the lines of a library that serves for us where ours go, unless the application has a place for them."""
+    """Send the lines of a serving library to our destination, unless the application has configured one for them."""
     for name in names:
         logger = logging.getLogger(name)
         logger.disabled = False
@@ -108,9 +108,9 @@ def adopt(*names: str) -> None:
 
 
 class _OwnLogger(logging.Logger):
-    """A logger that the application switches off only by name, not by `logging.config` or `logging.disable`.
+    """A logger that the application can disable only by name, not by `logging.config` or `logging.disable`.
 
-    By default dictConfig and fileConfig set `disabled` on each logger that exists and that they do not name.
+    By default dictConfig and fileConfig set `disabled` on each existing logger that they do not name.
     """
 
     @property
@@ -125,9 +125,9 @@ class _OwnLogger(logging.Logger):
         return level >= self.getEffectiveLevel()
 
     def makeRecord(self, *args: Any, **keywords: Any) -> logging.LogRecord:
-        """Make a record by the application's factory, or without it where it fails.
+        """Make a record by the application's factory, or without it if that fails.
 
-        One that adds what belongs to a request, a context variable without a default, fails outside of requests.
+        A factory that adds data of a request, such as a context variable without a default, fails outside of requests.
         """
         try:
             return super().makeRecord(*args, **keywords)
@@ -146,8 +146,8 @@ def _plain_record(  # noqa: PLR0913 - those of logging.Logger.makeRecord
 class LineFormatter(logging.Formatter):
     """One line for a message, more for a traceback; control characters and lone surrogates are escaped.
 
-    What an exception says often has a client's words in it: an escape sequence would reach the terminal of the reader,
-    and a line end would forge a line. So the further lines of such a text are indented.
+    Exceptions often repeat a client's input: an escape sequence would reach the reader's terminal, and a line end would
+    forge a line. So the further lines of such a text are indented.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -167,7 +167,7 @@ class LineFormatter(logging.Formatter):
 
 
 def _indented(trace: str, error: BaseException) -> str:
-    """Indent the lines of what an exception, or one that it comes from, says."""
+    """Indent the lines of the text of an exception, or of its causes."""
     for said in {_text(each) for each in _related(error)}:
         if "\n" in said:
             trace = trace.replace(said, said.replace("\n", "\n    "))
@@ -175,7 +175,7 @@ def _indented(trace: str, error: BaseException) -> str:
 
 
 def _related(error: BaseException) -> list[BaseException]:
-    """Return an exception and what a traceback shows with it."""
+    """Return an exception and those that a traceback shows with it."""
     found: list[BaseException] = []
     todo: list[BaseException | None] = [error]
     while todo and len(found) < _MOST_RELATED:

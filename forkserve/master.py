@@ -1,9 +1,9 @@
 """The loop and its dispatch: one event, one step. Everything that the master does begins here.
 
 Theory of operation. One thread waits in one place (`supervision.os.loop`) for signals, messages of children
-(sd_notify), whatever else has been registered (the control socket), and the next deadline. Signals mean what Unicorn
-and nginx mean by them (`supervision.os.signals`). A stop goes through the watchers in reverse order of priority, a
-group at a time, and ends when no descendant is left; the sockets close last, in `bootstrap`.
+(sd_notify), other registered descriptors (the control socket), and the next deadline. Signals have the meaning that
+they have for Unicorn and nginx (`supervision.os.signals`). A stop goes through the watchers in reverse order of
+priority, a group at a time, and ends when no descendant is left; the sockets close last, in `bootstrap`.
 
 For the control interface, `master.loop` offers `watch`, `unwatch`, `call_at`, `call_later`. `views()` and `view(name)`
 return frozen pictures (`snapshot.WatcherView`), `supervisor.pool` has the sockets. The verbs below never block; those
@@ -55,7 +55,7 @@ __all__ = ["Master"]
 
 
 class Master:
-    """Supervises a supervisor from `run` until it is told to stop, or has to give up."""
+    """Runs a supervisor from `run` until it is told to stop, or has to give up."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Master:
         self.upgrader = Upgrader(loop, supervisor.emit)
         self.observatory = Observatory(supervisor, loop)
         self.is_booted = False
-        """Whether all that is to be started has once become ready, or was given up."""
+        """Whether everything that is to be started has once become ready, or was given up."""
         self._turns = JobTurns(loop)
         self._startup = Startup(supervisor, loop, self._booted)
         self._hanging_up: Completion | None = None
@@ -100,7 +100,7 @@ class Master:
         self.repairs = Repairs(supervisor, loop, self.reaper.reap)
         loop.on_bug = self.repairs.begin
         self.on_booted: Callable[[], None] = lambda: None
-        """Called when all that is to be started has become ready, or has been given up, and something runs."""
+        """Called when everything that is to be started has become ready, or was given up, and something runs."""
         self._handlers = self._signal_handlers()
 
     def _signal_handlers(self) -> dict[int, Callable[[], object]]:
@@ -118,7 +118,7 @@ class Master:
         }
 
     def run(self) -> ExitCode:
-        """Start what is to be started, and serve until all is over; returns what the exit status means."""
+        """Start what is to be started, and serve until everything is over; returns the exit code."""
         self.loop.watch(self._signals.fileno(), selectors.EVENT_READ, lambda _events: self._take_signals())
         if self._is_new:
             self._startup.begin()
@@ -130,25 +130,25 @@ class Master:
         return self.exit_code
 
     def keep_running(self, attendant: Attendant) -> None:
-        """Run a process beside this one until all watchers have stopped."""
+        """Keep a process running beside this one until all watchers have stopped."""
         self._auxiliaries.keep_running(attendant)
 
     @property
     def can_tell_logs(self) -> bool:
-        """True when there is a log writer that can be asked for what processes have written."""
+        """True if there is a log writer that can be asked for the output of processes."""
         return self._auxiliaries.can_tell_logs
 
     def tell_logs(self, connection: int, facts: dict[str, Any]) -> None:
-        """Have the log writer answer over a connection, which is closed here; see `logwriter.readers`."""
+        """Let the log writer answer over a connection, which is closed here; see `logwriter.readers`."""
         self._auxiliaries.tell_logs(connection, facts)
 
     @property
     def companions(self) -> dict[int, str]:
-        """The processes beside this one that are no watcher's, by pid."""
+        """The processes beside this one that belong to no watcher, by pid."""
         return self._auxiliaries.names
 
     def to_data(self, completions: CompletionWriter) -> dict[str, Any]:
-        """Return at which stage it is, as plain data."""
+        """Return its stage as plain data."""
         return {
             "state": self.state.value,
             "exit_code": int(self.exit_code),
@@ -163,7 +163,7 @@ class Master:
         }
 
     def restore(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
-        """Go on where another stood, with watchers that have been read already; `run` then starts nothing."""
+        """Go on from the stage of another one, with watchers that have been read already; `run` then starts nothing."""
         self._is_new, self.started_at = False, data["started_at"]
         self.state, self.exit_code = MasterState(data["state"]), ExitCode(data["exit_code"])
         self.ordered_stop.restore(data)
@@ -180,7 +180,7 @@ class Master:
 
     @property
     def name(self) -> str:
-        """What it is called, or an empty text."""
+        """Its name, or an empty text."""
         return self.supervisor.config.master.name or ""
 
     @property
@@ -229,27 +229,27 @@ class Master:
         return self._turns.submit_all(running, job, f"reloaded{left_alone}")
 
     def reload_config(self, *, processes: bool = False) -> Completion:
-        """Read the configuration again and change what differs."""
+        """Read the configuration again and apply what differs."""
         self._refuse_when_stopping()
         return self.reloader.request(processes=processes)
 
     def change(self, wanted: ChangeRequest) -> Completion:
-        """Change the configuration in force."""
+        """Change the current configuration."""
         self._refuse_when_stopping()
         return self.reloader.ask(wanted)
 
     def submit(self, name: str, job: Job) -> Completion:
-        """Have one watcher do a job."""
+        """Give one watcher a job."""
         self._refuse_when_stopping()
         return self._turns.submit(self.supervisor.queue(name), job)
 
     def hold(self, name: str, *, wid: int | None = None, wanted: bool) -> str:
-        """Have workers accept nothing for now, or accept again; returns what was done."""
+        """Make workers accept nothing for now, or accept again; returns what was done."""
         self._refuse_when_stopping()
         return hold(self.supervisor.queue(name).watcher, wid=wid, wanted=wanted).text()
 
     def pause(self, name: str, *, seconds: float, then: str) -> str:
-        """Have new connections wait for so long at most; returns what was done."""
+        """Make new connections wait for at most this long; returns what was done."""
         self._refuse_when_stopping()
         return self.maintenance.pause(name, seconds=seconds, then=then)
 
@@ -262,12 +262,12 @@ class Master:
         self.supervisor.emit(LogsReopened())
 
     def upgrade(self, command: Sequence[str] = (), *, within: float = PATIENCE) -> Completion:
-        """Replace this program by what `command` executes, see `Upgrader`; it has `within` seconds to be able to."""
+        """Replace this program by what `command` executes, see `Upgrader`; it has `within` seconds to get ready."""
         self._refuse_when_stopping()
         return self.upgrader.request(command, within=within)
 
     def make_ready_to_leave(self) -> None:
-        """Submit what waits for its turn, so that all that is asked for is data."""
+        """Submit waiting jobs, so that all requests are data."""
         self._turns.take_all()
 
     def quit(self) -> Completion:
@@ -387,5 +387,5 @@ class Master:
 
 
 def _is_meant(watcher: Watcher, job: Job) -> bool:
-    """Tell whether a verb for all means this watcher: one that does not start with the others stays stopped."""
+    """Tell whether a verb for all applies to this watcher: one that does not start with the others stays stopped."""
     return watcher.options.autostart or watcher.up or isinstance(job, Stop)

@@ -1,15 +1,15 @@
-"""The named sockets: bound once by the master, handed to any command, held until the very end.
+"""The named sockets: bound once by the master, passed to any command, held until the very end.
 
 A connection that the kernel has queued outlives every reader, since the queue belongs to the master. `open` binds all
 sockets or none. Each queue has a number, never used twice; names lead to numbers, and a command keeps the numbers that
 it was made with. So a command from before a reload finds the former queue, under whatever name.
 
-A reload is `prepare`, which binds what is new beside what there is, then `commit`, which swaps the names, or `abandon`.
-After `commit` the queues that no name leads to are *retired*: still open and still ours, so that `take_back`, or a
-later reload, gives them their names again. `seal` lets them run empty, `discard` closes them. What was opened is hidden
-from clients until `show`, so that nobody is in a queue that is taken back.
+A reload is `prepare`, which binds what is new beside the existing sockets, then `commit`, which swaps the names, or
+`abandon`. After `commit` the queues without a name are *retired*: still open and still ours, so that `take_back`, or a
+later reload, gives them their names again. `seal` lets them run empty, `discard` closes them. New sockets are hidden
+from clients until `show`, so that no client is in a queue that is taken back.
 
-With `so_reuseport` a queue has a socket for each slot (`unix.slotqueues`), and is one queue in all else.
+With `so_reuseport` a queue has a socket for each slot (`unix.slotqueues`), but is otherwise one queue.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class SocketChange:
 
     @property
     def retired(self) -> frozenset[int]:
-        """Queues that have no name any more."""
+        """Queues that no longer have a name."""
         return frozenset(self.before.values()) - frozenset(self.after.values())
 
     @property
     def adjusted(self) -> dict[str, tuple[str, ...]]:
-        """Return, by lower-case name, which options differ of the sockets that keep their queue."""
+        """Return, by lower-case name, the changed options of the sockets that keep their queue."""
         pairs = {
             name: (self.options_before[number], self.options_after[number])
             for name, number in self.after.items()
@@ -69,11 +69,13 @@ class SocketChange:
 
 
 _NAMED_BY_NOBODY = re.compile(r"(unknown|.*\.socket)(-\d+)?")
-"""sd_listen_fds_with_names(3), FileDescriptorName= of systemd.socket(5); a number tells those of one name apart."""
+"""sd_listen_fds_with_names(3), FileDescriptorName= of systemd.socket(5); a number distinguishes those with the
+same name.
+"""
 
 
 class SocketPool:
-    """Listeners by name; names compare without regard to case, as in Circus."""
+    """Listeners by name; names are case-insensitive, as in Circus."""
 
     def __init__(self, listeners: Iterable[BoundListener]) -> None:
         self.queues = dict(enumerate(listeners, 1))
@@ -89,10 +91,10 @@ class SocketPool:
         handed_in: Mapping[str, int] | None = None,
         store: SocketStore | None = None,
     ) -> SocketPool:
-        """Bind all sockets, or none; raises BindError.
+        """Open all sockets, or none; raises BindError.
 
-        `handed_in` are descriptors of LISTEN_FDS by name: a socket takes the one of its name, and no other. Those that
-        nobody has named, as `unknown` or by systemd's default, `UNIT.socket`, go in order to the sockets that got none.
+        `handed_in` are descriptors of LISTEN_FDS by name: a socket takes the one of its name, and no other. Unnamed
+        ones, with the name `unknown` or systemd's default, `UNIT.socket`, go in order to the sockets that found none.
         """
         _refuse_same_names(sockets)
         handed_in, store = handed_in or {}, store or SocketStore()
@@ -117,7 +119,7 @@ class SocketPool:
         self.update_store(patience=READY_PATIENCE)
 
     def __iter__(self) -> Iterator[BoundListener]:
-        """Iterate over the listeners in force, in the order of the configuration."""
+        """Iterate over the current listeners, in the order of the configuration."""
         return iter(tuple(self.queues[number] for number in self.numbers.values()))
 
     def __len__(self) -> int:
@@ -136,7 +138,7 @@ class SocketPool:
 
     @property
     def retired(self) -> frozenset[int]:
-        """Queues that no name leads to and that are open still."""
+        """Open queues without a name."""
         return frozenset(self.queues) - frozenset(self.numbers.values())
 
     def listener(self, number: int) -> BoundListener:
@@ -146,7 +148,7 @@ class SocketPool:
     def fd(self, number: int, wid: int = 1) -> int:
         """Return the descriptor of a queue, which is bound again if it was let go; raises BindError.
 
-        Where each slot has its own, it is that of slot `wid`.
+        If each slot has its own, it is that of slot `wid`.
         """
         listener = self.queues.get(number)
         if listener is None:
@@ -158,14 +160,14 @@ class SocketPool:
         return listener.fd_of(wid)
 
     def has_slots(self, numbers: Iterable[int]) -> bool:
-        """Tell whether each slot has its own of all these queues, of which there is one at least; raises BindError."""
+        """Tell whether each slot has its own of all these queues, and there is at least one; raises BindError."""
         numbers = tuple(numbers)
         for number in numbers:
             self.fd(number)
         return bool(numbers) and all(self.queues[number].has_slots for number in numbers)
 
     def fds(self, names: Iterable[str]) -> dict[str, int]:
-        """Return descriptors by the names asked for, in that order; raises KeyError for a name that is not there."""
+        """Return descriptors by name, in the given order; raises KeyError for an unknown name."""
         return {name: self.fd(self.numbers[name.lower()]) for name in names}
 
     def let_go(self, number: int) -> None:
@@ -182,8 +184,8 @@ class SocketPool:
     def prepare(self, sockets: Sequence[SocketOptions], targets: Mapping[str, BindTarget]) -> SocketChange:
         """Bind what a new configuration adds or changes, and touch nothing that serves; raises BindError.
 
-        `targets` are what the names in the options stand for, by lower-case name. A socket whose address stays keeps
-        its queue, whatever its name, and one that was retired but is still open is taken over again.
+        `targets` are the resolved addresses of the names in the options, by lower-case name. A socket whose address
+        stays keeps its queue, whatever its name, and one that was retired but is still open is taken over again.
         """
         _refuse_same_names(sockets)
         kept = self._kept(sockets)
@@ -205,7 +207,7 @@ class SocketPool:
         )
 
     def _kept(self, sockets: Sequence[SocketOptions]) -> dict[str, int]:
-        """Return the queues that stay, by lower-case name: those in force first, then the retired."""
+        """Return the queues that stay, by lower-case name: current ones first, then the retired."""
         left = list(sockets)
         kept: dict[str, int] = {}
         for numbers in (self.numbers, {f"\0{number}": number for number in sorted(self.retired)}):
@@ -225,7 +227,7 @@ class SocketPool:
         self._swap(change.after, change.options_after)
 
     def show(self) -> None:
-        """Let clients into the queues in force that they do not find yet."""
+        """Let clients into the current queues that are still hidden."""
         for number in self.hidden.intersection(self.numbers.values()):
             self._show(number)
 
@@ -238,7 +240,7 @@ class SocketPool:
             log.error("socket %s: %s", listener.name, error)
 
     def let_wait(self, numbers: Iterable[int]) -> None:
-        """Have hidden abstract sockets listen, for readers that expect it: programs other than our worker."""
+        """Let hidden abstract sockets listen, for readers that expect it: programs other than our worker."""
         for number in self.hidden.intersection(numbers):
             if self.queues[number].is_abstract:
                 self._show(number)
@@ -254,14 +256,14 @@ class SocketPool:
         self._unshare()
 
     def seal(self, number: int) -> None:
-        """Let no new connection into a retired queue."""
+        """Close a retired queue to new connections."""
         if self.queues[number].is_open:
             self.queues[number].seal()
 
     def shut(self, number: int) -> None:
-        """Have clients refused at a retired abstract socket from which nothing reads, before it is closed.
+        """Refuse clients at a retired abstract socket from which nothing reads, before it is closed.
 
-        What has come to wait until then can still be read.
+        What waits by then can still be read.
         """
         if self.queues[number].is_abstract:
             self.queues[number].refuse()
@@ -276,7 +278,7 @@ class SocketPool:
         self.queues.pop(number).close()
 
     def close(self) -> None:
-        """Close all, and remove the files that are ours, but those of sockets that systemd keeps."""
+        """Close all, and remove our files, except those of sockets that systemd keeps."""
         for number, listener in self.queues.items():
             if self.store.keeps(number):
                 listener.leave()
@@ -294,7 +296,7 @@ class SocketPool:
         self.update_store()
 
     def update_store(self, *, patience: float = 0.0) -> None:
-        """Have systemd keep the queues in force, and no other."""
+        """Let systemd keep the current queues, and no others."""
         self.store.update({number: self.queues[number] for number in self.numbers.values()}, patience=patience)
 
     def _adjust(self, number: int) -> None:
@@ -306,7 +308,7 @@ class SocketPool:
                 log.warning("%s", error)
 
     def _unshare(self) -> None:
-        """Let nobody else into ports that were shared for a change alone."""
+        """Stop sharing ports that were shared only for a change."""
         if not self.retired:
             for number in self.numbers.values():
                 self._adjust(number)
@@ -314,7 +316,9 @@ class SocketPool:
 
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
-    """What is there when sockets are bound: all that will be, descriptors handed in, what leaves and is still there."""
+    """The state in which sockets are bound: all future ones, inherited descriptors, and existing ones that will
+    leave.
+    """
 
     neighbours: Sequence[SocketOptions]
     inherited: Mapping[str, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What to say of a name that is unknown: the one that was probably meant."""
+"""The hint for an unknown name: the one that was probably meant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["nearest"]
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return `; did you mean 'x'?` for the most alike of the known names, or an empty text."""
+    """Return `; did you mean 'x'?` for the most similar of the known names, or an empty text."""
     # imported late: nothing that is spelled right needs it
     import difflib
 

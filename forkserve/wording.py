@@ -1,4 +1,4 @@
-"""How numbers, times and signals are said to a person."""
+"""Numbers, times and signals as text for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNITS = (
 
 
 def human_duration(seconds: float) -> str:
-    """Return a time as a person says it, in one unit: 0.02 s, 3.1 s, 17 min, 4.0 h, 12.0 d."""
+    """Return a time as text in one unit: 0.02 s, 3.1 s, 17 min, 4.0 h, 12.0 d."""
     for limit, unit, name, digits in _UNITS:
         if seconds < limit:
             return f"{seconds / unit:.{digits}f} {name}"
@@ -50,7 +50,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def reason_in(error: Exception) -> str:
-    """Return what an exception says; of an OSError the words alone, without `[Errno 24]`."""
+    """Return the text of an exception; for an OSError only its words, without `[Errno 24]`."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 

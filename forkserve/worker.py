@@ -1,8 +1,9 @@
 """The life of one serving process: options in, exit code out.
 
 Order: log, signals, import path, sockets, monkey patches, application, hooks, ready, serve, drain, end.
-Rules: everything that may fail fails before READY=1, with one line and its exit code. A signal handler only notes what
-was asked. From the moment that draining begins, a thread of the kernel's own (no greenlet) sees to the deadline.
+
+Rules: everything that may fail fails before READY=1, with one line and its exit code. A signal handler only records the
+request. From the moment that draining begins, a real thread (not a greenlet) enforces the deadline.
 """
 
 from __future__ import annotations
@@ -50,13 +51,13 @@ log = logging.getLogger("forkserve.worker")
 RELOAD_GRACE = 3.0
 """Seconds that a reload for development waits for requests."""
 LAST_WORDS = 2.0
-"""Seconds for the log when the process ends by force: what keeps the process may keep the log as well."""
+"""Seconds for the log when the process is ended by force: whatever blocks the process may block the log as well."""
 LONGEST_HOOK = 3600.0
-"""Seconds that a post-hook may take after SIGINT where no other limit is set; a second SIGINT ends it."""
+"""Seconds that a post-hook may take after SIGINT without another limit; a second SIGINT ends it."""
 
 
 class Worker:
-    """One serving process; made and run once, in the main thread."""
+    """One serving process; created and run once, in the main thread."""
 
     def __init__(self, options: WorkerOptions, environ: MutableMapping[str, str]) -> None:
         self.options = options
@@ -69,23 +70,23 @@ class Worker:
         self.hooks: Hooks | None = None
         self.listeners: tuple[InheritedListener, ...] = ()
         self.handed: list[socket.socket] = []
-        """What the backend was given of the listeners."""
+        """The listeners of the backend."""
         self.seat: OwnRecord | None = None
         self.reexec = False
         """Whether the process executes itself again once it has drained."""
         self.stopping = False
         """Whether it was told to end, for good."""
         self.promotion = take_promotion(environ)
-        """How the master tells it to become a zygote, and whether it has; None when it never will be one."""
+        """How the master tells it to become a zygote, and whether it has; None if it never will be one."""
         self._withdraw_stacks: Callable[[], None] = lambda: None
         self.on_announced: Callable[[], object] = lambda: None
-        """Called when the master has been told that it serves."""
+        """Called when the master has been told that it is ready."""
         self._watching = allocate_lock()
         self._settled = -1
         self.is_retired = False
         """Whether it has drained to become a zygote."""
         self.drained = False
-        """Whether all requests are answered, so that only what the application has left behind keeps the process."""
+        """Whether all requests are answered, so that only leftovers of the application keep the process alive."""
         self.handlers = Handlers(
             {
                 signal.SIGTERM: self._on_drain,
@@ -97,7 +98,7 @@ class Worker:
         )
 
     def run(self, prepared: PreparedApp | None = None) -> int:
-        """Live; returns the exit code. Raises ForkserveError for what the user can mend before serving.
+        """Run; returns the exit code. Raises ForkserveError for what the user can fix before serving.
 
         `prepared` is what a zygote has imported already.
         """
@@ -127,7 +128,7 @@ class Worker:
         return self._serve(prepared)
 
     def _become_foreign(self) -> NoReturn:
-        """Let the interpreter that `--python` names serve in this process's place."""
+        """Replace this process by the interpreter of `--python`, which serves instead."""
         # imported late: a worker starts sooner without it, and few name another interpreter
         from forkserve.backends.other_python.launch import become
 
@@ -183,7 +184,7 @@ class Worker:
         return self._after_drain(run)
 
     def _after_drain(self, run: Run) -> ExitCode:
-        """Become what comes after serving, if anything does; returns the exit code otherwise."""
+        """Continue with what comes after serving, if anything does; returns the exit code otherwise."""
         if self.reexec:
             self._reexecute()
         if self.promotion is not None and not run.cut and self.promotion.is_ordered():
@@ -245,7 +246,7 @@ class Worker:
         self._leave(ExitCode.TIMED_OUT)
 
     def _give_up(self, reason: str) -> None:
-        """End at once, since what keeps the process cannot be ended; called from any thread."""
+        """End at once, since what keeps the process alive cannot be ended; called from any thread."""
 
         def tell() -> None:
             log.error("%s: %s; the process ends, for another to take its place", self.name, reason)
@@ -255,7 +256,7 @@ class Worker:
         self._leave(ExitCode.TIMED_OUT)
 
     def _retire_as_worker(self) -> None:
-        """Give up all that a worker has, since this process will fork workers; its own thread ends, too."""
+        """Release everything of a worker, since this process will fork workers; its own thread ends, too."""
         os.eventfd_write(self._settled, 1)
         with self._watching:
             os.close(self._settled)
@@ -282,7 +283,7 @@ class Worker:
         os._exit(code)
 
     def _in_child(self) -> None:
-        """Called in a process that the application has forked: it must not hold the sockets that are served."""
+        """Called in a process that the application has forked: it must not hold the listening sockets."""
         for each in (*self.listeners, *self.handed):
             each.close()
 
@@ -300,7 +301,7 @@ class Worker:
         self._leave(code)
 
     def _run_post_hook(self) -> ExitCode:
-        """Run the post-hook beside what the main thread was interrupted in, and has perhaps locked."""
+        """Run the post-hook beside what the main thread was interrupted in, and may have locked."""
         hooks, run = self.hooks, self.run_
         assert hooks is not None
         codes: list[ExitCode] = []
@@ -327,7 +328,7 @@ class Worker:
             start_new_thread(self._rehearse, (name,))
 
     def _rehearse(self, name: str) -> None:
-        """Begin to load the code again, unless it is broken: then the old code goes on serving."""
+        """Start to load the code again, unless it is broken: then the old code goes on serving."""
         leave_signals_to_main()
         assert self.run_ is not None
         if not can_load(self.folder):
@@ -340,7 +341,7 @@ class Worker:
         return RELOAD_GRACE if self.options.reload.use_reloader else FOREVER
 
     def _changed(self, path: str) -> None:
-        """React to a changed source file; called by the reloader's thread."""
+        """Called by the reloader's thread when a source file has changed."""
         log.info("%s: %s changed, loading the code again", self.name, path)
         if self.run_ is None:
             self._reexecute()
@@ -375,7 +376,9 @@ class Worker:
 
 
 def _within(seconds: float, act: Callable[[], object]) -> None:
-    """Do what may hang, as the log can whose lock is held for ever, on a thread that is left behind if it does."""
+    """Do what may hang, such as logging under a lock that is never released, on a thread that is left behind if it
+    does.
+    """
     done = allocate_lock()
     done.acquire()
 

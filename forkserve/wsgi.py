@@ -1,7 +1,7 @@
-"""One WSGI request and its response, to the letter of PEP 3333; how and where it runs is the backend's business.
+"""One WSGI request and its response, exactly as PEP 3333 says; the backend decides how and where it runs.
 
-Rules: when the client reads slowly, the exchange parks: `run` or `resume` returns, and the driver has it resumed later;
-so a slow reader holds no thread and no more memory than the connection's queue. `close()` of the result is always
+Rules: when the client reads slowly, the exchange parks: `run` or `resume` returns, and the driver resumes it later; so
+a slow reader occupies no thread and no more memory than the connection's queue. `close()` of the result is always
 called, once. Whatever an application does ends in a response or a closed connection, at most one line in the log with
 the user's traceback, and the connection's `done`.
 """
@@ -34,9 +34,9 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 class WsgiServingContext:
     """What all exchanges of one serving share.
 
-    `wait(conn, until)` blocks the caller until `until()` holds, and raises OSError if the client goes; where `parks`,
-    an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed, `logged`
-    says that responses go to the access log, `noted` that they do or are counted.
+    `wait(conn, until)` blocks the caller until `until()` is true, and raises OSError if the client leaves; if `parks`
+    is true, an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed;
+    `logged` means that responses go to the access log, `noted` that they do or are counted.
     """
 
     __slots__ = ("app", "body_in_memory", "forwarding", "keep", "logged", "noted", "parks", "responder", "wait")
@@ -62,12 +62,12 @@ class WsgiServingContext:
         self.noted = False
 
     def keep_connections(self, wanted: bool) -> None:
-        """From now on, responses keep their connections, or do not."""
+        """Set whether responses keep their connections from now on."""
         self.keep = wanted
 
 
 MEMO = 8
-"""Request lines for which the environ of shared header fields is kept."""
+"""Request lines for which the environ of shared header fields is cached."""
 
 
 class WsgiExchange(BaseExchange):
@@ -108,7 +108,7 @@ class WsgiExchange(BaseExchange):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = conn.remote
 
     def _environ(self) -> dict[str, Any]:
-        """Build the environ; when fields come again, keep what they and the line give, for the next time."""
+        """Build the environ; when fields occur again, cache what they and the line give."""
         fields = self.fields
         environ: dict[str, Any] = self.conn.listening.environ.copy()
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = self.conn.remote
@@ -162,7 +162,7 @@ class WsgiExchange(BaseExchange):
     # The response.
 
     def run(self) -> None:
-        """Call the application and send what it answers."""
+        """Call the application and send its response."""
         try:
             self.answer(self.serving.app(self.environ, self.start_response))
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
@@ -196,7 +196,7 @@ class WsgiExchange(BaseExchange):
         self._pump()
 
     def resume(self) -> None:
-        """Go on after the client has read, or has gone."""
+        """Continue after the client has read, or has left."""
         try:
             self._pump()
         except BaseException as error:  # noqa: BLE001 - the fault barrier of one request
@@ -229,7 +229,7 @@ class WsgiExchange(BaseExchange):
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Send at once, as PEP 3333 wants of write(); waits for a client that reads slowly."""
+        """Send at once, as PEP 3333 requires of write(); waits for a client that reads slowly."""
         if type(data) is not bytes:
             raise BadResponse(f"write() takes bytes, got {type(data).__name__}")
         if data and not self._send(data):
@@ -340,7 +340,7 @@ class WsgiExchange(BaseExchange):
         return True
 
     def _end(self, keep: bool) -> None:
-        """Close what the application returned, and hand the connection back."""
+        """Close what the application returned, and return the connection."""
         close = getattr(getattr(self, "result", None), "close", None)
         try:
             if close is not None:
@@ -354,13 +354,15 @@ class WsgiExchange(BaseExchange):
     # Ends, as the table in `serving.ends` has them.
 
     def end_by(self, error: BaseException) -> tuple[End, BaseException | None]:
-        """Return which end an exception is; that of a client that has gone is not logged."""
+        """Return the end for an exception; that of a lost client is not logged."""
         if isinstance(error, TimedOut):
             return End.OVERDUE, None
         return End.FAILED, None if isinstance(error, OSError) and self.conn.lost else error
 
     def on_client_end(self, how: End) -> bool:
-        """The application has to learn of it on the connection; a body that is whole it may be reading."""
+        """Close a partial body; the application learns of the end on the connection, and may be reading a whole
+        body.
+        """
         partial = not self._is_whole() and not (self.defers_body and self.fields.expect_continue)
         if how is End.LOST and self.buffer is not None and partial:
             self.buffer.close()

@@ -1,7 +1,7 @@
 """The life of one zygote: import the application once, then fork workers from it on the master's request.
 
-Order: log, import path, monkey patches, application, hooks, what was found, collector, ready, orders. It fails like a
-worker: with one line and its exit code, before READY=1. In a forked worker the life of that worker follows.
+Order: log, import path, monkey patches, application, hooks, findings, collector, ready, orders. It fails like a worker:
+with one line and its exit code, before READY=1. In a forked worker the life of that worker follows.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ __all__ = ["run"]
 log = logging.getLogger("forkserve.worker")
 
 LAST_THREADS = 2.0
-"""Seconds that the threads of a worker which has drained have to end."""
+"""Seconds that the threads of a drained worker have to end."""
 
 
 def run(
     options: WorkerOptions, environ: MutableMapping[str, str], read: Callable[[Sequence[str]], WorkerOptions]
 ) -> int:
-    """Live as a zygote, and in each process that it forks as a worker; returns the exit code of that.
+    """Run as a zygote, and in each process that it forks as a worker; returns the exit code of that.
 
-    `read` understands the arguments of a worker. Raises ForkserveError for what the user can mend before serving.
+    `read` parses the arguments of a worker. Raises ForkserveError for what the user can fix before serving.
     """
     begun = time.monotonic()
     logs.set_up(options.process.log_level, options.process.log_output)
@@ -91,7 +91,7 @@ def _worker(options: WorkerOptions, environ: MutableMapping[str, str]) -> Worker
 
 
 def _promote(worker: Worker, server: ForkServer, name: str) -> bool:
-    """Make a zygote of a worker that has drained; False when it cannot be one, which has been told."""
+    """Make a zygote of a worker that has drained; False if that is impossible, which has been reported."""
     promotion = worker.promotion
     assert promotion is not None
     _settle_memory()  # an object that is dropped may close what it holds
@@ -119,7 +119,7 @@ def _import_ahead(entry: Entry, options: WorkerOptions) -> None:
 
 
 def _settle_memory() -> None:
-    """Have as few pages as possible be written to by the workers, which would make them their own."""
+    """Keep the number of pages small that workers write to, and so copy."""
     gc.unfreeze()  # in a worker that was forked, what is garbage by now was frozen by the zygote
     gc.collect()
     trim_memory()
@@ -127,7 +127,7 @@ def _settle_memory() -> None:
 
 
 def _start_afresh(name: str) -> None:
-    """Undo what must not be the same in two workers; Python's own random numbers begin afresh at each fork."""
+    """Reset what must differ between two workers; Python's own random numbers are seeded again at each fork."""
     set_title(f"forkserve: {name} spare")
     numpy = sys.modules.get("numpy")
     if numpy is not None:
