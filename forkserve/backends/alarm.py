@@ -1,4 +1,4 @@
-"""`--timeout` where the loop itself calls the application, and cannot look at deadlines meanwhile: see `watch`."""
+"""`--timeout` where the loop itself calls the application, and cannot check deadlines meanwhile: see `watch`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from forkserve.wsgi import WsgiExchange
 __all__ = ["Alarm", "in_application"]
 
 CHECKS = 10
-"""Looks within one timeout: it is exact to a tenth."""
+"""Checks within one timeout: it is accurate to a tenth."""
 
 
 class Alarm(Watch):
-    """Watches `current`, which is set while an exchange runs; what it sends is progress."""
+    """Watches `current`, which is set while an exchange runs; sending counts as progress."""
 
     __slots__ = ("current", "driver")
 
@@ -38,7 +38,7 @@ class Alarm(Watch):
 
 
 def in_application(frame: FrameType | None, *callers: CodeType) -> bool:
-    """Tell whether the application runs, or what it called; `callers` call it too."""
+    """Tell whether the application, or code called by it, runs; `callers` call it too."""
     called: FrameType | None = None
     while frame is not None and frame.f_code not in _CALLERS and frame.f_code not in callers:
         if frame.f_code.co_filename.startswith(OURS):

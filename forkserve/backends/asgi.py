@@ -1,9 +1,9 @@
 """asgi: the driver nested in asyncio or uvloop, a task for each request, stepped at once.
 
 Rules: the loop watches one descriptor, the driver's epoll, so that one callback serves all connections that are ready.
-The sockets stay as the master made them: asyncio never sees them, so their backlog is not replaced. Since the loop has
-so little to do, asyncio's own measures faster here than uvloop (CPU of a hello world: 30 to 35), and is what
-`--loop auto` means; an application that does much network I/O may gain by `--loop uvloop`.
+asyncio never sees the sockets, so it does not replace the backlog that the master has set. Since the loop has so little
+to do, asyncio's own is faster here than uvloop (CPU of a hello world: 30 to 35), and is the meaning of `--loop auto`;
+an application with much network I/O may gain by `--loop uvloop`.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ __all__ = ["Asgi"]
 log = logging.getLogger("forkserve.asgi")
 
 SPREAD = 10.0
-"""Seconds over which WebSockets are closed when draining, or half of the time left if that is less."""
+"""Seconds over which WebSockets are closed when draining, or half of the remaining time if that is less."""
 RATE = 20.0
-"""WebSockets closed in a second, where there is time for it: their clients come back to others at once."""
+"""WebSockets closed per second, if there is time: their clients reconnect to others at once."""
 MARGIN = 1.0
-"""Seconds before the end of the graceful timeout in which requests are cancelled, to be able to clean up."""
+"""Seconds before the end of the graceful timeout at which requests are cancelled, so that they can clean up."""
 
 
 class _Tasks:
@@ -81,11 +81,11 @@ class _Tasks:
         self.running.discard(exchange)
 
     def resume(self, exchange: Any) -> None:
-        """Let it go on with its response."""
+        """Let it continue with its response."""
         exchange.resume()
 
     def notify(self, exchange: Any) -> None:
-        """Let it look again whether its client is there."""
+        """Let it check again whether its client is there."""
         exchange.wake()
 
     def interrupt(self, exchange: Any) -> bool:
@@ -193,7 +193,7 @@ class _Serving:
                 self._drained.set()
 
     def _write(self) -> None:
-        """Have the lines of the access log written: the timer may be set for later."""
+        """Write the lines of the access log: the timer may be set for later."""
         self._writing = False
         if not self._drained.is_set():
             self._turn()
@@ -211,7 +211,8 @@ class _Serving:
         self.serving.keep = wanted
 
     def _begin_drain(self) -> None:
-        """Close WebSockets one after another, so that their clients do not all come back at once; set the last call.
+        """Close WebSockets one after another, so that their clients do not all reconnect at once; schedule the last
+        call.
 
         Streams of events have more time, since many end by themselves.
         """
@@ -228,13 +229,13 @@ class _Serving:
         ]
 
     def _hurry(self) -> None:
-        """Tell all at once."""
+        """Notify all at once."""
         for each in list(self.serving.sockets):
             each.leave()
         self._last_call()
 
     def _dismiss(self, until: float) -> None:
-        """Tell streams of events, one after another, that their client's end has come."""
+        """Tell streams of events, one after another, that their clients have left."""
         streams = [each for each in self._tasks.running if each.streams_events]
         left = max(0.0, until - (self._run.grace - self._run.time_left()))
         self._drain_timers += [self._loop.call_later(at, self._tell_end, each) for each, at in _spread(streams, left)]
@@ -244,7 +245,7 @@ class _Serving:
         exchange.wake()
 
     def _release_deserted(self) -> None:
-        """Cancel tasks that have begun to answer a client that has gone, and wait for something else."""
+        """Cancel tasks that have begun to answer a client that has left, and wait for something else."""
         for each in list(self._tasks.running):
             if each.deserted:
                 each.cancel(End.CANCELLED)
@@ -256,7 +257,7 @@ class _Serving:
             each.wake()
 
     def _cut(self) -> None:
-        """Cancel what still runs, while there is time for it to clean up."""
+        """Cancel what still runs, while there is time to clean up."""
         running = list(self._tasks.running)
         # A stream of events may be endless, and its client knows how to come back.
         self._run.cut = cut = sum(not each.streams_events for each in running)
@@ -273,7 +274,7 @@ class _Serving:
 
 
 def _spread(items: Sequence[Any], seconds: float) -> list[tuple[Any, float]]:
-    """Return each with its instant, spread over so many seconds, not quite regularly."""
+    """Return each with its instant, spread over this many seconds, not quite regularly."""
     part = seconds / max(1, len(items))
     return [(each, (number + random.random()) * part) for number, each in enumerate(items)]
 

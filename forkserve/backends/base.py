@@ -1,15 +1,15 @@
-"""What a backend is: traits that say what it can do, and one method that serves until drained.
+"""The interface of a backend: traits that describe it, and one method that serves until drained.
 
-Rules: a backend's module imports its server library only inside `serve`, so that its traits can be read where the
-library is absent. A backend does not know where its listeners come from, installs no signal handler that it can avoid,
-and learns from `Run` when to drain. The caller does all else: sockets, signals, loading, logging set-up,
-the forced end at the deadline.
+Rules: a backend's module imports its server library only inside `serve`, so that its traits can be read without the
+library. A backend does not know where its listeners come from, installs no signal handler that it can avoid, and learns
+from `Run` when to drain. The caller does everything else: sockets, signals, loading, logging, and the forced end at the
+deadline.
 
     class Mine:
         traits = Traits(interfaces=frozenset({Interface.WSGI}), concurrency="one request at a time")
 
         def serve(self, app, listeners, run):
-            ...                     # begin to accept
+            ...                     # start accepting
             run.ready()
             ...                     # until run.drain_fd is readable; then finish what is in flight and return
 
@@ -45,7 +45,7 @@ App = Callable[..., Any]
 
 
 class Repair(Enum):
-    """What a WSGI server gets wrong and `forkserve.backends.shim` mends around the application."""
+    """A fault of a WSGI server that `forkserve.backends.shim` repairs around the application."""
 
     HEAD = "sends the body of a response to HEAD"
     HEADERS = "sends CR, LF or NUL in response headers"
@@ -59,9 +59,9 @@ class Traits:
     """What a backend can do; read before its library is imported.
 
     `honours` names the options of `ServingOptions` that it obeys; a warning names each one given beyond them.
-    `handles_signals`: it installs handlers that call those it has found.
-    `requires` names distributions, `install` is the command that brings them, and `probe` says why it cannot serve here
-    even if they are there. `imports` names modules that `serve` imports: a zygote imports them before it forks.
+    `handles_signals`: it installs handlers that call the previous ones. `requires` names distributions, `install` is
+    the command that installs them, and `probe` says why it cannot serve here even with them. `imports` names modules
+    that `serve` imports: a zygote imports them before it forks.
     """
 
     interfaces: frozenset[Interface]
@@ -83,8 +83,8 @@ class Traits:
 class Run:
     """One serving, as its backend sees it.
 
-    `options`: the slices. `name`: the process as logs call it, `web[3]`, or `worker`. `server`: what a Server header
-    says. `drain_fd` is readable from the moment that draining begins, and stays so: never read from it.
+    `options`: the slices. `name`: the name of the process in logs, `web[3]`, or `worker`. `server`: the value of the
+    Server header. `drain_fd` is readable from the moment that draining begins, and stays so: never read from it.
     """
 
     def __init__(
@@ -102,51 +102,53 @@ class Run:
         self.server = server
         self.draining = False
         self.hurried = False
-        """Whether it was told a second time to end: what may last is told so at once."""
+        """Whether it was told a second time to end: long requests are told so at once."""
         self.drain_reason = ""
         self.drain_deadline = float("inf")
         """The instant (monotonic) at which the process is ended by force; infinite until draining begins."""
         self.grace = options.timeouts.graceful_timeout
-        """Seconds from the begin of draining to `drain_deadline`."""
+        """Seconds from the start of draining to `drain_deadline`."""
         self.cut = 0
-        """Requests that the backend has ended itself, as the time to finish them was up."""
+        """Requests that the backend has ended itself, as their time was up."""
         self.alone: Callable[[], bool] = lambda: False
-        """Whether nobody else accepts from the listeners, so that what waits in their queues is lost with us."""
+        """Whether no other process accepts from the listeners, so that what waits in their queues would be lost."""
         self.seat: OwnRecord | None = None
-        """Where this process sees its siblings, and they see it; None when there can be none."""
+        """Where this process sees its siblings, and they see it; None if there can be none."""
         self.is_ready = False
         self._begun = False
         self._on_ready = on_ready
         self._on_begin = on_begin
         self.give_up = on_give_up
-        """Ends the process at once, given the reason: what keeps it cannot be ended. May be called from any thread."""
+        """Ends the process at once, with the reason: what keeps it alive cannot be ended. May be called from any
+        thread.
+        """
         self.say: Callable[[str], object] = lambda _status: None
-        """Tells the supervisor, in a line, how far draining has come."""
+        """Reports the progress of draining to the supervisor, in a line."""
         self.hold_signals: Callable[[], object] = lambda: None
-        """Takes the signals of a stop back from the application, which may take them over in any request.
+        """Reinstalls the stop signals after the application, which may take them over in any request.
 
-        Called now and then while serving; does nothing in another thread than the main one.
+        Called from time to time while serving; does nothing in another thread than the main one.
         """
         self.on_warm: Callable[[], object] = lambda: None
-        """Called when so many requests were served that this process can be a zygote."""
+        """Called when enough requests were served for this process to be a zygote."""
         self.drain_fd, self._drain_end = os.pipe()
 
     def close(self) -> None:
-        """Give up its descriptors, in a process that goes on without serving."""
+        """Close its descriptors, in a process that goes on without serving."""
         os.close(self.drain_fd)
         os.close(self._drain_end)
 
     def ready(self) -> None:
-        """Say that connections are accepted now; the second call does nothing."""
+        """Report that connections are accepted now; a second call does nothing."""
         if not self.is_ready:
             self.is_ready = True
             self._on_ready()
 
     def drain(self, reason: str, grace: float = FOREVER) -> None:
-        """Begin to drain; the second call does nothing. Safe in a signal handler and from any thread.
+        """Begin to drain; a second call does nothing. Safe in a signal handler and from any thread.
 
-        A backend calls it to leave by itself, e.g. after `max_requests`. `grace`, in seconds, shortens
-        the graceful timeout; `drain_deadline` is set here and nowhere else, and all that enforce it read it.
+        A backend calls it to end by itself, e.g. after `max_requests`. `grace`, in seconds, shortens the graceful
+        timeout; `drain_deadline` is set here and nowhere else, and everything that enforces it reads it.
         """
         if self._begun:
             return
@@ -160,7 +162,7 @@ class Run:
         os.write(self._drain_end, b"\0")
 
     def hurry(self) -> None:
-        """Be told a second time to end; safe in a signal handler."""
+        """Called when told a second time to end; safe in a signal handler."""
         self.hurried = True
 
     def time_left(self) -> float:
@@ -185,12 +187,12 @@ class Run:
 
 
 class Backend(Protocol):
-    """One way to serve; one instance for each worker, made without arguments."""
+    """One way to serve; one instance for each worker, created without arguments."""
 
     traits: ClassVar[Traits]
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:
-        """Serve `app` on all of `listeners`, which listen and do not block, until drained.
+        """Serve `app` on all of `listeners`, which listen and are non-blocking, until drained.
 
         Returns when nothing is in flight any more. Raises BackendError with one line if it cannot serve.
         """

@@ -1,4 +1,4 @@
-"""Whether a backend fits what a worker was told: this environment, the application, the options."""
+"""Whether a backend suits a worker: this environment, the application, the options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["require", "require_certificate", "require_fit", "unhonoured"]
 
 
 def require(entry: Entry) -> None:
-    """Raise BackendError with the cure if the backend cannot serve in this environment."""
+    """Raise BackendError with the remedy if the backend cannot serve in this environment."""
     state = registry.state_of(entry.traits)
     if not state.usable:
         cure = f"; try: {state.cure}" if state.cure else ""
@@ -37,7 +37,7 @@ def require_fit(entry: Entry, loaded: Loaded, options: WorkerOptions) -> None:
 
 
 def require_certificate(options: TlsOptions) -> None:
-    """Raise UsageError if something is said of TLS that is not served, for what is meant to be private would not be."""
+    """Raise UsageError for TLS options that are not supported, since private data would be sent in clear."""
     said = {"--keyfile": options.keyfile, "--ca-certs": options.ca_certs, "--ciphers": options.ciphers}
     for flag, value in said.items():
         if value is not None and options.certfile is None:

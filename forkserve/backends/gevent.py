@@ -1,7 +1,8 @@
 """gevent: the driver nested in gevent's hub, a greenlet for each request, none for an idle connection.
 
-Rules: the application's world is patched before it is imported, ours is not: the driver works with the kernel's own
-epoll and sockets, and gevent's loop watches its descriptor. The library is imported in `serve` alone.
+Rules: the standard library is patched for the application before it is imported, but not for the engine: the driver
+works with the kernel's own epoll and sockets, and gevent's loop watches its descriptor. The library is imported in
+`serve` alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["Gevent"]
 
 
 class _Greenlets:
-    """Runs each exchange in a greenlet; everything here is called in the hub, but for `wait`."""
+    """Runs each exchange in a greenlet; everything here is called in the hub, except `wait`."""
 
     lock: AbstractContextManager[Any] = nullcontext()
     parks = False
@@ -67,7 +68,7 @@ class _Greenlets:
             del self.waiting[conn]
 
     def forked(self) -> None:
-        """Called in a process that the application has forked: no other request goes on there."""
+        """Called in a process that the application has forked: no other request continues there."""
         self.waiting.clear()
         self.pool.hold_still()
 
@@ -83,7 +84,7 @@ class _Greenlets:
 
 
 class _HubTurns:
-    """Turns of the driver in gevent's hub, and what begins one; `drained` is set after the last."""
+    """Turns of the driver in gevent's hub, and what starts one; `drained` is set after the last."""
 
     def __init__(self, driver: Driver, runner: _Greenlets) -> None:
         from gevent.event import Event
@@ -118,7 +119,7 @@ class _HubTurns:
         self._runner.forked()
 
     def close(self) -> None:
-        """Have no other turn begin."""
+        """Prevent further turns."""
         for each in self._watchers:
             each.close()
 

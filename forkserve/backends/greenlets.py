@@ -1,14 +1,14 @@
-"""Greenlets that run one exchange after another, each as if it had its own greenlet.
+"""Greenlets that run one exchange after another, each as if it had a separate greenlet.
 
-A greenlet costs more than a small request: mapping its stack and giving it back are two system calls. So one that has
-ended its exchange waits for the next, in a bounded pool. What one request might leave to the next, and does not:
+A greenlet costs more than a small request: mapping its stack and unmapping it are two system calls. So one that has
+ended its exchange waits for the next, in a bounded pool. What one request could leave to the next, but does not:
 
 * `contextvars`: each exchange runs in a new, empty context, as gevent gives any new greenlet.
 * `gevent.local`, and `threading.local` and the current thread where they are patched: gevent forgets them by a link
-  to the greenlet's end. For these links the exchange's end is that end.
+  to the greenlet's end. For these links the end of the exchange is that end.
 * Any other link, a name, an attribute, a weak reference: the greenlet ends with its exchange.
-* A reference to the greenlet itself may be there to act on it, as that of a `gevent.Timeout` that was not cancelled or
-  a `kill` on its way. It shows as one reference too many when the greenlet is to be used again; then it ends.
+* A reference to the greenlet itself, such as that of a `gevent.Timeout` that was not cancelled or of a `kill` in
+  progress. It shows as one reference too many when the greenlet is to be reused; then it ends.
 
 They are real `gevent.Greenlet` objects, as applications know them from Gunicorn. This module imports gevent, so it is
 imported when serving begins.
@@ -43,7 +43,7 @@ IDLE = 256
 """Greenlets that may wait for an exchange; each keeps some 12 kB."""
 
 LOCAL = "_gevent_local_localimpl_"
-"""How names begin in a greenlet's dictionary by which gevent finds the locals that it has."""
+"""Prefix of the names in a greenlet's dictionary by which gevent finds its locals."""
 LOCALS = frozenset({"gevent._gevent_clocal", "gevent.local", "gevent.threading"})
 """Modules whose links to a greenlet's end only forget what was local to it."""
 
@@ -64,7 +64,7 @@ class _Server(Greenlet):
         self.forgetting: list[Any] = []
 
     def rawlink(self, callback: Any) -> None:
-        """Call this when the greenlet has ended, or its exchange, if it is for gevent to forget what is local."""
+        """Call this when the greenlet has ended, or its exchange, if it is a link by which gevent forgets locals."""
         module = getattr(callback, "__module__", None) or type(callback).__module__
         if module in LOCALS:
             self.forgetting.append(callback)
@@ -124,7 +124,7 @@ class _Server(Greenlet):
 
 
 class _Nothing:
-    """An exchange that is over at once."""
+    """An exchange that ends at once."""
 
     context = None
 
@@ -171,7 +171,7 @@ class Pool:
             self._start(self.backlog.popleft())
 
     def withdraw(self, exchange: WsgiExchange) -> bool:
-        """Take an exchange out of the backlog; False when it was not in it."""
+        """Remove an exchange from the backlog; False if it was not in it."""
         with suppress(ValueError):
             self.backlog.remove(exchange)
             return True
@@ -192,7 +192,7 @@ class Pool:
         _switch(green)
 
     def _first(self) -> _Server:
-        """Make one, and count the references to a greenlet that waits and that nobody else holds."""
+        """Make one, and count the references to a waiting greenlet that is not used elsewhere."""
         green = _Server(self)
         green.exchange = _Nothing()
         self.running += 1
@@ -206,9 +206,10 @@ class Pool:
         self.hub.loop.run_callback(_throw, exchange)
 
     def hold_still(self) -> None:
-        """Let no greenlet go on but the current one, as with threads after fork(2): they belong to the parent.
+        """Stop all greenlets except the current one, like threads after fork(2): they belong to the parent.
 
-        What would wake them is stopped. They are held, since a greenlet that nobody holds is ended by GreenletExit.
+        What would wake them is stopped. They are kept referenced, since an unreferenced greenlet is ended by
+        GreenletExit.
         """
         loop = self.hub.loop
         kinds = (type(loop.io(0, 1)), type(loop.timer(0)))
@@ -230,10 +231,11 @@ def _throw(exchange: Any) -> None:
 
 
 def keep_statuses(loop: Any) -> Any:
-    """Keep for `os.waitpid` how children ended that gevent does not watch; returns the watcher, which is to be closed.
+    """Keep the exit statuses of children that gevent does not watch for `os.waitpid`; returns the watcher, which must
+    be closed.
 
-    libev reaps every child at SIGCHLD (ev_child, "waitpid (-1, ...)"), and gevent's waitpid knows those that were made
-    by its fork, but not those of `_posixsubprocess.fork_exec`, by which multiprocessing spawns.
+    libev reaps every child at SIGCHLD (ev_child, "waitpid (-1, ...)"), and gevent's waitpid knows those that were
+    created by its fork, but not those of `_posixsubprocess.fork_exec`, by which multiprocessing spawns.
     """
     watcher = loop.child(0, False)
     # Absent with GEVENT_NOWAITPID, which leaves waitpid alone.
@@ -251,7 +253,7 @@ def keep_statuses(loop: Any) -> Any:
 
 
 def where(frame: FrameType | None) -> tuple[str, str] | None:
-    """Return what the log calls the greenlet that runs; None in code that may not be interrupted."""
+    """Return the name of the running greenlet for the log; None in code that may not be interrupted."""
     if frame is None or frame.f_code.co_filename.startswith((OURS, GEVENT)):
         return None
     green = getcurrent()

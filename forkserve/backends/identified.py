@@ -20,7 +20,7 @@ class WsgiIdentified(IdentifiedExchange, WsgiExchange):
 
     __slots__ = ()
     variable: ClassVar[str]
-    """What the field that carries it is called in the environ, set by the backend."""
+    """The name of its field in the environ, set by the backend."""
 
     def __init__(self, conn: Transport, line: RequestLine, fields: Fields) -> None:
         super().__init__(conn, line, fields)

@@ -1,4 +1,4 @@
-"""How a server that lives in asyncio learns that draining has begun, and what loop it lives in."""
+"""How an asyncio server learns that draining has begun, and which loop it uses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def drain_event(run: Run) -> asyncio.Event:
 
 
 def loop_factory(run: Run, *, auto: str = "uvloop") -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes the loop that --loop asks for; `auto` is the one that serves faster, if it is there."""
+    """Return the factory of the loop for --loop; `auto` is the faster one, if available."""
     wanted = run.options.asgi.loop
     if wanted == "auto":
         wanted = "asyncio" if auto == "asyncio" or find_spec("uvloop") is None else auto

@@ -1,4 +1,4 @@
-"""What a worker serves, made ready: the backend chosen, patches applied, the application loaded.
+"""Prepares what a worker serves: chooses the backend, applies patches, loads the application.
 
 Rules: everything that may fail raises a ForkserveError, in one line and with its exit code, before a socket is served.
 """
@@ -24,14 +24,14 @@ log = logging.getLogger("forkserve.worker")
 
 @dataclass(frozen=True, slots=True)
 class PreparedApp:
-    """An application, and the backend that is to serve it."""
+    """An application, and its backend."""
 
     loaded: Loaded
     entry: Entry
 
 
 def prepare(options: WorkerOptions) -> PreparedApp:
-    """Choose the backend, patch what it wants patched, load the application; raises ForkserveError."""
+    """Choose the backend, apply its patches, load the application; raises ForkserveError."""
     named = registry.find(options.process.backend) if options.process.backend else None
     if named is not None:
         require(named)
@@ -44,7 +44,7 @@ def prepare(options: WorkerOptions) -> PreparedApp:
 
 
 def check(options: WorkerOptions) -> str:
-    """Load what would be served, and say so in one line; raises ForkserveError."""
+    """Load what would be served, and report it in one line; raises ForkserveError."""
     logs.set_up(options.process.log_level, options.process.log_output)
     prepare_path(options.application)
     prepared = prepare(options)
@@ -56,7 +56,7 @@ def check(options: WorkerOptions) -> str:
 def patch() -> None:
     """Let gevent replace the blocking parts of the standard library, before the application can import them.
 
-    Raises BackendError when it is too late: what an imported module holds already is not replaced.
+    Raises BackendError if it is too late: an imported module keeps what it has.
     """
     late = sorted({"flask", "django", "requests", "urllib3", "psycopg2", "redis"} & set(sys.modules))
     if late:

@@ -1,7 +1,7 @@
-"""Which backends there are, which of them can serve here, and what makes the others able to.
+"""The available backends, which of them can serve here, and what the others need.
 
-Rules: asking costs no import of a server's library, only of our own adapter. Names are written with hyphens in lower
-case; underscores and capitals are taken too. Third parties add theirs by an entry point of the group below.
+Rules: a query imports no server library, only our own adapter. Names are written with hyphens in lower case;
+underscores and capitals are accepted too. Third parties add theirs by an entry point of the group below.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _LEFT_OUT = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A backend that there is; `source` is the module or the distribution that brings it."""
+    """A registered backend; `source` is the module or the distribution that provides it."""
 
     name: str
     backend: type[Backend]
@@ -91,7 +91,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class BackendState:
-    """Whether a backend can serve in this environment: `reason` says why not, `cure` is the command that mends it."""
+    """Whether a backend can serve in this environment: `reason` says why not, `cure` is the command that fixes it."""
 
     usable: bool
     version: str = ""
@@ -129,9 +129,9 @@ def find(name: str) -> Entry:
 
 
 def choose(interface: Interface, *, threads: int = 1) -> Entry:
-    """Return the backend for an application when none was named; raises BackendError if there is none.
+    """Return the backend for an application if none was named; raises BackendError if there is none.
 
-    Who asks for `threads` means the backend that has them, as with Gunicorn.
+    `threads` above 1 selects the backend of that name, as in Gunicorn.
     """
     order: tuple[str, ...] = ("asgi", "uvicorn", "hypercorn", "granian")
     if interface is not Interface.ASGI:
@@ -144,7 +144,7 @@ def choose(interface: Interface, *, threads: int = 1) -> Entry:
 
 
 def state_of(traits: Traits) -> BackendState:
-    """Judge whether a backend can serve in this environment."""
+    """Return whether a backend can serve in this environment."""
     versions = []
     for requirement in traits.requires:
         version = _version(requirement)

@@ -1,4 +1,4 @@
-"""What the backends of the engine have in common, whichever interface they serve: what they read off their options."""
+"""What the backends of the engine share, whichever interface they serve: objects made from their options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HONOURS = names_of(
 
 
 def open_access_log(options: AccessLogOptions, wakeup: Wakeup | None) -> AccessLog | None:
-    """Return the access log, if there is to be one; `wakeup` is needed where requests may end while the loop waits.
+    """Return the access log, if there is one; `wakeup` is needed if requests may end while the loop waits.
 
     Raises UsageError.
     """
@@ -55,7 +55,7 @@ def prepare_listenings(
 
 
 def header_rule_of(options: ProxyOptions) -> ProxyHeaderRule | None:
-    """Return how PROXY headers are read, if connections begin with one; raises UsageError."""
+    """Return the rule for PROXY headers, if connections begin with one; raises UsageError."""
     if options.proxy_protocol is ProxyProtocol.OFF:
         return None
     try:
@@ -65,7 +65,7 @@ def header_rule_of(options: ProxyOptions) -> ProxyHeaderRule | None:
 
 
 def tls_of(options: TlsOptions) -> Callable[[Socket], Any] | None:
-    """Return what puts an accepted socket under TLS, if there is a certificate; raises UsageError."""
+    """Return the function that puts an accepted socket under TLS, if there is a certificate; raises UsageError."""
     if options.certfile is None:
         return None
     # The ssl module costs three megabytes.
@@ -75,7 +75,7 @@ def tls_of(options: TlsOptions) -> Callable[[Socket], Any] | None:
 
 
 def trusted_by(options: ProxyOptions) -> tuple[TrustedProxies, Style, frozenset[str]] | None:
-    """Return whose forwarding fields are believed, in which style, and which of them; raises UsageError."""
+    """Return whose forwarding fields are trusted, in which style, and which of them; raises UsageError."""
     if not options.forwarded_allow_ips:
         return None
     try:

@@ -1,8 +1,8 @@
-"""Around a WSGI application: what some servers get wrong, put right before they see it.
+"""A wrapper of a WSGI application that repairs faults of some servers before they matter.
 
-Rules: costs nothing for a server that needs no repair, but that signals of a stop are taken back from an application
-that has taken them over in a request. A response header that would be two (CR, LF) or be cut (NUL)
-becomes a 500 and one ERROR line; a response to HEAD has no body, and keeps its Content-Length (RFC 9110 9.3.2).
+Rules: it costs nothing for a server that needs no repair, except that stop signals are reinstalled after an application
+that has taken them over in a request. A response header that would be split (CR, LF) or truncated (NUL) becomes a 500
+and one ERROR line; a response to HEAD has no body, and keeps its Content-Length (RFC 9110 9.3.2).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ StartResponse = Callable[..., Callable[[bytes], object]]
 
 
 class _RefusedError(Exception):
-    """The application tried to send a header that would have become two."""
+    """The application tried to send a header that would have been split."""
 
 
 class Shim:
-    """An application mended for its server; `repairs` are the server's traits."""
+    """An application repaired for its server; `repairs` are the server's traits."""
 
     def __init__(self, app: App, repairs: frozenset[Repair], listeners: Sequence[socket.socket], run: Run) -> None:
         self.app = app
@@ -95,7 +95,7 @@ class _Answer:
         return self.written.append
 
     def without_body(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """Let the application say its headers, and drop the rest."""
+        """Let the application send its headers, and drop the rest."""
         try:
             if not self.begun:
                 next(iter(body), b"")
@@ -104,7 +104,7 @@ class _Answer:
         return []
 
     def with_written(self, body: Iterable[bytes]) -> Iterator[bytes]:
-        """Put what went through write() before the body."""
+        """Put what was sent by write() before the body."""
         try:
             yield from self.written
             yield from body
@@ -156,7 +156,7 @@ def _close(body: Any) -> None:
 
 
 def asgi_shim(app: App, repairs: frozenset[Repair], run: Run) -> App:
-    """Mend an ASGI application for its server: count its requests, drop header names with underscores."""
+    """Repair an ASGI application for its server: count its requests, drop header names with underscores."""
     count = count_requests(run)
     names = Repair.NAMES in repairs
 

@@ -1,4 +1,4 @@
-"""sync: one request at a time, called by the loop itself. The default, and the fastest for what does not wait."""
+"""sync: one request at a time, called by the loop itself. The default, and the fastest for code that does not wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Sync"]
 
 
 class _Inline:
-    """Runs an exchange to its end, or until its client reads too slowly, on the spot."""
+    """Runs an exchange to its end, or until its client reads too slowly, in place."""
 
     lock: AbstractContextManager[Any] = nullcontext()
     wakes = False
@@ -41,7 +41,7 @@ class _Inline:
         alarm.current = None
 
     def resume(self, exchange: WsgiExchange) -> None:
-        """Go on where it stopped, unless it waits by itself."""
+        """Continue where it stopped, unless it waits by itself."""
         if exchange.conn is self.waiting:
             return
         alarm = self.alarm
@@ -52,14 +52,14 @@ class _Inline:
         alarm.current = None
 
     def notify(self, exchange: WsgiExchange) -> None:
-        """Nothing: the thread that waits here looks by itself."""
+        """Do nothing: the thread that waits here checks by itself."""
 
     def interrupt(self, exchange: WsgiExchange) -> bool:
-        """Nothing: an exchange that the loop can see does not run."""
+        """Do nothing: an exchange that the loop can see does not run."""
         return False
 
     def wait(self, conn: Any, until: Callable[[], bool]) -> None:
-        """Serve this connection alone until it is done: the application cannot be left."""
+        """Serve only this connection until it is done: the application cannot be suspended."""
         alarm = self.alarm
         # For the client there is another limit.
         exchange, alarm.current = alarm.current, None

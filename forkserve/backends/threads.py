@@ -1,8 +1,8 @@
 """threads: the loop does all I/O, `--threads N` threads run the application.
 
-Rules: a thread is given a request that was read whole, and leaves a response that its client reads slowly, so no client
-holds a thread. It goes on with a response that it began, never another thread: an application may keep things in
-thread-locals. Threads start when they are first needed, the last to become idle works first: fewer are warm.
+Rules: a thread gets a request that was read whole, and suspends a response that its client reads slowly, so no client
+occupies a thread. Only that thread continues the response: an application may keep data in thread-locals. Threads start
+when they are first needed; the last to become idle works first, so that fewer are warm.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from forkserve.wsgi import WsgiExchange
 __all__ = ["Threads"]
 
 PATIENCE = 1.0
-"""Seconds for threads to end when all requests are answered: time enough for what follows a response, like its log."""
+"""Seconds for threads to end when all requests are answered: time for what follows a response, like its log."""
 
 FULL = int(Field.FULL)
 
@@ -39,7 +39,7 @@ log = logging.getLogger("forkserve.threads")
 
 
 class _Thread:
-    """A thread of the pool; `own` are responses that it has begun and can go on with."""
+    """A thread of the pool; `own` are responses that it has begun and can continue."""
 
     def __init__(self, pool: _Pool, number: int) -> None:
         self.pool = pool
@@ -67,7 +67,7 @@ class _Thread:
                 following = self.pool.next_for(self)
 
     def serve(self, exchange: WsgiExchange) -> None:
-        """Run an exchange, or go on with it."""
+        """Run an exchange, or continue it."""
         if exchange.context is None:
             exchange.context = (copy_context(), self)
             exchange.context[0].run(exchange.run)
@@ -90,7 +90,7 @@ class _Pool:
         self.backlog: deque[WsgiExchange] = deque()
         self.waiting: dict[Any, threading.Event] = {}
         self.record: memoryview[float] | None = None
-        """Where siblings see, since when all threads are taken."""
+        """Where siblings see since when all threads are busy."""
 
     def start(self, exchange: WsgiExchange) -> None:
         """Give an exchange to an idle thread, a new one, or whichever is free first."""
@@ -113,7 +113,7 @@ class _Pool:
             self.record[FULL] = time.monotonic()
 
     def resume(self, exchange: WsgiExchange) -> None:
-        """Give an exchange back to the thread that began it."""
+        """Return an exchange to the thread that began it."""
         waiting = self.waiting.get(exchange.conn)
         if waiting is not None:
             waiting.set()
@@ -134,7 +134,7 @@ class _Pool:
             waiting.set()
 
     def next_for(self, thread: _Thread) -> WsgiExchange | None:
-        """Return what a thread does next; None when it is idle now."""
+        """Return what a thread does next; None if it is idle now."""
         with self.mutex:
             thread.exchange = None
             if thread.own:
@@ -173,7 +173,7 @@ class _Pool:
         return bool(raised)
 
     def close(self) -> None:
-        """Let threads end; one that is stuck is left to the end of the process."""
+        """Let threads end; a stuck one is left to the end of the process."""
         for thread in self.threads:
             thread.inbox.put(None)
         patience = time.monotonic() + PATIENCE

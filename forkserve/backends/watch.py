@@ -1,14 +1,14 @@
-"""`--timeout` where code of the application keeps the main thread from everything else: a thread looks at it.
+"""`--timeout` when code of the application blocks the main thread: another thread watches it.
 
-Theory of operation. The thread looks several times within one timeout at a value that changes with all progress. When
-it has been the same for the whole of a timeout, the main thread is sent a signal, and its handler logs where the
-request is and raises TimedOut there, in code of the application alone: between our own lines a response might be half
-counted. If that does not help within GRACE, since C code or the application goes on, the stacks of all threads go to
-the log and the process ends, for another to take its place.
+Theory of operation. The thread checks several times within one timeout a value that changes with all progress. When it
+has been the same for a whole timeout, the main thread gets a signal, and its handler logs where the request is and
+raises TimedOut there, only in code of the application: between our own lines a response might be half counted. If that
+does not help within GRACE, since C code or the application goes on, the stacks of all threads go to the log and the
+process ends, and is replaced.
 
-Rules: nothing reaches the application before its time is over, since C code need not go on after EINTR (signal(7)), as
-PEP 475 has Python do. Looks are counted, not seconds: a process that was stopped (SIGSTOP, a debugger) is not late. No
-timer is used, so that those of setitimer(2) and SIGALRM are the application's, and none outlives an exec.
+Rules: nothing reaches the application before its time is over, since C code need not retry after EINTR (signal(7)), as
+PEP 475 makes Python do. Checks are counted, not seconds: a process that was stopped (SIGSTOP, a debugger) is not late.
+No timer is used, so those of setitimer(2) and SIGALRM remain free for the application, and none outlives an exec.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from forkserve.unix.deafness import leave_signals_to_main
 __all__ = ["Watch"]
 
 NUMBER = signal.SIGRTMIN + 5
-"""The signal that interrupts; sent to the main thread of this process by pthread_kill(3) and by nobody else."""
+"""The signal that interrupts; sent only to the main thread of this process by pthread_kill(3)."""
 
 
 class Watch:
-    """Watches the main thread, in which it is made; `timeout` in seconds, looked at `checks` times."""
+    """Watches the main thread, in which it is created; `timeout` in seconds, checked `checks` times."""
 
     __slots__ = (
         "_bell",
@@ -61,8 +61,8 @@ class Watch:
         """Prepare; nothing is watched before `arm`.
 
         `state` returns what changes with all progress, None while there is nothing to watch; it is called by the thread
-        and by the signal's handler. `place` returns what the log calls the request whose code runs in a frame, None if
-        it may not be interrupted there. `give_up` is called by the thread to end the process, with the reason.
+        and by the signal's handler. `place` returns the name for the log of the request whose code runs in a frame,
+        None if it may not be interrupted there. `give_up` is called by the thread to end the process, with the reason.
         """
         self._watches = timeout != FOREVER
         self.armed = not self._watches
@@ -82,7 +82,7 @@ class Watch:
             signal.signal(NUMBER, self._strike)
 
     def arm(self) -> None:
-        """Begin to look; called when there is something to watch and `armed` is False."""
+        """Start checking; called when there is something to watch and `armed` is False."""
         if not self._watches:
             return
         self.armed = True
@@ -92,7 +92,7 @@ class Watch:
         self._ring()
 
     def close(self) -> None:
-        """Look no more, for good."""
+        """Stop checking, for good."""
         if self._watches:
             self._closed = True
             self._late = None

@@ -1,7 +1,7 @@
-"""`--timeout` where one piece of code keeps a whole event loop: no timer of the loop runs then, so `watch` looks.
+"""`--timeout` when one piece of code blocks a whole event loop: no timer of the loop runs then, so `watch` checks.
 
-Rules: the loop is asked now and then to answer. Until it does, what the driver sends is progress too: a request that
-keeps the loop is not late while it responds.
+Rules: the loop is asked from time to time to answer. Until it does, sending counts as progress too: a request that
+blocks the loop is not late while it responds.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from forkserve.serving.failure import OURS
 __all__ = ["LoopWatch", "Watchdog"]
 
 CHECKS = 5
-"""Looks within one timeout: it is exact to a fifth."""
+"""Checks within one timeout: it is accurate to a fifth."""
 LOOPS = os.path.dirname(asyncio.__file__) + os.sep
 
 
 class LoopWatch(Watch):
-    """Watches the loop that a driver is nested in."""
+    """Watches the loop in which a driver is nested."""
 
     __slots__ = ("_answers", "_ask", "_driver")
 
@@ -36,7 +36,7 @@ class LoopWatch(Watch):
         place: Callable[[FrameType | None], tuple[str, str] | None],
         give_up: Callable[[str], object],
     ) -> None:
-        """Prepare; `ask` is called by the watch's thread and has the loop call what it is given."""
+        """Prepare; `ask` is called by the watch's thread and lets the loop call its argument."""
         self._answers = 0
         self._ask = ask
         self._driver = driver
@@ -48,7 +48,7 @@ class LoopWatch(Watch):
             self._ask(self.answer)
 
     def answer(self) -> None:
-        """Called by the loop when it was asked."""
+        """Called by the loop as its answer."""
         self._answers += 1
 
     def _progress(self) -> object:
@@ -66,7 +66,7 @@ class Watchdog(LoopWatch):
 
 
 def _where(frame: FrameType | None) -> tuple[str, str] | None:
-    """Return what the log calls a loop that the application keeps; None between lines of the loop's or ours."""
+    """Return the name for the log of a loop that the application blocks; None between lines of the loop's or ours."""
     if frame is None or frame.f_code.co_filename.startswith((OURS, LOOPS)):
         return None
     return "the event loop", "blocked"

@@ -1,4 +1,4 @@
-"""How a driver is made for a WSGI application and its listeners; backends differ in how it runs exchanges."""
+"""Makes a driver for a WSGI application and its listeners; backends differ in how it runs exchanges."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class WsgiRunner(Runner, Protocol):
     """How a backend runs WSGI exchanges."""
 
     parks: bool
-    """Whether an exchange whose client reads slowly is left and resumed, or waits by `wait`."""
+    """Whether an exchange whose client reads slowly is suspended and resumed, or waits by `wait`."""
     capacity: int
-    """How many exchanges can run at once; 0 where there is no bound."""
+    """How many exchanges can run at once; 0 for no limit."""
 
     def wait(self, conn: Any, until: Callable[[], bool]) -> None:
-        """Block the calling application until `until()` holds; returns also when the client has gone."""
+        """Block the calling application until `until()` is true; returns also when the client has left."""
 
 
 def wsgi_driver(
@@ -54,7 +54,7 @@ def wsgi_driver(
     multithread: bool = False,
     alarm: Any = None,
 ) -> Driver:
-    """Return a driver that runs the application as `runner` says; with an `alarm`, it is run on the spot."""
+    """Return a driver that runs the application as `runner` says; with an `alarm`, it is run in place."""
     options = run.options
     listenings = _listenings(listeners, run, multithread=multithread)
     serving = _serving_context(app, run, runner)
@@ -78,7 +78,7 @@ def wsgi_driver(
 
 
 def _listenings(listeners: Sequence[socket.socket], run: Run, *, multithread: bool) -> list[Listening]:
-    """Return the listeners with what all requests that come by them have in common; raises UsageError."""
+    """Return the listeners with what all their requests have in common; raises UsageError."""
     options = run.options
     limits, tls, parser = options.http.effective(), tls_of(options.tls), reader_of(options.parser.parser)
     root = script_name(options.proxy.root_path)
@@ -125,10 +125,10 @@ def _bind(
     defers_body: bool,
     alarm: Any,
 ) -> tuple[Any, Callable[[Any], None] | None]:
-    """Return what makes the exchanges, of the class that the options ask for, and what runs one on the spot.
+    """Return the maker of the exchanges, of the class that the options ask for, and what runs one in place.
 
-    In C where that is there; None where the runner starts it. Where waiting is no greenlet's business (`defers_body` is
-    False), it would hold a thread or the worker.
+    In C if available; None if the runner starts it. If waiting would not be a greenlet's (`defers_body` is False), it
+    would block a thread or the worker.
     """
     header = options.proxy.request_id_header
     named = {"header": header, "variable": variable_of(header)} if header else {}

@@ -1,4 +1,4 @@
-"""Makes everything of its options and joins it: the only place that knows all parts of the master.
+"""Builds everything from its options and joins it: the only place that knows all parts of the master.
 
 `start` begins with nothing, `takeover` with what another master has left in this very process, and `statefile` is what
 it left. Both end in `assembly`.

@@ -1,10 +1,10 @@
-"""How a new master goes on with what one has left that was killed (`on_master_death = serve`).
+"""How a new master takes over from one that was killed (`on_master_death = serve`).
 
-Theory of operation. The keeper gives state and descriptors. They are read as after an upgrade, processes are looked
-after by pidfd, and a keeper of our own is told everything. Only then the former keeper lets go, and ends what is not in
-the state. The configuration in force is the former one until a reload has read what differs in ours.
+Theory of operation. The keeper supplies state and descriptors. They are read as after an upgrade, processes are watched
+by pidfd, and our own keeper is told everything. Only then the former keeper lets go, and ends what is not in the state.
+The configuration in force is the former one until a reload has read what differs in ours.
 
-Rules: nothing is done about a process before `settle`, and a start that fails before leaves all of it to the keeper.
+Rules: nothing is done about a process before `settle`, and a start that fails before leaves everything to the keeper.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PATIENCE = 5.0
 
 @dataclass(slots=True)
 class Adoption:
-    """A master that is about to go on with an estate; `pidfds` are those of the processes that live."""
+    """A master that is about to take over an estate; `pidfds` are those of the living processes."""
 
     estate: Estate
     data: Data
@@ -53,7 +53,7 @@ class Adoption:
     pidfds: dict[int, int]
 
     def settle(self, keeping: StateKeeping) -> None:
-        """Take everything over: from now on all of it ends with us. Raises OSError when the keeper has died."""
+        """Take everything over: from now on all of it ends with us. Raises OSError if the keeper has died."""
         base, known = self.assembly.base, groups_in(self.data)
         decided, deciding = os.pipe2(os.O_CLOEXEC)
         base.auxiliaries.begin(self.estate.listener, armed_by=decided)
@@ -91,7 +91,7 @@ class Adoption:
         return frozenset(each.pid for each in found if each.pid == each.session and not {each.pid, each.parent} & known)
 
     def _note_said(self, watcher: Watcher) -> None:
-        """Take in what its processes have said to nobody, or to the former master, which has not written it down."""
+        """Process messages that its processes have sent without a master, or that the former one has not recorded."""
         for process in (each for each in watcher.processes if each.pid in self.pidfds):
             if process.pid in self.estate.ready:
                 watcher.processes.channels.confirm(process)
@@ -113,7 +113,7 @@ class Adoption:
 
 
 def adopt(estate: Estate, config: Config, source: ConfigSource, command: Sequence[str]) -> Adoption | None:
-    """Return a master that can go on with an estate; None when it cannot be read: then all of it has been ended."""
+    """Return a master that can take over an estate; None if it cannot be read: then all of it has been ended."""
     try:
         data = to_resume(decode(estate.state), time.monotonic())
         with contextlib.closing(SignalQueue(())) as nothing:  # in vain first, so that no descriptor is lost on the way
@@ -141,7 +141,7 @@ def end_orphans(config: Config, source: ConfigSource) -> str:
 
 
 def _living(data: Data) -> Sequence[tuple[int, int]]:
-    """Return a pidfd for each process that still is the one that the state names."""
+    """Return a pidfd for each process that is still the one in the state."""
     found: list[tuple[int, int]] = []
     for pid in pids_in(data):
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""The master and all it stands on, joined.
+"""The master and all its parts, joined.
 
-Rules: what `assemble` is given has been made or taken over already; nothing is started here.
+Rules: the arguments of `assemble` have been created or taken over already; nothing is started here.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from forkserve.unix.proctitle import set_title
 __all__ = ["Assembly", "Base", "assemble", "mark", "new_bus", "new_loop", "program", "show_title"]
 
 SETTLED_AFTER = 30.0
-"""Seconds after which `-D` returns though something is not ready yet, since some may never be, or be tried for ever."""
+"""Seconds after which `-D` returns although something is not ready yet: it may never be, or be retried for ever."""
 
 
 @dataclass(slots=True)
 class Base:
-    """What there is before the master; `background` and `pidfile` where it was told to have them.
+    """What exists before the master; `background` and `pidfile` if requested.
 
     `command` is how this program was executed, without its arguments.
     """
@@ -90,12 +90,12 @@ class Assembly:
     log_program: LogProgram | None = None
 
     def close_log(self) -> None:
-        """Have the last lines of the log written, where a program does that."""
+        """Let the last lines of the log be written, if a program does that."""
         if self.log_program is not None:
             self.log_program.close(self.master.supervisor.config.master.loglevel)
 
     def run(self) -> int:
-        """Serve until all is over; returns the exit code."""
+        """Serve until everything is over; returns the exit code."""
         self.hosts.words = self._words_of_hosts
         settle_memory()
         self.heartbeats.begin()
@@ -112,7 +112,7 @@ class Assembly:
 
     @contextlib.contextmanager
     def _timers_kept(self) -> Iterator[None]:
-        """Keep what timers run in a file, if one is configured."""
+        """Record the runs of timers in a file, if one is configured."""
         supervisor, base = self.master.supervisor, self.base
         path = supervisor.config.master.timers_file
         if path is None:
@@ -133,7 +133,7 @@ class Assembly:
 
 
 def assemble(config: Config, base: Base) -> Assembly:
-    """Join the parts; the watchers of the configuration are there, and nothing of them runs."""
+    """Join the parts; the watchers of the configuration exist, and nothing of them runs."""
     bus, auxiliaries, reports = base.bus, base.auxiliaries, base.reports
     services = SpawnServices(
         base.loop,
@@ -164,7 +164,7 @@ def assemble(config: Config, base: Base) -> Assembly:
 
 
 def new_bus() -> EventBus:
-    """Return a bus whose first readers are the log and systemd."""
+    """Return a bus whose first subscribers are the log and systemd."""
     bus = EventBus()
     bus.subscribe(log_event)
     bus.subscribe(tell_systemd)
@@ -181,12 +181,12 @@ def new_loop() -> Loop:
 
 
 def mark(reports: NotifyFolder) -> str:
-    """Return how a variable begins that our processes alone have, see `Guard`."""
+    """Return the beginning of a variable that only our processes have, see `Guard`."""
     return f"NOTIFY_SOCKET={reports.prefix}"
 
 
 def show_title(name: str | None, source: ConfigSource) -> None:
-    """Show in lists of processes which master this is."""
+    """Set the process title, which shows which master this is."""
     set_title(f"forkserve: master [{name or source.description}]")
 
 

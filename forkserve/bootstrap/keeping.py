@@ -1,8 +1,8 @@
-"""Tells the keeper what there is, after each change: the state of the master, and the descriptors that this names.
+"""Tells the keeper the state after each change: that of the master, and the descriptors in it.
 
-Theory of operation. Each event may mean a change, so a moment after one the state is written as for an upgrade and sent
-to the keeper. What has changed in the last moment before a master is killed is missing there; the master after ends
-what it does not know, and starts again what it misses.
+Theory of operation. Each event may mean a change, so a moment after one the state is serialised as for an upgrade and
+sent to the keeper. Changes in the last moment before a master is killed are missing there; the next master ends what it
+does not know, and starts again what it misses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SOON = 0.05
 """Seconds from an event to the writing."""
 
 SHARE = 20
-"""The part of the time that writing takes at most: one in so many."""
+"""The share of the time that serialising takes at most: one in this many."""
 
 
 class StateKeeping:
@@ -45,7 +45,7 @@ class StateKeeping:
         assembly.base.bus.subscribe(self.on_event)
 
     def on_event(self, event: Event) -> None:
-        """Called with every fact."""
+        """Called with every event."""
         keeper = self._assembly.base.auxiliaries.keeper
         if keeper is None:
             return
@@ -65,7 +65,7 @@ class StateKeeping:
             self._timer = loop.call_at(max(loop.now() + SOON, self._not_before), self._due)
 
     def write(self, *, patience: float = 0.0) -> bool:
-        """Write it now; False when the keeper could not be told."""
+        """Send it now; False if the keeper could not be reached."""
         keeper = self._assembly.base.auxiliaries.keeper
         if keeper is None:
             return True
@@ -82,9 +82,9 @@ class StateKeeping:
 
 
 def place_of(options: MasterOptions, source: ConfigSource) -> Path:
-    """Return where the keeper of this configuration is asked: it goes by the file, the pid file, the name or the line.
+    """Return where the keeper of this configuration is asked, by the file, the pid file, the name or the line.
 
-    Raises ForkserveError when there is no folder for it.
+    Raises ForkserveError if there is no folder for it.
     """
     key = source.path or options.pidfile or options.name
     if key is None:

@@ -1,8 +1,8 @@
-"""The log of the master as `loggerconfig` describes it: a program beside the master has configured `logging` by it.
+"""The log of the master as `loggerconfig` describes it, written by a program that has configured `logging` with it.
 
 Theory of operation. The handlers of such a file may be of any class, and wait for disks and networks, so none of them
-is in the master, which writes records to a pipe and drops what finds no room. The master keeps both ends: when the
-program dies another reads on. It outlives everything else, and ends with the pipe, which the master closes last.
+is in the master, which writes records to a pipe and drops those that find no room. The master keeps both ends: when the
+program dies another one reads on. It outlives everything else, and ends with the pipe, which the master closes last.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["LogProgram"]
 
 NAME = "log program"
 PATIENCE = 3.0
-"""Seconds in which it must have written the last lines."""
+"""Seconds within which it must have written the last lines."""
 
 
 class LogProgram:
@@ -41,7 +41,7 @@ class LogProgram:
     def begin(
         cls, path: str, level: str, loop: Loop, emit: Callable[[Event], None], auxiliaries: AuxiliaryProcesses
     ) -> LogProgram:
-        """Start it, and have our lines go there from now on; raises OSError."""
+        """Start it, and send our lines there from now on; raises OSError."""
         reading, writing = os.pipe2(os.O_CLOEXEC)
         argv = (sys.executable, "-P", "-m", "forkserve.sidecars.logger", "--config", os.path.abspath(path))
         sidecar = Sidecar(NAME, argv, loop, emit, stdin=reading)
@@ -69,7 +69,7 @@ class LogProgram:
         return cls(sidecar, reading, writing)
 
     def go_on(self, level: str) -> None:
-        """Have our lines go there."""
+        """Send our lines there."""
         logs.send_records(level, self._writing)
 
     def close(self, level: str) -> None:

@@ -1,8 +1,8 @@
 """The first start of a master.
 
 Order matters. Signals are caught before anything else, so that none is lost. Sockets are bound before companions are
-forked, so that a port in use is said by a process without children. The master is in place before anything is spawned.
-At the end it goes back in reverse, and the sockets close last: until then the kernel keeps every connection.
+forked, so that a process without children reports a port in use. The master is complete before anything is spawned. At
+the end everything is undone in reverse, and the sockets close last: until then the kernel keeps every connection.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run(config: Config, source: ConfigSource, command: Sequence[str] = ()) -> in
     """Run a configuration until it is told to stop; returns the exit code.
 
     `command` is how this program was executed, without its arguments. Raises ForkserveError, with nothing left running
-    and nothing left bound, for what is wrong before the start.
+    and nothing left bound, for errors before the start.
     """
     handed_in = take_listen_fds()
     ensure_standard()
@@ -98,7 +98,7 @@ def _run(start: _Start, assembly: Assembly, adoption: Adoption | None) -> int:
 
 @dataclass(slots=True)
 class _Start:
-    """A start under way; `stack` closes in reverse what was made."""
+    """A start in progress; `stack` closes in reverse what was created."""
 
     config: Config
     source: ConfigSource
@@ -108,7 +108,7 @@ class _Start:
     asked_at: Path | None = None
 
     def adoption(self, handed_in: dict[str, int]) -> Adoption | None:
-        """Ask for what a master has left that was killed; None when there is nothing. Raises BindError."""
+        """Ask for what a killed master has left; None if there is nothing. Raises BindError."""
         options = self.config.master
         if options.on_master_death is not OnMasterDeath.SERVE:
             return None
@@ -152,7 +152,7 @@ class _Start:
         return assembly
 
     def _base(self, handed_in: dict[str, int]) -> Base:
-        """Make what a master stands on that begins with nothing."""
+        """Create the base of a master that begins with nothing."""
         stack, options = self.stack, self.config.master
         signals = SignalQueue(SIGNALS)
         stack.callback(signals.close)
@@ -189,7 +189,7 @@ def _status(options: MasterOptions, assembly: Assembly) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _control(options: MasterOptions, source: ConfigSource, assembly: Assembly) -> Iterator[None]:
-    """Serve control; a place that cannot be written to stops the start only when it was named."""
+    """Serve control; an unusable place stops the start only if it was named."""
     path = default_path(source.path) if options.control == "auto" else Path(options.control)
     if options.control == "none" or path is None:
         if options.control != "none":
@@ -203,7 +203,7 @@ def _control(options: MasterOptions, source: ConfigSource, assembly: Assembly) -
 
 
 def _run_sidecars(options: MasterOptions, assembly: Assembly) -> None:
-    """Start the programs beside the master that are asked for and can be had."""
+    """Start the programs beside the master that are requested and available."""
     control = None if assembly.control is None else assembly.control.path
     for wanted in wanted_sidecars(options, control):
         if control is None:
@@ -216,7 +216,7 @@ def _run_sidecars(options: MasterOptions, assembly: Assembly) -> None:
 
 
 def _scheme(command: ProcessTemplate) -> str:
-    """Return what the URLs of a worker of ours begin with, "" for another program."""
+    """Return the URL scheme of a worker of ours, "" for another program."""
     words = f"{command.options.cmd} {command.options.args}".replace("=", " ").split()
     return ("https://" if "--certfile" in words else "http://") if command.says_ready else ""
 

@@ -1,10 +1,10 @@
 """All of a master as one document, and a master that goes on from it.
 
-The document is JSON. Each part writes itself (`to_data`) and reads itself; this module says which there are, and in
-which order they are read. `VERSION` counts changes that older code would read wrongly: a field that is added with a
-default where it is read is none.
+The document is JSON. Each part serialises itself (`to_data`) and restores itself; this module lists them, and the order
+in which they are restored. `VERSION` counts changes that older code would misread; a field with a default where it is
+read is not such a change.
 
-Rules: reading changes nothing outside of this process, so that it can be tried, and be given up for the old code.
+Rules: reading changes nothing outside of this process, so that it can be tried, and abandoned for the old code.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def encode(data: Data) -> bytes:
 
 
 def decode(data: bytes) -> Data:
-    """Return the document; raises StateError when it is none, or of another version."""
+    """Return the document; raises StateError if it is invalid, or of another version."""
     try:
         found = msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -65,7 +65,7 @@ def decode(data: bytes) -> Data:
 
 
 def written(assembly: Assembly, upgrade: Completion | None = None) -> Data:
-    """Return the document; `upgrade` is the promise that new code is to keep."""
+    """Return the document; `upgrade` is the promise that new code must keep."""
     completions, base, master = CompletionWriter(), assembly.base, assembly.master
     data: Data = {
         "version": VERSION,

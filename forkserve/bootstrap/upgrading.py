@@ -1,8 +1,8 @@
-"""The two ends of an upgrade: the old code leaves with its state, the new code takes over, or has the old one back.
+"""The two ends of an upgrade: the old code leaves with its state, the new code takes over, or returns to the old one.
 
-Theory of operation. `leave` blocks all signals, writes the state, and executes the new code with it. That reads the
+Theory of operation. `leave` blocks all signals, serialises the state, and executes the new code with it. That reads the
 state, which changes nothing, and goes on. If it cannot, in spite of the rehearsal, it executes the old code with the
-same state, which says so and goes on instead. Signals that come meanwhile wait; what has died is reaped then.
+same state, which reports this and goes on instead. Signals wait meanwhile; exits are reaped afterwards.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["make_replaceable", "rehearse", "take_over"]
 
 
 def make_replaceable(assembly: Assembly) -> None:
-    """Let the master's upgrader write its state, and leave."""
+    """Let the master's upgrader serialise its state, and leave."""
     upgrader = assembly.master.upgrader
     upgrader.write = lambda: _as_it_is(assembly)
     upgrader.leave = lambda command, completion: _leave(assembly, command, completion)
@@ -74,7 +74,7 @@ def _leave(assembly: Assembly, command: Sequence[str], completion: Completion) -
 
 
 def rehearse(fd: int) -> str:
-    """Read a state and the configuration as `take_over` would, with nothing of it in hand; returns the line to print.
+    """Read a state and the configuration as `take_over` would, without its descriptors; returns the line to print.
 
     Raises ForkserveError with what is wrong.
     """
@@ -85,9 +85,9 @@ def rehearse(fd: int) -> str:
 
 
 def take_over(fd: int, failed: str = "") -> int:
-    """Go on where another master stood that was executed as this process; returns the exit code of its end.
+    """Take over from another master that was executed as this process; returns the exit code.
 
-    `failed` is why newer code has given up, and has this one back.
+    `failed` is why newer code has given up, and returned to this one.
     """
     data = decode(_content(fd))
     data["command"] = data["before"] if failed else data["command"]
@@ -129,7 +129,7 @@ def _restored(data: Data) -> tuple[Assembly, Completion]:
 
 
 def _log_to(options: Data) -> None:
-    """Log where the master logged; to standard error if that cannot be had any more, which is no reason to end."""
+    """Log where the master logged; to standard error if that is no longer possible, which is no reason to end."""
     level, size, backups = options["loglevel"], options.get("log_max_bytes", 0), options.get("log_backups", 0)
     try:
         logs.set_up(level, options["logoutput"], patience=0.0, max_bytes=size, backups=backups)
@@ -139,7 +139,7 @@ def _log_to(options: Data) -> None:
 
 
 def _have_the_old_code_back(data: Data, fd: int, error: BaseException, *, again: bool) -> None:
-    """Execute the former code; returns when that cannot be."""
+    """Execute the former code; returns if that is impossible."""
     if again or not data.get("before"):
         return
     reason = str(error) if isinstance(error, ForkserveError) else traceback.format_exception_only(error)[-1].strip()

@@ -1,1 +1,1 @@
-"""Programs that run beside the master and speak to it by the control interface alone, as any client could."""
+"""Programs that run beside the master and use only the control interface, like any other client."""

@@ -15,7 +15,7 @@ __all__ = ["add_folders", "load_dotted"]
 def load_dotted(name: str) -> Any:
     """Return the object that a dotted name leads to.
 
-    Raises ImportError or AttributeError that says where the name ends, and whatever the module raises by itself.
+    Raises ImportError or AttributeError that says where the name ends, and whatever the module itself raises.
     """
     module, colon, attributes = name.partition(":")
     if colon:
@@ -34,7 +34,7 @@ def load_dotted(name: str) -> Any:
 
 
 def add_folders(folders: Iterable[str]) -> None:
-    """Import from these folders too, after those that are known; their .pth files count (site)."""
+    """Import from these folders too, after the existing ones; their .pth files apply (site)."""
     for folder in folders:
         if os.path.abspath(folder) not in map(os.path.abspath, sys.path):
             site.addsitedir(folder)

@@ -1,7 +1,7 @@
 """The log program: `python -m forkserve.sidecars.logger --config FILE`, for `loggerconfig`.
 
-Records come as lines of JSON on standard input, and are handled by Python's `logging` as the file has configured it.
-They belong to the loggers `forkserve.master`, `forkserve.watcher` and so on; where the file names none of these, and
+Records arrive as lines of JSON on standard input, and are handled by Python's `logging` as the file has configured it.
+They belong to the loggers `forkserve.master`, `forkserve.watcher` and so on; if the file names none of these, but
 Circus's logger `circus`, they belong to that. It ends with its input.
 """
 

@@ -1,4 +1,4 @@
-"""What the programs beside the master have in common: arguments, log, title, and an end by SIGTERM."""
+"""What the programs beside the master share: arguments, log, title, and an end by SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from forkserve.unix.proctitle import set_title
 __all__ = ["Serve", "parser_of", "run"]
 
 Serve = Callable[[argparse.Namespace, asyncio.Event], Awaitable[None]]
-"""Serves until the event is set; raises ForkserveError for what the user can mend."""
+"""Serves until the event is set; raises ForkserveError for what the user can fix."""
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
-    """Return a parser of the arguments that every one of them takes."""
+    """Return a parser of the arguments common to all."""
     parser = argparse.ArgumentParser(prog=name, allow_abbrev=False)
     parser.add_argument("--control", required=True, type=Path)
     parser.add_argument("--log-level", default="info")
@@ -29,7 +29,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 
 def run(serve: Serve, arguments: argparse.Namespace, *, title: str, log: logging.Logger) -> int:
-    """Serve until SIGTERM; SIGINT is the master's affair. Returns the exit code."""
+    """Serve until SIGTERM; SIGINT is left to the master. Returns the exit code."""
     logs.set_up(arguments.log_level, arguments.log_output)
     logs.watch_file()
     set_title(title)

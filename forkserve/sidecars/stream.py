@@ -1,8 +1,8 @@
-"""The program of a stream class of the user's: `python -m forkserve.sidecars.stream --use CLASS --option KEY=VALUE`.
+"""The program of a user's stream class: `python -m forkserve.sidecars.stream --use CLASS --option KEY=VALUE`.
 
 The log writer starts it and sends it records (`logwriter.classes`) on standard input. As in Circus, the class is called
-with the options as keyword arguments, and its object with `{"data": bytes, "pid": int, "name": "stdout"}` for each
-line; `open` and `close` are called at the ends where it has them.
+with the options as keyword arguments, and its instance with `{"data": bytes, "pid": int, "name": "stdout"}` for each
+line; `open` and `close` are called at the start and at the end if they exist.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def records(source: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Yield the lines that are sent; a line without a head is one of the log writer's, about lines that were lost."""
+    """Yield the received lines; a line without a head is from the log writer, about lost lines."""
     while head := source.readline():
         found = _HEAD.fullmatch(head)
         if found is None:
@@ -76,7 +76,7 @@ def records(source: BinaryIO) -> Iterator[dict[str, Any]]:
 
 
 def _lose(_line: dict[str, Any]) -> None:
-    """Do nothing with a line."""
+    """Drop a line."""
 
 
 def _call_if_there(stream: Callable[[dict[str, Any]], Any], name: str) -> None:

@@ -34,9 +34,9 @@ log = logging.getLogger("forkserve.circus")
 C = TypeVar("C", bound=zmq.Context[Any])
 
 LINGER = 300
-"""Milliseconds for which a socket that is closed still sends."""
+"""Milliseconds for which a closed socket still sends."""
 LAST_ANSWERS = 1.0
-"""Seconds at the end in which answers may still be given."""
+"""Seconds at the end in which answers may still be sent."""
 
 
 def main() -> int:
@@ -74,7 +74,7 @@ async def _serve(arguments: argparse.Namespace, ending: asyncio.Event) -> None:
 
 
 async def _until(ending: asyncio.Event, work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Do all of it until the end; what fails is a bug, and ends this program, for another to take its place."""
+    """Run everything until the end; a failure is a bug, and ends this program, which is replaced."""
     tasks = [asyncio.create_task(each) for each in work]
     end = asyncio.create_task(ending.wait())
     try:
@@ -88,7 +88,7 @@ async def _until(ending: asyncio.Event, work: Sequence[Coroutine[Any, Any, None]
 
 @contextlib.contextmanager
 def _ending(context: C) -> Iterator[C]:
-    """Hand out a context, and close all its sockets in the end; what was answered is on its way for a moment longer."""
+    """Yield a context, and close all its sockets in the end; sent answers are delivered for a moment longer."""
     try:
         yield context
     finally:

@@ -1,7 +1,7 @@
 """Circus's commands, each by verbs of the control interface.
 
-Rules: a command returns the fields of its answer, or raises MessageRefused; what the master refuses becomes that, with
-the number that Circus has for it.
+Rules: a command returns the fields of its answer, or raises MessageRefused; refusals of the master become that, with
+Circus's number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every command works with: the control client, and what is asked of it often."""
+"""What every command works with: the control client, and frequent requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Desk:
     owner: str | None = None
     publishes_stats: bool = False
     memory: int = field(default_factory=lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    """Bytes of the machine."""
+    """Memory of the machine in bytes."""
 
     async def views(self, name: str | None = None) -> list[Any]:
         """Return the reports of all watchers, or of one."""
@@ -37,6 +37,6 @@ class Desk:
         return found
 
     async def names(self) -> list[str]:
-        """Return the watchers, as they are written."""
+        """Return the watchers, in their original spelling."""
         found: list[str] = await self.client.call("list")
         return found

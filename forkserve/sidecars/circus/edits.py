@@ -1,4 +1,4 @@
-"""Circus's commands that change what is configured: `add`, `rm`, `set`."""
+"""Circus's commands that change the configuration: `add`, `rm`, `set`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from forkserve.sidecars.circus.protocol import CircusRequest, MessageRefused
 __all__ = ["EDITS"]
 
 _AGES = frozenset(("max_age", "max_age_variance"))
-"""Options for which Circus replaces the processes, so that those that run have them too."""
+"""Options for which Circus replaces the processes, so that running ones have them too."""
 
 _WITHOUT_EFFECT = frozenset(("retry_in", "check_flapping"))
-"""Options that Circus takes, and that do nothing there either."""
+"""Options that Circus accepts, and that have no effect there either."""
 
 
 async def _set(desk: Desk, request: CircusRequest) -> Answer:

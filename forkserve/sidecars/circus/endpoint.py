@@ -1,9 +1,9 @@
-"""The control endpoint: a ROUTER socket that any number of clients ask, each for itself.
+"""The control endpoint: a ROUTER socket for any number of independent clients.
 
-Theory of operation. Requests of one client are taken in their order; those that wait for work to be done are answered
-when it is, beside whatever that client asks next. What one client may have under way is bounded, and so is the size of
-a message, so that garbage, a flood or a client that never reads its answers hurts only itself. An answer for a client
-that has gone is dropped by the socket.
+Theory of operation. Requests of one client are handled in their order; those that wait for work are answered when it is
+done, beside the client's next requests. The number of pending requests of a client is limited, and so is the size of a
+message, so that garbage, a flood or a client that never reads its answers affects only itself. The socket drops an
+answer for a client that has left.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["CircusEndpoint", "Dispatch"]
 log = logging.getLogger("forkserve.circus")
 
 MOST_UNANSWERED = 200
-"""Requests that one client may have under way."""
+"""Most pending requests of one client."""
 MOST_IN_ALL = 5000
 
 Dispatch = Callable[[CircusRequest], Awaitable[Mapping[str, Any]]]
@@ -45,7 +45,7 @@ Dispatch = Callable[[CircusRequest], Awaitable[Mapping[str, Any]]]
 
 @dataclass(slots=True)
 class _Client:
-    """What one client has under way."""
+    """The pending requests of one client."""
 
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
     unanswered: int = 0
@@ -80,7 +80,7 @@ class CircusEndpoint:
             task.add_done_callback(self._tasks.discard)
 
     async def drain(self, timeout: float) -> None:
-        """Give what is under way a moment to be answered."""
+        """Give pending requests a moment to be answered."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
 

@@ -1,6 +1,6 @@
 """What a process uses, and the options of a watcher, in Circus's words.
 
-Rules: pure. What the master does not know is "N/A", as Circus says it.
+Rules: pure. What the master does not know is "N/A", as in Circus.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _FIXED: Mapping[str, str] = {
     "use_sockets": "use_sockets", "warmup_delay": "warmup_delay", "working_dir": "working_dir",
     "stdout_stream_conf": "stdout_stream", "stderr_stream_conf": "stderr_stream",
 }  # fmt: skip
-"""Circus's options of a watcher, and what we call them."""
+"""Circus's options of a watcher, and our names for them."""
 
 _WHOLE = ("max_age", "max_age_variance")
-"""Seconds that Circus has as whole numbers."""
+"""Seconds that are whole numbers in Circus."""
 
 _OURS = frozenset(
     (
@@ -44,13 +44,13 @@ _OURS = frozenset(
         "umask",
     )
 )
-"""What only we have, or have otherwise."""
+"""Options that only forkserve has, or has in another form."""
 
 
 def info_of(usage: Mapping[str, Any] | None, memory: int, *, process: Mapping[str, Any] | None = None) -> Any:
     """Return Circus's object about one process; `memory` is that of the machine in bytes.
 
-    `process` is the report of a watcher's own one, which also has `started` and `wid`.
+    `process` is the report of one of the watcher's own, which also has `started` and `wid`.
     """
     if usage is None:
         return GONE

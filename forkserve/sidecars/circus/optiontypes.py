@@ -1,4 +1,4 @@
-"""The types that Circus insists on in the options of `set` and `add`; options that only we have may be of any.
+"""The types that Circus requires for the options of `set` and `add`; options that only forkserve has may be of any.
 
 Rules: pure.
 """
@@ -32,7 +32,7 @@ _TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options; raises MessageRefused for a value of another type than Circus takes."""
+    """Return the options; raises MessageRefused for a value of the wrong type."""
     for key, value in options.items():
         fits, problem = _TYPES.get(key, (_anything, ""))
         if not fits(value):

@@ -23,7 +23,7 @@ def changes(before: list[int], after: list[int]) -> Answer:
 
 
 async def _meant(desk: Desk, request: CircusRequest) -> list[str] | None:
-    """Return the watchers that a request names by a pattern, None for all."""
+    """Return the watchers that a request's pattern matches, None for all."""
     name = string_of(request, "name")
     if name is None:
         return None
@@ -136,7 +136,7 @@ def _signum(request: CircusRequest) -> str | int:
 
 
 async def _unless_gone(call: Awaitable[Any]) -> None:
-    """Wait for a call; a process that is not there is no error: it may have ended while its pid was on the way."""
+    """Wait for a call; a missing process is no error: it may have ended since its pid was sent."""
     try:
         await call
     except ControlError as error:

@@ -1,6 +1,6 @@
-"""The properties of a request, taken out one by one: a wrong one is refused by its name.
+"""The properties of a request, read one by one: an invalid one is refused by its name.
 
-Rules: pure. Numbers are taken as text as well, since circusctl sends some so.
+Rules: pure. Numbers are accepted as text as well, since circusctl sends some that way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def name_of(request: CircusRequest) -> str:
 
 
 def string_of(request: CircusRequest, key: str) -> str | None:
-    """Return a text, None where there is none."""
+    """Return a text, None if missing."""
     value = request.properties.get(key)
     if value is not None and not isinstance(value, str):
         raise MessageRefused(f"message invalid: {key!r} should be a string")
@@ -36,7 +36,7 @@ def string_of(request: CircusRequest, key: str) -> str | None:
 
 
 def integer_of(request: CircusRequest, key: str) -> int | None:
-    """Return a whole number, None where there is none."""
+    """Return a whole number, None if missing."""
     value = request.properties.get(key)
     if value is None:
         return None
@@ -47,7 +47,7 @@ def integer_of(request: CircusRequest, key: str) -> int | None:
 
 
 def number_of(request: CircusRequest, key: str) -> float | None:
-    """Return a number of at least 0, None where there is none."""
+    """Return a number of at least 0, None if missing."""
     value = request.properties.get(key)
     if value is None:
         return None
@@ -61,7 +61,7 @@ def number_of(request: CircusRequest, key: str) -> float | None:
 
 
 def object_of(request: CircusRequest, key: str) -> dict[str, Any]:
-    """Return an object, an empty one where there is none."""
+    """Return an object, an empty one if missing."""
     value = request.properties.get(key)
     if value is not None and not isinstance(value, dict):
         raise MessageRefused(f"{key!r} property should be an object")

@@ -1,9 +1,9 @@
 """Circus's messages without a socket: frames in, a request out; an answer in, bytes out.
 
-A request is one JSON object behind the client's identity; a REQ socket puts an empty frame between them, and gets it
+A request is one JSON object after the client's identity; a REQ socket puts an empty frame between them, and gets it
 back. Answers carry `status`, `time` and the `id` of the request.
 
-Rules: pure but for the clock, which is handed in. Nothing that a client sends raises anything but MessageRefused.
+Rules: pure; the clock is an argument. Nothing that a client sends raises anything but MessageRefused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Errno(IntEnum):
-    """Circus's numbers for what went wrong."""
+    """Circus's error numbers."""
 
     INVALID_JSON = 1
     UNKNOWN_COMMAND = 2
@@ -49,7 +49,7 @@ class MessageRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who has asked, and how: the frames that go before the answer."""
+    """The sender of a request: the frames that go before the answer."""
 
     frames: tuple[bytes, ...]
 
@@ -68,7 +68,7 @@ class CircusRequest:
     cast: bool = False
     properties: Mapping[str, Any] = field(default_factory=dict)
     on_begun: Callable[[], None] = lambda: None
-    """Called when its work has been asked for, and what its client asks next cannot overtake it."""
+    """Called when its work has been requested, so that the client's next request cannot overtake it."""
 
     @property
     def waiting(self) -> bool:
@@ -77,7 +77,7 @@ class CircusRequest:
 
 
 def open_envelope(frames: Sequence[bytes]) -> tuple[Envelope, bytes] | None:
-    """Return who has asked and the message, or None for frames that are no request."""
+    """Return the sender and the message, or None for invalid frames."""
     if len(frames) == 2:
         return Envelope((frames[0],)), frames[1]
     if len(frames) == 3 and frames[1] == b"":
@@ -86,7 +86,7 @@ def open_envelope(frames: Sequence[bytes]) -> tuple[Envelope, bytes] | None:
 
 
 def parse(message: bytes) -> CircusRequest:
-    """Read a message; raises MessageRefused."""
+    """Parse a message; raises MessageRefused."""
     try:
         data = json.loads(message)
     except (ValueError, RecursionError):
@@ -102,7 +102,7 @@ def parse(message: bytes) -> CircusRequest:
 
 
 def id_of(message: bytes) -> Any:
-    """Return the id of a message that was refused, so that its client knows which."""
+    """Return the id of a refused message, so that its client can identify it."""
     try:
         data = json.loads(message)
     except (ValueError, RecursionError):
@@ -116,5 +116,5 @@ def failure(error: MessageRefused, now: float) -> dict[str, Any]:
 
 
 def encoded(answer: Mapping[str, Any], id: Any) -> bytes:
-    """Return an answer as it travels."""
+    """Return an answer as bytes."""
     return json.dumps({**answer, "id": id}).encode()

@@ -1,7 +1,7 @@
 """Publishing to any number of subscribers, none of which can hold up another.
 
-Theory of operation. Each subscriber has a queue of its messages, with a bound. When one is full, its subscriber loses
-what comes, and that is told once a while; the others get everything. An XPUB socket tells when nobody listens.
+Theory of operation. Each subscriber has a bounded queue of its messages. When it is full, the subscriber loses new
+ones, which is logged from time to time; the others get everything. An XPUB socket knows when there is no subscriber.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ log = logging.getLogger("forkserve.circus")
 TOLD_EACH = 60.0
 """Seconds between two lines about subscribers that do not read."""
 AGAIN = 0.5
-"""Seconds until the stream of events is asked for again when it has ended."""
+"""Seconds until the stream of events is requested again after its end."""
 
 
 class Publisher:
-    """One XPUB socket; `what` is what it is called in the log."""
+    """One XPUB socket; `what` is its name in the log."""
 
     def __init__(self, socket: zmq.Socket[bytes], what: str) -> None:
         self._socket = socket
@@ -42,7 +42,7 @@ class Publisher:
 
     @property
     def has_subscribers(self) -> bool:
-        """True while somebody listens."""
+        """True while there is a subscriber."""
         with contextlib.suppress(zmq.Again):
             while True:
                 message = self._socket.recv(zmq.DONTWAIT)
@@ -53,7 +53,7 @@ class Publisher:
         return bool(self._topics)
 
     def publish(self, topic: str, payload: Mapping[str, Any]) -> None:
-        """Send a message to those that listen for its topic; never waits."""
+        """Send a message to the subscribers of its topic; never waits."""
         if not self.has_subscribers:
             return
         frames = [topic.encode(), json.dumps(payload).encode()]
@@ -73,7 +73,7 @@ class Publisher:
 
 
 async def publish_events(client: AsyncControlClient, publisher: Publisher) -> None:
-    """Publish each event of the master, until cancelled; the stream is taken up again where it was cut."""
+    """Publish each event of the master, until cancelled; a broken stream is resumed."""
     last = 0
     while True:
         with contextlib.suppress(ControlError):

@@ -15,7 +15,7 @@ from forkserve.sidecars.circus.protocol import CircusRequest, MessageRefused
 __all__ = ["QUESTIONS", "sockets_of"]
 
 _FIRST_SOCKET = 3
-"""Where a process that gets all sockets has the first of them; Circus's numbers are those of its processes, too."""
+"""The first socket of a process that gets all; Circus's numbers are those of its processes, too."""
 
 _GLOBAL = ("endpoint", "stats_endpoint", "pubsub_endpoint", "check_delay", "multicast_endpoint")
 
@@ -44,8 +44,8 @@ async def _status(desk: Desk, request: CircusRequest) -> Answer:
 def _state(view: Any) -> str:
     """Return a state in Circus's words.
 
-    What has given up, or waits for a connection, runs nothing; what starts is active once all its processes run, since
-    Circus does not wait until they are ready.
+    A FATAL or waiting watcher runs nothing; a starting one is active once all its processes run, since Circus does not
+    wait until they are ready.
     """
     running = sum(each["state"] in ("spawning", "ready") and not each.get("zygote") for each in view["processes"])
     if view["state"] == "starting" and running >= view["numprocesses"]:
@@ -72,7 +72,7 @@ async def _listsockets(desk: Desk, _request: CircusRequest) -> Answer:
 
 
 def sockets_of(reports: list[Mapping[str, Any]]) -> list[Answer]:
-    """Return sockets as Circus lists them."""
+    """Return sockets in Circus's format."""
     return [_socket(each, _FIRST_SOCKET + number) for number, each in enumerate(reports)]
 
 
@@ -138,7 +138,7 @@ def _infos(desk: Desk, view: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _extended(info: Any, process: Mapping[str, Any]) -> Any:
-    """Return what is known of a process with what the hook extended_stats adds."""
+    """Return the figures of a process with the additions of the hook extended_stats."""
     return {**info, **(process.get("extended") or {})} if isinstance(info, dict) else info
 
 

@@ -1,4 +1,4 @@
-"""ZeroMQ sockets with bounds: on the size of a message, on what waits for a peer, and on who may reach a file."""
+"""ZeroMQ sockets with limits: on the size of a message, on what waits for a peer, and on access to a file."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ S = TypeVar("S", bound=zmq.Socket[Any])
 log = logging.getLogger("forkserve.circus")
 
 LARGEST_MESSAGE = 256 * 1024
-"""Bytes of one frame; libzmq ends the connection of a peer that sends more."""
+"""Most bytes of one frame; libzmq closes the connection of a peer that sends more."""
 QUEUE = 1000
-"""Messages that wait for one peer; what comes when there are so many is dropped for that peer."""
+"""Most messages that wait for one peer; further ones are dropped for that peer."""
 
 
 def bound(context: zmq.Context[S], kind: int, endpoint: str, *, owner: str | None = None) -> S:
-    """Return a socket that listens; raises BindError.
+    """Return a listening socket; raises BindError.
 
-    The file of an `ipc://` endpoint is for its owner alone: the user we run as, or `owner`.
+    The file of an `ipc://` endpoint is accessible only to its owner: the user we run as, or `owner`.
     """
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 500)

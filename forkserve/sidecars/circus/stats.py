@@ -1,6 +1,6 @@
 """Circus's stats stream: once a second what each process, each watcher, the master and the sockets use.
 
-Nothing is sampled while nobody listens.
+Nothing is sampled without a subscriber.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EACH = 1.0
 Message = tuple[str, dict[str, Any]]
 
 _NAMES = {"master": "circusd", "circus endpoint": "circusd-stats"}
-"""What Circus calls the processes that are no watcher's."""
+"""Circus's name for the processes that belong to no watcher."""
 
 
 async def publish_stats(desk: Desk, publisher: Publisher) -> None:
@@ -68,7 +68,9 @@ def _of_processes(name: str, usages: Iterable[tuple[Mapping[str, Any], str | Non
 
 
 def _of_sockets(reports: list[Mapping[str, Any]]) -> Iterator[Message]:
-    """Yield what waits at each socket: Circus counts how often it found one readable, which is a hint at the same."""
+    """Yield what waits at each socket: Circus counts how often it found one readable, which is an estimate of the
+    same.
+    """
     if not reports:
         return
     total: dict[str, Any] = {"addresses": [], "reads": 0}

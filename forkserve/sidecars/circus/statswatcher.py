@@ -1,6 +1,6 @@
-"""The watcher `circusd-stats`, which Circus lists where statistics are published: here this program itself.
+"""The watcher `circusd-stats`, which Circus lists when it publishes statistics: here this program itself.
 
-It is shown and counted like any other, and takes no orders. A watcher of the user's by that name goes before it.
+It is shown and counted like any other, and accepts no commands. A user's watcher with that name takes precedence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ async def is_shown(desk: Desk) -> bool:
 
 
 async def is_meant(desk: Desk, name: str | None) -> bool:
-    """Tell whether a name is its own."""
+    """Tell whether a name is that of this watcher."""
     return name is not None and name.lower() == NAME and await is_shown(desk)
 
 

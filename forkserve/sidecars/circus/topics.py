@@ -1,6 +1,6 @@
-"""What an event of ours is in Circus's event stream: a topic `watcher.NAME.ACTION` and a payload.
+"""The counterpart of an event in Circus's event stream: a topic `watcher.NAME.ACTION` and a payload.
 
-Rules: pure. Fields are added to Circus's, never renamed: `id` is the number of our event, so that a gap can be seen.
+Rules: pure. Fields are added to Circus's, never renamed: `id` is the number of our event, which shows gaps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Fact = Mapping[str, Any]
 
 
 def published(event: Fact) -> tuple[str, dict[str, Any]] | None:
-    """Return topic and payload of an event, or None for one that Circus has no word for."""
+    """Return topic and payload of an event, or None if Circus has no such event."""
     found = _ACTIONS.get(str(event.get("kind")))
     if found is None:
         return None
@@ -27,7 +27,7 @@ def published(event: Fact) -> tuple[str, dict[str, Any]] | None:
 
 
 def resource_name(watcher: str) -> str:
-    """Return a watcher's name as topics have it."""
+    """Return a watcher's name as used in topics."""
     return watcher.lower().replace(" ", "_")
 
 

@@ -1,1 +1,1 @@
-"""The control API by TCP, for those that have its token: a door before the control socket, in a separate process."""
+"""The control API over TCP, for clients with its token: a separate process in front of the control socket."""

@@ -1,7 +1,7 @@
-"""Which requests may pass: those with the token, for a name that is ours, and from no page of another site.
+"""Which requests may pass: those with the token, for one of our names, and not from a page of another site.
 
-A browser sends what a page of anybody asks it to. So the Host must be one of ours (against DNS rebinding), and an
-Origin, where there is one, must be the same (RFC 6454 section 7.2); the token is compared in constant time.
+A browser sends requests for any page. So the Host must be one of ours (against DNS rebinding), and an Origin, if there
+is one, must be the same (RFC 6454 section 7.2); the token is compared in constant time.
 
 Rules: pure.
 """
@@ -28,7 +28,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The rule of one door: `hosts` are the names, with port, by which clients may call it."""
+    """The rule of one gateway: `hosts` are the names, with port, by which clients may call it."""
 
     token: bytes
     hosts: frozenset[str]
@@ -36,13 +36,13 @@ class Admission:
 
     @classmethod
     def of(cls, token: bytes, address: str, names: Collection[str], *, tls: bool) -> Admission:
-        """Return the rule for a door at `HOST:PORT`, which is also called by `names`."""
+        """Return the rule for a gateway at `HOST:PORT`, which also has the names `names`."""
         host, _, port = address.rpartition(":")
         hosts = {f"{each.lower()}:{port}" for each in (host, *_LOCAL, *names)}
         return cls(token, frozenset(hosts), "https" if tls else "http")
 
     def judge(self, headers: Mapping[str, str]) -> Rejection | None:
-        """Return why a request with these headers, by lower-case name, is refused; None when it passes."""
+        """Return why a request with these headers, by lower-case name, is refused; None if it passes."""
         host = headers.get("host", "").lower()
         if host not in self.hosts:
             return Rejection(HTTPStatus.MISDIRECTED_REQUEST, f"this forkserve is not called {host[:100]!r}")

@@ -1,7 +1,8 @@
-"""One connection of the gateway: a request is read, judged, and passed on to the control socket, its answer back.
+"""One connection of the gateway: a request is read, checked, and passed on to the control socket, its answer returned.
 
-Bounded are the connections, a request's size and the time for it; a connection carries one request. What a slow reader
-does not take waits in the kernel and here up to a limit, then the master drops it, as any client that does not read.
+The number of connections, a request's size and its time are limited; a connection carries one request. What a slow
+reader does not take waits in the kernel and here up to a limit, then the master drops it, like any client that does not
+read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ log = logging.getLogger("forkserve.gateway")
 
 MOST_CONNECTIONS = 128
 REQUEST_TIMEOUT = 10.0
-"""Seconds for a whole request, the handshake of TLS not counted."""
+"""Seconds for a whole request, without the TLS handshake."""
 PENALTY = 0.5
 """Seconds until a request with a wrong token is answered."""
 LARGEST_BODY = 64 * 1024
@@ -39,7 +40,7 @@ class _Request:
 
 @dataclass(slots=True)
 class Door:
-    """Passes on what `admission` lets through to the socket at `control`."""
+    """Passes on the requests that `admission` accepts to the socket at `control`."""
 
     control: Path
     admission: Admission
@@ -97,7 +98,7 @@ class Door:
 
 
 async def _read(reader: asyncio.StreamReader) -> _Request | None:
-    """Return the one request of a connection, None when it ends before; raises RemoteProtocolError."""
+    """Return the one request of a connection, None if it ends before; raises RemoteProtocolError."""
     protocol = h11.Connection(h11.SERVER)
     head: h11.Request | None = None
     body = bytearray()

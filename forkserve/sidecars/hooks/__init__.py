@@ -1,1 +1,1 @@
-"""The program that hooks of the user's run in, a client of the control interface."""
+"""The program that runs a user's hooks, a client of the control interface."""

@@ -1,7 +1,7 @@
-"""The program that the hooks of one watcher run in: `python -m forkserve.sidecars.hooks --channel FD --watcher NAME`.
+"""The program that runs the hooks of one watcher: `python -m forkserve.sidecars.hooks --channel FD --watcher NAME`.
 
-forkserve starts it, puts a question on the channel, a line of JSON, and reads the answer, another. It ends with the
-channel. What a hook prints goes where the output of forkserve goes.
+forkserve starts it, sends a call on the channel, a line of JSON, and reads the answer, another line. It ends with the
+channel. Output of a hook goes where the output of forkserve goes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Host:
         self._loaded: dict[str, Callable[..., Any]] = {}
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Call a hook; what it raises is told, whatever it is."""
+        """Call a hook; whatever it raises is reported."""
         hook, details = question["hook"], dict(question["details"])
         stats = details.get("stats")
         self._changes.begin(hook)

@@ -1,6 +1,6 @@
-"""What a hook assigns to its watcher: kept here while it runs, and taken over by the master for what is started next.
+"""What a hook assigns to its watcher: kept here while it runs, and applied by the master to what is started next.
 
-Rules: an assignment is judged at once, so that the traceback names its line.
+Rules: an assignment is checked at once, so that the traceback names its line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OptionChanges:
             self._made = {}
 
     def assign(self, name: str, value: Any) -> None:
-        """Keep an assignment; raises AttributeError where it would have no effect, and ValueError."""
+        """Keep an assignment; raises AttributeError if it would have no effect, and ValueError."""
         if name not in CHANGEABLE or self._hook not in MAY_CHANGE:
             where = f"{' and '.join(MAY_CHANGE)} may assign {', '.join(CHANGEABLE)}"
             raise AttributeError(f"{name} cannot be assigned here ({where}): use watcher.set_opt({name!r}, ...)")
@@ -37,16 +37,16 @@ class OptionChanges:
             self._env = None
 
     def of(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return options as they are with what was assigned; `env` is one dict, which a hook may change in place."""
+        """Return the options with assignments applied; `env` is one dict, which a hook may change in place."""
         found = {**options, **self._made}
         if self._env is None:
             self._env = dict(found.get("env") or {})
         return {**found, "env": self._env}
 
     def end(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return what is changed now, after a hook; `options` are those of the watcher, if it has read them.
+        """Return the current changes, after a hook; `options` are those of the watcher, if it has read them.
 
-        Raises ValueError for an `env` that it has filled with what is no text.
+        Raises ValueError if it has put anything but text into `env`.
         """
         if self._hook not in MAY_CHANGE:
             return {}

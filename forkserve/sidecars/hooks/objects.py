@@ -1,6 +1,6 @@
 """The `watcher` and `arbiter` that a hook gets: what hooks of Circus use of them, over the control interface.
 
-Rules: what a hook asks is asked when it asks it. Verbs are begun and not waited for, as in Circus, whose own return
+Rules: values are requested when a hook reads them. Verbs are begun and not waited for, as in Circus, whose own return
 before the work is done: a hook that waited for its own watcher would wait for itself.
 """
 
@@ -18,13 +18,13 @@ __all__ = ["Control", "HookArbiter", "HookProcess", "HookWatcher"]
 
 
 class Control:
-    """Calls of the control interface; each has a connection to itself, since a hook may run threads."""
+    """Calls of the control interface; each has a separate connection, since a hook may run threads."""
 
     def __init__(self, client: ControlClient | None) -> None:
         self._client = client
 
     def call(self, verb: str, **parameters: Any) -> Any:
-        """Carry out a verb; raises ControlError."""
+        """Call a verb; raises ControlError."""
         if self._client is None:
             raise ControlError("forkserve runs without a control socket, so a hook can ask and do nothing (control)")
         with self._client as client:
@@ -50,12 +50,12 @@ class HookProcess:
         self._control.call("signal", watcher=self._watcher, pid=self.pid, signal=int(signum))
 
     def is_alive(self) -> bool:
-        """Tell whether it lives."""
+        """Tell whether it is alive."""
         return os.path.exists(f"/proc/{self.pid}")
 
 
 class HookWatcher:
-    """One watcher. Every option and free key is an attribute, with its value as of when it is read."""
+    """One watcher. Every option and free key is an attribute, with its current value."""
 
     def __init__(self, control: Control, name: str, changes: OptionChanges | None = None) -> None:
         """With `changes` it is the watcher whose hooks are called."""
@@ -79,7 +79,7 @@ class HookWatcher:
         raise AttributeError(f"a watcher has no {key!r} here: it is an object of forkserve's, with Circus's options")
 
     def __setattr__(self, key: str, value: Any) -> None:
-        """Keep what the master takes over, and refuse what would have no effect."""
+        """Keep what the master applies, and refuse what would have no effect."""
         if key.startswith("_") or key in ("name", "res_name"):
             object.__setattr__(self, key, value)
             return
@@ -179,7 +179,7 @@ class HookWatcher:
         self._control.call("set", watcher=self.name, options={key: value}, waiting=False)
 
     def send_signal(self, pid: int, signum: int) -> None:
-        """Send a process a signal; before_signal is asked of that too."""
+        """Send a process a signal; this calls before_signal too."""
         self._control.call("signal", watcher=self.name, pid=int(pid), signal=int(signum))
 
     def send_signal_child(self, pid: int, child_id: int, signum: int) -> None:
@@ -193,7 +193,7 @@ class HookWatcher:
         )
 
     def kill_process(self, process: Any, stop_signal: int | None = None, graceful_timeout: float | None = None) -> None:
-        """Begin to end a process; another follows it."""
+        """Start to end a process; it is replaced."""
         pid = int(getattr(process, "pid", process))
         self._control.call(
             "kill", watcher=self.name, pid=pid, signum=stop_signal, graceful_timeout=graceful_timeout, waiting=False
@@ -221,7 +221,7 @@ class HookArbiter:
 
     @property
     def sockets(self) -> dict[str, Any]:
-        """What is known of each socket, by name."""
+        """The data of each socket, by name."""
         return {each["name"]: each for each in self._control.call("listsockets")}
 
     def iter_watchers(self, reverse: bool = True) -> Iterator[HookWatcher]:
@@ -229,7 +229,7 @@ class HookArbiter:
         return iter(sorted(self.watchers, key=lambda each: each.priority, reverse=reverse))
 
     def get_watcher(self, name: str) -> HookWatcher:
-        """Return a watcher, by its name in any case; raises KeyError."""
+        """Return a watcher, by its name, case-insensitive; raises KeyError."""
         for each in self.watchers:
             if each.name.lower() == name.lower():
                 return each

@@ -1,1 +1,1 @@
-"""Programs that `[plugin:NAME]` runs: what Circus's own plugins do, over the control interface, and those of users."""
+"""Programs that `[plugin:NAME]` runs: Circus's own plugins, over the control interface, and those of users."""

@@ -1,6 +1,6 @@
 """The program of one plugin: `python -m forkserve.sidecars.plugins --name NAME --use CLASS --option KEY=VALUE`.
 
-forkserve runs it as the watcher `plugin:NAME`. It finds the control socket by its parent, unless it is told where.
+forkserve runs it as the watcher `plugin:NAME`. It finds the control socket through its parent, unless it is given.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BUILT_IN: Mapping[str, type[Plugin]] = {
     "circus.plugins.statsd.StatsdEmitter": StatsdEmitter,
     "circus.plugins.watchdog.WatchDog": WatchDog,
 }
-"""What we run ourselves, by Circus's names."""
+"""Plugins that forkserve itself implements, by Circus's names."""
 
 
 def main() -> int:

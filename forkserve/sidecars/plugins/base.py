@@ -1,4 +1,4 @@
-"""What our plugins have in common: options, the control interface, a rhythm, and a line to statsd."""
+"""What our plugins share: options, the control interface, a loop with an interval, and a statsd client."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Plugin", "StatsdClient"]
 log = logging.getLogger("forkserve.plugins")
 
 MOST_PAST = 1000
-"""Former events that are asked for at most."""
+"""Most past events that are requested."""
 AGAIN = 1.0
-"""Seconds until the stream of events is asked for again when it has ended."""
+"""Seconds until the stream of events is requested again after its end."""
 
 
 class StatsdClient:
@@ -34,15 +34,15 @@ class StatsdClient:
         self._socket.setblocking(False)
 
     def increment(self, name: str) -> None:
-        """Count one more."""
+        """Increment a counter."""
         self._send(name, "1|c")
 
     def gauge(self, name: str, value: float) -> None:
-        """Say how much there is."""
+        """Set a gauge."""
         self._send(name, f"{value}|g")
 
     def timed(self, name: str, milliseconds: int) -> None:
-        """Say how long something took."""
+        """Report a duration."""
         self._send(name, f"{milliseconds}|ms")
 
     def _send(self, name: str, value: str) -> None:
@@ -64,7 +64,7 @@ class Plugin:
         raise NotImplementedError
 
     async def every(self, seconds: float, look: Callable[[], Awaitable[None]]) -> None:
-        """Look again and again; a look that the master refuses is told, and the next one may succeed."""
+        """Check repeatedly; a check that the master refuses is logged, and the next one may succeed."""
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -73,9 +73,9 @@ class Plugin:
                 log.warning("%s", error)
 
     async def events(self, past: float = 0.0) -> AsyncIterator[dict[str, Any]]:
-        """Yield the events of the master; the stream is taken up again where it was cut.
+        """Yield the events of the master; a broken stream is resumed.
 
-        Those of the `past` seconds come first: this program may take some to start.
+        Those of the last `past` seconds come first: this program may take some to start.
         """
         last, since = 0, time.time() - past
         while True:
@@ -90,14 +90,14 @@ class Plugin:
             await asyncio.sleep(AGAIN)
 
     async def ask(self, verb: str, **parameters: Any) -> None:
-        """Begin what the master is to do; a refusal is told."""
+        """Request an action of the master; a refusal is logged."""
         try:
             await self.client.call(verb, **parameters)
         except ControlError as error:
             log.warning("%s: %s", verb, error)
 
     def statsd(self) -> StatsdClient:
-        """Return the line to statsd that the options describe."""
+        """Return the statsd client that the options describe."""
         options = self.options
         prefix = f"circus.{options['application_name']}.watcher"
         return StatsdClient(options["host"], options["port"], prefix, options["sample_rate"])

@@ -1,6 +1,6 @@
 """Flapping: a watcher whose processes die too often is stopped, and started again later, a few times.
 
-Only ends that nobody has asked for count. forkserve's own back-off (`backoff`, `max_retry`) goes on beside it.
+Only unrequested ends count. forkserve's own back-off (`backoff`, `max_retry`) applies besides.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNASKED = frozenset({"restart", "backoff"})
 
 @dataclass(frozen=True, slots=True)
 class FlappingVerdict:
-    """What follows of a death: `stop` the watcher, and start it `again`, for the `tries`th time."""
+    """What follows from a death: `stop` the watcher, and start it `again`, for the `tries`th time."""
 
     stop: bool = False
     again: bool = False
@@ -41,7 +41,7 @@ class DeathTimeline:
     tries: int = 0
 
     def died(self, now: float, options: dict[str, Any]) -> FlappingVerdict:
-        """Note a death and say what follows."""
+        """Record a death and return what follows."""
         self.deaths.append(now)
         if len(self.deaths) < options["attempts"]:
             return FlappingVerdict()
@@ -58,10 +58,10 @@ class DeathTimeline:
 
 
 class Flapping(Plugin):
-    """Listens to ends; each watcher may have other options, `flapping.window = 3`."""
+    """Listens to exits; each watcher may have other options, `flapping.window = 3`."""
 
     async def run(self) -> None:
-        """Judge each end."""
+        """Handle each exit."""
         timelines: dict[str, DeathTimeline] = {}
         starts: dict[str, asyncio.Task[None]] = {}
         async for event in self.events(past=_PAST):

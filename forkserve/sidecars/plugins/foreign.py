@@ -1,7 +1,7 @@
-"""Runs a CircusPlugin of the user's, unmodified: with Circus's two endpoints, and the options of its section.
+"""Runs a user's CircusPlugin, unmodified: with Circus's two endpoints, and the options of its section.
 
-Where the configuration has no endpoints it gets some that nobody else knows, in a folder of this process: served by the
-program that serves the configured ones, as a child.
+If the configuration has no endpoints it gets private ones, in a folder of this process: a child serves them, by the
+program that serves configured ones.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["run_foreign"]
 log = logging.getLogger("forkserve.plugins")
 
 PATIENCE, LOOK = 10.0, 0.02
-"""Seconds until endpoints of ours must be there, and between two looks."""
+"""Seconds until our endpoints must exist, and between two checks."""
 
 
 def run_foreign(use: str, options: Mapping[str, str], endpoints: tuple[str | None, str | None], **more: Any) -> None:
     """Run a plugin until SIGTERM. `more` are the path of the control socket, `control`, and `check_delay`.
 
-    Raises ForkserveError when it cannot be imported or made.
+    Raises ForkserveError if it cannot be imported or created.
     """
     factory = _factory(use)
     with _served(endpoints, more["control"]) as (endpoint, pubsub):
@@ -69,7 +69,7 @@ def _factory(use: str) -> Any:
 
 @contextlib.contextmanager
 def _served(endpoints: tuple[str | None, str | None], control: Path) -> Iterator[tuple[str, str]]:
-    """Return endpoints that a client can connect to, made here where they are missing."""
+    """Return endpoints that a client can connect to, created here if they are missing."""
     endpoint, pubsub = endpoints
     if endpoint and pubsub:
         yield _reachable(endpoint), _reachable(pubsub)
@@ -97,5 +97,5 @@ def _has_ended(server: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def _reachable(address: str) -> str:
-    """Return where a client finds what listens at all addresses."""
+    """Return where a client finds a socket that listens at all addresses."""
     return re.sub(r"^tcp://(\*|0\.0\.0\.0):", "tcp://127.0.0.1:", address)

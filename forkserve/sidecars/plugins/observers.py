@@ -1,4 +1,4 @@
-"""HttpObserver and RedisObserver: ask a server in a rhythm, and restart a watcher when it does not answer."""
+"""HttpObserver and RedisObserver: ask a server at intervals, and restart a watcher when it does not answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from forkserve.sidecars.plugins.base import Plugin
 __all__ = ["HttpObserver", "RedisObserver", "figures_of"]
 
 _NO_ANSWER = 599
-"""What tornado, and so Circus, calls an answer that does not come."""
+"""The name in tornado, and so in Circus, for a missing answer."""
 
 _OBSERVED = (
     "blocked_clients", "client_biggest_input_buf", "client_longest_output_list", "connected_clients",
@@ -28,10 +28,10 @@ _OBSERVED = (
 
 
 class HttpObserver(Plugin):
-    """Asks a URL; an error, a status of 400 or more, and no answer in time are errors."""
+    """Requests a URL; an error, a status of 400 or more, and no answer in time are errors."""
 
     async def run(self) -> None:
-        """Look in the rhythm of loop_rate."""
+        """Check at the interval of loop_rate."""
         self._statsd = self.statsd()
         await self.every(self.options["loop_rate"], self._look)
 
@@ -49,7 +49,7 @@ class HttpObserver(Plugin):
 
 
 def _status_of(url: str, timeout: float) -> int | None:
-    """Return the status of an answer that is an error, None for a good one."""
+    """Return the status of an error, None for a good answer."""
     try:
         with urllib.request.urlopen(url, timeout=timeout):
             return None
@@ -64,7 +64,7 @@ class RedisObserver(Plugin):
     """Asks a Redis for INFO."""
 
     async def run(self) -> None:
-        """Look in the rhythm of loop_rate."""
+        """Check at the interval of loop_rate."""
         self._statsd = self.statsd()
         await self.every(self.options["loop_rate"], self._look)
 
@@ -94,7 +94,7 @@ def figures_of(info: str) -> Mapping[str, float]:
 
 
 async def _info_of(url: str) -> str:
-    """Return what Redis says of itself; raises OSError, ValueError and IncompleteReadError."""
+    """Return Redis's INFO; raises OSError, ValueError and IncompleteReadError."""
     place = urlsplit(url)
     if place.scheme == "unix":
         reader, writer = await asyncio.open_unix_connection(place.path)

@@ -17,10 +17,10 @@ log = logging.getLogger("forkserve.plugins")
 
 
 class CommandReloader(Plugin):
-    """Looks at path, links followed, and time of change of each watcher's program."""
+    """Watches path, links followed, and modification time of each watcher's program."""
 
     async def run(self) -> None:
-        """Look in the rhythm of loop_rate."""
+        """Check at the interval of loop_rate."""
         self._seen: dict[str, tuple[str, int]] = {}
         await self._look()
         await self.every(self.options["loop_rate"], self._look)
@@ -42,7 +42,7 @@ class CommandReloader(Plugin):
 
 
 def program_of(options: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Return where the program of a watcher is, and when it was changed, in nanoseconds; None where it is not found."""
+    """Return where the program of a watcher is, and when it was changed, in nanoseconds; None if it is not found."""
     try:
         first = shlex.split(options["cmd"])[0]
     except (ValueError, IndexError):

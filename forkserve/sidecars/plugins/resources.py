@@ -1,4 +1,4 @@
-"""ResourceWatcher: restarts a watcher whose processes use too much, or too little, for several looks in a row."""
+"""ResourceWatcher: restarts a watcher whose processes use too much, or too little, for several checks in a row."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def excesses(usages: UsageExtremes, options: dict[str, Any]) -> list[str]:
 
 
 class ResourceWatcher(Plugin):
-    """Looks at one watcher, and at its children by themselves with `process_children`."""
+    """Watches one watcher, and its children separately with `process_children`."""
 
     async def run(self) -> None:
-        """Look in the rhythm of loop_rate."""
+        """Check at the interval of loop_rate."""
         self._total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._counts: dict[tuple[int, str], int] = {}
         self._statsd = self.statsd()
@@ -77,7 +77,7 @@ class ResourceWatcher(Plugin):
                     await self.ask("signal", watcher=report["name"], childpid=child["pid"], signal=int(signum))
 
     async def _judge(self, pid: int, used: list[dict[str, Any]]) -> bool:
-        """Tell whether something is to be done about the processes that stand under a pid, 0 for the watcher's own."""
+        """Tell whether something is to be done about the processes under a pid, 0 for the watcher's own."""
         name = f"_resource_watcher.{self.options['watcher']}"
         found = excesses(UsageExtremes.of(used, self._total), dict(self.options))
         for each in found:

@@ -1,4 +1,4 @@
-"""StatsdEmitter and FullStats: what happens, and what is used, as statsd has it."""
+"""StatsdEmitter and FullStats: events and usage, for statsd."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FullStats(Plugin):
     """Sends what each watcher uses."""
 
     async def run(self) -> None:
-        """Look in the rhythm of loop_rate."""
+        """Send at the interval of loop_rate."""
         self._statsd = self.statsd()
         self._total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         await self.every(self.options["loop_rate"], self._look)

@@ -1,4 +1,4 @@
-"""WatchDog: processes send datagrams as signs of life, and one that has sent none for too long is replaced."""
+"""WatchDog: processes send datagrams as heartbeats, and one that has sent none for too long is replaced."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class _Watched:
 
 
 class WatchDog(Plugin):
-    """Listens to datagrams of the form that `msg_regex` says, with the pid in them."""
+    """Receives datagrams of the form `msg_regex`, with the pid in them."""
 
     async def run(self) -> None:
-        """Listen, and look in the rhythm of loop_rate."""
+        """Listen, and check at the interval of loop_rate."""
         self._watched: dict[int, _Watched] = {}
         place = (self.options["ip"], self.options["port"])
         loop = asyncio.get_running_loop()
@@ -59,7 +59,7 @@ class WatchDog(Plugin):
         return {"signum": None if signum is None else int(signum), "graceful_timeout": timeout}
 
     async def _discover(self) -> None:
-        """Watch what is there; a new process has the whole time from now on."""
+        """Watch current processes; a new one has the whole time from now on."""
         now = time.monotonic()
         living: dict[int, _Watched] = {}
         for report in await self.client.call("status"):
