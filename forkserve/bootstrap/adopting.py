@@ -21,6 +21,7 @@ from forkserve.bootstrap.assembly import Assembly, mark
 from forkserve.bootstrap.keeping import StateKeeping, place_of
 from forkserve.bootstrap.statefile import Data, StateError, decode, read
 from forkserve.config.load import ConfigSource
+from forkserve.config.masteroptions import OnMasterDeath
 from forkserve.config.model import Config
 from forkserve.errors import ControlError
 from forkserve.supervision.events import MasterSucceeded
@@ -56,10 +57,13 @@ class Adoption:
         """Take everything over: from now on all of it ends with us. Raises OSError if the keeper has died."""
         base, known = self.assembly.base, groups_in(self.data)
         decided, deciding = os.pipe2(os.O_CLOEXEC)
-        base.auxiliaries.begin(self.estate.listener, armed_by=decided)
+        serves_on = self.config.master.on_master_death is OnMasterDeath.SERVE
+        base.auxiliaries.begin(self.estate.listener if serves_on else None, armed_by=decided)
         keeping.write(patience=PATIENCE)
         ending = (self.estate.groups - known) | self._unknown()
         self.estate.done(ending, decided, deciding)
+        if not serves_on:
+            self.estate.abolish()
         os.close(decided)
         os.close(deciding)
         base.pool.update_store()
@@ -133,7 +137,8 @@ def adopt(estate: Estate, config: Config, source: ConfigSource, command: Sequenc
 
 def end_orphans(config: Config, source: ConfigSource) -> str:
     """End what a killed master has left, and return what was done; raises ForkserveError, also while a master runs."""
-    estate = ask_keeper(place_of(config.master, source))
+    asked_at = place_of(config.master, source)
+    estate = None if asked_at is None else ask_keeper(asked_at)
     if estate is None:
         return "a killed master has left nothing"
     estate.end_all()

@@ -15,8 +15,8 @@ import msgspec
 from forkserve.bootstrap.assembly import Assembly
 from forkserve.bootstrap.statefile import encode, written
 from forkserve.config.load import ConfigSource
-from forkserve.config.model import MasterOptions
-from forkserve.control.place import keeper_path
+from forkserve.config.masteroptions import MasterOptions, OnMasterDeath
+from forkserve.control.place import keeper_path, left_keeper
 from forkserve.errors import ForkserveError
 from forkserve.supervision.events import Event, ProcessReady
 from forkserve.supervision.os.loop import Timer
@@ -81,15 +81,19 @@ class StateKeeping:
         return birth_of(pid) if found is None else found
 
 
-def place_of(options: MasterOptions, source: ConfigSource) -> Path:
+def place_of(options: MasterOptions, source: ConfigSource) -> Path | None:
     """Return where the keeper of this configuration is asked, by the file, the pid file, the name or the line.
 
-    Raises ForkserveError if there is no folder for it.
+    Without `on_master_death = serve` there is such a place only if a keeper has been there. Raises ForkserveError if
+    there is no folder for it.
     """
     key = source.path or options.pidfile or options.name
     if key is None:
         key = str(crc32(msgspec.json.encode(getattr(source, "sections", ()), enc_hook=str)))
-    path = keeper_path(str(Path(*here() or "/", key)))
+    key = str(Path(*here() or "/", key))
+    if options.on_master_death is not OnMasterDeath.SERVE:
+        return left_keeper(key)
+    path = keeper_path(key)
     if path is None:
         raise ForkserveError(
             "on_master_death = serve needs a private folder, such as $XDG_RUNTIME_DIR: none can be had"

@@ -110,10 +110,9 @@ class _Start:
     def adoption(self, handed_in: dict[str, int]) -> Adoption | None:
         """Ask for what a killed master has left; None if there is nothing. Raises BindError."""
         options = self.config.master
-        if options.on_master_death is not OnMasterDeath.SERVE:
-            return None
-        self.asked_at = place_of(options, self.source)
-        estate = ask_keeper(self.asked_at)
+        asked_at = place_of(options, self.source)
+        self.asked_at = asked_at if options.on_master_death is OnMasterDeath.SERVE else None
+        estate = None if asked_at is None else ask_keeper(asked_at)
         if estate is None:
             return None
         self._detach()

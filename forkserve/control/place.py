@@ -18,7 +18,7 @@ from pathlib import Path
 from forkserve.errors import ControlError
 from forkserve.unix.home import typed
 
-__all__ = ["default_path", "keeper_path", "find", "is_live", "live_sockets"]
+__all__ = ["default_path", "keeper_path", "left_keeper", "find", "is_live", "live_sockets"]
 
 
 _SHARED = ("/run", "/tmp")
@@ -72,6 +72,13 @@ def keeper_path(key: str) -> Path | None:
     """
     found = default_path(key)
     return None if found is None else found.with_suffix(".keeper")
+
+
+def left_keeper(key: str) -> Path | None:
+    """Return where a keeper of this configuration is asked, if there was one; makes no folder."""
+    paths = [folder / _file_name(key, None) for folder in _candidates() if _can_be_trusted(folder)]
+    found = (path.with_suffix(".keeper") for path in paths)
+    return next((path for path in found if path.is_socket()), None)
 
 
 def _sweep(folder: Path) -> None:

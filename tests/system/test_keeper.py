@@ -212,6 +212,22 @@ def test_of_two_that_start_at_once_one_takes_over(place: Path, port: int, stack:
     assert winner.wait(20) == 0
 
 
+def test_a_configuration_that_serves_on_no_more_takes_over_and_ends_with_its_master(
+    place: Path, port: int, stack: contextlib.ExitStack
+) -> None:
+    server = stack.enter_context(master(place, CONFIG, port))
+    server.expect_all(*READY)
+    kill(server)
+    successor = stack.enter_context(master(place, CONFIG.replace("serve", "stop", 1), port))
+    assert successor.expect(TAKEN)[1] == "3"
+    assert asked(port) == b"hello"
+    eventually(lambda: not list(place.glob("**/*.keeper")))
+    kill(successor)
+    successor.wait()
+    server.wait()
+    assert not is_bound(port)
+
+
 @pytest.mark.parametrize("how", ["TERM", "--end-orphans"])
 def test_the_keeper_ends_everything_when_it_is_told_to(
     place: Path, port: int, stack: contextlib.ExitStack, how: str

@@ -50,6 +50,12 @@ class Estate:
         self.is_done = True
         self.asking.close()
 
+    def abolish(self) -> None:
+        """Close the socket at which keepers are asked, since there is to be none any more."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.listener.getsockname())
+        self.listener.close()
+
     def end_all(self) -> None:
         """Have the keeper end all processes, and wait until they have ended."""
         self.close()
