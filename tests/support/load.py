@@ -19,7 +19,7 @@ class Load:
     """`lost` are connections that the kernel took and nobody answered, `refused` those that found nobody.
 
     `address` may be changed while it runs: the next request goes there. `pause` is how many seconds a client rests
-    between two requests; `waits` has the begin (monotonic) and the duration of each that was answered. With `tls`, the
+    between two requests, so that clients do not take the processors from what is tested; `waits` has the begin (monotonic) and the duration of each that was answered. With `tls`, the
     connections are made by it.
     """
 
@@ -28,7 +28,7 @@ class Load:
         address: tuple[str, int] | str,
         *,
         clients: int = 4,
-        pause: float = 0.0,
+        pause: float = 0.002,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address = address
