@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,12 @@ from tests.support.serving import Gate, Served, serving
 FOLDER = Path(__file__).parent
 WSGI = ("sync", "threads", "gevent")
 OWN = (*WSGI, "asgi")
+
+
+def compiled_and_pure(*backends: str, daily: Container[str]) -> list[Any]:
+    """Return each backend with the compiled part and without it; the latter is slow but for those of every day."""
+    pure = [pytest.param(each, True, marks=() if each in daily else pytest.mark.slow) for each in backends]
+    return [*((each, False) for each in backends), *pure]
 
 
 @contextlib.contextmanager
@@ -32,8 +39,7 @@ def worker_of(
             assert worker.ended() == 0
 
 
-@pytest.mark.parametrize("pure", [False, True])
-@pytest.mark.parametrize("backend", WSGI)
+@pytest.mark.parametrize(("backend", "pure"), compiled_and_pure(*WSGI, daily=("sync",)))
 def test_a_response_that_goes_on_is_not_cut_and_a_silent_one_is(backend: str, pure: bool) -> None:
     with worker_of(backend, "--timeout", "0.6", app="app", pure=pure) as worker:
         assert one(worker, "/ticks")[1].count(b"tick,") == 8
@@ -53,8 +59,7 @@ def test_an_application_that_yields_nothing_goes_on_but_not_for_ever(backend: st
         worker.await_line("in nothing")
 
 
-@pytest.mark.parametrize("pure", [False, True])
-@pytest.mark.parametrize("backend", OWN)
+@pytest.mark.parametrize(("backend", "pure"), compiled_and_pure(*OWN, daily=("sync", "asgi")))
 def test_no_system_call_of_the_application_is_cut_short_before_its_time(backend: str, pure: bool) -> None:
     with worker_of(backend, "--timeout", "1.5", pure=pure) as worker:
         for _ in range(2):
@@ -95,14 +100,14 @@ def test_a_process_that_was_stopped_is_not_late(backend: str) -> None:
     """For each backend a request is under way while the process does not run."""
     with (
         contextlib.closing(Gate()) as gate,
-        worker_of(backend, "--timeout", "1.2", gate=gate) as worker,
+        worker_of(backend, "--timeout", "1.0", gate=gate) as worker,
         contextlib.closing(worker.connect()) as client,
     ):
         client.request("GET", "/stopped")
         gate.entered()
         worker.signal(signal.SIGSTOP)
         # Nothing else tells that time has passed for a process that does not run.
-        signal.sigtimedwait([signal.SIGUSR2], 2)
+        signal.sigtimedwait([signal.SIGUSR2], 1.5)
         worker.signal(signal.SIGCONT)
         response = client.getresponse()
         assert (response.status, response.read()) == (200, b"went on")

@@ -19,8 +19,8 @@ class Load:
     """`lost` are connections that the kernel took and nobody answered, `refused` those that found nobody.
 
     `address` may be changed while it runs: the next request goes there. `pause` is how many seconds a client rests
-    between two requests, so that clients do not take the processors from what is tested; `waits` has the begin (monotonic) and the duration of each that was answered. With `tls`, the
-    connections are made by it.
+    between two requests, so that clients do not take the processors from what is tested; `waits` has the begin
+    (monotonic) and the duration of each that was answered. With `tls`, the connections are made by it.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from socket import create_connection
 
 import pytest
 
+from tests.support import commands
 from tests.support.forkserving import Forkserve, eventually, running
 
 WORKER = Path(sys.executable).with_name("forkserve-worker")
@@ -58,8 +59,7 @@ def _stack(folder: Path, more: str = "", *, processes: int = 1, word: str = "one
 
 
 def _ctl(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "c.sock", *argv]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
+    return commands.ctl(folder, "--socket", "c.sock", *argv)
 
 
 def _state(folder: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import commands
 from tests.support.forkserving import Forkserve, descriptors, eventually, running
 
 ACCEPT_LOOP = Path(__file__).parents[2] / "examples" / "accept_loop.py"
@@ -40,8 +41,7 @@ sys.exit(1)
 
 
 def _ctl(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "forkserve.cli.ctl", "--socket", "c.sock", *argv]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
+    return commands.ctl(folder, "--socket", "c.sock", *argv)
 
 
 def test_a_stop_before_its_turn_at_the_start_of_all_is_kept(tmp_path: Path) -> None:

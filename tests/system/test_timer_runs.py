@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support import commands
 from tests.support.forkserving import eventually, running
 
 CONFIG = """
@@ -26,7 +27,7 @@ def _command(*argv: str) -> list[str]:
 
 
 def _ctl(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(_command(*argv), cwd=folder, capture_output=True, text=True, timeout=20)
+    return commands.ctl(folder, "--socket", "c.sock", *argv)
 
 
 def test_runs_come_by_themselves_and_by_hand_with_their_exit_code(tmp_path: Path) -> None:

@@ -159,10 +159,16 @@ async def asgi(scope, receive, send):
 WSGI = ["signal", "ignored", "default", "blocked", "faulthandler", "wakeup"]
 TAKEN = [
     *(("sync", way) for way in WSGI),
-    *(("gevent", way) for way in WSGI),
+    *(("asgi", way) for way in [*WSGI, "added", "removed"]),
+    *(("gevent", way) for way in ("signal", "faulthandler", "wakeup")),
+    *(("asgi --loop uvloop", way) for way in ("signal", "faulthandler", "wakeup", "added", "removed")),
     ("threads", "blocked"),
     ("threads", "faulthandler"),
-    *((backend, way) for backend in ("asgi", "asgi --loop uvloop") for way in [*WSGI, "added", "removed"]),
+    *(
+        pytest.param(backend, way, marks=pytest.mark.slow)
+        for backend in ("gevent", "asgi --loop uvloop")
+        for way in ("ignored", "default", "blocked")  # dispositions and masks, which no loop of these touches
+    ),
 ]
 
 
@@ -269,8 +275,14 @@ signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
 )
 
 
-@pytest.mark.parametrize("source", [COMMON, ALARMED], ids=["plain", "alarmed"])
-@pytest.mark.parametrize("backend", ["sync", "threads", "gevent", "asgi"])
+@pytest.mark.parametrize(
+    ("backend", "source"),
+    [
+        *(pytest.param(each, ALARMED, id=f"{each}-alarmed") for each in ("sync", "threads", "gevent", "asgi")),
+        *(pytest.param(each, COMMON, id=f"{each}-plain") for each in ("sync", "asgi")),
+        *(pytest.param(each, COMMON, id=f"{each}-plain", marks=pytest.mark.slow) for each in ("threads", "gevent")),
+    ],
+)
 def test_hangup_goes_on_with_new_code_though_a_request_outlasts_the_grace(
     tmp_path: Path, backend: str, source: str
 ) -> None:
