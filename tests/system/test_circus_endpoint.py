@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import zmq
 
@@ -269,6 +270,51 @@ def ask_last(client: zmq.Socket[bytes], **message: Any) -> dict[str, Any]:
     while (answer := json.loads(client.recv()))["id"] != message["id"]:
         pass
     return dict(answer)
+
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
+READY = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06%s\x08Identity\x00\x00\x00\x00"
+
+
+def _session(chance: random.Random, kind: bytes, message: bytes) -> bytes:
+    """Return what a client of ZMTP 3.0 (RFC 23) sends, somewhere of which a few bytes are others or missing."""
+    ready = READY % kind
+    frames = b"\x04" + bytes([len(ready)]) + ready + bytes([0, len(message)]) + message
+    wrong = chance.choice(
+        (
+            b"",
+            b"\x02" + b"\x7f" * 8,  # a frame of 2**62 bytes
+            b"\x02" + (1 << 31).to_bytes(8) + b"x",
+            b"\x03" + bytes(8) + bytes([0, 0]),
+            b"\x04\xff" + chance.randbytes(255),
+            chance.randbytes(chance.randrange(1, 60)),
+        )
+    )
+    data = bytearray(GREETING + frames + wrong)
+    for _ in range(chance.randrange(4)):
+        data[chance.randrange(len(data))] = chance.randrange(256)
+    return bytes(data[: chance.randrange(len(data) // 2, len(data) + 1)])
+
+
+def test_bytes_of_chance_on_the_sockets_hurt_nobody_and_cost_no_memory(tmp_path: Path) -> None:
+    chance = random.Random(2)
+    kinds = {"circus": (b"DEALER", b'{"command": "list"}'), "pubsub": (b"SUB", b"\x01watcher.")}
+    more = f"pubsub_endpoint = {endpoint(tmp_path, 'pubsub')}"
+    with circusd_like(tmp_path, WATCHERS, circus=more) as master, dealer(tmp_path) as client:
+        master.expect("listening at .*pubsub")
+        before = psutil.Process(_endpoint_pid(master.pid)).memory_info().rss
+        with contextlib.ExitStack() as stack:
+            for number in range(150):
+                name = "pubsub" if number % 3 == 0 else "circus"
+                stranger = stack.enter_context(socket.socket(socket.AF_UNIX))
+                stranger.connect(endpoint(tmp_path, name).removeprefix("ipc://"))
+                with contextlib.suppress(OSError):  # refused while it is being sent
+                    stranger.sendall(_session(chance, *kinds[name]))
+                if number % 2:
+                    stranger.close()
+            assert ask(client, command="list", id=1)["watchers"] == ["beat", "web"]
+            process = psutil.Process(_endpoint_pid(master.pid))
+            assert process.memory_info().rss - before < 64 * 1024 * 1024
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to somebody else")
