@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +27,9 @@ control_keyfile = {place}/key.pem
 control_hosts = forkserve.test
 
 [watcher:web]
-cmd = sleep 1000
+cmd = /bin/sh -c "echo hello; exec sleep 1000"
+copy_env = True
+logs_kept = 4K
 ready_after = 0.05
 """
 AUTHORIZED = ("-H", f"Authorization: Bearer {TOKEN}")
@@ -64,6 +68,8 @@ def test_verbs_and_events_pass_with_the_token_and_with_nothing_else(place: Path,
     events = curl(place, port, "/v1/events?follow=false&last=5", *AUTHORIZED, "-N")
 
     assert events[0] == 200 and "event: " in events[1]
+    logs = curl(place, port, "/v1/logs?target=web&last=1", *AUTHORIZED, "-N")
+    assert logs[0] == 200 and '"text":"hello"' in logs[1]
     for more, status in (
         ((), 401),
         (("-H", "Authorization: Bearer wrong"), 401),
@@ -77,6 +83,20 @@ def test_verbs_and_events_pass_with_the_token_and_with_nothing_else(place: Path,
 
     assert curl(place, port, "/v1/status", *AUTHORIZED, "--insecure", host="forkserve.test")[0] == 200
     assert not re.search("web: stopping", master.transcript())
+
+
+def test_two_hundred_clients_at_once_are_answered(place: Path, served: tuple[Forkserve, int]) -> None:
+    _master, port = served
+    context = ssl.create_default_context(cafile=str(place / "cert.pem"))
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(200):
+            plain = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            clients.append(stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1")))
+        for each in clients:
+            head = f"GET /v1/stats HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+            each.sendall(head.encode())
+        assert [each.recv(12) for each in clients] == [b"HTTP/1.1 200"] * 200
 
 
 def test_garbage_and_half_a_request_hurt_nobody(place: Path, served: tuple[Forkserve, int]) -> None:

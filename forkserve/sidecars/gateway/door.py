@@ -23,7 +23,8 @@ __all__ = ["Door"]
 
 log = logging.getLogger("forkserve.gateway")
 
-MOST_CONNECTIONS = 128
+MOST_CONNECTIONS = 300
+"""Each takes two descriptors, and one of the connections that the master serves."""
 REQUEST_TIMEOUT = 10.0
 """Seconds for a whole request, without the TLS handshake."""
 PENALTY = 0.5
