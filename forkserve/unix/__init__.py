@@ -1,1 +1,1 @@
-"""The kernel, thinly: one module for each thing that a process asks of Unix."""
+"""The kernel, thinly: one module for each thing that a process needs from Unix."""

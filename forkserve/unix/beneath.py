@@ -1,8 +1,8 @@
-"""Opening a file that lies below a folder and nowhere else, also while someone moves folders and links about.
+"""Opening a file that lies below a folder and nowhere else, even while folders and links are being moved.
 
 Checking a path and then opening it leaves a moment in which a folder can be swapped for a link. openat2(2) of Linux 5.6
-checks each step of the path as it takes it. Where that call is missing, or refused by a seccomp filter that does not
-know it, the same is done by an open for each step.
+checks each step of the path as it takes it. If that call is missing, or refused by an older seccomp filter, the same is
+done by an open for each step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 __all__ = ["open_beneath", "openat2", "walk"]
 
 _SYS_OPENAT2 = 437
-"""The same on every architecture but alpha."""
+"""The same on every architecture except alpha."""
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -29,7 +29,7 @@ class _How(ctypes.Structure):
 def open_beneath(folder: int, path: str, flags: int) -> int:
     """Open `path`, relative and without links or `..`, below the folder with this descriptor.
 
-    `flags` as for open(2). Raises OSError, also where a part of the path is a link.
+    `flags` as for open(2). Raises OSError, also if a part of the path is a link.
     """
     global _missing
     if not _missing:
@@ -43,7 +43,7 @@ def open_beneath(folder: int, path: str, flags: int) -> int:
 
 
 def openat2(folder: int, path: str, flags: int) -> int:
-    """Do it by the kernel's call. Raises OSError; ENOSYS or EPERM where the call cannot be used."""
+    """Use the kernel's call. Raises OSError; ENOSYS or EPERM if the call cannot be used."""
     how = _How(flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
     fd = int(
         _libc.syscall(

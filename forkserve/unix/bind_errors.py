@@ -1,6 +1,6 @@
-"""Says in words why an address could not be bound, who has it, and what to do.
+"""Explains in words why an address could not be bound, which program has it, and what to do.
 
-Rules: used on the way out only, so it may read all of /proc. What it cannot find out it leaves away.
+Rules: only used after a failure, so it may read all of /proc. What it cannot find out it leaves out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FIRST_FREE_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 
 
 def why_not(options: SocketOptions, error: OSError) -> str:
-    """Return the reason and the cure for a bind(2) that failed."""
+    """Return the reason and the remedy for a failed bind(2)."""
     reason = error.strerror or str(error)
     reason = reason[:1].lower() + reason[1:]
     return f"{reason}{_cure(options, error.errno or 0)}"

@@ -1,4 +1,4 @@
-"""Which of a worker's signals wait while nothing can take them, and how its threads leave them to the main one.
+"""Which of a worker's signals are blocked while it is being replaced, and how its threads leave them to the main one.
 
 A signal for the process may be handled by any thread that does not block it (signal(7)), but Python's handlers run in
 the main thread, whose system call is interrupted only if the kernel has chosen that.
@@ -16,9 +16,9 @@ HELD = frozenset(
         *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),
     }
 )
-"""Signals that stop or reload a worker, and those of timers, which would end it where they have no handler."""
+"""Signals that stop or reload a worker, and those of timers, which would end it without a handler."""
 
 
 def leave_signals_to_main() -> None:
-    """Block them in the calling thread; for threads of ours, at their begin."""
+    """Block them in the calling thread; called at the start of our threads."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)

@@ -1,7 +1,7 @@
-"""Descriptors in plain data: an object with one key that no user can choose, so that whatever carries the data can find
-and renumber them.
+"""Descriptors in plain data: an object with one key that no user can choose, so that the code that transfers the data
+can find and renumber them.
 
-Rules: pure. A descriptor that is not there has the number -1.
+Rules: pure. A missing descriptor has the number -1.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _KEY = "\0fd"
 
 
 def descriptor(number: int) -> dict[str, int]:
-    """Return how a descriptor is written; any negative number means that there is none."""
+    """Return a descriptor as data; any negative number means that there is none."""
     return {_KEY: max(number, -1)}
 
 
 def number_of(data: Mapping[str, int]) -> int:
-    """Return the number of a descriptor that was written; -1 when there is none."""
+    """Return the number of a descriptor from its data; -1 if there is none."""
     return data[_KEY]
 
 
@@ -38,7 +38,7 @@ def descriptors_in(data: Any) -> frozenset[int]:
 
 
 def renumbered(data: Any, numbers: Mapping[int, int]) -> Any:
-    """Return a state with other numbers for its descriptors; one that is not in `numbers` becomes -1."""
+    """Return a state with renumbered descriptors; one that is not in `numbers` becomes -1."""
     if _is_descriptor(data):
         return descriptor(numbers.get(data[_KEY], -1))
     if isinstance(data, dict):

@@ -34,7 +34,7 @@ def _is_open(fd: int) -> bool:
 
 
 def raise_limit() -> None:
-    """Allow this process as many descriptors as it may have: the master needs up to three for each of its processes."""
+    """Allow this process as many descriptors as possible: the master needs up to three for each of its processes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(
@@ -45,12 +45,12 @@ def raise_limit() -> None:
 
 
 def given_limits() -> list[list[int]]:
-    """Return what `raise_limit` has found, as plain data: an exec of this process keeps the limits that it has set."""
+    """Return the limits before `raise_limit`, as plain data: an exec of this process keeps the raised ones."""
     return [list(each) for each in _given]
 
 
 def restore_given_limits(data: Iterable[Sequence[int]]) -> None:
-    """Know what another program in this process has found."""
+    """Restore the limits that another program in this process has found."""
     _given[:] = [(soft, hard) for soft, hard in data]
 
 
@@ -99,7 +99,7 @@ def arrange(wanted: Mapping[int, int], *, keep: int) -> int:
 
 
 def ensure_standard() -> None:
-    """Open /dev/null at each of 0, 1, 2 that is closed, lest a socket of ours gets such a number and is printed to."""
+    """Open /dev/null at each of 0, 1, 2 that is closed, so that no socket gets such a number and is printed to."""
     for fd in (0, 1, 2):
         if not _is_open(fd):
             null = os.open(os.devnull, os.O_RDWR)

@@ -1,10 +1,10 @@
-"""Forks a small process of our own beside the master: the guardian, and the writer of logs.
+"""Forks a small process of forkserve beside the master: the guard, and the log writer.
 
-The child runs one function of ours and never returns to the master's code. It leads its own session, so no
-signal meant for a group reaches it, and it ignores those that a whole control group may get (systemd, docker stop):
-it ends when its work has ended, which it learns from its pipe. It has no descriptor but those it is given.
+The child runs one function and never returns to the master's code. It leads its own session, so no signal meant for a
+group reaches it, and it ignores those that a whole control group may get (systemd, docker stop): it ends when its work
+has ended, which it learns from its pipe. It has no descriptors except those it is given.
 
-Forked and not executed: its own pages, measured with Python 3.11, are 2.1 MB instead of 3.6, and it is there at once.
+Forked and not executed: its own pages, measured with Python 3.11, are 2.1 MB instead of 3.6, and it is ready at once.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ _ENDURED = (
 
 
 def fork_companion(title: str, main: Callable[[], None], *, standard: Mapping[int, int | None], keep: int) -> int:
-    """Return the pid of a child that runs `main` and ends; raises OSError when the fork fails.
+    """Return the pid of a child that runs `main` and ends; raises OSError if the fork fails.
 
-    `standard` says for 0, 1 and 2 which descriptor of ours it has there, None for /dev/null; `keep` stays as it is.
+    `standard` names, for 0, 1 and 2, the descriptor of ours that it has there, None for /dev/null; `keep` stays as it
+    is.
     """
     # Blocked until the handlers are gone: they write to the master's queue, and it would count each signal twice.
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
@@ -73,7 +74,7 @@ def _become(title: str, main: Callable[[], None], standard: Mapping[int, int | N
 
 
 def _arrange(standard: Mapping[int, int | None], keep: int) -> None:
-    """Leave open what is handed over, and nothing else; with some descriptors to spare, whatever the master has."""
+    """Leave open what the child is given, and nothing else; it needs no spare descriptors, whatever the master has."""
     close_all_but({0, 1, 2, keep, *(fd for fd in standard.values() if fd is not None)})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,8 +1,8 @@
-"""The folder that a command was started in, by the name that was typed, so that a link which leads elsewhere now is
+"""The folder that a command was started in, by the name that was typed, so that a link that leads elsewhere now is
 followed: a deploy by `ln -sfn releases/2 current` takes effect at the next start of a process.
 
-Rules: PWD of the environment keeps the name, as shells have it (POSIX, 2.5.3): it counts while it names the working
-directory, of which getcwd(2) tells the path behind the link alone.
+Rules: PWD of the environment keeps the name, as in shells (POSIX, 2.5.3): it counts while it names the working
+directory, of which getcwd(2) returns only the path behind the link.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ START = "FORKSERVE_START_FOLDER"
 
 
 def typed_folder(environ: Mapping[str, str]) -> str | None:
-    """Return the working directory as it was typed, where that is known; None when it has been deleted."""
+    """Return the working directory as it was typed, if known; None if it has been deleted."""
     pwd = environ.get("PWD", "")
     if os.path.isabs(pwd) and os.path.isdir(pwd):
         with contextlib.suppress(OSError):
@@ -32,7 +32,7 @@ def typed_folder(environ: Mapping[str, str]) -> str | None:
 
 
 def here() -> list[str]:
-    """Return the working directory, or nothing when it has been deleted."""
+    """Return the working directory, or nothing if it has been deleted."""
     try:
         return [os.getcwd()]
     except FileNotFoundError:
@@ -40,9 +40,9 @@ def here() -> list[str]:
 
 
 def remember(environ: MutableMapping[str, str], folder: str | None = None) -> None:
-    """Keep the name of the working directory in PWD; `folder` is what has just been changed to, relative to it.
+    """Keep the name of the working directory in PWD; `folder` was just changed to, relative to the former one.
 
-    Raises OSError when there is no such folder.
+    Raises OSError if there is no such folder.
     """
     before = typed_folder(environ)
     if folder is not None:
@@ -55,13 +55,13 @@ def remember(environ: MutableMapping[str, str], folder: str | None = None) -> No
 
 
 def enter(environ: Mapping[str, str]) -> None:
-    """Change to the remembered folder, wherever its name leads by now; stay when it leads nowhere."""
+    """Change to the remembered folder, wherever its name leads now; stay if it leads nowhere."""
     with contextlib.suppress(OSError):
         os.chdir(environ.get("PWD") or ".")
 
 
 def typed(path: str, environ: Mapping[str, str]) -> str:
-    """Return a path as an absolute one, by the name of the folder that was typed; links in it stay links."""
+    """Return an absolute path, by the typed name of the folder; links in it stay links."""
     return path if os.path.isabs(path) else os.path.join(typed_folder(environ) or "/", path)
 
 
@@ -78,7 +78,7 @@ def started_by(arguments: Sequence[str], environ: Mapping[str, str] = os.environ
 
 
 def return_to_start(environ: MutableMapping[str, str]) -> None:
-    """Change to the folder in which a worker was started that has executed itself again, if this is one."""
+    """Change to the folder in which a worker was started, if this is one that has executed itself again."""
     start = environ.pop(START, None)
     if start:
         with contextlib.suppress(OSError):

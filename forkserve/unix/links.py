@@ -1,9 +1,9 @@
-"""Opens a file to append to, without going through a link that another user may have placed.
+"""Opens a file to append to, without following a link that another user may have placed.
 
-In a folder such as /tmp anybody can make `app.log` a link to a file of ours. A link is followed if it belongs to root
-or to this user, wherever it stands in the path; so a log folder that the administrator has moved stays usable. Links of
-/proc are the kernel's own (`/dev/stdout`). The path is walked one name at a time (openat(2)), so nothing can be swapped
-between the look and the step.
+In a folder such as /tmp any user can make `app.log` a link to a file of ours. A link is followed if it belongs to root
+or to this user, anywhere in the path; so a log folder that the administrator has moved stays usable. Links of /proc are
+the kernel's own (`/dev/stdout`). The path is walked one name at a time (openat(2)), so nothing can be swapped between
+the check and the step.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from collections import deque
 __all__ = ["open_appending"]
 
 _MOST_LINKS = 40
-"""As the kernel has it (path_resolution(7))."""
+"""The limit of the kernel (path_resolution(7))."""
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 
 
 def open_appending(path: str, *, nonblocking: bool = False) -> int:
-    """Return a descriptor to append to `path`, which is made if it does not exist.
+    """Return a descriptor to append to `path`, which is created if necessary.
 
     With `nonblocking` neither this call nor a write waits for the reader of a FIFO or a terminal. Raises OSError;
-    PermissionError for a link that neither root nor this user has made.
+    PermissionError for a link that belongs to neither root nor this user.
     """
     flags = _APPEND | (os.O_NONBLOCK if nonblocking else 0)
     names = deque(_names(os.path.abspath(path)))

@@ -1,10 +1,9 @@
-"""Makes one listening socket ready: bound, listening, without delay, closed on exec.
+"""Prepares one listening socket: bound, listening, without delay, closed on exec.
 
-O_NONBLOCK belongs to the open file that all processes share, so setting it sets it for all. Unless told otherwise
-a socket is left as it was made, blocking: a program that waits in accept(2) works then, and those that need O_NONBLOCK
-set it themselves (ours, asyncio, Gunicorn). TCP_NODELAY is
-inherited by accepted sockets (tcp(7)); without it servers that write head and body apart wait for delayed
-acknowledgements: 0.7k instead of 10-20k requests a second, measured with two of them.
+O_NONBLOCK belongs to the open file that all processes share, so setting it sets it for all. By default a socket is left
+blocking: then a program that blocks in accept(2) works, and those that need O_NONBLOCK set it themselves (ours,
+asyncio, Gunicorn). TCP_NODELAY is inherited by accepted sockets (tcp(7)); without it servers that write head and body
+separately wait for delayed acknowledgements: 0.7k instead of 10-20k requests a second, measured with two of them.
 
 `[::]` accepts IPv4 too (IPV6_V6ONLY off, whatever the machine's default), unless told otherwise.
 """
@@ -35,9 +34,9 @@ _LISTENING = (SocketKind.SOCK_STREAM, SocketKind.SOCK_SEQPACKET)
 
 @dataclass(frozen=True, slots=True)
 class BindTarget:
-    """What the names in a socket's options stand for: numbers, with which nothing has to be looked up any more.
+    """The resolved names of a socket's options: numbers, for which no further look-up is needed.
 
-    `address` is what bind(2) takes, None for a path or a descriptor. `is_abstract` says that we have bound a Unix
+    `address` is the argument of bind(2), None for a path or a descriptor. `is_abstract` means that we have bound a Unix
     socket without a file. Plain data, so that a helper can look it up.
     """
 
@@ -50,9 +49,9 @@ class BindTarget:
 
 @dataclass(frozen=True, slots=True)
 class BoundListener:
-    """A named socket that is bound. Its owner closes it; `file` is what then must be removed.
+    """A named, bound socket. Its owner closes it; `file` must be removed then.
 
-    With `so_reuseport` it has more sockets at its address, one for each slot but the first (`slots`).
+    With `so_reuseport` it has more sockets at its address, one for each slot except the first (`slots`).
     """
 
     options: SocketOptions
@@ -64,7 +63,7 @@ class BoundListener:
 
     @property
     def name(self) -> str:
-        """The name under which commands ask for it."""
+        """The name by which commands refer to it."""
         return self.options.name
 
     @property
@@ -90,7 +89,7 @@ class BoundListener:
     def fd_of(self, wid: int) -> int:
         """Return the descriptor of the queue that a slot reads from, which is bound if it is new; raises BindError.
 
-        One that is there is found also after `so_reuseport` was switched off, by the process that empties it.
+        An existing one is still found after `so_reuseport` was switched off, by the process that empties it.
         """
         if wid in self.slots.sockets:
             return self.slots.sockets[wid].fileno()
@@ -119,7 +118,7 @@ class BoundListener:
 
     @property
     def is_ours(self) -> bool:
-        """True when we have bound it; one that was handed over stays as it was bound, whatever the options say."""
+        """True if we have bound it; an inherited one stays as it was bound, whatever the options say."""
         return self.target.address is not None or self.file is not None
 
     @property
@@ -129,7 +128,7 @@ class BoundListener:
 
     @property
     def is_abstract(self) -> bool:
-        """True for a Unix socket without a file, which nothing hides: it listens once somebody reads from it."""
+        """True for a Unix socket without a file, which cannot be hidden: it listens once a process reads from it."""
         return self.target.is_abstract
 
     @property
@@ -145,7 +144,7 @@ class BoundListener:
     def adjust(self, *, lets_in: bool = True) -> None:
         """Apply the options that need no new socket: backlog, blocking, sharing of the port, and access to the file.
 
-        It lets connections in again if it was sealed, unless told otherwise. Raises BindError.
+        It accepts connections again if it was sealed, unless told otherwise. Raises BindError.
         """
         if lets_in:
             self._unseal()
@@ -165,7 +164,7 @@ class BoundListener:
             self.slots.release(self.socket)
 
     def shown(self) -> BoundListener:
-        """Let clients find what was bound hidden; raises BindError."""
+        """Make a hidden socket reachable; raises BindError."""
         self._unseal()
         if self.is_abstract and not is_shut(self.socket):
             with _or_bind_error(self.options, self.address):
@@ -192,7 +191,7 @@ class BoundListener:
                 sock.shutdown(socket.SHUT_RD)
 
     def leave(self) -> None:
-        """Close it here alone, and leave its file where it is."""
+        """Close it in this process only, and leave its file where it is."""
         self.slots.close()
         self.socket.close()
 
@@ -205,7 +204,7 @@ class BoundListener:
 
 
 def address_of(sock: socket.socket) -> str:
-    """Return the address of a socket as a person writes it."""
+    """Return the address of a socket as people write it."""
     name = sock.getsockname()
     if sock.family is AddressFamily.AF_UNIX:
         return f"unix:@{os.fsdecode(name[1:])}" if isinstance(name, bytes) else f"unix:{name}"
@@ -221,7 +220,7 @@ def _address_text(host: str, port: int) -> str:
 
 
 def adopt(options: SocketOptions, fd: int) -> BoundListener:
-    """Take over a descriptor that somebody else bound; raises BindError when it is no such socket.
+    """Take over a descriptor that another program has bound; raises BindError if it is not such a socket.
 
     The descriptor is ours from here on, and closed on exec. A file that belongs to it is not ours to remove.
     """
@@ -256,12 +255,12 @@ def bind(
     beside: bool = False,
     hidden: bool = False,
 ) -> BoundListener:
-    """Bind what the options say; raises BindError in one line that says what to do, with nothing left open.
+    """Bind as the options say; raises BindError in one line that says what to do, with nothing left open.
 
     Without a `target` the names are looked up, which may wait for a name server. `beside` binds to a port where a
-    socket of ours, prepared by `share_port`, listens still. `hidden` lets no client in until `shown`, but at a shared
-    port, where clients would be kept from the other socket. An abstract socket does not listen until then, or until a
-    worker of ours that reads from it has it listen.
+    socket of ours, prepared by `share_port`, still listens. `hidden` lets no client in until `shown`, except at a
+    shared port, where clients would be kept from the other socket. An abstract socket does not listen until then, or
+    until a worker that reads from it makes it listen.
     """
     target = target or resolve(options)
     if options.path is not None:
@@ -288,7 +287,7 @@ def bind(
 def resolve(options: SocketOptions) -> BindTarget:
     """Look up the names in a socket's options: host, protocol, owner and group; raises BindError or ConfigError.
 
-    It waits for the name server and the directory of users, as long as they take.
+    It blocks on the name server and the user directory, for as long as they take.
     """
     owners = Owners(
         uid=-1 if options.owner is None else user_id(options.owner),
@@ -344,7 +343,7 @@ def _bind_unix(options: SocketOptions, path: str, target: BindTarget, *, hidden:
 
 @contextlib.contextmanager
 def _closing(family: AddressFamily, options: SocketOptions, proto: int) -> Iterator[socket.socket]:
-    """Make a socket that is closed if the body fails."""
+    """Yield a socket that is closed if the body fails."""
     sock = socket.socket(family, options.type, proto)
     try:
         yield sock

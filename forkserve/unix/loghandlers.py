@@ -1,7 +1,7 @@
-"""Handlers of log lines that neither raise nor wait: for a descriptor, a file that can be opened again, and syslog.
+"""Handlers of log lines that neither raise nor wait: for a descriptor, a file that can be reopened, and syslog.
 
-Rules: a line that cannot be written is dropped and counted, and the next that can be says how many. A file is opened
-again before the old one is given up, so a folder that has gone costs no line but one that says so.
+Rules: a line that cannot be written is dropped and counted, and the next one that can reports the number. A file is
+reopened before the old one is closed, so a missing folder costs no line except one that reports it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from forkserve.unix.rotating import is_open_file, shift
 __all__ = ["DescriptorHandler", "FileHandler", "LineHandler", "RecordHandler", "SyslogHandler", "reopen"]
 
 RETRY = 1.0
-"""Seconds between two tries to open a file, or to reach a syslog, that could not be."""
+"""Seconds between two tries to open a file, or to reach a syslog, after a failure."""
 LONGEST = 8192
-"""Bytes of one datagram to syslog; rsyslog takes that much by default, journald more."""
+"""Bytes of one datagram to syslog; the default of rsyslog, journald takes more."""
 SEVERITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
-"""Of RFC 5424 section 6.2.1."""
+"""Facility codes of RFC 5424 section 6.2.1."""
 
 _wishes = 0
 
@@ -35,14 +35,14 @@ def reopen() -> None:
 
 
 class LineHandler(logging.Handler):
-    """What all have in common: `_send` writes, or raises OSError; a return of False says that there was no room.
+    """Common to all: `_send` writes, or raises OSError; it returns False if there was no room.
 
-    `counts` is whether lines that were dropped are told among the others: not where each line is to be of one form.
+    `counts` is whether dropped lines are reported among the others: not if each line must have a fixed form.
     """
 
     counts = True
     fd = -1
-    """Where lines go, if that is a descriptor."""
+    """The descriptor to write to, if there is one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class LineHandler(logging.Handler):
         self.dropped += 1
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Count a line that is lost; logging.raiseExceptions is the application's."""
+        """Count a lost line; logging.raiseExceptions is the application's."""
         self.dropped += 1
 
     def _send(self, text: str, record: logging.LogRecord) -> bool:
@@ -75,14 +75,14 @@ class LineHandler(logging.Handler):
 
 
 class DescriptorHandler(LineHandler):
-    """Lines go to a descriptor that somebody else has opened; `patience` as for `Outlet`."""
+    """Writes lines to a descriptor that is already open; `patience` as for `Outlet`."""
 
     def __init__(self, fd: int, *, patience: float) -> None:
         super().__init__()
         self.fd = fd
         self._outlet = Outlet(fd, patience=patience)
         self._rest = b""
-        """Of a line that did not go out whole; it comes before all others."""
+        """The rest of a line that was not written whole; it comes before all others."""
 
     def _send(self, text: str, record: logging.LogRecord) -> bool:
         if self._rest:
@@ -100,7 +100,7 @@ class DescriptorHandler(LineHandler):
 
 
 class RecordHandler(DescriptorHandler):
-    """Records go to a program that reads a pipe; it is told when `reopen()` was called."""
+    """Sends records to a program that reads a pipe; it is notified when `reopen()` was called."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd, patience=0.0)
@@ -113,7 +113,7 @@ class RecordHandler(DescriptorHandler):
 
 
 class FileHandler(LineHandler):
-    """Lines go to a file, opened again when `reopen()` was called; raises OSError when it cannot be opened at first."""
+    """Writes lines to a file, reopened when `reopen()` was called; raises OSError if it cannot be opened at first."""
 
     def __init__(self, path: str, *, patience: float) -> None:
         super().__init__()
@@ -157,15 +157,15 @@ class FileHandler(LineHandler):
             return True
 
     def watch(self) -> None:
-        """Open the file again, too, when it was moved away, for a program that nobody tells of that."""
+        """Reopen the file when it was moved away, too, for a program that gets no notification of that."""
         self._watches = True
 
     def rotate_at(self, max_bytes: int, backups: int) -> None:
-        """Rotate the file before it grows past so many bytes, unless that is 0, and keep so many backups."""
+        """Rotate the file before it grows past this many bytes, unless that is 0, and keep this many backups."""
         self._max_bytes, self._backups = max_bytes, backups
 
     def _rotate(self, coming: int) -> None:
-        """Move a full file away; one that cannot be is appended to, and tried again later."""
+        """Move a full file away; if that fails, append to it, and try again later."""
         size = os.fstat(self.fd).st_size
         if not size or size + coming <= self._max_bytes or not is_open_file(self.path, self.fd):
             return
@@ -193,9 +193,9 @@ class FileHandler(LineHandler):
 
 
 class SyslogHandler(LineHandler):
-    """Lines go to syslog, a datagram each; `address` is a path, or a host and a port, looked up here, once.
+    """Sends lines to syslog, a datagram each; `address` is a path, or a host and a port, looked up here, once.
 
-    Raises OSError when it cannot be reached at first.
+    Raises OSError if it cannot be reached at first.
     """
 
     def __init__(self, address: str | tuple[str, int], facility: int) -> None:

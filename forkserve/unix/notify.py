@@ -1,7 +1,7 @@
-"""The protocols of systemd that programs of any language speak: sd_notify(3) both ways, and LISTEN_FDS taken over.
+"""The protocols of systemd that programs of any language speak: sd_notify(3) both ways, and LISTEN_FDS as a receiver.
 
-As a server, the master gives each process a NOTIFY_SOCKET that is for it alone (`unix.notifyfolder`), so what comes
-there is from it or from a helper of its, whether or not that is still alive.
+As a server, the master gives each process its own NOTIFY_SOCKET (`unix.notifyfolder`), so a message there is from the
+process or from one of its helpers, whether or not that is still alive.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from collections.abc import Iterator, MutableMapping, Sequence
 __all__ = ["PORTION", "READY_PATIENCE", "Message", "NotifySocket", "notify", "parse", "take_listen_fds"]
 
 PORTION = 64
-"""Messages taken at a time; a sender that fills it is writing without end."""
+"""Messages taken at a time; a sender that fills it is flooding the socket."""
 READY_PATIENCE = 5.0
-"""Seconds for which a process that is ready waits for room to say so."""
+"""Seconds for which a ready process waits for room to say so."""
 _LARGEST = 4096
 _FDS = 16
-"""Descriptors taken of one message; more find no room, and the kernel closes them."""
+"""Descriptors taken from one message; further ones find no room, and the kernel closes them."""
 _FIRST_FD = 3
 
 
 def parse(data: bytes) -> dict[str, str]:
-    """Return the assignments of a datagram; lines that are none are passed over, as systemd does."""
+    """Return the assignments of a datagram; invalid lines are ignored, as by systemd."""
     lines = data.decode("utf-8", "replace").split("\n")
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
@@ -39,7 +39,7 @@ class Message(dict[str, str]):
         self.fds = fds
 
     def close(self) -> None:
-        """Close what nobody has kept; of BARRIER=1 that is the answer."""
+        """Close the descriptors that were not kept; for BARRIER=1 that is the answer."""
         while self.fds:
             os.close(self.fds.pop())
 
@@ -47,7 +47,7 @@ class Message(dict[str, str]):
 class NotifySocket:
     """Where one process reports to. `address` goes into its NOTIFY_SOCKET: a path, or `@` and an abstract name.
 
-    A file is made with mode 0600. Raises OSError.
+    A file is created with mode 0600. Raises OSError.
     """
 
     def __init__(self, address: str) -> None:
@@ -65,7 +65,7 @@ class NotifySocket:
 
     @classmethod
     def restore(cls, fd: int, address: str) -> NotifySocket:
-        """Return a socket again that another one held by this descriptor."""
+        """Return the socket again that another one held by this descriptor."""
         restored = cls.__new__(cls)
         restored.address = address
         restored._socket = socket.socket(fileno=fd)
@@ -76,9 +76,9 @@ class NotifySocket:
         return self._socket.fileno()
 
     def take(self) -> Iterator[Message]:
-        """Iterate over the messages that have come, oldest first, at most PORTION; each is closed before the next.
+        """Iterate over the messages that have arrived, oldest first, at most PORTION; each is closed before the next.
 
-        So a sender that waits for its BARRIER=1 knows that all that it has said before was taken in.
+        So a sender that waits for its BARRIER=1 knows that all its earlier messages were processed.
         """
         for _ in range(PORTION):
             try:
@@ -106,7 +106,7 @@ def notify(
     patience: float = 0.0,
     fds: Sequence[int] = (),
 ) -> bool:
-    """Tell the supervisor of this process, e.g. `READY=1`, and send it descriptors; True if it can be told.
+    """Notify the supervisor of this process, e.g. `READY=1`, and send it descriptors; True if that is possible.
 
     Waits for room in its queue, at most `patience` seconds. Never fails: a supervisor that has gone away is no reason
     to stop serving.
@@ -133,10 +133,10 @@ def _kernel_name(address: str) -> str:
 
 
 def take_listen_fds(environ: MutableMapping[str, str] = os.environ) -> dict[str, int]:
-    """Return the descriptors handed to this process, by name, and forget them for our children (sd_listen_fds(3)).
+    """Return the descriptors passed to this process, by name, and hide them from our children (sd_listen_fds(3)).
 
-    Only those meant for us count: LISTEN_PID must be our pid. Names that are missing become `unknown`, as in systemd,
-    and a name met again gets its number behind it, since a name must lead to one socket.
+    Only those meant for us count: LISTEN_PID must be our pid. Missing names become `unknown`, as in systemd, and a
+    repeated name gets its number appended, since a name must lead to one socket.
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     names = environ.pop("LISTEN_FDNAMES", "").split(":")

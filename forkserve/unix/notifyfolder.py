@@ -1,14 +1,14 @@
-"""A private folder with one notify socket for each process, so that it is known whose message came.
+"""A private folder with one notify socket for each process, so that the sender of a message is known.
 
-A message must count although its sender has gone, as the `systemd-notify` of a shell script has: then the kernel has
-no pid, session or control group left to look up, but the address that it was sent to still tells. And nobody else may
-fill the queue: the folder is ours alone (0700), each socket is 0600 and belongs to the user of its process. Where
-processes run as other users, these may pass through the folder (0711), but neither list it nor write to each other's. A
-program that changes its user by itself, as gosu does, gets a socket that all may write to, under a name that only its
-environment tells: /proc/net/unix shows the name by which a socket was bound, so it is renamed.
+A message must count although its sender has ended, as with `systemd-notify` in a shell script: then the kernel has no
+pid, session or control group left to look up, but the address that it was sent to still identifies the process. No
+other process may fill the queue: the folder is private (0700), each socket is 0600 and belongs to the user of its
+process. If processes run as other users, these may pass through the folder (0711), but neither list it nor write to
+each other's sockets. A program that changes its user itself, as gosu does, gets a socket that all may write to, under a
+name that only its environment contains: /proc/net/unix shows the name by which a socket was bound, so it is renamed.
 
-A lock (flock(2)) says that the folder is in use, whatever becomes of pids: one that a killed master has left is removed
-by the next. It also keeps systemd-tmpfiles(8) away. The why: docs/adr/0011.
+A lock (flock(2)) marks the folder as in use, independently of pids: the folder of a killed master is removed by the
+next one. It also keeps systemd-tmpfiles(8) away. The reasons: docs/adr/0011.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ log = logging.getLogger("forkserve.master")
 
 _PREFIX = "forkserve-notify-"
 _LONGEST = 107
-"""Bytes of a socket's path at most (unix(7))."""
+"""Most bytes of a socket's path (unix(7))."""
 _NAME = 32
-"""Bytes of the name of a socket at most."""
+"""Most bytes of the name of a socket."""
 
 
 def places() -> list[str]:
-    """Return where a folder may be made, best first; other users must be able to reach root's."""
+    """Return where a folder may be created, best first; other users must be able to reach root's."""
     runtime, temporary = os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR", "")
     wanted = ("/run", "/tmp", temporary, "/dev/shm") if os.geteuid() == 0 else (runtime, temporary, "/tmp", "/dev/shm")
     return [place for place in dict.fromkeys(wanted) if place.startswith("/")]
 
 
 class NotifyFolder:
-    """Makes the sockets; `prefix` is what every address begins with, and no other master's does.
+    """Creates the sockets; `prefix` is the beginning of every address, and of no other master's.
 
-    Without a place that can be written to, the addresses are abstract: any local user can fill their queues then.
+    Without a writable place the addresses are abstract: then any local user can fill their queues.
     """
 
     def __init__(self, among: Sequence[str] | None = None) -> None:
@@ -111,7 +111,7 @@ class NotifyFolder:
         return made
 
     def _prepare(self, *, for_others: bool) -> None:
-        """Have the folder be there, in spite of cleaners, and let others pass once there are any."""
+        """Recreate the folder if a cleaner has removed it, and let other users pass once there are any."""
         try:
             os.mkdir(self._path, 0o700)
         except FileExistsError:
@@ -143,7 +143,7 @@ def _make(place: str) -> tuple[str, int]:
 
 
 def _lock(path: str) -> int:
-    """Return a descriptor that holds the lock; raises OSError, also when a master that sweeps was first."""
+    """Return a descriptor that holds the lock; raises OSError, also if a sweeping master was first."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,7 +156,7 @@ def _lock(path: str) -> int:
 
 
 def _sweep(place: str) -> None:
-    """Remove what masters of this user have left that were killed: nobody holds the lock."""
+    """Remove what killed masters of this user have left: their lock is free."""
     with contextlib.suppress(OSError):
         for each in os.scandir(place):
             if each.name.startswith(_PREFIX) and each.stat(follow_symlinks=False).st_uid == os.geteuid():
@@ -164,7 +164,7 @@ def _sweep(place: str) -> None:
 
 
 def remove_left(path: str) -> None:
-    """Remove the folder of a master that was killed; one that is in use, and what is no such folder, stays."""
+    """Remove the folder of a killed master; one that is in use, and anything else, stays."""
     path = path.rstrip("/")
     if path.startswith("/") and os.path.basename(path).startswith(_PREFIX):
         with contextlib.suppress(OSError):

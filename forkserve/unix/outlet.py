@@ -1,14 +1,14 @@
 """Writes to a descriptor that others share, without waiting for its reader.
 
-O_NONBLOCK belongs to the open file, so to set it on an inherited stderr would change it for the shell and for all our
-processes. A pipe or a terminal is opened once more by /proc instead, which gives an open file of our own; a socket can
-be told with each call. Where neither is possible (a pipe that another user has made), poll(2) says that a page is free,
-and what is written then is at most PIPE_BUF, which fits.
+O_NONBLOCK belongs to the open file, so setting it on an inherited stderr would change it for the shell and for all our
+processes. A pipe or a terminal is opened again by /proc instead, which gives a separate open file; a socket has a flag
+for each call. If neither is possible (a pipe that another user has created), poll(2) says that a page is free, and what
+is written then is at most PIPE_BUF, which fits.
 
 A line may be logged where gevent cannot switch, as in a signal handler that has interrupted its hub. So poll(2) and
 the socket are those from before a monkey patch, bound when this module is imported.
 
-A background job that writes to its terminal under `stty tostop` would get SIGTTOU, and the write would begin again
+A background job that writes to its terminal under `stty tostop` would get SIGTTOU, and the write would be repeated
 after each handler, for ever: the signal is blocked meanwhile, and then the line is written (termios(3)).
 """
 
@@ -29,7 +29,7 @@ __all__ = ["Outlet"]
 class Outlet:
     """Writes to `fd`, which stays the caller's. `patience` is how many seconds a line may wait for a reader.
 
-    Once it has been waited for in vain, the next lines do not wait until one has gone out.
+    After a wait in vain, the next lines do not wait until one has been written.
     """
 
     def __init__(self, fd: int, *, patience: float = 0.0) -> None:
@@ -42,7 +42,7 @@ class Outlet:
         self._waits = self._is_terminal = False
 
     def write(self, data: bytes) -> int:
-        """Return how many bytes are out, by whole lines as far as they are short; raises OSError, never to wait."""
+        """Return how many bytes were written, by whole lines if they are short; raises OSError, never to wait."""
         self._look()
         deadline = time.monotonic() + (0.0 if self._stuck else self._patience)
         sent = 0
@@ -58,7 +58,7 @@ class Outlet:
         return sent
 
     def close(self) -> None:
-        """Let go of what is our own."""
+        """Close our own descriptor."""
         if self._own >= 0:
             os.close(self._own)
         if self._socket is not None:
@@ -66,7 +66,7 @@ class Outlet:
         self._own, self._socket, self._identity = -1, None, None
 
     def _look(self) -> None:
-        """See what the descriptor is; a daemon puts another file there."""
+        """Check what the descriptor is; a daemon puts another file there."""
         found = os.fstat(self._fd)
         if self._identity == (found.st_dev, found.st_ino):
             return

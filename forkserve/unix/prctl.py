@@ -20,7 +20,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def set_death_signal(signum: int) -> None:
-    """Have the kernel send this process `signum` when its parent dies (PR_SET_PDEATHSIG).
+    """Let the kernel send this process `signum` when its parent dies (PR_SET_PDEATHSIG).
 
     A change of credentials clears it, and so does executing a set-uid program: it comes last before exec.
     """

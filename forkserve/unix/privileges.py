@@ -12,12 +12,12 @@ from forkserve.errors import ConfigError
 __all__ = ["Credentials", "become", "group_id", "resolve", "user_id"]
 
 _HIGHEST = 2**32 - 2
-"""Of uid_t and gid_t; the number after it means "no change" to chown(2) and setresuid(2)."""
+"""The highest uid_t and gid_t; the number after it means "no change" to chown(2) and setresuid(2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Whom a process shall be; `uid` None keeps the user, `groups` None keeps the supplementary groups."""
+    """The user of a process; `uid` None keeps the user, `groups` None keeps the supplementary groups."""
 
     uid: int | None
     gid: int | None
@@ -25,7 +25,7 @@ class Credentials:
 
 
 def resolve(user: str | None, group: str | None) -> Credentials | None:
-    """Return the numbers for names or numbers; without a group, the user's own (Circus). None when nothing changes.
+    """Return the numbers for names or numbers; without a group, the user's own (Circus). None if nothing changes.
 
     Raises ConfigError for a name that this machine does not know.
     """
@@ -67,9 +67,9 @@ def _in_range(number: str, kind: str) -> int:
 
 
 def become(credentials: Credentials) -> None:
-    """Change groups, group and user, in the only order that works, and prove that there is no way back.
+    """Change groups, group and user, in the only order that works, and verify that there is no way back.
 
-    Runs in the child. Raises OSError when the change is not allowed, or could be undone.
+    Runs in the child. Raises OSError if the change is not allowed, or could be undone.
     """
     if credentials.groups is not None and os.geteuid() == 0:  # others may not, and keep the groups that they have
         os.setgroups(credentials.groups)

@@ -1,11 +1,11 @@
-"""What the kernel tells of a listening socket's queue: how many connections wait, and since when the oldest does.
+"""What the kernel knows about a listening socket's queue: how many connections wait, and since when the oldest does.
 
-TCP: TCP_INFO of a listener has the length of its queue as `tcpi_unacked` and its bound as `tcpi_sacked` (tcp(7),
-tcp_get_info). A connection that nobody has accepted is listed by sock_diag(7) without an inode; nothing was sent on it,
-so `tcpi_last_data_sent` are the milliseconds since its handshake ended. Of a Unix socket sock_diag tells the length and
-the bound (UDIAG_SHOW_RQLEN), and no age.
+TCP: TCP_INFO of a listener has the length of its queue as `tcpi_unacked` and its limit as `tcpi_sacked` (tcp(7),
+tcp_get_info). sock_diag(7) lists a connection that has not been accepted without an inode; nothing was sent on it, so
+`tcpi_last_data_sent` is the time since its handshake ended, in milliseconds. For a Unix socket sock_diag returns the
+length and the limit (UDIAG_SHOW_RQLEN), and no age.
 
-Rules: nothing here waits. What the kernel does not tell, for want of a module or of leave, is None.
+Rules: nothing here waits. What the kernel does not tell, for lack of a module or a permission, is None.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 __all__ = ["QueueLength", "is_connected", "oldest_in", "queue_length", "whole_length"]
 
 _SOCK_DIAG = 4
-"""NETLINK_SOCK_DIAG, and beside it what of its protocol is used (linux/sock_diag.h, inet_diag.h, unix_diag.h)."""
+"""NETLINK_SOCK_DIAG, and the parts of its protocol in use (linux/sock_diag.h, inet_diag.h, unix_diag.h)."""
 _BY_FAMILY, _REQUEST, _DUMP = 20, 0x1, 0x301
 _ERROR, _DONE = 2, 3
 _ESTABLISHED = 1
@@ -29,7 +29,7 @@ _RQLEN = 0x10
 _RQLEN_ATTRIBUTE = 4
 _HEADER = struct.Struct("=IHHII")
 _LAST_SENT = 44
-"""Where `tcpi_last_data_sent` is in struct tcp_info."""
+"""Offset of `tcpi_last_data_sent` in struct tcp_info."""
 _MOST = 64
 """Portions that are read of one answer: some 200 connections each."""
 
@@ -43,7 +43,7 @@ class QueueLength:
 
 
 def queue_length(listener: socket.socket) -> QueueLength | None:
-    """Return how long the queue of a listening stream socket is; None where that cannot be known."""
+    """Return the length of the queue of a listening stream socket; None if unknown."""
     try:
         if listener.family is socket.AF_UNIX:
             return _unix_length(os.fstat(listener.fileno()).st_ino)
@@ -54,7 +54,7 @@ def queue_length(listener: socket.socket) -> QueueLength | None:
 
 
 def whole_length(listeners: Iterable[socket.socket]) -> QueueLength | None:
-    """Return the length of several queues of one address together; None where that of one cannot be known."""
+    """Return the length of several queues of one address together; None if one is unknown."""
     found = [queue_length(each) for each in listeners]
     known = [each for each in found if each is not None]
     if not known or len(known) < len(found):
@@ -78,7 +78,7 @@ def oldest_in(listener: socket.socket) -> float | None:
 
 
 def is_connected(listener: socket.socket) -> bool | None:
-    """Tell whether somebody is connected to the port of a TCP listener, accepted or not; None where it is unknown."""
+    """Tell whether a client is connected to the port of a TCP listener, accepted or not; None if unknown."""
     if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type is not socket.SOCK_STREAM:
         return None
     try:
@@ -97,7 +97,7 @@ def _is_established(family: int, port: int) -> bool:
 
 
 def _ages(family: int, port: int) -> Iterator[int]:
-    """Yield the milliseconds since the handshake of each connection to a local port that nobody has accepted."""
+    """Yield the milliseconds since the handshake of each connection to a local port that has not been accepted."""
     asked = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, _WITH_INFO, 0, 1 << _ESTABLISHED)
     place = struct.pack("!HH", port, 0) + bytes(32) + struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
     for message in _answers(asked + place, _DUMP):
@@ -119,7 +119,7 @@ def _unix_length(inode: int) -> QueueLength | None:
 
 
 def _answers(request: bytes, flags: int) -> Iterator[bytes]:
-    """Ask sock_diag(7), and yield the body of each message of its answer; raises OSError."""
+    """Query sock_diag(7), and yield the body of each message of its answer; raises OSError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG) as netlink:
         netlink.setblocking(False)
         netlink.send(_HEADER.pack(_HEADER.size + len(request), _BY_FAMILY, flags, 1, 0) + request)

@@ -13,7 +13,7 @@ __all__ = ["is_open_file", "shift"]
 
 
 def shift(path: str, backup_count: int) -> None:
-    """Rename PATH to PATH.1, PATH.1 to PATH.2 and so on; the oldest goes, and without backups PATH itself.
+    """Rename PATH to PATH.1, PATH.1 to PATH.2 and so on; the oldest is removed, and without backups PATH itself.
 
     Raises OSError.
     """
@@ -26,7 +26,7 @@ def shift(path: str, backup_count: int) -> None:
 
 
 def is_open_file(path: str, fd: int) -> bool:
-    """Tell whether a path is a file, and the one that is open: /dev/stdout, a FIFO and a link are no files."""
+    """Tell whether a path is a regular file, and the open one: not /dev/stdout, a FIFO or a link."""
     try:
         found = os.lstat(path)
         return stat.S_ISREG(found.st_mode) and os.path.samestat(found, os.fstat(fd))

@@ -1,21 +1,21 @@
 """The scoreboard: a page of shared memory in which the processes of one watcher see how busy the others are.
 
-Theory of operation. The master makes one board for each watcher that has sockets, and hands each process the memory (a
-memfd), a bell (an eventfd that nobody reads: each write wakes, once, all that watch it edge-triggered) and the number
-of a record. A record has one writer: the master while it has no process, then that process until the master has reaped
-it. Beside each record is an order, which the master alone writes and its process reads: whether to accept. All fields
-are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. A process that does not
-take part leaves its record as the master made it, `STARTING`, and counts for nobody.
+Theory of operation. The master creates one board for each watcher that has sockets, and gives each process the memory
+(a memfd), a bell (an eventfd that is never read: each write wakes, once, all that watch it edge-triggered) and the
+number of a record. A record has one writer: the master while it has no process, then that process until the master has
+reaped it. Beside each record is an order, which the master alone writes and its process reads: whether to accept. All
+fields are eight aligned bytes, which x86-64 and ARMv8 load and store whole, so there are no locks. A process that does
+not take part leaves its record as the master created it, `STARTING`, and is ignored.
 
-Behind the records each of them has a page of counters (`counters`), which the process writes and the master reads.
+After the records each of them has a page of counters (`counters`), which the process writes and the master reads.
 
-The layout is documented in docs/scoreboard.md, for programs in any language. Memory is sparse: a page that no record in
-use lies in costs nothing.
+The layout is documented in docs/scoreboard.md, for programs in any language. Memory is sparse: a page without a record
+in use costs nothing.
 
 Every process that has the memory can write all of it, and may be broken or hostile. So supervision depends on nothing
-in it: which records are taken the master keeps to itself, and what it reads it bounds, as `supervision.figures` says. A
-worker reads numbers that may be anything, and bounds each before it counts with it, by the size of the memory here, by
-plausibility in `serving.engine.fairness`.
+in it: the master keeps to itself which records are taken, and checks what it reads, as `supervision.figures` says. A
+worker reads numbers that may be anything, and checks each before it computes with it, by the size of the memory here,
+by plausibility in `serving.engine.fairness`.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ log = logging.getLogger("forkserve.scoreboard")
 MAGIC = int.from_bytes(b"fksboard", "little")
 VERSION = 1
 HEADER = RECORD = 8
-"""Words of eight bytes: the header is as long as a record, which is one line of the processor's cache."""
+"""Words of eight bytes: the header is as long as a record, which is one cache line of the processor."""
 CAPACITY = 4095
-"""Records of a board: with the header 256 KiB of address space; processes beyond them share without looking."""
+"""Records of a board: with the header 256 KiB of address space; further processes share without seeing each other."""
 ORDERS = HEADER + CAPACITY * RECORD
-"""Where the orders begin, in words: behind the last record."""
+"""Offset of the orders, in words: after the last record."""
 MAPPED = (ORDERS + CAPACITY) * 8
-"""Bytes that all look at; the pages of counters begin at the next multiple of their size."""
+"""Bytes that all processes map; the pages of counters begin at the next multiple of their size."""
 PAGES = -(-MAPPED // PAGE) * PAGE
 SIZE = PAGES + CAPACITY * PAGE
 _SEEN = struct.Struct("=qqqqdd16x")
@@ -65,40 +65,40 @@ _MAGIC, _VERSION, _HEADER_SIZE, _RECORD_SIZE, _CAPACITY, _IN_USE, _ORDERS, _PAGE
 
 
 class RecordState(IntEnum):
-    """What a process is to its siblings; only one that is ACCEPTING counts."""
+    """The state of a process for its siblings; only ACCEPTING counts."""
 
     VACANT = 0
     STARTING = 1
     ACCEPTING = 2
     PAUSED = 3
-    """It cannot accept for now, since descriptors or memory ran out."""
+    """It cannot accept for now, since descriptors or memory have run out."""
     DRAINING = 4
 
 
 class Order(IntEnum):
-    """What the master wants of a process beside its signals; any number that is none of these means ACCEPT.
+    """What the master wants of a process besides its signals; any other number means ACCEPT.
 
-    They are no small numbers, since what a broken program writes over the board often is one.
+    They are not small numbers, since a broken program often writes small ones over the board.
     """
 
     ACCEPT = 0
     HOLD = int.from_bytes(b"fks hold", "little")
-    """Accept no more, answer what is in flight, and stay."""
+    """Accept no more, answer requests in flight, and stay."""
     FINISH = int.from_bytes(b"fks last", "little")
-    """When told to stop, first take what waits in the queues: no other process comes after it that would."""
+    """When told to stop, first take what waits in the queues: no other process will."""
 
 
 class Field(IntEnum):
-    """Where a record has what. TURN and FULL are doubles, instants of the monotonic clock in seconds; others int64."""
+    """The layout of a record. TURN and FULL are doubles, instants of the monotonic clock in seconds; others int64."""
 
     STATE = 0
     GENERATION = 1
     PID = 2
     CONNECTIONS = 3
     TURN = 4
-    """When the present turn of the loop began; negative while the loop waits: minus the beginning of the last turn."""
+    """When the current turn of the loop began; while the loop waits, the negative start of the last turn."""
     FULL = 5
-    """Since when all its threads are taken; 0 while one is free, and where there are no threads."""
+    """Since when all its threads are busy; 0 while one is free, and without threads."""
 
 
 class Scoreboard:
@@ -124,7 +124,7 @@ class Scoreboard:
 
     @classmethod
     def restore(cls, fd: int, bell: int, taken: Iterable[int]) -> Scoreboard:
-        """Return a board again that another one held by these descriptors; raises OSError."""
+        """Return the board again that another one held by these descriptors; raises OSError."""
         board = cls()
         if bell >= 0:
             board._words = memoryview(mmap.mmap(fd, MAPPED)).cast("q")
@@ -141,7 +141,7 @@ class Scoreboard:
         return RecordHandle(self, index)
 
     def take(self, generation: int) -> RecordHandle | None:
-        """Return a record for a new process, or None when all are taken; raises OSError when there can be no board."""
+        """Return a record for a new process, or None if all are taken; raises OSError if no board can be created."""
         if self.bell < 0:
             self._open()
         if len(self._taken) >= CAPACITY:
@@ -161,16 +161,16 @@ class Scoreboard:
         return RecordHandle(self, index)
 
     def order(self, index: int, wanted: Order) -> None:
-        """Write what is wanted of the process of a record; it looks when the bell rings, and when it is to stop."""
+        """Write an order for the process of a record, which reads it when the bell rings, and at its stop signal."""
         self._words[ORDERS + index] = wanted
 
     def takes_part(self, index: int) -> bool:
-        """Tell whether the process of a record has said that it accepts, or no longer does."""
+        """Tell whether the process of a record has reported that it accepts, or no longer does."""
         state = self._words[HEADER + index * RECORD + Field.STATE]
         return state in (RecordState.ACCEPTING, RecordState.PAUSED, RecordState.DRAINING)
 
     def clear(self, index: int) -> None:
-        """Clear a record, and have the others look: what its process was woken for may wait in the queue."""
+        """Clear a record, and let the others check: what its process was woken for may wait in the queue."""
         self._taken.discard(index)
         self._wipe(index)
         self._words[_IN_USE] = max(self._taken, default=-1) + 1
@@ -191,11 +191,11 @@ class Scoreboard:
         return read_page(os.pread(self.fd, PAGE, PAGES + index * PAGE))
 
     def ring(self) -> None:
-        """Have all processes look."""
+        """Wake all processes."""
         _ring(self.bell)
 
     def close(self) -> None:
-        """Let it go; processes keep theirs."""
+        """Close it; processes keep theirs."""
         self._words.release()
         for fd in (self.fd, self.bell):
             if fd >= 0:
@@ -204,21 +204,21 @@ class Scoreboard:
 
 @dataclass(frozen=True, slots=True)
 class RecordHandle:
-    """A record that is one process's, as the master sees it."""
+    """The record of one process, as the master sees it."""
 
     board: Scoreboard
     index: int
 
     def variable(self, memory: int, bell: int) -> str:
-        """Return what the process finds in its environment, given where it has the two descriptors."""
+        """Return the variable for the environment of the process, given the numbers of the two descriptors there."""
         return f"{memory}:{bell}:{self.index}"
 
     def order(self, wanted: Order) -> None:
-        """Write what is wanted of its process."""
+        """Write an order for its process."""
         self.board.order(self.index, wanted)
 
     def release(self) -> None:
-        """Give it back; its process has been reaped, or was not started."""
+        """Return it; its process has been reaped, or was not started."""
         self.board.clear(self.index)
 
 
@@ -229,7 +229,7 @@ class OwnRecord:
     """
 
     def __init__(self, fd: int, bell: int, index: int) -> None:
-        """Claim the record; raises ValueError or OSError with the reason when this is no board, or not ours."""
+        """Claim the record; raises ValueError or OSError with the reason if this is not a board, or not ours."""
         self.fd, self.bell, self.index = fd, bell, index
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size < HEADER * 8 or status.st_size % 8:
@@ -256,7 +256,7 @@ class OwnRecord:
         self.reads_alone = False
         """Whether siblings read from other queues, so that nothing can be left to them."""
         self.page: memoryview | None = None
-        """This process's own counters; None where the board has none."""
+        """This process's own counters; None if the board has none."""
         if has_pages:
             self.page = _map(fd, pages + index * PAGE, PAGE)
         self.words[Field.PID] = os.getpid()
@@ -267,11 +267,11 @@ class OwnRecord:
 
     @property
     def order(self) -> int:
-        """What the master wants: an `Order`, or what somebody else has written over it."""
+        """The order of the master: an `Order`, or what another process has written over it."""
         return self._words[self._order] if self._order < len(self._words) else Order.ACCEPT
 
     def look(self) -> int:
-        """Bring `board` up to the records in use; returns how many of them are taken by others.
+        """Update `board` to the records in use; returns how many of them are taken by others.
 
         Our own is always among them, whatever the header says.
         """
@@ -284,11 +284,11 @@ class OwnRecord:
         return _SEEN.iter_unpack(self._board)
 
     def ring(self) -> None:
-        """Have all siblings look, and this process too."""
+        """Wake all siblings, and this process too."""
         _ring(self.bell)
 
     def pass_on(self) -> dict[str, str]:
-        """Keep it through exec, and return what the environment must say then."""
+        """Keep it through exec, and return the environment for that."""
         os.set_inheritable(self.fd, True)
         os.set_inheritable(self.bell, True)
         own = {OWN_QUEUES: "1"} if self.reads_alone else {}
@@ -296,15 +296,15 @@ class OwnRecord:
 
 
 def _map(fd: int, at: int, size: int) -> memoryview:
-    """Map a part of a file; where it begins need not be where a page of the machine does."""
+    """Map a part of a file; its offset need not be a multiple of the machine's page size."""
     more = at % mmap.ALLOCATIONGRANULARITY
     return memoryview(mmap.mmap(fd, more + size, offset=at - more))[more : more + size]
 
 
 def take_seat(environ: MutableMapping[str, str]) -> OwnRecord | None:
-    """Take what the environment says of a scoreboard out of it, and the seat; None without one.
+    """Remove the variable of the scoreboard from the environment, and return the seat; None without one.
 
-    What is wrong with it costs a warning: a worker serves without a board as well.
+    An invalid one is only a warning: a worker serves without a board as well.
     """
     text, reads_alone = environ.pop(SCOREBOARD, None), environ.pop(OWN_QUEUES, "") == "1"
     if text is None:

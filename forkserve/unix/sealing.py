@@ -1,13 +1,13 @@
 """Lets a listening socket run empty: new connections stay out, those that have begun come in.
 
-Theory of operation. Closing a listener resets whatever waits in its queue, and what comes between the last look and
+Theory of operation. Closing a listener resets whatever waits in its queue, and what arrives between the last check and
 close(2) as well. So it is sealed first: a socket filter (SO_ATTACH_FILTER, socket(7), classic BPF) drops each SYN and
 nothing else. A client whose SYN was dropped sends it again after a second, and finds the program that then has the
-address, or hears that nobody has. Handshakes under way end as usual, so after a moment the queue only gets shorter.
+address, or is refused. Handshakes in progress end as usual, so after a moment the queue only gets shorter.
 
-The file of a Unix socket is removed instead. Nothing keeps clients from an abstract one but shutdown(2), after which
-what waits can be accepted still, then accept(2) fails with EINVAL (unix(7), and unix_accept in the kernel). Where there
-are no such filters nothing is dropped, and a connection that comes in the instant of closing may be reset.
+The file of a Unix socket is removed instead. Only shutdown(2) keeps clients from an abstract one; after it what waits
+can still be accepted, then accept(2) fails with EINVAL (unix(7), and unix_accept in the kernel). On systems without
+such filters nothing is dropped, and a connection that arrives at the instant of closing may be reset.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def seal(sock: socket.socket) -> None:
 
 
 def unseal(sock: socket.socket) -> None:
-    """Let connections in again; without a seal it does nothing."""
+    """Accept connections again; without a seal it does nothing."""
     if _is_tcp(sock):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)

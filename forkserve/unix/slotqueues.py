@@ -1,14 +1,14 @@
 """One TCP port with a queue for each slot: sockets of one SO_REUSEPORT group, and which of them get connections.
 
 Theory of operation. All sockets that are bound to one address with SO_REUSEPORT are a group, and the kernel puts each
-new connection into the queue of one of them (socket(7)). Left to itself it chooses by a hash of the client's address,
-also a queue that nobody reads from. So a classic BPF program (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5) chooses at random
-among those that have a reader. It names sockets by their place in the group: in the order in which they began to
-listen, where the last takes the place of one that is closed (reuseport_detach_sock in net/core/sock_reuseport.c).
+new connection into the queue of one of them (socket(7)). By default it chooses by a hash of the client's address, even
+a queue that nothing reads from. So a classic BPF program (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5) chooses at random among
+those that have a reader. It identifies sockets by their position in the group: in the order in which they began to
+listen, where the last takes the position of one that is closed (reuseport_detach_sock in net/core/sock_reuseport.c).
 
 Slot 1 has the socket that the port was bound with first. While no slot has a reader, connections wait there.
 
-Rules: places are known only where all sockets of the group are ours. Where another program listens at the address with
+Rules: positions are known only if all sockets of the group are ours. If another program listens at the address with
 SO_REUSEPORT already, or the kernel refuses the program, all slots share one queue, as without.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["FIRST", "SlotQueues", "can_have_slots"]
 log = logging.getLogger("forkserve.socketpool")
 
 FIRST = 1
-"""The slot that has the socket which the port was bound with first."""
+"""The slot with the socket that the port was bound with first."""
 
 _SO_ATTACH_REUSEPORT_CBPF, _SO_DETACH_REUSEPORT_BPF = 51, 68
 """asm-generic/socket.h; the module `socket` does not name them."""
@@ -47,12 +47,12 @@ def can_have_slots(sock: socket.socket) -> bool:
 
 @dataclass(slots=True)
 class SlotQueues:
-    """The sockets of all slots but the first, by number; plain data but for these.
+    """The sockets of all slots except the first, by number; the rest is plain data.
 
-    `order` are the slots as the kernel has their sockets in the group, `dealt` those that get connections now. `shared`
-    tells that all slots share the first socket, whatever was asked for; None until that was tried. `beside` are the
-    processes that were started for what waits in the queue of a slot that is gone: the watcher's name, and the number;
-    `tries` counts them by slot.
+    `order` are the slots in the order of their sockets in the kernel's group, `dealt` those that get connections now.
+    `shared` means that all slots share the first socket, whatever was requested; None until that was tried. `beside`
+    are the processes that were started for what waits in the queue of a removed slot: the watcher's name, and the
+    number; `tries` counts them by slot.
     """
 
     sockets: dict[int, socket.socket] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class SlotQueues:
     tries: dict[int, int] = field(default_factory=dict)
 
     def add(self, wid: int, first: socket.socket, make: Callable[[], socket.socket]) -> socket.socket:
-        """Return the socket of a slot, which is made if it is new; raises OSError.
+        """Return the socket of a slot, which is created if it is new; raises OSError.
 
         A new one gets no connections until `deal` names it.
         """
@@ -77,7 +77,7 @@ class SlotQueues:
         return made
 
     def can_begin(self, first: socket.socket) -> bool:
-        """Tell whether the group is ours alone and takes a program, which is tried once; says so where it does not."""
+        """Tell whether the group is ours alone and accepts a program, which is tried once; logs it if not."""
         if self.shared is None:
             reason = self._hindrance(first)
             self.shared = bool(reason)
@@ -96,7 +96,7 @@ class SlotQueues:
         return ""
 
     def deal(self, first: socket.socket, wids: Collection[int], *, again: bool = False) -> None:
-        """Have new connections go to the queues of these slots; with none of them to that of the first."""
+        """Send new connections to the queues of these slots; if there are none, to that of the first."""
         wanted = tuple(sorted(set(wids) & set(self.order)))
         if not self.sockets or (wanted == self.dealt and not again):
             return
@@ -105,7 +105,7 @@ class SlotQueues:
             _attach(first, [self.order.index(wid) for wid in wanted] or [0])
 
     def drop(self, wid: int, first: socket.socket) -> None:
-        """Close the socket of a slot, from which nobody reads; what waits in it is reset."""
+        """Close the socket of a slot, from which nothing reads; what waits in it is reset."""
         place = self.order.index(wid)
         last = self.order[-1]
         staying = [each for each in self.dealt if each != wid]
@@ -118,12 +118,12 @@ class SlotQueues:
         self.deal(first, staying, again=True)
 
     def forget_beside(self, wid: int) -> None:
-        """Note that the queue of a slot has no need of a process beside the slots."""
+        """Note that the queue of a slot needs no process beside the slots."""
         self.beside.pop(wid, None)
         self.tries.pop(wid, None)
 
     def release(self, first: socket.socket) -> None:
-        """Have the kernel choose by itself, since another socket comes into the group."""
+        """Let the kernel choose by itself, since another socket joins the group."""
         if self.sockets:
             with contextlib.suppress(OSError):
                 first.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
@@ -139,7 +139,7 @@ class SlotQueues:
 
 
 def _attach(sock: socket.socket, places: Sequence[int]) -> None:
-    """Have the kernel choose among these places of the group; raises OSError."""
+    """Let the kernel choose among these positions of the group; raises OSError."""
     program = [_LOAD_RANDOM, (_MODULO, 0, 0, len(places))]
     for number, place in enumerate(places[:-1]):
         program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, place)]

@@ -1,7 +1,8 @@
-"""The file of a Unix socket: made with its final mode, never taken from the living, removed only while it is ours.
+"""The file of a Unix socket: created with its final mode, never taken from a living program, removed only while it is
+ours.
 
-A path is no lock. Between two programs on one path the later would silently take the clients of the earlier, so an
-existing file is replaced only if nobody answers there, or if the user says `replace`.
+A path is not a lock. Of two programs on one path the later would silently take the clients of the earlier, so an
+existing file is replaced only if no program answers there, or if the user says `replace`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _YOUNG = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """Whom a file shall belong to, by number; -1 leaves it as it is, as in chown(2)."""
+    """The owners of a file, by number; -1 leaves it as it is, as in chown(2)."""
 
     uid: int = -1
     gid: int = -1
@@ -40,7 +41,7 @@ class Owners:
 
 @dataclass(frozen=True, slots=True)
 class SocketFile:
-    """A file that we made, known by its inode as well as by its path."""
+    """A file that we have created, known by its inode as well as by its path."""
 
     path: str
     device: int
@@ -48,12 +49,12 @@ class SocketFile:
 
     @property
     def is_missing(self) -> bool:
-        """True when nothing is at the path: a cleaner has removed it, and no client finds the socket any more."""
+        """True if nothing is at the path: a cleaner has removed it, and no client finds the socket any more."""
         return not os.path.lexists(self.path)
 
     @property
     def is_there(self) -> bool:
-        """True while the file is where it was made, and nobody has put another in its place."""
+        """True while the file is where it was created, and has not been replaced."""
         try:
             found = os.lstat(self.path)
         except OSError:
@@ -61,12 +62,12 @@ class SocketFile:
         return (found.st_dev, found.st_ino) == (self.device, self.inode)
 
     def hidden(self) -> SocketFile:
-        """Give it a name that no client knows; one that cannot be renamed stays where it is."""
+        """Give it a name that no client knows; if it cannot be renamed it stays where it is."""
         folder, name = os.path.split(self.path)
         return self._renamed(os.path.join(folder, f".{name}.{os.getpid()}"))  # `sweep_hidden` knows it by this
 
     def shown(self, path: str) -> SocketFile:
-        """Give a hidden file its name, and take no other's place; raises BindError."""
+        """Give a hidden file its name, and replace no other; raises BindError."""
         if path == self.path:
             return self
         if os.path.lexists(path):
@@ -84,16 +85,16 @@ class SocketFile:
         return replace(self, path=path)
 
     def remove(self) -> None:
-        """Remove the file, unless somebody has put another in its place or removed it already."""
+        """Remove the file, unless it was replaced or removed already."""
         if self.is_there:
             with contextlib.suppress(OSError):  # gone, or read-only by now: nothing is left to do
                 os.unlink(self.path)
 
 
 def bind_file(sock: socket.socket, options: SocketOptions, path: str, owners: Owners) -> SocketFile:
-    """Bind under a umask, so that the file never has a wider mode than it shall, not even for a moment.
+    """Bind under a umask, so that the file never has a wider mode than it should, not even for a moment.
 
-    `mode` beats `umask`; without either the master's own umask counts. Raises OSError, with no file left.
+    `mode` overrides `umask`; without either the master's own umask applies. Raises OSError, with no file left.
     """
     wanted = options.umask if options.mode is None else 0o777 & ~options.mode
     previous = os.umask(0o777)
@@ -113,7 +114,7 @@ def bind_file(sock: socket.socket, options: SocketOptions, path: str, owners: Ow
 
 
 def change_access(options: SocketOptions, path: str, owners: Owners) -> None:
-    """Give a file that exists the owner and mode of other options; raises OSError."""
+    """Give an existing file the owner and mode of other options; raises OSError."""
     owners.give(path)
     if options.mode is not None:
         os.chmod(path, options.mode)
@@ -122,7 +123,9 @@ def change_access(options: SocketOptions, path: str, owners: Owners) -> None:
 
 
 def clear_stale(options: SocketOptions, path: str) -> None:
-    """Remove the file of a socket on which nobody listens; raises BindError for one that is alive, or no socket."""
+    """Remove the file of a socket on which no program listens; raises BindError for a living one, or anything but
+    a socket.
+    """
     place = f"socket {options.name}: cannot bind unix:{path}"
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -138,7 +141,7 @@ def clear_stale(options: SocketOptions, path: str) -> None:
 def sweep_hidden(path: str, kind: int) -> None:
     """Remove the files that were hidden by programs that were killed before they could show or remove them.
 
-    A living program has bound its file an instant before it listens, so a young file of a pid that lives is left alone.
+    A living program has bound its file an instant before it listens, so a young file of a living pid is left alone.
     """
     folder, name = os.path.split(path)
     hidden = re.compile(rf"\.{re.escape(name)}\.([1-9][0-9]*)")

@@ -2,15 +2,15 @@
 
 Theory of operation. Each socket that we have bound is sent to systemd, which keeps a descriptor of it, and so its
 queue, until the service stops for good. The next master finds it in LISTEN_FDS, under `forkserve@NAME`, or
-`forkserve@NAME@DEVICE.INODE` for the file of a Unix socket, since a path alone does not tell whose file is there. The
-prefix tells it from the socket of a `.socket` unit, which is used wherever it listens: one of ours is used only where
+`forkserve@NAME@DEVICE.INODE` for the file of a Unix socket, since a path alone does not identify the file. The prefix
+distinguishes it from the socket of a `.socket` unit, which is used wherever it listens: one of ours is used only where
 the configuration says that a socket listens, and closed otherwise.
 
-Nothing answers whether a descriptor was kept. The store is relied on where `$FDSTORE` (systemd 254) gives its size, or
-when it has handed the socket over once. Only such a socket is left open by a stop.
+systemd does not confirm that a descriptor was kept. The store is relied on if `$FDSTORE` (systemd 254) gives its size,
+or if it has returned the socket once. Only such a socket is left open by a stop.
 
-Rules: queues are known by their numbers; `stored` and `sure` are plain data. Listening sockets are dropped by systemd
-once they are shut down (EPOLLHUP), as they should be; FDPOLL=0 spares the others, whose errors are those of a client.
+Rules: queues are known by their numbers; `stored` and `sure` are plain data. systemd drops listening sockets once they
+are shut down (EPOLLHUP), as it should; FDPOLL=0 exempts the others, whose errors are those of a client.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ __all__ = ["SocketStore", "StoredSocket", "is_stored_name", "reclaim"]
 log = logging.getLogger("forkserve.master")
 
 _NAME = re.compile(r"forkserve@(?P<name>[^@]+)(?:@(?P<device>\d+)\.(?P<inode>\d+)(?:-\d+)?)?")
-"""Our names; `take_listen_fds` puts a number behind one that it meets again."""
+"""Our names; `take_listen_fds` appends a number to a repeated one."""
 _LONGEST = 255
-"""Characters of a name at most (sd_pid_notify_with_fds(3))."""
+"""Most characters of a name (sd_pid_notify_with_fds(3))."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSocket:
-    """A socket that systemd has handed back: the name it was stored under, and what it turns out to be."""
+    """A socket that systemd has returned: the name it was stored under, and its kind."""
 
     name: str
     listener: BoundListener
@@ -51,7 +51,7 @@ class StoredSocket:
 
 @dataclass(slots=True)
 class SocketStore:
-    """What systemd keeps of our queues, by number: their names there, and those that it keeps for certain."""
+    """What systemd keeps of our queues, by number: their names there, and those that it certainly keeps."""
 
     environ: MutableMapping[str, str] = field(default_factory=dict)
     stored: dict[int, str] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class SocketStore:
 
     @property
     def room(self) -> int | None:
-        """Descriptors that systemd keeps of this service; None where it does not say."""
+        """Number of descriptors that systemd keeps for this service; None if unknown."""
         text = self.environ.get("FDSTORE", "")
         return int(text) if text.isdecimal() else None
 
@@ -68,14 +68,14 @@ class SocketStore:
         return number in self.sure
 
     def note(self, number: int, name: str) -> None:
-        """Note that systemd has handed over a queue that it still keeps."""
+        """Note that systemd has passed a queue that it still keeps."""
         self.stored[number] = name
         self.sure.add(number)
 
     def update(self, queues: Mapping[int, BoundListener], *, patience: float = 0.0) -> None:
-        """Have exactly these queues kept, as far as they are ours and open.
+        """Let systemd keep exactly these queues, if they are ours and open.
 
-        Waits `patience` seconds for room to say so; what could not be said is tried again with the next change.
+        Waits `patience` seconds for room to send; what could not be sent is tried again with the next change.
         """
         if not self.environ.get("NOTIFY_SOCKET"):
             return
@@ -87,7 +87,7 @@ class SocketStore:
             self._keep(number, wanted[number], queues[number], patience)
 
     def forget_name(self, name: str) -> None:
-        """Have systemd close what it keeps under a name."""
+        """Let systemd close what it keeps under a name."""
         notify(f"FDSTOREREMOVE=1\nFDNAME={name}", self.environ)
 
     def _forget(self, number: int) -> None:
@@ -113,14 +113,14 @@ class SocketStore:
 
 
 def is_stored_name(name: str) -> bool:
-    """Tell whether a name of LISTEN_FDNAMES is one that we have given."""
+    """Tell whether a name of LISTEN_FDNAMES is one of ours."""
     return _NAME.fullmatch(name) is not None
 
 
 def reclaim(sockets: Sequence[SocketOptions], handed_in: Mapping[str, int], store: SocketStore) -> list[StoredSocket]:
-    """Return the stored sockets that the configuration has a place for, with its options; the others are closed.
+    """Return the stored sockets for which the configuration has a place, with its options; the others are closed.
 
-    `handed_in` are descriptors by the names that `is_stored_name` knows.
+    `handed_in` are descriptors by names that satisfy `is_stored_name`.
     """
     found: list[StoredSocket] = []
     left = {name: sock for name, fd in handed_in.items() if (sock := _socket_of(fd)) is not None}
@@ -166,7 +166,7 @@ def _socket_of(fd: int) -> socket.socket | None:
 
 
 def _own_first(options: SocketOptions, names: Iterable[str]) -> list[str]:
-    """Return the names to be tried for a socket; the kernel's choice of a port belongs to one name alone."""
+    """Return the names to be tried for a socket; a port chosen by the kernel belongs to one name alone."""
     own = quote(options.name.lower(), safe="")
     mine = [name for name in names if name.split("@")[1] == own]
     return (
@@ -189,7 +189,7 @@ def _file_of(name: str) -> tuple[int, int] | None:
 
 
 def _as(options: SocketOptions, target: BindTarget | None, sock: socket.socket, name: str) -> BoundListener | None:
-    """Return a stored socket as the listener that the options describe, or None when it is not that."""
+    """Return a stored socket as the listener that the options describe, or None if it does not match."""
     if target is None or sock.type != options.type:
         return None
     file = _file_of(name)
