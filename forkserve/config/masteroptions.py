@@ -93,6 +93,7 @@ class MasterOptions:
         "dictConfig, any other for fileConfig.",
         parse=logger_config,
         reload=RESTART,
+        cli=("--logger-config",),
         metavar="FILE",
     )
     log_max_bytes: int = option(
