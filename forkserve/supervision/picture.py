@@ -10,6 +10,7 @@ from forkserve.supervision.jobs.pace import pace_of
 from forkserve.supervision.jobs.snapshot import NOTHING_COMPARED, WatcherSnapshot
 from forkserve.supervision.jobs.verdict import CanaryOutcome
 from forkserve.supervision.lifecycle import SlotState
+from forkserve.supervision.process import Process
 from forkserve.supervision.snapshot import WatcherState, WatcherView, watcher_state
 from forkserve.supervision.watcher import Watcher
 
@@ -51,6 +52,10 @@ def view_of(watcher: Watcher, now: float, doing: str = "") -> WatcherView:
     )
 
 
+def _may_accept(process: Process) -> bool:
+    return process.is_alive and (process.leaves_by is not None or (process.end_at is not None and process.is_ready))
+
+
 def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
     """Return a watcher as seen by a job that wants the command offered as this number, or with 0 the one in force."""
     awaited = watcher.awaited()
@@ -80,6 +85,7 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         drain_delay=watcher.options.drain_delay,
         delayed=watcher.drain_until is not None,
         waiting=watcher.is_waiting,
+        leaving=watcher.command.is_worker and any(map(_may_accept, watcher.processes.workers)),
         awaits=awaited.names,
         unmet=awaited.unmet,
         vetoed=watcher.vetoed,

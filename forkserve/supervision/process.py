@@ -66,7 +66,8 @@ class Process:
     `held` means that it must not accept. `unsent` is the stop signal that waits for a hook. `forked_by` is the number
     of its zygote, 0 if it was executed; `promotion` is the channel on which it can be told to become one, and `warm`
     means that it has served enough for that. `exit` is the result of waitpid(2), whether or not it was handled: a
-    process that has one is never signalled. An `adopted` one was started by a master that was killed, and is no child.
+    process that has one is never signalled. Until `leaves_by` a process that was told to stop may still accept. An
+    `adopted` one was started by a master that was killed, and is no child.
     """
 
     number: int
@@ -112,6 +113,7 @@ class Process:
     warm: bool = False
     unsent: int = 0
     adopted: bool = False
+    leaves_by: float | None = None
 
     def __str__(self) -> str:
         return f"{Identity(self.watcher, self.wid)} pid {self.pid}"
@@ -156,7 +158,8 @@ class Process:
         if self.never_began or self.exit is not None:
             return 0.0
         deadline = None if self.deadline is None else self.deadline.instant
-        return earliest((deadline, self.end_at, self.age_at, self.deaf_until, self.watchdog_at, self.probe_at))
+        others = (self.end_at, self.age_at, self.deaf_until, self.watchdog_at, self.probe_at, self.leaves_by)
+        return earliest((deadline, *others))
 
     @property
     def pgid(self) -> int:

@@ -310,3 +310,29 @@ def test_a_rollback_without_a_socket_of_then_says_which() -> None:
     templates.by_generation[1] = replace(templates.by_generation[1], sockets=("api",))
     with pytest.raises(ControlError, match="generation 1 had socket api, which is"):
         rollback_of(world.watcher(), {"web": 1})
+
+
+@pytest.mark.parametrize("says", [True, False], ids=["says that it stops", "says nothing"])
+def test_a_reload_ends_when_the_last_old_worker_has_stopped_accepting(says: bool) -> None:
+    world = World((options(cmd="forkserve-worker --bind :8000 site:app", numprocesses=2),))
+    world.submit(Start())
+    old = {wid: world.child(wid) for wid in (1, 2)}
+    for each in old.values():
+        each.obeys = False
+        world.runs(each)
+        world.says(each, READY="1")
+    reload = world.submit(Reload())
+    for wid in (1, 2):
+        new = world.child(wid)
+        assert new is not old[wid]
+        world.runs(new)
+        world.says(new, READY="1")
+        if wid == 1 or not says:
+            continue
+        assert not reload.done, "the last old worker was told to stop, and may still accept"
+        for each in old.values():
+            world.says(each, STOPPING="1")
+    if not says:
+        assert not reload.done
+        world.pass_time(1.1)
+    assert reload.done and reload.error is None

@@ -194,6 +194,8 @@ def _all_rolled(job: Reload, told: tuple[JobEffect, ...], seen: WatcherSnapshot)
         return Advance(replace(job, extra=0), (*told, SetTarget(seen.target - job.extra)))
     if seen.given_up:  # for failures of processes from before the roll, which say nothing of the new ones
         return Advance(job, (*told, Revive()))
+    if seen.leaving:  # else a client that asks after the answer may still meet the old code
+        return Advance(job, told)
     done = ReloadDone(watcher=seen.name, generation=seen.generation, processes=len(seen.slots), back_to=job.back_to)
     back = f", back to generation {job.back_to}" if job.back_to else ""
     result = f"{seen.name}: {count_of(len(seen.slots))} replaced{back}"

@@ -29,7 +29,8 @@ class WatcherSnapshot:
     that it depends on and that are not ready; `unmet` says why one of them never will be. `vetoed` is why a hook has
     stopped it. `pace` is that of a reload, `spare` how many extra processes it may have for a while. `verdict` is that
     on a canary, None without one, and `compared` has the figures of the old and of the new generation. `waiting` means
-    that no connection has started it yet. A `timer` has no slots that a job could fill or replace.
+    that no connection has started it yet, `leaving` that a worker which was told to stop may still accept. A `timer`
+    has no slots that a job could fill or replace.
     """
 
     name: str
@@ -54,6 +55,7 @@ class WatcherSnapshot:
     drain_delay: float = 0.0
     delayed: bool = False
     waiting: bool = False
+    leaving: bool = False
     awaits: tuple[str, ...] = ()
     unmet: str = ""
     vetoed: str = ""

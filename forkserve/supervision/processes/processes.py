@@ -43,6 +43,9 @@ __all__ = ["Processes"]
 ABORT_PATIENCE = 10.0
 """Seconds that a process has to end after SIGABRT, which may write a core."""
 
+LEAVING = 1.0
+"""Seconds in which a process that was told to stop has stopped accepting, even if it does not say so."""
+
 LAST_ARRIVALS = 0.25
 """Seconds in which handshakes in progress end, after a queue gets no new connections."""
 
@@ -203,6 +206,8 @@ class Processes:
     def end_now(self, process: Process, *, by_kill: bool) -> None:
         """Send a process its stop signal, or SIGKILL."""
         process.end_at, process.end_by_kill = None, False
+        if process.is_ready and process.said_ready and not by_kill:
+            process.leaves_by = self._services.loop.now() + LEAVING
         self._step(process, ProcessTrigger.KILL if by_kill else ProcessTrigger.STOP)
         if process.pid == 0:
             self._owner.on_unstarted_end(process)

@@ -69,6 +69,7 @@ def hear(process: Process, said: Said, now: float) -> None:
         process.status = f"{process.status} ({os.strerror(said.errno)})".strip()
     process.reloading = (process.reloading or said.reloading) and not said.ready
     process.said_stopping = process.said_stopping or said.stopping
+    process.leaves_by = None if said.stopping else process.leaves_by
     if said.interval is not None:
         process.watchdog = said.interval
         process.watchdog_at = now + said.interval if said.interval and process.is_ready else None

@@ -97,6 +97,8 @@ def acts_on_slots(population: Population, now: float) -> Iterator[Act]:
 def _due_of(population: Population, process: Process, now: float, aged: Callable[[Process], None]) -> None:
     if process.deaf_until is not None and process.deaf_until <= now:
         population.processes.channels.hear_again(process)
+    if process.leaves_by is not None and process.leaves_by <= now:
+        process.leaves_by = None
     if process.probe_at is not None and process.probe_at <= now:
         population.prober.due(process)
     if process.watchdog_at is not None and process.watchdog_at <= now:
