@@ -133,7 +133,7 @@ class _Writer:
         now = time.monotonic() if self._unfinished else 0.0
         due = [fd for fd, instant in self._unfinished.items() if instant <= now]
         for fd in due:
-            if fd in self._paused:  # its end may be there, and is not read yet
+            if fd in self._paused or _has_more(fd):  # its end may be there, and is not read yet
                 continue
             del self._unfinished[fd]
             source = self._sources[fd]
@@ -219,3 +219,9 @@ class _Writer:
         """Let the master log it. Runs in the thread of a sink, and does not wait for a stopped master."""
         with contextlib.suppress(OSError, json.JSONDecodeError):
             self._master.send(pack(LogOrder.WARN, {"text": text}), socket.MSG_DONTWAIT)
+
+
+def _has_more(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))

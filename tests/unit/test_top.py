@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forkserve.cli.top.page import HELP, page_lines
+from forkserve.cli.top.page import HELP, page_lines, wrapped
 from forkserve.cli.top.rows import SORTS, View, quantile, view_of
 from forkserve.cli.top.state import Key, TopState, Wish, pressed
 
@@ -252,3 +252,8 @@ def test_sorts_come_one_after_another() -> None:
     for expected in [*list(SORTS)[1:], "name"]:
         state = press(state, "s")
         assert (state.sort, state.message) == (expected, f"sorted by {expected}")
+
+
+def test_a_long_line_of_a_text_goes_on_in_the_next_one() -> None:
+    lines = ["short", "", "a" * 10 + "b" * 8 + "c"]
+    assert wrapped(lines, 10) == ["short", "", "a" * 10, "  " + "b" * 8, "  c"]

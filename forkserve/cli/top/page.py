@@ -13,7 +13,7 @@ from forkserve.cli.tables import size
 from forkserve.cli.top.rows import Row, Summary, View
 from forkserve.wording import exact_duration
 
-__all__ = ["HELP", "PageLine", "header_lines", "page_lines", "row_lines"]
+__all__ = ["HELP", "PageLine", "header_lines", "page_lines", "row_lines", "wrapped"]
 
 WIDE = 120
 """Width from which on the table has more columns."""
@@ -92,6 +92,19 @@ _MORE: Mapping[str, tuple[_Column, ...]] = {
     "CPU%": (_Column("RSS", 6, lambda row: _short(row.memory)), _Column("PSS", 6, lambda row: _short(row.pss))),
 }
 """The column after which each extra one of a wide page comes; MEM is handled separately."""
+
+
+def wrapped(lines: Sequence[str], width: int) -> list[str]:
+    """Return lines of a text that fit a width: what is longer goes on in the next line, indented."""
+    room = max(width, 8)
+    found: list[str] = []
+    for line in lines:
+        found.append(line[:room])
+        rest = line[room:]
+        while rest:
+            found.append(f"  {rest[: room - 2]}")
+            rest = rest[room - 2 :]
+    return found
 
 
 def page_lines(view: View, width: int, *, sort: str = "name") -> list[PageLine]:

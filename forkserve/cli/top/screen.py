@@ -10,9 +10,10 @@ import contextlib
 import curses
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
-from forkserve.cli.top.page import PageLine, header_lines, row_lines
+from forkserve.cli.top.page import PageLine, header_lines, row_lines, wrapped
 from forkserve.cli.top.rows import Row, View
 from forkserve.cli.top.source import PictureSource
 from forkserve.cli.top.state import Key, TopState, Wish, pressed
@@ -100,13 +101,17 @@ class TopScreen:
             if wish is Wish.LOGS:
                 lines = self._source.logs(row.target if row.pid is None or "[" in row.target else row.watcher)
                 title = f"Last output of {row.target}"
-                self._state = self._state.over(title, lines or ["(nothing yet)"], at_end=True)
+                self._state = self._state.over(title, self._wrapped(lines) or ["(nothing yet)"], at_end=True)
             elif wish is Wish.STACKS:
-                self._state = self._state.over(f"Stacks of {row.target}", self._source.stacks(row.target))
+                stacks = self._wrapped(self._source.stacks(row.target))
+                self._state = self._state.over(f"Stacks of {row.target}", stacks)
             else:
                 self._state = replace(self._state, message=f"{row.watcher}: reload {self._source.reload(row.watcher)}")
         except ControlError as error:
             self._state = replace(self._state, message=str(error))
+
+    def _wrapped(self, lines: Sequence[str]) -> list[str]:
+        return wrapped(lines, self._window.getmaxyx()[1])
 
     def _room(self) -> int:
         """Return how many lines there are for rows, or for the text over them."""
