@@ -148,7 +148,7 @@ def take(way):
 one = app
 
 def app(environ, start_response):
-    take(environ["QUERY_STRING"])
+    take(environ.get("QUERY_STRING", ""))
     return one(environ, start_response)
 
 async def asgi(scope, receive, send):
@@ -198,6 +198,11 @@ ADAPTED = [
     ("wsgiref", "ignored"),
     ("uvicorn", "signal"),
     ("hypercorn", "added"),
+    ("bjoern", "faulthandler"),
+    *(
+        pytest.param("bjoern", way, marks=pytest.mark.slow)
+        for way in ("signal", "ignored", "default", "blocked", "wakeup")
+    ),
     *(
         pytest.param(backend, way, marks=pytest.mark.slow)
         for backend in ("gevent-pywsgi", "gunicorn-sync", "gunicorn-gevent", "gunicorn-asgi")

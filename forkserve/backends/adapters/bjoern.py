@@ -6,13 +6,15 @@ import os
 import signal
 import socket
 from _thread import start_new_thread
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.shim import Shim
 
 __all__ = ["Bjoern"]
+
+STOPS = (signal.SIGTERM, signal.SIGQUIT)
 
 
 class Bjoern:
@@ -36,7 +38,8 @@ class Bjoern:
 
         before = signal.getsignal(signal.SIGINT)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        _translate_signals(run)
+        # After each request, which may have taken them over.
+        run.hold_signals = _translate_signals(run)
         run.ready()
         try:
             bjoern.server_run(listeners[0], Shim(app, self.traits.repairs, listeners, run))
@@ -47,21 +50,30 @@ class Bjoern:
             signal.signal(signal.SIGINT, before)
 
 
-def _translate_signals(run: Run) -> None:
-    """Turn the stop signals into SIGINT, the only one at which bjoern's loop ends in order.
+def _translate_signals(run: Run) -> Callable[[], None]:
+    """Turn the stop signals into SIGINT, the only one at which bjoern's loop ends in order; returns what does so again.
 
     Its loop runs no Python while it waits, so no handler would; but CPython's C handler writes the number of each
     signal into the wakeup descriptor, and a thread reads it there.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
-    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 
     def translate() -> None:
         while True:
             number = os.read(read, 1)[0]
-            if number in (signal.SIGTERM, signal.SIGQUIT):
+            if number in STOPS:
                 run.drain(signal.Signals(number).name)
                 os.kill(os.getpid(), signal.SIGINT)
 
+    def install() -> None:
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
+
+    # Not SIGINT, of which bjoern's loop has its own handler by then.
+    handlers = {number: signal.getsignal(number) for number in STOPS}
+    install()
     start_new_thread(translate, ())
+    return install
