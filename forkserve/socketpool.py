@@ -170,7 +170,7 @@ class SocketPool:
         """Return descriptors by name, in the given order; raises KeyError for an unknown name."""
         return {name: self.fd(self.numbers[name.lower()]) for name in names}
 
-    def let_go(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """Close a queue until `fd` asks for it again, at the same address."""
         listener = self.queues[number]
         if listener.is_open and listener.target.address is not None:

@@ -141,7 +141,7 @@ def _bind(
     )
     exchange = binding.make("BoundExchange", WsgiExchange)
     if hot is None:
-        return binding.counted(exchange), None
+        return binding.instrument(exchange), None
     kinds = (RequestLine, Fields, PreparedHead)
     caller = hot.Caller(exchange, WsgiExchange, serving, alarm, binding.line, counter, VARIABLES, kinds)
     return caller.begin, None if alarm is None else caller.start

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from forkserve.serving.counted import CountedExchange, RequestCounter, counting
+from forkserve.serving.counted import CountedExchange, RequestCounter, with_counter
 from forkserve.serving.exchange import BaseExchange
 from forkserve.serving.logged import logging_by
 
@@ -52,6 +52,6 @@ class Binding:
             bound |= more
         return type(name, (*bases, base), bound)
 
-    def counted(self, make: Callable[..., Any]) -> Callable[..., Any]:
+    def instrument(self, make: Callable[..., Any]) -> Callable[..., Any]:
         """Return a maker of exchanges that also starts to count them, if they are counted."""
-        return make if self.counter is None else counting(self.counter, make)
+        return make if self.counter is None else with_counter(self.counter, make)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from forkserve.serving.exchange import BaseExchange
 
-__all__ = ["CountedExchange", "RequestCounter", "counting"]
+__all__ = ["CountedExchange", "RequestCounter", "with_counter"]
 
 
 class RequestCounter(Protocol):
@@ -28,7 +28,7 @@ class RequestCounter(Protocol):
     def beat(self, now: float) -> None:
         """Record progress of the process, between two turns of its loop."""
 
-    def settle(self, running: int) -> None:
+    def reconcile(self, running: int) -> None:
         """Set the number of requests in flight: some end without an answer, since their clients have left."""
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class CountedExchange(BaseExchange):
         super().note(status, size)
 
 
-def counting(counter: RequestCounter, make: Callable[..., Any]) -> Callable[..., Any]:
+def with_counter(counter: RequestCounter, make: Callable[..., Any]) -> Callable[..., Any]:
     """Return a maker of exchanges that also starts to count their requests."""
     begin = counter.begin
 

@@ -23,7 +23,7 @@ def _in_flight(worker: WorkerUnderTest) -> None:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
         worker.entered()
         worker.terminate()
-        worker.let_go()
+        worker.release()
         answer = connection.response()
         expect(answer.body == b"waited", f"got {answer.body!r}")
     expect(worker.ended() == 0, f"exit code {worker.process.returncode}")

@@ -97,7 +97,7 @@ class WorkerUnderTest:
         expect(ready, "the request did not reach the application")
         os.read(self._entered, 1)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Let the request for /wait go on."""
         os.write(self._open, b".")
 

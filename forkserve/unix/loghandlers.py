@@ -178,17 +178,17 @@ class FileHandler(LineHandler):
     def _open(self) -> None:
         seen = _wishes
         fd = open_appending(self.path, nonblocking=True)
-        self._let_go()
+        self._close_file()
         self.fd, self._to, self._seen, self._told = fd, DescriptorHandler(fd, patience=self._patience), seen, False
 
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         if self._to is not None:
             self._to.close()
             os.close(self.fd)
             self._to = None
 
     def close(self) -> None:
-        self._let_go()
+        self._close_file()
         super().close()
 
 

@@ -57,7 +57,7 @@ def let_a_moment_pass() -> None:
     eventually(lambda: time.monotonic() > enough)
 
 
-def let_go(crowd: Crowd, pid: int) -> None:
+def leave(crowd: Crowd, pid: int) -> None:
     """Hang up on one process, and wait until it has closed the connections."""
     before = descriptors(pid)
     gone = crowd.leave(pid)
@@ -83,7 +83,7 @@ def test_those_who_come_are_spread_evenly_one_by_one_at_once_and_after_a_kill(ba
         assert crowd.gap <= 1, crowd.counts
 
         for pid in list(crowd.counts):
-            let_go(crowd, pid)
+            leave(crowd, pid)
         for number in range(1, 33):
             crowd.come(1)
             assert len(crowd.counts) == min(number, 4), crowd.counts
@@ -145,7 +145,7 @@ def test_those_who_leave_are_made_up_for(tmp_path: Path) -> None:
     with site("sync", tmp_path) as (_, crowd):
         crowd.come(32)
         for pid in list(crowd.counts)[:2]:
-            let_go(crowd, pid)
+            leave(crowd, pid)
         crowd.come(16)
 
         assert len(crowd.counts) == 4

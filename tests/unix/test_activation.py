@@ -80,6 +80,6 @@ def test_a_socket_that_was_closed_is_watched_no_more(pool: SocketPool, loop: Loo
     activation.note(waiting)
     activation.look()
     before = descriptors()
-    pool.let_go(pool.numbers["a"])
+    pool.release(pool.numbers["a"])
     activation.look()
     assert descriptors() == before - 2

@@ -69,7 +69,7 @@ def test_a_counter_goes_on_with_what_is_there(kind: Any) -> None:
     for _ in range(2):
         counter = kind(memoryview(memory), 1.0)
         counter.begin(SimpleNamespace())
-        counter.settle(0)
+        counter.reconcile(0)
         counter.end("PUT", 204, time.monotonic())
         counter.end("GET", 200, time.monotonic())
 
@@ -84,7 +84,7 @@ def test_a_closed_counter_writes_nothing(kind: Any) -> None:
     counter.begin(SimpleNamespace())
     counter.end("GET", 200, 1.0)
     counter.beat(5.0)
-    counter.settle(1)
+    counter.reconcile(1)
     counter.close()
 
     assert memory == bytearray(PAGE)
@@ -111,7 +111,7 @@ def test_whatever_others_have_written_there_requests_are_counted_on(kind: Any, f
         counter.end("GET", 200, time.monotonic())
         counter.end("POST", 404, time.monotonic())
         counter.add(CounterField.SHED)
-        counter.settle(3)
+        counter.reconcile(3)
     page_of(memory)
 
 

@@ -525,9 +525,9 @@ def test_ipv4_stays_when_the_socket_that_had_it_goes(pool: SocketPool) -> None:
     assert both[0]
 
 
-def test_a_socket_that_is_let_go_is_bound_again_at_its_address(pool: SocketPool) -> None:
+def test_a_socket_that_is_released_is_bound_again_at_its_address(pool: SocketPool) -> None:
     address = pool["web"].socket.getsockname()
-    pool.let_go(pool.numbers["web"])
+    pool.release(pool.numbers["web"])
     refused = not connected(address)
     made = change(pool, tcp(keep=False))
 
@@ -626,7 +626,7 @@ def test_the_pool_is_written_as_data_and_read_back_with_its_queues(tmp_path: Pat
     retirement.seal(12.5)
     retirement.held.add(4711)
     retirement.origins[1] = frozenset({("web", "web")})
-    pool.let_go(pool.numbers["brief"])
+    pool.release(pool.numbers["brief"])
     text = json.dumps([pool_to_data(pool), retirement_to_data(retirement)])
     queues, pool.queues = pool.queues, {}
     for each in queues.values():

@@ -49,7 +49,7 @@ def exchange_factory(
     http = binding.make("BoundExchange", AsgiExchange)
     serving.scoped = serving.logged or bool(identity)
     if hot is None:
-        http = binding.counted(http)
+        http = binding.instrument(http)
     else:
         pattern = http(None, None, Fields([], None, True))
         kinds = RequestLine, Fields, PreparedHead

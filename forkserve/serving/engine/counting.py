@@ -83,7 +83,7 @@ class PageCounter:
         """Record progress of the process, between two turns of its loop."""
         self._reals[_BEAT] = now
 
-    def settle(self, running: int) -> None:
+    def reconcile(self, running: int) -> None:
         """Set the number of requests in flight: some end without an answer, since their clients have left."""
         begun = self._words[_BEGUN]
         self._words[_ENDED] = begun - running if begun >= 0 else 0
@@ -112,7 +112,7 @@ class Uncounted:
     def begin(self, *_anything: object, **_else: object) -> None:
         """Do nothing."""
 
-    end = add = beat = settle = close = begin
+    end = add = beat = reconcile = close = begin
 
 
 def counter_of(seat: OwnRecord | None, *, capacity: int, limit: float) -> RequestCounter | None:
@@ -129,5 +129,5 @@ def counter_of(seat: OwnRecord | None, *, capacity: int, limit: float) -> Reques
     seat.page.cast("d")[CounterField.BEAT] = now
     counter: RequestCounter = PageCounter(seat.page, now) if hot is None else hot.Counter(seat.page, now)
     # This process may have executed itself again, and what ran before the exec does not run any more.
-    counter.settle(0)
+    counter.reconcile(0)
     return counter

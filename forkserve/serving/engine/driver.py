@@ -211,7 +211,7 @@ class Driver:
             return LOG_DELAY
         if self.connections.by_fd or self._upkeep.busy or self.now > self._swept:
             return max(0.0, self._next_sweep - time.monotonic())
-        self.counter.settle(0)
+        self.counter.reconcile(0)
         return None
 
     def sweep_by(self, instant: float) -> None:

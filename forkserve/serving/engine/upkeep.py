@@ -112,7 +112,7 @@ class Upkeep:
                 self._expire(conn)
             except BaseException as error:  # noqa: BLE001 - the fault barrier of one connection
                 parts.faults.of(conn.fd, error)
-        self._loop.counter.settle(sum(_runs(conn) for conn in self._connections.values()))
+        self._loop.counter.reconcile(sum(_runs(conn) for conn in self._connections.values()))
         self._acceptor.sweep(now)
         parts.memory.sweep()
         if not self._acceptor.draining and (reason := self._lifetime.reason(now)):

@@ -183,7 +183,7 @@ beat_method(Counter *counter, PyObject *instant)
 }
 
 static PyObject *
-settle_method(Counter *counter, PyObject *running)
+reconcile_method(Counter *counter, PyObject *running)
 {
     long count = PyLong_AsLong(running);
     if (count == -1 && PyErr_Occurred())
@@ -253,7 +253,7 @@ static PyMethodDef counter_methods[] = {
     {"end", (PyCFunction)end_method, METH_VARARGS, "Note an answer: method, status, and the instant at which it began."},
     {"add", (PyCFunction)add_one_method, METH_O, "Count one more of a CounterField."},
     {"beat", (PyCFunction)beat_method, METH_O, "Note that the process goes on, between two turns of its loop."},
-    {"settle", (PyCFunction)settle_method, METH_O, "Note how many requests run."},
+    {"reconcile", (PyCFunction)reconcile_method, METH_O, "Note how many requests run."},
     {"close", (PyCFunction)close_method, METH_NOARGS, "Count no more: the page is another process's."},
     {NULL, NULL, 0, NULL}};
 

@@ -149,12 +149,12 @@ class Reloader:
             self._insist()
         if self.progress.phase in (ChangePhase.REMOVING, ChangePhase.TAKING_BACK) and self._is_through:
             self._finish()
-        self._let_go()
+        self._stop_readers()
         self.retirement.shut_unread(self._rereading.needed)
         again = self._rereading.read_on(self._loop.now())
         self.retirement.close_unread(self._rereading.needed)
         if self.progress.phase is ChangePhase.IDLE:
-            self.retirement.let_unwanted_go(partial(queues_wanted, self._supervisor))
+            self.retirement.release_unwanted(partial(queues_wanted, self._supervisor))
         if self.progress.phase is ChangePhase.DRAINING or self.retirement.held:
             self._come_back(_TICK)
         elif again is not None:
@@ -378,9 +378,9 @@ class Reloader:
             else:
                 completion.fail(error)
 
-    def _let_go(self) -> None:
+    def _stop_readers(self) -> None:
         undecided = self.progress.phase in (ChangePhase.READING, ChangePhase.APPLYING, ChangePhase.TAKING_BACK)
-        for pid in self.retirement.to_let_go(self._loop.now(), undecided=undecided):
+        for pid in self.retirement.to_stop(self._loop.now(), undecided=undecided):
             for watcher in self._supervisor.watchers:
                 watcher.readers_beside.stop(pid)
 

@@ -99,7 +99,7 @@ class Retirement:
         """True when no sealed queue has anything left in it that will be taken."""
         return not any(self._is_filled(number, now) for number in self.sealed)
 
-    def to_let_go(self, now: float, *, undecided: bool) -> set[int]:
+    def to_stop(self, now: float, *, undecided: bool) -> set[int]:
         """Return the held processes that are no longer needed, and forget them.
 
         While a change is `undecided`, they are needed as long as no other process serves their queues.
@@ -149,7 +149,7 @@ class Retirement:
                 self.pool.discard(number)
                 self.emit(closed)
 
-    def let_unwanted_go(self, wanted: Callable[[], Set[int]]) -> None:
+    def release_unwanted(self, wanted: Callable[[], Set[int]]) -> None:
         """Close the sockets with `keep = False` that no running watcher wants; the next start binds them again."""
         brief = {number for number in self.pool.numbers.values() if not self.pool.listener(number).options.keep}
         if not brief:
@@ -158,7 +158,7 @@ class Retirement:
             listener = self.pool.listener(number)
             if listener.is_open:
                 closed = SocketClosed(socket=listener.name, address=listener.address)
-                self.pool.let_go(number)
+                self.pool.release(number)
                 self.emit(closed)
 
     def _readers(self) -> dict[int, set[int]]:
