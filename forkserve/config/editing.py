@@ -99,7 +99,8 @@ class SetWatcher(_WatcherEdit):
         for stream in _STREAMS:
             if not any(key.startswith(f"{stream}.") for key in given):
                 del fields[stream]
-        return _with_watcher(config, dataclasses.replace(before, env=known, **fields))
+        after = dataclasses.replace(before, env=known, **fields)
+        return dataclasses.replace(config, watchers=_replaced(config.watchers, before, after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,7 @@ class AddWatcher(_WatcherEdit):
     options: Options
 
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
-        if _named(config.watchers, self.name):
-            raise ControlError(f"{self.name!r} already exists")
+        _refuse_known(config.watchers, self.name, "")
         given = flattened(self.options)
         env = {key.removeprefix("env."): as_text(given.pop(key)) for key in list(given) if key.startswith("env.")}
         section = _section("watcher", self.name, given)
@@ -138,8 +138,7 @@ class AddSocket(_SocketEdit):
     options: Options
 
     def apply(self, config: Config, environ: Mapping[str, str], findings: Findings) -> Config:
-        if _named(config.sockets, self.name):
-            raise ControlError(f"socket {self.name!r} already exists")
+        _refuse_known(config.sockets, self.name, "socket ")
         made = read_socket(_section("socket", self.name, flattened(self.options)), environ, findings)
         return config if made is None else dataclasses.replace(config, sockets=(*config.sockets, made))
 
@@ -154,8 +153,7 @@ class SetSocket(_SocketEdit):
         before = _find(config.sockets, self.name, "socket")
         given = {**_texts_of(before, ""), **flattened(self.options)}
         made = read_socket(_section("socket", before.name, given), environ, findings)
-        changed = tuple(made if made is not None and each is before else each for each in config.sockets)
-        return dataclasses.replace(config, sockets=changed)
+        return dataclasses.replace(config, sockets=_replaced(config.sockets, before, made or before))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +255,11 @@ def _named(among: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     return tuple(each for each in among if each.name.lower() == name.lower())
 
 
+def _refuse_known(among: tuple[Any, ...], name: str, what: str) -> None:
+    if _named(among, name):
+        raise ControlError(f"{what}{name!r} already exists")
+
+
 def _find(among: tuple[Any, ...], name: str, kind: str) -> Any:
     for each in _named(among, name):
         return each
@@ -268,9 +271,8 @@ def _without(among: tuple[Any, ...], name: str, kind: str) -> tuple[Any, ...]:
     return tuple(each for each in among if each is not gone)
 
 
-def _with_watcher(config: Config, watcher: WatcherOptions) -> Config:
-    watchers = tuple(watcher if each.name.lower() == watcher.name.lower() else each for each in config.watchers)
-    return dataclasses.replace(config, watchers=watchers)
+def _replaced(among: tuple[Any, ...], before: object, after: object) -> tuple[Any, ...]:
+    return tuple(after if each is before else each for each in among)
 
 
 def _only(config: Config, subject: tuple[str, str]) -> Config:

@@ -19,10 +19,10 @@ Serve = Callable[[argparse.Namespace, asyncio.Event], Awaitable[None]]
 """Serves until the event is set; raises ForkserveError for what the user can fix."""
 
 
-def parser_of(name: str) -> argparse.ArgumentParser:
+def parser_of(name: str, *, needs_control: bool = True) -> argparse.ArgumentParser:
     """Return a parser of the arguments common to all."""
     parser = argparse.ArgumentParser(prog=name, allow_abbrev=False)
-    parser.add_argument("--control", required=True, type=Path)
+    parser.add_argument("--control", required=needs_control, type=Path)
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-output", default="-")
     return parser

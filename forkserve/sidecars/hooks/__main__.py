@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from forkserve import logs
@@ -23,6 +22,7 @@ from forkserve.errors import ExitCode
 from forkserve.sidecars.dotted import add_folders, load_dotted
 from forkserve.sidecars.hooks.changes import OptionChanges
 from forkserve.sidecars.hooks.objects import Control, HookArbiter, HookWatcher
+from forkserve.sidecars.program import parser_of
 from forkserve.unix.proctitle import set_title
 
 __all__ = ["main"]
@@ -52,12 +52,9 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="forkserve-hooks", allow_abbrev=False)
+    parser = parser_of("forkserve-hooks", needs_control=False)
     parser.add_argument("--channel", required=True, type=int)
     parser.add_argument("--watcher", required=True)
-    parser.add_argument("--control", type=Path)
-    parser.add_argument("--log-level", default="info")
-    parser.add_argument("--log-output", default="-")
     return parser
 
 

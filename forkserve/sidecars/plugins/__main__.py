@@ -29,6 +29,7 @@ from forkserve.sidecars.plugins.programs import CommandReloader
 from forkserve.sidecars.plugins.resources import ResourceWatcher
 from forkserve.sidecars.plugins.statistics import FullStats, StatsdEmitter
 from forkserve.sidecars.plugins.watchdog import WatchDog
+from forkserve.sidecars.program import parser_of
 from forkserve.unix.notify import notify
 from forkserve.unix.peer import peer_of
 from forkserve.unix.proctitle import set_title
@@ -53,7 +54,7 @@ BUILT_IN: Mapping[str, type[Plugin]] = {
 def main() -> int:
     """Run a plugin until SIGTERM; returns the exit code."""
     arguments = _parser().parse_args()
-    logs.set_up(arguments.log_level, "-")
+    logs.set_up(arguments.log_level, arguments.log_output)
     set_title(f"forkserve: plugin [{arguments.name}]")
     options = dict(each.split("=", 1) for each in arguments.option)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -72,15 +73,13 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="forkserve-plugin", allow_abbrev=False)
+    parser = parser_of("forkserve-plugin", needs_control=False)
     parser.add_argument("--name", required=True)
     parser.add_argument("--use", required=True)
     parser.add_argument("--option", action="append", default=[])
-    parser.add_argument("--control", type=Path)
     parser.add_argument("--endpoint")
     parser.add_argument("--pubsub")
     parser.add_argument("--check-delay", type=float, default=5.0)
-    parser.add_argument("--log-level", default="info")
     return parser
 
 

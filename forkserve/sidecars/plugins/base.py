@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from forkserve.control.asyncclient import AsyncControlClient
 from forkserve.errors import ControlError
+from forkserve.unix.datagrams import DatagramSender
 
 __all__ = ["Plugin", "StatsdClient"]
 
@@ -28,10 +28,7 @@ class StatsdClient:
     def __init__(self, host: str, port: int, prefix: str, sample_rate: float = 1.0) -> None:
         self._prefix = prefix
         self._rate = "" if sample_rate == 1 else f"|@{sample_rate:g}"
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        self._address: Any = address
-        self._socket = socket.socket(family, kind)
-        self._socket.setblocking(False)
+        self._sender = DatagramSender(host, port)
 
     def increment(self, name: str) -> None:
         """Increment a counter."""
@@ -46,10 +43,7 @@ class StatsdClient:
         self._send(name, f"{milliseconds}|ms")
 
     def _send(self, name: str, value: str) -> None:
-        try:
-            self._socket.sendto(f"{self._prefix}.{name}:{value}{self._rate}".encode(), self._address)
-        except OSError:
-            return
+        self._sender.send(f"{self._prefix}.{name}:{value}{self._rate}".encode())
 
 
 class Plugin:

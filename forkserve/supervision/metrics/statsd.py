@@ -8,10 +8,10 @@ seconds would help no one.
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterable, Iterator
 
 from forkserve.supervision.metrics.exposition import FamilyKind, MetricFamily
+from forkserve.unix.datagrams import DatagramSender
 
 __all__ = ["StatsdSink", "statsd_lines"]
 
@@ -25,11 +25,9 @@ class StatsdSink:
     """Sends to one collector; `address` is an IP and a port."""
 
     def __init__(self, address: tuple[str, int], prefix: str) -> None:
-        self._address = address
         self._prefix = prefix
         self._sent: dict[str, float] = {}
-        self._socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._sender = DatagramSender(*address, numeric=True)
 
     def send(self, families: Iterable[MetricFamily]) -> None:
         """Send everything; what cannot be sent is lost."""
@@ -37,21 +35,15 @@ class StatsdSink:
         for line in statsd_lines(families, self._prefix, self._sent):
             data = line.encode("ascii", "replace")
             if batch and len(batch) + 1 + len(data) > MOST:
-                self._send(batch)
+                self._sender.send(batch)
                 batch = b""
             batch += b"\n" * bool(batch) + data
         if batch:
-            self._send(batch)
-
-    def _send(self, data: bytes) -> None:
-        try:
-            self._socket.sendto(data, self._address)
-        except OSError:  # its queue is full, or nobody listens there
-            return
+            self._sender.send(batch)
 
     def close(self) -> None:
         """Close the socket."""
-        self._socket.close()
+        self._sender.close()
 
 
 def statsd_lines(families: Iterable[MetricFamily], prefix: str, sent: dict[str, float]) -> Iterator[str]:
