@@ -356,13 +356,7 @@ class Master:
         self.state, effects = step(MASTER, self.state, event)
         for effect in effects:
             if effect is Effect.STOP_ALL:
-                notify("STOPPING=1")
-                self._startup.cancel()
-                self.upgrader.cancel("forkserve is stopping")
-                self._turns.clear()
-                self._auxiliaries.farewell()
-                self.reloader.cancel()
-                self.observatory.close()
+                self._call_off()
                 self.ordered_stop.begin()
                 self._go_on_stopping()
             elif effect is Effect.HURRY:
@@ -372,9 +366,24 @@ class Master:
                 self.ordered_stop.kill()
                 self._go_on_stopping()
             elif effect is Effect.CLOSE:
+                self.loop.call_later(0.0, self.loop.stop)
                 self.supervisor.emit(MasterStopped())
                 self._ended.succeed("forkserve has stopped")
-                self.loop.call_later(0.0, self.loop.stop)
+
+    def _call_off(self) -> None:
+        """Drop what is under way, since everything stops; a bug in one of these must not keep it from stopping."""
+        underway: tuple[Callable[[], object], ...] = (
+            lambda: notify("STOPPING=1"),
+            self._startup.cancel,
+            lambda: self.upgrader.cancel("forkserve is stopping"),
+            self._turns.clear,
+            self._auxiliaries.farewell,
+            self.reloader.cancel,
+            self.observatory.close,
+        )
+        for call_off in underway:
+            with Barrier(self.supervisor.emit, "what was under way at the stop"):
+                call_off()
 
     def _go_on_stopping(self) -> None:
         if self.state not in (MasterState.STOPPING, MasterState.TERMINATING):

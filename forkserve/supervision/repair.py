@@ -80,6 +80,8 @@ def put_right(watcher: Watcher, retired: Set[int], now: float) -> None:
             _place(watcher, process)
         _expect(watcher, process, now)
     watcher.population.zygotes.go_on()
+    if watcher.gate.mend():
+        watcher.ask_again()
     if not watcher.up and watcher.slots and not watcher.timer.state.runs:  # a timer that is stopped may be run
         watcher.take_down()
     if watcher.timer.exists:

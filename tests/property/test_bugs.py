@@ -22,6 +22,7 @@ import pytest
 
 import forkserve.supervision
 from forkserve.supervision.completion import Completion
+from forkserve.supervision.hooks.call import HookAnswer, HookCall
 from forkserve.supervision.jobs.job import Job, Reload, Resize, Restart, Start, Stop
 from tests.support.supervision import ManualLoop, World, options
 
@@ -83,9 +84,10 @@ class Course:
     def __init__(self, tracer: Tracer) -> None:
         web = options("web", cmd="good", numprocesses=2, graceful_timeout=3.0, max_age=30.0, ready_timeout=10.0)
         db = options("db", cmd="good", numprocesses=2, graceful_timeout=3.0, ready_timeout=10.0)
-        alone = options("alone", cmd="good", singleton=True, graceful_timeout=3.0, ready_timeout=10.0)
+        hooks = dict.fromkeys(("before_start", "after_start", "before_spawn", "before_signal", "after_stop"), "a.b")
+        alone = options("alone", cmd="good", singleton=True, graceful_timeout=3.0, ready_timeout=10.0, hooks=hooks)
         self.tracer, self.loop = tracer, GuardedLoop()
-        self.world = World((web, db, alone), loop=self.loop)
+        self.world = World((web, db, alone), loop=self.loop, call_hook=self.call_hook)
         self.promises: list[Completion] = []
 
     def act(self, act: Callable[[], object]) -> None:
@@ -99,6 +101,17 @@ class Course:
                 sys.settrace(None)
 
         self.loop.guard(traced)
+
+    def call_hook(self, _call: HookCall, then: Callable[[HookAnswer], None]) -> None:
+        """Say yes a moment later, and once more when a bug has come in between, as the host of hooks does."""
+
+        def answer() -> None:
+            self.loop.call_later(0.1, lambda: None if is_taken else then(HookAnswer(said=True)))
+            then(HookAnswer(said=True))
+            is_taken.append(True)
+
+        is_taken: list[bool] = []
+        self.loop.call_later(0.1, answer)
 
     def ask(self, name: str, job: Job) -> None:
         self.act(lambda: self.promises.append(self.world.queue(name).submit(job)))
@@ -141,6 +154,7 @@ class Course:
             self.ask("db", Resize(size))
             self.go_well(1)
         self.ask("web", Restart())
+        self.ask("alone", Restart())
         self.go_well(2)
         kernel.living[0].obeys = False
         for child in kernel.living:
@@ -247,3 +261,8 @@ def place_of(module: str, name: str) -> Place:
 )
 def test_a_bug_between_an_event_and_what_follows_of_it_is_made_good(module: str, name: str) -> None:
     look_at(place_of(module, name), nth=2)
+
+
+@pytest.mark.parametrize(("module", "name"), [("hooks/gate.py", "_stopped_answered"), ("watcher.py", "import_path")])
+def test_a_bug_around_the_call_of_a_hook_is_made_good(module: str, name: str) -> None:
+    look_at(place_of(module, name), nth=1)

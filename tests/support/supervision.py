@@ -19,6 +19,7 @@ from forkserve.errors import ConfigError
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import BugCaught, Event
+from forkserve.supervision.hooks.call import CallHook, consent
 from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.jobs.advance import Job
 from forkserve.supervision.os.kernel import Kernel
@@ -237,6 +238,7 @@ class World:
     events: list[Event] = field(default_factory=list)
     wall_ahead: float = 0.0
     """Seconds by which the time of day is ahead of the loop's clock."""
+    call_hook: CallHook = consent
 
     def __post_init__(self) -> None:
         self.notifies: dict[int, FakeNotify] = {}
@@ -278,6 +280,7 @@ class World:
             restore_notify=lambda fd, _address: self.notifies[fd],
             kernel=self.kernel,
             random=lambda: 0.5,
+            call_hook=self.call_hook,
             wall=lambda: self.loop.clock + self.wall_ahead,
         )
 

@@ -35,6 +35,9 @@ LONGEST = 1024 * 1024
 PATIENCE = 3.0
 """Seconds for a host to end by itself when everything ends."""
 
+_AGAIN = 0.1
+"""Seconds until an answer is handed on once more that a bug has kept from being taken."""
+
 HostWords = Callable[[], tuple[str, ...]]
 """Returns what every host gets on its command line: where control is, and where to log."""
 
@@ -144,8 +147,16 @@ class HookHost:
         self._call_off()
         then, self._then = self._then, None
         if then is not None:
-            with Barrier(self._emit, f"an answer of the {self.name}"):
-                then(answer)
+            self._pass_on(then, answer)
+
+    def _pass_on(self, then: Then, answer: HookAnswer, *, again: bool = True) -> None:
+        """Hand on an answer, and once more a moment later when a bug has come in between: somebody waits for it."""
+        is_taken = False
+        with Barrier(self._emit, f"an answer of the {self.name}"):
+            then(answer)
+            is_taken = True
+        if again and not is_taken:
+            self._loop.call_later(_AGAIN, partial(self._pass_on, then, answer, again=False))
 
     def _kill(self) -> None:
         if self.pid is not None:

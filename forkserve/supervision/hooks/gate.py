@@ -231,16 +231,31 @@ class HookGate:
                     question.then(True)
                 continue
             self._asked = question
-            options = self._owner.options
-            call = HookCall(
-                watcher=options.name,
-                hook=question.hook,
-                targets={name: each.target for name, each in hooks.items()},
-                timeout=options.hook_timeout,
-                path=self._owner.import_path(),
-                details=question.details,
-            )
-            self._call(call, partial(self._answered, question))
+            is_called = False
+            with Barrier(self._emit, f"the call of hooks.{question.hook}"):
+                self._make(question, hooks)
+                is_called = True
+            if not is_called:
+                self._answered(question, HookAnswer(said=False, error="a bug in forkserve; its log says more"))
+
+    def _make(self, question: _Question, hooks: Mapping[str, Hook]) -> None:
+        options = self._owner.options
+        call = HookCall(
+            watcher=options.name,
+            hook=question.hook,
+            targets={name: each.target for name, each in hooks.items()},
+            timeout=options.hook_timeout,
+            path=self._owner.import_path(),
+            details=question.details,
+        )
+        self._call(call, partial(self._answered, question))
+
+    def mend(self) -> bool:
+        """Have the owner look again where a bug has lost what an answer leads to; tells that nothing is pending."""
+        if self._asked is not None or self._line:
+            return False
+        self.phase = _ASKED_AGAIN.get(self.phase, self.phase)
+        return True
 
     def _answered(self, question: _Question, answer: HookAnswer) -> None:
         if question is not self._asked:
