@@ -74,7 +74,7 @@ def _become(title: str, main: Callable[[], None], standard: Mapping[int, int | N
 
 
 def _arrange(standard: Mapping[int, int | None], keep: int) -> None:
-    """Leave open what the child is given, and nothing else; it needs no spare descriptors, whatever the master has."""
+    """Leave open what the child is given, and nothing else; raise its limit, since the master may be at its own."""
     close_all_but({0, 1, 2, keep, *(fd for fd in standard.values() if fd is not None)})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
