@@ -101,7 +101,7 @@ class SocketPool:
         of_units = {name: fd for name, fd in handed_in.items() if not is_stored_name(name)}
         inherited, left_over = _match(sockets, of_units)
         for name, fd in left_over.items():
-            log.warning("descriptor %d (%s) of LISTEN_FDS is wanted by no socket of the configuration", fd, name)
+            log.warning("descriptor %d (%s) of LISTEN_FDS matches no socket of the configuration", fd, name)
         own = {name: fd for name, fd in handed_in.items() if name not in of_units}
         free = [options for options in sockets if options.name not in inherited]
         stored = {each.listener.name: each for each in reclaim(free, own, store)}
@@ -387,5 +387,5 @@ def _refuse_same_names(sockets: Iterable[SocketOptions]) -> None:
     seen: set[str] = set()
     for options in sockets:
         if options.name.lower() in seen:
-            raise BindError(f"socket {options.name}: two sockets have this name; names do not tell case apart")
+            raise BindError(f"socket {options.name}: two sockets have this name; names are case-insensitive")
         seen.add(options.name.lower())

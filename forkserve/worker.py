@@ -249,7 +249,7 @@ class Worker:
         """End at once, since what keeps the process alive cannot be ended; called from any thread."""
 
         def tell() -> None:
-            log.error("%s: %s; the process ends, for another to take its place", self.name, reason)
+            log.error("%s: %s; the process ends and is replaced", self.name, reason)
             log.error("%s: it is here:\n%s", self.name, all_stacks())
 
         _within(LAST_WORDS, tell)

@@ -153,7 +153,7 @@ class WsgiExchange(BaseExchange):
                 self.conn.proceed()
             self.serving.wait(self.conn, lambda: self._is_whole() or self.conn.lost)
         if not self._is_whole():
-            raise ConnectionAbortedError("the client went before its body was whole")
+            raise ConnectionAbortedError("the client left before its body was whole")
         return self.buffer.open() if self.buffer is not None else EmptyInput()
 
     def _is_whole(self) -> bool:

@@ -93,7 +93,7 @@ def _ask(arguments: Arguments) -> int:
             answer = call(client, arguments)
     except KeyboardInterrupt:
         if not arguments.verb.reads:
-            going = f"what was asked for goes on ({arguments.verb.name})"
+            going = f"the work goes on ({arguments.verb.name})"
             tell(f"forkservectl: interrupted; {going}: see `forkservectl status`\n")
         raise
     return _print(answer, arguments)
@@ -110,7 +110,7 @@ def _print(answer: Answer, arguments: Arguments) -> int:
         show = SHOWN.get(name, done)
         text = json.dumps(answer, indent=2) if arguments.json else show(printable_answer(answer))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ControlError("what answers there is no forkserve of this version") from error
+        raise ControlError("what answers there is not a forkserve of this version") from error
     say(f"{text}\n")
     return code
 

@@ -104,9 +104,9 @@ def _file_source(line: Line, path: str, environ: Mapping[str, str]) -> FileSourc
         raise UsageError(f"{path} is a configuration of another program: {cure}")
     for name, flag in _FILE_FLAGS.items():
         if getattr(line, name):
-            raise UsageError(f"{flag} does not go with -c: it belongs into {path}")
+            raise UsageError(f"{flag} does not go with -c: it belongs in {path}")
     if line.worker:
-        raise UsageError(f"{line.worker[0]} does not go with -c: it belongs into a cmd of {path}")
+        raise UsageError(f"{line.worker[0]} does not go with -c: it belongs in a cmd of {path}")
     return FileSource(typed(path, environ), overrides=_master(line), env=_environment(line.env), shown=path)
 
 

@@ -105,7 +105,9 @@ def _check_same_name(watchers: Sequence[WatcherOptions], sections: Mapping[str, 
         other = seen.setdefault(watcher.name.lower(), watcher.name)
         if other != watcher.name:
             section = sections[f"watcher:{watcher.name}"]
-            message = f"names know no case, and [{sections[f'watcher:{other}'].label}] exists; choose another name"
+            message = (
+                f"names are case-insensitive, and [{sections[f'watcher:{other}'].label}] exists; choose another name"
+            )
             findings.error(section.origin, message, label=section.label)
 
 
@@ -176,7 +178,7 @@ def _check_numbers(watcher: WatcherOptions, place: _Place) -> None:
 
 def _check_watcher(watcher: WatcherOptions, place: _Place) -> None:
     if watcher.singleton and watcher.numprocesses > 1:
-        place.error("numprocesses", f"a singleton has one process at most, got {watcher.numprocesses}")
+        place.error("numprocesses", f"a singleton has at most one process, got {watcher.numprocesses}")
     _check_numbers(watcher, place)
     if watcher.watchdog and any(word.endswith("forkserve-worker") for word in watcher.cmd.split()):
         place.error("watchdog", "forkserve-worker does not say WATCHDOG=1; its own --timeout ends what is stuck")
@@ -229,7 +231,7 @@ def _check_pace(watcher: WatcherOptions, place: _Place) -> None:
         if is_nothing(watcher.max_unavailable):
             place.error("max_surge", "max_surge and max_unavailable are both 0: a reload could replace nothing")
         elif not watcher.respawn:
-            place.error("max_surge", "must not be 0 without respawn: what is stopped first would not come again")
+            place.error("max_surge", "must not be 0 without respawn: a process stopped first would not be replaced")
 
 
 def _check_probe(

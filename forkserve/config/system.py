@@ -131,7 +131,7 @@ class _Verifier:
             self._error("control_bind", "needs a control_token: the file with the token that clients have")
         host = parse_address(master.control_bind).host
         if master.control_certfile is None and host not in ("localhost", "::1") and not host.startswith("127."):
-            self._error("control_bind", "needs a control_certfile, since others than this machine reach it")
+            self._error("control_bind", "needs a control_certfile, since other machines can reach it")
         for key in ("control_token", "control_certfile", "control_keyfile"):
             path = getattr(master, key)
             if path is not None and not os.path.isfile(path):

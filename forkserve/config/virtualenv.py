@@ -60,7 +60,7 @@ def read_virtualenv(path: str, version: str | None) -> Virtualenv:
     programs = os.path.join(path, "bin")
     if not found or not os.path.isdir(programs):
         missing = "bin" if found else "lib/python*/site-packages"
-        raise ConfigError(f"{path} is no Python environment, it has no {missing}")
+        raise ConfigError(f"{path} is not a Python environment, it has no {missing}")
     site_packages = found[_chosen(path, version, tuple(found))]
     return Virtualenv(programs, site_packages, _linked(site_packages))
 
@@ -70,7 +70,7 @@ def _chosen(path: str, version: str | None, found: Sequence[str]) -> str:
     have = " and ".join(found)
     if version is not None:
         if version not in found:
-            raise ConfigError(f"{path} has Python {have}, not {version}: mend virtualenv_py_ver, or leave it out")
+            raise ConfigError(f"{path} has Python {have}, not {version}: correct virtualenv_py_ver, or leave it out")
         return version
     wanted = found if len(found) == 1 else (_made_for(path), "{}.{}".format(*sys.version_info[:2]))
     chosen = next((each for each in wanted if each in found), None)

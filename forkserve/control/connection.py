@@ -112,7 +112,7 @@ class ServedClient:
     def _go_on(self, data: Mapping[str, Any], completions: CompletionReader) -> None:
         request = self._exchange.next_request()
         if request is None:
-            raise ValueError("a client waits for an answer and has asked nothing")
+            raise ValueError("a client waits for an answer without a request")
         self._busy = True
         self._at_ease()
         if data["awaits"] is not None:

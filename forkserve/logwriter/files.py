@@ -91,13 +91,13 @@ class LogFile:
                 self._renew()  # somebody else has moved it
                 return not self._is_stale
             self._not_before = time.monotonic() + _RETRY
-            self._complain(f"{self.path} is not rotated: it is no regular file, or another one by now")
+            self._complain(f"{self.path} is not rotated: it is not a regular file, or was replaced")
             return False
         try:
             renames()
         except OSError as error:
             self._not_before = time.monotonic() + _RETRY
-            self._complain(f"cannot rotate {self.path}: {error.strerror or error}; it is appended to until it can be")
+            self._complain(f"cannot rotate {self.path}: {error.strerror or error}; lines are appended until it can be")
             return False
         self._not_before = 0.0
         self._is_stale = True

@@ -33,19 +33,19 @@ class _Nobody:
 
     def reply(self, payload: bytes, keep: bool) -> None:
         """Refuse."""
-        raise OSError("this request was given up")
+        raise OSError("this request was abandoned")
 
     def write(self, data: bytes) -> bool:
         """Refuse."""
-        raise OSError("this request was given up")
+        raise OSError("this request was abandoned")
 
     def write_file(self, file: Any, offset: int, count: int, head: bytes = b"") -> None:
         """Refuse."""
-        raise OSError("this request was given up")
+        raise OSError("this request was abandoned")
 
     def beat(self, since: float) -> float:
         """Refuse."""
-        raise OSError("this request was given up")
+        raise OSError("this request was abandoned")
 
     def done(self, keep: bool) -> None:
         """Do nothing: it has ended."""
@@ -56,7 +56,7 @@ class _Nobody:
 
     def proceed(self) -> None:
         """Refuse."""
-        raise OSError("this request was given up")
+        raise OSError("this request was abandoned")
 
 
 NOBODY: Transport = _Nobody()

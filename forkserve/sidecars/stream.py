@@ -42,7 +42,7 @@ def main() -> int:
         stream = load_dotted(arguments.use)(**dict(each.split("=", 1) for each in arguments.option))
         _call_if_there(stream, "open")
     except Exception:
-        log.exception("the stream %s cannot be made, its lines are lost", arguments.use)
+        log.exception("the stream %s cannot be created, its lines are lost", arguments.use)
         stream = _lose
     told_at = float("-inf")
     for each in records(sys.stdin.buffer):

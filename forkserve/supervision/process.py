@@ -205,7 +205,7 @@ _LATE = {
     DeadlineKind.EXEC: "did not run its program within {:g} s",
     DeadlineKind.READY: "was not ready within {:g} s (ready_timeout)",
     DeadlineKind.STOP: "has not stopped within {:g} s (graceful_timeout)",
-    DeadlineKind.KILL: "has survived SIGKILL, the kernel holds it",
+    DeadlineKind.KILL: "has survived SIGKILL: it hangs in the kernel",
 }
 
 

@@ -99,7 +99,7 @@ class Upgrader:
         """
         completion = Completion()
         if self._current is not None:
-            completion.fail(ControlError("an upgrade is under way already"))
+            completion.fail(ControlError("an upgrade is in progress already"))
             return completion
         rehearsal = self._current = _Rehearsal(tuple(command) or self.command, completion)
         self._emit(UpgradeBegun(command=rehearsal.command))

@@ -1,4 +1,4 @@
-"""Which of a worker's signals are blocked while it executes itself again, and how its threads leave them to the main one.
+"""Which signals are blocked while a worker executes itself again, and how its threads leave them to the main one.
 
 A signal for the process may be handled by any thread that does not block it (signal(7)), but Python's handlers run in
 the main thread, whose system call is interrupted only if the kernel has chosen that.

@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def refused(server: Forkserve) -> bool:
     """Tell whether nobody listens any more where it did."""
-    found = server.rewound().expect(r"socket web: listening at http://(.*):(\d+)")
+    found = server.rewound().expect(r"socket web: listening at https?://(.*):(\d+)")
     with socket.socket() as client:
         return client.connect_ex((found[1], int(found[2]))) != 0
 
@@ -46,7 +46,7 @@ def test_workers_that_can_never_start_say_so_once(words: list[str], code: int, s
         assert server.wait() == code
         assert sum(said in line for line in server.lines) == 1, server.transcript()
         assert sum("web[1]" in line and " started: " in line for line in server.lines) == 1
-        assert sum("given up: mend it" in line for line in server.lines) == 1
+        assert sum("given up: fix it" in line for line in server.lines) == 1
         assert refused(server)
 
 
@@ -63,7 +63,7 @@ def test_several_workers_end_with_the_first(folder: Path) -> None:
         server.allow("given up", "giving up", "SIGKILL")
         assert server.wait() == 3
         assert sum(" started: " in line for line in server.lines) <= 4
-        assert sum("given up: mend it" in line for line in server.lines) == 1
+        assert sum("given up: fix it" in line for line in server.lines) == 1
         assert not any("restart in" in line for line in server.lines)
 
 
@@ -82,7 +82,7 @@ numprocesses = 2
     with running(cwd=folder, config=config) as server:
         server.allow("given up", "SIGKILL")
         other = server.started("other[1]")
-        server.expect(r"web\[\d\] pid \d+ exited with code 3 .* given up: mend it, then `forkservectl start web`")
+        server.expect(r"web\[\d\] pid \d+ exited with code 3 .* given up: fix it, then `forkservectl start web`")
         eventually(lambda: [each.pid for each in server.children()] == [other])
 
         (folder / "late_h.py").write_text(SITE)

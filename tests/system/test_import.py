@@ -295,7 +295,7 @@ def test_uwsgi(imported: Import, tmp_path: Path) -> None:
     assert made["watcher"]["cron1"] == {"cmd": "/bin/true", "schedule": "0 */5 * * *", **place}
     assert made["watcher"]["cron2"] == {"cmd": "/bin/echo $HOME", "schedule": "*/15 6 * * *", "shell": True, **place}
     assert "[uwsgi] socket: speaks HTTP here" in said
-    assert "[uwsgi] cron: is no schedule that forkserve knows: bad" in said
+    assert "[uwsgi] cron: is not a schedule that forkserve knows: bad" in said
     assert "project" not in said
 
 
@@ -455,7 +455,7 @@ def test_circus(imported: Import) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("x.ini", "[other]\na = b\n", "x.ini: no format that is known; name it: --from circus|"),
+        ("x.ini", "[other]\na = b\n", "x.ini: unknown format; name it: --from circus|"),
         ("x.conf", "[program:x]\ncommand=x\nnumprocs=many\n", "[program:x] numprocs: expected a whole number"),
         ("x.conf", "[program:x]\ncommand=x\nnumprocs=99999999\n", "numprocs: expected at most 10000"),
         ("x.conf", "[supervisord]\nnodaemon=true\n", "x.conf: nothing to run is in it"),
@@ -486,7 +486,7 @@ def test_what_is_wrong_in_the_source_is_told(tmp_path: Path, capfd: pytest.Captu
     assert main(["import", str(file)]) == 0
     out, err = capfd.readouterr()
     assert tomllib.loads(out)["watcher"]["x"]["cmd"] == "sleep 1"
-    assert "to be mended: forkserve.toml:" in err
+    assert "to be fixed: forkserve.toml:" in err
     assert "stop_signal" in err
 
 

@@ -65,7 +65,7 @@ PYTHONPATH = {tmp_path}/lib
         master.allow("forkserve.streams", "Traceback")
         pid = master.started("web[1]")
         eventually(lambda: len(_lines(noted)) >= 2)
-        master.rewound().expect("the stream mystreams.Nothing cannot be made, its lines are lost")
+        master.rewound().expect("the stream mystreams.Nothing cannot be created, its lines are lost")
         master.rewound().expect("the stream mystreams.Noted has failed at a line, which is lost")
         assert master.stop() == 0
 

@@ -66,7 +66,7 @@ def test_ctrl_c_at_run_leaves_the_run_going(tmp_path: Path) -> None:
         asked = subprocess.Popen(_command("run", "job"), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         server.expect(r"job\[1\] pid \d+ started")
         asked.send_signal(signal.SIGINT)
-        assert "what was asked for goes on" in asked.communicate(timeout=20)[1]
+        assert "the work goes on" in asked.communicate(timeout=20)[1]
         assert asked.returncode == 130
 
         fifo.write_text("0\n")

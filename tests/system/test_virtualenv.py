@@ -91,7 +91,7 @@ def test_check_says_what_is_no_environment_and_finds_programs_in_its_bin(tmp_pat
         "warning: a.ini:15 [watcher:e] virtualenv_py_ver: needs virtualenv, ignored",
         "error: a.ini:5 [watcher:b] cmd: 'serve-it' is not found on the PATH; "
         "copy_env is off, so set PATH in an env section or copy_env = True",
-        f"error: a.ini:9 [watcher:c] virtualenv: {tmp_path}/text is no Python environment, "
+        f"error: a.ini:9 [watcher:c] virtualenv: {tmp_path}/text is not a Python environment, "
         "it has no lib/python*/site-packages",
         f"error: a.ini:12 [watcher:d] virtualenv: no such directory: {tmp_path}/gone; "
         f"make it by: python3 -m venv {tmp_path}/gone",
@@ -131,9 +131,9 @@ def test_the_version_is_the_one_asked_for_then_its_own_then_ours(
 @pytest.mark.parametrize(
     ("versions", "asked", "said"),
     [
-        (["python3.4"], "3.5", "has Python 3.4, not 3.5: mend virtualenv_py_ver, or leave it out"),
+        (["python3.4"], "3.5", "has Python 3.4, not 3.5: correct virtualenv_py_ver, or leave it out"),
         (["python3.4", "python3.5"], None, "has Python 3.4 and 3.5: choose one by virtualenv_py_ver"),
-        ([], None, "no Python environment, it has no lib/python"),
+        ([], None, "not a Python environment, it has no lib/python"),
     ],
 )
 def test_a_version_that_is_not_there_or_not_clear_is_refused(

@@ -64,7 +64,7 @@ def test_only_regular_files_are_rotated(kind: str, what: str, tmp_path: Path) ->
     assert sorted(each.name for each in tmp_path.iterdir()) == ["log", "target"]
     os.lseek(reading, 0, os.SEEK_SET) if reading == target else None
     assert os.read(reading, 10_000).decode() == "".join(f"line {number} of ten\n" for number in range(10))
-    assert told == [f"{path} is not rotated: it is no regular file, or another one by now"]
+    assert told == [f"{path} is not rotated: it is not a regular file, or was replaced"]
 
 
 @pytest.mark.parametrize("kind", ROTATED)
@@ -84,7 +84,7 @@ def test_a_rotation_that_is_refused_goes_on_appending_and_is_done_later(
         for number in range(1, 5):
             write(file, f"line {number} of many\n")
     assert path.read_text() == "".join(f"line {number} of many\n" for number in range(5))
-    assert told == [f"cannot rotate {path}: Permission denied; it is appended to until it can be"]
+    assert told == [f"cannot rotate {path}: Permission denied; lines are appended until it can be"]
 
     def rotated() -> bool:
         write(file, "more\n")
@@ -144,4 +144,4 @@ def test_a_file_that_somebody_else_has_moved_is_not_renamed_over(tmp_path: Path)
     file.close()
 
     assert path.read_text() == "another's\n"
-    assert told == [f"{path} is not rotated: it is no regular file, or another one by now"]
+    assert told == [f"{path} is not rotated: it is not a regular file, or was replaced"]

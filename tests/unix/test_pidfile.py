@@ -45,7 +45,7 @@ def test_a_stale_file_is_replaced(tmp_path: Path, text: str) -> None:
 def test_what_holds_no_pid_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "settings.toml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"settings\.toml: it holds something else than a pid") as raised:
+    with pytest.raises(ConfigError, match=r"settings\.toml: it does not hold a pid") as raised:
         PidFile(str(path))
 
     assert raised.value.exit_code is ExitCode.CONFIG
@@ -65,7 +65,7 @@ def test_what_is_no_file_is_left_as_it_is(tmp_path: Path, kind: str) -> None:
     if kind == "link":
         target.write_text("999999999\n")
     before = os.lstat(path)
-    with pytest.raises(ConfigError, match="pid: it is no regular file"):
+    with pytest.raises(ConfigError, match="pid: it is not a regular file"):
         PidFile(str(path))
 
     assert os.path.samestat(os.lstat(path), before)

@@ -343,7 +343,7 @@ def test_a_socket_takes_the_descriptor_of_its_name_and_no_other(
         name: ports[source] for name, source in taken.items()
     }
     for name in set(given) - set(taken.values()):
-        assert f"descriptor {fds[name]} ({name.lower()}) of LISTEN_FDS is wanted by no socket" in caplog.text
+        assert f"descriptor {fds[name]} ({name.lower()}) of LISTEN_FDS matches no socket" in caplog.text
         os.close(fds[name])
 
 

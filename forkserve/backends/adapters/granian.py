@@ -92,7 +92,7 @@ def _run_worker(target: Callable[..., None], app: App, listener: socket.socket, 
     if "websockets" in known:
         shared["websockets"] = True
     if known != {"worker_id", "callback", "sock", "ipc", "loop", *shared}:
-        raise BackendError(f"this granian is not the one that is adapted; try: {Granian.traits.install}")
+        raise BackendError(f"this version of granian is not supported; try: {Granian.traits.install}")
     run.ready()
     target(1, None, lambda: app, ((None, holder), None), None, "auto", False, "info", None, (), **shared)
 

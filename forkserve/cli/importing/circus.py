@@ -52,7 +52,7 @@ def add_sections(sections: Iterable[Section], draft: Draft) -> None:
         elif section.kind == "plugin":
             draft.add("plugin", section.name, values={key: value.text for key, value in section.values.items()})
         else:
-            draft.note(f"[{section.label}]", "is no section that forkserve knows")
+            draft.note(f"[{section.label}]", "is not a section of forkserve")
 
 
 def _values(section: Section, draft: Draft) -> dict[str, Scalar]:
@@ -69,7 +69,7 @@ def _values(section: Section, draft: Draft) -> dict[str, Scalar]:
         elif section.kind == "watcher" and reason is None and (key.startswith(_OPEN) or is_of_plugin(key)):
             found[key] = value.text
         elif reason is None:
-            draft.note(place, "is no option that forkserve knows")
+            draft.note(place, "is not an option of forkserve")
         elif not later.asks_for_nothing(value.text):
             draft.note(place, reason)
     return found

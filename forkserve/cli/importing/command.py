@@ -45,7 +45,7 @@ _TIMEOUT = 10.0
 
 _DESCRIPTION = """\
 Reads the configuration of another program and writes it as TOML for forkserve, with
-comments. What could not be carried is listed on stderr, with what to do instead.
+comments. What could not be converted is listed on stderr, with what to do instead.
 
 FILE is circus.ini, supervisord.conf, gunicorn.conf.py (which is executed), uwsgi.ini, a
 Procfile, or compose.yaml (needs PyYAML)."""
@@ -79,7 +79,7 @@ def run_import(arguments: Sequence[str]) -> int:
     for note in draft.notes:
         tell(f"forkserve: not carried: {note}\n")
     for fault in _faults(text, given.output or "forkserve.toml"):
-        tell(f"forkserve: to be mended: {fault}\n")
+        tell(f"forkserve: to be fixed: {fault}\n")
     if given.output is None:
         say(text)
         return ExitCode.OK
@@ -131,7 +131,7 @@ def _format_of(path: Path) -> str:
     for format_, marks in _MARKS:
         if any(line.startswith(marks) for line in lines):
             return format_
-    raise ConfigError(f"{path}: no format that is known; name it: --from {'|'.join(_FORMATS)}")
+    raise ConfigError(f"{path}: unknown format; name it: --from {'|'.join(_FORMATS)}")
 
 
 def _faults(text: str, name: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ _NOTES = {
     "secrets": "read the secret from a file of this machine, or from a variable",
     "configs": "the command sees this machine's files: set the paths",
 }
-_WAITED = "others wait for its end (ready_after), and start also when it has failed: mend that by hand"
+_WAITED = "others wait for its end (ready_after), and start even if it has failed: adjust that by hand"
 _HANDLED = (
     *("command", "entrypoint", "environment", "working_dir", "user", "scale", "deploy", "restart", "stop_signal"),
     *("stop_grace_period", "depends_on", "container_name", "hostname", "init", "tty", "stdin_open", "expose"),
@@ -147,7 +147,7 @@ class _Service:
             self._note("profiles", "it is not started by itself: forkservectl start NAME")
         seconds = duration(str(self.keys.get("stop_grace_period", "10s")))
         if seconds is None:
-            self._note("stop_grace_period", "is no duration that forkserve knows; set graceful_timeout")
+            self._note("stop_grace_period", "is not a duration that forkserve knows; set graceful_timeout")
         else:
             values["graceful_timeout"] = seconds
         return values

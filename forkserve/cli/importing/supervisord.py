@@ -75,7 +75,7 @@ def read_supervisord(path: Path, draft: Draft) -> None:
         elif kind == "group":
             continue
         elif kind not in ("supervisord", "include"):
-            draft.note(f"[{section}]", _SECTIONS.get(kind, "is no section that forkserve knows"))
+            draft.note(f"[{section}]", _SECTIONS.get(kind, "is not a section of forkserve"))
 
 
 def _parsed(path: Path) -> configparser.RawConfigParser:
@@ -301,4 +301,4 @@ class _Program:
             if key == "numprocs_start" and "%(process_num)" in str(self.given):
                 continue
             if key not in _HANDLED:
-                self.draft.note(f"{self.place} {key}", _OPTIONS.get(key, "is no option that forkserve knows"))
+                self.draft.note(f"{self.place} {key}", _OPTIONS.get(key, "is not an option of forkserve"))

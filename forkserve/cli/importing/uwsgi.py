@@ -105,7 +105,7 @@ def _add_timers(
             named = dict(each.partition("=")[::2] for each in first.split(","))
             fields = [named.get(name, "-1") for name in ("minute", "hour", "day", "month", "week")]
         if len(fields) < 5 or not command or not all(re.fullmatch(r"-?\d+", each) for each in fields):
-            draft.note(f"[uwsgi] {key}", f"is no schedule that forkserve knows: {text}")
+            draft.note(f"[uwsgi] {key}", f"is not a schedule that forkserve knows: {text}")
             continue
         number += 1
         schedule = " ".join("*" if each == "-1" else f"*/{each[1:]}" if each[0] == "-" else each for each in fields)

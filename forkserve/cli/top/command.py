@@ -55,7 +55,7 @@ def _trouble() -> str:
     except ImportError:
         return "this Python has no curses"
     except curses.error:
-        return f"the kind of this terminal is not known (TERM={term})"
+        return f"this kind of terminal is unknown (TERM={term})"
     return ""
 
 

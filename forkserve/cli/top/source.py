@@ -73,7 +73,7 @@ class PictureSource:
         with ControlClient(self._path, timeout=patience) as client:
             answer = client.call(verb, **parameters)
         if not isinstance(answer, list | dict):
-            raise ControlError("what answers there is no forkserve of this version")
+            raise ControlError("what answers there is not a forkserve of this version")
         return answer
 
 

@@ -119,7 +119,7 @@ def decr(context: Context, asked: Amount) -> Completion:
 def _resize(context: Context, name: str, change: int) -> Completion:
     watcher = context.master.supervisor.queue(name).watcher
     if watcher.options.singleton and watcher.target + change > 1:
-        error = ControlError(f"{watcher.name} is a singleton: it has one process at most")
+        error = ControlError(f"{watcher.name} is a singleton: it has at most one process")
         error.code = "singleton"
         raise error
     return context.master.submit(name, Resize(max(0, watcher.target + change)))

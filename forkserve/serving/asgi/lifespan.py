@@ -104,7 +104,7 @@ class Lifespan:
             return f"{type(error).__name__}: {error}"
         if error is not None and self._taken:
             log.warning(
-                "the application raised in its lifespan's startup; it is served without, unless by --lifespan on",
+                "the application raised in its lifespan's startup; served without, unless by --lifespan on",
                 exc_info=error,
             )
         else:

@@ -39,7 +39,7 @@ class FilePart:
             block = os.pread(self.fd, min(self.count, BLOCK), self.offset)
             sent = encrypt(block) if block else 0
         if not sent:
-            raise ConnectionAbortedError(errno.EIO, "the file has become shorter while it was sent")
+            raise ConnectionAbortedError(errno.EIO, "the file was truncated while it was sent")
         self.offset += sent
         self.count -= sent
         return sent

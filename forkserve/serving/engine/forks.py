@@ -83,7 +83,7 @@ def end_child(error: BaseException | None) -> NoReturn:
     elif error is not None:
         _write("".join(traceback.format_exception(error)))
     else:
-        log.error("a process that the application forked came back into the server; it is ended")
+        log.error("a process that the application forked returned into the server; it is ended")
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):

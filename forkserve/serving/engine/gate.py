@@ -86,7 +86,7 @@ class Gate:
 
     def on_full(self) -> None:
         """Called when a listener is paused, as there is no room."""
-        self._tell(f"{len(self._connections)} connections are held, as many as may be (--max-connections)")
+        self._tell(f"{len(self._connections)} connections are open, the limit (--max-connections)")
 
     def on_exhausted(self, error: OSError) -> None:
         """Called when the process or the system has no more descriptors or memory: leaves some to the application."""

@@ -53,7 +53,7 @@ class ProxyHeaderRule:
         if self.kind is ProxyProtocol.AUTO and not (first or second):
             return received
         if (self.kind is ProxyProtocol.V1 and not first) or (self.kind is ProxyProtocol.V2 and not second):
-            raise Refusal(400, "no PROXY header of the version that was agreed")
+            raise Refusal(400, "no PROXY header of the configured version")
         header = read_proxy_header(received)
         if header is None:
             return None

@@ -155,7 +155,7 @@ class Upkeep:
             conn.interrupted = exchange
             conn.deadline = loop.now + min(loop.timeouts.timeout, GRACE)
             return
-        log.error("a request cannot be ended; this worker leaves, for another to take its place:\n%s", all_stacks())
+        log.error("a request cannot be ended; this worker ends and is replaced:\n%s", all_stacks())
         conn.deadline = FOREVER
         exchange.end(End.STUCK)
         self._run.drain("a request is stuck")

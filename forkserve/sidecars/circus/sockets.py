@@ -55,7 +55,7 @@ def _tell(endpoint: str) -> None:
     elif is_loopback(endpoint):
         log.info("listening at %s, which has no password: every user of this machine may use it", endpoint)
     else:
-        log.warning("listening at %s, which has no password: anybody that reaches it may run commands here", endpoint)
+        log.warning("listening at %s, which has no password: anyone who reaches it may run commands here", endpoint)
 
 
 def is_loopback(endpoint: str) -> bool:

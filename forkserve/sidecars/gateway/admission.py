@@ -48,7 +48,7 @@ class Admission:
             return Rejection(HTTPStatus.MISDIRECTED_REQUEST, f"this forkserve is not called {host[:100]!r}")
         origin = headers.get("origin")
         if origin is not None and origin.lower() != f"{self.scheme}://{host}":
-            return Rejection(HTTPStatus.FORBIDDEN, "pages of other sites may not ask here")
+            return Rejection(HTTPStatus.FORBIDDEN, "pages of other sites may not use this")
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self.token):
             return Rejection(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong")

@@ -26,7 +26,9 @@ class Control:
     def call(self, verb: str, **parameters: Any) -> Any:
         """Call a verb; raises ControlError."""
         if self._client is None:
-            raise ControlError("forkserve runs without a control socket, so a hook can ask and do nothing (control)")
+            raise ControlError(
+                "forkserve runs without a control socket, so a hook can query and change nothing (control)"
+            )
         with self._client as client:
             return client.call(verb, **parameters)
 

@@ -221,4 +221,4 @@ def _read(line: bytes) -> HookAnswer:
         changes = changed_options(data.get("changes") or {})
         return HookAnswer(said=bool(data["said"]), error=str(data["error"]), stats=data.get("stats"), changes=changes)
     except (ValueError, TypeError, KeyError):
-        return HookAnswer(said=False, error="its process has answered nonsense")
+        return HookAnswer(said=False, error="its process has sent an invalid answer")

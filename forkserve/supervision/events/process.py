@@ -81,7 +81,7 @@ class ProcessLost(ProcessEvent):
             return f"; restart in {self.delay:g} s{tries}"
         if self.consequence is Consequence.GIVEN_UP:
             tries = f" after {self.failed} failed starts in a row" if self.failed > 1 else ""
-            return f"; given up{tries}: mend it, then `forkservectl start {self.watcher}`"
+            return f"; given up{tries}: fix it, then `forkservectl start {self.watcher}`"
         return _CONSEQUENCES.get(self.consequence, "")
 
 

@@ -171,7 +171,7 @@ class PauseOver(WatcherEvent):
 
     def text(self) -> str:
         what = "clients get 503" if self.then == "shed" else "clients are served again"
-        return f"{self.watcher}: the pause has lasted as long as it may: {what}"
+        return f"{self.watcher}: the pause has reached its limit: {what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,7 +165,7 @@ def _resize(job: Resize, seen: WatcherSnapshot) -> Advance:
         if seen.timer is not None:
             return Advance(job, failed=f"{seen.name} has a schedule: each run is one process")
         if seen.singleton and job.target > 1:
-            return Advance(job, failed=f"{seen.name} is a singleton: it has one process at most")
+            return Advance(job, failed=f"{seen.name} is a singleton: it has at most one process")
         told = WatcherResized(watcher=seen.name, before=seen.target, after=job.target)
         return Advance(Resize(job.target, JobPhase.STARTING), (Tell(told), SetTarget(job.target)))
     if not seen.up:

@@ -68,7 +68,7 @@ class ForkChannel:
         places = spec.places
         given = {target: fd for target, fd in places.items() if fd is not None}
         if len(given) >= MOST_DESCRIPTORS:
-            raise OSError(errno.E2BIG, f"more than {MOST_DESCRIPTORS} descriptors cannot be handed to a zygote")
+            raise OSError(errno.E2BIG, f"more than {MOST_DESCRIPTORS} descriptors cannot be passed to a zygote")
         order = {
             "argv": spec.argv,
             "env": dict(spec.env),

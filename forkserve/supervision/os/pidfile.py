@@ -67,11 +67,11 @@ class PidFile:
         except OSError as error:
             raise ConfigError(f"pidfile {path}: cannot read it: {error.strerror}; name another file") from None
         if content is None:
-            raise ConfigError(f"pidfile {path}: it is no regular file; name another, or remove it")
+            raise ConfigError(f"pidfile {path}: it is not a regular file; name another, or remove it")
         pid = _pid_in(content)
         if pid is None and content:
             raise ConfigError(
-                f"pidfile {path}: it holds something else than a pid and is left as it is; name another file, "
+                f"pidfile {path}: it does not hold a pid, and is left alone; name another file, "
                 "or remove it if it is not needed"
             )
         # In a container that was restarted, the last master had our own pid.

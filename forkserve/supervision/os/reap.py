@@ -26,7 +26,7 @@ class Exit:
 
     def __str__(self) -> str:
         if self.code is None and self.signum is None:
-            return "ended, nobody knows how"
+            return "ended in an unknown way"
         if self.signum is None:
             return f"exited with code {self.code}"
         return f"was ended by {signal_name(self.signum)}" + (" (core dumped)" if self.dumped else "")

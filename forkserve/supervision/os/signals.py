@@ -21,8 +21,8 @@ __all__ = ["SIGNALS", "SignalQueue", "has_terminal"]
 
 
 SIGNALS: Mapping[int, str] = {
-    signal.SIGTERM: "stop; a second time: shorten what delays it",
-    signal.SIGQUIT: "stop; a second time: shorten what delays it",
+    signal.SIGTERM: "stop; a second time: shorten its delays",
+    signal.SIGQUIT: "stop; a second time: shorten its delays",
     signal.SIGINT: "stop; a second time: end at once",
     signal.SIGHUP: "read the configuration again, replace processes one by one",
     signal.SIGUSR1: "reopen log files",

@@ -101,7 +101,7 @@ class Zygotes:
         for state in self.states:
             if process.number in state.waiting and process.number != state.asked:
                 state.waiting.remove(process.number)
-                self._waiting.refuse(process, "called off before it was forked")
+                self._waiting.refuse(process, "cancelled before it was forked")
 
     def retire(self, needed: Collection[int], standby: Collection[int] = ()) -> None:
         """End the zygotes of all generations but these; those only in `standby` are kept while memory allows."""
@@ -122,7 +122,7 @@ class Zygotes:
         """End a zygote, once it has forked what was ordered: that may serve before the master learns of it."""
         state.retired, state.retry = True, None
         for process in self._waiting.take_all(state, but=state.asked):
-            self._waiting.refuse(process, "called off before it was forked")
+            self._waiting.refuse(process, "cancelled before it was forked")
         channel = self._channels.of(state)
         if channel is not None:
             channel.end()
@@ -370,7 +370,7 @@ class Zygotes:
         for state in states:
             self._channels.restore(state)
             for process in self._waiting.take_all(state):
-                self._waiting.refuse(process, "called off, since the master was replaced")
+                self._waiting.refuse(process, "cancelled, since the master was replaced")
             state.asked, state.deadline = 0, None
         self.promotions.restore(self._processes)
 
