@@ -389,3 +389,7 @@ def test_what_publishes_statistics_is_listed_as_the_watcher_that_circus_has_for_
         (pid,) = ask(client, command="list", properties={"name": "circusd-stats"})["pids"]
         assert list(ask(client, command="stats")["infos"]["circusd-stats"]) == [str(pid)]
         assert list(ask(client, command="stats", properties={"name": "circusd-stats"})["info"]) == [str(pid)]
+        for command in ("stop", "options", "incr"):
+            refused = ask(client, command=command, properties={"name": "circusd-stats"})
+            assert refused["reason"] == "circusd-stats is the program that serves these endpoints, and takes no orders"
+        assert ask(client, command="stop", properties={"name": "nosuch"})["reason"] == "program nosuch not found"

@@ -7,6 +7,7 @@ Circus's number.
 from __future__ import annotations
 
 from forkserve.errors import ControlError
+from forkserve.sidecars.circus import statswatcher
 from forkserve.sidecars.circus.desk import Answer, Desk
 from forkserve.sidecars.circus.edits import EDITS
 from forkserve.sidecars.circus.orders import ORDERS
@@ -27,6 +28,8 @@ async def dispatch(desk: Desk, request: CircusRequest) -> Answer:
         return await command(desk, request)
     except ControlError as error:
         if error.code == "no-such-watcher":
+            if await statswatcher.is_meant(desk, str(request.properties.get("name"))):
+                raise MessageRefused(statswatcher.REFUSAL) from None
             raise MessageRefused(f"program {request.properties.get('name')} not found") from None
         errno = Errno.MESSAGE_ERROR if error.code == "invalid" else Errno.COMMAND_ERROR
         raise MessageRefused(str(error), errno) from None

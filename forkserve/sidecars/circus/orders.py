@@ -7,6 +7,7 @@ from typing import Any
 
 from forkserve.control.matching import matching
 from forkserve.errors import ControlError, UsageError
+from forkserve.sidecars.circus import statswatcher
 from forkserve.sidecars.circus.desk import Answer, Desk
 from forkserve.sidecars.circus.properties import integer_of, name_of, number_of, required, string_of
 from forkserve.sidecars.circus.protocol import CircusRequest, MessageRefused
@@ -32,7 +33,8 @@ async def _meant(desk: Desk, request: CircusRequest) -> list[str] | None:
     except UsageError as error:
         raise MessageRefused(str(error)) from None
     if not meant:
-        raise MessageRefused(f"program {name} not found")
+        is_ours = await statswatcher.is_meant(desk, name)
+        raise MessageRefused(statswatcher.REFUSAL if is_ours else f"program {name} not found")
     return meant
 
 

@@ -11,10 +11,11 @@ from typing import Any
 from forkserve.sidecars.circus.desk import Desk
 from forkserve.sidecars.circus.figures import info_of
 
-__all__ = ["NAME", "STATE", "infos", "is_meant", "is_shown", "pids"]
+__all__ = ["NAME", "REFUSAL", "STATE", "infos", "is_meant", "is_shown", "pids"]
 
 NAME = "circusd-stats"
 STATE = "active"
+REFUSAL = f"{NAME} is the program that serves these endpoints, and takes no orders"
 
 
 async def is_shown(desk: Desk) -> bool:
