@@ -30,6 +30,8 @@ __all__ = ["address_section", "source_of"]
 
 _HERE = Origin("command line")
 _DEFAULT_BIND = "127.0.0.1:8000"
+_UNREAD = ("GUNICORN_CMD_ARGS",)
+"""Variables with flags for a program that the short form replaces; a command behind -- may read them."""
 _FILE_FLAGS = {
     "fd_sockets": "--fd-socket",
     "binds": "--bind",
@@ -68,7 +70,8 @@ def source_of(
     command = line.command or _worker_command(line, names, worker_options)
     _refuse_eaten_placeholder(command, names)
     watcher = _watcher(line, command, _workers(line, environ, cpus))
-    return LineSource((*_master(line), *sockets, watcher), env=_environment(line.env))
+    unread = tuple(name for name in _UNREAD if line.application is not None and environ.get(name, "").strip())
+    return LineSource((*_master(line), *sockets, watcher), env=_environment(line.env), unread=unread)
 
 
 def _with_paste(line: Line) -> Line:

@@ -79,6 +79,8 @@ class LineSource:
     env: Mapping[str, str] = field(default_factory=dict)
     path: str | None = None
     examine: Examine | None = None
+    unread: tuple[str, ...] = ()
+    """Variables of the environment that are set for a program like ours."""
 
     @property
     def description(self) -> str:
@@ -88,6 +90,8 @@ class LineSource:
     def read(self) -> Config:
         """Build the configuration; raises ConfigErrors."""
         findings = Findings(judging=self.examine is not None)
+        for name in self.unread:
+            findings.warning(Origin(f"environment {name}"), "is not read; give its flags on the command line")
         return _with_env(_finished(self.sections, os.environ, findings, self.examine), self.env)
 
 

@@ -142,6 +142,13 @@ def test_web_concurrency_does_not_multiply_a_command_that_is_no_web_worker() -> 
     assert config("--", "redis-server", environ={"WEB_CONCURRENCY": "3"}).watchers[0].numprocesses == 1
 
 
+def test_flags_that_are_left_in_the_environment_are_warned_of() -> None:
+    environ = {"GUNICORN_CMD_ARGS": "-w 3"}
+    said = "environment GUNICORN_CMD_ARGS: is not read; give its flags on the command line"
+    assert config("a:b", environ=environ).warnings == (said,)
+    assert said not in config("--", "gunicorn", "a:b", environ=environ).warnings
+
+
 def test_a_configuration_file_in_place_of_an_application_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "circus.ini").write_text("[watcher:a]\ncmd = x\n")
     (tmp_path / "paste.ini").write_text("[app:main]\nuse = egg:x\n")
