@@ -18,52 +18,16 @@ from forkserve.serving.exchange import GONE, BaseExchange
 from forkserve.serving.failure import TimedOut, log_failure
 from forkserve.serving.files import FileWrapper
 from forkserve.serving.gateway.body import BodyBuffer, EmptyInput, LazyInput
-from forkserve.serving.gateway.forwarding import WsgiForwarding
+from forkserve.serving.gateway.context import WsgiServingContext
 from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
-from forkserve.serving.http.response import JOINED, BadResponse, PreparedHead, Responder
+from forkserve.serving.http.response import JOINED, BadResponse, PreparedHead
 from forkserve.serving.stream import Stream
 from forkserve.serving.transport import NOBODY, Transport
 
-__all__ = ["Application", "WsgiExchange", "WsgiServingContext"]
+__all__ = ["WsgiExchange"]
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
-
-
-class WsgiServingContext:
-    """What all exchanges of one serving share.
-
-    `wait(conn, until)` blocks the caller until `until()` is true, and raises OSError if the client leaves; if `parks`
-    is true, an exchange whose client reads slowly returns instead. `keep` is False once connections are to be closed;
-    `logged` means that responses go to the access log, `noted` that they do or are counted.
-    """
-
-    __slots__ = ("app", "body_in_memory", "forwarding", "keep", "logged", "noted", "parks", "responder", "wait")
-
-    def __init__(
-        self,
-        app: Application,
-        responder: Responder,
-        *,
-        wait: Callable[[Any, Callable[[], bool]], None],
-        parks: bool,
-        body_in_memory: int,
-        forwarding: WsgiForwarding | None = None,
-    ) -> None:
-        self.app = app
-        self.responder = responder
-        self.wait = wait
-        self.parks = parks
-        self.body_in_memory = body_in_memory
-        self.forwarding = forwarding
-        self.keep = True
-        self.logged = False
-        self.noted = False
-
-    def keep_connections(self, wanted: bool) -> None:
-        """Set whether responses keep their connections from now on."""
-        self.keep = wanted
 
 
 MEMO = 8

@@ -19,6 +19,7 @@ from forkserve.serving.engine.forks import failing_ends_child, isolate_forked_ch
 from forkserve.serving.engine.listening import Listening
 from forkserve.serving.engine.upkeep import Turns
 from forkserve.serving.engine.wakeup import Wakeup
+from forkserve.serving.gateway.context import WsgiServingContext
 from forkserve.serving.gateway.forwarding import VARIABLES, WsgiForwarding
 from forkserve.serving.gateway.mount import mounted, script_name
 from forkserve.serving.gateway.template import environ_template
@@ -28,7 +29,7 @@ from forkserve.serving.http.request import Profile
 from forkserve.serving.http.response import PreparedHead, Responder
 from forkserve.serving.native import hot
 from forkserve.serving.parser import reader_of
-from forkserve.wsgi import WsgiExchange, WsgiServingContext
+from forkserve.wsgi import WsgiExchange
 
 __all__ = ["WsgiRunner", "wsgi_driver"]
 

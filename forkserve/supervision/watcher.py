@@ -258,10 +258,6 @@ class Watcher:
         self.canary.end()
         self.population.put_back(generation)
 
-    def replace(self, wid: int) -> None:
-        """Start a candidate for a slot, unless `warmup_delay` requires a pause."""
-        self.filler.replace(self.slots[wid])
-
     def rehearse(self, offer: int) -> None:
         """Try whether the offered command could be started."""
         self.rehearser.begin(self.templates.wanted(offer), offer)

@@ -14,7 +14,8 @@ from forkserve.config.handover import drain_limit
 from forkserve.config.model import WatcherOptions
 from forkserve.errors import ConfigError
 from forkserve.supervision.os.spawn import SpawnSpec
-from forkserve.supervision.spawning.command import Handover, Outputs, ProcessTemplate, credentials_of, prepare
+from forkserve.supervision.spawning.command import ProcessTemplate, credentials_of, prepare
+from forkserve.supervision.spawning.handover import Handover, Outputs
 
 WEB = WatcherOptions(name="web", cmd="serve --fd $(circus.sockets.web) $(circus.wid)", use_sockets=True)
 INHERITED = {"PATH": "/bin", "NOTIFY_SOCKET": "/systemd", "LISTEN_FDS": "1", "HOME": "/root"}

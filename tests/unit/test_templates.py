@@ -38,7 +38,7 @@ def test_a_reload_keeps_the_command_of_a_process_that_still_stops() -> None:
     for number in range(3):
         watcher.open_generation(watcher.offer(world.command(options(numprocesses=2, cmd=f"next {number}"))))
         for wid in (1, 2):
-            watcher.replace(wid)
+            watcher.filler.replace(watcher.slots[wid])
         world.all_ready()
     assert stubborn.pid in world.pids()
     assert 1 in watcher.templates.by_generation
@@ -57,7 +57,7 @@ def test_the_commands_of_deaf_processes_go_with_them() -> None:
     for _ in range(4):
         world.child().obeys = False
         watcher.open_generation(0)
-        watcher.replace(1)
+        watcher.filler.replace(watcher.slots[1])
         world.runs(world.child())
         world.pass_time(1.0)
     assert watcher.templates.by_generation.keys() == {1, 2, 3, 4, 5}

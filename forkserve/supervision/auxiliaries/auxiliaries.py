@@ -22,7 +22,7 @@ from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.keeper import Keeper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
-from forkserve.supervision.spawning.command import Outputs
+from forkserve.supervision.spawning.handover import Outputs
 from forkserve.unix.descriptors import descriptor, number_of
 
 __all__ = ["Attendant", "AuxiliaryProcesses"]

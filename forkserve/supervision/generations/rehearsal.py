@@ -17,7 +17,8 @@ from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnSpec
 from forkserve.supervision.process import EXEC_PATIENCE
-from forkserve.supervision.spawning.command import Outputs, ProcessTemplate
+from forkserve.supervision.spawning.command import ProcessTemplate
+from forkserve.supervision.spawning.handover import Outputs
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.wording import reason_in
 

@@ -199,7 +199,7 @@ class JobQueue:
             case effects.PutBack(generation):
                 watcher.put_back(generation)
             case effects.Replace(wid):
-                watcher.replace(wid)
+                watcher.filler.replace(watcher.slots[wid])
             case effects.StopFirst(wid):
                 watcher.population.stop_first(watcher.slots[wid])
             case effects.Confine(slots, before):

@@ -36,10 +36,9 @@ from forkserve.config.values import words
 from forkserve.config.virtualenv import read_virtualenv
 from forkserve.errors import ConfigError
 from forkserve.supervision.os.spawn import FIRST_SOCKET, SpawnSpec
-from forkserve.supervision.spawning.fdstore import StoredFd
+from forkserve.supervision.spawning.handover import Handover, Outputs
 from forkserve.unix.home import typed
 from forkserve.unix.privileges import Credentials, resolve
-from forkserve.unix.scoreboard import RecordHandle
 
 __all__ = [
     "NOT_INHERITED",
@@ -92,28 +91,6 @@ _RELOADING = frozenset({"--use-reloader", "--reload"})
 
 FdFor = Callable[[int, int], int]
 """Returns the master's descriptor of a queue for a slot; raises BindError if there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Destinations of standard output and error of one process: descriptors of the master, None for /dev/null."""
-
-    stdout: int | None = 1
-    stderr: int | None = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """What one process gets for itself: its record on the scoreboard, its notify socket, what was stored for it.
-
-    With `own_queues` no other slot reads from its queues; `circus_wid` is `$(circus.wid)`, 0 for the slot's number.
-    """
-
-    place: RecordHandle | None = None
-    notify_address: str | None = None
-    stored: tuple[StoredFd, ...] = ()
-    own_queues: bool = False
-    circus_wid: int = 0
 
 
 _NOTHING = Handover()

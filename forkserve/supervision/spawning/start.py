@@ -24,8 +24,9 @@ from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnSpec, SpawnStage
 from forkserve.supervision.process import EXEC_PATIENCE, Process, Stopping
-from forkserve.supervision.spawning.command import FdFor, Handover, Outputs, ProcessTemplate
+from forkserve.supervision.spawning.command import FdFor, ProcessTemplate
 from forkserve.supervision.spawning.fdstore import StoredFd
+from forkserve.supervision.spawning.handover import Handover, Outputs
 from forkserve.unix.home import enter
 from forkserve.unix.notify import NotifySocket
 from forkserve.unix.scoreboard import RecordHandle, Scoreboard
