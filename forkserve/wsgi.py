@@ -37,16 +37,7 @@ MEMO = 8
 class WsgiExchange(BaseExchange):
     """A request and the response to it as far as it has come."""
 
-    __slots__ = (
-        "context",
-        "environ",
-        "iterator",
-        "prepared",
-        "result",
-        "buffer",
-        "stream",
-        "whole",
-    )
+    __slots__ = ("buffer", "context", "environ", "iterator", "prepared", "result", "stream", "whole")
     context: Any
     """For the backend, which may run it in a new context."""
     conn: Transport
