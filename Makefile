@@ -42,16 +42,16 @@ test: $(STAMP) ## run the checks and the test suite
 test-all: $(STAMP) ## run the slow tests as well: soaks, real builds, every framework
 	$(PYTEST)
 
-fuzz: $(STAMP) ## feed the readers of requests, in Python and in C, mutated requests for 20 seconds each
+fuzz: $(STAMP) ## feed mutated requests to the parsers, in Python and in C, for 20 seconds each
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS_EACH)
 
-fuzz-workers: $(STAMP) ## feed real workers of each backend mutated requests over sockets for 20 seconds
+fuzz-workers: $(STAMP) ## feed mutated requests to workers of each backend over sockets for 20 seconds
 	$(BIN)/python -m tests.fuzz workers --seconds $(SECONDS_EACH)
 
 sanitize: $(STAMP) ## build the compiled part with ASan and UBSan, run contract, property and fuzz tests with it
 	$(BIN)/python -m tests.fuzz.sanitize --seconds $(SECONDS_EACH) $(SANITIZE)
 
-storm: $(STAMP) ## have a master weather faults, verbs and changes of its file under load for ten minutes
+storm: $(STAMP) ## inject faults, verbs and configuration changes into a master under load for ten minutes
 	$(BIN)/python -m tests.storm --seconds $(STORM_SECONDS) $(STORM)
 
 soak: $(STAMP) ## reload, stop, upgrade, kill and refork stacks under load, for an hour or two; SOAK=--quick for minutes
@@ -72,7 +72,7 @@ layers: $(STAMP)
 names: $(STAMP)
 	$(BIN)/python -m tests.names
 
-fix: $(STAMP) ## format, and mend what the linter can
+fix: $(STAMP) ## format, and fix what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -1,4 +1,4 @@
-"""Serves on an inherited socket by hand, in any way you like; nothing of forkserve is needed for it:
+"""Serves on an inherited socket by hand; the program needs nothing of forkserve:
 
 forkserve --fd-socket web=:8000 -- python accept_loop.py '$(circus.sockets.web)'
 """

@@ -14,7 +14,7 @@ async def app(
     receive: Callable[[], Awaitable[Message]],
     send: Callable[[Message], Awaitable[None]],
 ) -> None:
-    """Say which process answered; leave lifespan to the server by refusing it, as ASGI 3 allows."""
+    """Say which process answered; refuse the lifespan, as ASGI 3 allows."""
     if scope["type"] != "http":
         raise ValueError(f"no {scope['type']} here")
     body = f"Hello from process {os.getpid()}\n".encode()

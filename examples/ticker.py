@@ -1,4 +1,4 @@
-"""Anything may be a watcher; this one prints a line every five seconds: `forkserve -- python3 ticker.py`."""
+"""Any program can be a watcher; this one prints a line every five seconds: `forkserve -- python3 ticker.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Tick until told to stop; sigtimedwait sleeps and listens for the stop signal at once (sigtimedwait(2))."""
+    """Tick until SIGTERM; sigtimedwait(2) sleeps and waits for the signal at the same time."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     for tick in itertools.count():
         print(f"tick {tick} from process {os.getpid()}", flush=True)

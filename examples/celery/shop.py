@@ -1,4 +1,4 @@
-"""A shop with work behind it: Gunicorn serves `web`, Celery does `add`, and a timer runs this file as a program."""
+"""A shop with background work: Gunicorn serves `web`, Celery runs `add`, and a timer runs this file as a program."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ app.conf.broker_connection_retry_on_startup = True
 
 @app.task
 def add(one: int, other: int) -> int:
-    """Return a sum, from another process."""
+    """Return a sum, computed in a Celery worker."""
     return one + other
 
 
 def web(environ, start_response):
-    """Answer /?one=1&other=2 by the sum, which a Celery worker has made."""
+    """Answer /?one=1&other=2 with the sum, computed by a Celery worker."""
     query = parse_qs(environ["QUERY_STRING"])
     result = add.delay(int(query["one"][0]), int(query["other"][0])).get(timeout=20)
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -1,4 +1,4 @@
-"""What the workers of rq do, and how it is asked for: `python jobs.py TEXT` counts letters, in another process."""
+"""A job of the rq workers, and how to enqueue it: `python jobs.py TEXT` counts letters, in another process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def count(text: str) -> int:
-    """Return how many letters a text has."""
+    """Return the number of letters in a text."""
     return len(text)
 
 

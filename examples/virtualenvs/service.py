@@ -1,4 +1,4 @@
-"""Says which Python environment it runs in, until it is told to stop."""
+"""Prints which Python environment it runs in, and waits for SIGTERM."""
 
 from __future__ import annotations
 

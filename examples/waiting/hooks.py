@@ -1,4 +1,4 @@
-"""A hook that waits for a database which is none of this stack's watchers: on another machine, or another tool's.
+"""A hook that waits for a database outside of this stack, for instance on another machine.
 
 For a watcher of the same stack `after = db` is enough.
 """
@@ -12,7 +12,7 @@ import time
 
 
 def wait_for_database(watcher, arbiter, hook_name, **details):
-    """Return when something listens at DATABASE; forkserve gives it `hook_timeout` seconds, and others do not wait."""
+    """Return when a server listens at DATABASE; forkserve allows `hook_timeout` seconds; other watchers start."""
     host, _, port = os.environ["DATABASE"].rpartition(":")
     deadline = time.monotonic() + 50
     while time.monotonic() < deadline:
@@ -26,6 +26,6 @@ def wait_for_database(watcher, arbiter, hook_name, **details):
 
 
 def tell(watcher, arbiter, hook_name, **details):
-    """Say what has happened; an error in it stops nothing."""
+    """Print the event; an error here stops nothing."""
     print(f"{hook_name}: {watcher.name}", flush=True)
     return True

@@ -45,6 +45,11 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert [page.name for page in sorted((ROOT / "docs").glob("*.md")) if f"docs/{page.name}" not in text] == []
 
 
+def test_every_decision_is_listed() -> None:
+    listed = (ROOT / "docs" / "adr" / "README.md").read_text()
+    assert [page.name for page in sorted((ROOT / "docs" / "adr").glob("0*.md")) if page.name not in listed] == []
+
+
 def test_a_dead_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
