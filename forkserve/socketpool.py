@@ -113,7 +113,7 @@ class SocketPool:
         self.store = store
         for number, listener in self.queues.items():
             if listener.name in stored:
-                store.note(number, stored[listener.name].name)
+                store.note(number, stored[listener.name])
                 self._adjust(number)
                 log.info("socket %s: systemd has kept it, and what waits in its queue", listener.name)
         self.update_store(patience=READY_PATIENCE)
@@ -157,7 +157,11 @@ class SocketPool:
             listener = bind(listener.options, listener.target, v6only=listener.v6only)
             self.queues[number] = listener
             self.update_store()
-        return listener.fd_of(wid)
+        before = len(listener.slots.sockets)
+        fd = listener.fd_of(wid)
+        if len(listener.slots.sockets) != before:
+            self.update_store()
+        return fd
 
     def has_slots(self, numbers: Iterable[int]) -> bool:
         """Tell whether each slot has its own of all these queues, and there is at least one; raises BindError."""

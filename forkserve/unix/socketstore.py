@@ -21,7 +21,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from socket import AddressFamily, SocketKind
 from urllib.parse import quote
 
@@ -29,13 +29,17 @@ from forkserve.config.sockets import SocketOptions
 from forkserve.errors import BindError
 from forkserve.unix.listeners import BindTarget, BoundListener, resolve
 from forkserve.unix.notify import notify
+from forkserve.unix.slotqueues import FIRST, SlotQueues
 from forkserve.unix.socketfiles import SocketFile
 
 __all__ = ["SocketStore", "StoredSocket", "is_stored_name", "reclaim"]
 
 log = logging.getLogger("forkserve.master")
 
-_NAME = re.compile(r"forkserve@(?P<name>[^@]+)(?:@(?P<device>\d+)\.(?P<inode>\d+)(?:-\d+)?)?")
+_NAME = re.compile(
+    r"forkserve@(?P<name>[^@]+)"
+    r"(?:@slot(?P<slot>\d+)\.(?P<place>\d+)|@(?P<device>\d+)\.(?P<inode>\d+)(?:-\d+)?)?"
+)
 """Our names; `take_listen_fds` appends a number to a repeated one."""
 _LONGEST = 255
 """Most characters of a name (sd_pid_notify_with_fds(3))."""
@@ -47,6 +51,8 @@ class StoredSocket:
 
     name: str
     listener: BoundListener
+    slots: Mapping[int, str] = field(default_factory=dict)
+    """The names of the sockets of slots, with `so_reuseport`."""
 
 
 @dataclass(slots=True)
@@ -56,6 +62,8 @@ class SocketStore:
     environ: MutableMapping[str, str] = field(default_factory=dict)
     stored: dict[int, str] = field(default_factory=dict)
     sure: set[int] = field(default_factory=set)
+    slots: dict[int, dict[int, str]] = field(default_factory=dict)
+    """The names of the sockets of slots but the first, by queue and slot."""
 
     @property
     def room(self) -> int | None:
@@ -67,10 +75,11 @@ class SocketStore:
         """Tell whether a queue outlives this process."""
         return number in self.sure
 
-    def note(self, number: int, name: str) -> None:
+    def note(self, number: int, found: StoredSocket) -> None:
         """Note that systemd has passed a queue that it still keeps."""
-        self.stored[number] = name
+        self.stored[number] = found.name
         self.sure.add(number)
+        self.slots[number] = dict(found.slots)
 
     def update(self, queues: Mapping[int, BoundListener], *, patience: float = 0.0) -> None:
         """Let systemd keep exactly these queues, if they are ours and open.
@@ -83,8 +92,25 @@ class SocketStore:
         for number, name in tuple(self.stored.items()):
             if wanted.get(number) != name:
                 self._forget(number)
-        for number in [number for number in wanted if number not in self.stored]:
-            self._keep(number, wanted[number], queues[number], patience)
+        for number, name in wanted.items():
+            listener = queues[number]
+            if number not in self.stored and self._keep(name, listener, listener.fd, patience):
+                self.stored[number] = name
+                if self.room is not None:
+                    self.sure.add(number)
+            if number in self.stored:
+                self._update_slots(number, listener, patience)
+
+    def _update_slots(self, number: int, listener: BoundListener, patience: float) -> None:
+        """Let systemd keep the sockets of all slots, by their places among those at the address."""
+        slots, known = listener.slots, self.slots.setdefault(number, {})
+        wanted = {wid: f"{self.stored[number]}@slot{wid}.{slots.order.index(wid)}" for wid in slots.sockets}
+        for wid, name in tuple(known.items()):
+            if wanted.get(wid) != name:
+                self.forget_name(known.pop(wid))
+        for wid in wanted.keys() - known.keys():
+            if self._keep(wanted[wid], listener, slots.sockets[wid].fileno(), patience):
+                known[wid] = wanted[wid]
 
     def forget_name(self, name: str) -> None:
         """Let systemd close what it keeps under a name."""
@@ -93,23 +119,23 @@ class SocketStore:
     def _forget(self, number: int) -> None:
         self.forget_name(self.stored.pop(number))
         self.sure.discard(number)
+        for name in self.slots.pop(number, {}).values():
+            self.forget_name(name)
 
-    def _keep(self, number: int, name: str, listener: BoundListener, patience: float) -> None:
+    def _keep(self, name: str, listener: BoundListener, fd: int, patience: float) -> bool:
+        """Send systemd a descriptor to keep; False if it was not sent."""
         room = self.room
-        if room is not None and len(self.stored) >= room:
+        if room is not None and len(self.stored) + sum(map(len, self.slots.values())) >= room:
             if room > 0:
                 log.warning(
                     "socket %s: systemd keeps no more than %d (FileDescriptorStoreMax=); a restart closes this one",
                     listener.name,
                     room,
                 )
-            return
+            return False
         watched = "" if listener.socket.type in (SocketKind.SOCK_STREAM, SocketKind.SOCK_SEQPACKET) else "\nFDPOLL=0"
         text = f"FDSTORE=1\nFDNAME={name}{watched}"
-        if notify(text, self.environ, patience=patience, fds=(listener.fd,)):
-            self.stored[number] = name
-            if room is not None:
-                self.sure.add(number)
+        return notify(text, self.environ, patience=patience, fds=(fd,))
 
 
 def is_stored_name(name: str) -> bool:
@@ -124,16 +150,37 @@ def reclaim(sockets: Sequence[SocketOptions], handed_in: Mapping[str, int], stor
     """
     found: list[StoredSocket] = []
     left = {name: sock for name, fd in handed_in.items() if (sock := _socket_of(fd)) is not None}
+    of_slots = {name: left.pop(name) for name in tuple(left) if _place_of(name)}
     for options in sockets if left else ():
         target = _target_of(options)
         tried = ((name, _as(options, target, left[name], name)) for name in _own_first(options, left))
         name, listener = next((each for each in tried if each[1] is not None), ("", None))
         if listener is not None:
-            found.append(StoredSocket(name, listener))
+            mine = [each for each in of_slots if each.startswith(f"{name}@slot")] if options.so_reuseport else []
+            found.append(_with_slots(name, listener, {each: of_slots[each] for each in mine}))
+            for each in found[-1].slots.values():
+                del of_slots[each]
             del left[name]
-    for name, sock in left.items():
+    for name, sock in (*left.items(), *of_slots.items()):
         _drop(name, sock, store)
     return found
+
+
+def _place_of(name: str) -> tuple[int, int] | None:
+    """Return the slot that a stored name is that of, and its place among those at the address."""
+    matched = _NAME.fullmatch(name)
+    assert matched is not None
+    return None if matched["slot"] is None else (int(matched["slot"]), int(matched["place"]))
+
+
+def _with_slots(name: str, listener: BoundListener, others: Mapping[str, socket.socket]) -> StoredSocket:
+    """Return a stored socket with those of its slots; without them if one is missing, since places differ then."""
+    places = sorted((place, wid, each) for each in others if (found := _place_of(each)) for wid, place in (found,))
+    if [place for place, _, _ in places] != list(range(1, len(places) + 1)):
+        return StoredSocket(name, listener)
+    sockets = {wid: others[each] for _, wid, each in places}
+    slots = SlotQueues(sockets, [FIRST, *(wid for _, wid, _ in places)], shared=False if sockets else None)
+    return StoredSocket(name, replace(listener, slots=slots), {wid: each for _, wid, each in places})
 
 
 def _drop(name: str, sock: socket.socket, store: SocketStore) -> None:

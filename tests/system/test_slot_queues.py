@@ -30,6 +30,7 @@ cmd = forkserve-worker --fd $(circus.sockets.web) --keep-alive 0 queues_app:app
 use_sockets = True
 copy_env = True
 preload = True
+standby = False
 numprocesses = {processes}
 graceful_timeout = 5
 backoff = 0.1
@@ -123,7 +124,7 @@ def test_what_waits_in_the_queue_of_a_slot_is_taken_when_the_option_is_switched_
         file = folder / "stack.ini"
         file.write_text(file.read_text().replace("so_reuseport = True\n", ""))
         server.send(signal.SIGHUP)
-        server.expect("2 processes replaced")
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready")
         os.kill(second, signal.SIGKILL)
 
         assert answers(clients) == 30

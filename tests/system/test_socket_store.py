@@ -136,3 +136,23 @@ def test_what_finds_no_room_in_the_store_is_closed_by_a_stop(place: Path) -> Non
         assert systemd.names == ["forkserve@web"]
         waiting(address).close()
         assert not (place / "local.sock").exists()
+
+
+def test_what_waits_in_the_queue_of_any_slot_is_answered_by_the_next_start(place: Path) -> None:
+    config = "[socket:web]\nhost = 127.0.0.1\nport = 0\nso_reuseport = True\n" + WATCHER.replace(
+        " --fd $(circus.sockets.local)", ""
+    )
+    with Systemd.manager(place) as systemd:
+        with systemd.service(place, config + "numprocesses = 3\n") as server:
+            server.allow("SIGKILL")
+            found = server.expect(r"socket web: listening at http://(.*):(\d+)$")
+            address = found[1], int(found[2])
+            server.expect_all(*(rf"web\[{wid}\] pid \d+ is ready" for wid in (1, 2, 3)))
+            assert [name.split("@slot")[1:] for name in systemd.names] == [[], ["2.1"], ["3.2"]]
+            server.send(signal.SIGKILL)
+            server.wait()
+        clients = [waiting(address) for _ in range(12)]
+        with systemd.service(place, config + "numprocesses = 2\n") as server:
+            server.expect("socket web: systemd has kept it")
+            assert all(is_answered(each) for each in clients)
+            eventually(lambda: [name.split("@slot")[1:] for name in systemd.names] == [[], ["2.1"]])

@@ -87,6 +87,7 @@ class Dealing:
             is_read = any(process.own_queues and process.wid == wid for process in serving)
             if not is_read and not self._is_taken(wid, listener.slots, readers):
                 listener.slots.drop(wid, listener.socket)
+                self._pool.update_store()
 
     def _reading(self, number: int) -> Iterator[Process]:
         for watcher in self._watchers():

@@ -41,6 +41,9 @@ def pool_to_data(pool: SocketPool) -> Data:
         "hidden": sorted(pool.hidden),
         "stored": {str(number): name for number, name in pool.store.stored.items()},
         "sure": sorted(pool.store.sure),
+        "stored_slots": {
+            str(number): {str(wid): name for wid, name in each.items()} for number, each in pool.store.slots.items()
+        },
         "queues": {str(number): listener_to_data(each) for number, each in pool.queues.items()},
     }
 
@@ -51,7 +54,11 @@ def pool_from_data(data: Data) -> SocketPool:
     pool.queues = {int(number): listener_from_data(each) for number, each in data["queues"].items()}
     pool.numbers, pool.last, pool.hidden = dict(data["numbers"]), data["last"], set(data["hidden"])
     stored = {int(number): name for number, name in data.get("stored", {}).items()}
-    pool.store = SocketStore(os.environ, stored, set(data.get("sure", ())))
+    of_slots = {
+        int(number): {int(wid): name for wid, name in each.items()}
+        for number, each in data.get("stored_slots", {}).items()
+    }
+    pool.store = SocketStore(os.environ, stored, set(data.get("sure", ())), of_slots)
     return pool
 
 
