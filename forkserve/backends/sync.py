@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -16,6 +17,9 @@ from forkserve.serving.engine.limits import FOREVER
 from forkserve.wsgi import WsgiExchange
 
 __all__ = ["Sync"]
+
+SLOWEST = 10
+"""How many times `--write-timeout` the worker may wait in one write() of an application for a client that reads."""
 
 
 class _Inline:
@@ -64,10 +68,16 @@ class _Inline:
         # For the client there is another limit.
         exchange, alarm.current = alarm.current, None
         self.waiting = conn
-        while not until():
-            conn.owner.pump(conn)
-        self.waiting = None
-        alarm.current = exchange
+        now, timeout = time.monotonic(), conn.owner.timeouts.write_timeout
+        conn.deadline = now + timeout
+        try:
+            while not until():
+                conn.owner.pump(conn)
+                # Each byte that goes out moves it, and nobody else is served meanwhile.
+                conn.deadline = min(conn.deadline, now + SLOWEST * timeout)
+        finally:
+            self.waiting = None
+            alarm.current = exchange
 
 
 class Sync:

@@ -10,7 +10,9 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,46 @@ def test_a_client_that_does_not_read_has_a_time_limit(backend: str) -> None:
         client.send(get("/endless"))
         while b"endless" not in one(worker, "/closed")[1]:
             pass
+
+
+@contextlib.contextmanager
+def slow_reader(*words: str) -> Iterator[socket.socket]:
+    """Request what write() sends, which `sync` waits for in place, over a connection that holds little."""
+    with bound() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        line = ["--backend", "sync", *words, "engine_app:app"]
+        with serving(line, folder=FOLDER, listener=listener) as worker, socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(PATIENCE)
+            client.connect(worker.address)
+            client.sendall(get("/write", "Connection: close"))
+            yield client
+
+
+def test_a_client_that_reads_slowly_and_rests_is_not_given_up() -> None:
+    pause = threading.Event()
+    with slow_reader("--write-timeout", "3") as client:
+        received, began = client.recv(2048), time.monotonic()
+        while time.monotonic() < began + 2.6:
+            received += client.recv(2048)
+            pause.wait(0.02)
+        pause.wait(1.2)
+        while part := client.recv(65536):
+            received += part
+        assert received.endswith(b"0\r\n\r\n")
+
+
+def test_a_client_that_reads_too_slowly_does_not_hold_the_worker_for_ever() -> None:
+    pause, received = threading.Event(), b""
+    with slow_reader("--write-timeout", "0.3") as client, contextlib.suppress(ConnectionResetError):
+        for _ in range(300):
+            part = client.recv(1024)
+            received += part
+            if not part:
+                break
+            pause.wait(0.03)
+        assert not part
+    assert not received.endswith(b"0\r\n\r\n")
 
 
 @each_backend

@@ -244,13 +244,13 @@ class Driver:
         """Wait for the next event of this connection and handle it, while the application blocks the loop."""
         poller = poll()
         poller.register(conn.fd, conn.events)
-        for _, event in poller.poll(max(0, min(conn.deadline - self.now, PULSE)) * 1000):
-            self._http1.handle(conn, event)
-            return
+        ready = poller.poll(max(0, min(conn.deadline - self.now, PULSE)) * 1000)
         self.now = time.monotonic()
         self.counter.beat(self.now)
         if conn.deadline <= self.now:
             self.connections.lose(conn)
+        elif ready:
+            self._http1.handle(conn, ready[0][1])
 
     def _leave(self, reason: str) -> None:
         self._upkeep.leave(reason)
