@@ -18,28 +18,35 @@ from pathlib import Path
 import pytest
 
 from tests.contract.test_engine import BACKENDS, FOLDER, Client, get, one, worker_of
-from tests.support.serving import PATIENCE, bound, run_worker, serving
+from tests.support.serving import PATIENCE, Served, bound, run_worker, serving
 from tests.support.tls import make_certificate
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
-@each_backend
-def test_a_head_has_a_time_limit(backend: str) -> None:
-    with worker_of(backend, "--header-timeout", "0.2") as worker, Client(worker) as client:
+LIMITS = ["--header-timeout", "0.2", "--body-timeout", "0.2", "--write-timeout", "0.3", "--max-body", "10"]
+"""Each is met at another stage of a request, so one worker has them all."""
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def limited(request: pytest.FixtureRequest) -> Iterator[Served]:
+    with worker_of(request.param, *LIMITS) as worker:
+        yield worker
+
+
+def test_a_head_has_a_time_limit(limited: Served) -> None:
+    with Client(limited) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX")
         assert client.rest().startswith(b"HTTP/1.1 408")
 
 
-@each_backend
-def test_a_connection_without_a_request_has_a_time_limit(backend: str) -> None:
-    with worker_of(backend, "--header-timeout", "0.2") as worker, Client(worker) as client:
+def test_a_connection_without_a_request_has_a_time_limit(limited: Served) -> None:
+    with Client(limited) as client:
         assert client.rest() == b""
 
 
-@each_backend
-def test_a_body_has_a_time_limit(backend: str) -> None:
-    with worker_of(backend, "--body-timeout", "0.2") as worker, Client(worker) as client:
+def test_a_body_has_a_time_limit(limited: Served) -> None:
+    with Client(limited) as client:
         client.send(get("/echo", "Content-Length: 9", method="POST") + b"half")
         assert client.rest().startswith(b"HTTP/1.1 408")
 
@@ -74,11 +81,10 @@ def test_an_idle_connection_has_a_time_limit(backend: str) -> None:
         assert client.rest() == b""
 
 
-@each_backend
-def test_a_client_that_does_not_read_has_a_time_limit(backend: str) -> None:
-    with worker_of(backend, "--write-timeout", "0.3") as worker, Client(worker) as client:
+def test_a_client_that_does_not_read_has_a_time_limit(limited: Served) -> None:
+    with Client(limited) as client:
         client.send(get("/endless"))
-        while b"endless" not in one(worker, "/closed")[1]:
+        while b"endless" not in one(limited, "/closed")[1]:
             pass
 
 
@@ -179,12 +185,10 @@ def test_a_stream_can_ask_whether_the_worker_drains_and_end_whole(backend: str) 
         assert worker.ended() == 0
 
 
-@each_backend
-def test_a_body_beyond_the_limit_is_413(backend: str) -> None:
-    with worker_of(backend, "--max-body", "10") as worker:
-        assert one(worker, "/echo", "Content-Length: 11", method="POST")[0].startswith(b"HTTP/1.1 413")
-        chunked = one(worker, "/echo", "Transfer-Encoding: chunked", method="POST", body=b"b\r\n")
-        assert chunked[0].startswith(b"HTTP/1.1 413")
+def test_a_body_beyond_the_limit_is_413(limited: Served) -> None:
+    assert one(limited, "/echo", "Content-Length: 11", method="POST")[0].startswith(b"HTTP/1.1 413")
+    chunked = one(limited, "/echo", "Transfer-Encoding: chunked", method="POST", body=b"b\r\n")
+    assert chunked[0].startswith(b"HTTP/1.1 413")
 
 
 @each_backend
