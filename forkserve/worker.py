@@ -163,6 +163,7 @@ class Worker:
         run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
         hooks = self.hooks = Hooks(self.options, backend=entry.name, listeners=self.listeners)
         hooks.before()
+        self._settled = os.eventfd(0)  # when it drains, all descriptors may be in use
         self.run_ = run
         if run.seat is not None:
             self._withdraw_stacks = offer_stacks(run.seat)
@@ -220,7 +221,6 @@ class Worker:
         assert run is not None
         log.info("%s: draining (%s)", self.name, run.drain_reason)
         notify("STOPPING=1", self.environ)
-        self._settled = os.eventfd(0)
         self._watching.acquire()
         start_new_thread(self._watch_deadline, (run,))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import select
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -92,6 +93,17 @@ def test_without_descriptors_only_what_needs_one_fails(backend: str, tmp_path: P
         assert third.response()[1] == b"hello"
         assert one(worker, "/static/a.txt")[1] == b"static"
         assert one(worker, "/promised")[1] == b"hello"
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_worker_without_descriptors_drains(backend: str) -> None:
+    """It needs none at its end, which would come by SIGKILL otherwise, with all that is in flight."""
+    with worker_of(backend) as worker, Client(worker) as client:
+        resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (64, 64))
+        assert status_of(client, get("/hoard")) == 200
+        worker.process.send_signal(signal.SIGTERM)
+        worker.await_line("drained, ending")
+        assert worker.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("backend", ALL)

@@ -99,3 +99,23 @@ def test_what_is_said_before_the_zygote_ends_is_heard(world: World) -> None:
     kernel.end(zygote, signum=signal.SIGKILL)
     world.reap()
     assert process.pid == pid and process.state is ProcessState.SPAWNING
+
+
+@pytest.mark.parametrize("what", ["take", "has_begun"])
+def test_an_answer_that_a_bug_has_lost_is_made_good(world: World, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, kernel = _asked(world), _kernel(world)
+    zygotes = world.watcher().population.zygotes
+
+    def bug(*_: object) -> None:
+        raise RuntimeError(what)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zygotes._waiting if what == "take" else world.watcher().processes, what, bug)
+        pid = kernel.forks(process.number)
+        world.loop.ready(zygotes.states[0].channel)
+    world.pass_time(1.0)
+
+    assert len(world.bugs()) == 1
+    assert process.pid == pid and pid in world.supervisor.living
+    world.says(kernel.children[pid], READY="1")
+    assert process.is_ready

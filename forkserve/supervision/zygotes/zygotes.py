@@ -272,15 +272,31 @@ class Zygotes:
             self._services.kernel.signal(answer.pid, signal.SIGKILL)
         if process is None or (answer.pid and not self._is_new(answer.pid)):
             return
+        process.pid = answer.pid  # first of all: nobody says it again
         state.waiting.remove(process.number)
         state.asked, state.deadline = 0, None
         if answer.pid:
-            launch = self._waiting.take(process)
-            has_begun(process, answer.pid, launch, self._services)
-            self._processes.has_begun(process)
+            self._begun(process)
         else:
             self._waiting.refuse(process, answer.error, answer.errno)
         self._ask(state)
+
+    def _begun(self, process: Process) -> None:
+        """Note that a worker runs."""
+        if process.number in self._waiting.launches:
+            has_begun(process, process.pid, self._waiting.take(process), self._services)
+        self._processes.has_begun(process)
+
+    def _find_lost(self) -> None:
+        """Go on with the workers whose answer came, and was lost in a bug."""
+        waiting = {number for state in self.states for number in state.waiting}
+        for process in self._processes:
+            if not process.forked_by or process.number in waiting or process.exit or process.refusal:
+                continue
+            if not process.pid:
+                self._waiting.refuse(process, "a bug in forkserve; its log says more")
+            elif self._processes.find(process.pid) is None:
+                self._begun(process)
 
     def _is_new(self, pid: int) -> bool:
         if self._services.is_known(pid):
@@ -291,6 +307,7 @@ class Zygotes:
         """Send an order if something waits and nothing is in progress, or start what is missing: a bug came in
         between.
         """
+        self._find_lost()
         for state in (each for each in tuple(self.states) if not each.retired and each.standby is None):
             state.waiting = [number for number in state.waiting if number in self._waiting.launches]
             if state.process not in self._processes.by_number and state.retry is None and not state.given_up:
