@@ -1,4 +1,4 @@
-"""Suites that hold any backend to the same: run them over your own.
+"""The conformance suites of forkserve, for any backend; run them over your own:
 
     from forkserve.testing import check_backend
 
@@ -6,7 +6,7 @@
         for report in check_backend("mine"):
             assert not report.failures, str(report)
 
-`python -m forkserve.testing mine` does so from a shell; without names it runs over every backend that can serve here,
+`python -m forkserve.testing mine` runs them from a shell; without names it checks every backend that can serve here,
 and `--markdown FILE` writes the table of docs/conformance.md.
 """
 

@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 if a backend of ours or one that was named fails anything."""
+    """Run the command line; return 1 if a backend of forkserve, or one that was named, fails a check."""
     parser = argparse.ArgumentParser(prog="python -m forkserve.testing", description="Run the suites over backends.")
     parser.add_argument("backends", nargs="*", help="all that can serve here if none is named")
     parser.add_argument("--suites", default=",".join(SUITES), help="some of them, comma-separated")

@@ -1,6 +1,6 @@
-"""The applications that the suites have served: the same paths as WSGI and as ASGI, and one under `wsgiref.validate`.
+"""The applications that the suites serve: the same paths as WSGI and as ASGI, and one under `wsgiref.validate`.
 
-Any other path answers with what the application was given, as JSON: that is how a suite knows what became of a request.
+Any other path answers with the request as the application saw it, as JSON.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Environ = dict[str, Any]
 Message = dict[str, Any]
 Start = Callable[..., Any]
 counted = {"whole": 0, "gone": 0, "closed": 0}
-"""Bodies that were read to their end, clients that went, and results that were closed."""
+"""Counts of bodies read to their end, of clients that left, and of results that were closed."""
 state: dict[str, Any] = {}
 
 
 def pass_gate() -> None:
-    """Say that the request is here, and wait to be let through."""
+    """Announce the request, and wait until the suite releases it."""
     enter, leave = map(int, os.environ["FORKSERVE_TESTING_GATE"].split(","))
     os.write(enter, b".")
     os.read(leave, 1)
@@ -39,7 +39,7 @@ def _digest(body: bytes) -> bytes:
 
 
 def _plain(path: str) -> tuple[int, bytes] | None:
-    """Answer the paths that are alike for both interfaces and need no body."""
+    """Answer the paths that are the same in both interfaces and need no body."""
     match path:
         case "/big":
             return 200, b"x" * BIG
@@ -60,7 +60,7 @@ def _facts(method: str, path: str, query: str, fields: dict[str, str], body: byt
 
 
 def wsgi(environ: Environ, start: Start) -> Iterable[bytes]:
-    """Serve the paths by WSGI."""
+    """Serve the paths over WSGI."""
     path = environ["PATH_INFO"]
     plain = _plain(path)
     if path == "/stream":
@@ -81,7 +81,7 @@ def wsgi(environ: Environ, start: Start) -> Iterable[bytes]:
 
 
 def _input(environ: Environ) -> bytes:
-    """Read the whole body; a server that does not say that its input ends there is asked for the length only."""
+    """Read the whole body; only its declared length where the server does not promise the end of its input."""
     source = environ["wsgi.input"]
     terminated = environ.get("wsgi.input_terminated")
     return bytes(source.read() if terminated else source.read(int(environ.get("CONTENT_LENGTH") or 0)))
@@ -97,7 +97,7 @@ class Closing:
         return self._pieces
 
     def close(self) -> None:
-        """Be counted."""
+        """Count the call."""
         counted["closed"] += 1
 
 
@@ -133,13 +133,13 @@ def _by_the_letter(environ: Environ, start: Start) -> Iterable[bytes]:
 
 
 validated = validator(_by_the_letter)
-"""Complains by AssertionError, a 500, about whatever a server does against PEP 3333."""
+"""Raises AssertionError, which becomes a 500, at any violation of PEP 3333 by the server."""
 
 
 async def asgi(
     scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
 ) -> None:
-    """Serve the paths by ASGI 3, and be strict about what a server says."""
+    """Serve the paths over ASGI 3, and check strictly what the server sends."""
     if scope["type"] == "lifespan":
         await _lifespan(scope, receive, send)
     elif scope["type"] == "websocket":
@@ -168,7 +168,7 @@ async def _websocket(receive: Callable[[], Awaitable[Message]], send: Callable[.
 
 
 def _judge(scope: Message) -> None:
-    """Raise AssertionError for a scope that is not as the specification has it."""
+    """Raise AssertionError for a scope that violates the specification."""
     assert scope["asgi"]["version"].startswith("3"), scope["asgi"]
     assert scope["http_version"] in ("1.0", "1.1"), scope["http_version"]
     assert scope.get("scheme", "http") == "http", scope["scheme"]
@@ -214,7 +214,7 @@ async def _await_disconnect(receive: Callable[[], Awaitable[Message]]) -> None:
 
 
 async def _body(receive: Callable[[], Awaitable[Message]]) -> bytes | None:
-    """Return the whole body; None if the client goes before."""
+    """Return the whole body; None if the client leaves first."""
     body = b""
     while True:
         message = await receive()

@@ -1,4 +1,4 @@
-"""A client that sees what is on the wire: sends raw bytes, reads responses strictly, and waits no longer than told."""
+"""A client that works on the wire: it sends raw bytes, reads responses strictly, and waits for a limited time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ClientConnection", "Failed", "Fault", "Response", "expect"]
 
 
 class Fault(Enum):
-    """Why a check does not hold, as far as it matters when a backend is chosen."""
+    """The kind of a failure, as far as it matters for the choice of a backend."""
 
     SMUGGLING = "serves requests whose end is in doubt"
     LENIENT = "serves what is not HTTP"
@@ -21,7 +21,7 @@ class Fault(Enum):
 
 
 class Failed(Exception):
-    """A check that does not hold; says what was seen instead."""
+    """A check that failed; says what was seen instead."""
 
     def __init__(self, seen: str, fault: Fault = Fault.OTHER) -> None:
         super().__init__(seen)
@@ -36,7 +36,7 @@ def expect(condition: object, otherwise: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One final response, with the interim statuses before it. Names of fields are in lower case."""
+    """One final response, with the interim statuses before it. Field names are in lower case."""
 
     status: int
     version: str
@@ -74,35 +74,35 @@ class ClientConnection:
         self.sock.close()
 
     def send(self, data: bytes) -> None:
-        """Send it all; one that has closed shows in what is read."""
+        """Send all of it; a closed connection shows at the next read."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.sock.sendall(data)
 
     def half_close(self) -> None:
-        """Say that nothing more comes."""
+        """Close the sending side."""
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
     def closed(self) -> bool:
-        """Wait for the other side; True if it closes, False if it sends something more."""
+        """Wait for the other side; True if it closes, False if it sends more."""
         return not self._buffer and not self._receive()
 
     def rest(self) -> bytes:
-        """Return all until the other side closes."""
+        """Return everything until the other side closes."""
         while self._receive():
             pass
         data, self._buffer = self._buffer, b""
         return data
 
     def exactly(self, size: int) -> bytes:
-        """Return so many bytes."""
+        """Return exactly `size` bytes."""
         while len(self._buffer) < size:
             expect(self._receive(), f"closed after {len(self._buffer)} of {size} bytes")
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
     def response(self, method: str = "GET") -> Response:
-        """Read the next final response, to a request of that method."""
+        """Read the next final response, to a request with that method."""
         interim: list[int] = []
         while True:
             status, version, fields = self._head()
@@ -113,7 +113,7 @@ class ClientConnection:
         return Response(status, version, fields, body, tuple(interim))
 
     def interim(self) -> int:
-        """Read one interim response and return its status; a final one is Failed."""
+        """Read one interim response and return its status; raises Failed for a final one."""
         status, _, _ = self._head()
         expect(status < 200, f"status {status} before the body was sent")
         return status

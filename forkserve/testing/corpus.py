@@ -14,8 +14,8 @@ for bytes. `=>` lines, one JSON object each, are the requests served before that
 of the file are layout; `\\r \\n \\t \\s \\\\ \\0 \\xHH` stand for bytes and `\\rep{9000}{A}` for a repetition. With
 `for`, the case stands for one case for each value in place of `{x}`. A `#` begins a comment line.
 
-Feed it to a parser, or send `Case.raw` over a socket: `served` requests get a final
-answer below 400, then, if `refusal` is set, one with that status and a close; never half-close before the answer.
+Feed it to a parser, or send `Case.raw` over a socket: `served` requests get a final answer below 400, then, if
+`refusal` is set, one with that status and a close; never half-close before the answer.
 """
 
 from __future__ import annotations
@@ -103,15 +103,15 @@ def _read(path: Path) -> list[Case]:
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """Every case of every file."""
+    """Return every case of every file."""
     return tuple(case for path in sorted(FOLDER.glob("*.txt")) for case in _read(path))
 
 
 def valid_cases() -> tuple[Case, ...]:
-    """Those of which every request is to be served."""
+    """Return the cases in which every request is served."""
     return tuple(case for case in cases() if case.refusal is None and not case.incomplete)
 
 
 def invalid_cases() -> tuple[Case, ...]:
-    """Those that are to be refused, maybe after some that are served."""
+    """Return the cases that end in a refusal, after any requests that are served."""
     return tuple(case for case in cases() if case.refusal is not None)

@@ -1,4 +1,4 @@
-"""HTTP as a client sees it: framing, persistence, pipelining, streams, and what becomes of those who break off."""
+"""HTTP as a client sees it: framing, persistence, pipelining, streams, and clients that break off."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _WSGI = {
 
 
 def wsgi_checks() -> Iterator[Check]:
-    """Yield the checks of an application that wsgiref.validate watches: what it finds wrong is a 500."""
+    """Yield the checks of an application under wsgiref.validate; each violation is a 500."""
     for name, (path, method, body, status, answer) in _WSGI.items():
 
         def run(
@@ -60,7 +60,7 @@ def _quiet(worker: WorkerUnderTest) -> None:
 
 
 def asgi_checks() -> Iterator[Check]:
-    """Yield the checks of ASGI: the application itself judges each scope."""
+    """Yield the checks of ASGI; the application checks each scope."""
     yield Check("the scope is by the specification", lambda worker: expect(worker.ask("/").status == 200, "it is not"))
     yield Check("lifespan begins before requests, and its state is theirs", _lifespan)
     yield Check("a client that leaves is told of", _disconnect)

@@ -1,4 +1,4 @@
-"""The conformance matrix as Markdown: backends by suites, and what it means where something does not hold."""
+"""The conformance matrix as Markdown: backends by suites, and the meaning of each failure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ others are measured as forkserve runs them, with the repairs of its adapters.
 - **graceful stop**: a request in flight, idle connections, the queue between two workers.
 """
 _EXAMPLES = 5
-"""Names of failed checks that are shown for a suite; the rest is a number."""
+"""Number of failed checks shown by name for a suite; the rest are counted."""
 
 
 def markdown(reports: Sequence[SuiteReport]) -> str:

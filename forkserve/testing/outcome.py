@@ -1,4 +1,4 @@
-"""What a check is and what comes of it."""
+"""Checks and their outcomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Check", "Fault", "Outcome", "SuiteReport"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that holds of a backend or not; `run` raises Failed. `name` is a sentence."""
+    """One property to check of a backend; `run` raises Failed. `name` is a sentence."""
 
     name: str
     run: Callable[[WorkerUnderTest], Any]
@@ -24,7 +24,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a check; `reason` is empty if it held."""
+    """The outcome of a check; `reason` is empty if it passed."""
 
     name: str
     reason: str = ""
@@ -32,7 +32,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether it held."""
+        """Whether the check passed."""
         return not self.reason
 
 
@@ -47,7 +47,7 @@ class SuiteReport:
 
     @property
     def failures(self) -> tuple[Outcome, ...]:
-        """The outcomes of what did not hold."""
+        """The outcomes of the failed checks."""
         return tuple(each for each in self.outcomes if not each.passed)
 
     def __str__(self) -> str:

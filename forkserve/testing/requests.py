@@ -1,4 +1,4 @@
-"""The corpus over a socket: what is valid is served as it was meant, what is invalid reaches no application."""
+"""The corpus over a socket: valid requests are served as meant, invalid ones never reach the application."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from forkserve.testing.worker import WorkerUnderTest
 __all__ = ["invalid_requests", "valid_requests"]
 
 PATIENCE = 2.0
-"""Seconds for the answer to one case; servers that never answer one are met often, and these cost the time."""
+"""Seconds to wait for the answer to one case; many servers leave one unanswered, and each costs this time."""
 
 
 def valid_requests() -> Iterator[Check]:
-    """Yield a check for each case whose requests are all to be served."""
+    """Yield a check for each case in which all requests are served."""
     for case in valid_cases():
         yield Check(_name(case), partial(_serves, case))
 
@@ -52,7 +52,7 @@ def _refuses(case: Case, worker: WorkerUnderTest) -> None:
 
 
 def _answer(connection: ClientConnection) -> Response | None:
-    """Return what comes of an invalid request; None if the connection is closed or broken off without a word."""
+    """Return the outcome of an invalid request; None if the connection ends without an answer."""
     if connection.closed():
         return None
     return connection.response("HEAD")

@@ -1,4 +1,4 @@
-"""Runs the suites over a backend: one worker for each suite, started again whenever a check has killed it."""
+"""Runs the suites over a backend: one worker for each suite, restarted whenever a check has killed it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SUITES", "Suite", "check_backend", "run_suite"]
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Checks of one kind. `attribute` is the application that they want served; `interface` None means both."""
+    """Checks of one kind. `attribute` is the application that they need; `interface` None means both."""
 
     title: str
     checks: Callable[[], Iterator[Check]]

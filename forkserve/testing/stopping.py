@@ -1,4 +1,4 @@
-"""The end of a worker: what is in flight is finished, idle connections hold nothing up, the queue waits."""
+"""The end of a worker: requests in flight are finished, idle connections delay nothing, the queue waits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["stops"]
 
 
 def stops() -> Iterator[Check]:
-    """Yield the checks; each ends the worker and starts it again."""
+    """Yield the checks; each ends the worker and starts another."""
     yield Check("a request in flight is finished, and the exit code is 0", _in_flight)
     yield Check("idle connections do not hold up the end", _idle)
     yield Check("what waits in the queue is served by the next worker", _queued)

@@ -1,4 +1,4 @@
-"""A worker that serves for a suite: started as its master would, on a socket that is bound here."""
+"""A worker under test: started as its master would start it, on a socket that is bound here."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from forkserve.testing.client import ClientConnection, Failed, Response, expect
 __all__ = ["PATIENCE", "WorkerUnderTest", "listening"]
 
 PATIENCE = 20.0
-"""Seconds for what should come at once."""
+"""Seconds to wait for an immediate event."""
 
 
 def listening() -> socket.socket:
-    """Return a socket as the master makes them."""
+    """Return a listening socket, made as the master makes them."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
@@ -61,13 +61,13 @@ class WorkerUnderTest:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """The address of its listener."""
         host, port = self._listener.getsockname()
         return host, port
 
     @property
     def log(self) -> str:
-        """What it has written."""
+        """Its output so far."""
         self._log.seek(0)
         return self._log.read().decode("utf-8", "replace")
 
@@ -84,7 +84,7 @@ class WorkerUnderTest:
             return connection.response(method)
 
     def facts(self, path: str = "/", **more: Any) -> dict[str, Any]:
-        """Make one request and return what the application saw of it."""
+        """Make one request and return it as the application saw it."""
         response = self.ask(path, **more)
         expect(response.status == 200, f"status {response.status}")
         found = json.loads(response.body)
@@ -98,31 +98,31 @@ class WorkerUnderTest:
         os.read(self._entered, 1)
 
     def release(self) -> None:
-        """Let the request for /wait go on."""
+        """Let the request for /wait finish."""
         os.write(self._open, b".")
 
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process runs."""
         return self.process.poll() is None
 
     def restart(self) -> None:
-        """Start it again after it has died or hangs."""
+        """Start the worker again after it has died or hangs."""
         self._end()
         self.process = self._start()
 
     def terminate(self) -> None:
-        """Ask it to drain and end."""
+        """Send the signal to drain and end."""
         self.process.send_signal(signal.SIGTERM)
 
     def ended(self) -> int:
-        """Wait for its end and return the exit status."""
+        """Wait for the end and return the exit status."""
         try:
             return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             raise Failed("it has not ended") from None
 
     def stop(self) -> None:
-        """End it, by force if it must be, and let go of everything."""
+        """End the worker, by force if needed, and release everything."""
         if self.alive():
             self.terminate()
             with contextlib.suppress(Failed):

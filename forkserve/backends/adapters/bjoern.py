@@ -1,4 +1,4 @@
-"""bjoern: C over libev, one thread; fast, and loses little that a small page needs."""
+"""bjoern: C over libev, one thread; fast, with few features."""
 
 from __future__ import annotations
 
@@ -51,10 +51,11 @@ class Bjoern:
 
 
 def _translate_signals(run: Run) -> Callable[[], None]:
-    """Turn the stop signals into SIGINT, the only one at which bjoern's loop ends in order; returns what does so again.
+    """Turn the stop signals into SIGINT, the only one at which bjoern's loop ends cleanly; return a function that does
+    so again.
 
-    Its loop runs no Python while it waits, so no handler would; but CPython's C handler writes the number of each
-    signal into the wakeup descriptor, and a thread reads it there.
+    The loop runs no Python while it waits, so no Python handler runs; but CPython's C handler writes the number of each
+    signal to the wakeup descriptor, and a thread reads it there.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)

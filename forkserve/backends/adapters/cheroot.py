@@ -1,4 +1,4 @@
-"""cheroot: CherryPy's server, a loop that waits and a pool of threads that do the rest."""
+"""cheroot: CherryPy's server, an accept loop and a pool of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gevent's own server, for those who need what only it has; `gevent` is ours on the same hub.
+"""gevent's own server, for applications that need it; forkserve's `gevent` backend runs on the same hub.
 
 Its maintainer advises against production use (gevent #2075): it accepts requests framed in two ways.
 """
@@ -64,7 +64,7 @@ def _server(listener: socket.socket, app: App, pool: Any, handler: type[Any]) ->
 
 
 def _handler_class(run: Run) -> type[Any]:
-    """Return a handler that knows which connections wait for a request, and ends them all when draining."""
+    """Return a handler that knows which connections wait for a request, and ends those while draining."""
     from gevent.pywsgi import WSGIHandler
 
     class Handler(WSGIHandler):

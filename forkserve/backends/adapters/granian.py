@@ -1,7 +1,7 @@
 """granian: HTTP in Rust, the application on threads (WSGI) or in an event loop (ASGI).
 
-Its command has its own master; what is used here is the body of its worker, which is private to it, so a release
-may break this adapter: the versions that were tried are in `TRIED`.
+Its command has its own master; this adapter uses the body of its worker, which is private, so a release may break it;
+`TRIED` lists the tested versions.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _run_worker(target: Callable[..., None], app: App, listener: socket.socket, 
 
 
 def _keep_our_handlers(run: Run) -> None:
-    """Let our draining end granian's worker, in place of its handlers for the stop signals."""
+    """Let forkserve's draining end granian's worker, in place of its handlers for the stop signals."""
     from granian import _signals
     from granian._granian import WorkerSignal
 

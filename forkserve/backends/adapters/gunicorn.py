@@ -1,7 +1,7 @@
 """Gunicorn's workers as a library: the strictest of the third-party parsers, without Gunicorn's master.
 
-A worker is made as the master would make it, around a descriptor of ours. Its signal handlers are put in a chain with
-ours, so that both know of draining. An asyncio worker would set the backlog to 100, so it is given a socket of ours.
+A worker is made as the master would make it, around a descriptor of forkserve. Its signal handlers are chained with
+forkserve's, so both see the draining. An asyncio worker would set the backlog to 100, so it gets a socket of forkserve.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _traits(concurrency: str, **changes: Any) -> Traits:
 
 
 class _Gunicorn:
-    """What the four have in common: `kind` is Gunicorn's name of the worker class."""
+    """The common part of the four workers: `kind` is Gunicorn's name of the worker class."""
 
     kind = ""
     traits: ClassVar[Traits]
@@ -69,7 +69,7 @@ class _Gunicorn:
 
 
 class _Application:
-    """What a worker takes for Gunicorn's application object."""
+    """Stands in for Gunicorn's application object."""
 
     def __init__(self, app: App, cfg: Any) -> None:
         self.callable = app

@@ -19,7 +19,7 @@ from forkserve.serving.inherited import backlog_of
 __all__ = ["Hypercorn"]
 
 MARGIN = 1.0
-"""Seconds before the end of the graceful timeout in which requests are cancelled; as in our own `asgi`."""
+"""Seconds before the end of the graceful timeout at which requests are cancelled; as in forkserve's `asgi`."""
 
 
 class Hypercorn:
@@ -53,7 +53,7 @@ class Hypercorn:
 
 
 def _wrapped(app: App, run: Run) -> App:
-    """Return an ASGI application that runs a WSGI one on threads, so that both go the same way from here."""
+    """Return an ASGI application that runs a WSGI one on threads, so both take the same path from here."""
     from hypercorn.middleware import AsyncioWSGIMiddleware
 
     return AsyncioWSGIMiddleware(app, max_body_size=run.options.http.max_body or 1 << 40)
@@ -80,7 +80,7 @@ async def _serve(app: App, listeners: Sequence[socket.socket], run: Run) -> None
 
 
 def _trigger(run: Run, config: Any) -> Any:
-    """Return what hypercorn awaits once it serves."""
+    """Return the coroutine function that hypercorn awaits once it serves."""
 
     async def wait() -> None:
         draining = drain_event(run)

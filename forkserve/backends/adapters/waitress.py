@@ -14,7 +14,7 @@ from forkserve.logs import adopt
 __all__ = ["Waitress"]
 
 CONNECTIONS = 900
-"""Connections at once: waitress takes 100, which as many idle clients exhaust; its select(2) ends at 1024."""
+"""Limit of connections: waitress's default of 100 is exhausted by as many idle clients; its select(2) ends at 1024."""
 
 
 class Waitress:

@@ -1,7 +1,8 @@
-"""The standard library's own WSGI server, made to keep its word: for development, and where nothing else is installed.
+"""The standard library's WSGI server with its gaps closed: for development, and where nothing else is installed.
 
-Rules: HTTP/1.0 answers, a connection each. What wsgiref leaves open is closed here: a body ends at its Content-Length,
-a chunked one is refused (it cannot read them), silent clients are dropped, header names with underscores too.
+Rules: HTTP/1.0 answers, one request a connection. This module adds what wsgiref lacks: a body ends at its
+Content-Length, a chunked one is refused (wsgiref cannot read it), and silent clients and headers with underscores in
+their names are dropped.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from forkserve.backends.shim import Shim, server_address
 __all__ = ["Wsgiref"]
 
 UNREAD = 1 << 20
-"""Bytes of an unread body that are taken off the connection, so that closing it does not reset the answer."""
+"""Bytes of an unread body that are read and discarded, so that closing the connection does not reset the answer."""
 
 
 class _Body(io.RawIOBase):
-    """The part of a connection that belongs to the request."""
+    """Limits reads to the body of the request."""
 
     def __init__(self, stream: Any, length: int) -> None:
         self.stream = stream
@@ -99,11 +100,11 @@ class _Handler(WSGIRequestHandler):
                 break
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Stay silent: wsgiref knows no access log but stderr."""
+        """Stay silent: wsgiref would log every request to stderr."""
 
 
 class _Server(WSGIServer):
-    """One listener; without binding, and without looking up our own name."""
+    """One listener, already bound; its host name is not looked up."""
 
     client_timeout: float | None = None
     line_limit = 65536

@@ -1,7 +1,8 @@
-"""meinheld 1.0.2, for those who depend on it: only a build that is known to serve, only behind a proxy, never chosen.
+"""meinheld 1.0.2, for applications that depend on it: only a build that passed the contract, only behind a proxy, never
+chosen.
 
-Rules: the original serves on Python 3.8 and 3.9 alone (`--python`, see `forkserve.backends.other_python`); here the
-mended build does, which `build.py` makes. What is refused, and why, is decided in `meinheld_loop.refusal`.
+Rules: the original serves on Python 3.8 and 3.9 only (`--python`, see `forkserve.backends.other_python`); here the
+patched build serves, which `build.py` makes. `meinheld_loop.refusal` decides what is refused, and why.
 """
 
 from __future__ import annotations

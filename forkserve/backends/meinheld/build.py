@@ -1,9 +1,10 @@
-"""`forkserve-worker --install-backend meinheld`: fetch the source, mend it, build it, test it, only then install it.
+"""`forkserve-worker --install-backend meinheld`: fetch the source, patch it, build it, test it, and only then install
+it.
 
-Rules: everything happens in a temporary folder with its own environment, until the contract is kept; the last
-step alone touches the environment of this interpreter. The source comes from the package index that pip is set up for,
-and its setup.py runs only after its sha256 was found right. The index is asked for nothing but meinheld, greenlet and
-setuptools.
+Rules: everything happens in a temporary folder with its own environment until the contract passes; only the last
+step touches the environment of this interpreter. The source comes from the package index that pip is configured for,
+and its setup.py runs only after its sha256 has been checked. Only meinheld, greenlet and setuptools are requested from
+the index.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Say = Callable[[str], None]
 
 
 def install(say: Say, *, edits: Sequence[Edit] = EDITS) -> None:
-    """Build and install the mended meinheld for this interpreter, reporting each step to `say`.
+    """Build and install the patched meinheld for this interpreter, reporting each step to `say`.
 
     Raises BackendError with one line if anything is missing or fails; then nothing has been installed.
     """
@@ -62,7 +63,7 @@ def install(say: Say, *, edits: Sequence[Edit] = EDITS) -> None:
 
 
 def missing_tool(*, implementation: str, system: str, pip: bool, compiler: str | None, header: bool) -> str | None:
-    """Return what this machine lacks for a build, and the cure; None if nothing."""
+    """Return what this machine lacks for a build, and how to get it; None if nothing."""
     if implementation != "CPython":
         return f"meinheld is an extension for CPython, this is {implementation}"
     if system != "Linux":
@@ -85,7 +86,7 @@ def _compiler() -> str | None:
 
 
 def _build(folder: Path, say: Say, edits: Sequence[Edit]) -> Path:
-    """Return a wheel built in `folder` that keeps the contract."""
+    """Return a wheel, built in `folder`, that passes the contract."""
     say("making a throw-away environment with setuptools and greenlet")
     venv.create(folder / "env", with_pip=False)
     python = folder / "env" / "bin" / "python"
@@ -114,7 +115,7 @@ def _build(folder: Path, say: Say, edits: Sequence[Edit]) -> Path:
 
 
 def _greenlet() -> str:
-    """Return the requirement for the greenlet that the wheel will meet here."""
+    """Return the requirement for the greenlet version that the wheel will run with."""
     try:
         version = metadata.version("greenlet")
     except metadata.PackageNotFoundError:
@@ -149,7 +150,7 @@ def _unpack(archive: Path, folder: Path) -> Path:
 
 
 def _header(python: Path) -> str:
-    """Return the greenlet.h that the environment's greenlet brings."""
+    """Return the greenlet.h of the environment's greenlet."""
     found = sorted(python.parent.parent.glob("lib/python*/site-packages/greenlet/greenlet.h"))
     if not found:
         raise BackendError("this greenlet brings no greenlet.h; install greenlet from its wheel or source")

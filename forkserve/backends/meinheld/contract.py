@@ -1,7 +1,7 @@
-"""What a meinheld build must get right before it is installed: each check is one way in which the original fails.
+"""The contract of a meinheld build, checked before it is installed: each check is one way in which the original fails.
 
-Rules: the server runs under the throw-away environment's interpreter, by the runner that `--python` uses; the checks
-run here. After every check the process must be alive and answer. The first failure ends it: `ContractError`.
+Rules: the server runs under the temporary environment's interpreter, in the runner of `--python`; the checks run
+here. After every check the process must be alive and answer. The first failure ends the run: `ContractError`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class ContractError(BackendError):
-    """A build that does something wrong; it is not installed."""
+    """A build that fails a check; it is not installed."""
 
 
 class Client:
@@ -85,7 +85,7 @@ def expect(what: str, got: object, wanted: object) -> None:
 
 
 def expect_big(what: str, body: bytes) -> None:
-    """Raise ContractError unless `body` is the big one, byte for byte."""
+    """Raise ContractError unless `body` is the big body, byte for byte."""
     expect(f"{what}, length", len(body), contract_app.BIG)
     wanted = hashlib.sha256()
     for piece in contract_app.pieces(contract_app.BIG, 1000, 1_000_000):

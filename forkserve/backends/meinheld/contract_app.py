@@ -1,6 +1,6 @@
-"""The application that a fresh meinheld build must serve correctly before it is installed; see `contract.py`.
+"""The application that a new meinheld build must serve correctly before it is installed; see `contract.py`.
 
-It runs under the interpreter of a throw-away environment, so it imports nothing but the standard library.
+It runs under the interpreter of a temporary environment, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def pieces(total: int, first: int, each: int) -> Iterator[bytes]:
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer what the path asks for."""
+    """Answer as the path says."""
     path = environ["PATH_INFO"]
     body = environ["wsgi.input"].read()
     headers = [("Content-Type", "application/octet-stream")]

@@ -1,8 +1,8 @@
-"""The changes that forkserve makes to the source of meinheld 1.0.2, and the pure function that makes them.
+"""The changes that forkserve makes to the source of meinheld 1.0.2, and the pure function that applies them.
 
-Rules: the source itself is never kept here; it comes from the package index at build time. An edit names the place by
-the shortest expression that finds it, says how often it must be found, and says why. If the count differs, the source
-is not the one these edits were written for, and nothing is built. Text that an edit puts in is ours.
+Rules: the source itself is never kept here; it comes from the package index at build time. An edit names its place by
+the shortest expression that finds it, the number of matches, and its reason. If the count differs, the source is not
+the one these edits were written for, and nothing is built. The inserted text is forkserve's own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOCAL_VERSION = f"{UPSTREAM_VERSION}+forkserve.1"
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """In `file`, each match of the expression `find` becomes `put`, a template as in `re.sub`."""
+    """In `file`, each match of the expression `find` is replaced by `put`, a template as in `re.sub`."""
 
     file: str
     find: str

@@ -1,4 +1,4 @@
-"""What a foreign interpreter executes, by path: it makes this folder the package `forkserve_foreign`, and runs it."""
+"""Executed by a foreign interpreter, by path: makes this folder the package `forkserve_foreign`, and runs it."""
 
 from __future__ import annotations
 

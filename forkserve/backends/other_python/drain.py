@@ -1,4 +1,4 @@
-"""The stop signals of a foreign worker, and the word it sends to its master."""
+"""The stop signals of a foreign worker, and its notifications to the master."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ QUICK = 1.0  # seconds that SIGINT leaves
 
 
 class Drain:
-    """The stop signals as a readable descriptor, and the deadline that begins with them.
+    """The stop signals as a readable descriptor, and the deadline that starts with them.
 
-    The signal number is written by CPython's C handler (signal.set_wakeup_fd), so it arrives even while a C loop runs
-    and no Python does.
+    CPython's C handler writes the signal number (signal.set_wakeup_fd), so it arrives even while a C loop runs and no
+    Python does.
     """
 
     def __init__(self, graceful: float) -> None:
@@ -39,16 +39,16 @@ class Drain:
         self.listen()
 
     def listen(self) -> None:
-        """Install the handlers; again, after a library has put its own in their place."""
+        """Install the handlers; called again after a library has installed its own."""
         for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
             signal.signal(number, self._noted)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # reopen logs: there are none
 
     def _noted(self, number: int, frame: object) -> None:
-        """Nothing to do: the wake-up descriptor has the number."""
+        """Do nothing: the wakeup descriptor has the number."""
 
     def take(self) -> bool:
-        """Read what has arrived; True if it asks to stop. From the first such signal on the deadline runs."""
+        """Read the signals that arrived; True if one asks to stop. The first such signal starts the deadline."""
         try:
             numbers = os.read(self.fds[0], 64)
         except BlockingIOError:
@@ -66,16 +66,16 @@ class Drain:
         os._exit(TIMED_OUT)
 
     def ready(self) -> None:
-        """Tell the master that connections are taken."""
+        """Tell the master that the worker accepts connections."""
         notify("READY=1")
 
     def wait(self) -> None:
-        """Block until a stop is asked for."""
+        """Block until a stop signal."""
         while not self.take():
             select(self.fds, [], [])
 
     def call(self, stop: Callable[[], object]) -> None:
-        """Call `stop` in a new thread once a stop is asked for."""
+        """Call `stop` in a new thread at the stop signal."""
 
         def waiting() -> None:
             self.wait()
@@ -85,7 +85,7 @@ class Drain:
 
 
 def notify(text: str) -> None:
-    """Send `text` to $NOTIFY_SOCKET, if there is one; a master that has gone is no error. Waits 5 s for room."""
+    """Send `text` to $NOTIFY_SOCKET, if set; a master that has gone is no error. Waits up to 5 s for room."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path[:1] in ("/", "@"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):

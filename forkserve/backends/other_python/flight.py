@@ -37,7 +37,7 @@ class Result:
 
 
 class Flight:
-    """A WSGI application wrapped for servers that get things wrong: HEAD bodies, response headers, their own address.
+    """A WSGI application wrapped against errors of servers: HEAD bodies, response headers, their own address.
 
     `count` is the number of requests in flight.
     """
@@ -76,7 +76,7 @@ class Flight:
 
 
 def checked(text: str) -> str:
-    """Return `text` if it may stand in a response's head; else raise, where some servers would crash."""
+    """Return `text` if it is valid in the head of a response; else raise, because some servers would crash."""
     if not isinstance(text, str):
         raise TypeError(f"expected str in a response's head, got {text!r}")
     text.encode("latin-1")
@@ -86,6 +86,6 @@ def checked(text: str) -> str:
 
 
 def sent(name: str, value: str) -> bool:
-    """Check a header pair; False for those that the server writes itself."""
+    """Check a header pair; False for headers that the server writes itself."""
     checked(value)
     return checked(name).lower() not in ("date", "server")

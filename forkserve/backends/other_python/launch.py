@@ -1,6 +1,7 @@
-"""Become a foreign worker: check the other interpreter, write its command line, execute it in this process's place.
+"""Becomes a foreign worker: checks the other interpreter, writes its command line, and executes it in place of this
+process.
 
-The descriptors and the pid stay, so a master sees no difference. This module alone of the folder runs in forkserve.
+The descriptors and the pid stay, so the master sees no difference. Only this module of the folder runs in forkserve.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ HONOURED = frozenset(
 
 
 def interpreter(path: str) -> str:
-    """Return the interpreter's full path; raises UsageError if it is none, BackendError if it is too old."""
+    """Return the interpreter's full path; raises UsageError if it is not one, BackendError if it is too old."""
     found = shutil.which(os.path.expanduser(path))
     if found is None:
         state = "is not executable" if os.path.exists(path) else "does not exist"
@@ -50,7 +51,7 @@ def interpreter(path: str) -> str:
 
 
 def command_line(python: str, options: WorkerOptions, fds: Sequence[int], title: str) -> list[str]:
-    """Return the argument vector of the foreign worker; raises UsageError for what it cannot do."""
+    """Return the argument vector of the foreign worker; raises UsageError for options it does not support."""
     backend = options.process.backend
     if backend not in BACKENDS:
         known = ", ".join(sorted(BACKENDS))

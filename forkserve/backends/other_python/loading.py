@@ -1,4 +1,4 @@
-"""Find an application or a hook by its name."""
+"""Finds an application or a hook by its name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load(spec: str, factory: bool) -> Callable[..., Any]:
 
 
 def import_file(path: str) -> Any:
-    """Import the file at `path` under its own name, with its folder on the path."""
+    """Import the file at `path` under its own name, with its folder on sys.path."""
     if not os.path.exists(path):
         raise UserError(f"no such file: {path}", APPLICATION)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
@@ -54,7 +54,7 @@ def import_file(path: str) -> Any:
 
 
 def load_hook(spec: str) -> Callable[..., Any]:
-    """Return the hook at module:callable or, as Chaussette has it, module.callable."""
+    """Return the hook at module:callable or, in Chaussette's form, module.callable."""
     if ":" not in spec:
         spec = ":".join(spec.rpartition(".")[::2])
     return load(spec, factory=False)

@@ -1,4 +1,4 @@
-"""meinheld's server: which builds may serve, and how one drains. Used by foreign workers and by our own alike."""
+"""meinheld's server: which builds may serve, and how one drains. Used by foreign workers and by forkserve's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["StopRequest", "import_server", "refusal", "serve"]
 
 
 class StopRequest(Protocol):
-    """When to stop: `take` is asked whenever one of `fds` is readable; `graceful` seconds are left from then on."""
+    """When to stop: `take` is called whenever one of `fds` is readable; `graceful` seconds are left from then on."""
 
     fds: list[int]
 
@@ -29,17 +29,19 @@ class StopRequest(Protocol):
         """Seconds that are left."""
 
     def listen(self) -> None:
-        """Install the signal handlers again; a library has put its own in their place."""
+        """Install the signal handlers again, after a library has installed its own."""
 
     def take(self) -> bool:
-        """Read what has arrived; True if it asks to stop."""
+        """Read the signals that arrived; True if one asks to stop."""
 
     def ready(self) -> None:
-        """Connections are taken from now on."""
+        """Called once the server accepts connections."""
 
 
 def refusal(python: tuple[int, int], version: str, greenlet: str, with_greenlet: bool) -> str | None:
-    """Return why this combination must not serve, None if it may. Versions are those of the installed distributions."""
+    """Return the reason why this combination must not serve, None if it may. Versions are those of the installed
+    distributions.
+    """
     if not with_greenlet:
         return "meinheld was built without greenlet (MEINHELD_NOGREEN) and would cut off big responses"
     if "+forkserve." in version:
@@ -78,8 +80,8 @@ def serve(
 ) -> None:
     """Serve until stopped; `keep_alive` in seconds, `max_body` in bytes, 0 for no limit.
 
-    meinheld installs C handlers for TERM and INT, which leave one second; so greenlets of its loop
-    take the signals back, wait for the order to stop and give the requests in flight their time.
+    meinheld installs C handlers for TERM and INT that leave one second; so greenlets of its loop take the signals back,
+    wait for the stop signal and give the requests in flight their time.
     """
     server = import_server()
     _configure(server, listeners, keep_alive, max_body)
@@ -94,7 +96,7 @@ def serve(
         server.shutdown(math.ceil(stop.graceful) + 5 if finishing else 1)
 
     def tick() -> None:
-        """Once a second: leave when the last request is done, though idle connections are still open."""
+        """Called once a second: leave when the last request is done, even if idle connections are open."""
         nonlocal finishing
         if finishing and app.count == 0:
             finishing = False

@@ -1,4 +1,4 @@
-"""The command line of a foreign worker, and its life from there."""
+"""The command line of a foreign worker, and its run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """Read the command line that forkserve-worker wrote."""
+    """Parse the command line that forkserve-worker wrote."""
     parser = argparse.ArgumentParser(prog="forkserve-worker --python", allow_abbrev=False)
     parser.add_argument("--backend", choices=sorted(BACKENDS), required=True)
     parser.add_argument("--fd", type=int, action="append", required=True)

@@ -1,4 +1,4 @@
-"""The servers that a foreign worker knows, each on inherited sockets."""
+"""The servers that a foreign worker supports, each on inherited sockets."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def serve_bjoern(app: Flight, listeners: Listeners, drain: Drain, args: argparse
 
 
 def only(listeners: Listeners) -> socket.socket:
-    """Return the one listener of a backend that takes no more."""
+    """Return the only listener of a backend that supports just one."""
     if len(listeners) != 1:
         raise UserError(f"this backend serves one socket, not {len(listeners)}")
     return listeners[0]
@@ -118,6 +118,6 @@ BACKENDS: dict[str, tuple[Callable[..., None], str]] = {
 
 
 def missing(backend: str, error: BaseException) -> str:
-    """Say that a backend is not installed for this interpreter, and the command that installs it."""
+    """Return the message that a backend is not installed for this interpreter, with the command that installs it."""
     command = f"{sys.executable} -m pip install {BACKENDS[backend][1]}"
     return f"{backend} is not installed for {sys.executable} ({error}); install it with: {command}"
