@@ -267,7 +267,7 @@ class WsgiExchange(BaseExchange):
         """Mark the end of the response."""
         stream, head = self.stream, b""
         if stream is None:
-            # An empty response; for HEAD nobody knows how long GET's would have been.
+            # An empty response; for HEAD the length of GET's is unknown.
             stream, head = self._begin(None if self.line.method == "HEAD" else 0)
         payload = head + stream.end()
         if payload:

@@ -53,7 +53,7 @@ class _Greenlets:
     notify = resume
 
     def _wake(self, conn: Any) -> None:
-        # It may have been interrupted meanwhile, and be where nobody expects to be woken.
+        # It may have been interrupted meanwhile, and be at a place that expects no wake-up.
         green = self.waiting.get(conn)
         if green is not None:
             green.switch()

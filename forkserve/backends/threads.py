@@ -57,7 +57,7 @@ class _Thread:
                 try:
                     self.serve(following)
                 except TimedOut:
-                    # It was thrown when the request had ended already: nobody is late.
+                    # It was raised after the request had ended: no request is late.
                     log.debug("an interruption came too late")
                 except BaseException:
                     # The exchange cannot even fail, as without memory; there may be none to log it, either.

@@ -169,7 +169,7 @@ class _Start:
         become_subreaper()
         show_title(options.name, self.source)
         bus = new_bus()
-        settle_memory()  # before the fork of the guard, which shares what nobody writes to
+        settle_memory()  # before the fork of the guard, which shares the pages that neither process writes to
         auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=mark(reports))
         auxiliaries.begin(asked_at)
         stack.callback(auxiliaries.close)

@@ -32,7 +32,7 @@ def ended(name: str, command: Callable[[], int]) -> int:
     """Run a command called `name` to its end, and return its exit code."""
     try:
         code = _code_of(command)
-        # Of what an application has printed, here, where an error can be told, rather than when the interpreter ends.
+        # Flush the application's output here, where an error can be reported, and not at the end of the interpreter.
         say("")
         return code
     except ForkserveError as error:

@@ -98,7 +98,7 @@ def _word(word: Word) -> str:
 
 def _flags(flags: Iterable[Flag]) -> Iterator[str]:
     for each in flags:
-        # what Circus spells with an underscore is taken, and not told twice
+        # Circus's spellings with an underscore are accepted, but listed once
         names = [name for name in each.names if "_" not in name or name.replace("_", "-") not in each.names]
         spelled = ", ".join(f"\\fB{_escaped(name)}\\fR" for name in names)
         value = "" if each.value is None else f" \\fI{_escaped(each.value)}\\fR"

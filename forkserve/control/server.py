@@ -124,7 +124,7 @@ class ControlServer:
 def _inode(path: Path) -> int:
     try:
         return os.stat(path).st_ino
-    except OSError:  # somebody has removed it since
+    except OSError:  # removed meanwhile
         return -1
 
 

@@ -88,7 +88,7 @@ class LogFile:
             return False
         if not self._can_be_renamed():
             if not os.path.lexists(self.path):
-                self._renew()  # somebody else has moved it
+                self._renew()  # another process has moved it
                 return not self._is_stale
             self._not_before = time.monotonic() + _RETRY
             self._complain(f"{self.path} is not rotated: it is not a regular file, or was replaced")

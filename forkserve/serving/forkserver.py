@@ -263,7 +263,7 @@ class ForkServer:
         """Wait for the order, and become that worker; ends the process if there will be none."""
         zygote = self._zygote
         assert zygote is not None
-        # A zygote that has died meanwhile has told nobody of us.
+        # A zygote that has died meanwhile has not reported this process.
         if zygote.recv(1) != _GO:
             os._exit(0)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

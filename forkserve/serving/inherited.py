@@ -181,7 +181,7 @@ def _kept(fd: int, options: ListenOptions) -> InheritedListener:
     listener = inherited(fd, KEPT)
     name = listener.getsockname()
     addresses = _addresses(options)
-    # Where both kinds were given it is not told apart, and it does no harm to take one for the other.
+    # Where both kinds were given they are not distinguished; taking one for the other does no harm.
     listener.own = bool(addresses) and not options.fd and all(each.fd is None for each in addresses)
     if listener.family == socket.AF_UNIX and name in {each.path for each in addresses}:
         with contextlib.suppress(OSError):

@@ -241,7 +241,7 @@ class Watcher:
         self.timer.follow()
         if begins_afresh:
             self.raise_up()
-        if not self.awake:  # it may be told not to wait any more
+        if not self.awake:  # a command may end the wait
             self._fill()
 
     def open_generation(self, offer: int, *, follow: bool = True, back_to: int = 0) -> None:

@@ -34,7 +34,7 @@ def resolve(user: str | None, group: str | None) -> Credentials | None:
     uid = user_id(user)
     try:
         entry = pwd.getpwuid(uid) if user.isdecimal() else pwd.getpwnam(user)
-    except KeyError:  # a number needs no entry: containers run as users whom nobody has named
+    except KeyError:  # a number needs no entry: containers run as users without an entry
         return Credentials(uid, uid if group is None else group_id(group), ())
     gid = entry.pw_gid if group is None else group_id(group)
     return Credentials(uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)))

@@ -171,5 +171,5 @@ def _lives(pid: int) -> bool:
 def _answers(path: str, kind: int) -> bool:
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
-        # Whatever else it says (the backlog is full, permission denied, another type): somebody is there.
+        # Any other error (the backlog is full, permission denied, another type): a server is there.
         return probe.connect_ex(path) not in (errno.ECONNREFUSED, errno.ENOENT)

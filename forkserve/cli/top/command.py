@@ -74,7 +74,7 @@ def _show(source: PictureSource, sort: str, interval: float) -> None:
     from forkserve.cli.top.screen import TopScreen
 
     with_text = locale.setlocale(locale.LC_CTYPE)
-    # A terminal is left as it was found, also by one that is told to end.
+    # The terminal is restored at a stop signal as well.
     before = signal.signal(signal.SIGTERM, lambda _signum, _frame: sys.exit(128 + signal.SIGTERM))
     os.environ.setdefault("ESCDELAY", "25")
     try:

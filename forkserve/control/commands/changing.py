@@ -117,7 +117,7 @@ def _insist_on_socket(context: Context, name: str) -> None:
 
 def _ask(context: Context, edit: ConfigEdit, done: str, *, may_replace: bool = True, starts: bool = True) -> Completion:
     findings = Findings()
-    # a mistake in what was given is told at once; names of users, folders and programs are looked up aside
+    # mistakes in the values are reported at once; names of users, folders and programs are looked up aside
     edit.apply(context.master.supervisor.in_force, os.environ, findings)
     findings.raise_errors()
     wanted = ChangeRequest(edit=edit, may_replace=may_replace, starts=starts, done=done)

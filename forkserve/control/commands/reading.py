@@ -205,7 +205,7 @@ def _queued(listener: BoundListener) -> int | None:
     if listener.socket.family not in (socket.AF_INET, socket.AF_INET6) or listener.socket.type != socket.SOCK_STREAM:
         return None
     length = whole_length(listener.sockets)
-    return None if length is None else length.waiting  # it is closed while nobody needs it
+    return None if length is None else length.waiting  # it is closed while unused
 
 
 def stacks(context: Context, asked: StacksFor) -> Later:

@@ -289,7 +289,7 @@ class WebSocketSession(Bodiless):
             self.timer = self.serving.loop.call_later(CLOSING, self._end)
             self._read_on()
             if self.socket.behind:
-                # The close may have come; the messages before it have nobody to take them.
+                # The close may have come; no one receives the messages before it.
                 self._took(self.socket.resume(QUEUED, QUEUED_BYTES))
 
     # Pings.

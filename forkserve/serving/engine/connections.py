@@ -102,7 +102,7 @@ class Connections:
         conn.exchange = FINISHED
         conn.close_after = conn.refused = True
         if exchange is not FINISHED:
-            # Else this is the end of a body that nobody read: its request has its answer.
+            # Else this is the end of an unread body: its request has been answered.
             with contextlib.suppress(ConnectionLost):
                 conn.write(error_response(self._responder, refusal.status, more=refusal.fields)[0])
         if conn.phase is CLOSED:

@@ -162,7 +162,7 @@ class FairShare:
         if self._aside:
             self._arm()
         elif not self.unsettled:
-            # We are told again in the next turn: if that is no better, another worker should be told.
+            # epoll reports it again in the next turn; if that is no better, another worker should be woken.
             self.unsettled = 2
 
     def _arm(self) -> None:

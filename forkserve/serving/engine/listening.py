@@ -49,7 +49,7 @@ class Listening:
     def __init__(self, sock: socket.socket, environ: Any, profile: Profile) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        # A master leaves it blocking, and a loop that waited in accept(2) would serve nobody else.
+        # A master leaves it blocking, and a loop that waited in accept(2) would serve no other connection.
         os.set_blocking(self.fd, False)
         self._kind = (sock.family, sock.type, sock.proto)
         # gevent's socket is a wrapper around the real one.

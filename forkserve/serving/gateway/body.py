@@ -141,7 +141,7 @@ class BodyBuffer:
             self.spill()
         try:
             self._file.write(data)  # type: ignore[union-attr]
-            # Now, where it can still be refused: at the end nobody expects that it fails.
+            # Now, while it can still be refused: no caller expects an error at the end.
             self._file.flush()  # type: ignore[union-attr]
         except OSError as error:
             raise self._no_room(error) from None

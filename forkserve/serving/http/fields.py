@@ -171,7 +171,7 @@ class Collector:
             self._learn(name, lower)
             self._store(name, lower, value)
         else:
-            # In an environ X_Y cannot be told from X-Y, which a proxy may have set or removed (CVE-2015-0219).
+            # In an environ X_Y cannot be distinguished from X-Y, which a proxy may have set or removed (CVE-2015-0219).
             self._unseen += 1
 
     def gather(self, pairs: list[Any]) -> Any:

@@ -94,7 +94,7 @@ class Profile:
 
     def known_fields(self, line: RequestLine, block: bytes) -> Fields | None:
         """Return the meaning of a block of fields after this line, if cached."""
-        # A miss costs the hash of the block; nobody pays it where no block has ever come twice.
+        # A miss costs the hash of the block; it is not computed until a block has come twice.
         if self.blocks and len(block) <= _REMEMBERED_BLOCK and line.modern and line.authority is None:
             return self.blocks.get(block)
         return None

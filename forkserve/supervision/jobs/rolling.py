@@ -135,7 +135,7 @@ def _rehearsed(job: Reload, seen: WatcherSnapshot) -> Advance:
 def _stopped_first(job: Reload, seen: WatcherSnapshot) -> Advance:
     if not seen.is_gone:
         return Advance(job)
-    # somebody has asked for another number meanwhile; of a singleton to be there is one at most
+    # the number may have been changed meanwhile; a singleton has one at most
     if seen.target != job.target_before and (job.target or 0) > 1:
         job = replace(job, target=None)
     going_on = replace(job, phase=JobPhase.STARTING, failures=seen.failures)

@@ -62,7 +62,7 @@ def responder_of(command: ProcessTemplate, page: str, retry_after: int) -> Proce
         numprocesses=1,
         autostart=False,
         respawn=True,
-        max_retry=MOST_TRIES,  # whatever that of the watcher is: a page that cannot be read is to be told
+        max_retry=MOST_TRIES,  # whatever the watcher's is: an unreadable page must be reported
         send_hup=False,
         max_age=0.0,
         drain_delay=0.0,

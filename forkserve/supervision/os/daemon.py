@@ -62,7 +62,7 @@ class Detached:
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._pipe, AT_ONCE):
                 if self._settling is not None:
-                    with contextlib.suppress(OSError):  # nobody reads it
+                    with contextlib.suppress(OSError):  # no reader
                         os.write(self._errors, data)
 
     def settled(self) -> None:

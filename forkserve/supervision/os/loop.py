@@ -52,7 +52,7 @@ class _Stopwatch:
         self._begun = (0.0, 0.0, 0)
         try:
             self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # a kernel without it: only the time that it ran can be told
+        except OSError:  # a kernel without it: only the run time is known
             self._schedstat = -1
 
     def start(self) -> None:

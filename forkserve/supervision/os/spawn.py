@@ -279,7 +279,7 @@ def _limit(spec: SpawnSpec) -> None:
 
 def _refuse_a_dead(master: int) -> None:
     if os.getppid() != master:
-        os._exit(0)  # the master died before the line above, and nobody is left to be told
+        os._exit(0)  # the master died before the line above; there is no one to notify
 
 
 def _environment(spec: SpawnSpec) -> dict[str, str]:

@@ -95,7 +95,7 @@ class Processes:
         process, resources = start(command, wid, self._services, legacy)
         try:
             self.keep(process, resources)
-        except BaseException:  # a bug; nobody would ever end it
+        except BaseException:  # a bug; nothing else would ever end it
             self._services.kernel.signal(process.pid, signal.SIGKILL)
             raise
         return process

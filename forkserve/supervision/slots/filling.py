@@ -58,7 +58,7 @@ class SlotFiller:
     def may_spawn(self) -> bool:
         """Tell whether the next start may happen now; if not, schedule a check for when it may."""
         now = self._services.loop.now()
-        if self._options.singleton and self._population.processes:  # `decr` has told it to stop, `incr` wants it again
+        if self._options.singleton and self._population.processes:  # `decr` has stopped it, `incr` wants it again
             self.come_back_at(now + _ALONE)
             return False
         if now >= self.not_before:

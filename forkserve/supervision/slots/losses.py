@@ -74,7 +74,7 @@ class Losses:
         slot.finished = slot.finished or verdict.event is SlotTrigger.FINISHED
         if verdict.event in (SlotTrigger.LOST_EARLY, SlotTrigger.GAVE_UP):
             self.failed(lost.text(), lost.generation)
-        # The same end for the same reason that nobody can mend by trying is told once.
+        # The same end for the same reason, which no retry fixes, is logged once.
         if verdict.event is not SlotTrigger.GAVE_UP or self.outlook.code is None:
             told = replace(
                 lost,

@@ -232,7 +232,7 @@ def execute(process: Process, resources: Resources, launch: Launch, services: Sp
         process.report = spawned.report
         process.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, services.loop.now())
         has_begun(process, spawned.pid, launch, services)
-    except BaseException:  # a bug; nobody would ever end it
+    except BaseException:  # a bug; nothing else would ever end it
         services.kernel.signal(spawned.pid, signal.SIGKILL)
         raise
 

@@ -98,7 +98,7 @@ def listener_from_data(data: Data) -> BoundListener:
     fd = number_of(data["fd"])
     if fd >= 0:
         sock = socket.socket(fileno=fd)
-    else:  # it was let go, and is bound again when somebody asks for it
+    else:  # it was closed, and is bound again on demand
         sock = socket.socket(*data["kind"])
         sock.close()
     return BoundListener(
