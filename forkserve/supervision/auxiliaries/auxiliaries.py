@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from forkserve.config.capture import bytes_kept, captured_streams
 from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
 from forkserve.logwriter.client import Output, Streams
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event, OutputWarned
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.keeper import Keeper
@@ -26,6 +28,9 @@ from forkserve.supervision.spawning.handover import Outputs
 from forkserve.unix.descriptors import descriptor, number_of
 
 __all__ = ["Attendant", "AuxiliaryProcesses"]
+
+_LAST = 3.0
+"""Seconds after which companions are killed at the end, if a bug came in between when they were dismissed."""
 
 _PAUSE = 5.0
 """Seconds until a guard that could not be forked is tried again, when a process starts."""
@@ -134,9 +139,11 @@ class AuxiliaryProcesses:
     @property
     def pids(self) -> frozenset[int]:
         """The pids of the living companions."""
+        if self._closing is not None:
+            return frozenset(self._closing)
         living = {self._streams.pid, None if self._guard is None else self._guard.pid}
         living |= {each.pid for each in self._attendants if not getattr(each, "outlives", False)}
-        return frozenset(pid for pid in living if pid is not None) | frozenset(self._closing or ())
+        return frozenset(pid for pid in living if pid is not None)
 
     @property
     def known_pids(self) -> frozenset[int]:
@@ -224,7 +231,8 @@ class AuxiliaryProcesses:
     def reaped(self, pid: int) -> None:
         """Replace a companion or a sidecar, if the reaped pid was one."""
         for each in tuple(self._attendants):
-            each.reaped(pid)
+            with Barrier(self._emit, f"the end of a companion, pid {pid}"):
+                each.reaped(pid)
         if self._closing is not None:
             self._closing.discard(pid)
         elif self._guard is not None and pid == self._guard.pid:
@@ -251,13 +259,30 @@ class AuxiliaryProcesses:
         if self._closing is not None:
             return
         self._closing = set(self.pids)
-        for each in self._attendants:
-            each.close()
-        self._unwatch_streams()
-        self._streams.close()
-        if self._guard is not None:
-            self._guard.close()
-            self._guard = None
+        attendants = [each.close for each in self._attendants]
+        dismissals = [*attendants, self._unwatch_streams, self._streams.close, self._close_guard, self._close_asked_at]
+        failed = [each for each in dismissals if not self._is_done(each)]
+        if failed:
+            self._loop.call_later(_LAST, self._kill_the_rest)
+
+    def _is_done(self, dismiss: Callable[[], object]) -> bool:
+        """Dismiss one companion; False when a bug has come in between, which must not keep the master from ending."""
+        with Barrier(self._emit, "the end of a companion"):
+            dismiss()
+            return True
+        return False
+
+    def _kill_the_rest(self) -> None:
+        for pid in self._closing or ():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _close_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.close()
+
+    def _close_asked_at(self) -> None:
         if self._asked_at is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._asked_at.getsockname())
