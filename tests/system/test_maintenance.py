@@ -155,3 +155,39 @@ def test_what_has_not_begun_yet_is_ended_too(tmp_path: Path) -> None:
         with pytest.raises(ControlError, match="superseded"):
             asked_for.result(PATIENCE)
         assert answer(asked(address)).endswith(b"\r\n\r\nok")
+
+
+BUSY = """
+import os, select
+def app(environ, start):
+    open(f"busy-{os.getpid()}", "w").close()
+    while not os.path.exists("release"):
+        select.select((), (), (), 0.01)
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def test_a_pause_sheds_what_waits_in_the_queue_of_each_slot(tmp_path: Path) -> None:
+    (tmp_path / "site_m.py").write_text(BUSY)
+    config = STACK.replace("port = 0\n", "port = 0\nso_reuseport = True\n")
+    control, env = tmp_path / "control", {"PWD": str(tmp_path)}
+    with (
+        running("--control", str(control), cwd=tmp_path, config=config, env=env) as server,
+        ControlClient(control) as ctl,
+    ):
+        found = server.expect(r"socket web: listening at http://(.*):(\d+)")
+        server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready")
+        address, clients = (found[1], int(found[2])), list[socket.socket]()
+
+        def both_are_busy() -> bool:
+            clients.append(asked(address))
+            return len(list(tmp_path.glob("busy-*"))) == 2
+
+        eventually(both_are_busy)
+        clients += [asked(address) for _ in range(80)]
+        ctl.call("pause", watcher="web", max=0.5)
+        (tmp_path / "release").touch()
+        codes = [answer(each).split(b" ", 2)[1] for each in clients]
+        assert set(codes) == {b"200", b"503"}, "a worker has taken some before it was busy"
+        ctl.call("resume", watcher="web")

@@ -46,8 +46,11 @@ _PASSED_ON = frozenset(
 """Flags of the watcher's own worker that the responder needs to understand its clients."""
 
 
-def responder_of(command: ProcessTemplate, page: str, retry_after: int) -> ProcessTemplate:
-    """Return the responder of a watcher: a worker on the same sockets, as the same user, with one page."""
+def responder_of(command: ProcessTemplate, page: str, retry_after: int, processes: int = 1) -> ProcessTemplate:
+    """Return the responder of a watcher: a worker on the same sockets, as the same user, with one page.
+
+    Where each slot has its own queue, it has a process for each, since clients wait in all of them.
+    """
     options = command.options
     words = shlex.split(f"{options.cmd} {options.args}")
     program = next(word for word in words if os.path.basename(word) == "forkserve-worker")
@@ -59,7 +62,7 @@ def responder_of(command: ProcessTemplate, page: str, retry_after: int) -> Proce
         cmd=shlex.join([*line, "forkserve.serving.maintenance:application"]),
         args="",
         shell=False,
-        numprocesses=1,
+        numprocesses=processes,
         autostart=False,
         respawn=True,
         max_retry=MOST_TRIES,  # whatever the watcher's is: an unreadable page must be reported
@@ -147,7 +150,8 @@ class Maintenance:
         return [each for each in self._serving() if each.maintained or f"{each.name}{SUFFIX}".lower() in known]
 
     def _stand_in(self, watcher: Watcher, page: str, retry_after: int) -> Completion:
-        command = responder_of(watcher.command, page, retry_after)
+        has_slots = self._supervisor.pool.has_slots(watcher.command.queues)
+        command = responder_of(watcher.command, page, retry_after, watcher.target if has_slots else 1)
         if watcher.maintained:
             raise ControlError(f"{watcher.name}: maintenance is on already: switch it off first")
         queue = self._supervisor.add(command)
