@@ -55,7 +55,7 @@ __all__ = ["Master"]
 
 
 class Master:
-    """Runs a supervisor from `run` until it is told to stop, or has to give up."""
+    """Runs a supervisor from `run` until it is stopped, or has to give up."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """How a new master takes over from one that was killed (`on_master_death = serve`).
 
 Theory of operation. The keeper supplies state and descriptors. They are read as after an upgrade, processes are watched
-by pidfd, and our own keeper is told everything. Only then the former keeper lets go, and ends what is not in the state.
-The configuration in force is the former one until a reload has read what differs in ours.
+by pidfd, and the keeper of this master gets everything. Only then the former keeper lets go, and ends what is not in
+the state. The configuration in force is the former one until a reload has read what differs in ours.
 
 Rules: nothing is done about a process before `settle`, and a start that fails before leaves everything to the keeper.
 """

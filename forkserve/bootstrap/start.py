@@ -49,7 +49,7 @@ log = logging.getLogger("forkserve.master")
 
 
 def run(config: Config, source: ConfigSource, command: Sequence[str] = ()) -> int:
-    """Run a configuration until it is told to stop; returns the exit code.
+    """Run a configuration until it is stopped; returns the exit code.
 
     `command` is how this program was executed, without its arguments. Raises ForkserveError, with nothing left running
     and nothing left bound, for errors before the start.

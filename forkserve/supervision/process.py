@@ -59,7 +59,7 @@ class Process:
 
     `number` is unique in the watcher. `circus_wid` is the value of `$(circus.wid)` in its command (0: its `wid`). `pid`
     is 0 until there is one. `folder` is the working directory in which its program was executed, links resolved.
-    `end_at` is the instant at which it is told to stop, or with `end_by_kill` killed; `age_at` that of `max_age`;
+    `end_at` is the instant at which it gets its stop signal, or with `end_by_kill` SIGKILL; `age_at` that of `max_age`;
     `deaf_until` that until which its messages wait. `report` is the pipe of its start and `notify` the socket of its
     messages, as descriptors, -1 if there is none. `record` is the index of its record on the scoreboard. `queues` are
     the numbers of the queues that it can read from; with `own_queues` only processes of its slot read its part of them.

@@ -63,7 +63,7 @@ def asgi_checks() -> Iterator[Check]:
     """Yield the checks of ASGI; the application checks each scope."""
     yield Check("the scope is by the specification", lambda worker: expect(worker.ask("/").status == 200, "it is not"))
     yield Check("lifespan begins before requests, and its state is theirs", _lifespan)
-    yield Check("a client that leaves is told of", _disconnect)
+    yield Check("the application sees that a client leaves", _disconnect)
     yield Check("a WebSocket echoes", _websocket)
 
 

@@ -1,7 +1,7 @@
 """Loading the application: import, attribute, factory, kind; and good messages for what went wrong.
 
 Rules: whatever user code raises becomes a `LoadError` with one line that names the place, and the traceback from the
-first user frame on. A missing user module is told apart from a missing module that it imports.
+first user frame on. A missing user module is distinguished from a missing module that it imports.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One WebSocket of an ASGI application: the handshake, then messages both ways until either side closes.
 
 Rules: nothing is accepted before the application says so. A client is read no faster than the application takes its
-messages, and an application that sends faster than its client reads waits. The application is told of an end once. A
+messages, and an application that sends faster than its client reads waits. The application sees the end once. A
 client that answers no ping is dropped. When the application ends, its socket is closed: 1000, or 1011 if it raised.
 """
 

@@ -3,8 +3,8 @@
 How a backend plugs in ---------------------- `Driver(listenings, service, runner, run)`, where
 
 * each of `listenings` has a profile, which says in which shape header fields are wanted (`forkserve.serving.http`);
-* `service.exchange(conn, line, fields)` makes the object of one request (`Exchange` in `protocols.py`): it is given the
-  body by `body(data)` and `body_end()`, and is told by `lost()` that the client has gone while it runs;
+* `service.exchange(conn, line, fields)` makes the object of one request (`Exchange` in `protocols.py`): it gets the
+  body by `body(data)` and `body_end()`; `lost()` is called if the client leaves while it runs;
 * `runner` (`Runner` in `protocols.py`) says how an exchange is run: at once (sync), on a thread, in a greenlet, as the
   first step of a coroutine. It is the only thing in which backends differ.
 

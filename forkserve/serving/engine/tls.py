@@ -1,7 +1,7 @@
 """TLS on a connection: the ssl module behind the two calls that the driver makes, `recv` and `send`.
 
 Rules: the handshake happens inside the first `recv`, under the time limit of a request's head, so nothing waits for it.
-ALPN offers only http/1.1; HTTP/2 would be chosen here. A worker that is told to reload reads the certificates again,
+ALPN offers only http/1.1; HTTP/2 would be chosen here. A worker that reloads reads the certificates again,
 since it executes itself again, so no context changes under a connection.
 
 Threads: an SSL object must not be used by two threads at once (openssl-threads(7)), the ssl module releases the

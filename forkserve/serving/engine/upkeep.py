@@ -57,8 +57,8 @@ class Serving(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """Called when serving ends: `keep` is told whether responses keep their connections, `drain` is called when
-    draining begins, `hurry` when little time is left.
+    """Callbacks: `keep` gets whether responses keep their connections, `drain` is called when draining begins, `hurry`
+    when little time is left.
     """
 
     keep: Callable[[bool], object] = lambda _wanted: None

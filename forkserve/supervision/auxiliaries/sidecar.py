@@ -1,7 +1,7 @@
 """A program of forkserve beside the master, a client of the control interface: started, replaced, and ended last.
 
-Rules: supervision does not depend on it. It is told to end when all watchers have stopped, so that it can still answer
-clients that wait for that.
+Rules: supervision does not depend on it. It gets its stop signal when all watchers have stopped, so that it can still
+answer clients that wait for that.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class RunsMissed(WatcherEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTimedOut(ProcessEvent):
-    """A run has exceeded `run_timeout`, in seconds, and is told to stop."""
+    """A run has exceeded `run_timeout`, in seconds, and is stopped."""
 
     kind: ClassVar[str] = "timer.timed-out"
     severity: ClassVar[int] = logging.WARNING

@@ -1,7 +1,7 @@
 """The guard of a master whose processes serve on when it is killed: it holds what the next master needs.
 
-Theory of operation. Beside the groups, the keeper is told after each change which descriptors the state of the master
-names, and that state (`keep`). It has all of them open, so sockets stay bound, pipes whole, and messages of processes
+Theory of operation. Beside the groups, the keeper gets the state of the master after each change, and the descriptors
+that it names (`keep`). It has all of them open, so sockets stay bound, pipes whole, and messages of processes
 wait. What it does when the master dies is in `keeping`, how another master takes over in `keeptaking`.
 
 Rules: until the first `arm` it does nothing at the end, so that it can be made beside the keeper of another master. A
@@ -56,7 +56,7 @@ class Keeper(Guard):
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Keeper:
-        """Return the master's end again; what it holds is told to it once more."""
+        """Return the master's end again; the next `keep` sends everything once more."""
         keeper = cls.__new__(cls)
         keeper.pid, keeper._writing, keeper._held = data["pid"], number_of(data["fd"]), {}
         keeper._unsent = deque(RECORD.pack(*each) for each in data["unsent"])
@@ -71,7 +71,7 @@ class Keeper(Guard):
         }
 
     def arm(self, decided: int = -1) -> None:
-        """Have it act when the master dies, with a pipe if there is something in that by then."""
+        """Have it act when the master dies; with a pipe, only if that has data by then."""
         with self._channel() as channel:
             send(channel, {"arm": True}, [decided] if decided >= 0 else [])
 
@@ -86,7 +86,7 @@ class Keeper(Guard):
             send(channel, {"ready": pid})
 
     def keep(self, state: bytes, fds: Collection[int], *, patience: float = 0.0) -> bool:
-        """Have it hold these descriptors, and this state; False when it could not be told just now.
+        """Have it hold these descriptors, and this state; False when it cannot take them now.
 
         Waits `patience` seconds at each step. Raises OSError when descriptors have run out, or the keeper has died.
         """

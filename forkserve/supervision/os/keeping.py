@@ -5,7 +5,7 @@ a master. When the master is gone it goes on holding: sockets queue, processes s
 all of it, one at a time; if it dies before it has said `done`, the next may have it. SIGTERM ends everything instead,
 as the guard would have, and so does the end of the last process.
 
-Rules: it acts on a group only when it is told to, or when the master is gone and nothing is to be kept. SIGTERM means
+Rules: it acts on a group only at an order, or when the master is gone and nothing is to be kept. SIGTERM means
 nothing while the master lives: a whole control group gets it, and the master stops in order. But the master may be
 killed in the same instant, so it counts for a moment.
 """

@@ -1,6 +1,6 @@
 """The queues that close as the whole stack stops: nothing new enters, what waits is taken, then clients are refused.
 
-Theory of operation. When the last watcher that reads a queue is told to stop, the queue is sealed: it can only get
+Theory of operation. When the last watcher that reads a queue begins to stop, the queue is sealed: it can only get
 shorter, and the workers take what waits in it. Once it has been empty for a while, and all its readers have sent
 STOPPING=1, listening ends (shutdown(2)), so that a client is refused at once instead of waiting for the slowest request
 in flight. A program that sends nothing is not disturbed: its queue stays sealed to the end.

@@ -265,7 +265,7 @@ class ProcessTemplate:
         return FIRST_SOCKET + len(self.sockets) + self.options.fdstore_max + 2
 
     def promotable(self, spec: SpawnSpec, channel: int) -> SpawnSpec:
-        """Return the spec of a worker that is told on `channel` to become a zygote."""
+        """Return the spec of a worker that gets the order to become a zygote on `channel`."""
         number = self._last_number
         return replace(spec, env={**spec.env, REFORK: str(number)}, fds={**spec.fds, number: channel})
 

@@ -4,7 +4,7 @@ runs that were missed meanwhile.
 Theory of operation. The file is read before anything starts, and written when a run begins or is over, in a forked
 child, since a disk may wait; the last time when all has ended, by this process. It is replaced as a whole.
 
-Rules: a file that cannot be read or written is told, and stops nothing.
+Rules: a file that cannot be read or written is logged, and stops nothing.
 """
 
 from __future__ import annotations
