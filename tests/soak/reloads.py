@@ -66,7 +66,7 @@ def write(folder: Path, backend: str, version: int, seconds: float) -> None:
 
 def serves(server: Forkserve) -> tuple[str, int]:
     """Wait until both workers are ready; return the address."""
-    found = server.expect(r"socket web: listening at http://(.*):(\d+)")
+    found = server.expect(r"socket web: listening at https?://(.*):(\d+)")
     server.expect_all(r"web\[1\] pid \d+ is ready", r"web\[2\] pid \d+ is ready")
     return found[1], int(found[2])
 

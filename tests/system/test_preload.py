@@ -71,7 +71,7 @@ def stack(*, app: str = "site_p:app", processes: int = 2, flags: str = "", more:
 
 
 def address_of(server: Forkserve) -> tuple[str, int]:
-    found = server.rewound().expect(r"socket web: listening at http://(.*):(\d+)")
+    found = server.rewound().expect(r"socket web: listening at https?://(.*):(\d+)")
     return found[1], int(found[2])
 
 
