@@ -25,8 +25,8 @@ from forkserve.config.masteroptions import OnMasterDeath
 from forkserve.config.model import Config
 from forkserve.errors import ControlError
 from forkserve.supervision.events import MasterSucceeded
+from forkserve.supervision.keeper.taking import Estate, ask_keeper
 from forkserve.supervision.os.guard import marked
-from forkserve.supervision.os.keepertaking import Estate, ask_keeper
 from forkserve.supervision.os.proc import birth_of, sharing
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue
 from forkserve.supervision.state.keeping import addresses_in, groups_in, pids_in, to_resume

@@ -31,8 +31,8 @@ from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
 from forkserve.supervision.auxiliaries.sidecar import Sidecar
 from forkserve.supervision.events import ConfigWarned, SocketBound
+from forkserve.supervision.keeper.taking import ask_keeper, keeper_socket
 from forkserve.supervision.os.daemon import Detached, detached
-from forkserve.supervision.os.keepertaking import ask_keeper, keeper_socket
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue

@@ -20,8 +20,8 @@ from forkserve.config.model import WatcherOptions
 from forkserve.logwriter.client import Output, Streams
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event, OutputWarned
+from forkserve.supervision.keeper.keeper import Keeper
 from forkserve.supervision.os.guard import Guard
-from forkserve.supervision.os.keeper import Keeper
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
 from forkserve.supervision.spawning.handover import Outputs

@@ -2,7 +2,7 @@
 
 Theory of operation. Beside the groups, the keeper gets the state of the master after each change, and the descriptors
 that it names (`keep`). It has all of them open, so sockets stay bound, pipes whole, and messages of processes
-wait. What it does when the master dies is in `keeping`, how another master takes over in `keeptaking`.
+wait. What it does when the master dies is in `holding`, how another master takes over in `taking`.
 
 Rules: until the first `arm` it does nothing at the end, so that it can be made beside the keeper of another master. A
 descriptor is known by its number and by what it leads to: numbers are used again.
@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from forkserve.supervision.keeper.holding import keep_watch
+from forkserve.supervision.keeper.words import portions, send
 from forkserve.supervision.os.guard import RECORD, Guard
-from forkserve.supervision.os.keeperwords import portions, send
-from forkserve.supervision.os.keeping import keep_watch
 from forkserve.supervision.os.reexec import sealed
 from forkserve.unix.descriptors import descriptor, number_of
 from forkserve.unix.fork_function import fork_companion
