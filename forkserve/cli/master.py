@@ -22,6 +22,7 @@ from forkserve.config.reference import markdown, render, worker_options
 from forkserve.config.writing import as_toml
 from forkserve.errors import ExitCode, UsageError
 from forkserve.unix.home import remember, started_by
+from forkserve.unix.proctitle import prepare_title
 
 __all__ = ["main"]
 
@@ -133,6 +134,7 @@ def _descriptor(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     command = started_by(arguments)
     line = parse_line(arguments, worker_options())
+    prepare_title()
     remember(os.environ)
     source = source_of(line, os.environ, cpus=automatic_processes, worker_options=worker_options())
     if line.chdir is not None:

@@ -17,6 +17,7 @@ from forkserve.config.launch import WorkerOptions
 from forkserve.errors import FINAL, ExitCode, ForkserveError, UsageError
 from forkserve.serving.elders import let_elders_tell
 from forkserve.unix.home import return_to_start
+from forkserve.unix.proctitle import prepare_title
 from forkserve.worker import Worker
 
 __all__ = ["main", "obey"]
@@ -25,6 +26,7 @@ __all__ = ["main", "obey"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `forkserve-worker` with these arguments, by default the process's own; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    prepare_title()
     return_to_start(os.environ)
     return ended("forkserve-worker", lambda: _serve(arguments, dict(os.environ)))
 

@@ -56,7 +56,7 @@ def test_at_the_cap_those_within_a_request_stay_and_others_wait(backend: str) ->
         clients = [stack.enter_context(Client(worker)) for _ in range(4)]
         for client in clients:
             client.send(b"GET /promised HTTP/1.1\r\nHost: a\r\n")
-        worker.await_line("accepting is paused: 2 connections are held")
+        worker.await_line("accepting is paused: 2 connections are open")
         for client in clients:
             client.send(b"Connection: close\r\n\r\n")
         for client in clients:

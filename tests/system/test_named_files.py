@@ -14,7 +14,7 @@ from tests.support.serving import PATIENCE
 FOLDER = Path(sys.executable).parent
 SITE = "def app(environ, start):\n    start('200 OK', [])\n    return [b'']\n"
 HERE = ["--bind", "127.0.0.1:0", "site_n:app"]
-IRREGULAR = "it is no regular file"
+IRREGULAR = "it is not a regular file"
 
 
 @pytest.fixture(scope="module")

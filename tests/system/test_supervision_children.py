@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -151,6 +152,19 @@ def test_a_process_that_never_says_ready_in_its_time_is_killed_and_counted_as_fa
 def _titles(server: Forkserve) -> list[str]:
     pids = [server.pid, *(each.pid for each in relations() if each.parent == server.pid)]
     return [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().replace("\0", " ") for pid in pids]
+
+
+@pytest.mark.parametrize("variable", ["PWD", "HOME"])
+def test_titles_are_shown_whatever_the_environment_begins_with(tmp_path: Path, variable: str) -> None:
+    environ = {variable: str(tmp_path), "PATH": os.environ["PATH"]}
+    (tmp_path / "stack.ini").write_text("[watcher:a]\ncmd = sleep 1000\n")
+    argv = [sys.executable, "-m", "forkserve", "--control", "none", "-c", "stack.ini", "--chdir", str(tmp_path)]
+    with subprocess.Popen(argv, env=environ, cwd=tmp_path, stderr=subprocess.DEVNULL) as master:
+        shown = Path(f"/proc/{master.pid}/cmdline")
+        try:
+            eventually(lambda: shown.read_bytes().startswith(b"forkserve: master [stack.ini]"))
+        finally:
+            master.terminate()
 
 
 def test_titles_and_memory_of_the_master(tmp_path: Path) -> None:
