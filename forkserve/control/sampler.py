@@ -17,6 +17,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 
 import msgspec
 
@@ -188,9 +189,14 @@ class Sampler:
 
 
 def _answer(fd: int) -> None:
-    """Run in the companion: answer one request after another."""
+    """Run in the companion: answer one request after another, until the master has gone."""
+    # it may go with an answer unread, as at an upgrade
+    with contextlib.suppress(ConnectionError), os.fdopen(os.dup(fd), "rb") as reader:
+        _answer_each(fd, reader)
+
+
+def _answer_each(fd: int, reader: BufferedReader) -> None:
     meter = Meter()
-    reader = os.fdopen(os.dup(fd), "rb")
     while select.select([fd], [], [], IDLE)[0]:
         line = reader.readline()
         if not line:
