@@ -30,7 +30,7 @@ def world() -> World:
 def standby_of(world: World) -> tuple[Standby, ZygoteState]:
     watcher = world.watcher()
     (process,) = watcher.processes
-    kept = Standby(world.services(), watcher.processes, watcher.templates.by_generation.get)
+    kept = Standby(world.services(), watcher.processes)
     return kept, ZygoteState(generation=1, process=process.number)
 
 

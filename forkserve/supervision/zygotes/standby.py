@@ -8,12 +8,11 @@ again, since another one would import what is on disk by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import ZygoteNotKept
 from forkserve.supervision.processes.processes import Processes
-from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.zygotes.state import ZygoteState
 
@@ -27,14 +26,11 @@ LOOKED_EVERY = 10.0
 
 
 class Standby:
-    """Those of one watcher; `command_of` returns the command of a generation, None if it was forgotten."""
+    """Those of one watcher."""
 
-    def __init__(
-        self, services: SpawnServices, processes: Processes, command_of: Callable[[int], ProcessTemplate | None]
-    ) -> None:
+    def __init__(self, services: SpawnServices, processes: Processes) -> None:
         self._services = services
         self._processes = processes
-        self._command_of = command_of
 
     def is_ready(self, state: ZygoteState) -> bool:
         """Tell whether the zygote has imported its application, and is not about to end."""
@@ -43,14 +39,13 @@ class Standby:
 
     def allows(self, state: ZygoteState) -> bool:
         """Tell whether there is memory for the zygote to stay, and set the next check."""
+        zygote = self._processes.by_number[state.process]
         spare = self._services.kernel.spare_memory()
         if spare >= LEAST_SPARE:
             state.standby = Deadline.after(LOOKED_EVERY, DeadlineKind.LOOK, self._services.loop.now())
-            self._processes.by_number[state.process].status = STATUS
+            zygote.status = STATUS
             return True
-        command = self._command_of(state.generation)
-        name = "" if command is None else command.options.name
-        self._services.emit(ZygoteNotKept(watcher=name, generation=state.generation, spare=spare))
+        self._services.emit(ZygoteNotKept(watcher=zygote.watcher, generation=state.generation, spare=spare))
         return False
 
     def youngest(self, states: Iterable[ZygoteState]) -> int:

@@ -69,7 +69,7 @@ class Zygotes:
         self._processes = processes
         self._command_of = command_of
         self._channels = ZygoteChannels(services, self._heard)
-        self.standby = Standby(services, processes, command_of)
+        self.standby = Standby(services, processes)
         self._reaped: Collection[int] = ()
         self.promotions = Promotions(services, self._promoted)
         self._waiting = WaitingWorkers(services, processes, self.promotions.handed_over)
