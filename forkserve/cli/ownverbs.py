@@ -18,13 +18,15 @@ __all__ = ["ALL_VERBS", "OWN_VERBS"]
 class CompletedShell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The shell that a script is for."""
 
-    shell: Literal["bash", "zsh", "fish"]
+    shell: Annotated[Literal["bash", "zsh", "fish"], msgspec.Meta(description="the shell that the script is for")]
 
 
 class Analyzed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which deploy, or the start instead."""
 
-    watcher: str | None = None
+    watcher: Annotated[
+        str | None, msgspec.Meta(description="name of a watcher; the one whose deploy was last if left out")
+    ] = None
     start: Annotated[bool, msgspec.Meta(description="analyze the start, not the last deploy")] = False
 
 

@@ -39,6 +39,12 @@ __all__ = [
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+WatcherName = Annotated[str, msgspec.Meta(description="name of a watcher")]
+AnyWatcher = Annotated[str | None, msgspec.Meta(description="name of a watcher; all if left out")]
+AnyGroup = Annotated[
+    str | None, msgspec.Meta(description="name of a watcher, GROUP:* for those of a group; all if left out")
+]
+SocketName = Annotated[str, msgspec.Meta(description="name of a socket")]
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,13 +54,13 @@ class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Selected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One watcher by name, or all of them if the name is left out."""
 
-    watcher: str | None = None
+    watcher: AnyGroup = None
 
 
 class StopTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher, several, or all; with `waiting` false the answer comes at once, and not when the work is done."""
 
-    watcher: str | None = None
+    watcher: AnyGroup = None
     watchers: list[str] | None = None
     waiting: bool = True
 
@@ -62,7 +68,7 @@ class StopTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher, or all. Processes are replaced one after another, unless `at_once` is given."""
 
-    watcher: str | None = None
+    watcher: AnyGroup = None
     sequential: Annotated[bool, msgspec.Meta(description="accepted for Circus: the default")] = False
     at_once: Annotated[
         bool, msgspec.Meta(description="start all successors together, as Circus does: twice the processes for a while")
@@ -82,14 +88,14 @@ class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OneToReplace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One watcher."""
 
-    watcher: str
+    watcher: WatcherName
     waiting: bool = True
 
 
 class OneTimer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One watcher that has a schedule."""
 
-    watcher: str
+    watcher: Annotated[str, msgspec.Meta(description="name of a watcher that has a schedule")]
     waiting: bool = True
 
 
@@ -102,7 +108,7 @@ class Waiting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The last events of all watchers or of one, then, with `follow`, new ones; `after` is the id of one."""
 
-    watcher: str | None = None
+    watcher: AnyWatcher = None
     follow: bool = True
     last: Annotated[int, msgspec.Meta(ge=0)] = 0
     after: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -114,8 +120,10 @@ class LogsOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Each event has `time` (seconds since 1970), `name` (web[2]), `pid`, `stream` (stdout or stderr) and `text`.
     """
 
-    target: str | None = None
-    """A watcher (web), the process of one of its slots (web[2]); all watchers if left out."""
+    target: Annotated[
+        str | None,
+        msgspec.Meta(description="a watcher (web), or the process of one of its slots (web[2]); all if left out"),
+    ] = None
     follow: bool = False
     last: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
@@ -123,15 +131,15 @@ class LogsOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By how many processes to change one watcher."""
 
-    watcher: str
-    count: Count = 1
+    watcher: WatcherName
+    count: Annotated[Count, msgspec.Meta(description="how many (1)")] = 1
     waiting: bool = True
 
 
 class HoldTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All processes of a watcher, or the one of a slot."""
 
-    watcher: str
+    watcher: WatcherName
     wid: Annotated[int | None, msgspec.Meta(description="only the process of this slot")] = None
 
 
@@ -142,7 +150,7 @@ Values = dict[str, Any]
 class PauseTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher whose new connections must wait, for at most `max` seconds."""
 
-    watcher: str
+    watcher: WatcherName
     max: Annotated[float, msgspec.Meta(gt=0, le=86400, description="longest time for which clients wait (30)")] = 30.0
     then: Annotated[
         Literal["shed", "resume"], msgspec.Meta(description="what follows: shed (503, the default) or resume")
@@ -152,7 +160,7 @@ class PauseTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ResumeTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher that must accept again."""
 
-    watcher: str
+    watcher: WatcherName
     waiting: bool = True
 
 
@@ -188,8 +196,8 @@ class SetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     A change that needs new processes is refused while some run, unless `reload` is set.
     """
 
-    watcher: str
-    options: Values
+    watcher: WatcherName
+    options: Annotated[Values, msgspec.Meta(description="an option of a section [watcher:NAME], and its new value")]
     reload: Annotated[bool, msgspec.Meta(description="replace the processes one by one if an option needs it")] = False
     waiting: bool = True
 
@@ -197,8 +205,8 @@ class SetOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Adding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new watcher, until the configuration is read again; with `start` its processes are started."""
 
-    watcher: str
-    cmd: str
+    watcher: Annotated[str, msgspec.Meta(description="name of the new watcher")]
+    cmd: Annotated[str, msgspec.Meta(description="command to run, with its arguments")]
     args: Annotated[str | None, msgspec.Meta(description="further arguments of the command")] = None
     options: Annotated[Values | None, msgspec.Meta(description="an option of a section [watcher:NAME]; repeatable")] = (
         None
@@ -210,7 +218,7 @@ class Adding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Removing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher to remove."""
 
-    watcher: str
+    watcher: WatcherName
     nostop: Annotated[bool, msgspec.Meta(description="leave its processes running, unsupervised")] = False
     waiting: bool = True
 
@@ -218,42 +226,42 @@ class Removing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SocketOptionsOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A socket, and options as in a section [socket:NAME]."""
 
-    socket: str
-    options: Values
+    socket: SocketName
+    options: Annotated[Values, msgspec.Meta(description="an option of a section [socket:NAME], such as port=8001")]
     waiting: bool = True
 
 
 class OneSocket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A socket."""
 
-    socket: str
+    socket: SocketName
     waiting: bool = True
 
 
 class Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options of one watcher, by name."""
 
-    watcher: str
-    keys: Annotated[list[str], msgspec.Meta(min_length=1)]
+    watcher: WatcherName
+    keys: Annotated[list[str], msgspec.Meta(min_length=1, description="name of an option")]
 
 
 class OneWatcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher."""
 
-    watcher: str
+    watcher: WatcherName
 
 
 class OneOption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An option of the master, or all of them."""
 
-    option: str | None = None
+    option: Annotated[str | None, msgspec.Meta(description="name of an option; all if left out")] = None
 
 
 class SelectedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All watchers, one, or one process of one."""
 
-    watcher: str | None = None
-    pid: int | None = None
+    watcher: AnyWatcher = None
+    pid: Annotated[int | None, msgspec.Meta(description="only this process")] = None
     extended: Annotated[bool, msgspec.Meta(description="include what the hook extended_stats adds")] = False
 
 
@@ -263,8 +271,8 @@ class Killing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Without `signum` and `graceful_timeout` (seconds): stop_signal, and the graceful_timeout of the watcher.
     """
 
-    watcher: str
-    pid: int | None = None
+    watcher: WatcherName
+    pid: Annotated[int | None, msgspec.Meta(description="only this process; all of the watcher if left out")] = None
     signum: Annotated[str | int | None, msgspec.Meta(description="signal to send instead of stop_signal")] = None
     graceful_timeout: Annotated[Seconds | None, msgspec.Meta(description="time until SIGKILL")] = None
     waiting: bool = True
@@ -273,9 +281,8 @@ class Killing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SignalTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A signal by name or number for all processes of a watcher, or for one by pid or wid."""
 
-    watcher: str
-    signal: str | int
-    """A name (HUP, SIGHUP) or a number."""
+    watcher: WatcherName
+    signal: Annotated[str | int, msgspec.Meta(description="name of a signal (HUP or SIGHUP), or its number")]
     children: Annotated[bool, msgspec.Meta(description="signal the direct children instead")] = False
     recursive: Annotated[bool, msgspec.Meta(description="signal all descendants as well")] = False
     childpid: Annotated[int | None, msgspec.Meta(description="signal only this child")] = None
@@ -286,5 +293,6 @@ class SignalTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class StacksFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The processes whose stacks are requested."""
 
-    target: str
-    """A watcher (web), the process of one of its slots (web[2]), or a pid."""
+    target: Annotated[
+        str, msgspec.Meta(description="a watcher (web), the process of one of its slots (web[2]), or a pid")
+    ]
