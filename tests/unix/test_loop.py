@@ -103,6 +103,33 @@ def test_a_callback_that_holds_the_loop_is_told(
     assert ("held the loop" in caplog.text) == is_charged
 
 
+def test_time_that_passes_while_the_clock_is_read_is_not_the_callback_s(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pread, readings = os.pread, 0
+
+    def preempted(fd: int, size: int, offset: int) -> bytes:
+        """Do as the kernel does when it takes the processor away for 0.3 s right after the second reading."""
+        nonlocal readings
+        readings += 1
+        ran, waited, slices = pread(fd, size, offset).split()
+        if readings == 2:
+            select.select([], [], [], 0.3)
+        elif readings > 2:
+            waited = str(int(waited) + 300_000_000).encode()
+        return b" ".join([ran, waited, slices])
+
+    monkeypatch.setattr(os, "pread", preempted)
+    loop = Loop(limit=0.15)
+    loop.call_at(0.0, lambda: None)
+    with caplog.at_level(logging.ERROR, "forkserve.loop"):
+        loop.run_once()
+    loop.close()
+
+    assert readings > 2
+    assert "held the loop" not in caplog.text
+
+
 def test_a_number_that_was_closed_and_given_again_in_one_batch_calls_nobody_by_mistake(loop: Loop) -> None:
     called: list[str] = []
     pipes = [os.pipe() for _ in range(2)]

@@ -25,6 +25,10 @@ __all__ = ["LIMIT", "Loop", "Timer"]
 LIMIT = "FORKSERVE_LOOP_LIMIT"
 """The variable with the seconds for which a callback may block the loop."""
 
+_TOGETHER = 0.001
+"""Seconds within which two readings are of one instant; a busy machine takes the processor away between them."""
+_TRIES = 10
+
 log = logging.getLogger("forkserve.loop")
 
 
@@ -69,8 +73,13 @@ class _Stopwatch:
         ran = time.thread_time()
         if self._schedstat < 0:
             return ran, ran, 0
-        waited = int(os.pread(self._schedstat, 100, 0).split()[1])  # nanoseconds on a run queue
-        return time.monotonic() - waited / 1e9, ran, resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        for _ in range(_TRIES):
+            before = time.monotonic()
+            waited = int(os.pread(self._schedstat, 100, 0).split()[1])  # nanoseconds on a run queue
+            now = time.monotonic()
+            if now - before < _TOGETHER:
+                break
+        return now - waited / 1e9, ran, resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
     def close(self) -> None:
         """Close its descriptor."""
