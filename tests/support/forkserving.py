@@ -93,9 +93,20 @@ class Forkserve:
         self._read = self._before_starts = 0
         return self
 
+    def first(self, pattern: str) -> re.Match[str]:
+        """Return the first line of all that matches; `expect` stays where it is."""
+        place = self._read, self._before_starts
+        try:
+            return self.rewound().expect(pattern)
+        finally:
+            self._read, self._before_starts = place
+
     def expect_all(self, *patterns: str) -> None:
-        """Wait for lines that match each pattern, in any order."""
-        start = self._read
+        """Wait for lines that match each pattern, in any order; also beside the starts that were waited for last.
+
+        For what several processes write, or one writes of several: only what causes a line comes before it.
+        """
+        start = self._before_starts
         furthest = start
         for pattern in patterns:
             self._read = start

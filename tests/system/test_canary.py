@@ -153,7 +153,7 @@ def deployed(place: Place, *, processes: int = 3, ready_timeout: float = 10, mor
 
 
 def address_of(server: Forkserve) -> tuple[str, int]:
-    found = server.rewound().expect(r"socket web: listening at http://(.*):(\d+)")
+    found = server.first(r"socket web: listening at http://(.*):(\d+)")
     return found[1], int(found[2])
 
 

@@ -260,7 +260,7 @@ def test_control_can_be_left_out(place: Path) -> None:
 
 def test_events_tell_what_has_happened_and_what_happens(place: Path) -> None:
     with controlled(place) as master:
-        master.expect_all(r"sleeper\[1\] .* is ready", r"slow\[1\] .* is ready")
+        master.expect_all(*(rf"{name} .* is ready" for name in (r"sleeper\[1\]", r"sleeper\[2\]", r"slow\[1\]")))
         past = [json.loads(line) for line in answer(place, "events", "--json").splitlines()]
         started = [event for event in past if event["kind"] == "process.started"]
         assert started and {"id", "time", "watcher", "wid", "pid", "generation", "text"} <= started[0].keys()

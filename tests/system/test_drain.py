@@ -219,11 +219,11 @@ def test_a_watcher_serves_on_for_its_drain_delay_and_says_so(tmp_path: Path) -> 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         env = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        with stack(tmp_path, more="drain_delay = 0.4", env=env) as server:
+        with stack(tmp_path, more="drain_delay = 1.5", env=env) as server:
             address = address_of(server)
             workers(server)
             server.send(signal.SIGTERM)
-            server.expect(r"web: not ready any more, serves on for 0.4 s \(drain_delay\), then stops")
+            server.expect(r"web: not ready any more, serves on for 1.5 s \(drain_delay\), then stops")
 
             assert answered([connected(address)]) == 1
             assert server.wait() == 0
@@ -234,7 +234,7 @@ def test_a_watcher_serves_on_for_its_drain_delay_and_says_so(tmp_path: Path) -> 
                 said += systemd.recv(4096) + b"\n"
     assert b"STOPPING=1" in said
     assert b"STATUS=web: not ready any more" in said
-    assert b"EXTEND_TIMEOUT_USEC=5400000" in said
+    assert b"EXTEND_TIMEOUT_USEC=6500000" in said
     assert said.index(b"not ready any more") < said.index(b"web: stopping 2 processes")
 
 

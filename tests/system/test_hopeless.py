@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def refused(server: Forkserve) -> bool:
     """Tell whether nobody listens any more where it did."""
-    found = server.rewound().expect(r"socket web: listening at https?://(.*):(\d+)")
+    found = server.first(r"socket web: listening at https?://(.*):(\d+)")
     with socket.socket() as client:
         return client.connect_ex((found[1], int(found[2]))) != 0
 

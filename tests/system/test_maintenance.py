@@ -97,14 +97,15 @@ def test_clients_wait_in_the_queue_until_they_are_served_again(tmp_path: Path) -
 @pytest.mark.parametrize("then", ["shed", "resume"])
 def test_a_pause_ends_by_itself(tmp_path: Path, then: str) -> None:
     with stack(tmp_path) as (ctl, address):
-        ctl.call("pause", watcher="web", max=0.5, then=then)
-        eventually(lambda: _hold(ctl))
-        said = answer(asked(address))
+        assert "accept nothing more" in ctl.call("pause", watcher="web", max=0.5, then=then)["message"]
         if then == "shed":
+            eventually(lambda: _hold(ctl))
+            said = answer(asked(address))
             assert said.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nRetry-After: 10\r\n" in said
             ctl.call("resume", watcher="web")
             assert [each["name"] for each in ctl.call("status")] == ["web", "other"]
+        eventually(lambda: _state(ctl) == "active")
         assert answer(asked(address)).endswith(b"\r\n\r\nok")
 
 

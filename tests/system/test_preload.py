@@ -71,7 +71,7 @@ def stack(*, app: str = "site_p:app", processes: int = 2, flags: str = "", more:
 
 
 def address_of(server: Forkserve) -> tuple[str, int]:
-    found = server.rewound().expect(r"socket web: listening at https?://(.*):(\d+)")
+    found = server.first(r"socket web: listening at https?://(.*):(\d+)")
     return found[1], int(found[2])
 
 
@@ -108,7 +108,7 @@ def ctl(folder: Path, *argv: str) -> str:
 
 
 def zygote_of(server: Forkserve) -> int:
-    return int(server.rewound().expect(r"web zygote pid (\d+) started")[1])
+    return int(server.first(r"web zygote pid (\d+) started")[1])
 
 
 @pytest.mark.parametrize("backend", ["sync", pytest.param("threads", marks=SLOW), pytest.param("gevent", marks=SLOW)])
@@ -353,7 +353,7 @@ def test_a_rollback_has_the_former_zygote_fork_what_it_has_imported(folder: Path
         ctl(folder, "reload", "web")
         assert {said["version"] for said in workers(server, 2, without=before).values()} == {2222}
         assert "web zygote: kept for a rollback" in ctl(folder, "status")
-        second = int(server.rewound().expect(rf"web zygote pid (?!{first}\b)(\d+) started")[1])
+        second = int(server.first(rf"web zygote pid (?!{first}\b)(\d+) started")[1])
         ctl(folder, "upgrade")
         asking = load.enter_context(Load(address_of(server)))
         assert ctl(folder, "rollback", "web").strip() == "web: 2 processes replaced, back to generation 1"

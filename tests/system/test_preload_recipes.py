@@ -89,7 +89,7 @@ cmd = {program} --port 0 --unixsocket {path} --save '' --dir {tmp_path} --logfil
 ready = unix:{path}
 """
     with site(tmp_path, code, more=database) as server:
-        server.rewound().expect(r"web zygote: 1 socket is open in the zygote, .*: connected to .*redis.sock")
+        server.first(r"web zygote: 1 socket is open in the zygote, .*: connected to .*redis.sock")
         assert {ask(server) for _ in range(10)} == {"True True"}
 
 
@@ -130,7 +130,7 @@ def answer():
         return str(os.getpid())
 """
     with site(tmp_path, code) as server:
-        server.rewound().expect(
+        server.first(
             r"web zygote: 1 thread runs in the zygote, .*: OtelBatchSpanRecordProcessor|web zygote: 1 thread runs"
         )
         asked = {ask(server) for _ in range(10)}

@@ -90,7 +90,7 @@ def test_what_waits_for_a_process_that_dies_is_taken_by_its_successor_or_by_one_
         ready(server, 2)
         server.allow("SIGKILL")
         eventually(lambda: len(workers(server, 2)) == 2)  # both are dealt to
-        second = int(server.rewound().expect(r"web\[2\] pid (\d+) is ready")[1])
+        second = int(server.first(r"web\[2\] pid (\d+) is ready")[1])
         os.kill(second, signal.SIGSTOP)
         clients = waiting(server, stack, 30)
         assert '"queued": 0' not in ctl(folder, "listsockets", "--json")
@@ -118,7 +118,7 @@ def test_what_waits_in_the_queue_of_a_slot_is_taken_when_the_option_is_switched_
         ready(server, 2)
         server.allow("SIGKILL")
         eventually(lambda: len(workers(server, 2)) == 2)
-        second = int(server.rewound().expect(r"web\[2\] pid (\d+) is ready")[1])
+        second = int(server.first(r"web\[2\] pid (\d+) is ready")[1])
         os.kill(second, signal.SIGSTOP)
         clients = waiting(server, stack, 30)
         file = folder / "stack.ini"

@@ -129,6 +129,33 @@ def free(fifo: Path) -> None:
 
 
 PURE = {"FORKSERVE_PURE": "1"}
+HELD = """
+import os
+def hook(options):
+    if os.path.exists("hold"):
+        open("go").read()
+"""
+"""A hook that keeps a worker from being ready, while the test has a file `hold`, until it writes to the FIFO `go`."""
+
+
+def hold(folder: Path) -> str:
+    """Have the next workers wait before they are ready; returns the option of the worker for it."""
+    (folder / "held.py").write_text(HELD)
+    (folder / "hold").touch()
+    os.mkfifo(folder / "go")
+    return "--pre-hook held:hook"
+
+
+def let_go(folder: Path) -> None:
+    """Let a worker that waits be ready."""
+
+    def is_read() -> bool:
+        with contextlib.suppress(OSError):  # ENXIO: nobody reads it yet (fifo(7))
+            os.close(os.open(folder / "go", os.O_WRONLY | os.O_NONBLOCK))
+            return True
+        return False
+
+    eventually(is_read)
 
 
 @pytest.mark.parametrize(
@@ -208,28 +235,33 @@ def test_a_busy_worker_keeps_no_probe_waiting_and_is_seen(tmp_path: Path) -> Non
 
 
 def test_health_says_why_not(tmp_path: Path) -> None:
-    with site("sync", tmp_path, workers=1, more="--pre-hook nowhere:nothing") as here:
-        here.server.allow("nowhere", "ERROR")
+    with site("sync", tmp_path, workers=1, more=hold(tmp_path)) as here:
         status, media_type, text = here.ask("/readyz")
         assert (status, media_type) == (503, "text/plain; charset=utf-8")
         assert text.startswith("web: no process is ready")
         assert here.ask("/startupz")[0] == 503
         assert here.ask("/livez")[::2] == (200, "ok\n")
-        here.server.wait()
+        let_go(tmp_path)
+        ready(here, 1)
+        assert here.ask("/readyz")[0] == 200
 
 
 def test_health_follows_a_worker_that_is_lost_and_a_stop(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    with site("sync", tmp_path, workers=1, environ={"FORKSERVE_TEST_FIFO": str(fifo)}) as here:
+    more = hold(tmp_path)
+    (tmp_path / "hold").unlink()
+    with site("sync", tmp_path, workers=1, more=more, environ={"FORKSERVE_TEST_FIFO": str(fifo)}) as here:
         here.server.allow("SIGKILL")
         ready(here, 1)
         eventually(lambda: here.ask("/startupz")[0] == here.ask("/readyz")[0] == 200)
+        (tmp_path / "hold").touch()
         os.kill(int(here.get()), signal.SIGKILL)
         here.server.expect("SIGKILL")
         status, _, text = here.ask("/readyz")
         assert status == 503
         assert text.startswith("web: no process is ready (was ended by SIGKILL")
+        let_go(tmp_path)
         ready(here, 1)
         assert here.ask("/readyz")[0] == 200
         thread = threading.Thread(target=here.get, args=("/wait",))

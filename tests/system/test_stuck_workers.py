@@ -116,6 +116,7 @@ def test_a_patience_that_somebody_else_wrote_ends_nobody(tmp_path: Path) -> None
         (pages,) = struct.unpack("=q", os.pread(memory, 8, 56))
         os.pwrite(memory, struct.pack("=d", 1e-4), pages + 32)
         os.close(memory)
+        # nothing tells that the master has looked: it would by now, twice
         subprocess.run(["sleep", "2"], check=True)
         os.close(writer)
         assert b"200 OK" in answer(client)

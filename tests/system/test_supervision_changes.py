@@ -184,8 +184,7 @@ def test_who_waits_for_a_stopped_watcher_is_answered_although_its_socket_has_mov
             ctl(folder, "start", "web")
             answer = client.makefile("rb").read()
         eventually(lambda: len(server.children()) == 1)
-        eventually(lambda: not is_open(here))
-        assert not path.exists()
+        eventually(lambda: not is_open(here) and not path.exists())
 
         assert b"hello" in answer
 

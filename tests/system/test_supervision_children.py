@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -122,12 +122,11 @@ def test_warmup_delay_keeps_starts_apart(tmp_path: Path) -> None:
     with running(
         cwd=tmp_path, config="[watcher:a]\ncmd = sleep 1000\nnumprocesses = 3\nwarmup_delay = 0.2\n"
     ) as server:
-        moments = []
         for wid in (1, 2, 3):
             server.started(f"a[{wid}]")
-            moments.append(time.monotonic())
+        moments = [datetime.fromisoformat(line[:23]) for line in server.lines if " started: " in line]
 
-        assert moments[2] - moments[0] > 0.35
+        assert moments[2] - moments[0] > timedelta(seconds=0.35)
 
 
 def test_autostart_off_waits_to_be_told(tmp_path: Path) -> None:
@@ -135,7 +134,7 @@ def test_autostart_off_waits_to_be_told(tmp_path: Path) -> None:
     with running(cwd=tmp_path, config=config) as server:
         server.started("b[1]")
 
-        assert len(server.children()) == 1
+        assert "a[1]" not in server.transcript()
 
 
 def test_a_process_that_never_says_ready_in_its_time_is_killed_and_counted_as_failed(tmp_path: Path) -> None:
@@ -149,9 +148,9 @@ def test_a_process_that_never_says_ready_in_its_time_is_killed_and_counted_as_fa
         assert server.wait() == 70
 
 
-def _titles(server: Forkserve) -> list[str]:
+def _titles(server: Forkserve) -> set[str]:
     pids = [server.pid, *(each.pid for each in relations() if each.parent == server.pid)]
-    return [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().replace("\0", " ") for pid in pids]
+    return {Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().replace("\0", " ") for pid in pids}
 
 
 @pytest.mark.parametrize("variable", ["PWD", "HOME"])
@@ -171,7 +170,8 @@ def test_titles_and_memory_of_the_master(tmp_path: Path) -> None:
     with running(cwd=tmp_path, config="[watcher:a]\ncmd = sleep 1000\n") as server:
         server.started("a[1]")
 
-        assert set(_titles(server)) == {"forkserve: master [stack.ini]", "forkserve: guard", "sleep 1000"}
+        # a companion gives itself its title a moment after its fork
+        eventually(lambda: _titles(server) == {"forkserve: master [stack.ini]", "forkserve: guard", "sleep 1000"})
         rollup = Path(f"/proc/{server.pid}/smaps_rollup").read_text()
         sizes = {words[0]: int(words[1]) for line in rollup.splitlines()[1:] if (words := line.split())}
         assert sizes["Rss:"] < 34 * 1024
@@ -207,7 +207,8 @@ def test_a_daemon_is_detached_once_it_holds_its_sockets(tmp_path: Path) -> None:
     arguments = ("--daemon", "--pidfile", "pid", "--log-output", "log")
     with running(*arguments, cwd=tmp_path, config="[watcher:a]\ncmd = sleep 1000\n") as server:
         server.process.wait(20)
-        eventually(lambda: (tmp_path / "pid").exists() and "started" in (tmp_path / "log").read_text())
+        log = tmp_path / "log"
+        eventually(lambda: (tmp_path / "pid").exists() and log.exists() and "started" in log.read_text())
         master = int((tmp_path / "pid").read_text())
         assert os.getsid(master) not in (master, os.getsid(0))
         os.kill(master, signal.SIGTERM)

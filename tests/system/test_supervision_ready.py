@@ -38,6 +38,7 @@ def test_the_word_of_a_helper_counts_although_the_master_hears_it_when_it_has_go
     (tmp_path / "run.sh").write_text(f"kill -STOP $PPID\n{HELPER}\necho said\nexec sleep 1000\n")
     config = "[watcher:a]\ncmd = sh run.sh\nready_after = 1000\n"
     with running(cwd=tmp_path, config=config) as server:
+        server.allow("held the loop")  # it may be stopped within a callback
         server.expect("^said$")
         server.send(signal.SIGCONT)
         server.expect(r"a\[1\] pid \d+ is ready")
@@ -55,8 +56,7 @@ def test_nobody_is_killed_because_its_predecessor_was_ready_by_its_own_word(tmp_
     with running("--log-level", "debug", cwd=tmp_path, config=config) as server:
         server.allow("ended by SIGKILL.*restarting")
         first = server.started("a[1]")
-        server.expect("is ready")
-        server.expect("^up$")
+        server.expect_all("is ready", "^up$")
         os.kill(first, signal.SIGKILL)
         second = server.started("a[1]")
         server.expect(rf"pid {second} is ready")
@@ -77,7 +77,7 @@ def test_the_folder_is_private_and_each_socket_lives_as_long_as_its_process(tmp_
 
         os.kill(pids[1], signal.SIGKILL)
         server.started("a[2]")
-        eventually(lambda: len(list(folder.iterdir())) == 3 and descriptors(server.pid) == before)
+        eventually(lambda: len(list(folder.iterdir())) == 3 and descriptors(server.pid) <= before)
         server.stop()
         assert not folder.exists()
 
@@ -133,8 +133,9 @@ def test_a_process_that_writes_without_end_holds_nobody_up(tmp_path: Path) -> No
     with running(cwd=tmp_path, config=config) as server:
         server.allow("ended by SIGKILL.*restarting")
         server.expect(r"b\[1\] pid \d+ is ready")
-        os.kill(server.rewound().started("b[1]"), signal.SIGKILL)
-        server.expect(r"b\[1\] pid \d+ is ready")
+        first = server.rewound().started("b[1]")
+        os.kill(first, signal.SIGKILL)
+        server.expect(rf"b\[1\] pid (?!{first}\b)\d+ is ready")
         assert server.stop() == 0
 
 
@@ -171,22 +172,22 @@ def test_a_process_that_sends_no_watchdog_message_any_more_is_replaced(tmp_path:
     cmd = speaking(
         tmp_path,
         """
-assert os.environ["WATCHDOG_USEC"] == "300000" and os.environ["WATCHDOG_PID"] == str(os.getpid())
+assert os.environ["WATCHDOG_USEC"] == "1000000" and os.environ["WATCHDOG_PID"] == str(os.getpid())
 tell("READY=1")
-for _ in range(4):
-    time.sleep(0.15)
+for _ in range(5):
+    time.sleep(0.25)
     tell("WATCHDOG=1")
 time.sleep(1000)
 """,
     )
     with running(
-        cwd=tmp_path, config=f"[watcher:a]\ncmd = {cmd}\nwatchdog = 0.3\nbackoff = 0\nmax_retry = -1\n"
+        cwd=tmp_path, config=f"[watcher:a]\ncmd = {cmd}\nwatchdog = 1\nbackoff = 0\nmax_retry = -1\n"
     ) as server:
         server.allow("watchdog.*killed$")
         server.expect(r"a\[1\] pid \d+ is ready")
-        server.expect(r"a\[1\] pid \d+ sent no WATCHDOG=1 for 0.3 s \(watchdog\)")
+        server.expect(r"a\[1\] pid \d+ sent no WATCHDOG=1 for 1 s \(watchdog\)")
         ended = server.expect(r"a\[1\] pid \d+ .*SIGABRT after (\d+\.?\d*) s; restart")
-        assert float(ended[1]) >= 0.8  # the messages have counted
+        assert float(ended[1]) >= 2  # the messages have counted
         server.expect(r"a\[1\] pid \d+ is ready")
 
 
@@ -205,7 +206,7 @@ import signal
 def stop(*_):
     tell("STOPPING=1\\nEXTEND_TIMEOUT_USEC=15000000")
     barrier()
-    time.sleep(0.6)
+    time.sleep(1.2)
     print("done", flush=True)
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
@@ -213,7 +214,7 @@ tell("READY=1")
 signal.pause()
 """,
     )
-    with running(cwd=tmp_path, config=f"[watcher:a]\ncmd = {cmd}\ngraceful_timeout = 0.4\n") as server:
+    with running(cwd=tmp_path, config=f"[watcher:a]\ncmd = {cmd}\ngraceful_timeout = 1\n") as server:
         server.expect(r"a\[1\] pid \d+ is ready")
         assert server.stop() == 0
         assert "done" in server.lines

@@ -404,8 +404,7 @@ def test_ipv4_stays_when_its_socket_goes_and_another_takes_both(folder: Path) ->
         server.expect_all(r"web\[1\] pid \d+ is ready", r"other\[1\] pid \d+ is ready")
         with Load(("127.0.0.1", port)) as load:
             reload(server, six + watcher("web", sock="six"))
-            server.expect("web: 1 process replaced")
-            server.expect(r"other: stopping")
+            server.expect_all("web: 1 process replaced", "other: stopping")
             load.more(50)
     assert load.lost == []
     assert load.refused == 0

