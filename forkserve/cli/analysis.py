@@ -84,11 +84,15 @@ def deploy_chain(events: Sequence[Event], begun: Event) -> list[Link]:
 def _steps(ready: Event, started: Event, at: float, events: Iterable[Event]) -> list[Link]:
     """Return the wait for a process to be started, if there was one, and its start."""
     begin = max(at, started["time"])
-    name = str(Identity(ready["watcher"], ready["wid"]))
+    name = _named(ready)
     wait = (
         [Link(f"until {name} is started", at, begin, _meanwhile(events, at, begin))] if begin - at >= NEGLIGIBLE else []
     )
     return [*wait, Link(f"{name} starts", begin, ready["time"], _readiness(ready))]
+
+
+def _named(event: Event) -> str:
+    return str(Identity(event["watcher"], event["wid"], event.get("process", "")))
 
 
 def _readiness(ready: Event) -> str:
@@ -165,7 +169,7 @@ def _first(events: Sequence[Event], name: str) -> _Begun | None:
 
 
 def _last_of(begun: _Begun) -> str:
-    return f"{Identity(begun.name, begun.last['wid'])} {_readiness(begun.last)}"
+    return f"{_named(begun.last)} {_readiness(begun.last)}"
 
 
 def _table(links: Sequence[Link], origin: float) -> str:

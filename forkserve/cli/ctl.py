@@ -135,7 +135,9 @@ def _call_matching(client: ControlClient, arguments: Arguments) -> Answer:
     """Start, stop or restart the watchers that match a pattern; the master refuses an unknown name."""
     name, parameters = arguments.watcher, parameters_of(arguments)
     if name is not None and (arguments.match == "regex" or set(name) & set("*?[")):
-        meant = matching(client.call("list"), name, arguments.match)
+        names = client.call("list")
+        is_slot = name.endswith("]") and name.partition("[")[0].lower() in {each.lower() for each in names}
+        meant = [] if is_slot else matching(names, name, arguments.match)
         if meant:
             parameters |= {"watcher": None, "watchers": meant}
     return client.call(arguments.verb.name, **parameters)

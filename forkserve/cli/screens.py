@@ -30,21 +30,21 @@ def status_screen(answer: Answer, *, colour: bool, columns: int = 80) -> str:
     rows: list[list[str]] = []
     reasons: dict[int, str] = {}
     for watcher in answer:
-        lines = [*(_process_row(each, watcher["generation"]) for each in watcher["processes"])]
+        lines = [_process_row(each, watcher) for each in watcher["processes"]]
         for number, each in enumerate(watcher["processes"], 1):
             if each.get("status"):
                 reasons[len(rows) + number] = f"{each['name']}: {each['status']}"
         note = _note(watcher)
         if note:
             reasons[len(rows) + max(1, len(lines))] = f"{watcher['name']}: {note}"
-        for slot in watcher["slots"]:
-            if slot["state"] in ("fatal", "backoff"):
-                lines.append(["", slot["state"], "-", str(slot["wid"]), "-", "-", "", "-", "-"])
+        for slot in filter(_is_empty, watcher["slots"]):
+            lines.append(_empty_row(slot, watcher))
+            if not slot.get("stopped"):
                 reasons[len(rows) + len(lines)] = _reason(slot)
         idle = "scheduled" if watcher.get("timer") and watcher["state"] == "active" else watcher["state"]
         for number, line in enumerate(lines or [["", idle, "-", "-", "-", "-", "", "-", "-"]]):
             first = [watcher["name"], str(watcher["restarts"])] if number == 0 else ["", ""]
-            rows.append([first[0], *line[1:6], first[1], *line[7:]])
+            rows.append([line[0] or first[0], *line[1:6], first[1], *line[7:]])
     table = _fitting(rows, columns)
     lines_out: list[str] = []
     for number, text in enumerate(table):
@@ -86,11 +86,26 @@ def _fitting(rows: list[list[str]], columns: int) -> list[str]:
     return render(_HEADER, short, right=_RIGHT).split("\n")
 
 
-def _process_row(process: Answer, newest: int) -> list[str]:
-    old = " old" if process["generation"] < newest else ""
+def _own_name(place: Answer, watcher: Answer) -> str:
+    """Return the name by `process_name` of a process or of a slot; empty for `web[3]`."""
+    name = str(place.get("name", ""))
+    return "" if place.get("zygote") or name == f"{watcher['name']}[{place['wid']}]" else name
+
+
+def _is_empty(slot: Answer) -> bool:
+    return slot["state"] in ("fatal", "backoff") or bool(slot.get("stopped"))
+
+
+def _empty_row(slot: Answer, watcher: Answer) -> list[str]:
+    state = "stopped" if slot.get("stopped") else slot["state"]
+    return [_own_name(slot, watcher), state, "-", str(slot["wid"]), "-", "-", "", "-", "-"]
+
+
+def _process_row(process: Answer, watcher: Answer) -> list[str]:
+    old = " old" if process["generation"] < watcher["generation"] else ""
     cpu, memory = process.get("cpu"), process.get("memory")
     return [
-        "",
+        _own_name(process, watcher),
         f"{process['state']}, adopted" if process.get("adopted") else process["state"],
         str(process["pid"]),
         str(process["wid"]),

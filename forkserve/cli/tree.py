@@ -11,6 +11,7 @@ from typing import Any
 
 from forkserve.cli.screens import timer_note
 from forkserve.cli.tables import size
+from forkserve.config.handover import Identity
 from forkserve.wording import exact_duration
 
 __all__ = ["Branch", "process_tree", "tree_text"]
@@ -48,7 +49,10 @@ def _watcher(watcher: Answer) -> Branch:
         branch.text = f"{watcher['name']}: {note}"
     branch.below += [_process(each, watcher["generation"]) for each in watcher["processes"]]
     missing = (each for each in watcher["slots"] if each["state"] in ("backoff", "fatal"))
-    branch.below += [Branch(f"{watcher['name']}[{each['wid']}] {each['state']}: {each['reason']}") for each in missing]
+    branch.below += [
+        Branch(f"{each.get('name') or Identity(watcher['name'], each['wid'])} {each['state']}: {each['reason']}")
+        for each in missing
+    ]
     return branch
 
 

@@ -11,6 +11,7 @@ from socket import AddressFamily, SocketKind
 
 from forkserve.config.document import Findings, Section, Value
 from forkserve.config.model import Config, OnDependency, SocketOptions, StreamClass, StreamOptions, WatcherOptions
+from forkserve.config.naming import name_fault, own_name
 from forkserve.config.order import cycle
 from forkserve.config.placeholders import sockets_for, sockets_in, unknown_names
 from forkserve.config.portions import is_nothing
@@ -61,6 +62,7 @@ def check_consistency(config: Config, sections: Mapping[str, Section], findings:
         place = _Place(sections[f"watcher:{watcher.name}"], findings)
         _check_sockets_of(watcher, names, place)
         _check_command(watcher, names, place)
+        _check_process_name(watcher, config.watchers, place)
         _check_watcher(watcher, place)
         _check_supervisord(watcher, place)
         _check_timer(watcher, place)
@@ -165,6 +167,19 @@ def _check_command(watcher: WatcherOptions, sockets: Sequence[str], place: _Plac
                 place.error(key, "must not be empty")
         except ValueError as error:
             place.error(key, str(error))
+
+
+def _check_process_name(watcher: WatcherOptions, watchers: Sequence[WatcherOptions], place: _Place) -> None:
+    if watcher.process_name is None:
+        return
+    if fault := name_fault(watcher):
+        place.error("process_name", fault)
+        return
+    others = {each.name.lower(): each.name for each in watchers if each is not watcher}
+    for wid in range(1, max(watcher.numprocesses, watcher.numprocesses_max, 1) + 1):
+        if other := others.get(own_name(watcher, wid).lower()):
+            place.error("process_name", f"[{other}] is another watcher: choose other names")
+            return
 
 
 def _check_numbers(watcher: WatcherOptions, place: _Place) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "GRACEFUL_TIMEOUT",
     "OWN_QUEUES",
     "PAGE",
+    "PROCESS_NAME",
     "RETRY_AFTER",
     "REFORK",
     "REFORK_AFTER",
@@ -33,6 +34,8 @@ __all__ = [
 
 WATCHER = "FORKSERVE_WATCHER"
 WID = "FORKSERVE_WID"
+PROCESS_NAME = "FORKSERVE_PROCESS_NAME"
+"""The name of a process by `process_name`, if it has one."""
 SCOREBOARD = "FORKSERVE_SCOREBOARD"
 """FD:BELL:INDEX, the descriptors of the shared memory and of its bell, and the number of this process's record."""
 OWN_QUEUES = "FORKSERVE_OWN_QUEUES"
@@ -60,23 +63,26 @@ gave up. Versions that do not know them end with an error.
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The watcher's name and the number of the slot within it."""
+    """The watcher's name, the number of the slot within it, and the name that the slot has besides (`process_name`)."""
 
     watcher: str
     wid: int
+    own: str = ""
 
     def __str__(self) -> str:
+        if self.own:
+            return f"{self.watcher}:{self.own}"
         return f"{self.watcher} zygote" if self.wid == ZYGOTE_WID else f"{self.watcher}[{self.wid}]"
 
     def variables(self) -> dict[str, str]:
         """Return the variables for the process."""
-        return {WATCHER: self.watcher, WID: str(self.wid)}
+        return {WATCHER: self.watcher, WID: str(self.wid), **({PROCESS_NAME: self.own} if self.own else {})}
 
 
 def identity_from(environ: Mapping[str, str]) -> Identity | None:
     """Return which process this is, or None if no forkserve has started it."""
     watcher, wid = environ.get(WATCHER, ""), environ.get(WID, "")
-    return Identity(watcher, int(wid)) if watcher and wid.isdecimal() else None
+    return Identity(watcher, int(wid), environ.get(PROCESS_NAME, "")) if watcher and wid.isdecimal() else None
 
 
 def drain_limit(graceful_timeout: float) -> str:

@@ -1,5 +1,7 @@
 """Placeholders in commands: `$(circus.NAME)` and `((circus.NAME))`, case-insensitive, as in Circus.
 
+A number may be padded with zeros: `$(circus.wid:02)` is 03.
+
 Rules: pure. Names are passed without the word `circus`: `wid`, `sockets.web`, `env.HOME`, `numprocesses`. An unknown
 name is left in place, since a shell command may mean it.
 """
@@ -22,14 +24,15 @@ __all__ = [
     "unset_text",
 ]
 
-_PLACEHOLDER = re.compile(r"\$\(circus\.([\w.-]+)\)|\(\(circus\.([\w.-]+)\)\)", re.IGNORECASE)
+_NAME = r"circus\.([\w.-]+)(?::(0?[1-9]\d?)d?)?"
+_PLACEHOLDER = re.compile(rf"\$\({_NAME}\)|\(\({_NAME}\)\)", re.IGNORECASE)
 _AT_SPAWN = ("wid", "args", "shell", "working_dir", "uid", "gid", "executable", "use_fds", "name")
 """What is known only when a process is spawned, besides the watcher's options."""
 
 
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names of the placeholders in `text`, in lower case, each once, in order of appearance."""
-    return tuple(dict.fromkeys((match[1] or match[2]).lower() for match in _PLACEHOLDER.finditer(text)))
+    return tuple(dict.fromkeys((match[1] or match[3]).lower() for match in _PLACEHOLDER.finditer(text)))
 
 
 def sockets_in(text: str) -> tuple[str, ...]:
@@ -39,7 +42,14 @@ def sockets_in(text: str) -> tuple[str, ...]:
 
 def expand(text: str, values: Mapping[str, str]) -> str:
     """Replace each placeholder whose lower-case name is a key of `values`; others stay."""
-    return _PLACEHOLDER.sub(lambda match: values.get((match[1] or match[2]).lower(), match[0]), text)
+
+    def value(match: re.Match[str]) -> str:
+        found, width = values.get((match[1] or match[3]).lower()), match[2] or match[4]
+        if found is None or width is None:
+            return match[0] if found is None else found
+        return f"{int(found):{width}d}" if found.isdecimal() else match[0]
+
+    return _PLACEHOLDER.sub(value, text)
 
 
 def env_values(env: Mapping[str, str]) -> dict[str, str]:
@@ -52,7 +62,7 @@ def unset_text(text: str) -> str:
 
     What the master itself gives each process is only known at the spawn.
     """
-    names = (match[1] or match[2] for match in _PLACEHOLDER.finditer(text))
+    names = (match[1] or match[3] for match in _PLACEHOLDER.finditer(text))
     asked = dict.fromkeys(name[len("env.") :] for name in names if name.lower().startswith("env."))
     unset = [name for name in asked if not name.lower().startswith(("forkserve_", "notify_", "listen_"))]
     return f"the variable {' and '.join(unset)} is not set" if unset else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forkserve.config.options import MISSING, option
-from forkserve.config.values import boolean, not_empty, optional, text
+from forkserve.config.values import at_least, boolean, integer, not_empty, optional, text
 
 __all__ = ["ProgramOptions"]
 
@@ -22,6 +22,20 @@ class ProgramOptions:
         MISSING, "Command line, split as a shell would; placeholders are replaced.", check=not_empty, metavar="COMMAND"
     )
     args: str = option("", "More arguments, appended to cmd.")
+    process_name: str | None = option(
+        None,
+        "Name of a process, such as worker_$(circus.wid:02), for status, logs and verbs; else NAME[N].",
+        parse=optional(text),
+        metavar="NAME",
+    )
+    first_wid: int = option(
+        1,
+        "Value of $(circus.wid) for the first process.",
+        parse=integer,
+        check=at_least(0),
+        aliases=("numprocs_start",),
+        metavar="N",
+    )
     executable: str | None = option(
         None, "Program to execute when it is not the first word of cmd.", parse=optional(text), metavar="PATH"
     )

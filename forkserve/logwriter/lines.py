@@ -7,6 +7,7 @@ prompt, is passed on as the beginning of a line.
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Decoration:
         """Return the decoration for the options; a fancy stream has one by its watcher's name."""
         if options.kind is not StreamClass.FANCY_STDOUT:
             return cls(name, pid, options.time_format, options.prefix)
-        by_name = _COLORS[zlib.crc32(name.partition("[")[0].encode()) % len(_COLORS)]
+        by_name = _COLORS[zlib.crc32(re.split(r"[:\[]", name)[0].encode()) % len(_COLORS)]
         color = options.color if options.color in _COLORS else by_name
         return cls(name, pid, options.time_format or _FANCY_TIME, options.prefix, color)
 

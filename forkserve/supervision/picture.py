@@ -5,6 +5,7 @@ Rules: reads a watcher and changes nothing.
 
 from __future__ import annotations
 
+from forkserve.config.naming import identity_of
 from forkserve.config.portions import amount_of
 from forkserve.supervision.jobs.pace import pace_of
 from forkserve.supervision.jobs.snapshot import NOTHING_COMPARED, WatcherSnapshot
@@ -45,7 +46,7 @@ def view_of(watcher: Watcher, now: float, doing: str = "") -> WatcherView:
         restarts=watcher.population.restarts,
         generation=watcher.generation,
         processes=tuple(each.view(slots[each.wid].restarts if each.wid in slots else 0, now) for each in ordered),
-        slots=tuple(slot.view(now) for _, slot in sorted(slots.items())),
+        slots=tuple(slot.view(str(identity_of(watcher.options, wid)), now) for wid, slot in sorted(slots.items())),
         options=watcher.options,
         doing=doing,
         timer=watcher.timer.view(),

@@ -34,6 +34,7 @@ class Names(TypedDict):
     """The fields by which events identify a process."""
 
     watcher: str
+    process: str
     wid: int
     pid: int
     generation: int
@@ -57,7 +58,8 @@ class Stopping:
 class Process:
     """One pid, used once, from the request for it to its end.
 
-    `number` is unique in the watcher. `circus_wid` is the value of `$(circus.wid)` in its command (0: its `wid`). `pid`
+    `number` is unique in the watcher, `name` that by `process_name`, or empty. `circus_wid` is the `$(circus.wid)` of
+    its command as if the first were 1 (0: its `wid`). `pid`
     is 0 until there is one. `folder` is the working directory in which its program was executed, links resolved.
     `end_at` is the instant at which it gets its stop signal, or with `end_by_kill` SIGKILL; `age_at` that of `max_age`;
     `deaf_until` that until which its messages wait. `report` is the pipe of its start and `notify` the socket of its
@@ -77,6 +79,7 @@ class Process:
     pid: int
     started_at: float
     circus_wid: int = 0
+    name: str = ""
     argv: tuple[str, ...] = ()
     folder: str = ""
     state: ProcessState = ProcessState.REQUESTED
@@ -116,11 +119,22 @@ class Process:
     leaves_by: float | None = None
 
     def __str__(self) -> str:
-        return f"{Identity(self.watcher, self.wid)} pid {self.pid}"
+        return f"{self.identity} pid {self.pid}"
+
+    @property
+    def identity(self) -> Identity:
+        """Which one of its watcher it is."""
+        return Identity(self.watcher, self.wid, self.name)
 
     def names(self) -> Names:
         """Return the fields by which every event identifies it."""
-        return {"watcher": self.watcher, "wid": self.wid, "pid": self.pid, "generation": self.generation}
+        return {
+            "watcher": self.watcher,
+            "process": self.name,
+            "wid": self.wid,
+            "pid": self.pid,
+            "generation": self.generation,
+        }
 
     @property
     def is_zygote(self) -> bool:
@@ -187,7 +201,7 @@ class Process:
     def view(self, restarts: int, now: float) -> ProcessView:
         """Return a picture of it; the slot supplies the number of restarts."""
         return ProcessView(
-            name=str(Identity(self.watcher, self.wid)),
+            name=str(self.identity),
             wid=self.wid,
             circus_wid=self.circus_wid or self.wid,
             pid=self.pid,

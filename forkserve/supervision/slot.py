@@ -23,7 +23,8 @@ USUAL_PATIENCE = 1.0
 class Slot:
     """One place of a watcher.
 
-    `reason` is how its last occupant was lost. `finished` means that it must not be filled again; `stops_first`, that
+    `reason` is how its last occupant was lost. `finished` means that it must not be filled again, `stopped` that this
+    was requested for it alone; `stops_first`, that
     its occupant was told to stop so that a younger one may take its place. `spoke` is the command that has sent READY=1
     here, `runs` the number of programs run here. `asking` means that a hook is being asked whether it may have a
     process: its occupant, or with `asking_beside` its candidate.
@@ -40,6 +41,7 @@ class Slot:
     runs: int = 0
     restarts: int = 0
     finished: bool = False
+    stopped: bool = False
     stops_first: bool = False
     asking: bool = False
     asking_beside: bool = False
@@ -72,16 +74,17 @@ class Slot:
         generation = 0 if self.occupant is None else self.occupant.generation
         surging = self.candidate is not None or self.asking_beside
         starting = surging or self.asking or (self.occupant is not None and not self.occupant.is_ready)
-        return SlotSnapshot(self.wid, self.state, generation, starting, surging=surging)
+        return SlotSnapshot(
+            self.wid, self.state, generation, starting, surging=surging, finished=self.finished, stopped=self.stopped
+        )
 
-    def view(self, now: float) -> SlotView:
+    def view(self, name: str, now: float) -> SlotView:
         """Return a picture of it."""
         retry_in = None
         if self.state is SlotState.BACKOFF and self.retry is not None:
             retry_in = max(0.0, self.retry.instant - now)
-        return SlotView(
-            self.wid, self.state, None if self.occupant is None else self.occupant.pid, retry_in, self.reason
-        )
+        pid = None if self.occupant is None else self.occupant.pid
+        return SlotView(self.wid, name, self.state, pid, retry_in, self.reason, stopped=self.stopped)
 
 
 @dataclass(slots=True)

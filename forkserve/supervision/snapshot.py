@@ -69,13 +69,19 @@ class ProcessView:
 
 @dataclass(frozen=True, slots=True)
 class SlotView:
-    """One place; `retry_in` is the rest of its pause in seconds, `reason` how its last occupant was lost."""
+    """One place, and what its process is called.
+
+    `retry_in` is the rest of its pause in seconds, `reason` how its last occupant was lost, `stopped` that it alone was
+    stopped.
+    """
 
     wid: int
+    name: str
     state: SlotState
     pid: int | None
     retry_in: float | None
     reason: str
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class SlotSnapshot:
     """One slot as seen by a reload.
 
     `generation` is that of its occupant. `starting` means that a process is not ready yet, `surging` that this one is
-    beside the occupant.
+    beside the occupant. `finished` means that it is not to be filled, `stopped` that it alone was stopped.
     """
 
     wid: int
@@ -91,6 +97,8 @@ class SlotSnapshot:
     generation: int
     starting: bool
     surging: bool = False
+    finished: bool = False
+    stopped: bool = False
 
 
 class RunCause(Enum):

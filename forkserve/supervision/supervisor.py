@@ -19,7 +19,7 @@ from forkserve.suggest import nearest
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.events import Event, WatcherRemoved
-from forkserve.supervision.jobqueue.addressing import meant
+from forkserve.supervision.jobqueue.addressing import meant, places_meant, slot_in
 from forkserve.supervision.jobqueue.dependencies import Dependencies
 from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.jobs.advance import Stop
@@ -95,12 +95,37 @@ class Supervisor:
             raise ControlError(f"{name!r} names {len(found)} watchers: name one of them")
         return found[0]
 
+    def place(self, name: str) -> tuple[JobQueue, int | None]:
+        """Return the queue of a watcher, and the slot if the name is that of a process; raises ControlError."""
+        return self.slot_named(name) or (self.queue(name), None)
+
+    def slot_named(self, name: str) -> tuple[JobQueue, int] | None:
+        """Return the queue and the slot of a process: `web[3]`, `web:web_03`; None if the name means no process.
+
+        Raises ControlError for a name of several.
+        """
+        if name.lower() in self._queues:
+            return None
+        if (slot := slot_in(name)) is not None:
+            return self.queue(slot[0]), slot[1]
+        if not self._meant(name):
+            found = places_meant(name, ((each.options, max(each.target, *each.slots, 1)) for each in self.watchers))
+            if len(found) == 1:
+                return self.queue(found[0][0]), found[0][1]
+            if found:
+                listed = ", ".join(f"{watcher}:{name}" for watcher, _ in found)
+                raise ControlError(f"{name!r} names {len(found)} processes: {listed}")
+        return None
+
+    def _meant(self, name: str) -> tuple[str, ...]:
+        return meant(name, {key: queue.watcher.options.group or "" for key, queue in self._queues.items()})
+
     def queues_named(self, name: str) -> list[JobQueue]:
         """Return the queues of NAME, GROUP:NAME or GROUP:*; raises UnknownNameError that names the nearest."""
         try:
             return [self._queues[name.lower()]]
         except KeyError:
-            found = meant(name, {key: queue.watcher.options.group or "" for key, queue in self._queues.items()})
+            found = self._meant(name)
             if found:
                 return [self._queues[key] for key in found]
             known = [each.name for each in self.watchers]
@@ -115,7 +140,7 @@ class Supervisor:
         of = self._queues.get(first)
         if of is None:
             return ""
-        return f"; {of.watcher.name} is one watcher: name it alone, or a process by kill {of.watcher.name} PID"
+        return f"; {of.watcher.name} is one watcher: name it alone, or a process: {of.watcher.name}[1]"
 
     def in_order(self) -> list[list[JobQueue]]:
         """Return the queues in groups that start together, by dependency and by priority."""

@@ -149,7 +149,7 @@ class Watcher:
         """Run it; slots that are FATAL, in back-off or finished start again."""
         self.up, self.awaits_start, self.paused, self.vetoed = True, False, False, ""
         for slot in self.slots.values():
-            slot.finished = False
+            slot.finished = slot.stopped = False
         self.revive()
 
     def revive(self) -> None:

@@ -20,7 +20,7 @@ from forkserve.config.schedules import Overlap
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.generations.templates import KEPT
 from forkserve.supervision.jobqueue.queue import Superseded
-from forkserve.supervision.jobs.advance import Job, Reload, Resize, Restart, RunOnce, Start, Stop
+from forkserve.supervision.jobs.advance import Job, Reload, Resize, Restart, RunOnce, SlotJob, Start, Stop
 from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.process import Process
 from forkserve.supervision.slot import Slot
@@ -107,6 +107,13 @@ class Supervision(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), number=st.integers(0, 4))
     def resize(self, name: str, number: int) -> None:
         self.submit(name, Resize(number))
+
+    @rule(name=st.sampled_from(NAMES), wid=st.integers(1, 3), stops=st.booleans(), starts=st.booleans())
+    def one_slot(self, name: str, wid: int, stops: bool, starts: bool) -> None:
+        known = {watcher.name: watcher for watcher in self.world.supervisor.watchers}
+        if name in known and wid <= known[name].target and not known[name].timer.exists and (stops or starts):
+            pids = tuple(each.pid for each in known[name].processes if each.wid == wid and each.is_alive)
+            self.submit(name, SlotJob(wid, f"{name}[{wid}]", pids, stops=stops, starts=starts))
 
     @rule(name=st.sampled_from(NAMES))
     def reload(self, name: str) -> None:

@@ -192,10 +192,15 @@ def test_supervisord(imported: Import, tmp_path: Path) -> None:
     _, made, said = imported("supervisord.conf", SUPERVISORD)
     assert made["forkserve"] == {"pidfile": f"{tmp_path}/supervisord.pid", "loglevel": "warning"}
     assert made["env"] == {"LANG": "C.UTF-8", "STAGE": "live"}
-    log = {"filename": f"{tmp_path}/web_02.log", "max_bytes": "10M", "backup_count": 3}
-    assert made["watcher"]["web_02"] == {
-        "cmd": "sleep 1002",
+    log = {"filename": f"{tmp_path}/web_$(circus.wid:02).log", "max_bytes": "10M", "backup_count": 3}
+    assert made["watcher"]["web"] == {
+        "cmd": "sleep 10$(circus.wid:02)",
         "copy_env": True,
+        "numprocesses": 2,
+        "process_name": "web_$(circus.wid:02)",
+        "first_wid": 1,
+        "max_surge": 0,
+        "max_unavailable": 1,
         "ready_after": 5,
         "max_retry": 3,
         "stop_signal": "INT",
@@ -204,21 +209,21 @@ def test_supervisord(imported: Import, tmp_path: Path) -> None:
         "working_dir": "/tmp",
         "stdout_stream": log,
         "redirect_stderr": True,
-        "group": "web",
         "env": {"TOKEN": "$(circus.env.HOME)", "LIST": "a,b=c", "RATE": "100%"},
     }
     worker = made["watcher"]["worker"]
     assert (worker["exitcodes"], worker["group"], made["watcher"]["php"]["group"]) == ("0,2", "shop", "shop")
     assert made["watcher"]["php"]["exitcodes"] == "0"
-    assert "exitcodes" not in made["watcher"]["web_02"]
+    assert "exitcodes" not in made["watcher"]["web"]
+    assert (worker["process_name"], worker["first_wid"]) == ("worker_$(circus.wid:02)", 0)
     assert (worker["numprocesses"], worker["close_child_stderr"], "stdout_stream" in worker) == (4, True, False)
     assert made["watcher"]["once"]["respawn"] is False
     # of group and program: [program:once] -1, [group:shop] 3, [program:web] 100
     order = {name: watcher.get("priority", 0) for name, watcher in made["watcher"].items()}
-    assert order == {"once": 2, "worker": 1, "php": 1, "web_01": 0, "web_02": 0}
+    assert order == {"once": 2, "worker": 1, "php": 1, "web": 0}
     assert made["socket"]["php"] == {"path": "/tmp/php.sock", "mode": "0700"}
     assert made["watcher"]["php"]["stdin_socket"] == "php"
-    lost = ("[unix_http_server]", "process_name", "stdout_events", "[eventlistener:mail]")
+    lost = ("[unix_http_server]", "stdout_events", "[eventlistener:mail]")
     assert [word for word in lost if word not in said] == []
 
 
@@ -550,12 +555,14 @@ def test_an_imported_file_runs_as_under_supervisord(imported: Import, tmp_path: 
             assert done.returncode == 0, done.stderr
             return done.stdout
 
-        assert ctl("start", "web:*") == "started\n"
+        assert ctl("start", "web:*") == "web: 2 processes running\n"
         states = {each["name"]: each["state"] for each in json.loads(ctl("status", "--json"))}
-        assert states == {"web_00": "active", "web_01": "active", "once": "stopped"}
-        assert ctl("stop", "web:*") == "stopped\n"
-        assert ctl("start", "web:web_01").startswith("web_01: 1 process running")
-        assert [each["name"] for each in json.loads(ctl("status", "web:*", "--json"))] == ["web_00", "web_01"]
+        assert states == {"web": "active", "once": "stopped"}
+        assert ctl("stop", "web:web_01") == "web:web_01: stopped\n"
+        (web,) = json.loads(ctl("status", "web:*", "--json"))
+        assert [each["name"] for each in web["processes"]] == ["web:web_00"]
+        assert ctl("start", "web:web_01") == "web:web_01: started\n"
+        assert ctl("logs", "web_01").split() == ["web:web_01", "|", "out", "web:web_01", "|", "err"] * 2
         assert server.stop() == 0
     assert sorted(each.name for each in tmp_path.glob("master.log*")) == ["master.log", "master.log.1"]
     assert "INFO forkserve.master: stopped" in (tmp_path / "master.log").read_text()

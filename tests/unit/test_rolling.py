@@ -192,7 +192,7 @@ def test_a_canary_whose_slot_is_taken_away_is_rolled_back() -> None:
     _readies(world, 3)
     world.submit(Resize(2))
     world.all_ready()
-    assert "a slot of the canary was taken away (decr)" in str(done.error)
+    assert "a slot of the canary was taken away (decr, stop)" in str(done.error)
     assert _commands(world) == ["prog", "prog"]
 
 

@@ -46,7 +46,7 @@ def test_what_is_one_watcher_is_refused_for_several_and_a_wrong_name_says_what_t
         world.supervisor.queue("g:*")
     with pytest.raises(UnknownNameError, match=r"g is a group: g:[*] names all of it"):
         world.supervisor.queue("g")
-    with pytest.raises(UnknownNameError, match="c is one watcher: name it alone, or a process by kill c PID"):
+    with pytest.raises(UnknownNameError, match=r"c is one watcher: name it alone, or a process: c\[1\]"):
         world.supervisor.queue("c:c_00")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from forkserve.cli.importing.draft import Draft, Scalar
-from forkserve.cli.importing.supervisordvalues import addresses, expanded, size_text, variables
+from forkserve.cli.importing.supervisordvalues import WID, addresses, expanded, size_text, variables
 from forkserve.config.userfiles import read_text
 from forkserve.config.values import exit_codes
 from forkserve.errors import ConfigError
@@ -35,7 +35,6 @@ _OPTIONS = {
     "stderr_capture_maxbytes": "use `forkservectl events -f` instead of capture mode",
     "stdout_events_enabled": "output is no event here; read it from its file or stream",
     "stderr_events_enabled": "output is no event here; read it from its file or stream",
-    "numprocs_start": "slots are numbered from 1: $(circus.wid)",
 }
 _DAEMON = {
     "minfds": "set rlimits.nofile of a watcher, or the limit of the service that starts forkserve",
@@ -45,16 +44,28 @@ _DAEMON = {
     "childlogdir": "set stdout_stream.filename of each watcher",
 }
 _HANDLED = {
-    *("command", "process_name", "numprocs", "priority", "autostart", "startsecs", "startretries", "autorestart"),
+    *(
+        "command",
+        "process_name",
+        "numprocs",
+        "numprocs_start",
+        "priority",
+        "autostart",
+        "startsecs",
+        "startretries",
+        "autorestart",
+    ),
     *("exitcodes", "stopsignal", "stopwaitsecs", "stopasgroup", "killasgroup", "user", "redirect_stderr"),
     *("environment", "umask"),
     *("directory", "socket", "socket_owner", "socket_mode", "socket_backlog", "stdout_syslog", "stderr_syslog"),
     *(f"{stream}_logfile{rest}" for stream in ("stdout", "stderr") for rest in ("", "_maxbytes", "_backups")),
 }
 _MOST = 10_000
-"""Most processes of one program, each of which may become a watcher."""
+"""Most processes of one program."""
 _LEVELS = {"warn": "warning", "trace": "debug", "blather": "debug"}
-_NAMES = "processes of one watcher are told apart by number (web[1]) and pid"
+_NAMES = "it must hold %(process_num)s where numprocs is above 1; processes are called web[1], web[2] and so on"
+_PLACES = ("command", "environment", "directory")
+"""Where the number of a process may be that of a port or of a file, which no other may have meanwhile."""
 _OUTPUT = "supervisord keeps output in files of childlogdir; here it goes to forkserve's own output"
 
 
@@ -180,7 +191,7 @@ class _Program:
         self.draft = draft
 
     def add(self) -> None:
-        """Add one watcher, or one for each process if these differ by more than their number."""
+        """Add its watcher, and its socket if it has one."""
         if not self.given.get("command"):
             self.draft.note(self.place, "has no command")
             return
@@ -188,19 +199,23 @@ class _Program:
         count, start = self._number("numprocs", 1), self._number("numprocs_start", 0)
         if count > _MOST:
             raise ConfigError(f"{self.place} numprocs: expected at most {_MOST}, got {count}")
-        apart = ("command", "environment", "directory", "stdout_logfile", "stderr_logfile")
-        differ = count > 1 and any("%(process_num)" in self.given.get(key, "") for key in apart)
-        if not differ:
-            if count > 1 and "process_name" in self.given:
-                self.draft.note(f"{self.place} process_name", _NAMES)
-            self._watcher(self.name, start, {"numprocesses": count} if count != 1 else {})
-            return
-        pattern = self.given.get("process_name", "%(program_name)s")
-        if "%(process_num)" not in pattern:
-            pattern = "%(program_name)s_%(process_num)d"
-        self.group = self.group or self.name
-        for number in range(start, start + count):
-            self._watcher(expanded(pattern, {**self.names, "process_num": str(number)}), number, {})
+        names = {**self.names, "process_num": str(start) if count == 1 else WID}
+        self._watcher(names, self._processes(count, start, names))
+
+    def _processes(self, count: int, start: int, names: Mapping[str, str]) -> dict[str, Scalar]:
+        """Return how many there are, and what they are called."""
+        values: dict[str, Scalar] = {"numprocesses": count} if count != 1 else {}
+        given = self.given.get("process_name", "%(program_name)s")
+        name = expanded(given, names)
+        if count > 1 and "%(process_num)" not in given:
+            self.draft.note(f"{self.place} process_name", _NAMES)
+        elif name != self.name:
+            values["process_name"] = name
+        if count > 1 and "%(process_num)" in str(self.given):
+            values["first_wid"] = start
+        if count > 1 and any("%(process_num)" in self.given.get(key, "") for key in _PLACES):
+            values |= {"max_surge": 0, "max_unavailable": 1}
+        return values
 
     def _codes(self) -> str:
         text = self.given.get("exitcodes", "0")
@@ -215,23 +230,24 @@ class _Program:
             raise ConfigError(f"{self.place} {key}: expected a whole number, got {text!r}")
         return int(text)
 
-    def _watcher(self, name: str, number: int, more: Mapping[str, Scalar]) -> None:
-        names = {**self.names, "process_num": str(number)}
+    def _watcher(self, names: Mapping[str, str], processes: Mapping[str, Scalar]) -> None:
         values: dict[str, Scalar] = {
             "cmd": " ".join(expanded(self.given["command"], names).split("\n")),
             "copy_env": True,
-            **more,
+            **processes,
         }
         values |= self._life()
+        if values.get("respawn") is False:  # what is not replaced cannot be stopped first
+            values = {key: value for key, value in values.items() if key not in ("max_surge", "max_unavailable")}
         for key, option in (("directory", "working_dir"), ("user", "uid"), ("umask", "umask")):
             if text := self.given.get(key):
                 values[option] = expanded(text, names)
         if self.group:
             values["group"] = self.group
-        values |= self._socket(name, names)
+        values |= self._socket(self.name, names)
         values |= self._output(names)
         env = _variables(self.given.get("environment", ""), names, self.place)
-        self.draft.add("watcher", name, values=values, origin=self.place, env=env)
+        self.draft.add("watcher", self.name, values=values, origin=self.place, env=env)
 
     def _life(self) -> dict[str, Scalar]:
         given = self.given
@@ -298,7 +314,5 @@ class _Program:
 
     def _note_rest(self) -> None:
         for key in self.given:
-            if key == "numprocs_start" and "%(process_num)" in str(self.given):
-                continue
             if key not in _HANDLED:
                 self.draft.note(f"{self.place} {key}", _OPTIONS.get(key, "is not an option of forkserve"))

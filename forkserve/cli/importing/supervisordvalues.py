@@ -12,8 +12,10 @@ from forkserve.cli.importing.draft import Scalar
 from forkserve.config.address import parse_address
 from forkserve.errors import ConfigError
 
-__all__ = ["addresses", "expanded", "size_text", "variables"]
+__all__ = ["WID", "addresses", "expanded", "size_text", "variables"]
 
+WID = "$(circus.wid)"
+"""The value of a name that each process has another number for; its format is kept."""
 _NAME = re.compile(r"%(?:%|\((?P<name>\w+)\)(?P<format>0?\d*[sd]))")
 _PAIR = re.compile(r"""\s*(?P<name>[^\s=,"']+)\s*=\s*(?P<value>"[^"]*"|'[^']*'|[^,"'\n]*?)\s*(?:,|\n|$)""")
 
@@ -30,6 +32,8 @@ def expanded(text: str, names: Mapping[str, str]) -> str:
         found = names.get(name)
         if found is None:
             return match[0]
+        if found == WID:
+            return f"$(circus.wid:{shape[:-1]})" if shape[:-1] else WID
         return f"%{shape}" % int(found) if shape.endswith("d") and found.isdecimal() else found
 
     return _NAME.sub(value, text)

@@ -163,7 +163,7 @@ def _empty(watcher: str, slot: Any, restarts: Mapping[int, int]) -> Row:
     again = "" if slot["retry_in"] is None else f"; next try in {slot['retry_in']:.0f} s"
     return Row(
         key=(watcher, -slot["wid"]),
-        target=f"{watcher}[{slot['wid']}]",
+        target=slot.get("name") or f"{watcher}[{slot['wid']}]",
         watcher=watcher,
         state=slot["state"],
         restarts=restarts.get(slot["wid"], 0),

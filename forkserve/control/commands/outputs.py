@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from forkserve.config.capture import bytes_kept, captured_streams
-from forkserve.config.handover import Identity
 from forkserve.config.model import WatcherOptions
+from forkserve.config.naming import identity_of
 from forkserve.control.commands.context import Context
 from forkserve.control.http import DelegatedReply
 from forkserve.control.schema.requests import LogsOf
 from forkserve.errors import ControlError
-from forkserve.supervision.liveness.stacks import place_of
 
 __all__ = ["logs"]
 
@@ -17,8 +16,8 @@ __all__ = ["logs"]
 def logs(context: Context, asked: LogsOf) -> DelegatedReply:
     """Show the last lines of watchers, or of one process; refused if nothing is captured."""
     supervisor = context.master.supervisor
-    name, wid = (None, None) if asked.target is None else place_of(asked.target)
-    meant = supervisor.watchers if name is None else (supervisor.queue(name).watcher,)
+    queue, wid = (None, None) if asked.target is None else supervisor.place(asked.target)
+    meant = supervisor.watchers if queue is None else (queue.watcher,)
     captured = [each.name for each in meant if _is_kept(each.options)]
     if not captured:
         raise _nothing_kept(asked.target)
@@ -26,7 +25,7 @@ def logs(context: Context, asked: LogsOf) -> DelegatedReply:
         raise ControlError("the log writer does not answer; nothing was captured yet, or it is being replaced")
     facts = {
         "watchers": captured,
-        "name": None if name is None or wid is None else str(Identity(captured[0], wid)),
+        "name": None if queue is None or wid is None else str(identity_of(queue.watcher.options, wid)),
         "last": asked.last,
         "follow": asked.follow,
     }

@@ -62,8 +62,9 @@ def version(context: Context, _asked: Nothing) -> Version:
 def list_(context: Context, asked: Selected) -> list[str] | list[int]:
     if asked.watcher is None:
         return [watcher.name for watcher in context.master.supervisor.watchers]
-    processes = context.master.supervisor.queue(asked.watcher).watcher.processes
-    return [process.pid for process in processes if process.is_alive and not process.is_asked_to_end]
+    queue, wid = context.master.supervisor.place(asked.watcher)
+    there = (each for each in queue.watcher.processes if each.is_alive and not each.is_asked_to_end)
+    return [process.pid for process in there if wid in (None, process.wid)]
 
 
 def numwatchers(context: Context, _asked: Nothing) -> int:
@@ -78,7 +79,23 @@ def numprocesses(context: Context, asked: Selected) -> int:
 
 
 def status(context: Context, asked: Selected) -> Steps:
+    found = None if asked.watcher is None else context.master.supervisor.slot_named(asked.watcher)
+    if found is not None:
+        return _of_slot(reports_of(context, [found[0].watcher.name], closely=False), found[1])
     return reports_of(context, _names(context, asked.watcher), closely=False)
+
+
+def _of_slot(steps: Steps, wid: int) -> Steps:
+    """Return the report of the watcher with one slot alone."""
+    reports = yield from steps
+    return [
+        msgspec.structs.replace(
+            each,
+            processes=[process for process in each.processes if process.wid == wid],
+            slots=[slot for slot in each.slots if slot.wid == wid],
+        )
+        for each in reports
+    ]
 
 
 def stats(context: Context, asked: SelectedProcess) -> Steps:
@@ -126,7 +143,10 @@ def _report(view: WatcherView, processes: list[ProcessReport]) -> WatcherReport:
         reason=next((slot.reason for slot in view.slots if slot.reason), "") if not view.workers else "",
         processes=processes,
         generation=view.generation,
-        slots=[SlotReport(each.wid, each.state.value, each.reason, each.retry_in) for each in view.slots],
+        slots=[
+            SlotReport(each.wid, each.state.value, each.reason, each.retry_in, each.name, each.stopped)
+            for each in view.slots
+        ],
         doing=view.doing,
         timer=None if view.timer is None else _timer(view.timer),
     )

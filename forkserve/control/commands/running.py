@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from forkserve.config.naming import identity_of
 from forkserve.config.values import signal_name as signal_number
 from forkserve.control.commands.context import Context
 from forkserve.control.schema.reports import Done
@@ -24,7 +25,7 @@ from forkserve.control.usage import child_pids
 from forkserve.errors import ControlError, UnknownNameError
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobqueue.rollback import rollback_of
-from forkserve.supervision.jobs.advance import Kill, Reload, Resize, RunOnce
+from forkserve.supervision.jobs.advance import Kill, Reload, Resize, RunOnce, SlotJob
 from forkserve.supervision.process import Process
 from forkserve.supervision.watcher import Watcher
 from forkserve.wording import signal_name
@@ -59,15 +60,30 @@ def _named(asked: StopTarget) -> list[str] | None:
 
 
 def start(context: Context, asked: StopTarget) -> Completion:
-    return context.master.start(_named(asked))
+    return _at_slot(context, asked.watcher, starts=True) or context.master.start(_named(asked))
 
 
 def stop(context: Context, asked: StopTarget) -> Completion:
-    return context.master.stop(_named(asked))
+    return _at_slot(context, asked.watcher, stops=True) or context.master.stop(_named(asked))
 
 
 def restart(context: Context, asked: StopTarget) -> Completion:
-    return context.master.restart(_named(asked))
+    return _at_slot(context, asked.watcher, stops=True, starts=True) or context.master.restart(_named(asked))
+
+
+def _at_slot(context: Context, name: str | None, *, stops: bool = False, starts: bool = False) -> Completion | None:
+    """Submit the job for one process, if the name is that of one."""
+    found = None if name is None else context.master.supervisor.slot_named(name)
+    if found is None:
+        return None
+    watcher, wid = found[0].watcher, found[1]
+    place = str(identity_of(watcher.options, wid))
+    if watcher.timer.exists:
+        raise ControlError(f"{watcher.name} has a schedule: its processes are runs")
+    if not 1 <= wid <= watcher.target:
+        raise UnknownNameError(f"{place}: no such process; {watcher.name} has {watcher.target}", "no-such-process")
+    pids = tuple(each.pid for each in watcher.processes if each.wid == wid and each.is_alive)
+    return context.master.submit(watcher.name, SlotJob(wid, place, pids, stops=stops, starts=starts))
 
 
 def reload(context: Context, asked: ReloadTarget) -> Completion:
@@ -96,11 +112,17 @@ def run(context: Context, asked: OneTimer) -> Completion:
 
 
 def drain(context: Context, asked: HoldTarget) -> Done:
-    return Done(True, context.master.hold(asked.watcher, wid=asked.wid, wanted=True))
+    return _hold(context, asked, wanted=True)
 
 
 def undrain(context: Context, asked: HoldTarget) -> Done:
-    return Done(True, context.master.hold(asked.watcher, wid=asked.wid, wanted=False))
+    return _hold(context, asked, wanted=False)
+
+
+def _hold(context: Context, asked: HoldTarget, *, wanted: bool) -> Done:
+    queue, wid = context.master.supervisor.place(asked.watcher)
+    wid = wid if asked.wid is None else asked.wid
+    return Done(True, context.master.hold(queue.watcher.name, wid=wid, wanted=wanted))
 
 
 def reloadconfig(context: Context, _asked: Waiting) -> Completion:
@@ -127,11 +149,12 @@ def _resize(context: Context, name: str, change: int) -> Completion:
 
 def signal(context: Context, asked: SignalTo) -> Done:
     signum = _signal(asked.signal)
-    watcher = context.master.supervisor.queue(asked.watcher).watcher
+    queue, wid = context.master.supervisor.place(asked.watcher)
+    watcher, wid = queue.watcher, wid if asked.wid is None else asked.wid
     # a zygote is no worker: it is meant only where it is named
-    named = asked.pid is not None or asked.wid is not None
+    named = asked.pid is not None or wid is not None
     chosen = [each for each in (watcher.processes if named else watcher.processes.workers) if each.is_alive]
-    chosen = [each for each in chosen if asked.pid in (None, each.pid) and asked.wid in (None, each.wid)]
+    chosen = [each for each in chosen if asked.pid in (None, each.pid) and wid in (None, each.wid)]
     if not chosen:
         raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
     if not (asked.children or asked.recursive or asked.childpid is not None):
@@ -163,13 +186,15 @@ def _descendants(pid: int, *, deep: bool) -> list[int]:
 
 
 def kill(context: Context, asked: Killing) -> Completion:
-    watcher = context.master.supervisor.queue(asked.watcher).watcher
+    queue, wid = context.master.supervisor.place(asked.watcher)
+    watcher = queue.watcher
     named = watcher.processes.workers if asked.pid is None else watcher.processes
-    pids = {each.pid for each in named if each.is_alive and asked.pid in (None, each.pid)}
+    chosen = [each for each in named if asked.pid in (None, each.pid) and wid in (None, each.wid)]
+    pids = {each.pid for each in chosen if each.is_alive}
     if not pids:
         raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
     signum = None if asked.signum is None else _signal(asked.signum)
-    return context.master.submit(asked.watcher, Kill(tuple(sorted(pids)), signum, asked.graceful_timeout))
+    return context.master.submit(watcher.name, Kill(tuple(sorted(pids)), signum, asked.graceful_timeout))
 
 
 def _signal(text: str | int) -> int:

@@ -85,13 +85,16 @@ class ProcessReport(msgspec.Struct, frozen=True, omit_defaults=True):
 class SlotReport(msgspec.Struct, frozen=True):
     """One place of a watcher: `state` is filled, backoff, fatal or vacant, `reason` how its last process was lost.
 
-    `retry_in` is the rest of a pause in seconds, if there is one.
+    `retry_in` is the rest of a pause in seconds, if there is one; `name` is what its process is called,
+    `stopped` that it alone was stopped.
     """
 
     wid: int
     state: str
     reason: str
     retry_in: float | None
+    name: str = ""
+    stopped: bool = False
 
 
 class RunReport(msgspec.Struct, frozen=True):

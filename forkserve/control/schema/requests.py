@@ -40,9 +40,11 @@ __all__ = [
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 WatcherName = Annotated[str, msgspec.Meta(description="name of a watcher")]
+OneOrItsProcess = Annotated[str, msgspec.Meta(description="name of a watcher, or of one process: web[2]")]
 AnyWatcher = Annotated[str | None, msgspec.Meta(description="name of a watcher; all if left out")]
 AnyGroup = Annotated[
-    str | None, msgspec.Meta(description="name of a watcher, GROUP:* for those of a group; all if left out")
+    str | None,
+    msgspec.Meta(description="name of a watcher, web[2] for one process, GROUP:* for a group; all if left out"),
 ]
 SocketName = Annotated[str, msgspec.Meta(description="name of a socket")]
 
@@ -68,7 +70,9 @@ class StopTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ReloadTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watcher, or all. Processes are replaced one after another, unless `at_once` is given."""
 
-    watcher: AnyGroup = None
+    watcher: Annotated[
+        str | None, msgspec.Meta(description="name of a watcher, GROUP:* for a group; all if left out")
+    ] = None
     sequential: Annotated[bool, msgspec.Meta(description="accepted for Circus: the default")] = False
     at_once: Annotated[
         bool, msgspec.Meta(description="start all successors together, as Circus does: twice the processes for a while")
@@ -122,7 +126,7 @@ class LogsOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     target: Annotated[
         str | None,
-        msgspec.Meta(description="a watcher (web), or the process of one of its slots (web[2]); all if left out"),
+        msgspec.Meta(description="a watcher (web), or one of its processes (web[2]); all if left out"),
     ] = None
     follow: bool = False
     last: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -139,7 +143,7 @@ class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class HoldTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All processes of a watcher, or the one of a slot."""
 
-    watcher: WatcherName
+    watcher: OneOrItsProcess
     wid: Annotated[int | None, msgspec.Meta(description="only the process of this slot")] = None
 
 
@@ -271,7 +275,7 @@ class Killing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Without `signum` and `graceful_timeout` (seconds): stop_signal, and the graceful_timeout of the watcher.
     """
 
-    watcher: WatcherName
+    watcher: OneOrItsProcess
     pid: Annotated[int | None, msgspec.Meta(description="only this process; all of the watcher if left out")] = None
     signum: Annotated[str | int | None, msgspec.Meta(description="signal to send instead of stop_signal")] = None
     graceful_timeout: Annotated[Seconds | None, msgspec.Meta(description="time until SIGKILL")] = None
@@ -281,7 +285,7 @@ class Killing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SignalTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A signal by name or number for all processes of a watcher, or for one by pid or wid."""
 
-    watcher: WatcherName
+    watcher: OneOrItsProcess
     signal: Annotated[str | int, msgspec.Meta(description="name of a signal (HUP or SIGHUP), or its number")]
     children: Annotated[bool, msgspec.Meta(description="signal the direct children instead")] = False
     recursive: Annotated[bool, msgspec.Meta(description="signal all descendants as well")] = False
@@ -293,6 +297,4 @@ class SignalTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class StacksFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The processes whose stacks are requested."""
 
-    target: Annotated[
-        str, msgspec.Meta(description="a watcher (web), the process of one of its slots (web[2]), or a pid")
-    ]
+    target: Annotated[str, msgspec.Meta(description="a watcher (web), one of its processes (web[2]), or a pid")]

@@ -175,7 +175,7 @@ class AuxiliaryProcesses:
 
     def outputs(self, options: WatcherOptions, identity: Identity) -> Outputs:
         """Open the outputs of a process; raises SpawnError when descriptors have run out."""
-        stdout, stderr = captured_streams(options)
+        stdout, stderr = captured_streams(options, identity.wid)
         try:
             output = self._streams.open(stdout, stderr, kept=bytes_kept(options))
         except OSError as error:

@@ -49,6 +49,9 @@ class Consequence(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessEvent(WatcherEvent):
+    """`process` is the name by `process_name`, or empty."""
+
+    process: str = ""
     wid: int
     pid: int
     generation: int
@@ -56,7 +59,12 @@ class ProcessEvent(WatcherEvent):
     @property
     def name(self) -> str:
         """`web[1] pid 4711`, or `web[1]` of a process that never got a pid."""
-        return str(Identity(self.watcher, self.wid)) + (f" pid {self.pid}" if self.pid else "")
+        return self.place + (f" pid {self.pid}" if self.pid else "")
+
+    @property
+    def place(self) -> str:
+        """`web[1]`, or with a `process_name` `web:web_01`."""
+        return str(Identity(self.watcher, self.wid, self.process))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +175,7 @@ class SpawnFailed(ProcessLost):
     reason: str
 
     def text(self) -> str:
-        return f"{Identity(self.watcher, self.wid)} {self.reason}{self._then()}"
+        return f"{self.place} {self.reason}{self._then()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ class ZygoteReforked(WatcherEvent):
     """A worker that had served enough requests has become the zygote; `rounds` counts those of this generation."""
 
     kind: ClassVar[str] = "zygote.reforked"
+    process: str = ""
     wid: int
     pid: int
     generation: int

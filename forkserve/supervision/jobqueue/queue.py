@@ -26,6 +26,7 @@ from forkserve.supervision.jobs.advance import (
     Resize,
     Restart,
     RunOnce,
+    SlotJob,
     Start,
     Stop,
     advance,
@@ -74,7 +75,7 @@ class JobQueue:
             self._withdraw(job)
             underway.completion.fail(ControlError(f"{self.watcher.name} is no longer configured, and is stopping"))
             return underway.completion
-        if isinstance(job, Resize | Kill | RunOnce):
+        if isinstance(job, Resize | Kill | RunOnce | SlotJob):
             self.beside.append(underway)
         else:
             if isinstance(job, Stop):
@@ -202,6 +203,10 @@ class JobQueue:
                 watcher.filler.replace(watcher.slots[wid])
             case effects.StopFirst(wid):
                 watcher.population.stop_first(watcher.slots[wid])
+            case effects.VacateSlot(wid):
+                watcher.filler.vacate(wid)
+            case effects.FillSlot(wid):
+                watcher.filler.admit(wid)
             case effects.Confine(slots, before):
                 watcher.templates.confine(slots, before)
             case effects.CompareGenerations(before, seconds):

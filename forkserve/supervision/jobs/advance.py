@@ -44,17 +44,32 @@ from forkserve.supervision.jobs.job import (
     Resize,
     Restart,
     RunOnce,
+    SlotJob,
     Start,
     Stop,
     running,
     taking_down,
 )
+from forkserve.supervision.jobs.oneslot import advance_slot
 from forkserve.supervision.jobs.rolling import roll
 from forkserve.supervision.jobs.snapshot import WatcherSnapshot
 from forkserve.supervision.snapshot import TimerSnapshot
 from forkserve.wording import count_of
 
-__all__ = ["Advance", "Job", "JobPhase", "Kill", "Reload", "Resize", "Restart", "RunOnce", "Start", "Stop", "advance"]
+__all__ = [
+    "Advance",
+    "Job",
+    "JobPhase",
+    "Kill",
+    "Reload",
+    "Resize",
+    "Restart",
+    "RunOnce",
+    "SlotJob",
+    "Start",
+    "Stop",
+    "advance",
+]
 
 
 def advance(job: Job, seen: WatcherSnapshot) -> Advance:
@@ -181,4 +196,5 @@ _ADVANCES: Mapping[type[Job], Callable[[Any, WatcherSnapshot], Advance]] = {
     Resize: _resize,
     Kill: _kill,
     RunOnce: _run,
+    SlotJob: advance_slot,
 }

@@ -15,6 +15,7 @@ __all__ = [
     "Confine",
     "Delay",
     "EndProcesses",
+    "FillSlot",
     "JobEffect",
     "CompareGenerations",
     "OpenGeneration",
@@ -29,6 +30,7 @@ __all__ = [
     "Tell",
     "Unconfine",
     "Up",
+    "VacateSlot",
     "Withdraw",
 ]
 
@@ -125,6 +127,20 @@ class StopFirst:
 
 
 @dataclass(frozen=True, slots=True)
+class VacateSlot:
+    """Stop the process of a slot, and leave it without one until it is started."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
+class FillSlot:
+    """Start the process of a slot that was stopped, or has failed."""
+
+    wid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Confine:
     """Confine the current generation to these slots, and use the former one in all others."""
 
@@ -184,6 +200,8 @@ JobEffect = (
     | PutBack
     | Replace
     | StopFirst
+    | VacateSlot
+    | FillSlot
     | Confine
     | CompareGenerations
     | Unconfine

@@ -23,6 +23,7 @@ __all__ = [
     "Resize",
     "RunOnce",
     "Restart",
+    "SlotJob",
     "Start",
     "Stop",
     "running",
@@ -149,7 +150,23 @@ class RunOnce:
     phase: JobPhase = JobPhase.NEW
 
 
-Job = Start | Stop | Restart | Reload | Resize | Kill | RunOnce
+@dataclass(frozen=True, slots=True)
+class SlotJob:
+    """Stop, start, or do both to the process of one slot, `place` in messages; `pids` are its processes before.
+
+    Runs beside other jobs.
+    """
+
+    name: ClassVar[str] = "slot"
+    wid: int
+    place: str
+    pids: tuple[int, ...] = ()
+    stops: bool = False
+    starts: bool = False
+    phase: JobPhase = JobPhase.NEW
+
+
+Job = Start | Stop | Restart | Reload | Resize | Kill | RunOnce | SlotJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ def _roll_canary(job: Reload, told: tuple[JobEffect, ...], seen: WatcherSnapshot
     """Return how the slots of a canary get the new generation, and when the comparison begins."""
     slots = _canaries(job, seen)
     if len(slots) < job.canary:
-        return _turn_round(job, seen, "a slot of the canary was taken away (decr)")
+        return _turn_round(job, seen, "a slot of the canary was taken away (decr, stop)")
     step = next_step(slots, seen.generation, seen.pace)
     if step.kind in (StepKind.REPLACE, StepKind.STOP_FIRST):
         return Advance(job, (*told, _effect(step, seen)))
@@ -234,14 +234,14 @@ def _roll_canary(job: Reload, told: tuple[JobEffect, ...], seen: WatcherSnapshot
 
 
 def _canaries(job: Reload, seen: WatcherSnapshot) -> list[SlotSnapshot]:
-    return [slot for slot in seen.slots if slot.wid in job.slots]
+    return [slot for slot in seen.slots if slot.wid in job.slots and not slot.finished]
 
 
 def _watch(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.failures > job.failures:
         return _turn_round(job, seen, f"the canary failed: {seen.last_failure}")
     if len(_canaries(job, seen)) < job.canary:
-        return _turn_round(job, seen, "a slot of the canary was taken away (decr)")
+        return _turn_round(job, seen, "a slot of the canary was taken away (decr, stop)")
     verdict = seen.verdict
     if verdict is None:
         return Advance(job, (CompareGenerations(job.before, job.watch),))

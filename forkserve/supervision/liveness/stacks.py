@@ -5,7 +5,6 @@ Rules: the processes are asked independently, and the answer has a part for each
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +16,9 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.watcher import Watcher
 
-__all__ = ["NamedProcess", "StacksOf", "StacksRequest", "place_of", "processes_named"]
+__all__ = ["NamedProcess", "StacksOf", "StacksRequest", "processes_named"]
 
 NamedProcess = tuple[Watcher, Process]
-_PLACE = re.compile(r"(?P<name>.+)\[(?P<wid>\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +46,17 @@ class StacksRequest:
             self._then([self._of(each) for each in self._processes])
 
     def _of(self, process: Process) -> StacksOf:
-        return StacksOf(f"{process.watcher}[{process.wid}]", process.pid, self._texts[process.pid])
-
-
-def place_of(target: str) -> tuple[str, int | None]:
-    """Return the watcher that `web` or `web[2]` names, and the number of the slot, if it names one."""
-    place = _PLACE.fullmatch(target)
-    return (place["name"], int(place["wid"])) if place else (target, None)
+        return StacksOf(str(process.identity), process.pid, self._texts[process.pid])
 
 
 def processes_named(supervisor: Supervisor, target: str) -> list[NamedProcess]:
-    """Return the living processes that `web`, `web[2]` or a pid means; raises ControlError if there are none."""
+    """Return the living processes that `web`, `web[2]`, `web:web_02` or a pid means; raises ControlError for none."""
     if target.isdecimal():
         found = [(watcher, process) for watcher in supervisor.watchers for process in watcher.processes]
         found = [(watcher, process) for watcher, process in found if process.pid == int(target)]
     else:
-        name, wid = place_of(target)
-        watcher = supervisor.queue(name).watcher
+        queue, wid = supervisor.place(target)
+        watcher = queue.watcher
         found = [(watcher, process) for process in watcher.processes if wid in (None, process.wid)]
     living = [(watcher, process) for watcher, process in found if process.is_alive]
     if not living:

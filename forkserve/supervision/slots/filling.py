@@ -55,6 +55,24 @@ class SlotFiller:
         if slot.candidate is None and not slot.asking and self.may_spawn():
             self._population.admission.spawn(slot, beside=True)
 
+    def vacate(self, wid: int) -> None:
+        """Stop the process of one slot, which stays vacant until `admit`."""
+        slot = self._population.slots.setdefault(wid, Slot(wid))  # it may not have come to its start yet
+        slot.stopped = slot.finished = True
+        slot.reason = ""
+        self._population.event(slot, SlotTrigger.WANT_DOWN)
+        self._population.on_changed()
+
+    def admit(self, wid: int) -> None:
+        """Have the process of one slot started, at once if it was stopped, or had failed."""
+        slot = self._population.slots.get(wid)
+        if slot is not None:
+            slot.stopped = slot.finished = False
+            if slot.state in (SlotState.BACKOFF, SlotState.FATAL):
+                self._population.event(slot, SlotTrigger.RESET)
+        self.come_back_at(self._services.loop.now())
+        self._population.on_changed()
+
     def may_spawn(self) -> bool:
         """Tell whether the next start may happen now; if not, schedule a check for when it may."""
         now = self._services.loop.now()

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from forkserve.config.handover import WARM
 from forkserve.config.model import WatcherOptions
+from forkserve.config.naming import own_name
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind
@@ -272,7 +273,12 @@ class Population:
     def _not_started(self, slot: Slot, error: ForkserveError | OSError) -> None:
         generation = self.templates.generation_of(slot.wid)
         lost = SpawnFailed(
-            watcher=self._options.name, wid=slot.wid, pid=0, generation=generation, reason=reason_in(error)
+            watcher=self._options.name,
+            process=own_name(self._options, slot.wid),
+            wid=slot.wid,
+            pid=0,
+            generation=generation,
+            reason=reason_in(error),
         )
         slot.reason = reason_of(lost)
         if slot.occupant is not None:

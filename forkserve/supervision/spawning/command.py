@@ -25,10 +25,10 @@ from forkserve.config.handover import (
     SCOREBOARD,
     ZYGOTE,
     ZYGOTE_WID,
-    Identity,
     drain_limit,
 )
 from forkserve.config.model import SocketOptions, WatcherOptions
+from forkserve.config.naming import identity_of, slot_values
 from forkserve.config.options import options_of
 from forkserve.config.placeholders import env_values, expand, sockets_for
 from forkserve.config.preloading import command_words, is_preloaded, reforks, worker_arguments
@@ -181,7 +181,7 @@ class ProcessTemplate:
         memory = FIRST_SOCKET + len(self.sockets) + len(given.stored)
         bell = memory + 1
         env = self._told(wid, given, memory, bell)
-        values = self._values(given.circus_wid or wid, env)
+        values = self._values(wid, env, given.circus_wid)
         cwd = self.folder or (expand(options.working_dir, values) if options.working_dir else None)
         if cwd is not None and "PWD" in env:
             env["PWD"] = os.path.join(env["PWD"], cwd)
@@ -213,7 +213,7 @@ class ProcessTemplate:
         `memory` and `bell` are the numbers that the descriptors of the scoreboard have there.
         """
         options, place = self.options, given.place
-        env = self._environment(wid)
+        env = self._environment(wid, given.circus_wid)
         if options.virtualenv is not None:  # read at each start, since a deploy may replace it
             env |= self._virtualenv(options.virtualenv, env)
         if given.notify_address is not None:
@@ -241,7 +241,7 @@ class ProcessTemplate:
     def probe_of(self, wid: int, circus_wid: int) -> str:
         """Return the readiness probe of the process of a slot (`ready`), placeholders replaced."""
         changed = self._changed
-        return expand(self.options.ready or "", changed._values(circus_wid or wid, changed._environment(wid)))
+        return expand(self.options.ready or "", changed._values(wid, changed._environment(wid), circus_wid))
 
     @property
     def _changed(self) -> ProcessTemplate:
@@ -285,15 +285,16 @@ class ProcessTemplate:
         except ValueError as error:
             raise ConfigError(f"{options.name}: cmd {error}") from None
 
-    def _environment(self, wid: int) -> dict[str, str]:
+    def _environment(self, wid: int, circus_wid: int = 0) -> dict[str, str]:
         options = self.options
         env: dict[str, str] = {}
         if options.copy_env:
             env = {name: value for name, value in self.inherited.items() if name not in NOT_INHERITED}
             if options.copy_path:
                 env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        env.update(options.env)
-        env.update(Identity(options.name, wid).variables())
+        of_slot = slot_values(options, wid, circus_wid)
+        env.update({name: expand(text, of_slot) for name, text in options.env.items()})
+        env.update(identity_of(options, wid).variables())
         env[GRACEFUL_TIMEOUT] = drain_limit(options.graceful_timeout)
         if options.refork_after:
             env[REFORK_AFTER] = str(options.refork_after)
@@ -306,12 +307,12 @@ class ProcessTemplate:
             raise ConfigError(f"virtualenv: {error}") from None
         return found.variables(env)
 
-    def _values(self, wid: int, env: Mapping[str, str]) -> dict[str, str]:
+    def _values(self, wid: int, env: Mapping[str, str], circus_wid: int = 0) -> dict[str, str]:
         options = self.options
         values = {each.name: _text(getattr(options, each.name)) for each in options_of(WatcherOptions)}
         values |= {name.lower(): value for name, value in options.extra.items()}
         values |= {f"rlimits.{name.removeprefix('RLIMIT_').lower()}": str(n) for name, n in options.rlimits.items()}
-        values |= {"name": options.name, "wid": str(wid), "use_fds": _text(options.use_sockets)}
+        values |= {**slot_values(options, wid, circus_wid), "use_fds": _text(options.use_sockets)}
         values |= {f"sockets.{name.lower()}": str(FIRST_SOCKET + n) for n, name in enumerate(self.sockets)}
         # the master's own environment last: what the child sees beats it
         return {**env_values(self.inherited), **env_values(env), **values}

@@ -15,6 +15,7 @@ from functools import partial
 
 from forkserve.config.handover import ZYGOTE_WID, Identity
 from forkserve.config.model import WatcherOptions
+from forkserve.config.naming import identity_of
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.events import Event
@@ -186,7 +187,7 @@ def _prepare(
     make: Callable[[Outputs, Handover], SpawnSpec],
 ) -> tuple[Process, Resources, Launch]:
     options = command.options
-    identity = Identity(options.name, wid)
+    identity = identity_of(options, wid)
     outputs = services.outputs(options, identity)
     place = notify = None
     try:
@@ -204,6 +205,7 @@ def _prepare(
     process = Process(
         number=legacy.number,
         watcher=options.name,
+        name=identity.own,
         wid=wid,
         circus_wid=legacy.circus_wid,
         generation=legacy.generation,

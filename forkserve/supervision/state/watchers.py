@@ -25,7 +25,7 @@ from forkserve.supervision.generations.rehearsal import Rehearsal
 from forkserve.supervision.generations.templates import Templates
 from forkserve.supervision.hooks.gate import GatePhase
 from forkserve.supervision.jobqueue.queue import JobQueue, Underway
-from forkserve.supervision.jobs.advance import Job, Kill, Reload, Resize, Restart, RunOnce, Start, Stop
+from forkserve.supervision.jobs.advance import Job, Kill, Reload, Resize, Restart, RunOnce, SlotJob, Start, Stop
 from forkserve.supervision.process import OrphanedGroup, Process
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.slot import Outlook, Slot
@@ -59,7 +59,9 @@ A field may be added without a new version if it has a default where it is read.
 
 Data = dict[str, Any]
 
-_JOBS: Mapping[str, type[Job]] = {job.name: job for job in (Start, Stop, Restart, Reload, Resize, Kill, RunOnce)}
+_JOBS: Mapping[str, type[Job]] = {
+    job.name: job for job in (Start, Stop, Restart, Reload, Resize, Kill, RunOnce, SlotJob)
+}
 
 _WISHES = (
     "up",
