@@ -104,6 +104,13 @@ class AccessLog:
 
         return write
 
+    def refused(self, address: str, line: RequestLine, fields: Fields, status: int, size: int) -> None:
+        """Record the answer to a request that was refused before an exchange could: it has taken no time."""
+        if self.timed:
+            self.write(address, line, fields, status, size, (monotonic(), b"", {}))
+        else:
+            self.write(address, line, fields, status, size)
+
     def _stem(self, fields: Fields, address: str, second: int) -> Stem:
         if second > self._second or len(self._stems) >= STEMS:
             self._second = max(second, self._second)

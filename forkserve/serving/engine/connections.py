@@ -14,15 +14,14 @@ from forkserve.serving.ends import End
 from forkserve.serving.engine.connection import Connection
 from forkserve.serving.engine.files import FilePart
 from forkserve.serving.engine.phases import READABLE, ConnectionLost, Phase
-from forkserve.serving.engine.protocols import FINISHED, ConnectionOwner, Runner
+from forkserve.serving.engine.protocols import FINISHED, ConnectionOwner, Exchange, Runner
+from forkserve.serving.engine.refusals import Refusals
 from forkserve.serving.http.errors import error_response
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Responder
-from forkserve.unix.counters import CounterField
 
 __all__ = ["Connections"]
 
-REFUSED = int(CounterField.REFUSED)
 LINGER = 2.0
 """Seconds in which a client may still read the response that closes its connection."""
 IDLE, RUNNING, LINGERING, CLOSED = Phase.IDLE, Phase.RUNNING, Phase.LINGERING, Phase.CLOSED
@@ -31,8 +30,9 @@ IDLE, RUNNING, LINGERING, CLOSED = Phase.IDLE, Phase.RUNNING, Phase.LINGERING, P
 class Connections:
     """The open connections by descriptor; `on_close` are called after each close."""
 
-    def __init__(self, owner: ConnectionOwner, runner: Runner, responder: Responder) -> None:
+    def __init__(self, owner: ConnectionOwner, runner: Runner, responder: Responder, refusals: Refusals) -> None:
         self.by_fd: dict[int, Connection] = {}
+        self.refusals = refusals
         self.on_close: list[Callable[[], None]] = []
         self._owner = owner
         self._runner = runner
@@ -92,8 +92,7 @@ class Connections:
     def refuse(self, conn: Connection, refusal: Refusal) -> None:
         """Answer invalid or excessive input, and close; nothing after it is read as a request."""
         exchange = conn.exchange
-        if refusal.status != 503:
-            self._owner.counter.add(REFUSED)
+        self.refusals.refused(conn, refusal)
         conn.reader = conn.body = None
         conn.inbox = b""
         if exchange is not None and conn.phase is RUNNING and not exchange.end(End.BROKEN_BODY):
@@ -103,12 +102,17 @@ class Connections:
         conn.close_after = conn.refused = True
         if exchange is not FINISHED:
             # Else this is the end of an unread body: its request has been answered.
-            with contextlib.suppress(ConnectionLost):
-                conn.write(error_response(self._responder, refusal.status, more=refusal.fields)[0])
+            self._answer(conn, exchange, refusal)
         if conn.phase is CLOSED:
             self.close(conn)
         elif conn.out is None:
             self.linger(conn)
+
+    def _answer(self, conn: Connection, exchange: Exchange | None, refusal: Refusal) -> None:
+        payload = error_response(self._responder, refusal.status, more=refusal.fields)[0]
+        with contextlib.suppress(ConnectionLost):
+            conn.write(payload)
+        self.refusals.answered(conn, exchange, refusal.status, len(payload) - payload.index(b"\r\n\r\n") - 4)
 
     def close(self, conn: Connection) -> None:
         """Close and forget."""

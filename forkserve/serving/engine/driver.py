@@ -59,6 +59,7 @@ from forkserve.serving.engine.native import epoll, poll
 from forkserve.serving.engine.phases import READABLE
 from forkserve.serving.engine.protocols import Leftover, Runner
 from forkserve.serving.engine.queue_policy import TURN
+from forkserve.serving.engine.refusals import Refusals
 from forkserve.serving.engine.upkeep import Parts, Serving, Turns, Upkeep
 from forkserve.serving.engine.wakeup import Wakeup
 from forkserve.serving.http.response import Responder
@@ -130,7 +131,7 @@ class Driver:
         """Create the parts, each from those before it."""
         runner, http, life = self._runner, run.options.http, run.options.lifetime
         start = service.start or runner.start
-        self.connections = connections = Connections(self, runner, service.responder)
+        self.connections = connections = Connections(self, runner, service.responder, Refusals(self, service.access))
         memory = Memory(self, connections, http.request_memory)
         self.leftovers: MutableSet[Leftover] = memory.leftovers
         self._http1 = http1 = Http1(
@@ -173,6 +174,7 @@ class Driver:
     def close(self) -> None:
         """Drop what is left, and close the driver's own descriptors."""
         self.connections.lose_all()
+        self.connections.refusals.close()
         self.acceptor.close()
         self.epoll.close()
         self._wakeup.close()

@@ -68,7 +68,8 @@ class Http1:
         except BlockingIOError:
             _await_write(conn)
             return
-        except OSError:
+        except OSError as error:
+            self._connections.refusals.tls_failed(conn, error)
             data = b""
         if data:
             self.take(conn, data)

@@ -37,7 +37,10 @@ class ProxyHeaderRule:
     def begin(self, conn: Connection, connections: Connections, go_on: Callable[[Connection, bytes], None]) -> bool:
         """Take the bytes of a new connection until its header is whole, then `go_on`; False if it must be closed."""
         if not self.trusted.trusts(conn.remote[0] or None):
-            return self.kind is ProxyProtocol.AUTO and conn.start_tls()
+            if self.kind is ProxyProtocol.AUTO:
+                return conn.start_tls()
+            connections.refusals.cut_off(conn, "--proxy-allow-from does not name its address")
+            return False
         beginning = _Beginning(self, conn, connections, go_on)
         if conn.listening.tls is not None:
             conn.recv = beginning.peek
@@ -113,6 +116,7 @@ class _Beginning:
             self._connections.refuse(conn, refusal)
         else:
             # There is no TLS yet that could tell it.
+            self._connections.refusals.cut_off(conn, refusal.reason)
             self._connections.close(conn)
 
     def _end(self, rest: bytes) -> None:

@@ -99,7 +99,9 @@ class Upkeep:
     def busy(self) -> bool:
         """True if there is work although there is no connection."""
         acceptor = self._acceptor
-        return acceptor.paused or acceptor.draining or acceptor.on_hold or self._lifetime.limited
+        if acceptor.paused or acceptor.draining or acceptor.on_hold or self._lifetime.limited:
+            return True
+        return self._connections.refusals.untold > 0
 
     def sweep(self, now: float, late: float) -> float:
         """Do what is due, this many seconds late; returns the instant of the next sweep."""
@@ -115,6 +117,7 @@ class Upkeep:
         self._loop.counter.reconcile(sum(_runs(conn) for conn in self._connections.values()))
         self._acceptor.sweep(now)
         parts.memory.sweep()
+        self._connections.refusals.sweep(now)
         if not self._acceptor.draining and (reason := self._lifetime.reason(now)):
             self.leave(reason)
         if self._acceptor.draining or self._acceptor.on_hold:

@@ -30,7 +30,7 @@ from forkserve.serving.http.fields import Fields
 from forkserve.serving.http.line import RequestLine
 from forkserve.serving.http.tracecontext import trace_id
 
-__all__ = ["JSON", "REQUEST_ID", "LineFormat", "Own", "Stem"]
+__all__ = ["JSON", "REQUEST_ID", "UNREAD", "UNREAD_FIELDS", "LineFormat", "Own", "Stem"]
 
 REQUEST_ID = "forkserve.request_id"
 """The variable with the id of a request, if it has one."""
@@ -66,6 +66,11 @@ class _OfOne(NamedTuple):
 
     get: Callable[[Own], str]
 
+
+UNREAD = RequestLine("", b"", (b"", b""), False)
+"""In place of the line of a request that was refused before its head was read; it is logged as `-`."""
+UNREAD_FIELDS = Fields({}, None, False)
+"""In place of its fields."""
 
 Part = str | _OfStem | _OfLine | _OfOne
 
@@ -183,6 +188,8 @@ _ATOMS: dict[str, Part] = {
 
 def _few(line: RequestLine, status: int, size: int) -> tuple[object, ...]:
     """The first of `_values`, which suffice for most formats."""
+    if line is UNREAD:
+        return "-", status, size, size or "-"
     text = f"{line.method} {str(line.target, 'latin-1')} HTTP/{line.version}"
     # As in `_safe`, without the call.
     if not (text.isascii() and text.isprintable() and '"' not in text and "\\" not in text):
@@ -191,12 +198,15 @@ def _few(line: RequestLine, status: int, size: int) -> tuple[object, ...]:
 
 
 def _values(line: RequestLine, status: int, size: int) -> tuple[object, ...]:
+    if line is UNREAD:
+        return *_few(line, status, size), "-", "-", "", "-"
     own = _safe(line.method), _safe(line.path), _safe(line.query.decode("latin-1")), f"HTTP/{line.version}"
     return *_few(line, status, size), *own
 
 
 def _json_values(line: RequestLine, status: int, size: int) -> tuple[object, ...]:
-    return _json(line.method), _json(_target(line)), line.version, status, size
+    protocol = '""' if line is UNREAD else f'"HTTP/{line.version}"'
+    return _json(line.method), _json(_target(line)), protocol, status, size
 
 
 def _json_fields(fields: Fields, address: str, second: int) -> str:
@@ -218,9 +228,9 @@ def _json_parts(pid: int) -> list[Part]:
         _OfLine(0),
         ',"target":',
         _OfLine(1),
-        ',"protocol":"HTTP/',
+        ',"protocol":',
         _OfLine(2),
-        '","status":',
+        ',"status":',
         _OfLine(3),
         ',"size":',
         _OfLine(4),
