@@ -38,11 +38,11 @@ from forkserve.serving.failure import log_trace
 from forkserve.serving.inherited import KEPT, InheritedListener, describe, open_listeners
 from forkserve.serving.promotion import take_promotion
 from forkserve.serving.stackdump import offer_stacks
-from forkserve.unix.deafness import HELD, leave_signals_to_main
 from forkserve.unix.home import START, typed_folder
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.unix.scoreboard import OwnRecord, take_seat
+from forkserve.unix.signalmask import BLOCKED, leave_signals_to_main
 
 __all__ = ["Worker"]
 
@@ -112,7 +112,7 @@ class Worker:
         self.listeners = open_listeners(self.options.listen, self.environ)
         # What came while this process executed itself again has waited. SIGHUP last: handlers run by number, and what
         # comes with it would be lost in another exec. A parent may have left them blocked, too, which exec keeps.
-        for blocked in ((HELD | self.handlers.numbers) - {signal.SIGHUP}, {signal.SIGHUP}):
+        for blocked in ((BLOCKED | self.handlers.numbers) - {signal.SIGHUP}, {signal.SIGHUP}):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
         close_sockets = WeakMethod(self._in_child)  # a hook cannot be taken back, and would keep a retired worker
         os.register_at_fork(after_in_child=lambda: (close := close_sockets()) and close())
@@ -360,7 +360,7 @@ class Worker:
         """Become a fresh process of the same pid, on the same sockets, whose queues go on filling meanwhile."""
         # Timers live through exec and handlers do not, so that one of the application's would kill us (execve(2)).
         # Its other threads run on until then, and signals are ours again only once the fresh process has handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         disarm_timers()
         if self.stopping:
             self._leave(ExitCode.OK)

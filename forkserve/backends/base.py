@@ -33,8 +33,8 @@ from forkserve.config.launch import Interface
 from forkserve.config.serving import ServingOptions
 from forkserve.errors import ExitCode
 from forkserve.serving.engine.limits import FOREVER
-from forkserve.unix.deafness import leave_signals_to_main
 from forkserve.unix.scoreboard import OwnRecord
+from forkserve.unix.signalmask import leave_signals_to_main
 
 __all__ = ["FOREVER", "App", "Backend", "Interface", "Repair", "Run", "Traits"]
 

@@ -22,7 +22,7 @@ from types import FrameType
 from forkserve.serving.engine.limits import FOREVER, GRACE
 from forkserve.serving.engine.native import allocate_lock, get_ident, start_new_thread
 from forkserve.serving.failure import TimedOut, log_overdue
-from forkserve.unix.deafness import leave_signals_to_main
+from forkserve.unix.signalmask import leave_signals_to_main
 
 __all__ = ["Watch"]
 

@@ -23,8 +23,8 @@ from select import poll
 from time import time_ns
 
 from forkserve.config.launch import ReloadOptions
-from forkserve.unix.deafness import leave_signals_to_main
 from forkserve.unix.home import START, here
+from forkserve.unix.signalmask import leave_signals_to_main
 
 __all__ = ["CodeReloader", "can_load", "own_files"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import signal
 
-__all__ = ["HELD", "leave_signals_to_main"]
+__all__ = ["BLOCKED", "leave_signals_to_main"]
 
-HELD = frozenset(
+BLOCKED = frozenset(
     {
         *(signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1),
         *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),
@@ -21,4 +21,4 @@ HELD = frozenset(
 
 def leave_signals_to_main() -> None:
     """Block them in the calling thread; called at the start of our threads."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
