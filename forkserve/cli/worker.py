@@ -15,7 +15,7 @@ from forkserve.cli.spellings import in_typed_words
 from forkserve.config.handover import ZYGOTE
 from forkserve.config.launch import WorkerOptions
 from forkserve.errors import FINAL, ExitCode, ForkserveError, UsageError
-from forkserve.serving.elders import let_elders_tell
+from forkserve.serving.startupfailure import leave_report_to_predecessors
 from forkserve.unix.home import return_to_start
 from forkserve.unix.proctitle import prepare_title
 from forkserve.worker import Worker
@@ -36,7 +36,7 @@ def _serve(arguments: Sequence[str], started_with: Mapping[str, str]) -> int:
         return obey(parse_worker_line(arguments, os.environ))
     except ForkserveError as error:
         if error.exit_code in FINAL:
-            let_elders_tell(started_with)
+            leave_report_to_predecessors(started_with)
         raise
 
 

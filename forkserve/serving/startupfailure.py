@@ -14,7 +14,7 @@ from select import poll
 from forkserve.config.handover import SCOREBOARD, ZYGOTE_WID, identity_from
 from forkserve.unix.scoreboard import Field, OwnRecord, RecordState
 
-__all__ = ["let_elders_tell"]
+__all__ = ["leave_report_to_predecessors"]
 
 _STARTING = 3.0
 """Seconds to wait while an older worker is starting: it may be about to fail as well, or to serve."""
@@ -24,7 +24,7 @@ _LOOK = 0.02
 """Seconds between two looks at the scoreboard."""
 
 
-def let_elders_tell(environ: Mapping[str, str]) -> None:
+def leave_report_to_predecessors(environ: Mapping[str, str]) -> None:
     """Wait until this process is killed, or no older one is left that may report why none of them can start.
 
     `environ` is that of the start of the process. A stop signal ends it.
@@ -36,15 +36,15 @@ def let_elders_tell(environ: Mapping[str, str]) -> None:
         signal.signal(signum, signal.SIG_DFL)
     seat = _seat(environ.get(SCOREBOARD, ""))
     until = time.monotonic() + _STARTING
-    had_elders = seat is None and identity.wid > 1  # without sockets there is no board
-    while seat is not None and _elders(seat) and time.monotonic() < until:
-        had_elders = True
+    had_predecessors = seat is None and identity.wid > 1  # without sockets there is no board
+    while seat is not None and _predecessors(seat) and time.monotonic() < until:
+        had_predecessors = True
         _pause(_LOOK)
-    if had_elders:
+    if had_predecessors:
         _pause(_KILL)
 
 
-def _elders(seat: OwnRecord) -> int:
+def _predecessors(seat: OwnRecord) -> int:
     """Return how many processes of this generation took their records before this one, and do not serve yet."""
     seat.look()
     own = seat.words[Field.GENERATION]
