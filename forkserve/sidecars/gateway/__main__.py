@@ -16,7 +16,7 @@ from pathlib import Path
 from forkserve.config.address import parse_address
 from forkserve.errors import BindError, ConfigError
 from forkserve.sidecars.gateway.admission import Admission
-from forkserve.sidecars.gateway.door import REQUEST_TIMEOUT, Door
+from forkserve.sidecars.gateway.proxy import REQUEST_TIMEOUT, ControlProxy
 from forkserve.sidecars.program import parser_of, run
 
 __all__ = ["main"]
@@ -45,17 +45,17 @@ def _parser() -> argparse.ArgumentParser:
 async def _serve(arguments: argparse.Namespace, ending: asyncio.Event) -> None:
     token, tls = _token(arguments.token), _tls(arguments.certfile, arguments.keyfile)
     address = parse_address(arguments.bind)
-    door = Door(arguments.control, Admission(token, frozenset(), "http"))
+    proxy = ControlProxy(arguments.control, Admission(token, frozenset(), "http"))
     try:
         server = await asyncio.start_server(
-            door.serve, address.host, address.port, ssl=tls, ssl_handshake_timeout=REQUEST_TIMEOUT if tls else None
+            proxy.serve, address.host, address.port, ssl=tls, ssl_handshake_timeout=REQUEST_TIMEOUT if tls else None
         )
     except OSError as error:
         raise BindError(f"control_bind {arguments.bind}: {error.strerror or error}") from None
     host = f"[{address.host}]" if address.ipv6 else address.host
     place = f"{host}:{server.sockets[0].getsockname()[1]}"
-    door.admission = Admission.of(token, place, arguments.host, tls=tls is not None)
-    log.info("listening at %s://%s", door.admission.scheme, place)
+    proxy.admission = Admission.of(token, place, arguments.host, tls=tls is not None)
+    log.info("listening at %s://%s", proxy.admission.scheme, place)
     try:
         await ending.wait()
     finally:

@@ -19,7 +19,7 @@ import h11
 
 from forkserve.sidecars.gateway.admission import Admission, Rejection
 
-__all__ = ["Door"]
+__all__ = ["ControlProxy"]
 
 log = logging.getLogger("forkserve.gateway")
 
@@ -40,7 +40,7 @@ class _Request:
 
 
 @dataclass(slots=True)
-class Door:
+class ControlProxy:
     """Passes on the requests that `admission` accepts to the socket at `control`."""
 
     control: Path
