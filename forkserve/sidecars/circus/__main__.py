@@ -20,9 +20,9 @@ import zmq.asyncio
 
 from forkserve.control.asyncclient import AsyncControlClient
 from forkserve.sidecars.circus.commands import dispatch
-from forkserve.sidecars.circus.desk import Desk
 from forkserve.sidecars.circus.endpoint import CircusEndpoint
 from forkserve.sidecars.circus.publishing import Publisher, publish_events
+from forkserve.sidecars.circus.service import CircusService
 from forkserve.sidecars.circus.sockets import bound
 from forkserve.sidecars.circus.stats import publish_stats
 from forkserve.sidecars.program import parser_of, run
@@ -56,18 +56,18 @@ def _parser() -> argparse.ArgumentParser:
 async def _serve(arguments: argparse.Namespace, ending: asyncio.Event) -> None:
     is_owned = arguments.endpoint is not None and arguments.endpoint.startswith("ipc://")
     client = AsyncControlClient(arguments.control, connections=128)
-    desk = Desk(client, ending, arguments.owner if is_owned else None, bool(arguments.stats))
+    service = CircusService(client, ending, arguments.owner if is_owned else None, bool(arguments.stats))
     with _ending(zmq.asyncio.Context()) as context, _ending(zmq.Context()) as plain:
         work: list[Coroutine[Any, Any, None]] = []
         endpoint = None
         if arguments.endpoint:
             router = bound(context, zmq.ROUTER, arguments.endpoint, owner=arguments.owner)
-            endpoint = CircusEndpoint(router, partial(dispatch, desk))
+            endpoint = CircusEndpoint(router, partial(dispatch, service))
             work.append(endpoint.serve())
         if arguments.pubsub:
             work.append(publish_events(client, Publisher(bound(plain, zmq.XPUB, arguments.pubsub), "pubsub_endpoint")))
         if arguments.stats:
-            work.append(publish_stats(desk, Publisher(bound(plain, zmq.XPUB, arguments.stats), "stats_endpoint")))
+            work.append(publish_stats(service, Publisher(bound(plain, zmq.XPUB, arguments.stats), "stats_endpoint")))
         await _until(ending, work)
         if endpoint is not None:
             await endpoint.drain(LAST_ANSWERS)

@@ -8,9 +8,9 @@ from typing import Any
 from forkserve.control.matching import matching
 from forkserve.errors import ControlError, UsageError
 from forkserve.sidecars.circus import statswatcher
-from forkserve.sidecars.circus.desk import Answer, Desk
 from forkserve.sidecars.circus.properties import integer_of, name_of, number_of, required, string_of
 from forkserve.sidecars.circus.protocol import CircusRequest, MessageRefused
+from forkserve.sidecars.circus.service import Answer, CircusService
 
 __all__ = ["ORDERS", "changes"]
 
@@ -23,77 +23,79 @@ def changes(before: list[int], after: list[int]) -> Answer:
     }
 
 
-async def _meant(desk: Desk, request: CircusRequest) -> list[str] | None:
+async def _meant(service: CircusService, request: CircusRequest) -> list[str] | None:
     """Return the watchers that a request's pattern matches, None for all."""
     name = string_of(request, "name")
     if name is None:
         return None
     try:
-        meant = matching(await desk.names(), name, string_of(request, "match") or "glob")
+        meant = matching(await service.names(), name, string_of(request, "match") or "glob")
     except UsageError as error:
         raise MessageRefused(str(error)) from None
     if not meant:
-        is_ours = await statswatcher.is_meant(desk, name)
+        is_ours = await statswatcher.is_meant(service, name)
         raise MessageRefused(statswatcher.REFUSAL if is_ours else f"program {name} not found")
     return meant
 
 
-async def _run(verb: str, desk: Desk, request: CircusRequest, info: Callable[[list[int], list[int]], Any]) -> Answer:
-    meant = await _meant(desk, request)
+async def _run(
+    verb: str, service: CircusService, request: CircusRequest, info: Callable[[list[int], list[int]], Any]
+) -> Answer:
+    meant = await _meant(service, request)
     one = meant[0] if meant is not None and len(meant) == 1 and request.waiting else None
-    before = await desk.pids(one) if one is not None else []
-    await desk.client.call(verb, request.on_begun, watchers=meant, waiting=request.waiting)
-    return {} if one is None else {"info": info(before, await desk.pids(one))}
+    before = await service.pids(one) if one is not None else []
+    await service.client.call(verb, request.on_begun, watchers=meant, waiting=request.waiting)
+    return {} if one is None else {"info": info(before, await service.pids(one))}
 
 
-async def _start(desk: Desk, request: CircusRequest) -> Answer:
-    return await _run("start", desk, request, changes)
+async def _start(service: CircusService, request: CircusRequest) -> Answer:
+    return await _run("start", service, request, changes)
 
 
-async def _stop(desk: Desk, request: CircusRequest) -> Answer:
-    return await _run("stop", desk, request, lambda _before, _after: None)
+async def _stop(service: CircusService, request: CircusRequest) -> Answer:
+    return await _run("stop", service, request, lambda _before, _after: None)
 
 
-async def _restart(desk: Desk, request: CircusRequest) -> Answer:
-    return await _run("restart", desk, request, lambda old, new: {"stopped": old, **changes(old, new)})
+async def _restart(service: CircusService, request: CircusRequest) -> Answer:
+    return await _run("restart", service, request, lambda old, new: {"stopped": old, **changes(old, new)})
 
 
-async def _reload(desk: Desk, request: CircusRequest) -> Answer:
+async def _reload(service: CircusService, request: CircusRequest) -> Answer:
     name = string_of(request, "name")
     one = name if request.waiting else None
-    before = await desk.pids(one) if one is not None else []
+    before = await service.pids(one) if one is not None else []
     how = {"terminate": not request.properties.get("graceful", True)}
     how["at_once"] = not (how["terminate"] or request.properties.get("sequential", False))
-    await desk.client.call("reload", request.on_begun, watcher=name, waiting=request.waiting, **how)
+    await service.client.call("reload", request.on_begun, watcher=name, waiting=request.waiting, **how)
     if one is None:
         return {}
-    after = await desk.pids(one)
+    after = await service.pids(one)
     return {"info": {"stopped": [each for each in before if each not in after], **changes(before, after)}}
 
 
-async def _reloadconfig(desk: Desk, request: CircusRequest) -> Answer:
-    await desk.client.call("reloadconfig", request.on_begun, waiting=request.waiting)
+async def _reloadconfig(service: CircusService, request: CircusRequest) -> Answer:
+    await service.client.call("reloadconfig", request.on_begun, waiting=request.waiting)
     return {}
 
 
-async def _quit(desk: Desk, request: CircusRequest) -> Answer:
+async def _quit(service: CircusService, request: CircusRequest) -> Answer:
     # the master answers last of all, when this program has ended
-    await desk.client.call("quit", waiting=False)
+    await service.client.call("quit", waiting=False)
     request.on_begun()
     if request.waiting:
-        await desk.ending.wait()
+        await service.ending.wait()
     return {}
 
 
-async def _incr(desk: Desk, request: CircusRequest) -> Answer:
-    return await _resize("incr", desk, request)
+async def _incr(service: CircusService, request: CircusRequest) -> Answer:
+    return await _resize("incr", service, request)
 
 
-async def _decr(desk: Desk, request: CircusRequest) -> Answer:
-    return await _resize("decr", desk, request)
+async def _decr(service: CircusService, request: CircusRequest) -> Answer:
+    return await _resize("decr", service, request)
 
 
-async def _resize(verb: str, desk: Desk, request: CircusRequest) -> Answer:
+async def _resize(verb: str, service: CircusService, request: CircusRequest) -> Answer:
     name, count = name_of(request), integer_of(request, "nb")
     count = 1 if count is None else count
     if count < 0:
@@ -101,32 +103,32 @@ async def _resize(verb: str, desk: Desk, request: CircusRequest) -> Answer:
     singleton: Answer = {}
     try:
         if count:
-            await desk.client.call(verb, request.on_begun, watcher=name, count=count, waiting=request.waiting)
+            await service.client.call(verb, request.on_begun, watcher=name, count=count, waiting=request.waiting)
     except ControlError as error:
         if error.code != "singleton":
             raise
         singleton = {"singleton": True}
     if not (singleton or request.waiting):
         return {}
-    options = await desk.client.call("get", watcher=name, keys=["numprocesses"])
+    options = await service.client.call("get", watcher=name, keys=["numprocesses"])
     return {**options, **singleton}
 
 
-async def _signal(desk: Desk, request: CircusRequest) -> Answer:
+async def _signal(service: CircusService, request: CircusRequest) -> Answer:
     name = name_of(request)
     required(request, "signum")
     given: Answer = {key: integer_of(request, key) for key in ("pid", "childpid")}
     given |= {key: bool(request.properties.get(key)) for key in ("children", "recursive")}
-    await _unless_gone(desk.client.call("signal", watcher=name, signal=_signum(request), **given))
+    await _unless_gone(service.client.call("signal", watcher=name, signal=_signum(request), **given))
     return {}
 
 
-async def _kill(desk: Desk, request: CircusRequest) -> Answer:
+async def _kill(service: CircusService, request: CircusRequest) -> Answer:
     name = name_of(request)
     given: Answer = {"pid": integer_of(request, "pid"), "graceful_timeout": number_of(request, "graceful_timeout")}
     if request.properties.get("signum") is not None:
         given["signum"] = _signum(request)
-    await _unless_gone(desk.client.call("kill", request.on_begun, watcher=name, waiting=request.waiting, **given))
+    await _unless_gone(service.client.call("kill", request.on_begun, watcher=name, waiting=request.waiting, **given))
     return {}
 
 
@@ -146,7 +148,7 @@ async def _unless_gone(call: Awaitable[Any]) -> None:
             raise
 
 
-ORDERS: Mapping[str, Callable[[Desk, CircusRequest], Awaitable[Answer]]] = {
+ORDERS: Mapping[str, Callable[[CircusService, CircusRequest], Awaitable[Answer]]] = {
     "decr": _decr,
     "incr": _incr,
     "kill": _kill,

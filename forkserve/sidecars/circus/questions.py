@@ -7,10 +7,10 @@ from typing import Any
 
 from forkserve.errors import ControlError
 from forkserve.sidecars.circus import statswatcher
-from forkserve.sidecars.circus.desk import Answer, Desk
 from forkserve.sidecars.circus.figures import info_of, watcher_options
 from forkserve.sidecars.circus.properties import integer_of, name_of, required, string_of
 from forkserve.sidecars.circus.protocol import CircusRequest, MessageRefused
+from forkserve.sidecars.circus.service import Answer, CircusService
 
 __all__ = ["QUESTIONS", "sockets_of"]
 
@@ -20,24 +20,24 @@ _FIRST_SOCKET = 3
 _GLOBAL = ("endpoint", "stats_endpoint", "pubsub_endpoint", "check_delay", "multicast_endpoint")
 
 
-async def _list(desk: Desk, request: CircusRequest) -> Answer:
+async def _list(service: CircusService, request: CircusRequest) -> Answer:
     name = string_of(request, "name")
-    if await statswatcher.is_meant(desk, name):
+    if await statswatcher.is_meant(service, name):
         return {"pids": statswatcher.pids()}
     if name is not None:
-        return {"pids": await desk.pids(name)}
-    more = [statswatcher.NAME] if await statswatcher.is_shown(desk) else []
-    return {"watchers": sorted([*(each.lower() for each in await desk.names()), *more])}
+        return {"pids": await service.pids(name)}
+    more = [statswatcher.NAME] if await statswatcher.is_shown(service) else []
+    return {"watchers": sorted([*(each.lower() for each in await service.names()), *more])}
 
 
-async def _status(desk: Desk, request: CircusRequest) -> Answer:
+async def _status(service: CircusService, request: CircusRequest) -> Answer:
     name = string_of(request, "name")
-    if await statswatcher.is_meant(desk, name):
+    if await statswatcher.is_meant(service, name):
         return {"status": statswatcher.STATE}
-    views = await desk.views(name)
+    views = await service.views(name)
     if name is not None:
         return {"status": _state(views[0])}
-    more = {statswatcher.NAME: statswatcher.STATE} if await statswatcher.is_shown(desk) else {}
+    more = {statswatcher.NAME: statswatcher.STATE} if await statswatcher.is_shown(service) else {}
     return {"statuses": {each["name"]: _state(each) for each in views} | more}
 
 
@@ -53,22 +53,22 @@ def _state(view: Any) -> str:
     return "stopped" if view["state"] in ("fatal", "waiting") else str(view["state"])
 
 
-async def _numwatchers(desk: Desk, _request: CircusRequest) -> Answer:
-    return {"numwatchers": await desk.client.call("numwatchers") + await statswatcher.is_shown(desk)}
+async def _numwatchers(service: CircusService, _request: CircusRequest) -> Answer:
+    return {"numwatchers": await service.client.call("numwatchers") + await statswatcher.is_shown(service)}
 
 
-async def _numprocesses(desk: Desk, request: CircusRequest) -> Answer:
+async def _numprocesses(service: CircusService, request: CircusRequest) -> Answer:
     name = string_of(request, "name")
-    if await statswatcher.is_meant(desk, name):
+    if await statswatcher.is_meant(service, name):
         return {"numprocesses": 1, "watcher_name": name}
-    count = await desk.client.call("numprocesses", watcher=name)
+    count = await service.client.call("numprocesses", watcher=name)
     if name is not None:
         return {"numprocesses": count, "watcher_name": name}
-    return {"numprocesses": count + await statswatcher.is_shown(desk)}
+    return {"numprocesses": count + await statswatcher.is_shown(service)}
 
 
-async def _listsockets(desk: Desk, _request: CircusRequest) -> Answer:
-    return {"sockets": sockets_of(await desk.client.call("listsockets"))}
+async def _listsockets(service: CircusService, _request: CircusRequest) -> Answer:
+    return {"sockets": sockets_of(await service.client.call("listsockets"))}
 
 
 def sockets_of(reports: list[Mapping[str, Any]]) -> list[Answer]:
@@ -84,25 +84,25 @@ def _socket(report: Mapping[str, Any], number: int) -> Answer:
     return {**found, "host": host.strip("[]"), "port": int(port)}
 
 
-async def _globaloptions(desk: Desk, request: CircusRequest) -> Answer:
+async def _globaloptions(service: CircusService, request: CircusRequest) -> Answer:
     option = string_of(request, "option")
     if option and option not in _GLOBAL:
         raise MessageRefused(f"{option!r} not an existing option")
-    known = {"multicast_endpoint": "", **await desk.client.call("globaloptions")}
+    known = {"multicast_endpoint": "", **await service.client.call("globaloptions")}
     return {"options": {name: known.get(name) for name in ((option,) if option else _GLOBAL)}}
 
 
-async def _options(desk: Desk, request: CircusRequest) -> Answer:
-    return {"options": watcher_options(await desk.client.call("options", watcher=name_of(request)))}
+async def _options(service: CircusService, request: CircusRequest) -> Answer:
+    return {"options": watcher_options(await service.client.call("options", watcher=name_of(request)))}
 
 
-async def _get(desk: Desk, request: CircusRequest) -> Answer:
+async def _get(service: CircusService, request: CircusRequest) -> Answer:
     name = name_of(request)
     required(request, "keys")
     keys = request.properties["keys"]
     if not isinstance(keys, list):
         raise MessageRefused("'keys' property should be a list")
-    ours = await desk.client.call("options", watcher=name)
+    ours = await service.client.call("options", watcher=name)
     known = {**ours, **watcher_options(ours)}
     for key in keys:
         if not isinstance(key, str) or key not in known:
@@ -110,28 +110,28 @@ async def _get(desk: Desk, request: CircusRequest) -> Answer:
     return {"options": {key: known[key] for key in keys}}
 
 
-async def _stats(desk: Desk, request: CircusRequest) -> Answer:
+async def _stats(service: CircusService, request: CircusRequest) -> Answer:
     name, pid = string_of(request, "name"), integer_of(request, "process")
     extended = bool(request.properties.get("extended"))
     if name is None:
-        views = await desk.client.call("stats", extended=extended)
-        more = {statswatcher.NAME: await statswatcher.infos(desk)} if await statswatcher.is_shown(desk) else {}
-        return {"infos": {view["name"]: _infos(desk, view) for view in views} | more}
-    if pid is None and await statswatcher.is_meant(desk, name):
-        return {"name": name, "info": await statswatcher.infos(desk)}
+        views = await service.client.call("stats", extended=extended)
+        more = {statswatcher.NAME: await statswatcher.infos(service)} if await statswatcher.is_shown(service) else {}
+        return {"infos": {view["name"]: _infos(service, view) for view in views} | more}
+    if pid is None and await statswatcher.is_meant(service, name):
+        return {"name": name, "info": await statswatcher.infos(service)}
     try:
-        (view,) = await desk.client.call("stats", watcher=name, pid=pid, extended=extended)
+        (view,) = await service.client.call("stats", watcher=name, pid=pid, extended=extended)
     except ControlError as error:
         if error.code == "no-such-process":
             raise MessageRefused(f"process {pid} not found in {name!r}") from None
         raise
-    infos = _infos(desk, view)
+    infos = _infos(service, view)
     return {"name": name, "info": infos} if pid is None else {"process": pid, "info": infos[str(pid)]}
 
 
-def _infos(desk: Desk, view: Mapping[str, Any]) -> dict[str, Any]:
+def _infos(service: CircusService, view: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        str(process["pid"]): _extended(info_of(process.get("usage"), desk.memory, process=process), process)
+        str(process["pid"]): _extended(info_of(process.get("usage"), service.memory, process=process), process)
         for process in view["processes"]
         if process["pid"]
     }
@@ -142,20 +142,20 @@ def _extended(info: Any, process: Mapping[str, Any]) -> Any:
     return {**info, **(process.get("extended") or {})} if isinstance(info, dict) else info
 
 
-async def _dstats(desk: Desk, _request: CircusRequest) -> Answer:
-    master, *_ = await desk.client.call("dstats")
-    return {"info": info_of(master, desk.memory)}
+async def _dstats(service: CircusService, _request: CircusRequest) -> Answer:
+    master, *_ = await service.client.call("dstats")
+    return {"info": info_of(master, service.memory)}
 
 
-async def _ipython(_desk: Desk, _request: CircusRequest) -> Answer:
+async def _ipython(_desk: CircusService, _request: CircusRequest) -> Answer:
     return {"shell": False, "msg": "forkserve runs no code of others in its process"}
 
 
-async def _listen(_desk: Desk, _request: CircusRequest) -> Answer:
+async def _listen(_desk: CircusService, _request: CircusRequest) -> Answer:
     raise MessageRefused("listen is for the pubsub_endpoint, not for this one")
 
 
-QUESTIONS: Mapping[str, Callable[[Desk, CircusRequest], Awaitable[Answer]]] = {
+QUESTIONS: Mapping[str, Callable[[CircusService, CircusRequest], Awaitable[Answer]]] = {
     "dstats": _dstats,
     "get": _get,
     "globaloptions": _globaloptions,

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from forkserve.errors import ControlError
-from forkserve.sidecars.circus.desk import Desk
 from forkserve.sidecars.circus.figures import info_of
 from forkserve.sidecars.circus.publishing import Publisher
 from forkserve.sidecars.circus.questions import sockets_of
+from forkserve.sidecars.circus.service import CircusService
 
 __all__ = ["publish_stats"]
 
@@ -27,26 +27,26 @@ _NAMES = {"master": "circusd", "circus endpoint": "circusd-stats"}
 """Circus's name for the processes that belong to no watcher."""
 
 
-async def publish_stats(desk: Desk, publisher: Publisher) -> None:
+async def publish_stats(service: CircusService, publisher: Publisher) -> None:
     """Publish round after round, until cancelled."""
     while True:
         if publisher.has_subscribers:
             with contextlib.suppress(ControlError):
-                for topic, payload in await _round(desk):
+                for topic, payload in await _round(service):
                     publisher.publish(topic, payload)
         await asyncio.sleep(EACH)
 
 
-async def _round(desk: Desk) -> list[Message]:
-    views = await desk.client.call("stats")
-    companions = await desk.client.call("dstats")
-    sockets = await desk.client.call("listsockets")
+async def _round(service: CircusService) -> list[Message]:
+    views = await service.client.call("stats")
+    companions = await service.client.call("dstats")
+    sockets = await service.client.call("listsockets")
     messages: list[Message] = []
     for view in views:
         usages = [(each["usage"], None) for each in view["processes"] if each.get("usage")]
-        messages += _of_processes(view["name"].lower(), usages, desk.memory)
+        messages += _of_processes(view["name"].lower(), usages, service.memory)
     named = [(each, _NAMES[each["name"]]) for each in companions if each["name"] in _NAMES]
-    messages += _of_processes("circus", named, desk.memory)
+    messages += _of_processes("circus", named, service.memory)
     return [*messages, *_of_sockets(sockets)]
 
 

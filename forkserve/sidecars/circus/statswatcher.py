@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from forkserve.sidecars.circus.desk import Desk
 from forkserve.sidecars.circus.figures import info_of
+from forkserve.sidecars.circus.service import CircusService
 
 __all__ = ["NAME", "REFUSAL", "STATE", "infos", "is_meant", "is_shown", "pids"]
 
@@ -18,14 +18,14 @@ STATE = "active"
 REFUSAL = f"{NAME} is the program that serves these endpoints, and takes no orders"
 
 
-async def is_shown(desk: Desk) -> bool:
+async def is_shown(service: CircusService) -> bool:
     """Tell whether it is among the watchers."""
-    return desk.publishes_stats and NAME not in (each.lower() for each in await desk.names())
+    return service.publishes_stats and NAME not in (each.lower() for each in await service.names())
 
 
-async def is_meant(desk: Desk, name: str | None) -> bool:
+async def is_meant(service: CircusService, name: str | None) -> bool:
     """Tell whether a name is that of this watcher."""
-    return name is not None and name.lower() == NAME and await is_shown(desk)
+    return name is not None and name.lower() == NAME and await is_shown(service)
 
 
 def pids() -> list[int]:
@@ -33,7 +33,7 @@ def pids() -> list[int]:
     return [os.getpid()]
 
 
-async def infos(desk: Desk) -> dict[str, Any]:
+async def infos(service: CircusService) -> dict[str, Any]:
     """Return what its process uses, by pid."""
-    companions = await desk.client.call("dstats")
-    return {str(each["pid"]): info_of(each, desk.memory) for each in companions if each["pid"] in pids()}
+    companions = await service.client.call("dstats")
+    return {str(each["pid"]): info_of(each, service.memory) for each in companions if each["pid"] in pids()}

@@ -9,14 +9,14 @@ from typing import Any
 
 from forkserve.control.asyncclient import AsyncControlClient
 
-__all__ = ["Answer", "Desk"]
+__all__ = ["Answer", "CircusService"]
 
 Answer = dict[str, Any]
 """The fields of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class CircusService:
     """`ending` is set when all watchers have stopped; `owner` is the user that all new watchers must run as."""
 
     client: AsyncControlClient
