@@ -6,7 +6,7 @@ they have for Unicorn and nginx (`supervision.os.signals`). A stop goes through 
 priority, a group at a time, and ends when no descendant is left; the sockets close last, in `bootstrap`.
 
 For the control interface, `master.loop` offers `watch`, `unwatch`, `call_at`, `call_later`. `views()` and `view(name)`
-return frozen pictures (`snapshot.WatcherView`), `supervisor.pool` has the sockets. The verbs below never block; those
+return frozen views (`snapshot.WatcherView`), `supervisor.pool` has the sockets. The verbs below never block; those
 that take time return a `Completion`, which the loop completes with a line of text or a ForkserveError. Jobs on one
 watcher queue up, and a stop supersedes them; those on different watchers run side by side (`jobs`).
 """
@@ -35,7 +35,6 @@ from forkserve.supervision.maintenance.maintenance import Maintenance
 from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue, has_terminal
-from forkserve.supervision.picture import view_of
 from forkserve.supervision.reaping import Reaper
 from forkserve.supervision.reload.reloader import Reloader
 from forkserve.supervision.reload.requests import ChangeRequest
@@ -46,6 +45,7 @@ from forkserve.supervision.startup import Startup
 from forkserve.supervision.state.completions import CompletionReader, CompletionWriter
 from forkserve.supervision.supervisor import Supervisor
 from forkserve.supervision.upgrade import PATIENCE, Upgrader
+from forkserve.supervision.views import view_of
 from forkserve.supervision.watcher import Watcher
 from forkserve.supervision.web import pause_web, resize_web
 from forkserve.unix.notify import notify
@@ -189,12 +189,12 @@ class Master:
         return self.reloader.source.path or self.reloader.source.description
 
     def views(self) -> tuple[WatcherView, ...]:
-        """Return a picture of every watcher, in the order of the configuration."""
+        """Return a view of every watcher, in the order of the configuration."""
         now = self.loop.now()
         return tuple(view_of(each.watcher, now, progress_of(each, now)) for each in self.supervisor)
 
     def view(self, name: str) -> WatcherView:
-        """Return a picture of one watcher; raises ControlError for an unknown name."""
+        """Return a view of one watcher; raises ControlError for an unknown name."""
         queue, now = self.supervisor.queue(name), self.loop.now()
         return view_of(queue.watcher, now, progress_of(queue, now))
 

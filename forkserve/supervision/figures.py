@@ -90,7 +90,7 @@ class GenerationFigures:
     memory: int = 0
 
     def since(self, earlier: GenerationFigures) -> GenerationFigures:
-        """Return what has been counted since an earlier picture; processes and memory are the current ones."""
+        """Return what has been counted since an earlier view; processes and memory are the current ones."""
         return GenerationFigures(
             generation=self.generation,
             at=self.at,

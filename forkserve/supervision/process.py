@@ -199,7 +199,7 @@ class Process:
         return effects
 
     def view(self, restarts: int, now: float) -> ProcessView:
-        """Return a picture of it; the slot supplies the number of restarts."""
+        """Return a view of it; the slot supplies the number of restarts."""
         return ProcessView(
             name=str(self.identity),
             wid=self.wid,

@@ -79,7 +79,7 @@ class Slot:
         )
 
     def view(self, name: str, now: float) -> SlotView:
-        """Return a picture of it."""
+        """Return a view of it."""
         retry_in = None
         if self.state is SlotState.BACKOFF and self.retry is not None:
             retry_in = max(0.0, self.retry.instant - now)

@@ -1,4 +1,4 @@
-"""How supervision looks from outside: frozen pictures of watchers and their processes, for control and for people.
+"""How supervision looks from outside: frozen views of watchers and their processes, for control and for people.
 
 Rules: pure data, taken at one instant. What a watcher is doing is computed from its slots and its target.
 """

@@ -24,13 +24,13 @@ from forkserve.supervision.jobqueue.dependencies import Dependencies
 from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.jobs.advance import Stop
 from forkserve.supervision.os.reap import Exit
-from forkserve.supervision.picture import state_of
 from forkserve.supervision.process import Process
 from forkserve.supervision.slots.activation import Activation
 from forkserve.supervision.slots.dealing import Dealing
 from forkserve.supervision.snapshot import WatcherState
 from forkserve.supervision.spawning.command import ProcessTemplate, credentials_of, prepare
 from forkserve.supervision.spawning.start import SpawnServices
+from forkserve.supervision.views import state_of
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.privileges import Credentials
 from forkserve.wording import count_of

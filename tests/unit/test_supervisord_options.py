@@ -10,8 +10,8 @@ from forkserve.supervision.events import ProcessExited
 from forkserve.supervision.jobqueue.addressing import meant
 from forkserve.supervision.jobs.job import Start
 from forkserve.supervision.lifecycle import SlotState
-from forkserve.supervision.picture import state_of
 from forkserve.supervision.snapshot import WatcherState
+from forkserve.supervision.views import state_of
 from tests.support.supervision import World, options
 
 GROUPS = {"web_00": "web", "web_01": "Web", "db": "", "job": "shop"}

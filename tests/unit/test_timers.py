@@ -15,8 +15,8 @@ from forkserve.supervision.jobs.advance import Reload, Resize, RunOnce, Start, S
 from forkserve.supervision.metrics.exposition import prometheus
 from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.metrics.report import MasterFacts, families
-from forkserve.supervision.picture import state_of, view_of
 from forkserve.supervision.snapshot import WatcherState
+from forkserve.supervision.views import state_of, view_of
 from tests.support.supervision import World, options
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp()

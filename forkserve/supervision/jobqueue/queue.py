@@ -32,7 +32,7 @@ from forkserve.supervision.jobs.advance import (
     advance,
 )
 from forkserve.supervision.jobs.snapshot import WatcherSnapshot
-from forkserve.supervision.picture import snapshot_of
+from forkserve.supervision.views import snapshot_of
 from forkserve.supervision.watcher import Watcher
 
 __all__ = ["JobQueue", "Superseded", "Underway"]

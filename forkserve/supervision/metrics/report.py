@@ -1,4 +1,4 @@
-"""All metrics of one master: families made from its pictures, totals and samples.
+"""All metrics of one master: families made from its views, totals and samples.
 
 Names and labels of HTTP are OpenTelemetry's (semantic conventions for HTTP metrics), in Prometheus's spelling; without
 the path, which clients choose. Everything else is `forkserve_*`. Each family is declared once, in `FAMILIES`.
@@ -14,9 +14,9 @@ from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.metrics.exposition import FamilyKind, MetricFamily, histogram_samples
 from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.os.usage import resident
-from forkserve.supervision.picture import view_of
 from forkserve.supervision.snapshot import WatcherView
 from forkserve.supervision.supervisor import Supervisor
+from forkserve.supervision.views import view_of
 from forkserve.supervision.watcher import Watcher
 
 __all__ = ["FAMILIES", "MasterFacts", "families"]

@@ -7,7 +7,7 @@ its number (`completions`). `from_data` builds a supervisor that goes on from th
 and arms the same deadlines. Sockets and a change of the configuration are serialised beside it (`sockets`, `change`);
 companions and the master serialise themselves, by methods of the same names.
 
-What can be recreated is not serialised: pictures, the environment, a helper that reads or tries something.
+What can be recreated is not serialised: views, the environment, a helper that reads or tries something.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ class WatcherTimer:
         return TimerSnapshot(self._options.overlap, self.state.made, running, tuple(self.state.results))
 
     def view(self) -> TimerView | None:
-        """Return a picture of it, None if there is none."""
+        """Return a view of it, None if there is none."""
         schedule, state = self._options.schedule, self.state
         if schedule is None:
             return None

@@ -36,7 +36,7 @@ def state_of(watcher: Watcher) -> WatcherState:
 
 
 def view_of(watcher: Watcher, now: float, doing: str = "") -> WatcherView:
-    """Return a picture of the present, processes in order of slot and age."""
+    """Return a view of the present, processes in order of slot and age."""
     slots = watcher.slots
     ordered = sorted(watcher.processes, key=lambda each: (each.wid, each.number))
     return WatcherView(
