@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from forkserve.control.schema.picture import Picture, TopAsked
 from forkserve.control.schema.reports import Done, SocketReport, StackReport, UsageReport, Version, WatcherReport
 from forkserve.control.schema.requests import (
     Adding,
@@ -44,6 +43,7 @@ from forkserve.control.schema.requests import (
     Values,
     Waiting,
 )
+from forkserve.control.schema.top import TopAsked, TopReport
 
 __all__ = ["VERBS", "Verb"]
 
@@ -110,7 +110,7 @@ VERBS: dict[str, Verb] = _by_name(
             "top",
             "Show a live view of requests, latency, connections, CPU and memory of every process.",
             TopAsked,
-            Picture,
+            TopReport,
             reads=True,
         ),
         Verb("listsockets", "Show the listening sockets.", answer=list[SocketReport], reads=True),

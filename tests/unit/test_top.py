@@ -1,4 +1,4 @@
-"""What `top` shows: two pictures become figures and rows, rows lines of a page, keys another state. All of it pure."""
+"""What `top` shows: two reports become figures and rows, rows lines of a page, keys another state. All of it pure."""
 
 from __future__ import annotations
 

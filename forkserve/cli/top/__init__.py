@@ -1,1 +1,1 @@
-"""`forkservectl top`: two pictures become rows, rows a page, and a page what a terminal shows."""
+"""`forkservectl top`: two reports become rows, rows a page, and a page what a terminal shows."""

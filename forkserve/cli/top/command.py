@@ -12,19 +12,19 @@ from pathlib import Path
 
 from forkserve.cli.ending import say, tell
 from forkserve.cli.top.page import page_lines
-from forkserve.cli.top.source import PictureSource
+from forkserve.cli.top.source import TopSource
 
 __all__ = ["run_top"]
 
 _NO_SCREENS = ("", "dumb", "unknown")
 """Values of TERM for terminals without cursor control."""
 SPAN = 1.0
-"""Most seconds between the two pictures of one page."""
+"""Most seconds between the two reports of one page."""
 
 
 def run_top(path: Path, *, sort: str = "name", interval: float = 2.0, once: bool = False) -> None:
     """Show the screen until a key ends it, or print one page; raises ControlError."""
-    source = PictureSource(path)
+    source = TopSource(path)
     source.look()  # what is wrong with the master is said before the screen is cleared
     is_terminal = _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
     trouble = _trouble() if is_terminal and not once else ""
@@ -59,7 +59,7 @@ def _trouble() -> str:
     return ""
 
 
-def _print_page(source: PictureSource, sort: str, span: float) -> None:
+def _print_page(source: TopSource, sort: str, span: float) -> None:
     select.select((), (), (), span)
     source.look(pss=True)
     view = source.view(sort)
@@ -68,7 +68,7 @@ def _print_page(source: PictureSource, sort: str, span: float) -> None:
     say("".join(f"{line.text}\n" for line in page_lines(view, columns)))
 
 
-def _show(source: PictureSource, sort: str, interval: float) -> None:
+def _show(source: TopSource, sort: str, interval: float) -> None:
     import curses
 
     from forkserve.cli.top.screen import TopScreen

@@ -1,6 +1,6 @@
-"""From two pictures of a master to what `top` shows: figures of the whole, and a row for each process.
+"""From two reports of a master to what `top` shows: figures of the whole, and a row for each process.
 
-Rules: pure. A picture is the answer to the verb `top` as plain data, its text already printable. What a single picture
+Rules: pure. A report is the answer to the verb `top` as plain data, its text already printable. What a single report
 cannot tell, such as a rate, is None.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["SORTS", "Row", "Summary", "View", "quantile", "view_of"]
 
-Picture = Mapping[str, Any]
+TopReport = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +87,10 @@ SORTS: Mapping[str, Callable[[Row], float] | None] = {
 """Sort orders of rows, and the key; None keeps the order of the configuration."""
 
 
-def view_of(now: Picture, before: Picture | None, *, pss: Mapping[int, int], sort: str, wall: float) -> View:
-    """Return the view of two pictures, or of a single one.
+def view_of(now: TopReport, before: TopReport | None, *, pss: Mapping[int, int], sort: str, wall: float) -> View:
+    """Return the view of two reports, or of a single one.
 
-    `pss` has sizes by pid that were measured before, for a picture without them; `wall` is the time in seconds since
+    `pss` has sizes by pid that were measured before, for a report without them; `wall` is the time in seconds since
     1970, for the age of the last deploy.
     """
     seconds = None if before is None else now["at"] - before["at"]
@@ -212,7 +212,7 @@ def _sum(values: Iterable[Any]) -> Any:
 
 
 def _summary(
-    now: Picture,
+    now: TopReport,
     traffic: Mapping[str, Any],
     then: Mapping[str, Any],
     seconds: float | None,

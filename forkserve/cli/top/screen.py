@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from forkserve.cli.top.page import PageLine, header_lines, row_lines, wrapped
 from forkserve.cli.top.rows import Row, View
-from forkserve.cli.top.source import PictureSource
+from forkserve.cli.top.source import TopSource
 from forkserve.cli.top.state import Key, TopState, Wish, pressed
 from forkserve.errors import ControlError
 
@@ -49,7 +49,7 @@ _TEXT_HINT = "arrows, PgUp, PgDn move; any other key goes back"
 class TopScreen:
     """One run of `top` in a window of curses."""
 
-    def __init__(self, window: curses.window, source: PictureSource, *, sort: str, interval: float) -> None:
+    def __init__(self, window: curses.window, source: TopSource, *, sort: str, interval: float) -> None:
         self._window = window
         self._source = source
         self._interval = interval

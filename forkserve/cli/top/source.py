@@ -1,4 +1,4 @@
-"""The source of the pictures of `top`: the master, polled."""
+"""The source of the reports of `top`: the master, polled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from forkserve.control.client import ControlClient
 from forkserve.control.printable import printable_answer
 from forkserve.errors import ControlError
 
-__all__ = ["PictureSource"]
+__all__ = ["TopSource"]
 
 PATIENCE = 5.0
 """Seconds that the master has for an answer, while keys wait."""
@@ -21,7 +21,7 @@ PSS_INTERVAL = 6.0
 LAST_LINES = 1000
 
 
-class PictureSource:
+class TopSource:
     """Polls one master. Each call is a connection: the master may have been replaced in between."""
 
     def __init__(self, path: Path) -> None:
@@ -33,9 +33,9 @@ class PictureSource:
         self._measured: frozenset[int] = frozenset()
 
     def look(self, *, pss: bool = False) -> None:
-        """Take another picture; raises ControlError."""
+        """Take another report; raises ControlError."""
         now = time.monotonic()
-        # The first picture is there at once; one with PSS follows it, and another where a process is new.
+        # The first report is there at once; one with PSS follows it, and another where a process is new.
         known = {} if self._now is None else _by_pid(self._now)
         wanted = pss or now - self._pss_at >= PSS_INTERVAL or not known.keys() <= self._measured
         wanted = wanted and (pss or self._now is not None)
@@ -47,7 +47,7 @@ class PictureSource:
         self._before, self._now = self._now, picture
 
     def view(self, sort: str) -> View | None:
-        """Return the view of the last two pictures; None before the first."""
+        """Return the view of the last two reports; None before the first."""
         if self._now is None:
             return None
         return view_of(self._now, self._before, pss=self._pss, sort=sort, wall=time.time())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from forkserve.control.commands import changing, optionviews, outputs, pausing, picture, reading, running
+from forkserve.control.commands import changing, optionviews, outputs, pausing, reading, running, top
 from forkserve.control.commands.context import Context
 
 __all__ = ["COMMANDS"]
@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, Callable[[Context, Any], Any]] = {
     "status": reading.status,
     "stats": reading.stats,
     "dstats": reading.dstats,
-    "top": picture.top,
+    "top": top.top,
     "listsockets": reading.listsockets,
     "options": optionviews.options,
     "get": optionviews.get,

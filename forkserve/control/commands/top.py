@@ -7,7 +7,7 @@ import os
 import forkserve
 from forkserve.control.commands.context import Context, Steps
 from forkserve.control.commands.reading import reports_of
-from forkserve.control.schema.picture import Picture, ProcessTraffic, QueueReport, TopAsked, WatcherTraffic
+from forkserve.control.schema.top import ProcessTraffic, QueueReport, TopAsked, TopReport, WatcherTraffic
 from forkserve.supervision.figures import Histogram
 from forkserve.supervision.process import Process
 from forkserve.supervision.watcher import Watcher
@@ -22,7 +22,7 @@ MOST = 1_000_000
 
 
 def top(context: Context, asked: TopAsked) -> Steps:
-    """Return a Picture."""
+    """Return a TopReport."""
     master = context.master
     names = [each.name for each in master.supervisor.watchers]
     reports = yield from reports_of(context, names, closely=asked.pss)
@@ -33,7 +33,7 @@ def top(context: Context, asked: TopAsked) -> Steps:
         traffic.append((yield from _traffic(watcher)))
     deploy = context.events.last_deploy
     now = master.loop.now()
-    return Picture(
+    return TopReport(
         at=now,
         version=forkserve.__version__,
         name=master.name,

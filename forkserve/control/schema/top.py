@@ -1,6 +1,6 @@
 """The question and the answer of `top`: everything that runs, and what it has counted up to one instant.
 
-Rules: counts only rise while the process or the master lives; two pictures give a rate.
+Rules: counts only rise while the process or the master lives; two reports give a rate.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 
 from forkserve.control.schema.reports import WatcherReport
 
-__all__ = ["Picture", "ProcessTraffic", "QueueReport", "TopAsked", "WatcherTraffic"]
+__all__ = ["TopReport", "ProcessTraffic", "QueueReport", "TopAsked", "WatcherTraffic"]
 
 
 class TopAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +32,7 @@ class ProcessTraffic(msgspec.Struct, frozen=True):
 class WatcherTraffic(msgspec.Struct, frozen=True):
     """What all processes of a watcher, including ended ones, have answered.
 
-    `errors` are answers of 500 and more, `latency` counts by bucket of `Picture.bounds`.
+    `errors` are answers of 500 and more, `latency` counts by bucket of `TopReport.bounds`.
     """
 
     name: str
@@ -54,7 +54,7 @@ class QueueReport(msgspec.Struct, frozen=True):
     capacity: int | None
 
 
-class Picture(msgspec.Struct, frozen=True):
+class TopReport(msgspec.Struct, frozen=True):
     """The master at one instant. `at` is in seconds of its monotonic clock, `uptime` in seconds.
 
     `deploy` is the result or the progress of the last reload, and `deploy_at` its time, in seconds since 1970.
