@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from forkserve.supervision.keeper.notifyrelief import NotifyRelief
-from forkserve.supervision.keeper.words import portions, receive, send
+from forkserve.supervision.keeper.protocol import portions, receive, send
 from forkserve.supervision.os.guard import GOODBYE, GRACE, RECORD, GuardedGroup, end_all, end_groups, note
 from forkserve.supervision.os.proc import members_of
 from forkserve.unix.peer import peer_of

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from forkserve.supervision.keeper.holding import keep_watch
-from forkserve.supervision.keeper.words import portions, send
+from forkserve.supervision.keeper.protocol import portions, send
 from forkserve.supervision.os.guard import RECORD, Guard
 from forkserve.supervision.os.reexec import sealed
 from forkserve.unix.descriptors import descriptor, number_of

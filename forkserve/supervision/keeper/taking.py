@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forkserve.errors import BindError
-from forkserve.supervision.keeper.words import receive, send
+from forkserve.supervision.keeper.protocol import receive, send
 from forkserve.supervision.os.reexec import read_sealed
 from forkserve.unix.peer import peer_of
 
