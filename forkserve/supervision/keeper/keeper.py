@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from forkserve.supervision.keeper.holding import keep_watch
 from forkserve.supervision.keeper.protocol import portions, send
+from forkserve.supervision.keeper.server import run_keeper
 from forkserve.supervision.os.guard import RECORD, Guard
 from forkserve.supervision.os.reexec import sealed
 from forkserve.unix.descriptors import descriptor, number_of
@@ -46,7 +46,7 @@ class Keeper(Guard):
         with ours, theirs:
             self.pid = fork_companion(
                 "forkserve: keeper",
-                lambda: keep_watch(theirs.fileno(), mark),
+                lambda: run_keeper(theirs.fileno(), mark),
                 standard={2: 2},
                 keep=theirs.fileno(),
             )

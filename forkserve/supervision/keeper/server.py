@@ -27,7 +27,7 @@ from forkserve.supervision.os.guard import GOODBYE, GRACE, RECORD, GuardedGroup,
 from forkserve.supervision.os.proc import members_of
 from forkserve.unix.peer import peer_of
 
-__all__ = ["keep_watch"]
+__all__ = ["run_keeper"]
 
 LOOK = 5.0
 """Seconds between two looks at which groups have ended, whose numbers may be given to strangers."""
@@ -39,12 +39,12 @@ TOLD = 5.0
 """Seconds for which a SIGTERM counts that came before the end of the master."""
 
 
-def keep_watch(channel: int, mark: str) -> None:
+def run_keeper(channel: int, mark: str) -> None:
     """Run until everything has been handed over, or has ended. Runs in the keeper; `mark` is that of `Guard`."""
-    _Keeping(socket.socket(fileno=channel), mark).run()
+    _KeeperServer(socket.socket(fileno=channel), mark).run()
 
 
-class _Keeping:
+class _KeeperServer:
     def __init__(self, channel: socket.socket, mark: str) -> None:
         self._channel = channel
         self._mark = mark
