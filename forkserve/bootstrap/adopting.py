@@ -25,7 +25,7 @@ from forkserve.config.masteroptions import OnMasterDeath
 from forkserve.config.model import Config
 from forkserve.errors import ControlError
 from forkserve.supervision.events import MasterSucceeded
-from forkserve.supervision.keeper.taking import Estate, ask_keeper
+from forkserve.supervision.keeper.takeover import Inheritance, ask_keeper
 from forkserve.supervision.os.guard import marked
 from forkserve.supervision.os.proc import birth_of, sharing
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue
@@ -45,9 +45,9 @@ PATIENCE = 5.0
 
 @dataclass(slots=True)
 class Adoption:
-    """A master that is about to take over an estate; `pidfds` are those of the living processes."""
+    """A master that is about to take over an inheritance; `pidfds` are those of the living processes."""
 
-    estate: Estate
+    inheritance: Inheritance
     data: Data
     assembly: Assembly
     config: Config
@@ -58,12 +58,12 @@ class Adoption:
         base, known = self.assembly.base, groups_in(self.data)
         decided, deciding = os.pipe2(os.O_CLOEXEC)
         serves_on = self.config.master.on_master_death is OnMasterDeath.SERVE
-        base.auxiliaries.begin(self.estate.listener if serves_on else None, armed_by=decided)
+        base.auxiliaries.begin(self.inheritance.listener if serves_on else None, armed_by=decided)
         keeping.write(patience=PATIENCE)
-        ending = (self.estate.groups - known) | self._unknown()
-        self.estate.done(ending, decided, deciding)
+        ending = (self.inheritance.groups - known) | self._unknown()
+        self.inheritance.done(ending, decided, deciding)
         if not serves_on:
-            self.estate.abolish()
+            self.inheritance.abolish()
         os.close(decided)
         os.close(deciding)
         base.pool.update_store()
@@ -72,7 +72,7 @@ class Adoption:
         lost = sorted(pids_in(self.data) - self.pidfds.keys())
         self.assembly.adopted.miss(lost)
         processes = len(self.assembly.master.supervisor.processes()) - len(lost)
-        told = MasterSucceeded(master=self.estate.master, processes=processes, lost=len(lost), ending=len(ending))
+        told = MasterSucceeded(master=self.inheritance.master, processes=processes, lost=len(lost), ending=len(ending))
         base.bus.emit(told)
         for watcher in self.assembly.master.supervisor.watchers:
             self._note_said(watcher)
@@ -91,17 +91,17 @@ class Adoption:
         marks = marked(mark(self.assembly.base.reports))
         boards = {each.processes.board.fd for each in self.assembly.master.supervisor.watchers} - {-1}
         found = [each for each, variable in marks if variable not in addresses] + sharing(boards)
-        known = pids_in(self.data) | self.assembly.base.auxiliaries.pids | {self.estate.keeper}
+        known = pids_in(self.data) | self.assembly.base.auxiliaries.pids | {self.inheritance.keeper}
         return frozenset(each.pid for each in found if each.pid == each.session and not {each.pid, each.parent} & known)
 
     def _note_said(self, watcher: Watcher) -> None:
         """Process messages that its processes have sent without a master, or that the former one has not recorded."""
         for process in (each for each in watcher.processes if each.pid in self.pidfds):
-            if process.pid in self.estate.ready:
+            if process.pid in self.inheritance.ready:
                 watcher.processes.channels.confirm(process)
                 process.said_ready = watcher.command.says_ready
                 watcher.population.ready(process)
-            for text in self.estate.said.get(process.notify, ()):
+            for text in self.inheritance.said.get(process.notify, ()):
                 watcher.processes.channels.confirm(process)
                 watcher.population.on_said(process, Message(parse(text.encode()), []))
 
@@ -116,33 +116,35 @@ class Adoption:
             self.assembly.master.reload_config()
 
 
-def adopt(estate: Estate, config: Config, source: ConfigSource, command: Sequence[str]) -> Adoption | None:
-    """Return a master that can take over an estate; None if it cannot be read: then all of it has been ended."""
+def adopt(inheritance: Inheritance, config: Config, source: ConfigSource, command: Sequence[str]) -> Adoption | None:
+    """Return a master that can take over an inheritance; None if it cannot be read: then all of it has been ended."""
     try:
-        data = to_resume(decode(estate.state), time.monotonic())
+        data = to_resume(decode(inheritance.state), time.monotonic())
         with contextlib.closing(SignalQueue(())) as nothing:  # in vain first, so that no descriptor is lost on the way
             read(renumbered(data, {}), nothing)
     except StateError as error:
-        log.error("pid %d, which was killed, has left what cannot be taken over: %s; ending it", estate.master, error)
-        estate.end_all()
+        log.error(
+            "pid %d, which was killed, has left what cannot be taken over: %s; ending it", inheritance.master, error
+        )
+        inheritance.end_all()
         return None
-    data = renumbered(data, estate.numbers)
+    data = renumbered(data, inheritance.numbers)
     assembly, _ = read(data, SignalQueue(SIGNALS))
     base, supervisor = assembly.base, assembly.master.supervisor
     base.source = assembly.master.reloader.source = source
     base.command = assembly.master.upgrader.command = tuple(command)
     supervisor.config = replace(supervisor.config, master=config.master)
-    return Adoption(estate, data, assembly, config, dict(_living(data)))
+    return Adoption(inheritance, data, assembly, config, dict(_living(data)))
 
 
 def end_orphans(config: Config, source: ConfigSource) -> str:
     """End what a killed master has left, and return what was done; raises ForkserveError, also while a master runs."""
     asked_at = place_of(config.master, source)
-    estate = None if asked_at is None else ask_keeper(asked_at)
-    if estate is None:
+    inheritance = None if asked_at is None else ask_keeper(asked_at)
+    if inheritance is None:
         return "a killed master has left nothing"
-    estate.end_all()
-    return f"what the killed master, pid {estate.master}, has left has ended"
+    inheritance.end_all()
+    return f"what the killed master, pid {inheritance.master}, has left has ended"
 
 
 def _living(data: Data) -> Sequence[tuple[int, int]]:

@@ -31,7 +31,7 @@ from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
 from forkserve.supervision.auxiliaries.sidecar import Sidecar
 from forkserve.supervision.events import ConfigWarned, SocketBound
-from forkserve.supervision.keeper.taking import ask_keeper, keeper_socket
+from forkserve.supervision.keeper.takeover import ask_keeper, keeper_socket
 from forkserve.supervision.os.daemon import Detached, detached
 from forkserve.supervision.os.memory import settle_memory
 from forkserve.supervision.os.pidfile import PidFile
@@ -75,7 +75,7 @@ def run(config: Config, source: ConfigSource, command: Sequence[str] = ()) -> in
         try:
             return _run(start, assembly, adoption)
         except BaseException:
-            if adoption is not None and not adoption.estate.is_done:
+            if adoption is not None and not adoption.inheritance.is_done:
                 stack.pop_all()  # its keeper has all of it still
             raise
 
@@ -112,11 +112,11 @@ class _Start:
         options = self.config.master
         asked_at = place_of(options, self.source)
         self.asked_at = asked_at if options.on_master_death is OnMasterDeath.SERVE else None
-        estate = None if asked_at is None else ask_keeper(asked_at)
-        if estate is None:
+        inheritance = None if asked_at is None else ask_keeper(asked_at)
+        if inheritance is None:
             return None
         self._detach()
-        adoption = adopt(estate, self.config, self.source, self.command)
+        adoption = adopt(inheritance, self.config, self.source, self.command)
         if adoption is not None:
             for fd in handed_in.values():  # the queues are there already
                 os.close(fd)

@@ -17,11 +17,11 @@ from forkserve.supervision.keeper.protocol import receive, send
 from forkserve.supervision.os.reexec import read_sealed
 from forkserve.unix.peer import peer_of
 
-__all__ = ["Estate", "ask_keeper", "keeper_socket"]
+__all__ = ["Inheritance", "ask_keeper", "keeper_socket"]
 
 
 @dataclass(slots=True)
-class Estate:
+class Inheritance:
     """What a killed master has left.
 
     `numbers` leads from its descriptors to ours, `groups` has the process groups, `ready` the pids that serve and of
@@ -73,7 +73,7 @@ class Estate:
         self.numbers.clear()
 
 
-def ask_keeper(path: Path) -> Estate | None:
+def ask_keeper(path: Path) -> Inheritance | None:
     """Return what the keeper that listens there has for us, None when there is none.
 
     Waits while another asks. Raises BindError when a master runs, or when another has taken over meanwhile.
@@ -95,7 +95,7 @@ def ask_keeper(path: Path) -> Estate | None:
         raise
 
 
-def _received(asking: socket.socket) -> Estate:
+def _received(asking: socket.socket) -> Inheritance:
     numbers: dict[int, int] = {}
     messages: dict[int, list[str]] = {}
     while True:
@@ -113,7 +113,7 @@ def _received(asking: socket.socket) -> Estate:
             content = read_sealed(state)
             os.close(state)
             groups = frozenset(pgid for pgid, _, _ in said["groups"])
-            return Estate(
+            return Inheritance(
                 asking,
                 said["keeper"],
                 said["kept"],
