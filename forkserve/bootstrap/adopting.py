@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from forkserve.bootstrap.assembly import Assembly, mark
-from forkserve.bootstrap.keeping import StateKeeping, place_of
 from forkserve.bootstrap.statefile import Data, StateError, decode, read
+from forkserve.bootstrap.statepublisher import StatePublisher, place_of
 from forkserve.config.load import ConfigSource
 from forkserve.config.masteroptions import OnMasterDeath
 from forkserve.config.model import Config
@@ -53,7 +53,7 @@ class Adoption:
     config: Config
     pidfds: dict[int, int]
 
-    def settle(self, keeping: StateKeeping) -> None:
+    def settle(self, keeping: StatePublisher) -> None:
         """Take everything over: from now on all of it ends with us. Raises OSError if the keeper has died."""
         base, known = self.assembly.base, groups_in(self.data)
         decided, deciding = os.pipe2(os.O_CLOEXEC)

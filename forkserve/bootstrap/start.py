@@ -18,8 +18,8 @@ from pathlib import Path
 from forkserve import logs
 from forkserve.bootstrap.adopting import Adoption, adopt
 from forkserve.bootstrap.assembly import Assembly, Base, assemble, mark, new_bus, new_loop, program, show_title
-from forkserve.bootstrap.keeping import StateKeeping, place_of
 from forkserve.bootstrap.logprogram import LogProgram
+from forkserve.bootstrap.statepublisher import StatePublisher, place_of
 from forkserve.bootstrap.upgrading import make_replaceable
 from forkserve.config.load import ConfigSource
 from forkserve.config.masteroptions import MasterOptions, OnMasterDeath
@@ -90,7 +90,7 @@ def _run(start: _Start, assembly: Assembly, adoption: Adoption | None) -> int:
     with _status(options, assembly), _control(options, start.source, assembly):
         make_replaceable(assembly)
         _run_sidecars(options, assembly)
-        keeping = StateKeeping(assembly)
+        keeping = StatePublisher(assembly)
         if adoption is not None:
             adoption.settle(keeping)
         return assembly.run()

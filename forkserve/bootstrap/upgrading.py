@@ -17,8 +17,8 @@ from typing import NoReturn
 
 from forkserve import logs
 from forkserve.bootstrap.assembly import Assembly, program, show_title
-from forkserve.bootstrap.keeping import StateKeeping
 from forkserve.bootstrap.statefile import Data, decode, encode, read, written
+from forkserve.bootstrap.statepublisher import StatePublisher
 from forkserve.config.handover import FAILED, TAKE_OVER
 from forkserve.errors import ControlError, ForkserveError, UsageError
 from forkserve.supervision.completion import Completion
@@ -102,7 +102,7 @@ def take_over(fd: int, failed: str = "") -> int:
         assembly.base.signals.put(data["signals"])
         signal.pthread_sigmask(signal.SIG_SETMASK, set(data["mask"]))
         make_replaceable(assembly)
-        StateKeeping(assembly)
+        StatePublisher(assembly)
         assembly.base.pool.update_store()
         _tell(assembly, completion, data["program"], failed)
         return assembly.run()

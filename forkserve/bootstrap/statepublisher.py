@@ -25,7 +25,7 @@ from forkserve.supervision.state.keeping import to_keep
 from forkserve.unix.descriptors import descriptors_in
 from forkserve.unix.home import here
 
-__all__ = ["StateKeeping", "place_of"]
+__all__ = ["StatePublisher", "place_of"]
 
 SOON = 0.05
 """Seconds from an event to the writing."""
@@ -34,7 +34,7 @@ SHARE = 20
 """The share of the time that serialising takes at most: one in this many."""
 
 
-class StateKeeping:
+class StatePublisher:
     """Keeps the keeper of one master informed; without a keeper it does nothing."""
 
     def __init__(self, assembly: Assembly) -> None:
