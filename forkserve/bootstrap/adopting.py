@@ -29,7 +29,7 @@ from forkserve.supervision.keeper.takeover import Inheritance, ask_keeper
 from forkserve.supervision.os.guard import marked
 from forkserve.supervision.os.proc import birth_of, sharing
 from forkserve.supervision.os.signals import SIGNALS, SignalQueue
-from forkserve.supervision.state.keeping import addresses_in, groups_in, pids_in, to_resume
+from forkserve.supervision.state.keptstate import addresses_in, groups_in, pids_in, to_resume
 from forkserve.supervision.state.watchers import config_to_data
 from forkserve.supervision.watcher import Watcher
 from forkserve.unix.descriptors import renumbered

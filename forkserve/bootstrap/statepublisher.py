@@ -21,7 +21,7 @@ from forkserve.errors import ForkserveError
 from forkserve.supervision.events import Event, ProcessReady
 from forkserve.supervision.os.loop import Timer
 from forkserve.supervision.os.proc import birth_of
-from forkserve.supervision.state.keeping import to_keep
+from forkserve.supervision.state.keptstate import to_keep
 from forkserve.unix.descriptors import descriptors_in
 from forkserve.unix.home import here
 
