@@ -53,13 +53,13 @@ class Adoption:
     config: Config
     pidfds: dict[int, int]
 
-    def settle(self, keeping: StatePublisher) -> None:
+    def settle(self, publisher: StatePublisher) -> None:
         """Take everything over: from now on all of it ends with us. Raises OSError if the keeper has died."""
         base, known = self.assembly.base, groups_in(self.data)
         decided, deciding = os.pipe2(os.O_CLOEXEC)
         serves_on = self.config.master.on_master_death is OnMasterDeath.SERVE
         base.auxiliaries.begin(self.inheritance.listener if serves_on else None, armed_by=decided)
-        keeping.write(patience=PATIENCE)
+        publisher.write(patience=PATIENCE)
         ending = (self.inheritance.groups - known) | self._unknown()
         self.inheritance.done(ending, decided, deciding)
         if not serves_on:

@@ -90,9 +90,9 @@ def _run(start: _Start, assembly: Assembly, adoption: Adoption | None) -> int:
     with _status(options, assembly), _control(options, start.source, assembly):
         make_replaceable(assembly)
         _run_sidecars(options, assembly)
-        keeping = StatePublisher(assembly)
+        publisher = StatePublisher(assembly)
         if adoption is not None:
-            adoption.settle(keeping)
+            adoption.settle(publisher)
         return assembly.run()
 
 

@@ -22,7 +22,7 @@ def slot(wid: int, state: str = "filled", reason: str = "", retry_in: float | No
     return {"wid": wid, "state": state, "reason": reason, "retry_in": retry_in}
 
 
-def picture(at: float, requests: tuple[int, int], **facts: Any) -> dict[str, Any]:
+def report(at: float, requests: tuple[int, int], **facts: Any) -> dict[str, Any]:
     """Two workers that have answered so many requests, half of them within 10 ms, and a program that tells nothing."""
     total = sum(requests)
     web = {
@@ -63,13 +63,13 @@ def view(now: Any, before: Any = None, *, sort: str = "name", pss: dict[int, int
 
 
 def test_a_timer_between_its_runs_is_scheduled() -> None:
-    now = picture(1.0, (1, 1))
+    now = report(1.0, (1, 1))
     now["watchers"][1] |= {"timer": {"schedule": "@daily"}, "processes": [], "slots": []}
     assert {row.target: row.state for row in view(now).rows}["db"] == "scheduled"
 
 
-def test_two_pictures_make_rates_and_shares() -> None:
-    found = view(picture(12.0, (1200, 800)), picture(10.0, (1000, 600)))
+def test_two_reports_make_rates_and_shares() -> None:
+    found = view(report(12.0, (1200, 800)), report(10.0, (1000, 600)))
     summary, rows = found.summary, {row.target: row for row in found.rows}
 
     assert (summary.rate, summary.errors, summary.waiting, summary.in_flight) == (200.0, 0.1, 5, 1)
@@ -82,8 +82,8 @@ def test_two_pictures_make_rates_and_shares() -> None:
     assert (rows["db"].rate, rows["db[1]"].rate, rows["db[1]"].connections) == (None, None, None)
 
 
-def test_one_picture_has_no_rates() -> None:
-    found = view(picture(12.0, (1200, 800)))
+def test_one_report_has_no_rates() -> None:
+    found = view(report(12.0, (1200, 800)))
 
     assert (found.summary.rate, found.summary.p99, found.summary.errors) == (None, None, None)
     assert [row.rate for row in found.rows] == [None] * 5
@@ -91,33 +91,33 @@ def test_one_picture_has_no_rates() -> None:
 
 @pytest.mark.parametrize(
     "before",
-    [picture(10.0, (1000, 600), pid=8), picture(12.0, (1000, 600)), picture(13.0, (1000, 600))],
+    [report(10.0, (1000, 600), pid=8), report(12.0, (1000, 600)), report(13.0, (1000, 600))],
     ids=["another master", "at once", "a clock that went back"],
 )
-def test_pictures_that_do_not_fit_make_no_rates(before: Any) -> None:
-    found = view(picture(12.0, (1200, 800)), before)
+def test_reports_that_do_not_fit_make_no_rates(before: Any) -> None:
+    found = view(report(12.0, (1200, 800)), before)
 
     assert (found.summary.rate, found.rows[0].rate) == (None, None)
 
 
 def test_counts_that_fall_make_no_negative_figures() -> None:
     """A worker has been replaced under the same pid, or has written nonsense into its counters."""
-    found = view(picture(12.0, (5, 800)), picture(10.0, (1000, 600)))
+    found = view(report(12.0, (5, 800)), report(10.0, (1000, 600)))
 
     assert found.summary.rate == 0.0
     assert [row.rate for row in found.rows[:3]] == [None, None, 100.0]
 
 
 def test_pss_that_was_measured_before_is_used_and_summed_when_all_of_it_is_known() -> None:
-    found = view(picture(12.0, (0, 0)), pss={101: 5 << 20, 102: 6 << 20})
+    found = view(report(12.0, (0, 0)), pss={101: 5 << 20, 102: 6 << 20})
     assert [row.pss for row in found.rows] == [11 << 20, 5 << 20, 6 << 20, None, None]
     assert found.summary.pss is None
     assert found.summary.memory == 90 << 20
-    assert view(picture(12.0, (0, 0)), pss={101: 1, 102: 2, 201: 3}).summary.pss == 6
+    assert view(report(12.0, (0, 0)), pss={101: 1, 102: 2, 201: 3}).summary.pss == 6
 
 
 def test_rows_are_sorted_within_their_watchers_and_those_among_each_other() -> None:
-    now, before = picture(12.0, (1200, 900)), picture(10.0, (1000, 600))
+    now, before = report(12.0, (1200, 900)), report(10.0, (1000, 600))
     assert [row.target for row in view(now, before, sort="requests").rows] == ["web", "web[2]", "web[1]", "db", "db[1]"]
     now["watchers"][1]["processes"][0]["cpu"] = 99.0
     assert [row.target for row in view(now, sort="cpu").rows] == ["db", "db[1]", "web", "web[2]", "web[1]"]
@@ -126,7 +126,7 @@ def test_rows_are_sorted_within_their_watchers_and_those_among_each_other() -> N
 
 
 def test_what_does_not_run_has_a_row_with_its_reason() -> None:
-    now = picture(12.0, (0, 0))
+    now = report(12.0, (0, 0))
     now["watchers"][0]["processes"] = []
     now["watchers"][0]["slots"] = [slot(1, "fatal", "exited with code 3"), slot(2, "backoff", "exited", 4.2)]
     rows = view(now).rows[:3]
@@ -140,7 +140,7 @@ def test_what_does_not_run_has_a_row_with_its_reason() -> None:
 
 
 def test_a_reload_that_goes_on_is_the_deploy_line() -> None:
-    now = picture(12.0, (0, 0))
+    now = report(12.0, (0, 0))
     now["watchers"][0]["doing"] = "1 of 2 replaced"
     summary = view(now).summary
 
@@ -149,11 +149,11 @@ def test_a_reload_that_goes_on_is_the_deploy_line() -> None:
 
 @pytest.mark.parametrize("width", [20, 80, 119, 120, 200])
 def test_no_line_is_wider_than_the_page(width: int) -> None:
-    now = picture(12.0, (123456, 78900), name="x" * 300, deploy="y" * 300)
+    now = report(12.0, (123456, 78900), name="x" * 300, deploy="y" * 300)
     now["watchers"][0]["name"] = "a-watcher-with-a-name-that-is-far-too-long-for-any-table"
     now["watchers"][0]["processes"][0]["name"] = f"{now['watchers'][0]['name']}[1]"
     now["watchers"][0]["slots"].append(slot(3, "fatal", "z" * 300))
-    lines = page_lines(view(now, picture(10.0, (0, 0))), width)
+    lines = page_lines(view(now, report(10.0, (0, 0))), width)
 
     assert max(len(line.text) for line in lines) <= width
     assert len(lines) == 4 + 6 + (width < 120)
@@ -161,7 +161,7 @@ def test_no_line_is_wider_than_the_page(width: int) -> None:
 
 
 def test_a_page_at_80_columns_and_a_wide_one() -> None:
-    found = view(picture(12.0, (1200, 800)), picture(10.0, (1000, 600)))
+    found = view(report(12.0, (1200, 800)), report(10.0, (1000, 600)))
     narrow, wide = page_lines(found, 80), page_lines(found, 200)
 
     assert narrow[1].text == "200.0 req/s  p50 10.0 ms  p99 98.2 ms  5xx 10.0%  queue 5  RSS 90.0 MiB"
@@ -190,7 +190,7 @@ def test_the_help_fits_a_small_terminal() -> None:
     assert len(lines) < 22
 
 
-ROWS = view(picture(12.0, (0, 0))).rows
+ROWS = view(report(12.0, (0, 0))).rows
 
 
 def press(state: TopState, *keys: Key | str, height: int = 3) -> TopState:

@@ -39,12 +39,12 @@ class TopSource:
         known = {} if self._now is None else _by_pid(self._now)
         wanted = pss or now - self._pss_at >= PSS_INTERVAL or not known.keys() <= self._measured
         wanted = wanted and (pss or self._now is not None)
-        picture = printable_answer(self._call("top", pss=wanted))
+        report = printable_answer(self._call("top", pss=wanted))
         if wanted:
-            found = _by_pid(picture)
+            found = _by_pid(report)
             self._pss_at, self._measured = now, frozenset(found)
             self._pss = {pid: each["pss"] for pid, each in found.items() if each.get("pss") is not None}
-        self._before, self._now = self._now, picture
+        self._before, self._now = self._now, report
 
     def view(self, sort: str) -> View | None:
         """Return the view of the last two reports; None before the first."""
@@ -77,5 +77,5 @@ class TopSource:
         return answer
 
 
-def _by_pid(picture: Any) -> dict[int, Any]:
-    return {each["pid"]: each for watcher in picture["watchers"] for each in watcher["processes"]}
+def _by_pid(report: Any) -> dict[int, Any]:
+    return {each["pid"]: each for watcher in report["watchers"] for each in watcher["processes"]}
