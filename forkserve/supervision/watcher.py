@@ -25,9 +25,9 @@ from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.renewal import Renewal
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.slots.agenda import Act, Agenda, acts_on_processes, acts_on_slots
-from forkserve.supervision.slots.beside import ReadersBeside
 from forkserve.supervision.slots.filling import STRETCH, SlotFiller
 from forkserve.supervision.slots.population import Population
+from forkserve.supervision.slots.queuedrainers import QueueDrainers
 from forkserve.supervision.snapshot import Awaited
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import SpawnServices
@@ -65,7 +65,7 @@ class Watcher:
         self.renewal = Renewal(
             self.population, self.filler, self.timer, services, lambda: self.runs_beside(self.command)
         )
-        self.readers_beside = ReadersBeside(self.population)
+        self.queue_drainers = QueueDrainers(self.population)
         self.canary = CanaryWatch(self.processes, services.loop, self._notify)
         self.awaited: Callable[[], Awaited] = Awaited
         """What it must wait for before it starts."""

@@ -382,7 +382,7 @@ class Reloader:
         undecided = self.progress.phase in (ChangePhase.READING, ChangePhase.APPLYING, ChangePhase.TAKING_BACK)
         for pid in self.retirement.to_stop(self._loop.now(), undecided=undecided):
             for watcher in self._supervisor.watchers:
-                watcher.readers_beside.stop(pid)
+                watcher.queue_drainers.stop(pid)
 
     def _come_back(self, delay: float) -> None:
         if self._timer is not None and self._timer.deadline > self._loop.now() + delay:

@@ -41,7 +41,7 @@ class Rereading:
                 return self._not_before - now
             self._not_before = now + _AGAIN
             watcher, command = found
-            process = watcher.readers_beside.start(command)
+            process = watcher.queue_drainers.start(command)
             if process is not None:
                 self._retirement.held.add(process.pid)
             return _AGAIN

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.process import Process
-from forkserve.supervision.slots.beside import ReadersBeside
+from forkserve.supervision.slots.queuedrainers import QueueDrainers
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.unix.listeners import BoundListener
 from forkserve.unix.sealing import is_waiting
@@ -41,7 +41,7 @@ class DealtWatcher(Protocol):
         """Its processes."""
 
     @property
-    def readers_beside(self) -> ReadersBeside:
+    def queue_drainers(self) -> QueueDrainers:
         """Starts and stops processes that belong to no slot."""
 
 
@@ -98,7 +98,7 @@ class Dealing:
         for process in serving:
             if process.is_ready and slots.beside.get(process.wid) == _key(process):
                 for watcher in self._watchers():
-                    watcher.readers_beside.stop(process.pid)
+                    watcher.queue_drainers.stop(process.pid)
 
     def _is_taken(self, wid: int, slots: SlotQueues, readers: Iterable[DealtWatcher]) -> bool:
         """Tell whether what waits in the queue of a removed slot will be taken; what takes it may be killed, too."""
@@ -107,7 +107,7 @@ class Dealing:
             return False
         for watcher in readers:
             slots.tries[wid] = tries + 1
-            process = watcher.readers_beside.start(watcher.command, wid)
+            process = watcher.queue_drainers.start(watcher.command, wid)
             if process is not None:
                 slots.beside[wid] = _key(process)
                 return True

@@ -8,10 +8,10 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.slots.population import Population
 from forkserve.supervision.spawning.command import ProcessTemplate
 
-__all__ = ["ReadersBeside"]
+__all__ = ["QueueDrainers"]
 
 
-class ReadersBeside:
+class QueueDrainers:
     """Starts and stops processes that read beside the slots of a population."""
 
     def __init__(self, population: Population) -> None:
