@@ -26,7 +26,7 @@ from forkserve.supervision.jobs.advance import Stop
 from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.process import Process
 from forkserve.supervision.slots.activation import Activation
-from forkserve.supervision.slots.dealing import Dealing
+from forkserve.supervision.slots.routing import ConnectionRouting
 from forkserve.supervision.snapshot import WatcherState
 from forkserve.supervision.spawning.command import ProcessTemplate, credentials_of, prepare
 from forkserve.supervision.spawning.start import SpawnServices
@@ -63,7 +63,7 @@ class Supervisor:
         self._dirty: dict[str, Watcher] = {}
         self.dependencies = Dependencies(self._queues, services.emit)
         self._activation = Activation(pool, services.loop)
-        self._dealing = Dealing(pool, lambda: self.watchers)
+        self._routing = ConnectionRouting(pool, lambda: self.watchers)
         self.on_settled: Callable[[], None] = lambda: None
         commands = [self.command(options, config, pool.numbers, credentials_of(options)) for options in config.watchers]
         for command in commands:
@@ -255,7 +255,7 @@ class Supervisor:
             self._services.loop.call_later(_PAUSE, self.settle)
         self._forget_gone()
         with self._barrier("the queues of slots"):
-            self._dealing.look()
+            self._routing.look()
         with self._barrier("the sockets of watchers that wait"):
             self._activation.look()
         self.on_settled()

@@ -20,14 +20,14 @@ from forkserve.unix.listeners import BoundListener
 from forkserve.unix.sealing import is_waiting
 from forkserve.unix.slotqueues import FIRST, SlotQueues
 
-__all__ = ["Dealing", "DealtWatcher", "slots_to_deal_to"]
+__all__ = ["ConnectionRouting", "RoutedWatcher", "slots_to_route_to"]
 
 
 _TRIES = 5
 """Processes that are started for what waits in the queue of one removed slot."""
 
 
-class DealtWatcher(Protocol):
+class RoutedWatcher(Protocol):
     """What it needs of a watcher."""
 
     target: int
@@ -45,7 +45,7 @@ class DealtWatcher(Protocol):
         """Starts and stops processes that belong to no slot."""
 
 
-def slots_to_deal_to(processes: Iterable[Process]) -> set[int]:
+def slots_to_route_to(processes: Iterable[Process]) -> set[int]:
     """Return the slots whose queues are read by processes that serve and are not about to stop.
 
     A process from before `so_reuseport` was switched on reads from the queue of the first slot.
@@ -58,10 +58,10 @@ def _key(process: Process) -> tuple[str, int]:
     return process.watcher, process.number
 
 
-class Dealing:
+class ConnectionRouting:
     """Spreads the connections of all queues of a pool over the slots of watchers."""
 
-    def __init__(self, pool: SocketPool, watchers: Callable[[], Iterable[DealtWatcher]]) -> None:
+    def __init__(self, pool: SocketPool, watchers: Callable[[], Iterable[RoutedWatcher]]) -> None:
         self._pool = pool
         self._watchers = watchers
 
@@ -76,8 +76,8 @@ class Dealing:
         wanted = {wid for each in readers for wid in range(1, each.target + 1)}
         serving = list(self._reading(number))
         beside = listener.slots.beside.values()
-        deal_to = slots_to_deal_to(each for each in serving if _key(each) not in beside)
-        listener.slots.deal(listener.socket, wanted & deal_to)
+        route_to = slots_to_route_to(each for each in serving if _key(each) not in beside)
+        listener.slots.deal(listener.socket, wanted & route_to)
         self._end_beside(listener.slots, serving)
         kept = wanted if listener.has_slots else {FIRST}
         for wid in listener.slots.beside.keys() & kept:  # the slot is back; it may go again
@@ -100,7 +100,7 @@ class Dealing:
                 for watcher in self._watchers():
                     watcher.queue_drainers.stop(process.pid)
 
-    def _is_taken(self, wid: int, slots: SlotQueues, readers: Iterable[DealtWatcher]) -> bool:
+    def _is_taken(self, wid: int, slots: SlotQueues, readers: Iterable[RoutedWatcher]) -> bool:
         """Tell whether what waits in the queue of a removed slot will be taken; what takes it may be killed, too."""
         tries = slots.tries.get(wid, 0)
         if tries >= _TRIES or not is_waiting(slots.sockets[wid]):
