@@ -51,9 +51,9 @@ from forkserve.supervision.processes.deaths import (
     is_expected,
     reason_of,
 )
+from forkserve.supervision.processes.notifications import begin_watchdog, hear, read
 from forkserve.supervision.processes.probing import Prober
 from forkserve.supervision.processes.processes import Processes
-from forkserve.supervision.processes.said import begin_watchdog, hear, read
 from forkserve.supervision.slot import Slot
 from forkserve.supervision.slots.losses import Losses
 from forkserve.supervision.slots.spawngate import SpawnGate

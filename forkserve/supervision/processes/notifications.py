@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.process import Process
 
-__all__ = ["Said", "begin_watchdog", "hear", "read"]
+__all__ = ["Notification", "begin_watchdog", "hear", "read"]
 
 _DIGITS = 18
 """Most digits of a number, so that it fits into 64 bits."""
@@ -21,7 +21,7 @@ _EXTENDABLE = frozenset({DeadlineKind.READY, DeadlineKind.SETTLE, DeadlineKind.S
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Notification:
     """One message. `watchdog` is "1" or "trigger"; `interval` and `extend` are seconds, None if not given."""
 
     ready: bool = False
@@ -35,9 +35,9 @@ class Said:
     errno: int | None = None
 
 
-def read(fields: Mapping[str, str]) -> Said:
+def read(fields: Mapping[str, str]) -> Notification:
     """Return what the assignments of a message mean."""
-    return Said(
+    return Notification(
         ready=fields.get("READY") == "1",
         reloading=fields.get("RELOADING") == "1",
         stopping=fields.get("STOPPING") == "1",
@@ -61,24 +61,24 @@ def _seconds(text: str | None) -> float | None:
     return None if number is None else number * _USEC
 
 
-def hear(process: Process, said: Said, now: float) -> None:
+def hear(process: Process, notification: Notification, now: float) -> None:
     """Apply what a process has said; its slot decides whether it is ready then."""
-    if said.status is not None:
-        process.status = said.status
-    if said.errno:
-        process.status = f"{process.status} ({os.strerror(said.errno)})".strip()
-    process.reloading = (process.reloading or said.reloading) and not said.ready
-    process.said_stopping = process.said_stopping or said.stopping
-    process.leaves_by = None if said.stopping else process.leaves_by
-    if said.interval is not None:
-        process.watchdog = said.interval
-        process.watchdog_at = now + said.interval if said.interval and process.is_ready else None
-    if said.watchdog == "1" and process.watchdog_at is not None:
+    if notification.status is not None:
+        process.status = notification.status
+    if notification.errno:
+        process.status = f"{process.status} ({os.strerror(notification.errno)})".strip()
+    process.reloading = (process.reloading or notification.reloading) and not notification.ready
+    process.said_stopping = process.said_stopping or notification.stopping
+    process.leaves_by = None if notification.stopping else process.leaves_by
+    if notification.interval is not None:
+        process.watchdog = notification.interval
+        process.watchdog_at = now + notification.interval if notification.interval and process.is_ready else None
+    if notification.watchdog == "1" and process.watchdog_at is not None:
         process.watchdog_at = now + process.watchdog
-    elif said.watchdog == "trigger" and process.is_ready:
+    elif notification.watchdog == "trigger" and process.is_ready:
         process.watchdog_at = now
-    if said.extend is not None:
-        _extend(process, now + said.extend)
+    if notification.extend is not None:
+        _extend(process, now + notification.extend)
 
 
 def begin_watchdog(process: Process, interval: float, now: float) -> None:
