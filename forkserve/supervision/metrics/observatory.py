@@ -2,7 +2,7 @@
 
 Theory of operation. A timer takes the samples: requests in flight and how busy each worker is, from the pages of the
 scoreboard; the length of the queues, from the kernel; and how late the timer itself is, which is the lag of the
-master's loop. PSS takes the kernel long, so a helper reads it (`os.aside`), and only while metrics are read. What
+master's loop. PSS takes the kernel long, so a helper reads it (`os.forkedcall`), and only while metrics are read. What
 events report (a lost process, the end of a reload) is counted as it happens.
 
 Rules: a look costs microseconds for each worker. Nothing that a worker has written is trusted: see `figures`.
@@ -36,7 +36,7 @@ from forkserve.supervision.events import (
 from forkserve.supervision.events.base import WatcherEvent
 from forkserve.supervision.figures import GenerationFigures, WatcherFigures
 from forkserve.supervision.metrics.sampling import Mean, Peak
-from forkserve.supervision.os.aside import Aside, run_aside
+from forkserve.supervision.os.forkedcall import ForkedCall, call_in_fork
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.usage import processor_seconds, proportional
 from forkserve.supervision.process import Process
@@ -108,7 +108,7 @@ class Observatory:
         self._loop = loop
         self._timer: Timer | None = None
         self._processor: dict[int, tuple[float, float, float]] = {}
-        self._aside: Aside[Mapping[int, int]] | None = None
+        self._call: ForkedCall[Mapping[int, int]] | None = None
         self._measured_at = float("-inf")
         self._read_at = float("-inf")
         self._told: set[int] = set()
@@ -135,14 +135,14 @@ class Observatory:
         if self._timer is not None:
             self._timer.cancel()
         self._read_at = float("-inf")
-        if self._aside is not None:
-            self._aside.cancel()
-            self._aside = None
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
 
     def reaped(self, pid: int) -> None:
         """Note that a pid has been reaped; it may be the helper's."""
-        if self._aside is not None:
-            self._aside.reaped(pid)
+        if self._call is not None:
+            self._call.reaped(pid)
 
     def attend(self) -> None:
         """Note that the metrics are being read."""
@@ -308,10 +308,10 @@ class Observatory:
     def _measure(self, now: float) -> None:
         self._measured_at = now
         pids = sorted(self._supervisor.living)
-        if self._aside is not None or not pids:
+        if self._call is not None or not pids:
             return
         try:
-            self._aside = run_aside(
+            self._call = call_in_fork(
                 self._loop,
                 partial(proportional, pids),
                 self._measured,
@@ -322,7 +322,7 @@ class Observatory:
             return
 
     def _measured(self, answer: Mapping[int, int] | Exception) -> None:
-        self._aside = None
+        self._call = None
         if not isinstance(answer, Exception):
             self.pss = answer
 

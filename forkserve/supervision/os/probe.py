@@ -1,4 +1,4 @@
-"""Asks one process, and no other, whether it serves. It may block, so it runs aside (`supervision.os.aside`).
+"""Asks one process, and no other, whether it serves. It may block, so it runs in a fork (`supervision.os.forkedcall`).
 
 Theory of operation. An answer at an address proves nothing: the predecessor may give it, or a sibling. So the sockets
 of the process and of its descendants are looked up by their inodes: /proc/PID/fd, and /proc/PID/net/tcp, tcp6 and unix

@@ -14,7 +14,7 @@ from functools import partial
 
 from forkserve.config.probes import ProbeKind, probe
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.os.aside import Aside, run_aside
+from forkserve.supervision.os.forkedcall import ForkedCall, call_in_fork
 from forkserve.supervision.os.probe import TIMEOUT, ask
 from forkserve.supervision.process import Process
 from forkserve.supervision.spawning.start import SpawnServices
@@ -34,7 +34,7 @@ class Prober:
         self._services = services
         self._on_ready = on_ready
         self._changed = changed
-        self._asked: dict[int, Aside[str]] = {}
+        self._asked: dict[int, ForkedCall[str]] = {}
 
     def begin(self, process: Process, text: str) -> str:
         """Start to probe a process that begins to run; returns what is wrong with the probe, or ""."""
@@ -56,7 +56,7 @@ class Prober:
             self._on_ready(process)
             return
         try:
-            self._asked[process.number] = run_aside(
+            self._asked[process.number] = call_in_fork(
                 self._services.loop,
                 partial(ask, wanted, process.pid),
                 partial(self._answered, process),
@@ -95,6 +95,6 @@ class Prober:
     def forget(self, process: Process) -> None:
         """Stop probing a process that has ended."""
         process.probe_at = None
-        aside = self._asked.pop(process.number, None)
-        if aside is not None:
-            aside.cancel()
+        call = self._asked.pop(process.number, None)
+        if call is not None:
+            call.cancel()

@@ -1,4 +1,4 @@
-"""Reads a configuration and looks up every name in it: users, groups, hosts. It may block, so it runs aside.
+"""Reads a configuration and looks up every name in it: users, groups, hosts. It may block, so it runs in a fork.
 
 Rules: it returns plain data that a helper can send; it raises a ForkserveError for the user. It changes nothing. The
 master binds, which needs no look-up any more.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from forkserve.config.load import ConfigSource
 from forkserve.errors import ForkserveError
-from forkserve.supervision.os.aside import Aside, AsideError, run_aside
+from forkserve.supervision.os.forkedcall import CallFailedError, ForkedCall, call_in_fork
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.reload.preparation import Preparation, prepare_config
 
@@ -28,17 +28,17 @@ class ConfigReading:
         self._loop = loop
         self._then = then
         self._timeout = timeout
-        self._aside: Aside[Preparation] | None = None
+        self._call: ForkedCall[Preparation] | None = None
 
     @property
     def is_busy(self) -> bool:
         """True while a helper reads."""
-        return self._aside is not None
+        return self._call is not None
 
     def begin(self, source: ConfigSource) -> None:
         """Start the helper; raises ForkserveError if there can be no process."""
         try:
-            self._aside = run_aside(
+            self._call = call_in_fork(
                 self._loop,
                 lambda: prepare_config(source),
                 self._taken,
@@ -51,18 +51,18 @@ class ConfigReading:
 
     def stop(self) -> None:
         """Cancel the helper, if there is one; `then` is not called for it."""
-        if self._aside is not None:
-            self._aside.cancel()
-            self._aside = None
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
 
     def reaped(self, pid: int) -> None:
         """Note that a pid has been reaped; it may be the helper's."""
-        if self._aside is not None:
-            self._aside.reaped(pid)
+        if self._call is not None:
+            self._call.reaped(pid)
 
     def _taken(self, outcome: Preparation | Exception) -> None:
-        self._aside = None
-        if isinstance(outcome, AsideError):
+        self._call = None
+        if isinstance(outcome, CallFailedError):
             outcome = ForkserveError(f"reading the configuration {outcome}")
         elif isinstance(outcome, Exception) and not isinstance(outcome, ForkserveError):
             outcome = ForkserveError(f"{type(outcome).__name__}: {outcome}")

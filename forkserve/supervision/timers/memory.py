@@ -17,7 +17,7 @@ from functools import partial
 import msgspec
 
 from forkserve.supervision.events import AuxiliaryFailed, Event
-from forkserve.supervision.os.aside import Aside, run_aside
+from forkserve.supervision.os.forkedcall import ForkedCall, call_in_fork
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.snapshot import RunResult
 from forkserve.supervision.timers.timer import WatcherTimer
@@ -54,7 +54,7 @@ class TimerMemory:
         self._timers = timers
         self._loop = loop
         self._emit = emit
-        self._aside: Aside[None] | None = None
+        self._call: ForkedCall[None] | None = None
         self._again = False
         self._written = b""
         self._told = ""
@@ -86,16 +86,16 @@ class TimerMemory:
         """Called with every pid that was reaped."""
         if pid == self.pid:
             self.pid = None
-        if self._aside is not None:
-            self._aside.reaped(pid)
+        if self._call is not None:
+            self._call.reaped(pid)
         self._go_on()
 
     def close(self) -> None:
         """Write it for the last time."""
         self._again = False
-        if self._aside is not None:
-            self._aside.cancel()
-            self._aside = None
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
         data = self._data()
         if data != self._written:
             try:
@@ -115,22 +115,22 @@ class TimerMemory:
                 yield name, _Kept(state.of, handled, state.made, state.results, state.counts, state.last_good)
 
     def _save(self) -> None:
-        if self._aside is not None or self.pid is not None:
+        if self._call is not None or self.pid is not None:
             self._again = True
             return
         data = self._data()
         writing = partial(_write, self._path, data)
         try:
-            self._aside = run_aside(
+            self._call = call_in_fork(
                 self._loop, writing, partial(self._saved, data), title="forkserve: writes timers_file", timeout=TIMEOUT
             )
         except OSError as error:
             self._failed(error.strerror or str(error))
             return
-        self.pid = self._aside.pid
+        self.pid = self._call.pid
 
     def _saved(self, data: bytes, outcome: Exception | None) -> None:
-        self._aside = None
+        self._call = None
         if isinstance(outcome, Exception):
             self._failed(getattr(outcome, "strerror", None) or str(outcome))
         else:
@@ -138,7 +138,7 @@ class TimerMemory:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._again and self._aside is None and self.pid is None:
+        if self._again and self._call is None and self.pid is None:
             self._again = False
             self._save()
 

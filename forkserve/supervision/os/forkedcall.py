@@ -1,8 +1,8 @@
 """Runs a function in a forked child, while the loop goes on: for what may block, such as a file, a name, a directory.
 
 Theory of operation. The child runs the function, sends its result or exception through a pipe, pickled, and ends. The
-loop collects the bytes and calls back once: with the result, with the exception, or with AsideError if the child was
-killed at its deadline or has died. A read of a FIFO, of a hung network drive or of a directory service cannot be
+loop collects the bytes and calls back once: with the result, with the exception, or with CallFailedError if the child
+was killed at its deadline or has died. A read of a FIFO, of a hung network drive or of a directory service cannot be
 interrupted otherwise; a thread blocked in one would outlive every deadline.
 
 Rules: the child is a fork and executes nothing, so the function must not rely on descriptors (all but standard error
@@ -24,18 +24,18 @@ from forkserve.errors import ForkserveError
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.unix.fork_function import fork_companion
 
-__all__ = ["Aside", "AsideError", "run_aside"]
+__all__ = ["ForkedCall", "CallFailedError", "call_in_fork"]
 
 T = TypeVar("T")
 PORTION = 65536
 
 
-class AsideError(ForkserveError):
+class CallFailedError(ForkserveError):
     """The child gave no answer: it was too slow, or has died. The text completes "reading the configuration ..."."""
 
 
-class Aside(Generic[T]):
-    """One call in progress; see `run_aside`."""
+class ForkedCall(Generic[T]):
+    """One call in progress; see `call_in_fork`."""
 
     def __init__(self, loop: Loop, pid: int, reading: int, then: Callable[[T | Exception], None]) -> None:
         self.pid = pid
@@ -63,7 +63,7 @@ class Aside(Generic[T]):
 
     def _expire(self, timeout: float) -> None:
         self.cancel()
-        self._then(AsideError(f"took longer than {timeout:g} s"))
+        self._then(CallFailedError(f"took longer than {timeout:g} s"))
 
     def _read(self) -> None:
         portion = os.read(self._reading, PORTION)
@@ -76,7 +76,7 @@ class Aside(Generic[T]):
         try:
             answer: T | Exception = pickle.loads(bytes(self._data))
         except Exception as error:  # noqa: BLE001 - cut short, or of a class that does not pickle
-            return AsideError(f"gave no answer ({type(error).__name__})" if self._data else "has died")
+            return CallFailedError(f"gave no answer ({type(error).__name__})" if self._data else "has died")
         return answer
 
     def _close(self) -> None:
@@ -92,9 +92,9 @@ class Aside(Generic[T]):
                 os.kill(self.pid, signal.SIGKILL)
 
 
-def run_aside(
+def call_in_fork(
     loop: Loop, function: Callable[[], T], then: Callable[[T | Exception], None], *, title: str, timeout: float
-) -> Aside[T]:
+) -> ForkedCall[T]:
     """Call `function` in a child and `then` with its result or its exception, within `timeout` seconds.
 
     Raises OSError, with no child, when descriptors or processes have run out.
@@ -107,9 +107,9 @@ def run_aside(
         raise
     finally:
         os.close(writing)
-    aside: Aside[T] = Aside(loop, pid, reading, then)
-    aside.expire_in(timeout)
-    return aside
+    call: ForkedCall[T] = ForkedCall(loop, pid, reading, then)
+    call.expire_in(timeout)
+    return call
 
 
 def _send(writing: int, function: Callable[[], Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forkserve.errors import ConfigError, ConfigErrors
-from forkserve.supervision.os.aside import AsideError, run_aside
+from forkserve.supervision.os.forkedcall import CallFailedError, call_in_fork
 from forkserve.supervision.os.loop import Loop
 from tests.support.descriptors import open_fds
 
@@ -31,9 +31,9 @@ def outcome_of(loop: Loop, function: Callable[[], object], *, timeout: float = 2
         found.append(outcome)
         loop.stop()
 
-    aside = run_aside(loop, function, take, title="a test", timeout=timeout)
+    call = call_in_fork(loop, function, take, title="a test", timeout=timeout)
     loop.run()
-    os.waitpid(aside.pid, 0)
+    os.waitpid(call.pid, 0)
     assert len(found) == 1
     return found[0]
 
@@ -72,22 +72,22 @@ def test_a_function_that_waits_for_ever_is_ended_and_the_loop_goes_on_meanwhile(
 
     tick()
     error = outcome_of(loop, fifo.read_text, timeout=0.3)
-    assert isinstance(error, AsideError) and str(error) == "took longer than 0.3 s"
+    assert isinstance(error, CallFailedError) and str(error) == "took longer than 0.3 s"
     assert len(ticks) > 5
 
 
 def test_a_child_that_dies_is_told(loop: Loop) -> None:
     error = outcome_of(loop, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    assert isinstance(error, AsideError) and str(error) == "has died"
+    assert isinstance(error, CallFailedError) and str(error) == "has died"
 
 
 def test_a_call_that_is_cancelled_never_calls_back(loop: Loop, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     found: list[object] = []
-    aside = run_aside(loop, fifo.read_text, found.append, title="a test", timeout=20.0)
-    aside.cancel()
-    _, status = os.waitpid(aside.pid, 0)
+    call = call_in_fork(loop, fifo.read_text, found.append, title="a test", timeout=20.0)
+    call.cancel()
+    _, status = os.waitpid(call.pid, 0)
     loop.call_later(0.01, loop.stop)
     loop.run()
     assert os.WTERMSIG(status) == signal.SIGKILL
