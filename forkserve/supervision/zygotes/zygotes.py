@@ -210,7 +210,7 @@ class Zygotes:
             return True
         state.failures = 1 if served >= YOUNG else state.failures + 1
         if command is None or state.failures > MOST_FAILURES:
-            self._give_up(state, str(process.exit))
+            self._give_up(state, process.watcher, str(process.exit))
         elif state.failures > 1:
             delay = min(command.options.backoff * 2.0 ** (state.failures - 2), command.options.backoff_max)
             state.retry = Deadline.after(delay, DeadlineKind.RETRY, now)
@@ -230,7 +230,7 @@ class Zygotes:
             if is_transient(errno_of(error)):
                 self._try_later(state, command, reason_in(error))
             else:
-                self._give_up(state, reason_in(error))
+                self._give_up(state, command.options.name, reason_in(error))
 
     def _try_later(self, state: ZygoteState, command: ProcessTemplate, reason: str) -> None:
         """Wait until the machine has what it lacks; workers that are requested meanwhile are executed."""
@@ -240,10 +240,9 @@ class Zygotes:
         self._services.emit(told)
         self._waiting.execute_all(state)
 
-    def _give_up(self, state: ZygoteState, reason: str) -> None:
+    def _give_up(self, state: ZygoteState, watcher: str, reason: str) -> None:
         state.given_up = True
-        name = "" if (command := self._command_of(state.generation)) is None else command.options.name
-        self._services.emit(ZygoteGivenUp(watcher=name, generation=state.generation, reason=reason))
+        self._services.emit(ZygoteGivenUp(watcher=watcher, generation=state.generation, reason=reason))
         self._waiting.execute_all(state)
 
     def _begin(self, state: ZygoteState, command: ProcessTemplate) -> None:
