@@ -214,14 +214,13 @@ class Master:
 
     def reload(self, name: str | None = None, job: Reload | None = None) -> Completion:
         """Replace the processes: one by one, or where two may not run at once, after stopping the old one."""
+        self._refuse_when_stopping()
         job = job or Reload()
         if name is not None:
-            self._refuse_when_stopping()
             named = self.supervisor.queues_named(name)
             if len(named) > 1:
                 return self._turns.submit_all(named, job, "reloaded")
             return self._turns.submit(named[0], job)
-        self._refuse_when_stopping()
         queues = [queue for group in self.supervisor.in_order() for queue in group]
         stopped = [queue.watcher.name for queue in queues if not queue.watcher.up]
         left_alone = f"; {listed(stopped)} stopped, left alone" if stopped else ""
@@ -269,6 +268,7 @@ class Master:
     def make_ready_to_leave(self) -> None:
         """Submit waiting jobs, so that all requests are data."""
         self._turns.take_all()
+        self.reloader.turns.take_all()
 
     def quit(self) -> Completion:
         """Stop everything in order, then end; done when nothing is left."""

@@ -43,6 +43,9 @@ _ROUNDS = 100
 _PAUSE = 0.05
 """Seconds until settling is resumed if it did not come to an end."""
 
+_STRETCH = 0.01
+"""Seconds of settling at a stretch; then signals and control have their turn."""
+
 
 class Supervisor:
     """The watchers by name, case-insensitive, in the order of the configuration."""
@@ -60,6 +63,7 @@ class Supervisor:
         self._services = services
         self.inherited = inherited
         self._queues: dict[str, JobQueue] = {}
+        self._ordered: tuple[Watcher, ...] | None = None
         self._dirty: dict[str, Watcher] = {}
         self.dependencies = Dependencies(self._queues, services.emit)
         self._activation = Activation(pool, services.loop)
@@ -80,7 +84,14 @@ class Supervisor:
     @property
     def watchers(self) -> tuple[Watcher, ...]:
         """All watchers, in the order of the configuration."""
-        return tuple(queue.watcher for queue in self)
+        if self._ordered is None:
+            self._ordered = tuple(queue.watcher for queue in self)
+        return self._ordered
+
+    def find(self, name: str) -> Watcher | None:
+        """Return the watcher of a name, or None."""
+        queue = self._queues.get(name.lower())
+        return None if queue is None else queue.watcher
 
     @property
     def in_force(self) -> Config:
@@ -166,6 +177,7 @@ class Supervisor:
         watcher = Watcher(command, self._services, self.changed)
         watcher.awaited = partial(self.dependencies.awaited_by, watcher)
         queue = self._queues[name] = JobQueue(watcher)
+        self._ordered = None
         return queue
 
     def remove(self, name: str) -> Completion:
@@ -182,7 +194,7 @@ class Supervisor:
         watcher.up = watcher.awaits_start = False
         count = watcher.population.abandon()
         watcher.close()
-        del self._queues[watcher.name.lower()]
+        self._drop(watcher.name.lower())
         staying = tuple(each for each in self.config.watchers if each.name.lower() != watcher.name.lower())
         self.config = replace(self.config, watchers=staying)
         self.emit(WatcherRemoved(watcher=watcher.name))
@@ -194,6 +206,11 @@ class Supervisor:
         ordered = {**first, **self._queues}
         self._queues.clear()  # others hold the same dictionary
         self._queues.update(ordered)
+        self._ordered = None
+
+    def _drop(self, key: str) -> None:
+        del self._queues[key]
+        self._ordered = None
 
     def processes(self) -> list[Process]:
         """Return all processes that have not been reaped."""
@@ -213,9 +230,10 @@ class Supervisor:
         for watcher in (each for each in self.watchers if each.population.zygotes.states):
             with self._barrier(f"the zygotes of {watcher.name}"):
                 watcher.population.zygotes.hear(pids)
+        concerned = [watcher for watcher in self.watchers if watcher.may_know(pids)]
         found: list[tuple[Watcher, Process]] = []
         for each in exits:
-            for watcher in [watcher for watcher in self.watchers if watcher.may_know(each.pid)]:
+            for watcher in concerned:
                 with self._barrier(f"the end of pid {each.pid}"):
                     if (process := watcher.record(each)) is not None:
                         found.append((watcher, process))
@@ -245,20 +263,28 @@ class Supervisor:
         """Advance the jobs of all changed watchers until nothing changes any more; bounded, the rest follows later."""
         if not self._dirty:
             return
-        for _ in range(_ROUNDS):
-            dirty, self._dirty = self._dirty, {}
-            for watcher in dirty.values():
-                self._settle(watcher)
-            if not self._dirty:
-                break
-        else:
-            self._services.loop.call_later(_PAUSE, self.settle)
+        self._settle_changed()
         self._forget_gone()
         with self._barrier("the queues of slots"):
             self._routing.look()
         with self._barrier("the sockets of watchers that wait"):
             self._activation.look()
         self.on_settled()
+
+    def _settle_changed(self) -> None:
+        loop = self._services.loop
+        enough = loop.now() + _STRETCH
+        for _ in range(_ROUNDS):
+            dirty, self._dirty = self._dirty, {}
+            while dirty:
+                self._settle(dirty.pop(next(iter(dirty))))
+                if dirty and loop.now() > enough:
+                    self._dirty = {**dirty, **self._dirty}
+                    loop.call_later(0.0, self.settle)
+                    return
+            if not self._dirty:
+                return
+        loop.call_later(_PAUSE, self.settle)
 
     def _settle(self, watcher: Watcher) -> None:
         queue = self._queues.get(watcher.name.lower())
@@ -275,10 +301,10 @@ class Supervisor:
                     self.changed(each)
 
     def _forget_gone(self) -> None:
-        for name, queue in tuple(self._queues.items()):
+        for queue in [each for each in self._queues.values() if each.watcher.leaving]:
             watcher = queue.watcher
-            if watcher.leaving and not watcher.up and watcher.is_gone and queue.is_idle:
-                del self._queues[name]
+            if not watcher.up and watcher.is_gone and queue.is_idle:
+                self._drop(watcher.name.lower())
                 with self._barrier(f"the removal of {watcher.name}"):
                     watcher.close()
                 self.emit(WatcherRemoved(watcher=watcher.name))
@@ -291,7 +317,11 @@ class Supervisor:
     @property
     def hopeless(self) -> tuple[Watcher, ...]:
         """Return the watchers that should run if all of them are FATAL, else nothing."""
-        states = [(watcher, state_of(watcher)) for watcher in self.watchers if watcher.up]
-        wanted = [(watcher, state) for watcher, state in states if state is not WatcherState.STOPPED]
-        hopeless = wanted and all(state is WatcherState.FATAL for _, state in wanted)
-        return tuple(watcher for watcher, _ in wanted) if hopeless else ()
+        wanted: list[Watcher] = []
+        for watcher in (each for each in self.watchers if each.up):
+            state = state_of(watcher)
+            if state is WatcherState.FATAL:
+                wanted.append(watcher)
+            elif state is not WatcherState.STOPPED:  # one is enough, and this is asked after every event
+                return ()
+        return tuple(wanted)

@@ -7,7 +7,7 @@ is one timer, for the earliest of all deadlines (`arm`); when it fires, everythi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 
 from forkserve.config.model import WatcherOptions
@@ -317,10 +317,11 @@ class Watcher:
 
     # What happens.
 
-    def may_know(self, pid: int) -> bool:
-        """Tell whether a pid is that of a process of this watcher, or may be that of a helper."""
-        asks = self.rehearser.current is not None or self.population.prober.is_busy
-        return asks or self.processes.find(pid) is not None
+    def may_know(self, pids: Set[int]) -> bool:
+        """Tell whether one of the pids is that of a process of this watcher, or may be that of a helper."""
+        if self.rehearser.current is not None or self.population.prober.is_busy:
+            return True
+        return self.population.processes.has_any(pids)
 
     def record(self, exit_: Exit) -> Process | None:
         """Note that a pid has been reaped, before anything is done about it; returns the process."""

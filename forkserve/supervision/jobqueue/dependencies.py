@@ -52,7 +52,8 @@ class Dependencies:
         self.stood[name] = now
         if now == before:
             return []
-        found = [queue for queue in self.queues.values() if name in map(str.lower, queue.watcher.options.after)]
+        dependent = [queue for queue in self.queues.values() if queue.watcher.options.after]
+        found = [queue for queue in dependent if name in map(str.lower, queue.watcher.options.after)]
         if before[0] and not now[0]:
             for queue in found:
                 self._lose(queue, watcher.name)

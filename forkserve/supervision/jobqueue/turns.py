@@ -16,7 +16,10 @@ from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.jobs.advance import Job
 from forkserve.supervision.os.loop import Loop
 
-__all__ = ["JobTurns"]
+__all__ = ["Act", "JobTurns"]
+
+Act = tuple[str, JobQueue, Callable[[], Completion | None]]
+"""The name of a watcher, its jobs, and what is to be done for it in its turn."""
 
 STRETCH = 0.01
 """Seconds of submitting jobs at a stretch; then signals and control have their turn."""
@@ -75,9 +78,11 @@ class JobTurns:
         while self._waiting:
             self._waiting.popleft()[1]()
 
-    def clear(self) -> None:
-        """Drop what waits; its completions stay open."""
+    def clear(self) -> frozenset[str]:
+        """Drop what waits, its completions stay open; returns the lower-case names of the watchers."""
+        dropped = frozenset(queue.watcher.name.lower() for queue, _ in self._waiting)
         self._waiting.clear()
+        return dropped
 
     def _take_some(self) -> None:
         self._is_coming = False

@@ -189,8 +189,8 @@ class Observatory:
             figures.count_deploy(result)
 
     def _figures(self, name: str) -> WatcherFigures | None:
-        found = (each for each in self._supervisor.watchers if each.name == name)
-        return next((each.processes.figures for each in found), None)
+        watcher = self._supervisor.find(name)
+        return None if watcher is None else watcher.processes.figures
 
     def _count(self, event: WatcherEvent, figures: WatcherFigures) -> None:
         if isinstance(event, ReloadDone):

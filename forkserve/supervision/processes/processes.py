@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from itertools import count
 
@@ -84,6 +84,10 @@ class Processes:
     def pids(self) -> frozenset[int]:
         """The pids that are alive: children of the master that have not been reaped."""
         return frozenset(self._by_pid)
+
+    def has_any(self, pids: Set[int]) -> bool:
+        """Tell whether one of the pids is that of a living process."""
+        return not pids.isdisjoint(self._by_pid)
 
     def find(self, pid: int) -> Process | None:
         """Return the living process with a pid."""

@@ -5,9 +5,10 @@ Rules: `plan_change` changes nothing except that it binds new sockets; the other
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 from forkserve.config.model import Config
 from forkserve.config.options import differing
@@ -16,6 +17,7 @@ from forkserve.socketpool import SocketChange
 from forkserve.supervision.completion import Completion, all_of
 from forkserve.supervision.events import Event, WatcherAdded, WatcherUpdated
 from forkserve.supervision.jobqueue.queue import JobQueue
+from forkserve.supervision.jobqueue.turns import Act
 from forkserve.supervision.jobs.advance import Reload, Resize, Start, Stop
 from forkserve.supervision.reload.plan import Plan, WatcherChange, plan
 from forkserve.supervision.reload.preparation import Preparation
@@ -30,11 +32,11 @@ __all__ = [
     "ConfigChange",
     "Stand",
     "Undo",
-    "change_watcher",
+    "acts_back",
+    "acts_for",
     "differences",
     "insist",
     "plan_change",
-    "put_back",
     "summary",
     "target_given",
     "target_left",
@@ -200,6 +202,31 @@ def _before(supervisor: Supervisor, name: str, *, removed: bool = False, replace
     return Undo(name, watcher.command, watcher.target, watcher.up, removed, replaced)
 
 
+def acts_for(
+    supervisor: Supervisor,
+    change: ConfigChange,
+    wanted: Plan,
+    commands: Mapping[str, ProcessTemplate],
+    asked: ChangeRequest,
+) -> list[Act]:
+    """Return what each watcher does for a change; new watchers are added, and everything else is left to the acts."""
+    acts: list[Act] = [
+        (name, supervisor.queue(name), partial(supervisor.remove, name))
+        for name in wanted.removed
+        if name not in change.leaving
+    ]
+    for each in sorted(wanted.kept, key=lambda each: -each.options.priority):
+        queue, command = supervisor.queue(each.options.name), commands[each.options.name.lower()]
+        acts.append(
+            (each.options.name, queue, partial(change_watcher, queue, each, command, processes=asked.processes))
+        )
+    for options in sorted(wanted.added, key=lambda each: -each.priority):
+        queue = supervisor.add(commands[options.name.lower()])
+        if options.autostart and asked.starts:
+            acts.append((options.name, queue, partial(queue.submit, Start())))
+    return acts
+
+
 def change_watcher(
     queue: JobQueue, change: WatcherChange, command: ProcessTemplate, *, processes: bool
 ) -> Completion | None:
@@ -237,6 +264,28 @@ def target_left(watcher: Watcher, undo: Undo, given: int, *, back: bool) -> int:
     if watcher.target not in (undo.target, given):
         return watcher.target
     return undo.target if back else given
+
+
+def acts_back(
+    supervisor: Supervisor,
+    change: ConfigChange,
+    given: Callable[[Undo], int],
+    *,
+    failed: Container[str],
+    untouched: Container[str],
+) -> list[Act]:
+    """Return what each watcher does to go back; `untouched` are the lower-case names of those whose
+    turn in the change had not come.
+    """
+    acts: list[Act] = [(name, supervisor.queue(name), partial(supervisor.remove, name)) for name in change.added]
+    for undo in change.undo:
+        if undo.removed:
+            supervisor.add(undo.command)
+        elif undo.name.lower() in untouched:
+            continue
+        back = partial(put_back, supervisor, undo, given(undo), has_failed=undo.name in failed)
+        acts.append((undo.name, supervisor.queue(undo.name), back))
+    return acts
 
 
 def put_back(supervisor: Supervisor, undo: Undo, given: int, *, has_failed: bool) -> Completion | None:

@@ -63,7 +63,7 @@ def plan(old: Config, new: Config, rebound: frozenset[str] = frozenset()) -> Pla
 def _change(
     before: WatcherOptions, after: WatcherOptions, *, old: Config, new: Config, rebound: frozenset[str]
 ) -> WatcherChange:
-    declared = options_of(WatcherOptions)
+    declared = options_of(WatcherOptions) if before != after else ()
     live = {each.name for each in declared if each.reload is ReloadCost.LIVE and _differ(before, after, each.name)}
     live |= {name for name in _LIVE_FIELDS if _differ(before, after, name)}
     respawn = {

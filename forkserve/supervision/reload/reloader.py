@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from forkserve.config.editing import EditedSource
@@ -32,8 +32,8 @@ from forkserve.supervision.events import (
     RestartNeeded,
     SocketBound,
 )
-from forkserve.supervision.jobqueue.queue import Superseded
-from forkserve.supervision.jobs.advance import Start
+from forkserve.supervision.jobqueue.queue import JobQueue, Superseded
+from forkserve.supervision.jobqueue.turns import Act, JobTurns
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.process import Process
 from forkserve.supervision.reload.change import (
@@ -41,11 +41,11 @@ from forkserve.supervision.reload.change import (
     ChangeProgress,
     ConfigChange,
     Undo,
-    change_watcher,
+    acts_back,
+    acts_for,
     differences,
     insist,
     plan_change,
-    put_back,
     summary,
     target_given,
     target_left,
@@ -58,7 +58,6 @@ from forkserve.supervision.reload.rereading import Rereading, queues_awaited, qu
 from forkserve.supervision.reload.retirement import Retirement
 from forkserve.supervision.spawning.command import ProcessTemplate, mixed_readers
 from forkserve.supervision.supervisor import Supervisor
-from forkserve.supervision.watcher import Watcher
 from forkserve.wording import listed
 
 __all__ = ["ConfigChange", "ChangePhase", "Reloader"]
@@ -81,6 +80,7 @@ class Reloader:
         self.source = source
         self.reading = ConfigReading(loop, self.take, timeout=timeout)
         self._loop = loop
+        self.turns = JobTurns(loop)
         self._timer: Timer | None = None
 
     @property
@@ -117,6 +117,7 @@ class Reloader:
     def cancel(self) -> None:
         """Leave everything as it is, since the master stops: all requests fail."""
         self.reading.stop()
+        self.turns.clear()
         ended, self.progress = self.progress, ChangeProgress()
         for completion in (*ended.asked.completions, *self.waiting.clear()):
             completion.fail(ControlError("forkserve is stopping"))
@@ -138,6 +139,7 @@ class Reloader:
             yield
             is_through = True
         if not is_through and self.progress.phase is not ChangePhase.IDLE:
+            self.turns.clear()
             self._end(ForkserveError("a bug in forkserve; its log says more"))
 
     def _look(self) -> None:
@@ -224,24 +226,25 @@ class Reloader:
         supervisor.config = change.new
         logging.getLogger("forkserve").setLevel(change.new.master.loglevel.upper())
         self._tell(change, wanted)
-        tickets: dict[str, Completion] = {}
-        for name in wanted.removed:
-            if name not in change.leaving:
-                tickets[name] = supervisor.remove(name)
-        for each in sorted(wanted.kept, key=lambda each: -each.options.priority):
-            name = each.options.name
-            found = change_watcher(
-                supervisor.queue(name), each, commands[name.lower()], processes=self.progress.asked.processes
-            )
-            if found is not None:
-                tickets[name] = found
-        for options in sorted(wanted.added, key=lambda each: -each.priority):
-            queue = supervisor.add(commands[options.name.lower()])
-            if options.autostart and self.progress.asked.starts:
-                tickets[options.name] = queue.submit(Start())
+        acts = acts_for(supervisor, change, wanted, commands, progress.asked)
         supervisor.arrange([options.name for options in change.new.watchers])
-        self.progress.tickets = tickets
+        self._submit(acts)
         self.look()
+
+    def _submit(self, acts: Sequence[Act]) -> None:
+        """Wait for what each watcher does; hundreds of them begin a few at a time."""
+        self.progress.tickets.update((name, Completion()) for name, _, _ in acts)
+        turns = {id(queue): partial(self._take_turn, name, act) for name, queue, act in acts}
+        self.turns.each([queue for _, queue, _ in acts], lambda queue: turns[id(queue)](queue))
+
+    def _take_turn(self, name: str, act: Callable[[], Completion | None], queue: JobQueue) -> None:
+        with self._barrier():
+            found = act()
+            if found is None:
+                del self.progress.tickets[name]
+            else:
+                self.progress.tickets[name] = found
+        self._supervisor.changed(queue.watcher)
 
     def _tell(self, change: ConfigChange, wanted: Plan) -> None:
         supervisor = self._supervisor
@@ -288,7 +291,7 @@ class Reloader:
 
     def _was_stopped(self, name: str) -> bool:
         """Tell whether a watcher was stopped by request meanwhile, which is no failure; it gets the new options."""
-        watcher = self._watcher(name)
+        watcher = self._supervisor.find(name)
         if watcher is None or watcher.up:
             return watcher is None
         command = self.progress.commands.get(name.lower())
@@ -296,22 +299,20 @@ class Reloader:
             watcher.adopt(command)
         return True
 
-    def _watcher(self, name: str) -> Watcher | None:
-        """Return a watcher that has taken part in the change, None when it has gone since."""
-        return next((each for each in self._supervisor.watchers if each.name.lower() == name.lower()), None)
-
     def _goes_on_alone(self, name: str) -> bool:
         """Tell whether a watcher that did not serve is retried: its own rules end that, and nothing waits for it."""
         assert self.progress.change is not None
         stood = self.progress.change.stand(name)
-        watcher = self._watcher(name)
+        watcher = self._supervisor.find(name)
         return watcher is not None and not stood.served and watcher.population.losses.failures > stood.failures
 
     def _remove_the_rest(self) -> None:
         assert self.progress.change is not None
         self.progress.phase = ChangePhase.REMOVING
-        removed = {name: self._supervisor.remove(name) for name in self.progress.change.leaving}
-        self.progress.tickets = {name: each for name, each in self.progress.tickets.items() if each.done} | removed
+        supervisor = self._supervisor
+        self.progress.tickets = {name: each for name, each in self.progress.tickets.items() if each.done}
+        leaving = self.progress.change.leaving
+        self._submit([(name, supervisor.queue(name), partial(supervisor.remove, name)) for name in leaving])
 
     # Taking back.
 
@@ -323,14 +324,11 @@ class Reloader:
         supervisor.pool.take_back(change.sockets)
         supervisor.config = change.old
         logging.getLogger("forkserve").setLevel(change.old.master.loglevel.upper())
+        untouched = self.turns.clear()
         # what goes on still of the change is waited for as well: the next change finds nothing of it
-        self.progress.leftovers, self.progress.tickets = self.progress.tickets, {}
-        for name in change.added:
-            self.progress.tickets[name] = supervisor.remove(name)
-        for undo in change.undo:
-            found = put_back(supervisor, undo, self._given(undo), has_failed=undo.name in failed)
-            if found is not None:
-                self.progress.tickets[undo.name] = found
+        begun = {name: each for name, each in self.progress.tickets.items() if name.lower() not in untouched}
+        self.progress.leftovers, self.progress.tickets = begun, {}
+        self._submit(acts_back(supervisor, change, self._given, failed=failed, untouched=untouched))
         supervisor.arrange([options.name for options in change.old.watchers])
         self.retirement.seal(self._loop.now())
 

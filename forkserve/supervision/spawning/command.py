@@ -68,6 +68,7 @@ NOT_INHERITED = frozenset(
 """Variables that systemd, or a master above, has set for the master alone."""
 
 _URL = re.compile(r"fd://(\$\(|\(\()circus\.sockets\.", re.IGNORECASE)
+_QUOTING = re.compile(r"[\"'\\]")
 _USER_CHANGERS = frozenset(
     (
         "capsh",
@@ -333,9 +334,10 @@ def prepare(
     sockets = sockets_for(options, tuple(numbers))
     by_name = {name.lower(): number for name, number in numbers.items()}
     command = ProcessTemplate(options, sockets, credentials, inherited, by_name)
-    if not options.shell:
+    line = f"{options.cmd} {options.args}"
+    if not options.shell and _QUOTING.search(line):  # nothing else can be wrong, and shlex is slow
         try:
-            shlex.split(f"{options.cmd} {options.args}")
+            shlex.split(line)
         except ValueError as error:
             raise ConfigError(f"[watcher:{options.name}] cmd: {error}") from None
     return command
