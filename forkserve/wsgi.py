@@ -188,7 +188,13 @@ class WsgiExchange(BaseExchange):
         if type(data) is not bytes:
             raise BadResponse(f"write() takes bytes, got {type(data).__name__}")
         if data and not self._send(data):
-            self.serving.wait(self.conn, lambda: not self.conn.park())
+            # If it is abandoned meanwhile, its connection is replaced.
+            conn = self.conn
+            conn.limit_write()
+            try:
+                self.serving.wait(conn, lambda: not self.conn.park())
+            finally:
+                conn.lift_limit()
 
     def _reply(self, data: bytes) -> None:
         """Send a response of one piece."""

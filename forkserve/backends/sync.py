@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -17,9 +16,6 @@ from forkserve.serving.engine.limits import FOREVER
 from forkserve.wsgi import WsgiExchange
 
 __all__ = ["Sync"]
-
-SLOWEST = 10
-"""How many times `--write-timeout` the worker may wait in one write() of an application for a client that reads."""
 
 
 class _Inline:
@@ -68,13 +64,9 @@ class _Inline:
         # For the client there is another limit.
         exchange, alarm.current = alarm.current, None
         self.waiting = conn
-        now, timeout = time.monotonic(), conn.owner.timeouts.write_timeout
-        conn.deadline = now + timeout
         try:
             while not until():
                 conn.owner.pump(conn)
-                # Each byte that goes out moves it, and nobody else is served meanwhile.
-                conn.deadline = min(conn.deadline, now + SLOWEST * timeout)
         finally:
             self.waiting = None
             alarm.current = exchange

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.test_engine import BACKENDS, FOLDER, Client, get, one, worker_of
+from tests.contract.test_engine import BACKENDS, FOLDER, WORDS, Client, get, one, worker_of
 from tests.support.serving import PATIENCE, Served, bound, run_worker, serving
 from tests.support.tls import make_certificate
 
@@ -89,11 +89,11 @@ def test_a_client_that_does_not_read_has_a_time_limit(limited: Served) -> None:
 
 
 @contextlib.contextmanager
-def slow_reader(*words: str) -> Iterator[socket.socket]:
-    """Request what write() sends, which `sync` waits for in place, over a connection that holds little."""
+def slow_reader(backend: str, *words: str) -> Iterator[socket.socket]:
+    """Request what write() sends, which waits in place, over a connection that holds little."""
     with bound() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        line = ["--backend", "sync", *words, "engine_app:app"]
+        line = ["--backend", backend, *WORDS[backend], *words, "engine_app:app"]
         with serving(line, folder=FOLDER, listener=listener) as worker, socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.settimeout(PATIENCE)
@@ -104,7 +104,7 @@ def slow_reader(*words: str) -> Iterator[socket.socket]:
 
 def test_a_client_that_reads_slowly_and_rests_is_not_given_up() -> None:
     pause = threading.Event()
-    with slow_reader("--write-timeout", "3") as client:
+    with slow_reader("sync", "--write-timeout", "3") as client:
         received, began = client.recv(2048), time.monotonic()
         while time.monotonic() < began + 2.6:
             received += client.recv(2048)
@@ -115,9 +115,10 @@ def test_a_client_that_reads_slowly_and_rests_is_not_given_up() -> None:
         assert received.endswith(b"0\r\n\r\n")
 
 
-def test_a_client_that_reads_too_slowly_does_not_hold_the_worker_for_ever() -> None:
+@each_backend
+def test_a_client_that_reads_too_slowly_does_not_hold_its_place_for_ever(backend: str) -> None:
     pause, received = threading.Event(), b""
-    with slow_reader("--write-timeout", "0.3") as client, contextlib.suppress(ConnectionResetError):
+    with slow_reader(backend, "--write-timeout", "0.3") as client, contextlib.suppress(ConnectionResetError):
         for _ in range(300):
             part = client.recv(1024)
             received += part

@@ -38,6 +38,8 @@ __all__ = ["Connection"]
 
 SILENT_BEATS = 10
 """Times `--timeout` for which an application may go on without a byte for its client."""
+SLOWEST = 10
+"""Times `--write-timeout` for which one write() of an application may wait for a client that reads."""
 HIGH_WATER = 262_144
 """Bytes queued for a client above which its application waits."""
 
@@ -75,6 +77,7 @@ class Connection:
         "send",
         "sock",
         "unheard",
+        "write_by",
     )
 
     def __init__(self, owner: ConnectionOwner, listening: Listening, sock: Socket | TlsSocket, peer: Any) -> None:
@@ -106,6 +109,8 @@ class Connection:
         self.close_after = False
         self.refused = False
         self.half_closed = False
+        self.write_by = FOREVER
+        """The instant by which the client must have read what is queued, whenever it last read something."""
         self.unheard = UNHEARD
         """Bytes that may still be read and dropped."""
 
@@ -224,6 +229,17 @@ class Connection:
             self.parked = self.out is not None and self.phase is not _CLOSED
             return self.parked
 
+    def limit_write(self) -> None:
+        """Limit the time that the client may take for what is queued: its writer waits, and occupies its place."""
+        now, timeout = time.monotonic(), self.owner.timeouts.write_timeout
+        with self.owner.lock:
+            self.write_by = now + SLOWEST * timeout
+            self.deadline = min(now + timeout, self.write_by)
+
+    def lift_limit(self) -> None:
+        """Lift the limit: the writer goes on."""
+        self.write_by = FOREVER
+
     def done(self, keep: bool) -> None:
         """End the exchange: what is queued is sent first, then the next request runs or the connection closes."""
         self.close_after = not keep
@@ -306,7 +322,7 @@ class Connection:
                 except OSError as error:
                     self.not_sent(error)
                     return False
-                self.deadline = self.owner.now + self.owner.timeouts.write_timeout
+                self.deadline = min(self.owner.now + self.owner.timeouts.write_timeout, self.write_by)
                 self.out_size -= sent
                 if sent < size:
                     if type(data) is not FilePart:
