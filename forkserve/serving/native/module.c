@@ -28,6 +28,9 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "forkse
                                         .m_doc = "The hot path in C; see forkserve.serving.native.", .m_size = -1,
                                         .m_methods = functions};
 
+/* What C and Python expect of each other; forkserve.serving.native has the same number. */
+#define INTERFACE 1
+
 PyMODINIT_FUNC
 PyInit__hot(void)
 {
@@ -35,7 +38,7 @@ PyInit__hot(void)
     if (module != NULL
         && (add_type(module, &queue_spec) < 0 || add_type(module, &caller_spec) < 0 || add_type(module, &sender_spec) < 0
             || add_type(module, &writer_spec) < 0 || counter_ready(module) < 0 || head_ready() < 0 || line_ready() < 0 || wsgi_ready(module) < 0
-            || asgi_ready(module) < 0))
+            || asgi_ready(module) < 0 || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0))
         Py_CLEAR(module);
     return module;
 }
