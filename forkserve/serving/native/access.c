@@ -1,4 +1,4 @@
-/* A line of the access log that came before within this second: an exact shortcut of forkserve.serving.engine.access.AccessLog. */
+/* Access log lines that repeat within one second: an exact shortcut of forkserve.serving.engine.access.AccessLog. */
 #include "slots.h"
 #include "taken.h"
 
@@ -15,7 +15,7 @@ typedef struct {
     time_t second;
 } Writer;
 
-/* Remember a stem as that of the last request, all at once: what was remembered runs Python when it goes. */
+/* Remember a stem as that of the last request; in one step, since releasing the former objects may run Python. */
 static void
 remember(Writer *writer, PyObject *address, PyObject *fields, PyObject *stem, time_t second)
 {
@@ -49,7 +49,7 @@ stem_for(Writer *writer, PyObject *address, PyObject *fields, time_t second)
     return stem;
 }
 
-/* Add the line of a request to those that are to be written; -1 on error. */
+/* Append the line of a request to the pending lines; -1 on error. */
 static int
 add_line(Writer *writer, PyObject *stem, PyObject *key)
 {

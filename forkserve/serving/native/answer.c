@@ -3,7 +3,7 @@
 #include "counter.h"
 #include "taken.h"
 
-#define JOINED 65536  /* bytes of body from which on head and body go out apart: forkserve.serving.http.response.JOINED */
+#define JOINED 65536  /* bytes of body from which head and body are sent separately: forkserve.serving.http.response.JOINED */
 #define LONGEST 65536 /* bytes of a head that is joined with its body here */
 #define MOST_END 4000 /* bytes of Server and Date, which are some hundred */
 #define ON_STACK 4096 /* bytes of an answer that is joined on the stack */
@@ -72,7 +72,7 @@ reply_whole(PyObject *exchange, PyObject *prepared, PyObject *responder, PyObjec
     int more = 0;
     if (SLOT(prepared, answers.length) == Py_None)
         more = snprintf(length, sizeof length, "Content-Length: %zd\r\n", PyBytes_GET_SIZE(data));
-    /* Not in a buffer that all share: Python and other threads run where TLS sends, or where not all goes out at once. */
+    /* No shared buffer: Python and other threads run while TLS sends, or where a send is partial. */
     Py_ssize_t size = PyBytes_GET_SIZE(head) + more + PyBytes_GET_SIZE(end) + PyBytes_GET_SIZE(data);
     if (size > ON_STACK && (whole = PyMem_Malloc((size_t)size)) == NULL) {
         PyErr_NoMemory();
@@ -88,7 +88,7 @@ reply_whole(PyObject *exchange, PyObject *prepared, PyObject *responder, PyObjec
     return failed;
 }
 
-/* Note by AccessLog.write. */
+/* Log the answer by AccessLog.write. */
 static PyObject *
 note_line(PyObject *exchange, PyObject *log, PyObject *address, PyObject *code, PyObject *count)
 {
@@ -119,7 +119,7 @@ note_answer(PyObject *exchange, PyObject *counter, PyObject *log, PyObject *addr
     return done == NULL ? -1 : 0;
 }
 
-/* The status and headers that were found last, and where: most applications give the same objects each time. All owned. */
+/* The status and headers found last, and their entry: most applications pass the same objects each time. All owned. */
 static struct last {
     PyObject *known, *status, *pairs, *prepared;
 } last;
@@ -142,7 +142,7 @@ is_constant(PyObject *object)
     return PyUnicode_CheckExact(object) || PyBytes_CheckExact(object) || PyLong_CheckExact(object);
 }
 
-/* Whether neither the status nor anything in its headers can change, or runs Python when it is looked at. */
+/* Whether status and headers are immutable, and can be read without running Python. */
 static int
 are_constant(PyObject *status, PyObject *headers)
 {

@@ -1,7 +1,7 @@
-/* An ASGI exchange without surprises: an exact shortcut of forkserve.serving.asgi.exchange.AsgiExchange and of http_scope.
+/* The common ASGI exchange: an exact shortcut of forkserve.serving.asgi.exchange.AsgiExchange and of http_scope.
  *
  * `begin` is __init__ for a request without a body, `scope` makes its scope (scope.c), `send` takes a response of one
- * piece. Everything else is left to the methods of the same exchange in Python.
+ * piece. Everything else is left to the Python methods of the same exchange.
  */
 #include "answer.h"
 #include "counter.h"
@@ -33,13 +33,13 @@ typedef struct {
     int begins, starts, noted; /* whether the class has AsgiExchange's own __init__ and _prepared; whether it is logged */
 } Sender;
 
-/* The values of a message that are looked at; owned, NULL where there is none. */
+/* The values of a message that are read; owned, NULL if absent. */
 struct message {
     PyObject *type, *status, *headers, *body, *more_body;
 };
 
-/* Take a message apart: 1, or 0 if it has other keys, or some that are not interned, which literals of a program are. To
- * compare them by address runs no Python. */
+/* Read a message: 1, or 0 if it has other keys, or keys that are not interned, as literals of a program are. Comparing by
+ * address runs no Python. */
 static int
 take_apart(PyObject *dict, struct message *message)
 {
@@ -85,7 +85,7 @@ is_word(PyObject *text, PyObject *word)
             && memcmp(PyUnicode_DATA(text), PyUnicode_DATA(word), (size_t)PyUnicode_GET_LENGTH(word)) == 0);
 }
 
-/* `http.response.start`: 1 if taken, 0 if it is for the way in Python, -1 on error. */
+/* `http.response.start`: 1 if handled, 0 if Python has to handle it, -1 on error. */
 static int
 take_start(Sender *sender, PyObject *exchange, const struct message *message)
 {
@@ -102,7 +102,7 @@ take_start(Sender *sender, PyObject *exchange, const struct message *message)
         set_slot(exchange, exchange_at.stage, sender->stage_body);
         times_taken[START]++;
         if (SLOT(exchange, exchange_at.task) != Py_None) {
-            /* It has waited before, so it may wait again before the body. */
+            /* The task has waited before, so it may wait again before the body. */
             PyObject *told = PyObject_CallMethodNoArgs(exchange, words.head_given);
             expected = told == NULL ? -1 : 1;
             Py_XDECREF(told);
@@ -112,7 +112,7 @@ take_start(Sender *sender, PyObject *exchange, const struct message *message)
     return expected;
 }
 
-/* Whether the data are the whole body of a response without surprises. */
+/* Whether the data are the whole body of a common response. */
 static int
 is_usual(Sender *sender, PyObject *exchange, PyObject *data)
 {
@@ -121,7 +121,7 @@ is_usual(Sender *sender, PyObject *exchange, PyObject *data)
         && SLOT(sender->serving, sender->keep) == Py_True && is_whole(SLOT(exchange, exchange_at.prepared), data);
 }
 
-/* Tell the exchange that its client has gone, if that is what the error says; the error stays set. */
+/* Mark the client of the exchange as gone if the error is ConnectionLost; the error stays set. */
 static void
 lose(PyObject *exchange)
 {
@@ -136,7 +136,7 @@ lose(PyObject *exchange)
     Py_XDECREF(told);
 }
 
-/* Send the whole body, and note it: -1 on error. */
+/* Send the whole body, log and count it: -1 on error. */
 static int
 send_whole(Sender *sender, PyObject *exchange, PyObject *data)
 {

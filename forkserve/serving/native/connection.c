@@ -1,4 +1,4 @@
-/* The end of most requests: a response that goes out in one call, on a connection that stays. */
+/* The end of most requests: a response that is sent by one call, on a connection that is kept. */
 #include "connection.h"
 #include "taken.h"
 
@@ -9,15 +9,15 @@ struct connection connection;
 static PyObject *IDLE_DEADLINE, *NOW;
 static const struct word spelling[] = {{&IDLE_DEADLINE, "idle_deadline"}, {&NOW, "now"}, {NULL, NULL}};
 
-/* Whether what the socket says is what the client says, so that the descriptor will do. */
+/* Whether the socket carries the plain bytes of the client (no TLS), so that the descriptor can be used. */
 static int
 is_direct(PyObject *conn)
 {
     return SLOT(conn, connection.raw) == Py_True && SLOT(conn, connection.phase) != connection.closed;
 }
 
-/* Send by the descriptor: the bytes taken, 0 if it would block, -1 with an exception. Runs no Python and never blocks: so
- * the interpreter's lock stays, for handing it over would cost more than the call. */
+/* Send by the descriptor: the bytes taken, 0 if it would block, -1 with an exception. Runs no Python and never
+ * blocks, so the GIL is kept: releasing it would cost more than the call. */
 static Py_ssize_t
 send_direct(PyObject *conn, const char *data, Py_ssize_t size)
 {
@@ -58,7 +58,7 @@ not_sent(PyObject *conn)
     return none == NULL ? -1 : 0;
 }
 
-/* End an exchange whose response is out, on a connection that stays. */
+/* End an exchange whose response was sent, on a connection that is kept. */
 static int
 end_exchange(PyObject *conn)
 {
@@ -81,7 +81,7 @@ end_exchange(PyObject *conn)
     return done == NULL ? -1 : 0;
 }
 
-/* Have Connection.replied go on with what is not out, or with a connection that does not stay. */
+/* Have Connection.replied continue with what was not sent, or with a connection that is not kept. */
 static int
 go_on(PyObject *conn, PyObject *payload, const char *data, Py_ssize_t size, Py_ssize_t sent, int keep)
 {
@@ -94,7 +94,7 @@ go_on(PyObject *conn, PyObject *payload, const char *data, Py_ssize_t size, Py_s
     return done == NULL ? -1 : 0;
 }
 
-/* Connection.give_up: nothing may follow what is out, and nobody else will look at it. Keeps the exception. */
+/* Connection.give_up: nothing may follow what was sent, and no other code handles this. Keeps the exception. */
 static void
 give_up(PyObject *conn)
 {

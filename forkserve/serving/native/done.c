@@ -1,4 +1,4 @@
-/* What awaiting gives when there is nothing to wait for: a coroutine that has ended. */
+/* An awaitable that is complete: awaiting it returns None at once. */
 #include "done.h"
 
 PyObject *ended;

@@ -1,4 +1,4 @@
-/* What awaiting gives when there is nothing to wait for. */
+/* An awaitable that is complete. */
 #ifndef FORKSERVE_DONE_H
 #define FORKSERVE_DONE_H
 

@@ -10,7 +10,7 @@ static PyObject *REMOTE_PORT, *ENVIRON, *APPLY;
 static const struct word spelling[] = {
     {&REMOTE_ADDR, "REMOTE_ADDR"}, {&REMOTE_PORT, "REMOTE_PORT"}, {&ENVIRON, "environ"}, {&APPLY, "apply"}, {NULL, NULL}};
 
-/* Where proxies speak: forkserve.serving.gateway.forwarding.VARIABLES. */
+/* The variables of the fields that proxies set: forkserve.serving.gateway.forwarding.VARIABLES. */
 static PyObject *variables;
 
 /* A copy with the address of this client; NULL on error. */
@@ -25,7 +25,7 @@ copy_for(PyObject *remote, PyObject *base)
     return environ;
 }
 
-/* 1 if a proxy speaks in these headers, 0 if not, -1 on error. */
+/* 1 if these headers have one of them, 0 if not, -1 on error. */
 static int
 is_forwarded(PyObject *headers)
 {
@@ -44,8 +44,8 @@ correct(PyObject *environ, PyObject *remote, PyObject *forwarding)
     return done == NULL ? -1 : 0;
 }
 
-/* Fill in what line and fields say. What a proxy says may depend on the connection: nothing is kept with the fields then.
- * -1 on error. */
+/* Fill in line and fields. The effect of a proxy's fields may depend on the connection: then nothing is cached with the
+ * fields. -1 on error. */
 static int
 fill(PyObject *environ, PyObject *remote, PyObject *line_environ, PyObject *fields, PyObject *headers, PyObject *forwarding)
 {

@@ -6,8 +6,8 @@
 
 extern PyObject *REMOTE_ADDR;
 
-/* The environ that line and fields gave before, or one of fields that are new or in which a proxy speaks; `forwarding` says
- * what to make of that, or is None. NULL with an error, or without one where it is for Python. */
+/* The cached environ of line and fields, or a new one for new fields or those of a proxy, which `forwarding` evaluates
+ * unless it is None. NULL with an error, or without one where Python has to make it. */
 PyObject *environ_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *forwarding);
 
 /* Learn forkserve.serving.gateway.forwarding.VARIABLES, a tuple; -1 on error. */

@@ -1,10 +1,9 @@
-/* Heads that did not come before: an exact shortcut of RequestReader.feed, for what most clients send.
+/* Heads that are not cached: an exact shortcut of RequestReader.feed, for what most clients send.
  *
  * Taken are whole heads of HTTP/1.1 requests: a request line of the usual form, fields whose names are known to be ordinary,
- * Host, `Connection: keep-alive`, Content-Type and Content-Length, one of each. Lines of fields that came before are looked
- * up with what they become, since a client says the same of itself each time and only its cookies, or the id that a proxy
- * gives each request, are new. Whatever might be refused, means something else, or must be learned first goes to the reader
- * in Python, which is the judge.
+ * Host, `Connection: keep-alive`, Content-Type and Content-Length, one of each. Field lines are cached with their parsed
+ * form, since a client repeats most of them and only its cookies, or the id that a proxy gives each request, are new.
+ * Whatever might be refused, has another meaning, or is not known yet goes to the reader in Python, which decides.
  */
 #include "head.h"
 #include "line.h"
@@ -306,7 +305,8 @@ take_field(struct reading *reading, const char *text, Py_ssize_t size, PyObject 
     int taken = make_field(reading, &fresh, text, size);
     if (taken > 0)
         taken = add_field(reading, &fresh, headers, decided);
-    /* A line that is used stays: one that never comes again costs it its place only if it has not come meanwhile. */
+    /* A line that was used since the last collision keeps its place (second chance), so that lines which never repeat
+     * do not evict it. */
     if (taken > 0 && place != NULL && !place->used && (fresh.bytes = PyMem_Malloc((size_t)size)) != NULL) {
         memcpy(fresh.bytes, text, (size_t)size);
         forget_field(place);

@@ -1,4 +1,4 @@
-/* Heads that did not come before, as long as there are no surprises in them. */
+/* Heads that are not cached, in their usual form. */
 #ifndef FORKSERVE_HEAD_H
 #define FORKSERVE_HEAD_H
 
@@ -20,7 +20,7 @@ struct request {
     int body;
 };
 
-/* Read the head that the data begins with, if it asks for nothing unusual: 1, 0 if it is for the reader in Python, -1 on
+/* Read the head at the start of the data if it is of the usual form: 1, 0 if the reader in Python has to read it, -1 on
  * error. */
 int read_head(struct reading *reading, const char *data, Py_ssize_t size, struct request *request);
 

@@ -1,4 +1,4 @@
-/* Heads that came before, byte for byte: a table of them, and what to do about others. */
+/* The cache of heads, byte for byte, and its misses. */
 #include "known.h"
 #include "line.h"
 #include "request.h"
@@ -18,7 +18,7 @@ forget(struct head *head)
     Py_XDECREF(old.fields);
 }
 
-/* Take line and fields of what a profile remembers, where nothing is unusual about them: as read_head. */
+/* Take line and fields from the cache of a profile if they are ordinary: as read_head. */
 static int
 take_known(PyObject *known, struct request *request)
 {
@@ -68,7 +68,7 @@ place_of(struct heads *heads, PyObject *listening, const char *data, Py_ssize_t 
     return head;
 }
 
-/* Remember a head that has come a second time, and nothing with it. */
+/* Cache a head that came a second time, without anything behind it. */
 static void
 remember(struct head *head, const char *data, const struct request *request)
 {

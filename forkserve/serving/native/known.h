@@ -1,4 +1,4 @@
-/* What a head says, where it came before byte for byte, or can be read. */
+/* The parsed form of a head, from the cache or read. */
 #ifndef FORKSERVE_KNOWN_H
 #define FORKSERVE_KNOWN_H
 
@@ -6,8 +6,8 @@
 
 #define HEADS 256
 
-/* A head as received by one listener. Without `line` it was seen but is not known, or not yet: Python was asked so many
- * times. One that is `used` keeps its place. */
+/* A head as received by one listener. Without `line` it was seen but is not cached, or not yet; `asked` counts how often
+ * Python was asked for it. One that is `used` keeps its place. */
 struct head {
     uint64_t hash;
     Py_ssize_t size;

@@ -1,4 +1,4 @@
-/* Request lines that did not come before: an exact shortcut of forkserve.serving.http.line.parse_line for the usual form. */
+/* Request lines that are not cached: an exact shortcut of forkserve.serving.http.line.parse_line for the usual form. */
 #include "line.h"
 #include "request.h"
 
@@ -60,7 +60,7 @@ set_target(PyObject *line, const char *target, Py_ssize_t size, Py_ssize_t path_
     return SLOT(line, line_at.query) == NULL ? -1 : 0;
 }
 
-/* Set a text made here in an environ, and let go of it; -1 on error, also if it was not made. */
+/* Set a new text in an environ, and release it; -1 on error, also if `text` is NULL. */
 static int
 set_text(PyObject *environ, int key, PyObject *text)
 {

@@ -1,4 +1,4 @@
-/* Request lines that did not come before, in their usual form. */
+/* Request lines that are not cached, in their usual form. */
 #ifndef FORKSERVE_LINE_H
 #define FORKSERVE_LINE_H
 
@@ -7,7 +7,7 @@
 /* Read a request line without its line end: 1 with a new reference, 0 if it is for parse_line in Python, -1 on error. */
 int read_line(const char *text, Py_ssize_t size, PyObject **line);
 
-/* Say of a request line that it came a second time. */
+/* Mark a request line as one that came a second time. */
 void note_again(PyObject *line);
 
 int line_ready(void);

@@ -1,4 +1,4 @@
-/* A fork whose child is not ours; see orphan.c. */
+/* A fork whose child belongs to the nearest subreaper; see orphan.c. */
 #ifndef FORKSERVE_ORPHAN_H
 #define FORKSERVE_ORPHAN_H
 

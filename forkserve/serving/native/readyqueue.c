@@ -1,8 +1,8 @@
-/* The way of a ready connection: from epoll through recv to the start of its exchange.
+/* The path of a ready connection: from epoll through recv to the start of its exchange.
  *
- * An exact shortcut of forkserve.serving.engine.dispatch.ReadyQueue and of what Http1 does for most requests. Here go the
- * bytes of a connection that waits for a request. What their head says is looked up, where it came before byte for byte, or
- * read (head.c), and the exchange is started if the request is whole. Everything else is for Http1, in Python.
+ * An exact shortcut of forkserve.serving.engine.dispatch.ReadyQueue and of what Http1 does for most requests. It takes the
+ * bytes of a connection that waits for a request. Their head is looked up in the cache (known.c) or read (head.c), and the
+ * exchange is started if the request is whole. Everything else is left to Http1, in Python.
  */
 #include "connection.h"
 #include "known.h"
@@ -17,7 +17,7 @@
 #define BATCH 256
 #define RECEIVE 65536
 
-/* `received` and what is remembered are in use while `busy`: an event that comes within, where Python runs, is for
+/* `received` and the caches are in use while `busy`: an event that is handled within, while Python runs, is left to
  * Http1. */
 typedef struct {
     PyObject_HEAD
@@ -85,8 +85,8 @@ take(ReadyQueue *queue, PyObject *conn, Py_ssize_t size)
     return taken == NULL ? -1 : 0;
 }
 
-/* Understand what was received of a connection that begins a request: as read_head. `rest` is what follows its head, NULL
- * if nothing does. */
+/* Read the head of what a connection received at the start of a request: as read_head. `rest` is what follows it, NULL if
+ * nothing does. */
 static int
 understand_all(ReadyQueue *queue, PyObject *conn, Py_ssize_t size, struct request *request, PyObject **rest)
 {
@@ -144,7 +144,7 @@ waits_for_request(PyObject *conn)
         && (phase == at->idle || phase == at->first_byte || phase == at->head);
 }
 
-/* Call the handler of a descriptor that is no connection's. */
+/* Call the handler of a descriptor that belongs to no connection. */
 static int
 call_handler(ReadyQueue *queue, PyObject *key)
 {
@@ -190,7 +190,7 @@ begin_turn(ReadyQueue *queue, struct turn *turn)
         : 0;
 }
 
-/* One connection pays for an exception: `on_fault` is told of it, and of whose descriptor it was. -1 if it may pass. */
+/* An exception costs one connection: `on_fault` gets it with the descriptor. -1 if the exception has to propagate. */
 static int
 fault(ReadyQueue *queue, int fd)
 {
@@ -239,9 +239,9 @@ queue_wait(ReadyQueue *queue, PyObject *timeout)
     if (seconds == -1.0 && PyErr_Occurred())
         return NULL;
     double until = seconds > 0.0 ? now() + seconds : 0.0;
-    struct epoll_event events[BATCH]; /* not the queue's, which are read while others may run */
+    struct epoll_event events[BATCH]; /* on the stack, since Python may run, and call this again, while they are read */
     for (;;) {
-        /* As select.epoll.poll: rounded up, and gone on with after a signal whose handler raises nothing (PEP 475). */
+        /* As select.epoll.poll: rounded up, and retried after a signal whose handler raises nothing (PEP 475). */
         int wait = seconds > 2e6 ? -1 : seconds > 0.0 ? (int)ceil(seconds * 1000.0) : 0, count;
         if (wait == 0)
             count = epoll_wait(queue->epoll, events, BATCH, 0);

@@ -40,7 +40,7 @@ copy_value(PyObject *scope, PyObject *word, PyObject *value)
     return failed ? -1 : 0;
 }
 
-/* Fill in what is the connection's and the application's own; -1 on error. */
+/* Fill in the values of the connection and of the application; -1 on error. */
 static int
 own_scope(PyObject *scope, PyObject *headers, PyObject *extensions, PyObject *ends, PyObject *state)
 {
@@ -56,7 +56,7 @@ own_scope(PyObject *scope, PyObject *headers, PyObject *extensions, PyObject *en
         : 0;
 }
 
-/* A copy of what line and fields gave before; NULL on error. */
+/* A copy of the cached scope of line and fields; NULL on error. */
 static PyObject *
 known_scope(PyObject *base, PyObject *ends, PyObject *state)
 {
@@ -72,7 +72,7 @@ known_scope(PyObject *base, PyObject *ends, PyObject *state)
     return scope;
 }
 
-/* Whether a proxy speaks in these headers: forkserve.serving.asgi.forwarding.NAMES, and others that begin like them. */
+/* Whether these headers may have fields of a proxy: forkserve.serving.asgi.forwarding.NAMES, and others that begin alike. */
 static int
 is_forwarded(PyObject *headers)
 {
@@ -89,7 +89,7 @@ is_forwarded(PyObject *headers)
     return 0;
 }
 
-/* Fill in what the line says; -1 on error. */
+/* Fill in the request line; -1 on error. */
 static int
 add_line(PyObject *scope, PyObject *line)
 {
@@ -102,7 +102,7 @@ add_line(PyObject *scope, PyObject *line)
         : 0;
 }
 
-/* Keep with fields that no proxy speaks in them, or have `correct` put what it says into the scope; -1 on error. */
+/* Cache with the fields that they have none of a proxy, or have `correct` apply these to the scope; -1 on error. */
 static int
 settle(PyObject *scope, PyObject *conn, PyObject *fields, int forwarded)
 {

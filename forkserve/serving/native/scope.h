@@ -7,8 +7,8 @@
 /* Learn what `scopes` has of forkserve.serving.asgi.scope (ScopeTemplate, MODERN, FORWARDED and correct); -1 on error. */
 int learn_scopes(PyObject *const scopes[4]);
 
-/* The application's own copy of the scope that line and fields gave before, or one of fields that are new or in which a
- * proxy speaks. NULL with an error, or without one where it is for Python. */
+/* The application's copy of the cached scope of line and fields, or one for new fields or those of a proxy. NULL with an
+ * error, or without one where Python has to make it. */
 PyObject *scope_for(PyObject *conn, PyObject *line, PyObject *fields, PyObject *state);
 
 int scope_ready(void);

@@ -1,8 +1,8 @@
-/* A WSGI exchange without surprises: an exact shortcut of forkserve.wsgi.WsgiExchange.
+/* The common WSGI exchange: an exact shortcut of forkserve.wsgi.WsgiExchange.
  *
  * `begin` is __init__ with its environ (environ.c), `start_response` takes a status and headers that are remembered, `run`
- * sends an answer of one piece of bytes to a client that stays. Everything else is left to the methods of the same exchange
- * in Python.
+ * sends an answer of one piece of bytes on a connection that is kept. Everything else is left to the Python methods of the
+ * same exchange.
  */
 #include "answer.h"
 #include "counter.h"
@@ -38,7 +38,7 @@ typedef struct {
 
 static PyTypeObject *start_response_type;
 
-/* Take a status and headers that are remembered: 1, 0 if they are for the way in Python, -1 on error. */
+/* Take a status and headers that are cached: 1, 0 if Python has to handle them, -1 on error. */
 static int
 take_start(PyObject *exchange, PyObject *known, PyObject *status, PyObject *headers)
 {
@@ -58,7 +58,7 @@ start_response(StartResponse *self, PyObject *const *args, size_t flags, PyObjec
 {
     if (is_cleared(self->exchange) || is_cleared(self->known))
         return NULL;
-    /* Ours until the end: the headers may run Python, to which we are garbage. */
+    /* Owned until the end: reading the headers may run Python, and the collector may clear this object meanwhile. */
     PyObject *exchange = Py_NewRef(self->exchange), *known = Py_NewRef(self->known), *result = NULL;
     int verdict = names != NULL || PyVectorcall_NARGS(flags) != 2 ? 0 : take_start(exchange, known, args[0], args[1]);
     if (verdict > 0)
@@ -165,7 +165,7 @@ caller_begin(Caller *caller, PyObject *const *args, Py_ssize_t count)
     return exchange;
 }
 
-/* The piece of bytes that a result consists of, if this is an answer without surprises: a new reference. */
+/* The piece of bytes that a result consists of, if this is a common answer: a new reference. */
 static PyObject *
 usual(Caller *caller, PyObject *exchange, PyObject *result)
 {
@@ -182,7 +182,7 @@ usual(Caller *caller, PyObject *exchange, PyObject *result)
     return usual ? Py_NewRef(data) : NULL;
 }
 
-/* Note an answer, with the address that the application has left in its environ; -1 on error. */
+/* Log and count an answer, with the address that the application has left in its environ; -1 on error. */
 static int
 note(Caller *caller, PyObject *exchange, PyObject *prepared, Py_ssize_t size)
 {
@@ -216,7 +216,7 @@ answer(Caller *caller, PyObject *exchange, PyObject *result)
     return failed;
 }
 
-/* Call the application and send what it answers; -1 for what is no failure of the request. */
+/* Call the application and send its answer; -1 for an exception that is no failure of the request. */
 static int
 run(Caller *caller, PyObject *exchange)
 {
@@ -255,7 +255,7 @@ run_method(PyObject *exchange, PyObject *Py_UNUSED(unused))
 
 static PyMethodDef run_definition = {"run", run_method, METH_NOARGS, "Call the application and send what it answers."};
 
-/* start(exchange): run it on the spot, in a new context, under the eyes of the alarm. */
+/* start(exchange): run it in place, in a new context, watched by the alarm. */
 static PyObject *
 caller_start(Caller *caller, PyObject *exchange)
 {
