@@ -47,8 +47,10 @@ def test_a_warm_worker_becomes_the_zygote_of_the_others(folder: Path, backend: s
         first = zygote_of(server)
         asking = load.enter_context(Load(address_of(server), clients=2))
         second = reforked(server)
-        server.expect(rf"web zygote pid {first} exited with code 0")
-        server.expect(r"web keeps its zygote \(\d+ reforked\)|web zygote is pid \d+ now")
+        server.expect_all(
+            rf"web zygote pid {first} exited with code 0",
+            r"web keeps its zygote \(\d+ reforked\)|web zygote is pid \d+ now",
+        )
         asking.more(20)
         load.close()
         assert asking.lost == []
@@ -137,8 +139,10 @@ def test_a_worker_with_a_thread_does_not_become_the_zygote(folder: Path) -> None
         server.allow("cannot become the zygote")
         for _ in range(12):
             ask(address_of(server))
-        server.rewound().expect(r"web\[1\]: cannot become the zygote: 1 thread runs .*: poller \(rest\)")
-        server.expect(r"web keeps its zygote \(0 reforked\): a worker does not become the zygote")
+        server.expect_all(
+            r"web\[1\]: cannot become the zygote: 1 thread runs .*: poller \(rest\)",
+            r"web keeps its zygote \(0 reforked\): a worker does not become the zygote",
+        )
         assert ask(address_of(server))["imported_by"] == zygote_of(server)
 
 
@@ -172,9 +176,12 @@ def test_hooks_are_called_around_a_fork_and_a_failing_one_costs_that_worker(fold
     (folder / "site_p.py").write_text(SITE + hooks)
     flags = "--before-fork site_p:before --after-fork site_p:after"
     with running(cwd=folder, config=stack(flags=flags, more="backoff = 0.1")) as server:
-        server.expect(rf"after {server.pid} 1 site_p:app")
-        server.expect(rf"after {server.pid} 2 site_p:app")
-        ready(server.rewound(), 2)
+        server.expect_all(
+            rf"after {server.pid} 1 site_p:app",
+            rf"after {server.pid} 2 site_p:app",
+            r"web\[1\] pid \d+ is ready",
+            r"web\[2\] pid \d+ is ready",
+        )
         server.allow("SIGKILL")
         (folder / "broken").touch()
         for pid in workers(server, 2):  # one is forked already
