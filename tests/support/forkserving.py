@@ -251,6 +251,17 @@ def eventually(condition: object, *, timeout: float = TIMEOUT) -> None:
         pause = min(1.2 * pause, 0.05)  # a look may cost as much as what it waits for
 
 
+def pause(pid: int) -> None:
+    """Send SIGSTOP, and wait until the process has stopped: on another processor it may run on for a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: all(each.read_text().rpartition(")")[2].split()[0] in "Tt" for each in stats_of(pid)))
+
+
+def stats_of(pid: int) -> list[Path]:
+    """Return the stat files of a process's threads, see proc_pid_stat(5)."""
+    return [each / "stat" for each in Path(f"/proc/{pid}/task").iterdir()]
+
+
 def descriptors(pid: int) -> int:
     """Return how many descriptors a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from forkserve.control.client import ControlClient
-from tests.support.forkserving import Forkserve, eventually, running
+from tests.support.forkserving import Forkserve, eventually, pause, running
 from tests.support.serving import PATIENCE
 
 QUEUED = 200
@@ -107,7 +107,7 @@ def answer(client: socket.socket) -> bytes:
 def queued(pids: list[int], address: tuple[str, int] | str) -> list[socket.socket]:
     """Fill the kernel's queue, while nobody accepts."""
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        pause(pid)
     return [connected(address) for _ in range(QUEUED)]
 
 

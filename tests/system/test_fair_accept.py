@@ -17,7 +17,7 @@ import pytest
 
 from forkserve.serving.engine.fairness import MOMENT
 from tests.support.crowd import Crowd, answer, held
-from tests.support.forkserving import Forkserve, descriptors, eventually, running, scoreboard_of
+from tests.support.forkserving import Forkserve, descriptors, eventually, pause, running, scoreboard_of
 
 APPS = Path(__file__).parent / "apps"
 WORKER = Path(sys.executable).parent / "forkserve-worker"
@@ -130,7 +130,7 @@ def test_a_stopped_worker_gets_nobody(tmp_path: Path) -> None:
     with site("sync", tmp_path) as (_, crowd):
         crowd.come(4)
         stopped = next(iter(crowd.counts))
-        os.kill(stopped, signal.SIGSTOP)
+        pause(stopped)
 
         crowd.come(12)
         free = crowd.counts

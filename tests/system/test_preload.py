@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import commands
-from tests.support.forkserving import Forkserve, descriptors, eventually, running
+from tests.support.forkserving import Forkserve, descriptors, eventually, pause, running
 from tests.support.load import Load
 from tests.support.serving import PATIENCE
 
@@ -212,7 +212,7 @@ def test_a_zygote_that_hangs_is_replaced(folder: Path) -> None:
         before = workers(server, 2)
         first = zygote_of(server)
         server.allow("SIGKILL", "killed$")
-        os.kill(first, signal.SIGSTOP)
+        pause(first)
         os.kill(next(iter(before)), signal.SIGKILL)
         server.expect(rf"web zygote pid {first} did not fork within 5 s: killed")
         (after,) = workers(server, 1, without=before).values()

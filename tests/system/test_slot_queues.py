@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.forkserving import Forkserve, eventually, running
+from tests.support.forkserving import Forkserve, eventually, pause, running
 from tests.support.load import Load
 from tests.system.test_preload import address_of, ask, ctl, ready, workers
 
@@ -91,7 +91,7 @@ def test_what_waits_for_a_process_that_dies_is_taken_by_its_successor_or_by_one_
         server.allow("SIGKILL")
         eventually(lambda: len(workers(server, 2)) == 2)  # both are dealt to
         second = int(server.first(r"web\[2\] pid (\d+) is ready")[1])
-        os.kill(second, signal.SIGSTOP)
+        pause(second)
         clients = waiting(server, stack, 30)
         assert '"queued": 0' not in ctl(folder, "listsockets", "--json")
         os.kill(second, signal.SIGKILL)
@@ -99,7 +99,7 @@ def test_what_waits_for_a_process_that_dies_is_taken_by_its_successor_or_by_one_
 
         third = int(server.expect(rf"web\[2\] pid (?!{second} )(\d+) is ready")[1])
         eventually(lambda: third in workers(server, 2))
-        os.kill(third, signal.SIGSTOP)
+        pause(third)
         clients = waiting(server, stack, 30)
         ctl(folder, "decr", "web", "--no-wait")
         server.expect("web: 1 process wanted")
@@ -119,7 +119,7 @@ def test_what_waits_in_the_queue_of_a_slot_is_taken_when_the_option_is_switched_
         server.allow("SIGKILL")
         eventually(lambda: len(workers(server, 2)) == 2)
         second = int(server.first(r"web\[2\] pid (\d+) is ready")[1])
-        os.kill(second, signal.SIGSTOP)
+        pause(second)
         clients = waiting(server, stack, 30)
         file = folder / "stack.ini"
         file.write_text(file.read_text().replace("so_reuseport = True\n", ""))

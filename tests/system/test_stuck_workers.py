@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import commands
-from tests.support.forkserving import Forkserve, eventually, running, scoreboard_of
+from tests.support.forkserving import Forkserve, eventually, pause, running, scoreboard_of
 
 APPS = Path(__file__).parent / "apps"
 WORKER = Path(sys.executable).parent / "forkserve-worker"
@@ -127,7 +127,7 @@ def test_a_patience_that_somebody_else_wrote_ends_nobody(tmp_path: Path) -> None
 def test_one_that_is_stopped_is_no_false_alarm(tmp_path: Path) -> None:
     with site("sync", tmp_path, more="--timeout 0.3") as (server, address):
         pid = int(answer(ask(address, "/")).rpartition(b"\r\n")[2])
-        os.kill(pid, signal.SIGSTOP)
+        pause(pid)
         client = ask(address, "/")
         subprocess.run(["sleep", "5.5"], check=True)
         os.kill(pid, signal.SIGCONT)

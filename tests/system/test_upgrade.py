@@ -23,7 +23,7 @@ from forkserve.config.handover import PAGE
 from forkserve.control.client import ControlClient
 from forkserve.errors import ControlError
 from tests.support import commands
-from tests.support.forkserving import Forkserve, descriptors, eventually, running
+from tests.support.forkserving import Forkserve, descriptors, eventually, pause, running
 from tests.support.load import Load
 from tests.support.serving import COMMAND
 
@@ -265,7 +265,7 @@ def test_a_reload_under_way_goes_on_and_its_client_gets_the_answer(place: Path) 
 def test_a_stopped_child_and_a_socket_of_before_are_kept_and_a_stop_ends_all(place: Path) -> None:
     with upgradable(place, CONFIG + SLOW) as (server, address):
         slow, second = server.rewound().started("slow[1]"), server.started("web[2]")
-        os.kill(second, signal.SIGSTOP)
+        pause(second)
         waiting = [socket.create_connection(address, timeout=20) for _ in range(3)]
         upgrade(place)
         for each in waiting:

@@ -16,7 +16,7 @@ import pytest
 from forkserve.control.client import ControlClient
 from forkserve.errors import ControlError
 from forkserve.supervision.os.loop import LIMIT
-from tests.support.forkserving import descriptors, eventually
+from tests.support.forkserving import descriptors, eventually, pause
 from tests.support.load import Load
 from tests.support.serving import COMMAND
 from tests.system.test_upgrade import APP, begun, upgradable
@@ -66,7 +66,7 @@ def upgraded_under_load(folder: Path, count: int, watchers: int) -> int:
     with upgradable(folder, config(0, watchers), last=last, env=env) as (server, address):
         server.allow("the upgrade has failed")
         stopped = server.rewound().started("w0[1]")
-        os.kill(stopped, signal.SIGSTOP)
+        pause(stopped)
         before = {each.pid for each in server.children()}
         web = {server.rewound().started("web[1]"), server.started("web[2]")}
         fds = descriptors(server.pid)
