@@ -202,6 +202,8 @@ class Scene:
             assert patience == pytest.approx(self.kernel.grace[pid], abs=0.2), world.texts()[-30:]
 
 
+pytestmark = pytest.mark.timeout(300)  # it is all computing, and machines may be busy
+
 VERBS = ("start", "stop", "restart", "reload", "grow", "pause", "remove", "put_back", "single", "warm")
 
 
