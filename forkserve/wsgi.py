@@ -187,6 +187,9 @@ class WsgiExchange(BaseExchange):
         """Send at once, as PEP 3333 requires of write(); waits for a client that reads slowly."""
         if type(data) is not bytes:
             raise BadResponse(f"write() takes bytes, got {type(data).__name__}")
+        if getattr(self.conn, "exchange", self) is not self:
+            # A thread of the application kept it: the bytes would be the answer to another request.
+            raise BadResponse("write() was called after the response had ended")
         if data and not self._send(data):
             # If it is abandoned meanwhile, its connection is replaced.
             conn = self.conn
@@ -224,7 +227,7 @@ class WsgiExchange(BaseExchange):
             fields.keep_alive
             and self.serving.keep
             and (fields.upgrade is None or self.line.method != "GET" or not fields.asks_for_websocket)
-            and (not fields.expect_continue or self._is_whole())
+            and (not fields.expect_continue or self._is_whole() or not (fields.content_length or fields.chunked))
         )
 
     def _begin(self, length: int | None = None) -> tuple[Stream, bytes]:

@@ -120,6 +120,23 @@ def write(environ: Environ, start: Start) -> Iterable[bytes]:
     return [b"end"]
 
 
+WRITES: list[Any] = []
+
+
+def keeps_write(environ: Environ, start: Start) -> Iterable[bytes]:
+    WRITES.append(start("200 OK", TEXT))
+    return [b"kept"]
+
+
+def uses_kept(environ: Environ, start: Start) -> Iterable[bytes]:
+    try:
+        WRITES.pop()(b"of another")
+    except ValueError as error:
+        start("200 OK", TEXT)
+        return [str(error).encode()]
+    return []
+
+
 def shorter(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", [*TEXT, ("Content-Length", "10")])
     return [b"short"]

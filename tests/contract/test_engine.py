@@ -280,6 +280,24 @@ def test_write_sends_what_it_is_given(served: Served) -> None:
     assert len(dechunked(one(served, "/write")[1])) == 40 * 65536 + 3
 
 
+def test_an_expectation_without_a_body_keeps_the_connection(served: Served) -> None:
+    with Client(served) as client:
+        client.send(get("/several", "Expect: 100-continue", "Content-Length: 0", method="POST") + get("/several"))
+        for _ in range(2):
+            head, body = client.response()
+            assert body == b"abc"
+            assert b"\r\nConnection: close" not in head
+
+
+def test_write_of_an_answered_request_is_no_answer_to_the_next(served: Served) -> None:
+    # As a thread of an application would call it too late.
+    with Client(served) as client:
+        client.send(get("/keeps_write"))
+        assert client.response()[1] == b"kept"
+        client.send(get("/uses_kept"))
+        assert client.response()[1] == b"write() was called after the response had ended"
+
+
 def test_write_waits_for_a_slow_reader(served: Served) -> None:
     with Client(served) as client:
         client.send(get("/write", "Connection: close"))
