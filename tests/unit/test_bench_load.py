@@ -150,8 +150,11 @@ def test_a_body_is_sent_as_it_is_even_where_it_looks_like_a_place_for_the_number
 
 
 @pytest.fixture
-def wrk_is_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wrk, "program", lambda name: name)
+def wrk_is_somewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have a program of that name on the PATH, which is not run."""
+    (tmp_path / "wrk").write_text("#!/bin/sh\n")
+    (tmp_path / "wrk").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
 
 @pytest.mark.usefixtures("wrk_is_somewhere")

@@ -185,7 +185,7 @@ def test_a_flood_of_messages_pauses_the_listening_and_nothing_else() -> None:
 
 
 def _fault(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every end of a process of one watcher meet a bug."""
+    """Have every end of a process of one watcher meet a bug; no input leads to one that is known."""
     population = world.watcher(name).population
 
     def exited(process: Process) -> None:

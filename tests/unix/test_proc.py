@@ -12,6 +12,7 @@ from forkserve.supervision.os import proc
 
 
 def test_own_children_are_found_without_a_walk_over_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # nothing else tells what was read: the result is the same either way
     monkeypatch.setattr(proc, "relations", lambda: pytest.fail("all processes were looked at"))
     before = {each.pid for each in proc.children_of(os.getpid())}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
@@ -23,6 +24,7 @@ def test_own_children_are_found_without_a_walk_over_all_processes(monkeypatch: p
 
 
 def test_without_the_kernels_list_all_processes_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    # as by a kernel without CONFIG_PROC_CHILDREN, which none of ours is
     monkeypatch.setattr(proc, "_listed_children", lambda _pid: None)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert child.pid in {each.pid for each in proc.children_of(os.getpid())}
