@@ -83,7 +83,7 @@ def put_right(watcher: Watcher, retired: Set[int], now: float) -> None:
     if watcher.gate.mend():
         watcher.ask_again()
     if not watcher.up and watcher.slots and not watcher.timer.state.runs:  # a timer that is stopped may be run
-        watcher.take_down()
+        watcher.stop()
     if watcher.timer.exists:
         watcher.timer.settle()
         return

@@ -145,7 +145,7 @@ class Watcher:
 
     # What jobs want.
 
-    def raise_up(self) -> None:
+    def start(self) -> None:
         """Run it; slots that are FATAL, in back-off or finished start again."""
         self.up, self.awaits_start, self.paused, self.vetoed = True, False, False, ""
         for slot in self.slots.values():
@@ -176,7 +176,7 @@ class Watcher:
             told = ProcessState.DRAINING
             self.signal(self.options.stop_signal, only=lambda each: each.state is told and each.end_at is None)
 
-    def take_down(self, *, finish: bool = False, closing: bool = False) -> None:
+    def stop(self, *, finish: bool = False, closing: bool = False) -> None:
         """Ask all its processes to stop; see `TakeDown`."""
         self.up = self.awaits_start = False
         self.population.held = self.maintained
@@ -209,7 +209,7 @@ class Watcher:
 
     def kill(self) -> None:
         """End all its processes now."""
-        self.take_down()
+        self.stop()
         self.processes.kill_all()
         self.gate.abandon()
 
@@ -237,10 +237,10 @@ class Watcher:
         """Follow the current schedule; a watcher that has become a timer, or is no longer one, starts over."""
         begins_afresh = self.up and was_timer is not self.timer.exists
         if begins_afresh:
-            self.take_down()
+            self.stop()
         self.timer.follow()
         if begins_afresh:
-            self.raise_up()
+            self.start()
         if not self.awake:  # a command may end the wait
             self._fill()
 
@@ -309,7 +309,7 @@ class Watcher:
         if self.up:
             self.vetoed = reason
             self.emit(HookVetoed(watcher=self.name, reason=reason, effect="it is stopped"))
-            self.take_down()
+            self.stop()
 
     def gate_moved(self) -> None:
         """Called after each answer of a hook."""

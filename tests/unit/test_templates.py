@@ -31,7 +31,7 @@ def test_nothing_is_kept_for_long_that_nobody_uses() -> None:
 def test_a_reload_keeps_the_command_of_a_process_that_still_stops() -> None:
     world = World((options(numprocesses=2),))
     watcher = world.watcher()
-    watcher.raise_up()
+    watcher.start()
     world.all_ready()
     stubborn = world.child(1)
     stubborn.obeys = False
@@ -52,7 +52,7 @@ def test_a_reload_keeps_the_command_of_a_process_that_still_stops() -> None:
 def test_the_commands_of_deaf_processes_go_with_them() -> None:
     world = World((options(graceful_timeout=50.0),))
     watcher = world.watcher()
-    watcher.raise_up()
+    watcher.start()
     world.all_ready()
     for _ in range(4):
         world.child().obeys = False

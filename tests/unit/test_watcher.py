@@ -241,10 +241,10 @@ def test_a_bug_in_a_deadline_does_not_come_again_at_once(monkeypatch: pytest.Mon
 def test_a_job_that_meets_a_bug_fails_and_its_queue_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World((options(),))
 
-    def raise_up() -> None:
+    def start() -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(world.watcher(), "raise_up", raise_up)
+    monkeypatch.setattr(world.watcher(), "start", start)
     failed = world.submit(Start())
     assert failed.error is not None
     monkeypatch.undo()

@@ -180,9 +180,9 @@ class JobQueue:
         watcher = self.watcher
         match effect:
             case effects.Up():
-                watcher.raise_up()
+                watcher.start()
             case effects.TakeDown(finish, closing):
-                watcher.take_down(finish=finish, closing=closing)
+                watcher.stop(finish=finish, closing=closing)
             case effects.Delay(seconds):
                 watcher.delay(seconds)
             case effects.Revive():
