@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from forkserve.serving.counted import CountedExchange, RequestCounter, with_counter
+from forkserve.serving.counted import CountedAndNotedExchange, CountedExchange, RequestCounter, with_counter
 from forkserve.serving.exchange import BaseExchange
 from forkserve.serving.logged import logging_by
 
@@ -44,7 +44,7 @@ class Binding:
         bases: list[type[Any]] = [] if self.identified is None else [self.identified]
         bound: dict[str, Any] = {"__slots__": (), "serving": self.context, **self.attributes}
         if self.counter is not None:
-            bases.append(CountedExchange)
+            bases.append(CountedExchange if self.access is None else CountedAndNotedExchange)
             bound["counter"] = self.counter
         if self.access is not None:
             logged, more = logging_by(self.access)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from forkserve.serving.exchange import BaseExchange
 
-__all__ = ["CountedExchange", "RequestCounter", "with_counter"]
+__all__ = ["CountedAndNotedExchange", "CountedExchange", "RequestCounter", "with_counter"]
 
 
 class RequestCounter(Protocol):
@@ -36,15 +36,25 @@ class RequestCounter(Protocol):
 
 
 class CountedExchange(BaseExchange):
-    """An exchange whose answer is counted, before it is logged."""
+    """An exchange whose answer is counted."""
 
     __slots__ = ()
     counter: ClassVar[RequestCounter]
 
     def note(self, status: int, size: int) -> None:
-        """Count it."""
+        """Count it; nothing else notes it, and to ask a base class in vain would cost as much as to count."""
         self.counter.end(self.line.method, status, self.since)
-        super().note(status, size)
+
+
+class CountedAndNotedExchange(CountedExchange):
+    """An exchange whose answer is counted, and then noted by the next base, which logs it."""
+
+    __slots__ = ()
+
+    def note(self, status: int, size: int) -> None:
+        """Count it, and pass it on."""
+        self.counter.end(self.line.method, status, self.since)
+        super(CountedExchange, self).note(status, size)
 
 
 def with_counter(counter: RequestCounter, make: Callable[..., Any]) -> Callable[..., Any]:

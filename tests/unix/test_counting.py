@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -120,3 +122,41 @@ def test_what_is_no_page_is_refused() -> None:
     assert hot is not None
     with pytest.raises(ValueError, match="no page"):
         hot.Counter(bytearray(100), 1.0)
+
+
+def test_no_count_is_lost_between_threads(kind: Any) -> None:
+    memory, each, names = bytearray(PAGE), 600, ("GET", "POST", "PURGE")
+    counter, before = kind(memoryview(memory), 1.0), sys.getswitchinterval()
+
+    def answer() -> None:
+        for number in range(each):
+            counter.end(names[number % 3], 200 + number % 5, time.monotonic())
+
+    threads = [threading.Thread(target=answer) for _ in range(8)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+
+    page = page_of(memory)
+    assert page.ended == 8 * each
+    assert {key: sum(found.counts) for key, found in page.series.items()} == {
+        (name, status): 8 * each // 15 for name in ("GET", "POST", "_OTHER") for status in range(200, 205)
+    }
+
+
+def test_counts_and_seconds_go_on_after_an_exec(kind: Any) -> None:
+    memory = bytearray(PAGE)
+    kind(memoryview(memory), 1.0).end("PURGE", 404, time.monotonic() - 3.0)
+    again = kind(memoryview(memory), 1.0)
+    again.end("PURGE", 404, time.monotonic() - 4.0)
+    again.begin(SimpleNamespace(since=0.0))
+
+    page = page_of(memory)
+    assert (page.begun, page.ended) == (1, 2)
+    assert list(page.series) == [("_OTHER", 404)] and sum(page.series["_OTHER", 404].counts) == 2
+    assert 7.0 <= page.series["_OTHER", 404].seconds < 12.0

@@ -1,8 +1,12 @@
 """Counts requests in this process's page of the scoreboard; `serving.native` has the same in C.
 
-Rules: a request costs two accesses to memory, and one to the clock. Its duration begins with the turn of the loop that
-found its head, so it includes waiting for others of the same turn, and ends when the last byte of its answer was given
-to the connection. Threads count without a lock, since each step on a word is atomic under the interpreter's lock.
+Rules: a request's duration begins with the turn of the loop that found its head, so it includes waiting for others of
+the same turn, and ends when the last byte of its answer was given to the connection. Each count is in the page before
+the next request begins, so a process that is killed takes none with it.
+
+The counts are kept as Python's numbers and stored in the page, since reading a word of it costs as much as storing one.
+Threads count without a lock: between the load of a count and its store there is no call and no jump backwards, and only
+there does the interpreter switch threads (`eval_breaker` in CPython's ceval.c).
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import Any
 
 from forkserve.serving.counted import RequestCounter
 from forkserve.serving.engine.limits import FOREVER, GRACE
+from forkserve.serving.engine.native import allocate_lock
 from forkserve.serving.native import hot
 from forkserve.unix.counters import (
     BOUNDS,
@@ -31,53 +36,92 @@ __all__ = ["PageCounter", "Uncounted", "counter_of"]
 _BEGUN, _ENDED, _USED, _BEAT = (
     int(each) for each in (CounterField.BEGUN, CounterField.ENDED, CounterField.SERIES_USED, CounterField.BEAT)
 )
+_clock = time.monotonic
 _METHODS = {name: number for number, name in enumerate(METHODS) if number}
+_SUM, _PLACE = BUCKETS, BUCKETS + 1
+"""Behind the counts of a series: the sum of its seconds, and the word at which its counts begin."""
+_FIRST = BOUNDS[0]
+_MOST = 1 << 62
+"""A word that is larger was written by another process."""
+_PACE = 0.25
+"""Seconds between two beats by answers; the least patience of the master is four."""
 
 
 class PageCounter:
     """The counters of this process in a page of writable memory; `turn` is when the turn of the loop began."""
 
-    __slots__ = ("_places", "_reals", "_words", "turn")
+    __slots__ = ("_beat_due", "_begun", "_by_number", "_ended", "_lock", "_reals", "_series", "_words", "turn")
 
     def __init__(self, page: memoryview, turn: float) -> None:
         self.turn = turn
         whole = page.cast("B")[:PAGE]
-        self._words = whole.cast("q")
+        self._words = words = whole.cast("q")
         self._reals = whole.cast("d")
-        used = min(max(self._words[_USED], 0), SERIES_MOST)
-        keys = [self._words[SERIES_AT + number * SERIES] for number in range(used)]
-        self._places = {key: SERIES_AT + number * SERIES for number, key in enumerate(keys) if key}
+        self._lock = allocate_lock()
+        self._beat_due = 0.0
+        self._begun, self._ended = _sane(words[_BEGUN]), _sane(words[_ENDED])
+        self._series: dict[int, dict[str, list[Any]]] = {}
+        """By status and method."""
+        self._by_number = [self._read(number) for number in range(min(max(words[_USED], 0), SERIES_MOST))]
+        for number, found in enumerate(self._by_number):
+            method, status = divmod(words[SERIES_AT + number * SERIES], 1000)
+            if 0 <= method < len(METHODS) and status:
+                self._series.setdefault(status, {})[METHODS[method]] = found
+
+    def _read(self, number: int) -> list[Any]:
+        place = SERIES_AT + number * SERIES + 1
+        seconds = self._reals[place + BUCKETS]
+        return [
+            *(_sane(count) for count in self._words[place : place + BUCKETS]),
+            seconds if 0.0 <= seconds < _MOST else 0.0,
+            place,
+        ]
 
     def begin(self, exchange: Any) -> None:
         """Note that the head of a request was read; the exchange keeps the instant as `since`."""
-        _rise(self._words, _BEGUN)
+        self._begun = self._words[_BEGUN] = self._begun + 1
         exchange.since = self.turn
 
     def end(self, method: str, status: int, since: float) -> None:
         """Note that it was answered."""
-        now = time.monotonic()
-        seconds = max(now - since, 0.0)
-        place = self._places.get(_METHODS.get(method, 0) * 1000 + status) or self._place(method, status)
-        words, reals = self._words, self._reals
-        _rise(words, place + 1 + bisect_left(BOUNDS, seconds))
-        reals[place + 1 + BUCKETS] += seconds
-        _rise(words, _ENDED)
-        reals[_BEAT] = now
+        now = _clock()
+        seconds = now - since
+        try:
+            series = self._series[status][method]
+        except KeyError:
+            series = self._open(method, status)
+        bucket = 0 if seconds <= _FIRST else bisect_left(BOUNDS, seconds)
+        words, reals, place = self._words, self._reals, series[_PLACE]
+        # No call from here on: see the module's docstring.
+        series[bucket] = words[place + bucket] = series[bucket] + 1
+        if seconds > 0.0:
+            series[_SUM] = reals[place + BUCKETS] = series[_SUM] + seconds
+        self._ended = words[_ENDED] = self._ended + 1
+        if now >= self._beat_due:
+            reals[_BEAT] = now
+            self._beat_due = now + _PACE
 
-    def _place(self, method: str, status: int) -> int:
-        """Return the place of a new series; the last one is for all that find no room."""
-        words, key = self._words, _METHODS.get(method, 0) * 1000 + status
-        used = min(max(words[_USED], 0), SERIES_MOST)
-        number = min(used, SERIES_MOST - 1)
-        place = self._places[key] = SERIES_AT + number * SERIES
-        if number == used:
-            words[place] = 0 if number == SERIES_MOST - 1 else key
-            words[_USED] = number + 1
-        return place
+    def _open(self, method: str, status: int) -> list[Any]:
+        """Return the series for a method and status, a new one if need be; the last is for all that find no room."""
+        named = method if method in _METHODS else METHODS[0]
+        with self._lock:
+            known = self._series.setdefault(status, {})
+            if named not in known:
+                if len(self._by_number) < SERIES_MOST:
+                    self._add(_METHODS.get(named, 0) * 1000 + status)
+                known[named] = self._by_number[-1]
+            return known[named]
+
+    def _add(self, key: int) -> None:
+        number = len(self._by_number)
+        place = SERIES_AT + number * SERIES
+        self._by_number.append([*(0,) * BUCKETS, 0.0, place + 1])
+        self._words[place] = 0 if number == SERIES_MOST - 1 else key
+        self._words[_USED] = number + 1
 
     def add(self, place: int) -> None:
-        """Count one more of a `CounterField`."""
-        _rise(self._words, place)
+        """Count one more of a `CounterField`; called by the loop alone."""
+        self._words[place] = _sane(self._words[place]) + 1
 
     def beat(self, now: float) -> None:
         """Record progress of the process, between two turns of its loop."""
@@ -85,22 +129,18 @@ class PageCounter:
 
     def reconcile(self, running: int) -> None:
         """Set the number of requests in flight: some end without an answer, since their clients have left."""
-        begun = self._words[_BEGUN]
-        self._words[_ENDED] = begun - running if begun >= 0 else 0
+        self._ended = self._words[_ENDED] = max(self._begun - running, 0)
 
     def close(self) -> None:
         """Stop counting: later counts go nowhere."""
         nowhere = memoryview(bytearray(PAGE))
         self._words, self._reals = nowhere.cast("q"), nowhere.cast("d")
-        self._places = {}
+        self._lock = allocate_lock()  # in a forked child the other may be held, by a thread that is not there
 
 
-def _rise(words: memoryview, place: int) -> None:
-    """Add one; another process may have written too large a number here."""
-    try:
-        words[place] += 1
-    except ValueError:
-        words[place] = 0
+def _sane(word: int) -> int:
+    """Return a count, 0 for one that cannot be."""
+    return word if 0 <= word < _MOST else 0
 
 
 class Uncounted:
