@@ -58,7 +58,8 @@ class Adoption:
         base, known = self.assembly.base, groups_in(self.data)
         decided, deciding = os.pipe2(os.O_CLOEXEC)
         serves_on = self.config.master.on_master_death is OnMasterDeath.SERVE
-        base.auxiliaries.begin(self.inheritance.listener if serves_on else None, armed_by=decided)
+        base.auxiliaries.asked_at = self.inheritance.listener if serves_on else None
+        base.auxiliaries.begin(armed_by=decided)
         publisher.write(patience=PATIENCE)
         ending = (self.inheritance.groups - known) | self._unknown()
         self.inheritance.done(ending, decided, deciding)

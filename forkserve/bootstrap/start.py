@@ -1,8 +1,9 @@
 """The first start of a master.
 
 Order matters. Signals are caught before anything else, so that none is lost. Sockets are bound before companions are
-forked, so that a process without children reports a port in use. The master is complete before anything is spawned. At
-the end everything is undone in reverse, and the sockets close last: until then the kernel keeps every connection.
+forked, so that a process without children reports a port in use. The master is complete before the guard is forked, and
+that before anything is spawned that could outlive it. At the end everything is undone in reverse, and the sockets close
+last: until then the kernel keeps every connection.
 """
 
 from __future__ import annotations
@@ -89,6 +90,9 @@ def _run(start: _Start, assembly: Assembly, adoption: Adoption | None) -> int:
     _greet(start.config, assembly)
     with _status(options, assembly), _control(options, start.source, assembly):
         make_replaceable(assembly)
+        if adoption is None:
+            settle_memory()  # the guard shares the pages that neither process writes to from here on
+            base.auxiliaries.begin()
         _run_sidecars(options, assembly)
         publisher = StatePublisher(assembly)
         if adoption is not None:
@@ -169,9 +173,7 @@ class _Start:
         become_subreaper()
         show_title(options.name, self.source)
         bus = new_bus()
-        settle_memory()  # before the fork of the guard, which shares the pages that neither process writes to
-        auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=mark(reports))
-        auxiliaries.begin(asked_at)
+        auxiliaries = AuxiliaryProcesses(loop, bus.emit, mark=mark(reports), asked_at=asked_at)
         stack.callback(auxiliaries.close)
         base = Base(self.source, signals, pool, bus, loop, reports, auxiliaries, self.background, pidfile)
         base.command = self.command

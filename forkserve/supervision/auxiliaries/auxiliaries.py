@@ -65,10 +65,17 @@ class AuxiliaryProcesses:
     """Stands between the watchers and the companions; its methods are what `SpawnServices` needs."""
 
     def __init__(
-        self, loop: Loop, emit: Callable[[Event], None], *, mark: str = "", data: Mapping[str, Any] | None = None
+        self,
+        loop: Loop,
+        emit: Callable[[Event], None],
+        *,
+        mark: str = "",
+        asked_at: socket.socket | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         """`mark` is the beginning of a variable that only our processes have, see `Guard`.
 
+        `asked_at` is the socket at which a later master asks, if processes are to serve on without this one (`Keeper`).
         With `data`, it goes on with the companions of another one.
         """
         self._loop = loop
@@ -82,19 +89,19 @@ class AuxiliaryProcesses:
         self._opened: dict[tuple[Identity, Outputs], Output] = {}
         self._groups: dict[int, tuple[int, float]] = {}
         self._guard: Guard | None = None
-        self._asked_at: socket.socket | None = None
+        self.asked_at = asked_at
+        """To be set before `begin`; it is closed, and its file removed, at the end."""
         self._guard_again = 0.0
         self._restart_at: float | None = None
         self._closing: set[int] | None = None
         if data is not None:
             self._restore(data)
 
-    def begin(self, asked_at: socket.socket | None = None, *, armed_by: int = -1) -> None:
-        """Post a guard; with the socket at which a later master asks, one by which processes serve on (`Keeper`).
+    def begin(self, *, armed_by: int = -1) -> None:
+        """Post a guard, or a keeper where processes serve on without the master.
 
         `armed_by` is a pipe in which a byte will stand once that is to act.
         """
-        self._asked_at = asked_at
         self._post_guard()
         self._arm(armed_by)
 
@@ -106,14 +113,14 @@ class AuxiliaryProcesses:
     @property
     def outlived(self) -> bool:
         """True when processes are to serve on when the master is killed."""
-        return self._asked_at is not None
+        return self.asked_at is not None
 
     def to_data(self) -> dict[str, Any]:
         """Return its state as plain data."""
         return {
             "streams": self._streams.to_data(),
             "guard": None if self._guard is None else self._guard.to_data(),
-            "asked_at": descriptor(-1 if self._asked_at is None else self._asked_at.fileno()),
+            "asked_at": descriptor(-1 if self.asked_at is None else self.asked_at.fileno()),
             "groups": {str(pgid): list(each) for pgid, each in self._groups.items()},
             "writer_began": self._writer_began,
             "delay": self._delay,
@@ -125,8 +132,8 @@ class AuxiliaryProcesses:
     def _restore(self, data: Mapping[str, Any]) -> None:
         self._streams = Streams.from_data(data["streams"])
         asked_at = number_of(data["asked_at"]) if "asked_at" in data else -1
-        self._asked_at = None if asked_at < 0 else socket.socket(fileno=asked_at)
-        kind = Guard if self._asked_at is None else Keeper
+        self.asked_at = None if asked_at < 0 else socket.socket(fileno=asked_at)
+        kind = Guard if self.asked_at is None else Keeper
         self._guard = None if data["guard"] is None else kind.from_data(data["guard"])
         self._groups = {int(pgid): (signum, grace) for pgid, (signum, grace) in data["groups"].items()}
         self._writer_began, self._delay = data["writer_began"], data["delay"]
@@ -283,14 +290,14 @@ class AuxiliaryProcesses:
             guard.close()
 
     def _close_asked_at(self) -> None:
-        if self._asked_at is not None:
+        if self.asked_at is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self._asked_at.getsockname())
-            self._asked_at.close()
-            self._asked_at = None
+                os.unlink(self.asked_at.getsockname())
+            self.asked_at.close()
+            self.asked_at = None
 
     def _post_guard(self) -> None:
-        asked_at = self._asked_at
+        asked_at = self.asked_at
         try:
             self._guard = Guard(mark=self._mark) if asked_at is None else Keeper(asked_at.fileno(), mark=self._mark)
         except OSError as error:
