@@ -49,6 +49,7 @@ _LOOKS = (0.05, 0.2, 1.0, 5.0)
 """Seconds that a spare waits for its order before it checks again whether a sibling has noted its written pages."""
 _GOODBYE = 1.0
 """Seconds that a spare has to end with its zygote."""
+_ALL_SIGNALS = signal.valid_signals()
 # Those of the standard library: gevent replaces them.
 _waitpid, _close, _Socket = os.waitpid, os.close, socket.socket
 
@@ -237,7 +238,7 @@ class ForkServer:
         ours, theirs = (
             _Socket(fileno=end.detach()) for end in _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         )
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         pid = fork_twice()
         if pid == 0:
             self._mask, self._zygote = mask, theirs
@@ -271,7 +272,7 @@ class ForkServer:
         parcel = self._await_parcel(zygote)
         if parcel is None:
             os._exit(0)
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         order = parcel.open()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)

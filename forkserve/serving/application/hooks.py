@@ -24,8 +24,10 @@ class Hooks:
 
     def __init__(self, options: WorkerOptions, *, backend: str, listeners: Sequence[socket.socket]) -> None:
         self._application = options.application
-        self._namespace = namespace_of(options)
-        _put_in_force(self._namespace, backend, listeners[0])
+        self._namespace = SimpleNamespace()
+        if options.application.pre_hook is not None or options.application.post_hook is not None:
+            self._namespace = namespace_of(options)
+            _put_in_force(self._namespace, backend, listeners[0])
         self.is_after_due = False
         """Whether the post-hook is still to run."""
 

@@ -285,6 +285,7 @@ def _environ_key(name: bytes) -> str:
 
 
 _RULE_KEYS = {name: _environ_key(name) for name in _RULES}
+_USUAL_KEYS = {form: _environ_key(name) for name in (*_COMMON, b"Host") for form in (name, name.lower())}
 
 
 class EnvironCollector(Collector):
@@ -300,8 +301,7 @@ class EnvironCollector(Collector):
 
     def _bind(self) -> Callable[[bytes, bytes], None]:
         # Host is an ordinary field here, since finding it again in a dict costs nothing; `_again` refuses a second.
-        names = (*_COMMON, b"Host")
-        keys = self.names = {form: _environ_key(name) for name in names for form in (name, name.lower())}
+        keys = self.names = dict(_USUAL_KEYS)
         headers: dict[str, str] = self.headers
         uncommon, again = self._take_uncommon, self._again
 
