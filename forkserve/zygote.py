@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
-from types import SimpleNamespace
 
 from forkserve import logs
 from forkserve.backends.preparation import prepare
@@ -27,7 +26,7 @@ from forkserve.serving.application.importing import load_callable, prepare_path,
 from forkserve.serving.forksafety import findings, open_descriptors, unfit_to_fork
 from forkserve.serving.forkserver import ForkHooks, ForkServer, take_channel
 from forkserve.serving.parser import reader_of
-from forkserve.serving.promotion import trim_memory
+from forkserve.serving.sharing import settle_code, trim_memory, unmap_files
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.worker import Worker
@@ -54,19 +53,17 @@ def run(
     set_title(f"forkserve: {name} {application.application or ''}".rstrip())
     channel = take_channel(environ)
     before = open_descriptors()
-    hooks = ForkHooks(
-        before=lambda: _hook(application.before_fork, "--before-fork", namespace), after=partial(_start_afresh, name)
-    )
+    hooks = ForkHooks(before=partial(_before_fork, options), after=partial(_start_afresh, name))
     server = ForkServer(channel, environ, hooks)
     prepare_path(application)
     prepared = prepare(options)
-    namespace = namespace_of(options)
     for text, role in ((application.before_fork, "--before-fork"), (application.after_fork, "--after-fork")):
         if text is not None:
             load_callable(text, role=role)
     _import_ahead(prepared.entry, options)
     for line in findings(before):
         log.warning("%s: %s", name, line)
+    settle_code()
     _settle_memory()
     log.info("%s: imported %s in %.2f s", name, prepared.loaded.name, time.monotonic() - begun)
     notify("READY=1", environ, patience=READY_PATIENCE)
@@ -86,7 +83,8 @@ def run(
 
 def _worker(options: WorkerOptions, environ: MutableMapping[str, str]) -> Worker:
     worker = Worker(options, environ)
-    _hook(options.application.after_fork, "--after-fork", namespace_of(options))
+    if options.application.after_fork is not None:
+        run_hook(options.application.after_fork, "--after-fork", namespace_of(options))
     return worker
 
 
@@ -123,6 +121,7 @@ def _settle_memory() -> None:
     gc.unfreeze()  # in a worker that was forked, what is garbage by now was frozen by the zygote
     gc.collect()
     trim_memory()
+    unmap_files()
     gc.freeze()
 
 
@@ -138,6 +137,6 @@ def _start_afresh(name: str) -> None:
         gevent.reinit()
 
 
-def _hook(text: str | None, role: str, namespace: SimpleNamespace) -> None:
-    if text is not None:
-        run_hook(text, role, namespace)
+def _before_fork(options: WorkerOptions) -> None:
+    if options.application.before_fork is not None:
+        run_hook(options.application.before_fork, "--before-fork", namespace_of(options))

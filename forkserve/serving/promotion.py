@@ -6,7 +6,6 @@ Rules: what keeps a process from being forked is found before it offers itself, 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 from collections.abc import MutableMapping
@@ -14,7 +13,7 @@ from select import POLLIN, poll
 
 from forkserve.config.handover import REFORK
 
-__all__ = ["Promotion", "take_promotion", "trim_memory"]
+__all__ = ["Promotion", "take_promotion"]
 
 # That of the standard library: gevent replaces it.
 _Socket = socket.socket
@@ -47,9 +46,3 @@ def take_promotion(environ: MutableMapping[str, str]) -> Promotion | None:
         return Promotion(_Socket(fileno=int(text)))
     except OSError:
         return None
-
-
-def trim_memory() -> None:
-    """Return the C library's free memory, which each child would otherwise write to itself (malloc_trim(3))."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)

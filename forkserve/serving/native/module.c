@@ -2,6 +2,7 @@
 #include "connection.h"
 #include "counter.h"
 #include "head.h"
+#include "lasting.h"
 #include "line.h"
 #include "orphan.h"
 #include "taken.h"
@@ -21,6 +22,7 @@ add_type(PyObject *module, PyType_Spec *spec)
 static PyMethodDef functions[] = {
     {"adopt", adopt, METH_VARARGS, "Learn the layout of the class of connections, and give it the method `reply`."},
     {"fork_orphan", fork_orphan, METH_NOARGS, "Fork a process that the nearest child subreaper inherits."},
+    {"make_lasting", make_lasting, METH_O, "Let objects live as long as the process, uncounted; True if possible."},
     {"taken", how_often, METH_NOARGS, "How often each shortcut was taken since the module was loaded, by name."},
     {NULL, NULL, 0, NULL}};
 
