@@ -71,8 +71,8 @@ class Master:
         self.state = MasterState.RUNNING
         self.started_at = loop.now()
         self.exit_code = ExitCode.OK
-        self._signals = signals
-        self._auxiliaries = auxiliaries
+        self._signals, self._auxiliaries = signals, auxiliaries
+        self.keeps_logs_of = auxiliaries.keeps_logs_of
         self.reloader = Reloader(supervisor, source, loop)
         self.upgrader = Upgrader(loop, supervisor.emit)
         self.observatory = Observatory(supervisor, loop)

@@ -22,6 +22,7 @@ from forkserve.control.status.answers import StatusService
 from forkserve.control.status.statsd import statsd_running
 from forkserve.control.stream import EventHistory
 from forkserve.errors import ConfigError
+from forkserve.logwriter.own import own_outputs
 from forkserve.master import Master
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
@@ -149,6 +150,9 @@ def assemble(config: Config, base: Base) -> Assembly:
     hosts = HookHosts(base.loop, bus.emit, auxiliaries.keep_running, auxiliaries.dismiss)
     services.call_hook, services.outlived = hosts.call, lambda: auxiliaries.outlived
     watchers = Supervisor(config, base.pool, services, inherited=dict(os.environ))
+    auxiliaries.own_outputs = lambda: own_outputs(
+        watchers.config.master.capture, os.environ, detached=base.background is not None
+    )
     master = Master(watchers, base.loop, base.signals, auxiliaries=auxiliaries, source=base.source)
     master.upgrader.command = base.command
     services.hold, services.seal = master.reloader.hold, master.ordered_stop.seal

@@ -32,9 +32,17 @@ from forkserve.config.values import (
     zmq_address,
 )
 
-__all__ = ["MasterOptions", "OnMasterDeath"]
+__all__ = ["Capture", "MasterOptions", "OnMasterDeath"]
 
 LIVE, RESTART = ReloadCost.LIVE, ReloadCost.RESTART
+
+
+class Capture(Enum):
+    """Whether output that no stream captures is captured on its way to the master's own."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
 
 
 class OnMasterDeath(Enum):
@@ -200,6 +208,15 @@ class MasterOptions:
         parse=boolean,
         reload=RESTART,
         cli=("-D", "--daemon"),
+    )
+    capture: Capture = option(
+        Capture.AUTO,
+        "Whether output without a stream is kept for `forkservectl logs` on its way to forkserve's own: on, off, or "
+        "auto, which is on under systemd, as the first process of a container, and in the background (daemon).",
+        parse=member(Capture),
+        reload=LIVE,
+        cli=("--capture",),
+        choices=tuple(each.value for each in Capture),
     )
     on_master_death: OnMasterDeath = option(
         OnMasterDeath.STOP,

@@ -280,8 +280,9 @@ class WatcherOptions(ProgramOptions):
     close_child_stderr: bool = option(False, "Point standard error to /dev/null.", parse=boolean)
     logs_kept: int | None = option(
         None,
-        "Bytes of output to keep for `forkservectl logs`; by default 64K of what a stream captures. If set, all "
-        "output is captured, and passed on to the master's own if there is no stream.",
+        "Bytes of output to keep for `forkservectl logs`; by default 64K of what is captured, by a stream or by "
+        "`capture`. If set, all output is captured, and passed on to the master's own if there is no stream; with 0 "
+        "only that of streams.",
         parse=optional(size),
         check=at_least(0),
         cli=("--logs-kept",),

@@ -68,6 +68,8 @@ class StreamOptions:
     address: str = option("/dev/log", "SyslogStream: a socket's path, or HOST:PORT over UDP.")
     facility: str = option("user", "SyslogStream: facility, such as daemon or local0.")
 
+    as_it_is: bool = False
+    """Whether bytes are passed on unchanged, and none is dropped, as if the process had the descriptor itself."""
     target: str = ""
     """The user's class, for FOREIGN."""
     arguments: Mapping[str, str] = field(default_factory=dict)

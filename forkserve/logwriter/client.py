@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 from collections import deque
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from forkserve.unix.fork_function import fork_companion
 
 __all__ = ["Output", "Streams"]
 
+TELLS = 2
+"""The first version of a writer that answers requests for logs."""
 MOST_UNSENT = 256
 """Orders that may wait for a stopped writer; beyond that, no more connections are passed to it."""
 
@@ -118,6 +121,12 @@ class Streams:
             _close(out)
             raise
 
+    @property
+    def may_pass_on(self) -> bool:
+        """True unless more pipes would take too many descriptors, or a writer of older code runs."""
+        pipes, most = sum(map(len, self._held.values())), resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
+        return pipes <= most and (self.pid is None or self._speaks == VERSION)
+
     def _placed(self, options: StreamOptions | None) -> StreamOptions | None:
         """Return options with an absolute path, which does not depend on the working directory."""
         if options is None or options.filename is None:
@@ -154,7 +163,7 @@ class Streams:
     @property
     def can_tell(self) -> bool:
         """True if there is a writer that accepts requests."""
-        return self.pid is not None and self._speaks == VERSION and len(self._unsent) < MOST_UNSENT
+        return self.pid is not None and self._speaks >= TELLS and len(self._unsent) < MOST_UNSENT
 
     def tell(self, connection: int, facts: dict[str, Any]) -> None:
         """Let the writer answer a request for logs over `connection`, which is closed here. See `readers.Asked`."""

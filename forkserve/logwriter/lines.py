@@ -7,6 +7,7 @@ prompt, is passed on as the beginning of a line.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import zlib
@@ -24,25 +25,34 @@ _FANCY_TIME = "%Y-%m-%d %H:%M:%S"
 
 
 class LineSplitter:
-    """The line that a process has not ended yet."""
+    """The line that a process has not ended yet; with an infinite cap no line is cut."""
 
-    def __init__(self, cap: int = CAP) -> None:
+    def __init__(self, cap: float = CAP) -> None:
         self._cap = cap
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that are whole now, without their ends."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        pieces = [piece for line in lines for piece in self._pieces(line)]
-        while len(self._rest) >= self._cap:
-            pieces.append(self._rest[: self._cap])
-            self._rest = self._rest[self._cap :]
+        if self._cap == math.inf:
+            return lines
+        cap = int(self._cap)
+        pieces = [piece for line in lines for piece in self._pieces(line, cap)]
+        while len(self._rest) >= cap:
+            pieces.append(self._rest[:cap])
+            self._rest = self._rest[cap:]
         return pieces
 
-    def _pieces(self, line: bytes) -> list[bytes]:
-        if len(line) <= self._cap:
+    @staticmethod
+    def _pieces(line: bytes, cap: int) -> list[bytes]:
+        if len(line) <= cap:
             return [line]
-        return [line[start : start + self._cap] for start in range(0, len(line), self._cap)]
+        return [line[start : start + cap] for start in range(0, len(line), cap)]
+
+    @property
+    def is_long(self) -> bool:
+        """True while the line without its end is longer than a line should be."""
+        return len(self._rest) >= CAP
 
     @property
     def has_rest(self) -> bool:

@@ -15,7 +15,7 @@ from forkserve.config.model import StreamClass, StreamOptions
 
 __all__ = ["LARGEST", "VERSION", "Captured", "LogOrder", "captured_from", "pack", "unpack"]
 
-VERSION = 2
+VERSION = 3
 """The version of the protocol; a writer goes on when the master is replaced by newer code, and may not know new
 words.
 """
@@ -52,6 +52,8 @@ class Captured:
         """Return it as JSON values."""
         options = {each.name: getattr(self.options, each.name) for each in fields(self.options)}
         options["kind"] = self.options.kind.value
+        if not self.options.as_it_is:  # an older writer does not know the word, and gets none such
+            del options["as_it_is"]
         process = {"name": self.name, "pid": self.pid, "watcher": self.watcher, "kept": self.kept}
         return {**process, "is_stderr": self.is_stderr, "options": options}
 

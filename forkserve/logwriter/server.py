@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import resource
 import select
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from forkserve.config.model import StreamClass
 from forkserve.logwriter.classes import record
-from forkserve.logwriter.lines import Decoration, LineSplitter
+from forkserve.logwriter.lines import CAP, Decoration, LineSplitter
 from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, captured_from, pack, unpack
 from forkserve.logwriter.readers import Asked, Readers
 from forkserve.logwriter.sinks import SinkQueue, key_of, sink_for
@@ -46,11 +47,15 @@ class _Source:
     decoration: Decoration
     queue: SinkQueue
     readers: Readers
-    splitter: LineSplitter = field(default_factory=LineSplitter)
+    splitter: LineSplitter
 
     def end(self) -> None:
         """Pass on the last line, which has no end; without decoration it stays as it is."""
         self.pass_on(self.splitter.end(), ends=not (self.decoration.is_plain and self.takes_parts))
+
+    def wants_a_pause(self) -> bool:
+        """True while no more may be read, lest lines are dropped; what is passed on as it is waits for a stuck sink."""
+        return self.queue.wants_a_pause(patiently=self.captured.options.as_it_is)
 
     @property
     def takes_parts(self) -> bool:
@@ -141,7 +146,7 @@ class _Writer:
 
     def _resume(self) -> None:
         for fd in tuple(self._paused):
-            if not self._sources[fd].queue.wants_a_pause():
+            if not self._sources[fd].wants_a_pause():
                 self._paused.remove(fd)
                 self._poll.register(fd, select.EPOLLIN)
 
@@ -176,7 +181,8 @@ class _Writer:
             place = key[1] or key[0]
             self._queues[key] = SinkQueue(sink_for(captured.options, self._warn), place, self._warn)
         decoration = Decoration.of(captured.options, captured.name, captured.pid)
-        self._sources[fd] = _Source(captured, decoration, self._queues[key], self._readers)
+        splitter = LineSplitter(math.inf if captured.options.as_it_is else CAP)
+        self._sources[fd] = _Source(captured, decoration, self._queues[key], self._readers, splitter)
         if captured.kept:
             self._readers.keep(captured)
         os.set_blocking(fd, False)
@@ -184,7 +190,7 @@ class _Writer:
 
     def _read(self, fd: int) -> None:
         source = self._sources[fd]
-        if source.queue.wants_a_pause():
+        if source.wants_a_pause():
             self._paused.add(fd)
             self._poll.unregister(fd)
             return
@@ -199,6 +205,8 @@ class _Writer:
             return
         lines = source.splitter.feed(data)
         source.pass_on(lines)
+        if source.captured.options.as_it_is and source.splitter.is_long:
+            source.pass_on(source.splitter.end(), ends=False)
         if lines:
             self._unfinished.pop(fd, None)
         if source.splitter.has_rest and source.takes_parts:

@@ -69,6 +69,8 @@ class _Standard:
 
 def key_of(options: StreamOptions) -> tuple[str, str]:
     """Return the key by which two streams share a sink: the same file, the same stdout, the same syslog."""
+    if options.as_it_is:  # apart from a sink that drops lines
+        return ("stderr as it is" if options.kind is StreamClass.STDERR else "stdout as it is", "")
     if options.kind is StreamClass.STDERR:
         return ("stderr", "")
     if options.kind in (StreamClass.STDOUT, StreamClass.FANCY_STDOUT):
@@ -83,8 +85,8 @@ def key_of(options: StreamOptions) -> tuple[str, str]:
 def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
     """Return a new sink, opened by its first write; `report` is called with where lines go instead meanwhile."""
     kind, place = key_of(options)
-    if kind in ("stdout", "stderr"):
-        return _Standard(1 if kind == "stdout" else 2)
+    if kind.startswith(("stdout", "stderr")):
+        return _Standard(1 if kind.startswith("stdout") else 2)
     if kind == "class":
         return ClassSink(options)
     return Syslog(place) if kind == "syslog" else log_file(options, place, report)
@@ -134,10 +136,13 @@ class SinkQueue:
                 self._dropped += 1
             self._changed.notify()
 
-    def wants_a_pause(self) -> bool:
-        """True while it is half full of lines being written: producers should wait."""
+    def wants_a_pause(self, *, patiently: bool = False) -> bool:
+        """True while it is half full of lines being written: producers should wait, `patiently` for a stuck sink, too.
+
+        A sink that fails is waited for by none.
+        """
         with self._changed:
-            is_stuck = self._failing or time.monotonic() - self._progress > _STUCK
+            is_stuck = self._failing or (not patiently and time.monotonic() - self._progress > _STUCK)
             return self._size > self._limit // 2 and not is_stuck
 
     def reopen(self) -> None:

@@ -85,3 +85,24 @@ def test_those_who_follow_are_told_the_end(server: Forkserve, tmp_path: Path) ->
         _, errors = follower.communicate(timeout=20)
         assert "no more output comes" in errors
         assert follower.returncode == 1
+
+
+PLAIN = """
+[circus]
+capture = on
+[watcher:plain]
+cmd = sh -c 'printf "%017000d\\n" 7; printf begun; sleep 0.6; echo " and ended"; echo late >&2; exec sleep 1000'
+[watcher:quiet]
+cmd = sh -c 'echo through; exec sleep 1000'
+logs_kept = 0
+"""
+
+
+def test_what_no_stream_captures_is_kept_and_passed_on_as_it_is(tmp_path: Path) -> None:
+    with running("--control", "c.sock", cwd=tmp_path, config=PLAIN) as server:
+        server.expect_all("^0{16999}7$", "^begun and ended$", "^late$", "^through$")  # 16 KiB is where others are cut
+        eventually(lambda: ctl(tmp_path, "logs", "plain", "-n", "1").stdout == "plain[1] | late\n")
+        assert "plain[1] | begun" in ctl(tmp_path, "logs", "plain", "-n", "3").stdout
+        refused = ctl(tmp_path, "logs", "quiet")
+        assert (refused.returncode, "`capture = on`" in refused.stderr) == (1, True)
+        assert server.stop() == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from forkserve.config.capture import bytes_kept, captured_streams
-from forkserve.config.model import WatcherOptions
 from forkserve.config.naming import identity_of
 from forkserve.control.commands.context import Context
 from forkserve.control.http import DelegatedReply
@@ -18,7 +16,7 @@ def logs(context: Context, asked: LogsOf) -> DelegatedReply:
     supervisor = context.master.supervisor
     queue, wid = (None, None) if asked.target is None else supervisor.place(asked.target)
     meant = supervisor.watchers if queue is None else (queue.watcher,)
-    captured = [each.name for each in meant if _is_kept(each.options)]
+    captured = [each.name for each in meant if context.master.keeps_logs_of(each.options)]
     if not captured:
         raise _nothing_kept(asked.target)
     if not context.master.can_tell_logs:
@@ -36,13 +34,9 @@ def logs(context: Context, asked: LogsOf) -> DelegatedReply:
     return DelegatedReply(take)
 
 
-def _is_kept(options: WatcherOptions) -> bool:
-    return any(captured_streams(options)) and bytes_kept(options) > 0
-
-
 def _nothing_kept(target: str | None) -> ControlError:
     what = "no watcher" if target is None else f"{target}: nothing"
     return ControlError(
-        f"{what} is captured: output goes straight to where forkserve's own goes; "
-        "`logs_kept = 64K` in the section of the watcher, or `forkserve --logs-kept 64K`, keeps it"
+        f"{what} is captured: output goes straight to where forkserve's own goes; `capture = on` in the section of "
+        "forkserve, or `forkserve --capture on`, keeps it for all, `logs_kept = 64K` for one watcher"
     )

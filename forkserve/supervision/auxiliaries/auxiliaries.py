@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from forkserve.config.capture import bytes_kept, captured_streams
 from forkserve.config.handover import Identity
-from forkserve.config.model import WatcherOptions
+from forkserve.config.model import StreamOptions, WatcherOptions
 from forkserve.logwriter.client import Output, Streams
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event, OutputWarned
@@ -82,6 +82,8 @@ class AuxiliaryProcesses:
         self._mark = mark
         self._emit = emit
         self._streams = Streams()
+        self.own_outputs: Callable[[], tuple[int, ...]] = tuple
+        """Returns which of the master's own outputs are captured on their way."""
         self._watched = -1
         self._writer_began = loop.now() - YOUNG
         self._delay = 0.0
@@ -182,7 +184,7 @@ class AuxiliaryProcesses:
 
     def outputs(self, options: WatcherOptions, identity: Identity) -> Outputs:
         """Open the outputs of a process; raises SpawnError when descriptors have run out."""
-        stdout, stderr = captured_streams(options, identity.wid)
+        stdout, stderr = self._captured(options, identity.wid)
         try:
             output = self._streams.open(stdout, stderr, kept=bytes_kept(options))
         except OSError as error:
@@ -194,6 +196,15 @@ class AuxiliaryProcesses:
         outputs = Outputs(out, out if options.redirect_stderr else err)
         self._opened[identity, outputs] = output
         return outputs
+
+    def _captured(self, options: WatcherOptions, wid: int = 1) -> tuple[StreamOptions | None, StreamOptions | None]:
+        # processes that serve on without the master also outlive the writer
+        own = () if self.outlived or not self._streams.may_pass_on else self.own_outputs()
+        return captured_streams(options, wid, own=own)
+
+    def keeps_logs_of(self, options: WatcherOptions) -> bool:
+        """Tell whether output of such a watcher is captured and kept."""
+        return any(self._captured(options)) and bytes_kept(options) > 0
 
     def on_spawned(self, outputs: Outputs, identity: Identity, pid: int) -> None:
         """Let the output of a started process be written; pid 0 means that it was not started."""
