@@ -16,7 +16,7 @@ import pytest
 from forkserve.control.client import ControlClient
 from forkserve.errors import ControlError
 from tests.support.load import Load
-from tests.support.serving import COMMAND
+from tests.support.stacks import DOG, put_dog, web
 from tests.system import test_keeper as keeper
 from tests.system.test_keeper import READY, TAKEN, call, master
 
@@ -24,43 +24,17 @@ pytestmark = pytest.mark.slow
 
 place, port, stack = keeper.place, keeper.port, keeper.stack
 
-DOG = """
-import os, select, signal, socket
-sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-address = os.environ["NOTIFY_SOCKET"]
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-sender.sendto(b"READY=1", address)
-number = 0
-while True:
-    sender.sendto(b"WATCHDOG=1", address)
-    with open("dog.log", "a") as log:
-        print(os.getpid(), number, file=log)
-    number += 1
-    select.select((), (), (), 0.05)
-"""
-CONFIG = f"""{keeper.CONFIG}
-[socket:own]
-host = 127.0.0.1
-port = 0
-so_reuseport = True
-[watcher:pre]
-cmd = {COMMAND} --fd $(circus.sockets.own) app:app
-use_sockets = True
-copy_env = True
-preload = True
-numprocesses = 2
-graceful_timeout = 5
-[watcher:dog]
-cmd = {sys.executable} -S dog.py
-copy_env = True
-watchdog = 5
+CONFIG = f"{keeper.CONFIG}{web(0, name='pre', sock='own', own=True, more='preload = True')}{DOG}"
+NOTES = """
+with open("dog.log", "a") as log:
+    print(os.getpid(), number, file=log)
 """
 KILLS = 20
 
 
 @pytest.mark.timeout(600)
 def test_masters_are_killed_again_and_again_under_load(place: Path, port: int, stack: contextlib.ExitStack) -> None:
-    (place / "dog.py").write_text(DOG)
+    put_dog(place, NOTES, pause=0.05)
     rng = random.Random(20)
     server = stack.enter_context(master(place, CONFIG, port))
     server.allow(".*")

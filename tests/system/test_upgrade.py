@@ -26,43 +26,12 @@ from tests.support import commands
 from tests.support.forkserving import Forkserve, descriptors, eventually, pause, running
 from tests.support.load import Load
 from tests.support.serving import COMMAND
+from tests.support.stacks import WRITER, put_app, put_writer, web
 
-APP = """
-def app(environ, start):
-    start("200 OK", [("Content-Length", "5")])
-    return [b"hello"]
-"""
-WRITER = """
-import os, signal, socket, time, select
-sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-def tell(text):
-    sender.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
-signal.signal(signal.SIGUSR1, lambda *_: tell("STATUS=told"))
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-tell("READY=1")
-number = 0
-while True:
-    print(number, flush=True)
-    number += 1
-    select.select((), (), (), 0.005)
-"""
 CONFIG = f"""
 [circus]
 pidfile = master.pid
-[socket:web]
-host = 127.0.0.1
-port = 0
-[watcher:web]
-cmd = {COMMAND} --fd $(circus.sockets.web) app:app
-use_sockets = True
-copy_env = True
-numprocesses = 2
-graceful_timeout = 5
-[watcher:writer]
-cmd = {sys.executable} -S writer.py
-stdout_stream.class = FileStream
-stdout_stream.filename = writer.log
-ready_timeout = 20
+{web(0)}{WRITER}ready_timeout = 20
 """
 SLOW = """
 [watcher:slow]
@@ -74,8 +43,8 @@ UPGRADED = r"upgraded: forkserve .* with \d+ process"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "writer.py").write_text(WRITER)
+    put_app(tmp_path)
+    put_writer(tmp_path, answers_usr1=True)
     return tmp_path
 
 
@@ -248,10 +217,10 @@ if "--take-over" in sys.argv:  # all signals are blocked here, and wait
 
 
 def test_a_reload_under_way_goes_on_and_its_client_gets_the_answer(place: Path) -> None:
-    slow = APP + "import select\nselect.select((), (), (), 0.8)\n"
     with upgradable(place) as (server, address):
         old = {server.rewound().started("web[1]"), server.started("web[2]")}
-        (place / "app.py").write_text(slow)
+        with (place / "app.py").open("a") as app:
+            app.write("import select\nselect.select((), (), (), 0.8)\n")
         with begun(place, "reload", "web") as reload:
             server.expect(r"web: replacing|web\[1\] pid \d+ started")
             upgrade(place)

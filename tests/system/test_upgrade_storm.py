@@ -18,38 +18,15 @@ from forkserve.errors import ControlError
 from forkserve.supervision.os.loop import LIMIT
 from tests.support.forkserving import descriptors, eventually, pause
 from tests.support.load import Load
-from tests.support.serving import COMMAND
-from tests.system.test_upgrade import APP, begun, upgradable
+from tests.support.stacks import WRITER, put_app, put_writer, web
+from tests.system.test_upgrade import begun, upgradable
 
 pytestmark = pytest.mark.slow
-
-WRITER = """
-import select
-number = 0
-while True:
-    print(number, flush=True)
-    number += 1
-    select.select((), (), (), 0.002)
-"""
 
 
 def config(port: int, watchers: int) -> str:
     more = "".join(f"[watcher:w{number}]\ncmd = sleep 100000\nready_after = 0.05\n" for number in range(watchers))
-    return f"""
-[socket:web]
-host = 127.0.0.1
-port = {port}
-[watcher:web]
-cmd = {COMMAND} --fd $(circus.sockets.web) app:app
-use_sockets = True
-copy_env = True
-numprocesses = 2
-graceful_timeout = 10
-[watcher:writer]
-cmd = {sys.executable} -S writer.py
-stdout_stream.class = FileStream
-stdout_stream.filename = writer.log
-{more}"""
+    return f"{web(port, grace=10)}{WRITER}{more}"
 
 
 @pytest.mark.timeout(600)
@@ -59,8 +36,8 @@ def test_twenty_upgrades_under_load_with_reloads_a_stopped_child_and_a_hundred_w
 
 def upgraded_under_load(folder: Path, count: int, watchers: int) -> int:
     """Upgrade a master so often, then to what cannot take over: nothing changes; returns the requests."""
-    (folder / "app.py").write_text(APP)
-    (folder / "writer.py").write_text(WRITER)
+    put_app(folder)
+    put_writer(folder, pause=0.002)
     env = {LIMIT: "1"}  # a hundred starts on a busy machine are not what is looked at here
     last = rf"w{watchers - 1}\[1\] pid \d+ started"
     with upgradable(folder, config(0, watchers), last=last, env=env) as (server, address):
@@ -103,8 +80,8 @@ def test_fifty_masters_are_killed_at_any_moment_and_the_next_always_binds(tmp_pa
 
 def killed_again_and_again(folder: Path, count: int) -> None:
     """Kill masters of one address so often, each as soon as the one before is gone; raises AssertionError."""
-    (folder / "app.py").write_text(APP)
-    (folder / "writer.py").write_text(WRITER)
+    put_app(folder)
+    put_writer(folder, pause=0.002)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
