@@ -65,7 +65,9 @@ def unset_text(text: str) -> str:
     names = (match[1] or match[3] for match in _PLACEHOLDER.finditer(text))
     asked = dict.fromkeys(name[len("env.") :] for name in names if name.lower().startswith("env."))
     unset = [name for name in asked if not name.lower().startswith(("forkserve_", "notify_", "listen_"))]
-    return f"the variable {' and '.join(unset)} is not set" if unset else ""
+    if len(unset) > 1:
+        return f"the variables {', '.join(unset)} are not set"
+    return f"the variable {unset[0]} is not set" if unset else ""
 
 
 def sockets_for(watcher: WatcherOptions, sockets: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from forkserve.cli.importing.draft import Scalar
-from forkserve.config.address import parse_address
+from forkserve.cli.importing.socketvalues import socket_values
 from forkserve.errors import ConfigError
 
 __all__ = ["WID", "addresses", "expanded", "size_text", "variables"]
@@ -64,9 +64,6 @@ def size_text(text: str) -> str:
 def addresses(text: str) -> dict[str, Scalar]:
     """Return the keys of a socket given as tcp://HOST:PORT or unix:///PATH; raises ConfigError."""
     try:
-        found = parse_address(text)
+        return socket_values(text)
     except ValueError as error:
         raise ConfigError(f"socket: {error}") from None
-    if found.path is not None:
-        return {"path": found.path}
-    return {"host": found.host, "port": found.port}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from forkserve.cli.importing.draft import Draft, Scalar
 from forkserve.cli.importing.procfile import needs_shell
-from forkserve.config.address import parse_address
+from forkserve.cli.importing.socketvalues import socket_values
 from forkserve.config.userfiles import read_text
 from forkserve.errors import ConfigError
 
@@ -165,12 +165,10 @@ def _sockets(given: Mapping[str, list[str]], draft: Draft) -> list[str]:
 
 def _socket(text: str, given: Mapping[str, list[str]]) -> dict[str, Scalar]:
     try:
-        address = parse_address(text if ":" in text or text.isdecimal() else f"unix:{text}")
+        values = socket_values(text if ":" in text or text.isdecimal() else f"unix:{text}")
     except ValueError as error:
         raise ConfigError(f"[uwsgi] socket: {error}") from None
-    values: dict[str, Scalar] = {"host": address.host, "port": address.port}
-    if address.path is not None:
-        values = {"path": address.path}
+    if "path" in values:
         if "chmod-socket" in given:
             mode = given["chmod-socket"][-1]
             values["mode"] = mode if mode.isdecimal() else "666"
