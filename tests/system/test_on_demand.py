@@ -158,6 +158,7 @@ def test_another_program_is_in_use_while_somebody_is_connected(tmp_path: Path) -
                 with create_connection(("127.0.0.1", other), 20) as brief:
                     assert brief.recv(100)
                 server.expect(r"other: not used for .* stopping 1 process")
+                eventually(lambda: len(server.children()) == 1)  # it takes nobody while it ends
             assert "web: not used for" not in server.transcript()
         server.expect(r"web: not used for .* stopping 1 process")
         eventually(lambda: not server.children())
