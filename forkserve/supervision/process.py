@@ -29,6 +29,9 @@ EXEC_PATIENCE = 5.0
 KILL_PATIENCE = 5.0
 """Seconds after which a SIGKILL without effect is sent again; only a process stuck in the kernel needs that."""
 
+_COMPLAINTS = 5
+"""Complaints about the messages of one process that the log has, so that it cannot fill the log."""
+
 
 class Names(TypedDict):
     """The fields by which events identify a process."""
@@ -67,9 +70,10 @@ class Process:
     the numbers of the queues that it can read from; with `own_queues` only processes of its slot read its part of them.
     `held` means that it must not accept. `unsent` is the stop signal that waits for a hook. `forked_by` is the number
     of its zygote, 0 if it was executed; `promotion` is the channel on which it can be told to become one, and `warm`
-    means that it has served enough for that. `exit` is the result of waitpid(2), whether or not it was handled: a
-    process that has one is never signalled. Until `leaves_by` a process that was told to stop may still accept. An
-    `adopted` one was started by a master that was killed, and is no child.
+    means that it has served enough for that. `complaints` are those that the log has about its messages. `exit` is the
+    result of waitpid(2), whether or not it was handled: a process that has one is never signalled. Until `leaves_by` a
+    process that was told to stop may still accept. An `adopted` one was started by a master that was killed, and is no
+    child.
     """
 
     number: int
@@ -99,6 +103,7 @@ class Process:
     watchdog: float = 0.0
     watchdog_at: float | None = None
     status: str = ""
+    complaints: tuple[str, ...] = ()
     end_at: float | None = None
     end_by_kill: bool = False
     age_at: float | None = None
@@ -125,6 +130,13 @@ class Process:
     def identity(self) -> Identity:
         """Which one of its watcher it is."""
         return Identity(self.watcher, self.wid, self.name)
+
+    def is_news(self, complaint: str) -> bool:
+        """Note a complaint about its messages; True for the first of a kind, and for the first few of a process."""
+        if complaint in self.complaints or len(self.complaints) >= _COMPLAINTS:
+            return False
+        self.complaints += (complaint,)
+        return True
 
     def names(self) -> Names:
         """Return the fields by which every event identifies it."""

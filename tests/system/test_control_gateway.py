@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import resource
 import socket
 import ssl
 import subprocess
@@ -97,6 +98,26 @@ def test_two_hundred_clients_at_once_are_answered(place: Path, served: tuple[For
             head = f"GET /v1/stats HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
             each.sendall(head.encode())
         assert [each.recv(12) for each in clients] == [b"HTTP/1.1 200"] * 200
+
+
+def test_without_descriptors_clients_wait_and_one_line_says_so(place: Path, served: tuple[Forkserve, int]) -> None:
+    master, port = served
+    children = Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()
+    gateway = next(int(pid) for pid in children if b"control gateway" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    before = resource.prlimit(gateway, resource.RLIMIT_NOFILE)
+    resource.prlimit(gateway, resource.RLIMIT_NOFILE, (1, before[1]))
+    clients = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(3)]
+
+    master.expect("forkserve.gateway: no connection can be accepted: Too many open files")
+    resource.prlimit(gateway, resource.RLIMIT_NOFILE, before)
+    for client in clients:
+        client.close()
+
+    assert curl(place, port, "/v1/status", *AUTHORIZED)[0] == 200
+    assert curl(place, port, "/v1/status")[0] == 401
+    master.expect("forkserve.gateway: a request from .* is refused")  # so everything before has been read
+    assert not [line for line in master.lines if "Traceback" in line or "out of system resource" in line]
+    assert len([line for line in master.lines if "no connection can be accepted" in line]) == 1
 
 
 def test_garbage_and_half_a_request_hurt_nobody(place: Path, served: tuple[Forkserve, int]) -> None:

@@ -7,10 +7,11 @@ import signal
 
 import pytest
 
-from forkserve.supervision.events import Event, ProcessStarted
+from forkserve.supervision.events import Event, NotifyRefused, ProcessStarted
 from forkserve.supervision.jobs.advance import Start, Stop
 from forkserve.supervision.lifecycle import ProcessState, SlotState
 from forkserve.supervision.process import EXEC_PATIENCE, Process
+from forkserve.supervision.processes.notifications import LONGEST_STATUS
 from forkserve.supervision.processes.pacing import AT_A_TIME
 from tests.support.supervision import World, options
 
@@ -182,6 +183,27 @@ def test_a_flood_of_messages_pauses_the_listening_and_nothing_else() -> None:
     assert process.notify not in world.loop.watched
     world.pass_time(0.1)
     assert process.notify in world.loop.watched
+
+
+def test_a_process_fills_neither_the_log_nor_the_status_by_its_messages() -> None:
+    world = _started(fdstore_max=1)
+    world.all_ready()
+    (process,) = world.processes()
+    world.says(world.child(), STATUS="x" * 60_000)
+    assert len(process.status) == LONGEST_STATUS
+    for _ in range(40):
+        world.says(world.child(), ERRNO="2")
+        world.says(world.child(), FDSTORE="1", FDNAME="a:b")
+        world.pass_time(0.2)
+    for number in range(40):
+        world.says(world.child(), FDSTORE="1", FDNAME=f"{number}:" + "y" * 1000)
+        world.pass_time(0.2)
+
+    assert len(process.status) == LONGEST_STATUS
+    refused = [each.reason for each in world.events if isinstance(each, NotifyRefused)]
+    assert refused[0] == "FDNAME='a:b' is no name of a descriptor"
+    assert 1 < len(refused) < 10 and len(set(refused)) == len(refused)
+    assert max(map(len, refused)) < 100
 
 
 def _fault(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from forkserve.supervision.deadline import Deadline, DeadlineKind
 from forkserve.supervision.process import Process
 
-__all__ = ["Notification", "begin_watchdog", "hear", "read"]
+__all__ = ["LONGEST_STATUS", "Notification", "begin_watchdog", "hear", "read"]
 
+LONGEST_STATUS = 300
+"""Characters of STATUS= that are kept, with the text of ERRNO=."""
 _DIGITS = 18
 """Most digits of a number, so that it fits into 64 bits."""
 _USEC = 1e-6
@@ -64,9 +66,9 @@ def _seconds(text: str | None) -> float | None:
 def hear(process: Process, notification: Notification, now: float) -> None:
     """Apply what a process has said; its slot decides whether it is ready then."""
     if notification.status is not None:
-        process.status = notification.status
+        process.status = _shortened(notification.status)
     if notification.errno:
-        process.status = f"{process.status} ({os.strerror(notification.errno)})".strip()
+        process.status = _shortened(f"{process.status} ({os.strerror(notification.errno)})".strip())
     process.reloading = (process.reloading or notification.reloading) and not notification.ready
     process.said_stopping = process.said_stopping or notification.stopping
     process.leaves_by = None if notification.stopping else process.leaves_by
@@ -79,6 +81,10 @@ def hear(process: Process, notification: Notification, now: float) -> None:
         process.watchdog_at = now
     if notification.extend is not None:
         _extend(process, now + notification.extend)
+
+
+def _shortened(status: str) -> str:
+    return status if len(status) <= LONGEST_STATUS else f"{status[: LONGEST_STATUS - 3]}..."
 
 
 def begin_watchdog(process: Process, interval: float, now: float) -> None:

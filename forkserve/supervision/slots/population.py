@@ -227,7 +227,7 @@ class Population:
         refused = self.processes.store.take(process.wid, message, message.fds, self._options.fdstore_max)
         if said.main_pid is not None:
             refused = refused or self.processes.claim(process, said.main_pid)
-        if refused:
+        if refused and process.is_news(refused):
             self.emit(NotifyRefused(**process.names(), reason=refused))
         if said.ready and self._options.ready is None:
             process.said_ready = True

@@ -44,7 +44,7 @@ class FdStore:
         if fields.get("FDSTORE") != "1":
             return ""
         if name and not _is_name(name):
-            return f"FDNAME={name!r} is no name of a descriptor"
+            return f"FDNAME={name[:40]!r} is no name of a descriptor"
         while fds:
             if len(self.kept.get(wid, ())) >= limit:
                 return f"stores more descriptors than it may (fdstore_max = {limit})"
