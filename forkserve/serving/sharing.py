@@ -89,7 +89,7 @@ def settle_code() -> None:
             if _is_ours(each.__module__) and _holds_nothing(each):
                 hot.make_lasting((each, *_parts_of(each.__code__)))
         elif _is_lasting(each):
-            hot.make_lasting((each,))
+            hot.make_lasting((each, *_held_by(each)))
 
 
 def _is_ours(module: object) -> bool:
@@ -112,6 +112,19 @@ def _is_lasting(each: Any) -> bool:
     if kind in _DESCRIPTORS:
         return _is_ours(_module_of(each.__objclass__))
     return kind is BuiltinFunctionType and type(each.__self__) is ModuleType and _is_ours(each.__module__)
+
+
+def _held_by(each: Any) -> Iterator[object]:
+    """Iterate over what a class keeps alive anyway: its order of resolution, its methods and properties."""
+    if not issubclass(type(each), type):
+        return
+    yield each.__mro__
+    for value in tuple(vars(each).values()):
+        if type(value) is FunctionType and _is_ours(value.__module__):
+            yield value
+            yield from _parts_of(value.__code__)
+        elif type(value) in (classmethod, staticmethod, property, tuple):
+            yield value
 
 
 def _module_of(cls: type) -> object:

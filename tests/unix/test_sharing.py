@@ -52,7 +52,8 @@ def grows(each):
     return sys.getrefcount(each) - before == 1000
 
 def all_grow():
-    wanted = (json.dumps, json.dumps.__code__, fractions.Fraction, json, mine, Mine, made, held)
+    theirs = (json.dumps, json.dumps.__code__, json, fractions.Fraction, vars(fractions.Fraction)["numerator"])
+    wanted = (*theirs, mine, Mine, made, held)
     return "".join("-+"[grows(each)] for each in wanted)
 
 first = all_grow()
@@ -79,4 +80,4 @@ def test_pages_of_libraries_are_unmapped_and_what_was_written_to_stays() -> None
 @pytest.mark.skipif(hot is None, reason="needs the compiled part")
 def test_references_to_code_of_the_standard_library_are_not_counted_and_those_of_the_application_are() -> None:
     can = (3, 12) <= sys.version_info < (3, 14)
-    assert run(COUNTED) == ["++++++++", "----++++" if can else "++++++++"]
+    assert run(COUNTED) == ["+++++++++", "-----++++" if can else "+++++++++"]
