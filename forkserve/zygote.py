@@ -78,6 +78,7 @@ def run(
         if not worker.is_retired or not _promote(worker, server, name):
             return code
         del worker  # with all that it has served by
+        _settle_memory()  # and what a thread of it held until it ended, which was frozen otherwise
         # And from here on the next zygote, in the same process.
 
 

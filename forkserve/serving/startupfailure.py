@@ -18,7 +18,7 @@ __all__ = ["leave_report_to_predecessors"]
 
 _STARTING = 3.0
 """Seconds to wait while an older worker is starting: it may be about to fail as well, or to serve."""
-_KILL = 0.3
+_KILL = 1.0
 """Seconds to wait for the master, which has reaped an older worker, to decide."""
 _LOOK = 0.02
 """Seconds between two looks at the scoreboard."""

@@ -66,11 +66,11 @@ ready = 0.1
 
 def test_what_never_listens_is_killed_with_the_reason_although_another_answers(tmp_path: Path) -> None:
     with decoy() as port:
-        config = f"[watcher:a]\ncmd = sleep 1000\nready = tcp://127.0.0.1:{port}\nready_timeout = 2\nmax_retry = 1\n"
+        config = f"[watcher:a]\ncmd = sleep 1000\nready = tcp://127.0.0.1:{port}\nready_timeout = 4\nmax_retry = 1\n"
         with running(cwd=tmp_path, config=config) as server:
             server.allow("killed$", "SIGKILL", "given up", "gave up", "giving up")
             server.expect(
-                rf"not ready within 2 s \(ready_timeout\): tcp://127.0.0.1:{port}: nothing of it listens there"
+                rf"not ready within 4 s \(ready_timeout\): tcp://127.0.0.1:{port}: nothing of it listens there"
             )
             assert server.wait() == 70
 
