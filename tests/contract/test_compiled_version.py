@@ -14,7 +14,7 @@ import forkserve.serving.native as native
 from tests.support.serving import serving
 
 FOLDER = Path(__file__).parent
-SHARED = "fc8839b8a54a0abf"
+SHARED = "ccc89227d0a76b32"
 """The names and formats that C shares with Python, as a digest; if it changes, so must `INTERFACE` on both sides."""
 
 

@@ -91,7 +91,7 @@ PLAIN = """
 [circus]
 capture = on
 [watcher:plain]
-cmd = sh -c 'printf "%017000d\\n" 7; printf begun; sleep 0.6; echo " and ended"; echo late >&2; exec sleep 1000'
+cmd = sh -c 'printf "%017000d\\n" 7; printf begun; sleep 1; echo " and ended"; sleep 1; echo late >&2; exec sleep 1000'
 [watcher:quiet]
 cmd = sh -c 'echo through; exec sleep 1000'
 logs_kept = 0

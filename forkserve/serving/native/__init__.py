@@ -20,7 +20,7 @@ __all__ = ["INTERFACE", "PURE", "hot"]
 
 log = logging.getLogger("forkserve.worker")
 
-INTERFACE = 1
+INTERFACE = 2
 """What C and Python expect of each other; module.c has the same number. A test tells when to raise both."""
 
 PURE = bool(os.environ.get("FORKSERVE_PURE"))

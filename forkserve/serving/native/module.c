@@ -31,7 +31,7 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "forkse
                                         .m_methods = functions};
 
 /* What C and Python expect of each other; forkserve.serving.native has the same number. */
-#define INTERFACE 1
+#define INTERFACE 2
 
 PyMODINIT_FUNC
 PyInit__hot(void)
