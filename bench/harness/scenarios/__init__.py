@@ -12,12 +12,25 @@ from bench.harness.scenarios.million import Million
 from bench.harness.scenarios.pairs import AccessLog, Adapters
 from bench.harness.scenarios.paths import BehindNginx, Overhead, WebSocketEcho
 from bench.harness.scenarios.speed import AsgiHello, Bodies, Connections, Frameworks, Limit, Waits, Workers, WsgiHello
+from bench.harness.scenarios.storms import MasterKill, Reloads
 from bench.harness.scenarios.varied import Varied
 
 __all__ = ["SCENARIOS", "chosen"]
 
 _ALL: tuple[Scenario, ...] = (
-    *(Limit(), WsgiHello(), AsgiHello(), Varied(), Deploy(), Memory(), Frameworks(), Kill(), FullQueue()),
+    *(
+        Limit(),
+        WsgiHello(),
+        AsgiHello(),
+        Varied(),
+        Deploy(),
+        Memory(),
+        Frameworks(),
+        Kill(),
+        FullQueue(),
+        Reloads(),
+        MasterKill(),
+    ),
     *(
         SlowClients(),
         Fairness(),
