@@ -142,6 +142,7 @@ def test_hup_after_winch_starts_each_worker_once(tmp_path: Path) -> None:
         server.send(signal.SIGHUP)
         eventually(lambda: len(server.children()) == 2)
         server.expect("configuration read again")
+        server.expect_all(r"web\[1\] pid \d+ started: ", r"web\[2\] pid \d+ started: ")
         server.send(signal.SIGUSR1)
         server.expect("log files reopened")
         assert sum(" started: " in line for line in server.lines[before:]) == 2, server.transcript()
