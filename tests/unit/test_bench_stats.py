@@ -93,9 +93,9 @@ def test_settings_come_back_from_a_results_file() -> None:
         Settings.from_json({})
 
 
-def test_the_full_set_takes_two_hours() -> None:
+def test_the_full_set_takes_less_than_two_and_a_half_hours() -> None:
     settings = Settings(full=True)
-    assert sum(job.seconds for job in plan(chosen(settings), settings)) < 2.1 * 3600
+    assert sum(job.seconds for job in plan(chosen(settings), settings)) < 2.5 * 3600
 
 
 def test_the_short_set_fits_into_ten_minutes_with_one_left_for_the_report_and_a_slow_machine() -> None:
