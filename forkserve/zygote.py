@@ -26,7 +26,8 @@ from forkserve.serving.application.importing import load_callable, prepare_path,
 from forkserve.serving.forksafety import findings, open_descriptors, unfit_to_fork
 from forkserve.serving.forkserver import ForkHooks, ForkServer, take_channel
 from forkserve.serving.parser import reader_of
-from forkserve.serving.sharing import settle_code, trim_memory, unmap_files
+from forkserve.serving.sharing import settle_code, unmap_files
+from forkserve.unix.heap import trim_heap
 from forkserve.unix.notify import READY_PATIENCE, notify
 from forkserve.unix.proctitle import set_title
 from forkserve.worker import Worker
@@ -78,7 +79,7 @@ def run(
         if not worker.is_retired or not _promote(worker, server, name):
             return code
         del worker  # with all that it has served by
-        _settle_memory()  # and what a thread of it held until it ended, which was frozen otherwise
+        _settle_memory()  # with what a thread of it held until it ended, which must not be frozen
         # And from here on the next zygote, in the same process.
 
 
@@ -93,7 +94,7 @@ def _promote(worker: Worker, server: ForkServer, name: str) -> bool:
     """Make a zygote of a worker that has drained; False if that is impossible, which has been reported."""
     promotion = worker.promotion
     assert promotion is not None
-    _settle_memory()  # an object that is dropped may close what it holds
+    _drop_garbage()  # an object that is dropped may close what it holds, and end a thread
     if found := unfit_to_fork(LAST_THREADS):
         log.error("%s: cannot become the zygote: %s", worker.name, found)
         return False
@@ -117,11 +118,15 @@ def _import_ahead(entry: Entry, options: WorkerOptions) -> None:
         reader_of(options.serving.parser.parser)
 
 
-def _settle_memory() -> None:
-    """Keep the number of pages small that workers write to, and so copy."""
+def _drop_garbage() -> None:
     gc.unfreeze()  # in a worker that was forked, what is garbage by now was frozen by the zygote
     gc.collect()
-    trim_memory()
+
+
+def _settle_memory() -> None:
+    """Keep the number of pages small that workers write to, and so copy."""
+    _drop_garbage()
+    trim_heap()  # each child would write to free memory itself otherwise
     unmap_files()
     gc.freeze()
 

@@ -1,7 +1,7 @@
 """Makes the memory of a process that is to be forked cheap to share.
 
 A fork shares all pages until one of the processes writes. What the workers would write to without need is prepared
-here: the C library's free memory, and reference counts of code. And pages of files that only the start has needed are
+here: reference counts of code. And pages of files that only the start has needed are
 not mapped any longer.
 """
 
@@ -27,7 +27,7 @@ from typing import Any
 
 from forkserve.serving.native import hot
 
-__all__ = ["settle_code", "trim_memory", "unmap_files"]
+__all__ = ["settle_code", "unmap_files"]
 
 _DESCRIPTORS = (
     GetSetDescriptorType,
@@ -38,12 +38,6 @@ _DESCRIPTORS = (
 _CONSTANT = (type(None), bool, str, bytes, int, float, complex)
 _OURS = sys.stdlib_module_names | {"forkserve", "h11", "httptools"}
 """Packages with code that each worker runs before it serves, and that lives as long as the process."""
-
-
-def trim_memory() -> None:
-    """Return the C library's free memory, which each child would otherwise write to itself (malloc_trim(3))."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def unmap_files() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
+
+from forkserve.unix.heap import trim_heap
 
 __all__ = ["proportional_size", "settle_memory"]
 
@@ -17,8 +17,7 @@ def settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
-    with contextlib.suppress(AttributeError):  # malloc_trim(3) is glibc's own
-        ctypes.CDLL(None).malloc_trim(0)
+    trim_heap()
 
 
 def proportional_size(pid: int) -> int | None:
