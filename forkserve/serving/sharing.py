@@ -1,8 +1,7 @@
 """Makes the memory of a process that is to be forked cheap to share.
 
 A fork shares all pages until one of the processes writes. What the workers would write to without need is prepared
-here: reference counts of code. And pages of files that only the start has needed are
-not mapped any longer.
+here: reference counts of code. And pages of files that only the start has needed are not mapped any longer.
 """
 
 from __future__ import annotations
