@@ -45,8 +45,12 @@ def test_at_the_cap_the_oldest_idle_connection_makes_room(backend: str) -> None:
             assert status_of(clients[-1], get(path)) == 200
         newcomer = stack.enter_context(Client(worker))
         assert status_of(newcomer, get(path)) == 200
-        assert clients[0].rest() == b"", "closed, the first that had become idle"
-        for client in (*clients[1:], newcomer):
+        readable, _, _ = select.select([each.sock for each in clients], [], [], PATIENCE)
+        closed = [each for each in clients if each.sock in readable]
+        # A thread of the pool that has sent its response may be idle, for the loop, later than one that sent after it.
+        assert len(closed) == 1 and closed[0] in (clients if backend == "threads" else clients[:1])
+        assert closed[0].rest() == b""
+        for client in {*clients, newcomer} - set(closed):
             assert status_of(client, get(path)) == 200
 
 

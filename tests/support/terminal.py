@@ -10,7 +10,10 @@ import select
 import struct
 import subprocess
 import termios
+from pathlib import Path
 from typing import Self
+
+from tests.support.forkserving import eventually
 
 __all__ = ["Terminal"]
 
@@ -55,6 +58,14 @@ class Terminal:
             assert select.select([self._reader], [], [], 20)[0], self.seen
             self.seen += os.read(self._reader, 65536)
         self.seen = self.seen.partition(text)[2]
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C once the program waits for keys: CPython's input() sees no signal that comes between its
+        prompt and its select(2), until the next key.
+        """
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S")
+        self.press(b"\x03")
 
     def end(self) -> int:
         """Read the rest, and return the exit code."""
