@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from forkserve.serving.http.conditional import Conditions, Selection, etag_of, select
@@ -28,10 +30,62 @@ def test_three_forms_of_a_date_are_read(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "Sun, 06 Nov 1994 08:49:37", "Sun, 31 Feb 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT", "0"],
+    [
+        "",
+        "x",
+        "0",
+        "Sun, 06 Nov 1994 08:49:37",
+        "Sun, 31 Feb 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 25:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:61 GMT",
+        "Sun, 06 Nov 0000 08:49:37 GMT",
+        "Sun, 06 Nov 10000 08:49:37 GMT",
+        f"Sun, 06 Nov {'9' * 5000} 08:49:37 GMT",
+        "Sunday, 06-Nov-1994 08:49:37 GMT",
+        "Sunday, 31-Feb-94 08:49:37 GMT",
+        "Sunday, 06-Foo-94 08:49:37 GMT",
+        "Sunday, 06-Nov-\u0669\u0664 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 94",
+        "Sun Nov  0 08:49:37 1994",
+        "Sun Nov  6 08:49:37 1994 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT,Sun, 06 Nov 1994 08:49:37 GMT",
+    ],
 )
 def test_other_dates_are_none(text: str) -> None:
     assert parse_date(text) is None
+
+
+@pytest.mark.parametrize(
+    ("year", "text", "full"),
+    [
+        (2026, "Saturday, 28-Nov-26 12:00:00 GMT", "Sat, 28 Nov 2026 12:00:00 GMT"),
+        (2026, "Saturday, 28-Nov-76 12:00:00 GMT", "Sat, 28 Nov 2076 12:00:00 GMT"),
+        (2026, "Sunday, 28-Nov-76 12:00:01 GMT", "Sun, 28 Nov 1976 12:00:01 GMT"),
+        (2026, "Friday, 01-Jan-77 00:00:00 GMT", "Sat, 01 Jan 1977 00:00:00 GMT"),
+        (2026, "Saturday, 01-Jan-00 00:00:00 GMT", "Sat, 01 Jan 2000 00:00:00 GMT"),
+        (2090, "Monday, 28-Nov-95 12:00:00 GMT", "Mon, 28 Nov 2095 12:00:00 GMT"),
+        (2090, "Friday, 28-Nov-10 12:00:00 GMT", "Fri, 28 Nov 2110 12:00:00 GMT"),
+    ],
+)
+def test_year_of_two_digits_is_at_most_50_years_in_the_future(year: int, text: str, full: str) -> None:
+    now = datetime(year, 11, 28, 12, 0, 0, tzinfo=UTC).timestamp()
+
+    found = parse_date(text, lambda: now)
+
+    assert found is not None
+    assert date_text(found) == full
+
+
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("Thu, 01 Jan 0050 00:00:00 GMT", datetime(50, 1, 1, tzinfo=UTC)),
+        ("Thu Jan  1 00:00:00 0001", datetime(1, 1, 1, tzinfo=UTC)),
+        ("Fri, 31 Dec 9999 23:59:60 GMT", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_year_of_four_digits_is_taken_as_it_is(text: str, full: datetime) -> None:
+    assert parse_date(text) == full.timestamp()
 
 
 @pytest.mark.parametrize(
@@ -47,12 +101,17 @@ def test_other_dates_are_none(text: str) -> None:
         ({"if_modified_since": LATER}, 304),
         ({"if_modified_since": EARLIER}, 200),
         ({"if_modified_since": "nonsense"}, 200),
+        ({"if_modified_since": "Sunday, 06-Nov-94 08:49:37 GMT"}, 304),
+        ({"if_modified_since": "Sun Nov  6 08:49:36 1994"}, 200),
         ({"if_match": ETAG}, 200),
         ({"if_match": f"W/{ETAG}"}, 412),
         ({"if_match": '"a"'}, 412),
         ({"if_match": "*"}, 200),
         ({"if_unmodified_since": DATE}, 200),
         ({"if_unmodified_since": EARLIER}, 412),
+        ({"if_unmodified_since": "Sunday, 06-Nov-94 08:49:36 GMT"}, 412),
+        ({"if_unmodified_since": "Sun Nov  6 08:49:37 1994"}, 200),
+        ({"if_unmodified_since": "nonsense"}, 200),
         ({"if_match": ETAG, "if_unmodified_since": EARLIER}, 200),
     ],
 )

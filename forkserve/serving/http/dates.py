@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from time import gmtime
+from time import gmtime, struct_time, time
 
 __all__ = ["MONTHS", "date_text", "parse_date"]
 
@@ -30,19 +31,30 @@ def date_text(now: float) -> str:
     )
 
 
-def parse_date(text: str) -> int | None:
+def parse_date(text: str, now: Callable[[], float] = time) -> int | None:
     """Return the seconds since the epoch of an HTTP date in any of its three formats, else None (RFC 9110 section
-    5.6.7).
+    5.6.7). `now` returns the present, which tells the century of a year of two digits.
     """
     match = next((found for form in _DATES if (found := form(text))), None)
     if match is None or match["month"] not in MONTHS:
         return None
-    month = MONTHS.index(match["month"]) + 1
-    year = int(match["year"])
-    if year < 100:
-        year += 1900 if year >= 70 else 2000
-    clock = (int(match["hour"]), int(match["minute"]), min(int(match["second"]), 59))
+    year, month, day, hour, minute, second = (
+        int(match["year"]),
+        MONTHS.index(match["month"]) + 1,
+        *(int(match[part]) for part in ("day", "hour", "minute", "second")),
+    )
+    if len(match["year"]) == 2:
+        year = _full_year(year, (month, day, hour, minute, second), gmtime(now()))
     try:
-        return int(datetime(year, month, int(match["day"]), *clock, tzinfo=UTC).timestamp())
+        # datetime has no leap seconds, `:60`; the second before is the nearest.
+        at = datetime(year, month, day, hour, minute, 59 if second == 60 else second, tzinfo=UTC)
     except ValueError:
         return None
+    return int(at.timestamp())
+
+
+def _full_year(digits: int, rest: tuple[int, ...], now: struct_time) -> int:
+    """The year with these last two digits: the latest with which the date is at most 50 years in the future."""
+    limit = now.tm_year + 50
+    year = limit - (limit - digits) % 100
+    return year - 100 if year == limit and rest > tuple(now[1:6]) else year
