@@ -20,10 +20,12 @@ from forkserve.serving.http.errors import error_response
 from forkserve.serving.http.refusal import Refusal
 from forkserve.serving.http.response import Responder
 
-__all__ = ["Connections"]
+__all__ = ["LINGER", "Connections"]
 
 LINGER = 2.0
 """Seconds in which a client may still read the response that closes its connection."""
+LAST_LINGER = 0.5
+"""The same while draining: a client that does not close its side must not keep the worker."""
 IDLE, RUNNING, LINGERING, CLOSED = Phase.IDLE, Phase.RUNNING, Phase.LINGERING, Phase.CLOSED
 
 
@@ -35,6 +37,7 @@ class Connections:
         self.refusals = refusals
         self.on_close: list[Callable[[], None]] = []
         self._owner = owner
+        self._lingering = LINGER
         self._runner = runner
         self._responder = responder
 
@@ -46,12 +49,13 @@ class Connections:
         return self.by_fd.values()
 
     def linger(self, conn: Connection) -> None:
-        """Close so that the response is not lost: unread bytes would cause a reset, so they are read first (RFC
-        9112 9.6).
+        """Close so that the response is not lost: bytes that come after a close cause a reset, so our side is closed
+        first, and the client's is read to its end (RFC 9112 9.6).
         """
         conn.phase = LINGERING
-        conn.deadline = self._owner.now + LINGER
-        if conn.half_closed or (not conn.refused and _is_read_up(conn)):
+        conn.deadline = self._owner.now + self._lingering
+        conn.inbox = b""
+        if conn.half_closed:
             self.part(conn)
             return
         try:
@@ -59,6 +63,14 @@ class Connections:
             conn.watch(READABLE)
         except OSError:
             self.close(conn)
+
+    def hasten(self) -> None:
+        """Called when draining begins: from now on clients have less time to close their side."""
+        self._lingering = LAST_LINGER
+        latest = self._owner.now + LAST_LINGER
+        for conn in self.by_fd.values():
+            if conn.phase is LINGERING:
+                conn.deadline = min(conn.deadline, latest)
 
     def part(self, conn: Connection) -> None:
         """Close after everything was sent; under TLS the client is notified, or it takes the end for a truncation
@@ -131,11 +143,3 @@ class Connections:
         """Drop all."""
         for conn in list(self.by_fd.values()):
             self.lose(conn)
-
-
-def _is_read_up(conn: Connection) -> bool:
-    """Tell whether nothing more has arrived: then closing resets nothing."""
-    try:
-        return not conn.inbox and not conn.recv(1)
-    except OSError:
-        return True

@@ -17,7 +17,7 @@ import resource
 import select
 
 from forkserve.serving.engine.connection import Connection
-from forkserve.serving.engine.connections import Connections
+from forkserve.serving.engine.connections import LINGER, Connections
 from forkserve.serving.engine.limits import FOREVER
 from forkserve.serving.engine.native import poll
 from forkserve.serving.engine.phases import Phase
@@ -113,6 +113,8 @@ class Gate:
     def _idle(self, conn: Connection) -> float:
         """Return for how many seconds a connection has been without a request; 0 if it has one."""
         timeouts, phase = self._loop.timeouts, conn.phase
+        if phase is Phase.LINGERING:
+            return LINGER - (conn.deadline - self._loop.now)
         if conn.exchange is not None or conn.inbox:
             return 0.0
         if phase is Phase.IDLE:

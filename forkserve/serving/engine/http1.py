@@ -189,7 +189,8 @@ class Http1:
 
     def handle(self, conn: Connection, event: int) -> None:
         """Handle an event other than bytes for a connection that waits for a request."""
-        if event & GONE:
+        if event & GONE and not (conn.phase is LINGERING and event & READABLE and not event & select.EPOLLERR):
+            # Both sides closed is a hang-up, too, and what the client sent before its end is read first.
             self._connections.lose(conn)
             return
         if event & WRITABLE and conn.stalled:

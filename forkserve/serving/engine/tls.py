@@ -65,6 +65,20 @@ class _Closed:
         self.read(0)
 
 
+class _Ended:
+    """In place of the SSL object after close_notify: what still comes is dropped, so nobody decrypts it."""
+
+    def __init__(self, sock: Socket) -> None:
+        self.read = sock.recv
+
+    def write(self, _data: bytes | memoryview) -> NoReturn:
+        """Refuse. Raises OSError."""
+        raise OSError(errno.EPIPE, "the connection is shut down")
+
+    def shutdown(self) -> None:
+        """Do nothing: close_notify has been sent."""
+
+
 _CLOSED = _Closed()
 
 
@@ -124,6 +138,7 @@ class TlsSocket:
         with self._lock:
             with contextlib.suppress(ssl.SSLError, OSError):
                 self._inner.shutdown()
+            self._inner = _Ended(self._sock)
             self._sock.shutdown(how)
 
     def close(self) -> None:

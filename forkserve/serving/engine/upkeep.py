@@ -36,6 +36,8 @@ LATE = 0.1
 """Seconds by which a check may be late without an effect on deadlines."""
 LAST_CALL = 1.0
 """Seconds after the start of draining in which a kept connection may still send a request, which is answered."""
+DRAIN_TICK = 0.25
+"""Most seconds between two sweeps while draining: only connections keep the worker, and each may be due."""
 
 
 class Serving(Protocol):
@@ -129,7 +131,7 @@ class Upkeep:
         if now >= self._run.drain_deadline:
             self._acceptor.abandon()
             self._connections.lose_all()
-        return now + self._loop.tick
+        return now + (min(self._loop.tick, DRAIN_TICK) if self._acceptor.draining else self._loop.tick)
 
     def _excuse(self, late: float) -> None:
         """Move all deadlines by the time without checks, because of a stop (SIGSTOP) or an application that blocked the
@@ -176,6 +178,7 @@ class Upkeep:
         self._acceptor.begin_drain()
         self._turns.keep(False)
         self._turns.drain()
+        self._connections.hasten()
         loop.epoll.unregister(run.drain_fd)
         self._acceptor.stop(alone=run.alone(), finish=run.seat is not None and run.seat.order == Order.FINISH)
         self._last_call(loop.now)
