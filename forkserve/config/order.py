@@ -6,6 +6,7 @@ ordered.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 
@@ -26,14 +27,34 @@ def groups(priorities: Mapping[str, int], after: Mapping[str, Iterable[str]]) ->
     `priorities` has all of them in the order of the configuration; dependencies on unknown names are ignored. In a
     cycle those of the highest priority come first.
     """
-    waiting = list(priorities)
-    before = {name: {each for each in after.get(name, ()) if each in priorities} for name in waiting}
+    before = {name: {each for each in after.get(name, ()) if each in priorities} for name in priorities}
+    dependents: dict[str, list[str]] = {name: [] for name in priorities}
+    for name, names in before.items():
+        for each in names:
+            dependents[each].append(name)
+    place = {name: (-priority, number) for number, (name, priority) in enumerate(priorities.items())}
+    waiting = dict.fromkeys(priorities)
+    free = [(*place[name], name) for name in waiting if not before[name]]
+    heapq.heapify(free)
     found: list[list[str]] = []
     while waiting:
-        free = [name for name in waiting if not before[name] & set(waiting)] or waiting
-        highest = max(priorities[name] for name in free)
-        found.append([name for name in free if priorities[name] == highest])
-        waiting = [name for name in waiting if name not in found[-1]]
+        group = _highest(free) or _highest(sorted((*place[name], name) for name in waiting))
+        found.append(group)
+        for name in group:
+            del waiting[name]
+        for name in dict.fromkeys(each for gone in group for each in dependents[gone]):
+            before[name].difference_update(group)
+            if name in waiting and not before[name]:
+                heapq.heappush(free, (*place[name], name))
+    return found
+
+
+def _highest(heap: list[tuple[int, int, str]]) -> list[str]:
+    """Take those of the highest priority off a heap."""
+    found: list[str] = []
+    highest = heap[0][0] if heap else 0
+    while heap and heap[0][0] == highest:
+        found.append(heapq.heappop(heap)[2])
     return found
 
 
