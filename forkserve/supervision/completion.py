@@ -25,6 +25,7 @@ class Completion:
         self.code: int | None = None
         self.parts = tuple(parts)
         self.text = text
+        self._open = 0
         self._callbacks: list[Callable[[Completion], None]] = []
 
     @property
@@ -61,13 +62,16 @@ class Completion:
     def consist_of(self, parts: Sequence[Completion]) -> None:
         """Complete it when all of these are done."""
         self.parts = tuple(parts)
+        self._open = len(self.parts)
         for each in self.parts:
-            each.when_done(self.look_at_parts)
+            each.when_done(self._part_is_done)
 
-    def look_at_parts(self, _part: Completion | None = None) -> None:
-        """Complete it if all its parts are done; called whenever one is."""
-        if not all(each.done for each in self.parts):
-            return
+    def _part_is_done(self, _part: Completion) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self._conclude()
+
+    def _conclude(self) -> None:
         errors = [str(each.error) for each in self.parts if each.error is not None]
         if errors:
             self.fail(ForkserveError("\n".join(errors)))

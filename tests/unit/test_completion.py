@@ -30,3 +30,21 @@ def test_all_of_waits_for_the_last_and_collects_the_errors() -> None:
 
 def test_all_of_nothing_is_done() -> None:
     assert all_of([], "done").result == "done"
+
+
+def test_a_part_that_is_done_costs_no_look_at_the_others() -> None:
+    looks = []
+
+    class Part(Completion):
+        @property
+        def done(self) -> bool:
+            looks.append(self)
+            return super().done
+
+    parts = [Part() for _ in range(200)]
+    together = all_of(parts, "all done")
+    for part in parts:
+        assert not together.done
+        part.succeed("fine")
+    assert together.result == "all done"
+    assert len(looks) < 10 * len(parts)

@@ -63,8 +63,7 @@ class CompletionReader:
             self._all.append(completion)
             completion.result, completion.code = each["result"], each.get("code")
             completion.error = None if each["error"] is None else _to_error(each["error"])
-            for part in completion.parts:
-                part.when_done(completion.look_at_parts)
+            completion.consist_of(completion.parts)
 
     def __getitem__(self, number: int) -> Completion:
         return self._all[number]
