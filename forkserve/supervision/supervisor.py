@@ -44,7 +44,7 @@ _PAUSE = 0.05
 """Seconds until settling is resumed if it did not come to an end."""
 
 _STRETCH = 0.01
-"""Seconds of settling at a stretch; then signals and control have their turn."""
+"""Seconds after which a callback settles no other watcher; then signals and control have their turn."""
 
 
 class Supervisor:
@@ -230,10 +230,11 @@ class Supervisor:
         for watcher in (each for each in self.watchers if each.population.zygotes.states):
             with self._barrier(f"the zygotes of {watcher.name}"):
                 watcher.population.zygotes.hear(pids)
-        concerned = [watcher for watcher in self.watchers if watcher.may_know(pids)]
+        concerned = [watcher for watcher in self.watchers if watcher.knows(pids)]
         found: list[tuple[Watcher, Process]] = []
         for each in exits:
-            for watcher in concerned:
+            pid = frozenset((each.pid,))
+            for watcher in (each for each in concerned if each.knows(pid)):
                 with self._barrier(f"the end of pid {each.pid}"):
                     if (process := watcher.record(each)) is not None:
                         found.append((watcher, process))
@@ -273,7 +274,7 @@ class Supervisor:
 
     def _settle_changed(self) -> None:
         loop = self._services.loop
-        enough = loop.now() + _STRETCH
+        enough = loop.began + _STRETCH
         for _ in range(_ROUNDS):
             dirty, self._dirty = self._dirty, {}
             while dirty:

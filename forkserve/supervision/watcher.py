@@ -317,11 +317,10 @@ class Watcher:
 
     # What happens.
 
-    def may_know(self, pids: Set[int]) -> bool:
-        """Tell whether one of the pids is that of a process of this watcher, or may be that of a helper."""
-        if self.rehearser.current is not None or self.population.prober.is_busy:
-            return True
-        return self.population.processes.has_any(pids)
+    def knows(self, pids: Set[int]) -> bool:
+        """Tell whether one of the pids is that of a process of this watcher, or of a helper."""
+        population = self.population
+        return population.processes.has_any(pids) or self.rehearser.has_any(pids) or population.prober.has_any(pids)
 
     def record(self, exit_: Exit) -> Process | None:
         """Note that a pid has been reaped, before anything is done about it; returns the process."""

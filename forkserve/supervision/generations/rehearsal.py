@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import selectors
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 
 from forkserve.errors import ForkserveError
@@ -46,6 +46,10 @@ class Rehearser:
         self._services = services
         self._name = name
         self._on_verdict = on_verdict
+
+    def has_any(self, pids: Set[int]) -> bool:
+        """Tell whether one of the pids is that of the child of the current try."""
+        return self.current is not None and self.current.pid in pids
 
     @property
     def next_instant(self) -> float | None:

@@ -9,7 +9,7 @@ Rules: the owner decides what success means. The reason of the last failure is k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 
 from forkserve.config.probes import ProbeKind, probe
@@ -82,10 +82,9 @@ class Prober:
         process.probe_at = self._services.loop.now() + process.probe_pause
         self._changed()
 
-    @property
-    def is_busy(self) -> bool:
-        """True while a helper runs."""
-        return bool(self._asked)
+    def has_any(self, pids: Set[int]) -> bool:
+        """Tell whether one of the pids is that of a helper."""
+        return any(each.pid in pids for each in self._asked.values())
 
     def reaped(self, pid: int) -> None:
         """Note that a pid has been reaped; it may be a helper's."""
