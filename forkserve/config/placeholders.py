@@ -32,6 +32,8 @@ _AT_SPAWN = ("wid", "args", "shell", "working_dir", "uid", "gid", "executable", 
 
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names of the placeholders in `text`, in lower case, each once, in order of appearance."""
+    if "((" not in text and "$(" not in text:  # asked for each of hundreds of watchers at a reload
+        return ()
     return tuple(dict.fromkeys((match[1] or match[3]).lower() for match in _PLACEHOLDER.finditer(text)))
 
 

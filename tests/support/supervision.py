@@ -47,6 +47,8 @@ class ManualLoop(Loop):
 
     def __init__(self, now: float = 1000.0) -> None:
         self.clock = now
+        self.since: float | None = None
+        """When the current callback began; None for an instant ago."""
         self.watched: dict[int, Callable[[int], None]] = {}
         self.appointments: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
@@ -54,6 +56,10 @@ class ManualLoop(Loop):
 
     def now(self) -> float:
         return self.clock
+
+    @property
+    def began(self) -> float:
+        return self.clock if self.since is None else self.since
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         self.watched[fd] = callback

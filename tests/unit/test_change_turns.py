@@ -9,7 +9,7 @@ import pytest
 from forkserve.config.model import Config, WatcherOptions
 from forkserve.supervision.completion import Completion
 from forkserve.supervision.jobqueue.queue import Underway
-from forkserve.supervision.jobs.advance import Resize, Start
+from forkserve.supervision.jobs.advance import Reload, Resize, Start
 from forkserve.supervision.os.spawn import Spawned, SpawnSpec
 from forkserve.supervision.reload.reloader import ChangePhase
 from tests.support.supervision import FakeKernel, World, options
@@ -112,6 +112,30 @@ def test_state_written_while_watchers_wait_for_their_turn_lacks_none_of_them(wor
     world.pass_time(5.0)
     assert {world.watcher(name).generation for name in _names()} == {2}
     assert world.reloader.phase is ChangePhase.IDLE
+
+
+def test_a_change_whose_plan_has_taken_long_begins_nothing_in_the_same_callback(world: World) -> None:
+    _ask(world)
+    forked = len(world.kernel.children)
+    world.loop.since = world.loop.now() - STRETCH
+    _take(world, Config(watchers=_watchers()))
+    assert world.reloader.phase is ChangePhase.APPLYING
+    assert len(world.kernel.children) == forked
+    world.loop.since = None
+    world.settle()
+    world.all_ready()
+    world.pass_time(5.0)
+    assert {world.watcher(name).generation for name in _names()} == {2}
+
+
+def test_while_all_rehearse_an_end_concerns_only_the_watcher_whose_it_is(world: World) -> None:
+    for name in _names():
+        world.queue(name).submit(Reload())
+    world.settle()
+    tried = [child for child in world.kernel.children.values() if child.rehearse]
+    assert len(tried) == MANY
+    assert not [name for name in _names() if world.watcher(name).knows({1})]
+    assert [name for name in _names() if world.watcher(name).knows({tried[3].pid})] == ["w3"]
 
 
 def _take(world: World, config: Config) -> None:

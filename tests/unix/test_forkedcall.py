@@ -92,3 +92,45 @@ def test_a_call_that_is_cancelled_never_calls_back(loop: Loop, tmp_path: Path) -
     loop.run()
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert found == []
+
+
+WHILE_DECODED: list[Callable[[], object]] = []
+
+
+def _decode() -> str:
+    WHILE_DECODED.pop()()
+    return "decoded"
+
+
+class Watched:
+    """An answer of which the test sees when it is decoded."""
+
+    def __reduce__(self) -> tuple[Callable[[], str], tuple[()]]:
+        return _decode, ()
+
+
+def test_an_answer_is_decoded_in_one_callback_and_used_in_another(loop: Loop) -> None:
+    begun: list[float] = []
+    WHILE_DECODED.append(lambda: begun.append(loop.began))
+
+    def take(outcome: object) -> None:
+        assert outcome == "decoded"
+        begun.append(loop.began)
+        loop.stop()
+
+    call = call_in_fork(loop, Watched, take, title="a test", timeout=20.0)
+    loop.run()
+    os.waitpid(call.pid, 0)
+    assert begun[0] < begun[1]
+
+
+def test_a_call_that_is_cancelled_after_its_answer_was_decoded_never_calls_back(loop: Loop) -> None:
+    found: list[object] = []
+    call = call_in_fork(loop, Watched, found.append, title="a test", timeout=20.0)
+    WHILE_DECODED.append(lambda: loop.call_at(0.0, call.cancel))
+    while WHILE_DECODED:
+        loop.run_once()
+    loop.call_later(0.01, loop.stop)
+    loop.run()
+    os.waitpid(call.pid, 0)
+    assert not found

@@ -22,7 +22,7 @@ Act = tuple[str, JobQueue, Callable[[], Completion | None]]
 """The name of a watcher, its jobs, and what is to be done for it in its turn."""
 
 STRETCH = 0.01
-"""Seconds of submitting jobs at a stretch; then signals and control have their turn."""
+"""Seconds for which a callback submits jobs, and does what was before; then signals and control have their turn."""
 
 
 class JobTurns:
@@ -86,7 +86,7 @@ class JobTurns:
 
     def _take_some(self) -> None:
         self._is_coming = False
-        enough = self._loop.now() + STRETCH
+        enough = self._loop.began + STRETCH
         try:
             while self._waiting and self._loop.now() < enough:
                 self._waiting.popleft()[1]()

@@ -1,9 +1,10 @@
 """Runs a function in a forked child, while the loop goes on: for what may block, such as a file, a name, a directory.
 
 Theory of operation. The child runs the function, sends its result or exception through a pipe, pickled, and ends. The
-loop collects the bytes and calls back once: with the result, with the exception, or with CallFailedError if the child
-was killed at its deadline or has died. A read of a FIFO, of a hung network drive or of a directory service cannot be
-interrupted otherwise; a thread blocked in one would outlive every deadline.
+loop collects the bytes, decodes them, and calls back once, from a callback that begins then: with the result, with the
+exception, or with CallFailedError if the child was killed at its deadline or has died. A read of a FIFO, of a hung
+network drive or of a directory service cannot be interrupted otherwise; a thread blocked in one would outlive every
+deadline.
 
 Rules: the child is a fork and executes nothing, so the function must not rely on descriptors (all but standard error
 and the pipe are closed) nor change anything that lasts. It is reaped with the other children of this process.
@@ -52,7 +53,9 @@ class ForkedCall(Generic[T]):
         self._timer = self._loop.call_later(timeout, partial(self._expire, timeout))
 
     def cancel(self) -> None:
-        """Kill the child, and never call back; after the answer this does nothing."""
+        """Kill the child, and never call back; after it has called back this does nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._reading >= 0:
             self._close()
             self._kill()
@@ -70,7 +73,7 @@ class ForkedCall(Generic[T]):
         self._data += portion
         if not portion:
             self._close()
-            self._then(self._answer())
+            self._timer = self._loop.call_at(self._loop.now(), partial(self._then, self._answer()))
 
     def _answer(self) -> T | Exception:
         try:

@@ -103,6 +103,12 @@ class Loop:
         self._running = False
         self.on_bug: Callable[[], None] = lambda: None
         """Called when a callback has raised, and that was logged."""
+        self._began = self.now()
+
+    @property
+    def began(self) -> float:
+        """The instant at which the current callback began: what is done in portions leaves time for the others."""
+        return self._began
 
     def now(self) -> float:
         """Return the current instant."""
@@ -158,6 +164,7 @@ class Loop:
         return max(0.0, self._timers[0][0] - self.now()) if self._timers else None
 
     def _call(self, callback: Callable[[], None]) -> None:
+        self._began = self.now()
         if self._stopwatch is None:
             self._guarded(callback)
             return

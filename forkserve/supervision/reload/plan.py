@@ -6,6 +6,7 @@ Rules: pure. `plan` compares two configurations whole, before anything is touche
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from forkserve.config.model import Config, MasterOptions, WatcherOptions
@@ -18,6 +19,14 @@ _RESPAWN_FIELDS = ("env", "rlimits", "stdout_stream", "stderr_stream")
 """Options that readers derive from several keys, and that take effect only in a new process."""
 
 _LIVE_FIELDS = ("hooks", "extra")
+
+_LIVE = frozenset(
+    (*_LIVE_FIELDS, *(each.name for each in options_of(WatcherOptions) if each.reload is ReloadCost.LIVE))
+)
+_RESPAWN = frozenset((*_RESPAWN_FIELDS, *(each.name for each in options_of(WatcherOptions) if each.name not in _LIVE)))
+_NAMES = tuple(_LIVE | _RESPAWN)
+_values_of = attrgetter(*_NAMES)
+"""Returns the values of _NAMES at once: hundreds of watchers are compared while the loop waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +72,18 @@ def plan(old: Config, new: Config, rebound: frozenset[str] = frozenset()) -> Pla
 def _change(
     before: WatcherOptions, after: WatcherOptions, *, old: Config, new: Config, rebound: frozenset[str]
 ) -> WatcherChange:
-    declared = options_of(WatcherOptions) if before != after else ()
-    live = {each.name for each in declared if each.reload is ReloadCost.LIVE and _differ(before, after, each.name)}
-    live |= {name for name in _LIVE_FIELDS if _differ(before, after, name)}
-    respawn = {
-        each.name for each in declared if each.reload is not ReloadCost.LIVE and _differ(before, after, each.name)
-    }
-    respawn |= {name for name in _RESPAWN_FIELDS if _differ(before, after, name)}
+    differ = () if before == after else _differing(before, after)
+    live = {name for name in differ if name in _LIVE}
+    respawn = {name for name in differ if name in _RESPAWN}
     wanted = uses(after, new)
     if wanted != uses(before, old) or rebound & set(wanted):
         respawn.add("sockets")
     return WatcherChange(after, frozenset(live), frozenset(respawn))
+
+
+def _differing(before: WatcherOptions, after: WatcherOptions) -> list[str]:
+    pairs = zip(_NAMES, _values_of(before), _values_of(after), strict=True)
+    return [name for name, old, new in pairs if old is not new and old != new]
 
 
 def uses(watcher: WatcherOptions, config: Config) -> tuple[str, ...]:
