@@ -319,6 +319,16 @@ def test_procfile(imported: Import, tmp_path: Path) -> None:
     assert "release: " in said
 
 
+def test_lines_of_a_procfile_without_effect_are_noted_by_their_numbers(imported: Import) -> None:
+    odd = "\ufeff  # a\r\n\r\nexport KEY=secret1\nweb: sleep 1 \\\n  --bind :80\nKEY=secret2\n---\nx.y: sleep 2\nz:\n"
+    code, made, said = imported("Procfile", odd)
+    assert code == 0
+    assert set(made["watcher"]) == {"web"}
+    assert "not carried: Procfile:3, Procfile:6: a Procfile sets no variables" in said
+    assert "not carried: Procfile:5, Procfile:7, Procfile:8, Procfile:9: expected NAME: COMMAND; left out" in said
+    assert "secret" not in said
+
+
 def test_compose(imported: Import) -> None:
     pytest.importorskip("yaml", reason="PyYAML is no dependency")
     _, made, said = imported("compose.yaml", COMPOSE)
@@ -466,7 +476,7 @@ def test_circus(imported: Import) -> None:
         ("x.conf", "[supervisord]\nnodaemon=true\n", "x.conf: nothing to run is in it"),
         ("x.conf", "[program:x\ncommand\n[supervisord]\n", "x.conf"),
         ("x.conf", "[program:x]\ncommand=x\nenvironment=A\n", "[program:x] environment: expected KEY"),
-        ("Procfile", "web sleep\n", "Procfile:1: expected NAME: COMMAND"),
+        ("Procfile", "# a\nweb: sleep 1\n\nweb: sleep 2\n", "Procfile:4: web is in line 2 already"),
         ("compose.yaml", "services: [\n", "compose.yaml: "),
         ("compose.yaml", "- a\n", "compose.yaml: no services"),
         ("circus.ini", "[circus]\nnonsense\n", "circus.ini:2: expected KEY = VALUE"),
