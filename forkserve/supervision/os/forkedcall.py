@@ -91,8 +91,10 @@ class ForkedCall(Generic[T]):
 
     def _kill(self) -> None:
         if not self._reaped:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):
                 os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):  # it leads a group: the programs that it has started
+                os.killpg(self.pid, signal.SIGKILL)
 
 
 def call_in_fork(

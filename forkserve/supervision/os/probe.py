@@ -14,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +37,7 @@ TRIES = 50
 ACCEPTED = 1.0
 """Seconds until a connection must be accepted."""
 _LISTEN = "0A"
+_STATUS = re.compile(rb"[1-5][0-9][0-9]")
 _NOT_FOR_IT = frozenset(
     {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"}
 )
@@ -53,7 +56,7 @@ def ask(probe: Probe, pid: int) -> str:
             return _http(probe, pid)
         return _exec(probe, pid)
     except subprocess.TimeoutExpired:
-        return f"{probe.text}: not done within {TIMEOUT:g} s"
+        return f"{probe.text}: not done within {TIMEOUT * 0.8:g} s"
     except OSError as error:
         return f"{probe.text}: {error.strerror or error}"
 
@@ -190,7 +193,7 @@ def _get(sock: socket.socket, probe: Probe) -> str:
     while b"\n" not in line and len(line) < 1000 and (data := sock.recv(1000)):
         line += data
     words = line.split(b"\r\n")[0].split(b" ", 2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not _STATUS.fullmatch(words[1]):
         return f"{probe.text}: the answer is not HTTP"
     status = int(words[1])
     return "" if 200 <= status < 400 else f"{probe.text}: answered {status}"
@@ -204,17 +207,39 @@ def _exec(probe: Probe, pid: int) -> str:
     env = {name: value for name, value in env.items() if name not in _NOT_FOR_IT} | {"FORKSERVE_PID": str(pid)}
     folder = os.readlink(f"/proc/{pid}/cwd")
     _become_user_of(pid)
-    done = subprocess.run(
-        probe.words,
-        check=False,
-        env=env,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=TIMEOUT * 0.8,
-    )
+    try:
+        done = subprocess.run(
+            probe.words,
+            check=False,
+            env=env,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=TIMEOUT * 0.8,
+            preexec_fn=_heed_signals,  # safe: a helper has one thread
+        )
+    finally:
+        _end_the_rest()
     return "" if done.returncode == 0 else f"{probe.text}: ended with {done.returncode}"
+
+
+def _heed_signals() -> None:
+    """Undo in the command what its helper ignores, since an ignored signal stays so after exec (signal(7))."""
+    for signum in signal.valid_signals():
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
+
+
+def _end_the_rest() -> None:
+    """Kill what a command has left in the helper's group: the programs of a shell that was killed, the background."""
+    own = os.getpid()
+    if os.getpgid(0) != own:
+        return
+    for each in relations():
+        if each.group == own and each.pid != own:
+            with contextlib.suppress(OSError):
+                os.kill(each.pid, signal.SIGKILL)
 
 
 def _become_user_of(pid: int) -> None:
