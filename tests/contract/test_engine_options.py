@@ -338,6 +338,9 @@ def test_static_files_are_served_with_ranges_and_conditions(backend: str, target
         assert (head[:12], b"Content-Range: bytes 2-4/10" in head, body) == (b"HTTP/1.1 206", True, b"234")
         assert one(worker, "/static/page.html", "Range: bytes=20-")[0].startswith(b"HTTP/1.1 416")
         assert one(worker, "/static/page.html", method="HEAD")[1] == b""
+        # An empty field is one that holds for nothing, not one that is missing.
+        assert one(worker, "/static/page.html", "If-Match:")[0].startswith(b"HTTP/1.1 412")
+        assert one(worker, "/static/page.html", "If-Range:", "Range: bytes=2-4")[0].startswith(b"HTTP/1.1 200")
         for path in (
             "/static/.secret",
             "/static/out",

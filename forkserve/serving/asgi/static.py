@@ -33,7 +33,8 @@ class AsgiStatic:
 
         def field(name: str) -> str | None:
             key = name.encode()
-            return ",".join(value.decode("latin-1") for each, value in headers if each == key) or None
+            values = [value.decode("latin-1") for each, value in headers if each == key]
+            return ",".join(values) if values else None
 
         path = scope["path"].removeprefix(scope["root_path"])
         return self.folders.find(scope["method"], path.encode().decode("latin-1"), field)
