@@ -168,6 +168,24 @@ def test_a_message_that_is_not_whole_stays_as_it_came() -> None:
     assert server.resume(32, 1 << 20) == [{"type": "websocket.receive", "bytes": data}]
 
 
+@pytest.mark.parametrize("cut", [0, 1, 7, 8])
+def test_a_close_waits_for_the_message_before_it(cut: int) -> None:
+    _, server = joined(WebSocketLimits(max_size=10_000), compress=True)
+    ping, close = framed(b"", opcode=9), framed(b"\x03\xe8", opcode=8)
+
+    for data in (compressed(bytes(9000)) + ping + close[:cut], close[cut:]):
+        # No bytes would be the end of the connection.
+        assert not data or server.receive(data, 32, 5000) == []
+    assert server.take() == b"\x8a\x00"
+    assert server.behind
+    assert server.is_open
+    message, end = server.resume(32, 5000)
+    assert message == {"type": "websocket.receive", "bytes": bytes(9000)}
+    assert (end["type"], end["code"]) == ("websocket.disconnect", 1000)
+    assert server.take() == b"\x88\x02\x03\xe8"
+    assert not server.behind
+
+
 def test_what_waits_is_judged_when_it_is_wanted() -> None:
     for behind, code in ((compressed(bytes(20_000)), 1009), (framed(b"\xff\xff\xff", opcode=0x42), 1002)):
         _, server = joined(WebSocketLimits(max_size=10_000), compress=True)

@@ -152,7 +152,9 @@ class WebSocketProtocol:
             if at == size:
                 break
             full = len(messages) >= count or self._room <= 0 or self._inflating
-            if full and not data[at] & CONTROL and self.is_open:
+            # A ping is answered ahead of what waits; a close is not, since the message before it counts.
+            ahead = data[at] & CONTROL and not (self._inflating and data[at] & 0x0F == Opcode.CLOSE)
+            if full and not ahead and self.is_open:
                 self._rest = data[at:]
                 self.behind, self.unfinished = True, False
                 return
