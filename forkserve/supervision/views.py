@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from forkserve.config.naming import identity_of
 from forkserve.config.portions import amount_of
+from forkserve.supervision.hooks.gate import GatePhase
 from forkserve.supervision.jobs.pace import pace_of
 from forkserve.supervision.jobs.snapshot import NOTHING_COMPARED, WatcherSnapshot
 from forkserve.supervision.jobs.verdict import CanaryOutcome
@@ -25,6 +26,8 @@ def state_of(watcher: Watcher) -> WatcherState:
         return WatcherState.ACTIVE
     if watcher.is_waiting:
         return WatcherState.WAITING if watcher.is_gone else WatcherState.STOPPING
+    if watcher.up and not slots and watcher.gate.phase is GatePhase.ASKING_START:
+        return WatcherState.STARTING  # before_start may wait for long
     return watcher_state(
         up=watcher.up,
         slots=[(slot.state, slot.is_ready) for slot in slots],

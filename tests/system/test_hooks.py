@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forkserve.control.client import ControlClient
-from tests.support.forkserving import eventually, running
+from tests.support.forkserving import TIMEOUT, eventually, running
 
 HOOKS = """
 import json, os, time
@@ -73,6 +77,55 @@ def test_each_hook_is_called_in_its_turn_with_what_circus_gives_it(tmp_path: Pat
         ("after_stop", []),
     ]
     assert {tuple(said[1:3]) for said in _noted(tmp_path)} == {("web", 1)}
+
+
+WAITING = """
+def opens(watcher, **details):
+    open("begun", "w").close()
+    return open("gate").read() == "go"
+
+def lists(watcher, **details):
+    with open("listed", "a") as listed:
+        print(watcher.pids, watcher.get_active_pids(), list(watcher.processes), file=listed)
+    return True
+"""
+
+
+def test_a_watcher_is_starting_while_its_hook_waits_and_has_its_processes_as_it_stops(tmp_path: Path) -> None:
+    (tmp_path / "myhooks.py").write_text(WAITING)
+    os.mkfifo(tmp_path / "gate")
+    hooks = f"{_hooks('myhooks.opens', 'before_start')}{_hooks('myhooks.lists', 'before_stop')}"
+    control = tmp_path / "control"
+
+    with running("--control", str(control), cwd=tmp_path, config=f"[watcher:web]\n{QUICK}{hooks}") as master:
+        eventually((tmp_path / "begun").exists)
+        with ControlClient(control, timeout=15) as client:
+            (waiting,) = client.call("status")
+            (tmp_path / "gate").write_text("go")
+            pid = master.started("web[1]")
+            eventually(lambda: client.call("status")[0]["state"] == "active")
+        assert master.stop() == 0
+
+    assert waiting["state"] == "starting"
+    assert (tmp_path / "listed").read_text() == f"[{pid}] [{pid}] [{pid}]\n"
+
+
+def test_a_hook_that_returns_after_the_master_has_ended_leaves_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "myhooks.py").write_text(WAITING)
+    os.mkfifo(tmp_path / "gate")
+    ours, its = socket.socketpair()
+    command = [sys.executable, "-um", "forkserve.sidecars.hooks", "--watcher", "web", "--channel", str(its.fileno())]
+    question = {"hook": "before_start", "details": {}, "path": [str(tmp_path)]}
+    targets = {"before_start": "myhooks.opens"}
+    with subprocess.Popen(command, cwd=tmp_path, pass_fds=[its.fileno()], stderr=subprocess.PIPE, text=True) as host:
+        its.close()
+        with ours:
+            ours.sendall(json.dumps({**question, "targets": targets}).encode() + b"\n")
+            eventually((tmp_path / "begun").exists)
+        (tmp_path / "gate").write_text("go")
+        _, stderr = host.communicate(timeout=TIMEOUT)
+    assert host.returncode == 0
+    assert stderr == ""
 
 
 @pytest.mark.parametrize(

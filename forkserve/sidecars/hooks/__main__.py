@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from forkserve import logs
@@ -44,7 +45,8 @@ def main() -> int:
     host = _Host(arguments.watcher, Control(client))
     channel = socket.socket(fileno=arguments.channel)
     channel.set_inheritable(False)  # the end of this process is known by its end
-    with channel, channel.makefile("rb") as questions:
+    # a master that has ended wants no answer (EPIPE, ECONNRESET)
+    with channel, channel.makefile("rb") as questions, suppress(ConnectionError):
         for line in questions:
             answer = json.dumps(host.answer(json.loads(line)), default=str)
             channel.sendall(answer.encode() + b"\n")

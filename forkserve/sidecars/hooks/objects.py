@@ -120,9 +120,8 @@ class HookWatcher:
         return self.get_active_pids()
 
     def get_active_pids(self) -> list[int]:
-        """Return the pids of its processes."""
-        found: list[int] = self._control.call("list", watcher=self.name)
-        return found
+        """Return the pids of its processes, with those that are about to end, as in Circus."""
+        return list(self.processes)
 
     def get_active_processes(self) -> list[HookProcess]:
         """Return its processes."""
