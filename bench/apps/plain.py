@@ -146,3 +146,16 @@ async def socket_asgi(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
         await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def stream_asgi(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send an event four times a second for ten seconds; echo WebSockets, and greet who asks for / only."""
+    if scope["type"] != "http" or scope["path"] == "/":
+        await socket_asgi(scope, receive, send)
+        return
+    headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for number in range(40):
+        await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
+        await _sleep(0.25)
+    await send({"type": "http.response.body", "body": b""})

@@ -40,7 +40,9 @@ def forkserve(backend: str, *extra: str) -> Callable[[Launch], list[str]]:
         threads = ["--threads", str(launch.threads)] if backend in ("threads", "gunicorn-gthread") else []
         where = f"unix:{launch.unix}" if launch.unix else f"{HOST}:{launch.port}"
         command = [program("forkserve"), "-w", str(launch.workers), "-b", where, "--backend", backend]
-        return [*command, *threads, *extra, launch.app]
+        release = ["--chdir", launch.release] if launch.release else []
+        status = ["--status-bind", f"{HOST}:{launch.status}"] if launch.status else []
+        return [*command, *threads, *release, *status, *extra, launch.app]
 
     return argv
 
@@ -77,8 +79,9 @@ def _uwsgi(launch: Launch, *where: str, lazy: bool = True) -> list[str]:
     command = [program("uwsgi"), *where, "--module", launch.app, "--processes", str(launch.workers)]
     threads = ["--threads", str(launch.threads)] if launch.threads > 4 else []
     fifo = ["--master-fifo", str(launch.folder / "fifo")]
+    status = ["--stats", f"{HOST}:{launch.status}", "--stats-http"] if launch.status else []
     load = ["--lazy-apps"] if lazy else []
-    return [*command, *threads, *production, "--vacuum", *load, *fifo, "--disable-logging"]
+    return [*command, *threads, *production, "--vacuum", *load, *fifo, *status, "--disable-logging"]
 
 
 def uwsgi(launch: Launch) -> list[str]:
@@ -104,7 +107,8 @@ def granian(interface: str) -> Callable[[Launch], list[str]]:
         # Its default takes on 1024 connections and leaves the others waiting.
         many = ["--backpressure", str(launch.connections + 100)] if launch.connections > 1000 else []
         command = [program("granian"), "--interface", interface, "--workers", str(launch.workers), *where, *many]
-        return [*command, *threads, "--log-level", "warning", launch.app]
+        status = ["--metrics", "--metrics-address", HOST, "--metrics-port", str(launch.status)] if launch.status else []
+        return [*command, *threads, *status, "--log-level", "warning", launch.app]
 
     return argv
 
@@ -122,7 +126,8 @@ def peregrine(protocol: str) -> Callable[[Launch], list[str]]:
         where = ["--unix", launch.unix] if launch.unix else ["--host", HOST, "--port", str(launch.port)]
         threads = ["--wsgi-threads", str(launch.threads)] if protocol == "wsgi" else []
         command = [program("peregrine"), *where, "--workers", str(launch.workers), "--protocol", protocol]
-        return [*command, *threads, "--log-level", "warning", launch.app]
+        status = ["--metrics-port", str(launch.status)] if launch.status else []
+        return [*command, *threads, *status, "--log-level", "warning", launch.app]
 
     return argv
 

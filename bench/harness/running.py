@@ -23,7 +23,7 @@ from bench.harness.model import BenchError
 from bench.harness.probe import Answer, Request, ask
 from bench.harness.servers import Reload, Server
 from bench.harness.supervisors import circusctl_reload
-from bench.harness.target import Launch
+from bench.harness.target import Launch, program
 
 __all__ = ["APPS", "Running"]
 
@@ -147,6 +147,16 @@ class Running:
         else:
             self.stop()
             self.spawn()
+
+    def control(self, *words: str) -> int:
+        """Run forkservectl for a forkserve that was started here; return its exit code.
+
+        Folder and environment, by which it finds the control socket, are those of the server.
+        """
+        command = [program("forkservectl"), *words]
+        return subprocess.run(
+            command, cwd=self.launch.folder, env=self._environment(), capture_output=True, timeout=60, check=False
+        ).returncode
 
     def workers(self) -> list[int]:
         """Return the pids below the one we started."""

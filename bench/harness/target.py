@@ -22,7 +22,9 @@ class Launch:
     `folder` is the scratch directory of this start and the server's working directory. `connections` is how many
     clients are going to come at once. `supervised` asks for the server's process manager even with one worker.
     `pinned` keeps it to the server cores. `keep_alive` is for how many seconds an idle connection must live, 0 for the
-    server's default.
+    server's default. `release` is a link to the folder of the application's code: a server that resolves it for each
+    generation is told of it, others find the code by their PYTHONPATH. `status` is the port for health or metrics of
+    a server that has one for them.
     """
 
     app: str
@@ -35,6 +37,8 @@ class Launch:
     supervised: bool = False
     pinned: bool = True
     keep_alive: int = 0
+    release: str = ""
+    status: int = 0
 
 
 def program(name: str) -> str:

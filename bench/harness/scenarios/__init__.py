@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.harness.model import BenchError, Settings
 from bench.harness.scenarios.base import Scenario
+from bench.harness.scenarios.broken import BrokenDeploys
 from bench.harness.scenarios.cost import Idle, Memory, StartUp
 from bench.harness.scenarios.crowds import Fairness, IdleConnections, SlowClients
 from bench.harness.scenarios.faults import Deploy, FullQueue, Kill
@@ -13,6 +14,8 @@ from bench.harness.scenarios.pairs import AccessLog, Adapters
 from bench.harness.scenarios.paths import BehindNginx, Overhead, WebSocketEcho
 from bench.harness.scenarios.speed import AsgiHello, Bodies, Connections, Frameworks, Limit, Waits, Workers, WsgiHello
 from bench.harness.scenarios.storms import MasterKill, Reloads
+from bench.harness.scenarios.streams import Streams
+from bench.harness.scenarios.upkeep import Scrape, Upgrades
 from bench.harness.scenarios.varied import Varied
 
 __all__ = ["SCENARIOS", "chosen"]
@@ -30,6 +33,10 @@ _ALL: tuple[Scenario, ...] = (
         FullQueue(),
         Reloads(),
         MasterKill(),
+        BrokenDeploys(),
+        Streams(),
+        Upgrades(),
+        Scrape(),
     ),
     *(
         SlowClients(),

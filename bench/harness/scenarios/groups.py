@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ASGI", "CHAUSSETTES", "CHOSEN", "OPERATED", "OURS", "PREFORK", "WSGI"]
+__all__ = ["ASGI", "CHAUSSETTES", "CHOSEN", "OPERATED", "OURS", "PREFORK", "RIVALS", "WSGI"]
 
 OURS = ("forkserve-sync", "forkserve-threads", "forkserve-gevent", "forkserve-asgi")
 GUNICORN = ("gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent")
@@ -32,6 +32,12 @@ PREFORK = (
 # Those whose deploys, stops and memory are compared.
 PRELOADED = ("forkserve-preload", "gunicorn-preload", "uwsgi-preload")
 OPERATED = (*PREFORK, *PRELOADED, "peregrine-wsgi", "peregrine-asgi")
+
+# One of each kind of the most used, for scenarios that take long.
+RIVALS = (
+    *("forkserve-sync", "forkserve-asgi", "forkserve-preload", "gunicorn-gthread", "gunicorn-preload", "gunicorn-asgi"),
+    *("uvicorn", "granian-asgi", "uwsgi", "peregrine-wsgi"),
+)
 
 # The most asked for, for short runs of scenarios in which WSGI and ASGI stand side by side.
 CHOSEN = ("forkserve-sync", "gunicorn-gthread", "granian-wsgi", "forkserve-asgi", "uvicorn", "granian-asgi")
