@@ -41,10 +41,7 @@ class Upgrades(Prefork):
         f"What do users see when the server's own program is replaced {UPGRADES} times? 2 workers, 10 clients, "
         f"{LIMIT:g} s for all: `forkservectl upgrade`; Gunicorn's USR2, then TERM to the old master; uWSGI's HUP."
     )
-    reading = (
-        "Uvicorn, granian and peregrine have none: they are stopped and started again. No other forkserve may run as this "
-        "user meanwhile: forkservectl does not choose between two."
-    )
+    reading = "Uvicorn, granian and peregrine have none: they are stopped and started again."
     metrics = (
         Metric("failed", "failed requests", "", Better.LOWER),
         Metric("stale", "kept connections closed", "", Better.LOWER),
