@@ -65,6 +65,7 @@ class Running:
             "PATH": path,
             "HOME": str(self.launch.folder),
             "TMPDIR": str(self.launch.folder),
+            "XDG_RUNTIME_DIR": str(self.launch.folder),
             "LANG": "C.UTF-8",
             "PYTHONPATH": f"{self.launch.folder}:{APPS}",
             MARK: self._guard.token,
@@ -151,9 +152,10 @@ class Running:
     def control(self, *words: str) -> int:
         """Run forkservectl for a forkserve that was started here; return its exit code.
 
-        Folder and environment, by which it finds the control socket, are those of the server.
+        Its control socket is named: another forkserve of this user is never meant.
         """
-        command = [program("forkservectl"), *words]
+        where = self.launch.folder / "forkserve" / f"forkserve-{self.pid}.sock"
+        command = [program("forkservectl"), "--socket", str(where), *words]
         return subprocess.run(
             command, cwd=self.launch.folder, env=self._environment(), capture_output=True, timeout=60, check=False
         ).returncode
