@@ -16,10 +16,10 @@ from forkserve.unix.scoreboard import Field, OwnRecord, RecordState
 
 __all__ = ["leave_report_to_predecessors"]
 
-_STARTING = 3.0
-"""Seconds to wait while an older worker is starting: it may be about to fail as well, or to serve."""
+_STARTING = 4.0
+"""Most seconds to wait for older workers, which may be about to fail as well, or to serve."""
 _KILL = 1.0
-"""Seconds to wait for the master, which has reaped an older worker, to decide."""
+"""Seconds to wait without an older worker: for one to come, and for the master, which has reaped one, to decide."""
 _LOOK = 0.02
 """Seconds between two looks at the scoreboard."""
 
@@ -35,13 +35,15 @@ def leave_report_to_predecessors(environ: Mapping[str, str]) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_DFL)
     seat = _seat(environ.get(SCOREBOARD, ""))
-    until = time.monotonic() + _STARTING
-    had_predecessors = seat is None and identity.wid > 1  # without sockets there is no board
-    while seat is not None and _predecessors(seat) and time.monotonic() < until:
-        had_predecessors = True
+    # The first process of a watcher may be slow to come, and have no record yet.
+    begun = time.monotonic()
+    alone_since = begun if identity.wid > 1 else begun - _KILL
+    while (now := time.monotonic()) < begun + _STARTING:
+        if seat is not None and _predecessors(seat):
+            alone_since = now
+        elif now >= alone_since + _KILL:
+            return
         _pause(_LOOK)
-    if had_predecessors:
-        _pause(_KILL)
 
 
 def _predecessors(seat: OwnRecord) -> int:

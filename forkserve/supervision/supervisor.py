@@ -317,9 +317,17 @@ class Supervisor:
 
     @property
     def hopeless(self) -> tuple[Watcher, ...]:
-        """Return the watchers that should run if all of them are FATAL, else nothing."""
+        """Return the watchers that should run if all of them are FATAL, else nothing.
+
+        One that is paused, or that a job has stopped to start it again, is still to run.
+        """
         wanted: list[Watcher] = []
-        for watcher in (each for each in self.watchers if each.up):
+        for queue in self._queues.values():
+            watcher = queue.watcher
+            if not watcher.up:
+                if watcher.paused or queue.brings_up:
+                    return ()
+                continue
             state = state_of(watcher)
             if state is WatcherState.FATAL:
                 wanted.append(watcher)

@@ -90,6 +90,33 @@ numprocesses = 2
         server.expect_all(r"web\[1\]: serving late_h:app", r"web\[2\]: serving late_h:app")
 
 
+def test_a_reload_that_stops_the_only_other_watcher_for_a_while_is_not_the_end(folder: Path) -> None:
+    """Its process ends after others have asked whether anything is left to run."""
+    (folder / "slow").write_text("""
+trap 'touch told; until test -e go; do sleep 0.05; done; exit 0' TERM
+touch set
+while :; do sleep 0.05; done
+""")
+    config = """
+[watcher:other]
+cmd = sh slow
+[watcher:web]
+cmd = forkserve-worker -b 127.0.0.1:0 late_h:app
+copy_env = True
+"""
+    with running(cwd=folder, config=config) as server:
+        server.allow("given up", "SIGKILL")
+        other = server.started("other[1]")
+        eventually((folder / "set").exists)
+        server.expect(r"web\[1\] pid \d+ exited with code 3 .* given up: fix it, then `forkservectl start web`")
+        server.send(signal.SIGHUP)
+        server.expect(r"web\[1\] pid \d+ exited with code 3")
+        eventually((folder / "told").exists)
+        (folder / "go").touch()
+        server.expect(rf"other\[1\] pid {other} exited with code 0")
+        assert server.started("other[1]") != other
+
+
 def test_what_has_served_is_tried_again(folder: Path) -> None:
     """A deploy that is half done when a worker crashes is no reason to give up."""
     with running("-b", "127.0.0.1:0", "site_h:app", cwd=folder) as server:

@@ -68,6 +68,14 @@ class JobQueue:
         """True when nothing runs and nothing waits."""
         return self.current is None and not self.waiting and not self.beside
 
+    @property
+    def brings_up(self) -> bool:
+        """True if a job will start the watcher, and waits for no other: also a reload that has stopped it meanwhile."""
+        now = None if self.current is None else self.current.job
+        if isinstance(now, Start | Restart | Reload) and now.phase is not JobPhase.AWAITING:
+            return True
+        return any(isinstance(each.job, Start | Restart) for each in self.waiting)
+
     def submit(self, job: Job) -> Completion:
         """Add a job; returns its completion."""
         underway = Underway(job, Completion())
