@@ -100,18 +100,15 @@ async def _resize(verb: str, service: CircusService, request: CircusRequest) -> 
     count = 1 if count is None else count
     if count < 0:
         raise MessageRefused(f"{verb} by {count}: 'nb' should be at least 0")
-    singleton: Answer = {}
-    try:
-        if count:
-            await service.client.call(verb, request.on_begun, watcher=name, count=count, waiting=request.waiting)
-    except ControlError as error:
-        if error.code != "singleton":
-            raise
-        singleton = {"singleton": True}
-    if not (singleton or request.waiting):
+    options: Answer = await service.client.call("get", watcher=name, keys=["numprocesses", "singleton"])
+    if options["singleton"]:  # Circus leaves it alone both ways
+        return options
+    if count:
+        await service.client.call(verb, request.on_begun, watcher=name, count=count, waiting=request.waiting)
+    if not request.waiting:
         return {}
-    options = await service.client.call("get", watcher=name, keys=["numprocesses"])
-    return {**options, **singleton}
+    resized: Answer = await service.client.call("get", watcher=name, keys=["numprocesses"])
+    return resized
 
 
 async def _signal(service: CircusService, request: CircusRequest) -> Answer:
