@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import shlex
 import shutil
 import signal
@@ -16,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from bench.harness import machine, pinning, report, rounds, selftest, sitting, store
+from bench.harness import machine, pinning, plots, report, rounds, selftest, sitting, store
 from bench.harness.clients import SIGNALS
 from bench.harness.context import Bench
 from bench.harness.model import BenchError, Settings
@@ -149,6 +150,7 @@ def _measure(
     bench: Bench, options: argparse.Namespace, earlier: store.Results | None, other: store.Results | None
 ) -> int:
     jobs = _jobs(bench.settings)
+    plots.check()
     if earlier:
         here = sitting.take_up(bench, jobs, earlier, options.resume)
     else:
@@ -164,6 +166,7 @@ def _measure(
 
 def _again(folder: Path, options: argparse.Namespace, other: store.Results | None) -> int:
     results = store.load(folder)
+    plots.check()
     target = folder if folder.is_dir() else folder.parent
     print(report.terminal(report.write(results, target, other), _columns()))
     if options.write_docs:
@@ -199,10 +202,27 @@ def _run(options: argparse.Namespace) -> int:
         bench.close()
 
 
+def _unread() -> int:
+    """Write the rest to nowhere, since whatever read the output has closed it (`| head`); return the exit code.
+
+    It is the one that Python ends with for EPIPE. A run that was cut off by that can be resumed.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    return 1
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     try:
-        return _run(_parser().parse_args(argv))
+        try:
+            return _run(_parser().parse_args(argv))
+        finally:
+            sys.stdout.flush()  # here, where it can be caught
+    except BrokenPipeError:
+        return _unread()
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

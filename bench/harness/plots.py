@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.harness.model import Better
+from bench.harness.model import BenchError, Better
 from bench.harness.summary import Row, Table
 
-__all__ = ["draw"]
+__all__ = ["check", "draw"]
 
 COLOURS = {"ours": "#2f6fde", "field": "#9aa3ad", "limit": "#ffffff", "same": "#b9c7de"}
+
+
+def check() -> None:
+    """Raise BenchError where nothing could be drawn; to be asked before a run is made."""
+    try:
+        import matplotlib  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
+    except ImportError as error:
+        raise BenchError(
+            f"the report needs matplotlib: {error}; pip install -r bench/requirements.txt, or use bench/run.sh"
+        ) from error
 
 
 def draw(tables: list[Table], folder: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+
+import psutil
 
 from bench.harness import procs
 from bench.harness.context import Bench
@@ -72,6 +75,13 @@ def _own_cpu() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
+def _first(error: BaseException) -> BaseException:
+    """Return what a group of exceptions began with; an exception that is no group is returned itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def perform(job: Job, bench: Bench) -> Measurement:
     """Make one measurement. A server that fails is a result, not an end."""
     started, start = time.time(), time.monotonic()
@@ -79,7 +89,8 @@ def perform(job: Job, bench: Bench) -> Measurement:
     sample, command, status = Sample({}), "", Status.OK
     try:
         sample, command = job.scenario.measure(job.cell, bench)
-    except (BenchError, OSError) as error:
+    except* (BenchError, OSError, psutil.Error, subprocess.SubprocessError) as group:  # a TaskGroup wraps them
+        error = _first(group)
         sample, status = Sample({}, note=str(error) or type(error).__name__), Status.FAILED
     seconds = time.monotonic() - start
     noise = procs.foreign_cores(procs.busy_seconds() - busy, _own_cpu() - own, seconds)
