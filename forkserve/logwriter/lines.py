@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from forkserve.config.model import StreamClass, StreamOptions
 
-__all__ = ["CAP", "Decoration", "LineSplitter"]
+__all__ = ["CAP", "Decoration", "LineSplitter", "OpenLine"]
 
 CAP = 16 * 1024
 """Longest line in bytes, as for Docker's own loggers."""
@@ -89,11 +89,6 @@ class Decoration:
         """True when nothing is put around a line."""
         return not self.prefix and self.time_format is None and self.color is None
 
-    @property
-    def closing(self) -> bytes:
-        """The end of a line."""
-        return self._around(0.0)[1]
-
     def apply(self, lines: list[bytes], now: float, *, continues: bool = False, ends: bool = True) -> list[bytes]:
         """Return the lines to write, with their ends. `now` is in seconds of the wall clock.
 
@@ -117,3 +112,27 @@ class Decoration:
         if self.color is None:
             return before.encode(), b"\n"
         return f"\033[3{_COLORS.index(self.color) + 1}m{before}".encode(), b"\033[0m\n"
+
+
+class OpenLine:
+    """The last line of a destination while it has no end yet, and which writer has put it there.
+
+    What another writer puts next begins with the end of that line.
+    """
+
+    def __init__(self) -> None:
+        self._writer: object = None
+
+    def is_of(self, writer: object) -> bool:
+        """Tell whether there is one, by this writer."""
+        return self._writer is writer
+
+    def put(self, lines: list[bytes], writer: object, *, ends: bool) -> list[bytes]:
+        """Return the lines to write; without `ends` the last of them is open from now on."""
+        is_of_another = self._writer is not None and self._writer is not writer
+        self._writer = None if ends else writer
+        return [b"\n", *lines] if is_of_another else lines
+
+    def forget(self) -> None:
+        """Called when the destination is another from now on."""
+        self._writer = None

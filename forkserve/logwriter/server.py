@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 from forkserve.config.model import StreamClass
 from forkserve.logwriter.classes import record
-from forkserve.logwriter.lines import CAP, Decoration, LineSplitter
+from forkserve.logwriter.lines import CAP, Decoration, LineSplitter, OpenLine
 from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, captured_from, pack, unpack
 from forkserve.logwriter.readers import Asked, Readers
-from forkserve.logwriter.sinks import SinkQueue, key_of, sink_for
+from forkserve.logwriter.sinks import SinkQueue, destination_of, key_of, sink_for
 from forkserve.logwriter.syslog import Syslog
 
 __all__ = ["LAST_WORDS", "write_logs"]
@@ -51,7 +51,10 @@ class _Source:
 
     def end(self) -> None:
         """Pass on the last line, which has no end; without decoration it stays as it is."""
-        self.pass_on(self.splitter.end(), ends=not (self.decoration.is_plain and self.takes_parts))
+        rest, stays = self.splitter.end(), self.decoration.is_plain and self.takes_parts
+        self.pass_on(rest, ends=not stays)
+        if not rest and not stays and self.queue.is_left_open_by(self):
+            self.queue.put([b"\n"], self)
 
     def wants_a_pause(self) -> bool:
         """True while no more may be read, lest lines are dropped; what is passed on as it is waits for a stuck sink."""
@@ -83,9 +86,11 @@ class _Source:
                 ]
             )
         else:
+            # as in Circus: what inherits that stdout writes to it unseen, and would continue the line in its colour
+            ends = ends or self.decoration.color is not None
             continues = self.queue.is_left_open_by(self)
             made = self.decoration.apply(lines, now, continues=continues, ends=ends)
-            self.queue.put(made, self, None if ends else self.decoration.closing)
+            self.queue.put(made, self, ends=ends)
 
 
 def write_logs(fd: int) -> None:
@@ -100,6 +105,7 @@ class _Writer:
         self._master = master
         self._sources: dict[int, _Source] = {}
         self._queues: dict[tuple[str, str], SinkQueue] = {}
+        self._open_lines: dict[tuple[str, str], OpenLine] = {}
         self._poll = select.epoll()
         self._poll.register(master, select.EPOLLIN)
         self._readers = Readers(self._poll)
@@ -179,7 +185,9 @@ class _Writer:
         key = key_of(captured.options)
         if key not in self._queues:
             place = key[1] or key[0]
-            self._queues[key] = SinkQueue(sink_for(captured.options, self._warn), place, self._warn)
+            sink = sink_for(captured.options, self._warn)
+            open_line = self._open_lines.setdefault(destination_of(key), OpenLine())
+            self._queues[key] = SinkQueue(sink, place, self._warn, open_line=open_line)
         decoration = Decoration.of(captured.options, captured.name, captured.pid)
         splitter = LineSplitter(math.inf if captured.options.as_it_is else CAP)
         self._sources[fd] = _Source(captured, decoration, self._queues[key], self._readers, splitter)

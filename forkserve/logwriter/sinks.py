@@ -19,9 +19,10 @@ from typing import Protocol
 from forkserve.config.model import StreamClass, StreamOptions
 from forkserve.logwriter.classes import ClassSink, class_key
 from forkserve.logwriter.files import log_file
+from forkserve.logwriter.lines import OpenLine
 from forkserve.logwriter.syslog import Syslog
 
-__all__ = ["LIMIT", "SinkQueue", "Sink", "key_of", "sink_for"]
+__all__ = ["LIMIT", "SinkQueue", "Sink", "destination_of", "key_of", "sink_for"]
 
 LIMIT = 1024 * 1024
 """Most bytes that wait for one sink."""
@@ -67,10 +68,13 @@ class _Standard:
     close = reopen
 
 
+_AS_IT_IS = " as it is"
+
+
 def key_of(options: StreamOptions) -> tuple[str, str]:
     """Return the key by which two streams share a sink: the same file, the same stdout, the same syslog."""
     if options.as_it_is:  # apart from a sink that drops lines
-        return ("stderr as it is" if options.kind is StreamClass.STDERR else "stdout as it is", "")
+        return (("stderr" if options.kind is StreamClass.STDERR else "stdout") + _AS_IT_IS, "")
     if options.kind is StreamClass.STDERR:
         return ("stderr", "")
     if options.kind in (StreamClass.STDOUT, StreamClass.FANCY_STDOUT):
@@ -80,6 +84,11 @@ def key_of(options: StreamOptions) -> tuple[str, str]:
     if options.kind is StreamClass.SYSLOG:
         return ("syslog", options.address)
     return ("file", os.path.abspath(options.filename or os.devnull))
+
+
+def destination_of(key: tuple[str, str]) -> tuple[str, str]:
+    """Return what two sinks with the same destination have in common."""
+    return (key[0].removesuffix(_AS_IT_IS), key[1])
 
 
 def sink_for(options: StreamOptions, report: Callable[[str], None]) -> Sink:
@@ -96,9 +105,12 @@ class SinkQueue:
     """The lines that wait for one sink, and the thread that writes them.
 
     `place` names the sink in messages; `report` is called, in the thread, with one line when writing begins to fail.
+    Queues of the same destination share `open_line`.
     """
 
-    def __init__(self, sink: Sink, place: str, report: Callable[[str], None], limit: int = LIMIT) -> None:
+    def __init__(
+        self, sink: Sink, place: str, report: Callable[[str], None], *, open_line: OpenLine, limit: int = LIMIT
+    ) -> None:
         self._sink = sink
         self._place = place
         self._report = report
@@ -106,8 +118,7 @@ class SinkQueue:
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
-        self._open: object = None
-        self._closing = b""
+        self._open = open_line
         self._progress = time.monotonic()
         self._changed = threading.Condition()
         self._reopen = self._closed = self._failing = False
@@ -116,19 +127,13 @@ class SinkQueue:
         self._thread.start()
 
     def is_left_open_by(self, writer: object) -> bool:
-        """Tell whether the last line has no end, and was put by this writer."""
-        return self._open is writer
+        """Tell whether the last line of the destination has no end, and was put by this writer."""
+        return self._open.is_of(writer)
 
-    def put(self, lines: list[bytes], writer: object = None, closing: bytes | None = None) -> None:
-        """Queue lines, each with its end; never waits for the sink.
-
-        With `closing` the last one has no end yet: what another writer puts next is preceded by `closing`.
-        """
+    def put(self, lines: list[bytes], writer: object = None, *, ends: bool = True) -> None:
+        """Queue lines, each with its end; never waits for the sink. Without `ends` the last one has no end yet."""
         with self._changed:
-            if self._open is not None and self._open is not writer:
-                lines = [self._closing, *lines]
-            self._open, self._closing = (None, b"") if closing is None else (writer, closing)
-            for line in lines:
+            for line in self._open.put(lines, writer, ends=ends):
                 self._lines.append(line)
                 self._size += len(line)
             while self._size > self._limit and len(self._lines) > 1:
@@ -149,7 +154,8 @@ class SinkQueue:
         """Let the sink reopen its destination before the next write."""
         with self._changed:
             self._reopen = True
-            self._open = None
+            if not isinstance(self._sink, _Standard):
+                self._open.forget()
             self._changed.notify()
 
     def close(self) -> None:

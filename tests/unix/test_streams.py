@@ -39,17 +39,31 @@ def end(streams: Streams) -> None:
 
 def run(streams: Streams, script: str, out: StreamOptions | None, err: StreamOptions | None = None) -> None:
     """Run a shell script to its end with its output captured."""
+    pid = begin(streams, script, out, err)
+    os.waitpid(pid, 0)
+    streams.forget(pid)
+
+
+def begin(
+    streams: Streams,
+    script: str,
+    out: StreamOptions | None,
+    err: StreamOptions | None = None,
+    *,
+    place: Path | None = None,
+) -> int:
+    """Start a shell script with its output captured; returns the pid."""
     output = streams.open(out, err)
     spec = SpawnSpec(
         argv=("/bin/sh", "-c", script),
         env={"PATH": "/usr/bin:/bin"},
         stdout=output.stdout_fd,
         stderr=output.stderr_fd,
+        cwd=None if place is None else str(place),
     )
     pid = spawn(spec)
     streams.attach(output, name="web[3]", pid=pid)
-    os.waitpid(pid, 0)
-    streams.forget(pid)
+    return pid
 
 
 def file(path: Path, **options: object) -> StreamOptions:
@@ -103,6 +117,68 @@ def test_what_waits_for_the_end_of_its_line_is_written_and_mixes_with_no_other(
     end(streams)
     assert out.read_text() == "name? \nother\nme\ntail"
     assert fancy.read_text() == "web[1] | half\nweb[3] | more\nweb[1] | whole\n"
+
+
+NAMED = StreamOptions(kind=StreamClass.STDOUT, prefix=True)
+FANCY = StreamOptions(kind=StreamClass.FANCY_STDOUT, time_format="at", color="green")
+AS_IT_IS = StreamOptions(kind=StreamClass.STDOUT, as_it_is=True)
+
+
+class Stdout:
+    """The standard output of the test, that of the writer, too."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd, self._text = capfd, ""
+
+    def text(self) -> str:
+        self._text += self._capfd.readouterr().out
+        return self._text
+
+    def becomes(self, text: str) -> None:
+        eventually(lambda: self.text() == text)
+
+
+def test_a_coloured_line_is_ended_where_its_process_has_not_ended_it(
+    streams: Streams, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stdout = Stdout(capfd)
+    os.mkfifo(tmp_path / "fifo")
+    pid = begin(streams, "printf half; read line < fifo; printf more", FANCY, place=tmp_path)
+    stdout.becomes(half := f"\033[32mat [{pid}] | half\033[0m\n")
+    (tmp_path / "fifo").write_text("\n")
+    os.waitpid(pid, 0)
+    streams.forget(pid)
+    stdout.becomes(half + f"\033[32mat [{pid}] | more\033[0m\n")
+
+
+@pytest.mark.parametrize("other", [NAMED, AS_IT_IS])
+def test_what_stands_on_a_stdout_without_its_end_is_continued_by_no_other(
+    streams: Streams, tmp_path: Path, capfd: pytest.CaptureFixture[str], other: StreamOptions
+) -> None:
+    stdout = Stdout(capfd)
+    os.mkfifo(tmp_path / "fifo")
+    pid = begin(streams, "printf half; read line < fifo; printf last", NAMED, place=tmp_path)
+    stdout.becomes("web[3] | half")
+    streams.reopen()
+    run(streams, "echo next", other)
+    stdout.becomes(now := "web[3] | half\n" + ("web[3] | " if other.prefix else "") + "next\n")
+    (tmp_path / "fifo").write_text("\n")
+    os.waitpid(pid, 0)
+    streams.forget(pid)
+    stdout.becomes(now + "web[3] | last\n")
+
+
+def test_a_line_with_a_name_is_ended_when_its_process_ends(
+    streams: Streams, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stdout = Stdout(capfd)
+    os.mkfifo(tmp_path / "fifo")
+    pid = begin(streams, "printf half; read line < fifo", NAMED, place=tmp_path)
+    stdout.becomes("web[3] | half")
+    (tmp_path / "fifo").write_text("\n")
+    os.waitpid(pid, 0)
+    streams.forget(pid)
+    stdout.becomes("web[3] | half\n")
 
 
 def test_lines_of_many_processes_never_mix(streams: Streams, tmp_path: Path) -> None:
