@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 
-__all__ = ["BLOCKED", "leave_signals_to_main"]
+__all__ = ["BLOCKED", "PULSE", "leave_signals_to_main"]
 
 BLOCKED = frozenset(
     {
@@ -17,6 +17,14 @@ BLOCKED = frozenset(
     }
 )
 """Signals that stop or reload a worker, and those of timers, which would end it without a handler."""
+
+
+PULSE = 0.5
+"""Seconds that the main thread waits at a time where nothing but a signal may end the wait.
+
+Python's handlers run between its bytecodes. A signal that comes after the last of them and before the system call, or
+that another thread takes, does not interrupt the wait.
+"""
 
 
 def leave_signals_to_main() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -123,6 +125,28 @@ def test_a_request_in_flight_survives_the_stop_and_the_next_worker_serves_on(cas
         with serving(words(entry, interface), folder=FOLDER, listener=listener) as another:
             response, body = another.request("GET", "/")
             assert (response.status, body) == (200, b"hello")
+
+
+@pytest.mark.parametrize("backend", ["granian", "wsgiref"])
+def test_a_stop_signal_that_does_not_interrupt_the_wait_is_not_lost(backend: str) -> None:
+    # As when it comes just before the main thread waits: CPython's C handler has run, and Python's is due.
+    if not any(entry.name == backend and state_of(entry.traits).usable for entry in entries()):
+        pytest.skip(f"{backend} is not installed")
+    with serving(["--backend", backend, "--threads", "2", "served_app:wsgi"], folder=FOLDER) as worker:
+        assert worker.request("GET", "/")[1] == b"hello"
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.tgkill(worker.process.pid, other_thread(worker.process.pid), signal.SIGTERM) == 0
+        worker.await_line("draining (SIGTERM)")
+        assert worker.ended() == 0
+
+
+def other_thread(pid: int) -> int:
+    """Return a thread beside the main one that handles SIGTERM."""
+    for each in Path(f"/proc/{pid}/task").iterdir():
+        blocked = re.search(r"^SigBlk:\s*(\w+)$", (each / "status").read_text(), re.M)
+        if int(each.name) != pid and blocked and not int(blocked[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return int(each.name)
+    raise AssertionError("there is no other thread")
 
 
 @pytest.mark.slow

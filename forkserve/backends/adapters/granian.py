@@ -9,8 +9,10 @@ from __future__ import annotations
 import inspect
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
@@ -18,6 +20,7 @@ from forkserve.backends.shim import Shim, asgi_shim
 from forkserve.errors import BackendError
 from forkserve.serving.application.interface import interface_of
 from forkserve.serving.inherited import backlog_of
+from forkserve.unix.signalmask import PULSE
 
 __all__ = ["Granian"]
 
@@ -59,6 +62,7 @@ class Granian:
                 target = MPServer._spawn_asgi_worker
             served: App = asgi_shim(app, self.traits.repairs, run)
         else:
+            _wait_in_turns()
             target = MPServer._spawn_wsgi_worker
             served = Shim(app, self.traits.repairs, listeners, run)
         _run_worker(target, served, listeners[0], run)
@@ -95,6 +99,23 @@ def _run_worker(target: Callable[..., None], app: App, listener: socket.socket, 
         raise BackendError(f"this version of granian is not supported; try: {Granian.traits.install}")
     run.ready()
     target(1, None, lambda: app, ((None, holder), None), None, "auto", False, "info", None, (), **shared)
+
+
+class _InterruptibleEvent(threading.Event):
+    """Waits at most `PULSE` at a time: the handler of a signal that came just before a wait runs after it."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        while timeout is None:
+            if super().wait(PULSE):
+                return True
+        return super().wait(timeout)
+
+
+def _wait_in_turns() -> None:
+    """Let granian's WSGI worker, whose main thread waits for an event until it is to end, run each signal's handler."""
+    from granian.server import mp
+
+    vars(mp)["threading"] = SimpleNamespace(Event=_InterruptibleEvent)
 
 
 def _keep_our_handlers(run: Run) -> None:

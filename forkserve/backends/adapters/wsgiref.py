@@ -18,6 +18,7 @@ from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
 from forkserve.backends.base import App, Interface, Repair, Run, Traits
 from forkserve.backends.shim import Shim, server_address
+from forkserve.unix.signalmask import PULSE
 
 __all__ = ["Wsgiref"]
 
@@ -164,7 +165,7 @@ class Wsgiref:
                 selector.register(listener, selectors.EVENT_READ, server)
             run.ready()
             while not run.draining:
-                for key, _ in selector.select():
+                for key, _ in selector.select(PULSE):
                     if key.data is not None:
                         key.data._handle_request_noblock()
         if pool is not None:
