@@ -304,15 +304,15 @@ def test_a_client_that_answers_no_ping_is_given_up() -> None:
 
 def test_the_bytes_of_a_long_message_show_that_its_client_is_there() -> None:
     data = frame(1, b"x" * 100)
-    with worker_of("--ws-ping-interval", "0.1", "--ws-ping-timeout", "0.6") as worker, raw_socket(worker) as sock:
+    with worker_of("--ws-ping-interval", "0.1", "--ws-ping-timeout", "1.5") as worker, raw_socket(worker) as sock:
         assert sock.recv(2, socket.MSG_WAITALL) == b"\x89\x00"
         sock.settimeout(0.05)
-        for byte in data[:20]:
+        for byte in data[:35]:  # for longer than the time-out
             sock.sendall(bytes([byte]))
             with pytest.raises(TimeoutError):
                 sock.recv(1)
         sock.settimeout(PATIENCE)
-        sock.sendall(data[20:])
+        sock.sendall(data[35:])
         assert sock.recv(102, socket.MSG_WAITALL) == frame(1, b"x" * 100, masked=False)
         rest = sock.makefile("rb").read()
         assert int.from_bytes(rest[2:4], "big") == 1011

@@ -103,13 +103,14 @@ def slow_reader(backend: str, *words: str) -> Iterator[socket.socket]:
 
 
 def test_a_client_that_reads_slowly_and_rests_is_not_given_up() -> None:
+    # All of it within one write() and longer than the time-out in sum; the rest is longer than a turn of the loop.
     pause = threading.Event()
-    with slow_reader("sync", "--write-timeout", "3") as client:
+    with slow_reader("sync", "--write-timeout", "4") as client:
         received, began = client.recv(2048), time.monotonic()
-        while time.monotonic() < began + 2.6:
+        while time.monotonic() < began + 3.1:
             received += client.recv(2048)
-            pause.wait(0.02)
-        pause.wait(1.2)
+            pause.wait(0.03)
+        pause.wait(1.3)
         while part := client.recv(65536):
             received += part
         assert received.endswith(b"0\r\n\r\n")

@@ -68,6 +68,7 @@ class Served:
         self.process = process
         self.listener = listener
         self.log = b""
+        self._clients: list[http.client.HTTPConnection] = []
 
     @property
     def address(self) -> tuple[str, int]:
@@ -75,7 +76,17 @@ class Served:
         return host, port
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(*self.address, timeout=PATIENCE)
+        """Return a client, which is closed with the worker at the latest: a failed test leaves no socket behind."""
+        client = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """Close the clients and the end of the log, when the process has ended."""
+        for client in self._clients:
+            client.close()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -158,8 +169,7 @@ def serving(
         if served.process.poll() is None:
             served.process.kill()
         served.process.wait(PATIENCE)
-        assert served.process.stderr is not None
-        served.process.stderr.close()
+        served.close()
         if own:
             sock.close()
 
