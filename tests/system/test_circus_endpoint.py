@@ -123,6 +123,11 @@ def test_options_have_the_types_of_circus_and_are_in_force_when_it_is_answered(t
         after = ask(client, command="list", properties={"name": "web"}, id=1)["pids"]
         assert len(after) == 2 and not set(before) & set(after)
 
+        stopped: list[dict[str, Any]] = [{"max_age": 100}, {"env": {"A": "2"}}, {"cmd": "sleep 999", "max_age": 9}]
+        for each in stopped:  # which has nothing to replace
+            properties = {"name": "Beat", "options": each, "waiting": True}
+            assert ask(client, command="set", properties=properties, id=1)["status"] == "ok", each
+
         ask(client, command="add", properties={"name": "x", "cmd": "sleep 1000", "start": True}, id=1)
         assert ask(client, command="status", properties={"name": "x"}, id=1)["status"] in ("starting", "active")
 

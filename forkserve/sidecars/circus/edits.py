@@ -40,7 +40,7 @@ async def _set(service: CircusService, request: CircusRequest) -> Answer:
             "set", request.on_begun, watcher=name, options=options, reload=True, waiting=request.waiting
         )
     else:
-        if _AGES & options.keys():
+        if _AGES & options.keys() and await service.pids(name):
             how = {"at_once": True, "waiting": request.waiting}
             await service.client.call("reload", request.on_begun, watcher=name, **how)
     return {}
