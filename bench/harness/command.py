@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--full",
         action="store_true",
-        help="every scenario, every table, every server (over two hours)",
+        help="every scenario, every table, every server (two and a half hours)",
     )
     add("--quick", action="store_true", help="about a minute: does everything still work?")
     add("--only", type=_names, default=(), metavar="A,B", help="these scenarios (--list shows them)")

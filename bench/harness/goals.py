@@ -134,7 +134,7 @@ BEHAVIOUR = (
     Goal("deploy", OURS_WSGI, 1, metric="broken_serves"),
     Goal("deploy", "forkserve-preload", 0, metric="failed", at_most=True),
     Goal("deploy", "forkserve-preload", 0, metric="broken_failed", at_most=True),
-    *(Goal("full-queue", server, 200, metric="answered") for server in OURS),
+    *(Goal("full-queue", server, 200, metric="answered", variant=each) for each in ("TERM", "QUIT") for server in OURS),
     Goal("fairness", OURS_WSGI, 1, metric="gap", at_most=True),
     Goal("fairness", OURS_ASGI, 1, metric="gap", at_most=True),
     Goal("slow-clients", "forkserve-threads", 100, metric="answered", variant="half a header"),

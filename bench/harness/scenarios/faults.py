@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from bench.harness import procs
@@ -291,21 +291,23 @@ class Kill(Prefork):
 
 
 QUEUED = 200
+ENDING = {"TERM": signal.SIGTERM, "QUIT": signal.SIGQUIT}
 
 
 class FullQueue(Prefork):
-    """TERM while clients wait in the kernel's queue."""
+    """TERM or QUIT while clients wait in the kernel's queue."""
 
     name = "full-queue"
-    title = "TERM with a full queue"
+    title = "The end with a full queue"
     question = (
         f"{QUEUED} clients have connected and sent a request, and nobody has accepted them yet: how many are answered "
         "when the server is told to end?"
     )
     reading = (
-        "The server is held still (SIGSTOP) while the clients connect, told to end (SIGTERM to its first process) and "
-        "let go (SIGCONT). What it leaves in the queue is reset by the kernel. Two workers; a connection that does not "
-        "fit into the queue counts as unanswered."
+        "The server is held still (SIGSTOP) while the clients connect, told to end (SIGTERM or SIGQUIT to its first "
+        "process) and let go (SIGCONT). What it leaves in the queue is reset by the kernel. To some servers QUIT "
+        "means to end gracefully, to some to end at once, and some do not know it. Two workers; a connection that does "
+        "not fit into the queue counts as unanswered."
     )
     metrics = (
         Metric("answered", f"answered of {QUEUED}", "", Better.HIGHER),
@@ -314,6 +316,10 @@ class FullQueue(Prefork):
     servers = OPERATED
     short_servers = ("forkserve-sync", "gunicorn-gthread", "uvicorn")
     most_rounds = 1  # what a server leaves behind it leaves each time
+
+    def variants(self, settings: Settings) -> Iterable[str]:
+        """Both signals; TERM alone in the short set."""
+        return ENDING if settings.full or self.name in settings.scenarios else ("TERM",)
 
     def seconds(self, cell: Cell, settings: Settings) -> float:
         """Start, connect, end."""
@@ -334,7 +340,7 @@ class FullQueue(Prefork):
                 await asyncio.sleep(0.5)
                 crowd.stop()  # each asks this once
                 at = time.monotonic()
-                os.kill(running.pid, signal.SIGTERM)
+                os.kill(running.pid, ENDING[cell.variant])
                 for process in processes:
                     process.resume()
                 await asking
