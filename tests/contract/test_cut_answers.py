@@ -88,7 +88,7 @@ def leave(worker: Served, path: str, gate: Gate, fields: str = "") -> None:
 def test_what_is_cut_leaves_a_line_with_what_was_sent_of_it(backend: str, tmp_path: Path) -> None:
     (tmp_path / "cut_app.py").write_text(APP)
     log = tmp_path / "log"
-    words = ["-k", backend, "--timeout", "0.4", "--access-log", str(log), "--access-log-format", "%(U)s %(s)s %(B)s"]
+    words = ["-k", backend, "--timeout", "1.5", "--access-log", str(log), "--access-log-format", "%(U)s %(s)s %(B)s"]
     words.append("cut_app:asgi" if backend == "asgi" else "cut_app:app")
     with contextlib.closing(Gate()) as gate, serving(words, folder=tmp_path, gate=gate) as worker:
         for path in ("/fails", "/raises"):

@@ -34,10 +34,18 @@ def limited(request: pytest.FixtureRequest) -> Iterator[Served]:
         yield worker
 
 
+def answer_of_part(worker: Served, data: bytes) -> bytes:
+    """The answer to a part of a request; asks again if a connection has expired before anything was sent on it."""
+    for _ in range(5):
+        with contextlib.suppress(ConnectionError), Client(worker) as client:
+            client.send(data)
+            if received := client.rest():
+                return received
+    return b""
+
+
 def test_a_head_has_a_time_limit(limited: Served) -> None:
-    with Client(limited) as client:
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX")
-        assert client.rest().startswith(b"HTTP/1.1 408")
+    assert answer_of_part(limited, b"GET / HTTP/1.1\r\nHost: a\r\nX").startswith(b"HTTP/1.1 408")
 
 
 def test_a_connection_without_a_request_has_a_time_limit(limited: Served) -> None:
@@ -46,9 +54,8 @@ def test_a_connection_without_a_request_has_a_time_limit(limited: Served) -> Non
 
 
 def test_a_body_has_a_time_limit(limited: Served) -> None:
-    with Client(limited) as client:
-        client.send(get("/echo", "Content-Length: 9", method="POST") + b"half")
-        assert client.rest().startswith(b"HTTP/1.1 408")
+    half = get("/echo", "Content-Length: 9", method="POST") + b"half"
+    assert answer_of_part(limited, half).startswith(b"HTTP/1.1 408")
 
 
 @each_backend

@@ -96,7 +96,7 @@ def test_worker_connections_bound_the_requests_that_run_at_once(limit: str, peak
 
 
 def test_who_waits_for_a_greenlet_too_long_is_told_so() -> None:
-    words = ("--worker-connections", "1", "--timeout", "0.3")
+    words = ("--worker-connections", "1", "--timeout", "1.5")
     with worker_of("gevent", *words, app="gevent_app:app") as worker, Client(worker) as first, Client(worker) as second:
         first.send(get("/get"))
         second.send(get("/waits"))

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 COMPILED = ("sync", False)
 KINDS = [COMPILED, ("threads", True), ("gevent", False), ("asgi", True)]
 each_kind = pytest.mark.parametrize(("backend", "pure"), KINDS)
-FAST = ["--header-timeout", "0.2", "--body-timeout", "0.2", "--max-body", "10", "--limit-request-fields", "3"]
+FAST = ["--header-timeout", "1.2", "--body-timeout", "1.2", "--max-body", "10", "--limit-request-fields", "3"]
 
 
 @contextlib.contextmanager

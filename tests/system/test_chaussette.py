@@ -174,7 +174,7 @@ def test_a_post_hook_that_hangs_after_sigint_is_cut_at_the_graceful_timeout_or_b
         eventually((folder / "log").exists)
         worker.signal(signal.SIGINT)
         assert worker.ended() == 0
-    with serving(["--graceful-timeout", "0.2", *words[2:]], folder=folder) as worker:
+    with serving(["--graceful-timeout", "1.5", *words[2:]], folder=folder) as worker:
         worker.request("GET", "/")
         worker.signal(signal.SIGINT)
         worker.await_line("post-hook has not ended within the graceful timeout")

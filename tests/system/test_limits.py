@@ -71,11 +71,11 @@ def limited(
 )
 def test_clients_that_have_waited_too_long_are_shed(pure: bool, tmp_path: Path) -> None:
     environ = {"FORKSERVE_PURE": "1"} if pure else None
-    with limited(tmp_path, worker="--queue-timeout 0.5", environ=environ) as here:
+    with limited(tmp_path, worker="--queue-timeout 1.5", environ=environ) as here:
         busy = here.ask("/wait")
         eventually(lambda: _is_busy(here))
         waiting = [here.ask("/") for _ in range(3)]
-        subprocess.run(["sleep", "1"], check=True)
+        subprocess.run(["sleep", "2"], check=True)
         here.free()
         assert answer(busy).startswith(b"HTTP/1.1 200")
         for each in waiting:

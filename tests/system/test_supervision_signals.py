@@ -111,21 +111,22 @@ def test_hup_with_code_that_fails_keeps_the_old_processes_and_says_why(tmp_path:
 
 
 def test_hup_with_a_command_that_fails_keeps_the_old_one_until_a_better_comes(tmp_path: Path) -> None:
-    config = WEB.replace("ready_after = 0.2", "ready_after = 0.3\nsome = thing")
+    # a program that is missing ends before it counts as ready, on a busy machine too
+    config = WEB.replace("ready_after = 0.2", "ready_after = 1.5\nsome = thing").replace("numprocesses = 2\n", "")
     with running(cwd=tmp_path, config=config) as server:
         server.allow("reload of web failed")
         _address(server)
-        before = {server.started("web[1]"), server.started("web[2]")}
+        before = {server.started("web[1]")}
         (tmp_path / "stack.ini").write_text(config.replace(str(ACCEPT_LOOP), "missing.py"))
         server.send(signal.SIGHUP)
         server.expect(r"web changes \(cmd\)")
-        server.expect("reload of web failed, 2 processes kept as before")
+        server.expect("reload of web failed, 1 process kept as before")
         assert before <= {each.pid for each in server.children()}
         (tmp_path / "missing.py").write_text(ACCEPT_LOOP.read_text())
         server.send(signal.SIGHUP)
         server.expect(r"web changes \(cmd\)")
 
-        server.expect(r"web: 2 processes replaced")
+        server.expect(r"web: 1 process replaced")
 
 
 def test_hup_during_a_start_that_fails_tries_the_mended_code_at_once(tmp_path: Path) -> None:
