@@ -3,7 +3,8 @@
 Theory of operation. The zygote forks ahead: a *spare*, forked already, waits for the next order, so that no fork lies
 between an order and its worker. An order contains the arguments, the environment and the descriptors of a worker
 (`forkorder`); the zygote passes it on to the spare. The spare takes its descriptors, sends its number to the master,
-which learns the pid from the kernel, and goes on as if it had been executed. Then the zygote forks the next spare.
+which learns the pid from the kernel, and goes on as if it had been executed. When it has had the time to start, the
+zygote forks the next spare.
 
 To fork, the zygote forks a child that forks the worker and ends at once, so that the master, a child subreaper
 (prctl(2)), inherits the worker. For Python it is one fork: the hooks of `os.register_at_fork` run once, before and
@@ -47,6 +48,10 @@ _GO = b"g"
 _ENDED = "the process ended before it could report to the master"
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
 """Seconds that a spare waits for its order before it checks again whether a sibling has noted its written pages."""
+_START = 0.003
+"""Seconds in which a worker gets from its order to READY=1 when nothing hinders it. A fork, and what the next spare writes
+ahead, take as long, and would compete with it for processors.
+"""
 _GOODBYE = 1.0
 """Seconds that a spare has to end with its zygote."""
 _ALL_SIGNALS = signal.valid_signals()
@@ -163,6 +168,13 @@ class ForkServer:
                 parcel.close()
             if forked:
                 return self._live_as_spare()
+            self._let_start()
+
+    def _let_start(self) -> None:
+        """Leave the processors to the new worker; an order ends the wait."""
+        poller = poll()
+        poller.register(self._channel, POLLIN)
+        poller.poll(_START * 1000)
 
     def _fork_ahead(self) -> bool:
         """Fork a spare if there is none; True in the spare. If that fails, the next order reports it."""
