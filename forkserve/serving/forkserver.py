@@ -49,8 +49,8 @@ _ENDED = "the process ended before it could report to the master"
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
 """Seconds that a spare waits for its order before it checks again whether a sibling has noted its written pages."""
 _START = 0.003
-"""Seconds in which a worker gets from its order to READY=1 when nothing hinders it. A fork, and what the next spare writes
-ahead, take as long, and would compete with it for processors.
+"""Seconds in which a worker gets from its order to READY=1 when nothing hinders it. A fork, and what the next spare
+writes ahead, take as long, and would compete with it for processors.
 """
 _GOODBYE = 1.0
 """Seconds that a spare has to end with its zygote."""
