@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,6 +18,12 @@ sys.dont_write_bytecode = False  # of the test modules, which pytest rewrites; t
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+# On a busy machine an example may take as long as it likes: what must be quick has a bench.
+hypothesis.settings.register_profile(
+    "forkserve", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("forkserve")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -140,7 +140,7 @@ class Supervision(RuleBasedStateMachine):
 
         def note(over: Completion) -> None:
             if over.error is None and not isinstance(job, Stop):
-                self._is_served(name)
+                self._is_served(name, job)
             if offered is not None and over.error is None:
                 self.in_force[name] = [offered]
             elif offered is not None and isinstance(over.error, Superseded):  # before it began, or while it went on
@@ -148,10 +148,13 @@ class Supervision(RuleBasedStateMachine):
 
         completion.when_done(note)
 
-    def _is_served(self, name: str) -> None:
+    def _is_served(self, name: str, job: Job) -> None:
         watcher = self.world.watcher(name)
+        slots = list(watcher.slots.values())
+        if isinstance(job, SlotJob):  # it says nothing of the others
+            slots = [each for each in slots if each.wid == job.wid and job.starts]
         if watcher.up and not watcher.options.send_hup:
-            self.successes_of_the_given_up += [each for each in watcher.slots.values() if each.state is SlotState.FATAL]
+            self.successes_of_the_given_up += [each for each in slots if each.state is SlotState.FATAL]
 
     @rule(name=st.sampled_from(NAMES))
     def run_now(self, name: str) -> None:

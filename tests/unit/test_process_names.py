@@ -202,3 +202,24 @@ def test_a_start_of_one_process_of_what_is_stopped_or_taken_away_is_refused() ->
     world.submit(Resize(2))
     world.pass_time(1.0)
     assert sorted(each.wid for each in world.processes()) == [1, 2], "a slot that comes anew runs"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_restart_of_one_process_ends_when_a_reload_gives_its_watcher_a_schedule(begun: bool) -> None:
+    world = World((options(numprocesses=2),))
+    world.submit(Start())
+    world.runs(world.child(1)), world.runs(world.child(2))
+    world.pass_time(2.0)
+    restart = world.submit(_slot(world, 2, stops=True, starts=True))
+    if begun:
+        world.reap()
+    offer = world.watcher().offer(world.command(options(numprocesses=2, cmd="other", schedule="* * * * *")))
+    reload = world.submit(Reload(offer=offer))
+    for _ in range(8):
+        for child in world.kernel.living:
+            world.runs(child)
+        world.reap()
+        world.pass_time(2.0)
+    assert reload.done and restart.done
+    assert restart.error is not None, restart.result
+    assert not world.bugs()

@@ -34,6 +34,8 @@ def _begin(job: SlotJob, seen: WatcherSnapshot) -> Advance:
     if not seen.up or seen.waiting:
         why = "waits for a connection" if seen.up else "is stopped: start it"
         return Advance(job, failed=f"{seen.name} {why}")
+    if seen.timer is not None:
+        return Advance(job, failed=f"{seen.name} has a schedule meanwhile")
     if job.wid > seen.target:
         return Advance(job, failed=f"{job.place} was taken away meanwhile")
     return Advance(replace(job, phase=JobPhase.STARTING), (FillSlot(job.wid),))
@@ -41,7 +43,8 @@ def _begin(job: SlotJob, seen: WatcherSnapshot) -> Advance:
 
 def _starting(job: SlotJob, seen: WatcherSnapshot) -> Advance:
     slot = next((each for each in seen.slots if each.wid == job.wid), None)
-    if slot is None and not (seen.up and job.wid <= seen.target):
+    comes = seen.up and not seen.waiting and seen.timer is None and job.wid <= seen.target
+    if slot is None and not comes:
         return Advance(job, failed=f"{job.place} was stopped meanwhile")
     if slot is None or slot.starting or slot.state is SlotState.BACKOFF:
         return Advance(job)
