@@ -292,6 +292,8 @@ class Supervisor:
         if queue is not None and queue.watcher is watcher:
             with self._barrier(f"the hooks of {watcher.name}"):
                 watcher.look_at_gate()
+            with self._barrier(f"the runs of {watcher.name}"):
+                watcher.timer.settle()
             with self._barrier(f"the jobs of {watcher.name}"):
                 queue.advance()
             with self._barrier(f"the deadlines of {watcher.name}"):

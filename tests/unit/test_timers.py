@@ -184,6 +184,20 @@ def test_a_run_for_which_the_machine_is_short_of_something_is_tried_again() -> N
     assert len(_events(world, "timer.ended")) == 1
 
 
+def test_a_run_that_cannot_begin_after_all_is_over_and_the_next_begins() -> None:
+    world = _timer()
+    world.kernel.short_of = errno.EAGAIN
+    asked = _run_now(world)
+    world.settle()
+    assert not asked.done
+    world.kernel.short_of = errno.EPERM
+    world.pass_time(1.0)
+    assert asked.error is not None or asked.code != 0
+    world.kernel.short_of = 0
+    world.pass_time(300.0)
+    assert _begun(world) == [1, 2]
+
+
 def test_run_begins_at_once_and_answers_with_the_exit_code() -> None:
     world = _timer()
     asked = _run_now(world)
