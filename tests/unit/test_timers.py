@@ -108,6 +108,19 @@ def test_a_run_that_has_waited_begins_when_the_one_before_is_over() -> None:
     assert len(world.pids("job")) == 1
 
 
+@pytest.mark.parametrize("count", [24, 130])
+def test_many_runs_that_end_at_once_are_all_over(count: int) -> None:
+    world = _timer(overlap=Overlap.ALLOW)
+    asked = [_run_now(world) for _ in range(count)]
+    for child in world.kernel.living:
+        world.runs(child)
+        world.kernel.end(child, code=4)
+    world.reap()
+    assert all(each.done for each in asked)
+    assert sum(each.code == 4 for each in asked) == min(count, 100)
+    assert all("not kept" in str(each.error) for each in asked if each.code != 4)
+
+
 @pytest.mark.parametrize("catch_up", [False, True])
 def test_what_was_missed_is_told_and_made_up_for_by_one_run_if_asked(catch_up: bool) -> None:
     world = _timer(catch_up=catch_up)

@@ -93,8 +93,10 @@ def _run(job: RunOnce, seen: WatcherSnapshot) -> Advance:
         return Advance(job, failed=f"{seen.name} has no schedule, and runs all the time: start it, or restart it")
     if job.phase is JobPhase.RUNNING:
         result = next((each for each in timer.results if each.number == job.number), None)
-        if result is None:
+        if result is None and job.number in timer.running:
             return Advance(job)
+        if result is None:
+            return Advance(job, failed=f"{seen.name}: run {job.number} is over, and its result was not kept")
         return Advance(job, done=f"{seen.name}: {result.text()}", code=result.exit_code)
     return _run_soon(job, seen, timer)
 

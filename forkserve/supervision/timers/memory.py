@@ -20,6 +20,7 @@ from forkserve.supervision.events import AuxiliaryFailed, Event
 from forkserve.supervision.os.forkedcall import ForkedCall, call_in_fork
 from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.snapshot import RunResult
+from forkserve.supervision.timers.runs import SAVED
 from forkserve.supervision.timers.timer import WatcherTimer
 
 __all__ = ["TimerMemory"]
@@ -75,7 +76,7 @@ class TimerMemory:
             if found is None or state.of or state.made:
                 continue
             state.of, state.resume, state.made = found.of, found.handled, found.made
-            state.results, state.counts, state.last_good = found.results, found.counts, found.last_good
+            state.results[-SAVED:], state.counts, state.last_good = found.results, found.counts, found.last_good
 
     def on_event(self, event: Event) -> None:
         """Write the file when a timer has something new."""

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 from forkserve.supervision.snapshot import RunCause, RunResult
 
-__all__ = ["KEPT", "TimerRun", "TimerState"]
+__all__ = ["KEPT", "SAVED", "TimerRun", "TimerState"]
 
-KEPT = 10
-"""Results that are kept."""
+KEPT = 100
+"""Results that are kept: many runs may end in one event, and each job looks for its own."""
+SAVED = 10
+"""The last of them, which outlive the master."""
 
 
 @dataclass(slots=True, kw_only=True)
