@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from forkserve.supervision.os.loop import Loop
 from forkserve.supervision.os.proc import children_of
 from tests.support.descriptors import open_fds
 
@@ -22,3 +23,13 @@ def nothing_left() -> Iterator[None]:
     yield
     assert open_fds() == before
     assert _children() <= children, "what another test has left, orphans that this process adopts, is not ours to tell"
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    """Return a loop; prove that the test leaves no descriptor open."""
+    before = open_fds()
+    loop = Loop()
+    yield loop
+    loop.close()
+    assert open_fds() == before

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from forkserve.errors import ConfigError, ConfigErrors
 from forkserve.supervision.os.forkedcall import CallFailedError, call_in_fork
 from forkserve.supervision.os.loop import Loop
 from tests.support.descriptors import open_fds
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    before = open_fds()
-    loop = Loop()
-    yield loop
-    loop.close()
-    assert open_fds() == before
 
 
 def outcome_of(loop: Loop, function: Callable[[], object], *, timeout: float = 20.0) -> object:

@@ -15,18 +15,8 @@ from forkserve.config.probes import probe
 from forkserve.supervision.os import probe as probing
 from forkserve.supervision.os.forkedcall import call_in_fork
 from forkserve.supervision.os.loop import Loop
-from tests.support.descriptors import open_fds
 
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    before = open_fds()
-    loop = Loop()
-    yield loop
-    loop.close()
-    assert open_fds() == before
 
 
 @pytest.fixture
