@@ -25,12 +25,12 @@ from forkserve.bootstrap.upgrading import make_replaceable
 from forkserve.config.load import ConfigSource
 from forkserve.config.masteroptions import MasterOptions, OnMasterDeath
 from forkserve.config.model import Config
-from forkserve.config.sidecars import wanted_sidecars
+from forkserve.config.sidecars import WantedSidecar, wanted_sidecars
 from forkserve.control.place import default_path
 from forkserve.control.server import ControlServer
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
-from forkserve.supervision.auxiliaries.sidecar import Sidecar
+from forkserve.supervision.auxiliaries.sidecar import Sidecar, SocketFiles
 from forkserve.supervision.events import ConfigWarned, SocketBound
 from forkserve.supervision.keeper.takeover import ask_keeper, keeper_socket
 from forkserve.supervision.os.daemon import Detached, detached
@@ -42,6 +42,7 @@ from forkserve.unix.fds import ensure_standard, raise_limit
 from forkserve.unix.notify import take_listen_fds
 from forkserve.unix.notifyfolder import NotifyFolder
 from forkserve.unix.prctl import become_subreaper
+from forkserve.unix.privileges import user_id
 from forkserve.unix.socketstore import SocketStore
 
 __all__ = ["run"]
@@ -211,9 +212,14 @@ def _run_sidecars(options: MasterOptions, assembly: Assembly) -> None:
             log.warning("%s: not served without a control socket (--control PATH)", wanted.option)
             continue
         argv = (sys.executable, "-P", "-m", wanted.module, *wanted.words)
-        sidecar = Sidecar(wanted.name, argv, assembly.base.loop, assembly.base.bus.emit)
+        sidecar = Sidecar(wanted.name, argv, assembly.base.loop, assembly.base.bus.emit, files=_files_of(wanted))
         assembly.sidecars.append(sidecar)
         assembly.master.keep_running(sidecar)
+
+
+def _files_of(wanted: WantedSidecar) -> SocketFiles:
+    owners = {os.geteuid()} | (set() if wanted.owner is None else {user_id(wanted.owner)})
+    return SocketFiles(tuple(map(os.path.abspath, wanted.files)), tuple(owners))
 
 
 def _scheme(command: ProcessTemplate) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from forkserve.config.model import MasterOptions
 
-__all__ = ["WantedSidecar", "wanted_sidecars"]
+__all__ = ["WantedSidecar", "socket_path", "wanted_sidecars"]
 
 DEFAULT_STATS = "tcp://127.0.0.1:5557"
 """Where `statsd` publishes without a stats_endpoint, as in Circus."""
@@ -20,12 +20,17 @@ DEFAULT_STATS = "tcp://127.0.0.1:5557"
 
 @dataclass(frozen=True, slots=True)
 class WantedSidecar:
-    """One program: its displayed name, the module to run, its arguments, and the option that asks for it."""
+    """One program: its displayed name, the module to run, its arguments, and the option that asks for it.
+
+    `files` are the sockets that it creates in the file system, `owner` their user if that is another than ours.
+    """
 
     name: str
     module: str
     words: tuple[str, ...]
     option: str
+    files: tuple[str, ...] = ()
+    owner: str | None = None
 
 
 def wanted_sidecars(options: MasterOptions, control: Path | None) -> Iterator[WantedSidecar]:
@@ -40,7 +45,10 @@ def wanted_sidecars(options: MasterOptions, control: Path | None) -> Iterator[Wa
             "--stats": stats,
             "--owner": options.endpoint_owner,
         }
-        yield WantedSidecar("circus endpoint", "forkserve.sidecars.circus", _words(flags), "endpoint")
+        addresses = (options.endpoint, options.pubsub_endpoint, stats)
+        files = tuple(path for each in addresses if each is not None and (path := socket_path(each)) is not None)
+        words, owner = _words(flags), options.endpoint_owner
+        yield WantedSidecar("circus endpoint", "forkserve.sidecars.circus", words, "endpoint", files, owner)
     if options.control_bind:
         flags = {
             **common,
@@ -51,6 +59,12 @@ def wanted_sidecars(options: MasterOptions, control: Path | None) -> Iterator[Wa
         }
         hosts = tuple(word for name in options.control_hosts for word in ("--host", name))
         yield WantedSidecar("control gateway", "forkserve.sidecars.gateway", _words(flags) + hosts, "control_bind")
+
+
+def socket_path(endpoint: str) -> str | None:
+    """Return the path of the file of a ZeroMQ address; None if it has none, or one that libzmq chooses and removes."""
+    path = endpoint.removeprefix("ipc://")
+    return None if path == endpoint or path == "*" or path.startswith("@") else path
 
 
 def _words(flags: Mapping[str, str | None]) -> tuple[str, ...]:

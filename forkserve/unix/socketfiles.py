@@ -14,12 +14,23 @@ import re
 import socket
 import stat
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from forkserve.config.sockets import SocketOptions
 from forkserve.errors import BindError
 
-__all__ = ["Owners", "SocketFile", "bind_file", "change_access", "clear_stale", "sweep_hidden"]
+__all__ = [
+    "Owners",
+    "SocketFile",
+    "bind_file",
+    "change_access",
+    "clear_path",
+    "clear_stale",
+    "created_at",
+    "remove_dead",
+    "sweep_hidden",
+]
 
 
 _YOUNG = 60.0
@@ -103,14 +114,19 @@ def bind_file(sock: socket.socket, options: SocketOptions, path: str, owners: Ow
         sock.bind(path)
     finally:
         os.umask(previous)
-    found = os.lstat(path)
-    made = SocketFile(path, found.st_dev, found.st_ino)
+    made = created_at(path)
     try:
         owners.give(path)
     except OSError:
         made.remove()
         raise
     return made
+
+
+def created_at(path: str) -> SocketFile:
+    """Return the file that a bind has just created; raises OSError."""
+    found = os.lstat(path)
+    return SocketFile(path, found.st_dev, found.st_ino)
 
 
 def change_access(options: SocketOptions, path: str, owners: Owners) -> None:
@@ -127,15 +143,38 @@ def clear_stale(options: SocketOptions, path: str) -> None:
     a socket.
     """
     place = f"socket {options.name}: cannot bind unix:{path}"
+    clear_path(
+        path, place, options.type, advice="stop it, choose another path, or set replace = True", replace=options.replace
+    )
+
+
+def clear_path(
+    path: str,
+    place: str,
+    kind: int = socket.SOCK_STREAM,
+    *,
+    advice: str = "stop it, or choose another path",
+    replace: bool = False,
+) -> None:
+    """Do the same for any program that binds; `place` begins a message, `advice` says what to do about another."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise BindError(f"{place}: a file that is no socket is there; remove it, or choose another path")
     except OSError:
         return  # nothing is there, or bind(2) will say better what is wrong
-    if not options.replace and _answers(path, options.type):
-        raise BindError(f"{place}: another program listens there; stop it, choose another path, or set replace = True")
+    if not replace and _answers(path, kind):
+        raise BindError(f"{place}: another program listens there; {advice}")
     with contextlib.suppress(OSError):  # bind(2) will say it
         os.unlink(path)
+
+
+def remove_dead(path: str, owners: Collection[int]) -> None:
+    """Remove the file that a killed program has left: a stream socket of one of these users on which none listens."""
+    with contextlib.suppress(OSError):  # gone, or read-only by now: nothing is left to do
+        found = os.lstat(path)
+        is_left = stat.S_ISSOCK(found.st_mode) and found.st_uid in owners
+        if is_left and not _answers(path, socket.SOCK_STREAM):
+            os.unlink(path)
 
 
 def sweep_hidden(path: str, kind: int) -> None:

@@ -200,6 +200,9 @@ def test_an_endpoint_that_dies_is_served_again(tmp_path: Path) -> None:
         master.expect("forkserve.circus: listening at")
 
         assert circusctl(tmp_path, "numprocesses").stdout == "2\n"
+        os.kill(_endpoint_pid(master.pid), signal.SIGKILL)
+        master.expect("the circus endpoint .* has died: another takes its place")
+    assert not list(tmp_path.glob("*.sock")), "neither the killed one nor the master has removed the file"
 
 
 CLIENTS = """
@@ -398,3 +401,4 @@ def test_what_publishes_statistics_is_listed_as_the_watcher_that_circus_has_for_
             refused = ask(client, command=command, properties={"name": "circusd-stats"})
             assert refused["reason"] == "circusd-stats is the program that serves these endpoints, and takes no orders"
         assert ask(client, command="stop", properties={"name": "nosuch"})["reason"] == "program nosuch not found"
+    assert not list(tmp_path.glob("*.sock"))

@@ -20,9 +20,7 @@ __all__ = ["H11Fields"]
 
 _LINE = b"GET / HTTP/1.0\r\n"
 """With version 1.0 h11 requires no Host; whether one is needed is our rule."""
-_TAB_BEHIND_CODING = re.compile(
-    rb"^transfer-encoding:(?:.*,)?[ \t]*chunked[ ]*\t", re.IGNORECASE | re.MULTILINE
-).search
+_TAB_BEHIND_CODING = re.compile(rb"^transfer-encoding:(?:.*,)?[ \t]*chunked[ ]*\t", re.IGNORECASE | re.MULTILINE).search
 """RFC 9110 section 5.6.3 allows the tab, but llhttp refuses it, and a verdict must not depend on the parser."""
 
 

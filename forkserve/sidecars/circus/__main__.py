@@ -57,17 +57,19 @@ async def _serve(arguments: argparse.Namespace, ending: asyncio.Event) -> None:
     is_owned = arguments.endpoint is not None and arguments.endpoint.startswith("ipc://")
     client = AsyncControlClient(arguments.control, connections=128)
     service = CircusService(client, ending, arguments.owner if is_owned else None, bool(arguments.stats))
-    with _ending(zmq.asyncio.Context()) as context, _ending(zmq.Context()) as plain:
+    with _ending(zmq.asyncio.Context()) as context, _ending(zmq.Context()) as plain, contextlib.ExitStack() as files:
         work: list[Coroutine[Any, Any, None]] = []
         endpoint = None
         if arguments.endpoint:
-            router = bound(context, zmq.ROUTER, arguments.endpoint, owner=arguments.owner)
+            router = bound(context, zmq.ROUTER, arguments.endpoint, files, owner=arguments.owner)
             endpoint = CircusEndpoint(router, partial(dispatch, service))
             work.append(endpoint.serve())
         if arguments.pubsub:
-            work.append(publish_events(client, Publisher(bound(plain, zmq.XPUB, arguments.pubsub), "pubsub_endpoint")))
+            pubsub = bound(plain, zmq.XPUB, arguments.pubsub, files)
+            work.append(publish_events(client, Publisher(pubsub, "pubsub_endpoint")))
         if arguments.stats:
-            work.append(publish_stats(service, Publisher(bound(plain, zmq.XPUB, arguments.stats), "stats_endpoint")))
+            stats = bound(plain, zmq.XPUB, arguments.stats, files)
+            work.append(publish_stats(service, Publisher(stats, "stats_endpoint")))
         await _until(ending, work)
         if endpoint is not None:
             await endpoint.drain(LAST_ANSWERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import Any, TypeVar
@@ -9,8 +10,10 @@ from urllib.parse import urlsplit
 
 import zmq
 
+from forkserve.config.sidecars import socket_path
 from forkserve.errors import BindError
 from forkserve.unix.privileges import user_id
+from forkserve.unix.socketfiles import SocketFile, clear_path, created_at
 
 __all__ = ["bound", "is_loopback"]
 
@@ -24,11 +27,17 @@ QUEUE = 1000
 """Most messages that wait for one peer; further ones are dropped for that peer."""
 
 
-def bound(context: zmq.Context[S], kind: int, endpoint: str, *, owner: str | None = None) -> S:
+def bound(
+    context: zmq.Context[S], kind: int, endpoint: str, files: contextlib.ExitStack, *, owner: str | None = None
+) -> S:
     """Return a listening socket; raises BindError.
 
-    The file of an `ipc://` endpoint is accessible only to its owner: the user we run as, or `owner`.
+    The file of an `ipc://` endpoint is accessible only to its owner: the user we run as, or `owner`. It is removed when
+    `files` closes, which libzmq does not do; until the socket closes, no other file can have its inode.
     """
+    path = socket_path(endpoint)
+    if path is not None:
+        clear_path(path, endpoint)  # libzmq would unlink whatever is there
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 500)
     socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE)
@@ -38,8 +47,8 @@ def bound(context: zmq.Context[S], kind: int, endpoint: str, *, owner: str | Non
     previous = os.umask(0o177)
     try:
         socket.bind(endpoint)
-        if owner is not None and endpoint.startswith("ipc://"):
-            os.chown(endpoint.removeprefix("ipc://"), user_id(owner), -1)
+        if path is not None:
+            files.callback(_own(path, owner).remove)
     except (zmq.ZMQError, OSError) as error:
         socket.close(0)
         raise BindError(f"{endpoint}: {error.strerror or error}") from None
@@ -47,6 +56,17 @@ def bound(context: zmq.Context[S], kind: int, endpoint: str, *, owner: str | Non
         os.umask(previous)
     _tell(endpoint)
     return socket
+
+
+def _own(path: str, owner: str | None) -> SocketFile:
+    file = created_at(path)
+    try:
+        if owner is not None:
+            os.chown(path, user_id(owner), -1)
+    except OSError:
+        file.remove()
+        raise
+    return file
 
 
 def _tell(endpoint: str) -> None:

@@ -10,6 +10,7 @@ import os
 import selectors
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Event
@@ -17,9 +18,10 @@ from forkserve.supervision.os.kernel import Kernel
 from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.spawn import SpawnError, SpawnRefusal, SpawnSpec
 from forkserve.supervision.spawning.command import NOT_INHERITED
+from forkserve.unix.socketfiles import remove_dead
 from forkserve.wording import reason_in
 
-__all__ = ["Sidecar"]
+__all__ = ["SocketFiles", "Sidecar"]
 
 BACKOFF, LONGEST_BACKOFF = 0.5, 60.0
 """Seconds before one that has died early is replaced, doubled each time up to the second value."""
@@ -27,6 +29,19 @@ YOUNG = 5.0
 """Seconds of life up to which a death is early."""
 PATIENCE = 3.0
 """Seconds from SIGTERM to SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFiles:
+    """The sockets that a program has in the file system, and the users that they may belong to, by number."""
+
+    paths: tuple[str, ...] = ()
+    owners: tuple[int, ...] = ()
+
+    def remove_dead(self) -> None:
+        """Remove those on which no program listens."""
+        for path in self.paths:
+            remove_dead(path, self.owners)
 
 
 class Sidecar:
@@ -40,14 +55,19 @@ class Sidecar:
         emit: Callable[[Event], None],
         *,
         stdin: int | None = None,
+        files: SocketFiles | None = None,
     ) -> None:
-        """With `stdin`, a descriptor of the master, it reads that to its end, and outlives the others."""
+        """With `stdin`, a descriptor of the master, it reads that to its end, and outlives the others.
+
+        `files` are removed at the end if it was killed, and could not do so itself.
+        """
         self.name = name
         self.pid: int | None = None
         self._argv = tuple(argv)
         self._loop = loop
         self._emit = emit
         self._stdin = stdin
+        self._files = files or SocketFiles()
         self._kernel = Kernel()
         self._delay = 0.0
         self._began = 0.0
@@ -65,6 +85,7 @@ class Sidecar:
             "began": self._began,
             "again_at": self._again_at,
             "closing": self._closing,
+            "files": {"paths": list(self._files.paths), "owners": list(self._files.owners)},
         }
 
     @classmethod
@@ -72,7 +93,8 @@ class Sidecar:
         cls, data: Mapping[str, Any], loop: Loop, emit: Callable[[Event], None], *, stdin: int | None = None
     ) -> Sidecar:
         """Return a sidecar that manages the same program."""
-        sidecar = cls(data["name"], data["argv"], loop, emit, stdin=stdin)
+        files = {key: tuple(value) for key, value in data.get("files", {}).items()}
+        sidecar = cls(data["name"], data["argv"], loop, emit, stdin=stdin, files=SocketFiles(**files))
         sidecar.pid, sidecar._delay, sidecar._began = data["pid"], data["delay"], data["began"]
         sidecar._closing = data["closing"]
         if data["again_at"] is not None and not sidecar._closing:
@@ -102,6 +124,7 @@ class Sidecar:
         self.pid = None
         if self._closing:
             self._call_off()
+            self._files.remove_dead()
             return
         self._again()
         self._emit(AuxiliaryReplaced(auxiliary=self.name, pid=pid, delay=self._delay))
@@ -124,6 +147,8 @@ class Sidecar:
         if self.pid is not None:
             self._kernel.signal(self.pid, signal.SIGTERM)
             self._timer = self._loop.call_later(PATIENCE, self._kill)
+        else:
+            self._files.remove_dead()
 
     def _kill(self) -> None:
         if self.pid is not None:
