@@ -2,22 +2,19 @@
 
 Rules: a stop supersedes what runs and what waits. A start, which may never end, gives way to a reload or a restart that
 waits behind it. Anything else waits for its turn; a change of size runs beside. After every event of the watcher each
-job is advanced (`jobs.advance`), and its effects are carried out here. Nothing blocks, so a stop of ten minutes delays
-only commands to the same watcher.
+job is advanced (`jobs.advance`), and its effects are carried out (`execution`). Nothing blocks, so a stop of ten
+minutes delays only commands to the same watcher.
 """
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from dataclasses import dataclass
 
 from forkserve.errors import ControlError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.completion import Completion
-from forkserve.supervision.events import SignalSent
-from forkserve.supervision.generations.canary import limits_of
-from forkserve.supervision.jobs import effects
+from forkserve.supervision.jobqueue.execution import execute_effect
 from forkserve.supervision.jobs.advance import (
     Job,
     JobPhase,
@@ -168,7 +165,7 @@ class JobQueue:
                 is_same = found.job == underway.job
                 underway.job = found.job
                 for effect in found.effects:
-                    self._carry_out(effect)
+                    execute_effect(effect, self.watcher)
                 if found.failed is not None:
                     underway.completion.fail(ControlError(found.failed))
                     return True
@@ -183,51 +180,3 @@ class JobQueue:
 
     def _snapshot(self, job: Job) -> WatcherSnapshot:
         return snapshot_of(self.watcher, job.offer if isinstance(job, Reload) else 0)
-
-    def _carry_out(self, effect: effects.JobEffect) -> None:  # noqa: C901, PLR0912 - one line for each
-        watcher = self.watcher
-        match effect:
-            case effects.Up():
-                watcher.start()
-            case effects.TakeDown(finish, closing):
-                watcher.stop(finish=finish, closing=closing)
-            case effects.Delay(seconds):
-                watcher.delay(seconds)
-            case effects.Revive():
-                watcher.revive()
-            case effects.SetTarget(target):
-                watcher.resize(target)
-            case effects.Rehearse(offer):
-                watcher.rehearse(offer)
-            case effects.Withdraw(offer):
-                watcher.templates.withdraw(offer)
-            case effects.OpenGeneration(offer, follow, back_to):
-                watcher.open_generation(offer, follow=follow, back_to=back_to)
-            case effects.Approve(generation, instead_of):
-                watcher.templates.approve(generation or watcher.generation, instead_of)
-            case effects.PutBack(generation):
-                watcher.put_back(generation)
-            case effects.Replace(wid):
-                watcher.filler.replace(watcher.slots[wid])
-            case effects.StopFirst(wid):
-                watcher.population.stop_first(watcher.slots[wid])
-            case effects.VacateSlot(wid):
-                watcher.filler.vacate(wid)
-            case effects.FillSlot(wid):
-                watcher.filler.admit(wid)
-            case effects.Confine(slots, before):
-                watcher.templates.confine(slots, before)
-            case effects.CompareGenerations(before, seconds):
-                watcher.canary.begin(before, watcher.generation, seconds, limits_of(watcher.options))
-            case effects.Unconfine():
-                watcher.canary.end()
-                watcher.templates.confine((), 0)
-            case effects.EndProcesses(pids, signum, timeout):
-                watcher.population.end(pids, signum, timeout)
-            case effects.BeginRun():
-                watcher.timer.start()
-            case effects.SendHup():
-                count = watcher.signal(signal.SIGHUP)
-                watcher.emit(SignalSent(watcher=watcher.name, signal="SIGHUP", processes=count))
-            case effects.Tell(event):
-                watcher.emit(event)

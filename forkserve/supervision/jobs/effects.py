@@ -1,4 +1,4 @@
-"""What a job wants done to its watcher, as data; `jobqueue` does it.
+"""What a job wants done to its watcher, as data; `jobqueue.execution` does it.
 
 Rules: pure.
 """
@@ -16,6 +16,7 @@ __all__ = [
     "Delay",
     "EndProcesses",
     "FillSlot",
+    "GenerationEffect",
     "JobEffect",
     "CompareGenerations",
     "OpenGeneration",
@@ -25,12 +26,14 @@ __all__ = [
     "Revive",
     "SendHup",
     "SetTarget",
+    "SlotEffect",
     "TakeDown",
     "StopFirst",
     "Tell",
     "Unconfine",
     "Up",
     "VacateSlot",
+    "WatcherEffect",
     "Withdraw",
 ]
 
@@ -187,26 +190,10 @@ class Tell:
     event: Event
 
 
-JobEffect = (
-    Up
-    | TakeDown
-    | Delay
-    | Revive
-    | SetTarget
-    | Rehearse
-    | Withdraw
-    | OpenGeneration
-    | Approve
-    | PutBack
-    | Replace
-    | StopFirst
-    | VacateSlot
-    | FillSlot
-    | Confine
-    | CompareGenerations
-    | Unconfine
-    | SendHup
-    | EndProcesses
-    | BeginRun
-    | Tell
-)
+SlotEffect = Replace | StopFirst | VacateSlot | FillSlot
+
+GenerationEffect = Rehearse | Withdraw | OpenGeneration | Approve | PutBack | Confine | CompareGenerations | Unconfine
+
+WatcherEffect = Up | TakeDown | Delay | Revive | SetTarget | EndProcesses | BeginRun | SendHup | Tell
+
+JobEffect = WatcherEffect | GenerationEffect | SlotEffect
