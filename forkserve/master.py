@@ -89,12 +89,7 @@ class Master:
         self.reaper = Reaper(
             supervisor,
             loop,
-            listeners=(
-                lambda exit_: auxiliaries.reaped(exit_.pid),
-                lambda exit_: self.reloader.reaped(exit_.pid),
-                self.upgrader.reaped,
-                lambda exit_: self.observatory.reaped(exit_.pid),
-            ),
+            listeners=(auxiliaries.reaped, self.reloader.reaped, self.upgrader.reaped, self.observatory.reaped),
             then=self._go_on_stopping,
         )
         self.repairs = Repairs(supervisor, loop, self.reaper.reap)

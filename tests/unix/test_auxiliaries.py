@@ -11,6 +11,7 @@ import pytest
 from forkserve.supervision.auxiliaries.auxiliaries import AuxiliaryProcesses
 from forkserve.supervision.events import BugCaught, Event
 from forkserve.supervision.os.guard import Guard
+from forkserve.supervision.os.reap import Exit
 from tests.support.supervision import ManualLoop
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -52,6 +53,6 @@ def test_a_companion_that_could_not_be_dismissed_is_killed(monkeypatch: pytest.M
     posted.close()
     _, status = os.waitpid(guard, 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
-    companions.reaped(guard)
+    companions.reaped(Exit(guard, None, signal.SIGKILL))
     assert not companions.pids
     assert [type(each) for each in events] == [BugCaught] * 3

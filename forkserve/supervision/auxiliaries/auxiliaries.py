@@ -23,6 +23,7 @@ from forkserve.supervision.events import AuxiliaryFailed, AuxiliaryReplaced, Eve
 from forkserve.supervision.keeper.keeper import Keeper
 from forkserve.supervision.os.guard import Guard
 from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.spawn import SpawnError, SpawnStage
 from forkserve.supervision.spawning.handover import Outputs
 from forkserve.unix.descriptors import descriptor, number_of
@@ -246,8 +247,9 @@ class AuxiliaryProcesses:
         """Let every file of captured output be reopened."""
         self._streams.reopen()
 
-    def reaped(self, pid: int) -> None:
-        """Replace a companion or a sidecar, if the reaped pid was one."""
+    def reaped(self, exit_: Exit) -> None:
+        """Replace a companion or a sidecar, if the reaped process was one."""
+        pid = exit_.pid
         for each in tuple(self._attendants):
             with Barrier(self._emit, f"the end of a companion, pid {pid}"):
                 each.reaped(pid)

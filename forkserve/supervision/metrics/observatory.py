@@ -38,6 +38,7 @@ from forkserve.supervision.figures import GenerationFigures, WatcherFigures
 from forkserve.supervision.metrics.sampling import Mean, Peak
 from forkserve.supervision.os.forkedcall import ForkedCall, call_in_fork
 from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.os.usage import processor_seconds, proportional
 from forkserve.supervision.process import Process
 from forkserve.supervision.supervisor import Supervisor
@@ -139,10 +140,10 @@ class Observatory:
             self._call.cancel()
             self._call = None
 
-    def reaped(self, pid: int) -> None:
-        """Note that a pid has been reaped; it may be the helper's."""
+    def reaped(self, exit_: Exit) -> None:
+        """Note that a process has been reaped; it may be the helper."""
         if self._call is not None:
-            self._call.reaped(pid)
+            self._call.reaped(exit_.pid)
 
     def attend(self) -> None:
         """Note that the metrics are being read."""

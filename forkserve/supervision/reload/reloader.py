@@ -35,6 +35,7 @@ from forkserve.supervision.events import (
 from forkserve.supervision.jobqueue.queue import JobQueue, Superseded
 from forkserve.supervision.jobqueue.turns import Act, JobTurns
 from forkserve.supervision.os.loop import Loop, Timer
+from forkserve.supervision.os.reap import Exit
 from forkserve.supervision.process import Process
 from forkserve.supervision.reload.change import (
     ChangePhase,
@@ -110,9 +111,9 @@ class Reloader:
         self._begin(wanted)
         return completion
 
-    def reaped(self, pid: int) -> None:
-        """Note that a pid has been reaped; it may be the helper's."""
-        self.reading.reaped(pid)
+    def reaped(self, exit_: Exit) -> None:
+        """Note that a process has been reaped; it may be the helper."""
+        self.reading.reaped(exit_.pid)
 
     def cancel(self) -> None:
         """Leave everything as it is, since the master stops: all requests fail."""
