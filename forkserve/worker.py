@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, MutableMapping
 from select import POLLIN, poll
@@ -33,7 +32,7 @@ from forkserve.serving.application.hooks import Hooks
 from forkserve.serving.application.importing import prepare_path
 from forkserve.serving.autoreload import CodeReloader, can_load
 from forkserve.serving.engine.forks import end_child
-from forkserve.serving.engine.stacks import all_stacks
+from forkserve.serving.engine.stacks import all_stacks, unfinished_threads
 from forkserve.serving.failure import log_trace
 from forkserve.serving.inherited import KEPT, InheritedListener, describe, open_listeners
 from forkserve.serving.promotion import take_promotion
@@ -147,20 +146,7 @@ class Worker:
             log.warning("%s: %s", self.name, warning)
         label = "" if self.name == "worker" else f" {self.name}"
         set_title(f"forkserve: worker{label} {entry.name} {loaded.name}")
-        run = Run(
-            self.options.serving,
-            name=self.name,
-            on_ready=lambda: self._ready(prepared),
-            on_begin=self._begin_drain,
-            on_give_up=self._give_up,
-        )
-        # A queue that we have bound ourselves has no other reader, whatever the board says.
-        run.seat = None if any(each.own for each in self.listeners) else self.seat
-        run.on_warm = lambda: notify(f"{WARM}=1", self.environ)
-        run.say = lambda status: notify(f"STATUS={status}", self.environ)
-        if not entry.traits.handles_signals:
-            run.hold_signals = self.handlers.reinstall
-        run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
+        run = self._make_run(prepared)
         hooks = self.hooks = Hooks(self.options, backend=entry.name, listeners=self.listeners)
         hooks.before()
         self._settled = os.eventfd(0)  # when it drains, all descriptors may be in use
@@ -183,6 +169,23 @@ class Worker:
             log.error("%s: backend %s stopped serving without being asked to", self.name, entry.name)
             return ExitCode.FAILURE
         return self._after_drain(run)
+
+    def _make_run(self, prepared: PreparedApp) -> Run:
+        run = Run(
+            self.options.serving,
+            name=self.name,
+            on_ready=lambda: self._ready(prepared),
+            on_begin=self._begin_drain,
+            on_give_up=self._give_up,
+        )
+        # A queue that we have bound ourselves has no other reader, whatever the board says.
+        run.seat = None if any(each.own for each in self.listeners) else self.seat
+        run.on_warm = lambda: notify(f"{WARM}=1", self.environ)
+        run.say = lambda status: notify(f"STATUS={status}", self.environ)
+        if not prepared.entry.traits.handles_signals:
+            run.hold_signals = self.handlers.reinstall
+        run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
+        return run
 
     def _after_drain(self, run: Run) -> ExitCode:
         """Continue with what comes after serving, if anything does; returns the exit code otherwise."""
@@ -234,7 +237,7 @@ class Worker:
             return
         if self.reexec:
             self._reexecute()
-        threads = ", ".join(map(repr, _lingering()))
+        threads = ", ".join(map(repr, unfinished_threads()))
         if self.drained:
             what = f"thread {threads}" if threads else "the interpreter's exit"
             log.error("%s: %s has not ended within the graceful timeout of %g s; cut", self.name, what, run.grace)
@@ -391,10 +394,3 @@ def _within(seconds: float, act: Callable[[], object]) -> None:
 
     start_new_thread(run, ())
     done.acquire(timeout=seconds)
-
-
-def _lingering() -> list[str]:
-    """Return the names of the threads for which the interpreter's end waits."""
-    # Not enumerate(), whose lock may be held by a thread that hangs, or be gevent's.
-    threads = list(threading._active.values())  # type: ignore[attr-defined]
-    return [each.name for each in threads if not each.daemon and each is not threading.main_thread()]

@@ -17,7 +17,7 @@ from typing import Any
 from forkserve.serving.engine.native import get_ident
 from forkserve.serving.failure import awaited_frames
 
-__all__ = ["all_stacks"]
+__all__ = ["all_stacks", "unfinished_threads"]
 
 MOST = 100
 """Most greenlets and tasks that are listed, of each kind."""
@@ -29,13 +29,23 @@ def all_stacks(here: FrameType | None = None) -> str:
     The calling thread is listed with `here`, if given.
     """
     own = get_ident()
-    names = {each.ident: each.name for each in list(threading._active.values())}  # type: ignore[attr-defined]
+    names = {each.ident: each.name for each in _known_threads()}
     names.setdefault(threading.main_thread().ident, "MainThread")
     frames = {ident: frame for ident, frame in sys._current_frames().items() if ident != own}
     if here is not None:
         frames[own] = here
     threads = [_told(f"thread {names.get(ident, ident)}", frame) for ident, frame in frames.items()]
     return "\n".join([*threads, *_greenlets(), *_tasks()])
+
+
+def unfinished_threads() -> list[str]:
+    """Return the names of the threads for which the interpreter's end waits. Any thread."""
+    return [each.name for each in _known_threads() if not each.daemon and each is not threading.main_thread()]
+
+
+def _known_threads() -> list[threading.Thread]:
+    # Not enumerate(), whose lock may be held by a thread that hangs, or be gevent's.
+    return list(threading._active.values())  # type: ignore[attr-defined]
 
 
 def _told(name: str, frame: FrameType) -> str:
