@@ -85,38 +85,48 @@ def serve(
     """
     server = import_server()
     _configure(server, listeners, keep_alive, max_body)
-    finishing = False
+    drain = _Drain(server, app, stop)
+    server.set_watchdog(drain.tick)
+    for fd in stop.fds:
+        server.spawn(drain.wait, (fd,))
+    server.run(app, silent=True)
 
-    def leave() -> None:
-        nonlocal finishing
-        for fd in stop.fds:
-            server.cancel_wait(fd)
-        server.set_keepalive(0)  # answers say Connection: close from now on
-        finishing = app.count > 0
-        server.shutdown(math.ceil(stop.graceful) + 5 if finishing else 1)
 
-    def tick() -> None:
-        """Called once a second: leave when the last request is done, even if idle connections are open."""
-        nonlocal finishing
-        if finishing and app.count == 0:
-            finishing = False
-            server.shutdown(1)
+class _Drain:
+    """Ends the server: at once without requests in flight, else when the last one is done or its time is up."""
 
-    def watch(fd: int) -> None:
+    def __init__(self, server: Any, app: Flight, stop: StopRequest) -> None:
+        self._server = server
+        self._app = app
+        self._stop = stop
+        self._begun = False
+        self._finishing = False
+
+    def wait(self, fd: int) -> None:
+        """Wait in a greenlet for the stop signal on one of its descriptors, and begin."""
+        stop = self._stop
         if fd == stop.fds[0]:
             stop.listen()
             stop.ready()
         while not stop.take():
-            server.trampoline(fd, read=True)
-        if not left:
-            left.append(True)
-            leave()
+            self._server.trampoline(fd, read=True)
+        if not self._begun:
+            self._begun = True
+            self._begin()
 
-    left: list[bool] = []
-    server.set_watchdog(tick)
-    for fd in stop.fds:
-        server.spawn(watch, (fd,))
-    server.run(app, silent=True)
+    def tick(self) -> None:
+        """Called once a second: leave when the last request is done, even if idle connections are open."""
+        if self._finishing and self._app.count == 0:
+            self._finishing = False
+            self._server.shutdown(1)
+
+    def _begin(self) -> None:
+        server, stop = self._server, self._stop
+        for fd in stop.fds:
+            server.cancel_wait(fd)
+        server.set_keepalive(0)  # answers say Connection: close from now on
+        self._finishing = self._app.count > 0
+        server.shutdown(math.ceil(stop.graceful) + 5 if self._finishing else 1)
 
 
 def _configure(server: Any, listeners: Sequence[socket.socket], keep_alive: float, max_body: int) -> None:
