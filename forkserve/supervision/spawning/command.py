@@ -186,9 +186,6 @@ class ProcessTemplate:
         cwd = self.folder or (expand(options.working_dir, values) if options.working_dir else None)
         if cwd is not None and "PWD" in env:
             env["PWD"] = os.path.join(env["PWD"], cwd)
-        stdin = 0 if not options.close_child_stdin else None
-        if options.stdin_socket is not None:
-            stdin = fd_for(self.numbers[options.stdin_socket.lower()], wid)
         return SpawnSpec(
             argv=self._argv(values),
             env=env,
@@ -202,11 +199,18 @@ class ProcessTemplate:
             credentials=self.credentials,
             umask=options.umask,
             rlimits={name: _limit(name, value) for name, value in options.rlimits.items()},
-            stdin=stdin,
+            stdin=self._stdin(wid, fd_for),
             stdout=outputs.stdout,
             stderr=outputs.stderr,
             death_signal=options.stop_signal,
         )
+
+    def _stdin(self, wid: int, fd_for: FdFor) -> int | None:
+        """Return the descriptor of its standard input; None for /dev/null."""
+        options = self.options
+        if options.stdin_socket is not None:
+            return fd_for(self.numbers[options.stdin_socket.lower()], wid)
+        return None if options.close_child_stdin else 0
 
     def _told(self, wid: int, given: Handover, memory: int, bell: int) -> dict[str, str]:
         """Return the environment of one start: what is configured, and what the master adds.

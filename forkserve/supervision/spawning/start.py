@@ -202,23 +202,33 @@ def _prepare(
         services.on_spawned(outputs, identity, 0)
         Resources(place, notify).close()
         raise
-    process = Process(
+    launch, resources = Launch(identity, outputs, spec, Stopping.of(options)), Resources(place, notify)
+    now = services.loop.now()
+    process = _requested(launch, resources, legacy, queues=command.queues, own_queues=own, now=now)
+    return process, resources, launch
+
+
+def _requested(
+    launch: Launch, resources: Resources, legacy: Legacy, *, queues: tuple[int, ...], own_queues: bool, now: float
+) -> Process:
+    """Return a process that has no pid yet."""
+    place, notify = resources.place, resources.notify
+    return Process(
         number=legacy.number,
-        watcher=options.name,
-        name=identity.own,
-        wid=wid,
+        watcher=launch.identity.watcher,
+        name=launch.identity.own,
+        wid=launch.identity.wid,
         circus_wid=legacy.circus_wid,
         generation=legacy.generation,
         pid=0,
-        started_at=services.loop.now(),
-        argv=spec.argv,
+        started_at=now,
+        argv=launch.spec.argv,
         notify=-1 if notify is None else notify.fileno(),
         notify_address="" if notify is None else notify.address,
-        queues=command.queues,
-        own_queues=own,
+        queues=queues,
+        own_queues=own_queues,
         record=-1 if place is None else place.index,
     )
-    return process, Resources(place, notify), Launch(identity, outputs, spec, Stopping.of(options))
 
 
 def execute(process: Process, resources: Resources, launch: Launch, services: SpawnServices) -> None:
