@@ -87,6 +87,31 @@ class Run:
     Server header. `drain_fd` is readable from the moment that draining begins, and stays so: never read from it.
     """
 
+    hurried: bool
+    """Whether it was told a second time to end: long requests are told so at once."""
+    drain_deadline: float
+    """The instant (monotonic) at which the process is ended by force; infinite until draining begins."""
+    grace: float
+    """Seconds from the start of draining to `drain_deadline`."""
+    cut: int
+    """Requests that the backend has ended itself, as their time was up."""
+    seat: OwnRecord | None
+    """Where this process sees its siblings, and they see it; None if there can be none."""
+
+    alone: Callable[[], bool]
+    """Whether no other process accepts from the listeners, so that what waits in their queues would be lost."""
+    give_up: Callable[[str], object]
+    """Ends the process at once, with the reason: what keeps it alive cannot be ended. May be called from any thread."""
+    say: Callable[[str], object]
+    """Reports the progress of draining to the supervisor, in a line."""
+    hold_signals: Callable[[], object]
+    """Reinstalls the stop signals after the application, which may take them over in any request.
+
+    Called from time to time while serving; does nothing in another thread than the main one.
+    """
+    on_warm: Callable[[], object]
+    """Called when enough requests were served for this process to be a zygote."""
+
     def __init__(
         self,
         options: ServingOptions,
@@ -102,35 +127,20 @@ class Run:
         self.server = server
         self.draining = False
         self.hurried = False
-        """Whether it was told a second time to end: long requests are told so at once."""
         self.drain_reason = ""
         self.drain_deadline = float("inf")
-        """The instant (monotonic) at which the process is ended by force; infinite until draining begins."""
         self.grace = options.timeouts.graceful_timeout
-        """Seconds from the start of draining to `drain_deadline`."""
         self.cut = 0
-        """Requests that the backend has ended itself, as their time was up."""
-        self.alone: Callable[[], bool] = lambda: False
-        """Whether no other process accepts from the listeners, so that what waits in their queues would be lost."""
-        self.seat: OwnRecord | None = None
-        """Where this process sees its siblings, and they see it; None if there can be none."""
+        self.alone = lambda: False
+        self.seat = None
         self.is_ready = False
         self._begun = False
         self._on_ready = on_ready
         self._on_begin = on_begin
         self.give_up = on_give_up
-        """Ends the process at once, with the reason: what keeps it alive cannot be ended. May be called from any
-        thread.
-        """
-        self.say: Callable[[str], object] = lambda _status: None
-        """Reports the progress of draining to the supervisor, in a line."""
-        self.hold_signals: Callable[[], object] = lambda: None
-        """Reinstalls the stop signals after the application, which may take them over in any request.
-
-        Called from time to time while serving; does nothing in another thread than the main one.
-        """
-        self.on_warm: Callable[[], object] = lambda: None
-        """Called when enough requests were served for this process to be a zygote."""
+        self.say = lambda _status: None
+        self.hold_signals = lambda: None
+        self.on_warm = lambda: None
         self.drain_fd, self._drain_end = os.pipe()
 
     def close(self) -> None:
