@@ -12,6 +12,20 @@ from forkserve.serving.gateway.body import EMPTY
 
 __all__ = ["environ_template"]
 
+_OF_A_REQUEST = (
+    "REQUEST_METHOD",
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "RAW_URI",
+    "REQUEST_URI",
+    "SERVER_PROTOCOL",
+    "HTTP_HOST",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+)
+"""Set for each request; here only for their places in the table of the dict."""
+
 ROOM = 24
 """A dict that has held this many keys keeps its bigger table when copied, so that adding headers does not resize it."""
 
@@ -34,16 +48,8 @@ def environ_template(
     name = listener.getsockname()
     unix = listener.family == socket.AF_UNIX
     template: dict[str, Any] = {
-        "REQUEST_METHOD": "",
+        **dict.fromkeys(_OF_A_REQUEST, ""),
         "SCRIPT_NAME": script_name,
-        "PATH_INFO": "",
-        "QUERY_STRING": "",
-        "RAW_URI": "",
-        "REQUEST_URI": "",
-        "SERVER_PROTOCOL": "",
-        "HTTP_HOST": "",
-        "REMOTE_ADDR": "",
-        "REMOTE_PORT": "",
         "SERVER_NAME": "localhost" if unix else name[0],
         "SERVER_PORT": ("443" if tls else "80") if unix else str(name[1]),
         "SERVER_SOFTWARE": server,
