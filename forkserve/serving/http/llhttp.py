@@ -14,7 +14,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from forkserve.serving.http.fields import Collector
 from forkserve.serving.http.refusal import Refusal
-from forkserve.serving.http.strict import split_fields
+from forkserve.serving.http.strict import check_codings, split_fields
 
 __all__ = ["LlhttpFields"]
 
@@ -45,6 +45,7 @@ class LlhttpFields:
         try:
             self._feed(_LINE + block)
         except HttpParserUpgrade:
+            check_codings(block)
             return collector.headers.copy()
         except HttpParserError as error:
             raise self._refusal(error, block) from None

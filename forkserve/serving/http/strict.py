@@ -15,11 +15,12 @@ from forkserve.config.serving import HttpLimits
 from forkserve.serving.http.line import parse_line
 from forkserve.serving.http.refusal import Refusal
 
-__all__ = ["PartialHead", "TooManyFields", "check_cut", "exceeds", "field_of", "split_fields"]
+__all__ = ["PartialHead", "TooManyFields", "check_codings", "check_cut", "exceeds", "field_of", "split_fields"]
 
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t -~\x80-\xff]*+)").fullmatch
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)").search
 _NOT_IN_LINE = re.compile(rb"[^ -~\r]|\r.").search
+_TAB_BEHIND_CODING = re.compile(rb"^transfer-encoding:(?:.*,)?[ \t]*chunked[ ]*\t", re.IGNORECASE | re.MULTILINE).search
 _METHOD_AND_MORE = 48
 _CR = 13
 _CUT_LINE = re.compile(rb"\r?\Z|[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: [!-~]*( [HTP/0-9.]{0,8})?)?\r?\Z").match
@@ -47,6 +48,16 @@ def check_cut(piece: bytes, *, first: bool) -> None:
     """Check a piece of an incomplete field line; `first` if the line begins with it. Raises Refusal."""
     if _CONTROL(piece) or (first and piece[:1] in (b" ", b"\t")):
         raise Refusal(400, _fault_of(piece))
+
+
+def check_codings(block: bytes) -> None:
+    """Refuse a tab behind the last transfer coding, chunked.
+
+    RFC 9110 section 5.6.3 allows it. llhttp refuses it, but not in a request that asks for an upgrade, and a verdict
+    must not depend on the parser. Raises Refusal.
+    """
+    if b"\t" in block and _TAB_BEHIND_CODING(block):
+        raise Refusal(400, "an invalid Transfer-Encoding")
 
 
 def split_fields(block: bytes) -> Iterator[tuple[bytes, bytes]]:
