@@ -22,7 +22,7 @@ from forkserve.logwriter.classes import record
 from forkserve.logwriter.lines import CAP, Decoration, LineSplitter, OpenLine
 from forkserve.logwriter.protocol import LARGEST, Captured, LogOrder, captured_from, pack, unpack
 from forkserve.logwriter.readers import Asked, Readers
-from forkserve.logwriter.sinks import SinkQueue, destination_of, key_of, sink_for
+from forkserve.logwriter.sinks import SinkQueue, destination_of, is_one_output, key_of, merged, sink_for
 from forkserve.logwriter.syslog import Syslog
 
 __all__ = ["LAST_WORDS", "write_logs"]
@@ -109,6 +109,7 @@ class _Writer:
         self._poll = select.epoll()
         self._poll.register(master, select.EPOLLIN)
         self._readers = Readers(self._poll)
+        self._is_one_output = is_one_output()
         self._deadline: float | None = None
         self._paused: set[int] = set()
         self._unfinished: dict[int, float] = {}
@@ -183,6 +184,8 @@ class _Writer:
 
     def _add(self, fd: int, captured: Captured) -> None:
         key = key_of(captured.options)
+        if self._is_one_output:  # one queue for both, so that their lines do not mix
+            key = merged(key)
         if key not in self._queues:
             place = key[1] or key[0]
             sink = sink_for(captured.options, self._warn)

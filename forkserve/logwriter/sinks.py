@@ -8,8 +8,10 @@ their place.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import stat
 import threading
 import time
 from collections import deque
@@ -22,7 +24,7 @@ from forkserve.logwriter.files import log_file
 from forkserve.logwriter.lines import OpenLine
 from forkserve.logwriter.syslog import Syslog
 
-__all__ = ["LIMIT", "SinkQueue", "Sink", "destination_of", "key_of", "sink_for"]
+__all__ = ["LIMIT", "SinkQueue", "Sink", "destination_of", "is_one_output", "key_of", "merged", "sink_for"]
 
 LIMIT = 1024 * 1024
 """Most bytes that wait for one sink."""
@@ -50,12 +52,20 @@ class Sink(Protocol):
 
 
 class _Standard:
-    """The standard output or error of the master, which the writer shares."""
+    """The standard output or error of the master, which the writer shares.
+
+    pipe(7) takes up to PIPE_BUF bytes at once or not at all. Of more, a slow reader would get a part, and what another
+    process writes to the pipe, such as the master's log, in the middle of a line.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
 
     def write(self, data: bytes) -> int:
+        if self._is_pipe and len(data) > select.PIPE_BUF:
+            whole = data.rfind(b"\n", 0, select.PIPE_BUF) + 1 or data.find(b"\n") + 1
+            data = data[: whole or len(data)]
         try:
             return os.write(self._fd, data)
         except BlockingIOError:  # another process that shares the terminal or pipe made it non-blocking
@@ -69,6 +79,12 @@ class _Standard:
 
 
 _AS_IT_IS = " as it is"
+_STANDARD_NAMES = {
+    f"{place}{name}": stream
+    for stream, number in (("stdout", 1), ("stderr", 2))
+    for place, name in (("/dev/", stream), ("/dev/fd/", number), ("/proc/self/fd/", number))
+}
+"""Files that are a standard stream: opened by their names they would have another offset, and lines would be lost."""
 
 
 def key_of(options: StreamOptions) -> tuple[str, str]:
@@ -83,7 +99,19 @@ def key_of(options: StreamOptions) -> tuple[str, str]:
         return ("class", class_key(options))
     if options.kind is StreamClass.SYSLOG:
         return ("syslog", options.address)
-    return ("file", os.path.abspath(options.filename or os.devnull))
+    place = os.path.abspath(options.filename or os.devnull)
+    return (_STANDARD_NAMES[place], "") if place in _STANDARD_NAMES else ("file", place)
+
+
+def is_one_output() -> bool:
+    """Tell whether stdout and stderr are one file, as with `2>&1` or on a terminal."""
+    out, err = os.fstat(1), os.fstat(2)
+    return os.path.samestat(out, err) and fcntl.fcntl(1, fcntl.F_GETFL) == fcntl.fcntl(2, fcntl.F_GETFL)
+
+
+def merged(key: tuple[str, str]) -> tuple[str, str]:
+    """Return the key of the stream to stdout for that to stderr, and any other as it is."""
+    return (key[0].replace("stderr", "stdout", 1), key[1]) if key[0].startswith("stderr") else key
 
 
 def destination_of(key: tuple[str, str]) -> tuple[str, str]:

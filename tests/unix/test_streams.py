@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import select
@@ -179,6 +180,89 @@ def test_a_line_with_a_name_is_ended_when_its_process_ends(
     os.waitpid(pid, 0)
     streams.forget(pid)
     stdout.becomes("web[3] | half\n")
+
+
+@contextlib.contextmanager
+def as_output(*fds: int, target: int) -> Iterator[None]:
+    """Let standard streams of the test, which the writer will share, be another file meanwhile."""
+    before = [os.dup(fd) for fd in fds]
+    try:
+        for fd in fds:
+            os.dup2(target, fd)
+        yield
+    finally:
+        for fd, saved in zip(fds, before, strict=True):
+            os.dup2(saved, fd)
+            os.close(saved)
+
+
+@pytest.fixture
+def one_output(streams: Streams) -> Iterator[tuple[int, int]]:
+    """Let stdout and stderr of the writer be one small pipe, as with `2>&1 | less`; returns both ends."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with as_output(1, 2, target=writing):
+        streams.restart()
+    yield reading, writing
+    for fd in (reading, writing):
+        os.close(fd)
+
+
+def comes(fd: int, text: str) -> None:
+    """Expect a text from a pipe, in any number of pieces."""
+    received = b""
+    while len(received) < len(text):
+        assert select.select((fd,), (), (), 20)[0], received
+        received += os.read(fd, len(text) - len(received))
+    assert received.decode() == text
+
+
+TO_STDERR = StreamOptions(kind=StreamClass.STDERR, prefix=True)
+
+
+def test_a_line_begun_on_stdout_is_ended_before_one_on_stderr_where_both_are_one(
+    streams: Streams, tmp_path: Path, one_output: tuple[int, int]
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    pid = begin(streams, "printf half; read line < fifo; printf last", NAMED, place=tmp_path)
+    comes(one_output[0], "web[3] | half")
+    run(streams, "echo next >&2", None, TO_STDERR)
+    comes(one_output[0], "\nweb[3] | next\n")
+    (tmp_path / "fifo").write_text("\n")
+    os.waitpid(pid, 0)
+    streams.forget(pid)
+    comes(one_output[0], "web[3] | last\n")
+
+
+def test_lines_on_both_outputs_and_lines_of_others_do_not_mix_in_a_slow_pipe(
+    streams: Streams, one_output: tuple[int, int]
+) -> None:
+    reading, writing = one_output
+    script = "import sys; [print('{}' * (20 + 7 * n % 150)) for n in range(3000)]"
+    pids = [
+        begin(streams, f'exec {sys.executable} -c "{script.format("a")}"', NAMED),
+        begin(streams, f'exec {sys.executable} -c "{script.format("b")}" >&2', None, TO_STDERR),
+        spawn(SpawnSpec(argv=("/bin/sh", "-c", "for i in `seq 300`; do echo log; done"), env={}, stdout=writing)),
+    ]
+    received, lines = bytearray(), 0
+    while lines < 6300:
+        assert select.select((reading,), (), (), 20)[0], received[-500:]
+        data = os.read(reading, 1000)
+        received, lines = received + data, lines + data.count(b"\n")
+    for pid in pids:
+        os.waitpid(pid, 0)
+        streams.forget(pid)
+    whole = re.compile(rb"web\[3\] \| (a+|b+)|log")
+    assert not [each for each in received.split(b"\n")[:-1] if not whole.fullmatch(each)]
+
+
+def test_a_file_that_is_the_stdout_of_the_master_is_written_as_that(streams: Streams, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log, as_output(1, target=log.fileno()):
+        streams.restart()
+    for text, out in (("one", NAMED), ("two", file(Path("/dev/stdout"))), ("three", NAMED)):
+        run(streams, f"echo {text}", out)
+        eventually(lambda text=text: (tmp_path / "log").read_text().endswith(f"{text}\n"))  # type: ignore[misc]
+    assert (tmp_path / "log").read_text() == "web[3] | one\ntwo\nweb[3] | three\n"
 
 
 def test_lines_of_many_processes_never_mix(streams: Streams, tmp_path: Path) -> None:
