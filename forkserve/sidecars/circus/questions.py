@@ -8,6 +8,7 @@ from typing import Any
 from forkserve.errors import ControlError
 from forkserve.sidecars.circus import statswatcher
 from forkserve.sidecars.circus.figures import info_of, watcher_options
+from forkserve.sidecars.circus.listing import listed
 from forkserve.sidecars.circus.properties import integer_of, name_of, required, string_of
 from forkserve.sidecars.circus.protocol import CircusRequest, MessageRefused
 from forkserve.sidecars.circus.service import Answer, CircusService
@@ -61,7 +62,7 @@ async def _numprocesses(service: CircusService, request: CircusRequest) -> Answe
     name = string_of(request, "name")
     if await statswatcher.is_meant(service, name):
         return {"numprocesses": 1, "watcher_name": name}
-    count = await service.client.call("numprocesses", watcher=name)
+    count = sum(len(listed(each)) for each in await service.views(name))
     if name is not None:
         return {"numprocesses": count, "watcher_name": name}
     return {"numprocesses": count + await statswatcher.is_shown(service)}

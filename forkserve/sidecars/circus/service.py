@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forkserve.control.asyncclient import AsyncControlClient
+from forkserve.sidecars.circus.listing import listed
 
 __all__ = ["Answer", "CircusService"]
 
@@ -32,9 +33,9 @@ class CircusService:
         return found
 
     async def pids(self, name: str) -> list[int]:
-        """Return the processes of a watcher."""
-        found: list[int] = await self.client.call("list", watcher=name)
-        return found
+        """Return the processes of a watcher, one for each of its places."""
+        (view,) = await self.views(name)
+        return listed(view)
 
     async def names(self) -> list[str]:
         """Return the watchers, in their original spelling."""
