@@ -54,6 +54,10 @@ class Renewal:
         if not process.is_ready:  # it would never serve, where it takes longer to be ready than it may live
             process.age_at = now + min(options.max_age, 1.0)
             return
+        turn = self._filler.renewal_at(now)
+        if turn > now:
+            process.age_at = turn
+            return
         process.age_at = now + max(options.backoff_max, 1.0)
         self.renew(process, ProcessAged(**process.names(), uptime=now - process.started_at))
 

@@ -24,10 +24,10 @@ class Slot:
     """One place of a watcher.
 
     `reason` is how its last occupant was lost. `finished` means that it must not be filled again, `stopped` that this
-    was requested for it alone; `stops_first`, that
-    its occupant was told to stop so that a younger one may take its place. `spoke` is the command that has sent READY=1
-    here, `runs` the number of programs run here. `asking` means that a hook is being asked whether it may have a
-    process: its occupant, or with `asking_beside` its candidate.
+    was requested for it alone; `stops_first`, that its occupant was told to stop so that a younger one may take its
+    place. `served` remembers the generation of its occupants since one of them has served, 0 if none has since that was
+    last wanted. `spoke` is the command that has sent READY=1 here, `runs` the number of programs run here. `asking`
+    means that a hook is being asked whether it may have a process: its occupant, or with `asking_beside` its candidate.
     """
 
     wid: int
@@ -37,6 +37,7 @@ class Slot:
     candidate: Process | None = None
     retry: Deadline | None = None
     reason: str = ""
+    served: int = 0
     spoke: str = ""
     runs: int = 0
     restarts: int = 0
@@ -45,6 +46,40 @@ class Slot:
     stops_first: bool = False
     asking: bool = False
     asking_beside: bool = False
+
+    def seat(self, process: Process | None) -> None:
+        """Make a process its occupant."""
+        self.occupant = process
+        if process is not None and process.generation != self.served:
+            self.served = 0
+
+    def seat_candidate(self) -> Process | None:
+        """Make its candidate its occupant; returns the former one."""
+        predecessor, candidate, self.candidate = self.occupant, self.candidate, None
+        self.seat(candidate)
+        return predecessor
+
+    def note_ready(self, process: Process) -> None:
+        """Note that a process serves."""
+        if process is self.occupant:
+            self.served = process.generation
+
+    def drop(self, process: Process) -> None:
+        """Note that a process is no longer in it."""
+        self.candidate = None if self.candidate is process else self.candidate
+        self.occupant = None if self.occupant is process else self.occupant
+
+    @property
+    def serves(self) -> int:
+        """The generation that serves here, or did until a process of it was lost and replaced; 0 for none."""
+        return self.occupant.generation if self.occupant is not None and self.occupant.is_ready else self.served
+
+    @property
+    def has_started(self) -> bool:
+        """True if it has begun to serve, or will not: it may be in the middle of a renewal."""
+        if self.state is SlotState.FATAL or self.finished:
+            return True
+        return self.state is SlotState.FILLED and self.serves > 0
 
     @property
     def is_settled(self) -> bool:
@@ -75,7 +110,14 @@ class Slot:
         surging = self.candidate is not None or self.asking_beside
         starting = surging or self.asking or (self.occupant is not None and not self.occupant.is_ready)
         return SlotSnapshot(
-            self.wid, self.state, generation, starting, surging=surging, finished=self.finished, stopped=self.stopped
+            self.wid,
+            self.state,
+            generation,
+            starting,
+            surging=surging,
+            finished=self.finished,
+            stopped=self.stopped,
+            serves=self.serves,
         )
 
     def view(self, name: str, now: float) -> SlotView:

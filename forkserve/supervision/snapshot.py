@@ -89,7 +89,8 @@ class SlotSnapshot:
     """One slot as seen by a reload.
 
     `generation` is that of its occupant. `starting` means that a process is not ready yet, `surging` that this one is
-    beside the occupant. `finished` means that it is not to be filled, `stopped` that it alone was stopped.
+    beside the occupant. `finished` means that it is not to be filled, `stopped` that it alone was stopped. `serves` is
+    the generation that has begun to serve here, 0 for none.
     """
 
     wid: int
@@ -99,6 +100,7 @@ class SlotSnapshot:
     surging: bool = False
     finished: bool = False
     stopped: bool = False
+    serves: int = 0
 
 
 class RunCause(Enum):

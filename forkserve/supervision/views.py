@@ -56,6 +56,11 @@ def view_of(watcher: Watcher, now: float, doing: str = "") -> WatcherView:
     )
 
 
+def _is_leaving(watcher: Watcher) -> bool:
+    """Tell whether a process of a former generation that was told to stop may still accept."""
+    return any(each.generation != watcher.generation and _may_accept(each) for each in watcher.processes.workers)
+
+
 def _may_accept(process: Process) -> bool:
     return process.is_alive and (process.leaves_by is not None or (process.end_at is not None and process.is_ready))
 
@@ -73,7 +78,7 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         generation=watcher.generation,
         newest=watcher.templates.newest,
         is_gone=watcher.is_gone,
-        is_settled=watcher.is_settled,
+        has_started=watcher.has_started,
         slots=tuple(slot.snapshot() for slot in slots),
         ready=sum(slot.is_ready for slot in slots),
         given_up=tuple((slot.wid, slot.reason) for slot in slots if slot.state is SlotState.FATAL),
@@ -89,7 +94,7 @@ def snapshot_of(watcher: Watcher, offer: int = 0) -> WatcherSnapshot:
         drain_delay=watcher.options.drain_delay,
         delayed=watcher.drain_until is not None,
         waiting=watcher.is_waiting,
-        leaving=watcher.command.is_worker and any(map(_may_accept, watcher.processes.workers)),
+        leaving=watcher.command.is_worker and _is_leaving(watcher),
         awaits=awaited.names,
         unmet=awaited.unmet,
         vetoed=watcher.vetoed,

@@ -121,18 +121,19 @@ class Watcher:
         """True if every slot has reached its final state, until something happens."""
         if not self.up or self.is_waiting:
             return self.is_gone
-        return self._are_slots_settled and self.gate.is_passed
+        return self.has_started and (self.timer.exists or all(slot.is_settled for slot in self.slots.values()))
 
     @property
-    def _are_slots_settled(self) -> bool:
-        if self.timer.exists:
-            return True
-        return len(self.slots) == self.target and all(slot.is_settled for slot in self.slots.values())
+    def has_started(self) -> bool:
+        """True if every slot has begun to serve, or will not; unlike `is_settled` also while some are renewed."""
+        if not self.up or self.is_waiting:
+            return self.is_gone
+        return self._have_slots_started and self.gate.is_passed
 
     @property
-    def is_hopeless(self) -> bool:
-        """True if no slot will have a process again, unless someone starts it."""
-        return all(slot.state is SlotState.FATAL or slot.finished for slot in self.slots.values())
+    def _have_slots_started(self) -> bool:
+        is_complete = len(self.slots) == self.target and all(slot.has_started for slot in self.slots.values())
+        return is_complete or self.timer.exists
 
     @property
     def is_waiting(self) -> bool:
@@ -149,7 +150,7 @@ class Watcher:
         """Run it; slots that are FATAL, in back-off or finished start again."""
         self.up, self.awaits_start, self.paused, self.vetoed = True, False, False, ""
         for slot in self.slots.values():
-            slot.finished = slot.stopped = False
+            slot.finished, slot.stopped, slot.served = False, False, 0
         self.revive()
 
     def revive(self) -> None:
@@ -285,7 +286,7 @@ class Watcher:
     def look_at_gate(self) -> None:
         """Ask the hooks what must be asked by now; called before its jobs are advanced."""
         served = None
-        if self.up and self._are_slots_settled:
+        if self.up and self._have_slots_started:
             served = self.timer.exists or any(slot.is_ready or slot.finished for slot in self.slots.values())
         self.gate.look(served=served, gone=self._is_empty)
 

@@ -106,12 +106,12 @@ class Course:
         """Say yes a moment later, and once more when a bug has come in between, as the host of hooks does."""
 
         def answer() -> None:
-            self.loop.call_later(0.1, lambda: None if is_taken else then(HookAnswer(said=True)))
+            self.loop.call_at(self.loop.now() + 0.1, lambda: None if is_taken else then(HookAnswer(said=True)))
             then(HookAnswer(said=True))
             is_taken.append(True)
 
         is_taken: list[bool] = []
-        self.loop.call_later(0.1, answer)
+        self.loop.call_at(self.loop.now() + 0.1, answer)  # the host has no bug
 
     def ask(self, name: str, job: Job) -> None:
         self.act(lambda: self.promises.append(self.world.queue(name).submit(job)))

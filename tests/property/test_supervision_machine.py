@@ -58,7 +58,7 @@ def _watcher(name: str, draw: st.DataObject) -> WatcherOptions:
         respawn=draw.draw(st.sampled_from((True, True, True, False))),
         singleton=singleton,
         send_hup=draw.draw(st.sampled_from((False, False, False, True))),
-        max_age=draw.draw(st.sampled_from((0.0, 0.0, 20.0))),
+        max_age=draw.draw(st.sampled_from((0.0, 0.0, 20.0, 4.0))),
         graceful_timeout=draw.draw(st.sampled_from((0.5, 10.0))),
     )
 
@@ -421,7 +421,7 @@ class Supervision(RuleBasedStateMachine):
     def _is_at_rest(self) -> bool:
         """True when every promise is kept, and each watcher with a good program has what it wants."""
         good = [each for each in self.world.supervisor.watchers if each.up and each.options.cmd == "good"]
-        return all(each.done for each in self.promises) and all(each.is_settled for each in good)
+        return all(each.done for each in self.promises) and all(each.has_started for each in good)
 
     def _never_rests(self) -> bool:
         """True when a watcher tries a broken program for ever, as it was told."""

@@ -16,10 +16,11 @@ from forkserve.config.model import OnDependency
 from forkserve.supervision.events import DependencyLost, Event
 from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.jobs.advance import Restart, Start, Stop
+from forkserve.supervision.lifecycle import SlotState
 from forkserve.supervision.snapshot import Awaited
 from forkserve.supervision.watcher import Watcher
 
-__all__ = ["Dependencies"]
+__all__ = ["Dependencies", "is_hopeless"]
 
 
 @dataclass(slots=True)
@@ -68,6 +69,11 @@ class Dependencies:
         queue.submit(Restart() if wanted is OnDependency.RESTART else Stop())
 
 
+def is_hopeless(watcher: Watcher) -> bool:
+    """Tell whether no slot of a watcher will have a process again, unless someone starts it."""
+    return all(slot.state is SlotState.FATAL or slot.finished for slot in watcher.slots.values())
+
+
 def _is_serving(watcher: Watcher) -> bool:
     """Tell whether a process of a watcher is ready, or it has nothing to run, or everything that was to end has
     ended.
@@ -76,22 +82,23 @@ def _is_serving(watcher: Watcher) -> bool:
     if watcher.timer.exists:
         return watcher.up
     if watcher.command.is_on_demand:  # its queue takes what comes before it serves
-        return watcher.up and not (slots and watcher.is_hopeless)
+        return watcher.up and not (slots and is_hopeless(watcher))
     return watcher.up and (not slots or any(slot.is_ready for slot in slots) or all(slot.finished for slot in slots))
 
 
 def _is_complete(watcher: Watcher) -> bool:
-    """Tell whether all processes of a watcher are ready, or have ended for good."""
+    """Tell whether a watcher serves, and all its processes have begun to, or have ended for good."""
     slots = watcher.slots.values()
     if watcher.timer.exists or watcher.command.is_on_demand:
         return _is_serving(watcher)
-    return watcher.up and len(slots) == watcher.target and all(slot.is_ready or slot.finished for slot in slots)
+    has_begun = len(slots) == watcher.target and all(slot.serves or slot.finished for slot in slots)
+    return has_begun and _is_serving(watcher)
 
 
 def _unmet(queue: JobQueue) -> str:
     """Return why a watcher that is not ready will not become so by itself, or ""."""
     watcher = queue.watcher
-    if watcher.up and watcher.slots and watcher.is_hopeless:
+    if watcher.up and watcher.slots and is_hopeless(watcher):
         return f"{watcher.name}, which was given up: {watcher.population.losses.last_failure}"
     jobs = (*((queue.current,) if queue.current else ()), *queue.waiting)
     if watcher.up or watcher.awaits_start or any(isinstance(each.job, Start | Restart) for each in jobs):

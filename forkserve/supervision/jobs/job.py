@@ -185,7 +185,7 @@ class Advance:
 
 def running(job: Job, seen: WatcherSnapshot) -> Advance:
     """Report what runs once no start is pending; a slot that was given up is a failure."""
-    if not seen.is_settled:
+    if not seen.has_started:
         return Advance(job)
     if seen.timer is not None:
         return Advance(job, done=f"{seen.name}: runs by its schedule")

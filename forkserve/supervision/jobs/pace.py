@@ -1,7 +1,9 @@
 """Which process a reload replaces next, and how many at a time.
 
 Rules: pure. `next_step` is called after every event of a reload, and never lets more processes of a watcher be in
-transition than its pace allows.
+transition than its pace allows. What has begun to serve in its new generation does not count any more: it may be
+renewed for its age or size in the middle of the reload, and with many processes one of them always is. Only before a
+process is stopped first those that are down for another reason count too.
 """
 
 from __future__ import annotations
@@ -64,12 +66,16 @@ def next_step(slots: Sequence[SlotSnapshot], generation: int, pace: RollPace = O
 
     A slot without an occupant needs nothing: its next process is of the new generation anyway.
     """
-    surging = sum(each.surging for each in slots)
-    down = sum(each.starting and not each.surging for each in slots)
+    ours = [each for each in slots if each.serves != generation]
+    surging = sum(each.surging for each in ours)
+    down = sum(each.starting and not each.surging for each in ours)
     old = [each for each in slots if each.state is SlotState.FILLED and each.generation != generation]
     wids = sorted(each.wid for each in old if not each.starting)
     if not wids:
         return Step(StepKind.WAIT if surging or down else StepKind.DONE)
     if surging + down >= pace.surge + pace.unavailable:
         return Step(StepKind.WAIT)
-    return Step(StepKind.REPLACE if surging < pace.surge else StepKind.STOP_FIRST, wids[0])
+    if surging < pace.surge:
+        return Step(StepKind.REPLACE, wids[0])
+    is_enough = sum(each.starting and not each.surging for each in slots) < pace.unavailable
+    return Step(StepKind.STOP_FIRST, wids[0]) if is_enough else Step(StepKind.WAIT)

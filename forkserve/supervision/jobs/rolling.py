@@ -176,7 +176,7 @@ def _turn_round(job: Reload, seen: WatcherSnapshot, reason: str) -> Advance:
 def _roll(job: Reload, seen: WatcherSnapshot) -> Advance:
     if seen.failures > job.failures:
         return _turn_round(job, seen, seen.last_failure)
-    replaced = sum(slot.generation == seen.generation and not slot.starting for slot in seen.slots)
+    replaced = sum(slot.serves == seen.generation for slot in seen.slots)
     going_on, told = _progress(job, replaced, seen)
     if job.is_trial:
         return _roll_canary(going_on, told, seen)
@@ -184,7 +184,7 @@ def _roll(job: Reload, seen: WatcherSnapshot) -> Advance:
     step = next_step(seen.slots, seen.generation, pace)
     if step.kind in (StepKind.REPLACE, StepKind.STOP_FIRST):
         return Advance(going_on, (*told, _effect(step, seen)))
-    if step.kind is StepKind.WAIT or not seen.is_settled:
+    if step.kind is StepKind.WAIT or not seen.has_started:
         return Advance(going_on, told)
     return _all_rolled(going_on, told, seen)
 
@@ -223,12 +223,12 @@ def _roll_canary(job: Reload, told: tuple[JobEffect, ...], seen: WatcherSnapshot
     step = next_step(slots, seen.generation, seen.pace)
     if step.kind in (StepKind.REPLACE, StepKind.STOP_FIRST):
         return Advance(job, (*told, _effect(step, seen)))
-    if any(slot.generation != seen.generation or slot.starting for slot in slots):
+    if any(slot.serves != seen.generation for slot in slots):
         return Advance(job, told)
     begun = CanaryBegun(watcher=seen.name, generation=seen.generation, slots=job.slots, seconds=job.watch)
     watching = replace(job, phase=JobPhase.WATCHING)
     # its start may have given way to this reload before it was through
-    serves = any(slot.generation == job.before and not slot.starting for slot in seen.slots)
+    serves = any(slot.serves == job.before for slot in seen.slots)
     good = (Approve(job.before),) if serves else ()
     return Advance(watching, (*told, *good, Tell(begun), CompareGenerations(job.before, job.watch)))
 
@@ -303,7 +303,7 @@ def _stop_back(job: Reload, seen: WatcherSnapshot) -> Advance:
 
 
 def _start_back(job: Reload, seen: WatcherSnapshot) -> Advance:
-    if seen.failures <= job.failures and not seen.is_settled:
+    if seen.failures <= job.failures and not seen.has_started:
         return Advance(job)
     return _give_up(job, seen)
 

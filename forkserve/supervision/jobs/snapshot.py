@@ -27,10 +27,11 @@ class WatcherSnapshot:
     the current ones, `send_hup` whether SIGHUP replaces both. `rehearsed` is the result of a rehearsal: None while
     open, "" for yes. `delayed` is true while its stop waits for `drain_delay`, in seconds. `awaits` are the watchers
     that it depends on and that are not ready; `unmet` says why one of them never will be. `vetoed` is why a hook has
-    stopped it. `pace` is that of a reload, `spare` how many extra processes it may have for a while. `verdict` is that
-    on a canary, None without one, and `compared` has the figures of the old and of the new generation. `waiting` means
-    that no connection has started it yet, `leaving` that a worker which was told to stop may still accept. A `timer`
-    has no slots that a job could fill or replace.
+    stopped it. `has_started` means that every slot has begun to serve, or will not. `pace` is that of a reload, `spare`
+    how many extra processes it may have for a while. `verdict` is that on a canary, None without one, and `compared`
+    has the figures of the old and of the new generation. `waiting` means that no connection has started it yet,
+    `leaving` that a worker of a former generation, which was told to stop, may still accept. A `timer` has no slots
+    that a job could fill or replace.
     """
 
     name: str
@@ -39,7 +40,7 @@ class WatcherSnapshot:
     generation: int
     newest: int
     is_gone: bool
-    is_settled: bool
+    has_started: bool
     slots: tuple[SlotSnapshot, ...] = ()
     ready: int = 0
     given_up: tuple[tuple[int, str], ...] = ()

@@ -3,7 +3,8 @@
 Theory of operation. The observatory calls at each of its looks. `weight` and `scaling` decide; the consequence is the
 same as by hand: a process is replaced like one that has reached its age, and a job changes the number of processes.
 
-Rules: nothing is begun while a watcher has a job, starts or replaces something: one change at a time.
+Rules: nothing is begun while a watcher has a job or replaces something: one change at a time. A start, which may go on
+for ever where one slot fails again and again, keeps no process of the others from being replaced.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from collections import defaultdict
 
 from forkserve.supervision.events import ConfigRead, Event, ProcessGrown, WatcherScaled
 from forkserve.supervision.jobqueue.queue import JobQueue
-from forkserve.supervision.jobs.advance import Resize
-from forkserve.supervision.lifecycle import SlotState
+from forkserve.supervision.jobs.advance import Resize, Start
 from forkserve.supervision.metrics.observatory import Observatory
 from forkserve.supervision.metrics.scaling import LoadSample, Scaler
 from forkserve.supervision.metrics.weight import Footprint, MemoryLimits, heaviest_over
@@ -98,7 +98,7 @@ class LimitsKeeper:
         processes = {each.number: each for each in watcher.processes.workers if each.is_ready}
         footprints = [self._footprint(each) for each in processes.values()]
         found = heaviest_over(footprints, memory_limits(watcher))
-        if found is None:
+        if found is None or watcher.filler.renewal_at(now) > now:
             return
         process = processes[found.number]
         pause = watcher.options.backoff_max if now - process.started_at < YOUNG else 0.0
@@ -113,8 +113,8 @@ class LimitsKeeper:
 
 
 def _is_at_rest(queue: JobQueue) -> bool:
-    """Tell whether nothing of a watcher is in transition."""
+    """Tell whether nothing of a watcher is being replaced."""
     slots = queue.watcher.slots.values()
-    still = (each.state in (SlotState.FILLED, SlotState.FATAL) and not each.stops_first for each in slots)
-    settled = all(each.candidate is None and (each.is_ready or each.state is SlotState.FATAL) for each in slots)
-    return queue.watcher.up and queue.is_idle and all(still) and settled
+    replaces = any(each.candidate is not None or each.asking_beside or each.stops_first for each in slots)
+    is_changed = queue.current is not None and not isinstance(queue.current.job, Start)
+    return queue.watcher.up and not is_changed and not replaces

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+from forkserve.supervision.jobqueue.dependencies import is_hopeless
 from forkserve.supervision.jobs.advance import Reload
 from forkserve.supervision.reload.retirement import Retirement
 from forkserve.supervision.spawning.command import ProcessTemplate
@@ -96,5 +97,5 @@ def queues_wanted(supervisor: Supervisor) -> frozenset[int]:
 
 def queues_awaited(supervisor: Supervisor, names: Collection[str]) -> frozenset[int]:
     """Return the queues of the watchers that still try to run, although they may have no process at the moment."""
-    trying = (each for each in supervisor.watchers if each.name in names and each.up and not each.is_hopeless)
+    trying = (each for each in supervisor.watchers if each.name in names and each.up and not is_hopeless(each))
     return frozenset(number for watcher in trying for number in watcher.command.queues)

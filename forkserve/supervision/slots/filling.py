@@ -55,6 +55,14 @@ class SlotFiller:
         if slot.candidate is None and not slot.asking and self.may_spawn():
             self._population.admission.spawn(slot, beside=True)
 
+    def renewal_at(self, now: float) -> float:
+        """Return the first instant at which a renewal may start a process: it lets all others start before it, or
+        with `warmup_delay` it could keep them from that for ever.
+        """
+        if self.warm_at is not None:
+            return max(self.warm_at, self.not_before, now + _ALONE)
+        return max(self.not_before, now)
+
     def vacate(self, wid: int) -> None:
         """Stop the process of one slot, which stays vacant until `admit`."""
         slot = self._population.slots.setdefault(wid, Slot(wid))  # it may not have come to its start yet

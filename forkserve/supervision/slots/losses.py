@@ -72,6 +72,7 @@ class Losses:
         verdict = judge(policy, slot.tally, death)
         slot.tally = verdict.tally
         slot.finished = slot.finished or verdict.event is SlotTrigger.FINISHED
+        slot.served = slot.served if verdict.event is SlotTrigger.LOST else 0
         if verdict.event in (SlotTrigger.LOST_EARLY, SlotTrigger.GAVE_UP):
             self.failed(lost.text(), lost.generation)
         # The same end for the same reason, which no retry fixes, is logged once.

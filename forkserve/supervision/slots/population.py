@@ -138,8 +138,7 @@ class Population:
         self.processes.forget(process)
         slot = self.slots.get(process.wid)
         if slot is not None:
-            slot.candidate = None if slot.candidate is process else slot.candidate
-            slot.occupant = None if slot.occupant is process else slot.occupant
+            slot.drop(process)
             self.mend(slot)
         self._changed()
 
@@ -250,18 +249,19 @@ class Population:
         slot = self.slots.get(process.wid)
         if slot is not None and slot.candidate is process:
             self.succeed(slot)
+        if slot is not None:
+            slot.note_ready(process)
         self._changed()
 
     def succeed(self, slot: Slot) -> None:
         """Put the candidate of a slot, which serves, in the place of the occupant."""
-        predecessor, slot.occupant, slot.candidate = slot.occupant, slot.candidate, None
-        self.event(slot, SlotTrigger.REPLACED, predecessor=predecessor)
+        self.event(slot, SlotTrigger.REPLACED, predecessor=slot.seat_candidate())
 
     def _lost(self, slot: Slot, lost: ProcessLost, death: Death) -> None:
         """Decide what follows when the occupant has died unrequested; a starting candidate takes its place."""
         slot.reason = reason_of(lost)
         if slot.candidate is not None:
-            slot.occupant, slot.candidate = slot.candidate, None
+            slot.seat_candidate()
             self.losses.tell(lost, Consequence.SUCCESSOR_SERVES)
             return
         self._judge(slot, lost, death)
@@ -318,7 +318,7 @@ class Population:
         for process in (slot.occupant, slot.candidate):
             if process is not None:
                 self.stop(process)
-        slot.occupant = slot.candidate = None
+        slot.occupant, slot.candidate, slot.served = None, None, 0
         slot.asking = slot.asking_beside = False
 
     def stop(self, process: Process) -> None:
@@ -364,7 +364,7 @@ class Population:
     def stop_first(self, slot: Slot) -> None:
         """Stop the occupant of a slot, and fill the slot when it has ended."""
         if slot.occupant is not None and not slot.occupant.is_asked_to_end:
-            slot.stops_first = True
+            slot.stops_first, slot.served = True, 0
             self.stop(slot.occupant)
 
     def abandon(self) -> int:

@@ -73,7 +73,7 @@ class SpawnGate:
         if beside:
             slot.candidate = self._start(slot)
         else:
-            slot.occupant = self._start(slot)
+            slot.seat(self._start(slot))
 
     def tell_started(self, process: Process) -> None:
         """Ask whether a process whose program runs may stay."""
