@@ -35,6 +35,7 @@ from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks, unfinished_threads
 from forkserve.serving.failure import log_trace
 from forkserve.serving.inherited import KEPT, InheritedListener, describe, open_listeners
+from forkserve.serving.owndescriptors import OwnDescriptors
 from forkserve.serving.promotion import take_promotion
 from forkserve.serving.stackdump import offer_stacks
 from forkserve.unix.home import START, typed_folder
@@ -77,6 +78,7 @@ class Worker:
         """Whether it was told to end, for good."""
         self.promotion = take_promotion(environ)
         """How the master tells it to become a zygote, and whether it has; None if it never will be one."""
+        self._given = dict(environ)  # to reach its supervisor, whatever the application changes
         self._withdraw_stacks: Callable[[], None] = lambda: None
         self.on_announced: Callable[[], object] = lambda: None
         """Called when the master has been told that it is ready."""
@@ -109,6 +111,9 @@ class Worker:
         if prepared is None:
             prepare_path(self.options.application)
         self.listeners = open_listeners(self.options.listen, self.environ)
+        own = OwnDescriptors(
+            (*(each.fileno() for each in self.listeners), *(self.seat.descriptors if self.seat else ()))
+        )
         # What came while this process executed itself again has waited. SIGHUP last: handlers run by number, and what
         # comes with it would be lost in another exec. A parent may have left them blocked, too, which exec keeps.
         for blocked in ((BLOCKED | self.handlers.numbers) - {signal.SIGHUP}, {signal.SIGHUP}):
@@ -124,7 +129,7 @@ class Worker:
             self._await_change(reloader, error)
         if reloader is not None:
             reloader.start()
-        return self._serve(prepared)
+        return self._serve(prepared, own)
 
     def _become_foreign(self) -> NoReturn:
         """Replace this process by the interpreter of `--python`, which serves instead."""
@@ -139,7 +144,7 @@ class Worker:
         process, application = self.options.process, self.options.application
         become(self.options, fds, f"forkserve: worker{label} {process.backend} {application.application}")
 
-    def _serve(self, prepared: PreparedApp) -> int:
+    def _serve(self, prepared: PreparedApp, own: OwnDescriptors) -> int:
         entry, loaded = prepared.entry, prepared.loaded
         self._check_listeners(entry)
         for warning in unhonoured(entry, self.options):
@@ -149,6 +154,7 @@ class Worker:
         run = self._make_run(prepared)
         hooks = self.hooks = Hooks(self.options, backend=entry.name, listeners=self.listeners)
         hooks.before()
+        own.require()
         self._settled = os.eventfd(0)  # when it drains, all descriptors may be in use
         self.run_ = run
         if run.seat is not None:
@@ -180,8 +186,8 @@ class Worker:
         )
         # A queue that we have bound ourselves has no other reader, whatever the board says.
         run.seat = None if any(each.own for each in self.listeners) else self.seat
-        run.on_warm = lambda: notify(f"{WARM}=1", self.environ)
-        run.say = lambda status: notify(f"STATUS={status}", self.environ)
+        run.on_warm = lambda: notify(f"{WARM}=1", self._given)
+        run.say = lambda status: notify(f"STATUS={status}", self._given)
         if not prepared.entry.traits.handles_signals:
             run.hold_signals = self.handlers.reinstall
         run.alone = lambda: not self.reexec and all(each.own for each in self.listeners)
@@ -216,14 +222,14 @@ class Worker:
         if not entry.traits.handles_signals:
             self.handlers.reinstall()
         log.info("%s: serving %s (%s) by %s at %s", self.name, loaded.name, loaded.interface.value, entry.name, where)
-        notify("READY=1", self.environ, patience=READY_PATIENCE)
+        notify("READY=1", self._given, patience=READY_PATIENCE)
         self.on_announced()
 
     def _begin_drain(self) -> None:
         run = self.run_
         assert run is not None
         log.info("%s: draining (%s)", self.name, run.drain_reason)
-        notify("STOPPING=1", self.environ)
+        notify("STOPPING=1", self._given)
         self._watching.acquire()
         start_new_thread(self._watch_deadline, (run,))
 

@@ -25,6 +25,7 @@ from forkserve.serving.application.hooks import namespace_of
 from forkserve.serving.application.importing import load_callable, prepare_path, run_hook
 from forkserve.serving.forksafety import findings, open_descriptors, unfit_to_fork
 from forkserve.serving.forkserver import ForkHooks, ForkServer, take_channel
+from forkserve.serving.owndescriptors import OwnDescriptors
 from forkserve.serving.parser import reader_of
 from forkserve.serving.sharing import settle_code, unmap_files
 from forkserve.unix.heap import trim_heap
@@ -53,6 +54,7 @@ def run(
     application = options.application
     set_title(f"forkserve: {name} {application.application or ''}".rstrip())
     channel = take_channel(environ)
+    own, started_with = OwnDescriptors((channel.fileno(),)), dict(environ)
     before = open_descriptors()
     hooks = ForkHooks(before=partial(_before_fork, options), after=partial(_start_afresh, name))
     server = ForkServer(channel, environ, hooks)
@@ -61,13 +63,14 @@ def run(
     for text, role in ((application.before_fork, "--before-fork"), (application.after_fork, "--after-fork")):
         if text is not None:
             load_callable(text, role=role)
+    own.require()
     _import_ahead(prepared.entry, options)
     for line in findings(before):
         log.warning("%s: %s", name, line)
     settle_code()
     _settle_memory()
     log.info("%s: imported %s in %.2f s", name, prepared.loaded.name, time.monotonic() - begun)
-    notify("READY=1", environ, patience=READY_PATIENCE)
+    notify("READY=1", started_with, patience=READY_PATIENCE)
     while True:
         words = tuple(sys.argv)
         server.serve()
@@ -134,6 +137,7 @@ def _settle_memory() -> None:
 def _start_afresh(name: str) -> None:
     """Reset what must differ between two workers; Python's own random numbers are seeded again at each fork."""
     set_title(f"forkserve: {name} spare")
+    _disown_processes()
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
@@ -141,6 +145,16 @@ def _start_afresh(name: str) -> None:
         import gevent
 
         gevent.reinit()
+
+
+def _disown_processes() -> None:
+    """Forget processes that multiprocessing has started in the zygote, as it does in its own children.
+
+    Its `atexit` function would end or join them when this worker ends, and the zygote and other workers use them.
+    """
+    started = sys.modules.get("multiprocessing.process")
+    if started is not None:
+        getattr(started, "_children", set()).clear()
 
 
 def _before_fork(options: WorkerOptions) -> None:

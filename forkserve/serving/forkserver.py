@@ -54,6 +54,8 @@ writes ahead, take as long, and would compete with it for processors.
 """
 _GOODBYE = 1.0
 """Seconds that a spare has to end with its zygote."""
+_LONGEST_REASON = 600
+"""Characters of a reason: in JSON each takes up to six bytes, and the master reads 4096."""
 _ALL_SIGNALS = signal.valid_signals()
 # Those of the standard library: gevent replaces them.
 _waitpid, _close, _Socket = os.waitpid, os.close, socket.socket
@@ -223,6 +225,9 @@ class ForkServer:
             signal.SIGINT: lambda *_: self._end(),
             signal.SIGHUP: signal.SIG_IGN,
             signal.SIGUSR1: lambda *_: logs.reopen(),
+            # Ignored, or waited for by a handler of the application, our children would be gone before we ask for
+            # their status (wait(2)).
+            signal.SIGCHLD: signal.SIG_DFL,
         }
         for number, action in actions.items():
             before = signal.signal(number, action)
@@ -238,10 +243,11 @@ class ForkServer:
 
     def _refuse(self, number: int, error: Exception) -> None:
         code = (error.errno or 0) if isinstance(error, OSError) else 0
-        self._say({"number": number, "error": f"cannot be forked: {error}", "errno": code})
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        self._say({"number": number, "error": f"cannot be forked: {reason}", "errno": code})
 
     def _say(self, message: Mapping[str, object]) -> None:
-        self._channel.send(json.dumps(message).encode()[:4096])
+        self._channel.send(json.dumps(message).encode())
 
     def _fork(self) -> bool:
         """Fork a spare; True in it, where all signals are blocked. Raises what the hook does, or OSError."""

@@ -266,6 +266,11 @@ class OwnRecord:
         self.look()
 
     @property
+    def descriptors(self) -> tuple[int, int]:
+        """The memory and the bell."""
+        return self.fd, self.bell
+
+    @property
     def order(self) -> int:
         """The order of the master: an `Order`, or what another process has written over it."""
         return self._words[self._order] if self._order < len(self._words) else Order.ACCEPT

@@ -169,7 +169,7 @@ def test_hooks_are_called_around_a_fork_and_a_failing_one_costs_that_worker(fold
         "\nCALLS = []\nimport pathlib\n"
         "def before(options):\n"
         "    CALLS.append(os.getpid())\n"
-        "    if pathlib.Path('broken').exists(): raise RuntimeError('no fork today')\n"
+        "    if pathlib.Path('broken').exists(): raise RuntimeError('no fork today ' + 9000 * 'x')\n"
         "def after(options):\n"
         "    os.write(1, f'after {os.getppid()} {len(CALLS)} {options.application}\\n'.encode())\n"
     )
@@ -186,7 +186,9 @@ def test_hooks_are_called_around_a_fork_and_a_failing_one_costs_that_worker(fold
         (folder / "broken").touch()
         for pid in workers(server, 2):  # one is forked already
             os.kill(pid, signal.SIGKILL)
-        server.expect(r"web\[\d\] cannot be forked: --before-fork 'site_p:before' failed: RuntimeError: no fork today")
+        server.expect(
+            r"web\[\d\] cannot be forked: --before-fork 'site_p:before' failed: RuntimeError: no fork today x+;"
+        )
         (folder / "broken").unlink()
         server.expect(r"web\[\d\] pid \d+ is ready")
 

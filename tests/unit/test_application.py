@@ -200,6 +200,12 @@ def test_a_factory_that_cannot_be_called_so_is_named(write: Write) -> None:
         load("site_c:make()")
 
 
+def test_a_factory_that_forgets_to_return_is_named(write: Write) -> None:
+    write("site_c.py", WSGI + "def create_app(): app\n")
+    with pytest.raises(LoadError, match="application 'site_c:create_app': the factory returned None"):
+        load("site_c:create_app", factory=True)
+
+
 def test_an_interface_that_is_told_is_not_judged(write: Write) -> None:
     write("site_i.py", "def app(a, b, c): ...\n")
     assert load("site_i:app", interface=Interface.ASGI).interface is Interface.ASGI

@@ -272,9 +272,14 @@ def _called(factory: Any, call: Call, text: str) -> Any:
     except ValueError:
         pass  # built in C, without a signature
     try:
-        return factory(*call.args, **call.kwargs)
+        made = factory(*call.args, **call.kwargs)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's factory may raise anything
         raise _raised(error, f"application {text!r}: the factory failed") from None
+    if made is None:
+        raise LoadError(
+            f"application {text!r}: the factory returned None; it must end with `return`, as in `return app`"
+        )
+    return made
 
 
 def _from_paste(target: Target) -> Any:
