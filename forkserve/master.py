@@ -308,8 +308,8 @@ class Master:
             return
         hopeless = () if self._startup.waiting else self.supervisor.hopeless
         if hopeless:
-            self.supervisor.emit(GaveUp(reasons=tuple(each.population.losses.last_failure for each in hopeless)))
-            codes = {each.population.losses.outlook.code for each in hopeless}
+            self.supervisor.emit(GaveUp(reasons=tuple(each.population.failures.last for each in hopeless)))
+            codes = {each.population.failures.outlook.code for each in hopeless}
             self.exit_code = ExitCode(codes.pop() or ExitCode.GAVE_UP) if len(codes) == 1 else ExitCode.GAVE_UP
             self._on(MasterTrigger.STOP)
 

@@ -155,7 +155,7 @@ class Watcher:
 
     def revive(self) -> None:
         """Retry at once what had failed."""
-        self.population.losses.outlook.code = None
+        self.population.failures.outlook.code = None
         for slot in self.slots.values():
             if slot.state in (SlotState.BACKOFF, SlotState.FATAL):
                 self.population.event(slot, SlotTrigger.RESET)

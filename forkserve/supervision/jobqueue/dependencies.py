@@ -99,7 +99,7 @@ def _unmet(queue: JobQueue) -> str:
     """Return why a watcher that is not ready will not become so by itself, or ""."""
     watcher = queue.watcher
     if watcher.up and watcher.slots and is_hopeless(watcher):
-        return f"{watcher.name}, which was given up: {watcher.population.losses.last_failure}"
+        return f"{watcher.name}, which was given up: {watcher.population.failures.last}"
     jobs = (*((queue.current,) if queue.current else ()), *queue.waiting)
     if watcher.up or watcher.awaits_start or any(isinstance(each.job, Start | Restart) for each in jobs):
         return ""

@@ -151,9 +151,7 @@ def plan_change(
         sockets=sockets,
         undo=tuple(_undo(supervisor, wanted)),
         added=tuple(each.name for each in wanted.added),
-        stood={
-            each.name.lower(): Stand(_serves(each), each.population.losses.failures) for each in supervisor.watchers
-        },
+        stood={each.name.lower(): Stand(_serves(each), each.population.failures.count) for each in supervisor.watchers},
         leaving=tuple(name for name in wanted.removed if supervisor.queue(name).watcher.command.all_sockets),
     )
     return change, wanted, commands

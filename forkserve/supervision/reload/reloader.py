@@ -305,7 +305,7 @@ class Reloader:
         assert self.progress.change is not None
         stood = self.progress.change.stand(name)
         watcher = self._supervisor.find(name)
-        return watcher is not None and not stood.served and watcher.population.losses.failures > stood.failures
+        return watcher is not None and not stood.served and watcher.population.failures.count > stood.failures
 
     def _remove_the_rest(self) -> None:
         assert self.progress.change is not None

@@ -40,7 +40,7 @@ class SlotFiller:
             slot = population.slots.get(wid)
             if slot is not None and (slot.state is not SlotState.VACANT or slot.finished):
                 continue
-            if population.losses.outlook.code is not None:
+            if population.failures.outlook.code is not None:
                 population.slots[wid] = Slot(wid, SlotState.FATAL, reason="not tried, since the first cannot start")
                 continue
             if not self.may_spawn():

@@ -55,7 +55,7 @@ from forkserve.supervision.processes.notifications import begin_watchdog, hear, 
 from forkserve.supervision.processes.probing import Prober
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.slot import Slot
-from forkserve.supervision.slots.losses import Losses
+from forkserve.supervision.slots.failures import FailureTracker
 from forkserve.supervision.slots.spawngate import SpawnGate
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.zygotes.reforking import next_slot
@@ -83,7 +83,7 @@ class Population:
         self.zygotes = Zygotes(services, self.processes, lambda number: self.templates.by_generation.get(number))
         self.restarts = 0
         self.prober = Prober(services, self.ready, changed)
-        self.losses = Losses(lambda: self.templates, self.processes, services.emit, changed)
+        self.failures = FailureTracker(lambda: self.templates, self.processes, services.emit, changed)
         self.held = False
         self._services = services
         self._changed = changed
@@ -109,28 +109,28 @@ class Population:
         lost = fact_of(process, now)
         if process.is_zygote:
             again = self.zygotes.lost(process, late=killed_by_us)
-            self.losses.tell(lost, Consequence.RESTART if again else Consequence.NONE)
+            self.failures.report(lost, Consequence.RESTART if again else Consequence.NONE)
             self._changed()
             return
         if slot is not None and slot.candidate is process:
             slot.candidate = None
-            self.losses.count_crash(process)
-            self.losses.failed(lost.text(), process.generation)
-            self.losses.tell(lost, Consequence.PREDECESSOR_STAYS)
+            self.failures.count_crash(process)
+            self.failures.record(lost.text(), process.generation)
+            self.failures.report(lost, Consequence.PREDECESSOR_STAYS)
         elif slot is not None and slot.occupant is process and slot.stops_first and comes_again(self._options):
             slot.occupant, slot.stops_first = None, False
-            self.losses.tell(lost, Consequence.SUCCESSOR_STARTS)
+            self.failures.report(lost, Consequence.SUCCESSOR_STARTS)
             self.event(slot, SlotTrigger.LOST)
         elif slot is not None and slot.occupant is process:
             slot.occupant = None
-            self.losses.count_crash(process)
+            self.failures.count_crash(process)
             death = death_of(process, was_ready=was_ready, killed_by_us=killed_by_us, runs=slot.runs, now=now)
             death = replace(death, expected=is_expected(process, self._options) and not process.refusal)
             if self.templates.in_force.says_ready and process.exit is not None and process.refusal is None:
-                death = replace(death, code=self.losses.outlook.code_of(process.exit.code))
+                death = replace(death, code=self.failures.outlook.code_of(process.exit.code))
             self._lost(slot, lost, death)
         else:
-            self.losses.tell(lost, Consequence.NONE)
+            self.failures.report(lost, Consequence.NONE)
         self._changed()
 
     def forget(self, process: Process) -> None:
@@ -244,7 +244,7 @@ class Population:
         if process.is_zygote:
             self.zygotes.became_ready(process)
             return
-        self.losses.outlook.was_ready = True
+        self.failures.outlook.was_ready = True
         begin_watchdog(process, self._options.watchdog, self._services.loop.now())
         slot = self.slots.get(process.wid)
         if slot is not None and slot.candidate is process:
@@ -262,12 +262,12 @@ class Population:
         slot.reason = reason_of(lost)
         if slot.candidate is not None:
             slot.seat_candidate()
-            self.losses.tell(lost, Consequence.SUCCESSOR_SERVES)
+            self.failures.report(lost, Consequence.SUCCESSOR_SERVES)
             return
         self._judge(slot, lost, death)
 
     def _judge(self, slot: Slot, lost: ProcessLost, death: Death) -> None:
-        verdict = self.losses.judge(slot, lost, death)
+        verdict = self.failures.judge(slot, lost, death)
         self.event(slot, verdict.event, verdict=verdict)
 
     def _not_started(self, slot: Slot, error: ForkserveError | OSError) -> None:
@@ -282,8 +282,8 @@ class Population:
         )
         slot.reason = reason_of(lost)
         if slot.occupant is not None:
-            self.losses.failed(lost.text(), generation)
-            self.losses.tell(lost, Consequence.PREDECESSOR_STAYS)
+            self.failures.record(lost.text(), generation)
+            self.failures.report(lost, Consequence.PREDECESSOR_STAYS)
         else:
             self._judge(slot, lost, failed_start(errno_of(error), slot.runs))
 

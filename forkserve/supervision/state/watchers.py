@@ -90,8 +90,8 @@ _DESCRIPTORS = ("report", "notify", "promotion")
 _COUNTERS = ("restarts", "held")
 """Attributes of its population."""
 
-_FAILURES = ("failures", "last_failure")
-"""Attributes of the losses of its population."""
+_FAILURES = {"failures": "count", "last_failure": "last"}
+"""Attributes of the failures of its population, by their keys here."""
 
 
 def to_data(supervisor: Supervisor, completions: CompletionWriter) -> Data:
@@ -151,7 +151,7 @@ def _from_queue(queue: JobQueue, completions: CompletionWriter) -> Data:
         **{name: getattr(watcher, name) for name in _WISHES},
         **{name: getattr(watcher.filler, name) for name in _STARTS},
         **{name: getattr(population, name) for name in _COUNTERS},
-        **{name: getattr(population.losses, name) for name in _FAILURES},
+        **{key: getattr(population.failures, name) for key, name in _FAILURES.items()},
         "templates": _from_templates(watcher.templates),
         "slots": [_from_slot(slot) for slot in watcher.slots.values()],
         "processes": [_from_process(process) for process in watcher.processes],
@@ -159,7 +159,7 @@ def _from_queue(queue: JobQueue, completions: CompletionWriter) -> Data:
         "made": watcher.processes.made,
         "zygotes": [_from_zygote(zygote) for zygote in population.zygotes.states],
         "groups": [plain(group) for group in watcher.processes.groups],
-        "outlook": plain(population.losses.outlook),
+        "outlook": plain(population.failures.outlook),
         "store": _from_store(watcher.processes.store),
         "board": _from_board(watcher.processes.board),
         "figures": plain(watcher.processes.figures),
@@ -272,10 +272,10 @@ def _fill_watcher(watcher: Watcher, data: Data, templates: Templates, services: 
         setattr(watcher.filler, name, data[name])
     for name in _COUNTERS:
         setattr(watcher.population, name, data[name])
-    for name in _FAILURES:
-        setattr(watcher.population.losses, name, data[name])
+    for key, name in _FAILURES.items():
+        setattr(watcher.population.failures, name, data[key])
     watcher.templates = watcher.population.templates = templates
-    watcher.population.losses.outlook = msgspec.convert(data["outlook"], Outlook)
+    watcher.population.failures.outlook = msgspec.convert(data["outlook"], Outlook)
     processes = watcher.processes
     processes.made = data["made"]
     processes.board = _to_board(data["board"])

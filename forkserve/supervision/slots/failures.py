@@ -1,4 +1,4 @@
-"""What follows from the ends of a watcher's processes and from failed starts, and how it is reported.
+"""Failures of a watcher: what follows when a process ends by itself or could not be started, and how it is reported.
 
 Rules: `lifecycle` decides; `population` carries the decision out.
 """
@@ -18,7 +18,7 @@ from forkserve.supervision.processes.deaths import policy_of
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.slot import Outlook, Slot
 
-__all__ = ["Losses"]
+__all__ = ["FailureTracker"]
 
 _CONSEQUENCES: Mapping[SlotTrigger, Consequence] = {
     SlotTrigger.LOST: Consequence.RESTART,
@@ -28,8 +28,10 @@ _CONSEQUENCES: Mapping[SlotTrigger, Consequence] = {
 }
 
 
-class Losses:
-    """`failures` counts early deaths and failed starts of the current generation, which a reload checks; `last_failure`
+class FailureTracker:
+    """The failures of one watcher.
+
+    `count` is the number of early deaths and failed starts of the current generation, which a reload checks; `last`
     describes the last one; `outlook` is what they mean for the next start.
     """
 
@@ -40,8 +42,8 @@ class Losses:
         emit: Callable[[Event], None],
         changed: Callable[[], None],
     ) -> None:
-        self.failures = 0
-        self.last_failure = ""
+        self.count = 0
+        self.last = ""
         self.outlook = Outlook()
         self._templates = templates
         self._processes = processes
@@ -53,16 +55,16 @@ class Losses:
         if process.refusal is None and process.exit is not None and process.exit.code != 0:
             self._processes.figures.totals(process.generation).crashes += 1
 
-    def tell(self, lost: ProcessLost, consequence: Consequence) -> None:
+    def report(self, lost: ProcessLost, consequence: Consequence) -> None:
         """Report that a process was lost, and what follows."""
         self._emit(replace(lost, consequence=consequence))
 
-    def failed(self, what: str, generation: int) -> None:
-        """Note that a process of a generation was lost early, or could not be started."""
+    def record(self, what: str, generation: int) -> None:
+        """Record that a process of a generation was lost early, or could not be started."""
         if generation == self._templates().generation:
-            self.failures += 1
+            self.count += 1
         if self.outlook.code is None:
-            self.last_failure = what
+            self.last = what
         self._changed()
 
     def judge(self, slot: Slot, lost: ProcessLost, death: Death) -> Verdict:
@@ -74,7 +76,7 @@ class Losses:
         slot.finished = slot.finished or verdict.event is SlotTrigger.FINISHED
         slot.served = slot.served if verdict.event is SlotTrigger.LOST else 0
         if verdict.event in (SlotTrigger.LOST_EARLY, SlotTrigger.GAVE_UP):
-            self.failed(lost.text(), lost.generation)
+            self.record(lost.text(), lost.generation)
         # The same end for the same reason, which no retry fixes, is logged once.
         if verdict.event is not SlotTrigger.GAVE_UP or self.outlook.code is None:
             told = replace(
