@@ -24,7 +24,7 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.renewal import Renewal
 from forkserve.supervision.slot import Slot
-from forkserve.supervision.slots.agenda import Act, Agenda, acts_on_processes, acts_on_slots
+from forkserve.supervision.slots.deadlinetimer import Act, DeadlineTimer, acts_on_processes, acts_on_slots
 from forkserve.supervision.slots.filling import STRETCH, SlotFiller
 from forkserve.supervision.slots.population import Population
 from forkserve.supervision.slots.queuedrainers import QueueDrainers
@@ -71,7 +71,7 @@ class Watcher:
         """What it must wait for before it starts."""
         self._services = services
         self._changed = changed
-        self._agenda = Agenda(services.loop, services.emit, self._acts, self._after_acts, stretch=STRETCH)
+        self._deadlines = DeadlineTimer(services.loop, services.emit, self._acts, self._after_acts, stretch=STRETCH)
 
     def _notify(self) -> None:
         self._changed(self)
@@ -279,7 +279,7 @@ class Watcher:
         self.gate.abandon()
         self.processes.close()
         self.population.zygotes.close()
-        self._agenda.close()
+        self._deadlines.close()
 
     # What its hooks say.
 
@@ -375,7 +375,7 @@ class Watcher:
             self.population.refork()
         if self.templates.has_more:
             self.templates.prune(self.population.generations)
-        self._agenda.arm(self.next_instant)
+        self._deadlines.arm(self.next_instant)
 
     def _after_acts(self) -> None:
         self.look_after_groups()

@@ -1,4 +1,4 @@
-"""What is due in a watcher: one timer of the loop for all its deadlines.
+"""One timer of the loop for all deadlines of a watcher, and what is done when they are due.
 
 Rules: deadlines are data of the objects they concern; only the timer is kept here.
 """
@@ -17,13 +17,13 @@ from forkserve.supervision.process import Process
 from forkserve.supervision.processes.pacing import AT_A_TIME
 from forkserve.supervision.slots.population import Population
 
-__all__ = ["Act", "Agenda", "acts_on_processes", "acts_on_slots"]
+__all__ = ["Act", "DeadlineTimer", "acts_on_processes", "acts_on_slots"]
 
 Act = tuple[str, Callable[[], None]]
 """An action: its name, for the report of a bug, and the function."""
 
 
-class Agenda:
+class DeadlineTimer:
     """The one timer of a watcher. `acts` iterates over what is due at an instant, `then` is called after it."""
 
     def __init__(
