@@ -302,7 +302,7 @@ class Master:
             self._handlers[signum]()
 
     def _settled(self) -> None:
-        self.reloader.look()
+        self.reloader.advance()
         self._go_on_stopping()
         if self.state is not MasterState.RUNNING:
             return

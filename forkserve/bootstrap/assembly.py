@@ -163,7 +163,7 @@ def assemble(config: Config, base: Base) -> Assembly:
     for each in (master.observatory, heartbeats, keeper, idle, master.repairs):
         bus.subscribe(each.on_event)
     routes, status = Routes(master, history), StatusService(master)
-    adopted = AdoptedProcesses(services.kernel, base.loop, master.reaper.ended, watchers.look_after_groups)
+    adopted = AdoptedProcesses(services.kernel, base.loop, master.reaper.ended, watchers.forget_ended_groups)
     return Assembly(base, services, master, history, routes, status, heartbeats, keeper, idle, hosts, adopted)
 
 

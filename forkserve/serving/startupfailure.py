@@ -48,7 +48,7 @@ def leave_report_to_predecessors(environ: Mapping[str, str]) -> None:
 
 def _predecessors(seat: OwnRecord) -> int:
     """Return how many processes of this generation took their records before this one, and do not serve yet."""
-    seat.look()
+    seat.refresh()
     own = seat.words[Field.GENERATION]
     before = list(seat.board())[: seat.index]
     return sum(record[0] == RecordState.STARTING and record[1] == own for record in before)

@@ -240,14 +240,14 @@ class Supervisor:
                         found.append((watcher, process))
         for watcher, process in found:
             watcher.handle_exit(process)
-        self.look_after_groups()
+        self.forget_ended_groups()
 
-    def look_after_groups(self) -> bool:
+    def forget_ended_groups(self) -> bool:
         """Forget the process groups that have ended; True while there are others."""
         left = [each for each in self.watchers if each.processes.groups]
         for watcher in left:
             with self._barrier(f"what {watcher.name} has left"):
-                watcher.look_after_groups()
+                watcher.forget_ended_groups()
         return any(each.processes.groups for each in left)
 
     def _barrier(self, where: str) -> Barrier:
@@ -267,9 +267,9 @@ class Supervisor:
         self._settle_changed()
         self._forget_gone()
         with self._barrier("the queues of slots"):
-            self._routing.look()
+            self._routing.reroute()
         with self._barrier("the sockets of watchers that wait"):
-            self._activation.look()
+            self._activation.update_watched()
         self.on_settled()
 
     def _settle_changed(self) -> None:
@@ -291,7 +291,7 @@ class Supervisor:
         queue = self._queues.get(watcher.name.lower())
         if queue is not None and queue.watcher is watcher:
             with self._barrier(f"the hooks of {watcher.name}"):
-                watcher.look_at_gate()
+                watcher.advance_gate()
             with self._barrier(f"the runs of {watcher.name}"):
                 watcher.timer.settle()
             with self._barrier(f"the jobs of {watcher.name}"):

@@ -205,7 +205,7 @@ class Watcher:
         self.population.retire_zygotes(up=False)
         self.population.stop_all()
         self.timer.settle()
-        self.look_at_gate()
+        self.advance_gate()
         self._notify()
 
     def kill(self) -> None:
@@ -283,12 +283,12 @@ class Watcher:
 
     # What its hooks say.
 
-    def look_at_gate(self) -> None:
+    def advance_gate(self) -> None:
         """Ask the hooks what must be asked by now; called before its jobs are advanced."""
         served = None
         if self.up and self._have_slots_started:
             served = self.timer.exists or any(slot.is_ready or slot.finished for slot in self.slots.values())
-        self.gate.look(served=served, gone=self._is_empty)
+        self.gate.advance(served=served, gone=self._is_empty)
 
     def ask_again(self) -> None:
         """Ask the hooks again what another program has asked them without getting an answer."""
@@ -342,9 +342,9 @@ class Watcher:
         with Barrier(self.emit, f"the end of {process}"):
             self.population.forget(process)
 
-    def look_after_groups(self) -> None:
+    def forget_ended_groups(self) -> None:
         """Forget the process groups that have ended; called after every reaping."""
-        if self.processes.groups.look():
+        if self.processes.groups.forget_ended():
             self._notify()
 
     def _fill(self) -> None:
@@ -378,7 +378,7 @@ class Watcher:
         self._deadlines.arm(self.next_instant)
 
     def _after_acts(self) -> None:
-        self.look_after_groups()
+        self.forget_ended_groups()
         self._notify()
 
     def _acts(self, now: float) -> Iterator[Act]:

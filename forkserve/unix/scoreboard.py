@@ -263,7 +263,7 @@ class OwnRecord:
         self.words[Field.STATE] = RecordState.STARTING
         self.words[Field.CONNECTIONS] = 0
         self.reals[Field.TURN] = self.reals[Field.FULL] = 0.0
-        self.look()
+        self.refresh()
 
     @property
     def descriptors(self) -> tuple[int, int]:
@@ -275,7 +275,7 @@ class OwnRecord:
         """The order of the master: an `Order`, or what another process has written over it."""
         return self._words[self._order] if self._order < len(self._words) else Order.ACCEPT
 
-    def look(self) -> int:
+    def refresh(self) -> int:
         """Update `board` to the records in use; returns how many of them are taken by others.
 
         Our own is always among them, whatever the header says.

@@ -254,7 +254,7 @@ class World:
     def _stand(self, config: Config, services: SpawnServices) -> None:
         self.supervisor = Supervisor(config, SocketPool(()), services, inherited={})
         self.reloader = FakeReloader(self.supervisor, LineSource(()), self.loop)
-        self.supervisor.on_settled = self.reloader.look
+        self.supervisor.on_settled = self.reloader.advance
         self.repairs = Repairs(self.supervisor, self.loop, self._reap)
         self.loop.on_bug = self.repairs.begin
         services.hold = self.reloader.hold

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from forkserve.config.schedules import due_between, next_due, schedule_text, time_zone_name
-from forkserve.supervision.timers.timetable import LATE, MOST, SET_BACK, look
+from forkserve.supervision.timers.timetable import LATE, MOST, SET_BACK, due_runs
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR, DAY = 3600.0, 86400.0
@@ -105,39 +105,39 @@ NOON = _at("2026-11-27 12:00")
 
 
 def test_what_is_due_is_run_once_and_what_comes_next_is_told() -> None:
-    found = look("0 * * * *", BERLIN, NOON - 60, NOON + 0.2)
+    found = due_runs("0 * * * *", BERLIN, NOON - 60, NOON + 0.2)
     assert (found.due, found.missed, found.handled, found.following) == (NOON, 0, NOON + 0.2, NOON + HOUR)
-    again = look("0 * * * *", BERLIN, found.handled, NOON + 30)
+    again = due_runs("0 * * * *", BERLIN, found.handled, NOON + 30)
     assert (again.due, again.missed, again.following) == (None, 0, NOON + HOUR)
 
 
 def test_a_run_that_comes_late_is_run_and_one_that_comes_too_late_was_missed() -> None:
-    assert look("0 * * * *", BERLIN, NOON - 60, NOON + LATE - 1).due == NOON
-    found = look("0 * * * *", BERLIN, NOON - 60, NOON + LATE + 1)
+    assert due_runs("0 * * * *", BERLIN, NOON - 60, NOON + LATE - 1).due == NOON
+    found = due_runs("0 * * * *", BERLIN, NOON - 60, NOON + LATE + 1)
     assert (found.due, found.missed, found.missed_since) == (None, 1, NOON)
 
 
 def test_a_long_sleep_misses_all_but_what_is_due_right_now() -> None:
-    found = look("*/5 * * * *", BERLIN, NOON - 1, NOON + HOUR)
+    found = due_runs("*/5 * * * *", BERLIN, NOON - 1, NOON + HOUR)
     assert (found.due, found.missed, found.missed_since) == (NOON + HOUR, 12, NOON)
-    assert look("* * * * *", BERLIN, NOON, NOON + 10 * DAY).missed == MOST
+    assert due_runs("* * * * *", BERLIN, NOON, NOON + 10 * DAY).missed == MOST
 
 
 def test_a_clock_that_is_set_back_a_little_repeats_nothing() -> None:
-    found = look("*/5 * * * *", BERLIN, NOON, NOON - HOUR)
+    found = due_runs("*/5 * * * *", BERLIN, NOON, NOON - HOUR)
     assert (found.due, found.missed, found.handled, found.set_back) == (None, 0, NOON, 0.0)
     assert found.following == NOON + 300
 
 
 def test_a_clock_that_was_far_ahead_begins_the_timetable_again() -> None:
-    found = look("*/5 * * * *", BERLIN, NOON, NOON - SET_BACK - 60)
+    found = due_runs("*/5 * * * *", BERLIN, NOON, NOON - SET_BACK - 60)
     assert (found.due, found.set_back) == (None, SET_BACK + 60)
     assert found.handled == NOON - SET_BACK - 60
     assert found.following == NOON - SET_BACK
 
 
 def test_a_delay_moves_the_start_and_not_the_timetable() -> None:
-    early = look("0 * * * *", BERLIN, NOON - 60, NOON + 20, delay=30.0)
+    early = due_runs("0 * * * *", BERLIN, NOON - 60, NOON + 20, delay=30.0)
     assert (early.due, early.following) == (None, NOON)
-    late = look("0 * * * *", BERLIN, early.handled, NOON + 31, delay=30.0)
+    late = due_runs("0 * * * *", BERLIN, early.handled, NOON + 31, delay=30.0)
     assert (late.due, late.following) == (NOON, NOON + HOUR)

@@ -60,17 +60,17 @@ def test_a_connection_wakes_all_that_share_the_socket_and_nothing_is_watched_the
     both, one, other = Waiting("both", first, second), Waiting("one", first), Waiting("other", second)
     for each in (both, one, other):
         activation.note(each)
-    activation.look()
+    activation.update_watched()
     assert descriptors() == before + 2
     with create_connection(pool.queues[first].socket.getsockname()[:2]):
         loop.run_once()
         assert (both.woken, one.woken, other.woken) == (1, 1, 0)
         assert is_connected(pool.queues[first].socket)
-        activation.look()
+        activation.update_watched()
         assert descriptors() == before + 2  # the client's, and that of the socket that `other` waits at
     other.is_waiting = False
     activation.note(other)
-    activation.look()
+    activation.update_watched()
     assert descriptors() == before
 
 
@@ -78,8 +78,8 @@ def test_a_socket_that_was_closed_is_watched_no_more(pool: SocketPool, loop: Loo
     activation = Activation(pool, loop)
     waiting = Waiting("one", pool.numbers["a"])
     activation.note(waiting)
-    activation.look()
+    activation.update_watched()
     before = descriptors()
     pool.release(pool.numbers["a"])
-    activation.look()
+    activation.update_watched()
     assert descriptors() == before - 2

@@ -110,10 +110,10 @@ def test_who_finds_no_record_goes_without(board: Scoreboard) -> None:
 def test_siblings_are_counted_and_seen(board: Scoreboard) -> None:
     first = taken(board)
     with seated(board, first) as seat:
-        assert seat.look() == 0
+        assert seat.refresh() == 0
         taken(board, generation=2)
 
-        assert seat.look() == 1
+        assert seat.refresh() == 1
         assert [each[:2] for each in seat.board()] == [(RecordState.STARTING, 1), (RecordState.STARTING, 2)]
 
 
@@ -266,7 +266,7 @@ def test_a_header_that_was_written_over_is_whole_for_the_next_process(board: Sco
 
     with seated(board, taken(board)) as seat:
         assert seat.page is not None
-        assert seat.look() >= 0
+        assert seat.refresh() >= 0
 
 
 @pytest.mark.parametrize("value", WORDS)
@@ -298,10 +298,10 @@ def test_a_worker_sees_its_own_record_whatever_the_header_says(board: Scoreboard
     with seated(board, taken(board)) as seat:
         scribble(board, value, first=5, last=6)
 
-        assert seat.look() in (1, 0)
+        assert seat.refresh() in (1, 0)
         assert 2 <= len(list(seat.board())) <= CAPACITY
         scribble(board, value, first=8, last=8 + RECORD * CAPACITY)
-        assert seat.look() >= 0
+        assert seat.refresh() >= 0
 
 
 def test_a_bell_that_was_filled_and_made_to_block_rings_on(board: Scoreboard) -> None:

@@ -25,7 +25,7 @@ SPAN = 1.0
 def run_top(path: Path, *, sort: str = "name", interval: float = 2.0, once: bool = False) -> None:
     """Show the screen until a key ends it, or print one page; raises ControlError."""
     source = TopSource(path)
-    source.look()  # what is wrong with the master is said before the screen is cleared
+    source.poll()  # what is wrong with the master is said before the screen is cleared
     is_terminal = _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
     trouble = _trouble() if is_terminal and not once else ""
     if once or not is_terminal or trouble:
@@ -61,7 +61,7 @@ def _trouble() -> str:
 
 def _print_page(source: TopSource, sort: str, span: float) -> None:
     select.select((), (), (), span)
-    source.look(pss=True)
+    source.poll(pss=True)
     view = source.view(sort)
     assert view is not None
     columns = shutil.get_terminal_size((80, 24)).columns

@@ -66,7 +66,7 @@ class TopScreen:
         due = time.monotonic()
         while True:
             if time.monotonic() >= due:
-                self._look()
+                self._poll()
                 due = time.monotonic() + self._interval
             self._draw()
             self._window.timeout(max(0, int(1000 * (due - time.monotonic()))))
@@ -88,9 +88,9 @@ class TopScreen:
     def _rows(self) -> tuple[Row, ...]:
         return () if self._view is None else self._view.rows
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         try:
-            self._source.look()
+            self._source.poll()
             self._trouble = ""
         except ControlError as error:
             self._trouble = str(error)

@@ -32,7 +32,7 @@ class TopSource:
         self._pss_at = float("-inf")
         self._measured: frozenset[int] = frozenset()
 
-    def look(self, *, pss: bool = False) -> None:
+    def poll(self, *, pss: bool = False) -> None:
         """Take another report; raises ControlError."""
         now = time.monotonic()
         # The first report is there at once; one with PSS follows it, and another where a process is new.

@@ -55,10 +55,10 @@ class FairShare:
         self._dealer = Dealer(seat.index, seat.words[Field.GENERATION], ACCEPTS, StallDetector())
         self._timer = timerfd.create()
         loop = queues.loop
-        loop.handlers[self._timer] = self._look_again
+        loop.handlers[self._timer] = self._on_timer
         loop.epoll.register(self._timer, READABLE)
-        # It has been rung before, so the first turn begins with a look.
-        loop.handlers[seat.bell] = self._look
+        # It has been rung before, so the first turn begins with a check.
+        loop.handlers[seat.bell] = self._on_bell
         loop.epoll.register(seat.bell, READABLE | select.EPOLLET)
         seat.reals[TURN] = -loop.now
         seat.words[_STATE] = RecordState.ACCEPTING
@@ -178,7 +178,7 @@ class FairShare:
                 self._queues.loop.epoll.unregister(listening.fd)
                 self._queues.watch(listening)
 
-    def _look(self) -> None:
+    def _on_bell(self) -> None:
         """Called when the bell was rung: check the siblings, and what waits."""
         queues, seat = self._queues, self._seat
         if queues.draining:
@@ -189,7 +189,7 @@ class FairShare:
                 seat.words[_STATE] = RecordState.PAUSED
                 seat.ring()
             return
-        self._siblings = 0 if seat.reads_alone else seat.look()
+        self._siblings = 0 if seat.reads_alone else seat.refresh()
         if not self._siblings:
             self.unsettled = 0
             if self._aside:
@@ -200,7 +200,7 @@ class FairShare:
             self.on_arrival(listening)
         self.unsettled = self.unsettled or 1
 
-    def _look_again(self) -> None:
+    def _on_timer(self) -> None:
         """Called by the timer: check what became of the connections left to others."""
         timerfd.clear(self._timer)
         self._armed = False

@@ -166,7 +166,7 @@ class HookGate:
             self.phase = GatePhase.DOWN
             self._life += 1
 
-    def look(self, *, served: bool | None, gone: bool) -> None:
+    def advance(self, *, served: bool | None, gone: bool) -> None:
         """Call what is due after its start, with processes or (`served` False) without, or after its end.
 
         `served` is None until its start is over.

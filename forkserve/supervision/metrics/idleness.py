@@ -1,8 +1,9 @@
 """Stops the processes of a watcher that was unused for a while (`on_demand` with `idle_stop`).
 
-Theory of operation. The observatory calls at each of its looks. Our worker writes in its page of the scoreboard how
-many requests it has begun and ended: it is in use if the two differ, or have changed since the last look. For other
-programs the kernel is asked, once a second, for an established connection to their port. The unknown counts as use.
+Theory of operation. The observatory calls when it has sampled everything. Our worker writes in its page of the
+scoreboard how many requests it has begun and ended: it is in use if the two differ, or have changed since the last
+call. For other programs the kernel is asked, once a second, for an established connection to their port. The unknown
+counts as use.
 
 Rules: nothing is stopped while a watcher has a job, starts or replaces something.
 """
@@ -47,9 +48,9 @@ class IdleStop:
     clocks: dict[str, IdleClock] = field(default_factory=dict)
 
     def begin(self) -> None:
-        """Let the observatory look, if a watcher has `idle_stop`."""
-        if self.look not in self.observatory.on_look:
-            self.observatory.on_look.append(self.look)
+        """Let the observatory sample, if a watcher has `idle_stop`."""
+        if self.stop_idle not in self.observatory.on_sampled:
+            self.observatory.on_sampled.append(self.stop_idle)
         if any(each.options.idle_stop for each in self.supervisor.watchers):
             self.observatory.begin()
 
@@ -58,8 +59,8 @@ class IdleStop:
         if isinstance(event, ConfigRead):
             self.begin()
 
-    def look(self, now: float) -> None:
-        """Called by the observatory."""
+    def stop_idle(self, now: float) -> None:
+        """Called by the observatory when it has sampled everything."""
         for queue in self.supervisor:
             watcher = queue.watcher
             if not (watcher.options.idle_stop and watcher.command.is_on_demand and watcher.awake):

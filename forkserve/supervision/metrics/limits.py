@@ -1,7 +1,8 @@
 """Keeps watchers within their memory, and adapts their number of processes to load.
 
-Theory of operation. The observatory calls at each of its looks. `weight` and `scaling` decide; the consequence is the
-same as by hand: a process is replaced like one that has reached its age, and a job changes the number of processes.
+Theory of operation. The observatory calls when it has sampled everything. `weight` and `scaling` decide; the
+consequence is the same as by hand: a process is replaced like one that has reached its age, and a job changes the
+number of processes.
 
 Rules: nothing is begun while a watcher has a job or replaces something: one change at a time. A start, which may go on
 for ever where one slot fails again and again, keeps no process of the others from being replaced.
@@ -42,13 +43,13 @@ class LimitsKeeper:
     def __init__(self, supervisor: Supervisor, observatory: Observatory) -> None:
         self._supervisor = supervisor
         self._observatory = observatory
-        observatory.on_look.append(self.look)
+        observatory.on_sampled.append(self.enforce)
         self._scalers: dict[str, Scaler] = defaultdict(Scaler)
         self._weighed: dict[str, float] = {}
         self._renewed: dict[str, float] = {}
 
     def begin(self) -> None:
-        """Let the observatory look, if a watcher has a limit."""
+        """Let the observatory sample, if a watcher has a limit."""
         options = [each.options for each in self._supervisor.watchers]
         if any(each.numprocesses_max or each.max_rss or each.max_pss or each.max_pss_total for each in options):
             self._observatory.begin()
@@ -58,8 +59,8 @@ class LimitsKeeper:
         if isinstance(event, ConfigRead):
             self.begin()
 
-    def look(self, now: float) -> None:
-        """Called by the observatory."""
+    def enforce(self, now: float) -> None:
+        """Called by the observatory when it has sampled everything."""
         for queue in self._supervisor:
             watcher = queue.watcher
             if watcher.options.numprocesses_max and watcher.up:

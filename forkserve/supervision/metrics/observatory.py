@@ -49,7 +49,7 @@ from forkserve.unix.queues import oldest_in, whole_length
 __all__ = ["Load", "Observatory", "QueueWatch", "WatcherWatch"]
 
 INTERVAL = 0.25
-"""Seconds between two looks."""
+"""Seconds between two samples."""
 PROCESSOR_INTERVAL = 1.0
 """Seconds over which the processor time of a worker is measured, which the kernel counts in hundredths."""
 AGE_INTERVAL = 1.0
@@ -73,7 +73,7 @@ class Load:
 
 
 class WatcherWatch:
-    """The samples of one watcher; `share` is how busy its workers were at the last look, from 0 to 1."""
+    """The samples of one watcher; `share` is how busy its workers were at the last sample, from 0 to 1."""
 
     def __init__(self) -> None:
         self.share = 0.0
@@ -113,8 +113,8 @@ class Observatory:
         self._measured_at = float("-inf")
         self._read_at = float("-inf")
         self._told: set[int] = set()
-        self.on_look: list[Callable[[float], None]] = []
-        """Called at the end of each look, with its instant."""
+        self.on_sampled: list[Callable[[float], None]] = []
+        """Called when everything was sampled, with the instant."""
 
     def to_data(self) -> dict[str, Any]:
         """Return the counts as plain data; samples are taken again."""
@@ -129,7 +129,7 @@ class Observatory:
     def begin(self) -> None:
         """Start sampling; a second call does nothing."""
         if self._timer is None:
-            self._timer = self._loop.call_later(INTERVAL, self._look)
+            self._timer = self._loop.call_later(INTERVAL, self._sample_all)
 
     def close(self) -> None:
         """Stop sampling."""
@@ -230,10 +230,10 @@ class Observatory:
 
     # Samples.
 
-    def _look(self) -> None:
+    def _sample_all(self) -> None:
         now = self._loop.now()
         self.lag.set(max(0.0, now - self._timer.deadline) if self._timer is not None else 0.0)
-        self._timer = self._loop.call_later(INTERVAL, self._look)
+        self._timer = self._loop.call_later(INTERVAL, self._sample_all)
         for watcher in self._supervisor.watchers:
             with Barrier(self._supervisor.emit, f"the samples of {watcher.name}"):
                 self._sample(watcher, now)
@@ -243,7 +243,7 @@ class Observatory:
         attentive = now - self._read_at < ATTENTION or any(_weighs(each) for each in self._supervisor.watchers)
         if attentive and now - self._measured_at >= MEMORY_INTERVAL:
             self._measure(now)
-        for act in self.on_look:
+        for act in self.on_sampled:
             with Barrier(self._supervisor.emit, "the limits of watchers"):
                 act(now)
         self._forget()

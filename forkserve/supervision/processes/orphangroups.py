@@ -50,9 +50,9 @@ class OrphanedGroups:
             else Deadline.after(stopping.timeout, DeadlineKind.STOP, now)
         )
         self.left.append(OrphanedGroup(pgid=leader.pgid, leader=str(leader), killed=killed, deadline=deadline))
-        self.look()
+        self.forget_ended()
 
-    def look(self) -> bool:
+    def forget_ended(self) -> bool:
         """Forget the groups that have ended, and those that even SIGKILL does not end; True if there were any."""
         over = [each for each in self.left if each.abandoned or not self.services.kernel.signal_group(each.pgid, 0)]
         for each in over:

@@ -127,10 +127,10 @@ class Reloader:
         """Tell whether a replaced process must go on reading for a while; see `Retirement`."""
         return self.progress.phase is not ChangePhase.IDLE and self.retirement.hold(process)
 
-    def look(self) -> None:
+    def advance(self) -> None:
         """Advance the change, if it is time; called after every event."""
         with self._barrier():
-            self._look()
+            self._advance()
 
     @contextlib.contextmanager
     def _barrier(self) -> Iterator[None]:
@@ -143,7 +143,7 @@ class Reloader:
             self.turns.clear()
             self._end(ForkserveError("a bug in forkserve; its log says more"))
 
-    def _look(self) -> None:
+    def _advance(self) -> None:
         if self.progress.phase is ChangePhase.APPLYING:
             self._judge()
         if self.progress.phase is ChangePhase.DRAINING and self.retirement.is_drained(self._loop.now()):
@@ -191,7 +191,7 @@ class Reloader:
         """Go on with the current change, after it was deserialised, or after the reading was stopped."""
         if self.phase is ChangePhase.READING and not self.reading.is_busy:
             self.read()
-        self.look()
+        self.advance()
 
     def take(self, outcome: Preparation | ForkserveError) -> None:
         """Apply what was read, or refuse it."""
@@ -230,7 +230,7 @@ class Reloader:
         acts = acts_for(supervisor, change, wanted, commands, progress.asked)
         supervisor.arrange([options.name for options in change.new.watchers])
         self._submit(acts)
-        self.look()
+        self.advance()
 
     def _submit(self, acts: Sequence[Act]) -> None:
         """Wait for what each watcher does; hundreds of them begin a few at a time."""
@@ -392,7 +392,7 @@ class Reloader:
 
     def _tick(self) -> None:
         self._timer = None
-        self.look()
+        self.advance()
 
 
 def _in_one_line(error: ForkserveError) -> str:

@@ -64,7 +64,7 @@ class Activation:
         else:
             self._waiting.pop(watcher.name, None)
 
-    def look(self) -> None:
+    def update_watched(self) -> None:
         """Watch the sockets of waiting watchers, and no others; called after every event."""
         if not self._waiting and not self._watched:
             return

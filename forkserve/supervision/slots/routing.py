@@ -65,13 +65,13 @@ class ConnectionRouting:
         self._pool = pool
         self._watchers = watchers
 
-    def look(self) -> None:
+    def reroute(self) -> None:
         """Spread connections over those that serve now; called after every event."""
         for number, listener in self._pool.queues.items():
             if listener.slots.sockets:
-                self._look_at(number, listener)
+                self._reroute_queue(number, listener)
 
-    def _look_at(self, number: int, listener: BoundListener) -> None:
+    def _reroute_queue(self, number: int, listener: BoundListener) -> None:
         readers = [each for each in self._watchers() if number in each.command.queues]
         wanted = {wid for each in readers for wid in range(1, each.target + 1)}
         serving = list(self._reading(number))

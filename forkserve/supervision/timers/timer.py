@@ -24,7 +24,7 @@ from forkserve.supervision.slots.population import Population
 from forkserve.supervision.snapshot import RunCause, RunResult, TimerSnapshot, TimerView
 from forkserve.supervision.spawning.start import SpawnServices
 from forkserve.supervision.timers.runs import KEPT, TimerRun, TimerState
-from forkserve.supervision.timers.timetable import DueRuns, look
+from forkserve.supervision.timers.timetable import DueRuns, due_runs
 
 __all__ = ["MOST", "WatcherTimer"]
 
@@ -71,7 +71,7 @@ class WatcherTimer:
 
     def _begin_at(self, now: float) -> None:
         self.state.handled, self.state.of, self.state.delay = now, self._identity, 0.0
-        self.look()
+        self.check_clock()
 
     @property
     def _identity(self) -> str:
@@ -91,13 +91,13 @@ class WatcherTimer:
         if self.state.handled is not None and self.state.of != self._identity:
             self._begin_at(self._services.wall())
 
-    def look(self) -> None:
+    def check_clock(self) -> None:
         """Check the clock, and do what is due."""
         state, schedule = self.state, self._options.schedule
         if state.handled is None or schedule is None:
             return
         now = self._services.wall()
-        found = look(schedule, self._zone, state.handled, now, delay=state.delay)
+        found = due_runs(schedule, self._zone, state.handled, now, delay=state.delay)
         if found.following != state.following:
             state.delay = self._services.random() * self._options.schedule_jitter
         state.handled, state.following = found.handled, found.following
@@ -228,7 +228,7 @@ class WatcherTimer:
         """Iterate over what is due."""
         if self.state.look_at is not None and self.state.look_at <= now:
             self.state.look_at = now + BOUND
-            yield f"the schedule of {self._options.name}", self.look
+            yield f"the schedule of {self._options.name}", self.check_clock
 
     def snapshot(self) -> TimerSnapshot | None:
         """Return it as a job sees it, None if there is none."""

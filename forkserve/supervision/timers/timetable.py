@@ -16,7 +16,7 @@ from datetime import tzinfo
 
 from forkserve.config.schedules import due_between, next_due
 
-__all__ = ["LATE", "MOST", "SET_BACK", "DueRuns", "look"]
+__all__ = ["LATE", "MOST", "SET_BACK", "DueRuns", "due_runs"]
 
 LATE = 60.0
 """Seconds by which a run may be late without being missed."""
@@ -44,7 +44,7 @@ class DueRuns:
     following: float | None = None
 
 
-def look(schedule: str, zone: tzinfo, handled: float, now: float, *, delay: float = 0.0) -> DueRuns:
+def due_runs(schedule: str, zone: tzinfo, handled: float, now: float, *, delay: float = 0.0) -> DueRuns:
     """Return what is to be done at `now`; runs start `delay` seconds after they are due."""
     until = now - delay
     if now < handled - SET_BACK:
