@@ -40,7 +40,7 @@ class Repairs:
         self._reap = reap
         self._timer: Timer | None = None
         self._delay = SOON
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
 
     def on_event(self, event: Event) -> None:
         """Called with every event; schedules a check after a bug."""
@@ -52,11 +52,11 @@ class Repairs:
         if self._timer is not None and self._timer.callback is not None:
             return
         now = self._loop.now()
-        self._delay = SOON if now - self._looked_at > QUIET else min(2 * self._delay, LATEST)
-        self._timer = self._loop.call_later(self._delay, self._look)
+        self._delay = SOON if now - self._checked_at > QUIET else min(2 * self._delay, LATEST)
+        self._timer = self._loop.call_later(self._delay, self._check)
 
-    def _look(self) -> None:
-        self._timer, self._looked_at = None, self._loop.now()
+    def _check(self) -> None:
+        self._timer, self._checked_at = None, self._loop.now()
         with Barrier(self._supervisor.emit, "the ends of some processes"):
             self._reap()
         for watcher in self._supervisor.watchers:

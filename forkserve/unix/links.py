@@ -36,7 +36,7 @@ def open_appending(path: str, *, nonblocking: bool = False) -> int:
             name = names.popleft() if names else "."
             if _is_in_proc(folder):
                 return os.open("/".join((name, *names)), flags, 0o666, dir_fd=folder)
-            found = _look(name, folder)
+            found = _lstat(name, folder)
             if found is not None and stat.S_ISLNK(found.st_mode):
                 links += 1
                 target = _target(name, folder, found, path, links)
@@ -56,7 +56,7 @@ def _names(path: str) -> list[str]:
     return [name for name in path.split("/") if name not in ("", ".")]
 
 
-def _look(name: str, folder: int) -> os.stat_result | None:
+def _lstat(name: str, folder: int) -> os.stat_result | None:
     with contextlib.suppress(FileNotFoundError):
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     return None

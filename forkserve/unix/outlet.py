@@ -43,7 +43,7 @@ class Outlet:
 
     def write(self, data: bytes) -> int:
         """Return how many bytes were written, by whole lines if they are short; raises OSError, never to wait."""
-        self._look()
+        self._identify()
         deadline = time.monotonic() + (0.0 if self._stuck else self._patience)
         sent = 0
         while sent < len(data):
@@ -65,7 +65,7 @@ class Outlet:
             self._socket.close()
         self._own, self._socket, self._identity = -1, None, None
 
-    def _look(self) -> None:
+    def _identify(self) -> None:
         """Check what the descriptor is; a daemon puts another file there."""
         found = os.fstat(self._fd)
         if self._identity == (found.st_dev, found.st_ino):

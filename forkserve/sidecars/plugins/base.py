@@ -57,12 +57,12 @@ class Plugin:
         """Do the plugin's work."""
         raise NotImplementedError
 
-    async def every(self, seconds: float, look: Callable[[], Awaitable[None]]) -> None:
+    async def every(self, seconds: float, poll: Callable[[], Awaitable[None]]) -> None:
         """Check repeatedly; a check that the master refuses is logged, and the next one may succeed."""
         while True:
             await asyncio.sleep(seconds)
             try:
-                await look()
+                await poll()
             except ControlError as error:
                 log.warning("%s", error)
 

@@ -33,9 +33,9 @@ class HttpObserver(Plugin):
     async def run(self) -> None:
         """Check at the interval of loop_rate."""
         self._statsd = self.statsd()
-        await self.every(self.options["loop_rate"], self._look)
+        await self.every(self.options["loop_rate"], self._poll)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         begun = time.monotonic()
         code = await asyncio.to_thread(_status_of, self.options["check_url"], self.options["timeout"])
         if code is None:
@@ -66,9 +66,9 @@ class RedisObserver(Plugin):
     async def run(self) -> None:
         """Check at the interval of loop_rate."""
         self._statsd = self.statsd()
-        await self.every(self.options["loop_rate"], self._look)
+        await self.every(self.options["loop_rate"], self._poll)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         try:
             async with asyncio.timeout(self.options["timeout"]):
                 info = await _info_of(self.options["redis_url"])

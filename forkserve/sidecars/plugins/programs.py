@@ -22,10 +22,10 @@ class CommandReloader(Plugin):
     async def run(self) -> None:
         """Check at the interval of loop_rate."""
         self._seen: dict[str, tuple[str, int]] = {}
-        await self._look()
-        await self.every(self.options["loop_rate"], self._look)
+        await self._poll()
+        await self.every(self.options["loop_rate"], self._poll)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         seen: dict[str, tuple[str, int]] = {}
         for name in await self.client.call("list"):
             if name.startswith("plugin:"):

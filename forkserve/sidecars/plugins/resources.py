@@ -61,9 +61,9 @@ class ResourceWatcher(Plugin):
         self._total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._counts: dict[tuple[int, str], int] = {}
         self._statsd = self.statsd()
-        await self.every(self.options["loop_rate"], self._look)
+        await self.every(self.options["loop_rate"], self._poll)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         (report,) = await self.client.call("stats", watcher=self.options["watcher"])
         used = [each["usage"] for each in report["processes"] if each.get("usage")]
         if await self._judge(0, used):

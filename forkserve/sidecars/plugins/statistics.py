@@ -29,9 +29,9 @@ class FullStats(Plugin):
         """Send at the interval of loop_rate."""
         self._statsd = self.statsd()
         self._total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        await self.every(self.options["loop_rate"], self._look)
+        await self.every(self.options["loop_rate"], self._poll)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         for report in await self.client.call("stats"):
             if report["name"].startswith("plugin:"):
                 continue

@@ -35,7 +35,7 @@ class WatchDog(Plugin):
         except OSError as error:
             raise ForkserveError(f"cannot listen at {place[0]}:{place[1]}/udp: {error.strerror}") from None
         try:
-            await self.every(self.options["loop_rate"], self._look)
+            await self.every(self.options["loop_rate"], self._poll)
         finally:
             transport.close()
 
@@ -45,7 +45,7 @@ class WatchDog(Plugin):
         if text and text.strip().isdigit() and int(text) in self._watched:
             self._watched[int(text)].at = time.monotonic()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         await self._discover()
         limit = time.monotonic() - self.options["loop_rate"] * self.options["max_count"]
         for pid, watched in tuple(self._watched.items()):

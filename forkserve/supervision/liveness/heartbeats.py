@@ -1,8 +1,8 @@
 """Watches the heartbeats of all workers, and logs the stacks of a stuck one before it is replaced.
 
-Theory of operation. `heartbeat` decides; this module looks, rings, and acts on STUCK: it asks the worker for its stacks
-(`stackreader`), emits the event with them, and kills the process, so that its slot is filled again as after any other
-loss. The worker itself need not do anything.
+Theory of operation. `heartbeat` decides; this module reads the records, rings, and acts on STUCK: it asks the worker
+for its stacks (`stackreader`), emits the event with them, and kills the process, so that its slot is filled again as
+after any other loss. The worker itself need not do anything.
 
 Rules: only a worker that takes part is watched: it is ready, its record has its own pid, and it has written its
 patience. While no ready process has a record there is no timer, so a master of other programs sleeps.
@@ -35,7 +35,7 @@ SHORTEST_PATIENCE = 4.0
 over the board would otherwise get its siblings killed between two turns.
 """
 SOON = 0.5
-"""Seconds until the first look at a worker that has become ready."""
+"""Seconds until the first check of a worker that has become ready."""
 SHED_EVERY = 10.0
 """Seconds between two events about connections that workers have refused."""
 STARVED_EVERY = 60.0
@@ -55,33 +55,33 @@ class Heartbeats:
         self._shed: dict[str, tuple[float, int]] = {}
 
     def begin(self) -> None:
-        """Start looking."""
+        """Start checking."""
         self._has_begun = True
-        self._look_later()
+        self._check_later()
 
     def on_event(self, event: Event) -> None:
-        """Look soon when a worker is ready: its patience may be shorter than the time until the next look."""
+        """Check soon when a worker is ready: its patience may be shorter than the time until the next check."""
         if isinstance(event, ProcessReady) and self._has_begun:
             with contextlib.suppress(UnknownNameError):
                 if _may_beat(self._supervisor.queue(event.watcher).watcher):
-                    self._look_at(self._loop.now() + SOON)
+                    self._check_at(self._loop.now() + SOON)
 
-    def _look_later(self) -> None:
+    def _check_later(self) -> None:
         if any(map(_may_beat, self._supervisor.watchers)):
-            self._look_at(self._loop.now() + LONGEST)
+            self._check_at(self._loop.now() + LONGEST)
 
-    def _look_at(self, instant: float) -> None:
-        """Look at this instant, unless an earlier look is scheduled."""
+    def _check_at(self, instant: float) -> None:
+        """Check at this instant, unless an earlier check is scheduled."""
         if self._timer is not None and self._timer.callback is not None:
             if self._timer.deadline <= instant:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(instant, self._look)
+        self._timer = self._loop.call_at(instant, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now, wait = self._loop.now(), LONGEST
         self._timer = None
-        self._look_later()  # first, so that a bug in what follows does not end the looks
+        self._check_later()  # first, so that a bug in what follows does not end the checks
         seen = set()
         for watcher in self._supervisor.watchers:
             with Barrier(self._supervisor.emit, f"the heartbeats of {watcher.name}"):
@@ -93,7 +93,7 @@ class Heartbeats:
         for pid in self._hearts.keys() - seen:
             del self._hearts[pid]
         if seen:
-            self._look_at(now + wait)
+            self._check_at(now + wait)
 
     def _sights(self, watcher: Watcher) -> Iterator[tuple[Process, Sight]]:
         board = watcher.processes.board

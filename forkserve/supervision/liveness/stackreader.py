@@ -20,7 +20,7 @@ from forkserve.unix.scoreboard import Scoreboard
 __all__ = ["StackReader"]
 
 PAUSE = 0.02
-"""Seconds between two looks at the memory."""
+"""Seconds between two reads of the memory."""
 QUIET = 0.5
 """Seconds without more after which a dump that has begun counts as complete: its main thread does not run Python."""
 PATIENCE = 2.0
@@ -64,9 +64,9 @@ class StackReader:
         self._begun = self._changed = self._loop.now()
         self._offset = self._size = os.fstat(self._fd).st_size
         os.kill(process.pid, STACKS_SIGNAL)
-        self._loop.call_later(PAUSE, self._look)
+        self._loop.call_later(PAUSE, self._poll)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         now, size = self._loop.now(), os.fstat(self._fd).st_size
         if size != self._size:
             self._changed, self._size = now, size
@@ -78,7 +78,7 @@ class StackReader:
             os.close(self._fd)
             self._then(text.removesuffix(STACKS_END).strip() or NOTHING)
         else:
-            self._loop.call_later(PAUSE, self._look)
+            self._loop.call_later(PAUSE, self._poll)
 
 
 def _open(pid: int, number: int) -> int:

@@ -3,7 +3,7 @@
 Theory of operation. A pidfd (pidfd_open(2)) leads to one process, even when another has its number: it is readable
 when that has ended, and signals go through it. To the rest of supervision such an end is one of which nobody knows how.
 
-Rules: the kernel sends what a process of theirs has left to the subreaper above us, so groups are looked at by time.
+Rules: the kernel sends what a process of theirs has left to the subreaper above us, so groups are polled.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from forkserve.unix.descriptors import descriptor, number_of
 
 __all__ = ["AdoptedProcesses"]
 
-LOOK = 0.1
-"""Seconds between two looks at the groups that they have left."""
+POLL_INTERVAL = 0.1
+"""Seconds between two polls of the groups that they have left."""
 
 
 class AdoptedProcesses:
-    """`ended` is called with their ends, `look` to look at groups, which tells whether there are any."""
+    """`ended` is called with their ends; `forget_ended` forgets ended groups, and tells whether some remain."""
 
     def __init__(
-        self, kernel: Kernel, loop: Loop, ended: Callable[[Sequence[Exit]], None], look: Callable[[], bool]
+        self, kernel: Kernel, loop: Loop, ended: Callable[[Sequence[Exit]], None], forget_ended: Callable[[], bool]
     ) -> None:
         self._kernel = kernel
         self._loop = loop
         self._ended = ended
-        self._look = look
+        self._forget_ended = forget_ended
 
     def __contains__(self, pid: int) -> bool:
         return pid in self._kernel.adopted
@@ -48,7 +48,7 @@ class AdoptedProcesses:
         self._kernel.bereft.update(pids)
         if pids:
             self._loop.call_later(0.0, lambda: self._ended([Exit(pid, None, None) for pid in pids]))
-            self._loop.call_later(LOOK, self._look_again)
+            self._loop.call_later(POLL_INTERVAL, self._poll_groups)
 
     def _over(self, pid: int) -> None:
         pidfd = self._kernel.adopted.pop(pid)
@@ -56,11 +56,11 @@ class AdoptedProcesses:
         os.close(pidfd)
         self._kernel.bereft.add(pid)
         self._ended([Exit(pid, None, None)])
-        self._loop.call_later(LOOK, self._look_again)
+        self._loop.call_later(POLL_INTERVAL, self._poll_groups)
 
-    def _look_again(self) -> None:
-        if self._look():
-            self._loop.call_later(LOOK, self._look_again)
+    def _poll_groups(self) -> None:
+        if self._forget_ended():
+            self._loop.call_later(POLL_INTERVAL, self._poll_groups)
 
     def to_data(self) -> dict[str, Any]:
         """Return them as plain data."""

@@ -25,7 +25,7 @@ QUIET = 0.25
 """Seconds for which a queue must have been empty: by then handshakes in progress have ended."""
 
 _TICK = 0.05
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 @dataclass(slots=True)
@@ -58,16 +58,16 @@ class QueueCloser:
         self._arm()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop checking."""
         self.filled.clear()
         if self._timer is not None:
             self._timer.cancel()
 
     def _arm(self) -> None:
         if self.filled and self._timer is None:
-            self._timer = self.loop.call_later(_TICK, self._look)
+            self._timer = self.loop.call_later(_TICK, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         now = self.loop.now()
         serving = {number for each in self.processes() if not each.said_stopping for number in each.queues}
