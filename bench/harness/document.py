@@ -65,19 +65,19 @@ class Figure:
 Block = Heading | Text | Items | Grid | Code | Figure
 
 READING = (
-    "A figure is the median of the rounds, with half the range between the lowest and the highest in per cent. A ratio "
-    "(x of a baseline) is taken within each round, where both sides met the same machine; the median of those is "
-    "shown. Ratios carry over to other machines, absolute figures do not.",
-    "Every server was asked and its answer compared before it was timed, then loaded with clients that compare every "
-    "byte, then timed with wrk, whose count of bytes must agree with its count of answers. Failures of all three are "
-    "in the column `errors`.",
-    "`server CPU` is what all processes of the server used per request: where the load generator was at its limit "
-    "(`client CPU` near 1), or the machine was disturbed, it says more than requests per second. `x by CPU` is the "
-    "baseline's divided by the server's: above 1 the server needs less than the baseline.",
-    "`nginx` answers `return 200` without any application: the limit of this machine and this load generator, not a "
-    "competitor.",
-    f"`noise` is how many cores other programs kept busy meanwhile. Above {DISTURBED} the figures deserve doubt; "
-    f"`--resume` measures a round again that has more than {VOID} in one of its measurements.",
+    "A figure is the median of the rounds; ± is half the range between the lowest and the highest, in per cent. A "
+    "ratio (x of a baseline) is computed within each round, in which both servers met the same conditions; the table "
+    "shows the median of these ratios. Ratios carry over to other machines, absolute figures do not.",
+    "Each server answers one request, which is checked. Then it is loaded by clients that compare every byte, and "
+    "then timed by wrk, whose count of bytes must agree with its count of answers. The column `errors` has the "
+    "failures of all three steps.",
+    "`server CPU` is the CPU time of all processes of the server per request. It says more than requests per second "
+    "where the load generator was at its limit (`client CPU` near 1) or the machine was disturbed. `x by CPU` is the "
+    "baseline's CPU time divided by the server's: above 1 the server needs less than the baseline.",
+    "`nginx` answers `return 200` without an application: it shows the limit of this machine and this load generator, "
+    "and is not a competitor.",
+    f"`noise` is the number of cores that other programs kept busy meanwhile. Above {DISTURBED} the figures are "
+    f"doubtful; `--resume` repeats a round in which a measurement has more than {VOID}.",
 )
 
 
@@ -161,9 +161,10 @@ def _glance(found: list[Table]) -> list[Block]:
         for line in lines
     )
     intro = (
-        "How many times better the best forkserve backend is than the best worker of Gunicorn, and than the best of "
-        "all others, by the first figure of each table: above 1 forkserve leads, below 1 it loses. Where a scenario "
-        "has several tables, from the least to the most favourable, and who came closest where."
+        "The best forkserve backend compared with the best worker of Gunicorn, and with the best of all other servers, "
+        "by the first figure of each table: above 1 forkserve leads, below 1 it loses. A scenario with several tables "
+        "has a range, from the least to the most favourable ratio. The last column names the closest server, and its "
+        "table."
     )
     return [
         Heading("At a glance"),
@@ -191,10 +192,10 @@ def _goals(results: Results) -> list[Block]:
         if finding.found
     )
     intro = (
-        f"What forkserve set out to reach: {counts['met']} met, {counts['MISSED']} missed, {counts['not measured']} "
-        "not measured in this run. Ratios are taken within rounds, as everywhere, and judged by the rate. Beside it "
-        "stands `by CPU`, the other's CPU time per request divided by ours. A server that brought the client to its "
-        "limit is faster than its rate says: there the CPU ratio is the better measure."
+        f"The goals of forkserve: {counts['met']} met, {counts['MISSED']} missed, {counts['not measured']} "
+        "not measured in this run. Ratios are computed within rounds, as everywhere, and judged by the rate. `by CPU` "
+        "is the other server's CPU time per request divided by ours. A server that brought the client to its limit is "
+        "faster than its rate says: there the CPU ratio is the better measure."
     )
     blocks: list[Block] = [Heading("Goals"), Text(intro)]
     if rows:
@@ -235,13 +236,13 @@ def compose(results: Results, found: list[Table], comparison: list[Block]) -> li
     """Put the whole report together."""
     settings, machine = results.settings, results.machine
     blocks: list[Block] = [Heading("Benchmarks", 1)]
-    state = "" if results.complete else " **The run was cut off: what follows is what it had.**"
-    resumed = "".join(f", taken up again on {time}" for time in settings.get("resumed", ()))
+    state = "" if results.complete else " **The run was cut off; this is what it had measured.**"
+    resumed = "".join(f", resumed on {time}" for time in settings.get("resumed", ()))
     blocks.append(
         Text(
-            f"Made by `{settings.get('command', 'bench/run.sh')}` on {results.started}{resumed}, "
+            f"Measured by `{settings.get('command', 'bench/run.sh')}` on {results.started}{resumed}, "
             f"{_count(settings.get('rounds'), 'round')} of {settings.get('duration')} s, "
-            f"servers interleaved. Anyone can repeat it: `bench/README.md` says how.{state}"
+            f"servers interleaved. `bench/README.md` describes how to repeat it.{state}"
         )
     )
     disturbed = sum(table.noise > DISTURBED for table in found)
@@ -249,10 +250,10 @@ def compose(results: Results, found: list[Table], comparison: list[Block]) -> li
         warning = (
             f"**The machine was disturbed: {disturbed} of {len(found)} tables have noise above {DISTURBED} cores.**"
         )
-        blocks.append(Text(f"{warning} Believe their ratios by CPU before their rates."))
+        blocks.append(Text(f"{warning} Trust their ratios by CPU more than their rates."))
     blocks += [*_glance(found), Heading("How to read this"), Items(READING), Heading("Where forkserve loses")]
     losing = _loss_lines(found)
-    nothing = "In no figure of this run does the best of the field beat the best forkserve backend beyond the spread."
+    nothing = "No other server beats the best forkserve backend beyond the spread in any figure of this run."
     blocks.append(Items(losing) if losing else Text(nothing))
     blocks += _goals(results)
     blocks += comparison
@@ -262,5 +263,9 @@ def compose(results: Results, found: list[Table], comparison: list[Block]) -> li
     versions = machine.get("versions", {})
     blocks += [Heading("Machine"), _machine(machine), Heading("Versions")]
     blocks.append(Grid(("program", "version"), tuple((name, str(version)) for name, version in versions.items())))
-    blocks += [Heading("Commands"), Text("Each server as its own documentation recommends:"), Code(_commands(found))]
+    blocks += [
+        Heading("Commands"),
+        Text("Each server is started as its documentation recommends:"),
+        Code(_commands(found)),
+    ]
     return blocks

@@ -197,7 +197,7 @@ def test_a_comparison_says_what_else_has_changed() -> None:
 def test_a_run_of_several_sittings_says_so() -> None:
     results = Results({}, {"command": "bench/run.sh --full", "resumed": ["2 May", "3 May"]}, RUN, started="1 May")
     text = markdown.render(compose(results, [table()], []), "plots")
-    assert "Made by `bench/run.sh --full` on 1 May, taken up again on 2 May, taken up again on 3 May" in text
+    assert "Measured by `bench/run.sh --full` on 1 May, resumed on 2 May, resumed on 3 May" in text
 
 
 def test_a_disturbed_machine_is_said_at_the_top() -> None:

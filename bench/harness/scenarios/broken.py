@@ -69,15 +69,15 @@ class BrokenDeploys(Prefork):
     name = "broken-deploys"
     title = "Broken deploys of eight kinds"
     question = (
-        "What do users see when code is deployed that cannot be imported, that hangs or ends, or that fails only when "
-        f"it is asked? 2 workers, 10 clients, a fresh server for each kind, watched for {WATCHED:g} s."
+        "What do users see when broken code is deployed: code that cannot be imported, that hangs or exits, or that "
+        f"fails only at a request? 2 workers, 10 clients, a fresh server for each kind, watched for {WATCHED:g} s."
     )
     reading = (
-        "`old code serves on`: at the end all answers are right and the old code's. Kinds are loaded by the server's "
-        "own reload; the last three cannot be seen without requests, and are loaded into forkserve by "
-        f"`forkservectl {' '.join(CANARY)}`, which the other servers have nothing like. Requests that the canary fails "
-        "are counted. Gunicorn with preload loads no code at all by HUP, bad or good. A request that "
-        "hangs is counted after 5 s."
+        "`old code serves on`: at the end all answers are right and come from the old code. Each kind is loaded by the "
+        "server's own reload. The last three kinds show only at a request; forkserve loads them by "
+        f"`forkservectl {' '.join(CANARY)}`, which the other servers do not have. Requests that fail on the canary "
+        "are counted. Gunicorn with preload loads no new code by HUP, bad or good. A request that hangs counts as "
+        "failed after 5 s."
     )
     metrics = (
         Metric("survived", f"old code serves on, of {len(KINDS)}", "", Better.HIGHER),

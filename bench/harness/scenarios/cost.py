@@ -27,13 +27,13 @@ class Memory(Prefork):
     name = "memory"
     title = "Memory of four workers"
     question = (
-        "What do four workers of a real application need (Django, FastAPI, SQLAlchemy, pandas), once their caches "
-        "are filled?"
+        "How much memory do four workers of a real application (Django, FastAPI, SQLAlchemy, pandas) need once their "
+        "caches are filled?"
     )
     reading = (
-        "PSS counts a shared page once, divided among those who share it. A server that imports the application "
-        "once and forks afterwards starts small and grows as pages are written; after the load is what counts. refork: "
-        "workers are forked again from one that has served 100 requests."
+        "PSS divides each shared page among the processes that share it. A server that imports the application once "
+        "and then forks starts small and grows as pages are written, so the figure after the load is the one to "
+        "compare. refork: workers are forked again from one that has served 100 requests."
     )
     metrics = (
         Metric("pss_mib", "PSS, all processes", "MiB", Better.LOWER),
@@ -75,7 +75,7 @@ class StartUp(Prefork):
 
     name = "start-up"
     title = "Start-up"
-    question = "How long from the command to the first answer, with nothing to import but the server?"
+    question = "How long does it take from the command to the first answer, with nothing to import but the server?"
     metrics = (Metric("ready_ms", "first answer after", "ms", Better.LOWER),)
     servers = ("nginx", *PREFORK, "waitress")
     short_servers = (*Prefork.short_servers, "circus-chaussette")
@@ -132,10 +132,10 @@ class Idle(Prefork):
     name = "idle"
     title = "Idle"
     question = (
-        "What do four workers and their master cost when nobody asks for anything? Laptops, batteries and shared "
-        "hosts pay it."
+        "What do four workers and their master cost while there are no requests? Laptops, batteries and shared hosts "
+        "pay for it."
     )
-    reading = "CPU time has a resolution of 10 ms: 0 means less than that in the whole time."
+    reading = "CPU time has a resolution of 10 ms; 0 means less than that over the whole measurement."
     metrics = (
         Metric("switches", "wake-ups (context switches)", "/s", Better.LOWER, 1),
         Metric("cpu_ms", "CPU", "ms/s", Better.LOWER, 2),

@@ -38,11 +38,11 @@ class Fairness(Prefork):
     name = "fairness"
     title = "Fairness between workers"
     question = (
-        "32 kept connections, 4 workers on all cores: does each worker get 8, or do some idle while others queue?"
+        "32 keep-alive connections, 4 workers on all cores: does each worker get 8, or do some idle while others queue?"
     )
     reading = (
-        "Workers share one listening socket, or the kernel deals connections out to one socket each: either way "
-        "luck decides, unless the server does. Servers without kept connections are judged by their requests."
+        "Workers share one listening socket, or the kernel distributes connections over a socket for each worker. "
+        "Either way chance decides, unless the server does. Servers without keep-alive are judged by their requests."
     )
     metrics = (
         Metric("gap", "connections, most minus least", "", Better.LOWER),
@@ -123,9 +123,8 @@ class SlowClients(Prefork):
         "answered in 2 s?"
     )
     reading = (
-        "A server that gives each connection a thread or a process has none left for the others. Behind a "
-        "buffering proxy this matters less; on the open network it decides whether one laptop can take the site "
-        "down."
+        "A server that gives each connection a thread or a process has none left for other clients. Behind a buffering "
+        "proxy this matters less; on the open network it decides whether one laptop can take the site down."
     )
     metrics = (
         Metric("answered", "normal requests answered", "%"),
@@ -184,12 +183,12 @@ class IdleConnections(Scenario):
     name = "idle-connections"
     title = "10,000 idle connections"
     question = (
-        "What does a kept connection cost in memory, after one answer, while it idles? Does the server still "
-        "answer others?"
+        "How much memory does an idle keep-alive connection cost after one answer? Does the server still answer other "
+        "clients?"
     )
     reading = (
-        "Memory of the processes, without what the kernel holds for each socket. Servers that would close idle "
-        "connections earlier are told to keep them for 75 s."
+        "The memory is that of the processes, without the kernel's for each socket. Servers that would close idle "
+        "connections earlier are configured to keep them for 75 s."
     )
     metrics = (
         Metric("kb", "memory per connection", "kB", Better.LOWER, 2),

@@ -125,14 +125,14 @@ class Deploy(Prefork):
     name = "deploy"
     title = "A deploy under load"
     question = (
-        "What do users see when new code is brought in, and when that code is broken? 2 workers, 10 clients, an "
-        "application that takes 1 s to import, reloaded in the server's own way (restarted, where it has none)."
+        "What do users see when new code is deployed, and when that code is broken? 2 workers, 10 clients, an "
+        "application that takes 1 s to import, reloaded in the server's own way (restarted if it has none)."
     )
     reading = (
-        "`longest wait` is what the unluckiest client felt. Old code may answer on kept connections after new code "
-        "answers on new ones; `old code answers until` says how long. How many requests fail in a broken deploy "
-        "depends on how fast clients come back: read it as none, some or all. A server that ended cannot take the "
-        "mended code: somebody must start it again."
+        "`longest wait` is the longest time that a client waited. Old code may answer on keep-alive connections after "
+        "new code answers on new ones; `old code answers until` says for how long. The number of requests that fail in "
+        "a broken deploy depends on how fast clients retry: read it as none, some or all. A server that has exited "
+        "cannot load the fixed code; it must be started again."
     )
     metrics = (
         Metric("failed", "failed requests", "", Better.LOWER),
@@ -234,12 +234,12 @@ class Kill(Prefork):
     name = "kill"
     title = "A worker is killed"
     question = (
-        "How many requests are lost with a worker (SIGKILL, as the kernel does when memory runs out), and when is "
-        "it replaced?"
+        "How many requests are lost when a worker is killed (SIGKILL, as the kernel does when memory runs out), and "
+        "when is it replaced?"
     )
     reading = (
-        "Requests that the killed worker was at are lost with it in every server; what differs is how many it had "
-        "taken on and when a new worker is there. A server that ends with its worker loses everything from then "
+        "Every server loses the requests that the killed worker was serving; servers differ in how many it had "
+        "accepted, and in when a new worker is ready. A server that exits with its worker loses everything from then "
         "on."
     )
     metrics = (
@@ -300,14 +300,14 @@ class FullQueue(Prefork):
     name = "full-queue"
     title = "The end with a full queue"
     question = (
-        f"{QUEUED} clients have connected and sent a request, and nobody has accepted them yet: how many are answered "
-        "when the server is told to end?"
+        f"{QUEUED} clients have connected and sent a request, and none is accepted yet: how many are answered when the "
+        "server is told to end?"
     )
     reading = (
-        "The server is held still (SIGSTOP) while the clients connect, told to end (SIGTERM or SIGQUIT to its first "
-        "process) and let go (SIGCONT). What it leaves in the queue is reset by the kernel. To some servers QUIT "
-        "means to end gracefully, to some to end at once, and some do not know it. Two workers; a connection that does "
-        "not fit into the queue counts as unanswered."
+        "The server is stopped (SIGSTOP) while the clients connect, told to end (SIGTERM or SIGQUIT to its first "
+        "process) and continued (SIGCONT). The kernel resets what the server leaves in the queue. QUIT means a "
+        "graceful stop to some servers and an immediate one to others, and some do not handle it. Two workers; a "
+        "connection that does not fit into the queue counts as unanswered."
     )
     metrics = (
         Metric("answered", f"answered of {QUEUED}", "", Better.HIGHER),

@@ -52,17 +52,17 @@ class Historic(Prefork):
     name = "historic"
     title = "The Circus author's comparisons of 2012"
     question = (
-        "50 workers of an application that waits and writes, asked by 50 to 400 users: the recipes of 28 June (bench "
-        "1: 100 ms asleep, 10,000 tiny writes) and 3 July 2012 (bench 2: 75 to 100 ms asleep, a page from one of ten "
-        "threads), with wrk in place of Funkload."
+        "50 workers of an application that waits and writes, under the load of 50 to 400 users: the recipes of 28 June "
+        "(bench 1: 100 ms asleep, 10,000 tiny writes) and 3 July 2012 (bench 2: 75 to 100 ms asleep, a page from one "
+        "of ten threads), with wrk in place of Funkload."
     )
     reading = (
-        "The rows of 2012 were gunicorn-gevent and Circus with Chaussette's gevent, fastgevent, meinheld and (bench 2) "
-        "waitress; those that cannot run any more are here with what they say. Then, on 24 cores, every one of them "
-        "stood at 14 requests/s in bench 1 and meinheld was called the winner. Chaussette's own meinheld loads the "
-        "mended build of `forkserve-worker --install-backend meinheld`. All others are what one would take today. A "
-        "load here lasts 6 s instead of 120: too short to tell how long the slowest of 400 users waits, and what is "
-        "answered later does not count."
+        "The servers of 2012 were gunicorn-gevent and Circus with Chaussette's gevent, fastgevent, meinheld and (bench "
+        "2) waitress; those that no longer run are listed with their errors. In 2012, on 24 cores, all of them reached "
+        "14 requests/s in bench 1, and meinheld was called the winner. Chaussette's own meinheld loads the patched "
+        "build of `forkserve-worker --install-backend meinheld`. The other servers are what one would choose today. A "
+        "load lasts 6 s here instead of 120: too short to show how long the slowest of 400 users waits. Later answers "
+        "do not count."
     )
     metrics = (
         Metric("rate", "all loads together", "/s"),

@@ -27,12 +27,12 @@ class Million(Scenario):
     name = "million"
     title = "A million requests"
     question = (
-        "Does a worker grow? The memory of a server after 200,000 requests, and after a million more (or as many as "
-        "it answers in a minute), 64 kept connections."
+        "Does a worker grow? The memory of a server after 200,000 requests, and after a million more (or as many as it "
+        "answers in a minute), over 64 keep-alive connections."
     )
     reading = (
-        "Less than one MiB is the allocator's doing. A leak of one byte a request would show as one MB, and so would "
-        "anything that is kept for each request."
+        "Growth of less than one MiB comes from the allocator. A leak of one byte a request would show as one MB, and "
+        "so would anything that is kept for each request."
     )
     metrics = (
         Metric("growth_mib", "growth", "MiB", Better.LOWER, 2),

@@ -24,8 +24,8 @@ class AccessLog(_Pairs):
 
     name = "access-log"
     title = "The cost of an access log"
-    question = "What is left of the speed when each request writes a line into a file, in each server's own format?"
-    reading = "The ratio is to the same server without the log. A server with `+log` is the same command with it."
+    question = "How much of the rate is left when each request writes a line to a file, in the server's own format?"
+    reading = "The ratio is to the same server without a log; `+log` is the same command with one."
     versus = LOGGED
     versus_label = "without log"
     servers = tuple(name for pair in LOGGED.items() for name in reversed(pair))
@@ -37,12 +37,12 @@ class Adapters(_Pairs):
     name = "adapters"
     title = "Other servers as forkserve backends"
     question = (
-        "What does it cost to run somebody else's server as a backend of forkserve, under its master, instead of by "
-        "its own command? 1.0 within noise is what it should be."
+        "What does it cost to run another server as a backend of forkserve, under its master, instead of by the "
+        "server's own command? The ratio should be 1.0 within noise."
     )
     reading = (
-        "The ratio is to the server's own command with as many threads. Where a row is far from 1.0 the adapter has to "
-        "do what the server does not, and `forkserve-worker --list-backends` says what."
+        "The ratio is to the server's own command with as many threads. Where it is far from 1.0, the adapter does "
+        "what the server does not; `forkserve-worker --list-backends` says what."
     )
     versus = ADAPTED
     versus_label = "own command"

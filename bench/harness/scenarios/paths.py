@@ -23,7 +23,7 @@ class BehindNginx(Scenario):
     name = "behind-nginx"
     title = "Behind nginx"
     question = (
-        "What is left behind a proxy that keeps its connections to the server, over TCP and over a unix socket? "
+        "How fast is the server behind a proxy that keeps its connections to it, over TCP and over a unix socket? "
         "nginx shares the server's cores."
     )
     metrics = RATES
@@ -64,8 +64,8 @@ class WebSocketEcho(Scenario):
     name = "websocket"
     title = "WebSocket echo"
     question = (
-        "How many messages a second go there and back over 32 WebSockets? The client is ours and in Python: judge "
-        "by server CPU when it is the limit."
+        "How many messages a second are echoed over 32 WebSockets? The client is part of the harness and in Python: "
+        "where it is the limit, compare server CPU."
     )
     metrics = (
         Metric("rate", "messages", "/s"),
@@ -102,12 +102,10 @@ class Overhead(Throughput):
     name = "overhead"
     title = "Supervision overhead"
     question = (
-        "Does supervision cost the request path anything? The same forkserve-worker by itself, and on a socket it "
-        "inherits: the ratio must be 1.0 within noise."
+        "Does supervision cost the request path anything? The same forkserve-worker runs by itself, and on a socket "
+        "that it inherits; the ratio must be 1.0 within noise."
     )
-    reading = (
-        "A supervisor that is in the path of a request cannot have 1.0 here; one that only hands on a socket should."
-    )
+    reading = "A supervisor in the path of a request cannot reach 1.0; one that only passes a socket on should."
     baseline = "worker-bare"
     servers = ("worker-bare", "worker-forkserve", "worker-circusd", "worker-supervisord")
     works = {"": Work({"supervised": "plain:hello_wsgi"})}

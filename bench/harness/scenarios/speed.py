@@ -71,8 +71,8 @@ class Limit(Throughput):
     name = "limit"
     title = "The machine's limit"
     question = (
-        "What can this machine do at all? nginx answering `return 200`, same load, same cores. No ratio near 1 of "
-        "this means much."
+        "What is the limit of this machine? nginx answers `return 200` under the same load on the same cores. "
+        "Differences between servers close to it mean little."
     )
     baseline = "nginx"
     servers = ("nginx",)
@@ -91,12 +91,12 @@ class WsgiHello(Throughput):
     name = "wsgi-hello"
     title = "WSGI hello world"
     question = (
-        "What does the server itself cost a synchronous application? One worker on one core, 64 kept connections, "
-        "13 bytes."
+        "What does the server itself cost a synchronous application? One worker on one core, 64 keep-alive "
+        "connections, 13 bytes."
     )
     reading = (
-        "This is the server's own cost per request and nothing else: an application that needs 5 ms makes the "
-        "first ten of this table equal. It tells how much of a core is left for the application."
+        "This is the server's own cost per request and nothing else; an application that needs 5 ms makes the first "
+        "ten servers of this table equal. It shows how much of a core is left for the application."
     )
     baseline = "gunicorn-gthread"
     servers = ("nginx", *WSGI, *CHAUSSETTES)
@@ -111,7 +111,7 @@ class AsgiHello(Throughput):
     name = "asgi-hello"
     title = "ASGI hello world"
     question = (
-        "What does the server itself cost an asynchronous application? One worker on one core, 64 kept "
+        "What does the server itself cost an asynchronous application? One worker on one core, 64 keep-alive "
         "connections, 13 bytes."
     )
     baseline = "uvicorn"
@@ -127,12 +127,12 @@ class Frameworks(Both):
     name = "frameworks"
     title = "Under a framework"
     question = (
-        "What is left of the difference once a framework does its work? Flask and FastAPI answer JSON, Flask "
-        "and Django render a template."
+        "How much of the difference is left under a framework? Flask and FastAPI answer JSON, Flask and Django render "
+        "a template."
     )
     reading = (
-        "Django's page has no Content-Length. Servers that then mark its end by closing the connection, as HTTP/1.0 "
-        "did, have each answer counted among the errors (`read`), for that is what wrk calls it; the answers are right."
+        "Django's page has no Content-Length. If a server then ends it by closing the connection, as HTTP/1.0 did, wrk "
+        "counts each answer as an error (`read`), although the answers are right."
     )
     most_rounds = 2  # the application dominates and spreads are small
     works = {
@@ -153,7 +153,7 @@ class Bodies(Both):
 
     name = "bodies"
     title = "Bodies and headers"
-    question = "How do uploads, downloads and the long headers of a real browser change the picture?"
+    question = "What do uploads, downloads and the long headers of a real browser cost?"
     in_short = False
     _echo = Request(method="POST", body=ECHO, expect=ECHO)
     _large = Request(expect=BIG)
@@ -184,7 +184,9 @@ class Waits(Both):
 
     name = "waits"
     title = "Waiting applications"
-    question = "When every request waits for a database, how many can one worker keep waiting? Threads: 64 each."
+    question = (
+        "How many requests can one worker keep waiting when each waits for a database? Servers with threads have 64."
+    )
     in_short = False
     baseline = "gunicorn-gevent"
     # Whoever calls the application in its loop cannot take part.
@@ -197,11 +199,14 @@ class Connections(Both):
 
     name = "new-connections"
     title = "A new connection for each request"
-    question = "What does accepting cost? Health checks, HTTP/1.0 proxies and `Connection: close` look like this."
+    question = (
+        "What does it cost to accept a connection? Health checks, HTTP/1.0 proxies and `Connection: close` look like "
+        "this."
+    )
     reading = (
-        "Each request says `Connection: close`. A server that closes without saying so in its answer has each one "
-        "counted among the errors (`read`), for wrk goes by the answer; the answers are right. One that neither says "
-        "so nor closes leaves wrk waiting."
+        "Each request has `Connection: close`. If a server closes the connection without that header in its answer, "
+        "wrk counts the answer as an error (`read`), although it is right. If it neither sends the header nor closes, "
+        "wrk waits."
     )
     in_short = False
     works = {
@@ -216,8 +221,8 @@ class Workers(Both):
     name = "workers"
     title = "1, 2 and 4 workers"
     question = (
-        "Does the speed grow with workers? Only as far as the server has cores: the report's machine section says "
-        "how many."
+        "Does the rate grow with the number of workers? It can only as far as the server has cores; the section about "
+        "the machine says how many."
     )
     in_short = False
     works = {

@@ -41,9 +41,9 @@ class Reloads(Prefork):
         f"import; each reload follows as soon as the new code has answered once, {LIMIT:g} s for all."
     )
     reading = (
-        "`new code seen` says how many of them brought in code that answered within 5 s: a server that has preloaded "
-        "the application may reload its workers only. `more processes` are those that are there 3 s after the last "
-        "reload and were not before the first."
+        "`new code seen` counts the reloads whose code answered within 5 s; a server that has preloaded the "
+        "application may reload only its workers. `more processes` counts those that exist 3 s after the last reload "
+        "and did not before the first."
     )
     metrics = (
         Metric("failed", "failed requests", "", Better.LOWER),
@@ -126,9 +126,9 @@ class MasterKill(Prefork):
         "again? 2 workers, no load."
     )
     reading = (
-        "Workers that are left serve on without a master: nobody reloads or replaces them, and they keep the port from "
+        "Workers that are left serve on without a master: nothing reloads or replaces them. They keep the port from "
         "the next master, or share it with its workers and answer with old code. "
-        f"They have {LINGER:g} s to end. A server of one process has no workers to leave."
+        f"They have {LINGER:g} s to end. A server of one process leaves no workers."
     )
     metrics = (
         Metric("left", f"processes left after {LINGER:g} s", "", Better.LOWER),

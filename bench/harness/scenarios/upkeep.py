@@ -41,7 +41,7 @@ class Upgrades(Prefork):
         f"What do users see when the server's own program is replaced {UPGRADES} times? 2 workers, 10 clients, "
         f"{LIMIT:g} s for all: `forkservectl upgrade`; Gunicorn's USR2, then TERM to the old master; uWSGI's HUP."
     )
-    reading = "Uvicorn, granian and peregrine have none: they are stopped and started again."
+    reading = "Uvicorn, granian and peregrine have no upgrade: they are stopped and started again."
     metrics = (
         Metric("failed", "failed requests", "", Better.LOWER),
         Metric("stale", "kept connections closed", "", Better.LOWER),
@@ -157,15 +157,15 @@ class Scrape(Prefork):
     """Health asked of a server that is busy."""
 
     name = "scrape"
-    title = "Health asked while every worker is busy"
+    title = "Health checks while every worker is busy"
     question = (
-        f"32 clients keep 2 workers busy with requests of 100 ms: how long do {SCRAPES} questions for health or "
-        "metrics take, asked one after another?"
+        f"32 clients keep 2 workers busy with requests of 100 ms: how long do {SCRAPES} requests for health or "
+        "metrics take, one after another?"
     )
     reading = (
-        "Asked at the server's own address for that (forkserve `--status-bind`, granian `--metrics`, uWSGI `--stats`, "
-        "peregrine `--metrics-port`), and where there is none of the application, as a balancer does: it then waits in "
-        "the same queue as the others."
+        "These requests go to the server's own address for health or metrics (forkserve `--status-bind`, granian "
+        "`--metrics`, uWSGI `--stats`, peregrine `--metrics-port`). Where there is none, they go to the application, "
+        "as from a load balancer, and wait in the same queue as the other requests."
     )
     metrics = (
         Metric("worst_ms", "longest", "ms", Better.LOWER, 1),

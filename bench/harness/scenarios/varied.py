@@ -28,13 +28,13 @@ class Varied(Both):
     name = "varied"
     title = "Requests that never repeat"
     question = (
-        "What does the server cost when nothing that it remembers helps? Each request has a path, a query and an "
-        "`X-Request-Id` that no other has, and with a browser's head a session cookie besides."
+        "What does a request cost when no cache of the server helps? Each request has a path, a query and an "
+        "`X-Request-Id` that no other has; with a browser's head also a session cookie."
     )
     reading = (
-        "The other loads of wrk are the same bytes again and again, and a server that remembers heads it has seen "
-        "gains from that what it would not gain in life. Behind a proxy that gives out request ids, life is like this "
-        "table. The client builds each request here, which shows in `client CPU`."
+        "The other loads of wrk repeat the same bytes, so a server that caches heads is faster there than in "
+        "production. Behind a proxy that adds request ids, production is like this table. The client builds each "
+        "request here, which shows in `client CPU`."
     )
     short_servers = (*CHOSEN, "gunicorn-sync", "gunicorn-gevent")
     works = {
