@@ -83,6 +83,8 @@ class ServedClient:
         self._awaited: Completion | None = None
         self._unfollow: Callable[[], None] = _nothing
         self._timer: ControlTimer | None = None
+        self._turn: ControlTimer | None = None
+        """When the next request is begun, of several that have arrived at once."""
         self._expect()
         loop.watch(client.fileno(), selectors.EVENT_READ, self._ready)
 
@@ -104,6 +106,7 @@ class ServedClient:
         self._closing = data["closing"]
         if received := base64.b64decode(data["received"]):
             self._exchange.receive(received)
+            self._take_turns()
         if data["busy"] and not self._closing:
             self._go_on(data, completions)
         with contextlib.suppress(BlockingIOError):
@@ -137,7 +140,7 @@ class ServedClient:
     @property
     def is_idle(self) -> bool:
         """True while there is no request and no unsent reply."""
-        return not (self._busy or self._outgoing or self._streaming)
+        return not (self._busy or self._outgoing or self._streaming or self._turn)
 
     def refuse(self, status: HTTPStatus, text: str) -> None:
         """Answer everything with an error, and end the connection."""
@@ -180,21 +183,31 @@ class ServedClient:
             return
         self._exchange.receive(data)
         self._advance()
+        if self._busy and not self._closed:
+            self._watch()
+
+    def _take_turns(self) -> None:
+        """Leave the next request to a later turn of the loop, so that one client with many keeps no other waiting."""
+        self._turn = self._loop.call_later(0.0, self._advance)
 
     def _advance(self) -> None:
-        while not (self._busy or self._closing or self._closed):
-            try:
-                request = self._exchange.next_request()
-            except RequestRefused as error:
-                self.refuse(error.status, str(error))
-                return
-            if request is None:
-                if self._exchange.wants_continue:
-                    self._send(self._exchange.informational())
-                return
+        """Begin the next request, if it has arrived."""
+        self._turn = None
+        if self._busy or self._closing or self._closed:
+            return
+        try:
+            request = self._exchange.next_request()
+        except RequestRefused as error:
+            self.refuse(error.status, str(error))
+            return
+        if request is not None:
             self._busy = True
             self._at_ease()
             self._handler(request, self._respond)
+        elif self._exchange.wants_continue:
+            self._send(self._exchange.informational())
+        else:
+            self._watch()
 
     def _respond(self, reply: Reply | StreamReply | DelegatedReply | Completion) -> None:
         if self._closed:
@@ -211,13 +224,15 @@ class ServedClient:
             return
         self._awaited = None
         self._busy = False
-        self._send(self._exchange.send(reply))
+        answer = self._exchange.send(reply)
+        if self._exchange.has_more:
+            self._take_turns()
+        self._send(answer)
         self._closing = self._exchange.finished
         if self._closing and not self._outgoing:
             self.close()
             return
         self._expect()
-        self._advance()
 
     def _answer(self, completion: Completion) -> None:
         self._respond(outcome_reply(completion))
@@ -265,7 +280,7 @@ class ServedClient:
             while self._outgoing:
                 del self._outgoing[: self._socket.send(self._outgoing)]
         except BlockingIOError:
-            self._loop.watch(self._socket.fileno(), selectors.EVENT_READ | selectors.EVENT_WRITE, self._ready)
+            self._watch()
             return
         except OSError:
             self.close()
@@ -273,7 +288,16 @@ class ServedClient:
         if self._closing:
             self.close()
         else:
-            self._loop.watch(self._socket.fileno(), selectors.EVENT_READ, self._ready)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Wait for what is needed next; a client that has sent more than one request is not read until their turn."""
+        reads = self._streaming or not (self._exchange.has_more if self._busy else self._turn)
+        events = (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if self._outgoing else 0)
+        if events:
+            self._loop.watch(self._socket.fileno(), events, self._ready)
+        else:
+            self._loop.unwatch(self._socket.fileno())
 
 
 def _nothing() -> None:

@@ -90,6 +90,11 @@ class ControlExchange:
         return base64.b64encode(self._raw).decode()
 
     @property
+    def has_more(self) -> bool:
+        """True if bytes have arrived beyond the current request."""
+        return bool(self._h11.trailing_data[0])
+
+    @property
     def finished(self) -> bool:
         """True if this connection is finished."""
         return self._h11.our_state in (h11.CLOSED, h11.MUST_CLOSE, h11.ERROR)
@@ -135,16 +140,13 @@ class ControlExchange:
         """Return the bytes of a reply, and prepare for the next request on this connection."""
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return b""
-        headers = [
-            ("Content-Type", reply.media_type),
-            ("Content-Length", str(len(reply.body))),
-            ("Cache-Control", "no-store"),
-            *reply.headers,
-        ]
+        is_head = self._head is not None and self._head.method == b"HEAD"
+        headers = [("Content-Type", reply.media_type), ("Cache-Control", "no-store"), *reply.headers]
+        if reply.body or not is_head:  # else the length of the answer to GET is unknown (RFC 9110 section 8.6)
+            headers.append(("Content-Length", str(len(reply.body))))
         if close:
             headers.append(("Connection", "close"))
         head = h11.Response(status_code=reply.status, reason=reply.status.phrase, headers=headers)
-        is_head = self._head is not None and self._head.method == b"HEAD"
         parts = [self._h11.send(head), b"" if is_head else self._h11.send(h11.Data(data=reply.body))]
         parts.append(self._h11.send(h11.EndOfMessage()))
         self._start_next_cycle()

@@ -71,7 +71,10 @@ def _declaration(page: _Page, line: str) -> Iterator[str]:
     _, word, name, *rest = [*line.split(" ", 3), ""][:4]
     yield from page.enter(name)
     known = page.helped if word == "HELP" else page.kinds
-    if word not in ("HELP", "TYPE"):
+    if word == "UNIT" and page.is_openmetrics:
+        if name not in page.kinds or not name.endswith(f"_{rest[0]}"):
+            yield f"{name}: its name does not end with its unit {rest[0]!r}, or it has no TYPE"
+    elif word not in ("HELP", "TYPE"):
         yield f"{line!r}: neither HELP nor TYPE"
     elif name in known:
         yield f"{name}: a second {word}"

@@ -57,6 +57,13 @@ class Site:
     status: Path
     address: tuple[str, int]
 
+    def raw(self, data: bytes) -> bytes:
+        """Send bytes, and return all that comes until the connection ends."""
+        with contextlib.closing(UnixHTTP(self.status)) as conn:
+            conn.connect()
+            conn.sock.sendall(data)
+            return b"".join(iter(lambda: conn.sock.recv(65536), b""))
+
     def ask(self, path: str, *, method: str = "GET", **headers: str) -> tuple[int, str, str]:
         """Return status, media type and body of an answer of the master."""
         with contextlib.closing(UnixHTTP(self.status)) as client:
@@ -285,9 +292,17 @@ def test_the_format_is_by_accept(tmp_path: Path) -> None:
         scraper = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
         assert here.ask("/metrics", Accept=scraper)[1].startswith("application/openmetrics-text")
         assert here.ask("/metrics", method="HEAD")[::2] == (200, "")
+        assert b"content-length" not in here.raw(b"HEAD /metrics HTTP/1.0\r\n\r\n").lower()  # that of GET is unknown
         assert here.ask("/metrics", method="POST")[0] == here.ask("/livez", method="PUT")[0] == 405
         assert here.ask("/nothing")[0] == 404
         assert here.ask("/" + "x" * 60_000)[0] in (400, 414, 431)
+
+
+def test_requests_that_are_sent_ahead_are_answered_in_turn(tmp_path: Path) -> None:
+    with site("sync", tmp_path, workers=1) as here:
+        ready(here, 1)
+        ahead = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 1500 + b"GET /readyz HTTP/1.0\r\n\r\n"
+        assert here.raw(ahead).count(b"HTTP/1.1 200 OK") == 1501
 
 
 def test_idle_clients_keep_nobody_from_an_answer(tmp_path: Path) -> None:

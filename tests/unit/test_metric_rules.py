@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
+from forkserve.control.status.answers import wants_openmetrics
 from forkserve.supervision.figures import Histogram
 from forkserve.supervision.metrics.exposition import (
     FamilyKind,
@@ -54,6 +55,34 @@ def test_all_that_we_write_keeps_the_rules_in_both_formats() -> None:
         assert faults(text) == []
         read = {each.name for each in parser.text_string_to_metric_families(text)}
         assert read == set(FAMILIES)
+
+
+def test_openmetrics_names_the_unit_of_each_metric_that_has_one() -> None:
+    families = list(openmetrics_parser.text_string_to_metric_families(openmetrics(every_family()).decode()))
+    units = {each.name: each.unit for each in families}
+    assert (units["http_server_request_duration_seconds"], units["forkserve_rss_bytes"]) == ("seconds", "bytes")
+    assert (units["forkserve_busy_ratio"], units["forkserve_restarts"]) == ("ratio", "")
+    assert "# UNIT" not in prometheus(every_family()).decode()
+
+
+@pytest.mark.parametrize(
+    ("accept", "preferred"),
+    [
+        ("", True),
+        ("*/*", True),
+        ("text/html,application/xml;q=0.9,*/*;q=0.8", True),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1", True),
+        ("text/plain", False),
+        ("text/plain;version=0.0.4;q=0.9,*/*;q=0.1", False),
+        ("text/*", False),
+        ("TEXT/*;q=0.5, application/*;q=0.4", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=0, */*", False),
+        (";;;q=x,,", True),
+    ],
+)
+def test_the_format_is_the_preferred_one(accept: str, preferred: bool) -> None:
+    assert wants_openmetrics(accept) is preferred
 
 
 def test_a_good_page_has_no_fault() -> None:

@@ -1,8 +1,7 @@
 """The answers of the status server: health as text, metrics as OpenMetrics or in Prometheus's older format.
 
-GET /livez      200 as long as the master's loop runs GET /startupz   200 once everything that starts with forkserve has
-been ready GET /readyz     200 while every watcher serves, else 503, with the reasons GET /metrics    the format by
-Accept
+`/livez` is 200 as long as the master's loop runs, `/startupz` once everything that starts with forkserve has been
+ready, `/readyz` while every watcher serves; else they are 503, with the reasons. The format of `/metrics` is by Accept.
 """
 
 from __future__ import annotations
@@ -151,14 +150,19 @@ def _refuse_taken(address: Address) -> None:
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Tell whether a client prefers OpenMetrics, by its Accept (RFC 9110 section 12.5.1)."""
-    ranks = {"application/openmetrics-text": -1.0, "text/plain": -1.0, "*/*": -1.0}
+    """Tell whether a client prefers OpenMetrics, by its Accept (RFC 9110 section 12.5.1), or takes both alike."""
+    weights: dict[str, float] = {}
     for part in accept.split(","):
         kind, *parameters = (word.strip().lower() for word in part.split(";"))
         weight = next((word[2:] for word in parameters if word.startswith("q=")), "1")
-        if kind in ranks:
-            ranks[kind] = max(ranks[kind], _weight(weight))
-    return ranks["text/plain"] <= max(ranks["application/openmetrics-text"], ranks["*/*"], 0.0)
+        weights[kind] = max(weights.get(kind, 0.0), _weight(weight))
+    return _quality("application/openmetrics-text", weights) >= _quality("text/plain", weights)
+
+
+def _quality(kind: str, weights: Mapping[str, float]) -> float:
+    """Return the weight of the most specific range that includes it; -1 for what is refused by `q=0`."""
+    ranges = (kind, kind.partition("/")[0] + "/*", "*/*")
+    return next((weights[each] or -1.0 for each in ranges if each in weights), 0.0)
 
 
 def _weight(text: str) -> float:

@@ -19,6 +19,8 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 """The media types."""
 
+_UNITS = ("seconds", "bytes", "ratio")
+
 Labels = Mapping[str, str]
 
 
@@ -60,7 +62,9 @@ def histogram_samples(family: MetricFamily, histogram: Histogram, **labels: str)
 
 def openmetrics(families: Iterable[MetricFamily]) -> bytes:
     """Return the text in OpenMetrics 1.0."""
-    lines = [line for family in families for line in _lines(family, family.name)]
+    lines: list[str] = []
+    for family in families:
+        lines += _lines(family, family.name, unit=_unit_of(family.name))
     return "\n".join([*lines, "# EOF", ""]).encode()
 
 
@@ -73,9 +77,17 @@ def prometheus(families: Iterable[MetricFamily]) -> bytes:
     return "\n".join([*lines, ""]).encode()
 
 
-def _lines(family: MetricFamily, name: str) -> Iterator[str]:
+def _unit_of(name: str) -> str:
+    """Return the base unit that a name ends with, as OpenMetrics wants it, "" for none."""
+    last = name.rpartition("_")[2]
+    return last if last in _UNITS else ""
+
+
+def _lines(family: MetricFamily, name: str, *, unit: str = "") -> Iterator[str]:
     yield f"# HELP {name} {_escaped(family.help)}"
     yield f"# TYPE {name} {family.kind.value}"
+    if unit:
+        yield f"# UNIT {name} {unit}"
     for suffix, labels, value in family.samples:
         inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
         yield f"{family.name}{suffix}{'{' + inside + '}' if inside else ''} {_number(value)}"
