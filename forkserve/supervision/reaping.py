@@ -1,21 +1,22 @@
-"""Collects exited processes, a few at a time: all are recorded before one is acted on."""
+"""Collects exited processes, for a moment at a stretch.
+
+Rules: one is collected when what follows from the one before is done, since each may start a successor, which takes
+milliseconds. The others stay with the kernel, which reports them later just as well.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from forkserve.supervision.barrier import Barrier
-from forkserve.supervision.os.loop import Loop
+from forkserve.supervision.os.loop import Loop, Timer
 from forkserve.supervision.os.reap import Exit, reap
 from forkserve.supervision.supervisor import Supervisor
 
 __all__ = ["Reaper"]
 
-AT_A_TIME = 0.01
+AT_A_TIME = 0.005
 """Seconds of handling exits at a stretch; then signals and control have their turn."""
-
-BATCH = 4
-"""Exits that are recorded together: each may start a successor, which takes a few milliseconds."""
 
 
 class Reaper:
@@ -33,14 +34,18 @@ class Reaper:
         self._loop = loop
         self._listeners = tuple(listeners)
         self._then = then
+        self._rest: Timer | None = None
 
     def reap(self) -> None:
         """Collect exited processes and handle them; called after SIGCHLD."""
         enough = self._loop.now() + AT_A_TIME
-        while exits := reap(BATCH):
+        if self._rest is not None:  # else a turn would take longer with each SIGCHLD of a storm
+            self._rest.cancel()
+            self._rest = None
+        while exits := reap(1):
             self._tell(exits)
-            if len(exits) == BATCH and self._loop.now() > enough:
-                self._loop.call_at(self._loop.now(), self.reap)
+            if self._loop.now() > enough:
+                self._rest = self._loop.call_at(self._loop.now(), self.reap)
                 break
         self._supervisor.settle()
         self._then()
