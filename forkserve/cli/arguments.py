@@ -212,7 +212,7 @@ def _add_what(group: Any) -> None:
     group.add_argument(
         "--end-orphans",
         action="store_true",
-        help="End what a killed master of this configuration has left (on_master_death), and exit when it has ended",
+        help="End the processes that a killed master of this configuration has left (on_master_death); exit when they have ended",
     )
     group.add_argument("-h", "--help", action="help", help="Show this help")
     group.add_argument("-v", "--version", action="version", version=f"forkserve {__version__}", help="Show the version")
@@ -275,7 +275,7 @@ def _add_processes(group: Any) -> None:
     )
     group.add_argument(
         "-R", "--enable-stdio-inheritance", action="store_const", const=False, dest="capture_output",
-        help="Accepted for Gunicorn: the default, output goes to that of the master",
+        help="Accepted for Gunicorn; by default processes write to the output of the master",
     )  # fmt: skip
 
 
