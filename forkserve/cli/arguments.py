@@ -212,7 +212,8 @@ def _add_what(group: Any) -> None:
     group.add_argument(
         "--end-orphans",
         action="store_true",
-        help="End the processes that a killed master of this configuration has left (on_master_death); exit when they have ended",
+        help="End the processes that a killed master of this configuration has left (on_master_death); exit when all "
+        "have ended",
     )
     group.add_argument("-h", "--help", action="help", help="Show this help")
     group.add_argument("-v", "--version", action="version", version=f"forkserve {__version__}", help="Show the version")

@@ -2,7 +2,7 @@
 
 Theory of operation. `request` lets a helper read the configuration, so that the loop goes on while that blocks.
 Whatever can be refused is refused then, with nothing changed. Then sockets get their new names and each watcher its
-job. `look` is called after every event and advances the change. When a watcher fails, everything that was changed goes
+job. `advance` is called after every event. When a watcher fails, everything that was changed goes
 back, sockets included, and the next change waits for that. When all are through, new sockets accept clients, the old
 queues are emptied (`retirement`), and what is no longer configured is stopped. There is one change at a time; requests
 that arrive meanwhile become one more.
