@@ -31,6 +31,7 @@ from forkserve.serving.application.handlers import Handlers, disarm_timers
 from forkserve.serving.application.hooks import Hooks
 from forkserve.serving.application.importing import prepare_path
 from forkserve.serving.autoreload import CodeReloader, can_load
+from forkserve.serving.bounded import run_within
 from forkserve.serving.engine.forks import end_child
 from forkserve.serving.engine.stacks import all_stacks, unfinished_threads
 from forkserve.serving.failure import log_trace
@@ -261,7 +262,7 @@ class Worker:
             log.error("%s: %s; the process ends and is replaced", self.name, reason)
             log.error("%s: it is here:\n%s", self.name, all_stacks())
 
-        _within(LAST_WORDS, tell)
+        run_within(LAST_WORDS, tell)
         self._leave(ExitCode.TIMED_OUT)
 
     def _retire_as_worker(self) -> None:
@@ -288,7 +289,7 @@ class Worker:
 
     def _leave(self, code: int) -> NoReturn:
         self._remove_files()
-        _within(LAST_WORDS, logging.shutdown)
+        run_within(LAST_WORDS, logging.shutdown)
         os._exit(code)
 
     def _in_child(self) -> None:
@@ -325,7 +326,7 @@ class Worker:
                 codes.append(ExitCode.OK)
 
         grace = LAST_WORDS if run is None else run.grace
-        _within(min(max(grace, LAST_WORDS), LONGEST_HOOK), call)
+        run_within(min(max(grace, LAST_WORDS), LONGEST_HOOK), call)
         if not codes:
             log.error("%s: the post-hook has not ended within the graceful timeout; cut", self.name)
         return codes[0] if codes else ExitCode.TIMED_OUT
@@ -380,23 +381,5 @@ class Worker:
             environ[START] = self.folder
         if self.seat is not None:
             environ |= self.seat.pass_on()
-        _within(LAST_WORDS, logging.shutdown)
+        run_within(LAST_WORDS, logging.shutdown)
         os.execve(sys.executable, sys.orig_argv, environ)
-
-
-def _within(seconds: float, act: Callable[[], object]) -> None:
-    """Do what may hang, such as logging under a lock that is never released, on a thread that is left behind if it
-    does.
-    """
-    done = allocate_lock()
-    done.acquire()
-
-    def run() -> None:
-        leave_signals_to_main()
-        try:
-            act()
-        finally:
-            done.release()
-
-    start_new_thread(run, ())
-    done.acquire(timeout=seconds)

@@ -16,7 +16,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
 
 from forkserve import logs
-from forkserve.backends.preparation import prepare
+from forkserve.backends.preparation import PreparedApp, prepare
 from forkserve.backends.registry import Entry
 from forkserve.config.handover import identity_from
 from forkserve.config.launch import WorkerOptions
@@ -51,20 +51,13 @@ def run(
     begun = time.monotonic()
     logs.set_up(options.process.log_level, options.process.log_output)
     name = str(identity_from(environ) or "zygote")
-    application = options.application
-    set_title(f"forkserve: {name} {application.application or ''}".rstrip())
+    set_title(f"forkserve: {name} {options.application.application or ''}".rstrip())
     channel = take_channel(environ)
     own, started_with = OwnDescriptors((channel.fileno(),)), dict(environ)
     before = open_descriptors()
     hooks = ForkHooks(before=partial(_before_fork, options), after=partial(_start_afresh, name))
     server = ForkServer(channel, environ, hooks)
-    prepare_path(application)
-    prepared = prepare(options)
-    for text, role in ((application.before_fork, "--before-fork"), (application.after_fork, "--after-fork")):
-        if text is not None:
-            load_callable(text, role=role)
-    own.require()
-    _import_ahead(prepared.entry, options)
+    prepared = _load(options, own)
     for line in findings(before):
         log.warning("%s: %s", name, line)
     settle_code()
@@ -84,6 +77,19 @@ def run(
         del worker  # with all that it has served by
         _settle_memory()  # with what a thread of it held until it ended, which must not be frozen
         # And from here on the next zygote, in the same process.
+
+
+def _load(options: WorkerOptions, own: OwnDescriptors) -> PreparedApp:
+    """Import the application, its hooks and what serving needs; raises ForkserveError."""
+    application = options.application
+    prepare_path(application)
+    prepared = prepare(options)
+    for text, role in ((application.before_fork, "--before-fork"), (application.after_fork, "--after-fork")):
+        if text is not None:
+            load_callable(text, role=role)
+    own.require()
+    _import_ahead(prepared.entry, options)
+    return prepared
 
 
 def _worker(options: WorkerOptions, environ: MutableMapping[str, str]) -> Worker:
