@@ -132,6 +132,18 @@ def test_options_have_the_types_of_circus_and_are_in_force_when_it_is_answered(t
         assert ask(client, command="status", properties={"name": "x"}, id=1)["status"] in ("starting", "active")
 
 
+def test_options_name_the_working_folder_and_what_is_set_of_a_stream(tmp_path: Path) -> None:
+    stream = "stdout_stream.class = FileStream\nstdout_stream.filename = out\nstdout_stream.max_bytes = 1000\n"
+    watchers = WATCHERS.replace("numprocesses = 2\n", f"working_dir = /\n{stream}")
+    with circusd_like(tmp_path, watchers) as _master, dealer(tmp_path) as client:
+        web, beat = (ask(client, command="options", properties={"name": name})["options"] for name in ("web", "beat"))
+        got = ask(client, command="get", properties={"name": "beat", "keys": ["working_dir"]})["options"]
+
+        assert (web["working_dir"], beat["working_dir"], got) == ("/", str(tmp_path), {"working_dir": str(tmp_path)})
+        assert web["stdout_stream_conf"] == {"class": "FileStream", "filename": "out", "max_bytes": 1000}
+        assert (web["stderr_stream_conf"], beat["stdout_stream_conf"]) == ({}, {})
+
+
 def test_a_watcher_is_active_once_its_processes_run_since_circus_waits_for_no_more(tmp_path: Path) -> None:
     never = "\n[watcher:never]\ncmd = sleep 1000\nready_after = 1000\nautostart = False\n"
     with circusd_like(tmp_path, WATCHERS + never) as _master, dealer(tmp_path) as client:

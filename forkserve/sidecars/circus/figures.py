@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
+
+from forkserve.config.streams import StreamOptions
 
 __all__ = ["human_size", "info_of", "watcher_options"]
 
@@ -28,6 +31,9 @@ _FIXED: Mapping[str, str] = {
 
 _WHOLE = ("max_age", "max_age_variance")
 """Seconds that are whole numbers in Circus."""
+
+_STREAM = asdict(StreamOptions()) | {"path": []}
+"""The defaults of a stream, as JSON has them."""
 
 _OURS = frozenset(
     (
@@ -90,13 +96,23 @@ def _minutes(seconds: float) -> str:
     return f"{whole // 60 % 60}:{whole % 60:02d}.{hundredths:02d}"
 
 
-def watcher_options(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a watcher as Circus lists them: its own by name, then the free keys."""
+def _stream(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is set of a stream, by its names in a file."""
+    found = {name: value for name, value in known.items() if name != "kind" and value != _STREAM.get(name)}
+    return {"class": known["kind"], **found} if known else {}
+
+
+def watcher_options(known: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Return the options of a watcher as Circus lists them: its own by name, then the free keys.
+
+    `folder` is that in which forkserve was started, where processes run without a `working_dir`.
+    """
     options = {theirs: known[ours] for theirs, ours in _FIXED.items()}
     options["__name__"] = f"watcher:{known['name']}"
     options |= {name: int(options[name]) for name in _WHOLE}
     for stream in ("stdout_stream_conf", "stderr_stream_conf"):
-        options[stream] = options[stream] or {}
+        options[stream] = _stream(options[stream] or {})
+    options["working_dir"] = options["working_dir"] or folder
     options |= {f"rlimit_{name.removeprefix('RLIMIT_').lower()}": value for name, value in known["rlimits"].items()}
     options |= {f"hooks.{name}": value for name, value in known["hooks"].items()}
     free = set(known) - set(_FIXED.values()) - _OURS

@@ -94,7 +94,7 @@ async def _globaloptions(service: CircusService, request: CircusRequest) -> Answ
 
 
 async def _options(service: CircusService, request: CircusRequest) -> Answer:
-    return {"options": watcher_options(await service.client.call("options", watcher=name_of(request)))}
+    return {"options": watcher_options(await service.client.call("options", watcher=name_of(request)), service.folder)}
 
 
 async def _get(service: CircusService, request: CircusRequest) -> Answer:
@@ -104,7 +104,7 @@ async def _get(service: CircusService, request: CircusRequest) -> Answer:
     if not isinstance(keys, list):
         raise MessageRefused("'keys' property should be a list")
     ours = await service.client.call("options", watcher=name)
-    known = {**ours, **watcher_options(ours)}
+    known = {**ours, **watcher_options(ours, service.folder)}
     for key in keys:
         if not isinstance(key, str) or key not in known:
             raise MessageRefused(f"{key!r} option not found")

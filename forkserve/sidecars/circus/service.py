@@ -9,6 +9,7 @@ from typing import Any
 
 from forkserve.control.asyncclient import AsyncControlClient
 from forkserve.sidecars.circus.listing import listed
+from forkserve.unix.home import typed_folder
 
 __all__ = ["Answer", "CircusService"]
 
@@ -26,6 +27,8 @@ class CircusService:
     publishes_stats: bool = False
     memory: int = field(default_factory=lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     """Memory of the machine in bytes."""
+    folder: str = field(default_factory=lambda: typed_folder(os.environ) or "")
+    """Where forkserve was started."""
 
     async def views(self, name: str | None = None) -> list[Any]:
         """Return the reports of all watchers, or of one."""
