@@ -1,6 +1,6 @@
 """The channels to the zygotes of one watcher, by descriptor: listened to, passed on at a promotion, closed.
 
-Rules: `zygotes` decides what an answer means. A channel whose zygote has ended stays until that is reaped.
+Rules: `orders` decides what an answer means. A channel whose zygote has ended stays until that is reaped.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import signal
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
@@ -25,22 +24,20 @@ from forkserve.config.handover import ZYGOTE_WID
 from forkserve.errors import ForkserveError
 from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.deadline import Deadline, DeadlineKind, earliest
-from forkserve.supervision.events import DeadlineMissed, ZygoteDelayed, ZygoteGivenUp, ZygoteReforked
-from forkserve.supervision.lifecycle import ProcessState
-from forkserve.supervision.os.forkchannel import ForkAnswer, ForkChannel
+from forkserve.supervision.events import ZygoteDelayed, ZygoteGivenUp, ZygoteReforked
+from forkserve.supervision.os.forkchannel import ForkChannel
 from forkserve.supervision.os.spawn import SpawnRefusal, SpawnStage
-from forkserve.supervision.process import EXEC_PATIENCE, Process, Stopping
+from forkserve.supervision.process import Process, Stopping
 from forkserve.supervision.processes.deaths import errno_of, is_transient
 from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.supervision.spawning.start import (
     SpawnServices,
     execute,
-    has_begun,
     prepare_worker,
     prepare_zygote,
 )
-from forkserve.supervision.zygotes.channels import ZygoteChannels
+from forkserve.supervision.zygotes.orders import ForkOrders
 from forkserve.supervision.zygotes.promotions import Promotions
 from forkserve.supervision.zygotes.standby import Standby
 from forkserve.supervision.zygotes.state import ZygoteState
@@ -68,11 +65,10 @@ class Zygotes:
         self._services = services
         self._processes = processes
         self._command_of = command_of
-        self._channels = ZygoteChannels(services, self._heard)
         self.standby = Standby(services, processes)
-        self._reaped: Collection[int] = ()
         self.promotions = Promotions(services, self._promoted)
         self._waiting = WaitingWorkers(services, processes, self.promotions.handed_over)
+        self._orders = ForkOrders(services, processes, self._waiting)
 
     # What the watcher wants.
 
@@ -93,7 +89,7 @@ class Zygotes:
         self._waiting.launches[process.number] = launch
         self._processes.keep(process, resources)
         state.waiting.append(process.number)
-        self._ask(state)
+        self._orders.send(state)
         return process
 
     def call_off(self, process: Process) -> None:
@@ -123,7 +119,7 @@ class Zygotes:
         state.retired, state.retry = True, None
         for process in self._waiting.take_all(state, but=state.asked):
             self._waiting.refuse(process, "cancelled before it was forked")
-        channel = self._channels.of(state)
+        channel = self._orders.channels.of(state)
         if channel is not None:
             channel.end()
         zygote, command = self._processes.by_number.get(state.process), self._command_of(state.generation)
@@ -147,33 +143,29 @@ class Zygotes:
             channel.close()  # it ends
             return
         before = replace(state, waiting=[state.asked] if state.asked else [], promoting=0, moving=0)
-        self._channels.hand_on(state, before)
+        self._orders.channels.hand_on(state, before)
         self.states.append(before)
         state.waiting = [each for each in state.waiting if each != state.asked]
         state.process, state.promoting, state.asked, state.deadline = process.number, 0, 0, None
         state.reforks += 1
-        self._channels.listen(state, channel)
+        self._orders.channels.listen(state, channel)
         self._retire(before)
         self._services.emit(ZygoteReforked(**process.names(), rounds=state.reforks))
-        self._ask(state)
+        self._orders.send(state)
         self._processes.changed()
 
     # What happens.
 
     def hear(self, reaped: Collection[int]) -> None:
         """Read the answers that have arrived, before anything is said of pids that were reaped."""
-        self._reaped = reaped
-        for state in tuple(self.states):
-            if state.asked:
-                self._heard(state)
-        self._reaped = ()
+        self._orders.hear(tuple(self.states), reaped)
 
     def became_ready(self, process: Process) -> None:
         """Called when a zygote has imported its application."""
         state = self._of_process(process)
         if state is not None:
             state.was_ready = True
-            self._ask(state)
+            self._orders.send(state)
 
     def lost(self, process: Process, *, late: bool) -> bool:
         """Called when a zygote has been reaped; True if another is to take its place.
@@ -184,9 +176,9 @@ class Zygotes:
         if state is None:
             return False
         with Barrier(self._services.emit, f"the last words of {process}"):
-            self._channels.hush(state)
-            self._heard(state)
-        self._channels.drop(state)
+            self._orders.channels.hush(state)
+            self._orders.receive(state)
+        self._orders.channels.drop(state)
         state.process, state.asked, state.deadline = 0, 0, None
         if state.retired or state.standby:
             self.states.remove(state)
@@ -258,84 +250,21 @@ class Zygotes:
         finally:
             theirs.close()
         state.process = process.number
-        self._channels.listen(state, channel)
+        self._orders.channels.listen(state, channel)
         self._processes.keep(process, resources)
-
-    def _heard(self, state: ZygoteState) -> None:
-        for answer in self._channels.take(state):
-            self._answered(state, answer)
-
-    def _answered(self, state: ZygoteState, answer: ForkAnswer) -> None:
-        process = self._processes.by_number.get(answer.number) if answer.number == state.asked else None
-        if answer.pid and process is None and self._is_new(answer.pid):  # of a request that was given up
-            self._services.kernel.signal(answer.pid, signal.SIGKILL)
-        if process is None or (answer.pid and not self._is_new(answer.pid)):
-            return
-        process.pid = answer.pid  # first of all: nobody says it again
-        state.waiting.remove(process.number)
-        state.asked, state.deadline = 0, None
-        if answer.pid:
-            self._begun(process)
-        else:
-            self._waiting.refuse(process, answer.error, answer.errno)
-        self._ask(state)
-
-    def _begun(self, process: Process) -> None:
-        """Note that a worker runs."""
-        if process.number in self._waiting.launches:
-            has_begun(process, process.pid, self._waiting.take(process), self._services)
-        self._processes.has_begun(process)
-
-    def _find_lost(self) -> None:
-        """Go on with the workers whose answer came, and was lost in a bug."""
-        waiting = {number for state in self.states for number in state.waiting}
-        for process in self._processes:
-            if not process.forked_by or process.number in waiting or process.exit or process.refusal:
-                continue
-            if not process.pid:
-                self._waiting.refuse(process, "a bug in forkserve; its log says more")
-            elif self._processes.find(process.pid) is None:
-                self._begun(process)
-
-    def _is_new(self, pid: int) -> bool:
-        if self._services.is_known(pid):
-            return False
-        return pid in self._reaped or self._services.kernel.is_child(pid)
 
     def go_on(self) -> None:
         """Send an order if something waits and nothing is in progress, or start what is missing: a bug came in
         between.
         """
-        self._find_lost()
+        self._orders.find_lost(self.states)
         for state in (each for each in tuple(self.states) if not each.retired and each.standby is None):
             state.waiting = [number for number in state.waiting if number in self._waiting.launches]
             if state.process not in self._processes.by_number and state.retry is None and not state.given_up:
                 self._again(state)
             if state.asked not in state.waiting or state.deadline is None:
                 state.asked = 0
-            self._ask(state)
-
-    def _ask(self, state: ZygoteState) -> None:
-        """Order the next worker, if the zygote is ready and idle."""
-        zygote = self._processes.by_number.get(state.process)
-        channel = self._channels.of(state)
-        if state.asked or not state.waiting or channel is None or zygote is None:
-            return
-        if zygote.state is not ProcessState.READY:
-            return
-        number = state.waiting[0]
-        launch = self._waiting.launches[number]
-        try:
-            channel.ask(number, launch.spec)
-        except OSError as error:
-            if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
-                return  # it will be reaped
-            state.waiting.remove(number)
-            self._waiting.refuse(self._processes.by_number[number], error.strerror or str(error), error.errno or 0)
-            self._ask(state)
-            return
-        state.asked = number
-        state.deadline = Deadline.after(EXEC_PATIENCE, DeadlineKind.EXEC, self._services.loop.now())
+            self._orders.send(state)
 
     def _of_generation(self, generation: int) -> ZygoteState | None:
         return next((each for each in self.states if each.generation == generation and not each.retired), None)
@@ -356,27 +285,12 @@ class Zygotes:
         for state in tuple(self.states):
             if state.deadline is not None and state.deadline.is_due(now):
                 state.deadline = None
-                yield "a zygote that does not answer", partial(self._unanswered, state)
+                yield "a zygote that does not answer", partial(self._orders.unanswered, state)
             if state.retry is not None and state.retry.is_due(now):
                 state.retry = None
                 yield "the retry of a zygote", partial(self._again, state)
             if state.standby is not None and state.standby.is_due(now):
                 yield "a look at the memory for a zygote on standby", partial(self._keep, state)
-
-    def _unanswered(self, state: ZygoteState) -> None:
-        """Kill a zygote that does not fork; it is started again when it has been reaped.
-
-        What it forks may hang or die at once, so the same is not ordered again.
-        """
-        zygote, asked = (self._processes.by_number.get(number) for number in (state.process, state.asked))
-        what = f"did not fork within {EXEC_PATIENCE:g} s"
-        if asked is not None:
-            state.waiting.remove(asked.number)
-            self._waiting.refuse(asked, f"got no process: its zygote {what}", errno.ETIMEDOUT)
-        state.asked = 0
-        if zygote is not None:
-            self._services.emit(DeadlineMissed(**zygote.names(), what=what))
-            self._processes.end_now(zygote, by_kill=True)
 
     # State.
 
@@ -384,7 +298,7 @@ class Zygotes:
         """Go on with zygotes of a former master; slots try again what waited for them."""
         self.states = states
         for state in states:
-            self._channels.restore(state)
+            self._orders.channels.restore(state)
             for process in self._waiting.take_all(state):
                 self._waiting.refuse(process, "cancelled, since the master was replaced")
             state.asked, state.deadline = 0, None
@@ -394,4 +308,4 @@ class Zygotes:
         """Release everything, when no zygote runs any more."""
         for state in self.states:
             with contextlib.suppress(OSError):
-                self._channels.drop(state)
+                self._orders.channels.drop(state)
