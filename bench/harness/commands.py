@@ -21,6 +21,7 @@ __all__ = [
     "logged",
     "nginx",
     "nginx_proxy",
+    "operated",
     "peregrine",
     "self_test",
     "uvicorn",
@@ -211,5 +212,13 @@ def worker_forkserve(launch: Launch) -> list[str]:
 def self_test(mode: str) -> Callable[[Launch], list[str]]:
     def argv(launch: Launch) -> list[str]:
         return [python(), str(LAUNCHERS / "faulty.py"), mode, HOST, str(launch.port)]
+
+    return argv
+
+
+def operated(manner: str) -> Callable[[Launch], list[str]]:
+    def argv(launch: Launch) -> list[str]:
+        where = [HOST, str(launch.port), str(launch.status)]
+        return [python(), str(LAUNCHERS / "operated.py"), manner, *where, launch.app]
 
     return argv

@@ -217,6 +217,10 @@ _ROWS = (
         "answers one request in fifty with a wrong body of the right length",
     ),
     Server("erring", "self-test", "forkserve", to.self_test("erring"), "answers one request in fifty with status 500"),
+    *(
+        Server(manner, "self-test", "forkserve", to.operated(manner), what, _MANY, Reload.HUP)
+        for manner, what in (("good", "reloads and ends in order"), ("bad", "ends at once when told anything"))
+    ),
 )
 
 # Servers that stand in a few special tables only.

@@ -12,7 +12,7 @@ from bench.harness.context import Bench
 from bench.harness.guard import end_all
 from bench.harness.model import BenchError, Settings
 from bench.harness.probe import Outcome, Request
-from bench.harness.selftest import FAULTS, examine
+from bench.harness.selftest import FAULTS, ROWS, examine, judge
 
 
 @pytest.fixture
@@ -28,6 +28,15 @@ def test_each_fault_is_seen_by_its_name(server: str, bench: Bench) -> None:
     errors = examine(server, bench, timed=False).errors
     fault = FAULTS[server]
     assert errors == {} if fault is None else errors[str(fault)] > 0
+
+
+@pytest.mark.parametrize(
+    "row", [row if row == "streams" else pytest.param(row, marks=pytest.mark.slow) for row in ROWS]
+)
+@pytest.mark.parametrize("server", ["good", "bad"])
+def test_a_row_tells_a_good_server_from_a_bad_one(row: str, server: str, bench: Bench) -> None:
+    right, seen = judge(row, server, bench)
+    assert right, seen
 
 
 def test_a_slow_server_is_measured_as_slow(bench: Bench) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.harness.probe import Answer, Outcome
 from bench.harness.scenarios.broken import AT_IMPORT, KINDS, LINK, release
+from bench.harness.scenarios.pauses import PAGE, is_page, lost
 from bench.harness.scenarios.streams import follow_socket, follow_stream
 
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
@@ -68,3 +70,15 @@ def test_a_release_is_python_and_the_link_leads_to_it(tmp_path: Path, kind: str)
     compile(source, "deployed.py", "exec")
     assert 'BODY = b"two"' in source
     assert (AT_IMPORT.get(kind, "def answers") in source) and (kind == "") == (source.replace("two", "one") == good)
+
+
+def test_a_page_counts_where_maintenance_was_ordered_and_as_lost_elsewhere() -> None:
+    pages = [Answer(Outcome.STATUS, 503, PAGE, at=at, took=0.1) for at in (1.0, 1.95, 2.5, 3.0, 3.1)]
+    assert lost(pages, 2.0, 3.0) == 2
+    assert [
+        is_page(each) for each in (pages[0], Answer(Outcome.STATUS, 503, b"shed"), Answer(Outcome.OK, 200, PAGE))
+    ] == [
+        True,
+        False,
+        False,
+    ]

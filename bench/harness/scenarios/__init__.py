@@ -12,6 +12,7 @@ from bench.harness.scenarios.historic import Historic
 from bench.harness.scenarios.million import Million
 from bench.harness.scenarios.pairs import AccessLog, Adapters
 from bench.harness.scenarios.paths import BehindNginx, Overhead, WebSocketEcho
+from bench.harness.scenarios.pauses import Pauses
 from bench.harness.scenarios.speed import AsgiHello, Bodies, Connections, Frameworks, Limit, Waits, Workers, WsgiHello
 from bench.harness.scenarios.storms import MasterKill, Reloads
 from bench.harness.scenarios.streams import Streams
@@ -36,6 +37,7 @@ _ALL: tuple[Scenario, ...] = (
         BrokenDeploys(),
         Streams(),
         Upgrades(),
+        Pauses(),
         Scrape(),
     ),
     *(
