@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from forkserve.cli.ending import say
+from forkserve.cli.readers import WhileRead
 from forkserve.control.client import ControlClient
 from forkserve.control.printable import printable
 from forkserve.errors import ControlError
@@ -22,26 +25,30 @@ _LINES_BEFORE = 10
 def print_events(client: ControlClient, arguments: argparse.Namespace) -> None:
     """Print events as they arrive."""
     last = arguments.lines if arguments.lines is not None else 0 if arguments.follow else KEPT_EVENTS
-    for event in client.follow("events", watcher=arguments.watcher, follow=arguments.follow, last=last):
-        text = json.dumps(event) if arguments.json else f"{event['kind']:<17} {printable(event['text'])}"
-        say(f"{text}\n" if arguments.json else f"{_when(event['time'])} {text}\n")
+    with WhileRead(client):
+        for event in client.follow("events", watcher=arguments.watcher, follow=arguments.follow, last=last):
+            text = json.dumps(event) if arguments.json else f"{event['kind']:<17} {printable(event['text'])}"
+            say(f"{text}\n" if arguments.json else f"{_when(event['time'])} {text}\n")
 
 
 def print_logs(client: ControlClient, arguments: argparse.Namespace) -> None:
     """Print the output of processes, with -f new output too, prefixed by the name of the process."""
-    target, follow = arguments.target, arguments.follow
-    last = arguments.lines if arguments.lines is not None else _LINES_BEFORE if follow else None
-    is_one = target is not None and target.endswith("]")
-    for line in client.follow("logs", target=target, follow=follow, last=last):
-        if arguments.json:
-            say(f"{json.dumps(line)}\n")
-            continue
-        text = str(line["text"]).removesuffix("\r")
-        text = text if arguments.raw else safe(text)
-        parts = [_when(line["time"])] * bool(arguments.time) + [printable(line["name"])] * (not is_one)
-        say(f"{' '.join(parts)} | {text}\n" if parts else f"{text}\n")
-    if follow:
-        raise ControlError("no more output comes: forkserve has ended, or replaces what writes its logs")
+    last = arguments.lines if arguments.lines is not None else _LINES_BEFORE if arguments.follow else None
+    with WhileRead(client):
+        for line in client.follow("logs", target=arguments.target, follow=arguments.follow, last=last):
+            say(_of_output(line, arguments))
+        if arguments.follow:
+            raise ControlError("no more output comes: forkserve has ended, or replaces what writes its logs")
+
+
+def _of_output(line: Mapping[str, Any], arguments: argparse.Namespace) -> str:
+    if arguments.json:
+        return f"{json.dumps(line)}\n"
+    is_one = arguments.target is not None and arguments.target.endswith("]")
+    text = str(line["text"]).removesuffix("\r")
+    text = text if arguments.raw else safe(text)
+    parts = [_when(line["time"])] * bool(arguments.time) + [printable(line["name"])] * (not is_one)
+    return f"{' '.join(parts)} | {text}\n" if parts else f"{text}\n"
 
 
 def safe(text: str) -> str:

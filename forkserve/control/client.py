@@ -34,9 +34,11 @@ class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
+        self.latest: socket.socket | None = None
+        """The socket, also while an answer is read after which the connection will be closed."""
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock = self.latest = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
         refuse_strangers(self._path, self.sock)
@@ -100,6 +102,12 @@ class ControlClient:
             for line in response:
                 if line.startswith(b"data: "):
                     yield json.loads(line.removeprefix(b"data: "))
+
+    def cut_off(self) -> None:
+        """End the answer that another thread follows, with a ControlError there."""
+        if self._connection.latest is not None:
+            with contextlib.suppress(OSError):
+                self._connection.latest.shutdown(socket.SHUT_RDWR)
 
     def _ask(self, verb: str, parameters: Mapping[str, Any]) -> http.client.HTTPResponse:
         body = json.dumps({key: value for key, value in parameters.items() if value is not None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from tests.support.forkserving import Forkserve, eventually, running
 
 TALK = """echo $FORKSERVE_WID here
 printf '\\033[2Jlate\\n' >&2
-while read -r line < pipe; do echo "$line"; done
+while read -r line < pipe$FORKSERVE_WID; do echo "$line"; done
 """
 CONFIG = """
 [watcher:talk]
@@ -32,7 +33,8 @@ cmd = sleep 1000
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Forkserve]:
     (tmp_path / "talk.sh").write_text(TALK)
-    subprocess.run(["mkfifo", str(tmp_path / "pipe")], check=True)
+    for wid in "12":  # of two readers of one, each could get a part of the line
+        os.mkfifo(tmp_path / f"pipe{wid}")
     with running("--control", "c.sock", cwd=tmp_path, config=CONFIG) as server:
         server.expect_all("here|late", "late")  # stderr of an uncaptured stream is still the master's
         yield server
@@ -59,12 +61,23 @@ def test_output_is_kept_shown_and_followed(server: Forkserve, tmp_path: Path) ->
     with subprocess.Popen(command(tmp_path, "logs", "-f", "talk"), stdout=-1, stderr=-1, text=True) as follower:
         assert follower.stdout is not None and follower.stderr is not None
         assert all(" | " in follower.stdout.readline() for _ in range(4))
-        (tmp_path / "pipe").write_text("more\n")
+        (tmp_path / "pipe1").write_text("more\n")
         told = follower.stdout.readline()
         assert told.endswith("] | more\n")
         follower.send_signal(signal.SIGINT)
         assert follower.wait(20) == 130
         assert follower.stderr.read() == ""
+
+
+@pytest.mark.parametrize("verb", ["logs", "events"])
+def test_what_is_followed_ends_with_its_reader_though_nothing_more_comes(
+    server: Forkserve, tmp_path: Path, verb: str
+) -> None:
+    with subprocess.Popen(command(tmp_path, verb, "-f", "-n1", "talk"), stdout=-1, stderr=-1, text=True) as follower:
+        assert follower.stdout is not None and follower.stderr is not None
+        assert follower.stdout.readline()
+        follower.stdout.close()
+        assert (follower.wait(20), follower.stderr.read()) == (0, "")
 
 
 def test_what_is_not_captured_is_said(server: Forkserve, tmp_path: Path) -> None:
