@@ -34,7 +34,9 @@ __all__ = ["make_replaceable", "rehearse", "take_over"]
 
 def make_replaceable(assembly: Assembly) -> None:
     """Let the master's upgrader serialise its state, and leave."""
-    upgrader = assembly.master.upgrader
+    upgrader, supervisor = assembly.master.upgrader, assembly.master.supervisor
+    # What it takes to start a worker that waits for its zygote is no data, so the new code would cancel it.
+    upgrader.may_leave = lambda: not any(each.population.zygotes.has_waiting for each in supervisor.watchers)
     upgrader.write = lambda: _as_it_is(assembly)
     upgrader.leave = lambda command, completion: _leave(assembly, command, completion)
 

@@ -1,9 +1,10 @@
 """Replaces the master by other code in the same process, once that code has shown that it can go on.
 
 Theory of operation. `request` writes the current state and passes it to the new code in a child: that must start, read
-the state and the configuration, and report success in time. Then the state is written again, as it is by now, and
-`leave` executes the new code in place of this one. A failure before that is one event and the error of the completion,
-and nothing else has changed; a failure after it is undone by the new code, which executes the old one.
+the state and the configuration, and report success in time. When nothing is in progress that the state does not
+contain, it is written again, as it is by then, and `leave` executes the new code in place of this one. A failure before
+that is one event and the error of the completion, and nothing else has changed; a failure after it is undone by the new
+code, which executes the old one.
 
 Rules: it does not know what is in the state.
 """
@@ -36,6 +37,10 @@ __all__ = ["PATIENCE", "Upgrader", "can_take_over", "verdict"]
 PATIENCE = 30.0
 """Seconds within which the new code must have reported that it can take over."""
 
+SETTLING = 30.0
+"""Seconds to wait for a moment that `may_leave` allows; then it leaves all the same."""
+_POLL = 0.02
+"""Seconds between two checks."""
 _BUG = "a bug in forkserve; its log says more"
 _FIRST = 3
 _LONGEST = 64 * 1024
@@ -78,8 +83,8 @@ class _Rehearsal:
 class Upgrader:
     """The upgrade in progress, if there is one.
 
-    `write` returns the state as bytes; `leave` executes a command with it and never returns, or raises. Both are set
-    by the composition root.
+    `write` returns the state as bytes; `leave` executes a command with it and never returns, or raises; `may_leave`
+    tells whether the state contains all that is in progress. They are set by the composition root.
     """
 
     def __init__(self, loop: Loop, emit: Callable[[Event], None], kernel: Kernel | None = None) -> None:
@@ -87,6 +92,7 @@ class Upgrader:
         """How this program was executed, without its arguments."""
         self.write: Callable[[], bytes] = _nothing_to_write
         self.leave: Callable[[Sequence[str], Completion], None] = _no_way_to_leave
+        self.may_leave: Callable[[], bool] = lambda: True
         self._loop = loop
         self._emit = emit
         self._kernel = kernel or Kernel()
@@ -170,6 +176,17 @@ class Upgrader:
         program, why = verdict(bytes(rehearsal.output))
         if program is None:
             self._fail(why or f"the new code {rehearsal.exit}, and said nothing")
+            return
+        if rehearsal.timer is not None:
+            rehearsal.timer.cancel()
+        self._leave(rehearsal, self._loop.now() + SETTLING)
+
+    def _leave(self, rehearsal: _Rehearsal, latest: float) -> None:
+        """Leave as soon as that is allowed, and at that instant at the latest."""
+        if rehearsal is not self._current:
+            return
+        if self._loop.now() < latest and not self.may_leave():
+            self._loop.call_later(_POLL, lambda: self._leave(rehearsal, latest))
             return
         self._end(rehearsal)
         why = _BUG

@@ -328,6 +328,16 @@ def test_an_upgraded_master_keeps_the_zygote_and_asks_it_again(folder: Path) -> 
         assert (after["imported_by"], after["parent"]) == (zygote, server.pid)
 
 
+def test_an_upgrade_waits_for_a_zygote_that_imports_so_that_its_reload_goes_on(folder: Path) -> None:
+    with running("--control", "ctl.sock", cwd=folder, config=stack()) as server:
+        ready(server, 2)
+        (folder / "site_p.py").write_text(SITE + "import select\nselect.select((), (), (), 1.5)\n")
+        server.send(signal.SIGHUP)
+        server.expect(r"web: replacing 2 processes")
+        assert "upgraded: forkserve" in ctl(folder, "upgrade")
+        server.expect(r"web: 2 processes replaced")
+
+
 def test_a_reload_takes_a_new_zygote_and_ends_the_old_one(folder: Path) -> None:
     with running(cwd=folder, config=stack(more="standby = False")) as server, contextlib.ExitStack() as load:
         ready(server, 2)

@@ -92,6 +92,11 @@ class Zygotes:
         self._orders.send(state)
         return process
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a worker waits to be forked, because its zygote still imports or is forking."""
+        return any(each.waiting for each in self.states)
+
     def call_off(self, process: Process) -> None:
         """Cancel a worker that is no longer needed, unless its zygote is forking it right now."""
         for state in self.states:
