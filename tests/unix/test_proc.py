@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -29,3 +30,18 @@ def test_without_the_kernels_list_all_processes_are_looked_at(monkeypatch: pytes
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert child.pid in {each.pid for each in proc.children_of(os.getpid())}
         child.kill()
+
+
+def test_members_of_a_session_are_found_without_reading_what_strangers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    parse = proc._parse
+    monkeypatch.setattr(proc, "_parse", lambda pid, stat: read.append(pid) or parse(pid, stat))
+    argv = [sys.executable, "-uc", "import os; child = os.fork(); child and print(child); input()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as leader:
+        assert leader.stdout is not None
+        pids = {leader.pid, int(leader.stdout.readline())}
+        assert {each.pid for each in proc.members_of({leader.pid})} == pids
+        assert set(read) == pids
+        os.killpg(leader.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)  # a zombie
+        assert leader.pid not in {each.pid for each in proc.members_of({leader.pid})}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +30,15 @@ class Relation:
         return self.state in _DEAD
 
 
-def relations() -> list[Relation]:
-    """Return all visible processes; empty where there is no /proc.
+def relations(wanted: Callable[[int], bool] = lambda _pid: True) -> list[Relation]:
+    """Return all visible processes whose pid is `wanted`; empty where there is no /proc.
 
     Raises OSError if descriptors or memory have run out, so that no process is taken for dead.
     """
     found = []
     with contextlib.suppress(FileNotFoundError):
         for entry in os.listdir("/proc"):
-            if entry.isdecimal():
+            if entry.isdecimal() and wanted(int(entry)):
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # it has ended since
                     found.append(_parse(int(entry), Path("/proc", entry, "stat").read_bytes()))
     return found
@@ -91,8 +91,22 @@ def _listed_children(pid: int) -> list[int] | None:
 
 
 def members_of(sessions: Container[int]) -> list[Relation]:
-    """Return the living processes of these sessions or process groups; each of our children leads one."""
-    return [each for each in relations() if (each.session in sessions or each.group in sessions) and not each.is_dead]
+    """Return the living processes of these sessions or process groups; each of our children leads one.
+
+    Raises OSError as `relations` does.
+    """
+    found = relations(lambda pid: _may_be_member(pid, sessions))
+    return [each for each in found if (each.session in sessions or each.group in sessions) and not each.is_dead]
+
+
+def _may_be_member(pid: int, sessions: Container[int]) -> bool:
+    # Most processes are strangers, and reading /proc/PID/stat takes ten times as long as these two system calls.
+    try:
+        return os.getpgid(pid) in sessions or os.getsid(pid) in sessions
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # a security module forbids to ask
+        return True
 
 
 def sharing(fds: Iterable[int]) -> list[Relation]:
