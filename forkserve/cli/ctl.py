@@ -94,9 +94,16 @@ def _ask(arguments: Arguments) -> int:
     except KeyboardInterrupt:
         if not arguments.verb.reads:
             going = f"the work goes on ({arguments.verb.name})"
-            tell(f"forkservectl: interrupted; {going}: see `forkservectl status`\n")
+            tell(f"forkservectl: interrupted; {going}: see `{_same_master(arguments)} status`\n")
         raise
     return _print(answer, arguments)
+
+
+def _same_master(arguments: Arguments) -> str:
+    """Return the words by which the same master is asked again."""
+    chosen = {"-c": arguments.config, "-n": arguments.instance, "--socket": arguments.control_socket}
+    words = [word for flag, value in chosen.items() if value is not None for word in (flag, str(value))]
+    return shlex.join(["forkservectl", *words])
 
 
 def _print(answer: Answer, arguments: Arguments) -> int:

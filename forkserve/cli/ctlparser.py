@@ -58,6 +58,7 @@ def ctl_parser() -> argparse.ArgumentParser:
     for verb in ALL_VERBS.values():
         _add(parsers, verb)
     _add_listen(parsers)
+    parser.verbs = parsers.choices
     return parser
 
 
@@ -102,7 +103,20 @@ def _interval(text: str) -> float:
 
 
 class _Parser(CommandLineParser):
-    """Reports an error in one line, with the nearest verb."""
+    """Reports an error in one line, with the nearest verb or flag."""
+
+    verbs: Mapping[str, argparse.ArgumentParser] = {}
+    """The parsers of the verbs."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            name = next((name for name, each in self.verbs.items() if each.get_default("verb") is found.verb), "")
+            parser = self.verbs.get(name, self)
+            flag = next((word.partition("=")[0] for word in unknown if word.startswith("--")), "")
+            hint = nearest(flag, parser._option_string_actions) if flag else ""
+            raise UsageError(f"unrecognized arguments: {' '.join(unknown)}{hint} (see {parser.prog} --help)")
+        return found
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("argument VERB: invalid choice"):

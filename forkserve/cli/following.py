@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from forkserve.cli.ending import say
+from forkserve.cli.ending import say, tell
 from forkserve.cli.readers import WhileRead
 from forkserve.control.client import ControlClient
 from forkserve.control.printable import printable
@@ -34,9 +34,13 @@ def print_events(client: ControlClient, arguments: argparse.Namespace) -> None:
 def print_logs(client: ControlClient, arguments: argparse.Namespace) -> None:
     """Print the output of processes, with -f new output too, prefixed by the name of the process."""
     last = arguments.lines if arguments.lines is not None else _LINES_BEFORE if arguments.follow else None
+    is_empty = True
     with WhileRead(client):
         for line in client.follow("logs", target=arguments.target, follow=arguments.follow, last=last):
+            is_empty = False
             say(_of_output(line, arguments))
+        if is_empty and not arguments.follow and last != 0:
+            tell(f"forkservectl: no output of {arguments.target or 'any process'} is kept\n")
         if arguments.follow:
             raise ControlError("no more output comes: forkserve has ended, or replaces what writes its logs")
 

@@ -281,7 +281,7 @@ def test_lines_as_circus_spells_them(tmp_path: Path) -> None:
             (("decr", "web", "-1"), 1, "count: expected int >= 1"),
             (("get", "web", "nosuch"), 1, "option not found"),
             (("start", "(", "--match", "regex"), 2, "pattern '('"),
-            (("kill", "web", "1"), 1, "no such process"),
+            (("kill", "web", "1"), 1, "web: no such process, 1\n"),
         ):
             found, _, err = ctl(tmp_path, *words)
 

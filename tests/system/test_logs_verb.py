@@ -85,6 +85,9 @@ def test_what_is_not_captured_is_said(server: Forkserve, tmp_path: Path) -> None
     assert done.returncode == 1
     assert "plain: nothing is captured" in done.stderr
     assert "logs_kept = 64K" in done.stderr
+    done = ctl(tmp_path, "logs", "talk[9]")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "forkservectl: no output of talk[9] is kept\n"
     done = ctl(tmp_path, "logs", "tlk")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no watcher 'tlk'; did you mean 'talk'?" in done.stderr

@@ -183,7 +183,8 @@ def test_an_interrupt_ends_the_wait_and_not_the_work(runtime: Path) -> None:
                 assert "stopping" in asked.stderr.readline()  # its progress
                 asked.send_signal(signal.SIGINT)
                 assert asked.wait(20) == 130
-                assert f"interrupted; the work goes on ({verb})" in asked.stderr.read()
+                again = f"interrupted; the work goes on ({verb}): see `forkservectl -c {only} status`"
+                assert again in asked.stderr.read()
             assert "draining" in ctl(runtime, "status", "web").stdout
         (runtime / "go").touch()
         assert server.wait() == 0

@@ -156,7 +156,7 @@ def signal(context: Context, asked: SignalTo) -> Done:
     chosen = [each for each in (watcher.processes if named else watcher.processes.workers) if each.is_alive]
     chosen = [each for each in chosen if asked.pid in (None, each.pid) and wid in (None, each.wid)]
     if not chosen:
-        raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
+        raise _no_such_process(watcher, asked.pid)
     if not (asked.children or asked.recursive or asked.childpid is not None):
         count = watcher.signal(signum, only=lambda each: each in chosen)
         return Done(True, f"{watcher.name}: {signal_name(signum)} sent to {count} of {len(watcher.processes.workers)}")
@@ -192,9 +192,14 @@ def kill(context: Context, asked: Killing) -> Completion:
     chosen = [each for each in named if asked.pid in (None, each.pid) and wid in (None, each.wid)]
     pids = {each.pid for each in chosen if each.is_alive}
     if not pids:
-        raise UnknownNameError(f"{watcher.name}: no such process", "no-such-process")
+        raise _no_such_process(watcher, asked.pid)
     signum = None if asked.signum is None else _signal(asked.signum)
     return context.master.submit(watcher.name, Kill(tuple(sorted(pids)), signum, asked.graceful_timeout))
+
+
+def _no_such_process(watcher: Watcher, pid: int | None) -> UnknownNameError:
+    which = "no such process" if pid is None else f"no such process, {pid}"
+    return UnknownNameError(f"{watcher.name}: {which}", "no-such-process")
 
 
 def _signal(text: str | int) -> int:
