@@ -38,9 +38,9 @@ def test_a_process_over_its_limit_is_replaced_although_another_slot_fails_again_
     world.runs(world.child(1))
     world.pass_time(0.7)
     _grows(world, observatory, 1)
-    keeper.enforce(world.loop.clock)
+    list(keeper.enforce(world.loop.clock))
     assert _replaced(world) == [1]
-    keeper.enforce(world.loop.clock + 60.0)
+    list(keeper.enforce(world.loop.clock + 60.0))
     assert _replaced(world) == [1], "its successor is on its way"
 
 
@@ -49,7 +49,7 @@ def test_a_reload_replaces_it_anyway() -> None:
     world.all_ready()
     _grows(world, observatory, 2)
     world.submit(Reload())
-    keeper.enforce(world.loop.clock)
+    list(keeper.enforce(world.loop.clock))
     assert _replaced(world) == []
 
 
@@ -60,5 +60,5 @@ def test_a_start_that_waits_for_warmup_delay_comes_first(seconds: float) -> None
     world.pass_time(1.1)
     assert len(world.pids()) == (1 if seconds else 2)
     _grows(world, observatory, 1)
-    keeper.enforce(world.loop.clock)
+    list(keeper.enforce(world.loop.clock))
     assert _replaced(world) == ([] if seconds else [1])

@@ -102,3 +102,20 @@ def test_nothing_is_decided_while_workers_start() -> None:
     scaler = Scaler()
     for step in range(1000):
         assert scaler.decide(LoadSample(step * EVERY, 3, 1.0, 9), 4, lowest=1, highest=9) == 4
+
+
+def test_workers_that_end_and_come_back_one_after_the_other_are_counted() -> None:
+    scaler, target = Scaler(), 8
+    for step in range(60):
+        sample = LoadSample(step * EVERY, 7, 1.0, 0, renewing=1)
+        target = scaler.decide(sample, 8, lowest=1, highest=32)
+        if target != 8:
+            break
+    assert target > 8
+
+
+def test_what_is_mostly_down_decides_nothing() -> None:
+    scaler = Scaler()
+    for step in range(1000):
+        sample = LoadSample(step * EVERY, 1, 1.0, 9, renewing=3)
+        assert scaler.decide(sample, 4, lowest=1, highest=9) == 4

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.events import ConfigRead, Event, WatcherRests
 from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.lifecycle import SlotState
@@ -59,23 +60,32 @@ class IdleStop:
         if isinstance(event, ConfigRead):
             self.begin()
 
-    def stop_idle(self, now: float) -> None:
-        """Called by the observatory when it has sampled everything."""
-        for queue in self.supervisor:
-            watcher = queue.watcher
-            if not (watcher.options.idle_stop and watcher.command.is_on_demand and watcher.awake):
-                self.clocks.pop(watcher.name, None)
+    def stop_idle(self, now: float) -> Iterator[None]:
+        """Called by the observatory when it has sampled everything; a step is one watcher."""
+        for queue in tuple(self.supervisor):
+            if not queue.watcher.options.idle_stop:
+                self.clocks.pop(queue.watcher.name, None)
                 continue
-            clock = self.clocks.setdefault(watcher.name, IdleClock(now))
-            if not _is_at_rest(queue) or self._is_used(watcher, clock, now):
-                clock.used_at = now
-            elif now - clock.used_at >= watcher.options.idle_stop:
-                del self.clocks[watcher.name]
-                idle, count = now - clock.used_at, len(watcher.workers)
-                self.supervisor.emit(WatcherRests(watcher=watcher.name, seconds=idle, processes=count))
-                watcher.rest()
+            if self.supervisor.find(queue.watcher.name) is queue.watcher:
+                with Barrier(self.supervisor.emit, f"the use of {queue.watcher.name}"):
+                    self._stop_if_idle(queue, now)
+            yield
         for name in self.clocks.keys() - {each.name for each in self.supervisor.watchers}:
             del self.clocks[name]
+
+    def _stop_if_idle(self, queue: JobQueue, now: float) -> None:
+        watcher = queue.watcher
+        if not (watcher.command.is_on_demand and watcher.awake):
+            self.clocks.pop(watcher.name, None)
+            return
+        clock = self.clocks.setdefault(watcher.name, IdleClock(now))
+        if not _is_at_rest(queue) or self._is_used(watcher, clock, now):
+            clock.used_at = now
+        elif now - clock.used_at >= watcher.options.idle_stop:
+            del self.clocks[watcher.name]
+            idle, count = now - clock.used_at, len(watcher.workers)
+            self.supervisor.emit(WatcherRests(watcher=watcher.name, seconds=idle, processes=count))
+            watcher.rest()
 
     def _is_used(self, watcher: Watcher, clock: IdleClock, now: float) -> bool:
         listeners = list(self._listeners(watcher))

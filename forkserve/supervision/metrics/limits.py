@@ -11,7 +11,9 @@ for ever where one slot fails again and again, keeps no process of the others fr
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
+from forkserve.supervision.barrier import Barrier
 from forkserve.supervision.events import ConfigRead, Event, ProcessGrown, WatcherScaled
 from forkserve.supervision.jobqueue.queue import JobQueue
 from forkserve.supervision.jobs.advance import Resize, Start
@@ -59,29 +61,41 @@ class LimitsKeeper:
         if isinstance(event, ConfigRead):
             self.begin()
 
-    def enforce(self, now: float) -> None:
-        """Called by the observatory when it has sampled everything."""
-        for queue in self._supervisor:
-            watcher = queue.watcher
-            if watcher.options.numprocesses_max and watcher.up:
-                self._scale(queue, now)
-            if memory_limits(watcher) and now - self._weighed.get(watcher.name, 0.0) >= WEIGHED_EVERY:
-                self._weighed[watcher.name] = now
-                if _is_at_rest(queue):
-                    self._weigh(watcher, now)
+    def enforce(self, now: float) -> Iterator[None]:
+        """Called by the observatory when it has sampled everything; a step is one watcher."""
+        for queue in tuple(self._supervisor):
+            if self._supervisor.find(queue.watcher.name) is queue.watcher:
+                with Barrier(self._supervisor.emit, f"the limits of {queue.watcher.name}"):
+                    self._enforce_on(queue, now)
+            yield
         names = {each.name for each in self._supervisor.watchers}
         for known in (self._scalers, self._weighed, self._renewed):
             for name in known.keys() - names:
                 del known[name]
+
+    def _enforce_on(self, queue: JobQueue, now: float) -> None:
+        watcher, options = queue.watcher, queue.watcher.options
+        if options.numprocesses_max and watcher.up:
+            self._scale(queue, now)
+        is_limited = options.max_rss or options.max_pss or options.max_pss_total
+        if is_limited and now - self._weighed.get(watcher.name, 0.0) >= WEIGHED_EVERY:
+            self._weighed[watcher.name] = now
+            if _is_at_rest(queue):
+                self._weigh(watcher, now)
 
     def _scale(self, queue: JobQueue, now: float) -> None:
         watcher, options = queue.watcher, queue.watcher.options
         if not queue.is_idle:
             return
         load = self._observatory.load_of(watcher)
-        ready = sum(slot.is_ready for slot in watcher.slots.values())
-        sample = LoadSample(now, ready, load.busy, load.queued)
         lowest, highest = max(options.numprocesses_min, 1), options.numprocesses_max
+        if not (load.busy or load.queued) and watcher.target == lowest:  # most of a thousand do nothing
+            self._scalers.pop(watcher.name, None)
+            return
+        slots = watcher.slots.values()
+        ready = sum(slot.is_ready for slot in slots)
+        renewing = sum(slot.serves > 0 for slot in slots) - ready
+        sample = LoadSample(now, ready, load.busy, load.queued, renewing)
         wanted = self._scalers[watcher.name].decide(sample, watcher.target, lowest=lowest, highest=highest)
         if wanted != watcher.target:
             self._supervisor.emit(

@@ -50,6 +50,8 @@ __all__ = ["Load", "Observatory", "QueueWatch", "WatcherWatch"]
 
 INTERVAL = 0.25
 """Seconds between two samples."""
+AT_A_TIME = 0.005
+"""Seconds of sampling at a stretch; then other events have their turn."""
 PROCESSOR_INTERVAL = 1.0
 """Seconds over which the processor time of a worker is measured, which the kernel counts in hundredths."""
 AGE_INTERVAL = 1.0
@@ -113,7 +115,9 @@ class Observatory:
         self._measured_at = float("-inf")
         self._read_at = float("-inf")
         self._told: set[int] = set()
-        self.on_sampled: list[Callable[[float], None]] = []
+        self._round: Iterator[None] | None = None
+        self._turn: Timer | None = None
+        self.on_sampled: list[Callable[[float], Iterator[None]]] = []
         """Called when everything was sampled, with the instant."""
 
     def to_data(self) -> dict[str, Any]:
@@ -133,8 +137,9 @@ class Observatory:
 
     def close(self) -> None:
         """Stop sampling."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._turn):
+            if timer is not None:
+                timer.cancel()
         self._read_at = float("-inf")
         if self._call is not None:
             self._call.cancel()
@@ -234,19 +239,40 @@ class Observatory:
         now = self._loop.now()
         self.lag.set(max(0.0, now - self._timer.deadline) if self._timer is not None else 0.0)
         self._timer = self._loop.call_later(INTERVAL, self._sample_all)
+        if self._round is None:  # else so many are sampled that it takes longer than the interval
+            self._round = self._steps(now)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        steps, self._round = self._round, None  # a bug ends one round
+        enough = self._loop.now() + AT_A_TIME
+        for _ in steps or ():
+            if self._loop.now() >= enough:
+                self._round = steps
+                self._turn = self._loop.call_later(0.0, self._go_on)
+                return
+
+    def _steps(self, now: float) -> Iterator[None]:
+        """Sample everything, and act on it, in steps."""
         for watcher in self._supervisor.watchers:
             with Barrier(self._supervisor.emit, f"the samples of {watcher.name}"):
                 self._sample(watcher, now)
-        for listener in self._supervisor.pool:
-            with Barrier(self._supervisor.emit, f"the queue of socket {listener.name}"):
-                self._sample_queue(self.queues[listener.name], listener.sockets, now)
-        attentive = now - self._read_at < ATTENTION or any(_weighs(each) for each in self._supervisor.watchers)
-        if attentive and now - self._measured_at >= MEMORY_INTERVAL:
+            yield
+        for listener in tuple(self._supervisor.pool):
+            if listener.is_open:
+                with Barrier(self._supervisor.emit, f"the queue of socket {listener.name}"):
+                    self._sample_queue(self.queues[listener.name], listener.sockets, now)
+            yield
+        if now - self._measured_at >= MEMORY_INTERVAL and self._is_weighed(now):
             self._measure(now)
         for act in self.on_sampled:
             with Barrier(self._supervisor.emit, "the limits of watchers"):
-                act(now)
+                yield from act(now)
         self._forget()
+
+    def _is_weighed(self, now: float) -> bool:
+        """Tell whether someone needs PSS."""
+        return now - self._read_at < ATTENTION or any(_weighs(each) for each in self._supervisor.watchers)
 
     def _sample(self, watcher: Watcher, now: float) -> None:
         active, shares = 0, []
