@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -29,19 +31,22 @@ def test_one_sigchld_may_stand_for_many_deaths_and_none_is_missed() -> None:
     queue = SignalQueue([signal.SIGCHLD])
     expected = {Exit(shell(f"exit {code}"), code, None) for code in range(5)}
     expected.add(Exit(shell("kill -KILL $$"), None, signal.SIGKILL))
+    ours = {each.pid for each in expected}
     found: set[Exit] = set()
     while len(found) < 6:
         assert set(wait_for(queue)) == {signal.SIGCHLD}
-        found |= set(reap(10))
+        while exits := reap(10):  # orphans too, which this process has adopted in another test
+            found |= {each for each in exits if each.pid in ours}
     queue.close()
 
     assert found == expected
 
 
 def test_there_is_nothing_to_reap_without_children_or_while_they_live() -> None:
-    assert reap(10) == []
+    alone = "from forkserve.supervision.os.reap import reap; assert reap(10) == []"  # we may have adopted orphans
+    assert subprocess.run([sys.executable, "-c", alone], check=False).returncode == 0
     pid = shell("sleep 100")
-    assert reap(10) == []
+    assert pid not in {each.pid for each in reap(10)}
     assert reap_one(pid) is None
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
