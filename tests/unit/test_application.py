@@ -200,6 +200,25 @@ def test_a_factory_that_cannot_be_called_so_is_named(write: Write) -> None:
         load("site_c:make()")
 
 
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        ("__import__('asyncio').CancelledError('left over')", "CancelledError: left over"),
+        ("type('Timeout', (BaseException,), {})()", "Timeout: without a word"),
+        ("type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})()", "Odd: without a text that can be shown"),
+        ("ValueError('\\n')", "ValueError: without a word"),
+    ],
+)
+def test_whatever_an_application_raises_is_a_line(write: Write, raised: str, reason: str) -> None:
+    write("site_b.py", f"raise {raised}\n")
+    write("site_c.py", f"def make(): raise {raised}\n")
+    for name, what in (("site_b:app", "cannot import 'site_b'"), ("site_c:make()", ".*: the factory failed")):
+        with pytest.raises(LoadError, match=f"^{what}: {reason} ") as found:
+            load(name)
+        assert found.value.traceback.startswith('Traceback (most recent call last):\n  File "')
+        assert "importing.py" not in found.value.traceback
+
+
 def test_a_factory_that_forgets_to_return_is_named(write: Write) -> None:
     write("site_c.py", WSGI + "def create_app(): app\n")
     with pytest.raises(LoadError, match="application 'site_c:create_app': the factory returned None"):

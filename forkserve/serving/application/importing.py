@@ -12,7 +12,8 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -107,10 +108,8 @@ def load_callable(text: str, *, role: str) -> Callable[..., Any]:
 def run_hook(text: str, role: str, argument: object) -> None:
     """Load a hook and call it; raises LoadError, with the user's traceback if it was the hook that failed."""
     hook = load_callable(text, role=role)
-    try:
+    with _reported(f"{role} {text!r} failed"):
         hook(argument)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's hook may raise anything
-        raise _raised(error, f"{role} {text!r} failed") from None
 
 
 def user_traceback(error: BaseException) -> str:
@@ -163,13 +162,12 @@ class _MissingError(LoadError):
 
 def _import(name: str, target: Target) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with _reported(f"cannot import {name!r}", but=(ModuleNotFoundError,)):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         own = error.name is not None and (name == error.name or name.startswith(error.name + "."))
         if own and _first_user_frame(error.__traceback__) is None:
             raise _MissingError(_missing(error.name or name, target)) from None
-        raise _raised(error, f"cannot import {name!r}") from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may raise anything
         raise _raised(error, f"cannot import {name!r}") from None
 
 
@@ -207,10 +205,11 @@ def _execute(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may raise anything
+        with _reported(f"cannot import {path}"):
+            spec.loader.exec_module(module)
+    except LoadError:
         del sys.modules[path.stem]
-        raise _raised(error, f"cannot import {path}") from None
+        raise
     return module
 
 
@@ -271,10 +270,8 @@ def _called(factory: Any, call: Call, text: str) -> Any:
         raise LoadError(f"application {text!r}: the factory cannot be called so: {error}") from None
     except ValueError:
         pass  # built in C, without a signature
-    try:
+    with _reported(f"application {text!r}: the factory failed"):
         made = factory(*call.args, **call.kwargs)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's factory may raise anything
-        raise _raised(error, f"application {text!r}: the factory failed") from None
     if made is None:
         raise LoadError(
             f"application {text!r}: the factory returned None; it must end with `return`, as in `return app`"
@@ -291,10 +288,29 @@ def _from_paste(target: Target) -> Any:
     except ImportError:
         raise LoadError(f"application {target.text!r} needs PasteDeploy: pip install 'forkserve[paste]'") from None
     name = target.attributes[0] if target.attributes else "main"
-    try:
+    with _reported(f"cannot load {name!r} of {path}"):
         return loadapp(f"config:{path}", name=name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the file names may raise anything
-        raise _raised(error, f"cannot load {name!r} of {path}") from None
+
+
+@contextmanager
+def _reported(what: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Make a LoadError of what the user's code raises: anything, also what is no Exception, such as gevent.Timeout.
+
+    Ctrl-C, and exceptions that are `but`, remain what they are.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, *but)):
+            raise
+        raise _raised(error, what) from None
+
+
+def _first_line(error: BaseException) -> str:
+    try:
+        return next(iter(str(error).splitlines()), "") or "without a word"
+    except Exception:  # noqa: BLE001 - its text is the user's code as well
+        return "without a text that can be shown"
 
 
 def _raised(error: BaseException, what: str) -> LoadError:
@@ -304,7 +320,7 @@ def _raised(error: BaseException, what: str) -> LoadError:
     elif isinstance(error, SystemExit):
         reason = f"it called sys.exit({error.code!r})"
     else:
-        reason = f"{kind}: {str(error).splitlines()[0] if str(error) else 'without a word'}"
+        reason = f"{kind}: {_first_line(error)}"
     place = _place(error)
     return LoadError(f"{what}: {reason}{f' ({place})' if place else ''}", user_traceback(error))
 
