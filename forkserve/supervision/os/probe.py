@@ -37,7 +37,11 @@ TRIES = 50
 ACCEPTED = 1.0
 """Seconds until a connection must be accepted."""
 _LISTEN = "0A"
-_STATUS = re.compile(rb"[1-5][0-9][0-9]")
+LONGEST_HEAD = 65536
+"""Bytes of interim answers and of one status line."""
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9][0-9])(?: .*)?", re.DOTALL)
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+_INTERIM = frozenset(range(100, 200)) - {101}
 _NOT_FOR_IT = frozenset(
     {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"}
 )
@@ -164,7 +168,7 @@ def _http(probe: Probe, pid: int) -> str:
             if owner == 0:
                 return f"{probe.text}: the connection is not accepted"
             if owner in _inodes(_family(pid)):
-                return _get(sock, probe)
+                return _get(sock, probe, deadline)
         if time.monotonic() > deadline:
             break
     return f"{probe.text}: others accept the connections"
@@ -183,20 +187,30 @@ def _acceptor(sock: socket.socket, pid: int, deadline: float) -> int:
         select.select([], [], [], 0.005)
 
 
-def _get(sock: socket.socket, probe: Probe) -> str:
+def _get(sock: socket.socket, probe: Probe, deadline: float) -> str:
+    """Ask, and read the head of the answer only: what follows it may have no end."""
     host = f"[{probe.host}]" if ":" in probe.host else probe.host
     head = (
         f"GET {probe.path} HTTP/1.1\r\nHost: {host}:{probe.port}\r\nUser-Agent: forkserve\r\nConnection: close\r\n\r\n"
     )
     sock.sendall(head.encode())
-    line = b""
-    while b"\n" not in line and len(line) < 1000 and (data := sock.recv(1000)):
-        line += data
-    words = line.split(b"\r\n")[0].split(b" ", 2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not _STATUS.fullmatch(words[1]):
-        return f"{probe.text}: the answer is not HTTP"
-    status = int(words[1])
-    return "" if 200 <= status < 400 else f"{probe.text}: answered {status}"
+    data = b""
+    while True:
+        line, is_whole, _ = data.partition(b"\n")
+        found = _STATUS_LINE.fullmatch(line.removesuffix(b"\r")) if is_whole else None
+        if len(data) > LONGEST_HEAD or (is_whole and found is None):
+            return f"{probe.text}: the answer is not HTTP/1"
+        if found is not None and (status := int(found[1])) not in _INTERIM:
+            return "" if 200 <= status < 400 else f"{probe.text}: answered {status}"
+        end = None if found is None else _END_OF_HEAD.search(data)
+        if end is not None:  # RFC 9110 15.2: the final answer follows
+            data = data[end.end() :]
+            continue
+        sock.settimeout(max(deadline - time.monotonic(), 0.1))
+        more = sock.recv(4096)
+        if not more:
+            return f"{probe.text}: the connection was closed {'within' if data else 'without'} an answer"
+        data += more
 
 
 def _exec(probe: Probe, pid: int) -> str:
