@@ -8,12 +8,15 @@ Rules: pure. Placeholders are replaced before, for each process.
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import urlsplit
 
 __all__ = ["Probe", "ProbeKind", "probe", "probe_text"]
+
+_UNPRINTABLE = re.compile(r"[^!-~]")
 
 
 class ProbeKind(Enum):
@@ -65,16 +68,19 @@ def probe(text: str) -> Probe:
 
 
 def _address(text: str) -> Probe:
+    if _UNPRINTABLE.search(text):
+        raise ValueError(f"{text!r}: write blanks, and what is not ASCII, as %XX")
     try:
         parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError as error:  # of which the error of an encoding is one
         raise ValueError(f"{text!r}: {error}") from None
-    host = parts.hostname
-    if parts.scheme == "http" and host:
+    is_plain = host and port != 0 and "@" not in parts.netloc and "#" not in text
+    if parts.scheme == "http" and is_plain:
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        return Probe(ProbeKind.HTTP, text, host, port or 80, path)
-    if parts.scheme == "tcp" and host and port and not parts.path:
+        return Probe(ProbeKind.HTTP, text, host, 80 if port is None else port, path)
+    if parts.scheme == "tcp" and is_plain and port and not parts.path and not parts.query:
         return Probe(ProbeKind.TCP, text, host, port)
     raise ValueError(f"expected tcp://HOST:PORT or http://HOST:PORT/PATH, got {text!r}")
 

@@ -23,7 +23,12 @@ def test_probes_are_read(text: str, expected: Probe) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "tcp://a:99999", "tcp://a:1/x", "https://a", "unix:relative", "-1", "nan", "exec:'"]
+    "text",
+    [
+        *("", "tcp://a:99999", "tcp://a:1/x", "https://a", "unix:relative", "-1", "nan", "exec:'"),
+        *("http://a:0/", "tcp://a:0", "tcp://a:1?x", "http://b:c@a/", "http://a/#x", "http://a/b c", "http://a/\t"),
+        *("http://a/\N{LATIN SMALL LETTER E WITH ACUTE}", "tcp://a..b:1", f"tcp://{'a' * 64}:1"),
+    ],
 )
 def test_what_is_no_probe_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
