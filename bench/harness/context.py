@@ -49,8 +49,9 @@ class Bench:
         self._numbers = itertools.count()
 
     def close(self) -> None:
-        """End what is left and remove the scratch folder."""
+        """End what is left and remove the scratch folder; orphans are adopted no longer."""
         self.guard.close()
+        become_subreaper(wanted=False)
         self._scratch.cleanup()
 
     def launch(self, app: str, *, unix: bool = False, **sizes: int) -> Launch:

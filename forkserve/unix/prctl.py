@@ -27,6 +27,9 @@ def set_death_signal(signum: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signum)
 
 
-def become_subreaper() -> None:
-    """Adopt every orphaned descendant (PR_SET_CHILD_SUBREAPER, Linux 3.4), so that it is reaped and found here."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def become_subreaper(*, wanted: bool = True) -> None:
+    """Adopt every orphaned descendant (PR_SET_CHILD_SUBREAPER, Linux 3.4), so that it is reaped and found here.
+
+    With `wanted` False, adopt no others from now on.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -60,6 +61,13 @@ def rows(error: BaseException) -> list[tuple[str, Status, str]]:
     finally:
         bench.close()
     return found
+
+
+def test_a_run_that_is_over_adopts_no_orphans_any_more() -> None:
+    flag = ctypes.c_int()
+    Bench(Settings(quick=True), pinning.here()).close()
+    assert ctypes.CDLL(None).prctl(37, ctypes.byref(flag), 0, 0, 0) == 0  # PR_GET_CHILD_SUBREAPER
+    assert not flag.value
 
 
 @pytest.mark.parametrize(
