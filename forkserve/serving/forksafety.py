@@ -5,6 +5,7 @@ Rules: it only reads. What existed before the application (`before`) is ours.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import socket
@@ -40,7 +41,7 @@ def _is_open(fd: int) -> bool:
 
 def findings(before: Collection[int]) -> list[str]:
     """Return a line for each kind of thing found."""
-    return [line for line in (_threads(), _sockets(before), _loops(), _hub()) if line]
+    return [line for line in (_threads(), _children(), _sockets(before), _loops(), _hub()) if line]
 
 
 def unfit_to_fork(patience: float) -> str:
@@ -73,11 +74,28 @@ def _named(thread: threading.Thread) -> str:
 
 
 def _command(tid: int) -> str:
+    return _comm(f"/proc/self/task/{tid}") or "one that has just ended"
+
+
+def _comm(folder: str) -> str:
     try:
-        with open(f"/proc/self/task/{tid}/comm") as file:
+        with open(f"{folder}/comm", errors="replace") as file:
             return file.read().strip()
     except OSError:
-        return "one that has just ended"
+        return ""
+
+
+def _children() -> str:
+    """Return which processes the application has started; "" for none, or on a kernel that does not list them."""
+    found: list[str] = []
+    for tid in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{tid}/children") as file:
+            found += file.read().split()
+    names = [f"{name} (pid {pid})" for pid in sorted(found, key=int) if (name := _comm(f"/proc/{pid}"))]
+    if not names:
+        return ""
+    noun = "processes were" if len(names) > 1 else "process was"
+    return f"{len(names)} {noun} started in the zygote, for all workers: {_some(names)}"
 
 
 def _sockets(before: Collection[int]) -> str:

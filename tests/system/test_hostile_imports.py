@@ -60,13 +60,14 @@ def test_a_worker_that_imports_it_serves_and_ends_when_told_to(tmp_path: Path) -
 
 def test_a_zygote_that_imports_it_forks_and_its_helpers_outlive_each_worker(tmp_path: Path) -> None:
     with running(cwd=tmp_path, config=stack(tmp_path, UNTIDY, preload=True)) as server:
+        server.allow("was started in the zygote")
         first = worker_of(server)
         zygote = int(server.first(r"web zygote pid (\d+) is ready")[1])
-        (helper,) = children_of(zygote)
+        helper = int(server.first(r"1 process was started in the zygote, for all workers: .* \(pid (\d+)\)")[1])
         os.kill(first, signal.SIGTERM)
         server.expect(rf"web\[1\] pid {first} exited with code 0")
         worker_of(server)
-        assert children_of(zygote) == [helper]
+        assert helper in children_of(zygote)  # beside what forks the next spare, at times
         assert Path(f"/proc/{helper}/stat").read_text().rpartition(") ")[2][0] != "Z"
 
 
