@@ -252,12 +252,18 @@ class Watcher:
         if back_to:
             zygotes = self.population.zygotes
             zygotes.standby.recall(zygotes.states, back_to, self.generation)
+        self._limit_singleton()
         self._follow_schedule(was_timer)
 
     def put_back(self, generation: int) -> None:
         """Make a former generation that of the next processes."""
         self.canary.end()
         self.population.put_back(generation)
+        self._limit_singleton()
+
+    def _limit_singleton(self) -> None:
+        if self.options.singleton and self.target > 1:  # more were asked for while it was none
+            self.resize(1)
 
     def rehearse(self, offer: int) -> None:
         """Try whether the offered command could be started."""

@@ -370,6 +370,10 @@ class Supervision(RuleBasedStateMachine):
                 assert process.exit is None and process.state is not ProcessState.GONE
 
     @invariant()
+    def a_singleton_has_one_place(self) -> None:
+        assert all(each.target <= 1 for each in self.world.supervisor.watchers if each.options.singleton)
+
+    @invariant()
     def every_deadline_is_armed(self) -> None:
         for watcher in self.world.supervisor.watchers:
             wanted = watcher.next_instant

@@ -218,6 +218,24 @@ def test_a_singleton_becomes_three_processes_and_one_again_in_one_reload_each() 
     assert len(world.pids()) == 1
 
 
+def test_what_is_put_back_as_a_singleton_has_one_process_whatever_was_asked_for_meanwhile() -> None:
+    world = _running(singleton=True)
+    done = _reload(world, 1, singleton=False, cmd="dies")
+    (rehearsal,) = [each for each in world.kernel.living if each.rehearse]
+    rehearsal.outcome = True
+    world.kernel.end(rehearsal, code=0)
+    world.runs(rehearsal)
+    world.reap()
+    world.submit(Resize(2))
+    for child in list(world.kernel.living):
+        world.dies(child, code=1)
+    world.all_ready()
+
+    assert "put back" in str(done.error)
+    assert world.watcher().target == 1
+    assert _commands(world) == {"prog"}
+
+
 def test_a_change_of_size_that_fails_with_its_reload_is_put_back_too() -> None:
     world = _running(numprocesses=2)
     done = _reload(world, 4, numprocesses=4, cmd="bad")
