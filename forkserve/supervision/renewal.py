@@ -52,7 +52,8 @@ class Renewal:
             return
         options, now = self._population.templates.in_force.options, self._services.loop.now()
         if not process.is_ready:  # it would never serve, where it takes longer to be ready than it may live
-            process.age_at = now + min(options.max_age, 1.0)
+            # Without a `max_age` in force, it is of a generation that had one.
+            process.age_at = now + (min(options.max_age, 1.0) or 1.0)
             return
         turn = self._filler.renewal_at(now)
         if turn > now:

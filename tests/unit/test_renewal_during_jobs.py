@@ -168,3 +168,14 @@ def test_what_is_renewed_meanwhile_counts_only_where_a_process_would_be_missing(
         SlotSnapshot(3, FILLED, 1, False, serves=1),
     ]
     assert next_step(slots, 2, pace) == expected
+
+
+def test_a_process_that_is_too_old_before_it_serves_is_let_be_by_a_command_without_max_age() -> None:
+    world = World((options(numprocesses=2, max_age=0.4),))
+    world.submit(Start())
+    offer = world.watcher().offer(world.command(options(numprocesses=2, max_age=0.0)))
+    done = world.submit(Reload(offer=offer))
+    world.pass_time(STEP)  # their programs are not executed yet
+    _ages_until(world, done, 10.0)
+    assert done.error is None
+    assert [each.generation for each in world.processes()] == [2, 2]
