@@ -51,8 +51,9 @@ class Renewal:
             self._timer.time_out(process)
             return
         options, now = self._population.templates.in_force.options, self._services.loop.now()
-        if not process.is_ready:  # it would never serve, where it takes longer to be ready than it may live
-            # Without a `max_age` in force, it is of a generation that had one.
+        # It would never serve, where it takes longer to be ready than it may live. Without a `max_age` in force it is
+        # of a former generation: the new one replaces it, or is taken back.
+        if not process.is_ready or not options.max_age:
             process.age_at = now + (min(options.max_age, 1.0) or 1.0)
             return
         turn = self._filler.renewal_at(now)
