@@ -392,6 +392,7 @@ class Supervision(RuleBasedStateMachine):
         """Mend the machine, let everything come to rest, then stop all."""
         world = self.world
         world.kernel.short_of = 0
+        renewed: set[str] = set()
         for _ in range(200):
             self.all_execs_are_over()
             for child in world.kernel.living:
@@ -405,9 +406,11 @@ class Supervision(RuleBasedStateMachine):
             world.supervisor.reaped(())
             world.settle()
             world.pass_time(3.1)
-            if self._is_at_rest() or self._never_rests():
+            # those that are renewed all the time, one process after the other, may never serve at one instant
+            renewed |= {each.name for each in world.supervisor.watchers if each.has_started and each.options.max_age}
+            if self._is_at_rest(renewed) or self._never_rests():
                 break
-        assert self._never_rests() or self._is_at_rest(), world.written()
+        assert self._never_rests() or self._is_at_rest(renewed), world.written()
         promises = [queue.submit(Stop()) for queue in world.supervisor]
         for _ in range(100):
             world.settle()
@@ -422,10 +425,11 @@ class Supervision(RuleBasedStateMachine):
         timers = [each for each in self.world.supervisor.watchers if each.timer.exists]
         return frozenset(pid for each in timers for pid in each.processes.pids)
 
-    def _is_at_rest(self) -> bool:
-        """True when every promise is kept, and each watcher with a good program has what it wants."""
+    def _is_at_rest(self, renewed: set[str]) -> bool:
+        """True when every promise is kept, and each watcher with a good program has what it wants, or had it."""
         good = [each for each in self.world.supervisor.watchers if each.up and each.options.cmd == "good"]
-        return all(each.done for each in self.promises) and all(each.has_started for each in good)
+        done = all(each.done for each in self.promises)
+        return done and all(each.has_started or each.name in renewed for each in good)
 
     def _never_rests(self) -> bool:
         """True when a watcher tries a broken program for ever, as it was told."""
