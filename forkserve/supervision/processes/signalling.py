@@ -100,20 +100,18 @@ class Signaller:
         process = self._by_number.get(number)
         if process is None or not process.unsent:
             return
+        signum, process.unsent = process.unsent, 0
         if process.state is not ProcessState.DRAINING:
-            process.unsent = 0
-        elif consented or process.unsent == signal.SIGKILL:
-            process.unsent = 0
+            return
+        timeout = process.stopping.timeout  # first: whatever goes wrong below, it is killed in time
+        process.deadline = Deadline.after(timeout, DeadlineKind.STOP, self._services.loop.now())
+        self._changed()
+        if consented or signum == signal.SIGKILL:
             self._send_stop(process)
-        else:
-            reason, signum = "hooks.before_signal said no", signal_name(process.unsent)
-            effect = f"{signum} is not sent to {process}, which is killed after its graceful_timeout"
-            process.unsent = 0
-            self._services.emit(HookVetoed(watcher=process.watcher, reason=reason, effect=effect))
-        if process.state is ProcessState.DRAINING:
-            timeout = process.stopping.timeout
-            process.deadline = Deadline.after(timeout, DeadlineKind.STOP, self._services.loop.now())
-            self._changed()
+            return
+        reason = "hooks.before_signal said no"
+        effect = f"{signal_name(signum)} is not sent to {process}, which is killed after its graceful_timeout"
+        self._services.emit(HookVetoed(watcher=process.watcher, reason=reason, effect=effect))
 
     def _send_stop(self, process: Process) -> None:
         how = process.stopping
