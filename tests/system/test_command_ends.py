@@ -74,7 +74,7 @@ def test_a_reader_that_has_gone_is_no_failure(words: tuple[str, ...], unbuffered
     [
         (("forkserve", "check", "bad.ini"), 78),
         (("forkserve", "--nosuch"), 2),
-        (("forkserve-worker", "nosuch:app"), 3),
+        (("forkserve-worker", "-b", "127.0.0.1:0", "nosuch:app"), 3),
         (("forkservectl", "--socket", "nosuch.sock", "list"), 1),
     ],
     ids=str,
@@ -121,7 +121,7 @@ def test_a_terminal_without_the_letters_gets_their_numbers(tmp_path: Path) -> No
     [
         (("forkserve", "check"), 2),
         (("forkserve", "check", "nosuch.toml"), 78),
-        (("forkserve-worker", "nosuch:app"), 3),
+        (("forkserve-worker", "-b", "127.0.0.1:0", "nosuch:app"), 3),
         (("forkserve-worker", "--check", "nosuch:app"), 3),
         (("forkservectl", "--socket", "nosuch.sock", "list"), 1),
         (("forkservectl", "nosuch"), 2),
