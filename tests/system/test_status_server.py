@@ -192,7 +192,8 @@ def test_each_request_is_counted_once(backend: str, pure: bool, logged: bool, tm
         bounds = {dict(labels)["le"] for (name, labels) in samples if name == f"{DURATION}_bucket"}
         assert bounds == {*map(repr, BOUNDS), "+Inf"}
         assert sum(value for (name, _), value in samples.items() if name == f"{DURATION}_count") == 11
-        assert here.value("http_server_active_requests", watcher="web") == 0
+        # It is sampled each quarter of a second.
+        eventually(lambda: here.value("http_server_active_requests", watcher="web") == 0)
 
 
 def test_counts_survive_workers_and_reloads(tmp_path: Path) -> None:
