@@ -25,6 +25,14 @@ def _reload(world: World, target: int | None = None, **more: object) -> Completi
     return world.submit(Reload(offer=offer, target=target))
 
 
+def _rehearsal_succeeds(world: World) -> None:
+    (rehearsal,) = [each for each in world.kernel.living if each.rehearse]
+    rehearsal.outcome = True
+    world.kernel.end(rehearsal, code=0)
+    world.runs(rehearsal)
+    world.reap()
+
+
 def _generations(world: World) -> list[int]:
     return [slot.occupant.generation for slot in world.watcher().slots.values() if slot.occupant is not None]
 
@@ -191,11 +199,7 @@ def test_a_rehearsal_that_hangs_is_given_up_and_the_process_stays() -> None:
 def test_a_single_process_whose_successor_fails_comes_back() -> None:
     world = _running(cmd="redis")
     done = _reload(world, cmd="next")
-    (rehearsal,) = [each for each in world.kernel.living if each.rehearse]
-    rehearsal.outcome = True
-    world.kernel.end(rehearsal, code=0)
-    world.runs(rehearsal)
-    world.reap()
+    _rehearsal_succeeds(world)
     assert _commands(world) == {"next"}
     world.dies(world.child(), code=1)
     world.all_ready()
@@ -221,11 +225,7 @@ def test_a_singleton_becomes_three_processes_and_one_again_in_one_reload_each() 
 def test_what_is_put_back_as_a_singleton_has_one_process_whatever_was_asked_for_meanwhile() -> None:
     world = _running(singleton=True)
     done = _reload(world, 1, singleton=False, cmd="dies")
-    (rehearsal,) = [each for each in world.kernel.living if each.rehearse]
-    rehearsal.outcome = True
-    world.kernel.end(rehearsal, code=0)
-    world.runs(rehearsal)
-    world.reap()
+    _rehearsal_succeeds(world)
     world.submit(Resize(2))
     for child in list(world.kernel.living):
         world.dies(child, code=1)
@@ -277,11 +277,7 @@ def test_a_number_that_somebody_asks_for_while_a_reload_stops_first_is_kept() ->
     child = world.child()
     child.obeys = False
     done = _reload(world, 2, numprocesses=2, cmd="next")
-    (rehearsal,) = [each for each in world.kernel.living if each.rehearse]
-    rehearsal.outcome = True
-    world.kernel.end(rehearsal, code=0)
-    world.runs(rehearsal)
-    world.reap()
+    _rehearsal_succeeds(world)
     world.submit(Resize(0))
     world.dies(child, code=0)
     world.all_ready()
