@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help environment serve test test-all check lint types layers names fix fuzz fuzz-workers storm soak sanitize conformance bench clean
+.PHONY: help environment serve test test-all check lint types layers names sizes fix fuzz fuzz-workers storm soak sanitize conformance bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,7 +58,7 @@ storm: $(STAMP) ## inject faults, verbs and configuration changes into a master 
 soak: $(STAMP) ## reload, stop, upgrade, kill and refork stacks under load, for an hour or two; SOAK=--quick for minutes
 	$(BIN)/python -m tests.soak $(SOAK)
 
-check: lint types layers names ## lint, types, layers and names; no tests
+check: lint types layers names sizes ## lint, types, layers, names and sizes; no tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -72,6 +72,9 @@ layers: $(STAMP)
 
 names: $(STAMP)
 	$(BIN)/python -m tests.names
+
+sizes: $(STAMP)
+	$(BIN)/python -m tests.sizes
 
 fix: $(STAMP) ## format, and fix what the linter can
 	$(BIN)/ruff check --fix .

@@ -274,11 +274,6 @@ class Watcher:
         """Send a signal to its processes, and return how many got it."""
         return self.processes.signaller.signal([process for process in self.processes if only(process)], signum)
 
-    @property
-    def workers(self) -> tuple[Process, ...]:
-        """Its processes except the zygotes, oldest first."""
-        return self.processes.workers
-
     def close(self) -> None:
         """Release its resources, when nothing of it runs any more."""
         self.rehearser.cancel()
@@ -400,6 +395,5 @@ class Watcher:
         yield f"the rehearsal of {self.name}", partial(self.rehearser.due, now)
         yield f"the canary of {self.name}", partial(self.canary.due, now)
         yield from self.timer.acts(now)
-        if self.filler.warm_at is not None and self.filler.warm_at <= now:
-            self.filler.warm_at = None
+        if self.filler.is_due(now):
             yield f"the starts of {self.name}", self._fill

@@ -83,7 +83,7 @@ class IdleStop:
             clock.used_at = now
         elif now - clock.used_at >= watcher.options.idle_stop:
             del self.clocks[watcher.name]
-            idle, count = now - clock.used_at, len(watcher.workers)
+            idle, count = now - clock.used_at, len(watcher.processes.workers)
             self.supervisor.emit(WatcherRests(watcher=watcher.name, seconds=idle, processes=count))
             watcher.rest()
 
@@ -97,7 +97,7 @@ class IdleStop:
         if moved or any(page.begun != page.ended for page in pages.values()):
             return True
         are_ours = all(page.patience or page.begun for page in pages.values())
-        if are_ours and len(pages) == len(watcher.workers):
+        if are_ours and len(pages) == len(watcher.processes.workers):
             return False
         if now - clock.asked_at >= ASKED_EVERY:
             clock.asked_at, clock.connected = now, _are_connected(listeners)
@@ -110,7 +110,7 @@ class IdleStop:
 
 
 def _pages(watcher: Watcher) -> Iterator[tuple[int, PageReading]]:
-    for process in watcher.workers:
+    for process in watcher.processes.workers:
         if process.record >= 0:
             yield process.number, watcher.processes.board.page(process.record)
 

@@ -93,6 +93,13 @@ class SlotFiller:
         self.come_back_at(self.not_before)
         return False
 
+    def is_due(self, now: float) -> bool:
+        """Tell whether vacant slots are to be checked now; the check is then no longer scheduled."""
+        if self.warm_at is None or now < self.warm_at:
+            return False
+        self.warm_at = None
+        return True
+
     def come_back_at(self, instant: float) -> None:
         """Check vacant slots at this instant, or earlier if that is already due."""
         if self.warm_at is None:

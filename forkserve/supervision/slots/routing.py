@@ -14,6 +14,7 @@ from typing import Protocol
 
 from forkserve.socketpool import SocketPool
 from forkserve.supervision.process import Process
+from forkserve.supervision.processes.processes import Processes
 from forkserve.supervision.slots.queuedrainers import QueueDrainers
 from forkserve.supervision.spawning.command import ProcessTemplate
 from forkserve.unix.listeners import BoundListener
@@ -37,8 +38,8 @@ class RoutedWatcher(Protocol):
         """The command of its next process."""
 
     @property
-    def workers(self) -> Iterable[Process]:
-        """Its processes."""
+    def processes(self) -> Processes:
+        """Its processes, including those told to stop."""
 
     @property
     def queue_drainers(self) -> QueueDrainers:
@@ -91,7 +92,7 @@ class ConnectionRouting:
 
     def _reading(self, number: int) -> Iterator[Process]:
         for watcher in self._watchers():
-            yield from (each for each in watcher.workers if number in each.queues)
+            yield from (each for each in watcher.processes.workers if number in each.queues)
 
     def _end_beside(self, slots: SlotQueues, serving: Iterable[Process]) -> None:
         """Let the processes beside the slots take what waits, and end."""
