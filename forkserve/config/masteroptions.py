@@ -212,7 +212,8 @@ class MasterOptions:
     capture: Capture = option(
         Capture.AUTO,
         "Whether output without a stream is kept for `forkservectl logs` on its way to forkserve's own: on, off, or "
-        "auto, which is on under systemd, as the first process of a container, and in the background (daemon).",
+        "auto, which is on where forkserve's own is a file, under systemd, as the first process of a container, and in "
+        "the background (daemon).",
         parse=member(Capture),
         reload=LIVE,
         cli=("--capture",),

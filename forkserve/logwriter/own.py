@@ -1,11 +1,13 @@
-"""Which of the master's own outputs, 1 and 2, are captured on their way: where nobody reads them but a service manager.
+"""Which of the master's own outputs, 1 and 2, are captured on their way: those to a file or a service manager.
 
-A terminal is left to the processes, which look for one (isatty(3)) and buffer lines for it.
+A terminal is left to the processes, which look for one (isatty(3)) and buffer lines for it, and a pipe to whatever
+reads it, which may want the lines in the order in which they were written.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 
 from forkserve.config.masteroptions import Capture
@@ -29,4 +31,4 @@ def _is_captured(fd: int, capture: Capture, environ: Mapping[str, str], detached
         return False
     # systemd.exec(5): the device and the inode of the journal's socket
     is_journal = environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
-    return detached or is_journal or os.getpid() == 1
+    return stat.S_ISREG(found.st_mode) or is_journal or detached or os.getpid() == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,11 +42,17 @@ print(*found, file=sys.stderr)
         ("closed", Capture.ON, "2"),
     ],
 )
-def test_where_a_manager_reads_output_is_captured(place: str, capture: Capture, found: str) -> None:
+def test_output_that_a_manager_reads_is_captured(place: str, capture: Capture, found: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", ASK, place, capture.value], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stderr.strip() == found
+
+
+def test_output_to_a_file_is_captured(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        subprocess.run([sys.executable, "-c", ASK, "file", "auto"], stdout=log, stderr=log, timeout=30, check=True)
+    assert (tmp_path / "log").read_text() == "1 2\n"
 
 
 def test_a_terminal_is_left_to_the_processes() -> None:
