@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from socket import AddressFamily
 from typing import Any
 
-from forkserve.config import later
+from forkserve.config import elsewhere, later
 from forkserve.config.consistency import check_consistency
 from forkserve.config.document import Findings, Kind, Section, Value, merge
 from forkserve.config.environment import environment_of, global_environment
@@ -31,8 +31,6 @@ from forkserve.suggest import nearest
 __all__ = ["build", "expanded", "is_of_plugin", "read_socket", "read_watcher"]
 
 _TABLES = ("stdout_stream", "stderr_stream", "hooks")
-_ELSEWHERE = {"user": "uid", "directory": "working_dir", "command": "cmd", "environment": "env.NAME"}
-"""What options of supervisord and systemd that are none here are called: each would be missed without a word."""
 _CLASS_NAMES = frozenset(each.value for each in StreamClass)
 _NAMED = ("watcher", "socket", "plugin")
 _KINDS = ("circus", "env", *_NAMED)
@@ -150,7 +148,7 @@ class _Builder:
         """Return the socket of a section; None for one without a name."""
         values = expanded(section.values, self.globals)
         given, rest = read_options(SocketOptions, values, self.findings, label=section.label)
-        refuse_unknown(SocketOptions, rest, section, findings=self.findings)
+        refuse_unknown(SocketOptions, rest, section, findings=self.findings, known=elsewhere.SOCKET)
         if given.get("path"):
             given["family"] = AddressFamily.AF_UNIX
         elif ":" in given.get("host", "") and "family" not in given:
@@ -247,9 +245,8 @@ class _Builder:
         unknown = {key: value for key, value in free.items() if not is_of_plugin(key)}
         for key, value in unknown.items():
             # a free key is legal in Circus: plugins read them; one that looks like an option is more likely an error
-            cutoff = 0.6 if section.strict else 0.75
-            alike = nearest(key.partition(".")[0], [*names, *_TABLES], cutoff=cutoff)
-            advice = f"; here it is {_ELSEWHERE[key]!r}" if key in _ELSEWHERE else alike
+            known, cutoff = (elsewhere.WATCHER, 0.6) if section.strict else (elsewhere.FREE_KEYS, 0.75)
+            advice = elsewhere.advice_on(key, [*names, *_TABLES], known, cutoff=cutoff)
             if section.strict:
                 self.findings.error(value.origin, f"unknown option{advice}", label=section.label, key=key)
             elif advice:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import unwrap
+from types import MappingProxyType
 from typing import Any
 
 from forkserve.config.document import Findings, Kind, Section, Value
+from forkserve.config.elsewhere import advice_on
 from forkserve.config.options import Option, Parse, options_of
 from forkserve.config.placeholders import unset_text
 from forkserve.config.portions import portion
@@ -29,7 +31,6 @@ from forkserve.config.values import (
     size,
     tcp_address,
 )
-from forkserve.suggest import nearest
 
 __all__ = ["read_options", "refuse_unknown"]
 
@@ -98,12 +99,21 @@ def _wrong_type(option: Option, value: Value) -> str | None:
 
 
 def refuse_unknown(
-    cls: type[Any], rest: Mapping[str, Value], section: Section, *, findings: Findings, prefix: str = ""
+    cls: type[Any],
+    rest: Mapping[str, Value],
+    section: Section,
+    *,
+    findings: Findings,
+    prefix: str = "",
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Report unknown keys, with the nearest name: an error if the section is strict, else a warning."""
+    """Report unknown keys, with the nearest name: an error if the section is strict, else a warning.
+
+    `known` tells what an option is called here that has another name elsewhere.
+    """
     names = [name for each in options_of(cls) for name in (each.name, *each.aliases)]
     note = findings.error if section.strict else findings.warning
     for key, value in rest.items():
         outcome = "" if section.strict else ", ignored"
-        advice = nearest(key, names)
+        advice = advice_on(key, names, known)
         note(value.origin, f"unknown option{outcome}{advice}", label=section.label, key=prefix + key)
