@@ -105,7 +105,7 @@ class ControlExchange:
         self._h11.receive_data(data)
 
     def next_request(self) -> Request | None:
-        """Return the next whole request, or None until more bytes arrive; raises Refused."""
+        """Return the next whole request, or None until more bytes arrive; raises RequestRefused."""
         try:
             return self._advance()
         except h11.RemoteProtocolError as error:
@@ -117,6 +117,8 @@ class ControlExchange:
             if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                 return None
             if isinstance(event, h11.Request):
+                if not event.http_version.startswith(b"1."):  # h11 takes any (RFC 9110 section 15.6.6)
+                    raise RequestRefused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 and HTTP/1.0 are spoken here")
                 self._head = event
                 self._body.clear()
             elif isinstance(event, h11.Data):

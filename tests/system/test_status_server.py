@@ -297,6 +297,8 @@ def test_the_format_is_by_accept(tmp_path: Path) -> None:
         assert here.ask("/metrics", method="POST")[0] == here.ask("/livez", method="PUT")[0] == 405
         assert here.ask("/nothing")[0] == 404
         assert here.ask("/" + "x" * 60_000)[0] in (400, 414, 431)
+        assert here.raw(b"GET /livez HTTP/2.0\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 505 ")
+        assert here.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").startswith(b"HTTP/1.1 505 ")
 
 
 def test_requests_that_are_sent_ahead_are_answered_in_turn(tmp_path: Path) -> None:
