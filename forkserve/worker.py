@@ -20,7 +20,7 @@ from typing import NoReturn
 from weakref import WeakMethod
 
 from forkserve import logs
-from forkserve.backends.base import FOREVER, Run
+from forkserve.backends.base import FOREVER, Run, Traits
 from forkserve.backends.fitting import unhonoured
 from forkserve.backends.preparation import PreparedApp, prepare
 from forkserve.backends.registry import Entry
@@ -175,6 +175,8 @@ class Worker:
         if not run.draining:
             log.error("%s: backend %s stopped serving without being asked to", self.name, entry.name)
             return ExitCode.FAILURE
+        if not entry.traits.stops_accepting:  # the master would have shut the sockets down under it
+            notify("STOPPING=1", self._given)
         return self._after_drain(run)
 
     def _make_run(self, prepared: PreparedApp) -> Run:
@@ -182,7 +184,7 @@ class Worker:
             self.options.serving,
             name=self.name,
             on_ready=lambda: self._ready(prepared),
-            on_begin=self._begin_drain,
+            on_begin=lambda: self._begin_drain(prepared.entry.traits),
             on_give_up=self._give_up,
         )
         # A queue that we have bound ourselves has no other reader, whatever the board says.
@@ -226,11 +228,12 @@ class Worker:
         notify("READY=1", self._given, patience=READY_PATIENCE)
         self.on_announced()
 
-    def _begin_drain(self) -> None:
+    def _begin_drain(self, traits: Traits) -> None:
         run = self.run_
         assert run is not None
         log.info("%s: draining (%s)", self.name, run.drain_reason)
-        notify("STOPPING=1", self._given)
+        if traits.stops_accepting:
+            notify("STOPPING=1", self._given)
         self._watching.acquire()
         start_new_thread(self._watch_deadline, (run,))
 

@@ -285,6 +285,7 @@ class Asgi:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.ASGI}),
         concurrency="a task for each request",
+        stops_accepting=True,
         honours=(HONOURS - {"body_in_memory"}) | names_of(AsgiOptions),
         imports=(
             "forkserve.serving.asgi.denial",

@@ -59,9 +59,10 @@ class Traits:
     """What a backend can do; read before its library is imported.
 
     `honours` names the options of `ServingOptions` that it obeys; a warning names each one given beyond them.
-    `handles_signals`: it installs handlers that call the previous ones. `requires` names distributions, `install` is
-    the command that installs them, and `probe` says why it cannot serve here even with them. `imports` names modules
-    that `serve` imports: a zygote imports them before it forks.
+    `handles_signals`: it installs handlers that call the previous ones. `stops_accepting`: once it drains, it takes at
+    most what waits in a queue, and a socket that is shut down is no error to it. `requires` names distributions,
+    `install` is the command that installs them, and `probe` says why it cannot serve here even with them. `imports`
+    names modules that `serve` imports: a zygote imports them before it forks.
     """
 
     interfaces: frozenset[Interface]
@@ -71,6 +72,7 @@ class Traits:
     unix: bool = True
     graceful: bool = True
     handles_signals: bool = False
+    stops_accepting: bool = False
     honours: frozenset[str] = frozenset({"graceful_timeout"})
     repairs: frozenset[Repair] = frozenset()
     weaknesses: tuple[str, ...] = ()

@@ -131,6 +131,7 @@ class Gevent:
         interfaces=frozenset({Interface.WSGI}),
         concurrency="a greenlet for each request that runs",
         monkey_patches=True,
+        stops_accepting=True,
         honours=HONOURS | {"spawn"},
         requires=("gevent",),
         install="pip install gevent",

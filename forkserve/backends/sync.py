@@ -76,7 +76,10 @@ class Sync:
     """The loop calls the application."""
 
     traits: ClassVar[Traits] = Traits(
-        interfaces=frozenset({Interface.WSGI}), concurrency="one request at a time", honours=HONOURS
+        interfaces=frozenset({Interface.WSGI}),
+        concurrency="one request at a time",
+        stops_accepting=True,
+        honours=HONOURS,
     )
 
     def serve(self, app: App, listeners: Sequence[socket.socket], run: Run) -> None:

@@ -187,6 +187,7 @@ class Threads:
     traits: ClassVar[Traits] = Traits(
         interfaces=frozenset({Interface.WSGI}),
         concurrency="--threads N requests at a time",
+        stops_accepting=True,
         honours=HONOURS | {"threads"},
     )
 

@@ -120,19 +120,17 @@ def test_a_plugin_of_circus_hears_asks_and_casts(tmp_path: Path) -> None:
         env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
         plugin = subprocess.Popen(
             [*command, "--check-delay", "5", "--config", "a:b", "ours.Restarter"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, bufsize=0,
         )  # fmt: skip
         try:
             assert plugin.stdout is not None
-            for _ in range(40):  # until it has subscribed
+            said = b""
+            while b"asked" not in said:  # it may have subscribed between a reap and what follows it
                 told(tmp_path, "kill", name="web", waiting=True)
-                if select.select([plugin.stdout], [], [], 0.2)[0]:
-                    break
-            line = ""
-            while not line.startswith("asked"):
-                line = plugin.stdout.readline()
+                while b"asked" not in said and select.select([plugin.stdout], [], [], 0.2)[0]:
+                    said += plugin.stdout.readline()
 
-            assert line == "asked ['circusd-stats', 'my job', 'web']\n"
+            assert said.endswith(b"\nasked ['circusd-stats', 'my job', 'web']\n")
             master.expect("My Job: stopping")
         finally:
             plugin.kill()

@@ -69,7 +69,7 @@ def stack(
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Forkserve]:
     """Run two workers on one socket."""
-    (folder / "site_d.py").write_text(ASGI if backend == "asgi" else WSGI)
+    (folder / "site_d.py").write_text(ASGI if backend.endswith("asgi") else WSGI)
     socket_ = f"path = {path}" if path else "port = 0"
     config = STACK.format(socket=socket_, backend=backend, more=more)
     with running(*argv, cwd=folder, config=config, env={"PWD": str(folder), **(env or {})}) as server:
@@ -113,6 +113,19 @@ def queued(pids: list[int], address: tuple[str, int] | str) -> list[socket.socke
 
 def answered(clients: list[socket.socket]) -> int:
     return sum(answer(client).endswith(b"\r\n\r\nok") for client in clients)
+
+
+@pytest.mark.parametrize(
+    "backend", ["cheroot", "gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent", "gunicorn-asgi", "waitress"]
+)
+def test_a_server_of_others_that_still_accepts_while_it_ends_finds_its_socket_as_it_was(
+    tmp_path: Path, backend: str
+) -> None:
+    with stack(tmp_path, backend) as server:
+        workers(server)
+        server.send(signal.SIGTERM)
+        assert server.wait() == 0
+    assert not [line for line in server.lines if "Errno" in line]
 
 
 @pytest.mark.parametrize("backend", ["sync", "threads", "gevent", "asgi"])

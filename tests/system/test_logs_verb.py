@@ -103,11 +103,17 @@ def test_those_who_follow_are_told_the_end(server: Forkserve, tmp_path: Path) ->
         assert follower.returncode == 1
 
 
+SCRIPT = """read -r _ < go
+printf '%017000d\\n' 7
+printf begun; sleep 1; echo ' and ended'
+sleep 1; echo late >&2
+exec sleep 1000
+"""
 PLAIN = """
 [circus]
 capture = on
 [watcher:plain]
-cmd = sh -c 'printf "%017000d\\n" 7; printf begun; sleep 1; echo " and ended"; sleep 1; echo late >&2; exec sleep 1000'
+cmd = sh plain.sh
 [watcher:quiet]
 cmd = sh -c 'echo through; exec sleep 1000'
 logs_kept = 0
@@ -115,8 +121,12 @@ logs_kept = 0
 
 
 def test_what_no_stream_captures_is_kept_and_passed_on_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "plain.sh").write_text(SCRIPT)
+    os.mkfifo(tmp_path / "go")
     with running("--control", "c.sock", cwd=tmp_path, config=PLAIN) as server:
-        server.expect_all("^0{16999}7$", "^begun and ended$", "^late$", "^through$")  # 16 KiB is where others are cut
+        server.expect_all(r"plain\[1\] pid \d+ started", r"quiet\[1\] pid \d+ started", "^through$")
+        (tmp_path / "go").write_text("\n")  # a write of over 4 KiB is not atomic: pipe(7)
+        server.expect_all("^0{16999}7$", "^begun and ended$", "^late$")  # 16 KiB is where others are cut
         eventually(lambda: ctl(tmp_path, "logs", "plain", "-n", "1").stdout == "plain[1] | late\n")
         assert "plain[1] | begun" in ctl(tmp_path, "logs", "plain", "-n", "3").stdout
         refused = ctl(tmp_path, "logs", "quiet")
