@@ -50,6 +50,8 @@ def _check(arguments: list[str]) -> int:
     if set(arguments) & {"-h", "--help"}:
         say("usage: forkserve check FILE\n\nReads FILE and reports every mistake at once; binds and runs nothing.\n")
         return ExitCode.OK
+    if arguments and arguments[0] in ("-c", "--config"):  # as in the line that runs it
+        arguments = arguments[1:]
     if len(arguments) != 1 or (arguments[0].startswith("-") and arguments != ["-"]):
         raise UsageError("usage: forkserve check FILE")
     return _judge(FileSource(arguments[0], examine=_examine))

@@ -391,3 +391,14 @@ def test_what_is_wrong_with_timers_is_named_by_its_line(folder: Path) -> None:
             "error: a.ini:15 [watcher:d] overlap: expected skip, queue or allow, got 'sometimes'",
         ],
     )
+
+
+def test_the_file_may_be_named_as_in_the_line_that_runs_it(folder: Path) -> None:
+    (folder / "a.ini").write_text("[watcher:a]\ncmd = sleep 1\n")
+    for words in (["a.ini"], ["-c", "a.ini"], ["--config", "a.ini"]):
+        done = run_main(main, "check", *words, cwd=folder, env={"PATH": "/usr/bin:/bin"})
+        assert (done.returncode, done.stdout) == (0, "a.ini: fine (0 sockets, 1 watcher)\n"), words
+    for words in ([], ["-c"], ["a.ini", "b.ini"], ["-x", "a.ini"]):
+        done = run_main(main, "check", *words, cwd=folder, env={"PATH": "/usr/bin:/bin"})
+        assert done.returncode == 2
+        assert done.stderr == "forkserve: error: usage: forkserve check FILE\n"
