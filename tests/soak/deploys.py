@@ -21,8 +21,10 @@ def app(environ, start):
     return [b"r{{number}}"]
 """
 KINDS = {**BROKEN, "leaks": (LEAKING, BROKEN["leaks"][1])}
-SHARE = 0.5
-"""Of the requests while a canary of one process in three is tried, more than its share and less than two's."""
+SHARE = 0.65
+"""Of the requests while a canary of one process in three is tried: half where it has one of two processors alone and
+the others share one, but less than two processes of three would take.
+"""
 
 
 def deploys(folder: Path, scale: Scale, variant: str) -> Result:
