@@ -152,6 +152,15 @@ def test_a_watcher_is_active_once_its_processes_run_since_circus_waits_for_no_mo
         eventually(lambda: ask(client, **seen)["status"] == "active")
 
 
+def test_a_watcher_of_no_processes_is_stopped_until_there_are_some(tmp_path: Path) -> None:
+    with circusd_like(tmp_path, "[watcher:web]\ncmd = sleep 1000\nnumprocesses = 0\n"):
+        assert circusctl(tmp_path, "status", "web").stdout == "stopped\n"
+        assert circusctl(tmp_path, "incr", "web", "--waiting").stdout == "1\n"
+        assert circusctl(tmp_path, "status", "web").stdout == "active\n"
+        assert circusctl(tmp_path, "decr", "web", "--waiting").stdout == "0\n"
+        assert circusctl(tmp_path, "status", "web").stdout == "stopped\n"
+
+
 def test_a_cast_is_not_answered_and_a_slow_command_holds_up_no_other(tmp_path: Path) -> None:
     stubborn = "\n[watcher:stubborn]\ncmd = /bin/sh -c \"trap '' TERM; echo on; while :; do sleep 1000; done\"\n"
     slow = f"{stubborn}copy_env = True\ngraceful_timeout = 2\nready_after = 0.05\n"

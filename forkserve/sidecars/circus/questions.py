@@ -45,13 +45,14 @@ async def _status(service: CircusService, request: CircusRequest) -> Answer:
 def _state(view: Any) -> str:
     """Return a state in Circus's words.
 
-    A FATAL or waiting watcher runs nothing; a starting one is active once all its processes run, since Circus does not
-    wait until they are ready.
+    A FATAL or waiting watcher runs nothing, nor does one of no processes. A starting one is active once all its
+    processes run, since Circus does not wait until they are ready.
     """
     running = sum(each["state"] in ("spawning", "ready") and not each.get("zygote") for each in view["processes"])
     if view["state"] == "starting" and running >= view["numprocesses"]:
         return "active"
-    return "stopped" if view["state"] in ("fatal", "waiting") else str(view["state"])
+    is_empty = view["state"] == "active" and not view["numprocesses"] and not view["processes"]
+    return "stopped" if is_empty or view["state"] in ("fatal", "waiting") else str(view["state"])
 
 
 async def _numwatchers(service: CircusService, _request: CircusRequest) -> Answer:
